@@ -1,0 +1,1 @@
+"""Shared by the Sluice services: errors, settings, telemetry, the pure core, ports and adapters."""

@@ -1,0 +1,223 @@
+"""The catalogue port: the durable record of drives and nodes, and what must happen because of it.
+
+Every method is one transaction. Every read and write names the tenant: another tenant's row is
+NotFound. Raises `Unavailable` CATALOGUE_UNAVAILABLE when the database does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sluice_common.coordination.ports import LedgerEvent
+from sluice_common.events.port import EventRecord
+from sluice_common.uploads.model import Integrity, ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class DrivePolicy:
+    integrity: Integrity = Integrity.SHA256_ASYNC
+    part_bytes: int = 0
+    """0 means the server's default."""
+    require_uniform: bool = False
+    read_only: bool = False
+    storage_class: str = ""
+    encryption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    tenant: str
+    name: str
+    bucket: str
+    key_prefix: str
+    policy: DrivePolicy
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    node_id: str
+    tenant: str
+    drive: str
+    path: str
+    size: int
+    content_type: str
+    crc32c: int
+    sha256: bytes | None
+    metadata: Mapping[str, str]
+    object: ObjectRef
+    version: int
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCommit:
+    """A finished upload that wants to become a node (rule 19)."""
+
+    upload_id: str
+    node_id: str
+    tenant: str
+    drive: str
+    path: str
+    size: int
+    content_type: str
+    crc32c: int
+    sha256: bytes | None
+    metadata: Mapping[str, str]
+    object: ObjectRef
+    if_absent: bool
+    integrity: Integrity
+    ledger_events: Sequence[LedgerEvent] = field(default_factory=tuple)
+    """The upload's unpublished ledger events, carried over into the outbox before
+    UploadCompleted."""
+    trace_parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOutcome:
+    """`created` is False when the node id was there already (a replay): nothing changed."""
+
+    created: bool
+    superseded_node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    nodes: tuple[Node, ...]
+    next_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrivePage:
+    drives: tuple[Drive, ...]
+    next_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    row_id: int
+    event: EventRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDeletion:
+    """An object that nothing names any more; to be deleted at or after `not_before`."""
+
+    deletion_id: int
+    object: ObjectRef
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectIntent:
+    """A worker's word that it is about to create an object (rule 13)."""
+
+    upload_id: str
+    tenant: str
+    object: ObjectRef
+    multipart_id: str
+    created_at: float
+
+
+class Catalogue(Protocol):
+    async def ping(self) -> None: ...
+
+    # -- drives
+
+    async def create_drive(
+        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+    ) -> Drive:
+        """Raises `AlreadyExists` DRIVE_EXISTS, unless the existing one is equal (a repeat)."""
+        ...
+
+    async def get_drive(self, tenant: str, name: str) -> Drive:
+        """Raises `NotFound` DRIVE_NOT_FOUND."""
+        ...
+
+    async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage: ...
+
+    async def update_drive(self, tenant: str, name: str, policy: DrivePolicy) -> Drive: ...
+
+    # -- nodes
+
+    async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
+        """Rule 19, in one transaction: node if absent, path row locked, superseded node to a
+        tombstone with its object deletion and NodeDeleted, carried ledger events, then
+        UploadCompleted into the outbox; the intent row goes.
+
+        Raises `AlreadyExists` PATH_EXISTS under if_absent.
+        """
+        ...
+
+    async def get_node(self, tenant: str, node_id: str) -> Node:
+        """Raises `NotFound` NODE_NOT_FOUND, also for tombstones."""
+        ...
+
+    async def find_node(self, tenant: str, drive: str, path: str) -> Node: ...
+
+    async def list_nodes(
+        self, tenant: str, drive: str, path_prefix: str, limit: int, after: str
+    ) -> NodePage:
+        """Live nodes by path (byte order), from the path after `after`."""
+        ...
+
+    async def update_node(
+        self, tenant: str, node_id: str, metadata: Mapping[str, str], if_version: int
+    ) -> Node:
+        """Replace the metadata. Raises `Aborted` VERSION_CONFLICT (if_version > 0 and another)."""
+        ...
+
+    async def delete_node(self, tenant: str, node_id: str) -> None:
+        """Tombstone, path freed, object deletion and NodeDeleted. A tombstone again is no error;
+        an unknown id is NotFound."""
+        ...
+
+    # -- SHA-256 afterwards (rule 20)
+
+    async def nodes_without_sha256(self, limit: int) -> Sequence[Node]:
+        """Live nodes of all tenants, under the policy sha256_async, that lack it; oldest first."""
+        ...
+
+    async def record_sha256(self, node_id: str, sha256: bytes) -> bool:
+        """Set it once and append NodeVerified; False when it was set or the node is gone."""
+        ...
+
+    # -- intents and deletions (rules 13, 26)
+
+    async def record_intent(self, intent: ObjectIntent) -> None:
+        """Insert, or set the multipart id of the existing row."""
+        ...
+
+    async def clear_intent(self, upload_id: str) -> None: ...
+
+    async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
+        """Intents made before this time, oldest first."""
+        ...
+
+    async def is_object_live(self, ref: ObjectRef) -> bool:
+        """Does a live node name this object?"""
+        ...
+
+    async def deletions_due(self, now: float, limit: int) -> Sequence[ObjectDeletion]:
+        """Due deletions whose object no live node names."""
+        ...
+
+    async def deletion_done(self, deletion_id: int) -> None: ...
+
+    # -- outbox and leases (rules 15, 22)
+
+    async def outbox(self, limit: int) -> Sequence[OutboxRow]:
+        """Unpublished rows in insertion order."""
+        ...
+
+    async def outbox_published(self, row_ids: Sequence[int]) -> None: ...
+
+    async def hold_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or extend a named lease by the database's clock; False while another holds it."""
+        ...
+
+    async def release_lease(self, name: str, holder: str) -> None: ...

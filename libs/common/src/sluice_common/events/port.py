@@ -1,0 +1,38 @@
+"""The event publisher port: facts go out at least once, in order per key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+UPLOADS_TOPIC = "sluice.uploads.v1"
+CHUNKS_TOPIC = "sluice.chunks.v1"
+NODES_TOPIC = "sluice.nodes.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One event ready to go: CloudEvents attributes and a serialized protobuf message.
+
+    `type` is the full protobuf message name, e.g. sluice.events.v1.UploadCompleted.
+    """
+
+    event_id: str
+    type: str
+    topic: str
+    key: str
+    tenant: str
+    occurred_at: float
+    payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class EventPublisher(Protocol):
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        """Publish in the given order per key; returns once the broker has them all.
+
+        Raises `Unavailable` when that is not certain: the caller publishes all of them again
+        (event ids make that harmless).
+        """
+        ...

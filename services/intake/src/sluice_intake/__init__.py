@@ -1,0 +1,1 @@
+"""The intake: takes chunks and acknowledges them."""

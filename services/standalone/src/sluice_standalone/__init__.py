@@ -1,0 +1,1 @@
+"""Every Sluice service in one process, on embedded adapters."""
