@@ -250,11 +250,11 @@ class UploadLedger(Protocol):
     async def get(self, upload_id: str) -> UploadSnapshot: ...
 
     async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:
-        """The first `limit` gaps: up to the total when it is known, else up to the highest chunk."""
+        """The first `limit` gaps, up to the total when it is known, else to the highest chunk."""
         ...
 
     def watch(self, upload_id: str, after_sequence: int) -> AsyncIterator[UploadSnapshot]:
-        """Snapshots with a sequence beyond `after_sequence`, latest first seen; steps may be merged.
+        """Snapshots with a sequence beyond `after_sequence`; steps in between may be merged.
 
         Ends after the snapshot of a terminal state (rule 27).
         """
@@ -280,9 +280,7 @@ class UploadLedger(Protocol):
         """Take a COMPLETING upload whose parts are all stored; None otherwise."""
         ...
 
-    async def extend_claim(
-        self, claim: PartClaim | CompletionClaim, lease_seconds: float
-    ) -> None:
+    async def extend_claim(self, claim: PartClaim | CompletionClaim, lease_seconds: float) -> None:
         """Heartbeat; raises `Aborted` FENCED when the claim was taken over or the upload ended."""
         ...
 

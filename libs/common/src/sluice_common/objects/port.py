@@ -76,9 +76,7 @@ class ObjectStore(Protocol):
         """Begin an object in parts; returns the store's id of it."""
         ...
 
-    async def put_part(
-        self, ref: ObjectRef, multipart_id: str, number: int, body: Body
-    ) -> PartTag:
+    async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
         """Store part `number` (1 … 10,000), replacing it. Verifies size and CRC32C."""
         ...
 

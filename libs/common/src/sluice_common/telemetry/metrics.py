@@ -1,0 +1,85 @@
+"""Every Prometheus instrument of the services, in one place, so that dashboards can rely on it.
+
+The gRPC instruments carry the names of the grpc-ecosystem interceptors. One registry per process.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5, 10)
+_SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+
+
+class Metrics:
+    """The instruments of one process."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
+        r = self.registry
+        # RPCs
+        self.rpc_started = Counter("grpc_server_started", "RPCs begun", _RPC, registry=r)
+        self.rpc_handled = Counter(
+            "grpc_server_handled", "RPCs ended, by status", (*_RPC, "grpc_code"), registry=r
+        )
+        self.rpc_seconds = Histogram(
+            "grpc_server_handling_seconds", "Time of an RPC", _RPC, buckets=_SLOW, registry=r
+        )
+        self.rpc_received = Counter(
+            "grpc_server_msg_received", "Messages received", _RPC, registry=r
+        )
+        self.rpc_sent = Counter("grpc_server_msg_sent", "Messages sent", _RPC, registry=r)
+        # Intake
+        self.chunks = Counter(
+            "sluice_chunks", "Chunks by what became of them", ("verdict",), registry=r
+        )
+        self.received_bytes = Counter(
+            "sluice_received_bytes", "Bytes of chunks newly accepted", registry=r
+        )
+        self.ack_seconds = Histogram(
+            "sluice_ack_seconds",
+            "From the last byte of a chunk to its acknowledgement, by level",
+            ("level",),
+            buckets=_FAST,
+            registry=r,
+        )
+        self.throttled = Counter(
+            "sluice_throttled", "Chunks delayed or refused, by reason", ("reason",), registry=r
+        )
+        # Work
+        self.queue_items = Gauge("sluice_queue_items", "Work items waiting", registry=r)
+        self.queue_age_seconds = Gauge(
+            "sluice_queue_oldest_age_seconds", "Age of the oldest waiting work item", registry=r
+        )
+        self.queued_bytes = Gauge(
+            "sluice_queued_bytes", "Bytes accepted and not yet stored", registry=r
+        )
+        self.budget_bytes = Gauge(
+            "sluice_budget_bytes", "Bytes that may be queued at once", registry=r
+        )
+        self.open_uploads = Gauge("sluice_open_uploads", "Uploads not ended", registry=r)
+        self.parts = Counter("sluice_parts", "Parts by outcome", ("outcome",), registry=r)
+        self.part_bytes = Counter("sluice_part_bytes", "Bytes of stored parts", registry=r)
+        self.part_seconds = Histogram(
+            "sluice_part_seconds", "Time to store a part", buckets=_SLOW, registry=r
+        )
+        self.completions = Counter(
+            "sluice_completions", "Completions by outcome", ("outcome",), registry=r
+        )
+        self.completion_seconds = Histogram(
+            "sluice_completion_seconds", "Time to complete an upload", buckets=_SLOW, registry=r
+        )
+        # Housekeeping and events
+        self.sweeps = Counter(
+            "sluice_sweeps", "Things the sweeper did, by kind", ("kind",), registry=r
+        )
+        self.events_published = Counter(
+            "sluice_events_published", "Events published", ("topic",), registry=r
+        )
+        self.events_pending = Gauge(
+            "sluice_events_pending", "Events seen unpublished by the last relay pass", registry=r
+        )
+        self.verified = Counter(
+            "sluice_nodes_verified", "SHA-256 computed after completion", registry=r
+        )
