@@ -18,7 +18,7 @@ EMPTY_CRC32C = 0
 
 def crc32c(block: bytes | memoryview, previous: int = EMPTY_CRC32C) -> int:
     """CRC32C of `block`, or of what `previous` covers followed by `block`."""
-    return _crc32c(block, previous)  # type: ignore[arg-type] # its stub says bytes only
+    return int(_crc32c(block, previous))
 
 
 def combined_crc32c(pieces: Iterable[tuple[int, int]]) -> int:
