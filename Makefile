@@ -1,0 +1,110 @@
+# Every target that a person calls has a line after `##`; a bare `make` prints them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+PACKAGES := libs/protos libs/common libs/client services/intake services/repository \
+            services/standalone
+SOURCES  := libs/common libs/client services tests bench tools
+MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
+
+# Arguments for the program behind a target: make run ARGS="--data-dir /srv/sluice"
+ARGS ?=
+# Workers of the test run; 0 runs everything in one process.
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-run run demo test test-fast test-model check fmt lint types layers \
+        proto proto-check lock bench bench-quick clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- setting up ---------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Sluice needs Python 3.11 or newer, this is {v[0]}.{v[1]}: set PYTHON=…" if v < (3, 11) else 0)'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt $(MANIFESTS) | $(BIN)/python
+	@echo "installing what Sluice runs on (once)"
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "installing the development tools (once)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+install-run: $(VENV)/.run ## Install what Sluice runs on into .venv
+install: $(VENV)/.dev ## Install that and the development tools
+
+# --- running ------------------------------------------------------------------------------------
+
+run: $(VENV)/.run ## Serve on this machine (Ctrl-C stops); data goes to var/data
+	@exec $(BIN)/sluice serve --data-dir var/data $(ARGS)
+
+demo: $(VENV)/.run ## Start a server, upload real files of this machine, read them back, stop
+	@$(BIN)/python tools/demo.py $(ARGS)
+
+# --- checking -----------------------------------------------------------------------------------
+
+test: $(VENV)/.dev ## Run all tests; coverage has to stay above 90 %
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report= $(ARGS)
+	@$(BIN)/python -m coverage report --fail-under=90
+
+test-fast: $(VENV)/.dev ## Run the tests that take seconds
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
+	SLUICE_MODEL_EXAMPLES=2000 $(BIN)/python -m pytest tests/contract/test_upload_model.py \
+	  --timeout 3600 $(ARGS)
+
+check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests
+	@$(MAKE) --no-print-directory test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy $(SOURCES)
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev ## Format the sources and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --- the wire contract --------------------------------------------------------------------------
+
+proto: $(VENV)/.dev ## Generate the Python stubs from protos/
+	$(BIN)/buf lint protos
+	$(BIN)/python tools/generate_protos.py
+
+proto-check: $(VENV)/.dev
+	$(BIN)/buf lint protos
+	$(BIN)/python tools/generate_protos.py --check
+
+# --- measuring ----------------------------------------------------------------------------------
+
+bench: $(VENV)/.dev ## Measure the gates (GATE=P1 for one of them)
+	$(BIN)/python -m bench --gate $(or $(GATE),all) $(ARGS)
+
+bench-quick: $(VENV)/.dev ## The same in under two minutes, without judging the figures
+	$(BIN)/python -m bench --quick $(ARGS)
+
+# --- upkeep -------------------------------------------------------------------------------------
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
+	$(BIN)/python tools/lock.py
+
+clean: ## Remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	find . -name '*.egg-info' -prune -exec rm -rf {} + -o -name __pycache__ -prune -exec rm -rf {} +
