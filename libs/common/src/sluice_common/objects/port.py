@@ -84,6 +84,11 @@ class ObjectStore(Protocol):
         """The stored parts, in order."""
         ...
 
+    async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
+        """The ids of multiparts open under exactly this key, for clean-up: one whose answer was
+        lost is known to nobody else (rule 13). Empty where the store cannot list them."""
+        ...
+
     async def complete_multipart(
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:

@@ -80,6 +80,18 @@ class Metrics:
         self.events_pending = Gauge(
             "sluice_events_pending", "Events seen unpublished by the last relay pass", registry=r
         )
+        self.role_errors = Counter(
+            "sluice_role_errors",
+            "Unexpected errors a background role survived",
+            ("role",),
+            registry=r,
+        )
+        self.integrity_failures = Counter(
+            "sluice_integrity_failures",
+            "Bytes found to differ from their checksum, by where it was seen",
+            ("where",),
+            registry=r,
+        )
         self.verified = Counter(
             "sluice_nodes_verified", "SHA-256 computed after completion", registry=r
         )
