@@ -1,0 +1,1 @@
+"""One module per gate: what is run, alternated and measured."""

@@ -1,0 +1,56 @@
+"""The arithmetic behind the gates."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.figures import Spread, percentile
+from bench.gates import P1_ACK_ONE, P1_STREAM, Result
+from bench.report import document, table
+
+
+def test_a_percentile_is_a_sample_by_nearest_rank() -> None:
+    samples = [float(n) for n in range(1, 101)]
+    assert percentile(samples, 95) == 95
+    assert percentile(samples, 100) == 100
+    assert percentile([7.0], 50) == 7.0
+
+
+def test_a_percentile_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        percentile([], 50)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.1, 100))
+def test_at_least_that_many_samples_do_not_exceed_the_percentile(
+    samples: list[float], percent: float
+) -> None:
+    value = percentile(samples, percent)
+    assert sum(s <= value for s in samples) >= len(samples) * percent / 100 - 1e-9
+
+
+def test_a_ratio_passes_from_its_bound_up_and_a_latency_from_its_bound_down() -> None:
+    assert Result(P1_STREAM, Spread.of([0.40])).verdict == "pass"
+    assert Result(P1_STREAM, Spread.of([0.399])).verdict == "FAIL"
+    assert Result(P1_STREAM, Spread.of([0.7])).verdict == "pass, aim reached"
+    assert Result(P1_ACK_ONE, Spread.of([20.1])).verdict == "FAIL"
+    assert Result(P1_ACK_ONE, Spread.of([3.0])).verdict == "pass, aim reached"
+
+
+def test_a_gate_is_judged_by_the_median_of_its_rounds() -> None:
+    assert Result(P1_STREAM, Spread.of([0.1, 0.5, 0.9])).passed
+
+
+def test_a_report_is_json_and_a_quick_one_judges_nothing() -> None:
+    results = [Result(P1_STREAM, Spread.of([0.1]))]
+    quick = json.loads(json.dumps(document(results, {"rounds": 1}, {}, judged=False)))
+    assert quick["gates"][0]["passed"] is None
+    assert "FAIL" not in table(results, judged=False)
+    assert (
+        json.loads(json.dumps(document(results, {}, {}, judged=True)))["gates"][0]["passed"]
+        is False
+    )
