@@ -1,0 +1,67 @@
+"""The `sluice` command as a person runs it: a process, arguments, an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def json_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines() if line.strip()]
+
+
+class Sluice:
+    """Runs `sluice` against one server, with a journal of its own."""
+
+    def __init__(self, address: str, state_dir: Path) -> None:
+        self.environment: Mapping[str, str] = {
+            **os.environ,
+            "SLUICE_SERVER": address,
+            "SLUICE_STATE_DIR": str(state_dir),
+        }
+
+    def command(self, *arguments: str) -> Sequence[str]:
+        return [sys.executable, "-m", "sluice_client.cli", *arguments]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command without waiting for it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, timeout: float = 240) -> Outcome:
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: str, timeout: float = 240) -> Outcome:
+        """Run, and fail the test with the command's own words unless it exits 0."""
+        outcome = self.run(*arguments, timeout=timeout)
+        assert outcome.code == 0, f"sluice {' '.join(arguments)}: {outcome.code}\n{outcome.err}"
+        return outcome

@@ -1,0 +1,108 @@
+"""A real standalone server in a process of its own, to be killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+class StandaloneServer:
+    """`sluice serve` on a data directory; its log is kept in `server.log` beside it.
+
+    The address stays the same over restarts, so that clients find it again.
+    """
+
+    def __init__(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.with_name(f"{data_dir.name}.log")
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = "127.0.0.1:0"
+        self.metrics_address = "127.0.0.1:0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until the server takes requests."""
+        announced = self.data_dir / "server.json"
+        announced.unlink(missing_ok=True)
+        environment = {
+            **os.environ,
+            "SLUICE_INTAKE_ADDRESS": self.address,
+            "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
+            "SLUICE_METRICS_ADDRESS": self.metrics_address,
+            **self._environment,
+        }
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sluice_standalone", "--data-dir", str(self.data_dir)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not announced.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start:\n{self.log_tail()}")
+            time.sleep(0.02)
+        addresses = json.loads(announced.read_text(encoding="utf-8"))
+        self.address = addresses["intake"]
+        self.metrics_address = addresses["metrics"]
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    def close(self) -> None:
+        """Stop whatever still runs; a server that does not stop by itself fails the test."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def resident_bytes(self) -> int:
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def log_tail(self, lines: int = 40) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+@contextmanager
+def standalone(
+    data_dir: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[StandaloneServer]:
+    """A running server that is gone afterwards, however the test ends."""
+    server = StandaloneServer(data_dir, environment)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
