@@ -1,0 +1,195 @@
+"""Reads the messages that carry payload out of their wire bytes without copying the payload.
+
+A generated parser copies `data` into the message and again out of it, which costs more than
+everything else the intake does to a block. So the top level of the message is walked here: `data`
+becomes a memoryview of the wire bytes, and all the rest (the header, unknown fields) goes to the
+generated parser as it came, so merging, defaults, presence and UTF-8 checks are the parser's own.
+The .proto stays the truth: a property test holds this reader against the generated one.
+
+A deserializer must not raise: gRPC would answer with an untyped INTERNAL. A frame that cannot be
+read carries its error, and the handler raises it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+from sluice.upload.v1 import upload_pb2
+from sluice_common.errors import InvalidArgument
+
+_VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
+_MAX_VARINT_BYTES: Final = 10
+_MAX_TAG_BYTES: Final = 5
+_MAX_TAG: Final = 2**32 - 1
+_MAX_LENGTH: Final = 2**31 - 1
+_MAX_GROUP_DEPTH: Final = 100
+"""The bounds of the generated parser; beyond them it calls a message malformed."""
+
+_NO_DATA: Final = memoryview(b"")
+
+_STREAM_DATA_FIELD: Final = upload_pb2.UploadStreamRequest.DATA_FIELD_NUMBER
+_STREAM_DATA_TAG: Final = _STREAM_DATA_FIELD << 3 | _BYTES
+_CHUNK_DATA_FIELD: Final = upload_pb2.UploadChunkRequest.DATA_FIELD_NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What opens a chunk. `upload_id` may be empty after a stream's first header."""
+
+    upload_id: str
+    number: int
+    size: int
+    crc32c: int | None
+    is_last: bool
+    force: bool
+
+
+class Frame(NamedTuple):
+    """One message. `data` is valid as long as the frame; no data and empty data are the same."""
+
+    header: Header | None
+    data: memoryview
+    error: InvalidArgument | None = None
+
+
+class _Malformed(Exception):
+    """The wire bytes are not a message."""
+
+
+def read_stream_frame(wire: bytes) -> Frame:
+    """Deserializer of UploadStreamRequest."""
+    # The usual message is one block and nothing else.
+    if wire[:1] == _USUAL_START:
+        try:
+            length, start = _read_varint(wire, 1, _MAX_TAG_BYTES)
+        except _Malformed:
+            return _malformed_frame()
+        if start + length == len(wire):
+            return Frame(None, memoryview(wire)[start:])
+    try:
+        data, rest = _split_payload(wire, _STREAM_DATA_FIELD)
+        message = upload_pb2.UploadStreamRequest.FromString(rest)
+    except (_Malformed, DecodeError):
+        return _malformed_frame()
+    if not message.HasField("header"):
+        return Frame(None, data)
+    header = message.header
+    return Frame(
+        Header(
+            upload_id=header.upload_id,
+            number=header.number,
+            size=header.size,
+            crc32c=header.crc32c if header.HasField("crc32c") else None,
+            is_last=header.is_last,
+            force=header.force,
+        ),
+        data,
+    )
+
+
+def read_chunk_frame(wire: bytes) -> Frame:
+    """Deserializer of UploadChunkRequest: a header whose size is that of the data."""
+    try:
+        data, rest = _split_payload(wire, _CHUNK_DATA_FIELD)
+        message = upload_pb2.UploadChunkRequest.FromString(rest)
+    except (_Malformed, DecodeError):
+        return _malformed_frame()
+    return Frame(
+        Header(
+            upload_id=message.upload_id,
+            number=message.number,
+            size=len(data),
+            crc32c=message.crc32c if message.HasField("crc32c") else None,
+            is_last=message.is_last,
+            force=message.force,
+        ),
+        data,
+    )
+
+
+_USUAL_START: Final = bytes([_STREAM_DATA_TAG])
+
+
+def _malformed_frame() -> Frame:
+    return Frame(
+        None,
+        _NO_DATA,
+        InvalidArgument(
+            "MALFORMED_MESSAGE",
+            "The message is not what the .proto says; regenerate the client from it.",
+        ),
+    )
+
+
+def _split_payload(wire: bytes, data_field: int) -> tuple[memoryview, bytes]:
+    """The last occurrence of `data_field`, and the other fields in their order."""
+    data = _NO_DATA
+    rest: list[bytes] = []
+    position, end = 0, len(wire)
+    while position < end:
+        field_start = position
+        number, wire_type, position = _read_tag(wire, position)
+        if number == 0:  # inside of a skipped group the generated parser does not mind it
+            raise _Malformed
+        if number == data_field and wire_type == _BYTES:
+            length, position = _read_length(wire, position)
+            data = memoryview(wire)[position : position + length]
+            position += length
+        else:
+            position = _skip_value(wire, position, number, wire_type)
+            rest.append(wire[field_start:position])
+    return data, b"".join(rest)
+
+
+def _read_varint(wire: bytes, position: int, max_bytes: int) -> tuple[int, int]:
+    value = shift = 0
+    for byte in wire[position : position + max_bytes]:
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise _Malformed
+
+
+def _read_tag(wire: bytes, position: int) -> tuple[int, int, int]:
+    tag, position = _read_varint(wire, position, _MAX_TAG_BYTES)
+    if tag > _MAX_TAG:
+        raise _Malformed
+    return tag >> 3, tag & 7, position
+
+
+def _read_length(wire: bytes, position: int) -> tuple[int, int]:
+    """A length that fits into what is left."""
+    length, position = _read_varint(wire, position, _MAX_TAG_BYTES)
+    if length > _MAX_LENGTH or length > len(wire) - position:
+        raise _Malformed
+    return length, position
+
+
+def _skip_value(wire: bytes, position: int, number: int, wire_type: int) -> int:
+    """Position after a value of any wire type, groups included."""
+    open_groups: list[int] = []
+    while True:
+        if wire_type == _VARINT:
+            _, position = _read_varint(wire, position, _MAX_VARINT_BYTES)
+        elif wire_type == _FIXED64:
+            position += 8
+        elif wire_type == _FIXED32:
+            position += 4
+        elif wire_type == _BYTES:
+            length, position = _read_length(wire, position)
+            position += length
+        elif wire_type == _GROUP:
+            open_groups.append(number)
+            if len(open_groups) > _MAX_GROUP_DEPTH:
+                raise _Malformed
+        elif wire_type != _END_GROUP or not open_groups or open_groups.pop() != number:
+            raise _Malformed
+        if position > len(wire):
+            raise _Malformed
+        if not open_groups:
+            return position
+        number, wire_type, position = _read_tag(wire, position)
