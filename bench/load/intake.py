@@ -20,6 +20,7 @@ from typing import Any
 import grpc.aio
 import uvloop
 from awscrt.checksums import crc32c
+
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
 BLOCK = 1024 * 1024

@@ -1,0 +1,109 @@
+"""A full byte budget never deadlocks, whatever the uploads do (rules 9 and 10)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import random
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from sluice.upload.v1 import upload_pb2
+from sluice_client import Client
+from support.server import standalone
+from support.wire import CHANNEL_OPTIONS, Chunk, WireClient, cut
+
+MIB = 1024 * 1024
+UPLOADS = 200
+BUDGET = {
+    "SLUICE_BUDGET_BYTES": str(64 * MIB),
+    "SLUICE_TENANT_BUDGET_BYTES": str(64 * MIB),
+    "SLUICE_UPLOAD_BUDGET_BYTES": str(32 * MIB),
+}
+RETRYABLE = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED}
+
+
+async def initiate_when_there_is_room(
+    wire: WireClient, path: str, **fields: object
+) -> tuple[str, str]:
+    while True:
+        try:
+            opened = await wire.initiate(path, **fields)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in RETRYABLE:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            return opened.upload_id, opened.node_id
+
+
+async def send_until_in(wire: WireClient, upload_id: str, chunks: list[Chunk]) -> None:
+    """What the contract asks of a client: after a refusal send what is missing, lowest first."""
+    left = chunks
+    while left:
+        try:
+            await wire.send_stream(upload_id, left)
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in RETRYABLE:
+                raise
+        await asyncio.sleep(0.1)
+        status = await wire.status(upload_id)
+        missing = {n for gap in status.missing for n in range(gap.first, gap.last + 1)}
+        highest = status.received_chunks + len(missing)
+        left = sorted(
+            (c for c in chunks if c.number in missing or c.number >= highest),
+            key=lambda chunk: chunk.number,
+        )
+
+
+async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str | None:
+    """One of the two hundred: every fifth stops half-way and never comes back."""
+    source = random.Random(index)
+    data = source.randbytes(source.randrange(1, 20 * MIB))
+    declared = index % 2 == 0
+    fields = {"chunk_size": MIB} if declared else {}
+    chunks = cut(data, itertools.repeat(MIB))
+    if index % 3 == 0:
+        chunks.reverse()
+    elif index % 3 == 1:
+        source.shuffle(chunks)
+    async with gate:
+        upload_id, node_id = await initiate_when_there_is_room(wire, f"{index}", **fields)
+        if index % 5 == 4:
+            # Abandoned uploads go away with what they hold half-way.
+            half = sorted(chunks[: len(chunks) // 2], key=lambda chunk: chunk.number)[:2]
+            await send_until_in(wire, upload_id, half)
+            return None
+        await send_until_in(wire, upload_id, chunks)
+        status = await wire.complete(upload_id, total_chunks=len(chunks), wait_seconds=120)
+        assert status.state == upload_pb2.UPLOAD_STATE_COMPLETED, status
+        assert (await wire.read_sha256(node_id))[0] == hashlib.sha256(data).hexdigest()
+        return node_id
+
+
+@pytest.mark.slow
+async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(tmp_path: Path) -> None:
+    with standalone(tmp_path / "data", BUDGET) as server:
+        async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
+            wire = WireClient(channel)
+            gate = asyncio.Semaphore(40)
+            async with asyncio.timeout(240):
+                results = await asyncio.gather(*(upload(wire, n, gate) for n in range(UPLOADS)))
+        finished = sum(result is not None for result in results)
+        assert finished == UPLOADS - UPLOADS // 5
+
+
+@pytest.mark.slow
+async def test_the_sdk_pushes_many_uploads_through_a_small_budget(tmp_path: Path) -> None:
+    data = {f"sdk/{n}": random.Random(n).randbytes(6 * MIB + n) for n in range(30)}
+    with standalone(tmp_path / "data", BUDGET) as server:
+        async with Client(server.address) as client, asyncio.timeout(120):
+            async with asyncio.TaskGroup() as group:
+                for path, content in data.items():
+                    group.create_task(client.upload(content, drive="budget", path=path))
+            nodes = [node async for node in client.list_nodes("budget", "sdk/")]
+        assert {node.path: node.size for node in nodes} == {p: len(d) for p, d in data.items()}

@@ -1,0 +1,82 @@
+"""A folder of thousands of real files goes up and comes back byte for byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from support.cli import Sluice
+from support.files import files_below, sha256_of
+from support.server import StandaloneServer
+
+DOCUMENTATION = Path("/usr/share/doc")
+WANTED_FILES = 2000
+
+
+def real_folder(target: Path) -> int:
+    """Fill `target` with real files of this machine; returns how many links lie among them."""
+    standard_library = Path(sysconfig.get_paths()["stdlib"])
+    for source in (DOCUMENTATION, standard_library):
+        if source.is_dir():
+            shutil.copytree(
+                source,
+                target / source.name,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("site-packages", "__pycache__", "test"),
+            )
+    odd = target / "odd names"
+    odd.mkdir()
+    for name in ("empty", "ümläut-é", "sp ace", "-dash", "a'b\"c", "percent%2Fslash", "日本.txt"):
+        (odd / name).write_bytes(b"" if name == "empty" else name.encode())
+    (odd / "one-byte").write_bytes(b"x")
+    (odd / "link").symlink_to("one-byte")
+    return sum(path.is_symlink() for path in target.rglob("*"))
+
+
+@pytest.mark.slow
+def test_thousands_of_real_files_come_back_byte_for_byte(
+    sluice: Sluice, server: StandaloneServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    links = real_folder(folder)
+    sources = files_below(folder)
+    assert len(sources) >= WANTED_FILES, "this machine has too few files for the test"
+
+    up = sluice.ok("upload", str(folder), "--drive", "docs", "--parallel", "16", "--json")
+    lines = up.json_lines()
+    uploaded = [line for line in lines if line["status"] == "completed"]
+    skipped = [line for line in lines if line["status"] == "skipped"]
+    assert len(uploaded) == len(sources)
+    assert len(skipped) == links
+    assert all("link" in line["reason"].lower() for line in skipped)
+
+    back = tmp_path / "back"
+    sluice.ok("get", "docs:", str(back), "--recursive", "--json")
+    returned = (
+        files_below(back / "documents") if (back / "documents").is_dir() else files_below(back)
+    )
+    assert returned.keys() == sources.keys()
+    different = [n for n, path in sources.items() if sha256_of(path) != sha256_of(returned[n])]
+    assert different == []
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the file system refuses such names")
+def test_a_name_that_is_not_text_is_reported_and_the_others_go_on(
+    sluice: Sluice, tmp_path: Path
+) -> None:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    (folder / "good").write_bytes(b"good")
+    (folder / "new\nline").write_bytes(b"bad name")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe")).write_bytes(b"bad name")
+    outcome = sluice.run("upload", str(folder), "--drive", "names", "--json")
+    assert outcome.code == 1
+    by_status = {line["status"] for line in outcome.json_lines()}
+    assert by_status == {"completed", "failed"}
+    assert sum(line["status"] == "completed" for line in outcome.json_lines()) == 1

@@ -1,0 +1,48 @@
+"""A file far larger than the server's memory goes through in bounded memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from support.cli import Sluice
+from support.files import sha256_of, write_sparse
+from support.server import StandaloneServer, standalone
+
+GIB = 1024**3
+LIMIT_BYTES = 400 * 1024**2
+
+
+class MemoryWatch(threading.Thread):
+    """Samples the server's resident memory and keeps the peak."""
+
+    def __init__(self, server: StandaloneServer) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._stopped = threading.Event()
+        self.peak_bytes = 0
+
+    def run(self) -> None:
+        while not self._stopped.wait(0.05):
+            self.peak_bytes = max(self.peak_bytes, self._server.resident_bytes())
+
+    def stop(self) -> int:
+        self._stopped.set()
+        self.join()
+        return self.peak_bytes
+
+
+@pytest.mark.slow
+def test_four_gib_go_through_with_the_server_below_400_mib(tmp_path: Path) -> None:
+    source = write_sparse(tmp_path / "four-gib.bin", 4 * GIB, seed=3)
+    with standalone(tmp_path / "data") as server:
+        sluice = Sluice(server.address, tmp_path / "state")
+        watch = MemoryWatch(server)
+        watch.start()
+        sluice.ok("upload", str(source), "--drive", "large", "--json", timeout=290)
+        sluice.ok("get", "large:four-gib.bin", str(tmp_path / "back.bin"), timeout=290)
+        peak = watch.stop()
+    assert sha256_of(tmp_path / "back.bin") == sha256_of(source)
+    assert peak < LIMIT_BYTES, f"peak resident memory {peak / 1024**2:.0f} MiB"

@@ -1,0 +1,132 @@
+"""A gRPC proxy between a client and a server that notes what was said on the wire.
+
+It forwards raw messages of the intake, so it changes nothing; what it notes is the oracle of the
+crash tests: a chunk that a status answer called received must not be sent again afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from sluice.upload.v1 import upload_pb2
+from support.wire import CHANNEL_OPTIONS
+
+_INTAKE = "/sluice.upload.v1.IntakeService/"
+# A client behind the proxy has to see a restarted server at once.
+_BACKEND = [
+    *CHANNEL_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+]
+
+
+def received_numbers(status: upload_pb2.UploadStatus) -> set[int]:
+    """The chunks that a status answer says are in."""
+    missing = {n for gap in status.missing for n in range(gap.first, gap.last + 1)}
+    bound = (
+        status.total_chunks
+        if status.HasField("total_chunks")
+        else status.received_chunks + len(missing)
+    )
+    return set(range(bound)) - missing
+
+
+class Recorder(grpc.GenericRpcHandler):
+    """Forwards every call to `target` and keeps the books."""
+
+    def __init__(self, target: str) -> None:
+        self.address = ""
+        self.accepted_bytes = 0
+        self.sent: list[int] = []
+        self.said_to_be_in: set[int] = set()
+        self.sent_again: list[int] = []
+        self.on_accepted: Callable[[], None] = lambda: None
+        self._target = target
+        self._channel: grpc.aio.Channel | None = None
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        assert self._channel is not None
+        return self._channel
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Recorder]:
+        async with grpc.aio.insecure_channel(self._target, options=_BACKEND) as channel:
+            self._channel = channel
+            server = grpc.aio.server(options=CHANNEL_OPTIONS)
+            server.add_generic_rpc_handlers((self,))
+            self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            await server.start()
+            try:
+                yield self
+            finally:
+                await server.stop(None)
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        method = str(details.method)
+
+        async def forward(requests: AsyncIterator[bytes], context: Any) -> None:
+            await self._forward(method, requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(forward)  # type: ignore[arg-type]
+
+    async def _forward(self, method: str, requests: AsyncIterator[bytes], context: Any) -> None:
+        """Every kind of call is a stream of messages on the wire, so one way serves all."""
+        open_call: Any = self.channel.stream_stream(
+            method, request_serializer=None, response_deserializer=None
+        )
+        call = open_call(metadata=context.invocation_metadata())
+
+        async def pump() -> None:
+            try:
+                async for request in requests:
+                    self._note_request(method, request)
+                    await call.write(request)
+                await call.done_writing()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the reader below sees the same end and passes it on
+
+        pumping = asyncio.create_task(pump())
+        try:
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                self._note_answer(method, answer)
+                await context.write(answer)
+            code = await call.code()
+            if code is not grpc.StatusCode.OK:
+                await context.abort(code, await call.details(), await call.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "", error.trailing_metadata())
+        finally:
+            pumping.cancel()
+            call.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+
+    def _note_request(self, method: str, message: bytes) -> None:
+        if method == f"{_INTAKE}UploadStream":
+            request = upload_pb2.UploadStreamRequest.FromString(message)
+            if request.HasField("header"):
+                self._note_sent(request.header.number)
+        elif method == f"{_INTAKE}UploadChunk":
+            self._note_sent(upload_pb2.UploadChunkRequest.FromString(message).number)
+
+    def _note_sent(self, number: int) -> None:
+        self.sent.append(number)
+        if number in self.said_to_be_in:
+            self.sent_again.append(number)
+
+    def _note_answer(self, method: str, message: bytes) -> None:
+        if method == f"{_INTAKE}UploadStream":
+            answer = upload_pb2.UploadStreamResponse.FromString(message)
+            if answer.WhichOneof("event") == "accepted":
+                self.accepted_bytes += answer.accepted.size
+                self.on_accepted()
+        elif method == f"{_INTAKE}GetUploadStatus":
+            status = upload_pb2.GetUploadStatusResponse.FromString(message).status
+            # Only what the latest answer says counts: a damaged chunk may go missing again.
+            self.said_to_be_in = received_numbers(status)

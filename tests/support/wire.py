@@ -1,0 +1,125 @@
+"""A plain client made of the generated stubs alone: what a user of any language would write."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+
+from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
+from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
+
+BLOCK = 1024 * 1024
+CHANNEL_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk of a test object."""
+
+    number: int
+    data: bytes
+    is_last: bool = False
+
+
+def cut(data: bytes, sizes: Iterable[int]) -> list[Chunk]:
+    """Cut `data` into chunks of these sizes (repeated as long as needed), in order."""
+    pieces: list[bytes] = []
+    at = 0
+    for size in sizes:
+        if at >= len(data):
+            break
+        pieces.append(data[at : at + size])
+        at += size
+    assert at >= len(data), "the sizes do not cover the data"
+    return [Chunk(n, piece, n == len(pieces) - 1) for n, piece in enumerate(pieces)]
+
+
+class WireClient:
+    """Calls the services through the generated stubs."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.intake = upload_pb2_grpc.IntakeServiceStub(channel)
+        self.repository = repository_pb2_grpc.RepositoryServiceStub(channel)
+
+    async def initiate(
+        self, path: str, *, drive: str = "wire", **fields: object
+    ) -> upload_pb2.InitiateUploadResponse:
+        request = upload_pb2.InitiateUploadRequest(drive=drive, path=path, **fields)  # type: ignore[arg-type]
+        return await self.intake.InitiateUpload(request)
+
+    async def send_unary(self, upload_id: str, chunks: Sequence[Chunk], parallel: int = 4) -> None:
+        """Each chunk by a call of its own, `parallel` at once."""
+        waiting = list(reversed(chunks))
+
+        async def caller() -> None:
+            while waiting:
+                chunk = waiting.pop()
+                await self.intake.UploadChunk(
+                    upload_pb2.UploadChunkRequest(
+                        upload_id=upload_id,
+                        number=chunk.number,
+                        data=chunk.data,
+                        is_last=chunk.is_last,
+                    )
+                )
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(parallel):
+                group.create_task(caller())
+
+    async def send_stream(self, upload_id: str, chunks: Sequence[Chunk]) -> list[int]:
+        """All chunks over one stream, in the given order; the numbers that were accepted."""
+
+        async def requests() -> AsyncIterator[upload_pb2.UploadStreamRequest]:
+            for position, chunk in enumerate(chunks):
+                yield upload_pb2.UploadStreamRequest(
+                    header=upload_pb2.ChunkHeader(
+                        upload_id=upload_id if position == 0 else "",
+                        number=chunk.number,
+                        size=len(chunk.data),
+                        is_last=chunk.is_last,
+                    ),
+                    data=chunk.data[:BLOCK],
+                )
+                for at in range(BLOCK, len(chunk.data), BLOCK):
+                    yield upload_pb2.UploadStreamRequest(data=chunk.data[at : at + BLOCK])
+
+        return [
+            answer.accepted.number
+            async for answer in self.intake.UploadStream(requests())
+            if answer.WhichOneof("event") == "accepted"
+        ]
+
+    async def send_streams(self, upload_id: str, chunks: Sequence[Chunk], streams: int) -> None:
+        """The chunks dealt out over several streams at once."""
+        async with asyncio.TaskGroup() as group:
+            for first in range(min(streams, len(chunks))):
+                group.create_task(self.send_stream(upload_id, chunks[first::streams]))
+
+    async def complete(
+        self, upload_id: str, total_chunks: int | None = None, wait_seconds: int = 60
+    ) -> upload_pb2.UploadStatus:
+        request = upload_pb2.CompleteUploadRequest(
+            upload_id=upload_id, wait=Duration(seconds=wait_seconds)
+        )
+        if total_chunks is not None:
+            request.total_chunks = total_chunks
+        return (await self.intake.CompleteUpload(request)).status
+
+    async def status(self, upload_id: str) -> upload_pb2.UploadStatus:
+        request = upload_pb2.GetUploadStatusRequest(upload_id=upload_id)
+        return (await self.intake.GetUploadStatus(request)).status
+
+    async def read_sha256(self, node_id: str) -> tuple[str, int]:
+        """Hex SHA-256 and size of a node's bytes, as ReadNode streams them."""
+        digest, size = hashlib.sha256(), 0
+        request = repository_pb2.ReadNodeRequest(node_id=node_id)
+        async for answer in self.repository.ReadNode(request):
+            digest.update(answer.data)
+            size += len(answer.data)
+        return digest.hexdigest(), size
