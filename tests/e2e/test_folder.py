@@ -57,7 +57,7 @@ def test_thousands_of_real_files_come_back_byte_for_byte(
     assert all("link" in line["reason"].lower() for line in skipped)
 
     back = tmp_path / "back"
-    sluice.ok("get", "docs:", str(back), "--recursive", "--json")
+    sluice.ok("get", "docs:documents", str(back), "--recursive", "--json")
     returned = (
         files_below(back / "documents") if (back / "documents").is_dir() else files_below(back)
     )

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,5 +82,4 @@ def _wait_for_received(sluice: Sluice, size: int) -> str:
         for line in sluice.ok("uploads", "--json").json_lines():
             if int(line["received_bytes"]) >= size:
                 return str(line["upload_id"])
-    print("no upload reached the size", file=sys.stderr)
     raise AssertionError("no upload reached the size in time")
