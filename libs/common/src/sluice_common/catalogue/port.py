@@ -14,6 +14,9 @@ from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.events.port import EventRecord
 from sluice_common.uploads.model import Integrity, ObjectRef
 
+MAX_DOWNLOAD_URL_SECONDS = 3600
+"""The longest life of a presigned URL; a deleted node's object stays as long (rule 19)."""
+
 
 @dataclass(frozen=True, slots=True)
 class DrivePolicy:

@@ -1,0 +1,135 @@
+"""Rows to values and back: the only place that knows how a value lies in a column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row, Select, select
+
+from sluice_common.catalogue.port import Drive, DrivePolicy, Node
+from sluice_common.catalogue.schema import drives, nodes
+from sluice_common.errors import DataLoss
+from sluice_common.events.port import EventRecord
+from sluice_common.uploads.model import Integrity, ObjectRef
+
+_TEXT_FORMAT = 1
+"""Format of text columns that hold a map; written beside the entries, checked when read."""
+
+
+def dump_map(entries: Mapping[str, str]) -> str:
+    return json.dumps(
+        {"format": _TEXT_FORMAT, "entries": dict(entries)},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def load_map(text: str) -> dict[str, str]:
+    stored = json.loads(text)
+    if stored["format"] != _TEXT_FORMAT:
+        raise DataLoss(
+            "UNKNOWN_FORMAT",
+            "A row of the catalogue has a format that this release does not know; run the release"
+            " that wrote it.",
+        )
+    entries: dict[str, str] = stored["entries"]
+    return entries
+
+
+def drive_columns(policy: DrivePolicy) -> dict[str, Any]:
+    """The columns that a policy fills."""
+    return {
+        "integrity": policy.integrity.value,
+        "part_bytes": policy.part_bytes,
+        "require_uniform": policy.require_uniform,
+        "read_only": policy.read_only,
+        "storage_class": policy.storage_class,
+        "encryption": policy.encryption,
+    }
+
+
+def drive_of(row: Row[Any]) -> Drive:
+    return Drive(
+        tenant=row.tenant,
+        name=row.name,
+        bucket=row.bucket,
+        key_prefix=row.key_prefix,
+        policy=DrivePolicy(
+            integrity=Integrity(row.integrity),
+            part_bytes=row.part_bytes,
+            require_uniform=row.require_uniform,
+            read_only=row.read_only,
+            storage_class=row.storage_class,
+            encryption=row.encryption,
+        ),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def select_nodes() -> Select[Any]:
+    """Nodes of every state with what their drive tells of them; `node_of` reads the rows."""
+    return select(
+        nodes.c.node_id,
+        nodes.c.drive_id,
+        nodes.c.path,
+        nodes.c.state,
+        nodes.c.size,
+        nodes.c.content_type,
+        nodes.c.crc32c,
+        nodes.c.sha256,
+        nodes.c.metadata.label("entries"),
+        nodes.c.bucket,
+        nodes.c.object_key,
+        nodes.c.version,
+        nodes.c.created_at,
+        nodes.c.updated_at,
+        drives.c.tenant,
+        drives.c.name.label("drive"),
+    ).join_from(nodes, drives, nodes.c.drive_id == drives.c.drive_id)
+
+
+def node_of(row: Row[Any]) -> Node:
+    return Node(
+        node_id=row.node_id,
+        tenant=row.tenant,
+        drive=row.drive,
+        path=row.path,
+        size=row.size,
+        content_type=row.content_type,
+        crc32c=row.crc32c,
+        sha256=row.sha256,
+        metadata=load_map(row.entries),
+        object=ObjectRef(row.bucket, row.object_key),
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def event_columns(event: EventRecord) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "topic": event.topic,
+        "event_key": event.key,
+        "tenant": event.tenant,
+        "occurred_at": event.occurred_at,
+        "payload": event.payload,
+        "headers": dump_map(event.headers),
+    }
+
+
+def event_of(row: Row[Any]) -> EventRecord:
+    return EventRecord(
+        event_id=row.event_id,
+        type=row.type,
+        topic=row.topic,
+        key=row.event_key,
+        tenant=row.tenant,
+        occurred_at=row.occurred_at,
+        payload=row.payload,
+        headers=load_map(row.headers),
+    )

@@ -1,0 +1,46 @@
+"""The catalogue port on a SQL database: SQLite here, and by further dialects MySQL and MariaDB."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+
+from sluice_common.catalogue.database import open_database
+from sluice_common.catalogue.migrate import check_schema
+from sluice_common.catalogue.sql_commits import SqlCommits
+from sluice_common.catalogue.sql_drives import SqlDrives
+from sluice_common.catalogue.sql_leases import SqlLeases
+from sluice_common.catalogue.sql_nodes import SqlNodes
+from sluice_common.catalogue.sql_objects import SqlObjects
+from sluice_common.catalogue.sql_outbox import SqlOutbox
+from sluice_common.coordination.options import Clock
+
+
+class SqlCatalogue(SqlDrives, SqlNodes, SqlCommits, SqlObjects, SqlOutbox, SqlLeases):
+    """Every family over one database; see `Catalogue` for the promises."""
+
+    async def ping(self) -> None:
+        async with self._db.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def open_catalogue(
+    url: str, *, fsync: bool = False, clock: Clock = time.time
+) -> AsyncIterator[SqlCatalogue]:
+    """Open the catalogue at `url`, e.g. `sqlite:////var/lib/sluice/catalogue.db`.
+
+    Args:
+        fsync: whether a commit survives a power cut (SQLite; a server has its own setting).
+        clock: seconds since the epoch, for the times of rows.
+
+    Raises:
+        FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, SCHEMA_TOO_OLD (run `migrate` first).
+        Unavailable: CATALOGUE_UNAVAILABLE.
+    """
+    async with open_database(url, fsync=fsync, clock=clock) as database:
+        await check_schema(database)
+        yield SqlCatalogue(database)

@@ -1,0 +1,204 @@
+"""Who holds a path, in SQL: commits and deletions of nodes (rules 19 and 26).
+
+Order of locks, the same in both transactions: the new node's row (commit only), the path's row,
+the row of the node that holds the path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_common.catalogue.database import Database, SqlFamily
+from sluice_common.catalogue.port import (
+    MAX_DOWNLOAD_URL_SECONDS,
+    CommitOutcome,
+    NodeCommit,
+)
+from sluice_common.catalogue.rows import dump_map, node_of
+from sluice_common.catalogue.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
+from sluice_common.catalogue.sql_drives import find_drive
+from sluice_common.catalogue.sql_nodes import find_row, node_not_found
+from sluice_common.catalogue.sql_objects import drop_intent, schedule_deletion
+from sluice_common.catalogue.sql_outbox import append_events
+from sluice_common.errors import AlreadyExists
+from sluice_common.events.nodes import (
+    FIRST_VERSION,
+    DeletionReason,
+    node_deleted,
+    upload_completed,
+)
+from sluice_common.events.port import EventRecord
+from sluice_common.events.uploads import to_record
+from sluice_common.uploads.model import Integrity
+
+_HOLDER = (
+    select(paths.c.node_id)
+    .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
+    .with_for_update()
+)
+_TAKE_PATH = (
+    update(paths)
+    .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
+    .values(node_id=bindparam("p_node"))
+)
+_FREE_PATH = delete(paths).where(
+    paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path")
+)
+_BURY = (
+    update(nodes)
+    .where(nodes.c.node_id == bindparam("p_node"))
+    .values(
+        state=bindparam("p_state"),
+        sha256_owed_since=None,
+        version=nodes.c.version + literal(1),
+        updated_at=bindparam("p_now"),
+    )
+)
+_DRIVE_IDS = 10_000
+"""Row ids of drives that are remembered at most."""
+
+_STATES = {
+    DeletionReason.DELETED: DELETED,
+    DeletionReason.SUPERSEDED: SUPERSEDED,
+}
+
+
+class SqlCommits(SqlFamily):
+    """The catalogue's family of steps that give a path to a node or take it away."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        # A drive keeps its row for good, so its id need not be asked for at every commit.
+        self._drive_ids: dict[tuple[str, str], int] = {}
+
+    async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
+        now = self._db.clock()
+        async with self._db.write() as connection:
+            drive_id = await self._drive_id(connection, commit)
+            if not await self._insert_node(connection, drive_id, commit, now):
+                await _settle_replay(connection, commit)
+                return CommitOutcome(created=False)
+            holder = await self._lock_path(connection, drive_id, commit)
+            superseded_id = ""
+            events = [to_record(event) for event in commit.ledger_events]
+            if holder is not None:
+                superseded_id = holder.node_id
+                if commit.if_absent:
+                    raise AlreadyExists(
+                        "PATH_EXISTS",
+                        "The path has a node by now, and the upload asked for an absent one.",
+                        field="path",
+                        metadata={"node_id": holder.node_id},
+                    )
+            events.append(
+                upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now)
+            )
+            if holder is not None:
+                await connection.execute(
+                    _TAKE_PATH,
+                    {
+                        "p_drive_id": drive_id,
+                        "p_path": commit.path,
+                        "p_node": commit.node_id,
+                    },
+                )
+                events.append(await _bury(connection, holder, DeletionReason.SUPERSEDED, now))
+            await drop_intent(connection, commit.upload_id)
+            await append_events(connection, events)
+        return CommitOutcome(created=True, superseded_node_id=superseded_id)
+
+    async def delete_node(self, tenant: str, node_id: str) -> None:
+        now = self._db.clock()
+        async with self._db.write() as connection:
+            row = await find_row(connection, node_id)
+            if row is None or row.tenant != tenant:
+                raise node_not_found()
+            path = {"p_drive_id": row.drive_id, "p_path": row.path}
+            await connection.execute(_HOLDER, path)
+            # Read again under the lock: a commit may have superseded the node in between.
+            row = await find_row(connection, node_id, lock=True)
+            if row is None or row.state != LIVE:
+                return
+            await connection.execute(_FREE_PATH, path)
+            event = await _bury(connection, row, DeletionReason.DELETED, now)
+            await append_events(connection, [event])
+
+    async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:
+        key = (commit.tenant, commit.drive)
+        drive_id = self._drive_ids.get(key)
+        if drive_id is None:
+            row = await find_drive(connection, *key)
+            drive_id = int(row.drive_id)
+            if len(self._drive_ids) == _DRIVE_IDS:
+                self._drive_ids.clear()
+            self._drive_ids[key] = drive_id
+        return drive_id
+
+    async def _insert_node(
+        self, connection: AsyncConnection, drive_id: int, commit: NodeCommit, now: float
+    ) -> bool:
+        """Insert the node unless its id was ever committed; tombstones count (rule 19)."""
+        owed = commit.sha256 is None and commit.integrity is Integrity.SHA256_ASYNC
+        result = await connection.execute(
+            self._db.dialect.insert_if_absent(nodes),
+            {
+                "node_id": commit.node_id,
+                "drive_id": drive_id,
+                "path": commit.path,
+                "upload_id": commit.upload_id,
+                "state": LIVE,
+                "size": commit.size,
+                "content_type": commit.content_type,
+                "crc32c": commit.crc32c,
+                "sha256": commit.sha256,
+                "sha256_owed_since": now if owed else None,
+                "metadata": dump_map(commit.metadata),
+                "bucket": commit.object.bucket,
+                "object_key": commit.object.key,
+                "version": FIRST_VERSION,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+        return result.rowcount == 1
+
+    async def _lock_path(
+        self, connection: AsyncConnection, drive_id: int, commit: NodeCommit
+    ) -> Row[Any] | None:
+        """Lock the path's row, made if need be; the node that holds the path, None when free."""
+        made = await connection.execute(
+            self._db.dialect.insert_if_absent(paths),
+            {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id},
+        )
+        if made.rowcount == 1:
+            return None
+        parameters = {"p_drive_id": drive_id, "p_path": commit.path}
+        holder_id = (await connection.execute(_HOLDER, parameters)).scalar_one()
+        return await find_row(connection, holder_id, lock=True)
+
+
+async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> None:
+    """The node was committed before. Its upload's intent has nothing left to guard while the
+    node lives; a tombstone's stays, so that the sweeper removes what a late worker stored."""
+    row = await find_row(connection, commit.node_id)
+    if row is not None and row.state == LIVE:
+        await drop_intent(connection, commit.upload_id)
+
+
+async def _bury(
+    connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
+) -> EventRecord:
+    """Make a live node a tombstone and order its object's deletion; returns NodeDeleted.
+
+    The object outlives every URL that may have been signed for it.
+    """
+    await connection.execute(
+        _BURY, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
+    )
+    node = node_of(row)
+    await schedule_deletion(connection, node.object, now + MAX_DOWNLOAD_URL_SECONDS)
+    return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)

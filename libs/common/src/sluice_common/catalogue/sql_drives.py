@@ -1,0 +1,91 @@
+"""Drives in SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.port import Drive, DrivePage, DrivePolicy
+from sluice_common.catalogue.rows import drive_columns, drive_of
+from sluice_common.catalogue.schema import drives
+from sluice_common.errors import AlreadyExists, NotFound
+
+_FIND = select(drives).where(
+    drives.c.tenant == bindparam("p_tenant"), drives.c.name == bindparam("p_name")
+)
+_LOCK = _FIND.with_for_update()
+_LIST = (
+    select(drives)
+    .where(drives.c.tenant == bindparam("p_tenant"), drives.c.name > bindparam("p_after"))
+    .order_by(drives.c.name)
+    .limit(bindparam("p_limit"))
+)
+
+
+class SqlDrives(SqlFamily):
+    """The catalogue's family of drives."""
+
+    async def create_drive(
+        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+    ) -> Drive:
+        now = self._db.clock()
+        async with self._db.write() as connection:
+            result = await connection.execute(
+                self._db.dialect.insert_if_absent(drives),
+                {
+                    "tenant": tenant,
+                    "name": name,
+                    "bucket": bucket,
+                    "key_prefix": key_prefix,
+                    **drive_columns(policy),
+                    "created_at": now,
+                    "updated_at": now,
+                },
+            )
+            created = result.rowcount == 1
+            drive = drive_of(await find_drive(connection, tenant, name))
+        wanted = (bucket, key_prefix, policy)
+        if not created and (drive.bucket, drive.key_prefix, drive.policy) != wanted:
+            raise AlreadyExists(
+                "DRIVE_EXISTS",
+                f"The drive {name!r} exists with other settings; use it, or choose another name.",
+                field="name",
+            )
+        return drive
+
+    async def get_drive(self, tenant: str, name: str) -> Drive:
+        async with self._db.read() as connection:
+            return drive_of(await find_drive(connection, tenant, name))
+
+    async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage:
+        parameters = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}
+        async with self._db.read() as connection:
+            rows = (await connection.execute(_LIST, parameters)).all()
+        found = tuple(drive_of(row) for row in rows[:limit])
+        return DrivePage(found, found[-1].name if len(rows) > limit else "")
+
+    async def update_drive(self, tenant: str, name: str, policy: DrivePolicy) -> Drive:
+        async with self._db.write() as connection:
+            row = await find_drive(connection, tenant, name, lock=True)
+            await connection.execute(
+                update(drives).where(drives.c.drive_id == row.drive_id),
+                {**drive_columns(policy), "updated_at": self._db.clock()},
+            )
+            return drive_of(await find_drive(connection, tenant, name))
+
+
+async def find_drive(
+    connection: AsyncConnection, tenant: str, name: str, *, lock: bool = False
+) -> Row[Any]:
+    """The row of a drive; raises `NotFound` DRIVE_NOT_FOUND."""
+    statement = _LOCK if lock else _FIND
+    result = await connection.execute(statement, {"p_tenant": tenant, "p_name": name})
+    row = result.one_or_none()
+    if row is None:
+        raise NotFound(
+            "DRIVE_NOT_FOUND", f"There is no drive {name!r}; create it first.", field="drive"
+        )
+    return row

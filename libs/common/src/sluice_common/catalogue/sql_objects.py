@@ -1,0 +1,128 @@
+"""Objects in SQL: intents to make them and orders to delete them (rules 13, 19 and 26)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.port import ObjectDeletion, ObjectIntent
+from sluice_common.catalogue.schema import LIVE, nodes, object_deletions, object_intents
+from sluice_common.uploads.model import ObjectRef
+
+_IS_LIVE = select(
+    exists().where(
+        nodes.c.object_key == bindparam("p_key"),
+        nodes.c.bucket == bindparam("p_bucket"),
+        nodes.c.state == literal(LIVE),
+    )
+)
+_SCHEDULE = insert(object_deletions)
+_DUE = (
+    select(object_deletions)
+    .where(
+        object_deletions.c.not_before <= bindparam("p_now"),
+        ~exists().where(
+            and_(
+                nodes.c.object_key == object_deletions.c.object_key,
+                nodes.c.bucket == object_deletions.c.bucket,
+                nodes.c.state == literal(LIVE),
+            )
+        ),
+    )
+    .order_by(object_deletions.c.not_before)
+    .limit(bindparam("p_limit"))
+)
+_DELETED = delete(object_deletions).where(object_deletions.c.deletion_id == bindparam("p_id"))
+_SET_MULTIPART = (
+    update(object_intents)
+    .where(object_intents.c.upload_id == bindparam("p_upload"))
+    .values(multipart_id=bindparam("p_multipart"))
+)
+_CLEAR = delete(object_intents).where(object_intents.c.upload_id == bindparam("p_upload"))
+_STALE = (
+    select(object_intents)
+    .where(object_intents.c.created_at < bindparam("p_before"))
+    .order_by(object_intents.c.created_at)
+    .limit(bindparam("p_limit"))
+)
+
+
+class SqlObjects(SqlFamily):
+    """The catalogue's family of intents and deletions."""
+
+    async def record_intent(self, intent: ObjectIntent) -> None:
+        async with self._db.write() as connection:
+            result = await connection.execute(
+                self._db.dialect.insert_if_absent(object_intents),
+                {
+                    "upload_id": intent.upload_id,
+                    "tenant": intent.tenant,
+                    "bucket": intent.object.bucket,
+                    "object_key": intent.object.key,
+                    "multipart_id": intent.multipart_id,
+                    "created_at": intent.created_at,
+                },
+            )
+            # A repeat of the first step knows no multipart yet; it must not wipe out the one
+            # that the second step wrote, or that multipart would be orphaned.
+            if result.rowcount == 0 and intent.multipart_id:
+                await connection.execute(
+                    _SET_MULTIPART,
+                    {"p_upload": intent.upload_id, "p_multipart": intent.multipart_id},
+                )
+
+    async def clear_intent(self, upload_id: str) -> None:
+        async with self._db.write() as connection:
+            await drop_intent(connection, upload_id)
+
+    async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
+        async with self._db.read() as connection:
+            parameters = {"p_before": older_than, "p_limit": limit}
+            rows = (await connection.execute(_STALE, parameters)).all()
+        return [
+            ObjectIntent(
+                upload_id=row.upload_id,
+                tenant=row.tenant,
+                object=ObjectRef(row.bucket, row.object_key),
+                multipart_id=row.multipart_id,
+                created_at=row.created_at,
+            )
+            for row in rows
+        ]
+
+    async def is_object_live(self, ref: ObjectRef) -> bool:
+        async with self._db.read() as connection:
+            return await is_named(connection, ref)
+
+    async def deletions_due(self, now: float, limit: int) -> Sequence[ObjectDeletion]:
+        async with self._db.read() as connection:
+            rows = (await connection.execute(_DUE, {"p_now": now, "p_limit": limit})).all()
+        return [
+            ObjectDeletion(row.deletion_id, ObjectRef(row.bucket, row.object_key), row.not_before)
+            for row in rows
+        ]
+
+    async def deletion_done(self, deletion_id: int) -> None:
+        async with self._db.write() as connection:
+            await connection.execute(_DELETED, {"p_id": deletion_id})
+
+
+async def drop_intent(connection: AsyncConnection, upload_id: str) -> None:
+    await connection.execute(_CLEAR, {"p_upload": upload_id})
+
+
+async def is_named(connection: AsyncConnection, ref: ObjectRef) -> bool:
+    """Does a live node name this object?"""
+    result = await connection.execute(_IS_LIVE, {"p_key": ref.key, "p_bucket": ref.bucket})
+    return bool(result.scalar_one())
+
+
+async def schedule_deletion(connection: AsyncConnection, ref: ObjectRef, not_before: float) -> None:
+    """Order the deletion of an object, unless a live node names it still (rule 26)."""
+    if not await is_named(connection, ref):
+        await connection.execute(
+            _SCHEDULE, {"bucket": ref.bucket, "object_key": ref.key, "not_before": not_before}
+        )

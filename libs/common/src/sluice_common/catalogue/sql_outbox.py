@@ -1,0 +1,41 @@
+"""The outbox in SQL: facts that were committed and are not yet published (rule 22)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.port import OutboxRow
+from sluice_common.catalogue.rows import event_columns, event_of
+from sluice_common.catalogue.schema import outbox
+from sluice_common.events.port import EventRecord
+
+_APPEND = insert(outbox)
+# Whatever is in the table, from its beginning. Never "ids above the last one seen": an id is
+# given when a row is inserted, so a transaction that commits late has a lower one (rule 22).
+_PENDING = select(outbox).order_by(outbox.c.row_id).limit(bindparam("p_limit"))
+_PUBLISHED = delete(outbox).where(outbox.c.row_id == bindparam("p_row_id"))
+
+
+class SqlOutbox(SqlFamily):
+    """The catalogue's family of events."""
+
+    async def outbox(self, limit: int) -> Sequence[OutboxRow]:
+        async with self._db.read() as connection:
+            rows = (await connection.execute(_PENDING, {"p_limit": limit})).all()
+        return [OutboxRow(row.row_id, event_of(row)) for row in rows]
+
+    async def outbox_published(self, row_ids: Sequence[int]) -> None:
+        if not row_ids:
+            return
+        async with self._db.write() as connection:
+            await connection.execute(_PUBLISHED, [{"p_row_id": row_id} for row_id in row_ids])
+
+
+async def append_events(connection: AsyncConnection, events: Sequence[EventRecord]) -> None:
+    """Add rows, in this order, to the transaction of whoever makes them true."""
+    if events:
+        await connection.execute(_APPEND, [event_columns(event) for event in events])

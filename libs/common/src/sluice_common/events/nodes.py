@@ -1,0 +1,115 @@
+"""The events of nodes, ready for the outbox (rules 22 and 23).
+
+A node's events are numbered by the version of the record that they announce: UploadCompleted is
+always 1, and NodeVerified and NodeDeleted carry the version that the change made. The event id
+follows from (node id, type, version), so that it stays the same however often it is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sluice.events.v1 import nodes_pb2, uploads_pb2
+from sluice_common.catalogue.port import Node, NodeCommit
+from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
+from sluice_common.uploads.ids import event_id
+
+FIRST_VERSION = 1
+"""The version of a node when it is committed, and so the sequence of its UploadCompleted."""
+
+
+class DeletionReason(StrEnum):
+    """Why a node went: somebody deleted it, or another upload took its path."""
+
+    DELETED = "DELETED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+def upload_completed(
+    commit: NodeCommit, *, superseded_node_id: str, occurred_at: float
+) -> EventRecord:
+    """The node is visible. Carries the CRC32C always, the SHA-256 when it is known (rule 20)."""
+    header = _header("UploadCompleted", commit.node_id, commit.tenant, FIRST_VERSION, occurred_at)
+    event = uploads_pb2.UploadCompleted(
+        header=header,
+        upload_id=commit.upload_id,
+        node_id=commit.node_id,
+        drive=commit.drive,
+        path=commit.path,
+        content_type=commit.content_type,
+        size=commit.size,
+        crc32c=commit.crc32c,
+        sha256=commit.sha256,
+        metadata=commit.metadata,
+        superseded_node_id=superseded_node_id,
+        bucket=commit.object.bucket,
+        object_key=commit.object.key,
+    )
+    headers = {"traceparent": commit.trace_parent} if commit.trace_parent else {}
+    return _record(event, header, UPLOADS_TOPIC, commit.node_id, occurred_at, headers)
+
+
+def node_deleted(node: Node, reason: DeletionReason, *, occurred_at: float) -> EventRecord:
+    """`node` is the tombstone: its version is the one that the deletion made."""
+    header = _header("NodeDeleted", node.node_id, node.tenant, node.version, occurred_at)
+    event = nodes_pb2.NodeDeleted(
+        header=header,
+        node_id=node.node_id,
+        drive=node.drive,
+        path=node.path,
+        reason=reason.value,
+    )
+    return _record(event, header, NODES_TOPIC, node.node_id, occurred_at, {})
+
+
+def node_verified(node: Node, sha256: bytes, *, occurred_at: float) -> EventRecord:
+    """`node` is the record after its SHA-256 was set."""
+    header = _header("NodeVerified", node.node_id, node.tenant, node.version, occurred_at)
+    event = nodes_pb2.NodeVerified(
+        header=header,
+        node_id=node.node_id,
+        drive=node.drive,
+        path=node.path,
+        size=node.size,
+        crc32c=node.crc32c,
+        sha256=sha256,
+    )
+    return _record(event, header, NODES_TOPIC, node.node_id, occurred_at, {})
+
+
+def _header(
+    event_type: str, node_id: str, tenant: str, version: int, occurred_at: float
+) -> uploads_pb2.EventHeader:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
+    return uploads_pb2.EventHeader(
+        event_id=event_id(node_id, event_type, version),
+        occurred_at=timestamp,
+        tenant=tenant,
+        sequence=version,
+    )
+
+
+def _record(
+    event: Message,
+    header: uploads_pb2.EventHeader,
+    topic: str,
+    key: str,
+    occurred_at: float,
+    headers: Mapping[str, str],
+) -> EventRecord:
+    return EventRecord(
+        event_id=header.event_id,
+        type=event.DESCRIPTOR.full_name,
+        topic=topic,
+        key=key,
+        tenant=header.tenant,
+        occurred_at=occurred_at,
+        payload=event.SerializeToString(deterministic=True),
+        headers=headers,
+    )
