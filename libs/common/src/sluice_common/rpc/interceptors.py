@@ -1,0 +1,336 @@
+"""What surrounds every RPC, from the outside in: request context, metrics, errors, authentication.
+
+grpc.aio knows four kinds of handlers, each as a coroutine or as an async generator. They are
+brought into one shape first (a coroutine that writes to its context), so that a layer is written
+once. OpenTelemetry's interceptor, when it is on, stands outside of all this: it learns a status
+from `abort`, which the error layer calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_status import rpc_status
+
+from sluice_common.errors import Unauthenticated
+from sluice_common.rpc.errors import internal_error, to_sluice_error, to_status
+from sluice_common.security.authentication import Authenticator
+from sluice_common.security.principal import set_principal
+from sluice_common.telemetry.metrics import Metrics
+
+REQUEST_ID_KEY: Final = "x-request-id"
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+PUBLIC_SERVICES: Final = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+)
+"""Answer without credentials: probes have none, and the wire contract is no secret."""
+
+_EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
+
+_log = structlog.get_logger(__name__)
+
+# The request or the iterator of requests, the context, and what the handler returns are of the
+# types that the service's own deserializer and serializer settle.
+Behavior = Callable[[Any, Any], Any]
+Proceed = Callable[[Any, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One RPC in progress, as the layers see it."""
+
+    service: str
+    method: str
+    kind: str
+    metadata: Sequence[tuple[str, str | bytes]]
+
+    def header(self, name: str) -> str | None:
+        """The first value of a text header."""
+        for key, value in self.metadata:
+            if key == name and isinstance(value, str):
+                return value
+        return None
+
+
+class Layer(Protocol):
+    """Something that surrounds the handler of every RPC."""
+
+    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
+        """Await `proceed(requests, context)` and return what it returns."""
+        ...
+
+
+class RequestContext:
+    """Binds request_id and trace_id to every log line of the request, and echoes the request id.
+
+    A request id that a client made up is taken when it is short and plain; anything else is
+    replaced, because it ends up in logs.
+    """
+
+    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
+        asked = call.header(REQUEST_ID_KEY)
+        request_id = asked if asked and _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        bound = {"request_id": request_id}
+        trace = _TRACEPARENT.fullmatch(call.header("traceparent") or "")
+        if trace:
+            bound["trace_id"] = trace.group(1)
+        structlog.contextvars.bind_contextvars(**bound)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        return await proceed(requests, context)
+
+
+class RpcMetrics:
+    """Counts RPCs, their messages and their time under the grpc-ecosystem names."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
+        metrics, labels = self._metrics, (call.kind, call.service, call.method)
+        metrics.rpc_started.labels(*labels).inc()
+        received = metrics.rpc_received.labels(*labels).inc
+        sent = metrics.rpc_sent.labels(*labels).inc
+        if call.kind in ("unary", "server_stream"):
+            received()
+        else:
+            requests = _CountedRequests(requests, received)
+        code = "CANCELLED"  # what a CancelledError that passes through here amounts to
+        began = time.perf_counter()
+        try:
+            answer = await proceed(requests, _CountingContext(context, received, sent))
+            code = _code_name(context)
+            if call.kind in ("unary", "client_stream") and code == "OK":
+                sent()
+            return answer
+        except grpc.aio.AbortError:
+            code = _code_name(context)
+            raise
+        finally:
+            metrics.rpc_seconds.labels(*labels).observe(time.perf_counter() - began)
+            metrics.rpc_handled.labels(*labels, code).inc()
+
+
+class ErrorMapping:
+    """Turns what a handler raises into the status that the contract promises.
+
+    A defect of ours is logged with its traceback and leaves as INTERNAL, without its text: that
+    could hold anything.
+    """
+
+    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
+        try:
+            return await proceed(requests, context)
+        except grpc.aio.AbortError:  # somebody below has answered already
+            raise
+        except Exception as error:  # noqa: BLE001 - the last line before the wire
+            told = to_sluice_error(error)
+            if told is None:
+                _log.exception("rpc.defect", service=call.service, method=call.method)
+                told = internal_error()
+            status = rpc_status.to_status(to_status(told))
+            # abort() replaces the trailers, so those set before (the request id) go along.
+            trailers = (*(context.trailing_metadata() or ()), *(status.trailing_metadata or ()))
+            await context.abort(status.code, status.details, trailers)
+
+
+class Authentication:
+    """Sets the principal of every request, or refuses it."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
+        if call.service not in PUBLIC_SERVICES:
+            headers = [value for key, value in call.metadata if key == "authorization"]
+            if len(headers) > 1:
+                # Two proxies may each believe another one of them.
+                raise Unauthenticated(
+                    "AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header."
+                )
+            header = headers[0] if headers else None
+            principal = await self._authenticator.authenticate(
+                header.decode("ascii", "replace") if isinstance(header, bytes) else header
+            )
+            set_principal(principal)
+            structlog.contextvars.bind_contextvars(tenant=principal.tenant)
+        return await proceed(requests, context)
+
+
+class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs
+    """Puts layers around every handler of a server, the first one outermost."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = tuple(layers)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        # grpc gives None for a method that nobody registered, and wants it back.
+        handler = cast(
+            "grpc.RpcMethodHandler[Any, Any] | None", await continuation(handler_call_details)
+        )
+        if handler is None:
+            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+        return self._surround(handler, handler_call_details)
+
+    def _surround(
+        self, handler: grpc.RpcMethodHandler[Any, Any], details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        factory, behavior, kind = _taken_apart(handler)
+        service, _, method = details.method.lstrip("/").rpartition("/")
+        metadata = tuple(details.invocation_metadata or ())
+        call = Call(service, method, kind, cast("Sequence[tuple[str, str | bytes]]", metadata))
+        proceed = _as_coroutine(behavior) if handler.response_streaming else _as_unary(behavior)
+        for layer in reversed(self._layers):
+            proceed = _enter(layer, call, proceed)
+        return factory(
+            _as_generator(proceed) if handler.response_streaming else proceed,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def server_layers(metrics: Metrics, authenticator: Authenticator) -> LayeredInterceptor:
+    """The layers of every Sluice server, in the one order that is right.
+
+    Metrics see the mapped status; a refused credential is mapped and counted like any error.
+    """
+    return LayeredInterceptor(
+        (RequestContext(), RpcMetrics(metrics), ErrorMapping(), Authentication(authenticator))
+    )
+
+
+class _CountedRequests:
+    """Counts what a handler iterates over, and holds no message: blocks are large."""
+
+    __slots__ = ("_count", "_requests")
+
+    def __init__(self, requests: AsyncIterator[Any], count: Callable[[], None]) -> None:
+        self._requests = requests
+        self._count = count
+
+    def __aiter__(self) -> _CountedRequests:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await anext(self._requests)
+        self._count()
+        return message
+
+
+class _CountingContext:
+    """The servicer context; `read` and `write` are counted, all else is the original's."""
+
+    __slots__ = ("_context", "_read", "_received", "_sent", "_write")
+
+    def __init__(
+        self, context: Any, received: Callable[[], None], sent: Callable[[], None]
+    ) -> None:
+        self._context = context
+        # Bound once: under OpenTelemetry the context is a proxy with a slow attribute lookup.
+        self._read = context.read
+        self._write = context.write
+        self._received = received
+        self._sent = sent
+
+    async def read(self) -> Any:
+        message = await self._read()
+        if message is not _EOF:
+            self._received()
+        return message
+
+    async def write(self, message: Any) -> None:
+        await self._write(message)
+        self._sent()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _taken_apart(
+    handler: grpc.RpcMethodHandler[Any, Any],
+) -> tuple[Callable[..., grpc.RpcMethodHandler[Any, Any]], Behavior, str]:
+    """The factory that makes this kind of handler, its behaviour, and the name of the kind."""
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler, _set(handler.stream_stream), "bidi_stream"
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler, _set(handler.stream_unary), "client_stream"
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler, _set(handler.unary_stream), "server_stream"
+    return grpc.unary_unary_rpc_method_handler, _set(handler.unary_unary), "unary"
+
+
+def _set(behavior: Behavior | None) -> Behavior:
+    if behavior is None:
+        raise TypeError("A handler lacks the behaviour of its own kind.")
+    return behavior
+
+
+def _as_unary(behavior: Behavior) -> Proceed:
+    async def run(requests: Any, context: Any) -> Any:
+        return await behavior(requests, context)
+
+    return run
+
+
+def _as_coroutine(behavior: Behavior) -> Proceed:
+    """A streaming handler, be it a coroutine or a generator, as a coroutine that writes."""
+
+    async def run(requests: Any, context: Any) -> None:
+        answer = behavior(requests, context)
+        if inspect.isawaitable(answer):
+            await answer
+            return
+        # A cancelled write must end the generator now, not when it is collected.
+        async with aclosing(answer) as messages:
+            async for message in messages:
+                await context.write(message)
+
+    return run
+
+
+def _enter(layer: Layer, call: Call, proceed: Proceed) -> Proceed:
+    async def run(requests: Any, context: Any) -> Any:
+        return await layer.around(call, requests, context, proceed)
+
+    return run
+
+
+def _as_generator(proceed: Proceed) -> Behavior:
+    """A coroutine that writes, as a generator that yields nothing: the one shape of a streaming
+    handler that OpenTelemetry's interceptor can surround."""
+
+    async def handle(requests: Any, context: Any) -> AsyncIterator[Any]:
+        await proceed(requests, context)
+        nothing: tuple[Any, ...] = ()
+        for message in nothing:
+            yield message
+
+    return handle
+
+
+def _code_name(context: Any) -> str:
+    """The status that the call ends with; grpc.aio keeps it as a number, 0 while none is set."""
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return _NAMES.get(code or 0, "UNKNOWN")
+
+
+_NAMES: Final[dict[int, str]] = {code.value[0]: code.name for code in grpc.StatusCode}

@@ -1,0 +1,118 @@
+"""How every Sluice gRPC server is built: limits, keepalive, health, reflection, channelz."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import grpc
+import grpc.aio
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sluice_common.uploads.model import MAX_UNARY_MESSAGE_BYTES
+
+_ENVELOPE_BYTES: Final = 64 * 1024
+"""What may surround the data of a largest message: its own fields and their tags."""
+
+_UNLIMITED: Final = 2**31 - 1
+"""gRPC's own sign for "never" in millisecond options."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The tuning of a server.
+
+    `keepalive_seconds` plus `keepalive_timeout_seconds` bounds how long a vanished client keeps
+    its slot. `max_connection_age_seconds` (0: never) makes clients reconnect, so that load spreads
+    to new replicas; calls in flight then have `connection_grace_seconds` to end.
+    """
+
+    max_message_bytes: int = MAX_UNARY_MESSAGE_BYTES + _ENVELOPE_BYTES
+    max_metadata_bytes: int = 16 * 1024
+    max_concurrent_streams: int = 1000
+    max_concurrent_rpcs: int | None = None
+    keepalive_seconds: float = 30.0
+    keepalive_timeout_seconds: float = 20.0
+    max_connection_age_seconds: float = 0.0
+    connection_grace_seconds: float = 60.0
+    reuse_port: bool = False
+
+
+def build_server(
+    options: ServerOptions, interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = ()
+) -> grpc.aio.Server:
+    """A server that listens nowhere yet. The first interceptor is the outermost."""
+    return grpc.aio.server(
+        interceptors=tuple(interceptors),
+        options=_channel_options(options),
+        maximum_concurrent_rpcs=options.max_concurrent_rpcs,
+    )
+
+
+def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
+    age = options.max_connection_age_seconds
+    return (
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        # Both the soft and the hard limit: between the two gRPC refuses at random.
+        ("grpc.max_metadata_size", options.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A client may ping every 10 s, calls or not; the default punishes that with GOAWAY.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_connection_age_ms", _milliseconds(age) if age > 0 else _UNLIMITED),
+        ("grpc.max_connection_age_grace_ms", _milliseconds(options.connection_grace_seconds)),
+        # Off unless several processes share a port on purpose: otherwise two servers that were
+        # given one port would both start, and each would get half of the calls.
+        ("grpc.so_reuseport", int(options.reuse_port)),
+    )
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), _UNLIMITED)
+
+
+class Health:
+    """grpc.health.v1 of one server: overall ("") and per service."""
+
+    def __init__(self) -> None:
+        self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # newer than its stubs
+        self._services: tuple[str, ...] = ()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def serving(self, services: Sequence[str]) -> None:
+        """The services answer from now on."""
+        for service in ("", *services):
+            await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def not_serving(self, services: Sequence[str]) -> None:
+        """The services are registered, but not ready yet, or not able at the moment."""
+        for service in ("", *services):
+            await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def drain(self) -> None:
+        """NOT_SERVING for good: load balancers look elsewhere while calls in flight end."""
+        await self._servicer.enter_graceful_shutdown()
+
+
+def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
+    """Let tools like grpcurl ask the server for its contract."""
+    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def build_channelz_server() -> grpc.aio.Server:
+    """A server of its own for gRPC's inner counters: they show every peer, so they belong on an
+    admin address only, never on one that clients reach."""
+    server = build_server(ServerOptions())
+    # It takes both kinds of server; its stubs know the synchronous one only.
+    channelz.add_channelz_servicer(cast("grpc.Server", server))
+    return server
