@@ -92,7 +92,11 @@ class RequestContext:
 
 
 class RpcMetrics:
-    """Counts RPCs, their messages and their time under the grpc-ecosystem names."""
+    """Counts RPCs, their messages and their time under the grpc-ecosystem names.
+
+    The status is the handler's: a client that cancels while the handler reads its stream looks
+    to grpc.aio like the end of that stream, and counts as whatever the handler makes of it.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
