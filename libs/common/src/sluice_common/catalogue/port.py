@@ -7,7 +7,7 @@ NotFound. Raises `Unavailable` CATALOGUE_UNAVAILABLE when the database does not 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from sluice_common.coordination.ports import LedgerEvent
@@ -27,6 +27,9 @@ class DrivePolicy:
     read_only: bool = False
     storage_class: str = ""
     encryption: str = ""
+
+
+POLICY_FIELDS = frozenset(one.name for one in fields(DrivePolicy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,11 @@ class Catalogue(Protocol):
 
     async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage: ...
 
-    async def update_drive(self, tenant: str, name: str, policy: DrivePolicy) -> Drive: ...
+    async def update_drive(
+        self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str] = POLICY_FIELDS
+    ) -> Drive:
+        """Take these fields of `policy` over, all of them by default."""
+        ...
 
     # -- nodes
 

@@ -26,7 +26,6 @@ from sluice_common.catalogue.sql_objects import drop_intent, schedule_deletion
 from sluice_common.catalogue.sql_outbox import append_events
 from sluice_common.errors import AlreadyExists
 from sluice_common.events.nodes import (
-    FIRST_VERSION,
     DeletionReason,
     node_deleted,
     upload_completed,
@@ -159,7 +158,7 @@ class SqlCommits(SqlFamily):
                 "metadata": dump_map(commit.metadata),
                 "bucket": commit.object.bucket,
                 "object_key": commit.object.key,
-                "version": FIRST_VERSION,
+                "version": 1,
                 "created_at": now,
                 "updated_at": now,
             },

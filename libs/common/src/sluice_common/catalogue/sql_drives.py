@@ -8,7 +8,7 @@ from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_common.catalogue.database import SqlFamily
-from sluice_common.catalogue.port import Drive, DrivePage, DrivePolicy
+from sluice_common.catalogue.port import POLICY_FIELDS, Drive, DrivePage, DrivePolicy
 from sluice_common.catalogue.rows import drive_columns, drive_of
 from sluice_common.catalogue.schema import drives
 from sluice_common.errors import AlreadyExists, NotFound
@@ -67,12 +67,16 @@ class SqlDrives(SqlFamily):
         found = tuple(drive_of(row) for row in rows[:limit])
         return DrivePage(found, found[-1].name if len(rows) > limit else "")
 
-    async def update_drive(self, tenant: str, name: str, policy: DrivePolicy) -> Drive:
+    async def update_drive(
+        self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str] = POLICY_FIELDS
+    ) -> Drive:
+        columns = drive_columns(policy)  # named like the fields that they keep
+        changes = {column: columns[column] for column in fields}
         async with self._db.write() as connection:
             row = await find_drive(connection, tenant, name, lock=True)
             await connection.execute(
                 update(drives).where(drives.c.drive_id == row.drive_id),
-                {**drive_columns(policy), "updated_at": self._db.clock()},
+                {**changes, "updated_at": self._db.clock()},
             )
             return drive_of(await find_drive(connection, tenant, name))
 

@@ -1,8 +1,9 @@
 """The events of nodes, ready for the outbox (rules 22 and 23).
 
-A node's events are numbered by the version of the record that they announce: UploadCompleted is
-always 1, and NodeVerified and NodeDeleted carry the version that the change made. The event id
-follows from (node id, type, version), so that it stays the same however often it is built.
+NodeVerified and NodeDeleted are numbered by the version of the record that the change made.
+UploadCompleted is the upload's event, also when the catalogue says it: an upload has two, the
+first when it is opened and the second when it ends. The event id follows from (upload or node id,
+type, sequence), so that it stays the same however often it is built.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from sluice_common.catalogue.port import Node, NodeCommit
 from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from sluice_common.uploads.ids import event_id
 
-FIRST_VERSION = 1
-"""The version of a node when it is committed, and so the sequence of its UploadCompleted."""
+COMPLETED_SEQUENCE = 2
+"""Position of UploadCompleted among the events of an upload; UploadInitiated is 1."""
 
 
 class DeletionReason(StrEnum):
@@ -34,7 +35,9 @@ def upload_completed(
     commit: NodeCommit, *, superseded_node_id: str, occurred_at: float
 ) -> EventRecord:
     """The node is visible. Carries the CRC32C always, the SHA-256 when it is known (rule 20)."""
-    header = _header("UploadCompleted", commit.node_id, commit.tenant, FIRST_VERSION, occurred_at)
+    header = _header(
+        "UploadCompleted", commit.upload_id, commit.tenant, COMPLETED_SEQUENCE, occurred_at
+    )
     event = uploads_pb2.UploadCompleted(
         header=header,
         upload_id=commit.upload_id,
@@ -83,15 +86,15 @@ def node_verified(node: Node, sha256: bytes, *, occurred_at: float) -> EventReco
 
 
 def _header(
-    event_type: str, node_id: str, tenant: str, version: int, occurred_at: float
+    event_type: str, subject_id: str, tenant: str, sequence: int, occurred_at: float
 ) -> uploads_pb2.EventHeader:
     timestamp = Timestamp()
     timestamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
     return uploads_pb2.EventHeader(
-        event_id=event_id(node_id, event_type, version),
+        event_id=event_id(subject_id, event_type, sequence),
         occurred_at=timestamp,
         tenant=tenant,
-        sequence=version,
+        sequence=sequence,
     )
 
 

@@ -1,0 +1,66 @@
+"""page_size and page_token, the same in every List RPC.
+
+A token is opaque to clients: where the next page begins, and a digest of what was listed, so that
+a token of one listing does no harm in another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+from sluice_common.errors import InvalidArgument
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+_FORMAT = b"\x01"
+_DIGEST_BYTES = 8
+
+
+def page_limit(page_size: int) -> int:
+    """Items of one page: 0 means 100, more than 1,000 means 1,000. BAD_PAGE_SIZE below 0."""
+    if page_size < 0:
+        raise InvalidArgument(
+            "BAD_PAGE_SIZE",
+            f"A page has 1 to {MAX_PAGE_SIZE} items, or leave page_size out.",
+            field="page_size",
+        )
+    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+
+def encode_page_token(after: str, *listing: str) -> str:
+    """The token of the page that begins after `after`; empty when there is no next page.
+
+    `listing` is what the request asked for beside the page.
+    """
+    if not after:
+        return ""
+    return base64.urlsafe_b64encode(_FORMAT + _digest(listing) + after.encode()).decode()
+
+
+def decode_page_token(token: str, *listing: str) -> str:
+    """The `after` of a token, empty for the first page. `InvalidArgument` BAD_PAGE_TOKEN."""
+    if not token:
+        return ""
+    try:
+        raw = base64.b64decode(token, altchars=b"-_", validate=True)
+        head, after = raw[: 1 + _DIGEST_BYTES], raw[1 + _DIGEST_BYTES :].decode()
+    except (binascii.Error, ValueError) as error:
+        raise _bad_token() from error
+    if head != _FORMAT + _digest(listing) or not after:
+        raise _bad_token()
+    return after
+
+
+def _digest(listing: tuple[str, ...]) -> bytes:
+    return hashlib.sha256("\0".join(listing).encode()).digest()[:_DIGEST_BYTES]
+
+
+def _bad_token() -> InvalidArgument:
+    return InvalidArgument(
+        "BAD_PAGE_TOKEN",
+        "The page token is not one that this listing gave; begin again without it.",
+        field="page_token",
+    )

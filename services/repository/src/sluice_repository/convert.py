@@ -1,0 +1,108 @@
+"""Between the wire's messages and the values of the repository."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sluice.repository.v1 import repository_pb2 as pb
+from sluice_common.catalogue.port import Drive, DrivePolicy, Node
+from sluice_common.errors import InvalidArgument
+from sluice_common.uploads.model import Integrity
+from sluice_repository.nodes import NodeById, NodeByPath, NodeLocator
+
+_INTEGRITY_BY_NUMBER = {
+    pb.INTEGRITY_UNSPECIFIED: DrivePolicy().integrity,
+    pb.INTEGRITY_CRC: Integrity.CRC,
+    pb.INTEGRITY_SHA256_ASYNC: Integrity.SHA256_ASYNC,
+    pb.INTEGRITY_SHA256_BEFORE_VISIBLE: Integrity.SHA256_BEFORE_VISIBLE,
+}
+_NUMBER_BY_INTEGRITY = {
+    Integrity.CRC: pb.INTEGRITY_CRC,
+    Integrity.SHA256_ASYNC: pb.INTEGRITY_SHA256_ASYNC,
+    Integrity.SHA256_BEFORE_VISIBLE: pb.INTEGRITY_SHA256_BEFORE_VISIBLE,
+}
+
+
+def locator_of(
+    request: pb.GetNodeRequest
+    | pb.DeleteNodeRequest
+    | pb.ReadNodeRequest
+    | pb.GetDownloadUrlRequest,
+) -> NodeLocator:
+    """Raises `InvalidArgument` NODE_REQUIRED when the request names none."""
+    match request.WhichOneof("node"):
+        case "node_id":
+            return NodeById(request.node_id)
+        case "location":
+            return NodeByPath(request.location.drive, request.location.path)
+        case _:
+            raise InvalidArgument(
+                "NODE_REQUIRED", "Name the node, by node_id or by location.", field="node"
+            )
+
+
+def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
+    """Raises `InvalidArgument` BAD_POLICY for an integrity that this release does not know."""
+    integrity = _INTEGRITY_BY_NUMBER.get(message.integrity)
+    if integrity is None:
+        raise InvalidArgument(
+            "BAD_POLICY",
+            "This server does not know the integrity asked for.",
+            field="policy.integrity",
+        )
+    return DrivePolicy(
+        integrity=integrity,
+        part_bytes=message.part_bytes,
+        require_uniform=message.require_uniform,
+        read_only=message.read_only,
+        storage_class=message.storage_class,
+        encryption=message.encryption,
+    )
+
+
+def drive_message(drive: Drive) -> pb.Drive:
+    return pb.Drive(
+        name=drive.name,
+        bucket=drive.bucket,
+        key_prefix=drive.key_prefix,
+        policy=pb.DrivePolicy(
+            integrity=_NUMBER_BY_INTEGRITY[drive.policy.integrity],
+            part_bytes=drive.policy.part_bytes,
+            require_uniform=drive.policy.require_uniform,
+            read_only=drive.policy.read_only,
+            storage_class=drive.policy.storage_class,
+            encryption=drive.policy.encryption,
+        ),
+        created_at=timestamp(drive.created_at),
+        updated_at=timestamp(drive.updated_at),
+    )
+
+
+def node_message(node: Node) -> pb.Node:
+    return pb.Node(
+        node_id=node.node_id,
+        drive=node.drive,
+        path=node.path,
+        size=node.size,
+        content_type=node.content_type,
+        crc32c=node.crc32c,
+        sha256=node.sha256,
+        metadata=node.metadata,
+        version=node.version,
+        created_at=timestamp(node.created_at),
+        updated_at=timestamp(node.updated_at),
+    )
+
+
+def timestamp(seconds: float) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(datetime.fromtimestamp(seconds, UTC))
+    return message
+
+
+def whole_seconds(duration: Duration) -> int:
+    """Whole seconds of a duration; what is below one second is dropped."""
+    return int(duration.seconds)

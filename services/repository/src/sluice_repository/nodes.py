@@ -1,0 +1,102 @@
+"""Nodes: finding, listing, describing and deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluice_common.catalogue.port import Catalogue, Node, NodePage
+from sluice_common.errors import InvalidArgument, NotFound, PermissionDenied
+from sluice_common.uploads.names import (
+    check_drive_name,
+    check_metadata,
+    check_node_id,
+    check_path_prefix,
+    normalize_path,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeById:
+    """A node by its id: always the same one."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeByPath:
+    """Whatever node a path of a drive has now."""
+
+    drive: str
+    path: str
+
+
+NodeLocator = NodeById | NodeByPath
+
+
+class NodeRegistry:
+    """The use cases of nodes. Another tenant's node is NODE_NOT_FOUND, like one that never was."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def get(self, tenant: str, locator: NodeLocator) -> Node:
+        """Raises `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for bad names."""
+        match locator:
+            case NodeById(node_id):
+                return await self._catalogue.get_node(tenant, check_node_id(node_id))
+            case NodeByPath(drive, path):
+                return await self._catalogue.find_node(
+                    tenant,
+                    check_drive_name(drive, "location.drive"),
+                    normalize_path(path, "location.path"),
+                )
+
+    async def list(
+        self, tenant: str, drive: str, path_prefix: str, limit: int, after: str
+    ) -> NodePage:
+        """Live nodes whose path begins with `path_prefix`, by the bytes of their path."""
+        return await self._catalogue.list_nodes(
+            tenant, check_drive_name(drive), check_path_prefix(path_prefix), limit, after
+        )
+
+    async def update(
+        self, tenant: str, node_id: str, metadata: Mapping[str, str], if_version: int
+    ) -> Node:
+        """Replace the metadata, if the node has `if_version` (0: whatever it has).
+
+        Raises `Aborted` VERSION_CONFLICT: read the node again, then repeat.
+        """
+        if if_version < 0:
+            raise InvalidArgument(
+                "BAD_VERSION", "Versions count from 1; 0 means any.", field="if_version"
+            )
+        return await self._catalogue.update_node(
+            tenant, check_node_id(node_id), check_metadata(metadata), if_version
+        )
+
+    async def delete(self, tenant: str, locator: NodeLocator) -> str:
+        """Delete a node and return its id; deleting by the same id again is no error.
+
+        By path, it deletes the node that the path has now, which a concurrent upload may just
+        have superseded: then that upload's node stays.
+
+        Raises `PermissionDenied` DRIVE_READ_ONLY, `NotFound`.
+        """
+        try:
+            node = await self.get(tenant, locator)
+        except NotFound:
+            if isinstance(locator, NodeByPath):
+                raise
+            # A tombstone is invisible but may be deleted again; an unknown id is NotFound here.
+            await self._catalogue.delete_node(tenant, locator.node_id)
+            return locator.node_id
+        drive = await self._catalogue.get_drive(tenant, node.drive)
+        if drive.policy.read_only:
+            raise PermissionDenied(
+                "DRIVE_READ_ONLY",
+                f"The drive {drive.name!r} is read-only; nothing in it can be deleted.",
+                field="drive",
+            )
+        await self._catalogue.delete_node(tenant, node.node_id)
+        return node.node_id

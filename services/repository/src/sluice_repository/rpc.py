@@ -1,0 +1,133 @@
+# ruff: noqa: N802 - the methods are named as the .proto names them
+"""RepositoryService on the wire: translate, delegate, nothing else.
+
+Errors are raised as `SluiceError`; the server's interceptor gives them their status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sluice.repository.v1 import repository_pb2 as pb
+from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceServicer
+from sluice_common.catalogue.port import Catalogue
+from sluice_common.objects.port import ObjectStore
+from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
+from sluice_common.security.principal import current_principal
+from sluice_repository.convert import (
+    drive_message,
+    locator_of,
+    node_message,
+    policy_of,
+    timestamp,
+    whole_seconds,
+)
+from sluice_repository.drives import DriveRegistry
+from sluice_repository.nodes import NodeRegistry
+from sluice_repository.reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
+from sluice_repository.streams import closing
+
+Context = Any  # grpc's own type of it is neither the sync nor the async one
+
+
+class RepositoryRpc(RepositoryServiceServicer):
+    """Drives and nodes over gRPC, for the tenant of whoever asks."""
+
+    def __init__(self, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry) -> None:
+        self._drives = drives
+        self._nodes = NodeRegistry(catalogue)
+        self._reader = NodeReader(catalogue, objects)
+
+    async def CreateDrive(
+        self, request: pb.CreateDriveRequest, context: Context
+    ) -> pb.CreateDriveResponse:
+        drive = await self._drives.create(
+            _tenant(), request.name, request.bucket, request.key_prefix, policy_of(request.policy)
+        )
+        return pb.CreateDriveResponse(drive=drive_message(drive))
+
+    async def GetDrive(self, request: pb.GetDriveRequest, context: Context) -> pb.GetDriveResponse:
+        drive = await self._drives.find(_tenant(), request.name)
+        return pb.GetDriveResponse(drive=drive_message(drive))
+
+    async def ListDrives(
+        self, request: pb.ListDrivesRequest, context: Context
+    ) -> pb.ListDrivesResponse:
+        listing = (_tenant(), "drives")
+        after = decode_page_token(request.page_token, *listing)
+        page = await self._drives.list(_tenant(), page_limit(request.page_size), after)
+        return pb.ListDrivesResponse(
+            drives=[drive_message(drive) for drive in page.drives],
+            next_page_token=encode_page_token(page.next_after, *listing),
+        )
+
+    async def UpdateDrive(
+        self, request: pb.UpdateDriveRequest, context: Context
+    ) -> pb.UpdateDriveResponse:
+        drive = await self._drives.update(
+            _tenant(),
+            request.name,
+            policy_of(request.policy),
+            frozenset(request.update_mask.paths),
+        )
+        return pb.UpdateDriveResponse(drive=drive_message(drive))
+
+    async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
+        node = await self._nodes.get(_tenant(), locator_of(request))
+        return pb.GetNodeResponse(node=node_message(node))
+
+    async def ListNodes(
+        self, request: pb.ListNodesRequest, context: Context
+    ) -> pb.ListNodesResponse:
+        listing = (_tenant(), "nodes", request.drive, request.path_prefix)
+        after = decode_page_token(request.page_token, *listing)
+        page = await self._nodes.list(
+            _tenant(), request.drive, request.path_prefix, page_limit(request.page_size), after
+        )
+        return pb.ListNodesResponse(
+            nodes=[node_message(node) for node in page.nodes],
+            next_page_token=encode_page_token(page.next_after, *listing),
+        )
+
+    async def UpdateNode(
+        self, request: pb.UpdateNodeRequest, context: Context
+    ) -> pb.UpdateNodeResponse:
+        node = await self._nodes.update(
+            _tenant(), request.node_id, request.metadata, request.if_version
+        )
+        return pb.UpdateNodeResponse(node=node_message(node))
+
+    async def DeleteNode(
+        self, request: pb.DeleteNodeRequest, context: Context
+    ) -> pb.DeleteNodeResponse:
+        node_id = await self._nodes.delete(_tenant(), locator_of(request))
+        return pb.DeleteNodeResponse(node_id=node_id)
+
+    async def ReadNode(
+        self, request: pb.ReadNodeRequest, context: Context
+    ) -> AsyncIterator[pb.ReadNodeResponse]:
+        node = await self._nodes.get(_tenant(), locator_of(request))
+        length = request.length if request.HasField("length") else None
+        async with closing(self._reader.read(node, request.offset, length)) as blocks:
+            # The node goes out with the first block; alone when there is none.
+            first = await anext(blocks, b"")
+            yield pb.ReadNodeResponse(node=node_message(node), data=first)
+            async for block in blocks:
+                yield pb.ReadNodeResponse(data=block)
+
+    async def GetDownloadUrl(
+        self, request: pb.GetDownloadUrlRequest, context: Context
+    ) -> pb.GetDownloadUrlResponse:
+        node = await self._nodes.get(_tenant(), locator_of(request))
+        lifetime = (
+            whole_seconds(request.lifetime)
+            if request.HasField("lifetime")
+            else DEFAULT_DOWNLOAD_URL_SECONDS
+        )
+        signed = await self._reader.download_url(node, lifetime)
+        return pb.GetDownloadUrlResponse(url=signed.url, expires_at=timestamp(signed.expires_at))
+
+
+def _tenant() -> str:
+    return current_principal().tenant
