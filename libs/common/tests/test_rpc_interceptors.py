@@ -18,11 +18,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
+from sluice_common.addresses import Address
 from sluice_common.errors import FailedPrecondition, NotFound, SluiceError, Unauthenticated
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.listening import Address, listen
-from sluice_common.rpc.server import Health, ServerOptions, build_server
+from sluice_common.rpc.options import ServerOptions
+from sluice_common.rpc.server import Health, build_server, listen
 from sluice_common.security.authentication import Authenticator, LocalAuthenticator
 from sluice_common.security.principal import Principal, current_principal
 from sluice_common.telemetry.metrics import Metrics

@@ -8,6 +8,6 @@ EXIT_CONFIGURATION: Final = 78
 """EX_CONFIG of sysexits.h."""
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(ValueError):
     """A setting that cannot work. The message is one line that names it, without its value:
     a value may be a secret."""

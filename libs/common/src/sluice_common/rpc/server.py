@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import grpc
@@ -12,33 +11,12 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from sluice_common.uploads.model import MAX_UNARY_MESSAGE_BYTES
-
-_ENVELOPE_BYTES: Final = 64 * 1024
-"""What may surround the data of a largest message: its own fields and their tags."""
+from sluice_common.addresses import Address
+from sluice_common.configuration import ConfigurationError
+from sluice_common.rpc.options import ServerOptions
 
 _UNLIMITED: Final = 2**31 - 1
 """gRPC's own sign for "never" in millisecond options."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """The tuning of a server.
-
-    `keepalive_seconds` plus `keepalive_timeout_seconds` bounds how long a vanished client keeps
-    its slot. `max_connection_age_seconds` (0: never) makes clients reconnect, so that load spreads
-    to new replicas; calls in flight then have `connection_grace_seconds` to end.
-    """
-
-    max_message_bytes: int = MAX_UNARY_MESSAGE_BYTES + _ENVELOPE_BYTES
-    max_metadata_bytes: int = 16 * 1024
-    max_concurrent_streams: int = 1000
-    max_concurrent_rpcs: int | None = None
-    keepalive_seconds: float = 30.0
-    keepalive_timeout_seconds: float = 20.0
-    max_connection_age_seconds: float = 0.0
-    connection_grace_seconds: float = 60.0
-    reuse_port: bool = False
 
 
 def build_server(
@@ -76,6 +54,19 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
 
 def _milliseconds(seconds: float) -> int:
     return min(round(seconds * 1000), _UNLIMITED)
+
+
+def listen(server: grpc.aio.Server, setting: str, address: Address) -> Address:
+    """Bind a server to an address and return the actual one (port 0 picks a free port)."""
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ConfigurationError(
+            f"{setting}: cannot listen on {address}; is another server running there?"
+        )
+    return address.with_port(port)
 
 
 class Health:

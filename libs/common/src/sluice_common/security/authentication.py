@@ -20,7 +20,7 @@ class Authenticator(Protocol):
 class LocalAuthenticator:
     """A server without keys: everybody is the local principal.
 
-    Only right on a loopback address; `rpc.listening.require_loopback` refuses any other.
+    Only right on a loopback address; `addresses.require_loopback` refuses any other.
     """
 
     async def authenticate(self, authorization: str | None) -> Principal:

@@ -6,8 +6,6 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import grpc.aio
-
 from sluice_common.configuration import ConfigurationError
 
 
@@ -61,16 +59,3 @@ def require_loopback(addresses: Mapping[str, Address], allow_insecure: bool) -> 
                 f"{setting} is not a loopback address and this server has no keys: use 127.0.0.1, "
                 "or set SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers out"
             )
-
-
-def listen(server: grpc.aio.Server, setting: str, address: Address) -> Address:
-    """Bind a server to an address and return the actual one (port 0 picks a free port)."""
-    try:
-        port = server.add_insecure_port(str(address))
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise ConfigurationError(
-            f"{setting}: cannot listen on {address}; is another server running there?"
-        )
-    return address.with_port(port)

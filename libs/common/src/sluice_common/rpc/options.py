@@ -1,0 +1,34 @@
+"""The tuning of a gRPC server, known to settings without importing grpc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from sluice_common.uploads.model import MAX_UNARY_MESSAGE_BYTES
+
+_ENVELOPE_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The tuning of a server.
+
+    `keepalive_seconds` plus `keepalive_timeout_seconds` bounds how long a vanished client keeps
+    its slot. `max_connection_age_seconds` (0: never) makes clients reconnect, so that load spreads
+    to new replicas; calls in flight then have `connection_grace_seconds` to end.
+    """
+
+    envelope_bytes: ClassVar[int] = _ENVELOPE_BYTES
+    """What may surround the data of a largest message: its own fields and their tags."""
+
+    max_message_bytes: int = MAX_UNARY_MESSAGE_BYTES + _ENVELOPE_BYTES
+    max_metadata_bytes: int = 16 * 1024
+    max_concurrent_streams: int = 1000
+    max_concurrent_rpcs: int | None = None
+    keepalive_seconds: float = 30.0
+    keepalive_timeout_seconds: float = 20.0
+    max_connection_age_seconds: float = 0.0
+    connection_grace_seconds: float = 60.0
+    reuse_port: bool = False
+    """Several processes on one host share the port; off, a second server on it is refused."""
