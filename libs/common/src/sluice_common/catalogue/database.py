@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DBAPIError,
     InterfaceError,
     InternalError,
@@ -22,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sluice_common.catalogue.dialect import WRITE_OPTION, Dialect, SqliteDialect, unsupported
 from sluice_common.coordination.options import Clock
-from sluice_common.errors import FailedPrecondition, Internal, Unavailable
+from sluice_common.errors import DataLoss, FailedPrecondition, Internal, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,12 @@ def vendor_errors() -> Iterator[None]:
                 "CATALOGUE_UNAVAILABLE",
                 "The connection to the catalogue's database was lost; repeat the call.",
                 retry_after_seconds=1.0,
+            ) from error
+        # SQLite's word for a file that is damaged or no database; its other errors are subclasses.
+        if type(error) is DatabaseError:
+            raise DataLoss(
+                "CATALOGUE_DAMAGED",
+                "The catalogue's file is damaged or no database; restore it from a copy.",
             ) from error
         raise _defect() from error
     except SQLAlchemyError as error:

@@ -1,0 +1,145 @@
+"""What becomes of a database's own errors, and how SQLite is set up."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, text
+
+from sluice_common.catalogue.database import Database, open_database
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.rows import dump_map, load_map
+from sluice_common.catalogue.schema import leases
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.errors import DataLoss, FailedPrecondition, Internal, Unavailable
+
+LEASE = {"name": "n", "holder": "h", "expires_at": 1.0}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalogue.db"
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[Database]:
+    await migrate(f"sqlite:///{path}")
+    async with open_database(f"sqlite:///{path}") as opened:
+        yield opened
+
+
+async def names(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return list((await connection.execute(text("SELECT name FROM leases"))).scalars())
+
+
+async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+    async def fail() -> None:
+        async with database.write() as connection:
+            await connection.execute(insert(leases), LEASE)
+            raise KeyError("changed my mind")
+
+    with pytest.raises(KeyError):
+        await fail()
+    assert await names(database) == []
+
+
+async def test_a_cancelled_transaction_leaves_nothing_and_blocks_nobody(
+    database: Database,
+) -> None:
+    inside = asyncio.Event()
+
+    async def stuck() -> None:
+        async with database.write() as connection:
+            await connection.execute(insert(leases), LEASE)
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(stuck())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await names(database) == []
+    async with asyncio.timeout(5), database.write() as connection:
+        await connection.execute(insert(leases), LEASE)
+    assert await names(database) == ["n"]
+
+
+async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(insert(leases), LEASE)
+        async with asyncio.timeout(5):
+            assert await names(database) == []
+
+
+async def test_a_file_that_is_no_database_is_called_damaged(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(DataLoss, match="CATALOGUE_DAMAGED"):
+        async with open_catalogue(f"sqlite:///{path}"):
+            pass
+
+
+async def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+        async with open_catalogue(f"sqlite:///{tmp_path / 'no' / 'where.db'}"):
+            pass
+
+
+async def test_a_statement_that_breaks_a_constraint_is_our_defect(database: Database) -> None:
+    with pytest.raises(Internal, match="CATALOGUE_DEFECT"):
+        async with database.write() as connection:
+            await connection.execute(insert(leases), [LEASE, LEASE])
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "postgresql://u:secret@h/d"]
+)
+async def test_other_databases_are_refused_without_repeating_the_url(url: str) -> None:
+    with pytest.raises(FailedPrecondition, match="CATALOGUE_URL_UNSUPPORTED") as refused:
+        async with open_catalogue(url):
+            pass
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("fsync", "synchronous"), [(False, 1), (True, 2)])
+async def test_fsync_chooses_how_hard_a_commit_is(
+    database: Database, path: Path, fsync: bool, synchronous: int
+) -> None:
+    async with (
+        open_database(f"sqlite:///{path}", fsync=fsync) as opened,
+        opened.read() as connection,
+    ):
+        found = {
+            pragma: (await connection.execute(text(f"PRAGMA {pragma}"))).scalar_one()
+            for pragma in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": synchronous, "foreign_keys": 1}
+
+
+async def test_a_writer_of_another_process_is_waited_for(database: Database, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        async def write() -> None:
+            async with database.write() as connection:
+                await connection.execute(insert(leases), LEASE)
+
+        async with asyncio.timeout(9), asyncio.TaskGroup() as group:
+            group.create_task(write())
+            await asyncio.sleep(0.2)
+            assert await names(database) == []
+            other.execute("COMMIT")
+    assert await names(database) == ["n"]
+
+
+def test_a_map_comes_back_and_an_unknown_format_is_not_guessed_at() -> None:
+    entries = {"é": '"\\', "": "\U0001f600"}
+    assert load_map(dump_map(entries)) == entries
+    with pytest.raises(DataLoss, match="UNKNOWN_FORMAT"):
+        load_map('{"format":2,"entries":{}}')

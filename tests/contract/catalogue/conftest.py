@@ -1,0 +1,30 @@
+"""Every engine that can keep the catalogue; the suite in this folder holds for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.port import Catalogue, DrivePolicy
+from sluice_common.catalogue.sql import open_catalogue
+from support.commits import BUCKET, DRIVE, TENANT
+
+
+@pytest.fixture(params=["sqlite"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty, migrated database of the engine."""
+    urls = {"sqlite": f"sqlite:///{tmp_path / 'catalogue.db'}"}
+    url = urls[request.param]
+    await migrate(url)
+    return url
+
+
+@pytest.fixture
+async def catalogue(url: str) -> AsyncIterator[Catalogue]:
+    """A catalogue with one drive."""
+    async with open_catalogue(url) as opened:
+        await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
+        yield opened

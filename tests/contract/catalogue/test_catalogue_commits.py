@@ -1,0 +1,248 @@
+"""Rule 19: how an upload becomes a node, and what happens to the one before."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from sluice.events.v1 import nodes_pb2, uploads_pb2
+from sluice_common.catalogue.port import (
+    MAX_DOWNLOAD_URL_SECONDS,
+    Catalogue,
+    CommitOutcome,
+    ObjectIntent,
+)
+from sluice_common.errors import AlreadyExists, NotFound
+from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
+from support.commits import DRIVE, TENANT, finished_upload, initiated_event
+
+LATER = 2 * MAX_DOWNLOAD_URL_SECONDS
+
+
+async def events(catalogue: Catalogue) -> list[EventRecord]:
+    return [row.event for row in await catalogue.outbox(1000)]
+
+
+async def doomed_keys(catalogue: Catalogue) -> list[str]:
+    due = await catalogue.deletions_due(time.time() + LATER, 1000)
+    return sorted(deletion.object.key for deletion in due)
+
+
+async def test_a_committed_upload_is_a_node(catalogue: Catalogue) -> None:
+    commit = finished_upload("a/b.txt", sha256=b"\x01" * 32, metadata={"color": "blå", "q": '"'})
+    assert await catalogue.commit_node(commit) == CommitOutcome(created=True)
+    node = await catalogue.get_node(TENANT, commit.node_id)
+    assert node == await catalogue.find_node(TENANT, DRIVE, "a/b.txt")
+    assert (node.size, node.crc32c, node.sha256) == (5, commit.crc32c, b"\x01" * 32)
+    assert (node.metadata, node.object, node.version) == (commit.metadata, commit.object, 1)
+    assert node.created_at == node.updated_at == pytest.approx(time.time(), abs=60)
+
+
+async def test_the_commit_says_so_in_the_outbox(catalogue: Catalogue) -> None:
+    commit = finished_upload("a", metadata={"k": "v"})
+    await catalogue.commit_node(commit)
+    (record,) = await events(catalogue)
+    assert (record.topic, record.key, record.tenant) == (UPLOADS_TOPIC, commit.node_id, TENANT)
+    assert record.type == "sluice.events.v1.UploadCompleted"
+    event = uploads_pb2.UploadCompleted.FromString(record.payload)
+    assert event.header.event_id == record.event_id
+    assert (event.crc32c, event.size, dict(event.metadata)) == (commit.crc32c, 5, {"k": "v"})
+    assert not event.HasField("sha256")
+    assert (event.bucket, event.object_key) == (commit.object.bucket, commit.object.key)
+
+
+async def test_ledger_events_go_out_before_the_completion(catalogue: Catalogue) -> None:
+    node_id = "0190-node"
+    initiated = initiated_event(finished_upload("a", node_id=node_id))
+    await catalogue.commit_node(finished_upload("a", node_id=node_id, ledger_events=[initiated]))
+    first, second = await events(catalogue)
+    assert first.event_id == initiated.event_id
+    assert first.payload == initiated.payload
+    assert first.type == "sluice.events.v1.UploadInitiated"
+    assert second.type == "sluice.events.v1.UploadCompleted"
+
+
+async def test_a_replayed_commit_changes_nothing(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    before = await catalogue.get_node(TENANT, commit.node_id), await events(catalogue)
+    assert await catalogue.commit_node(commit) == CommitOutcome(created=False)
+    assert (await catalogue.get_node(TENANT, commit.node_id), await events(catalogue)) == before
+    assert await doomed_keys(catalogue) == []
+
+
+async def test_a_replay_under_if_absent_does_not_find_itself(catalogue: Catalogue) -> None:
+    commit = finished_upload("a", if_absent=True)
+    await catalogue.commit_node(commit)
+    assert await catalogue.commit_node(commit) == CommitOutcome(created=False)
+
+
+async def test_the_later_commit_takes_the_path(catalogue: Catalogue) -> None:
+    old, new = finished_upload("a"), finished_upload("a", content=b"other")
+    await catalogue.commit_node(old)
+    outcome = await catalogue.commit_node(new)
+    assert outcome == CommitOutcome(created=True, superseded_node_id=old.node_id)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
+    with pytest.raises(NotFound, match="NODE_NOT_FOUND"):
+        await catalogue.get_node(TENANT, old.node_id)
+
+
+async def test_superseding_is_told_under_the_old_nodes_key(catalogue: Catalogue) -> None:
+    old, new = finished_upload("a"), finished_upload("a")
+    await catalogue.commit_node(old)
+    await catalogue.commit_node(new)
+    _, completed, deleted = await events(catalogue)
+    assert uploads_pb2.UploadCompleted.FromString(completed.payload).superseded_node_id == (
+        old.node_id
+    )
+    assert (deleted.topic, deleted.key) == (NODES_TOPIC, old.node_id)
+    event = nodes_pb2.NodeDeleted.FromString(deleted.payload)
+    assert (event.node_id, event.path, event.reason) == (old.node_id, "a", "SUPERSEDED")
+
+
+async def test_the_superseded_object_outlives_its_download_urls(catalogue: Catalogue) -> None:
+    old = finished_upload("a")
+    await catalogue.commit_node(old)
+    began = time.time()
+    await catalogue.commit_node(finished_upload("a"))
+    ended = time.time()
+    assert not await catalogue.deletions_due(began + MAX_DOWNLOAD_URL_SECONDS - 1, 10)
+    (deletion,) = await catalogue.deletions_due(ended + MAX_DOWNLOAD_URL_SECONDS + 1, 10)
+    assert deletion.object == old.object
+    await catalogue.deletion_done(deletion.deletion_id)
+    assert not await catalogue.deletions_due(ended + LATER, 10)
+
+
+async def test_if_absent_is_checked_at_the_commit(catalogue: Catalogue) -> None:
+    first, second = finished_upload("a"), finished_upload("a", if_absent=True)
+    await catalogue.commit_node(first)
+    with pytest.raises(AlreadyExists, match="PATH_EXISTS"):
+        await catalogue.commit_node(second)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == first.node_id
+    assert len(await events(catalogue)) == 1
+    assert await doomed_keys(catalogue) == []
+
+
+async def test_a_refused_commit_may_win_once_the_path_is_free(catalogue: Catalogue) -> None:
+    first, second = finished_upload("a"), finished_upload("a", if_absent=True)
+    await catalogue.commit_node(first)
+    with pytest.raises(AlreadyExists):
+        await catalogue.commit_node(second)
+    await catalogue.delete_node(TENANT, first.node_id)
+    assert (await catalogue.commit_node(second)).created
+
+
+async def test_of_concurrent_commits_to_one_path_one_node_lives(catalogue: Catalogue) -> None:
+    commits = [finished_upload("a", content=bytes([n])) for n in range(20)]
+    outcomes = await asyncio.gather(*(catalogue.commit_node(commit) for commit in commits))
+    winner = await catalogue.find_node(TENANT, DRIVE, "a")
+    losers = [commit for commit in commits if commit.node_id != winner.node_id]
+    assert {outcome.superseded_node_id for outcome in outcomes} == {
+        "",
+        *(loser.node_id for loser in losers),
+    }
+    assert await doomed_keys(catalogue) == sorted(loser.object.key for loser in losers)
+    page = await catalogue.list_nodes(TENANT, DRIVE, "", 100, "")
+    assert [node.node_id for node in page.nodes] == [winner.node_id]
+
+
+async def test_of_concurrent_commits_under_if_absent_one_wins(catalogue: Catalogue) -> None:
+    commits = [finished_upload("a", if_absent=True) for _ in range(10)]
+    outcomes = await asyncio.gather(
+        *(catalogue.commit_node(commit) for commit in commits), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, CommitOutcome) for outcome in outcomes) == 1
+    refused = [outcome for outcome in outcomes if isinstance(outcome, AlreadyExists)]
+    assert [error.reason for error in refused] == ["PATH_EXISTS"] * 9
+    assert len(await events(catalogue)) == 1
+
+
+async def test_concurrent_replays_of_one_commit_make_one_node(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    outcomes = await asyncio.gather(*(catalogue.commit_node(commit) for _ in range(8)))
+    assert sum(outcome.created for outcome in outcomes) == 1
+    assert len(await events(catalogue)) == 1
+
+
+async def test_a_deleted_node_is_not_resurrected_by_a_late_completer(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    await catalogue.delete_node(TENANT, commit.node_id)
+    assert await catalogue.commit_node(commit) == CommitOutcome(created=False)
+    with pytest.raises(NotFound, match="NODE_NOT_FOUND"):
+        await catalogue.find_node(TENANT, DRIVE, "a")
+
+
+async def test_a_superseded_node_does_not_take_its_path_back(catalogue: Catalogue) -> None:
+    old, new = finished_upload("a"), finished_upload("a")
+    await catalogue.commit_node(old)
+    await catalogue.commit_node(new)
+    assert await catalogue.commit_node(old) == CommitOutcome(created=False)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
+    assert await doomed_keys(catalogue) == [old.object.key]
+
+
+async def test_an_upload_to_an_unknown_drive_is_refused_whole(catalogue: Catalogue) -> None:
+    with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
+        await catalogue.commit_node(finished_upload("a", drive="nowhere"))
+    assert await events(catalogue) == []
+
+
+async def test_the_commit_clears_the_uploads_intent(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.record_intent(
+        ObjectIntent(commit.upload_id, TENANT, commit.object, "m-1", time.time())
+    )
+    await catalogue.commit_node(commit)
+    assert not await catalogue.stale_intents(time.time() + 1, 10)
+
+
+async def test_a_late_workers_intent_outlives_a_replay_on_a_tombstone(
+    catalogue: Catalogue,
+) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    await catalogue.delete_node(TENANT, commit.node_id)
+    intent = ObjectIntent(commit.upload_id, TENANT, commit.object, "", 1_000.0)
+    await catalogue.record_intent(intent)
+    await catalogue.commit_node(commit)
+    assert list(await catalogue.stale_intents(time.time(), 10)) == [intent]
+
+
+async def test_deleting_frees_the_path_and_tells_of_it(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    await catalogue.delete_node(TENANT, commit.node_id)
+    with pytest.raises(NotFound, match="NODE_NOT_FOUND"):
+        await catalogue.get_node(TENANT, commit.node_id)
+    _, record = await events(catalogue)
+    assert nodes_pb2.NodeDeleted.FromString(record.payload).reason == "DELETED"
+    assert await doomed_keys(catalogue) == [commit.object.key]
+    assert not await catalogue.is_object_live(commit.object)
+
+
+async def test_deleting_again_is_no_error_and_no_news(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    await asyncio.gather(*(catalogue.delete_node(TENANT, commit.node_id) for _ in range(5)))
+    assert len(await events(catalogue)) == 2
+    assert await doomed_keys(catalogue) == [commit.object.key]
+
+
+async def test_deleting_what_was_superseded_leaves_the_new_node(catalogue: Catalogue) -> None:
+    old, new = finished_upload("a"), finished_upload("a")
+    await catalogue.commit_node(old)
+    await catalogue.commit_node(new)
+    await catalogue.delete_node(TENANT, old.node_id)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
+
+
+async def test_an_unknown_node_and_another_tenants_cannot_be_deleted(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    for tenant, node_id in ((TENANT, "unknown"), ("rival", commit.node_id)):
+        with pytest.raises(NotFound, match="NODE_NOT_FOUND"):
+            await catalogue.delete_node(tenant, node_id)
+    assert (await catalogue.get_node(TENANT, commit.node_id)).version == 1

@@ -1,0 +1,74 @@
+"""A process killed between any two instructions leaves whole transactions behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sluice.events.v1 import nodes_pb2, uploads_pb2
+from sluice_common.catalogue.port import Catalogue, DrivePolicy
+from sluice_common.catalogue.sql import open_catalogue
+from support.commits import BUCKET, DRIVE, TENANT
+from support.committer import PATHS
+
+TESTS = Path(__file__).parents[2]
+FAR = time.time() + 1e6
+
+
+async def commit_until_killed(url: str, confirmed_at_least: int) -> list[str]:
+    """The node ids that a process confirmed before `kill -9`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "support.committer",
+        url,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
+    assert process.stdout is not None
+    try:
+        confirmed = [
+            (await process.stdout.readline()).decode().strip() for _ in range(confirmed_at_least)
+        ]
+    finally:
+        process.kill()
+        rest = (await process.stdout.read()).decode()
+        await process.wait()
+    confirmed += [line.strip() for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    assert all(confirmed), "the committing process ended by itself"
+    return confirmed
+
+
+async def completed_and_deleted(catalogue: Catalogue) -> tuple[list[str], list[str]]:
+    completed, deleted = [], []
+    for row in await catalogue.outbox(100_000):
+        if row.event.type.endswith("UploadCompleted"):
+            completed.append(uploads_pb2.UploadCompleted.FromString(row.event.payload).node_id)
+        else:
+            deleted.append(nodes_pb2.NodeDeleted.FromString(row.event.payload).node_id)
+    return completed, deleted
+
+
+@pytest.mark.parametrize("confirmed_at_least", [1, 40])
+async def test_every_confirmed_commit_survives_kill_9_whole(
+    url: str, confirmed_at_least: int
+) -> None:
+    async with open_catalogue(url) as catalogue:
+        await catalogue.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
+    confirmed = await commit_until_killed(url, confirmed_at_least)
+
+    async with open_catalogue(url) as catalogue:
+        completed, deleted = await completed_and_deleted(catalogue)
+        # One commit may have been made and not confirmed: it is there whole, or not at all.
+        assert completed[: len(confirmed)] == confirmed
+        assert len(completed) - len(confirmed) in (0, 1)
+        assert deleted == completed[: len(deleted)]
+        page = await catalogue.list_nodes(TENANT, DRIVE, "", 100, "")
+        assert sorted(node.node_id for node in page.nodes) == sorted(completed[-PATHS:])
+        doomed = await catalogue.deletions_due(FAR, 100_000)
+        assert len(doomed) == len(deleted) == max(0, len(completed) - PATHS)

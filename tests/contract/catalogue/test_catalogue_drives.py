@@ -1,0 +1,90 @@
+"""What the catalogue promises of drives."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sluice_common.catalogue.port import Catalogue, DrivePolicy
+from sluice_common.errors import AlreadyExists, NotFound
+from sluice_common.uploads.model import Integrity
+from support.commits import BUCKET, DRIVE, TENANT
+
+STRICT = DrivePolicy(
+    integrity=Integrity.SHA256_BEFORE_VISIBLE,
+    part_bytes=16 * 1024 * 1024,
+    require_uniform=True,
+    read_only=True,
+    storage_class="STANDARD_IA",
+    encryption="aws:kms",
+)
+
+
+async def test_a_drive_comes_back_as_it_was_made(catalogue: Catalogue) -> None:
+    made = await catalogue.create_drive(TENANT, "archive", "cold", "old/", STRICT)
+    assert await catalogue.get_drive(TENANT, "archive") == made
+    assert (made.bucket, made.key_prefix, made.policy) == ("cold", "old/", STRICT)
+
+
+async def test_creating_the_same_drive_again_changes_nothing(catalogue: Catalogue) -> None:
+    first = await catalogue.get_drive(TENANT, DRIVE)
+    assert await catalogue.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy()) == first
+
+
+@pytest.mark.parametrize(
+    ("bucket", "prefix", "policy"),
+    [("other", "", DrivePolicy()), (BUCKET, "p/", DrivePolicy()), (BUCKET, "", STRICT)],
+)
+async def test_another_drive_of_the_same_name_is_refused(
+    catalogue: Catalogue, bucket: str, prefix: str, policy: DrivePolicy
+) -> None:
+    with pytest.raises(AlreadyExists, match="DRIVE_EXISTS"):
+        await catalogue.create_drive(TENANT, DRIVE, bucket, prefix, policy)
+    assert (await catalogue.get_drive(TENANT, DRIVE)).policy == DrivePolicy()
+
+
+async def test_two_tenants_have_drives_of_one_name(catalogue: Catalogue) -> None:
+    await catalogue.create_drive("rival", DRIVE, "elsewhere", "", STRICT)
+    assert (await catalogue.get_drive(TENANT, DRIVE)).bucket == BUCKET
+    assert (await catalogue.get_drive("rival", DRIVE)).bucket == "elsewhere"
+
+
+async def test_another_tenants_drive_is_unknown(catalogue: Catalogue) -> None:
+    with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
+        await catalogue.get_drive("rival", DRIVE)
+    with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
+        await catalogue.update_drive("rival", DRIVE, STRICT)
+
+
+async def test_names_that_differ_in_case_are_two_drives(catalogue: Catalogue) -> None:
+    await catalogue.create_drive(TENANT, DRIVE.upper(), "upper", "", DrivePolicy())
+    assert (await catalogue.get_drive(TENANT, DRIVE)).bucket == BUCKET
+
+
+async def test_drives_are_listed_by_name_page_by_page(catalogue: Catalogue) -> None:
+    for name in ("b", "a", "c"):
+        await catalogue.create_drive("lister", name, BUCKET, "", DrivePolicy())
+    first = await catalogue.list_drives("lister", 2, "")
+    assert [drive.name for drive in first.drives] == ["a", "b"]
+    second = await catalogue.list_drives("lister", 2, first.next_after)
+    assert [drive.name for drive in second.drives] == ["c"]
+    assert second.next_after == ""
+
+
+async def test_a_policy_is_replaced(catalogue: Catalogue) -> None:
+    before = await catalogue.get_drive(TENANT, DRIVE)
+    changed = await catalogue.update_drive(TENANT, DRIVE, STRICT)
+    assert changed.policy == STRICT
+    assert changed.created_at == before.created_at
+    assert changed.updated_at >= before.updated_at
+    assert await catalogue.get_drive(TENANT, DRIVE) == changed
+
+
+async def test_updates_of_different_fields_do_not_undo_each_other(catalogue: Catalogue) -> None:
+    await asyncio.gather(
+        catalogue.update_drive(TENANT, DRIVE, STRICT, frozenset({"read_only"})),
+        catalogue.update_drive(TENANT, DRIVE, STRICT, frozenset({"part_bytes"})),
+    )
+    policy = (await catalogue.get_drive(TENANT, DRIVE)).policy
+    assert policy == DrivePolicy(read_only=True, part_bytes=STRICT.part_bytes)
