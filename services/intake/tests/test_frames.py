@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from sluice.upload.v1 import upload_pb2
 from sluice_intake.frames import Frame, Header, read_chunk_frame, read_stream_frame
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
+
 from sluice.upload.v1 import upload_pb2
 from sluice_common.errors import InvalidArgument
 

@@ -1,0 +1,51 @@
+"""Puts the intake together: the one place that constructs its stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import grpc.aio
+
+from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_common.telemetry.metrics import Metrics
+from sluice_intake.accepting import Accepting
+from sluice_intake.admission import Admissions
+from sluice_intake.chunks import WholeChunks
+from sluice_intake.completing import Completing
+from sluice_intake.drives import DriveDirectory
+from sluice_intake.initiating import Initiating
+from sluice_intake.options import IntakeOptions
+from sluice_intake.receiving import Receiving
+from sluice_intake.rpc import IntakeRpc
+from sluice_intake.status import Statuses
+from sluice_intake.streaming import Streaming
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeDeps:
+    """What an intake works on. Whoever made these closes them, after the server has stopped."""
+
+    ledger: UploadLedger
+    chunks: ChunkStore
+    queue: WorkQueue
+    drives: DriveDirectory
+    metrics: Metrics
+    options: IntakeOptions = field(default_factory=IntakeOptions)
+
+
+def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
+    """Serve IntakeService on `server`; its interceptors set the principal and map errors."""
+    options = deps.options
+    receiving = Receiving(deps.ledger, deps.chunks, options)
+    accepting = Accepting(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
+    admissions = Admissions(deps.ledger, deps.metrics, options)
+    chunks = WholeChunks(deps.ledger, receiving, accepting, admissions, deps.metrics, options)
+    completing = Completing(deps.ledger, accepting, options)
+    IntakeRpc(
+        initiating=Initiating(deps.ledger, deps.drives, chunks, completing, options),
+        chunks=chunks,
+        streaming=Streaming(deps.ledger, receiving, accepting, admissions, deps.metrics, options),
+        completing=completing,
+        statuses=Statuses(deps.ledger, options),
+        options=options,
+    ).add_to(server)

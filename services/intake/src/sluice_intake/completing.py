@@ -1,0 +1,78 @@
+"""CompleteUpload and AbortUpload: how a client ends an upload (rules 3, 18, 21)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice_common.coordination.ports import Completion, UploadLedger
+from sluice_common.errors import InvalidArgument
+from sluice_common.security.principal import Principal
+from sluice_common.uploads.model import MAX_CHUNKS, UploadSnapshot
+from sluice_common.uploads.names import check_sha256
+from sluice_common.uploads.states import is_terminal
+from sluice_intake.accepting import Accepting
+from sluice_intake.lookup import find_upload, telling_lost
+from sluice_intake.options import IntakeOptions
+from sluice_intake.watching import snapshots_after
+
+
+class Completing:
+    """Ends uploads on behalf of their clients."""
+
+    def __init__(self, ledger: UploadLedger, accepting: Accepting, options: IntakeOptions) -> None:
+        self._ledger = ledger
+        self._accepting = accepting
+        self._options = options
+
+    async def request(
+        self,
+        principal: Principal,
+        upload_id: str,
+        *,
+        total_chunks: int | None = None,
+        sha256: bytes | None = None,
+        crc32c: int | None = None,
+    ) -> Completion:
+        """Fix the number of chunks and start the completion; repeats answer the same.
+
+        Raises `InvalidArgument` and the errors of `UploadLedger.request_completion`.
+        """
+        if total_chunks is not None and not 0 < total_chunks <= MAX_CHUNKS:
+            raise InvalidArgument(
+                "BAD_TOTAL_CHUNKS",
+                f"An upload has 1 to {MAX_CHUNKS} chunks; an empty object is one empty chunk.",
+                field="total_chunks",
+            )
+        if sha256 is not None:
+            check_sha256(sha256)
+        await find_upload(self._ledger, principal, upload_id)
+        with telling_lost(self._ledger, upload_id):
+            completion = await self._ledger.request_completion(
+                upload_id, total_chunks, sha256, crc32c
+            )
+        await self._accepting.announce(upload_id, principal.tenant, completion)
+        return completion
+
+    async def wait(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
+        """The upload once it has ended, or as it is after `seconds`: that is no error."""
+        latest = snapshot
+        try:
+            async with (
+                asyncio.timeout(min(seconds, self._options.max_complete_wait_seconds)),
+                snapshots_after(self._ledger, snapshot.upload_id, snapshot.sequence) as snapshots,
+            ):
+                if is_terminal(latest.status):
+                    return latest
+                with telling_lost(self._ledger, snapshot.upload_id):
+                    async for latest in snapshots:
+                        if is_terminal(latest.status):
+                            break
+        except TimeoutError:
+            pass
+        return latest
+
+    async def abort(self, principal: Principal, upload_id: str) -> UploadSnapshot:
+        """End the upload; aborting what has failed, expired or been aborted is no error."""
+        await find_upload(self._ledger, principal, upload_id)
+        with telling_lost(self._ledger, upload_id):
+            return await self._ledger.abort(upload_id)

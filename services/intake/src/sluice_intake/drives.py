@@ -1,0 +1,195 @@
+"""What the intake must know of a drive: its bucket, its policies, whether it exists at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc.aio
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
+from sluice_common.catalogue.port import Drive, DrivePolicy
+from sluice_common.errors import NotFound, SluiceError, Unavailable
+from sluice_common.rpc.errors import from_rpc_error
+from sluice_common.uploads.model import Integrity
+
+_log = structlog.get_logger(__name__)
+
+
+class DriveDirectory(Protocol):
+    async def get(self, tenant: str, name: str) -> Drive:
+        """The drive as it is now, or was a minute ago.
+
+        Raises `NotFound` DRIVE_NOT_FOUND, `Unavailable` when it cannot be told.
+        """
+        ...
+
+
+class DefaultDrives:
+    """Every name is a drive with the defaults: mixtures without a catalogue (phases 1 to 5)."""
+
+    async def get(self, tenant: str, name: str) -> Drive:
+        return Drive(
+            tenant=tenant,
+            name=name,
+            bucket="",
+            key_prefix="",
+            policy=DrivePolicy(),
+            created_at=0.0,
+            updated_at=0.0,
+        )
+
+
+@dataclass(slots=True)
+class _Entry:
+    drive: Drive
+    fresh_until: float
+
+
+class CachedDrives:
+    """Keeps drives for a minute, and serves them stale for as long as their source is down.
+
+    Args:
+        source: the directory behind the cache.
+        fresh_seconds: how long an answer is served without asking again.
+        max_drives: the drives used longest ago are forgotten beyond this many.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        source: DriveDirectory,
+        *,
+        fresh_seconds: float = 60.0,
+        max_drives: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._fresh_seconds = fresh_seconds
+        self._max_drives = max_drives
+        self._clock = clock
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._asking: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def get(self, tenant: str, name: str) -> Drive:
+        key = (tenant, name)
+        if (drive := self._fresh(key)) is not None:
+            return drive
+        # One question at a time per drive: a busy drive that turns stale is asked for once.
+        lock = self._asking.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                if (drive := self._fresh(key)) is not None:
+                    return drive
+                return await self._ask(key)
+        finally:
+            if not lock.locked():
+                self._asking.pop(key, None)
+
+    def _fresh(self, key: tuple[str, str]) -> Drive | None:
+        entry = self._entries.get(key)
+        if entry is None or self._clock() >= entry.fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        return entry.drive
+
+    async def _ask(self, key: tuple[str, str]) -> Drive:
+        tenant, name = key
+        try:
+            drive = await self._source.get(tenant, name)
+        except NotFound:
+            self._entries.pop(key, None)
+            raise
+        except SluiceError as error:
+            entry = self._entries.get(key)
+            if entry is None or not error.retryable:
+                raise
+            _log.warning("drive.stale", drive=name, reason=error.reason)
+            return entry.drive
+        self._entries[key] = _Entry(drive, self._clock() + self._fresh_seconds)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._max_drives:
+            self._entries.popitem(last=False)
+        return drive
+
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def no_metadata(_tenant: str) -> Metadata:
+    """Between services that know each other without credentials."""
+    return ()
+
+
+class GrpcDrives:
+    """Asks the repository's GetDrive.
+
+    Args:
+        channel: to the repository; owned by the caller.
+        credentials_for: request metadata by which the repository knows for which tenant we ask.
+        timeout_seconds: the deadline of one question.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        credentials_for: Callable[[str], Metadata] = no_metadata,
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        self._stub = repository_pb2_grpc.RepositoryServiceStub(channel)
+        self._credentials_for = credentials_for
+        self._timeout_seconds = timeout_seconds
+
+    async def get(self, tenant: str, name: str) -> Drive:
+        try:
+            response = await self._stub.GetDrive(
+                repository_pb2.GetDriveRequest(name=name),
+                timeout=self._timeout_seconds,
+                metadata=self._credentials_for(tenant),
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise Unavailable(
+                    "DRIVES_UNAVAILABLE",
+                    "The server cannot look up the drive at the moment; try again.",
+                    retry_after_seconds=1.0,
+                ) from error
+            raise from_rpc_error(error) from error
+        return _from_proto(tenant, response.drive)
+
+
+_INTEGRITY = {
+    repository_pb2.INTEGRITY_CRC: Integrity.CRC,
+    repository_pb2.INTEGRITY_SHA256_BEFORE_VISIBLE: Integrity.SHA256_BEFORE_VISIBLE,
+}
+
+
+def _from_proto(tenant: str, drive: repository_pb2.Drive) -> Drive:
+    policy = drive.policy
+    return Drive(
+        tenant=tenant,
+        name=drive.name,
+        bucket=drive.bucket,
+        key_prefix=drive.key_prefix,
+        policy=DrivePolicy(
+            integrity=_INTEGRITY.get(policy.integrity, Integrity.SHA256_ASYNC),
+            part_bytes=policy.part_bytes,
+            require_uniform=policy.require_uniform,
+            read_only=policy.read_only,
+            storage_class=policy.storage_class,
+            encryption=policy.encryption,
+        ),
+        created_at=_seconds(drive.created_at),
+        updated_at=_seconds(drive.updated_at),
+    )
+
+
+def _seconds(timestamp: Timestamp) -> float:
+    return timestamp.seconds + timestamp.nanos / 1e9

@@ -1,0 +1,232 @@
+"""InitiateUpload: what the upload will be is checked and settled here, once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluice_common.catalogue.port import Drive
+from sluice_common.coordination.ports import UploadLedger
+from sluice_common.errors import FailedPrecondition, InvalidArgument, PermissionDenied, SluiceError
+from sluice_common.security.principal import Principal
+from sluice_common.uploads.ids import new_node_id, new_upload_id
+from sluice_common.uploads.model import MAX_CHUNKS, NewUpload, ObjectRef, UploadSnapshot
+from sluice_common.uploads.names import (
+    check_content_type,
+    check_drive_name,
+    check_metadata,
+    check_request_id,
+    check_sha256,
+    normalize_path,
+)
+from sluice_common.uploads.planner import choose_part_bytes
+from sluice_intake.chunks import WholeChunks
+from sluice_intake.completing import Completing
+from sluice_intake.drives import DriveDirectory
+from sluice_intake.frames import Header
+from sluice_intake.options import IntakeOptions
+
+_UNKNOWN_CONTENT = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class InitiateRequest:
+    """What the caller asked for, as it came."""
+
+    drive: str
+    path: str
+    content_type: str = ""
+    expected_size: int | None = None
+    chunk_size: int | None = None
+    sha256: bytes | None = None
+    crc32c: int | None = None
+    metadata: Mapping[str, str] | None = None
+    if_absent: bool = False
+    request_id: str = ""
+    inline_data: bytes | None = None
+    trace_parent: str = ""
+
+
+class Initiating:
+    """Opens uploads."""
+
+    def __init__(
+        self,
+        ledger: UploadLedger,
+        drives: DriveDirectory,
+        chunks: WholeChunks,
+        completing: Completing,
+        options: IntakeOptions,
+    ) -> None:
+        self._ledger = ledger
+        self._drives = drives
+        self._chunks = chunks
+        self._completing = completing
+        self._options = options
+
+    async def initiate(self, principal: Principal, request: InitiateRequest) -> UploadSnapshot:
+        """Open an upload; with a request id a repeat finds the one that is open already.
+
+        With inline data the answer is that of an upload that is COMPLETING, or further.
+
+        Raises `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` DRIVE_READ_ONLY,
+        `FailedPrecondition` UNIFORM_REQUIRED and the errors of `UploadLedger.create`.
+        """
+        request = self._checked(request)
+        drive = await self._drives.get(principal.tenant, request.drive)
+        _check_policy(drive, request)
+        snapshot = await self._ledger.create(self._new_upload(principal, drive, request))
+        if request.inline_data is None:
+            return snapshot
+        return await self._store_inline(principal, snapshot, request)
+
+    def _checked(self, request: InitiateRequest) -> InitiateRequest:
+        """The request with its names normalized and its gaps filled."""
+        options = self._options
+        path = normalize_path(request.path)
+        if request.expected_size is not None and not (
+            0 <= request.expected_size <= options.max_object_bytes
+        ):
+            raise InvalidArgument(
+                "BAD_EXPECTED_SIZE",
+                f"An object has 0 to {options.max_object_bytes} bytes.",
+                field="expected_size",
+            )
+        self._check_chunk_size(request)
+        self._check_inline(request)
+        return InitiateRequest(
+            drive=check_drive_name(request.drive),
+            path=path,
+            content_type=check_content_type(request.content_type) or _guess_content_type(path),
+            expected_size=request.expected_size,
+            chunk_size=request.chunk_size,
+            sha256=None if request.sha256 is None else check_sha256(request.sha256),
+            crc32c=request.crc32c,
+            metadata=check_metadata(request.metadata or {}),
+            if_absent=request.if_absent,
+            request_id=check_request_id(request.request_id),
+            inline_data=request.inline_data,
+            trace_parent=request.trace_parent,
+        )
+
+    def _check_chunk_size(self, request: InitiateRequest) -> None:
+        size, largest = request.chunk_size, self._options.ledger.max_chunk_bytes
+        if size is None:
+            return
+        if not 0 < size <= largest:
+            raise InvalidArgument(
+                "BAD_CHUNK_SIZE", f"A chunk size is 1 to {largest} bytes.", field="chunk_size"
+            )
+        if request.expected_size is not None and request.expected_size > size * MAX_CHUNKS:
+            raise InvalidArgument(
+                "CHUNK_SIZE_TOO_SMALL",
+                f"The object would have more than {MAX_CHUNKS} chunks; declare larger ones.",
+                field="chunk_size",
+            )
+
+    def _check_inline(self, request: InitiateRequest) -> None:
+        if request.inline_data is None:
+            return
+        size, largest = len(request.inline_data), self._options.max_inline_bytes
+        if size > largest:
+            raise InvalidArgument(
+                "INLINE_TOO_LARGE",
+                f"Inline data has at most {largest} bytes; send a larger object as chunks.",
+                field="inline_data",
+            )
+        if request.expected_size not in (None, size):
+            raise InvalidArgument(
+                "SIZE_MISMATCH",
+                "The expected size is not that of the inline data.",
+                field="expected_size",
+            )
+
+    def _new_upload(
+        self, principal: Principal, drive: Drive, request: InitiateRequest
+    ) -> NewUpload:
+        node_id = new_node_id()
+        inline_size = None if request.inline_data is None else len(request.inline_data)
+        expected_size = request.expected_size if inline_size is None else inline_size
+        return NewUpload(
+            upload_id=new_upload_id(self._ledger.nonce, principal.tenant, request.request_id),
+            node_id=node_id,
+            tenant=principal.tenant,
+            subject=principal.subject,
+            drive=drive.name,
+            path=request.path,
+            content_type=request.content_type,
+            fingerprint=_fingerprint(request),
+            object=ObjectRef(
+                bucket=drive.bucket or self._options.default_bucket,
+                key=f"{drive.key_prefix}{principal.tenant}/{drive.name}/{node_id}",  # rule 14
+            ),
+            part_bytes=choose_part_bytes(
+                drive.policy.part_bytes or self._options.default_part_bytes, expected_size
+            ),
+            integrity=drive.policy.integrity,
+            expected_size=expected_size,
+            # Inline data is one chunk, whatever size others would have.
+            chunk_size=request.chunk_size if inline_size is None else None,
+            sha256=request.sha256,
+            crc32c=request.crc32c,
+            metadata=request.metadata or {},
+            if_absent=request.if_absent,
+            storage_class=drive.policy.storage_class,
+            encryption=drive.policy.encryption,
+            trace_parent=request.trace_parent,
+        )
+
+    async def _store_inline(
+        self, principal: Principal, snapshot: UploadSnapshot, request: InitiateRequest
+    ) -> UploadSnapshot:
+        """Bring the whole object in as its only chunk and ask for the completion."""
+        data = memoryview(request.inline_data or b"")
+        upload_id = snapshot.upload_id
+        header = Header(upload_id, 0, len(data), request.crc32c, is_last=True, force=False)
+        try:
+            await self._chunks.take(principal, header, data)
+            completion = await self._completing.request(principal, upload_id, total_chunks=1)
+        except SluiceError:
+            if not request.request_id:
+                # Nobody can come back to this upload: its id was never told.
+                await self._ledger.abort(upload_id)
+            raise
+        return completion.snapshot
+
+
+def _check_policy(drive: Drive, request: InitiateRequest) -> None:
+    if drive.policy.read_only:
+        raise PermissionDenied("DRIVE_READ_ONLY", "The drive takes no uploads.")
+    declared = request.chunk_size is not None and request.expected_size is not None
+    if drive.policy.require_uniform and not declared and request.inline_data is None:
+        raise FailedPrecondition(
+            "UNIFORM_REQUIRED",
+            "This drive needs equal parts: declare chunk_size and expected_size.",
+        )
+
+
+def _guess_content_type(path: str) -> str:
+    # Only the type: an encoding such as gzip is a matter of the reader.
+    return mimetypes.guess_type(path.rpartition("/")[2], strict=False)[0] or _UNKNOWN_CONTENT
+
+
+def _fingerprint(request: InitiateRequest) -> str:
+    """A digest of the arguments: a request id must not be used for something else."""
+    arguments = {
+        "drive": request.drive,
+        "path": request.path,
+        "content_type": request.content_type,
+        "expected_size": request.expected_size,
+        "chunk_size": request.chunk_size,
+        "sha256": None if request.sha256 is None else request.sha256.hex(),
+        "crc32c": request.crc32c,
+        "metadata": dict(request.metadata or {}),
+        "if_absent": request.if_absent,
+        "inline_sha256": None
+        if request.inline_data is None
+        else hashlib.sha256(request.inline_data).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()

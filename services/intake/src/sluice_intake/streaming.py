@@ -1,0 +1,250 @@
+"""UploadStream: many chunks of one upload as blocks, each acknowledged as soon as it is safe.
+
+One stream is: a reader that fills one chunk after the other; up to `max_accepts_in_flight`
+accepts, which run while the reader goes on with the next chunk; a notifier that tells which
+chunks are stored; a watch over clients that stall. The way of a block is `_receive_chunk`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, UploadLedger
+from sluice_common.errors import InvalidArgument, SluiceError
+from sluice_common.security.principal import Principal
+from sluice_common.telemetry.metrics import Metrics
+from sluice_intake.accepting import Accepting
+from sluice_intake.admission import Admissions
+from sluice_intake.frames import Frame, Header
+from sluice_intake.lookup import find_upload, telling_lost
+from sluice_intake.options import IntakeOptions
+from sluice_intake.receiving import IncomingChunk, Receiving, make_offer
+from sluice_intake.stalls import StallClock, chunk_stalled
+from sluice_intake.storing import StoredNotices
+
+Read = Callable[[], Awaitable[Frame | None]]
+"""The next frame; None once the client has half-closed."""
+
+
+class Answers(Protocol):
+    """What a stream tells its client. Any number of tasks may call at once."""
+
+    async def accepted(self, acceptance: Acceptance) -> None: ...
+
+    async def stored(self, watermark: int, part_number: int) -> None: ...
+
+    async def throttled(self, number: int, admission: Admission) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Serves streams; one object for all of them."""
+
+    ledger: UploadLedger
+    receiving: Receiving
+    accepting: Accepting
+    admissions: Admissions
+    metrics: Metrics
+    options: IntakeOptions
+
+    async def serve(self, principal: Principal, read: Read, answers: Answers) -> None:
+        """Return when the client has half-closed and every chunk is answered; never wait for
+        `Stored`.
+
+        An error that concerns one chunk ends the stream with that error, after every
+        acknowledgement that was earned before. Acknowledged chunks stay acknowledged.
+        """
+        await _Stream(self, principal, read, answers).run()
+
+
+class _Stream:
+    """One UploadStream in progress."""
+
+    def __init__(
+        self, serves: Streaming, principal: Principal, read: Read, answers: Answers
+    ) -> None:
+        self._serves = serves
+        self._principal = principal
+        self._read = read
+        self._answers = answers
+        self._upload_id = ""
+        self._tenant = principal.tenant
+        self._notices: StoredNotices | None = None
+        self._failure: SluiceError | None = None
+        self._stalls = StallClock(
+            serves.options.chunk_stall_seconds, serves.options.chunk_stall_bytes
+        )
+        self._slots = asyncio.Semaphore(serves.options.max_accepts_in_flight)
+        self._unaccepted: set[AsyncExitStack] = set()
+        self._ack_seconds = serves.metrics.ack_seconds.labels("accepted")
+        self._background = asyncio.TaskGroup()
+        self._work = asyncio.TaskGroup()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        try:
+            async with self._background:
+                watches = [self._background.create_task(self._watch_stalls())]
+                try:
+                    async with self._work:
+                        self._reader = self._work.create_task(self._read_chunks(watches))
+                finally:
+                    for watch in watches:
+                        watch.cancel()
+        finally:
+            # Accepts that were cancelled before their first step did not close their chunk.
+            for opened in tuple(self._unaccepted):
+                await opened.aclose()
+        if self._failure is not None:
+            with telling_lost(self._serves.ledger, self._upload_id):
+                raise self._failure
+
+    def _fail(self, error: SluiceError) -> None:
+        """End the stream with its first error: read no further, let running accepts end."""
+        if self._failure is None:
+            self._failure = error
+        if self._reader is not None:
+            self._reader.cancel()
+
+    # -- the reader
+
+    async def _read_chunks(self, watches: list[asyncio.Task[None]]) -> None:
+        try:
+            while (frame := await self._read()) is not None:
+                header, data, error = frame
+                if error is not None:
+                    raise error
+                if header is None:
+                    if data:
+                        raise _block_before_header()
+                    continue
+                if not self._upload_id:
+                    await self._open_upload(header)
+                    watches.append(self._follow_upload())
+                await self._receive_chunk(header, data)
+        except SluiceError as error:
+            if self._failure is None:
+                self._failure = error
+
+    async def _open_upload(self, header: Header) -> None:
+        snapshot = await find_upload(
+            self._serves.ledger, self._principal, header.upload_id, "header.upload_id"
+        )
+        self._upload_id = snapshot.upload_id
+
+    def _follow_upload(self) -> asyncio.Task[None]:
+        self._notices = StoredNotices(
+            self._serves.ledger, self._upload_id, self._answers.stored, self._serves.metrics
+        )
+        return self._background.create_task(self._notices.follow())
+
+    async def _receive_chunk(self, header: Header, data: memoryview) -> None:
+        """Read one chunk to its last byte and leave its acceptance to a task."""
+        if header.upload_id not in ("", self._upload_id):
+            raise InvalidArgument(
+                "SECOND_UPLOAD",
+                "A stream carries the chunks of one upload; open another stream for another one.",
+                field="header.upload_id",
+            )
+        offer = make_offer(self._upload_id, header, self._serves.options.ledger.max_chunk_bytes)
+        async with AsyncExitStack() as opened:
+            chunk = await opened.enter_async_context(
+                self._serves.receiving.open(offer, header.crc32c, self._admit)
+            )
+            if data:
+                await chunk.append(data)
+            # The loop of every block: nothing here may log, make a task or copy.
+            read, append, stalls = self._read, chunk.append, self._stalls
+            while chunk.missing_bytes:
+                stalls.waiting()
+                frame = await read()
+                if frame is None:
+                    raise _chunk_cut_short(chunk)
+                next_header, data, error = frame
+                if error is not None:
+                    raise error
+                if next_header is not None:
+                    raise _chunk_open(chunk)
+                stalls.received(len(data))
+                await append(data)
+            stalls.rest()
+            last_byte_at = time.perf_counter()
+            await self._slots.acquire()
+            self._leave_to_accept(chunk, opened.pop_all(), last_byte_at)
+
+    async def _admit(self, offer: ChunkOffer) -> None:
+        async def throttled(admission: Admission) -> None:
+            await self._answers.throttled(offer.number, admission)
+
+        await self._serves.admissions.admit_streamed(offer, throttled)
+
+    # -- the accepts
+
+    def _leave_to_accept(
+        self, chunk: IncomingChunk, opened: AsyncExitStack, last_byte_at: float
+    ) -> None:
+        self._unaccepted.add(opened)
+        self._work.create_task(self._accept(chunk, opened, last_byte_at))
+
+    async def _accept(
+        self, chunk: IncomingChunk, opened: AsyncExitStack, last_byte_at: float
+    ) -> None:
+        try:
+            async with opened:
+                acceptance = await self._serves.accepting.accept(chunk)
+            await self._answers.accepted(acceptance)
+            self._ack_seconds.observe(time.perf_counter() - last_byte_at)
+            if self._notices is not None:
+                self._notices.expect(chunk.offer.number, last_byte_at)
+                await self._notices.note(acceptance.snapshot)
+            # After the acknowledgement: hints may wait for a full queue.
+            await self._serves.accepting.announce(self._upload_id, self._tenant, acceptance)
+        except SluiceError as error:
+            self._fail(error)
+        finally:
+            self._unaccepted.discard(opened)
+            self._slots.release()
+
+    # -- the watch
+
+    async def _watch_stalls(self) -> None:
+        often = self._serves.options.chunk_stall_seconds / 4
+        while True:
+            left = self._stalls.seconds_left()
+            if left <= 0:
+                self._fail(chunk_stalled(self._upload_id))
+                return
+            await asyncio.sleep(min(left, often))
+
+
+def _block_before_header() -> InvalidArgument:
+    return InvalidArgument(
+        "BLOCK_BEFORE_HEADER",
+        "A block came while no chunk was open; send a header with number and size first.",
+        field="header",
+    )
+
+
+def _chunk_open(chunk: IncomingChunk) -> InvalidArgument:
+    return InvalidArgument(
+        "CHUNK_OPEN",
+        f"Chunk {chunk.offer.number} lacks {chunk.missing_bytes} bytes; send them before the next "
+        "header.",
+        field="header",
+        metadata={"number": str(chunk.offer.number)},
+    )
+
+
+def _chunk_cut_short(chunk: IncomingChunk) -> InvalidArgument:
+    return InvalidArgument(
+        "CHUNK_INCOMPLETE",
+        f"The stream ended {chunk.missing_bytes} bytes before the end of chunk "
+        f"{chunk.offer.number}; send the whole chunk again.",
+        field="data",
+        metadata={"number": str(chunk.offer.number)},
+    )
