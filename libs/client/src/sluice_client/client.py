@@ -1,0 +1,351 @@
+"""The client: one object per server, for any number of transfers at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sluice_client.blocks import BlockPool
+from sluice_client.connection import Connection
+from sluice_client.downloading import Destination, NodeReader, download
+from sluice_client.errors import InvalidArgument, SluiceError
+from sluice_client.intake import IntakeApi
+from sluice_client.journal import Journal, open_journal, state_dir
+from sluice_client.model import (
+    DownloadResult,
+    Drive,
+    DrivePolicy,
+    Limits,
+    Node,
+    UploadResult,
+    UploadState,
+    UploadStatus,
+)
+from sluice_client.options import ClientOptions
+from sluice_client.progress import Meter, ProgressCallback
+from sluice_client.repository import NodeRef, RepositoryApi
+from sluice_client.retry import Patience, retrying
+from sluice_client.sources import FileSource, Source, open_source
+from sluice_client.uploading import ExtraStreams, Upload, UploadRequest
+
+T = TypeVar("T")
+
+_PAGE_SIZE = 1000
+_WATCH_SECONDS = 60.0
+
+
+class Client:
+    """An async context manager around the connections to one server.
+
+        async with Client("127.0.0.1:50051") as client:
+            result = await client.upload("photo.jpg", drive="photos", path="2026/photo.jpg")
+
+    Every method retries by itself what is worth retrying (see `RetryPolicy`) and raises a
+    `SluiceError` otherwise; local files raise OSError. One client serves any number of calls at
+    once, on one event loop.
+
+    Args:
+        target: `host:port`, `https://host:port` for TLS, or a gRPC target.
+        token: bearer token; None sends none.
+        options: see `ClientOptions`.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        token: str | None = None,
+        options: ClientOptions | None = None,
+    ) -> None:
+        self.target = target
+        self.options = options or ClientOptions()
+        self._token = token
+        self._connections: list[Connection] = []
+        self._limits: Limits | None = None
+        self._pool = BlockPool()
+        self._extra = ExtraStreams(self.options.extra_streams)
+
+    async def __aenter__(self) -> Self:
+        intake = Connection(self.target, self._token, self.options, self.options.connections)
+        self._connections = [intake]
+        repository = intake
+        other = self.options.repository_target
+        if other is not None and other != self.target:
+            repository = Connection(other, self._token, self.options, 1)
+            self._connections.append(repository)
+        timeout = self.options.call_timeout_seconds
+        self._intake = IntakeApi(intake, timeout)
+        self._repository = RepositoryApi(repository, timeout)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for connection in self._connections:
+            await connection.close()
+
+    # -- transfers
+
+    async def upload(
+        self,
+        source: Source,
+        *,
+        drive: str,
+        path: str,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        sha256: bool | bytes = False,
+        chunk_size: int | None = None,
+        streams: int | None = None,
+        on_progress: ProgressCallback | None = None,
+        resume: bool = True,
+    ) -> UploadResult:
+        """Upload a source and return when its node is visible.
+
+        Keep the source until this returns: the server may ask for bytes again that it had
+        acknowledged (docs/protocol.md, rule 7). An async iterator or a pipe cannot give them
+        again; the upload then fails with SourceNotRepeatable, and it cannot be resumed by another
+        run. Files can: the same call after a crash goes on where the last one stopped.
+
+        Args:
+            source: a path, bytes, a binary file object, or an async iterator of bytes.
+            drive: the drive, which must exist unless the server makes drives by itself.
+            path: of the node; relative, "/" between segments, at most 1,024 bytes in NFC.
+            content_type: MIME type; None lets the server guess it from the path.
+            metadata: at most 64 entries, 8 KiB together.
+            if_absent: raise AlreadyExists when the path has a node, now or at completion.
+            sha256: True computes it (one more pass over the source) and claims it, 32 raw bytes
+                are claimed as they are; the server verifies it before the node is visible.
+            chunk_size: bytes of every chunk but the last; None means what the server prefers.
+            streams: parallel streams; None means 1 to `max_streams`, by size.
+            on_progress: called on the event loop now and then; must not block.
+            resume: keep a journal of a file's upload so that another run can go on.
+
+        Raises:
+            UploadFailed: the server ended the upload; `reason` says why.
+            UploadBusy: another run is uploading the same file to the same place.
+            SourceChanged: the file changed while it was read.
+            AlreadyExists, InvalidArgument, NotFound, PermissionDenied, …: see errors.py.
+            OSError: the file cannot be read.
+        """
+        if isinstance(sha256, bytes) and len(sha256) != 32:
+            raise InvalidArgument("BAD_SHA256", "A SHA-256 is 32 raw bytes.", field="sha256")
+        if streams is not None and streams < 1:
+            raise InvalidArgument("BAD_STREAMS", "At least one stream is needed.", field="streams")
+        request = UploadRequest(
+            drive=drive,
+            path=path,
+            content_type=content_type or "",
+            metadata=dict(metadata or {}),
+            if_absent=if_absent,
+            sha256=sha256,
+            chunk_size=chunk_size,
+            streams=streams,
+        )
+        async with open_source(source, self._pool) as opened:
+            limits = await self.limits()
+            upload = Upload(
+                intake=self._intake,
+                limits=limits,
+                request=request,
+                options=self.options,
+                extra=self._extra,
+                on_progress=on_progress,
+            )
+            # Small files travel in one call: there is nothing to go on with.
+            journaled = resume and isinstance(opened, FileSource)
+            if not journaled or (opened.size or 0) <= limits.max_inline_bytes:
+                return await upload.run(opened, None)
+            with self._journal(source, request) as journal:
+                return await upload.run(opened, journal)
+
+    async def download(
+        self,
+        destination: Destination = None,
+        *,
+        node_id: str = "",
+        drive: str = "",
+        path: str = "",
+        offset: int = 0,
+        length: int | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> DownloadResult:
+        """Read a node, named by its id or by drive and path.
+
+        Args:
+            destination: a path (replaced when every byte is verified, never written in part), a
+                binary file object, or None for the bytes in the result.
+            offset: first byte to read.
+            length: bytes to read; None means to the end.
+            on_progress: as in `upload`.
+
+        Raises DataLoss when the bytes do not match the node's CRC32C (whole nodes only).
+        """
+        reader = self._reader(NodeRef(node_id, drive, path), offset, length)
+        return await download(reader, destination, Meter(on_progress, None))
+
+    async def read(
+        self,
+        *,
+        node_id: str = "",
+        drive: str = "",
+        path: str = "",
+        offset: int = 0,
+        length: int | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of a node in blocks of at most 1 MiB, across broken connections.
+
+        A whole node is verified; what was read before the error is raised is not to be trusted.
+        """
+        reader = self._reader(NodeRef(node_id, drive, path), offset, length)
+        async with aclosing(reader.blocks()) as blocks:
+            async for block in blocks:
+                yield block
+
+    # -- uploads
+
+    async def limits(self) -> Limits:
+        """Sizes and lifetimes that the server works with; asked once per client."""
+        if self._limits is None:
+            self._limits = await self._retrying(self._intake.limits)
+        return self._limits
+
+    async def status(self, upload_id: str) -> UploadStatus:
+        """Where an upload stands."""
+        return await self._retrying(lambda: self._intake.status(upload_id))
+
+    async def watch(
+        self, upload_id: str, after_sequence: int = 0
+    ) -> AsyncGenerator[UploadStatus, None]:
+        """Snapshots of an upload as it changes, until it has ended; across broken connections."""
+        patience = self._patience()
+        attempt = 0
+        while True:
+            snapshots = self._intake.watch(upload_id, after_sequence, _WATCH_SECONDS)
+            try:
+                async with aclosing(snapshots):
+                    async for snapshot in snapshots:
+                        attempt = 0
+                        patience.progressed()
+                        after_sequence = snapshot.sequence
+                        yield snapshot
+                        if snapshot.state.terminal:
+                            return
+            except SluiceError as error:
+                if error.code == "DEADLINE_EXCEEDED":
+                    # Nothing happened for a while: no failure, look again.
+                    patience.progressed()
+                    continue
+                await patience.pause(error, attempt)
+                attempt += 1
+
+    async def abort(self, upload_id: str) -> UploadStatus:
+        """End an upload that is not complete; idempotent."""
+        return await self._retrying(lambda: self._intake.abort(upload_id))
+
+    async def list_uploads(
+        self, states: Sequence[UploadState] = ()
+    ) -> AsyncGenerator[UploadStatus, None]:
+        """The caller's uploads, newest first; page after page as they are consumed."""
+        pages = self._pages(lambda token: self._intake.list_uploads(states, _PAGE_SIZE, token))
+        async with aclosing(pages):
+            async for upload in pages:
+                yield upload
+
+    # -- nodes
+
+    async def stat(self, *, node_id: str = "", drive: str = "", path: str = "") -> Node:
+        """The record of a node."""
+        ref = NodeRef(node_id, drive, path)
+        return await self._retrying(lambda: self._repository.get_node(ref))
+
+    async def list_nodes(self, drive: str, prefix: str = "") -> AsyncGenerator[Node, None]:
+        """Nodes whose path begins with `prefix`, by path; page after page as they are consumed."""
+        pages = self._pages(
+            lambda token: self._repository.list_nodes(drive, prefix, _PAGE_SIZE, token)
+        )
+        async with aclosing(pages):
+            async for node in pages:
+                yield node
+
+    async def update_node(
+        self, node_id: str, metadata: Mapping[str, str], *, if_version: int = 0
+    ) -> Node:
+        """Replace a node's metadata; with `if_version` only if it still has that version."""
+        return await self._retrying(
+            lambda: self._repository.update_node(node_id, metadata, if_version)
+        )
+
+    async def delete(self, *, node_id: str = "", drive: str = "", path: str = "") -> str:
+        """Delete a node; returns its id."""
+        ref = NodeRef(node_id, drive, path)
+        return await self._retrying(lambda: self._repository.delete_node(ref))
+
+    # -- drives
+
+    async def create_drive(
+        self,
+        name: str,
+        *,
+        bucket: str = "",
+        key_prefix: str = "",
+        policy: DrivePolicy | None = None,
+    ) -> Drive:
+        """Create a drive; an equal one that is there already is no error."""
+        chosen = policy or DrivePolicy()
+        return await self._retrying(
+            lambda: self._repository.create_drive(name, bucket, key_prefix, chosen)
+        )
+
+    async def get_drive(self, name: str) -> Drive:
+        """The record of a drive."""
+        return await self._retrying(lambda: self._repository.get_drive(name))
+
+    async def list_drives(self) -> AsyncGenerator[Drive, None]:
+        """All drives of the caller's tenant, by name."""
+        pages = self._pages(lambda token: self._repository.list_drives(_PAGE_SIZE, token))
+        async with aclosing(pages):
+            async for drive in pages:
+                yield drive
+
+    # -- inside
+
+    def _patience(self) -> Patience:
+        return Patience(self.options.retry, reached=self._reached)
+
+    def _reached(self) -> bool:
+        return any(connection.reached for connection in self._connections)
+
+    async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(call, self._patience())
+
+    async def _pages(
+        self, fetch: Callable[[str], Awaitable[tuple[list[T], str]]]
+    ) -> AsyncGenerator[T, None]:
+        """All items of a paged call; the next page is asked for when it is needed."""
+        token = ""
+        while True:
+            items, token = await self._retrying(partial(fetch, token))
+            for item in items:
+                yield item
+            if not token:
+                return
+
+    def _reader(self, ref: NodeRef, offset: int, length: int | None) -> NodeReader:
+        return NodeReader(
+            self._repository, ref, offset, length, self._patience(), self.options.stall_seconds
+        )
+
+    def _journal(self, source: Source, request: UploadRequest) -> Journal:
+        assert isinstance(source, str | os.PathLike)
+        directory = state_dir(self.options.state_dir)
+        return open_journal(directory, self.target, request.drive, request.path, Path(source))

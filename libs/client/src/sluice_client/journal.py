@@ -1,0 +1,165 @@
+"""What another run of the same upload must know to go on: one small file per upload.
+
+The request id is on disk before InitiateUpload is called, so a process that dies in between finds
+the same upload again by repeating the call (docs/protocol.md, `request_id`). The file is replaced
+by rename, so a reader sees one whole version. What the server has received is asked of the
+server, never kept here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import platformdirs
+
+from sluice_client.errors import UploadBusy
+from sluice_client.sources import FileIdentity
+
+FORMAT_VERSION = 1
+_KEEP_SECONDS = 8 * 24 * 3600.0
+"""No upload lives longer than seven days (rule 24)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One upload in progress; `upload_id` is empty until the server has named it."""
+
+    request_id: str
+    identity: FileIdentity
+    chunk_size: int
+    arguments: str
+    """Digest of what else InitiateUpload was told; other arguments are another upload."""
+    upload_id: str = ""
+
+    @classmethod
+    def new(cls, identity: FileIdentity, chunk_size: int, arguments: str) -> Entry:
+        return cls(uuid.uuid4().hex, identity, chunk_size, arguments)
+
+    def named(self, upload_id: str) -> Entry:
+        return replace(self, upload_id=upload_id)
+
+    def dump(self) -> bytes:
+        return json.dumps({"version": FORMAT_VERSION, **asdict(self)}).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> Entry | None:
+        """None for what is torn, foreign or of another version: the upload then begins anew."""
+        try:
+            fields: dict[str, Any] = json.loads(data)
+            if fields.pop("version") != FORMAT_VERSION:
+                return None
+            identity = FileIdentity(**fields.pop("identity"))
+            return cls(identity=identity, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+
+class Journal:
+    """The journal of one upload, locked while it is open. All methods block shortly.
+
+    Raises UploadBusy on entering when another run (of this or another process) holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_path = path.with_suffix(".lock")
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = self._take_lock()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Unlinked while it is still held: whoever opened the old file looks again (_take_lock).
+        self._lock_path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def load(self) -> Entry | None:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return Entry.load(data)
+
+    def save(self, entry: Entry) -> None:
+        """Replace the entry by a whole new one."""
+        temporary = self.path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(entry.dump())
+        temporary.replace(self.path)
+
+    def remove(self) -> None:
+        """The upload has ended."""
+        self.path.unlink(missing_ok=True)
+
+    def _take_lock(self) -> int:
+        while True:
+            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same_file(descriptor, self._lock_path):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise UploadBusy(
+                    "UPLOAD_BUSY",
+                    "another run is uploading this file to the same place; wait for it or stop it",
+                ) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+
+def state_dir(configured: Path | None) -> Path:
+    """Where journals live: the option, SLUICE_STATE_DIR, or the user's state directory."""
+    if configured is not None:
+        return configured
+    named = os.environ.get("SLUICE_STATE_DIR")
+    return Path(named) if named else platformdirs.user_state_path("sluice")
+
+
+def open_journal(directory: Path, server: str, drive: str, path: str, source: Path) -> Journal:
+    """The journal of one file on its way to one place on one server."""
+    key = "\0".join((server, drive, path, os.path.abspath(source)))
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+    return Journal(directory / "uploads" / f"{digest[:40]}.json")
+
+
+def prune(directory: Path, now: float | None = None) -> int:
+    """Remove journals that no upload can outlive; how many. Blocking."""
+    oldest = (time.time() if now is None else now) - _KEEP_SECONDS
+    removed = 0
+    for path in (directory / "uploads").glob("*.*"):
+        try:
+            if path.suffix != ".lock" and path.stat().st_mtime < oldest:
+                path.unlink()
+                removed += 1
+        except FileNotFoundError:
+            # Its own run removed it in between.
+            continue
+    return removed
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    """Whether the path still names the locked file: its last holder may have unlinked it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,50 @@
+"""How an object is cut and over how many streams it travels. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sluice_client.errors import InvalidArgument
+from sluice_client.model import MIB, Limits
+
+_ONE_LANE_BYTES = 16 * MIB
+_TWO_LANES_BYTES = 64 * MIB
+
+
+def chunk_size_for(size: int | None, limits: Limits, wanted: int | None) -> int:
+    """Bytes of every chunk but the last.
+
+    The server's preference, made larger where the object would have too many chunks otherwise.
+    Raises InvalidArgument BAD_CHUNK_SIZE for a wish that cannot work, OBJECT_TOO_LARGE.
+    """
+    if size is not None and size > limits.max_object_bytes:
+        raise InvalidArgument(
+            "OBJECT_TOO_LARGE",
+            f"{size} bytes are more than the {limits.max_object_bytes} that this server takes",
+        )
+    least = 1 if size is None else -(-size // limits.max_chunks)
+    if wanted is None:
+        # Whole MiB, so that chunks stay cut at block borders.
+        return max(limits.preferred_chunk_bytes, -(-least // MIB) * MIB if least > 1 else 1)
+    if not max(1, least) <= wanted <= limits.max_chunk_bytes:
+        raise InvalidArgument(
+            "BAD_CHUNK_SIZE",
+            f"the chunk size must be {max(1, least)} to {limits.max_chunk_bytes} bytes here",
+            field="chunk_size",
+        )
+    return wanted
+
+
+def chunk_sizes(size: int, chunk_size: int) -> Iterator[int]:
+    """The sizes of the chunks of an object, in order."""
+    for offset in range(0, size, chunk_size):
+        yield min(chunk_size, size - offset)
+
+
+def lanes_for(remaining_bytes: int, most: int) -> int:
+    """Parallel streams that are worth opening for so many bytes."""
+    if remaining_bytes <= _ONE_LANE_BYTES:
+        return 1
+    if remaining_bytes <= _TWO_LANES_BYTES:
+        return min(2, most)
+    return most

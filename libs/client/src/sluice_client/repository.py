@@ -1,0 +1,113 @@
+"""RepositoryService in the SDK's own words: one attempt per call, typed errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
+from sluice_client import translate
+from sluice_client.connection import Connection
+from sluice_client.errors import InvalidArgument
+from sluice_client.model import Drive, DrivePolicy, Node
+
+_NodeRequest = (
+    repository_pb2.GetNodeRequest
+    | repository_pb2.DeleteNodeRequest
+    | repository_pb2.ReadNodeRequest
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRef:
+    """A node by its id, or by its place."""
+
+    node_id: str = ""
+    drive: str = ""
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.node_id) == bool(self.drive and self.path):
+            raise InvalidArgument(
+                "BAD_NODE", "Name the node either by node_id, or by drive and path."
+            )
+
+    def put_into(self, request: _NodeRequest) -> None:
+        """Name the node in a request."""
+        if self.node_id:
+            request.node_id = self.node_id
+        else:
+            request.location.drive = self.drive
+            request.location.path = self.path
+
+
+class RepositoryApi:
+    """The calls of RepositoryService over one connection."""
+
+    def __init__(self, connection: Connection, call_timeout_seconds: float) -> None:
+        self.connection = connection
+        self._timeout_seconds = call_timeout_seconds
+        self._stub: repository_pb2_grpc.RepositoryServiceAsyncStub = (
+            repository_pb2_grpc.RepositoryServiceStub(connection.channel)
+        )
+
+    async def create_drive(
+        self, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+    ) -> Drive:
+        request = repository_pb2.CreateDriveRequest(
+            name=name, bucket=bucket, key_prefix=key_prefix, policy=translate.drive_policy(policy)
+        )
+        answer = await self.connection.unary(self._stub.CreateDrive, request, self._timeout_seconds)
+        return translate.drive(answer.drive)
+
+    async def get_drive(self, name: str) -> Drive:
+        answer = await self.connection.unary(
+            self._stub.GetDrive, repository_pb2.GetDriveRequest(name=name), self._timeout_seconds
+        )
+        return translate.drive(answer.drive)
+
+    async def list_drives(self, page_size: int, page_token: str) -> tuple[list[Drive], str]:
+        request = repository_pb2.ListDrivesRequest(page_size=page_size, page_token=page_token)
+        answer = await self.connection.unary(self._stub.ListDrives, request, self._timeout_seconds)
+        return [translate.drive(one) for one in answer.drives], answer.next_page_token
+
+    async def get_node(self, ref: NodeRef) -> Node:
+        request = repository_pb2.GetNodeRequest()
+        ref.put_into(request)
+        answer = await self.connection.unary(self._stub.GetNode, request, self._timeout_seconds)
+        return translate.node(answer.node)
+
+    async def list_nodes(
+        self, drive: str, prefix: str, page_size: int, page_token: str
+    ) -> tuple[list[Node], str]:
+        request = repository_pb2.ListNodesRequest(
+            drive=drive, path_prefix=prefix, page_size=page_size, page_token=page_token
+        )
+        answer = await self.connection.unary(self._stub.ListNodes, request, self._timeout_seconds)
+        return [translate.node(one) for one in answer.nodes], answer.next_page_token
+
+    async def update_node(self, node_id: str, metadata: Mapping[str, str], if_version: int) -> Node:
+        request = repository_pb2.UpdateNodeRequest(
+            node_id=node_id, metadata=metadata, if_version=if_version
+        )
+        answer = await self.connection.unary(self._stub.UpdateNode, request, self._timeout_seconds)
+        return translate.node(answer.node)
+
+    async def delete_node(self, ref: NodeRef) -> str:
+        request = repository_pb2.DeleteNodeRequest()
+        ref.put_into(request)
+        answer = await self.connection.unary(self._stub.DeleteNode, request, self._timeout_seconds)
+        return answer.node_id
+
+    async def read_node(
+        self, ref: NodeRef, offset: int, length: int | None
+    ) -> AsyncGenerator[tuple[Node | None, bytes], None]:
+        """Blocks from `offset`; the node comes with the first message."""
+        request = repository_pb2.ReadNodeRequest(offset=offset, length=length)
+        ref.put_into(request)
+        # No deadline: a large node takes as long as it takes; keepalive ends a dead connection.
+        async with aclosing(self.connection.pushed(self._stub.ReadNode, request, None)) as answers:
+            async for answer in answers:
+                node = translate.node(answer.node) if answer.HasField("node") else None
+                yield node, answer.data

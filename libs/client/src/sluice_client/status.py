@@ -1,0 +1,103 @@
+"""From the status of a gRPC call to an exception of `errors.py`."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from sluice_client.errors import BY_CODE, Internal, NotFound, SluiceError, Unavailable, UploadGone
+
+_GONE = frozenset({"UPLOAD_LOST", "UPLOAD_NOT_FOUND"})
+_TORN_TRANSPORT = (
+    "RST_STREAM",
+    "Stream removed",
+    "Socket closed",
+    "Connection reset",
+    "GOAWAY",
+)
+"""How gRPC words a connection that broke under a call, where it does not say UNAVAILABLE."""
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "") -> SluiceError:
+    """The typed error of a failed call: ErrorInfo, BadRequest and RetryInfo when they came."""
+    status = _rich_status(error)
+    details = _details(status)
+    code = error.code().name
+    text = error.details() or "the server gave no explanation"
+    if not details.reason and _is_torn(error):
+        return Unavailable(
+            "CONNECTION_BROKEN", f"the connection to {target} broke: {text}", request_id=request_id
+        )
+    if not details.reason and code == "UNAVAILABLE":
+        return Unavailable(
+            "SERVER_UNREACHABLE",
+            f"no answer from {target}: {text}",
+            retry_after_seconds=details.retry_after_seconds,
+            request_id=request_id,
+        )
+    kind = BY_CODE.get(code, Internal)
+    if kind is NotFound and details.reason in _GONE:
+        kind = UploadGone
+    return kind(
+        details.reason or code,
+        text.removeprefix(f"{details.reason}: ") if details.reason else text,
+        metadata=details.metadata,
+        field=details.field,
+        retry_after_seconds=details.retry_after_seconds,
+        request_id=request_id,
+    )
+
+
+class _Details:
+    """The parts of google.rpc.Status details that the contract names."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.metadata: dict[str, str] = {}
+        self.field: str | None = None
+        self.retry_after_seconds: float | None = None
+
+
+def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    try:
+        found = rpc_status.from_call(error)  # type: ignore[arg-type]
+    except ValueError:
+        # Details of another status than the call's (a proxy replaced it): the call's own counts.
+        return None
+    return found if isinstance(found, status_pb2.Status) else None
+
+
+def _details(status: status_pb2.Status | None) -> _Details:
+    result = _Details()
+    for packed in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        retry = error_details_pb2.RetryInfo()
+        bad = error_details_pb2.BadRequest()
+        if packed.Unpack(info):
+            result.reason = info.reason
+            result.metadata = dict(info.metadata)
+        elif packed.Unpack(retry):
+            result.retry_after_seconds = _seconds(retry.retry_delay)
+        elif packed.Unpack(bad) and bad.field_violations:
+            result.field = bad.field_violations[0].field
+    return result
+
+
+def _seconds(duration: duration_pb2.Duration) -> float:
+    return max(0.0, duration.seconds + duration.nanos / 1e9)
+
+
+def _is_torn(error: grpc.aio.AioRpcError) -> bool:
+    """CANCELLED that came from the other side, and transport failures under other names.
+
+    A call that this process cancels ends in asyncio.CancelledError, never here.
+    """
+    if error.code() is grpc.StatusCode.CANCELLED:
+        return True
+    text = error.details() or ""
+    return error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and any(
+        sign in text for sign in _TORN_TRANSPORT
+    )

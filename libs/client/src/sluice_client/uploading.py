@@ -1,0 +1,429 @@
+"""One upload from its source to a visible node, over crashes and restarts of either side."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sluice_client.board import Board
+from sluice_client.checksums import combined_crc32c, crc32c
+from sluice_client.completing import Completer
+from sluice_client.errors import (
+    AlreadyExists,
+    SluiceError,
+    SourceChanged,
+    SourceNotRepeatable,
+    UploadFailed,
+    UploadGone,
+)
+from sluice_client.intake import IntakeApi, NewUpload, Opened
+from sluice_client.journal import Entry, Journal
+from sluice_client.model import Limits, UploadResult, UploadState, UploadStatus
+from sluice_client.options import ClientOptions
+from sluice_client.plan import chunk_size_for, chunk_sizes, lanes_for
+from sluice_client.progress import Meter, Phase, ProgressCallback
+from sluice_client.retry import Patience, retrying
+from sluice_client.sending import Sender
+from sluice_client.sources import (
+    AnySource,
+    BytesSource,
+    FileIdentity,
+    FileSource,
+    OneWaySource,
+)
+from sluice_client.tasks import Ended, in_thread, last_wish, single_failure
+
+_ONE_WAY_LANES = 2
+_ONE_WAY_WINDOW_CHUNKS = 2
+"""Chunks of a one-way source stay in memory until they are accepted: fewer at once."""
+_ABORT_SECONDS = 2.0
+_MAX_ROUNDS = 20
+"""How often a server may ask for chunks again that it had acknowledged."""
+_NO_FILE = FileIdentity(0, 0, 0, 0)
+_MISMATCHES = frozenset({"CLAIM_MISMATCH", "CHUNK_CONFLICT", "CHECKSUM_MISMATCH", "FOREIGN_CHUNK"})
+"""What an upload of other bytes than today's looks like, although the file seems the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """What the caller wants."""
+
+    drive: str
+    path: str
+    content_type: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    if_absent: bool = False
+    sha256: bool | bytes = False
+    chunk_size: int | None = None
+    streams: int | None = None
+
+    def digest(self) -> str:
+        """Tells two sets of arguments of InitiateUpload apart; see `journal.Entry.arguments`."""
+        told = [self.content_type, sorted(self.metadata.items()), self.if_absent, self.chunk_size]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+class ExtraStreams:
+    """Streams beyond the first of each upload, shared by all uploads of a client.
+
+    The first one is never refused: an upload without any stream could hold the very bytes that
+    the server waits for, and everybody else would wait with it.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+
+    def take(self, wanted: int) -> int:
+        taken = min(wanted, self._free)
+        self._free -= taken
+        return taken
+
+    def give_back(self, count: int) -> None:
+        self._free += count
+
+
+class _Anew(Exception):
+    """Only a new upload helps; `cause` is what to raise when it may not be tried again."""
+
+    def __init__(self, why: str, cause: SluiceError, upload_id: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.cause = cause
+        self.upload_id = upload_id
+        """An upload that is of no use any more but still lives on the server."""
+
+
+class Upload:
+    """One call of `Client.upload`."""
+
+    def __init__(
+        self,
+        *,
+        intake: IntakeApi,
+        limits: Limits,
+        request: UploadRequest,
+        options: ClientOptions,
+        extra: ExtraStreams,
+        on_progress: ProgressCallback | None,
+    ) -> None:
+        self._intake = intake
+        self._limits = limits
+        self._request = request
+        self._options = options
+        self._extra = extra
+        self._on_progress = on_progress
+        self._patience = Patience(options.retry, reached=lambda: intake.connection.reached)
+        self._meter = Meter(on_progress, None)
+        self._completer = Completer(
+            intake, self._patience, self._meter, options.completion_wait_seconds
+        )
+        self._started = time.monotonic()
+        self._restarts = 0
+        self._sha256 = request.sha256 if isinstance(request.sha256, bytes) else None
+
+    async def run(self, source: AnySource, journal: Journal | None) -> UploadResult:
+        """Upload the source; with a journal, go on where an earlier run stopped."""
+        self._meter.total_bytes = source.size
+        whole = await self._small_enough(source)
+        if whole is not None:
+            self._meter.total_bytes = len(whole)
+            source = BytesSource(whole)
+        while True:
+            try:
+                if whole is not None:
+                    return await self._inline(whole)
+                return await self._in_chunks(source, journal)
+            except UploadGone as error:
+                anew = _Anew("the server does not know the upload any more", error)
+            except _Anew as decision:
+                anew = decision
+            await self._begin_anew(anew, source, journal)
+
+    # -- small objects
+
+    async def _small_enough(self, source: AnySource) -> bytes | None:
+        """The whole object when it fits into InitiateUpload, which saves all other calls."""
+        limit = self._limits.max_inline_bytes
+        if isinstance(source, OneWaySource):
+            return await source.whole(limit)
+        if source.size > limit:
+            return None
+        if isinstance(source, BytesSource):
+            return bytes(source.data)
+        return await in_thread(source.read_whole)
+
+    async def _inline(self, data: bytes) -> UploadResult:
+        crc = crc32c(data)
+        if self._request.sha256 is True:
+            self._sha256 = hashlib.sha256(data).digest()
+        opened = await self._initiate(uuid.uuid4().hex, len(data), None, crc, data)
+        self._meter.sent(len(data))
+        self._meter.accepted(len(data))
+        if opened.state is UploadState.COMPLETED:
+            return self._result(opened.upload_id, opened.node_id, len(data), crc, None)
+        status = await self._completer.complete(
+            opened.upload_id, total_chunks=None, crc32c=crc, sha256=self._sha256
+        )
+        if status.state is UploadState.UPLOADING:
+            cause = _failed(status)
+            raise _Anew("the server lost the bytes it had acknowledged", cause, opened.upload_id)
+        self._require_completed(status, resumed=False)
+        return self._result(opened.upload_id, status.node_id, len(data), crc, status.sha256)
+
+    # -- everything else
+
+    async def _in_chunks(self, source: AnySource, journal: Journal | None) -> UploadResult:
+        entry = await self._entry(source, journal)
+        resumed = bool(entry.upload_id)
+        if not resumed:
+            entry = await self._open(entry, source, journal)
+        try:
+            return await self._send_and_complete(entry, source, journal, resumed=resumed)
+        except SluiceError as error:
+            if resumed and error.reason in _MISMATCHES:
+                raise _Anew(
+                    "the file is not the one that was being uploaded", error, entry.upload_id
+                ) from error
+            if journal is None or isinstance(error, SourceChanged):
+                await self._give_up(entry.upload_id, journal)
+            raise
+        except BaseException:
+            if journal is None:
+                # Nobody can go on with it: do not let it hold the server's budget for a day.
+                await self._give_up(entry.upload_id, None)
+            raise
+
+    async def _entry(self, source: AnySource, journal: Journal | None) -> Entry:
+        """The entry of an earlier run of this very upload, else a new one."""
+        chunk_size = chunk_size_for(source.size, self._limits, self._request.chunk_size)
+        if journal is None or not isinstance(source, FileSource):
+            return Entry.new(_NO_FILE, chunk_size, "")
+        arguments = self._request.digest()
+        entry = await in_thread(journal.load)
+        if entry is not None and (entry.identity, entry.arguments) == (source.identity, arguments):
+            return entry
+        if entry is not None:
+            self._meter.enter(
+                Phase.STARTING,
+                "the file or its options changed since the upload was interrupted; it begins anew",
+            )
+            await self._give_up(entry.upload_id, journal)
+        entry = Entry.new(source.identity, chunk_size, arguments)
+        # On disk before the call: a crash in between finds the same upload by its request id.
+        await in_thread(journal.save, entry)
+        return entry
+
+    async def _open(self, entry: Entry, source: AnySource, journal: Journal | None) -> Entry:
+        try:
+            opened = await self._initiate(entry.request_id, source.size, entry.chunk_size, None)
+        except AlreadyExists as error:
+            if journal is not None:
+                await in_thread(journal.remove)
+            if error.reason == "REQUEST_ID_CONFLICT":
+                raise _Anew("the earlier attempt had other arguments", error) from error
+            raise
+        entry = entry.named(opened.upload_id)
+        if journal is not None:
+            await in_thread(journal.save, entry)
+        return entry
+
+    async def _initiate(
+        self,
+        request_id: str,
+        size: int | None,
+        chunk_size: int | None,
+        crc: int | None,
+        inline: bytes | None = None,
+    ) -> Opened:
+        new = NewUpload(
+            drive=self._request.drive,
+            path=self._request.path,
+            request_id=request_id,
+            content_type=self._request.content_type,
+            expected_size=size,
+            chunk_size=chunk_size,
+            sha256=self._sha256 if inline is not None else None,
+            crc32c=crc,
+            metadata=self._request.metadata,
+            if_absent=self._request.if_absent,
+            inline_data=inline,
+        )
+        return await retrying(lambda: self._intake.initiate(new), self._patience)
+
+    async def _send_and_complete(
+        self, entry: Entry, source: AnySource, journal: Journal | None, *, resumed: bool
+    ) -> UploadResult:
+        one_way = isinstance(source, OneWaySource)
+        size = source.size
+        board = Board(None if size is None else -(-size // entry.chunk_size))
+        sender = Sender(
+            intake=self._intake,
+            upload_id=entry.upload_id,
+            source=source,
+            chunk_size=entry.chunk_size,
+            board=board,
+            patience=self._patience,
+            meter=self._meter,
+            window_chunks=(_ONE_WAY_WINDOW_CHUNKS if one_way else self._options.window_chunks),
+            stall_seconds=self._options.stall_seconds,
+        )
+        status = await self._until_terminal(entry, source, board, sender, resumed=resumed)
+        self._require_completed(status, resumed=resumed)
+        if journal is not None:
+            await in_thread(journal.remove)
+        size = status.received_bytes if source.size is None else source.size
+        # An earlier run may have sent everything: what this one did not send, it skipped.
+        self._meter.skipped(size - self._meter.accepted_bytes)
+        crc = status.crc32c
+        if crc is None:
+            crc = await self._object_crc(entry, source, board)
+        return self._result(entry.upload_id, status.node_id, size, crc, status.sha256)
+
+    async def _until_terminal(
+        self, entry: Entry, source: AnySource, board: Board, sender: Sender, *, resumed: bool
+    ) -> UploadStatus:
+        """Send, complete, and again as long as the server finds chunks missing (rule 8)."""
+        look = resumed
+        for _ in range(_MAX_ROUNDS):
+            try:
+                if look:
+                    await sender.look_again()
+                await self._send(entry, source, board, sender)
+                await source.check_unchanged()
+                status = await self._completer.complete(
+                    entry.upload_id,
+                    total_chunks=board.total,
+                    crc32c=await self._object_crc(entry, source, board),
+                    sha256=self._sha256,
+                )
+            except Ended as ended:
+                status = await self._completer.wait(ended.status)
+            if status.state.terminal:
+                return status
+            look = True
+            self._meter.enter(Phase.SENDING, "the server asks for chunks again")
+        raise _failed(status)
+
+    async def _send(self, entry: Entry, source: AnySource, board: Board, sender: Sender) -> None:
+        """Send what is missing; meanwhile read what an earlier run sent, for the checksums."""
+        wanted = self._request.streams or (
+            _ONE_WAY_LANES
+            if isinstance(source, OneWaySource)
+            else lanes_for(source.size - self._meter.accepted_bytes, self._options.max_streams)
+        )
+        extra = self._extra.take(wanted - 1)
+        try:
+            with single_failure():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(sender.send(1 + extra))
+                    if self._request.sha256 is True and self._sha256 is None:
+                        group.create_task(self._digest(entry, source))
+                    skipped = list(board.without_crc())
+                    group.create_task(self._account(skipped, entry, source, board))
+        finally:
+            self._extra.give_back(extra)
+        if isinstance(source, OneWaySource) and self._request.sha256 is True:
+            self._sha256 = source.sha256.digest()
+
+    async def _digest(self, entry: Entry, source: AnySource) -> None:
+        """SHA-256 needs the bytes in order, which parallel streams do not give: one more pass."""
+        if isinstance(source, OneWaySource):
+            return
+        digest = hashlib.sha256()
+        number = 0
+        while (chunk := await source.read(number, entry.chunk_size)) is not None:
+            for block in chunk.blocks:
+                await in_thread(digest.update, block)
+            source.sent(chunk)
+            number += 1
+        self._sha256 = digest.digest()
+
+    async def _account(
+        self, numbers: Iterable[int], entry: Entry, source: AnySource, board: Board
+    ) -> None:
+        """Checksums of chunks that another run sent, from the file as it is today: if it is not
+        the same file after all, the object's CRC32C will not match and nothing becomes visible."""
+        for number in numbers:
+            chunk = await source.read(number, entry.chunk_size)
+            if chunk is not None:
+                board.note_crc(number, chunk.crc32c)
+                source.sent(chunk)
+
+    async def _object_crc(self, entry: Entry, source: AnySource, board: Board) -> int:
+        """CRC32C of the whole, out of those of its chunks."""
+        crcs = board.known_crcs()
+        if crcs is None:
+            # Chunks whose fate only a status told.
+            await self._account(board.numbers_without_crc(), entry, source, board)
+            crcs = board.known_crcs()
+        assert crcs is not None
+        assert source.size is not None
+        sizes = chunk_sizes(source.size, entry.chunk_size)
+        return await in_thread(combined_crc32c, zip(crcs, sizes, strict=True))
+
+    # -- ends
+
+    def _require_completed(self, status: UploadStatus, *, resumed: bool) -> None:
+        match status.state:
+            case UploadState.COMPLETED:
+                return
+            case UploadState.EXPIRED:
+                raise _Anew("the upload had expired", _failed(status))
+            case UploadState.ABORTED | UploadState.FAILED if resumed:
+                raise _Anew(f"the earlier attempt was {status.state.lower()}", _failed(status))
+            case _:
+                raise _failed(status)
+
+    async def _begin_anew(self, anew: _Anew, source: AnySource, journal: Journal | None) -> None:
+        """Rule 28: by itself, but not for ever, and never by leaving bytes out."""
+        self._restarts += 1
+        await self._give_up(anew.upload_id, journal)
+        if self._restarts > self._options.max_restarts:
+            raise anew.cause
+        if isinstance(source, OneWaySource):
+            raise SourceNotRepeatable(
+                "SOURCE_NOT_REPEATABLE",
+                f"{anew.why}, and this source can be read only once; upload it again",
+            ) from anew.cause
+        self._meter.begin_anew(f"{anew.why}; it begins anew")
+
+    async def _give_up(self, upload_id: str, journal: Journal | None) -> None:
+        """Free what an upload that nobody will finish holds on the server, as far as it can be
+        reached; otherwise it expires by itself (rule 24)."""
+        if journal is not None:
+            await in_thread(journal.remove)
+        if upload_id:
+            await last_wish(self._intake.abort(upload_id), _ABORT_SECONDS)
+
+    def _result(
+        self, upload_id: str, node_id: str, size: int, crc: int, sha256: bytes | None
+    ) -> UploadResult:
+        self._meter.stored(size)
+        self._meter.enter(Phase.DONE)
+        return UploadResult(
+            upload_id=upload_id,
+            node_id=node_id,
+            drive=self._request.drive,
+            path=self._request.path,
+            size=size,
+            crc32c=crc,
+            sha256=sha256 or self._sha256,
+            sent_bytes=self._meter.sent_bytes,
+            skipped_bytes=self._meter.skipped_bytes,
+            restarts=self._restarts,
+            seconds=time.monotonic() - self._started,
+        )
+
+
+def _failed(status: UploadStatus) -> UploadFailed:
+    """Why an upload ended without a node."""
+    reason = status.failure_reason or f"UPLOAD_{status.state}"
+    detail = status.failure_detail or f"the upload is {status.state.lower()}"
+    return UploadFailed(
+        reason, detail, metadata={"upload_id": status.upload_id, "state": status.state}
+    )
