@@ -27,10 +27,10 @@ from sluice_common.rpc.errors import internal_error, to_sluice_error, to_status
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.principal import set_principal
 from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
 
 REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 PUBLIC_SERVICES: Final = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
@@ -83,9 +83,10 @@ class RequestContext:
         asked = call.header(REQUEST_ID_KEY)
         request_id = asked if asked and _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
         bound = {"request_id": request_id}
-        trace = _TRACEPARENT.fullmatch(call.header("traceparent") or "")
-        if trace:
-            bound["trace_id"] = trace.group(1)
+        traceparent = call.header("traceparent") or ""
+        receive_traceparent(traceparent)
+        if trace_id := trace_id_of(traceparent):
+            bound["trace_id"] = trace_id
         structlog.contextvars.bind_contextvars(**bound)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         return await proceed(requests, context)

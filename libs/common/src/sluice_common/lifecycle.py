@@ -1,0 +1,90 @@
+"""The life of a service process: an event loop, a stop signal, a bounded drain, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import grpc.aio
+import structlog
+import uvloop
+
+from sluice_common.configuration import EXIT_CONFIGURATION, ConfigurationError
+from sluice_common.rpc.server import Health
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+_log = structlog.get_logger(__name__)
+
+Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def run_service(main: Main) -> int:
+    """Run `main` under uvloop and return the exit code of the process.
+
+    `main` gets an event that the first SIGTERM or SIGINT sets, and then ends by itself. The
+    second signal ends the process at once: whoever sends it has waited long enough.
+    """
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_with_signals(main))
+    except ConfigurationError as error:
+        return configuration_failed(error)
+    except Exception:  # noqa: BLE001 - the last line before the shell
+        _log.exception("service.failed")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def configuration_failed(error: ConfigurationError) -> int:
+    """Say the one line about a configuration that cannot work; returns the exit code."""
+    sys.stderr.write(f"{error}\n")
+    return EXIT_CONFIGURATION
+
+
+async def _with_signals(main: Main) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        _log.info("service.stopping", signal=number.name)
+        stop.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await main(stop)
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def serve_until_stopped(
+    server: grpc.aio.Server,
+    health: Health,
+    stop: asyncio.Event,
+    drain_seconds: float,
+    on_drain: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serve a started server until `stop`, then drain it.
+
+    Load balancers are told first (NOT_SERVING), then no new call is taken; calls in flight have
+    `drain_seconds` to end and are cancelled after that. `on_drain` runs in between: the moment to
+    tell long streams to come to an end.
+    """
+    try:
+        await stop.wait()
+        await health.drain()
+        if on_drain is not None:
+            await on_drain()
+    finally:
+        await server.stop(drain_seconds)

@@ -1,0 +1,50 @@
+"""Tell glibc's malloc to keep large buffers: fresh pages cost more than the copy into them.
+
+gRPC allocates and frees a buffer for every message. By default glibc gives buffers of this size
+straight back to the kernel, which then has to zero new pages for the next one. Measured on the
+unary way of 16 MiB chunks this halves throughput.
+
+Imports nothing but the standard library: `tune_malloc` must run before grpc is first imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+
+TRIM_VARIABLE = "SLUICE_MALLOC_TRIM_BYTES"
+DEFAULT_TRIM_BYTES = 256 * 1024 * 1024
+"""Free memory at the top of the heap beyond this returns to the kernel."""
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLDS = (1 << 30, 32 << 20)
+"""glibc before 2.35 refuses more than 32 MiB on 64-bit machines."""
+_INT_MAX = 2**31 - 1
+
+
+def tune_malloc(environment: Mapping[str, str] = os.environ) -> bool:
+    """Raise the thresholds of this process; whether it was done.
+
+    Does nothing on a libc without `mallopt`. What glibc's own MALLOC_… variables say is left
+    alone; SLUICE_MALLOC_TRIM_BYTES=0 switches the tuning off.
+    """
+    trim = _trim_bytes(environment)
+    if trim == 0 or any(name.startswith("MALLOC_") for name in environment):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    mallopt.restype = ctypes.c_int
+    kept = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS)
+    return bool(mallopt(_M_TRIM_THRESHOLD, trim)) and kept
+
+
+def _trim_bytes(environment: Mapping[str, str]) -> int:
+    """The threshold asked for; a value that is no number is as good as none, because nothing can
+    be reported before logging is set up."""
+    text = environment.get(TRIM_VARIABLE, "")
+    return min(int(text), _INT_MAX) if text.isascii() and text.isdigit() else DEFAULT_TRIM_BYTES

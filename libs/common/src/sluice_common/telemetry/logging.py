@@ -1,0 +1,106 @@
+"""Logs: one structured line per event on standard error, JSON unless a person is watching.
+
+Code logs through `structlog.get_logger()`; what libraries say through the standard library comes
+out the same way. What is bound to the context (request_id, upload_id, node_id, tenant, trace_id)
+is on every line of the request. Secrets are masked here, once, for everything that is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, TextIO
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import Processor, WrappedLogger
+
+from sluice_common.settings import MASKED, LogFormat, LogLevel
+
+_SECRET_KEY: Final = re.compile(
+    r"(^|_)(authorization|password|passwd|secret|token|api_?key|access_?key|cookie|credentials?)$",
+    re.IGNORECASE,
+)
+_BEARER: Final = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/._~=-]+", re.IGNORECASE)
+_JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_USERINFO: Final = re.compile(r"://[^/@\s]+@")
+
+_CHATTY: Final = ("aiosqlite", "sqlalchemy", "asyncio", "alembic", "grpc", "opentelemetry")
+"""Libraries that are heard from WARNING on, whatever our own level is."""
+
+
+def configure_logging(
+    level: LogLevel, log_format: LogFormat = LogFormat.AUTO, stream: TextIO | None = None
+) -> None:
+    """Set up logging for the whole process; calling it again replaces what was set up before."""
+    out = stream if stream is not None else sys.stderr
+    console = log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and out.isatty())
+    number = getattr(logging, level.upper())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        _add_trace_id,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    rendering: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        mask_secrets,
+        structlog.dev.ConsoleRenderer(colors=out.isatty())
+        if console
+        else structlog.processors.JSONRenderer(),
+    ]
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering)
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    logging.captureWarnings(True)
+
+
+def mask_secrets(
+    logger: WrappedLogger, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Replace what is secret by its name or by its looks, in nested values too."""
+    for key, value in event.items():
+        event[key] = _masked(key, value)
+    return event
+
+
+def _masked(key: str, value: Any) -> Any:
+    if _SECRET_KEY.search(key):
+        return MASKED
+    if isinstance(value, str):
+        text = _BEARER.sub(rf"\1 {MASKED}", value)
+        text = _JWT.sub(MASKED, text)
+        return _USERINFO.sub(f"://{MASKED}@", text)
+    if isinstance(value, dict):
+        return {inner: _masked(str(inner), content) for inner, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked("", content) for content in value]
+    return value
+
+
+def _add_trace_id(
+    logger: WrappedLogger, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The trace that a line belongs to, where a background span and not a request made it."""
+    if "trace_id" not in event:
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            event["trace_id"] = trace.format_trace_id(span.trace_id)
+    return event
