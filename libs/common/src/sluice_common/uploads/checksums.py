@@ -21,9 +21,9 @@ def crc32c(block: bytes | memoryview, previous: int = EMPTY_CRC32C) -> int:
     return int(_crc32c(block, previous))
 
 
-def combined_crc32c(pieces: Iterable[tuple[int, int]]) -> int:
-    """CRC32C of the concatenation of pieces given as (crc32c, size), in order."""
-    total = EMPTY_CRC32C
+def combined_crc32c(pieces: Iterable[tuple[int, int]], previous: int = EMPTY_CRC32C) -> int:
+    """CRC32C of what `previous` covers followed by pieces given as (crc32c, size), in order."""
+    total = previous
     for crc, size in pieces:
         total = combine_crc32c(total, crc, size)
     return total

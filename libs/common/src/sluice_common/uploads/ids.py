@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
+import string
 import uuid
 
 import uuid_utils
 
 _EVENTS = uuid.UUID("6d3f0f0e-2c0b-5a53-9a52-0d5c9cfb21aa")
 _UPLOADS = uuid.UUID("b1a7c5de-93a4-5e0a-8a55-4f1f0c8c2f6e")
+
+_NONCE_ALPHABET = string.digits + string.ascii_lowercase
+_NONCE_LENGTH = 8
+
+
+def new_nonce() -> str:
+    """The identity of a new ledger (rule 28); without a dash, so that ids can carry it."""
+    return "".join(secrets.choice(_NONCE_ALPHABET) for _ in range(_NONCE_LENGTH))
 
 
 def new_node_id() -> str:

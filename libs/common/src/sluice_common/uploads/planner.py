@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from sluice_common.uploads.model import (
     DEFAULT_PART_BYTES,
@@ -28,7 +29,7 @@ PARTS_PER_TIER = 1_000
 """After so many parts the part size doubles."""
 
 _TIERS = MAX_PARTS // PARTS_PER_TIER
-_FIRST_PARTS_IN_ALL_TIERS = PARTS_PER_TIER * (2**_TIERS - 1)
+_FIRST_PARTS_IN_ALL_TIERS = PARTS_PER_TIER * ((1 << _TIERS) - 1)
 """Ten tiers hold as many bytes as this many parts of the first size (1,023,000)."""
 
 _LARGEST_FIRST_PART = 64 * MIB
@@ -110,6 +111,13 @@ def frontier_part_bytes(part_bytes: int, part: int) -> int:
     return min(part_bytes << ((part - 1) // PARTS_PER_TIER), MAX_PART_BYTES - MAX_CHUNK_BYTES)
 
 
+class Cut(NamedTuple):
+    """A part whose chunks are all in, and its bytes."""
+
+    plan: PartPlan
+    size: int
+
+
 @dataclass(slots=True)
 class Frontier:
     """The cutting edge of an upload whose chunk sizes are not declared.
@@ -129,26 +137,26 @@ class Frontier:
         """The size at which the next part is cut."""
         return frontier_part_bytes(self.part_bytes, self.parts_cut + 1)
 
-    def extend(self, size: int) -> PartPlan | None:
+    def extend(self, size: int) -> Cut | None:
         """Chunk `next_chunk` of `size` bytes joins the run; the part that this completes."""
         self.next_chunk += 1
         self.run_bytes += size
         return self._cut() if self.run_bytes >= self.target_bytes else None
 
-    def resize(self, delta: int) -> PartPlan | None:
+    def resize(self, delta: int) -> Cut | None:
         """A chunk of the uncut run was replaced by one `delta` bytes larger."""
         self.run_bytes += delta
         return self._cut() if self.run_bytes >= self.target_bytes else None
 
-    def finish(self) -> PartPlan | None:
+    def finish(self) -> Cut | None:
         """No chunk follows the run: the tail, or the one part of an empty object."""
         if self.first_chunk < self.next_chunk or self.parts_cut == 0:
             return self._cut()
         return None
 
-    def _cut(self) -> PartPlan:
+    def _cut(self) -> Cut:
         self.parts_cut += 1
-        plan = PartPlan(self.parts_cut, self.first_chunk, self.next_chunk - 1)
+        cut = Cut(PartPlan(self.parts_cut, self.first_chunk, self.next_chunk - 1), self.run_bytes)
         self.first_chunk = self.next_chunk
         self.run_bytes = 0
-        return plan
+        return cut

@@ -1,0 +1,263 @@
+"""The rows of the memory ledger: dictionaries, and one byte per chunk to find gaps by."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sluice_common.coordination.ports import LedgerEvent
+from sluice_common.coordination.rules.record import UploadRecord
+from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk
+from sluice_common.uploads.model import (
+    MAX_CHUNKS,
+    ChunkRange,
+    ChunkRef,
+    MissingChunks,
+    UploadStatus,
+)
+from sluice_common.uploads.states import TAKES_CHUNKS
+
+_MISSING, _RECEIVED = b"\0", b"\1"
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Everything of one upload."""
+
+    record: UploadRecord
+    chunks: dict[int, ChunkRef] = field(default_factory=dict)
+    received: bytearray = field(default_factory=bytearray)
+    """1 at the number of every received chunk; gaps are found at memchr's speed."""
+    rejected: dict[int, RejectedChunk] = field(default_factory=dict)
+    parts: dict[int, PartRow] = field(default_factory=dict)
+    ready: set[int] = field(default_factory=set)
+    events: list[LedgerEvent] = field(default_factory=list)
+
+
+def _age(record: UploadRecord) -> tuple[float, str]:
+    return record.created_at, record.new.upload_id
+
+
+class MemoryStore:
+    """A `LedgerStore` that hands out the stored objects themselves: nothing is copied."""
+
+    def __init__(self) -> None:
+        self._uploads: dict[str, _Rows] = {}
+
+    # -- uploads
+
+    def upload(self, upload_id: str) -> UploadRecord | None:
+        rows = self._uploads.get(upload_id)
+        return rows.record if rows is not None else None
+
+    def insert(self, record: UploadRecord) -> None:
+        self._uploads[record.new.upload_id] = _Rows(record)
+
+    def save(self, record: UploadRecord) -> None:
+        """Nothing to do: the record is the stored object."""
+
+    def save_claims(self, record: UploadRecord) -> None:
+        """Nothing to do: the record is the stored object."""
+
+    def forget(self, upload_id: str) -> None:
+        del self._uploads[upload_id]
+
+    def page(
+        self,
+        tenant: str,
+        statuses: frozenset[UploadStatus],
+        limit: int,
+        after: tuple[float, str] | None,
+    ) -> Sequence[UploadRecord]:
+        return heapq.nlargest(
+            limit,
+            (
+                rows.record
+                for rows in self._uploads.values()
+                if rows.record.new.tenant == tenant
+                and (not statuses or rows.record.status in statuses)
+                and (after is None or _age(rows.record) < after)
+            ),
+            key=_age,
+        )
+
+    # -- chunks
+
+    def chunk(self, upload_id: str, number: int) -> ChunkRef | None:
+        return self._uploads[upload_id].chunks.get(number)
+
+    def put_chunk(self, upload_id: str, chunk: ChunkRef) -> None:
+        rows = self._uploads[upload_id]
+        rows.chunks[chunk.number] = chunk
+        received = rows.received
+        if chunk.number >= len(received):
+            size = min(max(chunk.number + 1, 2 * len(received)), MAX_CHUNKS)
+            received.extend(bytes(size - len(received)))
+        received[chunk.number] = 1
+
+    def chunks(self, upload_id: str, first: int, last: int, limit: int) -> Sequence[ChunkRef]:
+        rows = self._uploads[upload_id]
+        found: list[ChunkRef] = []
+        number = rows.received.find(_RECEIVED, first, last + 1)
+        while number >= 0 and len(found) < limit:
+            found.append(rows.chunks[number])
+            number = rows.received.find(_RECEIVED, number + 1, last + 1)
+        return found
+
+    def missing(self, upload_id: str, first: int, last: int, limit: int) -> MissingChunks:
+        received = self._uploads[upload_id].received
+        known = min(last + 1, len(received))
+        ranges: list[ChunkRange] = []
+        number = first
+        while number <= last:
+            # What lies beyond the bytes is missing as well.
+            gap = received.find(_MISSING, number, known) if number < known else number
+            if gap < 0:
+                gap = known
+            if gap > last:
+                break
+            if len(ranges) == limit:
+                return MissingChunks(tuple(ranges), truncated=True)
+            end = received.find(_RECEIVED, gap, known) if gap < known else -1
+            number = last + 1 if end < 0 else end
+            ranges.append(ChunkRange(gap, number - 1))
+        return MissingChunks(tuple(ranges), truncated=False)
+
+    def named_tokens(self, upload_id: str, tokens: Sequence[str]) -> set[str]:
+        chunks = self._uploads[upload_id].chunks.values()
+        return set(tokens).intersection(chunk.token for chunk in chunks)
+
+    def reject(self, upload_id: str, chunk: RejectedChunk) -> None:
+        rows = self._uploads[upload_id]
+        del rows.chunks[chunk.number]
+        rows.received[chunk.number] = 0
+        rows.rejected[chunk.number] = chunk
+
+    def rejected(self, upload_id: str, number: int) -> RejectedChunk | None:
+        return self._uploads[upload_id].rejected.get(number)
+
+    def first_rejected(self, upload_id: str) -> int:
+        return min(self._uploads[upload_id].rejected, default=-1)
+
+    def drop_rejected(self, upload_id: str, number: int) -> None:
+        self._uploads[upload_id].rejected.pop(number, None)
+
+    # -- parts
+
+    def part(self, upload_id: str, number: int) -> PartRow | None:
+        return self._uploads[upload_id].parts.get(number)
+
+    def part_with_chunk(self, upload_id: str, number: int) -> PartRow | None:
+        """Frontier parts are numbered without gaps, so a search by halves finds it."""
+        parts = self._uploads[upload_id].parts
+        low, high = 1, len(parts)
+        while low <= high:
+            middle = (low + high) // 2
+            part = parts[middle]
+            if number < part.first:
+                high = middle - 1
+            elif number > part.last:
+                low = middle + 1
+            else:
+                return part
+        return None
+
+    def put_part(self, upload_id: str, part: PartRow) -> None:
+        rows = self._uploads[upload_id]
+        rows.parts[part.number] = part
+        if part.state is PartState.READY:
+            rows.ready.add(part.number)
+        else:
+            rows.ready.discard(part.number)
+
+    def stored_parts(self, upload_id: str, after: int, limit: int) -> Sequence[PartRow]:
+        parts = self._uploads[upload_id].parts
+        return heapq.nsmallest(
+            limit,
+            (p for p in parts.values() if p.number > after and p.state is PartState.STORED),
+            key=lambda part: part.number,
+        )
+
+    # -- events
+
+    def append_event(self, event: LedgerEvent) -> None:
+        self._uploads[event.upload_id].events.append(event)
+
+    def events(self, upload_id: str) -> Sequence[LedgerEvent]:
+        return tuple(self._uploads[upload_id].events)
+
+    def drop_events(self, upload_id: str, up_to_sequence: int) -> int:
+        rows = self._uploads[upload_id]
+        kept = [event for event in rows.events if event.sequence > up_to_sequence]
+        dropped = len(rows.events) - len(kept)
+        rows.events = kept
+        return dropped
+
+    # -- finding work
+
+    def with_events(self, limit: int) -> Sequence[str]:
+        return self._oldest((r for r in self._uploads.values() if r.events), limit, None)
+
+    def with_ready_parts(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]:
+        return self._oldest((r for r in self._uploads.values() if r.ready), limit, after)
+
+    def ready_parts(self, upload_id: str) -> Sequence[int]:
+        return sorted(self._uploads[upload_id].ready)
+
+    def completing(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]:
+        found = (
+            rows for rows in self._uploads.values() if rows.record.status is UploadStatus.COMPLETING
+        )
+        return self._oldest(found, limit, after)
+
+    def behind(self, limit: int) -> Sequence[str]:
+        return self._oldest((r for r in self._uploads.values() if r.record.behind), limit, None)
+
+    def expirable(self, deadline: float, created_before: float, limit: int) -> Sequence[str]:
+        found = (
+            rows
+            for rows in self._uploads.values()
+            if rows.record.status in TAKES_CHUNKS
+            and (rows.record.last_chunk_at <= deadline or rows.record.created_at <= created_before)
+        )
+        return self._oldest(found, limit, None)
+
+    def idle_holders(self, last_chunk_before: float, limit: int) -> Sequence[str]:
+        found = (
+            rows
+            for rows in self._uploads.values()
+            if rows.record.status in TAKES_CHUNKS
+            and rows.record.queued_bytes
+            and rows.record.last_chunk_at <= last_chunk_before
+        )
+        return self._oldest(found, limit, None)
+
+    def cleanups_due(self, now: float, limit: int) -> Sequence[str]:
+        found = (
+            rows
+            for rows in self._uploads.values()
+            if rows.record.next_cleanup_at is not None and rows.record.next_cleanup_at <= now
+        )
+        return self._oldest(found, limit, None)
+
+    def purgeable(self, ended_before: float, limit: int) -> Sequence[str]:
+        found = (
+            rows
+            for rows in self._uploads.values()
+            if rows.record.ended_at is not None
+            and rows.record.ended_at <= ended_before
+            and rows.record.next_cleanup_at is None
+            and not rows.events
+        )
+        return self._oldest(found, limit, None)
+
+    def count_open(self) -> int:
+        return sum(not rows.record.ended for rows in self._uploads.values())
+
+    def _oldest(
+        self, found: Iterable[_Rows], limit: int, after: tuple[float, str] | None
+    ) -> list[str]:
+        ages = (_age(rows.record) for rows in found)
+        wanted = ages if after is None else (age for age in ages if age > after)
+        return [upload_id for _, upload_id in heapq.nsmallest(limit, wanted)]

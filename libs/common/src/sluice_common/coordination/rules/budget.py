@@ -1,0 +1,294 @@
+"""Who may bring how many bytes in, and who goes first when there is no room (rule 9).
+
+Queued bytes (received, not yet in a stored part) and reserved bytes (on their way in) are bounded
+per deployment, per tenant and per upload. When a bound is reached, one upload is elected, the
+oldest one that asks, and chunks of the part it lacks come in from a reserve on top of the bound:
+one part and one largest chunk. An election is for one part and ends when that part is stored, so
+that its bytes are back before the next upload draws on the reserve: some part can always be
+completed. Without that, many half-filled parts would hold the budget for ever.
+
+All of this is memory of one process: a restart begins without reservations and elections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.rules.record import UploadRecord
+
+ELECTION_SECONDS = 10.0
+"""An upload that asked or was served within this time is still there."""
+
+VANISHED_HOLDERS = 4
+"""Elected uploads may vanish with a half-filled part. So many reserves can be lost to them before
+the next one has to wait until they come back or expire (PRESSURE, rule 9)."""
+
+_DEPLOYMENT = ""
+"""Scope of the deployment's election; other scopes are tenants, whose names are not empty."""
+
+
+@dataclass(slots=True)
+class _Reservation:
+    upload_id: str
+    tenant: str
+    size: int
+    expires_at: float
+
+
+@dataclass(slots=True)
+class _Asking:
+    created_at: float
+    tenant: str
+    part: int
+    asked_at: float
+
+
+@dataclass(slots=True)
+class _Election:
+    upload_id: str
+    part: int
+    served_at: float
+    part_ready: bool = False
+    """All chunks are in; only a worker can move this on, so the election does not lapse."""
+
+    def lapsed(self, now: float) -> bool:
+        return not self.part_ready and now - self.served_at >= ELECTION_SECONDS
+
+
+class Budget:
+    """Bytes in the chunk store and on their way there. Not thread-safe: one owner.
+
+    `generation` grows whenever a refused admission may be worth repeating.
+    """
+
+    def __init__(self, options: LedgerOptions) -> None:
+        self._options = options
+        self._queued: dict[str, int] = {}
+        self._tenants: dict[str, int] = {}
+        self._reservations: dict[str, _Reservation] = {}
+        self._reserved_by_upload: dict[str, int] = {}
+        self._asking: dict[str, _Asking] = {}
+        self._elections: dict[str, _Election] = {}
+        self._refused: dict[str, int] = {}
+        self._full_until = 0.0
+        self.queued_bytes = 0
+        self.reserved_bytes = 0
+        self.generation = 0
+
+    # -- what is taken
+
+    def set_queued(self, upload_id: str, tenant: str, queued_bytes: int) -> None:
+        """The upload holds so many bytes now. Absolute, so that repeating it is harmless."""
+        delta = queued_bytes - self._queued.get(upload_id, 0)
+        if not delta:
+            return
+        if queued_bytes:
+            self._queued[upload_id] = queued_bytes
+        else:
+            del self._queued[upload_id]
+        self.queued_bytes += delta
+        self._add_to_tenant(tenant, delta)
+        if delta < 0:
+            self.freed()
+
+    def replace_queued(self, holders: list[tuple[str, str, int]]) -> None:
+        """Start again from what storage says: (upload id, tenant, queued bytes)."""
+        self._queued.clear()
+        self._tenants.clear()
+        self.queued_bytes = 0
+        for reservation in self._reservations.values():
+            self._add_to_tenant(reservation.tenant, reservation.size)
+        for upload_id, tenant, queued_bytes in holders:
+            self.set_queued(upload_id, tenant, queued_bytes)
+        self.freed()
+
+    def reserved_of(self, upload_id: str) -> int:
+        """Bytes of the upload that are on their way in."""
+        return self._reserved_by_upload.get(upload_id, 0)
+
+    def is_full(self, now: float) -> bool:
+        """No room in the deployment: nothing is left, or somebody was just refused for it."""
+        used = self.queued_bytes + self.reserved_bytes
+        return used >= self._options.budget_bytes or now < self._full_until
+
+    # -- reservations
+
+    def reserve(self, record: UploadRecord, token: str, size: int, now: float) -> None:
+        """Hold room for a chunk until it is settled, or for `reservation_seconds`."""
+        new = record.new
+        self._reservations[token] = _Reservation(
+            new.upload_id, new.tenant, size, now + self._options.reservation_seconds
+        )
+        self.reserved_bytes += size
+        of_upload = self._reserved_by_upload
+        of_upload[new.upload_id] = of_upload.get(new.upload_id, 0) + size
+        self._add_to_tenant(new.tenant, size)
+        self._refused.pop(new.upload_id, None)
+        self._asking.pop(new.upload_id, None)
+
+    def settle(self, token: str) -> bool:
+        """The chunk is in: its bytes count as queued from now on. False if none was reserved."""
+        reservation = self._reservations.pop(token, None)
+        if reservation is None:
+            return False
+        size, upload_id = reservation.size, reservation.upload_id
+        self.reserved_bytes -= size
+        left = self._reserved_by_upload[upload_id] - size
+        if left:
+            self._reserved_by_upload[upload_id] = left
+        else:
+            del self._reserved_by_upload[upload_id]
+        self._add_to_tenant(reservation.tenant, -size)
+        return True
+
+    def release(self, token: str) -> None:
+        """The chunk will not come: its room is free."""
+        if self.settle(token):
+            self.freed()
+
+    def expire_reservations(self, now: float) -> None:
+        """Release what outlived its time; they are kept in the order in which they end."""
+        while self._reservations:
+            token, reservation = next(iter(self._reservations.items()))
+            if reservation.expires_at > now:
+                return
+            self.release(token)
+
+    def reserved_tokens(self, tokens: frozenset[str], now: float) -> frozenset[str]:
+        """Those of the tokens that hold a reservation."""
+        self.expire_reservations(now)
+        return tokens & self._reservations.keys()
+
+    # -- admission
+
+    def fits(self, record: UploadRecord, size: int) -> bool:
+        """Room within all three bounds."""
+        options, new = self._options, record.new
+        return (
+            self.queued_bytes + self.reserved_bytes + size <= options.budget_bytes
+            and self._tenants.get(new.tenant, 0) + size <= options.tenant_budget_bytes
+            and self._of_upload(record) + size <= options.upload_budget_bytes
+        )
+
+    def fits_reserve(
+        self, record: UploadRecord, size: int, part: int, part_bytes: int, now: float
+    ) -> bool:
+        """Room in the reserve for a chunk of `part`, the first part that the upload lacks.
+
+        The upload's own bound needs no election: only chunks of one part pass it at a time.
+        """
+        options, new = self._options, record.new
+        reserve = part_bytes + options.max_chunk_bytes
+        if self._of_upload(record) + size > options.upload_budget_bytes + reserve:
+            return False
+        used = self.queued_bytes + self.reserved_bytes + size
+        used_by_tenant = self._tenants.get(new.tenant, 0) + size
+        most = (1 + VANISHED_HOLDERS) * reserve
+        full = used > options.budget_bytes
+        tenant_full = used_by_tenant > options.tenant_budget_bytes
+        if not (full or tenant_full):
+            return True
+        self._asking[new.upload_id] = _Asking(record.created_at, new.tenant, part, now)
+        # The deployment's elected upload is not asked twice: two elections that wait for each
+        # other would admit nobody.
+        scope = _DEPLOYMENT if full else new.tenant
+        if not self._is_elected(scope, new.upload_id, part, now):
+            return False
+        if used > options.budget_bytes + most or used_by_tenant > (
+            options.tenant_budget_bytes + most
+        ):
+            return False
+        self._elections[scope].served_at = now
+        return True
+
+    def refused(self, upload_id: str) -> None:
+        """Remember since when the upload waits for room."""
+        self._refused[upload_id] = self.generation
+
+    def note_full(self, size: int, now: float) -> None:
+        """A chunk found no room; was it the deployment's bound?"""
+        if self.queued_bytes + self.reserved_bytes + size > self._options.budget_bytes:
+            self._full_until = now + ELECTION_SECONDS
+
+    def waits(self, upload_id: str) -> bool:
+        """True while nothing has changed since the upload's last refusal."""
+        return self._refused.get(upload_id) == self.generation
+
+    def moved_on(self, upload_id: str, now: float) -> None:
+        """A chunk of the upload came in: what it waits for may be another one now."""
+        self._refused.pop(upload_id, None)
+        for election in self._elections.values():
+            if election.upload_id == upload_id:
+                election.served_at = now
+
+    # -- elections
+
+    def part_ready(self, upload_id: str, part: int, *, ready: bool) -> None:
+        """The part has all of its chunks, or (rule 8) lacks one again."""
+        for election in self._elections.values():
+            if election.upload_id == upload_id and election.part == part:
+                election.part_ready = ready
+
+    def part_stored(self, upload_id: str, part: int) -> None:
+        """The bytes of the part are back: the next upload may be elected."""
+        if self._elections:
+            self._end_elections(lambda e: e.upload_id == upload_id and e.part == part)
+
+    def upload_ended(self, upload_id: str) -> None:
+        """Nothing more comes from the upload; senders under way find out when they commit."""
+        self._asking.pop(upload_id, None)
+        self._refused.pop(upload_id, None)
+        self._end_elections(lambda election: election.upload_id == upload_id)
+
+    def _is_elected(self, scope: str, upload_id: str, part: int, now: float) -> bool:
+        election = self._elections.get(scope)
+        if election is None or election.lapsed(now):
+            election = self._elect(scope, now)
+        if election.upload_id != upload_id:
+            return False
+        if election.part_ready and election.part != part:
+            return False  # its part is on the way to the object store; wait for those bytes
+        election.part = part
+        return True
+
+    def _elect(self, scope: str, now: float) -> _Election:
+        for upload_id in [
+            upload_id
+            for upload_id, asking in self._asking.items()
+            if now - asking.asked_at >= ELECTION_SECONDS
+        ]:
+            del self._asking[upload_id]
+        upload_id, asking = min(
+            (item for item in self._asking.items() if scope in (_DEPLOYMENT, item[1].tenant)),
+            key=lambda item: (item[1].created_at, item[0]),
+        )
+        election = _Election(upload_id, asking.part, now)
+        self._elections[scope] = election
+        self.freed()
+        return election
+
+    def _end_elections(self, ends: Callable[[_Election], bool]) -> None:
+        over = [scope for scope, election in self._elections.items() if ends(election)]
+        for scope in over:
+            del self._elections[scope]
+        if over:
+            self.freed()
+
+    # -- bookkeeping
+
+    def _of_upload(self, record: UploadRecord) -> int:
+        return record.queued_bytes + self._reserved_by_upload.get(record.new.upload_id, 0)
+
+    def _add_to_tenant(self, tenant: str, delta: int) -> None:
+        left = self._tenants.get(tenant, 0) + delta
+        if left:
+            self._tenants[tenant] = left
+        else:
+            self._tenants.pop(tenant, None)
+
+    def freed(self) -> None:
+        """Something may fit now that did not before."""
+        if self._refused:
+            self.generation += 1

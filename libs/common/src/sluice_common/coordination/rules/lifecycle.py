@@ -1,0 +1,153 @@
+"""Beginning, ending and looking at an upload."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+
+from sluice_common.coordination.ports import Fence, LedgerEvent, UploadPage
+from sluice_common.coordination.rules import fences
+from sluice_common.coordination.rules.record import UploadRecord, fresh_record
+from sluice_common.coordination.rules.store import Session
+from sluice_common.errors import AlreadyExists, InvalidArgument, ResourceExhausted
+from sluice_common.events import uploads as events
+from sluice_common.uploads.model import (
+    MissingChunks,
+    NewUpload,
+    UploadSnapshot,
+    UploadStatus,
+)
+from sluice_common.uploads.states import check_transition
+
+_RETRY_WHEN_FULL_SECONDS = 5.0
+
+EventMaker = Callable[[NewUpload, int, float], LedgerEvent]
+"""Makes an event of an upload from its number and its time."""
+
+
+def create(s: Session, new: NewUpload) -> UploadSnapshot:
+    """Open an upload; a repeat with the same fingerprint finds it."""
+    known = s.store.upload(new.upload_id)
+    if known is not None:
+        if known.new.fingerprint != new.fingerprint:
+            raise AlreadyExists(
+                "REQUEST_ID_CONFLICT",
+                "This request id was used with other arguments; choose a new one.",
+                field="request_id",
+            )
+        return s.snapshot(known)
+    now = s.clock()
+    s.budget.expire_reservations(now)
+    if s.budget.is_full(now):
+        raise ResourceExhausted(
+            "BUDGET_FULL",
+            "The server holds as many bytes as it may; start the upload again a little later.",
+            retry_after_seconds=_RETRY_WHEN_FULL_SECONDS,
+        )
+    record = fresh_record(new, now)
+    s.store.insert(record)
+    append_event(s, record, now, events.upload_initiated)
+    s.save(record)
+    return s.snapshot(record)
+
+
+def get(s: Session, upload_id: str) -> UploadSnapshot:
+    return s.snapshot(s.require(upload_id))
+
+
+def missing_chunks(s: Session, upload_id: str, limit: int) -> MissingChunks:
+    """The gaps, up to the total or else to the highest chunk."""
+    record = s.require(upload_id)
+    total = record.total_chunks
+    last = record.highest if total is None else total - 1
+    return s.store.missing(upload_id, record.needed_number, last, limit)
+
+
+def list_uploads(
+    s: Session, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
+) -> UploadPage:
+    """Newest first; the cursor is (created_at, upload id) of the last one seen."""
+    records = s.store.page(tenant, statuses, limit + 1, _decode_cursor(after) if after else None)
+    shown = records[:limit]
+    more = len(records) > limit and shown
+    return UploadPage(
+        tuple(s.snapshot(record) for record in shown),
+        _encode_cursor(shown[-1]) if more else "",
+    )
+
+
+def abort(s: Session, upload_id: str) -> UploadSnapshot:
+    """The client gives up. What has ended without success already stays as it is."""
+    record = s.require(upload_id)
+    if record.ended and record.status is not UploadStatus.COMPLETED:
+        return s.snapshot(record)
+    check_transition(record.status, UploadStatus.ABORTED)
+    end(s, record, UploadStatus.ABORTED, events.upload_aborted)
+    return s.snapshot(record)
+
+
+def fail(
+    s: Session, upload_id: str, reason: str, detail: str, fence: Fence | None
+) -> UploadSnapshot:
+    """The server gives up; the first reason stays. With a fence: only its holder may (rule 15)."""
+    record = s.require(upload_id)
+    if record.status is UploadStatus.FAILED:
+        return s.snapshot(record)
+    if fence is not None:
+        fences.check_any(s, record, fence)
+    check_transition(record.status, UploadStatus.FAILED)
+    end_failed(s, record, reason, detail)
+    return s.snapshot(record)
+
+
+def end_failed(s: Session, record: UploadRecord, reason: str, detail: str) -> None:
+    """Any state that is not terminal to FAILED."""
+    record.failure_reason = reason
+    record.failure_detail = detail
+
+    def event(new: NewUpload, sequence: int, now: float) -> LedgerEvent:
+        return events.upload_failed(new, sequence, now, reason=reason, detail=detail)
+
+    end(s, record, UploadStatus.FAILED, event)
+
+
+def end(s: Session, record: UploadRecord, status: UploadStatus, event: EventMaker | None) -> None:
+    """Into a terminal state, with its event in the same step (rule 22), and all claims void."""
+    now = s.clock()
+    record.status = status
+    record.ended_at = now
+    record.next_cleanup_at = now
+    record.holds.clear()
+    record.behind = False
+    record.queued_bytes = 0
+    record.pending_bytes = 0
+    record.changed(now)
+    if event is not None:
+        append_event(s, record, now, event)
+    s.save(record)
+    s.budget.upload_ended(record.new.upload_id)
+
+
+def append_event(s: Session, record: UploadRecord, now: float, event: EventMaker) -> None:
+    """Number an event and add it; the caller saves the record."""
+    record.event_sequence += 1
+    record.events_pending += 1
+    s.store.append_event(event(record.new, record.event_sequence, now))
+
+
+def _encode_cursor(record: UploadRecord) -> str:
+    text = f"{record.created_at!r} {record.upload_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        created_at, _, upload_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return float(created_at), upload_id
+    except (binascii.Error, ValueError) as error:
+        raise InvalidArgument(
+            "BAD_PAGE_TOKEN",
+            "This page token is not one of ours; start from the first page.",
+            field="page_token",
+        ) from error

@@ -1,0 +1,180 @@
+"""Finding what is ready, due or left over (rules 9, 15, 24, 25), and the relay's side (22)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sluice_common.coordination.ports import Backlog, LedgerEvent, WorkItem, WorkKind
+from sluice_common.coordination.rules import fences, lifecycle
+from sluice_common.coordination.rules.record import COMPLETION_HOLD, UploadRecord
+from sluice_common.coordination.rules.store import Session
+from sluice_common.errors import FailedPrecondition
+from sluice_common.events import uploads as events
+from sluice_common.uploads.model import NewUpload, UploadSnapshot, UploadStatus
+from sluice_common.uploads.states import TAKES_CHUNKS, check_transition
+
+CLEANUPS = 2
+"""At once, and again for what was in flight at the end (rule 25)."""
+
+_PAGE = 200
+
+
+def ready_parts(s: Session, limit: int) -> Sequence[WorkItem]:
+    """Ready parts that nobody holds, oldest upload first."""
+    now = s.clock()
+    items: list[WorkItem] = []
+    after: tuple[float, str] | None = None
+    while len(items) < limit:
+        page = s.store.with_ready_parts(_PAGE, after)
+        for upload_id in page:
+            record = s.require(upload_id)
+            after = (record.created_at, upload_id)
+            if record.ended:
+                continue
+            items += [
+                WorkItem(WorkKind.PART, upload_id, record.new.tenant, number)
+                for number in s.store.ready_parts(upload_id)
+                if not fences.is_held(record, number, now)
+            ]
+        if len(page) < _PAGE:
+            break
+    return items[:limit]
+
+
+def ready_completions(s: Session, limit: int) -> Sequence[WorkItem]:
+    """Completions that are ready and that nobody holds, oldest upload first."""
+    now = s.clock()
+    items: list[WorkItem] = []
+    after: tuple[float, str] | None = None
+    while len(items) < limit:
+        page = s.store.completing(_PAGE, after)
+        for upload_id in page:
+            record = s.require(upload_id)
+            after = (record.created_at, upload_id)
+            if record.completion_ready and not fences.is_held(record, COMPLETION_HOLD, now):
+                items.append(WorkItem(WorkKind.COMPLETION, upload_id, record.new.tenant))
+        if len(page) < _PAGE:
+            break
+    return items[:limit]
+
+
+def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
+    """Expire on the second sighting, a grace period after the first (rule 24)."""
+    now, options = s.clock(), s.options
+    due = list(
+        s.store.expirable(
+            now - options.idle_lifetime_seconds, now - options.total_lifetime_seconds, limit
+        )
+    )
+    if s.budget.is_full(now):
+        due += s.store.idle_holders(now - options.pressure_idle_seconds, limit - len(due))
+    ended: list[UploadSnapshot] = []
+    for upload_id in dict.fromkeys(due):
+        record = s.require(upload_id)
+        if record.status not in TAKES_CHUNKS:
+            continue
+        if record.expiry_seen_at is None or now < record.expiry_seen_at:
+            record.expiry_seen_at = now
+            s.store.save(record)
+        elif now - record.expiry_seen_at >= options.expiry_grace_seconds:
+            _expire(s, record, now)
+            ended.append(s.snapshot(record))
+    return ended
+
+
+def cleanups_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
+    """Ended uploads with leftovers to remove now."""
+    return [s.snapshot(s.require(i)) for i in s.store.cleanups_due(s.clock(), limit)]
+
+
+def cleanup_done(s: Session, upload_id: str) -> None:
+    """One clean-up is finished. Called twice for one due clean-up it counts once."""
+    record = s.require(upload_id)
+    now = s.clock()
+    if not record.ended:
+        raise FailedPrecondition(
+            "UPLOAD_NOT_ENDED", "Only an upload that ended has leftovers; end it first."
+        )
+    if record.next_cleanup_at is None or now < record.next_cleanup_at:
+        return
+    record.cleanups_done += 1
+    again = record.cleanups_done < CLEANUPS
+    record.next_cleanup_at = now + s.options.cleanup_again_seconds if again else None
+    s.store.save(record)
+
+
+def purge_due(s: Session, limit: int) -> int:
+    """Forget what ended long ago, was cleaned and has told the world (rule 24)."""
+    ids = s.store.purgeable(s.clock() - s.options.forget_after_seconds, limit)
+    for upload_id in ids:
+        s.store.forget(upload_id)
+    return len(ids)
+
+
+def known_tokens(s: Session, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
+    """Tokens that a received chunk of a live upload or a reservation names.
+
+    An unknown or ended upload names nothing: whatever is left of it may go.
+    """
+    named = s.budget.reserved_tokens(frozenset(tokens), s.clock())
+    record = s.store.upload(upload_id)
+    if record is None or record.ended:
+        return named
+    return named | s.store.named_tokens(upload_id, tokens)
+
+
+def pending_events(s: Session, limit: int) -> Sequence[LedgerEvent]:
+    """Unpublished events, in order per upload, oldest upload first."""
+    found: list[LedgerEvent] = []
+    for upload_id in s.store.with_events(limit):
+        found += s.store.events(upload_id)
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def upload_events(s: Session, upload_id: str) -> Sequence[LedgerEvent]:
+    """The unpublished events of one upload."""
+    s.require(upload_id)
+    return s.store.events(upload_id)
+
+
+def events_published(s: Session, upload_id: str, up_to_sequence: int) -> None:
+    """Drop what the broker has."""
+    record = s.require(upload_id)
+    dropped = s.store.drop_events(upload_id, up_to_sequence)
+    if dropped:
+        record.events_pending -= dropped
+        s.store.save(record)
+
+
+def backlog(s: Session) -> Backlog:
+    """How full the chunk store is."""
+    s.budget.expire_reservations(s.clock())
+    return Backlog(
+        s.budget.queued_bytes,
+        s.budget.reserved_bytes,
+        s.options.budget_bytes,
+        s.store.count_open(),
+    )
+
+
+def behind(s: Session, limit: int) -> Sequence[str]:
+    """Uploads with a step left to do, after a crash between two steps."""
+    return s.store.behind(limit)
+
+
+def _expire(s: Session, record: UploadRecord, now: float) -> None:
+    check_transition(record.status, UploadStatus.EXPIRED)
+    if now - record.created_at >= s.options.total_lifetime_seconds:
+        reason = "TOTAL"
+    elif now - record.last_chunk_at >= s.options.idle_lifetime_seconds:
+        reason = "IDLE"
+    else:
+        reason = "PRESSURE"
+    record.failure_reason = reason
+
+    def event(new: NewUpload, sequence: int, at: float) -> LedgerEvent:
+        return events.upload_expired(new, sequence, at, reason=reason)
+
+    lifecycle.end(s, record, UploadStatus.EXPIRED, event)
