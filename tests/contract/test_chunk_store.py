@@ -74,9 +74,11 @@ def ref_of(data: bytes, token: str, number: int = 0) -> ChunkRef:
     return ChunkRef(number, len(data), crc32c(data), token)
 
 
-async def keep(store: ChunkStore, upload_id: str, *blocks: bytes, number: int = 0) -> ChunkRef:
+async def keep(
+    store: ChunkStore, upload_id: str, *blocks: bytes, token: str = "", number: int = 0
+) -> ChunkRef:
     """Stage and seal a chunk, as a sender does."""
-    token = new_token()
+    token = token or new_token()
     async with store.stage(upload_id, token) as staged:
         for block in blocks:
             await staged.append(block)
@@ -216,11 +218,15 @@ async def test_a_sender_cancelled_in_mid_chunk_leaves_nothing(store: ChunkStore,
 async def test_an_error_after_seal_keeps_the_bytes(store: ChunkStore) -> None:
     # The ledger may have accepted the chunk although its answer was lost.
     token = new_token()
-    with pytest.raises(ConnectionError):
+
+    async def send() -> None:
         async with store.stage(UPLOAD, token) as staged:
             await staged.append(b"kept")
             await staged.seal()
             raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await send()
     assert await read(store, UPLOAD, ref_of(b"kept", token)) == b"kept"
 
 
@@ -236,9 +242,7 @@ async def test_a_chunk_is_not_readable_before_it_is_sealed(store: ChunkStore) ->
 async def test_a_token_is_used_once(store: ChunkStore, size: int) -> None:
     chunk = await keep(store, UPLOAD, b"1" * size)
     with pytest.raises(AlreadyExists) as caught:
-        async with store.stage(UPLOAD, chunk.token) as staged:
-            await staged.append(b"2" * size)
-            await staged.seal()
+        await keep(store, UPLOAD, b"2" * size, token=chunk.token)
     assert caught.value.reason == "TOKEN_IN_USE"
     assert await read(store, UPLOAD, chunk) == b"1" * size
 
@@ -306,12 +310,16 @@ async def test_dropping_an_upload_leaves_other_uploads_alone(store: ChunkStore) 
 @pytest.mark.parametrize("size", [10, MIB])
 async def test_dropping_an_upload_ends_its_staging(store: ChunkStore, size: int) -> None:
     token = new_token()
-    with pytest.raises(Aborted) as caught:
+
+    async def send() -> None:
         async with store.stage(UPLOAD, token) as staged:
             await staged.append(b"x" * size)
             await store.drop_upload(UPLOAD)
             await staged.append(b"x" * size)
             await staged.seal()
+
+    with pytest.raises(Aborted) as caught:
+        await send()
     assert caught.value.reason == "STAGING_DROPPED"
     assert await all_leftovers(store) == set()
 

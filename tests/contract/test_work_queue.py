@@ -1,0 +1,316 @@
+"""What every work queue promises. An adapter joins by one line in ALL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast
+
+import pytest
+
+from sluice_common.coordination.memory.queue import InProcessQueue
+from sluice_common.coordination.ports import Delivery, WorkItem, WorkKind, WorkQueue
+
+LEASE_SECONDS = 0.3
+MAX_ITEMS = 50
+
+Factory = Callable[[], AbstractAsyncContextManager[WorkQueue]]
+
+
+@asynccontextmanager
+async def in_process() -> AsyncIterator[WorkQueue]:
+    yield InProcessQueue(lease_seconds=LEASE_SECONDS, max_items=MAX_ITEMS)
+
+
+ALL: list[Factory] = [in_process]
+
+PARTS = frozenset({WorkKind.PART})
+COMPLETIONS = frozenset({WorkKind.COMPLETION})
+BOTH = PARTS | COMPLETIONS
+
+
+def name_of(factory: Factory) -> str:
+    return cast(str, getattr(factory, "__name__", "queue"))
+
+
+@pytest.fixture(params=ALL, ids=name_of)
+async def queue(request: pytest.FixtureRequest) -> AsyncIterator[WorkQueue]:
+    async with request.param() as opened:
+        yield opened
+
+
+def part(number: int = 1, tenant: str = "t", upload_id: str = "n1-u") -> WorkItem:
+    return WorkItem(WorkKind.PART, upload_id, tenant, number)
+
+
+def completion(upload_id: str = "n1-u", tenant: str = "t") -> WorkItem:
+    return WorkItem(WorkKind.COMPLETION, upload_id, tenant)
+
+
+async def take(
+    queue: WorkQueue, kinds: frozenset[WorkKind] = PARTS, wait_seconds: float = 2.0
+) -> Delivery:
+    delivery = await queue.take(kinds, "worker", wait_seconds)
+    assert delivery is not None
+    return delivery
+
+
+async def assert_nothing(queue: WorkQueue, wait_seconds: float = 0.05) -> None:
+    assert await queue.take(BOTH, "worker", wait_seconds) is None
+
+
+# ------------------------------------------------------------------ putting and taking
+
+
+async def test_what_was_put_is_delivered_once(queue: WorkQueue) -> None:
+    await queue.put(part())
+    delivery = await take(queue)
+    assert (delivery.item, delivery.attempt) == (part(), 1)
+    await queue.acknowledge(delivery)
+    await assert_nothing(queue, LEASE_SECONDS * 2)
+
+
+async def test_taking_from_an_empty_queue_ends_after_the_wait(queue: WorkQueue) -> None:
+    begun = time.monotonic()
+    await assert_nothing(queue, 0.1)
+    assert 0.09 <= time.monotonic() - begun < 1.0
+
+
+async def test_a_waiting_taker_gets_what_is_put_later(queue: WorkQueue) -> None:
+    async with asyncio.TaskGroup() as group:
+        taker = group.create_task(take(queue))
+        await asyncio.sleep(0.02)
+        begun = time.monotonic()
+        await queue.put(part())
+    assert taker.result().item == part()
+    assert time.monotonic() - begun < 0.5
+
+
+async def test_an_item_that_waits_is_not_added_twice(queue: WorkQueue) -> None:
+    await queue.put(part())
+    await queue.put(part())
+    await queue.acknowledge(await take(queue))
+    await assert_nothing(queue)
+
+
+async def test_an_item_that_is_held_can_be_put_again(queue: WorkQueue) -> None:
+    # Something may have become true since its holder looked.
+    await queue.put(part())
+    first = await take(queue)
+    await queue.put(part())
+    second = await take(queue)
+    assert second.item == part()
+    await queue.acknowledge(first)
+    await queue.acknowledge(second)
+    await assert_nothing(queue, LEASE_SECONDS * 2)
+
+
+async def test_a_worker_gets_only_the_kinds_it_asks_for(queue: WorkQueue) -> None:
+    await queue.put(completion())
+    assert await queue.take(PARTS, "worker", 0.05) is None
+    assert (await take(queue, COMPLETIONS)).item == completion()
+
+
+async def test_a_worker_of_both_kinds_gets_both(queue: WorkQueue) -> None:
+    for item in (part(), completion()):
+        await queue.put(item)
+    taken = {(await take(queue, BOTH)).item, (await take(queue, BOTH)).item}
+    assert taken == {part(), completion()}
+
+
+async def test_a_put_wakes_a_worker_that_can_use_it(queue: WorkQueue) -> None:
+    async with asyncio.TaskGroup() as group:
+        for_parts = group.create_task(queue.take(PARTS, "a", 0.5))
+        for_completions = group.create_task(queue.take(COMPLETIONS, "b", 5.0))
+        await asyncio.sleep(0.02)
+        await queue.put(completion())
+    assert for_parts.result() is None
+    assert for_completions.result() is not None
+
+
+async def test_items_of_one_tenant_come_in_order(queue: WorkQueue) -> None:
+    for number in range(1, 6):
+        await queue.put(part(number))
+    assert [(await take(queue)).item.part_number for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+async def test_no_item_is_taken_by_two_workers_or_by_none(queue: WorkQueue) -> None:
+    taken: Counter[WorkItem] = Counter()
+
+    async def work() -> None:
+        while (delivery := await queue.take(PARTS, "worker", 0.2)) is not None:
+            taken[delivery.item] += 1
+            await asyncio.sleep(0)
+            await queue.acknowledge(delivery)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(work())
+        for number in range(1, 201):
+            await queue.put(part(number))
+    assert taken == Counter({part(number): 1 for number in range(1, 201)})
+
+
+async def test_a_taker_that_is_cancelled_takes_nothing_with_it(queue: WorkQueue) -> None:
+    for round_number in range(1, 20):
+        takers = [asyncio.create_task(queue.take(PARTS, "w", 5.0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        await queue.put(part(round_number))
+        takers[0].cancel()
+        done, _ = await asyncio.wait(takers)
+        cancelled, other = takers
+        delivery = cancelled.result() if not cancelled.cancelled() else other.result()
+        assert len(done) == 2
+        assert delivery is not None
+        assert delivery.item == part(round_number)
+        await queue.acknowledge(delivery)
+        if not cancelled.cancelled():
+            assert other.result() is None
+
+
+# ------------------------------------------------------------------ fairness (rule 11)
+
+
+async def test_a_tenant_with_much_work_does_not_starve_another(queue: WorkQueue) -> None:
+    for number in range(1, 21):
+        await queue.put(part(number, tenant="busy", upload_id="n1-busy"))
+    for number in range(1, 4):
+        await queue.put(part(number, tenant="small", upload_id="n1-small"))
+    first_six = [(await take(queue)).item.tenant for _ in range(6)]
+    assert first_six.count("small") == 3
+
+
+async def test_neither_kind_starves_the_other(queue: WorkQueue) -> None:
+    for number in range(1, 11):
+        await queue.put(part(number))
+        await queue.put(completion(f"n1-{number}"))
+    first_ten = [(await take(queue, BOTH)).item.kind for _ in range(10)]
+    assert 3 <= first_ten.count(WorkKind.PART) <= 7
+
+
+# ------------------------------------------------------------------ leases (rule 15)
+
+
+async def test_a_dead_workers_item_is_taken_over(queue: WorkQueue) -> None:
+    await queue.put(part())
+    first = await take(queue)
+    second = await take(queue, wait_seconds=LEASE_SECONDS * 10)
+    assert (second.item, second.attempt) == (first.item, 2)
+    assert second.delivery_id != first.delivery_id
+
+
+async def test_a_heartbeat_keeps_an_item(queue: WorkQueue) -> None:
+    await queue.put(part())
+    delivery = await take(queue)
+    for _ in range(5):
+        await assert_nothing(queue, LEASE_SECONDS / 2)
+        await queue.extend(delivery)
+    await queue.acknowledge(delivery)
+    await assert_nothing(queue, LEASE_SECONDS * 2)
+
+
+async def test_a_late_word_of_the_old_holder_changes_nothing(queue: WorkQueue) -> None:
+    await queue.put(part())
+    old = await take(queue)
+    new = await take(queue, wait_seconds=LEASE_SECONDS * 10)
+    await queue.extend(old)
+    await queue.acknowledge(old)
+    await queue.retry(old, 0.0)
+    await assert_nothing(queue)
+    await queue.acknowledge(new)
+    await assert_nothing(queue, LEASE_SECONDS * 2)
+
+
+async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
+    await queue.put(part())
+    delivery = await take(queue)
+    for _ in range(2):
+        await queue.acknowledge(delivery)
+
+
+# ------------------------------------------------------------------ retries
+
+
+async def test_an_item_given_back_comes_again_after_the_delay(queue: WorkQueue) -> None:
+    await queue.put(part())
+    await queue.retry(await take(queue), 0.15)
+    await assert_nothing(queue, 0.05)
+    again = await take(queue)
+    assert (again.item, again.attempt) == (part(), 2)
+
+
+async def test_an_item_given_back_without_delay_comes_at_once(queue: WorkQueue) -> None:
+    await queue.put(part())
+    await queue.retry(await take(queue), 0.0)
+    assert (await take(queue, wait_seconds=0.1)).attempt == 2
+
+
+async def test_putting_an_item_does_not_shorten_its_delay(queue: WorkQueue) -> None:
+    await queue.put(part())
+    await queue.retry(await take(queue), 0.3)
+    await queue.put(part())
+    await assert_nothing(queue, 0.1)
+    await queue.acknowledge(await take(queue))
+    await assert_nothing(queue)
+
+
+async def test_an_item_given_back_that_was_put_again_is_one_item(queue: WorkQueue) -> None:
+    await queue.put(part())
+    held = await take(queue)
+    await queue.put(part())
+    await queue.retry(held, 0.0)
+    await queue.acknowledge(await take(queue))
+    await assert_nothing(queue)
+
+
+# ------------------------------------------------------------------ bounds and depth
+
+
+async def test_put_waits_while_the_queue_is_full(queue: WorkQueue) -> None:
+    for number in range(1, MAX_ITEMS + 1):
+        await queue.put(part(number))
+    blocked = asyncio.create_task(queue.put(part(MAX_ITEMS + 1)))
+    await asyncio.sleep(0.05)
+    assert not blocked.done()
+    await queue.acknowledge(await take(queue))
+    await asyncio.wait_for(blocked, 1.0)
+
+
+async def test_putting_what_already_waits_never_waits_itself(queue: WorkQueue) -> None:
+    for number in range(1, MAX_ITEMS + 1):
+        await queue.put(part(number))
+    await asyncio.wait_for(queue.put(part(1)), 0.5)
+
+
+async def test_a_put_that_is_cancelled_adds_nothing_and_blocks_nobody(queue: WorkQueue) -> None:
+    for number in range(1, MAX_ITEMS + 1):
+        await queue.put(part(number))
+    leaving = asyncio.create_task(queue.put(part(1000)))
+    staying = asyncio.create_task(queue.put(part(1001)))
+    await asyncio.sleep(0.02)
+    delivery = await take(queue)
+    leaving.cancel()
+    await queue.acknowledge(delivery)
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await asyncio.wait_for(staying, 1.0)
+    numbers = [(await take(queue)).item.part_number for _ in range(MAX_ITEMS)]
+    assert numbers[-1] == 1001
+    await assert_nothing(queue)
+
+
+async def test_depth_counts_what_waits_and_tells_the_oldest_age(queue: WorkQueue) -> None:
+    empty = await queue.depth()
+    assert (empty.items, empty.oldest_age_seconds) == (0, 0.0)
+    await queue.put(part(1))
+    await asyncio.sleep(0.05)
+    await queue.put(part(2))
+    depth = await queue.depth()
+    assert depth.items == 2
+    assert 0.04 <= depth.oldest_age_seconds < 1.0
+    for _ in range(2):
+        await queue.acknowledge(await take(queue))
+    assert (await queue.depth()).items == 0
