@@ -8,10 +8,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sluice.upload.v1 import upload_pb2
 from sluice_common.coordination.ports import Acceptance, Admission, Verdict
 from sluice_common.errors import InvalidArgument
+from sluice_common.mixtures import Durability
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 from sluice_intake.initiating import InitiateRequest
 from sluice_intake.limits import Limits
-from sluice_intake.options import Durability
 from sluice_intake.status import Status
 
 _STATES = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluice_common.mixtures import Durability
 from sluice_common.uploads.model import MAX_CHUNKS
 from sluice_common.uploads.planner import choose_part_bytes
-from sluice_intake.options import Durability, IntakeOptions
+from sluice_intake.options import IntakeOptions
 
 
 @dataclass(frozen=True, slots=True)

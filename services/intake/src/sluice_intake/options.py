@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from sluice_common.coordination.options import LedgerOptions
+from sluice_common.mixtures import Durability
 from sluice_common.uploads.model import (
     DEFAULT_PART_BYTES,
     MAX_BLOCK_BYTES,
@@ -14,14 +14,6 @@ from sluice_common.uploads.model import (
     MAX_UNARY_MESSAGE_BYTES,
     MIB,
 )
-
-
-class Durability(StrEnum):
-    """What an acknowledgement means on this deployment (contract: SLUICE_DURABILITY)."""
-
-    MEMORY = "memory"
-    REPLICATED = "replicated"
-    FSYNC = "fsync"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sluice.upload.v1 import upload_pb2
 from sluice_common.coordination.ports import Acceptance, Admission
 from sluice_common.errors import InvalidArgument
 from sluice_common.security.principal import current_principal
+from sluice_common.telemetry.tracing import current_traceparent
 from sluice_intake import convert
 from sluice_intake.chunks import WholeChunks
 from sluice_intake.completing import Completing
@@ -100,7 +101,7 @@ class IntakeRpc:
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
         snapshot = await self._initiating.initiate(
-            current_principal(), convert.initiate_request(request, _trace_parent(context))
+            current_principal(), convert.initiate_request(request, current_traceparent())
         )
         return convert.initiate_response(
             snapshot, self._options.preferred_chunk_bytes, self._options.max_block_bytes
@@ -243,10 +244,3 @@ def _not_one_message() -> InvalidArgument:
     return InvalidArgument(
         "NOT_ONE_MESSAGE", "UploadChunk takes exactly one message; use UploadStream for more."
     )
-
-
-def _trace_parent(context: Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == "traceparent" and isinstance(value, str):
-            return value
-    return ""
