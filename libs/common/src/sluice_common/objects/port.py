@@ -20,7 +20,8 @@ from sluice_common.uploads.model import ObjectRef
 class Body(Protocol):
     """Bytes to store, with what is known of them beforehand.
 
-    `blocks()` starts from the beginning each time, so that a store can retry.
+    `blocks()` starts from the beginning each time, so that a store can retry. What it raises comes
+    out of the store's call unchanged.
     """
 
     @property

@@ -1,0 +1,275 @@
+"""The role `parts`: carries the chunks of one part from the chunk store to the object store.
+
+The order is what keeps bytes safe; each line ends in a crash window that the next holder closes:
+
+    claim → intent row → open multipart → ledger knows its id → intent row knows it (rule 13)
+          → store the part → ledger records it (rule 16) → chunks dropped (rule 17)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from weakref import WeakValueDictionary
+
+import structlog
+from prometheus_client import Counter
+
+from sluice_common.catalogue.port import ObjectIntent
+from sluice_common.coordination.ports import (
+    Completion,
+    Delivery,
+    PartClaim,
+    StoredPartRecord,
+    WorkItem,
+    WorkKind,
+)
+from sluice_common.crash_points import CrashPoint, crash_point
+from sluice_common.errors import (
+    Aborted,
+    DataLoss,
+    NotFound,
+    PermissionDenied,
+    SluiceError,
+    Unavailable,
+)
+from sluice_common.objects.body import HashingBody
+from sluice_common.objects.port import ObjectAttributes
+from sluice_common.telemetry.tracing import span
+from sluice_common.uploads.model import UploadStatus
+from sluice_repository.claims import claimant, insistently, release, while_held
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.source import PartSource
+
+_log = structlog.get_logger(__name__)
+_HOPELESS = frozenset({"BUCKET_NOT_FOUND", "STORE_DENIED", "MULTIPART_NOT_FOUND"})
+"""What no repetition heals. A multipart that is gone took the parts stored before with it, and
+their bytes are dropped: the client has to start again."""
+
+
+class PartStorer:
+    """Handles PART items; one instance serves all part workers of a process."""
+
+    def __init__(self, deps: RepositoryDeps) -> None:
+        self._deps = deps
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def role(self) -> str:
+        return "parts"
+
+    @property
+    def kind(self) -> WorkKind:
+        return WorkKind.PART
+
+    @property
+    def outcomes(self) -> Counter:
+        return self._deps.metrics.parts
+
+    async def handle(self, delivery: Delivery) -> str:
+        """Store the part that the item hints at, if it is still to be stored.
+
+        Outcomes: stored, rejected (a chunk was damaged: the client sends it again), failed (the
+        upload is), stale (done, held or gone). Anything else raises, with the claim released.
+        """
+        item, options = delivery.item, self._deps.options
+        try:
+            claim = await self._deps.ledger.claim_part(
+                item.upload_id,
+                item.part_number,
+                claimant(self._deps, delivery),
+                options.lease_seconds,
+            )
+        except NotFound:
+            return "stale"
+        if claim is None:
+            return "stale"
+        crash_point(CrashPoint.AFTER_CLAIM_PART)
+        try:
+            with span(
+                "repository.part",
+                parent=claim.snapshot.new.trace_parent,
+                upload_id=item.upload_id,
+                part=claim.plan.number,
+                size=claim.size,
+            ):
+                return await self._carry(delivery, claim)
+        except (Exception, asyncio.CancelledError):
+            # Undone, for whatever reason: another worker may have it at once.
+            await release(self._deps.ledger, claim)
+            raise
+
+    async def _carry(self, delivery: Delivery, claim: PartClaim) -> str:
+        deps, options = self._deps, self._deps.options
+        source = PartSource(deps.ledger, deps.chunks, claim)
+
+        async def beat() -> None:
+            await deps.ledger.extend_claim(claim, options.lease_seconds)
+            await deps.queue.extend(delivery)
+
+        held = partial(
+            while_held,
+            beat,
+            lease_seconds=options.lease_seconds,
+            heartbeat_seconds=options.heartbeat_seconds,
+        )
+        try:
+            with deps.metrics.part_seconds.time():
+                stored = await held(lambda: self._store(claim, source))
+        except DataLoss as loss:
+            if await held(lambda: self._reject_damaged(claim, source)):
+                return "rejected"
+            raise Unavailable(
+                "STORE_UNAVAILABLE",
+                "The bytes differ at the object store but not here; storing them again later.",
+            ) from loss
+        except (SluiceError, TimeoutError) as error:
+            if (reason := self._hopeless(claim, error)) is not None:
+                return await self._fail(claim, reason, str(error))
+            raise
+        # Outside the heartbeat: once recorded, the claim is over and must not count as lost.
+        completion = await insistently(deps.ledger.record_part, claim, stored)
+        deps.metrics.part_bytes.inc(stored.size)
+        crash_point(CrashPoint.AFTER_RECORD_PART)
+        await self._drop_chunks(claim, source)
+        await self._announce(claim, completion)
+        return "stored"
+
+    # -- storing
+
+    async def _store(self, claim: PartClaim, source: PartSource) -> StoredPartRecord:
+        """Put the bytes; a store that saw other bytes than we claimed gets them a second time."""
+        async with asyncio.timeout(self._deps.options.part_timeout_seconds):
+            await source.measure()
+            multipart_id = "" if claim.single_put else await self._multipart(claim)
+            try:
+                stored = await self._put(claim, source, multipart_id)
+            except DataLoss as mismatch:
+                if mismatch.reason != "CHECKSUM_MISMATCH":
+                    raise
+                self._deps.metrics.integrity_failures.labels("object_store").inc()
+                _log.warning(
+                    "store_saw_other_bytes",
+                    upload_id=claim.snapshot.upload_id,
+                    part=claim.plan.number,
+                )
+                stored = await self._put(claim, source, multipart_id)
+        crash_point(CrashPoint.AFTER_UPLOAD_PART)
+        return stored
+
+    async def _put(
+        self, claim: PartClaim, source: PartSource, multipart_id: str
+    ) -> StoredPartRecord:
+        ref, number = claim.snapshot.new.object, claim.plan.number
+        if claim.single_put:
+            await self._intend(claim, "")
+            body = HashingBody(source.body())
+            info = await self._deps.objects.put(ref, body, _attributes(claim))
+            return StoredPartRecord(number, info.etag, claim.size, source.crc32c, body.sha256)
+        tag = await self._deps.objects.put_part(ref, multipart_id, number, source.body())
+        return StoredPartRecord(number, tag.etag, claim.size, source.crc32c)
+
+    async def _multipart(self, claim: PartClaim) -> str:
+        """The id of the upload's multipart, opening it if nobody has (rule 13)."""
+        upload_id = claim.snapshot.upload_id
+        if claim.snapshot.multipart_id:
+            return claim.snapshot.multipart_id
+        # Workers of this process open one multipart, not one each; those of others may race us.
+        lock = self._opening.setdefault(upload_id, asyncio.Lock())
+        async with lock:
+            known = (await self._deps.ledger.get(upload_id)).multipart_id
+            return known or await self._open(claim)
+
+    async def _open(self, claim: PartClaim) -> str:
+        objects, ref = self._deps.objects, claim.snapshot.new.object
+        await self._intend(claim, "")
+        opened = await objects.open_multipart(ref, _attributes(claim))
+        crash_point(CrashPoint.AFTER_OPEN_MULTIPART)
+        try:
+            winner = await self._deps.ledger.set_multipart(claim, opened)
+        except (Aborted, NotFound):
+            # Certainly not recorded. After Unavailable it may be: then it must live, and if it is
+            # not, clean-up finds it by its key when the upload has ended.
+            await objects.abort_multipart(ref, opened)
+            raise
+        crash_point(CrashPoint.AFTER_SET_MULTIPART)
+        if winner != opened:
+            await objects.abort_multipart(ref, opened)
+        await self._intend(claim, winner)
+        return winner
+
+    async def _intend(self, claim: PartClaim, multipart_id: str) -> None:
+        """Say in the catalogue what is about to be made, so that a lost ledger orphans nothing."""
+        if self._deps.catalogue is None:
+            return
+        new = claim.snapshot.new
+        await self._deps.catalogue.record_intent(
+            ObjectIntent(new.upload_id, new.tenant, new.object, multipart_id, self._deps.clock())
+        )
+
+    # -- afterwards
+
+    async def _drop_chunks(self, claim: PartClaim, source: PartSource) -> None:
+        """Rule 17: only now. What stays behind goes with the rest when the upload has ended."""
+        try:
+            async for tokens in source.tokens():
+                await self._deps.chunks.drop(claim.snapshot.upload_id, tokens)
+        except (SluiceError, OSError) as error:
+            _log.warning(
+                "chunks_not_dropped",
+                upload_id=claim.snapshot.upload_id,
+                part=claim.plan.number,
+                error=str(error),
+            )
+
+    async def _announce(self, claim: PartClaim, completion: Completion) -> None:
+        new = claim.snapshot.new
+        for number in completion.ready_parts:
+            await self._deps.queue.put(WorkItem(WorkKind.PART, new.upload_id, new.tenant, number))
+        if completion.completion_ready:
+            await self._deps.queue.put(WorkItem(WorkKind.COMPLETION, new.upload_id, new.tenant))
+
+    async def _reject_damaged(self, claim: PartClaim, source: PartSource) -> int:
+        """Rule 8: chunks whose bytes are damaged or gone are missing again; how many.
+
+        All of the part's at once: a client that gets to know them one by one sends for long.
+        """
+        upload_id = claim.snapshot.upload_id
+        rejected = 0
+        async for chunk in source.damaged():
+            await self._deps.ledger.reject_chunk(claim, chunk.number)
+            rejected += 1
+            self._deps.metrics.integrity_failures.labels("chunk_store").inc()
+            _log.error("chunk_rejected", upload_id=upload_id, number=chunk.number)
+            # Nothing names these bytes any more.
+            await self._deps.chunks.drop(upload_id, [chunk.token])
+        return rejected
+
+    def _hopeless(self, claim: PartClaim, error: Exception) -> str | None:
+        """The reason to fail the upload with, or None if the part is worth repeating.
+
+        Repeating ends with the upload's life: before completion the sweeper expires it, and while
+        it is COMPLETING, when nothing expires it (rule 18), the deadline is looked at here.
+        """
+        if isinstance(error, (NotFound, PermissionDenied)) and error.reason in _HOPELESS:
+            return error.reason
+        snapshot = claim.snapshot
+        if (
+            snapshot.status is UploadStatus.COMPLETING
+            and isinstance(error, (Unavailable, TimeoutError))
+            and self._deps.clock() >= snapshot.expires_at
+        ):
+            return "STORE_UNAVAILABLE"
+        return None
+
+    async def _fail(self, claim: PartClaim, reason: str, detail: str) -> str:
+        upload_id = claim.snapshot.upload_id
+        await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
+        _log.error("upload_failed", upload_id=upload_id, reason=reason, detail=detail)
+        self._deps.relay_poke.set()
+        return "failed"
+
+
+def _attributes(claim: PartClaim) -> ObjectAttributes:
+    new = claim.snapshot.new
+    return ObjectAttributes(new.content_type, new.storage_class, new.encryption)

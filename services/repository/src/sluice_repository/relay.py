@@ -1,0 +1,135 @@
+"""The role `relay`: brings ledger events and outbox rows to the publisher (rule 22).
+
+What holds: every event is published at least once, with its stable id, and for each node the
+first appearances of the ids are in the order in which things happened.
+
+Where it could break is between the two sources, for the completer carries an upload's unpublished
+ledger events over into the outbox, in front of UploadCompleted, in the transaction that makes the
+node. Each way that can go:
+
+- The relay published a ledger event E that the completer also carried over: E, E, Completed. The
+  second E has the id of the first.
+- The completer died after its commit, before it dropped E from the ledger: E is in both places.
+  The relay may publish it from either first; in the outbox E stands before Completed, so whichever
+  it is, E comes before Completed. Its replay finds the node committed and drops E: it is in the
+  outbox.
+- A page of ledger events ends before E while the outbox already has Completed: E was carried over
+  then, in front. The outbox alone is complete and in order for every node it names; this is why
+  nothing has to compare the two sources.
+- E is in neither: somebody was told by the publisher that it has E, and dropped it.
+- Later ledger events of a node that was committed do not exist: COMPLETED is terminal and, with a
+  catalogue, silent.
+
+One relay at a time holds a lease. One that lost it may still have a batch in hand; it looks at the
+lease before it publishes and gives up publishing when the lease ends, and should a paused process
+yet send an old batch late, every id in it was published by its successor before or will be
+published again: repetitions, which are harmless, and never an event before its predecessor's first
+appearance. Rows are dropped only after the publisher acknowledged them, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from sluice_common.crash_points import CrashPoint, crash_point
+from sluice_common.errors import NotFound, Unavailable
+from sluice_common.events.port import EventRecord
+from sluice_common.events.uploads import to_record
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.guard import guarded
+from sluice_repository.leases import Lease
+from sluice_repository.timing import backoff_seconds, wait_for_event
+
+_log = structlog.get_logger(__name__)
+_BACKOFF_BASE_SECONDS = 0.2
+_BACKOFF_CAP_SECONDS = 10.0
+"""After the broker is back, publishing goes on within this time."""
+
+
+class Relay:
+    """One relay; `relay_once` is one page of each source."""
+
+    def __init__(self, deps: RepositoryDeps) -> None:
+        self._deps = deps
+        self._lease = Lease(deps.catalogue, "relay", deps.holder, deps.options.relay_lease_seconds)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop`; wakes at once when poked, else by polling."""
+        failures = 0
+        try:
+            while not stop.is_set():
+                moved = 0
+                with guarded(self._deps.metrics, "relay", failures=failures) as relaying:
+                    moved = await self.relay_once()
+                if relaying.failed:
+                    # A poke must not cut this short: what it announces can wait for the broker.
+                    failures += 1
+                    await wait_for_event(
+                        stop,
+                        backoff_seconds(failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS),
+                    )
+                    continue
+                failures = 0
+                if moved == 0:
+                    await wait_for_event(
+                        self._deps.relay_poke, self._deps.options.relay_poll_seconds
+                    )
+        finally:
+            await self._lease.release()
+
+    async def relay_once(self) -> int:
+        """Publish a page of ledger events, then a page of the outbox; how many events.
+
+        0 also while another relay holds the lease. Raises `Unavailable` when it is not certain
+        that the publisher has the events: they stay and are published again.
+        """
+        if not await self._lease.hold():
+            return 0
+        # Cleared before looking: what comes in from now on wakes us again.
+        self._deps.relay_poke.clear()
+        moved = await self._relay_ledger() + await self._relay_outbox()
+        self._deps.metrics.events_pending.set(moved)
+        return moved
+
+    async def _relay_ledger(self) -> int:
+        ledger = self._deps.ledger
+        events = await ledger.pending_events(self._deps.options.relay_batch_events)
+        if not events:
+            return 0
+        await self._publish([to_record(event) for event in events])
+        crash_point(CrashPoint.AFTER_PUBLISH)
+        for upload_id, sequence in {e.upload_id: e.sequence for e in events}.items():
+            try:
+                await ledger.events_published(upload_id, sequence)
+            except NotFound:
+                _log.info("upload_is_forgotten", upload_id=upload_id)
+        return len(events)
+
+    async def _relay_outbox(self) -> int:
+        catalogue = self._deps.catalogue
+        if catalogue is None:
+            return 0
+        rows = await catalogue.outbox(self._deps.options.relay_batch_events)
+        if not rows:
+            return 0
+        await self._publish([row.event for row in rows])
+        await catalogue.outbox_published([row.row_id for row in rows])
+        return len(rows)
+
+    async def _publish(self, events: Sequence[EventRecord]) -> None:
+        """Publish while the lease is certainly ours."""
+        left = self._lease.remaining_seconds()
+        if left <= 0:
+            raise Unavailable("RELAY_LEASE_LOST", "Another relay may be publishing; wait for it.")
+        try:
+            async with asyncio.timeout(min(left, self._deps.options.publish_timeout_seconds)):
+                await self._deps.publisher.publish(events)
+        except TimeoutError:
+            raise Unavailable(
+                "PUBLISHER_UNAVAILABLE", "The publisher does not acknowledge; trying again."
+            ) from None
+        for event in events:
+            self._deps.metrics.events_published.labels(event.topic).inc()
