@@ -16,9 +16,9 @@ from sluice_common.errors import (
     OutOfRange,
     SluiceError,
 )
+from sluice_common.objects.body import closing
 from sluice_common.objects.port import ObjectStore
 from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
-from sluice_repository.streams import closing
 
 DEFAULT_DOWNLOAD_URL_SECONDS = 15 * 60
 

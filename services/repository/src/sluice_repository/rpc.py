@@ -12,6 +12,7 @@ from typing import Any
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceServicer
 from sluice_common.catalogue.port import Catalogue
+from sluice_common.objects.body import closing
 from sluice_common.objects.port import ObjectStore
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_common.security.principal import current_principal
@@ -26,7 +27,6 @@ from sluice_repository.convert import (
 from sluice_repository.drives import DriveRegistry
 from sluice_repository.nodes import NodeRegistry
 from sluice_repository.reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
-from sluice_repository.streams import closing
 
 Context = Any  # grpc's own type of it is neither the sync nor the async one
 

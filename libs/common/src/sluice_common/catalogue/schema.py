@@ -36,7 +36,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
-MAX_PATH_BYTES = 1024
+from sluice_common.uploads.names import MAX_PATH_BYTES
+
 MAX_KEY_BYTES = 1024
 """S3's limit for an object key."""
 

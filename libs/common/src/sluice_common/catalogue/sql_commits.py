@@ -75,35 +75,29 @@ class SqlCommits(SqlFamily):
         self._drive_ids: dict[tuple[str, str], int] = {}
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
-        now = self._db.clock()
         async with self._db.write() as connection:
+            now = self._db.clock()
             drive_id = await self._drive_id(connection, commit)
             if not await self._insert_node(connection, drive_id, commit, now):
                 await _settle_replay(connection, commit)
                 return CommitOutcome(created=False)
             holder = await self._lock_path(connection, drive_id, commit)
-            superseded_id = ""
-            events = [to_record(event) for event in commit.ledger_events]
-            if holder is not None:
-                superseded_id = holder.node_id
-                if commit.if_absent:
-                    raise AlreadyExists(
-                        "PATH_EXISTS",
-                        "The path has a node by now, and the upload asked for an absent one.",
-                        field="path",
-                        metadata={"node_id": holder.node_id},
-                    )
-            events.append(
-                upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now)
-            )
+            if holder is not None and commit.if_absent:
+                raise AlreadyExists(
+                    "PATH_EXISTS",
+                    "The path has a node by now, and the upload asked for an absent one.",
+                    field="path",
+                    metadata={"node_id": holder.node_id},
+                )
+            superseded_id = "" if holder is None else holder.node_id
+            events = [
+                *(to_record(event) for event in commit.ledger_events),
+                upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
+            ]
             if holder is not None:
                 await connection.execute(
                     _TAKE_PATH,
-                    {
-                        "p_drive_id": drive_id,
-                        "p_path": commit.path,
-                        "p_node": commit.node_id,
-                    },
+                    {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
                 )
                 events.append(await _bury(connection, holder, DeletionReason.SUPERSEDED, now))
             await drop_intent(connection, commit.upload_id)
@@ -111,8 +105,8 @@ class SqlCommits(SqlFamily):
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
 
     async def delete_node(self, tenant: str, node_id: str) -> None:
-        now = self._db.clock()
         async with self._db.write() as connection:
+            now = self._db.clock()
             row = await find_row(connection, node_id)
             if row is None or row.tenant != tenant:
                 raise node_not_found()

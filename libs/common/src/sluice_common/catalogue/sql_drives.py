@@ -31,8 +31,8 @@ class SqlDrives(SqlFamily):
     async def create_drive(
         self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
     ) -> Drive:
-        now = self._db.clock()
         async with self._db.write() as connection:
+            now = self._db.clock()
             result = await connection.execute(
                 self._db.dialect.insert_if_absent(drives),
                 {

@@ -129,8 +129,8 @@ class SqlNodes(SqlFamily):
         return [node_of(row) for row in rows]
 
     async def record_sha256(self, node_id: str, sha256: bytes) -> bool:
-        now = self._db.clock()
         async with self._db.write() as connection:
+            now = self._db.clock()
             row = await find_row(connection, node_id, lock=True)
             if row is None or row.state != LIVE or row.sha256 is not None:
                 return False

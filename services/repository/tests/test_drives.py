@@ -1,0 +1,58 @@
+"""Who makes a drive, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.port import Catalogue, DrivePolicy
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.errors import InvalidArgument, NotFound
+from sluice_repository.drives import DriveRegistry
+
+
+@pytest.fixture
+async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
+    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
+    await migrate(url)
+    async with open_catalogue(url) as opened:
+        yield opened
+
+
+async def test_an_unknown_drive_is_made_on_first_use_where_that_is_wanted(
+    catalogue: Catalogue,
+) -> None:
+    drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
+    first, second = await asyncio.gather(drives.get("t", "new"), drives.get("t", "new"))
+    assert first == second
+    assert (first.bucket, first.key_prefix, first.policy) == ("sluice", "", DrivePolicy())
+
+
+async def test_looking_at_an_unknown_drive_does_not_make_it(catalogue: Catalogue) -> None:
+    drives = DriveRegistry(catalogue, auto_create=True)
+    with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
+        await drives.find("t", "new")
+    assert not (await drives.list("t", 10, "")).drives
+
+
+async def test_elsewhere_an_unknown_drive_is_not_found(catalogue: Catalogue) -> None:
+    drives = DriveRegistry(catalogue, auto_create=False)
+    with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
+        await drives.get("t", "new")
+    assert not (await drives.list("t", 10, "")).drives
+
+
+async def test_a_drive_that_exists_keeps_its_settings_on_use(catalogue: Catalogue) -> None:
+    drives = DriveRegistry(catalogue, auto_create=True)
+    made = await drives.create("t", "mine", "elsewhere", "p/", DrivePolicy(read_only=True))
+    assert await drives.get("t", "mine") == made
+
+
+async def test_a_name_that_cannot_be_makes_no_drive(catalogue: Catalogue) -> None:
+    drives = DriveRegistry(catalogue, auto_create=True)
+    with pytest.raises(InvalidArgument, match="BAD_DRIVE_NAME"):
+        await drives.get("t", "a/b")

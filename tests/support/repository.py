@@ -1,0 +1,117 @@
+"""A repository that answers over gRPC, on a real catalogue and real files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc.aio
+
+from sluice.repository.v1 import repository_pb2 as pb
+from sluice.repository.v1.repository_pb2_grpc import (
+    RepositoryServiceStub,
+    add_RepositoryServiceServicer_to_server,
+)
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.port import Catalogue, DrivePolicy, NodeCommit
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.errors import Unauthenticated
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.files import FileObjectStore
+from sluice_common.objects.port import ObjectAttributes, ObjectStore
+from sluice_common.rpc.errors import from_rpc_error
+from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.options import ServerOptions
+from sluice_common.rpc.server import build_server
+from sluice_common.security.principal import Principal
+from sluice_common.telemetry.metrics import Metrics
+from sluice_repository.drives import DriveRegistry
+from sluice_repository.rpc import RepositoryRpc
+from support.commits import BUCKET, DRIVE, TENANT, finished_upload
+
+if TYPE_CHECKING:  # a name that only the type stubs have
+    from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceAsyncStub
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A running server, its insides, and a tenant's way to call it."""
+
+    catalogue: Catalogue
+    objects: ObjectStore
+    stub: RepositoryServiceAsyncStub
+    tenant: str = TENANT
+
+    def of(self, tenant: str) -> Repository:
+        """The same server, asked by another tenant."""
+        return replace(self, tenant=tenant)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", self.tenant),)
+
+    async def store(self, path: str, content: bytes = b"hello") -> NodeCommit:
+        """A node with its object, as an upload leaves them."""
+        commit = finished_upload(path, content=content)
+        await self.objects.put(commit.object, BytesBody(content), ObjectAttributes())
+        await self.catalogue.commit_node(commit)
+        return commit
+
+    async def read(self, request: pb.ReadNodeRequest) -> list[pb.ReadNodeResponse]:
+        """All messages of one ReadNode."""
+        try:
+            return [m async for m in self.stub.ReadNode(request, metadata=self.metadata)]
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+
+async def answered(call: Awaitable[T]) -> T:
+    """The answer; what the server refuses is raised as the error that it raised there."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error
+
+
+@asynccontextmanager
+async def running_repository(folder: Path) -> AsyncIterator[Repository]:
+    """A server with one drive; `authorization: TENANT` says who asks."""
+    url = f"sqlite:///{folder / 'catalogue.db'}"
+    await migrate(url)
+    async with (
+        open_catalogue(url) as catalogue,
+        FileObjectStore(folder / "objects", fsync=False) as objects,
+    ):
+        await catalogue.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
+        await objects.check(BUCKET)
+        async with serving(catalogue, objects) as running:
+            yield running
+
+
+@asynccontextmanager
+async def serving(catalogue: Catalogue, objects: ObjectStore) -> AsyncIterator[Repository]:
+    """A server on these adapters."""
+    server = build_server(ServerOptions(), [server_layers(Metrics(), _TenantFromHeader())])
+    drives = DriveRegistry(catalogue, auto_create=False)
+    add_RepositoryServiceServicer_to_server(RepositoryRpc(catalogue, objects, drives), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Repository(catalogue, objects, RepositoryServiceStub(channel))
+    finally:
+        await server.stop(None)
+
+
+class _TenantFromHeader:
+    """Takes `authorization: TENANT` at its word."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        if authorization is None:
+            raise Unauthenticated("NO_CREDENTIALS", "Say who you are.")
+        return Principal(authorization, "tester", frozenset({"*"}))
