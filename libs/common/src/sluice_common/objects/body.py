@@ -1,0 +1,151 @@
+"""Bodies: where the bytes of an object or a part come from."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from sluice_common.coordination.ports import ChunkStore
+from sluice_common.errors import DataLoss
+from sluice_common.objects.port import Body
+from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
+from sluice_common.uploads.model import MAX_BLOCK_BYTES, ChunkRef
+
+T = TypeVar("T")
+
+_HASHED_AT_ONCE_BYTES = 32 * 1024
+"""SHA-256 of this takes about as long as a trip to a thread; larger blocks make the trip."""
+
+
+@asynccontextmanager
+async def closing(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close a generator at once when its consumer leaves early, not when it is collected."""
+    try:
+        yield items
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+
+
+async def verified(body: Body) -> AsyncGenerator[bytes, None]:
+    """The body's blocks. Raises `DataLoss` CHECKSUM_MISMATCH as soon as they are more than the
+    body's size, and at the end when size or CRC32C are not what it claims."""
+    size, crc = 0, EMPTY_CRC32C
+    async with closing(body.blocks()) as blocks:
+        async for block in blocks:
+            size += len(block)
+            if size > body.size:
+                break
+            crc = crc32c(block, crc)
+            yield block
+    if size != body.size or crc != body.crc32c:
+        raise DataLoss(
+            "CHECKSUM_MISMATCH",
+            "The bytes that arrived at the object store are not those that were announced; "
+            "store them again from their source.",
+        )
+
+
+class BytesBody:
+    """A body that is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._crc32c = crc32c(data)
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    @property
+    def crc32c(self) -> int:
+        return self._crc32c
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._data), MAX_BLOCK_BYTES):
+            yield self._data[start : start + MAX_BLOCK_BYTES]
+
+
+class ChunksBody:
+    """A run of chunks, read from the chunk store when the object store asks for them.
+
+    Args:
+        refs: yields the chunks in order, from the first one each time it is called (it pages
+            through the ledger, so that a part of 100,000 chunks is never held as a list).
+        size, crc32c: of all the chunks together (`combined_crc32c` of theirs).
+
+    `blocks` raises what `ChunkStore.read` raises for a chunk that is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        chunks: ChunkStore,
+        upload_id: str,
+        refs: Callable[[], AsyncIterator[ChunkRef]],
+        *,
+        size: int,
+        crc32c: int,
+    ) -> None:
+        self._chunks = chunks
+        self._upload_id = upload_id
+        self._refs = refs
+        self._size = size
+        self._crc32c = crc32c
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def crc32c(self) -> int:
+        return self._crc32c
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        async with closing(self._refs()) as refs:
+            async for ref in refs:
+                async with closing(self._chunks.read(self._upload_id, ref)) as blocks:
+                    async for block in blocks:
+                        yield block
+
+
+class HashingBody:
+    """A body whose SHA-256 is taken in passing (rule 20).
+
+    Hashing a block goes on in a thread while the consumer works on that same block.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._sha256: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        return self._body.size
+
+    @property
+    def crc32c(self) -> int:
+        return self._body.crc32c
+
+    @property
+    def sha256(self) -> bytes | None:
+        """Of the last full pass; None before its end, and again when a new pass has begun."""
+        return self._sha256
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        self._sha256 = None
+        digest = hashlib.sha256()
+        async with closing(self._body.blocks()) as blocks:
+            async for block in blocks:
+                if len(block) <= _HASHED_AT_ONCE_BYTES:
+                    digest.update(block)
+                    yield block
+                    continue
+                hashed = asyncio.get_running_loop().run_in_executor(None, digest.update, block)
+                try:
+                    yield block
+                finally:
+                    await hashed
+        self._sha256 = digest.digest()

@@ -1,0 +1,226 @@
+"""Chunks in files: what survives a restart, what damage is noticed, what a full disk says."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sluice_common.coordination.embedded import scan
+from sluice_common.coordination.embedded.chunks import FileChunkStore
+from sluice_common.disk import SMALL_BYTES
+from sluice_common.errors import DataLoss, ResourceExhausted, SluiceError, Unavailable
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.ids import new_token
+from sluice_common.uploads.model import MIB, ChunkRef
+
+UPLOAD = "n1-upload"
+
+
+async def keep(store: FileChunkStore, data: bytes, upload_id: str = UPLOAD) -> ChunkRef:
+    token = new_token()
+    async with store.stage(upload_id, token) as staged:
+        for start in range(0, len(data), MIB):
+            await staged.append(memoryview(data)[start : start + MIB])
+        await staged.seal()
+    return ChunkRef(0, len(data), crc32c(data), token)
+
+
+async def read(store: FileChunkStore, chunk: ChunkRef) -> bytes:
+    return b"".join([block async for block in store.read(UPLOAD, chunk)])
+
+
+def file_of(root: Path, chunk: ChunkRef) -> Path:
+    (path,) = root.rglob(chunk.token)
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 10, SMALL_BYTES, SMALL_BYTES + 1, 3 * MIB])
+async def test_sealed_chunks_outlive_the_process(size: int, tmp_path: Path) -> None:
+    data = os.urandom(size)
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        chunk = await keep(store, data)
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        assert await read(store, chunk) == data
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_a_flipped_byte_is_damage(size: int, tmp_path: Path) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        chunk = await keep(store, b"x" * size)
+        with file_of(tmp_path, chunk).open("r+b") as file:
+            file.seek(size // 2)
+            file.write(b"y")
+        with pytest.raises(DataLoss) as caught:
+            await read(store, chunk)
+        assert caught.value.reason == "CHUNK_DAMAGED"
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_a_shortened_file_is_noticed_before_its_first_block(
+    size: int, tmp_path: Path
+) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        chunk = await keep(store, b"x" * size)
+        os.truncate(file_of(tmp_path, chunk), size - 1)
+        with pytest.raises(DataLoss) as caught:
+            await anext(store.read(UPLOAD, chunk))
+        assert caught.value.reason == "CHUNK_DAMAGED"
+
+
+async def test_dropping_the_last_chunk_leaves_no_folder(tmp_path: Path) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        chunks = [await keep(store, b"x") for _ in range(2)]
+        await store.drop(UPLOAD, [chunks[0].token])
+        assert list(tmp_path.rglob(UPLOAD)) != []
+        await store.drop(UPLOAD, [chunks[1].token])
+        assert list(tmp_path.rglob(UPLOAD)) == []
+
+
+async def test_small_blocks_make_no_file_before_they_are_sealed(tmp_path: Path) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        async with store.stage(UPLOAD, "token") as staged:
+            for _ in range(100):
+                await staged.append(b"x" * 1000)
+            assert list(tmp_path.rglob("token")) == []
+            await staged.seal()
+        assert len(list(tmp_path.rglob("token"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error_number", "error", "reason"),
+    [
+        (errno.ENOSPC, ResourceExhausted, "DISK_FULL"),
+        (errno.EDQUOT, ResourceExhausted, "DISK_FULL"),
+        (errno.EIO, Unavailable, "CHUNK_STORE_UNAVAILABLE"),
+        (errno.EACCES, Unavailable, "CHUNK_STORE_UNAVAILABLE"),
+    ],
+    ids=["full", "quota", "broken", "denied"],
+)
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_a_failing_disk_is_a_typed_error_and_leaves_nothing(
+    size: int,
+    error_number: int,
+    error: type[SluiceError],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(fd: int, data: bytes) -> int:
+        raise OSError(error_number, "no")
+
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            with pytest.raises(error) as caught:
+                await keep(store, b"x" * size)
+        assert caught.value.reason == reason
+        assert (caught.value.retry_after_seconds is not None) == (reason == "DISK_FULL")
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert await read(store, await keep(store, b"now")) == b"now"
+
+
+async def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    data = os.urandom(MIB)
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, block: write(fd, memoryview(block)[:70_000]))
+            chunk = await keep(store, data)
+        assert await read(store, chunk) == data
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_with_fsync_file_and_folders_are_synced_before_seal_returns(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    root = tmp_path / "chunks"
+    async with FileChunkStore(root, fsync=True) as store:
+        chunk = await keep(store, b"x" * size)
+    path = file_of(root, chunk)
+    assert {str(path), *(str(folder) for folder in list(path.parents)[:4])} <= synced
+    assert str(path.parents[3]) == str(tmp_path)
+
+
+async def test_a_cancelled_append_waits_for_the_write_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The block is the caller's again as soon as append has ended, also by cancellation.
+    write = os.write
+    state: list[str] = []
+    begun = threading.Event()
+
+    def slow(fd: int, block: bytes) -> int:
+        if len(block) == 0:
+            return 0
+        state.append("begun")
+        begun.set()
+        time.sleep(0.2)
+        state.append("ended")
+        return write(fd, block)
+
+    monkeypatch.setattr(os, "write", slow)
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        sender = asyncio.create_task(keep(store, b"x" * MIB))
+        await asyncio.to_thread(begun.wait, 5)
+        sender.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sender
+        assert state == ["begun", "ended"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# ------------------------------------------------------------------ leftovers
+
+
+async def test_leftovers_go_by_the_time_of_the_last_write(tmp_path: Path) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        old, _young = await keep(store, b"old"), await keep(store, b"young")
+        hour_ago = time.time() - 3600
+        os.utime(file_of(tmp_path, old), (hour_ago, hour_ago))
+        assert list(await store.leftovers(1800.0, 10)) == [(UPLOAD, [old.token])]
+
+
+async def test_a_huge_tree_is_seen_over_several_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_ENTRIES_PER_CALL", 4)
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        kept = [
+            (upload_id, (await keep(store, b"x", upload_id)).token)
+            for upload_id in ("n1-a", "n1-b", "n1-c")
+            for _ in range(3)
+        ]
+        seen: list[tuple[str, str]] = []
+        for _ in range(3):
+            named = await store.leftovers(0.0, 100)
+            assert sum(len(tokens) for _, tokens in named) <= 4
+            seen += [(upload_id, token) for upload_id, tokens in named for token in tokens]
+        assert sorted(seen) == sorted(kept)
+
+
+async def test_files_that_are_not_chunks_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "00" / UPLOAD).mkdir(parents=True)
+    (tmp_path / "00" / UPLOAD / ".nfs0001").write_bytes(b"")
+    (tmp_path / "00" / "lost+found").write_bytes(b"")
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        assert list(await store.leftovers(0.0, 10)) == []
+
+
+async def test_a_store_that_was_never_written_has_no_leftovers(tmp_path: Path) -> None:
+    async with FileChunkStore(tmp_path / "absent", fsync=False) as store:
+        assert list(await store.leftovers(0.0, 10)) == []
+        await store.drop_upload(UPLOAD)
