@@ -83,8 +83,8 @@ class TransactionalLedger(ABC):
     def nonce(self) -> str:
         return self._session.nonce
 
-    @abstractmethod
-    async def ping(self) -> None: ...
+    async def ping(self) -> None:
+        await self._run(sweep.ping)
 
     # -- the client's side
 
@@ -233,7 +233,10 @@ class TransactionalLedger(ABC):
         await self._run(sweep.cleanup_done, upload_id)
 
     async def purge_due(self, limit: int) -> int:
-        return await self._run(sweep.purge_due, limit)
+        forgotten = await self._run(sweep.purge_due, limit)
+        while await self._run(sweep.clear_forgotten):
+            pass  # in steps, so that chunks come in between
+        return forgotten
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
         return await self._run(sweep.known_tokens, upload_id, tokens)

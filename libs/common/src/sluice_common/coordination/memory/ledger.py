@@ -32,6 +32,3 @@ class MemoryLedger(TransactionalLedger):
             touched, session.touched = session.touched, []
             self._announce(touched)
         return result
-
-    async def ping(self) -> None:
-        """Memory always takes writes."""

@@ -45,6 +45,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self._uploads: dict[str, _Rows] = {}
 
+    def touch(self) -> None:
+        """Memory always takes writes."""
+
     # -- uploads
 
     def upload(self, upload_id: str) -> UploadRecord | None:
@@ -62,6 +65,9 @@ class MemoryStore:
 
     def forget(self, upload_id: str) -> None:
         del self._uploads[upload_id]
+
+    def clear_forgotten(self, limit: int) -> bool:
+        return False
 
     def page(
         self,
@@ -200,7 +206,8 @@ class MemoryStore:
         return self._oldest((r for r in self._uploads.values() if r.events), limit, None)
 
     def with_ready_parts(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]:
-        return self._oldest((r for r in self._uploads.values() if r.ready), limit, after)
+        found = (r for r in self._uploads.values() if r.ready and not r.record.ended)
+        return self._oldest(found, limit, after)
 
     def ready_parts(self, upload_id: str) -> Sequence[int]:
         return sorted(self._uploads[upload_id].ready)

@@ -57,6 +57,10 @@ class LedgerStore(Protocol):
     and a rule raises before it changes anything.
     """
 
+    def touch(self) -> None:
+        """A write that changes nothing: raises when the storage takes none."""
+        ...
+
     # -- uploads
 
     def upload(self, upload_id: str) -> UploadRecord | None: ...
@@ -74,7 +78,11 @@ class LedgerStore(Protocol):
         ...
 
     def forget(self, upload_id: str) -> None:
-        """Remove an upload and all of its rows."""
+        """Remove an upload; rows that nobody can reach any more may stay for a while."""
+        ...
+
+    def clear_forgotten(self, limit: int) -> bool:
+        """Remove at most `limit` rows that `forget` left; False when there are none."""
         ...
 
     def page(

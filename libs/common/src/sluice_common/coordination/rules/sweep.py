@@ -17,6 +17,12 @@ CLEANUPS = 2
 """At once, and again for what was in flight at the end (rule 25)."""
 
 _PAGE = 200
+_CLEAR_ROWS = 10_000
+
+
+def ping(s: Session) -> None:
+    """Raise when storage takes no writes."""
+    s.store.touch()
 
 
 def ready_parts(s: Session, limit: int) -> Sequence[WorkItem]:
@@ -29,8 +35,6 @@ def ready_parts(s: Session, limit: int) -> Sequence[WorkItem]:
         for upload_id in page:
             record = s.require(upload_id)
             after = (record.created_at, upload_id)
-            if record.ended:
-                continue
             items += [
                 WorkItem(WorkKind.PART, upload_id, record.new.tenant, number)
                 for number in s.store.ready_parts(upload_id)
@@ -109,6 +113,11 @@ def purge_due(s: Session, limit: int) -> int:
     for upload_id in ids:
         s.store.forget(upload_id)
     return len(ids)
+
+
+def clear_forgotten(s: Session) -> bool:
+    """One bounded step of removing what `purge_due` left; False when nothing is left."""
+    return s.store.clear_forgotten(_CLEAR_ROWS)
 
 
 def known_tokens(s: Session, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
