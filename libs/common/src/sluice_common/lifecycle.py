@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import grpc.aio
@@ -73,18 +73,16 @@ async def serve_until_stopped(
     health: Health,
     stop: asyncio.Event,
     drain_seconds: float,
-    on_drain: Callable[[], Awaitable[None]] | None = None,
+    on_drain: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve a started server until `stop`, then drain it.
 
     Load balancers are told first (NOT_SERVING), then no new call is taken; calls in flight have
-    `drain_seconds` to end and are cancelled after that. `on_drain` runs in between: the moment to
-    tell long streams to come to an end.
+    `drain_seconds` to end and are cancelled after that. `on_drain` is called in between.
     """
     try:
         await stop.wait()
         await health.drain()
-        if on_drain is not None:
-            await on_drain()
+        on_drain()
     finally:
         await server.stop(drain_seconds)

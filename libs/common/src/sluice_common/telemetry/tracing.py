@@ -49,6 +49,11 @@ class Tracing:
             ),
         )
 
+    def flush(self) -> None:
+        """Send what is finished now. Blocks."""
+        if self._provider is not None:
+            self._provider.force_flush()
+
     def close(self) -> None:
         """Send what is left, within the exporter's own time limit. Blocks."""
         if self._provider is not None:

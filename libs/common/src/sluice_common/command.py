@@ -1,0 +1,60 @@
+"""What the command lines of all services have in common."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from sluice_common.configuration import ConfigurationError
+from sluice_common.lifecycle import EXIT_OK, configuration_failed, run_service
+from sluice_common.settings import SluiceSettings, load_settings, shown_settings
+from sluice_common.telemetry.logging import configure_logging
+
+Overrides = Callable[[argparse.Namespace], Mapping[str, object]]
+ServiceMain = Callable[
+    [SluiceSettings, argparse.Namespace, asyncio.Event], Coroutine[Any, Any, None]
+]
+
+
+def no_overrides(_arguments: argparse.Namespace) -> Mapping[str, object]:
+    return {}
+
+
+def service_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that every service takes."""
+    parser = argparse.ArgumentParser(
+        program,
+        description=description,
+        epilog="Everything else is set by environment variables, see --show-settings.",
+    )
+    parser.add_argument(
+        "--show-settings", action="store_true", help="print the effective settings and exit"
+    )
+    return parser
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    main: ServiceMain,
+    overrides: Overrides = no_overrides,
+) -> int:
+    """Parse, load the settings, set up logging, run `main`; returns the exit code.
+
+    Args:
+        arguments: without the program's name.
+        overrides: settings that the command line gives; they win over the environment.
+    """
+    parsed = parser.parse_args(arguments)
+    try:
+        settings = load_settings(**overrides(parsed))
+    except ConfigurationError as error:
+        return configuration_failed(error)
+    if parsed.show_settings:
+        sys.stdout.write(shown_settings(settings) + "\n")
+        return EXIT_OK
+    configure_logging(settings.log_level, settings.log_format)
+    return run_service(lambda stop: main(settings, parsed, stop))

@@ -1,0 +1,112 @@
+"""One gRPC server of a process with everything around it: layers, health, metrics over HTTP.
+
+Every service builds its server here, so that all of them behave alike to operators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc.aio
+
+from sluice_common.addresses import Address, require_loopback
+from sluice_common.lifecycle import serve_until_stopped
+from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.server import (
+    Health,
+    add_reflection,
+    build_channelz_server,
+    build_server,
+    listen,
+)
+from sluice_common.security.authentication import Authenticator
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.exposition import exposing
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.tracing import Tracing
+
+METRICS = "SLUICE_METRICS_ADDRESS"
+CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A gRPC service: its full name and what registers its handlers."""
+
+    name: str
+    add_to: Callable[[grpc.aio.Server], None]
+
+
+class RpcHost:
+    """A server that takes requests. `addresses` are the actual ones, by the setting of each."""
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        health: Health,
+        ready: asyncio.Event,
+        addresses: Mapping[str, Address],
+    ) -> None:
+        self.addresses = addresses
+        self._server = server
+        self._health = health
+        self._ready = ready
+
+    async def serve_until(self, stop: asyncio.Event, drain_seconds: float) -> None:
+        """Serve until `stop`, then take no more calls and give those in flight time to end."""
+        try:
+            await serve_until_stopped(
+                self._server, self._health, stop, drain_seconds, self._ready.clear
+            )
+        finally:
+            self._ready.clear()
+
+
+@asynccontextmanager
+async def hosting(
+    settings: SluiceSettings,
+    services: Sequence[Service],
+    addresses: Mapping[str, Address],
+    metrics: Metrics,
+    authenticator: Authenticator,
+    tracing: Tracing,
+) -> AsyncIterator[RpcHost]:
+    """Listen on all `addresses` (by the setting that holds each) and answer all `services`.
+
+    Raises `ConfigurationError` for an address that cannot be used, or must not without keys.
+    """
+    listening = {**addresses, METRICS: settings.metrics_address}
+    if settings.channelz_address is not None:
+        listening[CHANNELZ] = settings.channelz_address
+    require_loopback(listening, settings.allow_insecure)
+
+    interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator))
+    server = build_server(settings.to_server_options(), interceptors)
+    health = Health()
+    health.add_to(server)
+    names = [service.name for service in services]
+    for service in services:
+        service.add_to(server)
+    if settings.grpc.reflection:
+        add_reflection(server, names)
+    actual = {name: listen(server, name, address) for name, address in addresses.items()}
+
+    ready = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        # Should the block fail before it serves, nothing waits for calls in flight.
+        stack.push_async_callback(server.stop, None)
+        actual[METRICS] = await stack.enter_async_context(
+            exposing(settings.metrics_address, metrics.registry, ready.is_set)
+        )
+        if settings.channelz_address is not None:
+            channelz = build_channelz_server()
+            actual[CHANNELZ] = listen(channelz, CHANNELZ, settings.channelz_address)
+            stack.push_async_callback(channelz.stop, None)
+            await channelz.start()
+        await server.start()
+        await health.serving(names)
+        ready.set()
+        yield RpcHost(server, health, ready, actual)

@@ -1,0 +1,192 @@
+"""Settings: from the environment, validated once, shown without secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sluice_common.addresses import Address
+from sluice_common.configuration import ConfigurationError
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.mixtures import Coordination, Durability
+from sluice_common.rpc.options import ServerOptions
+from sluice_common.settings import (
+    MASKED,
+    SluiceSettings,
+    default_data_dir,
+    load_settings,
+    shown_settings,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("SLUICE_")]:
+        monkeypatch.delenv(name)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
+    """The line about one bad setting."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_without_any_setting_it_is_the_standalone() -> None:
+    settings = load_settings()
+    assert settings.row.name == "standalone"
+    assert settings.intake_address == Address("127.0.0.1", 50051)
+    assert settings.repository_address == Address("127.0.0.1", 50052)
+    assert settings.metrics_address == Address("127.0.0.1", 9464)
+    assert settings.durability is Durability.MEMORY
+    assert settings.drain_seconds == 10
+    assert settings.otlp_endpoint is None
+    assert settings.channelz_address is None
+
+
+def test_the_defaults_are_those_of_the_things_they_configure() -> None:
+    settings = load_settings()
+    assert settings.to_ledger_options() == LedgerOptions()
+    assert settings.to_server_options() == ServerOptions()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_INTAKE_ADDRESS", "[::1]:0")
+    monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")
+    monkeypatch.setenv("SLUICE_LIFETIMES__IDLE_SECONDS", "1.5")
+    monkeypatch.setenv("SLUICE_DURABILITY", "fsync")
+    settings = load_settings()
+    assert settings.intake_address == Address("::1", 0)
+    options = settings.to_ledger_options()
+    assert (options.budget_bytes, options.idle_lifetime_seconds) == (1048576, 1.5)
+    assert settings.fsync
+
+
+def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_OTLP_ENDPOINT", "")
+    monkeypatch.setenv("SLUICE_BUDGET_BYTES", "")
+    assert load_settings().to_ledger_options() == LedgerOptions()
+
+
+def test_the_command_line_wins_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLUICE_DATA_DIR", "/elsewhere")
+    assert load_settings(data_dir=tmp_path).data_dir == tmp_path
+    assert load_settings(data_dir=None).data_dir == Path("/elsewhere")
+
+
+def test_settings_do_not_change_once_loaded() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.budget_bytes = 1
+    with pytest.raises(ValidationError):
+        settings.queue.max_items = 1
+
+
+def test_phase_1_discards_on_accept_and_announces_completion_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "COORDINATION": "memory",
+        "OBJECTS": "discard",
+        "EVENTS": "off",
+        "CATALOGUE": "off",
+    }.items():
+        monkeypatch.setenv(f"SLUICE_{name}", value)
+    settings = load_settings()
+    assert settings.coordination is Coordination.MEMORY
+    options = settings.to_ledger_options()
+    assert options.discard_on_accept
+    assert options.emit_completed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SLUICE_COORDINATION", "zookeeper", "'redis', 'embedded' or 'memory'"),
+        ("SLUICE_BUDGET_BYTES", "hunter2", "valid integer"),
+        ("SLUICE_BUDGET_BYTES", "0", "greater than 0"),
+        ("SLUICE_PART_BYTES", "1024", "greater than or equal to 5242880"),
+        ("SLUICE_DRAIN_SECONDS", "nan", "finite"),
+        ("SLUICE_INTAKE_ADDRESS", "hunter2", "HOST:PORT"),
+        ("SLUICE_INTAKE_ADDRESS", "127.0.0.1:99999", "port"),
+        ("SLUICE_OTLP_ENDPOINT", "hunter2:secret", "URL"),
+        ("SLUICE_LIMITS__MAX_CHUNK_BYTES", "134217728", "67108864"),
+        ("SLUICE_LIMITS__MAX_CHUNK_BYTES", "1048576", "SLUICE_LIMITS__PREFERRED_CHUNK_BYTES"),
+        ("SLUICE_QUEUE__LEASE_SECONDS", "10", "twice"),
+        ("SLUICE_QUEUE__LEASE_SECOND", "10", "not permitted"),
+        ("SLUICE_QUEUE", "hunter2", "one by one"),
+        ("SLUICE_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ],
+)
+def test_a_bad_setting_is_one_line_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    line = refused(monkeypatch, name, value)
+    assert said in line
+    assert "hunter2" not in line
+    assert name.split("__")[0] in line
+
+
+def test_all_bad_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_BUDGET_BYTES", "x")
+    line = refused(monkeypatch, "SLUICE_DRAIN_SECONDS", "y")
+    assert "SLUICE_BUDGET_BYTES" in line
+    assert "SLUICE_DRAIN_SECONDS" in line
+
+
+def test_what_kubernetes_injects_for_services_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_INTAKE_PORT", "tcp://10.0.0.1:50051")
+    monkeypatch.setenv("SLUICE_INTAKE_SERVICE_HOST", "10.0.0.1")
+    assert load_settings() == load_settings()
+
+
+def test_effective_settings_can_be_set_again_from_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")
+    monkeypatch.setenv("SLUICE_CHANNELZ_ADDRESS", "127.0.0.1:0")
+    settings = load_settings()
+    for line in shown_settings(settings).splitlines():
+        name, _, value = line.partition("=")
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_OTLP_HEADERS", "authorization=hunter2")
+    monkeypatch.setenv("SLUICE_OTLP_ENDPOINT", "https://me:hunter2@collector:4317")
+    settings = load_settings()
+    shown = shown_settings(settings)
+    assert "hunter2" not in shown
+    assert "hunter2" not in repr(settings.otlp_headers)
+    assert f"SLUICE_OTLP_HEADERS={MASKED}" in shown
+    assert f"SLUICE_OTLP_ENDPOINT=https://{MASKED}@collector:4317" in shown
+    assert settings.otlp_headers is not None
+    assert settings.otlp_headers.get_secret_value() == "authorization=hunter2"
+
+
+def test_every_setting_is_shown() -> None:
+    shown = {line.partition("=")[0] for line in shown_settings(load_settings()).splitlines()}
+    for name, field in SluiceSettings.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", {})
+        if inner:
+            expected = {f"SLUICE_{name}__{key}".upper() for key in inner}
+        else:
+            expected = {f"SLUICE_{name}".upper()}
+        assert expected <= shown
+
+
+def test_data_lies_where_the_xdg_specification_says() -> None:
+    assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/sluice")
+    home = Path("~/.local/share/sluice").expanduser()
+    assert default_data_dir({}) == home
+    assert default_data_dir({"XDG_DATA_HOME": "relative"}) == home
