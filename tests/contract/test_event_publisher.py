@@ -1,0 +1,123 @@
+"""What every event publisher promises. An adapter joins by one line in ALL or READABLE.
+
+A READABLE publisher comes with a function that gives back what it has published, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from sluice_common.events.log import open_event_log, read_events
+from sluice_common.events.off import NoEvents
+from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventPublisher, EventRecord
+
+Published = Callable[[], Awaitable[list[EventRecord]]]
+Factory = Callable[[Path], AbstractAsyncContextManager[tuple[EventPublisher, Published]]]
+
+
+@asynccontextmanager
+async def off(path: Path) -> AsyncIterator[tuple[EventPublisher, Published]]:
+    async def nothing() -> list[EventRecord]:
+        return []
+
+    yield NoEvents(), nothing
+
+
+@asynccontextmanager
+async def log(path: Path) -> AsyncIterator[tuple[EventPublisher, Published]]:
+    async def published() -> list[EventRecord]:
+        return [event.record async for event in read_events(path / "events")]
+
+    async with open_event_log(path / "events", fsync=False) as publisher:
+        yield publisher, published
+
+
+@asynccontextmanager
+async def log_fsync(path: Path) -> AsyncIterator[tuple[EventPublisher, Published]]:
+    async def published() -> list[EventRecord]:
+        return [event.record async for event in read_events(path / "events")]
+
+    async with open_event_log(path / "events", fsync=True) as publisher:
+        yield publisher, published
+
+
+READABLE: list[Factory] = [log, log_fsync]
+ALL: list[Factory] = [*READABLE, off]
+
+
+def name_of(factory: Factory) -> str:
+    return cast(str, getattr(factory, "__name__", "publisher"))
+
+
+def event(number: int, key: str = "node-1", topic: str = UPLOADS_TOPIC) -> EventRecord:
+    return EventRecord(
+        event_id=f"id-{key}-{number}",
+        type="sluice.events.v1.UploadCompleted",
+        topic=topic,
+        key=key,
+        tenant="default",
+        occurred_at=1_700_000_000.25 + number,
+        payload=bytes(range(256)) + number.to_bytes(4, "big"),
+        headers={"traceparent": f"00-{number:032x}-00f067aa0ba902b7-01"},
+    )
+
+
+@pytest.mark.parametrize("factory", READABLE, ids=name_of)
+async def test_what_was_published_comes_out_as_it_went_in(factory: Factory, tmp_path: Path) -> None:
+    events = [event(1), event(2, topic=NODES_TOPIC)]
+    async with factory(tmp_path) as (publisher, published):
+        await publisher.publish(events)
+        assert await published() == events
+
+
+@pytest.mark.parametrize("factory", READABLE, ids=name_of)
+async def test_events_of_a_key_stay_in_order(factory: Factory, tmp_path: Path) -> None:
+    async with factory(tmp_path) as (publisher, published):
+
+        async def relay(key: str) -> None:
+            for number in range(0, 20, 4):
+                await publisher.publish([event(number + n, key) for n in range(4)])
+
+        async with asyncio.TaskGroup() as group:
+            for shard in range(5):
+                group.create_task(relay(f"node-{shard}"))
+        got = await published()
+    for shard in range(5):
+        key = f"node-{shard}"
+        assert [e for e in got if e.key == key] == [event(n, key) for n in range(20)]
+
+
+@pytest.mark.parametrize("factory", READABLE, ids=name_of)
+async def test_publishing_again_after_a_lost_answer_keeps_the_id(
+    factory: Factory, tmp_path: Path
+) -> None:
+    async with factory(tmp_path) as (publisher, published):
+        for _ in range(2):
+            await publisher.publish([event(1)])
+        assert {e.event_id for e in await published()} == {event(1).event_id}
+
+
+@pytest.mark.parametrize("factory", ALL, ids=name_of)
+async def test_publishing_nothing_is_no_error(factory: Factory, tmp_path: Path) -> None:
+    async with factory(tmp_path) as (publisher, published):
+        await publisher.publish([])
+        assert await published() == []
+
+
+@pytest.mark.parametrize("factory", READABLE, ids=name_of)
+async def test_a_publisher_that_is_opened_again_goes_on(factory: Factory, tmp_path: Path) -> None:
+    for number in range(3):
+        async with factory(tmp_path) as (publisher, published):
+            await publisher.publish([event(number)])
+            got = await published()
+    assert [e.event_id for e in got][-3:] == [event(n).event_id for n in range(3)]
+
+
+async def test_with_events_off_publishing_succeeds() -> None:
+    await NoEvents().publish([event(1)])
