@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from sluice_common.crash_points import CrashPoint, armed_point, crash_point
 
 _PROGRAM = """
