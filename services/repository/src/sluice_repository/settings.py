@@ -1,0 +1,22 @@
+"""From the process's settings to the options of the background roles."""
+
+from __future__ import annotations
+
+from sluice_common.settings import SluiceSettings
+from sluice_repository.deps import RepositoryOptions
+
+
+def repository_options(settings: SluiceSettings, drain_seconds: float) -> RepositoryOptions:
+    """`drain_seconds`: what a stop leaves to the roles; the RPCs of the process need some too."""
+    return RepositoryOptions(
+        part_workers=settings.workers.parts,
+        completion_workers=settings.workers.completions,
+        lease_seconds=settings.queue.lease_seconds,
+        heartbeat_seconds=settings.queue.heartbeat_seconds,
+        part_timeout_seconds=settings.workers.part_timeout_seconds,
+        sweep_interval_seconds=settings.sweeper.interval_seconds,
+        leftover_age_seconds=settings.sweeper.leftover_age_seconds,
+        intent_age_seconds=settings.sweeper.intent_age_seconds,
+        verify_bytes_per_second=settings.workers.verify_bytes_per_second,
+        drain_seconds=drain_seconds,
+    )
