@@ -178,16 +178,11 @@ class Board:
         lost: list[int] = []
         cursor = 0
         for gap in missing:
-            self._mark_in(cursor, gap.first, found)
+            found += filter(self.accept, range(cursor, gap.first))
             lost += filter(self.is_accepted, range(gap.first, gap.last + 1))
             cursor = gap.last + 1
-        self._mark_in(cursor, horizon, found)
+        found += filter(self.accept, range(cursor, horizon))
         return found, lost
-
-    def _mark_in(self, first: int, end: int, found: list[int]) -> None:
-        for number in range(first, end):
-            if self.accept(number):
-                found.append(number)
 
     def _recall(self) -> None:
         """What streams that were given up had taken is missing until the server says otherwise."""

@@ -74,6 +74,10 @@ class NodeReader:
                         yield block
                 self._check()
             except SluiceError as error:
+                if error.retryable and self.size == self.expected_bytes:
+                    # Broken after the last byte: there is nothing more to ask for.
+                    self._check()
+                    return
                 attempt = 0 if self.size > before else attempt + 1
                 await self._patience.pause(error, attempt)
             else:

@@ -420,10 +420,10 @@ class Upload:
         )
 
 
-def _failed(status: UploadStatus) -> UploadFailed:
+def _failed(status: UploadStatus) -> SluiceError:
     """Why an upload ended without a node."""
     reason = status.failure_reason or f"UPLOAD_{status.state}"
     detail = status.failure_detail or f"the upload is {status.state.lower()}"
-    return UploadFailed(
-        reason, detail, metadata={"upload_id": status.upload_id, "state": status.state}
-    )
+    # `if_absent` is one promise, whether it breaks at the first call or at completion.
+    kind = AlreadyExists if reason == "PATH_EXISTS" else UploadFailed
+    return kind(reason, detail, metadata={"upload_id": status.upload_id, "state": status.state})

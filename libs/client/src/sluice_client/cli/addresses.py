@@ -1,0 +1,110 @@
+"""Where the server is, and how a node is written on a command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice_client.cli.exits import ConfigurationError
+
+DEFAULT_SERVER = "127.0.0.1:50051"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The two services' addresses; `repository` is None when it is the intake's."""
+
+    intake: str
+    repository: str | None = None
+
+
+def find_server(named: str | None, environment: Mapping[str, str]) -> Addresses:
+    """The server to talk to.
+
+    `--server`, else SLUICE_SERVER, else the standalone of this machine if it runs (its data
+    directory holds `server.json`), else the default address. SLUICE_REPOSITORY_SERVER names
+    another address for drives and nodes; otherwise both services are at the same one.
+    """
+    repository = _checked(environment.get("SLUICE_REPOSITORY_SERVER"), "SLUICE_REPOSITORY_SERVER")
+    intake = _checked(named, "--server") or _checked(
+        environment.get("SLUICE_SERVER"), "SLUICE_SERVER"
+    )
+    if intake is not None:
+        return Addresses(intake, repository)
+    running = _standalone(environment) or Addresses(DEFAULT_SERVER)
+    return Addresses(running.intake, repository or running.repository)
+
+
+def _checked(address: str | None, setting: str) -> str | None:
+    """None when it is not set; raises ConfigurationError when no server can be there."""
+    if address is None:
+        return None
+    address = address.strip()
+    plain = address.partition("://")[2] if "://" in address else address
+    if address.startswith("unix:") and len(address) > len("unix:"):
+        return address
+    host, separator, port = plain.rstrip("/").rpartition(":")
+    if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigurationError(
+            f"{setting} is {address!r}, which is no address; write host:port, for example"
+            f" {DEFAULT_SERVER}"
+        )
+    return address
+
+
+def _standalone(environment: Mapping[str, str]) -> Addresses | None:
+    """What the standalone of this user announced, while its process lives."""
+    for path in _announcements(environment):
+        try:
+            announced = json.loads(path.read_text(encoding="utf-8"))
+            intake, repository = announced["intake"], announced.get("repository")
+            pid = int(announced["pid"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Not there, or not whole: then there is no standalone to find.
+            continue
+        if isinstance(intake, str) and _alive(pid):
+            return Addresses(intake, repository if isinstance(repository, str) else None)
+    return None
+
+
+def _announcements(environment: Mapping[str, str]) -> list[Path]:
+    places = []
+    if environment.get("SLUICE_DATA_DIR"):
+        places.append(Path(environment["SLUICE_DATA_DIR"]))
+    share = environment.get("XDG_DATA_HOME") or "~/.local/share"
+    places.append(Path(share).expanduser() / "sluice")
+    return [place / "server.json" for place in places]
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class DrivePath:
+    """DRIVE:PATH; the path may be empty where a prefix is asked for."""
+
+    drive: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> DrivePath:
+        """Raises ValueError with a sentence for the user."""
+        drive, separator, path = text.partition(":")
+        if not drive or "/" in drive or not separator:
+            raise ValueError(f"{text!r} is not DRIVE:PATH, for example photos:2026/cat.jpg")
+        return cls(drive, path.removeprefix("/"))
+
+    def __str__(self) -> str:
+        return f"{self.drive}:{self.path}"

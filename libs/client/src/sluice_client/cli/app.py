@@ -1,0 +1,333 @@
+"""The command line: its commands, options and help. What they do is in the other files."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from sluice_client.cli import get as get_command
+from sluice_client.cli import nodes, uploads
+from sluice_client.cli.addresses import DrivePath
+from sluice_client.cli.serve import serve as serve_command
+from sluice_client.cli.session import Where, run
+from sluice_client.cli.upload import UploadOptions, UploadRun
+from sluice_client.model import DrivePolicy, Integrity, UploadState
+
+app = typer.Typer(
+    name="sluice",
+    help="Upload files to Sluice, find them, and get them back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+drive_app = typer.Typer(help="Create and list drives.", no_args_is_help=True)
+app.add_typer(drive_app, name="drive")
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="HOST:PORT",
+        help="Server [SLUICE_SERVER; default: the one that runs on this machine].",
+        show_default=False,
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", help="Bearer token [better: SLUICE_TOKEN].", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+
+
+def _place(text: str) -> DrivePath:
+    try:
+        return DrivePath.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _node(text: str) -> DrivePath:
+    place = _place(text)
+    if not place.path or place.path.endswith("/"):
+        raise typer.BadParameter(f"{text!r} names no node; write DRIVE:PATH")
+    return place
+
+
+def _drive_name(text: str) -> str:
+    if not text or ":" in text or "/" in text:
+        raise typer.BadParameter(f"{text!r} is no drive's name")
+    return text
+
+
+Node = Annotated[DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH")]
+Place = Annotated[DrivePath, typer.Argument(parser=_place, metavar="DRIVE:[PREFIX]")]
+UploadId = Annotated[str, typer.Argument(metavar="UPLOAD", help="Upload id.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many.", show_default=False)]
+Parallel = Annotated[int, typer.Option("--parallel", "-p", min=1, max=256, help="Files at once.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sluice {version('sluice-client')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    server: Server = None,
+    token: Token = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    context.obj = Where(server, token)
+
+
+def _where(context: typer.Context, server: str | None, token: str | None) -> Where:
+    above = context.obj if isinstance(context.obj, Where) else Where()
+    return Where(server, token).or_else(above)
+
+
+@app.command()
+def upload(
+    context: typer.Context,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH…",
+            help="Files and folders. A folder keeps its name; written with a / at its end, only"
+            " its contents go up.",
+        ),
+    ],
+    drive: Annotated[
+        str, typer.Option("--drive", "-d", callback=_drive_name, help="Drive to upload to.")
+    ],
+    prefix: Annotated[str, typer.Option(help="Put in front of every path.")] = "",
+    parallel: Parallel = 4,
+    json_lines: Json = False,
+    sha256: Annotated[
+        bool, typer.Option("--sha256", help="Compute SHA-256 and have the server verify it.")
+    ] = False,
+    chunk_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Bytes of a chunk [the server's preference].", show_default=False),
+    ] = None,
+    if_absent: Annotated[
+        bool, typer.Option("--if-absent", help="Never replace what is there.")
+    ] = False,
+    content_type: Annotated[
+        str | None, typer.Option(help="MIME type [guessed from the name].", show_default=False)
+    ] = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Upload files and folders. The same command again goes on where it was interrupted."""
+    options = UploadOptions(
+        paths=paths,
+        drive=drive,
+        prefix=prefix,
+        parallel=parallel,
+        content_type=content_type,
+        if_absent=if_absent,
+        sha256=sha256,
+        chunk_size=chunk_size,
+    )
+    run(
+        lambda client, out: UploadRun(client, out, options).run(),
+        _where(context, server, token),
+        json_lines=json_lines,
+        resume_hint="Run the same command again to go on from here.",
+    )
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    upload_id: UploadId,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Show where an upload stands."""
+    work = partial(uploads.status, upload_id=upload_id)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    upload_id: UploadId,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Follow an upload until it has ended; exits 0 when it is completed."""
+    work = partial(uploads.watch, upload_id=upload_id)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command()
+def abort(
+    context: typer.Context,
+    upload_id: UploadId,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """End an upload that is not complete."""
+    work = partial(uploads.abort, upload_id=upload_id)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command("uploads")
+def list_uploads(
+    context: typer.Context,
+    state: Annotated[
+        list[UploadState] | None,
+        typer.Option("--state", case_sensitive=False, help="Only these.", show_default=False),
+    ] = None,
+    limit: Limit = None,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """List uploads, newest first."""
+    work = partial(uploads.list_uploads, states=state or [], limit=limit)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command()
+def ls(
+    context: typer.Context,
+    place: Place,
+    limit: Limit = None,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """List nodes: size, time, path."""
+    work = partial(nodes.ls, place=place, limit=limit)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command()
+def stat(
+    context: typer.Context,
+    node: Node,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Show the record of a node."""
+    work = partial(nodes.stat, place=node)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command()
+def rm(
+    context: typer.Context,
+    node: Node,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Delete a node."""
+    work = partial(nodes.rm, place=node)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command()
+def get(
+    context: typer.Context,
+    place: Place,
+    destination: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DEST]", help="File or folder; - is standard output.", show_default=False
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Everything that begins with the prefix.")
+    ] = False,
+    parallel: Parallel = 4,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Download a node, or everything under a prefix; what arrives is verified."""
+    where = _where(context, server, token)
+    if recursive:
+        if destination == "-":
+            raise typer.BadParameter("--recursive needs a folder, not -")
+        run(
+            lambda client, out: get_command.RecursiveGet(
+                client, out, place, destination, parallel
+            ).run(),
+            where,
+            json_lines=json_lines,
+        )
+    node = _node(str(place))
+    if destination == "-" and json_lines:
+        raise typer.BadParameter("--json and - both want standard output")
+    work = partial(get_command.get_one, place=node, destination=destination)
+    run(work, where, json_lines=json_lines)
+
+
+@drive_app.command("create")
+def drive_create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(callback=_drive_name)],
+    integrity: Annotated[
+        Integrity, typer.Option(help="When SHA-256 is computed.")
+    ] = Integrity.SHA256_ASYNC,
+    part_bytes: Annotated[int, typer.Option(min=0, help="0 is the server's default.")] = 0,
+    require_uniform: Annotated[bool, typer.Option("--require-uniform")] = False,
+    bucket: Annotated[str, typer.Option(help="Empty is the server's.")] = "",
+    key_prefix: Annotated[str, typer.Option()] = "",
+    storage_class: Annotated[str, typer.Option()] = "",
+    encryption: Annotated[str, typer.Option()] = "",
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Create a drive."""
+    policy = DrivePolicy(
+        integrity=integrity,
+        part_bytes=part_bytes,
+        require_uniform=require_uniform,
+        storage_class=storage_class,
+        encryption=encryption,
+    )
+    work = partial(
+        nodes.drive_create, name=name, bucket=bucket, key_prefix=key_prefix, policy=policy
+    )
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@drive_app.command("list")
+def drive_list(
+    context: typer.Context,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """List drives."""
+    run(nodes.drive_list, _where(context, server, token), json_lines=json_lines)
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def serve(context: typer.Context) -> None:
+    """Run the whole of Sluice in one process (needs sluice-standalone)."""
+    serve_command(context.args)

@@ -1,0 +1,115 @@
+"""Progress bars on standard error: the whole run, and the larger files that are on their way."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from sluice_client.cli.text import printable
+from sluice_client.model import MIB
+from sluice_client.progress import Phase
+from sluice_client.progress import Progress as TransferProgress
+
+_OWN_BAR_BYTES = 8 * MIB
+"""Files below this come and go too fast for a bar of their own."""
+_NAME_CHARACTERS = 40
+
+
+class Display:
+    """A context manager around the bars; without a terminal it only counts."""
+
+    def __init__(self, console: Console, verb: str) -> None:
+        self._verb = verb
+        self._files = 0
+        self._found_files = 0
+        self._found_bytes = 0
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._overall = self._bars.add_task(verb, total=None)
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def found(self, size: int) -> None:
+        """One more file to go."""
+        self._found_files += 1
+        self._found_bytes += size
+        self._bars.update(self._overall, total=self._found_bytes)
+        self._describe()
+
+    def file_done(self) -> None:
+        self._files += 1
+        self._describe()
+
+    def bar(self, name: str, size: int | None) -> FileBar:
+        """The bar of one file."""
+        task: TaskID | None = None
+        if size is None or size >= _OWN_BAR_BYTES:
+            task = self._bars.add_task(shortened(name), total=size)
+        return FileBar(self._bars, self._overall, task, shortened(name))
+
+    def _describe(self) -> None:
+        self._bars.update(
+            self._overall,
+            description=f"{self._verb} {self._files:,} of {self._found_files:,} files",
+        )
+
+
+class FileBar:
+    """Follows one transfer on its own bar and on that of the run."""
+
+    def __init__(self, bars: Progress, overall: TaskID, task: TaskID | None, name: str) -> None:
+        self._bars = bars
+        self._overall = overall
+        self._task = task
+        self._name = name
+        self._seen = 0
+
+    def __enter__(self) -> FileBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+
+    def update(self, progress: TransferProgress) -> None:
+        self.advance_to(progress.accepted_bytes)
+        if self._task is not None:
+            state = "" if progress.phase is Phase.SENDING else f" ({progress.phase})"
+            self._bars.update(self._task, description=self._name + state)
+
+    def advance_to(self, size: int) -> None:
+        """So many bytes are through; fewer than before when the transfer began anew."""
+        step, self._seen = size - self._seen, size
+        self._bars.advance(self._overall, step)
+        if self._task is not None:
+            self._bars.update(self._task, completed=size)
+
+
+def shortened(name: str) -> str:
+    """The end of a long name: the beginning is what names in one folder share."""
+    text = printable(name)
+    if Text(text).cell_len <= _NAME_CHARACTERS:
+        return text
+    return "…" + text[-_NAME_CHARACTERS + 1 :]

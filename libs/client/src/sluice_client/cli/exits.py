@@ -1,0 +1,62 @@
+"""Exit codes, and the one line that a person gets for an error."""
+
+from __future__ import annotations
+
+import errno
+
+from sluice_client.cli.text import printable
+from sluice_client.errors import SluiceError
+
+OK = 0
+SOME_FAILED = 1
+USAGE = 2
+UNAVAILABLE = 69
+DENIED = 77
+CONFIGURATION = 78
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+TERMINATED = 143
+BROKEN_PIPE = 141
+
+
+class ConfigurationError(Exception):
+    """A setting that cannot work; the text names it and what would."""
+
+
+_CODES = {
+    "UNAVAILABLE": UNAVAILABLE,
+    "DEADLINE_EXCEEDED": UNAVAILABLE,
+    "UNAUTHENTICATED": DENIED,
+    "PERMISSION_DENIED": DENIED,
+}
+_HINTS = {
+    "SERVER_UNREACHABLE": "Is it running? `sluice serve` starts one on this machine; --server or"
+    " SLUICE_SERVER names another.",
+    "CONNECTION_BROKEN": "The same command again goes on where this one stopped.",
+    "UNAUTHENTICATED": "Give a valid token by SLUICE_TOKEN or --token.",
+}
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of an error that ends a command."""
+    if isinstance(error, ConfigurationError):
+        return CONFIGURATION
+    if isinstance(error, SluiceError):
+        return (
+            CONFIGURATION if error.reason == "BAD_TARGET" else _CODES.get(error.code, SOME_FAILED)
+        )
+    return SOME_FAILED
+
+
+def explain(error: Exception) -> str:
+    """One readable line: what is wrong and, where it helps, what to do next."""
+    if isinstance(error, SluiceError):
+        hint = _HINTS.get(error.reason) or _HINTS.get(error.code, "")
+        text = f"{error.message.rstrip('.')} [{error.reason}]"
+        return printable(f"{text}. {hint}" if hint else text)
+    if isinstance(error, OSError):
+        what = error.strerror or str(error)
+        if error.errno == errno.EMFILE:
+            what = "too many open files; use a smaller --parallel or a higher `ulimit -n`"
+        return printable(f"{error.filename}: {what}" if error.filename else what)
+    return printable(str(error))

@@ -1,0 +1,86 @@
+"""`sluice ls`, `stat`, `rm`, `drive create` and `drive list`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sluice_client.cli import exits
+from sluice_client.cli.addresses import DrivePath
+from sluice_client.cli.output import Output
+from sluice_client.client import Client
+from sluice_client.model import Drive, DrivePolicy, Node
+
+
+async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -> int:
+    """Nodes under a prefix, by path."""
+    count = 0
+    async with aclosing(client.list_nodes(place.drive, place.path)) as nodes:
+        async for node in nodes:
+            if limit is not None and count >= limit:
+                break
+            count += 1
+            out.result(
+                _node_record(node), f"{node.size:>14,}  {_time(node.updated_at)}  {node.path}"
+            )
+    return exits.OK
+
+
+async def stat(client: Client, out: Output, place: DrivePath) -> int:
+    """One node."""
+    node = await client.stat(drive=place.drive, path=place.path)
+    record = _node_record(node)
+    if out.json_lines:
+        out.result(record, "")
+        return exits.OK
+    for name, value in record.items():
+        out.result({}, f"{name:<14}{'-' if value is None else value}")
+    return exits.OK
+
+
+async def rm(client: Client, out: Output, place: DrivePath) -> int:
+    """Delete one node."""
+    node_id = await client.delete(drive=place.drive, path=place.path)
+    out.result(
+        {"status": "deleted", "drive": place.drive, "path": place.path, "node_id": node_id},
+        f"deleted {place}",
+    )
+    return exits.OK
+
+
+async def drive_create(
+    client: Client, out: Output, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+) -> int:
+    """Create a drive."""
+    drive = await client.create_drive(name, bucket=bucket, key_prefix=key_prefix, policy=policy)
+    out.result(_drive_record(drive), f"created {drive.name}")
+    return exits.OK
+
+
+async def drive_list(client: Client, out: Output) -> int:
+    """All drives."""
+    async with aclosing(client.list_drives()) as drives:
+        async for drive in drives:
+            access = "read-only" if drive.policy.read_only else "read-write"
+            out.result(
+                _drive_record(drive),
+                f"{drive.name:<24}  {access}  {drive.policy.integrity:<22}  {drive.bucket}",
+            )
+    return exits.OK
+
+
+def _node_record(node: Node) -> dict[str, Any]:
+    record = asdict(node)
+    record["crc32c"] = f"{node.crc32c:08x}"
+    record["sha256"] = None if node.sha256 is None else node.sha256.hex()
+    return record
+
+
+def _drive_record(drive: Drive) -> dict[str, Any]:
+    return asdict(drive)
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
