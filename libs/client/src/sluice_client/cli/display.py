@@ -70,10 +70,8 @@ class Display:
         return FileBar(self._bars, self._overall, task, shortened(name))
 
     def _describe(self) -> None:
-        self._bars.update(
-            self._overall,
-            description=f"{self._verb} {self._files:,} of {self._found_files:,} files",
-        )
+        text = f"{self._verb} {self._files:,} of {self._found_files:,} files"
+        self._bars.update(self._overall, description=text)
 
 
 class FileBar:
