@@ -22,7 +22,7 @@ class RetryPolicy:
     longest_delay_seconds: float = 10.0
     patience_seconds: float = 600.0
     """Give up after this long without any progress."""
-    connect_patience_seconds: float = 10.0
+    connect_patience_seconds: float = 5.0
     """The same while the server has never answered: a wrong address is soon told."""
 
     def __post_init__(self) -> None:

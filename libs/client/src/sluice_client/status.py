@@ -34,7 +34,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
     if not details.reason and code == "UNAVAILABLE":
         return Unavailable(
             "SERVER_UNREACHABLE",
-            f"no answer from {target}: {text}",
+            f"no answer from {target}: {text.rpartition(': ')[2]}",
             retry_after_seconds=details.retry_after_seconds,
             request_id=request_id,
         )

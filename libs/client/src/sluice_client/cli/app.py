@@ -32,13 +32,13 @@ Server = Annotated[
     typer.Option(
         "--server",
         metavar="HOST:PORT",
-        help="Server [SLUICE_SERVER; default: the one that runs on this machine].",
+        help="Address; else SLUICE_SERVER, else the server of this machine.",
         show_default=False,
     ),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", help="Bearer token [better: SLUICE_TOKEN].", show_default=False),
+    typer.Option("--token", help="Bearer token; better in SLUICE_TOKEN.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
@@ -116,13 +116,15 @@ def upload(
     ] = False,
     chunk_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Bytes of a chunk [the server's preference].", show_default=False),
+        typer.Option(
+            min=1, help="Bytes of a chunk; else what the server prefers.", show_default=False
+        ),
     ] = None,
     if_absent: Annotated[
         bool, typer.Option("--if-absent", help="Never replace what is there.")
     ] = False,
     content_type: Annotated[
-        str | None, typer.Option(help="MIME type [guessed from the name].", show_default=False)
+        str | None, typer.Option(help="MIME type; else guessed from the name.", show_default=False)
     ] = None,
     server: Server = None,
     token: Token = None,

@@ -9,13 +9,11 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 def size_text(size: float) -> str:
     """A size with three digits or so, e.g. "1.5 MiB"."""
-    for unit in _UNITS[:-1]:
-        if size < 1000:
-            break
+    step = 0
+    while size >= 1000 and step < len(_UNITS) - 1:
         size /= 1024
-    else:
-        unit = _UNITS[-1]
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+        step += 1
+    return f"{size:.0f} B" if step == 0 else f"{size:.3g} {_UNITS[step]}"
 
 
 def count_text(count: int, one: str, many: str = "") -> str:

@@ -228,14 +228,13 @@ class UploadRun:
             f" {seconds:.1f} s ({size_text(tally.sent_bytes / seconds)}/s)"
         ]
         if tally.skipped_bytes or tally.there_already:
+            resumed = count_text(tally.resumed, "file")
             parts.append(
                 f"{size_text(tally.skipped_bytes)} skipped because an earlier run had sent them"
-                f" ({count_text(tally.resumed, 'file')} resumed, {tally.there_already:,} done before)"
+                f" ({resumed} resumed, {tally.there_already:,} done before)"
             )
         if tally.links:
-            parts.append(
-                f"{count_text(tally.links, 'link or special file', 'links and special files')} left out"
-            )
+            parts.append(f"{tally.links:,} links or special files left out")
         if tally.failed:
             parts.append(f"{tally.failed:,} failed; the same command tries them again")
         self._out.message("; ".join(parts))
