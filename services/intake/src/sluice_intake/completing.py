@@ -37,10 +37,10 @@ class Completing:
 
         Raises `InvalidArgument` and the errors of `UploadLedger.request_completion`.
         """
-        if total_chunks is not None and not 0 < total_chunks <= MAX_CHUNKS:
+        if total_chunks is not None and not 0 <= total_chunks <= MAX_CHUNKS:
             raise InvalidArgument(
                 "BAD_TOTAL_CHUNKS",
-                f"An upload has 1 to {MAX_CHUNKS} chunks; an empty object is one empty chunk.",
+                f"An upload has at most {MAX_CHUNKS} chunks, and none or an empty one if it is empty.",
                 field="total_chunks",
             )
         if sha256 is not None:
