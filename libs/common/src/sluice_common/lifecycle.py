@@ -35,9 +35,9 @@ def run_service(main: Main) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_with_signals(main))
-    except ConfigurationError as error:
-        return configuration_failed(error)
-    except Exception:  # noqa: BLE001 - the last line before the shell
+    except Exception as error:  # noqa: BLE001 - the last line before the shell
+        if (unusable := _configuration_error(error)) is not None:
+            return configuration_failed(unusable)
         _log.exception("service.failed")
         return EXIT_FAILED
     return EXIT_OK
@@ -47,6 +47,14 @@ def configuration_failed(error: ConfigurationError) -> int:
     """Say the one line about a configuration that cannot work; returns the exit code."""
     sys.stderr.write(f"{error}\n")
     return EXIT_CONFIGURATION
+
+
+def _configuration_error(error: BaseException) -> ConfigurationError | None:
+    """The error itself, or the first one in a TaskGroup's group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = [_configuration_error(each) for each in error.exceptions]
+        return inner[0] if all(inner) else None
+    return error if isinstance(error, ConfigurationError) else None
 
 
 async def _with_signals(main: Main) -> None:
