@@ -53,6 +53,7 @@ class PartStorer:
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._checked_buckets: set[str] = set()
 
     @property
     def role(self) -> str:
@@ -125,7 +126,7 @@ class PartStorer:
             ) from loss
         except (SluiceError, TimeoutError) as error:
             if (reason := self._hopeless(claim, error)) is not None:
-                return await self._fail(claim, reason, str(error))
+                return await self._fail(claim, reason, _sentence(error))
             raise
         # Outside the heartbeat: once recorded, the claim is over and must not count as lost.
         completion = await insistently(deps.ledger.record_part, claim, stored)
@@ -141,6 +142,7 @@ class PartStorer:
         """Put the bytes; a store that saw other bytes than we claimed gets them a second time."""
         async with asyncio.timeout(self._deps.options.part_timeout_seconds):
             await source.measure()
+            await self._check_bucket(claim)
             multipart_id = "" if claim.single_put else await self._multipart(claim)
             try:
                 stored = await self._put(claim, source, multipart_id)
@@ -168,6 +170,13 @@ class PartStorer:
             return StoredPartRecord(number, info.etag, claim.size, source.crc32c, body.sha256)
         tag = await self._deps.objects.put_part(ref, multipart_id, number, source.body())
         return StoredPartRecord(number, tag.etag, claim.size, source.crc32c)
+
+    async def _check_bucket(self, claim: PartClaim) -> None:
+        """Once per process and bucket: a store that makes buckets itself makes it now."""
+        bucket = claim.snapshot.new.object.bucket
+        if bucket not in self._checked_buckets:
+            await self._deps.objects.check(bucket)
+            self._checked_buckets.add(bucket)
 
     async def _multipart(self, claim: PartClaim) -> str:
         """The id of the upload's multipart, opening it if nobody has (rule 13)."""
@@ -268,6 +277,12 @@ class PartStorer:
         _log.error("upload_failed", upload_id=upload_id, reason=reason, detail=detail)
         self._deps.relay_poke.set()
         return "failed"
+
+
+def _sentence(error: SluiceError | TimeoutError) -> str:
+    if isinstance(error, SluiceError):
+        return error.message
+    return "The object store did not take the part in time."
 
 
 def _attributes(claim: PartClaim) -> ObjectAttributes:

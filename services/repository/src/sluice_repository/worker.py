@@ -62,16 +62,22 @@ class QueueWorker:
         """Work until `stop`; cancelling gives the item in hand back so that it is taken at once."""
         failures = 0
         while not stop.is_set():
-            delivery = None
-            with guarded(self._deps.metrics, self._role, consumer=self._consumer) as taking:
-                delivery = await self._deps.queue.take(
-                    self._kinds, self._consumer, self._deps.options.take_wait_seconds
-                )
-            failures = failures + 1 if taking.failed else 0
-            if taking.failed:
+            with guarded(self._deps.metrics, self._role, consumer=self._consumer) as working:
+                await self.work_one(self._deps.options.take_wait_seconds)
+            failures = failures + 1 if working.failed else 0
+            if working.failed:
                 await wait_for_event(stop, self._delay(failures))
-            elif delivery is not None:
-                await self._work(delivery)
+
+    async def work_one(self, wait_seconds: float) -> bool:
+        """Take one item and see it through; False when none came within the wait.
+
+        Raises only what the queue raises when it is asked for an item.
+        """
+        delivery = await self._deps.queue.take(self._kinds, self._consumer, wait_seconds)
+        if delivery is None:
+            return False
+        await self._work(delivery)
+        return True
 
     async def _work(self, delivery: Delivery) -> None:
         log = _log.bind(

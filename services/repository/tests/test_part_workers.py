@@ -1,0 +1,354 @@
+"""Parts: any chunks in any order become the right bytes, whatever the stores do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sluice_common.coordination.ports import WorkItem, WorkKind
+from sluice_common.errors import DataLoss, NotFound, PermissionDenied, SluiceError, Unavailable
+from sluice_common.objects.port import ObjectAttributes
+from sluice_common.uploads.model import PartPlan, UploadStatus
+from support.roles import HOUR, PART_BYTES, TENANT, World, pieces, small_world
+
+UNAVAILABLE = Unavailable("STORE_UNAVAILABLE", "The store is away; try again.")
+MISMATCH = DataLoss("CHECKSUM_MISMATCH", "The store saw other bytes.")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with small_world(tmp_path) as world:
+        yield world
+
+
+def outcomes(world: World, kind: str = "parts") -> dict[str, int]:
+    """How often each outcome was counted."""
+    counter = getattr(world.deps.metrics, kind)
+    return {
+        sample.labels["outcome"]: int(sample.value)
+        for metric in counter.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.integers(1, 2_500), min_size=1, max_size=12),
+    order=st.randoms(use_true_random=False),
+    early=st.booleans(),
+)
+async def test_any_chunks_in_any_order_become_the_object(
+    sizes: list[int], order: random.Random, early: bool
+) -> None:
+    data = order.randbytes(sum(sizes))
+    chunks = [data[sum(sizes[:n]) : sum(sizes[: n + 1])] for n in range(len(sizes))]
+    numbers = list(range(len(chunks)))
+    order.shuffle(numbers)
+    with TemporaryDirectory() as folder:
+        async with small_world(Path(folder), with_catalogue=False) as world:
+            upload = await world.begin(chunks)
+            for number in numbers:
+                await world.send(upload, number)
+                if early:
+                    await world.work()
+            await world.complete(upload)
+            await world.settle(30)
+            await world.assert_whole(upload)
+            assert (await world.orphans()).none()
+
+
+@pytest.mark.parametrize("chunk_size", [100, 300, 1_000, 1_500])
+async def test_a_declared_chunk_size_lets_parts_go_out_in_any_order(
+    world: World, chunk_size: int
+) -> None:
+    chunks = pieces(5_250, chunk_size)
+    upload = await world.begin(chunks, chunk_size=chunk_size, expected_size=5_250)
+    for number in reversed(range(len(chunks))):
+        await world.send(upload, number)
+        await world.work()
+    await world.complete(upload)
+    await world.settle(30)
+    await world.assert_whole(upload)
+
+
+async def test_an_empty_object_is_one_put_of_nothing(world: World) -> None:
+    upload = await world.upload([b""])
+    await world.settle(30)
+    node = await world.assert_whole(upload)
+    assert node is not None
+    assert node.size == 0
+    assert "open_multipart" not in world.objects.calls
+
+
+async def test_an_object_below_one_part_is_a_single_put_with_its_sha256(world: World) -> None:
+    upload = await world.upload(pieces(900, 200))
+    await world.settle(30)
+    node = await world.assert_whole(upload)
+    assert node is not None
+    assert node.sha256 is not None
+    assert "open_multipart" not in world.objects.calls
+
+
+async def test_chunk_data_goes_once_the_part_is_recorded_and_not_before(world: World) -> None:
+    upload = await world.begin(pieces(PART_BYTES, 250))
+    for number in range(4):
+        await world.send(upload, number)
+    held: list[int] = []
+
+    async def count() -> None:
+        held.append(sum(len(t) for _, t in await world.deps.chunks.leftovers(-1, 100)))
+
+    world.objects.on_call["put_part"] = count
+    await world.work()
+    assert held == [4]
+    assert await world.deps.chunks.leftovers(-1, 100) == []
+    assert (await world.snapshot(upload)).stored_chunks == 4
+
+
+async def test_the_intent_is_written_before_the_store_is_asked_to_make_anything(
+    world: World,
+) -> None:
+    seen: list[str] = []
+
+    async def look() -> None:
+        intents = await world.catalogue.stale_intents(world.clock.now + 1, 10)
+        seen.append(intents[0].multipart_id if intents else "none")
+
+    world.objects.on_call = {"open_multipart": look, "put_part": look, "put": look}
+    large = await world.upload(pieces(2 * PART_BYTES, 500))
+    await world.work()
+    multipart_id = (await world.snapshot(large)).multipart_id
+    assert seen == ["", multipart_id, multipart_id]
+    seen.clear()
+    await world.upload(pieces(10, 10), path="b.bin")
+    await world.work()
+    assert seen == [""]
+
+
+# ------------------------------------------------------------------ damaged chunks (rule 8)
+
+
+async def test_damaged_chunks_are_missing_again_and_sent_again(world: World) -> None:
+    upload = await world.upload(pieces(2_000, 250))
+    refs = await world.deps.ledger.part_chunks(
+        upload.id, await plan_of(world, upload.id, 1), -1, 10
+    )
+    # Two of the first part's four chunks are gone.
+    await world.deps.chunks.drop(upload.id, [refs[1].token, refs[3].token])
+    await world.work()
+    assert outcomes(world)["rejected"] == 1
+    assert await world.status(upload) is UploadStatus.UPLOADING
+    assert await world.resend_missing(upload) == [1, 3]
+    await world.settle(60)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
+async def test_a_single_put_with_a_damaged_chunk_heals_as_well(world: World) -> None:
+    upload = await world.upload(pieces(600, 200))
+    await world.deps.chunks.drop_upload(upload.id)
+    await world.work()
+    assert await world.status(upload) is UploadStatus.UPLOADING
+    assert await world.resend_missing(upload) == [0, 1, 2]
+    await world.settle(60)
+    await world.assert_whole(upload)
+
+
+async def plan_of(world: World, upload_id: str, number: int) -> PartPlan:
+    """The plan of a part, seen by a claim that is given back."""
+    claim = await world.deps.ledger.claim_part(upload_id, number, "looker", 15)
+    assert claim is not None
+    await world.deps.ledger.release_claim(claim)
+    return claim.plan
+
+
+# ------------------------------------------------------------------ the object store fails
+
+
+async def test_a_store_that_is_away_is_asked_again_until_it_is_back(world: World) -> None:
+    world.objects.before = {
+        "open_multipart": [UNAVAILABLE] * 3,
+        "put_part": [UNAVAILABLE] * 5,
+        "complete_multipart": [UNAVAILABLE] * 4,
+    }
+    upload = await world.upload(pieces(3_500, 500))
+    await world.settle(300)
+    await world.assert_whole(upload)
+    assert outcomes(world)["retried"] == 8
+    assert (await world.orphans()).none()
+
+
+async def test_a_store_that_saw_other_bytes_gets_them_again_at_once(world: World) -> None:
+    world.objects.after = {"put_part": [MISMATCH]}
+    upload = await world.upload(pieces(2_000, 500))
+    await world.work()
+    assert outcomes(world) == {"stored": 2}
+    assert world.objects.calls.count("put_part") == 3
+    await world.settle(30)
+    await world.assert_whole(upload)
+
+
+async def test_a_store_that_goes_on_seeing_other_bytes_is_given_time(world: World) -> None:
+    world.objects.after = {"put_part": [MISMATCH] * 4}
+    upload = await world.upload(pieces(2_000, 500))
+    await world.settle(60)
+    # The chunks were read and found whole, so none was rejected and nobody had to send again.
+    assert outcomes(world) == {"stored": 2, "retried": 2}
+    await world.assert_whole(upload)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound("BUCKET_NOT_FOUND", "There is no such bucket."),
+        PermissionDenied("STORE_DENIED", "The store refuses."),
+    ],
+)
+@pytest.mark.parametrize("call", ["check", "open_multipart", "put_part"])
+async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
+    world: World, call: str, error: SluiceError
+) -> None:
+    world.objects.before = {call: [error]}
+    upload = await world.upload(pieces(2_000, 500))
+    await world.work()
+    snapshot = await world.snapshot(upload)
+    assert snapshot.status is UploadStatus.FAILED
+    assert snapshot.failure_reason == error.reason
+    await world.settle(30)
+    assert (await world.orphans()).none()
+
+
+async def test_a_multipart_that_vanished_fails_the_upload(world: World) -> None:
+    upload = await world.begin(pieces(2_000, 500))
+    for number in range(2):
+        await world.send(upload, number)
+    await world.work()
+    multipart_id = (await world.snapshot(upload)).multipart_id
+    await world.objects.abort_multipart(upload.new.object, multipart_id)
+    for number in range(2, 4):
+        await world.send(upload, number)
+    await world.work()
+    assert (await world.snapshot(upload)).failure_reason == "MULTIPART_NOT_FOUND"
+
+
+async def test_a_completing_upload_stops_trying_when_its_life_is_over(world: World) -> None:
+    world.objects.before = {"put_part": [UNAVAILABLE] * 1_000}
+    upload = await world.upload(pieces(2_000, 500))
+    await world.settle(60)
+    assert await world.status(upload) is UploadStatus.COMPLETING
+    world.clock.advance(25 * HOUR)
+    await world.settle(60)
+    snapshot = await world.snapshot(upload)
+    assert snapshot.status is UploadStatus.FAILED
+    assert snapshot.failure_reason == "STORE_UNAVAILABLE"
+    assert (await world.orphans()).none()
+
+
+async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World) -> None:
+    world.objects.before = {"put_part": [RuntimeError("a bug")]}
+    upload = await world.upload(pieces(2_000, 500))
+    await world.settle(30)
+    await world.assert_whole(upload)
+    assert outcomes(world)["error"] == 1
+
+
+# ------------------------------------------------------------------ more than one worker
+
+
+async def test_workers_of_one_process_open_one_multipart_between_them(world: World) -> None:
+    upload = await world.upload(pieces(4_000, 500))
+    slow = asyncio.Event()
+
+    async def wait() -> None:
+        await slow.wait()
+
+    world.objects.on_call["open_multipart"] = wait
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(world.part_worker.work_one(0))
+        await asyncio.sleep(0.05)
+        slow.set()
+    assert world.objects.calls.count("open_multipart") == 1
+    assert outcomes(world) == {"stored": 4}
+    await world.settle(30)
+    await world.assert_whole(upload)
+
+
+async def test_the_loser_of_a_double_open_aborts_its_own(world: World) -> None:
+    """Another process opens while ours is at it."""
+    upload = await world.upload(pieces(2_000, 500))
+
+    async def other_process_wins() -> None:
+        del world.objects.on_call["open_multipart"]
+        claim = await world.deps.ledger.claim_part(upload.id, 2, "other", 15)
+        assert claim is not None
+        won = await world.objects.open_multipart(upload.new.object, ObjectAttributes())
+        assert await world.deps.ledger.set_multipart(claim, won) == won
+        await world.deps.ledger.release_claim(claim)
+
+    world.objects.on_call["open_multipart"] = other_process_wins
+    await world.part_worker.work_one(0)
+    snapshot = await world.snapshot(upload)
+    assert list(await world.objects.open_multiparts(upload.new.object)) == [snapshot.multipart_id]
+    await world.settle(30)
+    await world.assert_whole(upload)
+
+
+async def test_two_deliveries_of_one_item_do_not_share_its_claim(world: World) -> None:
+    """The sweeper hints at a part while a worker has it in hand."""
+    upload = await world.upload(pieces(2_000, 500))
+    item = WorkItem(WorkKind.PART, upload.id, TENANT, 1)
+    seen: list[dict[str, int]] = []
+
+    async def hint_again() -> None:
+        del world.objects.on_call["put_part"]
+        await world.deps.queue.put(item)
+        while await world.part_worker.work_one(0):
+            pass
+        seen.append(outcomes(world))
+
+    world.objects.on_call["put_part"] = hint_again
+    await world.part_worker.work_one(0)
+    assert seen == [{"stale": 1, "stored": 1}]  # part 1 was held, part 2 was free
+    assert world.objects.calls.count("put_part") == 2
+    await world.settle(30)
+    await world.assert_whole(upload)
+
+
+async def test_a_worker_that_wakes_up_late_is_refused(world: World) -> None:
+    """Paused in the middle of storing, past its lease; another one stored the part."""
+    upload = await world.upload(pieces(2_000, 500))
+
+    async def sleep_past_the_lease() -> None:
+        del world.objects.on_call["put_part"]
+        world.clock.advance(20)
+        await world.deps.queue.put(WorkItem(WorkKind.PART, upload.id, TENANT, 1))
+        while await world.part_worker.work_one(0):
+            pass
+
+    world.objects.on_call["put_part"] = sleep_past_the_lease
+    await world.part_worker.work_one(0)
+    counted = outcomes(world)
+    assert counted["stored"] == 2
+    # Its own bytes were gone when it came to read them; its rejection was fenced.
+    assert counted["lost"] == 1
+    await world.settle(60)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
+async def test_an_item_of_an_unknown_upload_is_acknowledged(world: World) -> None:
+    for kind in WorkKind:
+        await world.deps.queue.put(WorkItem(kind, "lost-upload", TENANT, 1))
+    await world.work()
+    assert outcomes(world) == {"stale": 1}
+    assert outcomes(world, "completions") == {"stale": 1}
+    assert (await world.deps.queue.depth()).items == 0

@@ -1,0 +1,479 @@
+"""A repository's roles over embedded adapters, driven step by step, with a clock of its own.
+
+Time moves only when a test says so, processes die where a test says so, and the object store
+fails as a test says. `World.orphans` is the oracle: what is left anywhere that nothing names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from sluice_common import crash_points
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.port import Catalogue, DrivePolicy, Node
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.coordination.memory.chunks import MemoryChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.memory.queue import InProcessQueue
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import ChunkOffer, Completion, WorkItem, WorkKind
+from sluice_common.crash_points import CrashPoint
+from sluice_common.errors import Unavailable
+from sluice_common.events.port import EventRecord
+from sluice_common.objects.files import FileObjectStore
+from sluice_common.objects.port import Body, ObjectAttributes, ObjectInfo, ObjectStore, PartTag
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.ids import new_node_id, new_token, new_upload_id
+from sluice_common.uploads.model import (
+    Integrity,
+    NewUpload,
+    ObjectRef,
+    UploadSnapshot,
+    UploadStatus,
+)
+from sluice_common.uploads.states import is_terminal
+from sluice_repository.completer import Completer
+from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.parts import PartStorer
+from sluice_repository.relay import Relay
+from sluice_repository.sweeper import Sweeper
+from sluice_repository.verifier import Verifier
+from sluice_repository.worker import QueueWorker
+
+TENANT = "acme"
+DRIVE = "photos"
+BUCKET = "sluice"
+PART_BYTES = 1_000
+HOUR = 3600.0
+
+T = TypeVar("T")
+
+
+class CrashSimulated(BaseException):
+    """Stands for the end of a process: no `except Exception` of ours may see it."""
+
+
+@contextmanager
+def crash_at(point: CrashPoint) -> Iterator[None]:
+    """The process dies when it gets to this point; fails when it does not."""
+
+    def die(reached: CrashPoint) -> None:
+        raise CrashSimulated(reached)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crash_points, "_armed", point)
+        patch.setattr(crash_points, "exit_hard", die)
+        with pytest.raises(CrashSimulated):
+            yield
+
+
+class Clock:
+    """Seconds since the epoch that pass only by `advance`."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class RecordingPublisher:
+    """An `EventPublisher` that keeps what it was given, in order, and may be away.
+
+    `away` times it raises Unavailable; with `lossy_answer` it has taken the events nevertheless.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[EventRecord] = []
+        self.away = 0
+        self.lossy_answer = False
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        if self.away == 0 or self.lossy_answer:
+            self.events += events
+        if self.away > 0:
+            self.away -= 1
+            raise Unavailable("PUBLISHER_UNAVAILABLE", "The broker is away; try again.")
+
+    def types(self, node_id: str) -> list[str]:
+        """The types of a node's events in order of their first appearance."""
+        seen = {e.event_id: e.type.rpartition(".")[2] for e in self.events if e.key == node_id}
+        return list(seen.values())
+
+
+class FaultyObjects:
+    """An object store in front of a real one that fails as told.
+
+    `before[name]` and `after[name]` hold errors to raise, one per call of that method: before the
+    store is asked, or after it has done it (its answer is lost then).
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.before: dict[str, list[Exception]] = {}
+        self.after: dict[str, list[Exception]] = {}
+        self.calls: list[str] = []
+        self.on_call: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    async def _through(self, name: str, call: Awaitable[T]) -> T:
+        self.calls.append(name)
+        try:
+            if (hook := self.on_call.get(name)) is not None:
+                await hook()
+            if self.before.get(name):
+                raise self.before[name].pop(0)
+        except BaseException:
+            call.close()  # type: ignore[attr-defined]
+            raise
+        result = await call
+        if self.after.get(name):
+            raise self.after[name].pop(0)
+        return result
+
+    async def check(self, bucket: str) -> None:
+        await self._through("check", self._store.check(bucket))
+
+    async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
+        return await self._through("put", self._store.put(ref, body, attributes))
+
+    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
+        return await self._through("open_multipart", self._store.open_multipart(ref, attributes))
+
+    async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
+        return await self._through(
+            "put_part", self._store.put_part(ref, multipart_id, number, body)
+        )
+
+    async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
+        return await self._through("list_parts", self._store.list_parts(ref, multipart_id))
+
+    async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
+        return await self._through("open_multiparts", self._store.open_multiparts(ref))
+
+    async def complete_multipart(
+        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+    ) -> ObjectInfo:
+        return await self._through(
+            "complete_multipart", self._store.complete_multipart(ref, multipart_id, parts)
+        )
+
+    async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
+        await self._through("abort_multipart", self._store.abort_multipart(ref, multipart_id))
+
+    def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+        self.calls.append("read")
+        return self._store.read(ref, offset, length)
+
+    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
+        return await self._through("head", self._store.head(ref))
+
+    async def delete(self, ref: ObjectRef) -> None:
+        await self._through("delete", self._store.delete(ref))
+
+    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
+        return await self._store.presign_get(ref, lifetime_seconds, filename)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload of the test's client: what it sends, and where it shall go."""
+
+    new: NewUpload
+    chunks: tuple[bytes, ...]
+
+    @property
+    def id(self) -> str:
+        return self.new.upload_id
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self.chunks)
+
+
+@dataclass(slots=True)
+class Orphans:
+    """What a sweep must leave at zero."""
+
+    objects: list[str] = field(default_factory=list)
+    multiparts: list[str] = field(default_factory=list)
+    chunks: list[str] = field(default_factory=list)
+    intents: list[str] = field(default_factory=list)
+    deletions: int = 0
+    ready: int = 0
+    queued_bytes: int = 0
+    reserved_bytes: int = 0
+
+    def none(self) -> bool:
+        return self == Orphans()
+
+
+class World:
+    """All ports of one machine, and the processes that a test runs and kills on them."""
+
+    def __init__(
+        self, deps: RepositoryDeps, clock: Clock, root: Path, publisher: RecordingPublisher
+    ) -> None:
+        self.deps = deps
+        self.clock = clock
+        self.publisher = publisher
+        self.uploads: dict[str, Upload] = {}
+        self._root = root
+        self._boots = 0
+        self.boot()
+
+    def boot(self) -> None:
+        """A new process: nothing is left of the last one but what ledger, stores and catalogue
+        hold (the memory adapters play the part of durable ones)."""
+        self._boots += 1
+        self.deps = replace(
+            self.deps,
+            queue=InProcessQueue(clock=self.clock),
+            holder=f"process-{self._boots}",
+        )
+        self.storer = PartStorer(self.deps)
+        self.completer = Completer(self.deps)
+        self.sweeper = Sweeper(self.deps)
+        self.relay = Relay(self.deps)
+        self.part_worker = QueueWorker(self.deps, self.storer, "parts-0")
+        self.completion_worker = QueueWorker(self.deps, self.completer, "completer-0")
+
+    @property
+    def objects(self) -> FaultyObjects:
+        assert isinstance(self.deps.objects, FaultyObjects)
+        return self.deps.objects
+
+    @property
+    def catalogue(self) -> Catalogue:
+        assert self.deps.catalogue is not None
+        return self.deps.catalogue
+
+    @property
+    def verifier(self) -> Verifier:
+        return Verifier(self.deps, self.catalogue)
+
+    # -- the client's side
+
+    async def begin(
+        self, chunks: Sequence[bytes], path: str = "a.bin", **settled: object
+    ) -> Upload:
+        """Initiate an upload of these chunks; `settled` goes into its NewUpload."""
+        node_id = new_node_id()
+        new = NewUpload(
+            upload_id=new_upload_id(self.deps.ledger.nonce, TENANT, ""),
+            node_id=node_id,
+            tenant=TENANT,
+            subject="tester",
+            drive=DRIVE,
+            path=path,
+            content_type="application/octet-stream",
+            fingerprint="f",
+            object=ObjectRef(BUCKET, f"{TENANT}/{DRIVE}/{node_id}"),
+            part_bytes=PART_BYTES,
+        )
+        new = replace(new, **settled)  # type: ignore[arg-type]
+        await self.deps.ledger.create(new)
+        upload = Upload(new, tuple(chunks))
+        self.uploads[upload.id] = upload
+        return upload
+
+    async def send(self, upload: Upload, number: int) -> None:
+        """Stage and accept one chunk, as the intake does, and queue what it makes ready."""
+        data = upload.chunks[number]
+        offer = ChunkOffer(upload.id, number, len(data), new_token())
+        admission = await self.deps.ledger.admit_chunk(offer)
+        assert admission.granted, admission
+        async with self.deps.chunks.stage(upload.id, offer.token) as staged:
+            if data:
+                await staged.append(data)
+            await staged.seal()
+        accepted = await self.deps.ledger.accept_chunk(offer, crc32c(data))
+        await self.deps.chunks.drop(upload.id, accepted.drop_tokens)
+        await self._queue(
+            Completion(accepted.snapshot, accepted.ready_parts, accepted.completion_ready)
+        )
+
+    async def complete(self, upload: Upload, **claims: object) -> None:
+        """CompleteUpload, as the intake does it."""
+        completion = await self.deps.ledger.request_completion(
+            upload.id,
+            len(upload.chunks),
+            claims.get("sha256"),  # type: ignore[arg-type]
+            claims.get("crc32c"),  # type: ignore[arg-type]
+        )
+        await self._queue(completion)
+
+    async def upload(
+        self, chunks: Sequence[bytes], path: str = "a.bin", **settled: object
+    ) -> Upload:
+        """Send and complete a whole upload; the roles have not run yet."""
+        upload = await self.begin(chunks, path, **settled)
+        for number in range(len(chunks)):
+            await self.send(upload, number)
+        await self.complete(upload)
+        return upload
+
+    async def resend_missing(self, upload: Upload) -> list[int]:
+        """What a client does that looks at the missing ranges; the numbers it sent."""
+        missing = await self.deps.ledger.missing_chunks(upload.id, 1_000)
+        numbers = [n for r in missing.ranges for n in range(r.first, r.last + 1)]
+        for number in numbers:
+            await self.send(upload, number)
+        if numbers:
+            await self.complete(upload)
+        return numbers
+
+    async def _queue(self, completion: Completion) -> None:
+        new = completion.snapshot.new
+        for number in completion.ready_parts:
+            await self.deps.queue.put(WorkItem(WorkKind.PART, new.upload_id, new.tenant, number))
+        if completion.completion_ready:
+            await self.deps.queue.put(WorkItem(WorkKind.COMPLETION, new.upload_id, new.tenant))
+
+    # -- running
+
+    async def work(self) -> None:
+        """Let both kinds of workers do all that is due now."""
+        while await self.part_worker.work_one(0) or await self.completion_worker.work_one(0):
+            pass
+
+    async def settle(self, seconds: float = 120.0) -> None:
+        """Let time pass in steps, sweeping and working, until it is over; then relay."""
+        until = self.clock.now + seconds
+        while self.clock.now < until:
+            await self.sweeper.sweep()
+            await self.work()
+            self.clock.advance(10.0)
+        while await self.relay.relay_once():
+            pass
+
+    async def status(self, upload: Upload) -> UploadStatus:
+        return (await self.snapshot(upload)).status
+
+    async def snapshot(self, upload: Upload) -> UploadSnapshot:
+        return await self.deps.ledger.get(upload.id)
+
+    async def node(self, upload: Upload) -> Node:
+        return await self.catalogue.get_node(TENANT, upload.new.node_id)
+
+    async def stored_bytes(self, upload: Upload) -> bytes:
+        """The object, read back whole."""
+        ref = upload.new.object
+        return b"".join([b async for b in self.deps.objects.read(ref, 0, 1 << 40)])
+
+    # -- what must hold
+
+    async def assert_whole(self, upload: Upload) -> Node | None:
+        """The upload became a node (or, without a catalogue, an object) with the right bytes, and
+        said so exactly once."""
+        assert await self.status(upload) is UploadStatus.COMPLETED
+        assert await self.stored_bytes(upload) == upload.content
+        completed = {
+            e.event_id
+            for e in self.publisher.events
+            if e.key == upload.new.node_id and e.type.endswith(".UploadCompleted")
+        }
+        assert len(completed) == 1
+        if self.deps.catalogue is None:
+            return None
+        node = await self.node(upload)
+        assert (node.size, node.crc32c) == (len(upload.content), crc32c(upload.content))
+        assert node.sha256 in (None, hashlib.sha256(upload.content).digest())
+        return node
+
+    async def orphans(self) -> Orphans:
+        """Everything that is left and named by nothing that lives."""
+        found = Orphans()
+        live_uploads = set()
+        for upload in self.uploads.values():
+            snapshot = await self.snapshot(upload)
+            ref = upload.new.object
+            if is_terminal(snapshot.status):
+                found.multiparts += await self.deps.objects.open_multiparts(ref)
+            else:
+                live_uploads.add(upload.id)
+            live = (
+                snapshot.status is UploadStatus.COMPLETED
+                if self.deps.catalogue is None
+                else await self.deps.catalogue.is_object_live(ref)
+            )
+            if not live and await self.deps.objects.head(ref) is not None:
+                found.objects.append(ref.key)
+        for upload_id, tokens in await self.deps.chunks.leftovers(-1.0, 100_000):
+            if upload_id not in live_uploads:
+                found.chunks += [f"{upload_id}/{token}" for token in tokens]
+        if self.deps.catalogue is not None:
+            far = self.clock.now + 10 * 365 * 24 * HOUR
+            found.intents = [
+                i.upload_id
+                for i in await self.deps.catalogue.stale_intents(far, 1_000)
+                if i.upload_id not in live_uploads
+            ]
+            found.deletions = len(await self.deps.catalogue.deletions_due(self.clock.now, 1_000))
+        found.ready = len(await self.deps.ledger.ready_work(1_000))
+        if not live_uploads:
+            backlog = await self.deps.ledger.backlog()
+            found.queued_bytes = backlog.queued_bytes
+            found.reserved_bytes = backlog.reserved_bytes
+        return found
+
+    def files(self) -> list[str]:
+        """Every file of the object store, whatever it is."""
+        return sorted(str(p.relative_to(self._root)) for p in self._root.rglob("*") if p.is_file())
+
+
+@asynccontextmanager
+async def small_world(
+    root: Path,
+    *,
+    with_catalogue: bool = True,
+    integrity: Integrity = Integrity.SHA256_ASYNC,
+    ledger_options: LedgerOptions | None = None,
+    options: RepositoryOptions | None = None,
+) -> AsyncIterator[World]:
+    """Embedded adapters in `root`, tiny parts, no time passing."""
+    clock = Clock()
+    publisher = RecordingPublisher()
+    # Chunks in any order: how far one may run ahead is the ledger's own test.
+    given = ledger_options or LedgerOptions(look_ahead_parts=1_000_000)
+    ledger = MemoryLedger(replace(given, emit_completed=not with_catalogue), clock)
+    async with FileObjectStore(root / "objects", fsync=False, min_part_bytes=1) as objects:
+        await objects.check(BUCKET)
+        deps = RepositoryDeps(
+            ledger=ledger,
+            chunks=MemoryChunkStore(clock),
+            queue=InProcessQueue(clock=clock),
+            objects=FaultyObjects(objects),
+            catalogue=None,
+            publisher=publisher,
+            metrics=Metrics(),
+            holder="nobody",
+            options=options or RepositoryOptions(retry_base_seconds=0.01, retry_cap_seconds=0.02),
+            clock=clock,
+        )
+        if not with_catalogue:
+            yield World(deps, clock, root / "objects", publisher)
+            return
+        url = f"sqlite:///{root / 'catalogue.db'}"
+        await migrate(url)
+        async with open_catalogue(url, clock=clock) as catalogue:
+            await catalogue.create_drive(
+                TENANT, DRIVE, BUCKET, "", DrivePolicy(integrity=integrity)
+            )
+            yield World(replace(deps, catalogue=catalogue), clock, root / "objects", publisher)
+
+
+def pieces(total: int, size: int) -> list[bytes]:
+    """`total` bytes, no two blocks alike, cut into chunks of `size`."""
+    data = b"".join(hashlib.sha256(str(n).encode()).digest() for n in range(total // 32 + 1))
+    return [data[start : min(start + size, total)] for start in range(0, total, size)] or [b""]
