@@ -363,3 +363,9 @@ async def test_discarding_counts_what_was_sealed() -> None:
     async with store.stage(UPLOAD, new_token()) as staged:
         await staged.append(b"not sealed")
     assert (store.chunks, store.bytes) == (1, 8)
+
+
+async def test_an_empty_chunk_reads_as_nothing_even_where_bytes_are_not_kept() -> None:
+    store = DiscardChunkStore()
+    assert await read(store, UPLOAD, await keep(store, UPLOAD)) == b""
+    assert list(await store.leftovers(0.0, 10)) == []

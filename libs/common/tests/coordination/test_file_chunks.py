@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import structlog
 
 from sluice_common.coordination.embedded import scan
 from sluice_common.coordination.embedded.chunks import FileChunkStore
@@ -224,3 +226,49 @@ async def test_a_store_that_was_never_written_has_no_leftovers(tmp_path: Path) -
     async with FileChunkStore(tmp_path / "absent", fsync=False) as store:
         assert list(await store.leftovers(0.0, 10)) == []
         await store.drop_upload(UPLOAD)
+
+
+async def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        first = await keep(store, b"x")
+        shutil.rmtree(file_of(tmp_path, first).parent)
+        assert await read(store, await keep(store, b"again")) == b"again"
+
+
+async def test_a_file_that_cannot_be_removed_is_left_to_the_sweeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(path: Path) -> None:
+        raise OSError(errno.EIO, "no")
+
+    async def send() -> None:
+        async with store.stage(UPLOAD, "token") as staged:
+            await staged.append(b"x" * MIB)
+            raise ConnectionError
+
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+            patch.setattr(os, "unlink", unlink)
+            with pytest.raises(ConnectionError):
+                await send()
+        assert [entry["event"] for entry in logs] == ["staged_chunk_not_removed"]
+        assert list(await store.leftovers(0.0, 10)) == [(UPLOAD, ["token"])]
+        await store.drop(UPLOAD, ["token"])
+        assert list(tmp_path.rglob("token")) == []
+
+
+async def test_a_chunk_dropped_during_the_scan_is_no_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FileChunkStore(tmp_path, fsync=False) as store:
+        await keep(store, b"x")
+        listdir = os.listdir
+
+        def with_a_ghost(path: Path) -> list[str]:
+            names = listdir(path)
+            return [*names, "ghost"] if Path(path).name == UPLOAD else names
+
+        monkeypatch.setattr(os, "listdir", with_a_ghost)
+        ((upload_id, tokens),) = await store.leftovers(0.0, 10)
+        assert upload_id == UPLOAD
+        assert "ghost" not in tokens
