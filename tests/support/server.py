@@ -30,6 +30,7 @@ class StandaloneServer:
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.address = "127.0.0.1:0"
+        self.repository_address = "127.0.0.1:0"
         self.metrics_address = "127.0.0.1:0"
 
     @property
@@ -44,7 +45,7 @@ class StandaloneServer:
         environment = {
             **os.environ,
             "SLUICE_INTAKE_ADDRESS": self.address,
-            "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
+            "SLUICE_REPOSITORY_ADDRESS": self.repository_address,
             "SLUICE_METRICS_ADDRESS": self.metrics_address,
             **self._environment,
         }
@@ -63,6 +64,7 @@ class StandaloneServer:
             time.sleep(0.02)
         addresses = json.loads(announced.read_text(encoding="utf-8"))
         self.address = addresses["intake"]
+        self.repository_address = addresses["repository"]
         self.metrics_address = addresses["metrics"]
 
     def kill(self) -> None:
