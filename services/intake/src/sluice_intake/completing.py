@@ -40,7 +40,8 @@ class Completing:
         if total_chunks is not None and not 0 <= total_chunks <= MAX_CHUNKS:
             raise InvalidArgument(
                 "BAD_TOTAL_CHUNKS",
-                f"An upload has at most {MAX_CHUNKS} chunks, and none or an empty one if it is empty.",
+                f"An upload has at most {MAX_CHUNKS} chunks; an empty one has none, or one without "
+                "bytes.",
                 field="total_chunks",
             )
         if sha256 is not None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from sluice_common.coordination.ports import UploadLedger
 from sluice_common.errors import InvalidArgument
+from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_common.security.principal import Principal
 from sluice_common.uploads.model import MissingChunks, UploadSnapshot, UploadStatus
 from sluice_common.uploads.states import is_terminal
 from sluice_intake.lookup import find_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.watching import snapshots_after
-
-_DEFAULT_PAGE_SIZE = 100
-_MAX_PAGE_SIZE = 1000
-_MAX_TOKEN_CHARACTERS = 512
 
 _NOTHING_MISSING = MissingChunks((), truncated=False)
 _NOT_LOOKED_UP = MissingChunks((), truncated=True)
@@ -89,34 +84,14 @@ class Statuses:
         page_token: str,
     ) -> StatusPage:
         """The uploads of the caller's tenant, newest first."""
-        if page_size < 0:
-            raise InvalidArgument(
-                "BAD_PAGE_SIZE", "A page size is not negative; 0 means 100.", field="page_size"
-            )
-        limit = min(page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
+        listing = (principal.tenant, *sorted(statuses))
         page = await self._ledger.list_uploads(
-            principal.tenant, statuses, limit, _cursor_of(page_token)
+            principal.tenant,
+            statuses,
+            page_limit(page_size),
+            decode_page_token(page_token, *listing),
         )
         return StatusPage(
             tuple(Status(snapshot, _NOT_LOOKED_UP) for snapshot in page.uploads),
-            _token_of(page.next_after),
+            encode_page_token(page.next_after, *listing),
         )
-
-
-def _token_of(cursor: str) -> str:
-    """A page token: opaque, so that the ledger may change its cursors."""
-    return base64.urlsafe_b64encode(cursor.encode()).decode()
-
-
-def _cursor_of(token: str) -> str:
-    try:
-        if len(token) > _MAX_TOKEN_CHARACTERS:
-            raise ValueError
-        cursor = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
-    except (ValueError, binascii.Error):
-        raise InvalidArgument(
-            "BAD_PAGE_TOKEN",
-            "Send the next_page_token of the page before, or none for the first page.",
-            field="page_token",
-        ) from None
-    return cursor

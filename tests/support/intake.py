@@ -1,0 +1,232 @@
+"""An intake that answers over gRPC on embedded parts, and a plain client of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from sluice.upload.v1 import upload_pb2 as pb
+from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
+from sluice_common.coordination.memory.chunks import MemoryChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.memory.queue import InProcessQueue
+from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_common.errors import SluiceError
+from sluice_common.rpc.errors import from_rpc_error
+from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.options import ServerOptions
+from sluice_common.rpc.server import add_reflection, build_server
+from sluice_common.security.principal import Principal
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.checksums import crc32c
+from sluice_intake.bootstrap import IntakeDeps, add_intake
+from sluice_intake.drives import DefaultDrives, DriveDirectory
+from sluice_intake.options import IntakeOptions
+from sluice_intake.rpc import SERVICE_NAME
+
+if TYPE_CHECKING:  # a name that only the type stubs have
+    from sluice.upload.v1.upload_pb2_grpc import IntakeServiceAsyncStub
+
+BLOCK = 1024 * 1024
+_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+class TenantFromHeader:
+    """Takes `authorization: TENANT` at its word; without one it is the tenant "default"."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        return Principal(authorization or "default", "tester", frozenset({"*"}))
+
+
+@dataclass(slots=True)
+class Answered:
+    """All that a stream answered, and how it ended."""
+
+    accepted: list[pb.Accepted] = field(default_factory=list)
+    stored: list[pb.Stored] = field(default_factory=list)
+    throttled: list[pb.Throttled] = field(default_factory=list)
+    error: SluiceError | None = None
+
+    @property
+    def numbers(self) -> list[int]:
+        return [accepted.number for accepted in self.accepted]
+
+    def add(self, response: pb.UploadStreamResponse) -> None:
+        event = response.WhichOneof("event")
+        if event == "accepted":
+            self.accepted.append(response.accepted)
+        elif event == "stored":
+            self.stored.append(response.stored)
+        else:
+            assert event == "throttled"
+            self.throttled.append(response.throttled)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A running server, its insides, and a tenant's way to call it."""
+
+    ledger: UploadLedger
+    chunks: ChunkStore
+    queue: WorkQueue
+    metrics: Metrics
+    stub: IntakeServiceAsyncStub
+    channel: grpc.aio.Channel
+    address: str
+    tenant: str = "default"
+
+    def of(self, tenant: str) -> Intake:
+        """The same server, asked by another tenant."""
+        return replace(self, tenant=tenant)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", self.tenant),)
+
+    async def initiate(self, path: str = "a/b.bin", **fields: Any) -> pb.InitiateUploadResponse:
+        request = pb.InitiateUploadRequest(path=path, **{"drive": "photos", **fields})
+        return await self.stub.InitiateUpload(request, metadata=self.metadata)
+
+    async def send(self, upload_id: str, number: int, data: bytes, **fields: Any) -> pb.Accepted:
+        """One chunk by UploadChunk."""
+        request = pb.UploadChunkRequest(
+            upload_id=upload_id, number=number, data=data, **{"crc32c": crc32c(data), **fields}
+        )
+        return (await self.stub.UploadChunk(request, metadata=self.metadata)).accepted
+
+    def raw(self, method: str) -> Any:
+        """UploadStream or UploadChunk, from an iterator of wire bytes."""
+        channel: Any = self.channel  # its stubs want serializers
+        kind = channel.stream_stream if method == "UploadStream" else channel.stream_unary
+        return kind(f"/{SERVICE_NAME}/{method}")
+
+    def stream(self) -> Any:
+        """An UploadStream call to write to and read from."""
+        method: Any = self.stub.UploadStream  # its stubs want an iterator of requests
+        return method(metadata=self.metadata)
+
+    async def send_stream(self, frames: Iterable[pb.UploadStreamRequest]) -> Answered:
+        """Send all frames, half-close, and read to the end, writing and reading at once."""
+        call, answered = self.stream(), Answered()
+
+        async def write() -> None:
+            try:
+                for frame in frames:
+                    await call.write(frame)
+                await call.done_writing()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the server ended the stream; reading tells why
+
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(write())
+            answered.error = await read_all(call, answered)
+            writer.cancel()  # a server that ends the stream takes no more
+        return answered
+
+    async def complete(self, upload_id: str, **fields: Any) -> pb.UploadStatus:
+        request = pb.CompleteUploadRequest(upload_id=upload_id, **fields)
+        return (await self.stub.CompleteUpload(request, metadata=self.metadata)).status
+
+    async def abort(self, upload_id: str) -> pb.UploadStatus:
+        request = pb.AbortUploadRequest(upload_id=upload_id)
+        return (await self.stub.AbortUpload(request, metadata=self.metadata)).status
+
+    async def watch(
+        self, upload_id: str, after_sequence: int = 0
+    ) -> AsyncIterator[pb.UploadStatus]:
+        request = pb.WatchUploadRequest(upload_id=upload_id, after_sequence=after_sequence)
+        async for response in self.stub.WatchUpload(request, metadata=self.metadata):
+            yield response.status
+
+    async def status(self, upload_id: str) -> pb.UploadStatus:
+        request = pb.GetUploadStatusRequest(upload_id=upload_id)
+        return (await self.stub.GetUploadStatus(request, metadata=self.metadata)).status
+
+
+@asynccontextmanager
+async def running_intake(
+    options: IntakeOptions | None = None,
+    *,
+    chunks: ChunkStore | None = None,
+    ledger: UploadLedger | None = None,
+    drives: DriveDirectory | None = None,
+) -> AsyncIterator[Intake]:
+    """A server on memory; `authorization: TENANT` says who asks."""
+    options = options or IntakeOptions()
+    metrics = Metrics()
+    deps = IntakeDeps(
+        ledger=ledger or MemoryLedger(options.ledger),
+        chunks=chunks or MemoryChunkStore(),
+        queue=InProcessQueue(),
+        drives=drives or DefaultDrives(),
+        metrics=metrics,
+        options=options,
+    )
+    server = build_server(ServerOptions(), [server_layers(metrics, TenantFromHeader())])
+    add_intake(server, deps)
+    add_reflection(server, (SERVICE_NAME,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        address = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(address, options=_UNLIMITED) as channel:
+            yield Intake(
+                deps.ledger,
+                deps.chunks,
+                deps.queue,
+                metrics,
+                IntakeServiceStub(channel),
+                channel,
+                address,
+            )
+    finally:
+        await server.stop(None)
+
+
+async def read_all(call: Any, answered: Answered) -> SluiceError | None:
+    """Read a stream to its end; the error that it ended with."""
+    try:
+        while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            answered.add(response)
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error)
+    return None
+
+
+async def refusal(call: Awaitable[object]) -> SluiceError:
+    """What the server refuses a call with."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error)
+    raise AssertionError("the call was not refused")
+
+
+def header(upload_id: str, number: int, size: int, **fields: Any) -> pb.UploadStreamRequest:
+    """A frame that opens a chunk."""
+    return pb.UploadStreamRequest(
+        header=pb.ChunkHeader(upload_id=upload_id, number=number, size=size, **fields)
+    )
+
+
+def block(data: bytes) -> pb.UploadStreamRequest:
+    return pb.UploadStreamRequest(data=data)
+
+
+def frames_of(
+    upload_id: str, number: int, data: bytes, *, block_bytes: int = BLOCK, **fields: Any
+) -> list[pb.UploadStreamRequest]:
+    """A whole chunk as frames, with its checksum."""
+    opening = header(upload_id, number, len(data), **{"crc32c": crc32c(data), **fields})
+    pieces = range(0, len(data), block_bytes)
+    return [opening, *(block(data[at : at + block_bytes]) for at in pieces)]
+
+
+def cut(data: bytes, size: int) -> Sequence[bytes]:
+    """`data` as chunks of `size` bytes, the last one smaller."""
+    return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
