@@ -38,6 +38,14 @@ def received_numbers(status: upload_pb2.UploadStatus) -> set[int]:
     return set(range(bound)) - missing
 
 
+def _told(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
+    """The status to pass on. A write that fails because the server is gone replaces the status
+    by one of grpc.aio's own making (https://github.com/grpc/grpc/issues/36066)."""
+    if error.details() == "Internal error from Core":
+        return grpc.StatusCode.UNAVAILABLE
+    return error.code()
+
+
 class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic at run time
     """Forwards every call to `target` and keeps the books."""
 
@@ -99,9 +107,11 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
                 await context.write(answer)
             code = await call.code()
             if code is not grpc.StatusCode.OK:
-                await context.abort(code, await call.details(), await call.trailing_metadata())
+                trailers = tuple(await call.trailing_metadata() or ())
+                await context.abort(code, await call.details(), trailers)
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "", error.trailing_metadata())
+            trailers = tuple(error.trailing_metadata() or ())
+            await context.abort(_told(error), error.details() or "", trailers)
         finally:
             pumping.cancel()
             call.cancel()
