@@ -21,9 +21,9 @@ from sluice_common.coordination.rules.record import UploadRecord
 ELECTION_SECONDS = 10.0
 """An upload that asked or was served within this time is still there."""
 
-VANISHED_HOLDERS = 4
-"""Elected uploads may vanish with a half-filled part. So many reserves can be lost to them before
-the next one has to wait until they come back or expire (PRESSURE, rule 9)."""
+VANISHED_HOLDERS = 8
+"""Elected uploads may vanish with a half-filled part, each less than one part beyond the bound. So
+many are borne before the next one has to wait until one comes back or expires (PRESSURE)."""
 
 _DEPLOYMENT = ""
 """Scope of the deployment's election; other scopes are tenants, whose names are not empty."""
@@ -71,7 +71,7 @@ class Budget:
         self._reserved_by_upload: dict[str, int] = {}
         self._asking: dict[str, _Asking] = {}
         self._elections: dict[str, _Election] = {}
-        self._refused: dict[str, int] = {}
+        self._refused: dict[str, tuple[int, float]] = {}
         self._full_until = 0.0
         self.queued_bytes = 0
         self.reserved_bytes = 0
@@ -185,7 +185,7 @@ class Budget:
             return False
         used = self.queued_bytes + self.reserved_bytes + size
         used_by_tenant = self._tenants.get(new.tenant, 0) + size
-        most = (1 + VANISHED_HOLDERS) * reserve
+        most = reserve + VANISHED_HOLDERS * part_bytes
         full = used > options.budget_bytes
         tenant_full = used_by_tenant > options.tenant_budget_bytes
         if not (full or tenant_full):
@@ -203,9 +203,9 @@ class Budget:
         self._elections[scope].served_at = now
         return True
 
-    def refused(self, upload_id: str) -> None:
-        """Remember since when the upload waits for room."""
-        self._refused[upload_id] = self.generation
+    def refused(self, upload_id: str, now: float) -> None:
+        """Remember since when the upload waits for room, and that its client is there."""
+        self._refused[upload_id] = (self.generation, now)
 
     def note_full(self, size: int, now: float) -> None:
         """A chunk found no room; was it the deployment's bound?"""
@@ -214,7 +214,13 @@ class Budget:
 
     def waits(self, upload_id: str) -> bool:
         """True while nothing has changed since the upload's last refusal."""
-        return self._refused.get(upload_id) == self.generation
+        refusal = self._refused.get(upload_id)
+        return refusal is not None and refusal[0] == self.generation
+
+    def refused_since(self, upload_id: str, since: float) -> bool:
+        """The upload asked for room after that time, in vain: its client is not idle."""
+        refusal = self._refused.get(upload_id)
+        return refusal is not None and refusal[1] > since
 
     def moved_on(self, upload_id: str, now: float) -> None:
         """A chunk of the upload came in: what it waits for may be another one now."""

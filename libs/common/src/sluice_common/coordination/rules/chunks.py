@@ -40,7 +40,7 @@ def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
     else:
         reason = "BUDGET_FULL"
         budget.note_full(size, now)
-    budget.refused(offer.upload_id)
+    budget.refused(offer.upload_id, now)
     return Admission(granted=False, reason=reason, needed_number=record.needed_number)
 
 

@@ -71,7 +71,13 @@ def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
         )
     )
     if s.budget.is_full(now):
-        due += s.store.idle_holders(now - options.pressure_idle_seconds, limit - len(due))
+        idle_since = now - options.pressure_idle_seconds
+        due += [
+            upload_id
+            for upload_id in s.store.idle_holders(idle_since, limit - len(due))
+            # Whoever was refused meanwhile sent nothing because of the pressure itself.
+            if not s.budget.refused_since(upload_id, idle_since)
+        ]
     ended: list[UploadSnapshot] = []
     for upload_id in dict.fromkeys(due):
         record = s.require(upload_id)

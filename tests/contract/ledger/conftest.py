@@ -1,0 +1,47 @@
+"""Every ledger adapter under a clock that tests move. An adapter joins by one line in LEDGERS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_common.coordination.ports import UploadLedger
+from support.ledgers import LEDGERS, ROOMY, Driver, FakeClock, LedgerFactory, OpenDriver
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=list(LEDGERS.values()), ids=list(LEDGERS))
+def factory(request: pytest.FixtureRequest) -> LedgerFactory:
+    made: LedgerFactory = request.param
+    return made
+
+
+@pytest.fixture
+async def open_driver(
+    factory: LedgerFactory, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[OpenDriver]:
+    """Opens a ledger with the given options changed from ROOMY."""
+    async with AsyncExitStack() as opened:
+
+        async def open_ledger(**changes: Any) -> Driver:
+            options = replace(ROOMY, **changes)
+            ledger: UploadLedger = await opened.enter_async_context(
+                factory(tmp_path, options, clock)
+            )
+            return Driver(ledger, clock)
+
+        yield open_ledger
+
+
+@pytest.fixture
+async def driver(open_driver: OpenDriver) -> Driver:
+    return await open_driver()
