@@ -7,6 +7,7 @@ import os
 import random
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
@@ -19,6 +20,7 @@ from sluice_intake.options import IntakeOptions
 from support.intake import BLOCK, Answered, Intake, block, cut, frames_of, header, running_intake
 from support.part_worker import working_for
 
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 DATA = os.urandom(3 * MIB + 12345)
 
 
@@ -142,6 +144,23 @@ async def test_stored_tells_the_watermark_while_the_stream_is_open() -> None:
         assert (last.number, last.watermark, last.part_number) == (9, 10, 2)
         watermarks = [stored.watermark for stored in answered.stored]
         assert watermarks == sorted(set(watermarks))
+
+
+async def test_a_chunk_is_accepted_before_it_is_stored() -> None:
+    options = IntakeOptions(ledger=LedgerOptions(discard_on_accept=True))
+    async with running_intake(options) as intake:
+        upload = await intake.initiate(chunk_size=8 * MIB)
+        call = intake.stream()
+        for number in range(8):
+            for frame in frames_of(upload.upload_id, number, bytes(8 * MIB)):
+                await call.write(frame)
+        await call.done_writing()
+        answered = Answered()
+        while (response := await call.read()) is not EOF:
+            answered.add(response)
+            if answered.stored:
+                assert set(range(answered.stored[-1].watermark)) <= set(answered.numbers)
+        assert answered.stored[-1].watermark == 8
 
 
 async def test_the_stream_ends_without_waiting_for_stored() -> None:

@@ -25,35 +25,50 @@ Tell = Callable[[int, int], Awaitable[None]]
 
 
 class StoredNotices:
-    """Watches one upload and tells every rise of its watermark once."""
+    """Follows the upload of one stream and tells every rise of its watermark once.
 
-    def __init__(self, ledger: UploadLedger, upload_id: str, tell: Tell, metrics: Metrics) -> None:
+    Never before the stream has acknowledged its own chunks below it: the watch may hear of a
+    stored chunk before the accept of that very chunk has returned.
+    """
+
+    def __init__(self, ledger: UploadLedger, tell: Tell, metrics: Metrics) -> None:
         self._ledger = ledger
-        self._upload_id = upload_id
         self._tell = tell
         self._seconds = metrics.ack_seconds.labels("stored")
+        self._told = 0
         self._watermark = 0
+        self._part_number = 0
+        self._unanswered: list[int] = []
         self._last_byte_at: dict[int, float] = {}
 
-    def expect(self, number: int, last_byte_at: float) -> None:
-        """Measure the time of this chunk from its last byte to its `Stored`."""
-        if number >= self._watermark and len(self._last_byte_at) < _MAX_MEASURED_CHUNKS:
-            self._last_byte_at[number] = last_byte_at
+    def accepting(self, number: int) -> None:
+        """The stream is about to accept this chunk; `answered` follows, unless the stream fails."""
+        self._unanswered.append(number)
 
-    async def note(self, snapshot: UploadSnapshot) -> None:
+    async def answered(self, number: int, last_byte_at: float, snapshot: UploadSnapshot) -> None:
+        """The stream has acknowledged this chunk, whose last byte came at that time."""
+        self._unanswered.remove(number)
+        if number >= self._told and len(self._last_byte_at) < _MAX_MEASURED_CHUNKS:
+            self._last_byte_at[number] = last_byte_at
+        await self._note(snapshot)
+
+    async def _note(self, snapshot: UploadSnapshot) -> None:
         """Tell the watermark if it has risen."""
-        watermark = snapshot.stored_watermark
-        if watermark <= self._watermark:
+        if snapshot.stored_watermark > self._watermark:
+            self._watermark = snapshot.stored_watermark
+            self._part_number = snapshot.stored_parts
+        watermark = self._watermark
+        if watermark <= self._told or any(number < watermark for number in self._unanswered):
             return
-        # Set before the write, so that of two tasks with one snapshot only one tells it.
-        self._watermark = watermark
-        await self._tell(watermark, snapshot.stored_parts)
+        # Set before the write, so that of two tasks with one watermark only one tells it.
+        self._told = watermark
+        await self._tell(watermark, self._part_number)
         now = time.perf_counter()
         for number in [number for number in self._last_byte_at if number < watermark]:
             self._seconds.observe(now - self._last_byte_at.pop(number))
 
-    async def follow(self) -> None:
-        """Note every snapshot until the upload ends.
+    async def follow(self, upload_id: str) -> None:
+        """Tell of every snapshot until the upload ends.
 
         A ledger that does not answer is asked again: `Stored` is a service to the client, and no
         reason to end its stream.
@@ -61,13 +76,13 @@ class StoredNotices:
         sequence = 0
         while True:
             try:
-                async with snapshots_after(self._ledger, self._upload_id, sequence) as snapshots:
+                async with snapshots_after(self._ledger, upload_id, sequence) as snapshots:
                     async for snapshot in snapshots:
                         sequence = snapshot.sequence
-                        await self.note(snapshot)
+                        await self._note(snapshot)
                 return
             except NotFound:
                 return
             except SluiceError as error:
-                _log.warning("watch.failed", upload_id=self._upload_id, reason=error.reason)
+                _log.warning("watch.failed", upload_id=upload_id, reason=error.reason)
                 await asyncio.sleep(_RETRY_SECONDS)

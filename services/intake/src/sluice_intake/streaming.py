@@ -74,7 +74,7 @@ class _Stream:
         self._answers = answers
         self._upload_id = ""
         self._tenant = principal.tenant
-        self._notices: StoredNotices | None = None
+        self._notices = StoredNotices(serves.ledger, answers.stored, serves.metrics)
         self._failure: SluiceError | None = None
         self._stalls = StallClock(
             serves.options.chunk_stall_seconds, serves.options.chunk_stall_bytes
@@ -125,7 +125,9 @@ class _Stream:
                     continue
                 if not self._upload_id:
                     await self._open_upload(header)
-                    watches.append(self._follow_upload())
+                    watches.append(
+                        self._background.create_task(self._notices.follow(self._upload_id))
+                    )
                 await self._receive_chunk(header, data)
         except SluiceError as error:
             if self._failure is None:
@@ -136,12 +138,6 @@ class _Stream:
             self._serves.ledger, self._principal, header.upload_id, "header.upload_id"
         )
         self._upload_id = snapshot.upload_id
-
-    def _follow_upload(self) -> asyncio.Task[None]:
-        self._notices = StoredNotices(
-            self._serves.ledger, self._upload_id, self._answers.stored, self._serves.metrics
-        )
-        return self._background.create_task(self._notices.follow())
 
     async def _receive_chunk(self, header: Header, data: memoryview) -> None:
         """Read one chunk to its last byte and leave its acceptance to a task."""
@@ -194,14 +190,14 @@ class _Stream:
     async def _accept(
         self, chunk: IncomingChunk, opened: AsyncExitStack, last_byte_at: float
     ) -> None:
+        number = chunk.offer.number
+        self._notices.accepting(number)
         try:
             async with opened:
                 acceptance = await self._serves.accepting.accept(chunk)
             await self._answers.accepted(acceptance)
             self._ack_seconds.observe(time.perf_counter() - last_byte_at)
-            if self._notices is not None:
-                self._notices.expect(chunk.offer.number, last_byte_at)
-                await self._notices.note(acceptance.snapshot)
+            await self._notices.answered(number, last_byte_at, acceptance.snapshot)
             # After the acknowledgement: hints may wait for a full queue.
             await self._serves.accepting.announce(self._upload_id, self._tenant, acceptance)
         except SluiceError as error:

@@ -1,0 +1,182 @@
+"""A client that goes away leaves nothing behind, and loses nothing that was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc.aio
+import pytest
+from structlog.testing import capture_logs
+
+from sluice_common.coordination.memory.chunks import MemoryChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.errors import FailedPrecondition, SluiceError, Unavailable
+from sluice_common.uploads.model import MIB
+from support.intake import Answered, Intake, block, frames_of, header, read_all, running_intake
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it holds; a few seconds at most."""
+    async with asyncio.timeout(5):
+        for pause in iter(lambda: 0.01, None):
+            if await holds():
+                return
+            await asyncio.sleep(pause)
+
+
+async def tokens_in_store(intake: Intake) -> set[str]:
+    return {token for _, tokens in await intake.chunks.leftovers(-1.0, 10_000) for token in tokens}
+
+
+async def nothing_is_left(intake: Intake, upload_id: str) -> bool:
+    """No reservation, and no bytes but those of received chunks."""
+    tokens = await tokens_in_store(intake)
+    named = await intake.ledger.known_tokens(upload_id, sorted(tokens))
+    return (await intake.ledger.backlog()).reserved_bytes == 0 and named == tokens
+
+
+async def test_a_client_that_cancels_in_a_chunk_gives_back_its_room_and_its_bytes() -> None:
+    async with running_intake() as intake:
+        upload = await intake.initiate()
+        call = intake.stream()
+        await call.write(header(upload.upload_id, 0, 2 * MIB))
+        await call.write(block(bytes(MIB)))
+
+        async def bytes_have_arrived() -> bool:
+            return bool(await tokens_in_store(intake))
+
+        await eventually(bytes_have_arrived)
+        assert (await intake.ledger.backlog()).reserved_bytes == 2 * MIB
+        call.cancel()
+        await eventually(lambda: nothing_is_left(intake, upload.upload_id))
+        assert await tokens_in_store(intake) == set()
+        assert (await intake.send(upload.upload_id, 0, b"again")).number == 0
+
+
+class HeldLedger:
+    """A ledger whose accepts wait for a word; everything else is the real one's."""
+
+    def __init__(self) -> None:
+        self._ledger: Any = MemoryLedger(LedgerOptions())
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.failure: SluiceError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def accept_chunk(self, *args: Any) -> Any:
+        self.reached.set()
+        await self.go_on.wait()
+        if self.failure is not None:
+            raise self.failure
+        return await self._ledger.accept_chunk(*args)
+
+
+@pytest.mark.parametrize("way", ["stream", "unary"])
+async def test_an_accept_that_has_begun_is_carried_to_its_end(way: str) -> None:
+    ledger: Any = HeldLedger()
+    async with running_intake(ledger=ledger) as intake:
+        upload = await intake.initiate()
+        if way == "stream":
+            call = intake.stream()
+            for frame in frames_of(upload.upload_id, 0, b"committed"):
+                await call.write(frame)
+            await ledger.reached.wait()
+            call.cancel()
+        else:
+            sending = asyncio.ensure_future(intake.send(upload.upload_id, 0, b"committed"))
+            await ledger.reached.wait()
+            sending.cancel()
+        await asyncio.sleep(0.1)
+        ledger.go_on.set()
+
+        async def it_is_in() -> bool:
+            return (await intake.status(upload.upload_id)).received_chunks == 1
+
+        await eventually(it_is_in)
+        assert len(await tokens_in_store(intake)) == 1
+
+
+async def test_after_an_unknown_outcome_the_bytes_stay() -> None:
+    ledger: Any = HeldLedger()
+    ledger.go_on.set()
+    ledger.failure = Unavailable("LEDGER_UNAVAILABLE", "The ledger does not answer.")
+    async with running_intake(ledger=ledger) as intake:
+        upload = await intake.initiate()
+        answered = await intake.send_stream(frames_of(upload.upload_id, 0, b"perhaps"))
+        assert answered.error is not None
+        assert answered.error.code == "UNAVAILABLE"
+        assert len(await tokens_in_store(intake)) == 1
+
+
+async def test_after_a_refusal_the_bytes_go() -> None:
+    ledger: Any = HeldLedger()
+    ledger.go_on.set()
+    ledger.failure = FailedPrecondition("UPLOAD_ENDED", "The upload has ended.")
+    async with running_intake(ledger=ledger) as intake:
+        upload = await intake.initiate()
+        answered = await intake.send_stream(frames_of(upload.upload_id, 0, b"never"))
+        assert answered.error is not None
+        assert answered.error.reason == "UPLOAD_ENDED"
+        assert await nothing_is_left(intake, upload.upload_id)
+        assert await tokens_in_store(intake) == set()
+
+
+class SpoiltStore(MemoryChunkStore):
+    """A store that cannot forget."""
+
+    async def drop(self, upload_id: str, tokens: Any) -> None:
+        raise Unavailable("STORE_UNAVAILABLE", "The store does not answer.")
+
+
+async def test_a_store_that_cannot_forget_does_not_spoil_an_acknowledgement() -> None:
+    async with running_intake(chunks=SpoiltStore()) as intake:
+        upload = await intake.initiate()
+        await intake.send(upload.upload_id, 0, b"data")
+        assert (await intake.send(upload.upload_id, 0, b"data")).duplicate
+
+
+async def test_a_storm_of_cancellations_leaves_a_clean_house() -> None:
+    random_pause = random.Random(11)
+    with capture_logs() as logs:
+        async with running_intake() as intake:
+            upload = await intake.initiate(chunk_size=100_000)
+
+            async def one(number: int) -> None:
+                call = intake.stream()
+                task = asyncio.ensure_future(read_all(call, Answered()))
+                try:
+                    async with asyncio.timeout(random_pause.uniform(0.0, 0.05)):
+                        for frame in frames_of(
+                            upload.upload_id, number, bytes(100_000), block_bytes=1000
+                        ):
+                            await call.write(frame)
+                        await call.done_writing()
+                        await asyncio.shield(task)
+                except (TimeoutError, asyncio.CancelledError, grpc.aio.AioRpcError):
+                    call.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+            await asyncio.gather(*(one(number) for number in range(100)))
+            await eventually(lambda: nothing_is_left(intake, upload.upload_id))
+            status = await intake.status(upload.upload_id)
+            assert len(await tokens_in_store(intake)) == status.received_chunks
+            for number in range(100):  # what is missing is simply sent again
+                await intake.send(upload.upload_id, number, bytes(100_000))
+            assert (await intake.status(upload.upload_id)).received_chunks == 100
+    assert [line for line in logs if line["event"] == "rpc.defect"] == []
+
+
+async def test_a_watch_that_is_cancelled_ends_its_subscription() -> None:
+    async with running_intake() as intake:
+        upload = await intake.initiate()
+        for _ in range(20):
+            watch = intake.watch(upload.upload_id)
+            await anext(watch)
+            await watch.aclose()  # type: ignore[attr-defined]
+        assert (await intake.status(upload.upload_id)).state

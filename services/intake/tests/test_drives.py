@@ -1,0 +1,169 @@
+"""Drives are asked for once a minute, and served stale while their source is down."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import grpc.aio
+import pytest
+from grpc_status import rpc_status
+
+from sluice.repository.v1 import repository_pb2
+from sluice_common.catalogue.port import Drive, DrivePolicy
+from sluice_common.errors import NotFound, PermissionDenied, SluiceError, Unavailable
+from sluice_common.rpc.errors import to_status
+from sluice_common.uploads.model import Integrity
+from sluice_intake.drives import CachedDrives, DefaultDrives, GrpcDrives
+
+DRIVE = Drive("t", "photos", "bucket", "prefix/", DrivePolicy(read_only=True), 1.0, 2.0)
+DOWN = Unavailable("DRIVES_UNAVAILABLE", "Not now.")
+GONE = NotFound("DRIVE_NOT_FOUND", "No such drive.")
+
+
+class Source:
+    """Counts how often it is asked; answers or fails as told."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.failure: SluiceError | None = None
+        self.drive = DRIVE
+
+    async def get(self, tenant: str, name: str) -> Drive:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        return replace(self.drive, tenant=tenant, name=name)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_drive_is_asked_for_once_a_minute() -> None:
+    source, clock = Source(), Clock()
+    drives = CachedDrives(source, clock=clock)
+    for clock.now in (0.0, 30.0, 59.9):
+        assert (await drives.get("t", "photos")).bucket == "bucket"
+    assert source.asked == 1
+    clock.now = 60.0
+    await drives.get("t", "photos")
+    assert source.asked == 2
+
+
+async def test_many_callers_at_once_are_one_question() -> None:
+    source = Source()
+    drives = CachedDrives(source)
+    await asyncio.gather(*(drives.get("t", "photos") for _ in range(50)))
+    assert source.asked == 1
+
+
+async def test_a_drive_is_served_stale_while_its_source_is_down() -> None:
+    source, clock = Source(), Clock()
+    drives = CachedDrives(source, clock=clock)
+    await drives.get("t", "photos")
+    clock.now, source.failure = 3600.0, DOWN
+    assert (await drives.get("t", "photos")).bucket == "bucket"
+    source.failure, source.drive = None, replace(DRIVE, bucket="new")
+    assert (await drives.get("t", "photos")).bucket == "new"
+
+
+async def test_an_unknown_drive_cannot_be_served_while_its_source_is_down() -> None:
+    source = Source()
+    source.failure = DOWN
+    with pytest.raises(Unavailable):
+        await CachedDrives(source).get("t", "photos")
+
+
+@pytest.mark.parametrize("failure", [GONE, PermissionDenied("NO", "Not for you.")])
+async def test_an_answer_is_not_overruled_by_what_was_known(failure: SluiceError) -> None:
+    source, clock = Source(), Clock()
+    drives = CachedDrives(source, clock=clock)
+    await drives.get("t", "photos")
+    clock.now, source.failure = 60.0, failure
+    with pytest.raises(type(failure)):
+        await drives.get("t", "photos")
+
+
+async def test_tenants_do_not_share_a_drive_of_one_name() -> None:
+    drives = CachedDrives(Source())
+    assert (await drives.get("a", "photos")).tenant == "a"
+    assert (await drives.get("b", "photos")).tenant == "b"
+
+
+async def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+    source = Source()
+    drives = CachedDrives(source, max_drives=2)
+    for name in ("one", "two", "one", "three", "one"):
+        await drives.get("t", name)
+    assert source.asked == 3
+    await drives.get("t", "two")
+    assert source.asked == 4
+
+
+async def test_without_a_catalogue_every_name_is_a_drive_with_the_defaults() -> None:
+    drive = await DefaultDrives().get("t", "anything")
+    assert (drive.name, drive.bucket, drive.policy) == ("anything", "", DrivePolicy())
+
+
+# ------------------------------------------------------------------ over gRPC
+
+
+class Repository:
+    """Answers GetDrive, or fails."""
+
+    def __init__(self) -> None:
+        self.failure: SluiceError | None = None
+        self.metadata: dict[str, Any] = {}
+
+    async def get_drive(self, request: Any, context: Any) -> repository_pb2.GetDriveResponse:
+        self.metadata = dict(context.invocation_metadata())
+        if self.failure is not None:
+            await context.abort_with_status(rpc_status.to_status(to_status(self.failure)))
+        policy = repository_pb2.DrivePolicy(
+            integrity=repository_pb2.INTEGRITY_SHA256_BEFORE_VISIBLE,
+            part_bytes=16,
+            require_uniform=True,
+            read_only=True,
+            storage_class="COLD",
+            encryption="AES256",
+        )
+        drive = repository_pb2.Drive(name=request.name, bucket="b", key_prefix="p/", policy=policy)
+        drive.created_at.FromNanoseconds(1_500_000_000)
+        return repository_pb2.GetDriveResponse(drive=drive)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(
+            self.get_drive,
+            repository_pb2.GetDriveRequest.FromString,
+            repository_pb2.GetDriveResponse.SerializeToString,
+        )
+        service = "sluice.repository.v1.RepositoryService"
+        handlers = grpc.method_handlers_generic_handler(service, {"GetDrive": handler})
+        server.add_generic_rpc_handlers((handlers,))
+
+
+async def test_the_repository_is_asked_on_behalf_of_the_tenant() -> None:
+    repository, server = Repository(), grpc.aio.server()
+    repository.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        drives = GrpcDrives(channel, credentials_for=lambda tenant: (("x-for", tenant),))
+        policy = DrivePolicy(Integrity.SHA256_BEFORE_VISIBLE, 16, True, True, "COLD", "AES256")
+        assert await drives.get("t", "photos") == Drive("t", "photos", "b", "p/", policy, 1.5, 0.0)
+        assert repository.metadata["x-for"] == "t"
+        repository.failure = GONE
+        with pytest.raises(NotFound) as gone:
+            await drives.get("t", "photos")
+        assert gone.value.reason == "DRIVE_NOT_FOUND"
+        await server.stop(None)
+        with pytest.raises(Unavailable) as down:
+            await drives.get("t", "photos")
+        assert down.value.reason == "DRIVES_UNAVAILABLE"

@@ -1,0 +1,87 @@
+"""Bytes of unary messages are bounded, and everybody gets a turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_common.errors import ResourceExhausted
+from sluice_intake.permits import BytePermits
+
+LONG = 5.0
+
+
+async def test_a_shrunken_permit_lets_the_next_one_in() -> None:
+    permits = BytePermits(10)
+    async with permits.hold(10, LONG) as first:
+        assert permits.free_bytes == 0
+        first.shrink(4)
+        async with permits.hold(6, LONG):
+            assert permits.free_bytes == 0
+    assert permits.free_bytes == 10
+
+
+async def test_who_waits_too_long_is_refused() -> None:
+    permits = BytePermits(10)
+    async with permits.hold(10, LONG):
+        with pytest.raises(ResourceExhausted) as refused:
+            async with permits.hold(1, 0.05):
+                pytest.fail("there was no room")
+    assert refused.value.reason == "UNARY_BUSY"
+    assert permits.free_bytes == 10
+
+
+async def test_a_large_permit_is_not_overtaken_by_small_ones() -> None:
+    permits = BytePermits(10)
+    order: list[str] = []
+
+    async def take(name: str, amount: int) -> None:
+        async with permits.hold(amount, LONG):
+            order.append(name)
+
+    async with asyncio.TaskGroup() as group, permits.hold(5, LONG):
+        group.create_task(take("large", 10))
+        await asyncio.sleep(0)
+        group.create_task(take("small", 1))
+        await asyncio.sleep(0.01)
+        assert order == []
+    assert order == ["large", "small"]
+
+
+async def test_a_waiter_that_gives_up_makes_way() -> None:
+    permits = BytePermits(10)
+    async with permits.hold(5, LONG):
+        large = asyncio.ensure_future(permits.hold(10, LONG).__aenter__())
+        await asyncio.sleep(0)
+        small = asyncio.ensure_future(permits.hold(5, LONG).__aenter__())
+        await asyncio.sleep(0)
+        assert not small.done()
+        large.cancel()
+        (await asyncio.wait_for(small, 1)).shrink(0)
+    assert permits.free_bytes == 10
+
+
+@given(st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10), st.integers(0, 3)), max_size=30))
+def test_no_byte_is_lost_or_made_whatever_happens(plan: list[tuple[int, int, int]]) -> None:
+    async def run() -> None:
+        permits = BytePermits(10)
+
+        async def one(amount: int, shrink_to: int, turns: int) -> None:
+            async with permits.hold(amount, LONG) as permit:
+                assert 0 <= permits.free_bytes <= 10
+                permit.shrink(shrink_to)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+        tasks = [asyncio.ensure_future(one(*each)) for each in plan]
+        await asyncio.sleep(0)
+        for index, task in enumerate(tasks):
+            if index % 3 == 2:
+                task.cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert permits.free_bytes == 10
+
+    asyncio.run(run())

@@ -1,0 +1,84 @@
+"""`sluice-intake` as a process: phase 1 runs, anything else is refused in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sluice.upload.v1 import upload_pb2 as pb
+from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
+from sluice_common.uploads.model import MIB
+from support.intake import frames_of
+
+PHASE_1 = {
+    "SLUICE_COORDINATION": "memory",
+    "SLUICE_OBJECTS": "discard",
+    "SLUICE_EVENTS": "off",
+    "SLUICE_CATALOGUE": "off",
+    "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
+    "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
+}
+
+
+def start(settings: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sluice_intake", *arguments],
+        env={**others, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_phase_1_takes_an_upload_and_stops_on_sigterm(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    process = start(PHASE_1, "--ready-file", str(ready))
+    try:
+        deadline = time.monotonic() + 20
+        while not (ready.exists() and ready.read_text().endswith("\n")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with grpc.insecure_channel(ready.read_text().strip()) as channel:
+            stub = IntakeServiceStub(channel)
+            upload = stub.InitiateUpload(pb.InitiateUploadRequest(drive="d", path="p"))
+            frames = iter(frames_of(upload.upload_id, 0, bytes(2 * MIB), is_last=True))
+            answers = list(stub.UploadStream(frames))
+            assert answers[0].accepted.size == 2 * MIB
+            status = stub.CompleteUpload(pb.CompleteUploadRequest(upload_id=upload.upload_id))
+            assert status.status.state == pb.UPLOAD_STATE_COMPLETED
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=15)
+        assert process.returncode == 0
+        assert ready.read_text().strip() in out
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {**PHASE_1, "SLUICE_INTAKE_ADDRESS": "0.0.0.0:0"}, {"SLUICE_PART_BYTES": "many"}],
+    ids=["another mixture", "strangers without keys", "a bad number"],
+)
+def test_what_cannot_run_exits_78_with_one_line(settings: dict[str, str]) -> None:
+    process = start(settings)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 78
+    assert len(err.splitlines()) == 1
+    assert "SLUICE_" in err
+
+
+def test_the_settings_are_shown_on_demand() -> None:
+    process = start(PHASE_1, "--show-settings")
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "SLUICE_COORDINATION=memory" in out.splitlines()
