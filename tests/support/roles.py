@@ -6,12 +6,13 @@ fails as a test says. `World.orphans` is the oracle: what is left anywhere that 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -73,6 +74,18 @@ def crash_at(point: CrashPoint) -> Iterator[None]:
         patch.setattr(crash_points, "exit_hard", die)
         with pytest.raises(CrashSimulated):
             yield
+
+
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0
+) -> None:
+    """Return once the condition holds; raises TimeoutError when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0.01)
 
 
 class Clock:
@@ -264,9 +277,7 @@ class World:
 
     # -- the client's side
 
-    async def begin(
-        self, chunks: Sequence[bytes], path: str = "a.bin", **settled: object
-    ) -> Upload:
+    async def begin(self, chunks: Sequence[bytes], path: str = "a.bin", **settled: Any) -> Upload:
         """Initiate an upload of these chunks; `settled` goes into its NewUpload."""
         node_id = new_node_id()
         new = NewUpload(
@@ -281,7 +292,7 @@ class World:
             object=ObjectRef(BUCKET, f"{TENANT}/{DRIVE}/{node_id}"),
             part_bytes=PART_BYTES,
         )
-        new = replace(new, **settled)  # type: ignore[arg-type]
+        new = replace(new, **settled)
         await self.deps.ledger.create(new)
         upload = Upload(new, tuple(chunks))
         self.uploads[upload.id] = upload
@@ -303,19 +314,17 @@ class World:
             Completion(accepted.snapshot, accepted.ready_parts, accepted.completion_ready)
         )
 
-    async def complete(self, upload: Upload, **claims: object) -> None:
+    async def complete(self, upload: Upload, **claims: Any) -> None:
         """CompleteUpload, as the intake does it."""
         completion = await self.deps.ledger.request_completion(
             upload.id,
             len(upload.chunks),
-            claims.get("sha256"),  # type: ignore[arg-type]
-            claims.get("crc32c"),  # type: ignore[arg-type]
+            claims.get("sha256"),
+            claims.get("crc32c"),
         )
         await self._queue(completion)
 
-    async def upload(
-        self, chunks: Sequence[bytes], path: str = "a.bin", **settled: object
-    ) -> Upload:
+    async def upload(self, chunks: Sequence[bytes], path: str = "a.bin", **settled: Any) -> Upload:
         """Send and complete a whole upload; the roles have not run yet."""
         upload = await self.begin(chunks, path, **settled)
         for number in range(len(chunks)):
@@ -348,12 +357,13 @@ class World:
             pass
 
     async def settle(self, seconds: float = 120.0) -> None:
-        """Let time pass in steps, sweeping and working, until it is over; then relay."""
+        """Let time pass in steps, sweeping and working, until it is over; then sweep and relay."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             await self.sweeper.sweep()
             await self.work()
             self.clock.advance(10.0)
+        await self.sweeper.sweep()
         while await self.relay.relay_once():
             pass
 
@@ -426,6 +436,19 @@ class World:
             found.queued_bytes = backlog.queued_bytes
             found.reserved_bytes = backlog.reserved_bytes
         return found
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The value of a metric's sample, 0 if it was never touched."""
+        return self.deps.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def outcomes(self, name: str = "sluice_parts") -> dict[str, int]:
+        """How often each outcome of parts (or of sluice_completions) was counted."""
+        return {
+            sample.labels["outcome"]: int(sample.value)
+            for metric in self.deps.metrics.registry.collect()
+            for sample in metric.samples
+            if sample.name == f"{name}_total"
+        }
 
     def files(self) -> list[str]:
         """Every file of the object store, whatever it is."""

@@ -28,17 +28,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-def outcomes(world: World, kind: str = "parts") -> dict[str, int]:
-    """How often each outcome was counted."""
-    counter = getattr(world.deps.metrics, kind)
-    return {
-        sample.labels["outcome"]: int(sample.value)
-        for metric in counter.collect()
-        for sample in metric.samples
-        if sample.name.endswith("_total")
-    }
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(1, 2_500), min_size=1, max_size=12),
@@ -144,7 +133,7 @@ async def test_damaged_chunks_are_missing_again_and_sent_again(world: World) -> 
     # Two of the first part's four chunks are gone.
     await world.deps.chunks.drop(upload.id, [refs[1].token, refs[3].token])
     await world.work()
-    assert outcomes(world)["rejected"] == 1
+    assert world.outcomes()["rejected"] == 1
     assert await world.status(upload) is UploadStatus.UPLOADING
     assert await world.resend_missing(upload) == [1, 3]
     await world.settle(60)
@@ -182,7 +171,7 @@ async def test_a_store_that_is_away_is_asked_again_until_it_is_back(world: World
     upload = await world.upload(pieces(3_500, 500))
     await world.settle(300)
     await world.assert_whole(upload)
-    assert outcomes(world)["retried"] == 8
+    assert world.outcomes()["retried"] == 8
     assert (await world.orphans()).none()
 
 
@@ -190,7 +179,7 @@ async def test_a_store_that_saw_other_bytes_gets_them_again_at_once(world: World
     world.objects.after = {"put_part": [MISMATCH]}
     upload = await world.upload(pieces(2_000, 500))
     await world.work()
-    assert outcomes(world) == {"stored": 2}
+    assert world.outcomes() == {"stored": 2}
     assert world.objects.calls.count("put_part") == 3
     await world.settle(30)
     await world.assert_whole(upload)
@@ -201,7 +190,7 @@ async def test_a_store_that_goes_on_seeing_other_bytes_is_given_time(world: Worl
     upload = await world.upload(pieces(2_000, 500))
     await world.settle(60)
     # The chunks were read and found whole, so none was rejected and nobody had to send again.
-    assert outcomes(world) == {"stored": 2, "retried": 2}
+    assert world.outcomes() == {"stored": 2, "retried": 2}
     await world.assert_whole(upload)
 
 
@@ -257,7 +246,7 @@ async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World
     upload = await world.upload(pieces(2_000, 500))
     await world.settle(30)
     await world.assert_whole(upload)
-    assert outcomes(world)["error"] == 1
+    assert world.outcomes()["error"] == 1
 
 
 # ------------------------------------------------------------------ more than one worker
@@ -277,7 +266,7 @@ async def test_workers_of_one_process_open_one_multipart_between_them(world: Wor
         await asyncio.sleep(0.05)
         slow.set()
     assert world.objects.calls.count("open_multipart") == 1
-    assert outcomes(world) == {"stored": 4}
+    assert world.outcomes() == {"stored": 4}
     await world.settle(30)
     await world.assert_whole(upload)
 
@@ -313,7 +302,7 @@ async def test_two_deliveries_of_one_item_do_not_share_its_claim(world: World) -
         await world.deps.queue.put(item)
         while await world.part_worker.work_one(0):
             pass
-        seen.append(outcomes(world))
+        seen.append(world.outcomes())
 
     world.objects.on_call["put_part"] = hint_again
     await world.part_worker.work_one(0)
@@ -336,7 +325,7 @@ async def test_a_worker_that_wakes_up_late_is_refused(world: World) -> None:
 
     world.objects.on_call["put_part"] = sleep_past_the_lease
     await world.part_worker.work_one(0)
-    counted = outcomes(world)
+    counted = world.outcomes()
     assert counted["stored"] == 2
     # Its own bytes were gone when it came to read them; its rejection was fenced.
     assert counted["lost"] == 1
@@ -349,6 +338,6 @@ async def test_an_item_of_an_unknown_upload_is_acknowledged(world: World) -> Non
     for kind in WorkKind:
         await world.deps.queue.put(WorkItem(kind, "lost-upload", TENANT, 1))
     await world.work()
-    assert outcomes(world) == {"stale": 1}
-    assert outcomes(world, "completions") == {"stale": 1}
+    assert world.outcomes() == {"stale": 1}
+    assert world.outcomes("sluice_completions") == {"stale": 1}
     assert (await world.deps.queue.depth()).items == 0

@@ -1,0 +1,355 @@
+"""Completion: one object, one node, one event, or one clear reason why not (rule 18)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+
+from sluice_common.coordination.ports import StoredPartRecord, WorkItem, WorkKind
+from sluice_common.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    SluiceError,
+    Unavailable,
+)
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.port import ObjectAttributes, PartTag
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.model import Integrity, UploadStatus
+from sluice_repository.assembly import PartsLost, reconciled
+from support.roles import TENANT, World, pieces, small_world
+
+UNAVAILABLE = Unavailable("STORE_UNAVAILABLE", "The answer was lost.")
+INVALID_PART = FailedPrecondition("INVALID_PART", "The store does not know this part.")
+CHUNKS = pieces(3_300, 500)
+CONTENT = b"".join(CHUNKS)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with small_world(tmp_path) as world:
+        yield world
+
+
+async def store_all(world: World) -> None:
+    """Run the part workers only: everything is stored, nothing completed."""
+    while await world.part_worker.work_one(0):
+        pass
+
+
+# ------------------------------------------------------------------ claims and policies
+
+
+@pytest.mark.parametrize("chunks", [CHUNKS, pieces(700, 100)], ids=["multipart", "single put"])
+@pytest.mark.parametrize("when", ["at the beginning", "at the end"])
+async def test_right_claims_complete_and_the_sha256_is_in_the_node(
+    world: World, chunks: list[bytes], when: str
+) -> None:
+    content = b"".join(chunks)
+    claims: dict[str, Any] = {"sha256": hashlib.sha256(content).digest(), "crc32c": crc32c(content)}
+    upload = await world.begin(chunks, **(claims if when == "at the beginning" else {}))
+    for number in range(len(chunks)):
+        await world.send(upload, number)
+    await world.complete(upload, **({} if when == "at the beginning" else claims))
+    await world.settle(30)
+    node = await world.assert_whole(upload)
+    assert node is not None
+    assert node.sha256 == claims["sha256"]
+
+
+@pytest.mark.parametrize("chunks", [CHUNKS, pieces(700, 100)], ids=["multipart", "single put"])
+@pytest.mark.parametrize("claim", [{"sha256": b"\0" * 32}, {"crc32c": 1}], ids=["sha256", "crc32c"])
+async def test_a_wrong_claim_fails_the_upload_and_nothing_is_left(
+    world: World, chunks: list[bytes], claim: dict[str, Any]
+) -> None:
+    upload = await world.upload(chunks, **claim)
+    await world.work()
+    snapshot = await world.snapshot(upload)
+    assert snapshot.status is UploadStatus.FAILED
+    assert snapshot.failure_reason == "CHECKSUM_MISMATCH"
+    with pytest.raises(NotFound):
+        await world.node(upload)
+    await world.settle(30)
+    assert (await world.orphans()).none()
+    assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadFailed"]
+
+
+async def test_under_sha256_before_visible_the_object_is_read_back_first(world: World) -> None:
+    upload = await world.upload(CHUNKS, integrity=Integrity.SHA256_BEFORE_VISIBLE)
+    await world.work()
+    assert (await world.node(upload)).sha256 == hashlib.sha256(CONTENT).digest()
+    assert "read" in world.objects.calls
+
+
+async def test_otherwise_the_object_is_not_read_back(world: World) -> None:
+    upload = await world.upload(CHUNKS)
+    await world.work()
+    assert (await world.node(upload)).sha256 is None
+    assert "read" not in world.objects.calls
+
+
+async def test_an_object_that_was_damaged_in_the_store_never_becomes_visible(
+    world: World,
+) -> None:
+    upload = await world.upload(pieces(700, 100))
+    await store_all(world)
+    await world.objects.put(upload.new.object, BytesBody(b"other"), ObjectAttributes())
+    await world.work()
+    snapshot = await world.snapshot(upload)
+    assert (snapshot.status, snapshot.failure_reason) == (UploadStatus.FAILED, "CHECKSUM_MISMATCH")
+    with pytest.raises(NotFound):
+        await world.node(upload)
+
+
+# ------------------------------------------------------------------ the store's answers
+
+
+async def test_a_lost_answer_of_complete_is_found_by_head(world: World) -> None:
+    world.objects.after = {"complete_multipart": [UNAVAILABLE]}
+    upload = await world.upload(CHUNKS)
+    await world.settle(30)
+    await world.assert_whole(upload)
+    assert world.outcomes("sluice_completions") == {"retried": 1, "completed": 1}
+    assert (await world.orphans()).none()
+
+
+async def test_a_lost_answer_of_open_leaves_no_multipart_behind(world: World) -> None:
+    world.objects.after = {"open_multipart": [UNAVAILABLE]}
+    upload = await world.upload(CHUNKS)
+    await world.settle(30)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
+async def test_a_multipart_that_vanished_without_an_object_fails_the_upload(world: World) -> None:
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+    multipart_id = (await world.snapshot(upload)).multipart_id
+    await world.objects.abort_multipart(upload.new.object, multipart_id)
+    await world.work()
+    assert (await world.snapshot(upload)).failure_reason == "MULTIPART_NOT_FOUND"
+
+
+async def test_a_part_that_was_replaced_by_the_same_bytes_is_accepted(world: World) -> None:
+    """Rule 16: a late duplicate UploadPart gave the part another ETag."""
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+    multipart_id = (await world.snapshot(upload)).multipart_id
+    first = CONTENT[:1_000]
+    await world.objects.put_part(upload.new.object, multipart_id, 1, BytesBody(first))
+    await world.work()
+    await world.settle(20)
+    await world.assert_whole(upload)
+    assert world.outcomes("sluice_completions") == {"completed": 1}
+
+
+async def test_a_part_that_was_replaced_by_other_bytes_is_sent_again(world: World) -> None:
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+    multipart_id = (await world.snapshot(upload)).multipart_id
+    await world.objects.put_part(upload.new.object, multipart_id, 2, BytesBody(b"x" * 1_000))
+    await world.work()
+    assert world.outcomes("sluice_completions") == {"reopened": 1}
+    assert await world.status(upload) is UploadStatus.UPLOADING
+    assert await world.resend_missing(upload) == [2, 3]
+    await world.settle(60)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
+async def test_a_single_put_that_is_gone_is_sent_again(world: World) -> None:
+    upload = await world.upload(pieces(700, 350))
+    await store_all(world)
+    await world.objects.delete(upload.new.object)
+    await world.work()
+    assert await world.resend_missing(upload) == [0, 1]
+    await world.settle(60)
+    await world.assert_whole(upload)
+
+
+async def test_a_store_that_refuses_the_parts_it_lists_fails_the_upload(world: World) -> None:
+    world.objects.before = {"complete_multipart": [INVALID_PART] * 3}
+    upload = await world.upload(CHUNKS)
+    await world.work()
+    assert (await world.snapshot(upload)).failure_reason == "INVALID_PART"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound("BUCKET_NOT_FOUND", "There is no such bucket."),
+        PermissionDenied("STORE_DENIED", "The store refuses."),
+        FailedPrecondition("PART_TOO_SMALL", "A part is too small."),
+    ],
+)
+async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
+    world: World, error: SluiceError
+) -> None:
+    world.objects.before = {"complete_multipart": [error]}
+    upload = await world.upload(CHUNKS)
+    await world.work()
+    snapshot = await world.snapshot(upload)
+    assert (snapshot.failure_reason, snapshot.failure_detail) == (error.reason, error.message)
+
+
+def test_listed_parts_are_accepted_by_size_and_checksum_or_by_etag() -> None:
+    parts = [StoredPartRecord(n, f"e{n}", 10 * n, n) for n in (1, 2, 3)]
+    same = [PartTag(1, "e1", 10, 1), PartTag(2, "new", 20, 2), PartTag(3, "e3", 30, None)]
+    assert list(reconciled(parts, same)) == same
+    with pytest.raises(PartsLost) as lost:
+        reconciled(parts, [PartTag(1, "e1", 11, 1), PartTag(3, "other", 30, None)])
+    assert list(lost.value.numbers) == [1, 2, 3]
+
+
+# ------------------------------------------------------------------ the catalogue's answers
+
+
+async def test_a_catalogue_that_is_away_delays_completion_and_nothing_else(world: World) -> None:
+    await world.upload([b"first"], path="first.bin")
+    failures = [Unavailable("CATALOGUE_UNAVAILABLE", "The database is away.")] * 4
+    commit = world.catalogue.commit_node
+
+    async def away(*args: object) -> object:
+        if failures:
+            raise failures.pop()
+        return await commit(*args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.catalogue, "commit_node", away)
+        upload = await world.upload(CHUNKS)
+        await world.settle(120)
+    await world.assert_whole(upload)
+    assert world.outcomes("sluice_completions") == {"retried": 4, "completed": 2}
+
+
+async def test_of_two_uploads_to_one_path_the_later_commit_wins_and_the_other_object_goes(
+    world: World,
+) -> None:
+    first = await world.upload([b"first"], path="same.bin")
+    await world.work()
+    second = await world.upload([b"second"], path="same.bin")
+    await world.settle(30)
+    await world.assert_whole(second)
+    assert await world.status(first) is UploadStatus.COMPLETED
+    with pytest.raises(NotFound):
+        await world.node(first)
+    # The object stays as long as a URL for it may live, and no longer.
+    assert await world.objects.head(first.new.object) is not None
+    world.clock.advance(8 * 24 * 3600)
+    await world.settle(30)
+    assert await world.objects.head(first.new.object) is None
+    assert world.publisher.types(first.new.node_id) == [
+        "UploadInitiated",
+        "UploadCompleted",
+        "NodeDeleted",
+    ]
+
+
+async def test_under_if_absent_the_second_upload_fails_and_its_object_goes(world: World) -> None:
+    first = await world.upload([b"first"], path="same.bin", if_absent=True)
+    second = await world.upload([b"second"], path="same.bin", if_absent=True)
+    await world.settle(30)
+    by_status = {await world.status(u): u for u in (first, second)}
+    winner = by_status[UploadStatus.COMPLETED]
+    loser = by_status[UploadStatus.FAILED]
+    assert (await world.snapshot(loser)).failure_reason == "PATH_EXISTS"
+    await world.assert_whole(winner)
+    assert await world.objects.head(loser.new.object) is None
+    assert (await world.orphans()).none()
+
+
+async def test_without_a_catalogue_the_ledger_says_that_the_upload_completed(
+    tmp_path: Path,
+) -> None:
+    async with small_world(tmp_path, with_catalogue=False) as world:
+        upload = await world.upload(CHUNKS)
+        await world.settle(30)
+        await world.assert_whole(upload)
+        assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadCompleted"]
+        assert (await world.orphans()).none()
+
+
+# ------------------------------------------------------------------ more than one completer
+
+
+async def test_two_completers_make_one_node(world: World) -> None:
+    """The second gets the upload while the first, paused past its lease, is in the store."""
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+
+    async def sleep_past_the_lease() -> None:
+        del world.objects.on_call["complete_multipart"]
+        world.clock.advance(20)
+        await world.deps.queue.put(WorkItem(WorkKind.COMPLETION, upload.id, TENANT))
+        assert await world.completion_worker.work_one(0)
+        assert await world.status(upload) is UploadStatus.COMPLETED
+
+    world.objects.on_call["complete_multipart"] = sleep_past_the_lease
+    await world.completion_worker.work_one(0)
+    assert world.outcomes("sluice_completions") == {"completed": 1, "lost": 1}
+    await world.settle(30)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
+async def test_a_completer_that_lost_its_claim_makes_no_node(world: World) -> None:
+    """It wakes up after the other one failed the upload."""
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+
+    async def the_upload_fails_meanwhile() -> None:
+        await world.deps.ledger.fail(upload.id, "TEST", "failed by somebody else")
+
+    world.objects.on_call["complete_multipart"] = the_upload_fails_meanwhile
+    await world.completion_worker.work_one(0)
+    assert world.outcomes("sluice_completions") == {"lost": 1}
+    with pytest.raises(NotFound):
+        await world.node(upload)
+    await world.settle(30)
+    assert (await world.orphans()).none()
+
+
+async def test_a_deleted_node_is_not_resurrected_by_a_completer_that_replays(world: World) -> None:
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+    finish = world.deps.ledger.finish
+    unlucky = [Unavailable("LEDGER_UNAVAILABLE", "The ledger is away.")] * 6
+
+    async def away(*args: object) -> object:
+        if unlucky:
+            raise unlucky.pop()
+        return await finish(*args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch, stamina.set_testing(True, attempts=6, cap=True):
+        patch.setattr(world.deps.ledger, "finish", away)
+        await world.completion_worker.work_one(0)
+        await world.catalogue.delete_node(TENANT, upload.new.node_id)
+        await world.settle(30)
+    assert await world.status(upload) is UploadStatus.COMPLETED
+    with pytest.raises(NotFound):
+        await world.node(upload)
+
+
+async def test_a_path_that_exists_is_told_apart_from_other_conflicts(world: World) -> None:
+    """Only reasons that no repetition changes end an upload."""
+    upload = await world.upload(CHUNKS)
+    commit = world.catalogue.commit_node
+    odd = [AlreadyExists("SOMETHING_ELSE", "A conflict that nobody foresaw.")]
+
+    async def conflicting(*args: object) -> object:
+        if odd:
+            raise odd.pop()
+        return await commit(*args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.catalogue, "commit_node", conflicting)
+        await world.settle(30)
+    await world.assert_whole(upload)
+    assert world.outcomes("sluice_completions") == {"error": 1, "completed": 1}

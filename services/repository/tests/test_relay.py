@@ -1,0 +1,235 @@
+"""The relay: at least once, in order per node, under stable ids, whatever the broker does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sluice_common.crash_points import CrashPoint
+from sluice_common.errors import NotFound, Unavailable
+from sluice_repository.relay import Relay
+from support.roles import TENANT, Upload, World, crash_at, eventually, pieces, small_world
+
+CHUNKS = pieces(2_300, 500)
+LIFE = ["UploadInitiated", "UploadCompleted", "NodeDeleted"]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with small_world(tmp_path) as world:
+        yield world
+
+
+async def lived(world: World, path: str = "a.bin") -> Upload:
+    """Uploaded, completed, deleted: with no relay yet."""
+    upload = await world.upload(CHUNKS, path=path)
+    await world.work()
+    await world.catalogue.delete_node(TENANT, upload.new.node_id)
+    return upload
+
+
+async def relay_all(world: World) -> None:
+    while await world.relay.relay_once():
+        pass
+
+
+def first_appearances(world: World, upload: Upload) -> list[str]:
+    return world.publisher.types(upload.new.node_id)
+
+
+async def test_the_events_of_a_node_go_out_in_order_and_once_when_all_goes_well(
+    world: World,
+) -> None:
+    upload = await lived(world)
+    await relay_all(world)
+    assert [e.type.rpartition(".")[2] for e in world.publisher.events] == LIFE
+    assert {e.key for e in world.publisher.events} == {upload.new.node_id}
+    assert await world.relay.relay_once() == 0
+
+
+async def test_while_the_broker_is_away_nothing_is_dropped(world: World) -> None:
+    world.publisher.away = 7
+    upload = await lived(world)
+    for _ in range(7):
+        with pytest.raises(Unavailable):
+            await world.relay.relay_once()
+    await relay_all(world)
+    assert first_appearances(world, upload) == LIFE
+    assert len(world.publisher.events) == 3
+
+
+async def test_a_lost_acknowledgement_repeats_events_under_their_ids(world: World) -> None:
+    world.publisher.away = 2
+    world.publisher.lossy_answer = True
+    upload = await lived(world)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await world.relay.relay_once()
+    await relay_all(world)
+    assert len(world.publisher.events) > 3
+    assert len({e.event_id for e in world.publisher.events}) == 3
+    assert first_appearances(world, upload) == LIFE
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=st.lists(
+        st.sampled_from(["relay", "fail", "lose", "work", "crash", "clean"]), max_size=14
+    )
+)
+async def test_order_holds_however_relay_completer_and_crashes_interleave(
+    steps: list[str],
+) -> None:
+    with TemporaryDirectory() as folder:
+        async with small_world(Path(folder)) as world:
+            uploads = [await world.upload(CHUNKS, path=f"{n}.bin") for n in range(2)]
+            for step in steps:
+                await _take(world, step)
+                world.clock.advance(16)
+            await world.settle(40)
+            for upload in uploads:
+                await world.assert_whole(upload)
+                assert first_appearances(world, upload) == LIFE[:2]
+            assert len({e.event_id for e in world.publisher.events}) == 4
+
+
+async def _take(world: World, step: str) -> None:
+    match step:
+        case "relay":
+            await world.relay.relay_once()
+        case "fail" | "lose":
+            world.publisher.away, world.publisher.lossy_answer = 1, step == "lose"
+            with suppress(Unavailable):
+                await world.relay.relay_once()
+            world.publisher.away = 0
+        case "work":
+            await world.part_worker.work_one(0)
+            await world.completion_worker.work_one(0)
+        case "crash":
+            # Between the commit and the note that the ledger's events were carried over.
+            await world.sweeper.sweep()
+            while await world.part_worker.work_one(0):
+                pass
+            if (await world.deps.queue.depth()).items:
+                with crash_at(CrashPoint.AFTER_CATALOGUE_COMMIT):
+                    await world.completion_worker.work_one(0)
+                world.boot()
+        case _:
+            await world.sweeper.sweep()
+
+
+async def test_events_that_were_carried_over_are_in_the_outbox_before_completed(
+    world: World,
+) -> None:
+    """The completer died before it could drop them from the ledger; the relay reads no ledger."""
+    upload = await world.upload(CHUNKS)
+    with crash_at(CrashPoint.AFTER_CATALOGUE_COMMIT):
+        await world.work()
+    rows = await world.catalogue.outbox(10)
+    assert [row.event.type.rpartition(".")[2] for row in rows] == LIFE[:2]
+    pending = await world.deps.ledger.upload_events(upload.id)
+    assert [event.event_id for event in pending] == [rows[0].event.event_id]
+
+
+async def test_an_upload_that_the_ledger_forgot_meanwhile_does_not_stop_the_relay(
+    world: World,
+) -> None:
+    await world.begin(CHUNKS)
+
+    async def forgotten(upload_id: str, up_to_sequence: int) -> None:
+        raise NotFound("UPLOAD_NOT_FOUND", "Unknown.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.deps.ledger, "events_published", forgotten)
+        assert await world.relay.relay_once() == 1
+
+
+# ------------------------------------------------------------------ one relay at a time
+
+
+async def test_only_the_holder_of_the_lease_publishes(world: World) -> None:
+    await lived(world)
+    first = world.relay
+    world.boot()
+    assert await first.relay_once() > 0
+    await lived(world, path="b.bin")
+    assert await world.relay.relay_once() == 0
+    # The first one is gone for longer than its lease.
+    world.clock.advance(16)
+    assert await world.relay.relay_once() > 0
+
+
+async def test_a_relay_whose_lease_ran_out_publishes_no_more(world: World) -> None:
+    """Paused between reading and publishing for longer than the lease."""
+    slow = Relay(world.deps)
+    pending = world.deps.ledger.pending_events
+
+    async def paused(limit: int) -> object:
+        events = await pending(limit)
+        slow._lease._ends = asyncio.get_running_loop().time()
+        return events
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.deps.ledger, "pending_events", paused)
+        patch.setattr(world.catalogue, "outbox", _no_rows)
+        await world.begin(CHUNKS, path="c.bin")
+        with pytest.raises(Unavailable, match="RELAY_LEASE_LOST"):
+            await slow.relay_once()
+    assert world.publisher.events == []
+
+
+async def _no_rows(limit: int) -> list[object]:
+    return []
+
+
+async def test_a_stopped_relay_gives_its_lease_to_the_next_at_once(world: World) -> None:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.relay.run(stop))
+        upload = await lived(world)
+        await eventually(lambda: len(first_appearances(world, upload)) == 3)
+        stop.set()
+        world.deps.relay_poke.set()
+    world.boot()
+    await lived(world, path="b.bin")
+    assert await world.relay.relay_once() > 0
+
+
+async def test_a_poke_wakes_the_relay_before_its_poll(world: World) -> None:
+    deps = replace(world.deps, options=replace(world.deps.options, relay_poll_seconds=60.0))
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Relay(deps).run(stop))
+        await asyncio.sleep(0.1)
+        upload = await world.begin(CHUNKS)
+        deps.relay_poke.set()
+        await eventually(lambda: first_appearances(world, upload) == LIFE[:1])
+        stop.set()
+        deps.relay_poke.set()
+
+
+async def test_the_running_relay_survives_a_broker_that_comes_and_goes(world: World) -> None:
+    world.publisher.away = 3
+    stop = asyncio.Event()
+    upload = await lived(world)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.relay.run(stop))
+        await eventually(lambda: len(first_appearances(world, upload)) == 3)
+        stop.set()
+        world.deps.relay_poke.set()
+    assert first_appearances(world, upload) == LIFE
+
+
+async def test_a_completed_upload_pokes_the_relay(world: World) -> None:
+    await world.upload(CHUNKS)
+    world.deps.relay_poke.clear()
+    await world.work()
+    assert world.deps.relay_poke.is_set()

@@ -1,0 +1,284 @@
+"""Sweeping: what ended, was forgotten or was never named goes; what lives is not touched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sluice_common.catalogue.port import ObjectIntent
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import ChunkOffer
+from sluice_common.errors import NotFound, PermissionDenied, Unavailable
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.port import ObjectAttributes
+from sluice_common.uploads.ids import new_token
+from sluice_common.uploads.model import ObjectRef, UploadStatus
+from sluice_repository.gauges import GaugeRefresher
+from sluice_repository.sweeper import Sweeper
+from support.roles import HOUR, TENANT, Upload, World, pieces, small_world
+
+CHUNKS = pieces(3_300, 500)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with small_world(tmp_path) as world:
+        yield world
+
+
+async def half_uploaded(world: World, path: str = "a.bin") -> Upload:
+    """Four of seven chunks are in, two parts stored; one more chunk waits."""
+    upload = await world.begin(CHUNKS, path=path)
+    for number in range(4):
+        await world.send(upload, number)
+    await world.work()
+    await world.send(upload, 5)
+    return upload
+
+
+# ------------------------------------------------------------------ ends (rules 24, 25)
+
+
+async def test_after_an_abort_a_sweep_leaves_nothing_anywhere(world: World) -> None:
+    upload = await half_uploaded(world)
+    await world.deps.ledger.abort(upload.id)
+    await world.sweeper.sweep()
+    assert (await world.orphans()).none()
+    assert world.files() == []
+
+
+async def test_an_idle_upload_expires_and_leaves_nothing(world: World) -> None:
+    upload = await half_uploaded(world)
+    world.clock.advance(23 * HOUR)
+    await world.settle(100)
+    assert await world.status(upload) is UploadStatus.UPLOADING
+    world.clock.advance(HOUR)
+    await world.settle(120)
+    assert await world.status(upload) is UploadStatus.EXPIRED
+    assert (await world.orphans()).none()
+    assert world.files() == []
+    assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadExpired"]
+
+
+async def test_what_lands_after_the_end_goes_an_hour_later(world: World) -> None:
+    """A part and a single PUT were in flight when the upload was aborted and swept."""
+    upload = await half_uploaded(world)
+    await world.deps.ledger.abort(upload.id)
+    await world.sweeper.sweep()
+    ref = upload.new.object
+    await world.objects.put(ref, BytesBody(b"late"), ObjectAttributes())
+    await world.objects.open_multipart(ref, ObjectAttributes())
+    await world.sweeper.sweep()
+    assert world.files() != []
+    world.clock.advance(HOUR)
+    await world.sweeper.sweep()
+    assert world.files() == []
+
+
+async def test_in_the_end_the_ledger_forgets_the_upload(world: World) -> None:
+    gone = await half_uploaded(world)
+    await world.deps.ledger.abort(gone.id)
+    kept = await world.upload(CHUNKS, path="b.bin")
+    await world.settle(HOUR + 60)
+    world.clock.advance(24 * HOUR)
+    await world.settle(30)
+    for upload in (gone, kept):
+        with pytest.raises(NotFound):
+            await world.snapshot(upload)
+    assert await world.stored_bytes(kept) == kept.content
+    assert (await world.node(kept)).size == len(kept.content)
+
+
+async def test_a_clean_up_that_fails_is_done_by_a_later_sweep(world: World) -> None:
+    first, second = await half_uploaded(world), await half_uploaded(world, path="b.bin")
+    for upload in (first, second):
+        await world.deps.ledger.abort(upload.id)
+    world.objects.before = {"delete": [Unavailable("STORE_UNAVAILABLE", "Away.")]}
+    await world.sweeper.sweep()
+    due = await world.deps.ledger.cleanups_due(10)
+    assert len(due) == 1, "one upload waits, the other was not held up by it"
+    await world.sweeper.sweep()
+    assert (await world.orphans()).none()
+
+
+async def test_an_upload_that_cannot_be_cleaned_does_not_hide_the_others(world: World) -> None:
+    world.objects.before = {"delete": [PermissionDenied("STORE_DENIED", "No.")]}
+    uploads = [await world.begin([b"x"], path=f"{n}.bin") for n in range(450)]
+    for upload in uploads:
+        await world.deps.ledger.abort(upload.id)
+    await world.sweeper.sweep()
+    assert len(await world.deps.ledger.cleanups_due(1_000)) == 1
+
+
+async def test_a_bucket_that_is_gone_needs_no_cleaning(world: World) -> None:
+    upload = await world.begin(CHUNKS, object=ObjectRef("elsewhere", "k"))
+    await world.deps.ledger.abort(upload.id)
+    await world.sweeper.sweep()
+    assert await world.deps.ledger.cleanups_due(10) == []
+
+
+async def test_the_object_of_a_live_node_is_never_deleted(world: World) -> None:
+    """Whatever the ledger says of the upload."""
+    upload = await world.upload(CHUNKS)
+    await world.settle(10)
+    snapshot = await world.snapshot(upload)
+    await world.sweeper._cleaner.ended_upload(replace(snapshot, status=UploadStatus.FAILED))
+    await world.assert_whole(upload)
+
+
+async def test_two_sweepers_do_no_harm(world: World) -> None:
+    aborted = await half_uploaded(world)
+    await world.deps.ledger.abort(aborted.id)
+    live = await half_uploaded(world, path="live.bin")
+    done = await world.upload(CHUNKS, path="done.bin")
+    other = Sweeper(world.deps)
+    for _ in range(5):
+        await world.sweeper.sweep()
+        await other.sweep()
+        await world.work()
+        world.clock.advance(10)
+    while await world.relay.relay_once():
+        pass
+    await world.assert_whole(done)
+    assert await world.status(live) is UploadStatus.UPLOADING
+    for number in (4, 6):
+        await world.send(live, number)
+    await world.complete(live)
+    await world.settle(30)
+    await world.assert_whole(live)
+    assert (await world.orphans()).none()
+
+
+# ------------------------------------------------------------------ chunks nobody names
+
+
+async def staged(world: World, upload_id: str) -> str:
+    """Bytes whose sender died before the ledger accepted them."""
+    token = new_token()
+    async with world.deps.chunks.stage(upload_id, token) as area:
+        await area.append(b"abandoned")
+        await area.seal()
+    return token
+
+
+async def test_staged_bytes_that_nothing_names_go_after_ten_minutes(world: World) -> None:
+    upload = await half_uploaded(world)
+    await staged(world, upload.id)
+    await staged(world, "unknown-upload")
+    world.clock.advance(590)
+    await world.sweeper.sweep()
+    assert sum(len(t) for _, t in await world.deps.chunks.leftovers(-1, 100)) == 3
+    world.clock.advance(20)
+    await world.sweeper.sweep()
+    left = await world.deps.chunks.leftovers(-1, 100)
+    assert [(u, len(t)) for u, t in left] == [(upload.id, 1)], "the accepted chunk stays"
+
+
+async def test_bytes_on_their_way_in_are_not_touched_while_they_are_reserved(
+    world: World,
+) -> None:
+    upload = await world.begin([b"x" * 100])
+    offer = ChunkOffer(upload.id, 0, 100, new_token())
+    async with world.deps.chunks.stage(upload.id, offer.token) as area:
+        await area.append(b"x" * 100)
+        await area.seal()
+    world.clock.advance(700)
+    # The reservation is younger than the bytes: the sender came back.
+    assert (await world.deps.ledger.admit_chunk(offer)).granted
+    await world.sweeper.sweep()
+    assert sum(len(t) for _, t in await world.deps.chunks.leftovers(-1, 100)) == 1
+
+
+# ------------------------------------------------------------------ intents (rule 13)
+
+
+async def test_what_a_lost_ledger_left_in_the_store_is_found_by_its_intents(world: World) -> None:
+    """The ledger was emptied; only the catalogue remembers what was begun."""
+    multipart = await half_uploaded(world)
+    single = await world.begin([b"small"], path="b.bin")
+    await world.send(single, 0)
+    await world.complete(single)
+    while await world.part_worker.work_one(0):
+        pass
+    world.deps = replace(world.deps, ledger=MemoryLedger(LedgerOptions(), world.clock))
+    world.boot()
+    assert world.files() != []
+    world.clock.advance(HOUR + 1)
+    await world.sweeper.sweep()
+    assert world.files() == []
+    assert await world.catalogue.stale_intents(world.clock.now, 10) == []
+    assert await world.objects.head(multipart.new.object) is None
+
+
+async def test_an_intent_of_a_living_upload_stays_however_old(world: World) -> None:
+    upload = await half_uploaded(world)
+    world.clock.advance(3 * HOUR)
+    await world.sweeper.sweep()
+    assert len(await world.catalogue.stale_intents(world.clock.now, 10)) == 1
+    for number in (4, 6):
+        await world.send(upload, number)
+    await world.complete(upload)
+    await world.settle(30)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
+async def test_an_intent_that_was_written_after_the_clean_up_goes_too(world: World) -> None:
+    upload = await half_uploaded(world)
+    await world.deps.ledger.abort(upload.id)
+    await world.sweeper.sweep()
+    await world.catalogue.record_intent(
+        ObjectIntent(upload.id, TENANT, upload.new.object, "", world.clock.now)
+    )
+    world.clock.advance(HOUR + 1)
+    await world.sweeper.sweep()
+    assert (await world.orphans()).none()
+
+
+# ------------------------------------------------------------------ deletions (rule 26)
+
+
+async def test_the_object_of_a_deleted_node_goes_when_no_url_can_name_it_any_more(
+    world: World,
+) -> None:
+    upload = await world.upload(CHUNKS)
+    await world.settle(10)
+    await world.catalogue.delete_node(TENANT, upload.new.node_id)
+    await world.sweeper.sweep()
+    assert await world.objects.head(upload.new.object) is not None
+    world.clock.advance(8 * 24 * HOUR)
+    await world.sweeper.sweep()
+    assert world.files() == []
+    assert await world.catalogue.deletions_due(world.clock.now, 10) == []
+
+
+# ------------------------------------------------------------------ the sweeper itself
+
+
+async def test_a_kind_that_fails_does_not_keep_the_others_from_their_turn(world: World) -> None:
+    upload = await half_uploaded(world)
+    await world.deps.ledger.abort(upload.id)
+
+    async def broken(limit: int) -> list[object]:
+        raise RuntimeError("a bug")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.deps.ledger, "ready_work", broken)
+        await world.sweeper.sweep()
+    assert (await world.orphans()).none()
+    assert world.counted("sluice_role_errors_total", role="sweeper") == 1
+    assert world.counted("sluice_sweeps_total", kind="cleaned") == 1
+
+
+async def test_gauges_say_what_waits(world: World) -> None:
+    await half_uploaded(world)
+    await world.upload(CHUNKS, path="b.bin")
+    await GaugeRefresher(world.deps).refresh()
+    assert world.counted("sluice_open_uploads") == 2
+    assert world.counted("sluice_queued_bytes") == 500 + 3_300
+    assert world.counted("sluice_queue_items") == 4
+    assert world.counted("sluice_budget_bytes") == LedgerOptions().budget_bytes
