@@ -17,6 +17,9 @@ from sluice_client.connection import Connection
 from sluice_client.model import Limits, UploadState, UploadStatus
 
 _STREAM_METHOD = "/sluice.upload.v1.IntakeService/UploadStream"
+_HIDDEN_STATUS = "Internal error from Core"
+_STATUS_LOOKS = 20
+_STATUS_LOOK_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,6 @@ class Opened:
     upload_id: str
     node_id: str
     state: UploadState
-    chunk_size: int
-    max_block_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,27 @@ class ChunkStream:
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
-            raise self._connection.error(error, self._request_id) from error
+            true_error = await self._true_error(error)
+            raise self._connection.error(true_error, self._request_id) from error
+
+    async def _true_error(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The status that the server sent, which gRPC hides when a message was being written.
+
+        A write that fails because the call ends makes grpc.aio report INTERNAL "Internal error
+        from Core" until the status itself has been read, a moment later.
+        """
+        for _ in range(_STATUS_LOOKS):
+            if error.code() is not grpc.StatusCode.INTERNAL or error.details() != _HIDDEN_STATUS:
+                break
+            await asyncio.sleep(_STATUS_LOOK_SECONDS)
+            error = grpc.aio.AioRpcError(
+                await self._call.code(),
+                await self._call.initial_metadata(),
+                await self._call.trailing_metadata(),
+                await self._call.details(),
+                error.debug_error_string(),
+            )
+        return error
 
     def cancel(self) -> None:
         """End the call at once; harmless after its end."""
@@ -173,8 +194,6 @@ class IntakeApi:
             upload_id=answer.upload_id,
             node_id=answer.node_id,
             state=translate.upload_state(answer.state),
-            chunk_size=answer.chunk_size,
-            max_block_bytes=answer.max_block_bytes,
         )
 
     def open_stream(self) -> ChunkStream:

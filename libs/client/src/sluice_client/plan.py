@@ -23,9 +23,11 @@ def chunk_size_for(size: int | None, limits: Limits, wanted: int | None) -> int:
             f"{size} bytes are more than the {limits.max_object_bytes} that this server takes",
         )
     least = 1 if size is None else -(-size // limits.max_chunks)
+    if wanted is None and least <= limits.preferred_chunk_bytes:
+        return limits.preferred_chunk_bytes
     if wanted is None:
-        # Whole MiB, so that chunks stay cut at block borders.
-        return max(limits.preferred_chunk_bytes, -(-least // MIB) * MIB if least > 1 else 1)
+        # Whole MiB where there is room for it: chunks are then cut at block borders.
+        return min(-(-least // MIB) * MIB, limits.max_chunk_bytes)
     if not max(1, least) <= wanted <= limits.max_chunk_bytes:
         raise InvalidArgument(
             "BAD_CHUNK_SIZE",

@@ -74,6 +74,7 @@ class Sender:
         upload_id: of the upload, not terminal.
         source: of the bytes.
         chunk_size: bytes of every chunk but the last.
+        block_bytes: largest block that the server takes.
         board: what is where; updated as chunks are accepted.
         patience: shared with everything else that works on this upload.
         meter: told about every step.
@@ -88,6 +89,7 @@ class Sender:
         upload_id: str,
         source: ChunkSource,
         chunk_size: int,
+        block_bytes: int,
         board: Board,
         patience: Patience,
         meter: Meter,
@@ -98,6 +100,7 @@ class Sender:
         self._upload_id = upload_id
         self._source = source
         self._chunk_size = chunk_size
+        self._block_bytes = block_bytes
         self._board = board
         self._patience = patience
         self._meter = meter
@@ -223,12 +226,14 @@ class Sender:
 
     async def _write_chunk(self, lane: _Lane, header: bytes, chunk: Chunk) -> bool:
         """False when the stream has ended: its reader knows why."""
-        for block in chunk.blocks:
-            if not await lane.stream.send(Frame(header, block)):
-                return False
-            header = b""
-            self._touch(lane)
-            self._meter.sent(len(block))
+        for buffer in chunk.blocks:
+            for at in range(0, len(buffer), self._block_bytes):
+                block = buffer[at : at + self._block_bytes]
+                if not await lane.stream.send(Frame(header, block)):
+                    return False
+                header = b""
+                self._touch(lane)
+                self._meter.sent(len(block))
         return True
 
     async def _listen(self, lane: _Lane) -> None:

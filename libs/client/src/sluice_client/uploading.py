@@ -266,6 +266,7 @@ class Upload:
             upload_id=entry.upload_id,
             source=source,
             chunk_size=entry.chunk_size,
+            block_bytes=self._limits.max_block_bytes,
             board=board,
             patience=self._patience,
             meter=self._meter,

@@ -42,9 +42,9 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, ConfigurationError):
         return CONFIGURATION
     if isinstance(error, SluiceError):
-        return (
-            CONFIGURATION if error.reason == "BAD_TARGET" else _CODES.get(error.code, SOME_FAILED)
-        )
+        if error.reason == "BAD_TARGET":
+            return CONFIGURATION
+        return _CODES.get(error.code, SOME_FAILED)
     return SOME_FAILED
 
 

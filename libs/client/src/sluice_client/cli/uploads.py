@@ -64,9 +64,9 @@ def _line(found: UploadStatus) -> str:
         f"{found.upload_id}  {found.state:<10}  {size_text(found.received_bytes)}{whole} received,"
         f" {size_text(found.stored_bytes)} stored  {found.drive}:{found.path}"
     )
-    return (
-        f"{line}  {found.failure_reason}: {found.failure_detail}" if found.failure_reason else line
-    )
+    if not found.failure_reason:
+        return line
+    return f"{line}  {found.failure_reason}: {found.failure_detail}"
 
 
 def _paragraph(found: UploadStatus) -> str:

@@ -1,0 +1,442 @@
+"""An IntakeService that fails on command, for tests of clients; it keeps every byte in memory.
+
+Scripts are lists that are consumed from the front: each UploadStream takes one `StreamFault`, each
+unary call one `CallFault` of its method; when a list is empty, nothing goes wrong. The fake counts
+what a client must never do: send a chunk again that it was told is in (`sent_again`).
+"""
+
+# ruff: noqa: N802 (methods have the names of the contract)
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+from typing import Any, NoReturn
+
+import grpc.aio
+from awscrt.checksums import crc32c
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+CHUNK_BYTES = 64 * 1024
+BLOCK_BYTES = 16 * 1024
+INLINE_BYTES = 1024
+
+
+class Break(StrEnum):
+    """How a stream ends early."""
+
+    UNAVAILABLE = "UNAVAILABLE"
+    ABORTED = "ABORTED"
+    END = "END"
+    """The server ends the call with OK although chunks are open."""
+    LOSE_ACK = "LOSE_ACK"
+    """The chunk is kept, its acknowledgement is lost with the stream."""
+    BUDGET_FULL = "BUDGET_FULL"
+    LOOKAHEAD_EXCEEDED = "LOOKAHEAD_EXCEEDED"
+    DATA_LOSS = "DATA_LOSS"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFault:
+    """Break the stream at its message number `at`; `throttle` delays every chunk before that."""
+
+    at: int
+    kind: Break
+    throttle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallFault:
+    """Fail a unary call; with `done`, after its work: only the answer is lost."""
+
+    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    done: bool = False
+    reason: str = "BACKEND_DOWN"
+    retry_after_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class FakeUpload:
+    """One upload and what a client was told about it."""
+
+    upload_id: str
+    request: upload_pb2.InitiateUploadRequest
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    told: set[int] = field(default_factory=set)
+    total: int | None = None
+    state: upload_pb2.UploadState.ValueType = upload_pb2.UPLOAD_STATE_PENDING
+    sequence: int = 1
+    claimed_crc32c: int | None = None
+    claimed_sha256: bytes | None = None
+    failure: tuple[str, str] = ("", "")
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.chunks[number] for number in sorted(self.chunks))
+
+
+class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, FakeUpload] = {}
+        self.lost: set[str] = set()
+        self.stream_faults: list[StreamFault] = []
+        self.call_faults: dict[str, list[CallFault]] = defaultdict(list)
+        self.calls: Counter[str] = Counter()
+        self.sent_again: list[int] = []
+        self.take_back_at_completion: list[set[int]] = []
+        """For each CompleteUpload that finds every chunk: chunks that turn out damaged (rule 8)."""
+        self.lose_everything_after: int | None = None
+        """Accepted chunks until the ledger is emptied (rule 28)."""
+        self.hold_completing = 0
+        """CompleteUpload answers COMPLETING this often before it is done."""
+        self.max_ranges = 1000
+        self.wait_for_chunk: int | None = None
+        """Chunks above this one are throttled until it is there."""
+        self.order: list[int] = []
+        """Numbers of the chunks as their headers came."""
+        self.tokens: list[str] = []
+        self._ids = count(1)
+        self._accepted = 0
+        self._changed = asyncio.Condition()
+
+    # -- what tests ask
+
+    @property
+    def completed(self) -> list[FakeUpload]:
+        done = upload_pb2.UPLOAD_STATE_COMPLETED
+        return [upload for upload in self.uploads.values() if upload.state == done]
+
+    # -- unary calls
+
+    async def GetLimits(
+        self, request: upload_pb2.GetLimitsRequest, context: Context
+    ) -> upload_pb2.GetLimitsResponse:
+        await self._enter("GetLimits", context)
+        return upload_pb2.GetLimitsResponse(
+            max_block_bytes=BLOCK_BYTES,
+            max_chunk_bytes=64 * CHUNK_BYTES,
+            max_unary_message_bytes=32 << 20,
+            preferred_chunk_bytes=CHUNK_BYTES,
+            part_bytes=CHUNK_BYTES,
+            max_object_bytes=1 << 40,
+            max_chunks=10_000,
+            max_inline_bytes=INLINE_BYTES,
+            durability=upload_pb2.DURABILITY_MEMORY,
+        )
+
+    async def InitiateUpload(
+        self, request: upload_pb2.InitiateUploadRequest, context: Context
+    ) -> upload_pb2.InitiateUploadResponse:
+        lose_answer = await self._enter("InitiateUpload", context)
+        upload = next(
+            (one for one in self.uploads.values() if one.request.request_id == request.request_id),
+            None,
+        )
+        if upload is None:
+            upload = FakeUpload(f"n1-{next(self._ids)}", request)
+            self.uploads[upload.upload_id] = upload
+            if request.HasField("inline_data"):
+                upload.chunks[0] = request.inline_data
+                upload.total = 1
+                upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
+        elif upload.request != request:
+            await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_CONFLICT")
+        await self._leave(lose_answer, context)
+        return upload_pb2.InitiateUploadResponse(
+            upload_id=upload.upload_id,
+            node_id=f"node-{upload.upload_id}",
+            state=upload.state,
+            chunk_size=CHUNK_BYTES,
+            max_block_bytes=BLOCK_BYTES,
+        )
+
+    async def GetUploadStatus(
+        self, request: upload_pb2.GetUploadStatusRequest, context: Context
+    ) -> upload_pb2.GetUploadStatusResponse:
+        await self._enter("GetUploadStatus", context)
+        upload = await self._find(request.upload_id, context)
+        return upload_pb2.GetUploadStatusResponse(status=self._status(upload))
+
+    async def CompleteUpload(
+        self, request: upload_pb2.CompleteUploadRequest, context: Context
+    ) -> upload_pb2.CompleteUploadResponse:
+        lose_answer = await self._enter("CompleteUpload", context)
+        upload = await self._find(request.upload_id, context)
+        if request.HasField("total_chunks"):
+            upload.total = request.total_chunks
+        if request.HasField("crc32c"):
+            upload.claimed_crc32c = request.crc32c
+        if request.HasField("sha256"):
+            upload.claimed_sha256 = request.sha256
+        if upload.state in (upload_pb2.UPLOAD_STATE_PENDING, upload_pb2.UPLOAD_STATE_UPLOADING):
+            await self._complete(upload, context)
+        await self._leave(lose_answer, context)
+        return upload_pb2.CompleteUploadResponse(status=self._status(upload))
+
+    async def _complete(self, upload: FakeUpload, context: Context) -> None:
+        missing = [n for n in range(upload.total or 0) if n not in upload.chunks]
+        if missing:
+            await refuse(
+                context,
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "CHUNKS_MISSING",
+                {"needed_number": str(missing[0])},
+            )
+        if self.take_back_at_completion:
+            for number in self.take_back_at_completion.pop(0):
+                upload.chunks.pop(number, None)
+                upload.told.discard(number)
+            upload.sequence += 1
+            return
+        if upload.claimed_crc32c is not None and upload.claimed_crc32c != crc32c(upload.data):
+            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "CLAIM_MISMATCH")
+        upload.sequence += 1
+        if self.hold_completing:
+            upload.state = upload_pb2.UPLOAD_STATE_COMPLETING
+        else:
+            upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
+
+    async def AbortUpload(
+        self, request: upload_pb2.AbortUploadRequest, context: Context
+    ) -> upload_pb2.AbortUploadResponse:
+        await self._enter("AbortUpload", context)
+        upload = await self._find(request.upload_id, context)
+        upload.state = upload_pb2.UPLOAD_STATE_ABORTED
+        return upload_pb2.AbortUploadResponse(status=self._status(upload))
+
+    async def WatchUpload(
+        self, request: upload_pb2.WatchUploadRequest, context: Context
+    ) -> AsyncIterator[upload_pb2.WatchUploadResponse]:
+        await self._enter("WatchUpload", context)
+        upload = await self._find(request.upload_id, context)
+        self.hold_completing -= 1
+        if self.hold_completing <= 0 and upload.state == upload_pb2.UPLOAD_STATE_COMPLETING:
+            upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
+        upload.sequence += 1
+        yield upload_pb2.WatchUploadResponse(status=self._status(upload))
+
+    async def ListUploads(
+        self, request: upload_pb2.ListUploadsRequest, context: Context
+    ) -> upload_pb2.ListUploadsResponse:
+        """Pages of two, whatever is asked for: a client has to follow the tokens."""
+        await self._enter("ListUploads", context)
+        wanted = [
+            one
+            for one in self.uploads.values()
+            if not request.states or one.state in request.states
+        ]
+        start = int(request.page_token or 0)
+        more = start + 2 < len(wanted)
+        return upload_pb2.ListUploadsResponse(
+            uploads=[self._status(one) for one in wanted[start : start + 2]],
+            next_page_token=str(start + 2) if more else "",
+        )
+
+    # -- the stream
+
+    async def UploadStream(
+        self, messages: AsyncIterator[upload_pb2.UploadStreamRequest], context: Context
+    ) -> AsyncIterator[upload_pb2.UploadStreamResponse]:
+        await self._enter("UploadStream", context)
+        fault = self.stream_faults.pop(0) if self.stream_faults else None
+        upload: FakeUpload | None = None
+        header = upload_pb2.ChunkHeader()
+        data = bytearray()
+        seen = 0
+        async for message in messages:
+            if fault is not None and seen == fault.at and fault.kind is not Break.LOSE_ACK:
+                if fault.kind is Break.END:
+                    return
+                await self._break(fault.kind, upload, context)
+            seen += 1
+            if message.HasField("header"):
+                header, data = message.header, bytearray()
+                if header.upload_id:
+                    upload = await self._find(header.upload_id, context)
+                assert upload is not None, "the first header of a stream names the upload"
+                self.order.append(header.number)
+                if header.number in upload.told:
+                    self.sent_again.append(header.number)
+                for needed in self._reasons_to_wait(upload, header.number, fault):
+                    yield upload_pb2.UploadStreamResponse(
+                        throttled=upload_pb2.Throttled(
+                            number=header.number, reason="BUDGET_FULL", needed_number=needed
+                        )
+                    )
+                    await self._until_unblocked(upload)
+            assert len(message.data) <= BLOCK_BYTES, "no block is larger than GetLimits says"
+            data += message.data
+            if len(data) < header.size:
+                continue
+            assert upload is not None
+            await self._keep(upload, header, bytes(data), context)
+            if fault is not None and fault.kind is Break.LOSE_ACK and seen > fault.at:
+                await self._break(Break.UNAVAILABLE, upload, context)
+            upload.told.add(header.number)
+            yield upload_pb2.UploadStreamResponse(
+                accepted=upload_pb2.Accepted(
+                    number=header.number, size=len(data), crc32c=header.crc32c
+                )
+            )
+
+    def _reasons_to_wait(
+        self, upload: FakeUpload, number: int, fault: StreamFault | None
+    ) -> list[int]:
+        waits = self.wait_for_chunk
+        if waits is not None and number > waits and waits not in upload.chunks:
+            return [waits]
+        return [number] if fault is not None and fault.throttle else []
+
+    async def _until_unblocked(self, upload: FakeUpload) -> None:
+        waits = self.wait_for_chunk
+        if waits is None:
+            await asyncio.sleep(0.001)
+            return
+        async with self._changed:
+            await self._changed.wait_for(lambda: waits in upload.chunks)
+
+    async def _keep(
+        self, upload: FakeUpload, header: upload_pb2.ChunkHeader, data: bytes, context: Context
+    ) -> None:
+        if crc32c(data) != header.crc32c:
+            await refuse(context, grpc.StatusCode.DATA_LOSS, "CHECKSUM_MISMATCH")
+        known = upload.chunks.get(header.number)
+        if known is not None and known != data:
+            await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "CHUNK_CONFLICT")
+        async with self._changed:
+            upload.chunks[header.number] = data
+            self._changed.notify_all()
+        upload.state = upload_pb2.UPLOAD_STATE_UPLOADING
+        upload.sequence += 1
+        if header.is_last:
+            upload.total = header.number + 1
+        self._accepted += 1
+        if self._accepted == self.lose_everything_after:
+            self.lost |= self.uploads.keys()
+            self.uploads.clear()
+            await refuse(context, grpc.StatusCode.NOT_FOUND, "UPLOAD_LOST")
+
+    async def _break(self, kind: Break, upload: FakeUpload | None, context: Context) -> None:
+        needed = 0
+        if upload is not None:
+            needed = next(n for n in count() if n not in upload.chunks)
+        match kind:
+            case Break.BUDGET_FULL | Break.LOOKAHEAD_EXCEEDED:
+                await refuse(
+                    context,
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    kind,
+                    {"needed_number": str(needed)},
+                    retry_after_seconds=0.002,
+                )
+            case Break.DATA_LOSS:
+                await refuse(context, grpc.StatusCode.DATA_LOSS, "CHECKSUM_MISMATCH")
+            case Break.CANCELLED:
+                await context.abort(grpc.StatusCode.CANCELLED, "the server stops")
+            case _:
+                await refuse(context, grpc.StatusCode[kind], "BACKEND_DOWN")
+
+    # -- inside
+
+    async def _enter(self, method: str, context: Context) -> CallFault | None:
+        """Count the call and fail it if the script says so; a fault to apply at its end."""
+        self.calls[method] += 1
+        metadata = dict(context.invocation_metadata() or ())
+        self.tokens.append(str(metadata.get("authorization", "")))
+        faults = self.call_faults[method]
+        fault = faults.pop(0) if faults else None
+        if fault is not None and not fault.done:
+            await self._leave(fault, context)
+        return fault
+
+    async def _leave(self, fault: CallFault | None, context: Context) -> None:
+        if fault is not None:
+            await refuse(
+                context, fault.code, fault.reason, retry_after_seconds=fault.retry_after_seconds
+            )
+
+    async def _find(self, upload_id: str, context: Context) -> FakeUpload:
+        upload = self.uploads.get(upload_id)
+        if upload is None:
+            reason = "UPLOAD_LOST" if upload_id in self.lost else "UPLOAD_NOT_FOUND"
+            await refuse(context, grpc.StatusCode.NOT_FOUND, reason)
+        return upload
+
+    def _status(self, upload: FakeUpload) -> upload_pb2.UploadStatus:
+        """As the real one: gaps below the highest chunk while the total is unknown."""
+        end = upload.total if upload.total is not None else max(upload.chunks, default=-1) + 1
+        gaps: list[upload_pb2.ChunkRange] = []
+        for number in range(end):
+            if number in upload.chunks:
+                continue
+            if gaps and gaps[-1].last == number - 1:
+                gaps[-1].last = number
+            else:
+                gaps.append(upload_pb2.ChunkRange(first=number, last=number))
+        cut_short = len(gaps) > self.max_ranges
+        gaps = gaps[: self.max_ranges]
+        known_to = gaps[-1].last if cut_short else end
+        upload.told |= {number for number in upload.chunks if number < known_to}
+        return upload_pb2.UploadStatus(
+            upload_id=upload.upload_id,
+            node_id=f"node-{upload.upload_id}",
+            drive=upload.request.drive,
+            path=upload.request.path,
+            state=upload.state,
+            sequence=upload.sequence,
+            received_bytes=sum(map(len, upload.chunks.values())),
+            received_chunks=len(upload.chunks),
+            total_chunks=upload.total,
+            missing=gaps,
+            missing_truncated=cut_short,
+            failure_reason=upload.failure[0],
+            failure_detail=upload.failure[1],
+        )
+
+
+async def refuse(
+    context: Context,
+    code: grpc.StatusCode,
+    reason: str,
+    metadata: dict[str, str] | None = None,
+    *,
+    retry_after_seconds: float | None = None,
+) -> NoReturn:
+    """End a call with a rich status, as the contract words it."""
+    status = status_pb2.Status(code=code.value[0], message=f"scripted {reason}")
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="sluice", metadata=metadata)
+    status.details.add().Pack(info)
+    if retry_after_seconds is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(retry_after_seconds * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    rich = rpc_status.to_status(status)
+    await context.abort(code, rich.details, rich.trailing_metadata)
+    raise AssertionError("abort raises")
+
+
+@asynccontextmanager
+async def serving(intake: FakeIntake) -> AsyncIterator[str]:
+    """Serve the fake; yields its address."""
+    server = grpc.aio.server()
+    upload_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(grace=0)
