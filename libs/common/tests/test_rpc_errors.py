@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+import grpc.aio
 import pytest
 from google.rpc import error_details_pb2
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from sluice_common import errors
 from sluice_common.errors import SluiceError
 from sluice_common.rpc.errors import (
+    client_is_gone,
     from_status,
     internal_error,
     status_code,
@@ -99,3 +101,11 @@ def test_running_out_of_time_is_a_deadline() -> None:
 def test_a_defect_is_told_without_its_inside() -> None:
     assert status_code(internal_error()) is grpc.StatusCode.INTERNAL
     assert internal_error().reason == "INTERNAL"
+
+
+def test_a_failed_write_means_that_the_client_is_gone_unless_there_is_a_defect_as_well() -> None:
+    failed_write = grpc.aio.InternalError()
+    assert client_is_gone(failed_write)
+    assert client_is_gone(ExceptionGroup("g", [failed_write, errors.NotFound("A", "a")]))
+    assert not client_is_gone(ExceptionGroup("g", [failed_write, ZeroDivisionError()]))
+    assert not client_is_gone(errors.NotFound("A", "a"))

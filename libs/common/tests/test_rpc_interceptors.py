@@ -92,6 +92,15 @@ async def talk_reader_writer(_: Any, context: Any) -> None:
         await context.write(await echo(request, context))
 
 
+async def flood_from_a_group(request: bytes, context: Any) -> None:
+    async def flood() -> None:
+        while True:
+            await context.write(request)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(flood())
+
+
 def upper(data: bytes) -> bytes:
     return data.upper()
 
@@ -101,6 +110,7 @@ HANDLERS = {
     "Custom": grpc.unary_unary_rpc_method_handler(echo, upper, upper),
     "RepeatGenerator": grpc.unary_stream_rpc_method_handler(repeat_generator),
     "RepeatWriter": grpc.unary_stream_rpc_method_handler(repeat_writer),
+    "Flood": grpc.unary_stream_rpc_method_handler(flood_from_a_group),
     "JoinIterator": grpc.stream_unary_rpc_method_handler(join_iterator),
     "JoinReader": grpc.stream_unary_rpc_method_handler(join_reader),
     "TalkGenerator": grpc.stream_stream_rpc_method_handler(talk_generator),
@@ -282,6 +292,24 @@ async def test_a_call_cancelled_while_its_handler_works_is_counted_as_cancelled(
                 sample(metrics, "grpc_server_handled_total", **labels, grpc_code="CANCELLED") == 1
             )
         )
+
+
+async def test_writing_to_a_client_that_has_gone_is_no_defect() -> None:
+    metrics = Metrics()
+    labels = {"grpc_type": "server_stream", "grpc_service": SERVICE, "grpc_method": "Flood"}
+    async with serving(metrics) as channel:
+        with capture_logs() as logs:
+            for _ in range(10):
+                flood = channel.unary_stream(f"/{SERVICE}/Flood", None, None)(b"x" * 100_000)
+                assert await flood.read()
+                flood.cancel()
+            await eventually(
+                lambda: (
+                    sample(metrics, "grpc_server_handled_total", **labels, grpc_code="CANCELLED")
+                    == 10
+                )
+            )
+    assert logs == []
 
 
 async def test_without_keys_everybody_is_local() -> None:

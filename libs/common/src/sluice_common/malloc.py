@@ -14,8 +14,12 @@ import os
 from collections.abc import Mapping
 
 TRIM_VARIABLE = "SLUICE_MALLOC_TRIM_BYTES"
-DEFAULT_TRIM_BYTES = 256 * 1024 * 1024
-"""Free memory at the top of the heap beyond this returns to the kernel."""
+DEFAULT_TRIM_BYTES = 128 * 1024 * 1024
+"""Free memory at the top of the heap beyond this returns to the kernel.
+
+Chosen by measurement: one caller of 16 MiB unary chunks, two cores, MB/s at 16 / 64 / 128 / 256 /
+512 MiB: 440 / 870 / 945 / 940 / 915; without tuning 450. Beyond 128 MiB only memory grows.
+"""
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3

@@ -125,6 +125,16 @@ def to_sluice_error(error: BaseException) -> SluiceError | None:
     return told
 
 
+def client_is_gone(error: BaseException) -> bool:
+    """Whether a handler failed only because it wrote to a call that had ended meanwhile.
+
+    That is no defect: grpc.aio fails such a write before it cancels the handler.
+    """
+    return all(
+        isinstance(leaf, (grpc.aio.InternalError, SluiceError)) for leaf in _leaves(error)
+    ) and any(isinstance(leaf, grpc.aio.InternalError) for leaf in _leaves(error))
+
+
 def internal_error() -> SluiceError:
     """What a caller is told about a defect of ours: nothing of its inside."""
     return errors.Internal(

@@ -8,6 +8,7 @@ from `abort`, which the error layer calls.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import secrets
@@ -23,7 +24,12 @@ import structlog
 from grpc_status import rpc_status
 
 from sluice_common.errors import Unauthenticated
-from sluice_common.rpc.errors import internal_error, to_sluice_error, to_status
+from sluice_common.rpc.errors import (
+    client_is_gone,
+    internal_error,
+    to_sluice_error,
+    to_status,
+)
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.principal import set_principal
 from sluice_common.telemetry.metrics import Metrics
@@ -139,7 +145,10 @@ class ErrorMapping:
             return await proceed(requests, context)
         except grpc.aio.AbortError:  # somebody below has answered already
             raise
-        except Exception as error:  # noqa: BLE001 - the last line before the wire
+        except Exception as error:
+            if client_is_gone(error):
+                # Nobody hears an answer; to grpc.aio and to the metrics this call is cancelled.
+                raise asyncio.CancelledError from error
             told = to_sluice_error(error)
             if told is None:
                 _log.exception("rpc.defect", service=call.service, method=call.method)
