@@ -151,7 +151,7 @@ async def test_a_store_that_stops_sending_is_unavailable(world: World) -> None:
         await asyncio.Event().wait()
 
     upload = await completed(world)
-    world.objects.read = stuck  # type: ignore[method-assign, assignment]
+    world.objects.read = stuck  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
         await digest_object(world.deps.objects, upload.new.object, 10, read_timeout_seconds=0.05)
 

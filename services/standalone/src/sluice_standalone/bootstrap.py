@@ -13,8 +13,6 @@ from typing import Final
 
 import grpc.aio
 
-from sluice.repository.v1 import repository_pb2
-from sluice.repository.v1.repository_pb2_grpc import add_RepositoryServiceServicer_to_server
 from sluice.upload.v1 import upload_pb2
 from sluice_common.addresses import Address
 from sluice_common.catalogue.port import Catalogue
@@ -27,9 +25,10 @@ from sluice_common.telemetry.tracing import Tracing, start_tracing
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.settings import intake_options
+from sluice_repository.bootstrap import SERVICE_NAME as REPOSITORY_SERVICE
+from sluice_repository.bootstrap import add_repository
 from sluice_repository.drives import DriveRegistry
 from sluice_repository.roles import ALL_ROLES, RepositoryDeps, Role, run_roles
-from sluice_repository.rpc import RepositoryRpc
 from sluice_repository.settings import repository_options
 from sluice_standalone.adapters import Adapters, open_adapters
 from sluice_standalone.data_dir import DataDir, announced, opened
@@ -131,12 +130,10 @@ def _services(
 def _repository_service(
     catalogue: Catalogue, adapters: Adapters, registry: DriveRegistry
 ) -> Service:
-    servicer = RepositoryRpc(catalogue, adapters.objects, registry)
-
     def add(server: grpc.aio.Server) -> None:
-        add_RepositoryServiceServicer_to_server(servicer, server)
+        add_repository(server, catalogue, adapters.objects, registry)
 
-    return Service(repository_pb2.DESCRIPTOR.services_by_name["RepositoryService"].full_name, add)
+    return Service(REPOSITORY_SERVICE, add)
 
 
 def _announcement(host: RpcHost) -> Mapping[str, str]:

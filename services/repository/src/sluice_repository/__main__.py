@@ -1,0 +1,19 @@
+"""`sluice-repository`: the repository as a process of its own, with any set of roles."""
+
+from __future__ import annotations
+
+import sys
+
+from sluice_common.malloc import tune_malloc
+
+
+def main() -> int:
+    """Entry point of the console script; the exit code."""
+    tune_malloc()  # before the import below: it brings grpc, which allocates
+    from sluice_repository.service import run
+
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

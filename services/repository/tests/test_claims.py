@@ -1,0 +1,110 @@
+"""Work under a lease ends when the lease does, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sluice_common.errors import Aborted, Unavailable
+from sluice_repository.claims import is_fenced, while_held
+
+FENCED = Aborted("FENCED", "Somebody else has it.")
+AWAY = Unavailable("LEDGER_UNAVAILABLE", "Away.")
+
+
+class Beats:
+    """A heartbeat that answers with these outcomes, one after the other; then it succeeds."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self._outcomes = list(outcomes)
+        self.count = 0
+
+    async def __call__(self) -> None:
+        self.count += 1
+        outcome = self._outcomes.pop(0) if self._outcomes else None
+        if outcome is not None:
+            raise outcome
+
+
+class Work:
+    """Work that takes a while and notes how it ended."""
+
+    def __init__(self, seconds: float, error: Exception | None = None) -> None:
+        self._seconds = seconds
+        self._error = error
+        self.ended = "not begun"
+
+    async def __call__(self) -> str:
+        self.ended = "cancelled"
+        await asyncio.sleep(self._seconds)
+        self.ended = "done"
+        if self._error is not None:
+            raise self._error
+        return "result"
+
+
+async def run(beats: Beats, work: Work, lease: float = 0.3, heartbeat: float = 0.05) -> str:
+    return await while_held(beats, work, lease_seconds=lease, heartbeat_seconds=heartbeat)
+
+
+async def test_work_that_outlasts_its_lease_is_kept_alive_by_heartbeats() -> None:
+    beats, work = Beats(), Work(0.5)
+    assert await run(beats, work) == "result"
+    assert beats.count >= 5
+
+
+async def test_short_work_needs_no_heartbeat() -> None:
+    beats, work = Beats(), Work(0.0)
+    assert await run(beats, work) == "result"
+    assert beats.count == 0
+
+
+async def test_a_lost_claim_cancels_the_work() -> None:
+    work = Work(5)
+    with pytest.raises(Aborted) as lost:
+        await run(Beats(None, FENCED), work)
+    assert is_fenced(lost.value)
+    assert work.ended == "cancelled"
+
+
+async def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing() -> None:
+    beats, work = Beats(None, AWAY, AWAY, TimeoutError()), Work(0.4)
+    assert await run(beats, work) == "result"
+
+
+async def test_a_ledger_that_is_away_for_a_whole_lease_ends_the_work() -> None:
+    work = Work(5)
+    with pytest.raises(Aborted, match="FENCED"):
+        await run(Beats(*[AWAY] * 1_000), work)
+    assert work.ended == "cancelled"
+
+
+async def test_a_heartbeat_that_hangs_ends_the_work_with_the_lease() -> None:
+    work = Work(5)
+    began = asyncio.get_running_loop().time()
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Aborted, match="FENCED"):
+        await while_held(hang, work, lease_seconds=0.3, heartbeat_seconds=0.05)
+    assert asyncio.get_running_loop().time() - began < 2
+    assert work.ended == "cancelled"
+
+
+async def test_what_the_work_raises_passes_through_as_it_is() -> None:
+    error = RuntimeError("of the work")
+    with pytest.raises(RuntimeError) as raised:
+        await run(Beats(), Work(0.1, error))
+    assert raised.value is error
+
+
+async def test_cancelling_from_outside_cancels_the_work() -> None:
+    work = Work(5)
+    task = asyncio.ensure_future(run(Beats(), work))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert work.ended == "cancelled"

@@ -1,0 +1,55 @@
+"""`sluice-repository` refuses, in one line, what cannot run apart from its intake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PHASE_1 = {
+    "SLUICE_COORDINATION": "memory",
+    "SLUICE_OBJECTS": "discard",
+    "SLUICE_EVENTS": "off",
+    "SLUICE_CATALOGUE": "off",
+}
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_repository", *arguments],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [({}, "sluice serve"), (PHASE_1, "sluice-intake"), ({"SLUICE_EVENTS": "kafka"}, "nearest")],
+    ids=["standalone", "phase 1", "no such mixture"],
+)
+def test_what_cannot_run_apart_is_refused_with_advice(
+    settings: dict[str, str], advice: str
+) -> None:
+    ended = run("--roles", "parts,completer", **settings)
+    assert ended.returncode == 78
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+    assert advice in ended.stderr
+
+
+def test_an_unknown_role_is_a_usage_error_that_names_the_known_ones() -> None:
+    ended = run("--roles", "parts,everything")
+    assert ended.returncode == 2
+    assert "sweeper" in ended.stderr
+
+
+def test_the_effective_settings_are_shown() -> None:
+    ended = run("--show-settings", SLUICE_WORKERS__PARTS="3")
+    assert ended.returncode == 0
+    assert "SLUICE_WORKERS__PARTS=3" in ended.stdout.splitlines()
