@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
+EXPORT_SECONDS: Final = 3.0
+"""An export takes no longer, retries included: a dead collector must not hold up a stop."""
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _TRACER: Final = trace.get_tracer("sluice")
@@ -89,6 +92,7 @@ def start_tracing(
             endpoint=endpoint,
             insecure=endpoint.startswith("http://"),
             headers=_pairs(headers) if headers else None,
+            timeout=EXPORT_SECONDS,
         )
     resource = Resource.create({"service.name": service, "service.instance.id": instance})
     provider = TracerProvider(resource=resource)
