@@ -42,15 +42,15 @@ INVALID = "INVALID_ARGUMENT"
 BAD_STREAMS: dict[str, tuple[Frames, str, str, str | None]] = {
     "no upload id": (
         lambda _: [header("", 0, 1)],
-        *(INVALID, "BAD_UPLOAD_ID", "header.upload_id"),
+        *(INVALID, "BAD_UPLOAD_ID", "upload_id"),
     ),
     "an upload id with a newline": (
         lambda u: [header(u + "\n", 0, 1)],
-        *(INVALID, "BAD_UPLOAD_ID", "header.upload_id"),
+        *(INVALID, "BAD_UPLOAD_ID", "upload_id"),
     ),
     "an upload id that leaves its key": (
         lambda u: [header("{" + u + "}:state", 0, 1)],
-        *(INVALID, "BAD_UPLOAD_ID", "header.upload_id"),
+        *(INVALID, "BAD_UPLOAD_ID", "upload_id"),
     ),
     "a block before any header": (
         lambda _: [block(b"x")],
@@ -96,7 +96,7 @@ BAD_STREAMS: dict[str, tuple[Frames, str, str, str | None]] = {
     ),
     "a second upload": (
         lambda u: [*frames_of(u, 0, b"x"), header("another-upload", 1, 1)],
-        *(INVALID, "SECOND_UPLOAD", "header.upload_id"),
+        *(INVALID, "SECOND_UPLOAD", "upload_id"),
     ),
     "a wrong checksum": (
         lambda u: frames_of(u, 0, b"bytes", crc32c=crc32c(b"other bytes")),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import structlog
 
 from sluice_common.catalogue.port import Drive
 from sluice_common.coordination.ports import UploadLedger
@@ -26,8 +29,11 @@ from sluice_common.uploads.planner import choose_part_bytes
 from sluice_intake.chunks import WholeChunks
 from sluice_intake.completing import Completing
 from sluice_intake.drives import DriveDirectory
+from sluice_intake.finishing import to_the_end
 from sluice_intake.frames import Header
 from sluice_intake.options import IntakeOptions
+
+_log = structlog.get_logger(__name__)
 
 _UNKNOWN_CONTENT = "application/octet-stream"
 
@@ -189,12 +195,19 @@ class Initiating:
         try:
             await self._chunks.take(principal, header, data)
             completion = await self._completing.request(principal, upload_id, total_chunks=1)
-        except SluiceError:
+        except (SluiceError, asyncio.CancelledError):
             if not request.request_id:
                 # Nobody can come back to this upload: its id was never told.
-                await self._ledger.abort(upload_id)
+                await to_the_end(self._abandon(upload_id))
             raise
         return completion.snapshot
+
+    async def _abandon(self, upload_id: str) -> None:
+        try:
+            await self._ledger.abort(upload_id)
+        except SluiceError as error:
+            # It is completing already, or it expires by itself.
+            _log.warning("upload.abandoned", upload_id=upload_id, reason=error.reason)
 
 
 def _check_policy(drive: Drive, request: InitiateRequest) -> None:

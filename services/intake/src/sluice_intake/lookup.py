@@ -16,15 +16,13 @@ from sluice_common.uploads.names import check_upload_id
 _MADE_BY_A_LEDGER = re.compile(r"[^-]+-[0-9a-f]{32}")
 
 
-async def find_upload(
-    ledger: UploadLedger, principal: Principal, upload_id: str, field: str = "upload_id"
-) -> UploadSnapshot:
+async def find_upload(ledger: UploadLedger, principal: Principal, upload_id: str) -> UploadSnapshot:
     """The upload, if it is the caller's tenant's.
 
     Raises `InvalidArgument` BAD_UPLOAD_ID, `NotFound` UPLOAD_LOST or UPLOAD_NOT_FOUND; another
     tenant's upload looks exactly like none.
     """
-    check_upload_id(upload_id, field)
+    check_upload_id(upload_id)
     with telling_lost(ledger, upload_id):
         snapshot = await ledger.get(upload_id)
     if snapshot.new.tenant != principal.tenant:

@@ -134,9 +134,7 @@ class _Stream:
                 self._failure = error
 
     async def _open_upload(self, header: Header) -> None:
-        snapshot = await find_upload(
-            self._serves.ledger, self._principal, header.upload_id, "header.upload_id"
-        )
+        snapshot = await find_upload(self._serves.ledger, self._principal, header.upload_id)
         self._upload_id = snapshot.upload_id
 
     async def _receive_chunk(self, header: Header, data: memoryview) -> None:
@@ -145,7 +143,7 @@ class _Stream:
             raise InvalidArgument(
                 "SECOND_UPLOAD",
                 "A stream carries the chunks of one upload; open another stream for another one.",
-                field="header.upload_id",
+                field="upload_id",
             )
         offer = make_offer(self._upload_id, header, self._serves.options.ledger.max_chunk_bytes)
         async with AsyncExitStack() as opened:
