@@ -181,9 +181,10 @@ def check_mixture(mixture: Mixture, durability: Durability) -> Row:
     Raises `ConfigurationError` naming the nearest mixture that runs, when this one does not.
     """
     row = _row_of(mixture)
-    if row is None:
-        raise ConfigurationError(f"these backends do not run together; {_advice(mixture)}")
     missing = [name for name in _fields(mixture) if getattr(mixture, name) in NOT_RELEASED]
+    if row is None:
+        also = f", and {_named(mixture, missing)} is not in this release" if missing else ""
+        raise ConfigurationError(f"these backends do not run together{also}; {_advice(mixture)}")
     if missing:
         raise ConfigurationError(
             f"{_named(mixture, missing)} ({row.name}) is not in this release; {_advice(mixture)}"
