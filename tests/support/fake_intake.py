@@ -46,6 +46,7 @@ class Break(StrEnum):
     LOOKAHEAD_EXCEEDED = "LOOKAHEAD_EXCEEDED"
     DATA_LOSS = "DATA_LOSS"
     CANCELLED = "CANCELLED"
+    DENIED = "DENIED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +346,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 )
             case Break.DATA_LOSS:
                 await refuse(context, grpc.StatusCode.DATA_LOSS, "CHECKSUM_MISMATCH")
+            case Break.DENIED:
+                await refuse(context, grpc.StatusCode.PERMISSION_DENIED, "MISSING_SCOPE")
             case Break.CANCELLED:
                 await context.abort(grpc.StatusCode.CANCELLED, "the server stops")
             case _:

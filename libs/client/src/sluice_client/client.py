@@ -15,7 +15,7 @@ from sluice_client.connection import Connection
 from sluice_client.downloading import Destination, NodeReader, download
 from sluice_client.errors import InvalidArgument, SluiceError
 from sluice_client.intake import IntakeApi
-from sluice_client.journal import Journal, open_journal, state_dir
+from sluice_client.journal import open_journal, state_dir
 from sluice_client.model import (
     DownloadResult,
     Drive,
@@ -30,7 +30,7 @@ from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, ProgressCallback
 from sluice_client.repository import NodeRef, RepositoryApi
 from sluice_client.retry import Patience, retrying
-from sluice_client.sources import FileSource, Source, open_source
+from sluice_client.sources import Source, open_source
 from sluice_client.uploading import ExtraStreams, Upload, UploadRequest
 
 T = TypeVar("T")
@@ -162,10 +162,12 @@ class Client:
                 on_progress=on_progress,
             )
             # Small files travel in one call: there is nothing to go on with.
-            journaled = resume and isinstance(opened, FileSource)
-            if not journaled or (opened.size or 0) <= limits.max_inline_bytes:
+            small = opened.size is not None and opened.size <= limits.max_inline_bytes
+            if not resume or small or not isinstance(source, str | os.PathLike):
                 return await upload.run(opened, None)
-            with self._journal(source, request) as journal:
+            directory = state_dir(self.options.state_dir)
+            journal = open_journal(directory, self.target, drive, path, Path(source))
+            with journal:
                 return await upload.run(opened, journal)
 
     async def download(
@@ -344,8 +346,3 @@ class Client:
         return NodeReader(
             self._repository, ref, offset, length, self._patience(), self.options.stall_seconds
         )
-
-    def _journal(self, source: Source, request: UploadRequest) -> Journal:
-        assert isinstance(source, str | os.PathLike)
-        directory = state_dir(self.options.state_dir)
-        return open_journal(directory, self.target, request.drive, request.path, Path(source))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,9 +18,8 @@ from sluice_client.connection import Connection
 from sluice_client.model import Limits, UploadState, UploadStatus
 
 _STREAM_METHOD = "/sluice.upload.v1.IntakeService/UploadStream"
-_HIDDEN_STATUS = "Internal error from Core"
-_STATUS_LOOKS = 20
-_STATUS_LOOK_SECONDS = 0.005
+_CALL_ENDED = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
+"""What writing to a call raises that the server has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ class ChunkStream:
         request_id: str,
     ) -> None:
         self._call = call
+        self._writer: Any = vars(call)["_cython_call"]
+        self._connected = False
         self._connection = connection
         self._request_id = request_id
 
@@ -97,18 +99,21 @@ class ChunkStream:
         Returns False when the stream has ended; `events` then tells why.
         """
         try:
-            await self._call.write(frame)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            if not self._connected:
+                await self._call.wait_for_connection()
+                self._connected = True
+            # Not `self._call.write`: when a message cannot be written because the server has just
+            # ended the call, that method puts INTERNAL "Internal error from Core" in the place of
+            # the server's status, and the reason of every other refusal would be lost.
+            await self._writer.send_serialized_message(frames.encode(frame))
+        except _CALL_ENDED:
             return False
         return True
 
     async def finish(self) -> None:
-        """No more chunks on this stream."""
-        try:
+        """No more chunks on this stream; when it has ended already, `events` tells why."""
+        with suppress(*_CALL_ENDED):
             await self._call.done_writing()
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            # It has ended already: `events` tells why.
-            return
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Answers until the server ends the stream; raises its error."""
@@ -119,27 +124,7 @@ class ChunkStream:
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
-            true_error = await self._true_error(error)
-            raise self._connection.error(true_error, self._request_id) from error
-
-    async def _true_error(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """The status that the server sent, which gRPC hides when a message was being written.
-
-        A write that fails because the call ends makes grpc.aio report INTERNAL "Internal error
-        from Core" until the status itself has been read, a moment later.
-        """
-        for _ in range(_STATUS_LOOKS):
-            if error.code() is not grpc.StatusCode.INTERNAL or error.details() != _HIDDEN_STATUS:
-                break
-            await asyncio.sleep(_STATUS_LOOK_SECONDS)
-            error = grpc.aio.AioRpcError(
-                await self._call.code(),
-                await self._call.initial_metadata(),
-                await self._call.trailing_metadata(),
-                await self._call.details(),
-                error.debug_error_string(),
-            )
-        return error
+            raise self._connection.error(error, self._request_id) from error
 
     def cancel(self) -> None:
         """End the call at once; harmless after its end."""

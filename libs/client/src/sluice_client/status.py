@@ -17,7 +17,6 @@ _TORN_TRANSPORT = (
     "Socket closed",
     "Connection reset",
     "GOAWAY",
-    "Internal error from Core",
 )
 """How gRPC words a connection that broke under a call, where it does not say UNAVAILABLE."""
 

@@ -1,0 +1,354 @@
+"""What an upload does when things go well, and when they go wrong in ways that have names."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import random
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sluice.upload.v1 import upload_pb2
+from sluice_client import (
+    AlreadyExists,
+    Client,
+    ClientOptions,
+    DeadlineExceeded,
+    InvalidArgument,
+    PermissionDenied,
+    Phase,
+    Progress,
+    SourceNotRepeatable,
+    Unavailable,
+    UploadFailed,
+)
+from support.fake_intake import (
+    CHUNK_BYTES,
+    INLINE_BYTES,
+    Break,
+    CallFault,
+    FakeIntake,
+    StreamFault,
+)
+
+DATA = random.Random(3).randbytes(5 * CHUNK_BYTES + 99)
+
+
+async def one_way(data: bytes, step: int = 10_000) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), step):
+        yield data[at : at + step]
+
+
+@pytest.mark.parametrize("size", [0, 1, INLINE_BYTES])
+async def test_a_small_object_needs_one_round_trip(
+    client: Client, intake: FakeIntake, size: int
+) -> None:
+    await client.limits()
+    intake.calls.clear()
+    result = await client.upload(DATA[:size], drive="d", path="p")
+    assert dict(intake.calls) == {"InitiateUpload": 1}
+    assert intake.completed[0].data == DATA[:size]
+    assert (result.size, result.sent_bytes, result.skipped_bytes) == (size, size, 0)
+
+
+async def test_the_request_says_what_the_caller_said(client: Client, intake: FakeIntake) -> None:
+    await client.upload(
+        b"x",
+        drive="photos",
+        path="2026/a.jpg",
+        content_type="image/jpeg",
+        metadata={"camera": "M6"},
+        if_absent=True,
+        sha256=True,
+    )
+    request = intake.completed[0].request
+    assert (request.drive, request.path, request.content_type) == (
+        "photos",
+        "2026/a.jpg",
+        "image/jpeg",
+    )
+    assert dict(request.metadata) == {"camera": "M6"}
+    assert request.if_absent
+    assert request.sha256 == hashlib.sha256(b"x").digest()
+    assert set(intake.tokens) == {"Bearer a-token"}
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "bytearray", "memoryview", "file", "BytesIO"])
+async def test_every_kind_of_repeatable_source_arrives(
+    client: Client, intake: FakeIntake, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "source"
+    await asyncio.to_thread(path.write_bytes, DATA)
+    with path.open("rb") as file:
+        source = {
+            "path": path,
+            "bytes": DATA,
+            "bytearray": bytearray(DATA),
+            "memoryview": memoryview(DATA),
+            "file": file,
+            "BytesIO": io.BytesIO(DATA),
+        }[kind]
+        result = await client.upload(source, drive="d", path="p")  # type: ignore[arg-type]
+    assert intake.completed[0].data == DATA
+    assert intake.completed[0].request.expected_size == len(DATA)
+    assert result.size == len(DATA)
+
+
+async def test_a_file_object_is_uploaded_from_where_it_stands(
+    client: Client, intake: FakeIntake, tmp_path: Path
+) -> None:
+    path = tmp_path / "source"
+    await asyncio.to_thread(path.write_bytes, DATA)
+    with path.open("rb") as file:
+        file.seek(1000)
+        await client.upload(file, drive="d", path="p")
+        assert file.tell() == 1000
+    assert intake.completed[0].data == DATA[1000:]
+
+
+async def test_a_pipe_is_uploaded_to_its_end(client: Client, intake: FakeIntake) -> None:
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.rest = DATA
+
+        def read(self, size: int = -1, /) -> bytes:
+            piece, self.rest = self.rest[:size], self.rest[size:]
+            return piece
+
+    await client.upload(Pipe(), drive="d", path="p")  # type: ignore[arg-type]
+    assert intake.completed[0].data == DATA
+    assert not intake.completed[0].request.HasField("expected_size")
+
+
+async def test_sha256_is_computed_and_claimed(client: Client, intake: FakeIntake) -> None:
+    for source in (DATA, one_way(DATA)):
+        result = await client.upload(source, drive="d", path="p", sha256=True)
+        digest = hashlib.sha256(DATA).digest()
+        assert result.sha256 == digest
+        assert intake.uploads[result.upload_id].claimed_sha256 == digest
+
+
+async def test_throttled_means_wait_not_send_again(client: Client, intake: FakeIntake) -> None:
+    phases: list[Phase] = []
+    intake.stream_faults = [StreamFault(10**9, Break.END, throttle=True)]
+    await client.upload(
+        DATA, drive="d", path="p", streams=1, on_progress=lambda it: phases.append(it.phase)
+    )
+    assert intake.calls["UploadStream"] == 1
+    assert intake.order == [0, 1, 2, 3, 4, 5]
+    assert Phase.THROTTLED in phases
+
+
+@pytest.mark.parametrize("kind", [Break.BUDGET_FULL, Break.LOOKAHEAD_EXCEEDED])
+async def test_the_chunk_that_the_server_needs_is_sent_first_and_the_rest_in_order(
+    client: Client, intake: FakeIntake, kind: Break
+) -> None:
+    intake.stream_faults = [StreamFault(9, kind)]
+    await client.upload(DATA, drive="d", path="p", streams=1)
+    second = intake.order[intake.order.index(2) + 1 :]
+    assert second == [2, 3, 4, 5], "the stream broke inside chunk 2"
+    assert intake.sent_again == []
+
+
+async def test_a_delay_that_the_server_asks_for_is_kept(client: Client, intake: FakeIntake) -> None:
+    asked = CallFault(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, reason="BUDGET_FULL", retry_after_seconds=0.3
+    )
+    intake.call_faults["InitiateUpload"] = [asked]
+    started = asyncio.get_running_loop().time()
+    await client.upload(DATA, drive="d", path="p")
+    assert asyncio.get_running_loop().time() - started >= 0.3
+
+
+async def test_chunks_that_turn_out_damaged_are_sent_again_and_nothing_else(
+    client: Client, intake: FakeIntake
+) -> None:
+    """COMPLETING goes back to UPLOADING (rule 8)."""
+    intake.take_back_at_completion = [{1, 4}, {0}]
+    await client.upload(DATA, drive="d", path="p", streams=1)
+    assert intake.order == [0, 1, 2, 3, 4, 5, 1, 4, 0]
+    assert intake.completed[0].data == DATA
+
+
+async def test_a_long_completion_is_followed_to_its_end(client: Client, intake: FakeIntake) -> None:
+    intake.hold_completing = 3
+    result = await client.upload(DATA, drive="d", path="p")
+    assert intake.calls["WatchUpload"] == 3
+    assert result.upload_id == intake.completed[0].upload_id
+
+
+async def test_a_completion_that_never_ends_is_told_apart_from_a_failure(
+    address: str, intake: FakeIntake, fast_options: ClientOptions
+) -> None:
+    intake.hold_completing = 10**9
+    policy = fast_options.retry
+    impatient = ClientOptions(
+        retry=type(policy)(
+            first_delay_seconds=0.001, longest_delay_seconds=0.01, patience_seconds=0.2
+        ),
+        state_dir=fast_options.state_dir,
+    )
+    intake.call_faults["WatchUpload"] = [
+        CallFault(grpc.StatusCode.DEADLINE_EXCEEDED) for _ in range(10_000)
+    ]
+    async with Client(address, options=impatient) as client:
+        with pytest.raises(DeadlineExceeded, match="COMPLETION_PENDING"):
+            await client.upload(DATA, drive="d", path="p")
+
+
+async def test_an_upload_that_the_server_fails_says_why(client: Client, intake: FakeIntake) -> None:
+    def fail(progress: Progress) -> None:
+        for upload in intake.uploads.values():
+            upload.state = upload_pb2.UPLOAD_STATE_FAILED
+            upload.failure = ("STORE_DENIED", "the bucket is not ours")
+
+    intake.stream_faults = [StreamFault(5, Break.UNAVAILABLE)]
+    with pytest.raises(UploadFailed, match="STORE_DENIED: the bucket is not ours") as caught:
+        await client.upload(DATA, drive="d", path="p", streams=1, on_progress=fail)
+    assert caught.value.metadata["upload_id"] == "n1-1"
+
+
+async def test_a_path_taken_at_completion_is_the_same_error_as_at_the_beginning(
+    client: Client, intake: FakeIntake
+) -> None:
+    def taken(progress: Progress) -> None:
+        for upload in intake.uploads.values():
+            upload.state = upload_pb2.UPLOAD_STATE_FAILED
+            upload.failure = ("PATH_EXISTS", "the path has a node")
+
+    intake.stream_faults = [StreamFault(5, Break.UNAVAILABLE)]
+    with pytest.raises(AlreadyExists, match="PATH_EXISTS"):
+        await client.upload(DATA, drive="d", path="p", if_absent=True, on_progress=taken)
+
+
+async def test_a_one_way_source_says_so_when_the_server_needs_bytes_again(
+    client: Client, intake: FakeIntake
+) -> None:
+    intake.take_back_at_completion = [{1}]
+    with pytest.raises(SourceNotRepeatable, match="read only once"):
+        await client.upload(one_way(DATA), drive="d", path="p")
+    assert intake.completed == []
+    (upload,) = intake.uploads.values()
+    assert upload.state == upload_pb2.UPLOAD_STATE_ABORTED, "it holds no budget for a day"
+
+
+async def test_a_one_way_source_says_so_when_the_server_forgot_everything(
+    client: Client, intake: FakeIntake
+) -> None:
+    intake.lose_everything_after = 3
+    with pytest.raises(SourceNotRepeatable):
+        await client.upload(one_way(DATA), drive="d", path="p")
+    assert intake.completed == []
+
+
+async def test_an_error_in_the_callers_iterator_reaches_the_caller(
+    client: Client, intake: FakeIntake
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield DATA
+        raise ValueError("the camera is gone")
+
+    with pytest.raises(ValueError, match="the camera is gone"):
+        await client.upload(broken(), drive="d", path="p")
+    assert intake.completed == []
+
+
+async def test_restarts_end_some_day(client: Client, intake: FakeIntake) -> None:
+    gone = CallFault(grpc.StatusCode.NOT_FOUND, reason="UPLOAD_LOST")
+    intake.call_faults["CompleteUpload"] = [gone] * 100
+    with pytest.raises(Exception, match="UPLOAD_LOST"):
+        await client.upload(DATA, drive="d", path="p")
+    assert intake.calls["InitiateUpload"] == 1 + client.options.max_restarts
+
+
+async def test_a_refused_token_ends_it_at_once(client: Client, intake: FakeIntake) -> None:
+    denied = CallFault(grpc.StatusCode.PERMISSION_DENIED, reason="MISSING_SCOPE")
+    intake.call_faults["InitiateUpload"] = [denied]
+    with pytest.raises(PermissionDenied) as caught:
+        await client.upload(DATA, drive="d", path="p")
+    assert intake.calls["InitiateUpload"] == 1
+    assert (caught.value.code, caught.value.reason) == ("PERMISSION_DENIED", "MISSING_SCOPE")
+    assert len(caught.value.request_id) == 32
+
+
+@pytest.mark.parametrize("at", [1, 5, 6, 7, 13, 14, 15])
+async def test_the_reason_of_a_refusal_in_the_middle_of_a_stream_is_never_lost(
+    client: Client, intake: FakeIntake, at: int
+) -> None:
+    """Also when it comes while a block is being written (grpc.aio hides it then)."""
+    intake.stream_faults = [StreamFault(at, Break.DENIED) for _ in range(10)]
+    for _ in range(10):
+        with pytest.raises(PermissionDenied, match="MISSING_SCOPE"):
+            await client.upload(DATA, drive="d", path="p", streams=1)
+
+
+async def test_cancelling_an_upload_from_memory_frees_it_on_the_server(
+    client: Client, intake: FakeIntake
+) -> None:
+    intake.wait_for_chunk = 5
+    upload = asyncio.ensure_future(client.upload(DATA, drive="d", path="p", streams=1))
+    while not any(one.chunks for one in intake.uploads.values()):
+        intake.wait_for_chunk = 0 if not intake.uploads else 99
+        await asyncio.sleep(0.01)
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    (one,) = intake.uploads.values()
+    assert one.state == upload_pb2.UPLOAD_STATE_ABORTED
+
+
+async def test_progress_adds_up(client: Client) -> None:
+    seen: list[Progress] = []
+    await client.upload(DATA, drive="d", path="p", on_progress=seen.append)
+    last = seen[-1]
+    assert last.phase is Phase.DONE
+    assert last.total_bytes == last.sent_bytes == last.accepted_bytes == len(DATA)
+    assert last.stored_bytes == len(DATA)
+    assert last.skipped_bytes == 0
+    assert all(a.accepted_bytes <= b.accepted_bytes for a, b in pairwise(seen))
+
+
+async def test_many_uploads_at_once_share_one_client(client: Client, intake: FakeIntake) -> None:
+    objects = [random.Random(n).randbytes(n * 3000) for n in range(60)]
+    async with asyncio.TaskGroup() as group:
+        for number, data in enumerate(objects):
+            group.create_task(client.upload(data, drive="d", path=f"p/{number}"))
+    assert {one.request.path: one.data for one in intake.completed} == {
+        f"p/{number}": data for number, data in enumerate(objects)
+    }
+
+
+async def test_a_source_of_another_kind_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidArgument, match="BAD_SOURCE"):
+        await client.upload(17, drive="d", path="p")  # type: ignore[arg-type]
+
+
+async def test_a_folder_is_no_source(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="NOT_A_REGULAR_FILE"):
+        await client.upload(tmp_path, drive="d", path="p")
+
+
+async def test_a_server_that_was_never_there_is_told_soon(fast_options: ClientOptions) -> None:
+    policy = type(fast_options.retry)(connect_patience_seconds=0.2)
+    async with Client("127.0.0.1:1", options=ClientOptions(retry=policy)) as client:
+        with pytest.raises(Unavailable, match="SERVER_UNREACHABLE"):
+            await client.upload(b"x", drive="d", path="p")
+
+
+async def test_uploads_are_listed_page_by_page(client: Client, intake: FakeIntake) -> None:
+    for number in range(5):
+        await client.upload(b"x", drive="d", path=f"p{number}")
+    assert [one.path async for one in client.list_uploads()] == [f"p{n}" for n in range(5)]
+    assert intake.calls["ListUploads"] == 3
+
+
+async def test_watching_ends_with_the_upload(client: Client, intake: FakeIntake) -> None:
+    result = await client.upload(b"x", drive="d", path="p")
+    intake.call_faults["WatchUpload"] = [CallFault()]
+    states = [one.state async for one in client.watch(result.upload_id)]
+    assert states == ["COMPLETED"]
