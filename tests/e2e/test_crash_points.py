@@ -1,0 +1,57 @@
+"""The server dies at each named point during an upload; started again, it finishes that upload."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
+from support.cli import Sluice
+from support.files import sha256_of, write_random
+from support.leftovers import assert_nothing_is_left
+from support.server import StandaloneServer
+
+MIB = 1024 * 1024
+DEATH_SECONDS = 60.0
+
+
+def wait_for_death(server: StandaloneServer) -> int | None:
+    """The exit status of a server that is about to die by itself."""
+    return psutil.Process(server.pid).wait(DEATH_SECONDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", list(CrashPoint))
+def test_the_restarted_server_finishes_what_died(tmp_path: Path, point: CrashPoint) -> None:
+    source = write_random(tmp_path / "file.bin", 20 * MIB, seed=7)
+    dying = StandaloneServer(tmp_path / "data", {ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value})
+    dying.start()
+    try:
+        sluice = Sluice(dying.address, tmp_path / "state")
+        upload = sluice.start("upload", str(source), "--drive", "crash", "--json")
+        assert wait_for_death(dying) == EXIT_STATUS, dying.log_tail()
+    finally:
+        dying.close()
+    died = time.monotonic()
+    server = StandaloneServer(tmp_path / "data")
+    server.address = dying.address
+    server.start()
+    try:
+        _, err = upload.communicate(timeout=90)
+        assert upload.returncode == 0, err
+        # Fault table, rows 5 and 8: the next holder finishes within 60 s.
+        assert time.monotonic() - died < 60
+        sluice.ok("get", "crash:file.bin", str(tmp_path / "back.bin"))
+        assert sha256_of(tmp_path / "back.bin") == sha256_of(source)
+        assert_nothing_is_left(server, 1)
+    finally:
+        server.close()
+
+
+def test_a_crash_point_that_does_not_exist_is_refused_at_the_start(tmp_path: Path) -> None:
+    server = StandaloneServer(tmp_path / "data", {ENABLE_VARIABLE: "1", POINT_VARIABLE: "nowhere"})
+    with pytest.raises(AssertionError, match="is no crash point"):
+        server.start()
