@@ -15,9 +15,8 @@ import grpc
 import grpc.aio
 
 from sluice.upload.v1 import upload_pb2
-from support.wire import CHANNEL_OPTIONS
+from support.wire import CHANNEL_OPTIONS, EOF
 
-EOF = grpc.aio.EOF  # type: ignore[attr-defined] # the stubs leave it out
 _INTAKE = "/sluice.upload.v1.IntakeService/"
 # A client behind the proxy has to see a restarted server at once.
 _BACKEND = [

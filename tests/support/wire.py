@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
+from grpc.aio import Metadata
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
 BLOCK = 1024 * 1024
+EOF = grpc.aio.EOF  # type: ignore[attr-defined] # the stubs leave it out
 CHANNEL_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -37,6 +41,23 @@ def cut(data: bytes, sizes: Iterable[int]) -> list[Chunk]:
         at += size
     assert at >= len(data), "the sizes do not cover the data"
     return [Chunk(n, piece, n == len(pieces) - 1) for n, piece in enumerate(pieces)]
+
+
+def _stream_requests(
+    upload_id: str, chunks: Sequence[Chunk]
+) -> Iterator[upload_pb2.UploadStreamRequest]:
+    for position, chunk in enumerate(chunks):
+        yield upload_pb2.UploadStreamRequest(
+            header=upload_pb2.ChunkHeader(
+                upload_id=upload_id if position == 0 else "",
+                number=chunk.number,
+                size=len(chunk.data),
+                is_last=chunk.is_last,
+            ),
+            data=chunk.data[:BLOCK],
+        )
+        for at in range(BLOCK, len(chunk.data), BLOCK):
+            yield upload_pb2.UploadStreamRequest(data=chunk.data[at : at + BLOCK])
 
 
 class WireClient:
@@ -75,25 +96,31 @@ class WireClient:
     async def send_stream(self, upload_id: str, chunks: Sequence[Chunk]) -> list[int]:
         """All chunks over one stream, in the given order; the numbers that were accepted."""
 
-        async def requests() -> AsyncIterator[upload_pb2.UploadStreamRequest]:
-            for position, chunk in enumerate(chunks):
-                yield upload_pb2.UploadStreamRequest(
-                    header=upload_pb2.ChunkHeader(
-                        upload_id=upload_id if position == 0 else "",
-                        number=chunk.number,
-                        size=len(chunk.data),
-                        is_last=chunk.is_last,
-                    ),
-                    data=chunk.data[:BLOCK],
-                )
-                for at in range(BLOCK, len(chunk.data), BLOCK):
-                    yield upload_pb2.UploadStreamRequest(data=chunk.data[at : at + BLOCK])
+        open_stream: Any = self.intake.UploadStream  # the stubs want an iterator; we write
+        call = open_stream()
 
-        return [
-            answer.accepted.number
-            async for answer in self.intake.UploadStream(requests())
-            if answer.WhichOneof("event") == "accepted"
-        ]
+        async def write() -> None:
+            try:
+                for request in _stream_requests(upload_id, chunks):
+                    await call.write(request)
+                await call.done_writing()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the server ended the stream; reading tells why
+
+        accepted: list[int] = []
+        writing = asyncio.create_task(write())
+        try:
+            while (answer := await call.read()) is not EOF:
+                if answer.WhichOneof("event") == "accepted":
+                    accepted.append(answer.accepted.number)
+            if (code := await call.code()) is not grpc.StatusCode.OK:
+                trailers = await call.trailing_metadata()
+                details = await call.details()
+                raise grpc.aio.AioRpcError(code, Metadata(), trailers, details, "")
+            return accepted
+        finally:
+            call.cancel()
+            await writing
 
     async def send_streams(self, upload_id: str, chunks: Sequence[Chunk], streams: int) -> None:
         """The chunks dealt out over several streams at once."""
