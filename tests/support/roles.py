@@ -63,8 +63,8 @@ class CrashSimulated(BaseException):
 
 
 @contextmanager
-def crash_at(point: CrashPoint) -> Iterator[None]:
-    """The process dies when it gets to this point; fails when it does not."""
+def armed(point: CrashPoint) -> Iterator[None]:
+    """Inside, whoever gets to this point raises `CrashSimulated`."""
 
     def die(reached: CrashPoint) -> None:
         raise CrashSimulated(reached)
@@ -72,8 +72,14 @@ def crash_at(point: CrashPoint) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crash_points, "_armed", point)
         patch.setattr(crash_points, "exit_hard", die)
-        with pytest.raises(CrashSimulated):
-            yield
+        yield
+
+
+@contextmanager
+def crash_at(point: CrashPoint) -> Iterator[None]:
+    """The process dies when it gets to this point; fails when it does not."""
+    with armed(point), pytest.raises(CrashSimulated):
+        yield
 
 
 async def eventually(

@@ -13,6 +13,7 @@ import stamina
 from sluice_common.coordination.ports import StoredPartRecord, WorkItem, WorkKind
 from sluice_common.errors import (
     AlreadyExists,
+    DataLoss,
     FailedPrecondition,
     NotFound,
     PermissionDenied,
@@ -22,7 +23,7 @@ from sluice_common.errors import (
 from sluice_common.objects.body import BytesBody
 from sluice_common.objects.port import ObjectAttributes, PartTag
 from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import Integrity, UploadStatus
+from sluice_common.uploads.model import Integrity, ObjectRef, UploadStatus
 from sluice_repository.assembly import PartsLost, reconciled
 from support.roles import TENANT, World, pieces, small_world
 
@@ -86,6 +87,29 @@ async def test_under_sha256_before_visible_the_object_is_read_back_first(world: 
     await world.work()
     assert (await world.node(upload)).sha256 == hashlib.sha256(CONTENT).digest()
     assert "read" in world.objects.calls
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataLoss("OBJECT_DAMAGED", "The stored bytes are damaged."),
+        NotFound("OBJECT_NOT_FOUND", "There is no such object."),
+    ],
+)
+async def test_an_object_that_cannot_be_read_back_whole_fails_the_upload(
+    world: World, error: SluiceError
+) -> None:
+    async def broken(ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+        yield b"x"
+        raise error
+
+    world.objects.read = broken  # type: ignore[method-assign]
+    upload = await world.upload(CHUNKS, integrity=Integrity.SHA256_BEFORE_VISIBLE)
+    await world.work()
+    snapshot = await world.snapshot(upload)
+    assert (snapshot.status, snapshot.failure_reason) == (UploadStatus.FAILED, error.reason)
+    await world.settle(10)
+    assert (await world.orphans()).none()
 
 
 async def test_otherwise_the_object_is_not_read_back(world: World) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sluice_common.coordination.ports import WorkItem
 from sluice_common.crash_points import CrashPoint
 from sluice_common.uploads.model import UploadStatus
-from support.roles import CrashSimulated, World, crash_at, pieces, small_world
+from support.roles import CrashSimulated, World, armed, crash_at, pieces, small_world
 
 MULTIPART = pieces(3_300, 500)
 SINGLE = pieces(700, 100)
@@ -116,8 +116,7 @@ async def test_any_series_of_crashes_ends_in_one_whole_node(crashes: list[CrashP
         async with small_world(Path(folder)) as world:
             upload = await world.upload(MULTIPART)
             for point in crashes:
-                with pytest.MonkeyPatch.context() as patch:
-                    _arm(patch, point)
+                with armed(point):
                     await world.sweeper.sweep()
                     await work_until_crash(world)
                 world.clock.advance(16)
@@ -128,14 +127,6 @@ async def test_any_series_of_crashes_ends_in_one_whole_node(crashes: list[CrashP
                 "UploadCompleted",
             ]
             assert (await world.orphans()).none()
-
-
-def _arm(patch: pytest.MonkeyPatch, point: CrashPoint) -> None:
-    def die(reached: CrashPoint) -> None:
-        raise CrashSimulated(reached)
-
-    patch.setattr("sluice_common.crash_points._armed", point)
-    patch.setattr("sluice_common.crash_points.exit_hard", die)
 
 
 async def test_a_new_process_asks_the_ledger_at_once_for_what_is_ready(tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluice_common.coordination.ports import WorkItem, WorkKind
-from sluice_common.errors import DataLoss, NotFound, PermissionDenied, SluiceError, Unavailable
+from sluice_common.errors import (
+    DataLoss,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    SluiceError,
+    Unavailable,
+)
 from sluice_common.objects.port import ObjectAttributes
 from sluice_common.uploads.model import PartPlan, UploadStatus
 from support.roles import HOUR, PART_BYTES, TENANT, World, pieces, small_world
@@ -228,8 +235,18 @@ async def test_a_multipart_that_vanished_fails_the_upload(world: World) -> None:
     assert (await world.snapshot(upload)).failure_reason == "MULTIPART_NOT_FOUND"
 
 
-async def test_a_completing_upload_stops_trying_when_its_life_is_over(world: World) -> None:
-    world.objects.before = {"put_part": [UNAVAILABLE] * 1_000}
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UNAVAILABLE, "STORE_UNAVAILABLE"),
+        (TimeoutError(), "STORE_UNAVAILABLE"),
+        (ResourceExhausted("DISK_FULL", "No space is left."), "DISK_FULL"),
+    ],
+)
+async def test_a_completing_upload_stops_trying_when_its_life_is_over(
+    world: World, error: Exception, reason: str
+) -> None:
+    world.objects.before = {"put_part": [error] * 1_000}
     upload = await world.upload(pieces(2_000, 500))
     await world.settle(60)
     assert await world.status(upload) is UploadStatus.COMPLETING
@@ -237,8 +254,24 @@ async def test_a_completing_upload_stops_trying_when_its_life_is_over(world: Wor
     await world.settle(60)
     snapshot = await world.snapshot(upload)
     assert snapshot.status is UploadStatus.FAILED
-    assert snapshot.failure_reason == "STORE_UNAVAILABLE"
+    assert snapshot.failure_reason == reason
     assert (await world.orphans()).none()
+
+
+async def test_a_queue_that_is_full_does_not_hold_the_workers_up(world: World) -> None:
+    """The hint at the completion is left to the sweeper."""
+    upload = await world.upload(pieces(600, 200))
+
+    async def full(item: WorkItem) -> None:
+        raise TimeoutError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.deps.queue, "put", full)
+        await world.work()
+    assert world.outcomes() == {"stored": 1}
+    assert await world.status(upload) is UploadStatus.COMPLETING
+    await world.settle(20)
+    await world.assert_whole(upload)
 
 
 async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World) -> None:

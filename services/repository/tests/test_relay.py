@@ -61,9 +61,11 @@ async def test_while_the_broker_is_away_nothing_is_dropped(world: World) -> None
     for _ in range(7):
         with pytest.raises(Unavailable):
             await world.relay.relay_once()
+        assert world.counted("sluice_events_pending") == 3
     await relay_all(world)
     assert first_appearances(world, upload) == LIFE
     assert len(world.publisher.events) == 3
+    assert world.counted("sluice_events_pending") == 0
 
 
 async def test_a_lost_acknowledgement_repeats_events_under_their_ids(world: World) -> None:

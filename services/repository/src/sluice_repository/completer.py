@@ -24,7 +24,7 @@ from sluice_common.coordination.ports import (
     WorkKind,
 )
 from sluice_common.crash_points import CrashPoint, crash_point
-from sluice_common.errors import Internal, NotFound, SluiceError
+from sluice_common.errors import DataLoss, Internal, NotFound, SluiceError
 from sluice_common.telemetry.tracing import span
 from sluice_common.uploads.checksums import combined_crc32c
 from sluice_common.uploads.model import Integrity
@@ -36,9 +36,17 @@ from sluice_repository.digests import Digest, digest_object
 _log = structlog.get_logger(__name__)
 _PAGE_PARTS = 1_000
 _HOPELESS = frozenset(
-    {"BUCKET_NOT_FOUND", "STORE_DENIED", "PART_TOO_SMALL", "DRIVE_NOT_FOUND", "PATH_EXISTS"}
+    {
+        "BUCKET_NOT_FOUND",
+        "STORE_DENIED",
+        "PART_TOO_SMALL",
+        "OBJECT_NOT_FOUND",
+        "DRIVE_NOT_FOUND",
+        "PATH_EXISTS",
+    }
 )
-"""Answers of the store and the catalogue that no repetition changes: the upload fails with them."""
+"""Answers of the store and the catalogue that no repetition changes: the upload fails with them.
+OBJECT_NOT_FOUND: the store had just said that the object is there."""
 
 
 class Completer:
@@ -109,7 +117,8 @@ class Completer:
         except PartsLost as lost:
             return await self._reopen(claim, lost.numbers)
         except SluiceError as error:
-            if error.reason in _HOPELESS:
+            # Damage that the store itself reports is as final: the bytes are nowhere else.
+            if error.reason in _HOPELESS or isinstance(error, DataLoss):
                 return await self._fail(claim, error.reason, error.message)
             raise
         # Outside the heartbeat: once finished, the claim is over and must not count as lost.

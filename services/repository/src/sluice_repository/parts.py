@@ -37,11 +37,13 @@ from sluice_common.objects.body import HashingBody
 from sluice_common.objects.port import ObjectAttributes
 from sluice_common.telemetry.tracing import span
 from sluice_common.uploads.model import UploadStatus
-from sluice_repository.claims import claimant, insistently, release, while_held
+from sluice_repository.claims import claimant, insistently, is_fenced, release, while_held
 from sluice_repository.deps import RepositoryDeps
+from sluice_repository.guard import is_transient
 from sluice_repository.source import PartSource
 
 _log = structlog.get_logger(__name__)
+_ANNOUNCE_SECONDS = 2.0
 _HOPELESS = frozenset({"BUCKET_NOT_FOUND", "STORE_DENIED", "MULTIPART_NOT_FOUND"})
 """What no repetition heals. A multipart that is gone took the parts stored before with it, and
 their bytes are dropped: the client has to start again."""
@@ -232,11 +234,21 @@ class PartStorer:
             )
 
     async def _announce(self, claim: PartClaim, completion: Completion) -> None:
+        """Hint at what is ready now. A full queue makes `put` wait, and it is workers like us that
+        make room: so not for long, the sweeper hints again."""
         new = claim.snapshot.new
-        for number in completion.ready_parts:
-            await self._deps.queue.put(WorkItem(WorkKind.PART, new.upload_id, new.tenant, number))
+        hints = [
+            WorkItem(WorkKind.PART, new.upload_id, new.tenant, number)
+            for number in completion.ready_parts
+        ]
         if completion.completion_ready:
-            await self._deps.queue.put(WorkItem(WorkKind.COMPLETION, new.upload_id, new.tenant))
+            hints.append(WorkItem(WorkKind.COMPLETION, new.upload_id, new.tenant))
+        try:
+            async with asyncio.timeout(_ANNOUNCE_SECONDS):
+                for hint in hints:
+                    await self._deps.queue.put(hint)
+        except (SluiceError, TimeoutError) as error:
+            _log.warning("hint_not_queued", upload_id=new.upload_id, error=str(error))
 
     async def _reject_damaged(self, claim: PartClaim, source: PartSource) -> int:
         """Rule 8: chunks whose bytes are damaged or gone are missing again; how many.
@@ -265,10 +277,11 @@ class PartStorer:
         snapshot = claim.snapshot
         if (
             snapshot.status is UploadStatus.COMPLETING
-            and isinstance(error, (Unavailable, TimeoutError))
+            and is_transient(error)
+            and not is_fenced(error)
             and self._deps.clock() >= snapshot.expires_at
         ):
-            return "STORE_UNAVAILABLE"
+            return error.reason if isinstance(error, SluiceError) else "STORE_UNAVAILABLE"
         return None
 
     async def _fail(self, claim: PartClaim, reason: str, detail: str) -> str:

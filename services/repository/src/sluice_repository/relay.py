@@ -34,6 +34,8 @@ from collections.abc import Sequence
 
 import structlog
 
+from sluice_common.catalogue.port import OutboxRow
+from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.crash_points import CrashPoint, crash_point
 from sluice_common.errors import NotFound, Unavailable
 from sluice_common.events.port import EventRecord
@@ -90,34 +92,30 @@ class Relay:
             return 0
         # Cleared before looking: what comes in from now on wakes us again.
         self._deps.relay_poke.clear()
-        moved = await self._relay_ledger() + await self._relay_outbox()
-        self._deps.metrics.events_pending.set(moved)
-        return moved
+        batch = self._deps.options.relay_batch_events
+        events = await self._deps.ledger.pending_events(batch)
+        rows = await self._deps.catalogue.outbox(batch) if self._deps.catalogue else ()
+        self._deps.metrics.events_pending.set(len(events) + len(rows))
+        await self._relay_ledger(events)
+        await self._relay_outbox(rows)
+        return len(events) + len(rows)
 
-    async def _relay_ledger(self) -> int:
-        ledger = self._deps.ledger
-        events = await ledger.pending_events(self._deps.options.relay_batch_events)
+    async def _relay_ledger(self, events: Sequence[LedgerEvent]) -> None:
         if not events:
-            return 0
+            return
         await self._publish([to_record(event) for event in events])
         crash_point(CrashPoint.AFTER_PUBLISH)
         for upload_id, sequence in {e.upload_id: e.sequence for e in events}.items():
             try:
-                await ledger.events_published(upload_id, sequence)
+                await self._deps.ledger.events_published(upload_id, sequence)
             except NotFound:
                 _log.info("upload_is_forgotten", upload_id=upload_id)
-        return len(events)
 
-    async def _relay_outbox(self) -> int:
-        catalogue = self._deps.catalogue
-        if catalogue is None:
-            return 0
-        rows = await catalogue.outbox(self._deps.options.relay_batch_events)
-        if not rows:
-            return 0
+    async def _relay_outbox(self, rows: Sequence[OutboxRow]) -> None:
+        if not rows or self._deps.catalogue is None:
+            return
         await self._publish([row.event for row in rows])
-        await catalogue.outbox_published([row.row_id for row in rows])
-        return len(rows)
+        await self._deps.catalogue.outbox_published([row.row_id for row in rows])
 
     async def _publish(self, events: Sequence[EventRecord]) -> None:
         """Publish while the lease is certainly ours."""

@@ -17,7 +17,7 @@ from sluice_repository.sweeper import Sweeper
 from sluice_repository.verifier import Verifier
 from sluice_repository.worker import QueueWorker
 
-__all__ = ["RepositoryDeps", "RepositoryOptions", "Role", "run_roles"]
+__all__ = ["ALL_ROLES", "RepositoryDeps", "RepositoryOptions", "Role", "run_roles"]
 
 _log = structlog.get_logger(__name__)
 
