@@ -21,8 +21,13 @@ Chosen by measurement: one caller of 16 MiB unary chunks, two cores, MB/s at 16 
 512 MiB: 440 / 870 / 945 / 940 / 915; without tuning 450. Beyond 128 MiB only memory grows.
 """
 
+_ARENAS = 1
+"""Each arena keeps freed memory of its own. The threads of a service take turns under the
+interpreter's lock anyway, and one arena keeps a third less memory under load."""
+
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _MMAP_THRESHOLDS = (1 << 30, 32 << 20)
 """glibc before 2.35 refuses more than 32 MiB on 64-bit machines."""
 _INT_MAX = 2**31 - 1
@@ -43,6 +48,7 @@ def tune_malloc(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
     mallopt.restype = ctypes.c_int
+    mallopt(_M_ARENA_MAX, _ARENAS)
     kept = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS)
     return bool(mallopt(_M_TRIM_THRESHOLD, trim)) and kept
 
