@@ -75,6 +75,14 @@ async def test_a_declared_chunk_size_lets_parts_go_out_in_any_order(
     await world.assert_whole(upload)
 
 
+async def test_a_part_of_more_chunks_than_the_ledger_names_at_once_is_whole(world: World) -> None:
+    upload = await world.upload(pieces(2_500, 1), part_bytes=10_000)
+    await world.work()
+    await world.settle(10)
+    await world.assert_whole(upload)
+    assert (await world.orphans()).none()
+
+
 async def test_an_empty_object_is_one_put_of_nothing(world: World) -> None:
     upload = await world.upload([b""])
     await world.settle(30)
