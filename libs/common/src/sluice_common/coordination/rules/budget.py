@@ -25,6 +25,10 @@ VANISHED_HOLDERS = 8
 """Elected uploads may vanish with a half-filled part, each less than one part beyond the bound. So
 many are borne before the next one has to wait until one comes back or expires (PRESSURE)."""
 
+STILL_FULL_SECONDS = 2.0
+"""A chunk that waits for room asks at least once a second; as long as one was refused so lately,
+there is no room, even if a few bytes are free that no chunk fits into."""
+
 _DEPLOYMENT = ""
 """Scope of the deployment's election; other scopes are tenants, whose names are not empty."""
 
@@ -210,7 +214,7 @@ class Budget:
     def note_full(self, size: int, now: float) -> None:
         """A chunk found no room; was it the deployment's bound?"""
         if self.queued_bytes + self.reserved_bytes + size > self._options.budget_bytes:
-            self._full_until = now + ELECTION_SECONDS
+            self._full_until = now + STILL_FULL_SECONDS
 
     def waits(self, upload_id: str) -> bool:
         """True while nothing has changed since the upload's last refusal."""
