@@ -68,13 +68,31 @@ class DiskThreads:
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The job's result. Raises as `disk_error` says when it fails with an OSError."""
-        return await self._result(self._start(job, *args, **kwargs))
+        return await self.result(self._start(job, *args, **kwargs))
+
+    def post(self, job: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Hand over a job that tells by itself how it went; any thread may call.
+
+        Raises `RuntimeError` once the threads were ended.
+        """
+        self._executor.submit(job, *args, **kwargs)
+
+    async def result(self, future: asyncio.Future[T]) -> T:
+        """What a job comes to; it has ended when this returns, whatever happens to the caller.
+
+        Raises as `run` does. Any number of callers may wait for one future.
+        """
+        await _settled(future)
+        try:
+            return future.result()
+        except OSError as error:
+            raise disk_error(error, self._unavailable, self._denied) from error
 
     async def stream(self, items: Generator[T, None, None]) -> AsyncGenerator[T, None]:
         """Iterate a blocking generator, one item ahead of the consumer; closes it at the end."""
         ahead = self._start(_next, items)
         try:
-            while got := await self._result(ahead):
+            while got := await self.result(ahead):
                 ahead = self._start(_next, items)
                 yield got[0]
         finally:
@@ -84,13 +102,6 @@ class DiskThreads:
 
     def _start(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         return asyncio.wrap_future(self._executor.submit(job, *args, **kwargs))
-
-    async def _result(self, future: asyncio.Future[T]) -> T:
-        await _settled(future)
-        try:
-            return future.result()
-        except OSError as error:
-            raise disk_error(error, self._unavailable, self._denied) from error
 
 
 def _next(items: Generator[T, None, None]) -> tuple[T] | None:
@@ -140,6 +151,11 @@ class NewFile:
     def created(self) -> bool:
         """Whether there is a file of ours, to be removed if it is not wanted."""
         return self._created
+
+    @property
+    def gathered(self) -> bytearray:
+        """What is in memory and not in the file yet."""
+        return self._gathered
 
     async def append(self, block: bytes | memoryview) -> None:
         """Add a block; it is copied or written when this returns."""

@@ -411,6 +411,11 @@ class ChunkStore(Protocol):
         gone, have another length or another CRC32C; detected at the latest at the end."""
         ...
 
+    def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
+        """The blocks of these chunks, one chunk after the other, with fewer round trips than
+        `read` of each; a block may hold several small chunks. Raises as `read` does."""
+        ...
+
     async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
         """Forget chunks; unknown tokens are no error."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 _HASHED_AT_ONCE_BYTES = 32 * 1024
 """SHA-256 of this takes about as long as a trip to a thread; larger blocks make the trip."""
+
+_READ_AT_ONCE_CHUNKS = 1_000
+"""Chunks asked of the chunk store in one call."""
 
 
 @asynccontextmanager
@@ -77,7 +80,7 @@ class ChunksBody:
             through the ledger, so that a part of 100,000 chunks is never held as a list).
         size, crc32c: of all the chunks together (`combined_crc32c` of theirs).
 
-    `blocks` raises what `ChunkStore.read` raises for a chunk that is missing or damaged.
+    `blocks` raises what `ChunkStore.read_many` raises for a chunk that is missing or damaged.
     """
 
     def __init__(
@@ -104,11 +107,22 @@ class ChunksBody:
         return self._crc32c
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        async with closing(self._refs()) as refs:
-            async for ref in refs:
-                async with closing(self._chunks.read(self._upload_id, ref)) as blocks:
+        async with closing(self._runs()) as runs:
+            async for run in runs:
+                async with closing(self._chunks.read_many(self._upload_id, run)) as blocks:
                     async for block in blocks:
                         yield block
+
+    async def _runs(self) -> AsyncIterator[Sequence[ChunkRef]]:
+        run: list[ChunkRef] = []
+        async with closing(self._refs()) as refs:
+            async for ref in refs:
+                run.append(ref)
+                if len(run) == _READ_AT_ONCE_CHUNKS:
+                    yield run
+                    run = []
+        if run:
+            yield run
 
 
 class HashingBody:

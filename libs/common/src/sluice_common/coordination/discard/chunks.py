@@ -57,6 +57,11 @@ class DiscardChunkStore:
         for block in nothing:
             yield block
 
+    async def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            async for block in self.read(upload_id, chunk):
+                yield block
+
     async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
         """Nothing is kept, so there is nothing to forget."""
 

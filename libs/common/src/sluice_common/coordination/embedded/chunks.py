@@ -1,14 +1,14 @@
 """Chunks in files, for one machine: durable across a killed process, with fsync across power cuts.
 
-The bytes of a chunk lie in ROOT/<shard>/<upload id>/<token>, from their first block to `drop`.
-Nothing is renamed when the ledger accepts a chunk: the token in its record is what names the
-bytes (rule 1), and a file whose token no record names is a leftover.
+The bytes of a large chunk lie in ROOT/<shard>/<upload id>/<token>, from their first block to
+`drop`; those of a small one in a pack of its upload (packs.py), from `seal`. Nothing is renamed
+when the ledger accepts a chunk: the token in its record is what names the bytes (rule 1), and
+bytes whose token no record names are leftovers.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,30 +17,37 @@ from typing import Self
 import structlog
 
 from sluice_common.coordination.embedded.folders import UploadFolders
+from sluice_common.coordination.embedded.packs import ChunkPacks
+from sluice_common.coordination.embedded.reading import read_blocks
 from sluice_common.coordination.embedded.scan import LeftoverScan
 from sluice_common.coordination.ports import Block, StagedChunk
-from sluice_common.coordination.staging import (
-    check_chunk,
-    check_name,
-    chunk_missing,
-    staging_dropped,
-)
+from sluice_common.coordination.staging import check_name, staging_dropped, token_in_use
 from sluice_common.disk import DiskThreads, NewFile, sync_directory
 from sluice_common.errors import SluiceError
-from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, ChunkRef
 
 _log = structlog.get_logger(__name__)
 
 
 class _StagedFile:
-    """One chunk on its way to its file; a small one stays in memory until `seal`."""
+    """One chunk on its way in: a small one stays in memory until `seal` puts it into a pack."""
 
-    def __init__(self, token: str, path: Path, file: NewFile, *, fsync: bool) -> None:
-        self._token = token
-        self._path = path
+    def __init__(
+        self,
+        threads: DiskThreads,
+        packs: ChunkPacks,
+        file: NewFile,
+        name_durable: Callable[[], None],
+        upload_id: str,
+        token: str,
+    ) -> None:
+        self._threads = threads
+        self._packs = packs
         self._file = file
-        self._fsync = fsync
+        self._name_durable = name_durable
+        self._upload_id = upload_id
+        self._token = token
+        self._packed = False
         self.sealed = False
         self.dropped = False
 
@@ -49,8 +56,9 @@ class _StagedFile:
         return self._token
 
     @property
-    def has_file(self) -> bool:
-        return self._file.created
+    def may_be_kept(self) -> bool:
+        """Whether the store may hold bytes of ours."""
+        return self._packed or self._file.created
 
     async def append(self, block: Block) -> None:
         self._check()
@@ -64,16 +72,26 @@ class _StagedFile:
     async def seal(self) -> None:
         self._check()
         try:
-            await self._file.finish(self._make_name_durable)
+            if self._file.created:
+                await self._file.finish(self._name_durable)
+            else:
+                await self._pack()
         except SluiceError:
             self._check()
             raise
         self._check()
         self.sealed = True
 
-    def _make_name_durable(self) -> None:
-        if self._fsync:
-            sync_directory(self._path.parent)
+    async def _pack(self) -> None:
+        batch = self._packs.add(self._upload_id, self._token, self._file.gathered)
+        self._packed = True
+        try:
+            await self._threads.result(batch.waited)
+        finally:
+            # Bytes of the same token are another attempt's, and not ours to remove.
+            self._packed = self._token not in batch.refused
+        if not self._packed:
+            raise token_in_use()
 
     def _check(self) -> None:
         if self.dropped:
@@ -95,11 +113,12 @@ class FileChunkStore:
     def __init__(self, root: Path, *, fsync: bool, threads: int = 8) -> None:
         self._fsync = fsync
         self._folders = UploadFolders(root, fsync=fsync)
-        self._scan = LeftoverScan(self._folders)
         self._staged: dict[str, set[_StagedFile]] = {}
         self._threads = DiskThreads(
             "chunks", workers=threads, unavailable="CHUNK_STORE_UNAVAILABLE"
         )
+        self._packs = ChunkPacks(self._folders, self._threads, fsync=fsync)
+        self._scan = LeftoverScan(self._folders, self._packs)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,25 +137,39 @@ class FileChunkStore:
 
     @asynccontextmanager
     async def stage(self, upload_id: str, token: str) -> AsyncIterator[StagedChunk]:
-        path = self._path(upload_id, token)
-        file = NewFile(self._threads, path, fsync=self._fsync, create=self._folders.create)
-        staged = _StagedFile(token, path, file, fsync=self._fsync)
+        check_name(token, "token")
+        folder = self._folders.folder(check_name(upload_id, "upload_id"))
+
+        def name_durable() -> None:
+            if self._fsync:
+                sync_directory(folder)
+
+        file = NewFile(
+            self._threads, folder / token, fsync=self._fsync, create=self._folders.create
+        )
+        staged = _StagedFile(self._threads, self._packs, file, name_durable, upload_id, token)
         of_upload = self._staged.setdefault(upload_id, set())
         of_upload.add(staged)
         try:
             yield staged
         finally:
             try:
-                if staged.has_file and not staged.sealed:
+                if staged.may_be_kept and not staged.sealed:
                     await self._discard(upload_id, token)
             finally:
                 of_upload.discard(staged)
                 if not of_upload and self._staged.get(upload_id) is of_upload:
                     del self._staged[upload_id]
 
-    async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
-        blocks = _read(self._path(upload_id, chunk.token), chunk)
-        if chunk.size <= MAX_BLOCK_BYTES:
+    def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
+        return self.read_many(upload_id, (chunk,))
+
+    async def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            check_name(chunk.token, "token")
+        check_name(upload_id, "upload_id")
+        blocks = read_blocks(self._folders, self._packs, upload_id, chunks)
+        if sum(chunk.size for chunk in chunks) <= MAX_BLOCK_BYTES:
             for block in await self._threads.run(list, blocks):
                 yield block
             return
@@ -148,47 +181,24 @@ class FileChunkStore:
         for token in tokens:
             check_name(token, "token")
         check_name(upload_id, "upload_id")
-        await self._threads.run(self._folders.forget, upload_id, tokens)
+        await self._threads.run(self._packs.drop, upload_id, tokens)
 
     async def drop_upload(self, upload_id: str) -> None:
         check_name(upload_id, "upload_id")
         for staged in self._staged.get(upload_id, ()):
             staged.dropped = True
-        await self._threads.run(self._folders.forget_upload, upload_id)
+        await self._threads.run(self._packs.drop_upload, upload_id)
 
     async def leftovers(
         self, older_than_seconds: float, limit: int
     ) -> Sequence[tuple[str, Sequence[str]]]:
-        """As the port says; each call looks at a bounded number of files, going on where the last
-        one stopped, so that a huge tree is seen over several calls."""
+        """As the port says; each call looks at a bounded number of chunks, going on where the
+        last one stopped, so that a huge tree is seen over several calls."""
         return await self._threads.run(self._scan.take, older_than_seconds, limit)
-
-    def _path(self, upload_id: str, token: str) -> Path:
-        check_name(token, "token")
-        return self._folders.folder(check_name(upload_id, "upload_id")) / token
 
     async def _discard(self, upload_id: str, token: str) -> None:
         try:
-            await self._threads.run(self._folders.forget, upload_id, (token,))
+            await self._threads.run(self._packs.drop, upload_id, (token,))
         except SluiceError as error:
-            # The sender's own error matters more; the file is a leftover that the sweeper finds.
+            # The sender's own error matters more; the bytes are leftovers that the sweeper finds.
             _log.warning("staged_chunk_not_removed", upload_id=upload_id, reason=error.reason)
-
-
-def _read(path: Path, chunk: ChunkRef) -> Generator[bytes, None, None]:
-    """The file's blocks, read and verified in a thread."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise chunk_missing(chunk) from error
-    try:
-        # The length is known beforehand: bytes that cannot be right are not even begun.
-        check_chunk(chunk, os.fstat(fd).st_size, chunk.crc32c)
-        size, crc = 0, EMPTY_CRC32C
-        while block := os.read(fd, MAX_BLOCK_BYTES):
-            size += len(block)
-            crc = crc32c(block, crc)
-            yield block
-        check_chunk(chunk, size, crc)
-    finally:
-        os.close(fd)

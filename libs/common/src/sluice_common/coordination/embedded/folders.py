@@ -1,4 +1,4 @@
-"""One folder per upload, in 256 shards: where the files of chunks lie. All of it blocks."""
+"""One folder per upload, in 256 shards: where chunks and packs lie. All of it blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REMEMBERED = 10_000
 
 
 class UploadFolders:
-    """ROOT/<2 hex digits of a hash of the upload id>/<upload id>/<token>.
+    """ROOT/<2 hex digits of a hash of the upload id>/<upload id>/<token, or name of a pack>.
 
     Folders come and go with their chunks, by any thread. With fsync a folder counts as there only
     when its own name is on the disk, whoever made it; the ones known to be are remembered.
@@ -59,12 +59,20 @@ class UploadFolders:
                     self._known.discard(path.parent)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
-    def forget(self, upload_id: str, tokens: Iterable[str]) -> None:
-        """Remove chunk files, and the folder with the last of them."""
+    def files(self, upload_id: str, suffix: str) -> list[Path] | None:
+        """The upload's files with this suffix; None without a folder."""
         folder = self.folder(upload_id)
-        for token in tokens:
-            unlink_quietly(folder / token)
-        self._remove_if_empty(folder)
+        try:
+            return [folder / name for name in os.listdir(folder) if name.endswith(suffix)]
+        except FileNotFoundError:
+            return None
+
+    def forget(self, upload_id: str, names: Iterable[str]) -> bool:
+        """Remove files, and the folder with the last of them; whether that is gone."""
+        folder = self.folder(upload_id)
+        for name in names:
+            unlink_quietly(folder / name)
+        return self._remove_if_empty(folder)
 
     def forget_upload(self, upload_id: str) -> None:
         """Remove the folder and all in it."""

@@ -97,6 +97,11 @@ class MemoryChunkStore:
             yield block
         check_chunk(chunk, size, crc)
 
+    async def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            async for block in self.read(upload_id, chunk):
+                yield block
+
     async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
         for token in tokens:
             self._forget(upload_id, token)
