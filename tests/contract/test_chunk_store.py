@@ -92,6 +92,12 @@ async def read(store: ChunkStore, upload_id: str, chunk: ChunkRef) -> bytes:
     return b"".join(blocks)
 
 
+async def read_many(store: ChunkStore, upload_id: str, chunks: list[ChunkRef]) -> bytes:
+    blocks = [block async for block in store.read_many(upload_id, chunks)]
+    assert all(0 < len(block) <= MAX_BLOCK_BYTES for block in blocks)
+    return b"".join(blocks)
+
+
 async def assert_gone(store: ChunkStore, upload_id: str, chunk: ChunkRef) -> None:
     with pytest.raises(DataLoss) as caught:
         await read(store, upload_id, chunk)
@@ -181,6 +187,32 @@ async def test_a_reader_may_leave_early(store: ChunkStore) -> None:
     assert await anext(reader) == b"z" * MIB
     await reader.aclose()  # type: ignore[attr-defined]
     await store.drop(UPLOAD, [chunk.token])
+
+
+@pytest.mark.parametrize("factory", KEEPING, ids=name_of)
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.sampled_from([0, 1, 4096, 300_000, 2 * MIB + 1]), max_size=12))
+async def test_many_chunks_read_as_one_after_the_other(factory: Factory, sizes: list[int]) -> None:
+    contents = [bytes([number]) * size for number, size in enumerate(sizes)]
+    with tempfile.TemporaryDirectory() as folder:
+        async with factory(Path(folder)) as store:
+            chunks = [
+                await keep(store, UPLOAD, *(data[at : at + MIB] for at in range(0, len(data), MIB)))
+                for data in contents
+            ]
+            assert await read_many(store, UPLOAD, chunks) == b"".join(contents)
+
+
+async def test_one_bad_chunk_of_many_is_told(store: ChunkStore) -> None:
+    chunks = [await keep(store, UPLOAD, bytes([number]) * 10) for number in range(3)]
+    damaged = ChunkRef(1, 10, chunks[1].crc32c ^ 1, chunks[1].token)
+    with pytest.raises(DataLoss) as caught:
+        await read_many(store, UPLOAD, [chunks[0], damaged, chunks[2]])
+    assert (caught.value.reason, caught.value.metadata["number"]) == ("CHUNK_DAMAGED", "1")
+    await store.drop(UPLOAD, [chunks[2].token])
+    with pytest.raises(DataLoss) as caught:
+        await read_many(store, UPLOAD, chunks)
+    assert caught.value.reason == "CHUNK_MISSING"
 
 
 # ------------------------------------------------------------------ staging
