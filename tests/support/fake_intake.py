@@ -107,6 +107,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         self.max_ranges = 1000
         self.wait_for_chunk: int | None = None
         """Chunks above this one are throttled until it is there."""
+        self.hold_from: int | None = None
+        """Chunks from this one on are throttled for as long as this is set."""
         self.order: list[int] = []
         """Numbers of the chunks as their headers came."""
         self.tokens: list[str] = []
@@ -120,6 +122,13 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
     def completed(self) -> list[FakeUpload]:
         done = upload_pb2.UPLOAD_STATE_COMPLETED
         return [upload for upload in self.uploads.values() if upload.state == done]
+
+    async def received(self, count: int) -> None:
+        """Return when some upload has this many chunks."""
+        async with asyncio.timeout(30), self._changed:
+            await self._changed.wait_for(
+                lambda: any(len(one.chunks) >= count for one in self.uploads.values())
+            )
 
     # -- unary calls
 
@@ -164,6 +173,22 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             chunk_size=CHUNK_BYTES,
             max_block_bytes=BLOCK_BYTES,
         )
+
+    async def UploadChunk(
+        self, request: upload_pb2.UploadChunkRequest, context: Context
+    ) -> upload_pb2.UploadChunkResponse:
+        await self._enter("UploadChunk", context)
+        upload = await self._find(request.upload_id, context)
+        header = upload_pb2.ChunkHeader(
+            number=request.number,
+            size=len(request.data),
+            crc32c=request.crc32c,
+            is_last=request.is_last,
+        )
+        await self._keep(upload, header, request.data, context)
+        upload.told.add(request.number)
+        accepted = upload_pb2.Accepted(number=request.number, size=header.size)
+        return upload_pb2.UploadChunkResponse(accepted=accepted)
 
     async def GetUploadStatus(
         self, request: upload_pb2.GetUploadStatusRequest, context: Context
@@ -297,12 +322,17 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
     def _reasons_to_wait(
         self, upload: FakeUpload, number: int, fault: StreamFault | None
     ) -> list[int]:
+        if self.hold_from is not None and number >= self.hold_from:
+            return [self.hold_from]
         waits = self.wait_for_chunk
         if waits is not None and number > waits and waits not in upload.chunks:
             return [waits]
         return [number] if fault is not None and fault.throttle else []
 
     async def _until_unblocked(self, upload: FakeUpload) -> None:
+        if self.hold_from is not None:
+            # Whoever holds it wants the client to go away meanwhile.
+            await asyncio.Event().wait()
         waits = self.wait_for_chunk
         if waits is None:
             await asyncio.sleep(0.001)

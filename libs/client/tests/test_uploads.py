@@ -290,11 +290,9 @@ async def test_the_reason_of_a_refusal_in_the_middle_of_a_stream_is_never_lost(
 async def test_cancelling_an_upload_from_memory_frees_it_on_the_server(
     client: Client, intake: FakeIntake
 ) -> None:
-    intake.wait_for_chunk = 5
+    intake.hold_from = 2
     upload = asyncio.ensure_future(client.upload(DATA, drive="d", path="p", streams=1))
-    while not any(one.chunks for one in intake.uploads.values()):
-        intake.wait_for_chunk = 0 if not intake.uploads else 99
-        await asyncio.sleep(0.01)
+    await intake.received(2)
     upload.cancel()
     with pytest.raises(asyncio.CancelledError):
         await upload

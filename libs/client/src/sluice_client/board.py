@@ -36,8 +36,11 @@ def gaps(status: UploadStatus, total: int) -> tuple[list[ChunkRange], int]:
         return ranges, ranges[-1].last + 1
     if status.total_chunks is None:
         tail = status.received_chunks + sum(len(gap) for gap in status.missing)
-        if tail < total:
-            ranges.append(ChunkRange(tail, total - 1))
+    else:
+        # What the caller took beyond an end that it did not know is not there either.
+        tail = status.total_chunks
+    if tail < total:
+        ranges.append(ChunkRange(tail, total - 1))
     return ranges, total
 
 
@@ -84,11 +87,6 @@ class Board:
     def accepted_count(self) -> int:
         return self._accepted
 
-    @property
-    def cut_short(self) -> bool:
-        """The last status named only some of the gaps: ask again when these are filled."""
-        return self._horizon is not None and self._horizon != self.total
-
     def is_accepted(self, number: int) -> bool:
         return number < len(self._states) and self._states[number] == _ACCEPTED
 
@@ -129,6 +127,10 @@ class Board:
         """Send this chunk first and go on from there; it counts only if it is missing."""
         self._wish = number
 
+    def returned(self) -> set[int]:
+        """Chunks that were on their way and are missing again."""
+        return {number for number in self._returned if self._is_missing(number)}
+
     def note_crc(self, number: int, crc32c: int) -> None:
         self._grow(number)
         self._crcs[number] = crc32c
@@ -162,6 +164,7 @@ class Board:
             self._sending -= self._states[number] == _SENDING
         del self._states[total:]
         del self._crcs[total:]
+        self._next = min(self._next, total)
 
     # -- what the server says
 

@@ -37,6 +37,11 @@ def chunk_size_for(size: int | None, limits: Limits, wanted: int | None) -> int:
     return wanted
 
 
+def chunk_count(size: int, chunk_size: int) -> int:
+    """How many chunks an object has."""
+    return -(-size // chunk_size)
+
+
 def chunk_sizes(size: int, chunk_size: int) -> Iterator[int]:
     """The sizes of the chunks of an object, in order."""
     for offset in range(0, size, chunk_size):

@@ -22,6 +22,7 @@ from sluice_client.errors import (
 from sluice_client.frames import Frame, chunk_header
 from sluice_client.intake import Accepted, ChunkStream, IntakeApi, Stored, Throttled
 from sluice_client.model import UploadState, UploadStatus
+from sluice_client.plan import chunk_count
 from sluice_client.progress import Meter, Phase
 from sluice_client.retry import Patience, retrying
 from sluice_client.sources import Chunk, ChunkSource
@@ -114,15 +115,20 @@ class Sender:
         Raises Ended when the upload takes no more chunks, and the errors of the server that
         neither waiting nor sending again can heal.
         """
+        idle_rounds = 0
         while True:
+            accepted = self._board.accepted_count
             with single_failure():
                 async with asyncio.TaskGroup() as group:
                     for _ in range(lanes):
                         group.create_task(self._lane())
             if self._board.finished:
                 return
-            # The status before named only the first gaps, or a lane ended on a source's end.
+            # The last status named only the first gaps (rule 8 may have made new ones meanwhile).
             await self.look_again()
+            idle_rounds = 0 if self._board.accepted_count > accepted else idle_rounds + 1
+            if idle_rounds:
+                await self._patience.pause(_NOTHING_TO_DO, idle_rounds)
 
     async def look_again(self) -> UploadStatus:
         """Ask what is missing and note it, while no stream is open; Ended as in `send`."""
@@ -186,8 +192,10 @@ class Sender:
         while number is not None:
             chunk = await self._source.read(number, self._chunk_size)
             if chunk is None:
-                # A one-way source ended before this number: there is no such chunk.
+                # A one-way source ended before this number: there is no such chunk. Whoever reads
+                # its last one may not have said so yet.
                 del lane.in_flight[number]
+                self._board.end_at(chunk_count(self._source.size or 0, self._chunk_size))
                 break
             self._board.note_crc(number, chunk.crc32c)
             flight = lane.in_flight[number]
@@ -264,7 +272,7 @@ class Sender:
                 f"the server keeps other bytes for chunk {event.number} than were sent; the upload"
                 " cannot go on",
             )
-        self._arrived(event.number, flight)
+        self._arrived(event.number, flight.size)
         lane.window.release()
         lane.check_settled()
 
@@ -313,15 +321,21 @@ class Sender:
         if needed.isdecimal():
             # LOOKAHEAD_EXCEEDED, BUDGET_FULL: only this chunk moves the upload on (rule 10).
             self._board.prefer(int(needed))
-        missing: set[int] = set(in_flight)
-        if any(flight.sent for flight in in_flight.values()):
-            missing = missing_of(await self._status(), in_flight)
+        if not any(flight.sent for flight in in_flight.values()):
+            self._give_back(in_flight)
+            return
+        status = await self._status()
+        missing = missing_of(status, in_flight)
         for number, flight in in_flight.items():
             if number in missing:
                 self._board.give_back(number)
             else:
-                self._arrived(number, flight)
+                self._arrived(number, flight.size)
         in_flight.clear()
+        # What another lane gave back may have arrived after that lane had asked.
+        returned = self._board.returned()
+        for number in returned - missing_of(status, returned):
+            self._arrived(number, 0)
 
     def _take_back(self, lost: list[int]) -> None:
         """Chunks that were acknowledged are missing again; a one-way source cannot give them."""
@@ -348,11 +362,11 @@ class Sender:
             raise Ended(status)
         return status
 
-    def _arrived(self, number: int, flight: _InFlight) -> None:
+    def _arrived(self, number: int, size: int) -> None:
         self._source.forget(number)
         self._patience.progressed()
         if self._board.accept(number):
-            self._meter.accepted(flight.size or self._size_of(number))
+            self._meter.accepted(size or self._size_of(number))
 
     def _touch(self, lane: _Lane) -> None:
         lane.last_event = asyncio.get_running_loop().time()
@@ -373,3 +387,6 @@ class Sender:
 
 
 _NO_MORE_CHUNKS = frozenset({"UPLOAD_ENDED", "UPLOAD_COMPLETING"})
+_NOTHING_TO_DO = Unavailable(
+    "STATUS_UNCLEAR", "the server says neither that it has every chunk nor which one it lacks"
+)

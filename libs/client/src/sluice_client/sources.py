@@ -205,7 +205,7 @@ class OneWaySource:
 
     @property
     def _exhausted(self) -> bool:
-        return self._ended and self._ahead is None
+        return self._ended and self._ahead is None and self._cutting is None
 
     async def read(self, number: int, chunk_size: int) -> Chunk | None:
         while number not in self._held:

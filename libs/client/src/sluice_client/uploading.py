@@ -25,7 +25,7 @@ from sluice_client.intake import IntakeApi, NewUpload, Opened
 from sluice_client.journal import Entry, Journal
 from sluice_client.model import Limits, UploadResult, UploadState, UploadStatus
 from sluice_client.options import ClientOptions
-from sluice_client.plan import chunk_size_for, chunk_sizes, lanes_for
+from sluice_client.plan import chunk_count, chunk_size_for, chunk_sizes, lanes_for
 from sluice_client.progress import Meter, Phase, ProgressCallback
 from sluice_client.retry import Patience, retrying
 from sluice_client.sending import Sender
@@ -260,7 +260,7 @@ class Upload:
     ) -> UploadResult:
         one_way = isinstance(source, OneWaySource)
         size = source.size
-        board = Board(None if size is None else -(-size // entry.chunk_size))
+        board = Board(None if size is None else chunk_count(size, entry.chunk_size))
         sender = Sender(
             intake=self._intake,
             upload_id=entry.upload_id,

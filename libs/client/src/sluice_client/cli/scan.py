@@ -74,7 +74,8 @@ def _scan_root(root: str, prefix: str) -> Iterator[Found]:
             prefix = _join(prefix, name)
         yield from _walk(root, prefix)
     else:
-        yield _one(root, os.path.basename(root.rstrip("/")), prefix, status)
+        source = root.rstrip("/")
+        yield _one(source, os.path.basename(source), prefix, status)
 
 
 def _walk(root: str, prefix: str) -> Iterator[Found]:

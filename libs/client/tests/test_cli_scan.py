@@ -1,0 +1,142 @@
+"""Which files go up, under which paths, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sluice_client.cli.scan import Found, LeftOut, LocalFile, scan
+
+
+def found(*roots: str | Path, prefix: str = "") -> dict[str, str]:
+    """Node path of every file, or the reason why it is left out, by its local path."""
+    return {
+        one.source: one.node_path if isinstance(one, LocalFile) else one.reason
+        for one in list_found(*roots, prefix=prefix)
+    }
+
+
+def list_found(*roots: str | Path, prefix: str = "") -> list[Found]:
+    return list(scan([str(root) for root in roots], prefix))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "2026" / "may").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(b"a")
+    (folder / "2026" / "may" / "b.jpg").write_bytes(b"bb")
+    return folder
+
+
+def node_paths(*roots: str | Path, prefix: str = "") -> set[str]:
+    return set(found(*roots, prefix=prefix).values())
+
+
+def test_a_folder_keeps_its_name(folder: Path) -> None:
+    assert node_paths(folder) == {"photos/a.jpg", "photos/2026/may/b.jpg"}
+
+
+def test_a_folder_with_a_slash_at_its_end_means_its_contents(folder: Path) -> None:
+    assert node_paths(f"{folder}/") == {"a.jpg", "2026/may/b.jpg"}
+
+
+def test_the_current_folder_means_its_contents(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "2026")
+    assert node_paths(".") == {"may/b.jpg"}
+    assert node_paths("..") == {"a.jpg", "2026/may/b.jpg"}
+
+
+@pytest.mark.parametrize("prefix", ["x/y", "/x/y", "x/y/"])
+def test_a_prefix_goes_in_front(folder: Path, prefix: str) -> None:
+    assert node_paths(folder / "a.jpg", prefix=prefix) == {"x/y/a.jpg"}
+
+
+def test_sizes_are_told_with_the_files(folder: Path) -> None:
+    sizes = {one.node_path: one.size for one in list_found(folder) if isinstance(one, LocalFile)}
+    assert sizes == {"photos/a.jpg": 1, "photos/2026/may/b.jpg": 2}
+
+
+def test_links_and_special_files_are_skipped_not_failed(folder: Path) -> None:
+    (folder / "link").symlink_to("a.jpg")
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "socket"))
+        reasons = {
+            Path(one.source).name: (one.reason, one.failed)
+            for one in list_found(folder)
+            if isinstance(one, LeftOut)
+        }
+    assert reasons == {
+        "link": ("SYMBOLIC_LINK", False),
+        "dangling": ("SYMBOLIC_LINK", False),
+        "loop": ("SYMBOLIC_LINK", False),
+        "fifo": ("SPECIAL_FILE", False),
+        "socket": ("SPECIAL_FILE", False),
+    }
+
+
+def test_a_link_that_is_named_is_skipped_like_any_other(folder: Path) -> None:
+    link = folder / "link"
+    link.symlink_to(folder / "2026")
+    assert found(link) == {str(link): "SYMBOLIC_LINK"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (b"\xff\xfe", "NAME_NOT_UTF8"),
+        (b"new\nline", "NAME_HAS_CONTROL_CHARACTERS"),
+        (b"\x1b[31m", "NAME_HAS_CONTROL_CHARACTERS"),
+        (b"\x7f", "NAME_HAS_CONTROL_CHARACTERS"),
+        ("line\u2028separator".encode(), "NAME_HAS_CONTROL_CHARACTERS"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "folder", "root"])
+def test_a_name_that_no_node_can_have_fails_and_the_others_go_on(
+    folder: Path, name: bytes, reason: str, kind: str
+) -> None:
+    odd = os.fsdecode(os.fsencode(folder) + b"/" + name)
+    if kind == "file":
+        Path(odd).write_bytes(b"")
+    else:
+        Path(odd).mkdir()
+        Path(odd, "inside").write_bytes(b"")
+    paths = found(odd, folder / "a.jpg") if kind == "root" else found(folder)
+    assert paths.pop(odd) == reason
+    assert "inside" not in str(paths)
+    assert paths, "the others go on"
+
+
+@pytest.mark.parametrize("name", ["ümläut", "日本.txt", "sp ace", "-dash", "a'b\"c", "%2F", "a\\b"])
+def test_odd_but_lawful_names_are_kept(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    assert f"photos/{name}" in node_paths(folder)
+
+
+def test_two_spellings_of_one_name_are_one_place(folder: Path) -> None:
+    (folder / "caf\u00e9").write_bytes(b"")
+    (folder / "cafe\u0301").write_bytes(b"")
+    assert sorted(found(folder / "2026", folder / "a.jpg", f"{folder}/").values()).count(
+        "DUPLICATE_PATH"
+    ) == len(["one of the two spellings", "a.jpg again", "2026/may/b.jpg again"])
+
+
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
+    assert found(tmp_path / "nothing") == {str(tmp_path / "nothing"): "NOT_FOUND"}
+    assert found("with\0null") == {"with\0null": "UNREADABLE"}
+
+
+def test_a_file_named_with_a_slash_at_its_end_still_has_its_name(folder: Path) -> None:
+    assert found(f"{folder}/a.jpg/") == {str(folder / "a.jpg"): "a.jpg"}
+
+
+def test_an_empty_folder_is_nothing(tmp_path: Path) -> None:
+    assert found(tmp_path) == {}

@@ -1,0 +1,37 @@
+"""`sluice serve` belongs to another distribution."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+import typer
+
+from sluice_client.cli import serve as serve_module
+
+SEEN: list[list[str]] = []
+
+
+def fake_serve(arguments: list[str]) -> int:
+    SEEN.append(arguments)
+    return 7
+
+
+def test_arguments_and_exit_code_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("serve", f"{__name__}:fake_serve", "sluice.commands")
+    monkeypatch.setattr(EntryPoint, "load", lambda _self: fake_serve)
+    monkeypatch.setattr(serve_module, "entry_points", lambda **_: [point])
+    with pytest.raises(typer.Exit) as caught:
+        serve_module.serve(["--data-dir", "x", "--help"])
+    assert caught.value.exit_code == 7
+    assert SEEN == [["--data-dir", "x", "--help"]]
+
+
+def test_without_the_server_installed_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])
+    with pytest.raises(typer.Exit) as caught:
+        serve_module.serve([])
+    assert caught.value.exit_code == 78
+    assert "sluice-standalone" in capsys.readouterr().err
