@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -35,7 +36,7 @@ RETRYABLE = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED}
 
 
 async def initiate_when_there_is_room(
-    wire: WireClient, path: str, **fields: object
+    wire: WireClient, path: str, **fields: Any
 ) -> tuple[str, str]:
     while True:
         try:
@@ -73,7 +74,7 @@ async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str |
     source = random.Random(index)
     data = PATTERN[: source.randrange(1, 12 * MIB)]
     declared = index % 2 == 0
-    fields = {"chunk_size": MIB} if declared else {}
+    fields: dict[str, Any] = {"chunk_size": MIB} if declared else {}
     chunks = cut(data, itertools.repeat(MIB))
     if index % 3 == 0:
         chunks.reverse()

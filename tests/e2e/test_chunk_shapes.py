@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ async def test_a_file_of_zeros_whose_chunks_are_all_equal_becomes_the_object(
     wire: WireClient, declared: bool
 ) -> None:
     data = bytes(40 * MIB)
-    fields = {"chunk_size": 5 * MIB} if declared else {}
+    fields: dict[str, Any] = {"chunk_size": 5 * MIB} if declared else {}
     opened = await wire.initiate(f"zeros/{declared}", **fields)
     await wire.send_streams(opened.upload_id, shuffled(cut(data, itertools.repeat(5 * MIB))), 4)
     await assert_becomes(wire, opened.upload_id, opened.node_id, data)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sluice_common.errors import InvalidArgument
 from sluice_common.uploads import names
 from sluice_common.uploads.ids import new_node_id, new_upload_id
