@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sluice_common.coordination.ports import (
     Acceptance,
+    CompletionClaim,
     PartClaim,
     StoredPartRecord,
     UploadLedger,
@@ -50,6 +51,8 @@ EXAMPLES = int(os.environ.get("SLUICE_MODEL_EXAMPLES", "60"))
 
 picks = st.integers(0, 1_000)
 numbers = st.integers(0, MOST_CHUNKS - 1)
+rarely = st.integers(0, 7).map(lambda drawn: drawn == 7)
+"""For what ends a history early: ends are many, and what comes before them is of interest."""
 
 
 @dataclass
@@ -111,6 +114,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folders: list[Path] = []
         self.truths: list[Truth] = []
         self.workers: list[Worker] = []
+        self.late_completions: list[tuple[Truth, CompletionClaim]] = []
         self.bytes: dict[str, bytes] = {}
         """The chunk store: staging token → bytes."""
         self.opened: AbstractAsyncContextManager[UploadLedger]
@@ -148,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- the client
 
-    @precondition(lambda self: len(self.truths) < MOST_UPLOADS)
+    @precondition(lambda self: len(self._live()) < MOST_UPLOADS)
     @rule(uniform=st.booleans(), declared=st.none() | st.integers(1, MOST_CHUNKS * CHUNK))
     def create(self, uniform: bool, declared: int | None) -> None:
         new = self.driver.new(
@@ -166,14 +170,27 @@ class LedgerMachine(RuleBasedStateMachine):
         self.truths.append(truth)
 
     @precondition(lambda self: self.truths)
+    @rule(pick=picks, count=st.integers(1, 5), salt=st.binary(min_size=CHUNK, max_size=CHUNK))
+    def next_chunks(self, pick: int, count: int, salt: bytes) -> None:
+        """What a client does most of the time: send what is missing, in order."""
+        truth = self._pick(pick)
+        for _ in range(count):
+            number = next(iter(truth.gaps), truth.end)
+            if number >= MOST_CHUNKS or truth.status not in TAKES_CHUNKS:
+                return
+            if truth.total is not None and number >= truth.total:
+                return
+            self._send(truth, number, self._wanted(truth, number, salt))
+
+    @precondition(lambda self: self.truths)
     @rule(
         pick=picks,
         number=numbers,
         content=st.binary(max_size=6) | st.binary(min_size=CHUNK, max_size=CHUNK),
-        is_last=st.booleans(),
+        is_last=rarely,
         force=st.booleans(),
     )
-    def chunk(self, pick: int, number: int, content: bytes, is_last: bool, force: bool) -> None:
+    def any_chunk(self, pick: int, number: int, content: bytes, is_last: bool, force: bool) -> None:
         truth = self._pick(pick)
         before = self._snapshot(truth)
         was = truth.chunks.get(number)
@@ -223,7 +240,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.truths)
     @rule(pick=picks, tell=st.booleans())
     def complete(self, pick: int, tell: bool) -> None:
-        truth = self._pick(pick)
+        self._complete(self._pick(pick), tell=tell)
+
+    def _complete(self, truth: Truth, *, tell: bool) -> None:
         total = truth.end if tell else None
         before = self._snapshot(truth)
         done = self.attempt(self.driver.complete(truth.upload_id, total))
@@ -238,23 +257,38 @@ class LedgerMachine(RuleBasedStateMachine):
             truth.status = S.COMPLETING
 
     @precondition(lambda self: self.truths)
-    @rule(pick=picks)
-    def abort(self, pick: int) -> None:
+    @rule(pick=picks, really=rarely)
+    def abort(self, pick: int, really: bool) -> None:
         truth = self._pick(pick)
-        if truth.status in TAKES_CHUNKS and pick % 4 == 0:  # ends are many; give others a chance
+        if really and truth.status in TAKES_CHUNKS:
             self.run(self.driver.ledger.abort(truth.upload_id))
             truth.status = S.ABORTED
 
     # -- workers
 
-    @rule(pick=picks)
-    def claim_part(self, pick: int) -> None:
+    @rule(pick=picks, count=st.integers(1, 3))
+    def claim_parts(self, pick: int, count: int) -> None:
         ready = self.run(self.driver.ready())
-        if not ready:
-            return
-        upload_id, part = ready[pick % len(ready)]
-        claim = self.run(self.driver.claim(upload_id, part, f"worker-{len(self.workers)}"))
-        self.workers.append(self._worker(claim))
+        for upload_id, part in ready[pick % (len(ready) or 1) :][:count]:
+            claim = self.run(self.driver.claim(upload_id, part, f"worker-{len(self.workers)}"))
+            self.workers.append(self._worker(claim))
+
+    @precondition(lambda self: self.workers)
+    @rule(pick=picks)
+    def take_over_a_part(self, pick: int) -> None:
+        """A worker's lease ends; another one takes the part, the first will come late."""
+        late = self.workers[pick % len(self.workers)]
+        self.clock.advance(LEASE_SECONDS)
+        upload_id, part = late.truth.upload_id, late.claim.plan.number
+        if (upload_id, part) in self.run(self.driver.ready()):
+            claim = self.run(self.driver.claim(upload_id, part, f"worker-{len(self.workers)}"))
+            assert claim.fence.counter > late.claim.fence.counter
+            self.workers.append(self._worker(claim))
+
+    @rule()
+    def store_what_is_ready(self) -> None:
+        for upload_id, part in self.run(self.driver.ready()):
+            self._record(self._worker(self.run(self.driver.claim(upload_id, part, "steady"))))
 
     @precondition(lambda self: self.workers)
     @rule(pick=picks)
@@ -281,7 +315,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(pick=picks, lose=st.booleans())
     def finish(self, pick: int, lose: bool) -> None:
         """A completer; it may find that the object store lost a part (rule 16)."""
-        truth = self._pick(pick)
+        for truth in self._live():
+            parts = sorted(truth.stored)
+            lost = parts[pick % len(parts)] if lose and parts else None
+            self._finish(truth, lost_part=lost)
+
+    def _finish(self, truth: Truth, *, lost_part: int | None) -> None:
         claim = self.run(
             self.driver.ledger.claim_completion(truth.upload_id, "completer", LEASE_SECONDS)
         )
@@ -291,15 +330,28 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not truth.gaps
         assert b"".join(truth.stored[part][1] for part in sorted(truth.stored)) == truth.content
         assert claim.part_count == len(truth.stored)
-        if lose:
-            part = sorted(truth.stored)[pick % len(truth.stored)]
-            self.run(self.driver.ledger.reopen_part(claim, part))
-            lost, _ = truth.stored.pop(part)
-            for number in lost:
-                self._take_back(truth, number)
+        if lost_part is None:
+            self.run(self.driver.ledger.finish(claim, crc32c(truth.content), None))
+            truth.status = S.COMPLETED
             return
-        self.run(self.driver.ledger.finish(claim, crc32c(truth.content), None))
-        truth.status = S.COMPLETED
+        self.run(self.driver.ledger.reopen_part(claim, lost_part))
+        lost, _ = truth.stored.pop(lost_part)
+        for number in lost:
+            self._take_back(truth, number)
+        if lost:  # the part of an empty object lacks nothing: its completer may go on
+            self.late_completions.append((truth, claim))
+
+    @precondition(lambda self: self.late_completions)
+    @rule(pick=picks)
+    def finish_late(self, pick: int) -> None:
+        """A completer that had reopened a part wakes up and wants to finish after all."""
+        truth, claim = self.late_completions[pick % len(self.late_completions)]
+        if truth not in self.truths:
+            return
+        before = self._snapshot(truth)
+        refused = self.attempt(self.driver.ledger.finish(claim, 0, None))
+        assert isinstance(refused, SluiceError)
+        assert self._snapshot(truth) == before
 
     # -- time, the sweeper and misfortune
 
@@ -311,10 +363,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def reservations_end(self) -> None:
         self.clock.advance(OPTIONS.reservation_seconds)
 
-    @precondition(lambda self: len(self.truths) == MOST_UPLOADS)
-    @rule()
-    def expire(self) -> None:
+    @precondition(lambda self: self.truths)
+    @rule(really=rarely)
+    def expire(self, really: bool) -> None:
         """A day passes, and two sweeps a grace period apart."""
+        if not really:
+            return
         self.clock.advance(DAY)
         self._expired(self.run(self.driver.ledger.expire_due(100)))
         self.clock.advance(OPTIONS.expiry_grace_seconds)
@@ -322,9 +376,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not [truth for truth in self.truths if truth.status in TAKES_CHUNKS]
 
     @precondition(lambda self: self.truths)
-    @rule()
-    def sight(self) -> None:
+    @rule(really=rarely)
+    def sight(self, really: bool) -> None:
         """One sweep alone: it ends only what was sighted before and got no chunk since."""
+        if not really:
+            return
         self.clock.advance(DAY / 2)
         self._expired(self.run(self.driver.ledger.expire_due(100)))
 
@@ -395,15 +451,21 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_budget_counts_what_is_queued(self) -> None:
         if not self.folders:
             return
-        live = [truth for truth in self.truths if truth.status not in TERMINAL]
+        live = self._live()
         backlog = self.run(self.driver.ledger.backlog())
         assert backlog.queued_bytes == sum(t.received_bytes - t.stored_bytes for t in live)
         assert backlog.open_uploads == len(live)
 
     # -- helpers
 
+    def _live(self) -> list[Truth]:
+        return [truth for truth in self.truths if truth.status not in TERMINAL]
+
     def _pick(self, pick: int) -> Truth:
-        return self.truths[pick % len(self.truths)]
+        """Mostly one that lives; now and then one that has ended."""
+        among = self._live() if pick % 8 else self.truths
+        among = among or self.truths
+        return among[pick % len(among)]
 
     def _snapshot(self, truth: Truth) -> UploadSnapshot:
         return self.run(self.driver.ledger.get(truth.upload_id))
@@ -496,7 +558,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _everything_that_lives_completes(self) -> None:
         """Nothing acknowledged is lost: with the missing chunks every object comes about."""
         self.clock.advance(OPTIONS.reservation_seconds + LEASE_SECONDS)
-        live = [truth for truth in self.truths if truth.status not in TERMINAL]
+        live = self._live()
         for _ in range(40 * MOST_CHUNKS * MOST_UPLOADS):
             if all(truth.status is S.COMPLETED for truth in live):
                 return
@@ -510,17 +572,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def _move_on(self, truth: Truth) -> None:
         if truth.gaps:
             number = truth.gaps[0]
-            content = truth.rejected.get(number) or self._filler(truth, number)
-            self._send(truth, number, content)
+            self._send(truth, number, self._wanted(truth, number, b"last"))
         elif truth.status is not S.COMPLETED:
-            self.complete(self.truths.index(truth), True)
-            self.finish(self.truths.index(truth), False)
+            self._complete(truth, tell=True)
+            self._finish(truth, lost_part=None)
 
-    def _filler(self, truth: Truth, number: int) -> bytes:
-        """Any content that the plan allows."""
+    def _wanted(self, truth: Truth, number: int, salt: bytes) -> bytes:
+        """Content that the plan allows; a chunk that was in before comes back as it was."""
+        if number in truth.rejected:
+            return truth.rejected[number]
         expected = self._snapshot(truth).new.expected_size
-        size = min(CHUNK, expected - number * CHUNK) if expected else CHUNK
-        return bytes([number]) * size
+        return salt[: min(CHUNK, expected - number * CHUNK)] if expected else salt
 
 
 class MemoryMachine(LedgerMachine):
@@ -535,7 +597,7 @@ class SqliteMachine(LedgerMachine):
 
 PROFILE = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=40,
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -242,8 +242,11 @@ async def test_rule_16_a_lost_empty_object_is_stored_again(driver: Driver) -> No
     upload_id = await driver.create()
     await driver.complete(upload_id, 0)
     await driver.store_all()
-    await driver.ledger.reopen_part(await driver.claim_completion(upload_id), 1)
+    claim = await driver.claim_completion(upload_id)
+    await driver.ledger.reopen_part(claim, 1)
     assert await driver.status(upload_id) is UploadStatus.COMPLETING
+    with pytest.raises(Aborted):
+        await driver.ledger.finish(claim, 0, None)
     driver.clock.advance(LEASE_SECONDS)
     assert (await driver.finish(upload_id)).status is UploadStatus.COMPLETED
 

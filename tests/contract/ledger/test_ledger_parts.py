@@ -216,6 +216,16 @@ async def test_rule_8_a_rejected_chunk_comes_back_with_the_same_content(driver: 
     assert refused.value.reason == "CHUNK_CONFLICT"
 
 
+async def test_the_checksum_waits_for_a_rejected_chunk(driver: Driver) -> None:
+    """A replaced chunk starts the object's CRC32C again, while an earlier chunk is missing."""
+    content = bytes(range(32))
+    upload_id = await upload(driver, content[:24] + b"y" * 4)
+    await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
+    await driver.send(upload_id, 3, content[24:], force=True)
+    await driver.send(upload_id, 0, content[:8])
+    assert (await driver.complete(upload_id, 4)).snapshot.crc32c == crc32c(content)
+
+
 async def test_ready_work_is_what_nobody_holds_oldest_first(driver: Driver) -> None:
     older = await upload(driver, b"x" * 32)
     driver.clock.advance(1)

@@ -100,7 +100,8 @@ def finish(s: Session, claim: CompletionClaim, crc32c: int, sha256: bytes | None
     ):
         return s.snapshot(record)
     fences.check(s, record, claim)
-    check_transition(record.status, UploadStatus.COMPLETED)
+    if not record.completion_ready:
+        raise fences.fenced()  # this claim gave a part back since (rule 16)
     record.finished_by = claim.fence.counter
     _complete(s, record, crc32c, sha256)
     return s.snapshot(record)

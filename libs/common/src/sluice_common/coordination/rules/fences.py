@@ -35,14 +35,14 @@ def check(s: Session, record: UploadRecord, claim: PartClaim | CompletionClaim) 
     """The claim's hold; raises `Aborted` FENCED when it was taken over or the upload ended."""
     hold = record.holds.get(number_of(claim))
     if hold is None or claim.fence != Fence(s.nonce, hold.counter):
-        raise _fenced()
+        raise fenced()
     return hold
 
 
 def check_any(s: Session, record: UploadRecord, fence: Fence) -> None:
     """Raise `Aborted` FENCED unless the fence is that of some hold of the upload."""
     if all(fence != Fence(s.nonce, hold.counter) for hold in record.holds.values()):
-        raise _fenced()
+        raise fenced()
 
 
 def extend_claim(s: Session, claim: PartClaim | CompletionClaim, lease_seconds: float) -> None:
@@ -75,7 +75,8 @@ def number_of(claim: PartClaim | CompletionClaim) -> int:
     return claim.plan.number if isinstance(claim, PartClaim) else COMPLETION_HOLD
 
 
-def _fenced() -> Aborted:
+def fenced() -> Aborted:
+    """The word for a claim that is not good any more."""
     return Aborted(
         "FENCED",
         "This claim was taken over or its upload has ended; drop the work, the ledger names what "

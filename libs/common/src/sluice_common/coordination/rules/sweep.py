@@ -11,7 +11,7 @@ from sluice_common.coordination.rules.store import Session
 from sluice_common.errors import FailedPrecondition
 from sluice_common.events import uploads as events
 from sluice_common.uploads.model import NewUpload, UploadSnapshot, UploadStatus
-from sluice_common.uploads.states import TAKES_CHUNKS, check_transition
+from sluice_common.uploads.states import check_transition
 
 CLEANUPS = 2
 """At once, and again for what was in flight at the end (rule 25)."""
@@ -81,8 +81,6 @@ def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
     ended: list[UploadSnapshot] = []
     for upload_id in dict.fromkeys(due):
         record = s.require(upload_id)
-        if record.status not in TAKES_CHUNKS:
-            continue
         if record.expiry_seen_at is None or now < record.expiry_seen_at:
             record.expiry_seen_at = now
             s.store.save(record)
