@@ -86,16 +86,14 @@ async def keep(
     return ref_of(b"".join(blocks), token, number)
 
 
+async def joined(blocks: AsyncIterator[bytes]) -> bytes:
+    read = [block async for block in blocks]
+    assert all(0 < len(block) <= MAX_BLOCK_BYTES for block in read)
+    return b"".join(read)
+
+
 async def read(store: ChunkStore, upload_id: str, chunk: ChunkRef) -> bytes:
-    blocks = [block async for block in store.read(upload_id, chunk)]
-    assert all(0 < len(block) <= MAX_BLOCK_BYTES for block in blocks)
-    return b"".join(blocks)
-
-
-async def read_many(store: ChunkStore, upload_id: str, chunks: list[ChunkRef]) -> bytes:
-    blocks = [block async for block in store.read_many(upload_id, chunks)]
-    assert all(0 < len(block) <= MAX_BLOCK_BYTES for block in blocks)
-    return b"".join(blocks)
+    return await joined(store.read(upload_id, chunk))
 
 
 async def assert_gone(store: ChunkStore, upload_id: str, chunk: ChunkRef) -> None:
@@ -200,18 +198,18 @@ async def test_many_chunks_read_as_one_after_the_other(factory: Factory, sizes: 
                 await keep(store, UPLOAD, *(data[at : at + MIB] for at in range(0, len(data), MIB)))
                 for data in contents
             ]
-            assert await read_many(store, UPLOAD, chunks) == b"".join(contents)
+            assert await joined(store.read_many(UPLOAD, chunks)) == b"".join(contents)
 
 
 async def test_one_bad_chunk_of_many_is_told(store: ChunkStore) -> None:
     chunks = [await keep(store, UPLOAD, bytes([number]) * 10) for number in range(3)]
     damaged = ChunkRef(1, 10, chunks[1].crc32c ^ 1, chunks[1].token)
     with pytest.raises(DataLoss) as caught:
-        await read_many(store, UPLOAD, [chunks[0], damaged, chunks[2]])
+        await joined(store.read_many(UPLOAD, [chunks[0], damaged, chunks[2]]))
     assert (caught.value.reason, caught.value.metadata["number"]) == ("CHUNK_DAMAGED", "1")
     await store.drop(UPLOAD, [chunks[2].token])
     with pytest.raises(DataLoss) as caught:
-        await read_many(store, UPLOAD, chunks)
+        await joined(store.read_many(UPLOAD, chunks))
     assert caught.value.reason == "CHUNK_MISSING"
 
 

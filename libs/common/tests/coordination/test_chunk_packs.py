@@ -6,10 +6,7 @@ import asyncio
 import errno
 import os
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,42 +17,10 @@ from sluice_common.coordination.embedded import packs
 from sluice_common.coordination.embedded.chunks import FileChunkStore
 from sluice_common.coordination.embedded.pack_format import head, records
 from sluice_common.disk import SMALL_BYTES
-from sluice_common.errors import Aborted, AlreadyExists, DataLoss, ResourceExhausted, Unavailable
-from sluice_common.uploads.checksums import crc32c
+from sluice_common.errors import AlreadyExists, ResourceExhausted, Unavailable
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import ChunkRef
-
-UPLOAD = "n1-upload"
-
-
-async def keep(
-    store: FileChunkStore, data: bytes, upload_id: str = UPLOAD, token: str = ""
-) -> ChunkRef:
-    token = token or new_token()
-    async with store.stage(upload_id, token) as staged:
-        await staged.append(data)
-        await staged.seal()
-    return ChunkRef(0, len(data), crc32c(data), token)
-
-
-async def keep_together(store: FileChunkStore, *contents: bytes) -> list[ChunkRef]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(keep(store, data)) for data in contents]
-    return [task.result() for task in tasks]
-
-
-async def read(store: FileChunkStore, *chunks: ChunkRef) -> bytes:
-    return b"".join([block async for block in store.read_many(UPLOAD, chunks)])
-
-
-async def reason(store: FileChunkStore, chunk: ChunkRef) -> str:
-    with pytest.raises(DataLoss) as caught:
-        await read(store, chunk)
-    return caught.value.reason
-
-
-def files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+from support.packed import UPLOAD, files, keep, keep_together, read, reason
 
 
 @pytest.fixture
@@ -257,145 +222,6 @@ async def test_a_pack_that_could_not_be_removed_goes_with_the_next_look(
         assert len(files(tmp_path)) == 1
         assert list(await store.leftovers(-1.0, 10)) == []
         assert files(tmp_path) == []
-
-
-# ------------------------------------------------------------------ together
-
-
-@pytest.mark.parametrize("fsync", [False, True])
-async def test_chunks_that_come_together_are_written_and_synced_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
-) -> None:
-    calls: Counter[str] = Counter()
-    write, sync = os.write, os.fsync
-
-    def counted_write(fd: int, data: bytes) -> int:
-        calls["write"] += 1
-        return write(fd, data)
-
-    def counted_sync(fd: int) -> None:
-        if os.readlink(f"/proc/self/fd/{fd}").endswith(".pack"):
-            calls["fsync"] += 1
-        sync(fd)
-
-    async with FileChunkStore(tmp_path, fsync=fsync) as store:
-        stays = await keep(store, b"there")
-        monkeypatch.setattr(os, "write", counted_write)
-        monkeypatch.setattr(os, "fsync", counted_sync)
-        chunks = await keep_together(store, *(bytes([number]) * 50 for number in range(200)))
-        # The event loop's own wake-ups are writes, too, so not every write is of a chunk.
-        assert calls["fsync"] <= (20 if fsync else 0)
-        assert calls["write"] < 100
-        assert await read(store, stays, *chunks) == b"there" + b"".join(
-            bytes([number]) * 50 for number in range(200)
-        )
-
-
-async def test_seal_waits_for_the_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    may_sync = threading.Event()
-    sync = os.fsync
-
-    def slow(fd: int) -> None:
-        may_sync.wait(5)
-        sync(fd)
-
-    async with FileChunkStore(tmp_path, fsync=True) as store:
-        monkeypatch.setattr(os, "fsync", slow)
-        sender = asyncio.create_task(keep(store, b"x"))
-        done, _ = await asyncio.wait([sender], timeout=0.2)
-        assert not done
-        may_sync.set()
-        assert await read(store, await sender) == b"x"
-
-
-async def test_one_upload_does_not_wait_for_anothers_write(
-    tmp_path: Path, stuck_write: threading.Event
-) -> None:
-    async with FileChunkStore(tmp_path, fsync=False) as store:
-        stuck = asyncio.create_task(keep(store, b"stuck"))
-        async with asyncio.timeout(4):
-            await keep(store, b"other", upload_id="n1-other")
-        assert not stuck.done()
-        stuck_write.set()
-        await stuck
-
-
-@pytest.fixture
-def stuck_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Writes of chunks with the text "stuck" wait for this event."""
-    go_on = threading.Event()
-    write = os.write
-
-    def stuck(fd: int, data: bytes) -> int:
-        if b"stuck" in data:
-            go_on.wait(10)
-        return write(fd, data)
-
-    monkeypatch.setattr(os, "write", stuck)
-    yield go_on
-    go_on.set()
-
-
-@pytest.mark.parametrize("first", ["being written", "waiting"])
-async def test_a_cancelled_seal_keeps_nothing_and_harms_no_other(
-    tmp_path: Path, stuck_write: threading.Event, first: str
-) -> None:
-    async with FileChunkStore(tmp_path, fsync=False) as store:
-        written = asyncio.create_task(keep(store, b"stuck"))
-        await asyncio.sleep(0.1)
-        waiting = asyncio.create_task(keep(store, b"next"))
-        await asyncio.sleep(0.1)
-        cancelled, other = (written, waiting) if first == "being written" else (waiting, written)
-        cancelled.cancel()
-        await asyncio.sleep(0.1)
-        assert not cancelled.done()  # its bytes are on their way: they are removed afterwards
-        stuck_write.set()
-        with pytest.raises(asyncio.CancelledError):
-            await cancelled
-        chunk = await other
-        assert {token for _, tokens in await store.leftovers(-1.0, 9) for token in tokens} == {
-            chunk.token
-        }
-        await store.drop(UPLOAD, [chunk.token])
-        assert files(tmp_path) == []
-
-
-async def test_dropping_the_upload_ends_what_is_being_written(
-    tmp_path: Path, stuck_write: threading.Event
-) -> None:
-    async with FileChunkStore(tmp_path, fsync=False) as store:
-        senders = [asyncio.create_task(keep(store, b"stuck"))]
-        await asyncio.sleep(0.1)
-        senders.append(asyncio.create_task(keep(store, b"next")))
-        await asyncio.sleep(0.1)
-        await store.drop_upload(UPLOAD)
-        stuck_write.set()
-        for sender in senders:
-            with pytest.raises(Aborted) as caught:
-                await sender
-            assert caught.value.reason == "STAGING_DROPPED"
-        assert files(tmp_path) == []
-        again = await keep(store, b"again")
-        assert await read(store, again) == b"again"
-
-
-async def test_a_store_that_was_closed_takes_nothing(tmp_path: Path) -> None:
-    async with FileChunkStore(tmp_path, fsync=False) as store:
-        pass
-    with pytest.raises(RuntimeError):
-        async with store.stage(UPLOAD, "token") as staged:
-            await staged.seal()
-
-
-async def test_chunks_are_read_in_few_trips(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with FileChunkStore(tmp_path, fsync=False) as store:
-        contents = [bytes([number % 251]) * 4096 for number in range(600)]
-        chunks = await keep_together(store, *contents)
-        blocks = [block async for block in store.read_many(UPLOAD, chunks)]
-    assert b"".join(blocks) == b"".join(contents)
-    assert len(blocks) == 3
 
 
 # ------------------------------------------------------------------ leftovers

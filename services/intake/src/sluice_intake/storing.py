@@ -16,6 +16,9 @@ from sluice_intake.watching import snapshots_after
 
 _log = structlog.get_logger(__name__)
 
+_LOOK_SECONDS = 0.02
+"""Changes of an upload that come closer together than this are seen as one."""
+
 _RETRY_SECONDS = 1.0
 _MAX_MEASURED_CHUNKS = 1024
 """Chunks whose time to `Stored` is measured at once; more would only cost memory."""
@@ -80,6 +83,9 @@ class StoredNotices:
                     async for snapshot in snapshots:
                         sequence = snapshot.sequence
                         await self._note(snapshot)
+                        # Every accepted chunk is a change of the upload: looking at each would
+                        # ask the ledger once more per chunk, to learn of a part now and then.
+                        await asyncio.sleep(_LOOK_SECONDS)
                 return
             except NotFound:
                 return

@@ -4,7 +4,7 @@ Creating a file costs many times what appending a few kilobytes does, so chunks 
 share append-only files of their upload, the packs. A pack goes when its last chunk is dropped, and
 is kept small so that this comes soon after its parts are stored.
 
-What lies where is known in memory, about 250 bytes for each small chunk that is held. After a
+What lies where is known in memory, about 200 bytes for each small chunk that is held. After a
 restart it is read from the packs again, upload by upload, when it is first asked for. Drops are
 not written down: a token that was dropped before a restart, in a pack that other chunks kept, is
 back after it, until its upload ends or the sweeper finds that no record names it.
