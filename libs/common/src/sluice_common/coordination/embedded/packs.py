@@ -188,8 +188,8 @@ class ChunkPacks:
         pack = self._open_pack(upload_id, upload)
         try:
             codes = self._append(pack, chunks)
-        except OSError:
-            self._give_up(upload, pack)
+        except BaseException:
+            self._give_up(upload, pack)  # whatever it was: where the pack ends is not known
             raise
         with self._lock:
             upload.places.update(codes)
