@@ -42,8 +42,9 @@ _END_SECONDS = 2.0
 class _InFlight:
     size: int = 0
     crc32c: int | None = None
-    sent: bool = False
-    """Every byte was handed to the connection."""
+    begun: bool = False
+    """Something of it was handed to the connection. That a write failed says nothing about what
+    the server has: the bytes may have arrived all the same."""
 
 
 @dataclass(slots=True)
@@ -108,6 +109,7 @@ class Sender:
         self._window_chunks = window_chunks
         self._stall_seconds = stall_seconds
         self._damaged = 0
+        self._newest: UploadStatus | None = None
 
     async def send(self, lanes: int) -> None:
         """Return when every chunk is accepted.
@@ -219,14 +221,12 @@ class Sender:
                 upload_id, chunk.number, chunk.size, chunk.crc32c, is_last=chunk.is_last
             )
             upload_id = ""
+            lane.in_flight[chunk.number].begun = True
             try:
                 if not await self._write_chunk(lane, header, chunk):
                     return
             finally:
                 self._source.sent(chunk)
-            flight = lane.in_flight.get(chunk.number)
-            if flight is not None:
-                flight.sent = True
             lane.ahead.release()
         lane.all_sent = True
         await lane.stream.finish()
@@ -321,7 +321,7 @@ class Sender:
         if needed.isdecimal():
             # LOOKAHEAD_EXCEEDED, BUDGET_FULL: only this chunk moves the upload on (rule 10).
             self._board.prefer(int(needed))
-        if not any(flight.sent for flight in in_flight.values()):
+        if not any(flight.begun for flight in in_flight.values()):
             self._give_back(in_flight)
             return
         status = await self._status()
@@ -356,11 +356,16 @@ class Sender:
         in_flight.clear()
 
     async def _status(self) -> UploadStatus:
-        """The upload's status while it takes chunks; Ended otherwise."""
+        """The upload's newest status while it takes chunks; Ended otherwise.
+
+        Lanes ask at the same time, and answers may overtake each other.
+        """
         status = await retrying(lambda: self._intake.status(self._upload_id), self._patience)
-        if status.state not in (UploadState.PENDING, UploadState.UPLOADING):
-            raise Ended(status)
-        return status
+        if self._newest is None or status.sequence >= self._newest.sequence:
+            self._newest = status
+        if self._newest.state not in (UploadState.PENDING, UploadState.UPLOADING):
+            raise Ended(self._newest)
+        return self._newest
 
     def _arrived(self, number: int, size: int) -> None:
         self._source.forget(number)
