@@ -300,7 +300,12 @@ def test_journals_that_no_upload_outlives_are_pruned(tmp_path: Path) -> None:
             journal.save(Entry.new(IDENTITY, 8, ""))
     nine_days_ago = time.time() - 9 * 86_400
     os.utime(tmp_path / "uploads" / "old.json", (nine_days_ago, nine_days_ago))
-    assert prune(tmp_path) == 1
+    (tmp_path / "runs").mkdir()
+    old_run = tmp_path / "runs" / "old.jsonl"
+    old_run.touch()
+    os.utime(old_run, (nine_days_ago, nine_days_ago))
+    assert prune(tmp_path) == 2
+    assert not old_run.exists()
     assert [path.name for path in (tmp_path / "uploads").iterdir()] == ["new.json"]
 
 

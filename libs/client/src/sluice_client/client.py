@@ -29,9 +29,10 @@ from sluice_client.model import (
 from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, ProgressCallback
 from sluice_client.repository import NodeRef, RepositoryApi
+from sluice_client.requests import ExtraStreams, UploadRequest
 from sluice_client.retry import Patience, retrying
 from sluice_client.sources import Source, open_source
-from sluice_client.uploading import ExtraStreams, Upload, UploadRequest
+from sluice_client.uploading import Upload
 
 T = TypeVar("T")
 

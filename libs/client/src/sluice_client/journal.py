@@ -143,10 +143,13 @@ def open_journal(directory: Path, server: str, drive: str, path: str, source: Pa
 
 
 def prune(directory: Path, now: float | None = None) -> int:
-    """Remove journals that no upload can outlive; how many. Blocking."""
+    """Remove journals, and lists of interrupted runs, that no upload can outlive; how many.
+
+    Blocking.
+    """
     oldest = (time.time() if now is None else now) - _KEEP_SECONDS
     removed = 0
-    for path in (directory / "uploads").glob("*.*"):
+    for path in (*(directory / "uploads").glob("*.*"), *(directory / "runs").glob("*.jsonl")):
         try:
             if path.suffix != ".lock" and path.stat().st_mtime < oldest:
                 path.unlink()

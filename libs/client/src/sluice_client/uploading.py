@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from sluice_client.board import Board
 from sluice_client.checksums import combined_crc32c, crc32c
@@ -27,6 +25,7 @@ from sluice_client.model import Limits, UploadResult, UploadState, UploadStatus
 from sluice_client.options import ClientOptions
 from sluice_client.plan import chunk_count, chunk_size_for, chunk_sizes, lanes_for
 from sluice_client.progress import Meter, Phase, ProgressCallback
+from sluice_client.requests import ExtraStreams, UploadRequest
 from sluice_client.retry import Patience, retrying
 from sluice_client.sending import Sender
 from sluice_client.sources import (
@@ -47,44 +46,6 @@ _MAX_ROUNDS = 20
 _NO_FILE = FileIdentity(0, 0, 0, 0)
 _MISMATCHES = frozenset({"CLAIM_MISMATCH", "CHUNK_CONFLICT", "CHECKSUM_MISMATCH", "FOREIGN_CHUNK"})
 """What an upload of other bytes than today's looks like, although the file seems the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRequest:
-    """What the caller wants."""
-
-    drive: str
-    path: str
-    content_type: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    if_absent: bool = False
-    sha256: bool | bytes = False
-    chunk_size: int | None = None
-    streams: int | None = None
-
-    def digest(self) -> str:
-        """Tells two sets of arguments of InitiateUpload apart; see `journal.Entry.arguments`."""
-        told = [self.content_type, sorted(self.metadata.items()), self.if_absent, self.chunk_size]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-
-
-class ExtraStreams:
-    """Streams beyond the first of each upload, shared by all uploads of a client.
-
-    The first one is never refused: an upload without any stream could hold the very bytes that
-    the server waits for, and everybody else would wait with it.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-
-    def take(self, wanted: int) -> int:
-        taken = min(wanted, self._free)
-        self._free -= taken
-        return taken
-
-    def give_back(self, count: int) -> None:
-        self._free += count
 
 
 class _Anew(Exception):
