@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from support.environment import process_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,9 @@ class Sluice:
     """Runs `sluice` against one server, with a journal of its own."""
 
     def __init__(self, address: str, state_dir: Path) -> None:
-        self.environment: Mapping[str, str] = {
-            **os.environ,
-            "SLUICE_SERVER": address,
-            "SLUICE_STATE_DIR": str(state_dir),
-        }
+        self.environment: Mapping[str, str] = process_environment(
+            {"SLUICE_SERVER": address, "SLUICE_STATE_DIR": str(state_dir)}
+        )
 
     def command(self, *arguments: str) -> Sequence[str]:
         return [sys.executable, "-m", "sluice_client.cli", *arguments]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from support.environment import process_environment
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -42,13 +43,14 @@ class StandaloneServer:
         """Start and wait until the server takes requests."""
         announced = self.data_dir / "server.json"
         announced.unlink(missing_ok=True)
-        environment = {
-            **os.environ,
-            "SLUICE_INTAKE_ADDRESS": self.address,
-            "SLUICE_REPOSITORY_ADDRESS": self.repository_address,
-            "SLUICE_METRICS_ADDRESS": self.metrics_address,
-            **self._environment,
-        }
+        environment = process_environment(
+            {
+                "SLUICE_INTAKE_ADDRESS": self.address,
+                "SLUICE_REPOSITORY_ADDRESS": self.repository_address,
+                "SLUICE_METRICS_ADDRESS": self.metrics_address,
+                **self._environment,
+            }
+        )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sluice_standalone", "--data-dir", str(self.data_dir)],
