@@ -47,7 +47,7 @@ MOST_UPLOADS = 3
 OPTIONS = replace(
     ROOMY, budget_bytes=120, tenant_budget_bytes=110, upload_budget_bytes=60, max_chunk_bytes=6
 )
-EXAMPLES = int(os.environ.get("SLUICE_MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("SLUICE_MODEL_EXAMPLES", "40"))
 
 picks = st.integers(0, 1_000)
 numbers = st.integers(0, MOST_CHUNKS - 1)
@@ -69,6 +69,8 @@ class Truth:
     stored: dict[int, tuple[range, bytes]] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)
     """Chunks whose part was ready once: their content cannot change any more."""
+    newest_claims: dict[int, int] = field(default_factory=dict)
+    """Part → counter of its last claim: no other may write."""
 
     @property
     def received_bytes(self) -> int:
@@ -222,20 +224,35 @@ class LedgerMachine(RuleBasedStateMachine):
         assert accepted.verdict is Verdict.DUPLICATE
         assert self._snapshot(truth) == before
 
-    @precondition(lambda self: any(truth.chunks for truth in self.truths))
+    @precondition(lambda self: any(t.chunks or t.rejected for t in self.truths))
     @rule(pick=picks, nth=picks)
     def conflicting_duplicate(self, pick: int, nth: int) -> None:
+        """Other bytes under a number that was acknowledged once, even if it is missing again."""
         truth = self._pick(pick)
-        if not truth.chunks:
+        known = truth.chunks | truth.rejected
+        if not known or (truth.rejected and truth.status not in TAKES_CHUNKS):
             return
-        number = sorted(truth.chunks)[nth % len(truth.chunks)]
-        other = bytes(255 - byte for byte in truth.chunks[number]) or b"?"
+        number = sorted(known)[nth % len(known)]
+        other = bytes(255 - byte for byte in known[number]) or b"?"
         before = self._snapshot(truth)
         offer = self.driver.offer(truth.upload_id, number, len(other))
         refused = self.attempt(self.driver.ledger.accept_chunk(offer, crc32c(other)))
         assert isinstance(refused, SluiceError)
         assert refused.reason == "CHUNK_CONFLICT"
         assert self._snapshot(truth) == before
+
+    @precondition(lambda self: any(truth.chunks for truth in self.truths))
+    @rule(pick=picks, nth=picks)
+    def replace_a_chunk(self, pick: int, nth: int) -> None:
+        """`force`, with content of the same size, which every plan allows."""
+        truth = self._pick(pick)
+        if not truth.chunks:
+            return
+        number = sorted(truth.chunks)[nth % len(truth.chunks)]
+        other = bytes(255 - byte for byte in truth.chunks[number])
+        if other:
+            accepted = self._send(truth, number, other, force=True)
+            assert accepted is None or number not in truth.fixed
 
     @precondition(lambda self: self.truths)
     @rule(pick=picks, tell=st.booleans())
@@ -277,7 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def take_over_a_part(self, pick: int) -> None:
         """A worker's lease ends; another one takes the part, the first will come late."""
-        late = self.workers[pick % len(self.workers)]
+        late = self._worker_of(pick)
         self.clock.advance(LEASE_SECONDS)
         upload_id, part = late.truth.upload_id, late.claim.plan.number
         if (upload_id, part) in self.run(self.driver.ready()):
@@ -293,12 +310,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.workers)
     @rule(pick=picks)
     def record_part(self, pick: int) -> None:
-        self._record(self.workers[pick % len(self.workers)])
+        self._record(self._worker_of(pick))
 
     @precondition(lambda self: self.workers)
     @rule(pick=picks, nth=picks)
     def reject_chunk(self, pick: int, nth: int) -> None:
-        worker = self.workers[pick % len(self.workers)]
+        worker = self._worker_of(pick)
         truth, plan = worker.truth, worker.claim.plan
         if plan.last_chunk < plan.first_chunk:
             return
@@ -309,6 +326,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert rejected.reason == "FENCED"
             assert self._snapshot(truth) == before
             return
+        assert worker.claim.fence.counter == truth.newest_claims[plan.number]
         self._take_back(truth, number)
 
     @precondition(lambda self: self.truths)
@@ -467,6 +485,10 @@ class LedgerMachine(RuleBasedStateMachine):
         among = among or self.truths
         return among[pick % len(among)]
 
+    def _worker_of(self, pick: int) -> Worker:
+        """Mostly a recent claim; the older ones are stale in the same way."""
+        return self.workers[-1 - pick % min(len(self.workers), 4)]
+
     def _snapshot(self, truth: Truth) -> UploadSnapshot:
         return self.run(self.driver.ledger.get(truth.upload_id))
 
@@ -530,6 +552,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert content == b"".join(truth.chunks[number] for number in numbers_of_part)
         assert claim.size == len(content)
         truth.fixed.update(numbers_of_part)
+        truth.newest_claims[claim.plan.number] = claim.fence.counter
         return Worker(truth, claim, content, [chunk.token for chunk in chunks])
 
     def _record(self, worker: Worker) -> None:
@@ -544,6 +567,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert recorded.reason in ("FENCED", "PART_NOT_READY")
             assert self._snapshot(truth) == before
             return
+        if self._snapshot(truth) == before:
+            return  # the same record again
+        assert claim.fence.counter == truth.newest_claims[part]
         chunks = range(claim.plan.first_chunk, claim.plan.last_chunk + 1)
         truth.stored[part] = (chunks, worker.content)
         for token in worker.tokens:

@@ -196,6 +196,19 @@ async def test_rule_8_a_rejected_chunk_is_missing_again(
     assert (await driver.finish(upload_id)).crc32c == crc32c(content)
 
 
+@pytest.mark.parametrize("chunk_size", [None, CHUNK])
+async def test_rule_2_a_rejected_chunk_does_not_free_its_neighbours(
+    driver: Driver, chunk_size: int | None
+) -> None:
+    """Their part was queued once, so `force` comes too late."""
+    upload_id = await upload(driver, bytes(range(16)), chunk_size)
+    await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
+    offer = driver.offer(upload_id, 1, CHUNK, force=True)
+    with pytest.raises(FailedPrecondition) as refused:
+        await driver.ledger.accept_chunk(offer, crc32c(b"y" * CHUNK))
+    assert refused.value.reason == "CHUNK_QUEUED"
+
+
 async def test_rule_8_a_part_may_have_several_damaged_chunks(driver: Driver) -> None:
     content = bytes(range(16))
     upload_id = await upload(driver, content)

@@ -62,6 +62,7 @@ CREATE TABLE parts (
     etag TEXT NOT NULL,
     crc32c INTEGER NOT NULL,
     sha256 BLOB,
+    queued INTEGER NOT NULL,
     PRIMARY KEY (upload_id, number)
 ) WITHOUT ROWID;
 CREATE INDEX parts_ready ON parts (upload_id, number) WHERE state = 'READY';

@@ -31,7 +31,7 @@ _SCAN_CHUNKS = 50_000
 _CACHED_IDENTITIES = 1_024
 
 _OPEN = ", ".join(f"'{status.value}'" for status in sorted(TAKES_CHUNKS))
-_PART = "number, first, last, state, received, size, etag, crc32c, sha256"
+_PART = "number, first, last, state, received, size, etag, crc32c, sha256, queued"
 
 
 class SqliteStore:
@@ -251,7 +251,7 @@ class SqliteStore:
 
     def put_part(self, upload_id: str, part: PartRow) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 upload_id,
                 part.number,
@@ -263,6 +263,7 @@ class SqliteStore:
                 part.etag,
                 part.crc32c,
                 part.sha256,
+                part.queued,
             ),
         )
 
@@ -406,5 +407,7 @@ class SqliteStore:
 def _part(row: tuple[Any, ...] | None) -> PartRow | None:
     if row is None:
         return None
-    number, first, last, state, received, size, etag, crc32c, sha256 = row
-    return PartRow(number, first, last, PartState(state), received, size, etag, crc32c, sha256)
+    number, first, last, state, received, size, etag, crc32c, sha256, queued = row
+    return PartRow(
+        number, first, last, PartState(state), received, size, etag, crc32c, sha256, bool(queued)
+    )

@@ -208,7 +208,7 @@ def _is_queued(s: Session, record: UploadRecord, number: int) -> bool:
     if frontier is not None:
         return number < frontier.first_chunk
     row = s.store.part(record.new.upload_id, _part_of(s, record, number))
-    return row is not None and row.state is not PartState.FILLING
+    return row is not None and row.queued
 
 
 def _is_next_needed(record: UploadRecord, number: int) -> bool:

@@ -186,6 +186,7 @@ def _add_part(s: Session, record: UploadRecord, cut: Cut, ready: list[int]) -> N
 
 def _make_ready(s: Session, record: UploadRecord, row: PartRow, ready: list[int]) -> None:
     record.pending_bytes -= row.size
+    row.queued = True
     # A claim from before a rejection must not store what came back since (rule 15).
     record.holds.pop(row.number, None)
     if s.options.discard_on_accept:

@@ -36,6 +36,8 @@ class PartRow:
     etag: str = ""
     crc32c: int = 0
     sha256: bytes | None = None
+    queued: bool = False
+    """It was ready once: `force` comes too late for its chunks, rejected ones or not (rule 2)."""
 
     @property
     def full(self) -> bool:
