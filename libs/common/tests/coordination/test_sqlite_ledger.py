@@ -16,7 +16,7 @@ import pytest
 from sluice_common.coordination.embedded.ledger import SqliteLedger, open_sqlite_ledger
 from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.coordination.rules.store import Session
-from sluice_common.errors import FailedPrecondition, InvalidArgument, Unavailable
+from sluice_common.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import UploadStatus
 from support.ledgers import ROOMY, Driver, FakeClock, sqlite
@@ -63,7 +63,9 @@ async def test_everything_acknowledged_is_there_after_a_crash(
         assert (await driver.finish(upload_id)).status is UploadStatus.COMPLETED
 
 
-async def test_a_claim_and_a_rejected_chunk_survive(tmp_path: Path, clock: FakeClock) -> None:
+async def test_a_rejected_chunk_survives_and_a_claim_ends_with_its_process(
+    tmp_path: Path, clock: FakeClock
+) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
         upload_id = await driver.create()
@@ -72,8 +74,11 @@ async def test_a_claim_and_a_rejected_chunk_survive(tmp_path: Path, clock: FakeC
         await ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
-        assert await ledger.claim_part(upload_id, 2, "two", 15) is None
-        await ledger.record_part(held, await driver.record_of(held))
+        taken_over = await ledger.claim_part(upload_id, 2, "two", 15)
+        assert taken_over is not None, "nobody waits for the lease of a process that is gone"
+        with pytest.raises(Aborted, match="FENCED"):
+            await ledger.record_part(held, await driver.record_of(held))
+        await ledger.record_part(taken_over, await driver.record_of(taken_over))
         assert await driver.missing(upload_id) == [(0, 0)]
         assert (await driver.send(upload_id, 0, CHUNK)).ready_parts == (1,)
 

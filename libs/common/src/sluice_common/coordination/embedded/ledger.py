@@ -68,6 +68,7 @@ class _LedgerFile:
     def opened(self, connection: sqlite3.Connection) -> None:
         nonce = prepare(connection)
         self._store = SqliteStore(connection)
+        self._store.drop_holds()
         budget = Budget(self._options)
         budget.replace_queued(self._store.queued())
         self.session = Session(self._store, budget, self._options, nonce, self._clock)

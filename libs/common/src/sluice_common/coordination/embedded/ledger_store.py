@@ -53,6 +53,18 @@ class SqliteStore:
         """A write that changes nothing: raises when the file takes none."""
         self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
 
+    def drop_holds(self) -> None:
+        """End every claim of the process that had the file before: it is gone, for one process at
+        a time has it, and its work need not wait for the leases. Late writes of it are fenced."""
+        live = self._db.execute("SELECT upload_id FROM uploads WHERE ended_at IS NULL").fetchall()
+        self._db.execute("BEGIN IMMEDIATE")
+        for (upload_id,) in live:
+            record = self.upload(upload_id)
+            if record is not None and record.holds:
+                record.holds.clear()
+                self.save(record)
+        self._db.execute("COMMIT")
+
     def queued(self) -> list[tuple[str, str, int]]:
         """(upload id, tenant, queued bytes) of every upload that holds bytes."""
         return self._db.execute(
