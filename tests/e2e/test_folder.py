@@ -22,7 +22,7 @@ def real_folder(target: Path) -> int:
     """Fill `target` with real files of this machine; returns how many links lie among them."""
     standard_library = Path(sysconfig.get_paths()["stdlib"])
     for source in (DOCUMENTATION, standard_library):
-        if source.is_dir():
+        if source.is_dir() and len(files_below(target)) < WANTED_FILES:
             shutil.copytree(
                 source,
                 target / source.name,
