@@ -20,8 +20,6 @@ GIB = 1024**3
 KILLS = 10
 
 
-# grpc's asyncio calls of the recorder, cut off by a kill, may be collected with an error unread.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing(
     tmp_path: Path,
