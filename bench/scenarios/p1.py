@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.figures import Spread, percentile
 from bench.gates import P1_ACK_FOUR, P1_ACK_ONE, P1_STREAM, P1_UNARY, Result
@@ -62,18 +63,18 @@ class Round:
     intake: Usage | None = None
 
 
-def _rate(figures: dict[str, object]) -> float:
+def _rate(figures: dict[str, Any]) -> float:
     size, seconds = figures["bytes"], figures["seconds"]
     assert isinstance(size, int)
     assert isinstance(seconds, float)
     return size / seconds
 
 
-def _milliseconds(figures: dict[str, list[float]], name: str, percent: float) -> float:
+def _milliseconds(figures: dict[str, Any], name: str, percent: float) -> float:
     return percentile(figures[name], percent) * 1000
 
 
-def _stream(target: str, streams: int, chunks: int, window: int) -> dict[str, object]:
+def _stream(target: str, streams: int, chunks: int, window: int) -> dict[str, Any]:
     return load(
         "bench.load.intake",
         *("--target", target, "--mode", "stream", "--streams", str(streams)),
@@ -81,11 +82,11 @@ def _stream(target: str, streams: int, chunks: int, window: int) -> dict[str, ob
     )
 
 
-def _unary(target: str, chunks: int) -> dict[str, object]:
+def _unary(target: str, chunks: int) -> dict[str, Any]:
     return load("bench.load.intake", "--target", target, "--mode", "unary", "--chunks", str(chunks))
 
 
-def _tcp(address: str, chunks: int, window: int) -> dict[str, object]:
+def _tcp(address: str, chunks: int, window: int) -> dict[str, Any]:
     return load(
         "bench.peers.tcp",
         *("--connect", address, "--chunks", str(chunks), "--window", str(window)),
@@ -107,12 +108,12 @@ def _measure(intake: Server, tcp: Server, sizes: Sizes) -> Round:
         tcp_rate=_rate(tcp_figures),
         stream_rate=_rate(stream),
         stream_four_rate=_rate(four_rate),
-        ack_one_p50=_milliseconds(one, "ack_after_last_byte", 50),  # type: ignore[arg-type]
-        ack_one_p95=_milliseconds(one, "ack_after_last_byte", 95),  # type: ignore[arg-type]
-        ack_four_p95=_milliseconds(four, "ack_after_last_byte", 95),  # type: ignore[arg-type]
-        unary_p50=_milliseconds(unary, "round_trips", 50),  # type: ignore[arg-type]
-        unary_p95=_milliseconds(unary, "round_trips", 95),  # type: ignore[arg-type]
-        tcp_unary_p95=_milliseconds(tcp_unary, "round_trips", 95),  # type: ignore[arg-type]
+        ack_one_p50=_milliseconds(one, "ack_after_last_byte", 50),
+        ack_one_p95=_milliseconds(one, "ack_after_last_byte", 95),
+        ack_four_p95=_milliseconds(four, "ack_after_last_byte", 95),
+        unary_p50=_milliseconds(unary, "round_trips", 50),
+        unary_p95=_milliseconds(unary, "round_trips", 95),
+        tcp_unary_p95=_milliseconds(tcp_unary, "round_trips", 95),
         intake=usage,
     )
 
