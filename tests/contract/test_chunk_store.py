@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sluice_common.coordination.discard.chunks import DiscardChunkStore
 from sluice_common.coordination.embedded.chunks import FileChunkStore
 from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.ports import ChunkStore
+from sluice_common.coordination.ports import ChunkOffer, ChunkStore
 from sluice_common.errors import Aborted, AlreadyExists, DataLoss, InvalidArgument
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_token
@@ -79,7 +79,7 @@ async def keep(
 ) -> ChunkRef:
     """Stage and seal a chunk, as a sender does."""
     token = token or new_token()
-    async with store.stage(upload_id, token) as staged:
+    async with store.stage(ChunkOffer(upload_id, 0, 0, token)) as staged:
         for block in blocks:
             await staged.append(block)
         await staged.seal()
@@ -139,7 +139,7 @@ async def test_a_view_is_the_senders_again_once_append_returns(
 ) -> None:
     buffer = bytearray(b"x" * size)
     token = new_token()
-    async with store.stage(UPLOAD, token) as staged:
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
         with memoryview(buffer) as view:
             await staged.append(view)
         buffer[:] = b"y" * size
@@ -219,7 +219,7 @@ async def test_one_bad_chunk_of_many_is_told(store: ChunkStore) -> None:
 @pytest.mark.parametrize("size", [10, MIB])
 async def test_leaving_without_seal_discards_the_bytes(store: ChunkStore, size: int) -> None:
     token = new_token()
-    async with store.stage(UPLOAD, token) as staged:
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
         await staged.append(b"x" * size)
     await assert_gone(store, UPLOAD, ref_of(b"x" * size, token))
     assert await all_leftovers(store) == set()
@@ -231,7 +231,7 @@ async def test_a_sender_cancelled_in_mid_chunk_leaves_nothing(store: ChunkStore,
     begun = asyncio.Event()
 
     async def send() -> None:
-        async with store.stage(UPLOAD, token) as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
             while True:
                 await staged.append(b"x" * size)
                 begun.set()
@@ -250,7 +250,7 @@ async def test_an_error_after_seal_keeps_the_bytes(store: ChunkStore) -> None:
     token = new_token()
 
     async def send() -> None:
-        async with store.stage(UPLOAD, token) as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
             await staged.append(b"kept")
             await staged.seal()
             raise ConnectionError
@@ -262,7 +262,7 @@ async def test_an_error_after_seal_keeps_the_bytes(store: ChunkStore) -> None:
 
 async def test_a_chunk_is_not_readable_before_it_is_sealed(store: ChunkStore) -> None:
     token = new_token()
-    async with store.stage(UPLOAD, token) as staged:
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
         await staged.append(b"early")
         await assert_gone(store, UPLOAD, ref_of(b"early", token))
         await staged.seal()
@@ -278,7 +278,7 @@ async def test_a_token_is_used_once(store: ChunkStore, size: int) -> None:
 
 
 async def test_a_staged_chunk_knows_its_token(any_store: ChunkStore) -> None:
-    async with any_store.stage(UPLOAD, "abc") as staged:
+    async with any_store.stage(ChunkOffer(UPLOAD, 0, 0, "abc")) as staged:
         assert staged.token == "abc"
 
 
@@ -286,7 +286,7 @@ async def test_a_staged_chunk_knows_its_token(any_store: ChunkStore) -> None:
 async def test_an_id_that_could_leave_its_place_is_refused(any_store: ChunkStore, bad: str) -> None:
     for upload_id, token in ((bad, "token"), (UPLOAD, bad)):
         with pytest.raises(InvalidArgument) as caught:
-            async with any_store.stage(upload_id, token):
+            async with any_store.stage(ChunkOffer(upload_id, 0, 0, token)):
                 pytest.fail("staged under a bad id")
         assert caught.value.reason == "BAD_ID"
 
@@ -342,7 +342,7 @@ async def test_dropping_an_upload_ends_its_staging(store: ChunkStore, size: int)
     token = new_token()
 
     async def send() -> None:
-        async with store.stage(UPLOAD, token) as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
             await staged.append(b"x" * size)
             await store.drop_upload(UPLOAD)
             await staged.append(b"x" * size)
@@ -390,7 +390,7 @@ async def test_young_chunks_are_no_leftovers(store: ChunkStore) -> None:
 async def test_discarding_counts_what_was_sealed() -> None:
     store = DiscardChunkStore()
     await keep(store, UPLOAD, b"12345", b"678")
-    async with store.stage(UPLOAD, new_token()) as staged:
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, new_token())) as staged:
         await staged.append(b"not sealed")
     assert (store.chunks, store.bytes) == (1, 8)
 

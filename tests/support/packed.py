@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sluice_common.coordination.embedded.chunks import FileChunkStore
+from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.errors import DataLoss
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_token
@@ -20,7 +21,7 @@ async def keep(
     store: FileChunkStore, data: bytes, upload_id: str = UPLOAD, token: str = ""
 ) -> ChunkRef:
     token = token or new_token()
-    async with store.stage(upload_id, token) as staged:
+    async with store.stage(ChunkOffer(upload_id, 0, 0, token)) as staged:
         await staged.append(data)
         await staged.seal()
     return ChunkRef(0, len(data), crc32c(data), token)

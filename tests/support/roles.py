@@ -310,7 +310,7 @@ class World:
         offer = ChunkOffer(upload.id, number, len(data), new_token())
         admission = await self.deps.ledger.admit_chunk(offer)
         assert admission.granted, admission
-        async with self.deps.chunks.stage(upload.id, offer.token) as staged:
+        async with self.deps.chunks.stage(offer) as staged:
             if data:
                 await staged.append(data)
             await staged.seal()

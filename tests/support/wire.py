@@ -60,6 +60,13 @@ def _stream_requests(
             yield upload_pb2.UploadStreamRequest(data=chunk.data[at : at + BLOCK])
 
 
+def status_was_lost(error: grpc.aio.AioRpcError) -> bool:
+    """The server ended the stream under a write: grpc.aio then makes up a status of its own."""
+    return error.code() is grpc.StatusCode.INTERNAL and "execute_batch" in (
+        error.debug_error_string() or ""
+    )
+
+
 class WireClient:
     """Calls the services through the generated stubs."""
 
@@ -94,7 +101,10 @@ class WireClient:
                 group.create_task(caller())
 
     async def send_stream(self, upload_id: str, chunks: Sequence[Chunk]) -> list[int]:
-        """All chunks over one stream, in the given order; the numbers that were accepted."""
+        """All chunks over one stream, in the given order; the numbers that were accepted.
+
+        Raises `AioRpcError`; `status_was_lost` tells whether its code is the server's.
+        """
 
         open_stream: Any = self.intake.UploadStream  # the stubs want an iterator; we write
         call = open_stream()

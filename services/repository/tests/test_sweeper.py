@@ -159,7 +159,7 @@ async def test_two_sweepers_do_no_harm(world: World) -> None:
 async def staged(world: World, upload_id: str) -> str:
     """Bytes whose sender died before the ledger accepted them."""
     token = new_token()
-    async with world.deps.chunks.stage(upload_id, token) as area:
+    async with world.deps.chunks.stage(ChunkOffer(upload_id, 0, 0, token)) as area:
         await area.append(b"abandoned")
         await area.seal()
     return token
@@ -183,7 +183,7 @@ async def test_bytes_on_their_way_in_are_not_touched_while_they_are_reserved(
 ) -> None:
     upload = await world.begin([b"x" * 100])
     offer = ChunkOffer(upload.id, 0, 100, new_token())
-    async with world.deps.chunks.stage(upload.id, offer.token) as area:
+    async with world.deps.chunks.stage(offer) as area:
         await area.append(b"x" * 100)
         await area.seal()
     world.clock.advance(700)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sluice_common.coordination.embedded.chunks import FileChunkStore
+from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.errors import Aborted
 from support.packed import UPLOAD, files, keep, keep_together, read
 
@@ -137,7 +138,7 @@ async def test_a_store_that_was_closed_takes_nothing(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         pass
     with pytest.raises(RuntimeError):
-        async with store.stage(UPLOAD, "token") as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, "token")) as staged:
             await staged.seal()
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from sluice_common.coordination.embedded import scan
 from sluice_common.coordination.embedded.chunks import FileChunkStore
+from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.disk import SMALL_BYTES
 from sluice_common.errors import DataLoss, ResourceExhausted, SluiceError, Unavailable
 from sluice_common.uploads.checksums import crc32c
@@ -26,7 +27,7 @@ UPLOAD = "n1-upload"
 
 async def keep(store: FileChunkStore, data: bytes, upload_id: str = UPLOAD) -> ChunkRef:
     token = new_token()
-    async with store.stage(upload_id, token) as staged:
+    async with store.stage(ChunkOffer(upload_id, 0, 0, token)) as staged:
         for start in range(0, len(data), MIB):
             await staged.append(memoryview(data)[start : start + MIB])
         await staged.seal()
@@ -88,7 +89,7 @@ async def test_dropping_the_last_chunk_leaves_no_folder(tmp_path: Path) -> None:
 
 async def test_small_blocks_make_no_file_before_they_are_sealed(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
-        async with store.stage(UPLOAD, "token") as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, "token")) as staged:
             for _ in range(100):
                 await staged.append(b"x" * 1000)
             assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -247,7 +248,7 @@ async def test_a_file_that_cannot_be_removed_is_left_to_the_sweeper(
         raise OSError(errno.EIO, "no")
 
     async def send() -> None:
-        async with store.stage(UPLOAD, "token") as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, "token")) as staged:
             await staged.append(b"x" * MIB)
             raise ConnectionError
 

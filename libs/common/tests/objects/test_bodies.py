@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice_common.coordination.memory.chunks import MemoryChunkStore
+from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.errors import DataLoss
 from sluice_common.objects.body import BytesBody, ChunksBody, HashingBody, verified
 from sluice_common.objects.port import Body
@@ -31,7 +32,7 @@ async def chunks_body(store: MemoryChunkStore, contents: list[bytes]) -> ChunksB
     refs: list[ChunkRef] = []
     for number, data in enumerate(contents):
         token = new_token()
-        async with store.stage(UPLOAD, token) as staged:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
             for start in range(0, len(data), MAX_BLOCK_BYTES):
                 await staged.append(data[start : start + MAX_BLOCK_BYTES])
             await staged.seal()

@@ -145,7 +145,7 @@ class Receiving:
         chunk: IncomingChunk | None = None
         try:
             await admit(offer)
-            async with self._chunks.stage(offer.upload_id, offer.token) as staged:
+            async with self._chunks.stage(offer) as staged:
                 chunk = IncomingChunk(offer, claimed_crc32c, staged, self._max_block_bytes)
                 yield chunk
         finally:

@@ -401,9 +401,12 @@ class StagedChunk(Protocol):
 class ChunkStore(Protocol):
     """Keeps the blocks of chunks from their arrival until their part is stored."""
 
-    def stage(self, upload_id: str, token: str) -> AbstractAsyncContextManager[StagedChunk]:
-        """Open a staging area. Leaving it without `seal` discards the bytes; after `seal` they
-        stay until `drop` (the ledger may have accepted them even if its answer was lost)."""
+    def stage(self, offer: ChunkOffer) -> AbstractAsyncContextManager[StagedChunk]:
+        """Open a staging area for the bytes of an offered chunk, under its token.
+
+        Leaving it without `seal` discards the bytes; after `seal` they stay until `drop` (the
+        ledger may have accepted them even if its answer was lost).
+        """
         ...
 
     def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:

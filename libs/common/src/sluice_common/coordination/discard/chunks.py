@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from sluice_common.coordination.ports import Block, StagedChunk
+from sluice_common.coordination.ports import Block, ChunkOffer, StagedChunk
 from sluice_common.coordination.staging import check_name, chunk_missing
 from sluice_common.uploads.model import ChunkRef
 
@@ -38,7 +38,8 @@ class DiscardChunkStore:
         self.bytes = 0
 
     @asynccontextmanager
-    async def stage(self, upload_id: str, token: str) -> AsyncIterator[StagedChunk]:
+    async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
+        upload_id, token = offer.upload_id, offer.token
         check_name(upload_id, "upload_id")
         check_name(token, "token")
         staged = _Staged(token)

@@ -20,7 +20,7 @@ from sluice_common.coordination.embedded.folders import UploadFolders
 from sluice_common.coordination.embedded.packs import ChunkPacks
 from sluice_common.coordination.embedded.reading import read_blocks
 from sluice_common.coordination.embedded.scan import LeftoverScan
-from sluice_common.coordination.ports import Block, StagedChunk
+from sluice_common.coordination.ports import Block, ChunkOffer, StagedChunk
 from sluice_common.coordination.staging import check_name, staging_dropped, token_in_use
 from sluice_common.disk import DiskThreads, NewFile, sync_directory
 from sluice_common.errors import SluiceError
@@ -136,7 +136,8 @@ class FileChunkStore:
         await self._threads.aclose()
 
     @asynccontextmanager
-    async def stage(self, upload_id: str, token: str) -> AsyncIterator[StagedChunk]:
+    async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
+        upload_id, token = offer.upload_id, offer.token
         check_name(token, "token")
         folder = self._folders.folder(check_name(upload_id, "upload_id"))
 

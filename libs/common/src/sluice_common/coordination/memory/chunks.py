@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from sluice_common.coordination.ports import Block, StagedChunk
+from sluice_common.coordination.ports import Block, ChunkOffer, StagedChunk
 from sluice_common.coordination.staging import (
     check_chunk,
     check_name,
@@ -72,7 +72,8 @@ class MemoryChunkStore:
         self._uploads: dict[str, dict[str, _Chunk]] = {}
 
     @asynccontextmanager
-    async def stage(self, upload_id: str, token: str) -> AsyncIterator[StagedChunk]:
+    async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
+        upload_id, token = offer.upload_id, offer.token
         check_name(upload_id, "upload_id")
         check_name(token, "token")
         chunks = self._uploads.setdefault(upload_id, {})
