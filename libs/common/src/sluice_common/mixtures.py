@@ -162,33 +162,14 @@ ROWS: Final = (
     ),
 )
 
-NOT_RELEASED: Final[frozenset[StrEnum]] = frozenset(
-    (
-        Coordination.REDIS,
-        ChunkTransport.REDIS,
-        ChunkTransport.DIRECT,
-        Objects.S3,
-        Events.KAFKA,
-        CatalogueKind.MYSQL,
-    )
-)
-"""Backends of the table whose adapters this release does not have."""
-
-
 def check_mixture(mixture: Mixture, durability: Durability) -> Row:
     """The row that a mixture belongs to.
 
     Raises `ConfigurationError` naming the nearest mixture that runs, when this one does not.
     """
     row = _row_of(mixture)
-    missing = [name for name in _fields(mixture) if getattr(mixture, name) in NOT_RELEASED]
     if row is None:
-        also = f", and {_named(mixture, missing)} is not in this release" if missing else ""
-        raise ConfigurationError(f"these backends do not run together{also}; {_advice(mixture)}")
-    if missing:
-        raise ConfigurationError(
-            f"{_named(mixture, missing)} ({row.name}) is not in this release; {_advice(mixture)}"
-        )
+        raise ConfigurationError(f"these backends do not run together; {_advice(mixture)}")
     if durability not in row.durability:
         allowed = " or ".join(row.durability)
         raise ConfigurationError(
@@ -198,16 +179,10 @@ def check_mixture(mixture: Mixture, durability: Durability) -> Row:
 
 
 def nearest_running(mixture: Mixture) -> Mixture:
-    """The mixture of this release that needs the fewest settings changed; the order of the table
+    """The mixture of the table that needs the fewest settings changed; the order of the table
     decides between equals."""
-    return min(_running(), key=lambda candidate: len(mixture.differing(candidate)))
-
-
-def _running() -> Iterator[Mixture]:
-    for row in ROWS:
-        for mixture in row.mixtures():
-            if not any(getattr(mixture, name) in NOT_RELEASED for name in _fields(mixture)):
-                yield mixture
+    running = (candidate for row in ROWS for candidate in row.mixtures())
+    return min(running, key=lambda candidate: len(mixture.differing(candidate)))
 
 
 def _row_of(mixture: Mixture) -> Row | None:
@@ -222,9 +197,5 @@ def _advice(mixture: Mixture) -> str:
     return f"the nearest that runs is {row.name}: set {changes}"
 
 
-def _named(mixture: Mixture, names: tuple[str, ...] | list[str]) -> str:
+def _named(mixture: Mixture, names: tuple[str, ...]) -> str:
     return " ".join(f"SLUICE_{name.upper()}={getattr(mixture, name)}" for name in names)
-
-
-def _fields(mixture: Mixture) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(mixture))

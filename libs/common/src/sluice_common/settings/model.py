@@ -1,31 +1,22 @@
-"""Every setting of every service: environment variables SLUICE_…, nested ones with `__`.
-
-Read and validated once, when a process starts; frozen afterwards. Units stand in the names. A bad
-value becomes a `ConfigurationError` of one line that names the setting and not its value.
-"""
+"""All settings of one process, and how they are read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     PositiveInt,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
@@ -42,129 +33,25 @@ from sluice_common.mixtures import (
     check_mixture,
 )
 from sluice_common.rpc.options import ServerOptions
-from sluice_common.uploads.model import (
-    DEFAULT_PART_BYTES,
-    MAX_CHUNK_BYTES,
-    MAX_PART_BYTES,
-    MAX_UNARY_MESSAGE_BYTES,
-    MIB,
-    MIN_PART_BYTES,
+from sluice_common.settings.groups import (
+    AddressSetting,
+    Bytes,
+    Grpc,
+    Lifetimes,
+    Limits,
+    LogFormat,
+    LogLevel,
+    Queue,
+    Seconds,
+    Sweeper,
+    Throttle,
+    Workers,
 )
+from sluice_common.settings.shown import PREFIX
+from sluice_common.uploads.model import DEFAULT_PART_BYTES, MAX_PART_BYTES, MIN_PART_BYTES
 
-PREFIX: Final = "SLUICE_"
-MASKED: Final = "********"
 _LEDGER: Final = LedgerOptions()
 _SERVER: Final = ServerOptions()
-
-
-class LogLevel(StrEnum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """`auto`: console on a terminal, else JSON."""
-
-    AUTO = "auto"
-    JSON = "json"
-    CONSOLE = "console"
-
-
-def _to_address(value: object) -> Address:
-    return value if isinstance(value, Address) else Address.parse(str(value))
-
-
-AddressSetting = Annotated[
-    Address, NoDecode, PlainValidator(_to_address), PlainSerializer(str, return_type=str)
-]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-SecondsOrNever = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Bytes = PositiveInt
-
-
-class _Group(BaseModel):
-    # extra="forbid": a mistyped name inside a group is an error, not a silent default.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Lifetimes(_Group):
-    """How long uploads and their traces live (docs/protocol.md, rules 9, 24 and 25)."""
-
-    idle_seconds: Seconds = _LEDGER.idle_lifetime_seconds
-    total_seconds: Seconds = _LEDGER.total_lifetime_seconds
-    expiry_grace_seconds: SecondsOrNever = _LEDGER.expiry_grace_seconds
-    pressure_idle_seconds: Seconds = _LEDGER.pressure_idle_seconds
-    cleanup_again_seconds: SecondsOrNever = _LEDGER.cleanup_again_seconds
-    forget_after_seconds: SecondsOrNever = _LEDGER.forget_after_seconds
-    reservation_seconds: Seconds = _LEDGER.reservation_seconds
-
-
-class Limits(_Group):
-    """What one request may bring. Memory of an intake: `unary_bytes` at most for unary chunks, and
-    per open stream a few blocks of 1 MiB."""
-
-    max_chunk_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)] = _LEDGER.max_chunk_bytes
-    preferred_chunk_bytes: Bytes = 8 * MIB
-    max_unary_message_bytes: Annotated[int, Field(ge=MIB, le=MAX_UNARY_MESSAGE_BYTES)] = (
-        MAX_UNARY_MESSAGE_BYTES
-    )
-    unary_bytes: Annotated[int, Field(ge=MAX_UNARY_MESSAGE_BYTES)] = 128 * MIB
-    max_accepts_in_flight: PositiveInt = 4
-
-
-class Throttle(_Group):
-    """How long a chunk is delayed before it is refused, and a silent client is waited for."""
-
-    budget_stall_seconds: Seconds = 20.0
-    look_ahead_stall_seconds: Seconds = 5.0
-    max_delay_seconds: Seconds = 120.0
-    unary_wait_seconds: Seconds = 2.0
-    retry_after_seconds: Seconds = 1.0
-    chunk_stall_seconds: Seconds = 30.0
-
-
-class Workers(_Group):
-    """The repository's background work. Memory grows by about 4 MiB per part worker."""
-
-    parts: PositiveInt = 8
-    completions: PositiveInt = 4
-    part_timeout_seconds: Seconds = 300.0
-    verify_bytes_per_second: Bytes = 128 * MIB
-
-
-class Sweeper(_Group):
-    interval_seconds: Seconds = 10.0
-    leftover_age_seconds: Seconds = 600.0
-    intent_age_seconds: Seconds = 3600.0
-
-
-class Queue(_Group):
-    """Leases of work in hand (docs/protocol.md, rule 15)."""
-
-    lease_seconds: Seconds = 15.0
-    heartbeat_seconds: Seconds = 5.0
-    max_items: PositiveInt = 100_000
-
-    @model_validator(mode="after")
-    def _one_heartbeat_may_be_lost(self) -> Queue:
-        if self.lease_seconds <= 2 * self.heartbeat_seconds:
-            raise ConfigurationError("lease_seconds must be more than twice heartbeat_seconds")
-        return self
-
-
-class Grpc(_Group):
-    """Tuning of the gRPC servers; see `ServerOptions`."""
-
-    max_concurrent_streams: PositiveInt = _SERVER.max_concurrent_streams
-    max_concurrent_rpcs: PositiveInt | None = _SERVER.max_concurrent_rpcs
-    keepalive_seconds: Seconds = _SERVER.keepalive_seconds
-    keepalive_timeout_seconds: Seconds = _SERVER.keepalive_timeout_seconds
-    max_connection_age_seconds: SecondsOrNever = _SERVER.max_connection_age_seconds
-    connection_grace_seconds: Seconds = _SERVER.connection_grace_seconds
-    reuse_port: bool = _SERVER.reuse_port
-    reflection: bool = True
 
 
 class SluiceSettings(BaseSettings):
@@ -318,34 +205,6 @@ def _one_error(location: tuple[int | str, ...], message: str) -> str:
     if not location:
         return text
     return f"{PREFIX}{'__'.join(str(part) for part in location).upper()}: {text}"
-
-
-def shown_settings(settings: SluiceSettings) -> str:
-    """The effective settings, one `NAME=value` a line, secrets masked."""
-    return "\n".join(f"{name}={value}" for name, value in _flat(PREFIX, settings))
-
-
-def _flat(prefix: str, model: BaseModel) -> Iterator[tuple[str, str]]:
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _flat(f"{prefix}{name.upper()}__", value)
-        else:
-            yield prefix + name.upper(), _shown(value)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, SecretStr):
-        return MASKED
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value)
-    if "://" in text and "@" in text:
-        scheme, _, rest = text.partition("://")
-        return f"{scheme}://{MASKED}@{rest.rpartition('@')[2]}"
-    return text
 
 
 def default_data_dir(environment: Mapping[str, str]) -> Path:

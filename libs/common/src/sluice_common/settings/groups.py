@@ -1,0 +1,136 @@
+"""Settings that belong together, and the types of single ones. Units stand in the names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from sluice_common.addresses import Address
+from sluice_common.configuration import ConfigurationError
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.rpc.options import ServerOptions
+from sluice_common.uploads.model import MAX_CHUNK_BYTES, MAX_UNARY_MESSAGE_BYTES, MIB
+
+_LEDGER: Final = LedgerOptions()
+_SERVER: Final = ServerOptions()
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """`auto`: console on a terminal, else JSON."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def _to_address(value: object) -> Address:
+    return value if isinstance(value, Address) else Address.parse(str(value))
+
+
+AddressSetting = Annotated[
+    Address, NoDecode, PlainValidator(_to_address), PlainSerializer(str, return_type=str)
+]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrNever = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bytes = PositiveInt
+
+
+class Group(BaseModel):
+    # extra="forbid": a mistyped name inside a group is an error, not a silent default.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Lifetimes(Group):
+    """How long uploads and their traces live (docs/protocol.md, rules 9, 24 and 25)."""
+
+    idle_seconds: Seconds = _LEDGER.idle_lifetime_seconds
+    total_seconds: Seconds = _LEDGER.total_lifetime_seconds
+    expiry_grace_seconds: SecondsOrNever = _LEDGER.expiry_grace_seconds
+    pressure_idle_seconds: Seconds = _LEDGER.pressure_idle_seconds
+    cleanup_again_seconds: SecondsOrNever = _LEDGER.cleanup_again_seconds
+    forget_after_seconds: SecondsOrNever = _LEDGER.forget_after_seconds
+    reservation_seconds: Seconds = _LEDGER.reservation_seconds
+
+
+class Limits(Group):
+    """What one request may bring. Memory of an intake: `unary_bytes` at most for unary chunks, and
+    per open stream a few blocks of 1 MiB."""
+
+    max_chunk_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)] = _LEDGER.max_chunk_bytes
+    preferred_chunk_bytes: Bytes = 8 * MIB
+    max_unary_message_bytes: Annotated[int, Field(ge=MIB, le=MAX_UNARY_MESSAGE_BYTES)] = (
+        MAX_UNARY_MESSAGE_BYTES
+    )
+    unary_bytes: Annotated[int, Field(ge=MAX_UNARY_MESSAGE_BYTES)] = 128 * MIB
+    max_accepts_in_flight: PositiveInt = 4
+
+
+class Throttle(Group):
+    """How long a chunk is delayed before it is refused, and a silent client is waited for."""
+
+    budget_stall_seconds: Seconds = 20.0
+    look_ahead_stall_seconds: Seconds = 5.0
+    max_delay_seconds: Seconds = 120.0
+    unary_wait_seconds: Seconds = 2.0
+    retry_after_seconds: Seconds = 1.0
+    chunk_stall_seconds: Seconds = 30.0
+
+
+class Workers(Group):
+    """The repository's background work. Memory grows by about 4 MiB per part worker."""
+
+    parts: PositiveInt = 8
+    completions: PositiveInt = 4
+    part_timeout_seconds: Seconds = 300.0
+    verify_bytes_per_second: Bytes = 128 * MIB
+
+
+class Sweeper(Group):
+    interval_seconds: Seconds = 10.0
+    leftover_age_seconds: Seconds = 600.0
+    intent_age_seconds: Seconds = 3600.0
+
+
+class Queue(Group):
+    """Leases of work in hand (docs/protocol.md, rule 15)."""
+
+    lease_seconds: Seconds = 15.0
+    heartbeat_seconds: Seconds = 5.0
+    max_items: PositiveInt = 100_000
+
+    @model_validator(mode="after")
+    def _one_heartbeat_may_be_lost(self) -> Queue:
+        if self.lease_seconds <= 2 * self.heartbeat_seconds:
+            raise ConfigurationError("lease_seconds must be more than twice heartbeat_seconds")
+        return self
+
+
+class Grpc(Group):
+    """Tuning of the gRPC servers; see `ServerOptions`."""
+
+    max_concurrent_streams: PositiveInt = _SERVER.max_concurrent_streams
+    max_concurrent_rpcs: PositiveInt | None = _SERVER.max_concurrent_rpcs
+    keepalive_seconds: Seconds = _SERVER.keepalive_seconds
+    keepalive_timeout_seconds: Seconds = _SERVER.keepalive_timeout_seconds
+    max_connection_age_seconds: SecondsOrNever = _SERVER.max_connection_age_seconds
+    connection_grace_seconds: Seconds = _SERVER.connection_grace_seconds
+    reuse_port: bool = _SERVER.reuse_port
+    reflection: bool = True
