@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 
 from sluice_common.coordination.ports import Acceptance, UploadLedger
+from sluice_common.rpc.frames import Header
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.accepting import Accepting
 from sluice_intake.admission import Admissions
-from sluice_intake.frames import Header
 from sluice_intake.lookup import find_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import Receiving, make_offer

@@ -1,7 +1,8 @@
 """IntakeService: translate, delegate.
 
-UploadChunk and UploadStream have deserializers of their own (frames.py), which the generated
-registration does not provide for; so all methods are registered through a generic handler.
+UploadChunk and UploadStream have deserializers of their own (sluice_common/rpc/frames.py), which
+the generated registration does not provide for; so all methods are registered through a generic
+handler.
 
 UploadChunk is unary on the wire and a stream of one message here: a unary handler is called with
 a message that is in memory already, this one holds room for it before gRPC reads it (rule 11).
@@ -20,12 +21,12 @@ import grpc.aio
 from sluice.upload.v1 import upload_pb2
 from sluice_common.coordination.ports import Acceptance, Admission
 from sluice_common.errors import InvalidArgument
+from sluice_common.rpc.frames import Frame, read_chunk_frame, read_stream_frame
 from sluice_common.security.principal import current_principal
 from sluice_common.telemetry.tracing import current_traceparent
 from sluice_intake import convert
 from sluice_intake.chunks import WholeChunks
 from sluice_intake.completing import Completing
-from sluice_intake.frames import Frame, read_chunk_frame, read_stream_frame
 from sluice_intake.initiating import Initiating
 from sluice_intake.limits import limits_of
 from sluice_intake.options import IntakeOptions

@@ -16,11 +16,11 @@ from typing import Protocol
 
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, UploadLedger
 from sluice_common.errors import InvalidArgument, SluiceError
+from sluice_common.rpc.frames import Frame, Header
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.accepting import Accepting
 from sluice_intake.admission import Admissions
-from sluice_intake.frames import Frame, Header
 from sluice_intake.lookup import find_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import IncomingChunk, Receiving, make_offer

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sluice.upload.v1 import upload_pb2
-from sluice_intake.frames import Frame, Header, read_chunk_frame, read_stream_frame
+from sluice_common.rpc.frames import Frame, Header, read_chunk_frame, read_stream_frame
 
 
 def varint(value: int, padding: int = 0) -> bytes:
