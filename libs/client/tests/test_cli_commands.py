@@ -8,9 +8,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,6 @@ class Command:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            # A test run that a shell started in the background ignores SIGINT, and so would this.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     async def __call__(self, *arguments: str | Path, **environment: str) -> Outcome:
@@ -69,6 +66,18 @@ async def ended(process: asyncio.subprocess.Process) -> Outcome:
     assert process.returncode is not None
     assert b"Traceback" not in err, err.decode()
     return Outcome(process.returncode, out, err.decode())
+
+
+@pytest.fixture(autouse=True)
+def _interrupts() -> Iterator[None]:
+    """A test run that a shell started in the background ignores SIGINT, and so would the command.
+
+    A handler here is the default in a child. Not set in the child itself: that takes a fork of
+    this process, whose gRPC threads do not survive one.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
