@@ -95,3 +95,10 @@ class Metrics:
         self.verified = Counter(
             "sluice_nodes_verified", "SHA-256 computed after completion", registry=r
         )
+        # Direct transport: chunks that a repository took from intakes
+        self.sink_chunks = Counter(
+            "sluice_sink_chunks", "Chunks taken from intakes, by outcome", ("outcome",), registry=r
+        )
+        self.sink_bytes = Counter(
+            "sluice_sink_bytes", "Bytes of chunks taken from intakes", registry=r
+        )
