@@ -10,45 +10,11 @@ from sluice_common.coordination.staging import check_name, chunk_missing
 from sluice_common.uploads.model import ChunkRef
 
 
-class _Staged:
-    def __init__(self, token: str) -> None:
-        self._token = token
-        self.size = 0
-        self.sealed = False
-
-    @property
-    def token(self) -> str:
-        return self._token
-
-    async def append(self, block: Block) -> None:
-        self.size += len(block)
-
-    async def seal(self) -> None:
-        self.sealed = True
-
-
-class DiscardChunkStore:
-    """A `ChunkStore` of phases 1 and 2; all it keeps is how many `chunks` and `bytes` were sealed.
+class KeepsNothing:
+    """The half of a `ChunkStore` that is about bytes kept, where none are (phases 1 and 2).
 
     Reading raises `DataLoss` CHUNK_MISSING.
     """
-
-    def __init__(self) -> None:
-        self.chunks = 0
-        self.bytes = 0
-
-    @asynccontextmanager
-    async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
-        upload_id, token = offer.upload_id, offer.token
-        check_name(upload_id, "upload_id")
-        check_name(token, "token")
-        staged = _Staged(token)
-        try:
-            yield staged
-        finally:
-            if staged.sealed:
-                self.chunks += 1
-                self.bytes += staged.size
 
     async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
         if chunk.size > 0:
@@ -73,3 +39,41 @@ class DiscardChunkStore:
         self, older_than_seconds: float, limit: int
     ) -> Sequence[tuple[str, Sequence[str]]]:
         return ()
+
+
+class _Staged:
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self.size = 0
+        self.sealed = False
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    async def append(self, block: Block) -> None:
+        self.size += len(block)
+
+    async def seal(self) -> None:
+        self.sealed = True
+
+
+class DiscardChunkStore(KeepsNothing):
+    """A `ChunkStore` of phase 1; all it keeps is how many `chunks` and `bytes` were sealed."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.bytes = 0
+
+    @asynccontextmanager
+    async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
+        upload_id, token = offer.upload_id, offer.token
+        check_name(upload_id, "upload_id")
+        check_name(token, "token")
+        staged = _Staged(token)
+        try:
+            yield staged
+        finally:
+            if staged.sealed:
+                self.chunks += 1
+                self.bytes += staged.size
