@@ -162,6 +162,7 @@ ROWS: Final = (
     ),
 )
 
+
 def check_mixture(mixture: Mixture, durability: Durability) -> Row:
     """The row that a mixture belongs to.
 
