@@ -67,21 +67,28 @@ class ChunkSink:
         Raises `InvalidArgument` and `OutOfRange` for an intake that breaks the protocol, and
         `DataLoss` CHECKSUM_MISMATCH; the chunks answered before stay answered.
         """
-        try:
-            while not self._stop.is_set() and (frame := await _next_frame(context)) is not None:
-                header, data, _ = frame
-                if header is None:
-                    raise _block_before_header()
-                self._check(header)
-                answer = pb.PutChunksResponse(accepted=await _take(context, header, data))
-                self._metrics.sink_chunks.labels("ACCEPTED").inc()
-                self._metrics.sink_bytes.inc(header.size)
-                await context.write(answer)
-        except SluiceError as error:
-            self._metrics.sink_chunks.labels(error.reason).inc()
-            raise
+        while not self._stop.is_set() and (frame := await _next_frame(context)) is not None:
+            accepted = await self._take(context, frame)
+            await context.write(pb.PutChunksResponse(accepted=accepted))
 
-    def _check(self, header: Header) -> None:
+    async def _take(self, context: Context, frame: Frame) -> Accepted:
+        """One chunk from its first message to its last, counted whatever becomes of it."""
+        outcome = "CANCELLED"  # what else than an error can end it: the intake or a stop
+        try:
+            header = self._checked(frame.header)
+            accepted = await _read_chunk(context, header, frame.data)
+            outcome = "ACCEPTED"
+            self._metrics.sink_bytes.inc(header.size)
+            return accepted
+        except SluiceError as error:
+            outcome = error.reason
+            raise
+        finally:
+            self._metrics.sink_chunks.labels(outcome).inc()
+
+    def _checked(self, header: Header | None) -> Header:
+        if header is None:
+            raise _block_before_header()
         check_name(header.upload_id, "upload_id")
         check_chunk_number(header.number)
         if not 0 <= header.size <= self._max_chunk_bytes:
@@ -92,9 +99,10 @@ class ChunkSink:
                 field="size",
                 metadata=_of(header),
             )
+        return header
 
 
-async def _take(context: Context, header: Header, data: memoryview) -> Accepted:
+async def _read_chunk(context: Context, header: Header, data: memoryview) -> Accepted:
     """Read one chunk to its last byte; what is known of it then."""
     missing_bytes, crc = header.size, EMPTY_CRC32C
     while True:
