@@ -102,3 +102,62 @@ class Metrics:
         self.sink_bytes = Counter(
             "sluice_sink_bytes", "Bytes of chunks taken from intakes", registry=r
         )
+        # Redis
+        self.redis_seconds = Histogram(
+            "sluice_redis_seconds",
+            "Time of a command, pipeline or script on Redis, waiting for a connection included",
+            ("operation",),
+            buckets=_FAST,
+            registry=r,
+        )
+        self.redis_errors = Counter(
+            "sluice_redis_errors",
+            "Commands that Redis refused or did not answer",
+            ("operation",),
+            registry=r,
+        )
+        self.redis_used_bytes = Gauge(
+            "sluice_redis_used_bytes", "Memory that Redis uses, by server", ("server",), registry=r
+        )
+        self.redis_max_bytes = Gauge(
+            "sluice_redis_max_bytes",
+            "Memory that Redis may use, by server; 0 is no limit",
+            ("server",),
+            registry=r,
+        )
+        self.redis_replaced = Counter(
+            "sluice_redis_replaced",
+            "Times that Redis was found restarted, failed over or emptied",
+            ("what",),
+            registry=r,
+        )
+        # Kafka
+        self.event_publish_seconds = Histogram(
+            "sluice_event_publish_seconds",
+            "Time until the broker had acknowledged all events of one call",
+            buckets=_FAST,
+            registry=r,
+        )
+        self.event_publish_errors = Counter(
+            "sluice_event_publish_errors",
+            "Calls after which it is not certain that the broker has the events, by reason",
+            ("reason",),
+            registry=r,
+        )
+        self.events_withheld = Gauge(
+            "sluice_events_withheld",
+            "Events of nodes that wait because the broker refuses one of theirs",
+            registry=r,
+        )
+        self.consumer_events = Counter(
+            "sluice_consumer_events",
+            "Events by what a consumer did with them",
+            ("group", "topic", "outcome"),
+            registry=r,
+        )
+        self.consumer_lag = Gauge(
+            "sluice_consumer_lag",
+            "Events between what a consumer has handled and the end of the partition",
+            ("group", "topic", "partition"),
+            registry=r,
+        )

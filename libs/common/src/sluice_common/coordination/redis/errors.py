@@ -1,0 +1,85 @@
+"""What Redis and its client say, in our words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis import exceptions as redis_errors
+
+from sluice_common.configuration import ConfigurationError
+from sluice_common.errors import Internal, ResourceExhausted, SluiceError, Unavailable
+
+FULL_RETRY_SECONDS: Final = 2.0
+"""Memory comes back as parts are stored, which takes about as long."""
+
+_NOT_READY: Final = (
+    "BUSY",  # a script runs too long
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",  # writing to disk failed, so writes are refused
+    "NOREPLICAS",
+    "READONLY",  # a failover made it a replica
+    "TRYAGAIN",  # a slot is moving
+    "UNBLOCKED",
+)
+_REFUSED: Final = ("NOAUTH", "NOPERM", "WRONGPASS")
+
+_CLIENT: Final = (
+    redis_errors.RedisError,
+    redis_errors.RedisClusterException,
+    OSError,
+    TimeoutError,
+)
+VENDOR_ERRORS: Final = _CLIENT
+"""Everything that talking to Redis may raise; the adapter lets none of them out."""
+
+
+def unavailable() -> Unavailable:
+    return Unavailable("REDIS_UNAVAILABLE", "Redis does not answer; try again in a moment.")
+
+
+def translated(error: Exception) -> SluiceError:
+    """The error for the caller. Its words are ours: the vendor's may hold an address or a key."""
+    word = _first_word(error)
+    if isinstance(error, redis_errors.OutOfMemoryError) or word == "OOM":
+        return ResourceExhausted(
+            "REDIS_FULL",
+            "Redis has no memory left for another chunk; try again in a moment.",
+            retry_after_seconds=FULL_RETRY_SECONDS,
+        )
+    if isinstance(error, redis_errors.ResponseError) and word not in (*_NOT_READY, *_REFUSED):
+        # Not a matter of trying again: a command or a script of ours is wrong for this server.
+        return Internal("REDIS_REFUSED", f"Redis refused a command ({word}); this is a defect.")
+    return unavailable()
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server does not let us in, or not do what we need."""
+    return isinstance(
+        error,
+        redis_errors.AuthenticationError
+        | redis_errors.AuthorizationError
+        | redis_errors.NoPermissionError
+        | redis_errors.AuthenticationWrongNumberOfArgsError,
+    ) or (isinstance(error, redis_errors.RedisError) and _first_word(error) in _REFUSED)
+
+
+def refused_at_start() -> ConfigurationError:
+    return ConfigurationError(
+        "SLUICE_REDIS__URL: Redis refuses this user or password; correct them in the URL"
+    )
+
+
+def _first_word(error: Exception) -> str:
+    # redis-py cuts the error's first word off where it made it a class.
+    word = str(error).split(" ", 1)[0]
+    names = {
+        redis_errors.BusyLoadingError: "LOADING",
+        redis_errors.ReadOnlyError: "READONLY",
+        redis_errors.ClusterDownError: "CLUSTERDOWN",
+        redis_errors.MasterDownError: "MASTERDOWN",
+        redis_errors.TryAgainError: "TRYAGAIN",
+        redis_errors.NoPermissionError: "NOPERM",
+    }
+    return names.get(type(error), word if word.isupper() else "ERR")

@@ -1,0 +1,32 @@
+"""Lua scripts of the adapter: read from the package once, run by their SHA-1.
+
+A script runs by `RedisClients.call(script, keys, arguments)`, or with WAIT by
+`RedisClients.call_and_wait` (see there). A server that does not know a script (restarted, or a new
+master) is sent its text: NOSCRIPT is answered before anything runs, so that is no blind repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script by its name (for metrics), text and SHA-1."""
+
+    name: str
+    source: bytes
+    sha: str
+
+
+@cache
+def load_script(name: str, *fragments: str) -> Script:
+    """The script `lua/NAME.lua`, preceded by the fragments `lua/FRAGMENT.lua` it makes use of."""
+    folder = resources.files("sluice_common.coordination.redis") / "lua"
+    parts = [(folder / f"{each}.lua").read_bytes() for each in (*fragments, name)]
+    source = b"\n".join(parts)
+    # SHA-1 is Redis's name for a script, not a matter of security.
+    return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())

@@ -1,0 +1,230 @@
+"""Redis for tests: servers of their own, started from the binary on PATH, on free ports.
+
+A missing binary skips the test on a laptop and fails it where SLUICE_REQUIRE_SERVICES=1 (CI).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+_START_SECONDS = 20.0
+_NOT_DURABLE = ("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
+
+
+class RedisServer:
+    """One redis-server; a context manager. Its port stays the same when it is started again.
+
+    Args:
+        arguments: settings beyond those of a server that keeps nothing: "--maxmemory", "8mb".
+        folder: where it runs; a temporary one by default. A server that is started again on the
+            same folder finds its append-only file, if it was told to write one.
+    """
+
+    def __init__(self, *arguments: str, folder: Path | None = None) -> None:
+        self._binary = binary("redis-server")
+        self._arguments = arguments
+        self._temporary = tempfile.TemporaryDirectory(prefix="sluice-redis-")
+        self._folder = folder if folder is not None else Path(self._temporary.name)
+        self._log = self._folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        command = [
+            self._binary,
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
+            *_NOT_DURABLE,
+            *self._arguments,
+        ]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(self._log.read_text())
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As a crash does: no word to anybody."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def client(self) -> Redis:
+        """For a test to look inside; password-less, blocking. The caller closes it."""
+        return Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5)
+
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    def all_keys(self) -> list[str]:
+        with self.client() as client:
+            return sorted(key.decode() for key in client.scan_iter(count=1000))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._temporary.cleanup()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        if how is not signal.SIGKILL:
+            self._process.send_signal(signal.SIGCONT)
+        self._process.wait(10)
+        self._process = None
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except RedisError as error:
+                # A server that asks for a password is up, too.
+                return str(error).startswith("Authentication required")
+
+
+class RedisCluster:
+    """Masters that share the slots; a context manager."""
+
+    def __init__(self, masters: int = 3) -> None:
+        cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        self.servers = [RedisServer(*cluster) for _ in range(masters)]
+
+    @property
+    def url(self) -> str:
+        return self.servers[0].url
+
+    def start(self) -> None:
+        for server in self.servers:
+            server.start()
+        addresses = [f"127.0.0.1:{server.port}" for server in self.servers]
+        subprocess.run(
+            [binary("redis-cli"), "--cluster", "create", *addresses, "--cluster-yes"],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while not all(_cluster_is_up(server) for server in self.servers):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the cluster does not come up")
+            time.sleep(0.05)
+
+    def flush(self) -> None:
+        for server in self.servers:
+            server.flush()
+
+    def all_keys(self) -> list[str]:
+        return sorted(key for server in self.servers for key in server.all_keys())
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for server in self.servers:
+            server.__exit__(None, None, None)
+
+
+def _cluster_is_up(server: RedisServer) -> bool:
+    with server.client() as client:
+        info = client.execute_command("CLUSTER INFO")
+    text = info if isinstance(info, str) else str(info)
+    return "ok" in text.split("cluster_state", 1)[1][:8] if "cluster_state" in text else False
+
+
+@contextmanager
+def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
+    """A master, first in the list, and its replicas, once they are in step."""
+    with RedisServer("--repl-diskless-sync-delay", "0") as master:
+        followers = [
+            RedisServer("--replicaof", f"127.0.0.1 {master.port}") for _ in range(replicas)
+        ]
+        try:
+            for follower in followers:
+                follower.start()
+            deadline = time.monotonic() + _START_SECONDS
+            with master.client() as client:
+                while int(str(client.wait(replicas, 100))) < replicas:
+                    if time.monotonic() > deadline:
+                        raise RuntimeError("the replicas do not get in step")
+            yield [master, *followers]
+        finally:
+            for follower in followers:
+                follower.__exit__(None, None, None)
+
+
+def binary(name: str) -> str:
+    """Its path; skips, or fails where services are required."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{name} is not on PATH")
+    pytest.skip(f"{name} is not on PATH")
+
+
+def free_port() -> int:
+    """A port nobody listens on; Redis Cluster's bus is 10,000 above it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port + 10_000 < 65_536:
+            return port
