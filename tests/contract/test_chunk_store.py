@@ -21,6 +21,7 @@ from sluice_common.errors import Aborted, AlreadyExists, DataLoss, InvalidArgume
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, MIB, ChunkRef
+from support.chunk_sink import direct_store, running_sink
 
 Factory = Callable[[Path], AbstractAsyncContextManager[ChunkStore]]
 
@@ -47,8 +48,14 @@ async def files_fsync(path: Path) -> AsyncIterator[ChunkStore]:
         yield store
 
 
+@asynccontextmanager
+async def direct(path: Path) -> AsyncIterator[ChunkStore]:
+    async with running_sink() as sink, direct_store(sink.address) as store:
+        yield store
+
+
 KEEPING: list[Factory] = [memory, files, files_fsync]
-ALL: list[Factory] = [*KEEPING, discard]
+ALL: list[Factory] = [*KEEPING, discard, direct]
 
 
 def name_of(factory: Factory) -> str:
@@ -79,7 +86,8 @@ async def keep(
 ) -> ChunkRef:
     """Stage and seal a chunk, as a sender does."""
     token = token or new_token()
-    async with store.stage(ChunkOffer(upload_id, 0, 0, token)) as staged:
+    size = sum(len(block) for block in blocks)
+    async with store.stage(ChunkOffer(upload_id, number, size, token)) as staged:
         for block in blocks:
             await staged.append(block)
         await staged.seal()
