@@ -1,17 +1,33 @@
-"""Puts the repository's RPCs together, and says which process can hold which roles."""
+"""Puts the repository together: the one place that constructs its backends and its services."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import grpc.aio
 
 from sluice.repository.v1 import repository_pb2
 from sluice.repository.v1.repository_pb2_grpc import add_RepositoryServiceServicer_to_server
+from sluice_common.backends.coordination import open_redis_coordination
+from sluice_common.backends.publishing import open_publisher
+from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.catalogue.port import Catalogue
 from sluice_common.configuration import ConfigurationError
-from sluice_common.mixtures import Row
+from sluice_common.mixtures import ChunkTransport, Row
 from sluice_common.objects.port import ObjectStore
+from sluice_common.rpc.host import Service
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.metrics import Metrics
+from sluice_repository.chunk_sink import SERVICE_NAME as SINK_SERVICE
+from sluice_repository.chunk_sink import add_chunk_sink
+from sluice_repository.deps import RepositoryDeps
 from sluice_repository.drives import DriveRegistry
+from sluice_repository.roles import Role
 from sluice_repository.rpc import RepositoryRpc
+from sluice_repository.settings import repository_options
 
 SERVICE_NAME: str = repository_pb2.DESCRIPTOR.services_by_name["RepositoryService"].full_name
 
@@ -25,17 +41,90 @@ def add_repository(
 
 
 def check_runs_apart(row: Row) -> None:
-    """Raise `ConfigurationError` for a mixture whose repository cannot be a process of its own.
-
-    Apart from its intake a repository works on a ledger, chunks and a queue that both reach; the
-    backends that this release has are in one process or lock their data directory.
-    """
+    """Raise `ConfigurationError` for a mixture whose repository cannot be a process of its own."""
     if row.standalone_only:
         raise ConfigurationError(
             f"the mixture {row.name!r} runs in one process, which has every role: "
             "use `sluice serve`"
         )
-    raise ConfigurationError(
-        f"in {row.name!r} bytes are discarded when they are accepted, and a repository has nothing "
-        "to do: use `sluice-intake`"
-    )
+    if row.chunk_transport is ChunkTransport.LOCAL:
+        raise ConfigurationError(
+            f"in {row.name!r} bytes are discarded when they are accepted, and a repository has "
+            "nothing to do: use `sluice-intake`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a repository process does: the services it answers, and its background roles.
+
+    `deps` is None where there is no background work (phase 2).
+    """
+
+    services: tuple[Service, ...]
+    roles: frozenset[Role] = frozenset()
+    deps: RepositoryDeps | None = None
+
+
+@asynccontextmanager
+async def open_work(
+    settings: SluiceSettings,
+    roles: frozenset[Role],
+    metrics: Metrics,
+    holder: str,
+    drain_seconds: float,
+    stop: asyncio.Event,
+) -> AsyncIterator[Work]:
+    """Open the backends that these roles need; they close in the opposite order.
+
+    Args:
+        holder: names this process in claims and leases; unique.
+        drain_seconds: what a stop leaves to work in hand.
+        stop: set when the process is to end.
+
+    Raises `ConfigurationError` for a backend that cannot be used.
+    """
+    if settings.chunk_transport is ChunkTransport.DIRECT:
+        yield Work((_sink_service(metrics, stop),))
+        return
+    folder = settings.data_dir
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        coordination = await enter(open_redis_coordination(settings, metrics))
+        objects = await enter(open_objects(settings, metrics, folder / "objects"))
+        catalogue = await enter(open_database_catalogue(settings, folder / "catalogue.sqlite"))
+        publisher = await enter(open_publisher(settings, folder / "events"))
+        services: tuple[Service, ...] = ()
+        if Role.API in roles and catalogue is not None:
+            drives = DriveRegistry(catalogue, default_bucket=settings.bucket, auto_create=False)
+            services = (repository_service(catalogue, objects, drives),)
+        deps = RepositoryDeps(
+            ledger=coordination.ledger,
+            chunks=coordination.chunks,
+            queue=coordination.queue,
+            objects=objects,
+            catalogue=catalogue,
+            publisher=publisher,
+            metrics=metrics,
+            holder=holder,
+            options=repository_options(settings, drain_seconds),
+        )
+        yield Work(services, roles - {Role.API}, deps)
+
+
+def repository_service(
+    catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
+) -> Service:
+    """RepositoryService, to be hosted."""
+
+    def add(server: grpc.aio.Server) -> None:
+        add_repository(server, catalogue, objects, drives)
+
+    return Service(SERVICE_NAME, add)
+
+
+def _sink_service(metrics: Metrics, stop: asyncio.Event) -> Service:
+    def add(server: grpc.aio.Server) -> None:
+        add_chunk_sink(server, metrics, stop)
+
+    return Service(SINK_SERVICE, add)

@@ -6,25 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from sluice_common.catalogue.migrate import migrate
+from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
+from sluice_common.backends.opening import blaming
+from sluice_common.backends.publishing import open_publisher
+from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.catalogue.port import Catalogue
-from sluice_common.catalogue.sql import open_catalogue
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.discard.chunks import DiscardChunkStore
 from sluice_common.coordination.embedded.chunks import FileChunkStore
 from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
 from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
-from sluice_common.errors import SluiceError
-from sluice_common.events.log import open_event_log
-from sluice_common.events.off import NoEvents
 from sluice_common.events.port import EventPublisher
-from sluice_common.mixtures import CatalogueKind, Coordination, Events, Objects
-from sluice_common.objects.discard import DiscardObjectStore
-from sluice_common.objects.files import FileObjectStore
+from sluice_common.mixtures import ChunkTransport, Coordination
 from sluice_common.objects.port import ObjectStore
 from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.metrics import Metrics
 from sluice_standalone.data_dir import DataDir
 
 
@@ -32,57 +29,54 @@ from sluice_standalone.data_dir import DataDir
 class Adapters:
     """The ports of one process."""
 
-    ledger: UploadLedger
-    chunks: ChunkStore
-    queue: WorkQueue
+    coordination: CoordinationPorts
     objects: ObjectStore
     catalogue: Catalogue | None
     publisher: EventPublisher
 
 
 @asynccontextmanager
-async def open_adapters(settings: SluiceSettings, data_dir: DataDir) -> AsyncIterator[Adapters]:
+async def open_adapters(
+    settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
+) -> AsyncIterator[Adapters]:
     """Open them inside the block; they close in the opposite order.
 
-    Raises `ConfigurationError` when what lies on disk cannot be used by this release.
+    Raises `ConfigurationError` for a backend that this release cannot use.
     """
+    if settings.chunk_transport is ChunkTransport.DIRECT:
+        raise ConfigurationError(
+            f"the mixture {settings.row.name!r} measures the way between two processes: use "
+            "`sluice-intake` and `sluice-repository`"
+        )
     async with AsyncExitStack() as stack:
-        try:
-            adapters = await _open(settings, data_dir, stack)
-        except SluiceError as error:
-            raise ConfigurationError(
-                f"SLUICE_DATA_DIR: {data_dir.root}: {error.message}"
-            ) from error
-        yield adapters
+        enter = stack.enter_async_context
+        coordination = await enter(_open_coordination(settings, metrics, data_dir))
+        with blaming(f"SLUICE_DATA_DIR: {data_dir.root}"):
+            objects = await enter(open_objects(settings, metrics, data_dir.objects))
+            catalogue = await enter(open_database_catalogue(settings, data_dir.catalogue))
+            publisher = await enter(open_publisher(settings, data_dir.events))
+        yield Adapters(coordination, objects, catalogue, publisher)
 
 
-async def _open(settings: SluiceSettings, data_dir: DataDir, stack: AsyncExitStack) -> Adapters:
-    fsync = settings.fsync
-    ledger: UploadLedger
-    chunks: ChunkStore
-    if settings.coordination is Coordination.EMBEDDED:
-        ledger = await stack.enter_async_context(
-            open_sqlite_ledger(data_dir.ledger, settings.to_ledger_options(), fsync=fsync)
-        )
-        chunks = await stack.enter_async_context(FileChunkStore(data_dir.chunks, fsync=fsync))
-    else:
-        ledger = MemoryLedger(settings.to_ledger_options())
-        chunks = DiscardChunkStore()
-
-    objects: ObjectStore = DiscardObjectStore()
-    if settings.objects is Objects.FILES:
-        objects = await stack.enter_async_context(FileObjectStore(data_dir.objects, fsync=fsync))
-
-    catalogue: Catalogue | None = None
-    if settings.catalogue is CatalogueKind.SQLITE:
-        await migrate(data_dir.catalogue_url)
-        catalogue = await stack.enter_async_context(
-            open_catalogue(data_dir.catalogue_url, fsync=fsync)
-        )
-
-    publisher: EventPublisher = NoEvents()
-    if settings.events is Events.LOG:
-        publisher = await stack.enter_async_context(open_event_log(data_dir.events, fsync=fsync))
-
+@asynccontextmanager
+async def _open_coordination(
+    settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
+) -> AsyncIterator[CoordinationPorts]:
+    if settings.coordination is Coordination.REDIS:
+        async with open_redis_coordination(settings, metrics) as ports:
+            yield ports
+        return
+    options = settings.to_ledger_options()
     queue = InProcessQueue(settings.queue.lease_seconds, settings.queue.max_items)
-    return Adapters(ledger, chunks, queue, objects, catalogue, publisher)
+    if settings.coordination is Coordination.MEMORY:
+        yield CoordinationPorts(MemoryLedger(options), DiscardChunkStore(), queue)
+        return
+    async with AsyncExitStack() as stack:
+        with blaming(f"SLUICE_DATA_DIR: {data_dir.root}"):
+            ledger = await stack.enter_async_context(
+                open_sqlite_ledger(data_dir.ledger, options, fsync=settings.fsync)
+            )
+            chunks = await stack.enter_async_context(
+                FileChunkStore(data_dir.chunks, fsync=settings.fsync)
+            )
+        yield CoordinationPorts(ledger, chunks, queue)

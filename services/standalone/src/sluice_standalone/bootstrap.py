@@ -11,12 +11,9 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
-import grpc.aio
-
 from sluice.upload.v1 import upload_pb2
 from sluice_common.addresses import Address
-from sluice_common.catalogue.port import Catalogue
-from sluice_common.mixtures import Durability
+from sluice_common.mixtures import Coordination, Durability
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
@@ -25,8 +22,7 @@ from sluice_common.telemetry.tracing import Tracing, start_tracing
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.settings import intake_options
-from sluice_repository.bootstrap import SERVICE_NAME as REPOSITORY_SERVICE
-from sluice_repository.bootstrap import add_repository
+from sluice_repository.bootstrap import repository_service
 from sluice_repository.drives import DriveRegistry
 from sluice_repository.roles import ALL_ROLES, RepositoryDeps, Role, run_roles
 from sluice_repository.settings import repository_options
@@ -40,6 +36,11 @@ _RPC_SHARE: Final = 0.6
 """The part of the drain that RPCs in flight get; work in hand gets the rest, after them, because
 an upload that completes during the drain still needs its workers."""
 
+_REDIS_PROMISES: Final = {
+    Durability.MEMORY: "accepted chunks live as long as Redis",
+    Durability.REPLICATED: "accepted chunks survive the loss of one Redis server",
+    Durability.FSYNC: "accepted chunks survive a power cut of Redis",
+}
 _PROMISES: Final = {
     Durability.MEMORY: "accepted chunks survive kill -9 of this process, not a power cut",
     Durability.FSYNC: "accepted chunks survive a power cut",
@@ -56,8 +57,9 @@ async def serve(settings: SluiceSettings, stop: asyncio.Event) -> None:
     tracing = start_tracing("sluice", instance, settings.otlp_endpoint, headers)
     try:
         with opened(settings.data_dir) as data_dir:
-            async with open_adapters(settings, data_dir) as adapters:
-                await _serve(settings, data_dir, adapters, instance, tracing, stop)
+            metrics = Metrics()
+            async with open_adapters(settings, metrics, data_dir) as adapters:
+                await _serve(settings, data_dir, adapters, metrics, instance, tracing, stop)
     finally:
         await asyncio.to_thread(tracing.close)
 
@@ -66,20 +68,20 @@ async def _serve(
     settings: SluiceSettings,
     data_dir: DataDir,
     adapters: Adapters,
+    metrics: Metrics,
     instance: str,
     tracing: Tracing,
     stop: asyncio.Event,
 ) -> None:
-    metrics = Metrics()
     metrics.budget_bytes.set(settings.budget_bytes)
     services = _services(settings, adapters, metrics)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
     roles_stop = asyncio.Event()
     rpc_seconds = settings.drain_seconds * _RPC_SHARE
     deps = RepositoryDeps(
-        ledger=adapters.ledger,
-        chunks=adapters.chunks,
-        queue=adapters.queue,
+        ledger=adapters.coordination.ledger,
+        chunks=adapters.coordination.chunks,
+        queue=adapters.coordination.queue,
         objects=adapters.objects,
         catalogue=adapters.catalogue,
         publisher=adapters.publisher,
@@ -111,11 +113,11 @@ def _services(
         )
         # In one process the registry itself is the directory: nothing to ask over a wire.
         drives = registry
-        repository = (_repository_service(adapters.catalogue, adapters, registry),)
+        repository = (repository_service(adapters.catalogue, adapters.objects, registry),)
     deps = IntakeDeps(
-        ledger=adapters.ledger,
-        chunks=adapters.chunks,
-        queue=adapters.queue,
+        ledger=adapters.coordination.ledger,
+        chunks=adapters.coordination.chunks,
+        queue=adapters.coordination.queue,
         drives=drives,
         metrics=metrics,
         options=intake_options(settings),
@@ -127,15 +129,6 @@ def _services(
     return (intake, *repository)
 
 
-def _repository_service(
-    catalogue: Catalogue, adapters: Adapters, registry: DriveRegistry
-) -> Service:
-    def add(server: grpc.aio.Server) -> None:
-        add_repository(server, catalogue, adapters.objects, registry)
-
-    return Service(REPOSITORY_SERVICE, add)
-
-
 def _announcement(host: RpcHost) -> Mapping[str, str]:
     """The addresses under the names that clients and scripts look for."""
     names = {"intake": INTAKE, "repository": REPOSITORY, "metrics": METRICS}
@@ -145,7 +138,9 @@ def _announcement(host: RpcHost) -> Mapping[str, str]:
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
     promise = _PROMISES[settings.durability]
-    if settings.row.name != "standalone":
+    if settings.coordination is Coordination.REDIS:
+        promise = _REDIS_PROMISES[settings.durability]
+    elif settings.coordination is Coordination.MEMORY:
         promise = "nothing is kept, this mixture only measures"
     return "\n".join(
         (

@@ -36,8 +36,8 @@ class DataDir:
         return self.root / "objects"
 
     @property
-    def catalogue_url(self) -> str:
-        return f"sqlite:///{(self.root / 'catalogue.sqlite').absolute()}"
+    def catalogue(self) -> Path:
+        return self.root / "catalogue.sqlite"
 
     @property
     def events(self) -> Path:

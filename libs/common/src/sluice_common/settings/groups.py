@@ -57,6 +57,14 @@ class Group(BaseModel):
     # extra="forbid": a mistyped name inside a group is an error, not a silent default.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, values: object) -> object:
+        """As for the settings outside groups."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value != ""}
+
 
 class Lifetimes(Group):
     """How long uploads and their traces live (docs/protocol.md, rules 9, 24 and 25)."""

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.options import LedgerOptions
+from sluice_common.events.kafka.options import KafkaOptions
 from sluice_common.mixtures import (
     CatalogueKind,
     ChunkTransport,
@@ -33,6 +34,7 @@ from sluice_common.mixtures import (
     check_mixture,
 )
 from sluice_common.rpc.options import ServerOptions
+from sluice_common.settings.backends import S3, Kafka, MySql, Redis
 from sluice_common.settings.groups import (
     AddressSetting,
     Bytes,
@@ -79,12 +81,23 @@ class SluiceSettings(BaseSettings):
     metrics_address: AddressSetting = Address("127.0.0.1", 9464)
     channelz_address: AddressSetting | None = None
     """Where gRPC's inner counters are served; off by default, they show every peer."""
+    repository_server: str = "127.0.0.1:50052"
+    """Where an intake finds the repository, for drives and the direct transport: `host:port`, or a
+    gRPC target such as dns:///repository:50052."""
     allow_insecure: bool = False
     """Listen without keys on addresses that strangers can reach."""
 
     data_dir: Path = Field(default_factory=lambda: default_data_dir(os.environ))
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "sluice"
     """The bucket of drives that name none."""
+
+    migrate_on_start: bool = True
+    """Bring the catalogue's database to the schema of this release; off, an old one ends the
+    start."""
+    schema_registry_url: str | None = None
+    """With it, events carry the Confluent wire format and their schemas are registered there."""
+    schema_registry_credentials: SecretStr | None = None
+    """`user:password`."""
 
     budget_bytes: Bytes = _LEDGER.budget_bytes
     tenant_budget_bytes: Bytes = _LEDGER.tenant_budget_bytes
@@ -108,7 +121,12 @@ class SluiceSettings(BaseSettings):
     queue: Queue = Queue()
     grpc: Grpc = Grpc()
 
-    @field_validator("otlp_endpoint")
+    redis: Redis = Redis()
+    s3: S3 = S3()
+    kafka: Kafka = Kafka()
+    mysql: MySql = MySql()
+
+    @field_validator("otlp_endpoint", "schema_registry_url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is not None and urlsplit(value).scheme not in ("http", "https"):
@@ -154,11 +172,14 @@ class SluiceSettings(BaseSettings):
             cleanup_again_seconds=self.lifetimes.cleanup_again_seconds,
             forget_after_seconds=self.lifetimes.forget_after_seconds,
             reservation_seconds=self.lifetimes.reservation_seconds,
-            # Phase 1 measures the intake alone: nobody would ever fetch the bytes.
-            discard_on_accept=self.coordination is Coordination.MEMORY
-            and self.chunk_transport is ChunkTransport.LOCAL,
+            # Phases 1 and 2 measure: nobody would ever fetch the bytes.
+            discard_on_accept=self.coordination is Coordination.MEMORY,
             emit_completed=self.catalogue is CatalogueKind.OFF,
         )
+
+    def to_kafka_options(self) -> KafkaOptions:
+        """How Kafka is reached, its schema registry included."""
+        return self.kafka.to_options(self.schema_registry_url, self.schema_registry_credentials)
 
     def to_server_options(self) -> ServerOptions:
         """How the gRPC server is tuned."""

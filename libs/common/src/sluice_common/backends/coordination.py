@@ -1,0 +1,52 @@
+"""Where uploads in flight are kept: the ledger, the chunks and the work queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from sluice_common.backends.opening import blaming
+from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.metrics import Metrics
+
+SETTING: Final = "SLUICE_REDIS__URL"
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinationPorts:
+    """The three ports that one backend holds together."""
+
+    ledger: UploadLedger
+    chunks: ChunkStore
+    queue: WorkQueue
+
+
+@asynccontextmanager
+async def open_redis_coordination(
+    settings: SluiceSettings, metrics: Metrics
+) -> AsyncIterator[CoordinationPorts]:
+    """The three ports on the Redis that the settings name.
+
+    Raises `ConfigurationError` when it cannot be reached, or cannot keep what the durability class
+    promises.
+    """
+    from sluice_common.coordination.redis.checks import check_server
+    from sluice_common.coordination.redis.chunks import RedisChunkStore
+    from sluice_common.coordination.redis.connection import open_redis
+    from sluice_common.coordination.redis.ledger import open_redis_ledger
+    from sluice_common.coordination.redis.queue import RedisQueue
+
+    options = settings.redis.to_options()
+    async with AsyncExitStack() as stack:
+        with blaming(SETTING):
+            clients = await stack.enter_async_context(open_redis(options))
+            await check_server(clients, settings.durability, options)
+            ledger = await stack.enter_async_context(
+                open_redis_ledger(clients, settings.to_ledger_options(), options)
+            )
+        chunks = RedisChunkStore(clients, options, settings.durability)
+        queue = RedisQueue(clients, options, settings.queue.lease_seconds, settings.queue.max_items)
+        yield CoordinationPorts(ledger, chunks, queue)

@@ -1,0 +1,18 @@
+"""What opening any backend has in common: how its refusal is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sluice_common.configuration import ConfigurationError
+from sluice_common.errors import SluiceError
+
+
+@contextmanager
+def blaming(setting: str) -> Iterator[None]:
+    """Inside, a backend that cannot be used is a mistake in this setting, told in one line."""
+    try:
+        yield
+    except SluiceError as error:
+        raise ConfigurationError(f"{setting}: {error.message}") from error

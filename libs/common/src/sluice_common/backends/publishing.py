@@ -1,0 +1,39 @@
+"""Where events go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from sluice_common.backends.opening import blaming
+from sluice_common.events.log import open_event_log
+from sluice_common.events.off import NoEvents
+from sluice_common.events.port import EventPublisher
+from sluice_common.mixtures import Events
+from sluice_common.settings import SluiceSettings
+
+
+@asynccontextmanager
+async def open_publisher(settings: SluiceSettings, folder: Path) -> AsyncIterator[EventPublisher]:
+    """The publisher of the settings; the embedded log lies in `folder`.
+
+    Raises `ConfigurationError` when it can never publish.
+    """
+    async with AsyncExitStack() as stack:
+        publisher: EventPublisher
+        match settings.events:
+            case Events.KAFKA:
+                from sluice_common.events.kafka.publisher import open_kafka_publisher
+
+                with blaming("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
+                    publisher = await stack.enter_async_context(
+                        open_kafka_publisher(settings.to_kafka_options())
+                    )
+            case Events.LOG:
+                publisher = await stack.enter_async_context(
+                    open_event_log(folder, fsync=settings.fsync)
+                )
+            case Events.OFF:
+                publisher = NoEvents()
+        yield publisher

@@ -1,0 +1,110 @@
+"""How the backends past one machine are reached; each group becomes the options of its adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, PositiveInt, SecretStr, field_validator
+
+from sluice_common.configuration import ConfigurationError
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.events.kafka.options import KafkaOptions, SaslMechanism, SecurityProtocol
+from sluice_common.objects.s3.options import S3Options
+from sluice_common.settings.groups import Group, Seconds
+
+_KAFKA: Final = KafkaOptions(bootstrap_servers="127.0.0.1:9092")
+_S3: Final = S3Options()
+_REDIS: Final = RedisOptions(url="redis://127.0.0.1:6379/0")
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Redis(Group):
+    """The ledger, the chunks and the work queue (docs/protocol.md, rules 15 and 22)."""
+
+    url: str = _REDIS.url
+    """`redis://[user:password@]host:port/0`, `rediss://` for TLS; of a cluster any one master."""
+    cluster: bool = _REDIS.cluster
+    shards: PositiveInt = _REDIS.shards
+    """The same in every process; not to be changed while uploads are in flight."""
+    max_connections: PositiveInt = _REDIS.max_connections
+    connect_timeout_seconds: Seconds = _REDIS.connect_timeout_seconds
+    operation_timeout_seconds: Seconds = _REDIS.operation_timeout_seconds
+    replicas_to_wait: PositiveInt = _REDIS.replicas_to_wait
+    wait_timeout_ms: PositiveInt = _REDIS.wait_timeout_ms
+    memory_high_fraction: Fraction = _REDIS.memory_high_fraction
+    allow_unsafe: bool = _REDIS.allow_unsafe
+    """For development: a server that evicts or cannot keep the durability class is a warning."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ConfigurationError("must be a URL like redis://localhost:6379/0")
+        return value
+
+    def to_options(self) -> RedisOptions:
+        return RedisOptions(**self.model_dump())
+
+
+class S3(Group):
+    """The object store. Without keys botocore's own search finds some: environment, shared file,
+    container or instance role."""
+
+    endpoint_url: str | None = None
+    """None for AWS itself, e.g. http://minio:9000 for others."""
+    region: str = _S3.region
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    public_endpoint_url: str | None = None
+    """How browsers reach the store, when not by `endpoint_url`; presigned URLs name it."""
+    path_style: bool | None = None
+    max_connections: PositiveInt = _S3.max_connections
+    max_reads: PositiveInt = _S3.max_reads
+    connect_timeout_seconds: Seconds = _S3.connect_timeout_seconds
+    stall_timeout_seconds: Seconds = _S3.stall_timeout_seconds
+    complete_timeout_seconds: Seconds = _S3.complete_timeout_seconds
+    ca_bundle: str | None = None
+
+    def to_options(self) -> S3Options:
+        return S3Options(**self.model_dump())
+
+
+class Kafka(Group):
+    """Where events go (docs/protocol.md, rule 22)."""
+
+    bootstrap_servers: str = _KAFKA.bootstrap_servers
+    """`host:port`, several separated by commas."""
+    partitions: PositiveInt = _KAFKA.partitions
+    """Of topics that have to be made; likewise the replication factor."""
+    replication_factor: PositiveInt = _KAFKA.replication_factor
+    security_protocol: SecurityProtocol = _KAFKA.security_protocol
+    sasl_mechanism: SaslMechanism = _KAFKA.sasl_mechanism
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    def to_options(
+        self, schema_registry_url: str | None, schema_registry_credentials: SecretStr | None
+    ) -> KafkaOptions:
+        return KafkaOptions(
+            **self.model_dump(),
+            schema_registry_url=schema_registry_url,
+            schema_registry_credentials=schema_registry_credentials,
+        )
+
+
+class MySql(Group):
+    """The catalogue on MySQL 8 or MariaDB."""
+
+    url: str = "mysql+aiomysql://127.0.0.1:3306/sluice"
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if not value.startswith(("mysql+aiomysql://", "mysql://")):
+            raise ConfigurationError("must be a URL like mysql://user:password@host:3306/sluice")
+        return value

@@ -1,0 +1,52 @@
+"""What the intake of each mixture works on: coordination, and where it asks for drives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
+from sluice_common.coordination.direct.channel import direct_channel
+from sluice_common.coordination.direct.chunks import DirectChunkStore
+from sluice_common.coordination.discard.chunks import DiscardChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.memory.queue import InProcessQueue
+from sluice_common.coordination.ports import ChunkStore
+from sluice_common.mixtures import CatalogueKind, ChunkTransport, Coordination
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.metrics import Metrics
+from sluice_intake.drives import CachedDrives, DefaultDrives, DriveDirectory, GrpcDrives
+
+
+@asynccontextmanager
+async def open_coordination(
+    settings: SluiceSettings, metrics: Metrics
+) -> AsyncIterator[CoordinationPorts]:
+    """The ledger, the chunk store and the queue of the mixture.
+
+    Raises `ConfigurationError` when Redis cannot be used.
+    """
+    if settings.coordination is Coordination.REDIS:
+        async with open_redis_coordination(settings, metrics) as ports:
+            yield ports
+        return
+    async with AsyncExitStack() as stack:
+        chunks: ChunkStore = DiscardChunkStore()
+        if settings.chunk_transport is ChunkTransport.DIRECT:
+            channel = await stack.enter_async_context(direct_channel(settings.repository_server))
+            chunks = await stack.enter_async_context(DirectChunkStore(channel))
+        yield CoordinationPorts(
+            MemoryLedger(settings.to_ledger_options()),
+            chunks,
+            InProcessQueue(settings.queue.lease_seconds, settings.queue.max_items),
+        )
+
+
+@asynccontextmanager
+async def open_drives(settings: SluiceSettings) -> AsyncIterator[DriveDirectory]:
+    """Where the intake learns of drives: the repository, or nowhere without a catalogue."""
+    if settings.catalogue is CatalogueKind.OFF:
+        yield DefaultDrives()
+        return
+    async with direct_channel(settings.repository_server) as channel:
+        yield CachedDrives(GrpcDrives(channel))
