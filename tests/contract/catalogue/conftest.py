@@ -11,13 +11,15 @@ from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.port import Catalogue, DrivePolicy
 from sluice_common.catalogue.sql import open_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
+from support.mysql_server import emptied_database, shared_server
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "mysql"])
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty, migrated database of the engine."""
-    urls = {"sqlite": f"sqlite:///{tmp_path / 'catalogue.db'}"}
-    url = urls[request.param]
+    if request.param == "mysql":
+        return await emptied_database(shared_server())
+    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
     await migrate(url)
     return url
 

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    DBAPIError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sluice_common.catalogue.dialect import WRITE_OPTION, Dialect, SqliteDialect, unsupported
+from sluice_common.catalogue.dialect import WRITE_OPTION, Dialect, Fault, unsupported
+from sluice_common.catalogue.mysql import MysqlDialect
+from sluice_common.catalogue.options import MysqlOptions
+from sluice_common.catalogue.sqlite import SqliteDialect
+from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.options import Clock
 from sluice_common.errors import DataLoss, FailedPrecondition, Internal, Unavailable
+
+T = TypeVar("T")
+P = ParamSpec("P")
+S = TypeVar("S", bound="SqlFamily")
+
+_ATTEMPTS: Final = 12
+"""A transaction that lost to others is begun anew this often, its deadline permitting."""
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LONGEST_PAUSE_SECONDS: Final = 0.5
+
+
+class _Contended(Unavailable):
+    """The transaction was undone in favour of another one and can be repeated at once."""
+
+
+class _Refused(Unavailable):
+    """The database does not let us in. Retryable for who is running: rights and passwords are
+    changed by people, and uploads can wait for them. At start it is a matter of configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What the families of queries share. Every transaction is one `async with`."""
+    """What the families of queries share."""
 
     dialect: Dialect
     clock: Clock
@@ -38,16 +55,82 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read from; nothing done with it is kept."""
-        with vendor_errors():
-            async with self.reader.connect() as connection:
-                yield connection
+        async with self._deadline():
+            with self._vendor_errors():
+                async with self.reader.connect() as connection:
+                    yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed when the block ends, rolled back when it raises."""
-        with vendor_errors():
+        """One attempt at a transaction: committed when the block ends, rolled back when it
+        raises. No deadline: a migration takes what it takes."""
+        with self._vendor_errors():
             async with self.dialect.writer(), self.writer.begin() as connection:
                 yield connection
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again from its beginning whenever the database undid it in
+        favour of another one. This is the only place where the catalogue repeats anything: a
+        connection that was lost may have committed, and whoever calls knows how to ask again.
+        """
+        async with self._deadline():
+            for attempt in range(1, _ATTEMPTS):
+                try:
+                    async with self.write() as connection:
+                        return await work(connection)
+                except _Contended:
+                    # Of those that collided nobody comes back together with another.
+                    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
+                    await asyncio.sleep(random.uniform(0, longest))
+            async with self.write() as connection:
+                return await work(connection)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        # Cancelling closes the connection under the statement, so nothing half-read is reused.
+        try:
+            async with asyncio.timeout(self.dialect.deadline_seconds) as deadline:
+                yield
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise _away() from error
+
+    @contextmanager
+    def _vendor_errors(self) -> Iterator[None]:
+        """Translate what the driver raises; our own errors pass through."""
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise _away() from error
+        except DBAPIError as error:
+            raise self._translated(error) from error
+        except SQLAlchemyError as error:
+            raise _defect() from error
+
+    def _translated(self, error: DBAPIError) -> Exception:
+        match self.dialect.fault_of(error):
+            case Fault.AWAY:
+                return _away()
+            case Fault.CONTENDED:
+                return _Contended(
+                    "CATALOGUE_UNAVAILABLE",
+                    "Too many transactions wanted the same rows of the catalogue; repeat the call.",
+                    retry_after_seconds=1.0,
+                )
+            case Fault.REFUSED:
+                return _Refused(
+                    "CATALOGUE_ACCESS_DENIED",
+                    f"The catalogue is out of reach: {self.dialect.refusal(error)}.",
+                    retry_after_seconds=10.0,
+                )
+            case Fault.DAMAGED:
+                return DataLoss(
+                    "CATALOGUE_DAMAGED",
+                    "The catalogue's file is damaged or no database; restore it from a copy.",
+                )
+            case Fault.DEFECT:
+                return _defect()
 
 
 class SqlFamily:
@@ -57,15 +140,34 @@ class SqlFamily:
         self._db = database
 
 
+def transaction(
+    step: Callable[Concatenate[S, AsyncConnection, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Make a method of a family one transaction, whose connection it gets as first argument.
+
+    It may run several times before one commits, so it changes nothing but the database.
+    """
+
+    @wraps(step)
+    async def committed(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._db.transact(lambda connection: step(self, connection, *args, **kwargs))
+
+    return committed
+
+
 @asynccontextmanager
 async def open_database(
-    url: str, *, fsync: bool = False, clock: Clock = time.time
+    url: str,
+    *,
+    fsync: bool = False,
+    clock: Clock = time.time,
+    mysql: MysqlOptions | None = None,
 ) -> AsyncIterator[Database]:
-    """Connect to the database at `url`; leaving closes every connection.
+    """The database at `url`, connected to when first used; leaving closes every connection.
 
     Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
-    dialect = _dialect_of(_parse(url), fsync=fsync, clock=clock)
+    dialect = _dialect_of(_parse(url), fsync=fsync, clock=clock, mysql=mysql or MysqlOptions())
     engine = dialect.create_engine()
     try:
         yield Database(dialect, clock, engine, engine.execution_options(**{WRITE_OPTION: True}))
@@ -74,33 +176,20 @@ async def open_database(
 
 
 @contextmanager
-def vendor_errors() -> Iterator[None]:
-    """Translate what the driver raises; our own errors pass through."""
+def starting() -> Iterator[None]:
+    """Around the first use of a database: not being let in is a matter of configuration then."""
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError, PoolTimeoutError) as error:
-        raise Unavailable(
-            "CATALOGUE_UNAVAILABLE",
-            "The catalogue's database does not answer; repeat the call in a moment.",
-            retry_after_seconds=1.0,
-        ) from error
-    except DBAPIError as error:
-        # A connection that broke in the middle of a statement may surface as anything.
-        if error.connection_invalidated:
-            raise Unavailable(
-                "CATALOGUE_UNAVAILABLE",
-                "The connection to the catalogue's database was lost; repeat the call.",
-                retry_after_seconds=1.0,
-            ) from error
-        # SQLite's word for a file that is damaged or no database; its other errors are subclasses.
-        if type(error) is DatabaseError:
-            raise DataLoss(
-                "CATALOGUE_DAMAGED",
-                "The catalogue's file is damaged or no database; restore it from a copy.",
-            ) from error
-        raise _defect() from error
-    except SQLAlchemyError as error:
-        raise _defect() from error
+    except _Refused as error:
+        raise ConfigurationError(error.message) from error
+
+
+def _away() -> Unavailable:
+    return Unavailable(
+        "CATALOGUE_UNAVAILABLE",
+        "The catalogue's database does not answer; repeat the call in a moment.",
+        retry_after_seconds=1.0,
+    )
 
 
 def _defect() -> Internal:
@@ -113,18 +202,21 @@ def _defect() -> Internal:
 def _parse(url: str) -> URL:
     try:
         return make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
         # The URL may hold a password: neither it nor the parser's words are repeated.
         raise FailedPrecondition(
             "CATALOGUE_URL_UNSUPPORTED",
-            "The catalogue's URL cannot be read; it looks like sqlite:////var/lib/sluice/c.db.",
+            "The catalogue's URL cannot be read; it looks like sqlite:////var/lib/sluice/c.db"
+            " or mysql+aiomysql://USER:PASSWORD@HOST/DATABASE.",
         ) from error
 
 
-def _dialect_of(url: URL, *, fsync: bool, clock: Clock) -> Dialect:
-    """The seam for further databases: the URL's scheme chooses."""
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        return SqliteDialect(
-            url.set(drivername="sqlite+aiosqlite"), asyncio.Lock(), fsync=fsync, clock=clock
-        )
-    raise unsupported(url)
+def _dialect_of(url: URL, *, fsync: bool, clock: Clock, mysql: MysqlOptions) -> Dialect:
+    """The URL's scheme chooses."""
+    match url.get_backend_name():
+        case "sqlite" if url.database not in (None, "", ":memory:"):
+            return SqliteDialect(url.set(drivername="sqlite+aiosqlite"), fsync=fsync, clock=clock)
+        case "mysql" | "mariadb":
+            return MysqlDialect(url.set(drivername="mysql+aiomysql"), mysql)
+        case _:
+            raise unsupported(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -11,26 +12,43 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from sluice_common.catalogue.database import Database, open_database, vendor_errors
+from sluice_common.catalogue.database import Database, open_database, starting
+from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.errors import FailedPrecondition
 
 _ENVIRONMENT = Path(__file__).parent / "migrations"
 
 
-async def migrate(url: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a run of `migrate` did: the revision after it, and those that it applied, in order."""
+
+    revision: str
+    applied: tuple[str, ...]
+
+
+async def migrate(url: str, *, mysql: MysqlOptions | None = None) -> Migration:
     """Apply the migrations that the database lacks; harmless when there are none.
 
-    The whole run is one write transaction, which on SQLite is the lock against a second one: it
-    waits, and then finds nothing left to do. (A database whose DDL commits by itself needs a
-    named lock in its place: `Dialect.writer` is where to take it.)
+    One at a time: a second run waits, and then finds nothing left to do. On SQLite a run is one
+    transaction. MySQL commits every change of a table by itself, so a run that dies there leaves
+    a part behind: every step of a migration passes over what is there already
+    (`migrations/steps.py`), and the next run goes on where the last one stopped.
 
-    Raises `FailedPrecondition` SCHEMA_TOO_NEW, before anything is changed, for a database that a
-    newer release has migrated.
+    Raises:
+        FailedPrecondition: SCHEMA_TOO_NEW, before anything is changed, for a database that a
+            newer release has migrated; CATALOGUE_URL_UNSUPPORTED.
+        ConfigurationError: the server does not let us in, has no such database, or is too old.
+        Unavailable: CATALOGUE_UNAVAILABLE, MIGRATION_IN_PROGRESS.
     """
     config = _config()
     known = await asyncio.to_thread(_known_revisions, config)
-    async with open_database(url) as database, database.write() as connection:
-        await connection.run_sync(_upgrade, config, known)
+    async with open_database(url, mysql=mysql) as database:
+        with starting():
+            async with database.write() as connection:
+                await database.dialect.check_server(connection)
+                async with database.dialect.migrating(connection):
+                    return await connection.run_sync(_upgrade, config, known)
 
 
 async def check_schema(database: Database) -> None:
@@ -40,17 +58,18 @@ async def check_schema(database: Database) -> None:
     keeps running, and restarting, on the schema of the next.
     """
     known = await asyncio.to_thread(_known_revisions, _config())
-    with vendor_errors():
-        async with database.read() as connection:
-            current = await connection.run_sync(_current_revision)
+    async with database.read() as connection:
+        await database.dialect.check_server(connection)
+        current = await connection.run_sync(_current_revision)
     if current is None or (current in known and current != known[0]):
         raise FailedPrecondition(
             "SCHEMA_TOO_OLD",
-            "The catalogue's database lacks migrations of this release; migrate it first.",
+            "The catalogue's database lacks migrations of this release;"
+            " run `sluice-repository migrate`.",
         )
 
 
-def _upgrade(connection: Connection, config: Config, known: list[str]) -> None:
+def _upgrade(connection: Connection, config: Config, known: list[str]) -> Migration:
     current = _current_revision(connection)
     if current is not None and current not in known:
         raise FailedPrecondition(
@@ -58,8 +77,10 @@ def _upgrade(connection: Connection, config: Config, known: list[str]) -> None:
             "A newer release has migrated the catalogue's database; run that release, or restore"
             " a copy from before.",
         )
+    missing = known if current is None else known[: known.index(current)]
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    return Migration(known[0], tuple(reversed(missing)))
 
 
 def _current_revision(connection: Connection) -> str | None:

@@ -6,7 +6,9 @@ Choices that hold on all three:
   zones, where DATETIME differs between vendors and DOUBLE compares by accident.
 - Paths and object keys are bytes of UTF-8 in a VARBINARY: no collation has a say, so that order,
   equality and the unique key are those of the bytes everywhere (rule 19).
-- Names and ids are text under a binary collation, for the same reason.
+- Names and ids are text under a binary collation, for the same reason. That one compares as if
+  the shorter text went on with spaces, which names and ids do not have; a tenant, which comes from
+  a token, might: to MySQL it is bytes, so that "a " is not "a".
 - Rows that are deleted when done (outbox, deletions) never have their id used again, so that a
   late "done" cannot hit another row.
 
@@ -84,6 +86,29 @@ class Utf8(TypeDecorator[str | bytes]):
         return None if value is None else bytes(value).decode()
 
 
+class Exact(TypeDecorator[str]):
+    """Text that is equal only to itself, also where a collation ignores spaces at its end."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, max_characters: int) -> None:
+        super().__init__(max_characters)
+        self.max_characters = max_characters
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.VARBINARY(4 * self.max_characters))
+        return dialect.type_descriptor(String(self.max_characters))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        mysql_like = dialect.name in ("mysql", "mariadb")
+        return value.encode() if value is not None and mysql_like else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        return bytes(value).decode() if isinstance(value, bytes | bytearray) else value
+
+
 _ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite numbers rows only under exactly INTEGER."""
 
@@ -111,7 +136,7 @@ drives = Table(
     "drives",
     metadata,
     Column("drive_id", _ROW_ID, primary_key=True, autoincrement=True),
-    Column("tenant", String(128), nullable=False),
+    Column("tenant", Exact(128), nullable=False),
     Column("name", String(63), nullable=False),
     Column("bucket", String(255), nullable=False),
     Column("key_prefix", String(512), nullable=False),

@@ -1,4 +1,4 @@
-"""The catalogue port on a SQL database: SQLite here, and by further dialects MySQL and MariaDB."""
+"""The catalogue port on a SQL database: SQLite, MySQL or MariaDB."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 
-from sluice_common.catalogue.database import open_database
+from sluice_common.catalogue.database import open_database, starting
 from sluice_common.catalogue.migrate import check_schema
+from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.sql_commits import SqlCommits
 from sluice_common.catalogue.sql_drives import SqlDrives
 from sluice_common.catalogue.sql_leases import SqlLeases
@@ -29,18 +30,26 @@ class SqlCatalogue(SqlDrives, SqlNodes, SqlCommits, SqlObjects, SqlOutbox, SqlLe
 
 @asynccontextmanager
 async def open_catalogue(
-    url: str, *, fsync: bool = False, clock: Clock = time.time
+    url: str,
+    *,
+    fsync: bool = False,
+    clock: Clock = time.time,
+    mysql: MysqlOptions | None = None,
 ) -> AsyncIterator[SqlCatalogue]:
-    """Open the catalogue at `url`, e.g. `sqlite:////var/lib/sluice/catalogue.db`.
+    """Open the catalogue at `url`, e.g. `sqlite:////var/lib/sluice/catalogue.db` or
+    `mysql+aiomysql://sluice:PASSWORD@db/sluice`.
 
     Args:
         fsync: whether a commit survives a power cut (SQLite; a server has its own setting).
-        clock: seconds since the epoch, for the times of rows.
+        clock: seconds since the epoch, for the times of rows. Leases run by the server's.
+        mysql: bounds of the use of a server.
 
     Raises:
         FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, SCHEMA_TOO_OLD (run `migrate` first).
+        ConfigurationError: the server does not let us in, has no such database, or is too old.
         Unavailable: CATALOGUE_UNAVAILABLE.
     """
-    async with open_database(url, fsync=fsync, clock=clock) as database:
-        await check_schema(database)
+    async with open_database(url, fsync=fsync, clock=clock, mysql=mysql) as database:
+        with starting():
+            await check_schema(database)
         yield SqlCatalogue(database)

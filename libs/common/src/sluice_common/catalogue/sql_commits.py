@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_common.catalogue.database import Database, SqlFamily
+from sluice_common.catalogue.database import Database, SqlFamily, transaction
 from sluice_common.catalogue.port import (
     MAX_DOWNLOAD_URL_SECONDS,
     CommitOutcome,
@@ -74,51 +74,51 @@ class SqlCommits(SqlFamily):
         # A drive keeps its row for good, so its id need not be asked for at every commit.
         self._drive_ids: dict[tuple[str, str], int] = {}
 
-    async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
-        async with self._db.write() as connection:
-            now = self._db.clock()
-            drive_id = await self._drive_id(connection, commit)
-            if not await self._insert_node(connection, drive_id, commit, now):
-                await _settle_replay(connection, commit)
-                return CommitOutcome(created=False)
-            holder = await self._lock_path(connection, drive_id, commit)
-            if holder is not None and commit.if_absent:
-                raise AlreadyExists(
-                    "PATH_EXISTS",
-                    "The path has a node by now, and the upload asked for an absent one.",
-                    field="path",
-                    metadata={"node_id": holder.node_id},
-                )
-            superseded_id = "" if holder is None else holder.node_id
-            events = [
-                *(to_record(event) for event in commit.ledger_events),
-                upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
-            ]
-            if holder is not None:
-                await connection.execute(
-                    _TAKE_PATH,
-                    {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
-                )
-                events.append(await _bury(connection, holder, DeletionReason.SUPERSEDED, now))
-            await drop_intent(connection, commit.upload_id)
-            await append_events(connection, events)
+    @transaction
+    async def commit_node(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
+        now = self._db.clock()
+        drive_id = await self._drive_id(connection, commit)
+        if not await self._insert_node(connection, drive_id, commit, now):
+            await _settle_replay(connection, commit)
+            return CommitOutcome(created=False)
+        holder = await self._lock_path(connection, drive_id, commit)
+        if holder is not None and commit.if_absent:
+            raise AlreadyExists(
+                "PATH_EXISTS",
+                "The path has a node by now, and the upload asked for an absent one.",
+                field="path",
+                metadata={"node_id": holder.node_id},
+            )
+        superseded_id = "" if holder is None else holder.node_id
+        events = [
+            *(to_record(event) for event in commit.ledger_events),
+            upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
+        ]
+        if holder is not None:
+            await connection.execute(
+                _TAKE_PATH,
+                {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
+            )
+            events.append(await _bury(connection, holder, DeletionReason.SUPERSEDED, now))
+        await drop_intent(connection, commit.upload_id)
+        await append_events(connection, events)
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
 
-    async def delete_node(self, tenant: str, node_id: str) -> None:
-        async with self._db.write() as connection:
-            now = self._db.clock()
-            row = await find_row(connection, node_id)
-            if row is None or row.tenant != tenant:
-                raise node_not_found()
-            path = {"p_drive_id": row.drive_id, "p_path": row.path}
-            await connection.execute(_HOLDER, path)
-            # Read again under the lock: a commit may have superseded the node in between.
-            row = await find_row(connection, node_id, lock=True)
-            if row is None or row.state != LIVE:
-                return
-            await connection.execute(_FREE_PATH, path)
-            event = await _bury(connection, row, DeletionReason.DELETED, now)
-            await append_events(connection, [event])
+    @transaction
+    async def delete_node(self, connection: AsyncConnection, tenant: str, node_id: str) -> None:
+        now = self._db.clock()
+        row = await find_row(connection, node_id)
+        if row is None or row.tenant != tenant:
+            raise node_not_found()
+        path = {"p_drive_id": row.drive_id, "p_path": row.path}
+        await connection.execute(_HOLDER, path)
+        # Read again under the lock: a commit may have superseded the node in between.
+        row = await find_row(connection, node_id, lock=True)
+        if row is None or row.state != LIVE:
+            return
+        await connection.execute(_FREE_PATH, path)
+        event = await _bury(connection, row, DeletionReason.DELETED, now)
+        await append_events(connection, [event])
 
     async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:
         key = (commit.tenant, commit.drive)
@@ -136,8 +136,9 @@ class SqlCommits(SqlFamily):
     ) -> bool:
         """Insert the node unless its id was ever committed; tombstones count (rule 19)."""
         owed = commit.sha256 is None and commit.integrity is Integrity.SHA256_ASYNC
-        result = await connection.execute(
-            self._db.dialect.insert_if_absent(nodes),
+        return await self._db.dialect.insert_if_absent(
+            connection,
+            nodes,
             {
                 "node_id": commit.node_id,
                 "drive_id": drive_id,
@@ -157,20 +158,20 @@ class SqlCommits(SqlFamily):
                 "updated_at": now,
             },
         )
-        return result.rowcount == 1
 
     async def _lock_path(
         self, connection: AsyncConnection, drive_id: int, commit: NodeCommit
     ) -> Row[Any] | None:
         """Lock the path's row, made if need be; the node that holds the path, None when free."""
-        made = await connection.execute(
-            self._db.dialect.insert_if_absent(paths),
+        await connection.execute(
+            self._db.dialect.insert_or_lock(paths),
             {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id},
         )
-        if made.rowcount == 1:
-            return None
         parameters = {"p_drive_id": drive_id, "p_path": commit.path}
         holder_id = (await connection.execute(_HOLDER, parameters)).scalar_one()
+        # The commit's node is new in this transaction, so a row that names it is new as well.
+        if holder_id == commit.node_id:
+            return None
         return await find_row(connection, holder_id, lock=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.port import POLICY_FIELDS, Drive, DrivePage, DrivePolicy
 from sluice_common.catalogue.rows import drive_columns, drive_of
 from sluice_common.catalogue.schema import drives
@@ -28,25 +28,31 @@ _LIST = (
 class SqlDrives(SqlFamily):
     """The catalogue's family of drives."""
 
+    @transaction
     async def create_drive(
-        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        name: str,
+        bucket: str,
+        key_prefix: str,
+        policy: DrivePolicy,
     ) -> Drive:
-        async with self._db.write() as connection:
-            now = self._db.clock()
-            result = await connection.execute(
-                self._db.dialect.insert_if_absent(drives),
-                {
-                    "tenant": tenant,
-                    "name": name,
-                    "bucket": bucket,
-                    "key_prefix": key_prefix,
-                    **drive_columns(policy),
-                    "created_at": now,
-                    "updated_at": now,
-                },
-            )
-            created = result.rowcount == 1
-            drive = drive_of(await find_drive(connection, tenant, name))
+        now = self._db.clock()
+        created = await self._db.dialect.insert_if_absent(
+            connection,
+            drives,
+            {
+                "tenant": tenant,
+                "name": name,
+                "bucket": bucket,
+                "key_prefix": key_prefix,
+                **drive_columns(policy),
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+        drive = drive_of(await find_drive(connection, tenant, name))
         wanted = (bucket, key_prefix, policy)
         if not created and (drive.bucket, drive.key_prefix, drive.policy) != wanted:
             raise AlreadyExists(
@@ -67,18 +73,23 @@ class SqlDrives(SqlFamily):
         found = tuple(drive_of(row) for row in rows[:limit])
         return DrivePage(found, found[-1].name if len(rows) > limit else "")
 
+    @transaction
     async def update_drive(
-        self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str] = POLICY_FIELDS
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        name: str,
+        policy: DrivePolicy,
+        fields: frozenset[str] = POLICY_FIELDS,
     ) -> Drive:
         columns = drive_columns(policy)  # named like the fields that they keep
         changes = {column: columns[column] for column in fields}
-        async with self._db.write() as connection:
-            row = await find_drive(connection, tenant, name, lock=True)
-            await connection.execute(
-                update(drives).where(drives.c.drive_id == row.drive_id),
-                {**changes, "updated_at": self._db.clock()},
-            )
-            return drive_of(await find_drive(connection, tenant, name))
+        row = await find_drive(connection, tenant, name, lock=True)
+        await connection.execute(
+            update(drives).where(drives.c.drive_id == row.drive_id),
+            {**changes, "updated_at": self._db.clock()},
+        )
+        return drive_of(await find_drive(connection, tenant, name))
 
 
 async def find_drive(

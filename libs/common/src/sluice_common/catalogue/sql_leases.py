@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from sqlalchemy import delete, literal, or_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.schema import Micros, leases
 
 
 class SqlLeases(SqlFamily):
     """The catalogue's family of leases."""
 
-    async def hold_lease(self, name: str, holder: str, seconds: float) -> bool:
-        async with self._db.write() as connection:
-            now = self._db.dialect.now()
-            expires_at = now + literal(seconds, Micros)
-            taken = await connection.execute(
-                update(leases)
-                .where(
-                    leases.c.name == name,
-                    or_(leases.c.holder == holder, leases.c.expires_at <= now),
-                )
-                .values(holder=holder, expires_at=expires_at)
+    @transaction
+    async def hold_lease(
+        self, connection: AsyncConnection, name: str, holder: str, seconds: float
+    ) -> bool:
+        now = self._db.dialect.now()
+        expires_at = now + literal(seconds, Micros)
+        taken = await connection.execute(
+            update(leases)
+            .where(
+                leases.c.name == name,
+                or_(leases.c.holder == holder, leases.c.expires_at <= now),
             )
-            if taken.rowcount == 1:
-                return True
-            # Held by another, or never taken: the insert tells which.
-            made = await connection.execute(
-                self._db.dialect.insert_if_absent(leases).values(
-                    name=name, holder=holder, expires_at=expires_at
-                )
-            )
-            return made.rowcount == 1
+            .values(holder=holder, expires_at=expires_at)
+        )
+        if taken.rowcount == 1:
+            return True
+        # Held by another, or never taken: the insert tells which.
+        return await self._db.dialect.insert_if_absent(
+            connection, leases, {"name": name, "holder": holder}, {"expires_at": expires_at}
+        )
 
-    async def release_lease(self, name: str, holder: str) -> None:
-        async with self._db.write() as connection:
-            await connection.execute(
-                delete(leases).where(leases.c.name == name, leases.c.holder == holder)
-            )
+    @transaction
+    async def release_lease(self, connection: AsyncConnection, name: str, holder: str) -> None:
+        await connection.execute(
+            delete(leases).where(leases.c.name == name, leases.c.holder == holder)
+        )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, literal, update
+from sqlalchemy import Row, bindparam, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.port import Node, NodePage
 from sluice_common.catalogue.rows import dump_map, node_of, select_nodes
 from sluice_common.catalogue.schema import LIVE, drives, nodes, paths
@@ -18,7 +18,9 @@ from sluice_common.errors import Aborted, NotFound
 from sluice_common.events.nodes import node_verified
 
 _BY_ID = select_nodes().where(nodes.c.node_id == bindparam("p_node"))
-_LOCK = _BY_ID.with_for_update(of=nodes)
+# By itself and not in the joined query: where FOR UPDATE cannot name its tables (MariaDB), that one
+# would lock the drive's row too, and commits to one drive would deadlock over it.
+_LOCK = select(nodes.c.node_id).where(nodes.c.node_id == bindparam("p_node")).with_for_update()
 _BY_PATH = (
     select_nodes()
     .join(paths, paths.c.node_id == nodes.c.node_id)
@@ -102,44 +104,43 @@ class SqlNodes(SqlFamily):
         found = tuple(node_of(row) for row in rows[:limit])
         return NodePage(found, found[-1].path if len(rows) > limit else "")
 
+    @transaction
     async def update_node(
-        self, tenant: str, node_id: str, metadata: Mapping[str, str], if_version: int
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        node_id: str,
+        metadata: Mapping[str, str],
+        if_version: int,
     ) -> Node:
-        async with self._db.write() as connection:
-            row = _live(await find_row(connection, node_id, lock=True), tenant)
-            if if_version > 0 and row.version != if_version:
-                raise Aborted(
-                    "VERSION_CONFLICT",
-                    f"The node has version {row.version}, not {if_version}; read it and try again.",
-                    metadata={"version": str(row.version)},
-                )
-            await connection.execute(
-                _SET_METADATA,
-                {
-                    "p_node": node_id,
-                    "p_metadata": dump_map(metadata),
-                    "p_now": self._db.clock(),
-                },
+        row = _live(await find_row(connection, node_id, lock=True), tenant)
+        if if_version > 0 and row.version != if_version:
+            raise Aborted(
+                "VERSION_CONFLICT",
+                f"The node has version {row.version}, not {if_version}; read it and try again.",
+                metadata={"version": str(row.version)},
             )
-            return node_of(_live(await find_row(connection, node_id), tenant))
+        await connection.execute(
+            _SET_METADATA,
+            {"p_node": node_id, "p_metadata": dump_map(metadata), "p_now": self._db.clock()},
+        )
+        return node_of(_live(await find_row(connection, node_id), tenant))
 
     async def nodes_without_sha256(self, limit: int) -> Sequence[Node]:
         async with self._db.read() as connection:
             rows = (await connection.execute(_OWED, {"p_limit": limit})).all()
         return [node_of(row) for row in rows]
 
-    async def record_sha256(self, node_id: str, sha256: bytes) -> bool:
-        async with self._db.write() as connection:
-            now = self._db.clock()
-            row = await find_row(connection, node_id, lock=True)
-            if row is None or row.state != LIVE or row.sha256 is not None:
-                return False
-            await connection.execute(
-                _SET_SHA256, {"p_node": node_id, "p_sha256": sha256, "p_now": now}
-            )
-            changed = await find_row(connection, node_id)
-            verified = node_of(_live(changed, row.tenant))
-            await append_events(connection, [node_verified(verified, sha256, occurred_at=now)])
+    @transaction
+    async def record_sha256(self, connection: AsyncConnection, node_id: str, sha256: bytes) -> bool:
+        now = self._db.clock()
+        row = await find_row(connection, node_id, lock=True)
+        if row is None or row.state != LIVE or row.sha256 is not None:
+            return False
+        await connection.execute(_SET_SHA256, {"p_node": node_id, "p_sha256": sha256, "p_now": now})
+        changed = await find_row(connection, node_id)
+        verified = node_of(_live(changed, row.tenant))
+        await append_events(connection, [node_verified(verified, sha256, occurred_at=now)])
         return True
 
 
@@ -147,8 +148,9 @@ async def find_row(
     connection: AsyncConnection, node_id: str, *, lock: bool = False
 ) -> Row[Any] | None:
     """The node's row in whatever state, tombstones included; see `select_nodes`."""
-    result = await connection.execute(_LOCK if lock else _BY_ID, {"p_node": node_id})
-    return result.one_or_none()
+    if lock:
+        await connection.execute(_LOCK, {"p_node": node_id})
+    return (await connection.execute(_BY_ID, {"p_node": node_id})).one_or_none()
 
 
 def node_not_found() -> NotFound:

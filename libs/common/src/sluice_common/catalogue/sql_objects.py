@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.port import ObjectDeletion, ObjectIntent
 from sluice_common.catalogue.schema import LIVE, nodes, object_deletions, object_intents
 from sluice_common.uploads.model import ObjectRef
@@ -53,30 +53,31 @@ _STALE = (
 class SqlObjects(SqlFamily):
     """The catalogue's family of intents and deletions."""
 
-    async def record_intent(self, intent: ObjectIntent) -> None:
-        async with self._db.write() as connection:
-            result = await connection.execute(
-                self._db.dialect.insert_if_absent(object_intents),
-                {
-                    "upload_id": intent.upload_id,
-                    "tenant": intent.tenant,
-                    "bucket": intent.object.bucket,
-                    "object_key": intent.object.key,
-                    "multipart_id": intent.multipart_id,
-                    "created_at": intent.created_at,
-                },
+    @transaction
+    async def record_intent(self, connection: AsyncConnection, intent: ObjectIntent) -> None:
+        created = await self._db.dialect.insert_if_absent(
+            connection,
+            object_intents,
+            {
+                "upload_id": intent.upload_id,
+                "tenant": intent.tenant,
+                "bucket": intent.object.bucket,
+                "object_key": intent.object.key,
+                "multipart_id": intent.multipart_id,
+                "created_at": intent.created_at,
+            },
+        )
+        # A repeat of the first step knows no multipart yet; it must not wipe out the one
+        # that the second step wrote, or that multipart would be orphaned.
+        if not created and intent.multipart_id:
+            await connection.execute(
+                _SET_MULTIPART,
+                {"p_upload": intent.upload_id, "p_multipart": intent.multipart_id},
             )
-            # A repeat of the first step knows no multipart yet; it must not wipe out the one
-            # that the second step wrote, or that multipart would be orphaned.
-            if result.rowcount == 0 and intent.multipart_id:
-                await connection.execute(
-                    _SET_MULTIPART,
-                    {"p_upload": intent.upload_id, "p_multipart": intent.multipart_id},
-                )
 
-    async def clear_intent(self, upload_id: str) -> None:
-        async with self._db.write() as connection:
-            await drop_intent(connection, upload_id)
+    @transaction
+    async def clear_intent(self, connection: AsyncConnection, upload_id: str) -> None:
+        await drop_intent(connection, upload_id)
 
     async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
         async with self._db.read() as connection:
@@ -105,9 +106,9 @@ class SqlObjects(SqlFamily):
             for row in rows
         ]
 
-    async def deletion_done(self, deletion_id: int) -> None:
-        async with self._db.write() as connection:
-            await connection.execute(_DELETED, {"p_id": deletion_id})
+    @transaction
+    async def deletion_done(self, connection: AsyncConnection, deletion_id: int) -> None:
+        await connection.execute(_DELETED, {"p_id": deletion_id})
 
 
 async def drop_intent(connection: AsyncConnection, upload_id: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_common.catalogue.database import SqlFamily
+from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.port import OutboxRow
 from sluice_common.catalogue.rows import event_columns, event_of
 from sluice_common.catalogue.schema import outbox
@@ -17,7 +17,7 @@ _APPEND = insert(outbox)
 # Whatever is in the table, from its beginning. Never "ids above the last one seen": an id is
 # given when a row is inserted, so a transaction that commits late has a lower one (rule 22).
 _PENDING = select(outbox).order_by(outbox.c.row_id).limit(bindparam("p_limit"))
-_PUBLISHED = delete(outbox).where(outbox.c.row_id == bindparam("p_row_id"))
+_PUBLISHED = delete(outbox).where(outbox.c.row_id.in_(bindparam("p_row_ids", expanding=True)))
 
 
 class SqlOutbox(SqlFamily):
@@ -29,10 +29,12 @@ class SqlOutbox(SqlFamily):
         return [OutboxRow(row.row_id, event_of(row)) for row in rows]
 
     async def outbox_published(self, row_ids: Sequence[int]) -> None:
-        if not row_ids:
-            return
-        async with self._db.write() as connection:
-            await connection.execute(_PUBLISHED, [{"p_row_id": row_id} for row_id in row_ids])
+        if row_ids:
+            await self._drop(row_ids)
+
+    @transaction
+    async def _drop(self, connection: AsyncConnection, row_ids: Sequence[int]) -> None:
+        await connection.execute(_PUBLISHED, {"p_row_ids": sorted(row_ids)})
 
 
 async def append_events(connection: AsyncConnection, events: Sequence[EventRecord]) -> None:

@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from sluice_common.catalogue.migrations.steps import create_index, create_table
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -34,10 +36,14 @@ def _binary(length: int) -> sa.types.TypeEngine[bytes]:
 
 
 def upgrade() -> None:
-    op.create_table(
+    create_table(
         "drives",
         sa.Column("drive_id", _ROW_ID, autoincrement=True, nullable=False),
-        sa.Column("tenant", sa.String(128), nullable=False),
+        sa.Column(
+            "tenant",
+            sa.String(128).with_variant(mysql.VARBINARY(512), "mysql", "mariadb"),
+            nullable=False,
+        ),
         sa.Column("name", sa.String(63), nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
         sa.Column("key_prefix", sa.String(512), nullable=False),
@@ -53,7 +59,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant", "name", name="uq_drives_tenant_name"),
         **_OPTIONS,
     )
-    op.create_table(
+    create_table(
         "nodes",
         sa.Column("node_id", sa.String(128), nullable=False),
         sa.Column("drive_id", _ROW_ID, nullable=False),
@@ -75,10 +81,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("node_id", name="pk_nodes"),
         **_OPTIONS,
     )
-    op.create_index("ix_nodes_drive_id", "nodes", ["drive_id"])
-    op.create_index("ix_nodes_object_key_bucket", "nodes", ["object_key", "bucket"])
-    op.create_index("ix_nodes_sha256_owed_since", "nodes", ["sha256_owed_since"])
-    op.create_table(
+    create_index("ix_nodes_drive_id", "nodes", ["drive_id"])
+    create_index("ix_nodes_object_key_bucket", "nodes", ["object_key", "bucket"])
+    create_index("ix_nodes_sha256_owed_since", "nodes", ["sha256_owed_since"])
+    create_table(
         "paths",
         sa.Column("drive_id", _ROW_ID, nullable=False),
         sa.Column("path", _binary(1024), nullable=False),
@@ -90,7 +96,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
         **_OPTIONS,
     )
-    op.create_table(
+    create_table(
         "outbox",
         sa.Column("row_id", _ROW_ID, autoincrement=True, nullable=False),
         sa.Column("event_id", sa.String(36), nullable=False),
@@ -105,7 +111,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
         **_OPTIONS,
     )
-    op.create_table(
+    create_table(
         "object_deletions",
         sa.Column("deletion_id", _ROW_ID, autoincrement=True, nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
@@ -115,8 +121,8 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
         **_OPTIONS,
     )
-    op.create_index("ix_object_deletions_not_before", "object_deletions", ["not_before"])
-    op.create_table(
+    create_index("ix_object_deletions_not_before", "object_deletions", ["not_before"])
+    create_table(
         "object_intents",
         sa.Column("upload_id", sa.String(128), nullable=False),
         sa.Column("tenant", sa.String(128), nullable=False),
@@ -127,8 +133,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("upload_id", name="pk_object_intents"),
         **_OPTIONS,
     )
-    op.create_index("ix_object_intents_created_at", "object_intents", ["created_at"])
-    op.create_table(
+    create_index("ix_object_intents_created_at", "object_intents", ["created_at"])
+    create_table(
         "leases",
         sa.Column("name", sa.String(128), nullable=False),
         sa.Column("holder", sa.String(255), nullable=False),

@@ -1,0 +1,117 @@
+"""The catalogue on SQLite: one file, one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+
+from sqlalchemy import URL, ColumnElement, Connection, Insert, Table, event, literal
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from sluice_common.catalogue.dialect import NOTHING, WRITE_OPTION, Fault
+from sluice_common.catalogue.schema import Micros
+from sluice_common.coordination.options import Clock
+
+BUSY_SECONDS = 10
+"""How long a writer waits for a writer of another process before CATALOGUE_UNAVAILABLE."""
+
+
+class SqliteDialect:
+    """SQLite in WAL mode: readers never wait, writers take turns.
+
+    Args:
+        url: a `sqlite+aiosqlite` URL that names a file.
+        fsync: whether a commit survives a power cut; without it, only `kill -9`.
+        clock: the process's clock, which is also the database's.
+    """
+
+    deadline_seconds: float | None = None
+
+    def __init__(self, url: URL, *, fsync: bool = False, clock: Clock = time.time) -> None:
+        self._url = url
+        self._writer = asyncio.Lock()
+        self._fsync = fsync
+        self._clock = clock
+
+    def create_engine(self) -> AsyncEngine:
+        engine = create_async_engine(
+            self._url,
+            # One thread per connection: one writer and a few readers are all that SQLite can use.
+            pool_size=4,
+            max_overflow=0,
+            pool_timeout=BUSY_SECONDS,
+        )
+        event.listen(engine.sync_engine, "connect", self._on_connect)
+        event.listen(engine.sync_engine, "begin", _on_begin)
+        return engine
+
+    async def insert_if_absent(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        row: Mapping[str, Any],
+        computed: Mapping[str, ColumnElement[Any]] = NOTHING,
+    ) -> bool:
+        statement = sqlite.insert(table).on_conflict_do_nothing()
+        if computed:
+            statement = statement.values(**computed)
+        return (await connection.execute(statement, dict(row))).rowcount == 1
+
+    def insert_or_lock(self, table: Table) -> Insert:
+        # A writer holds the one lock that there is.
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    def now(self) -> ColumnElement[float]:
+        return literal(self._clock(), Micros)
+
+    def writer(self) -> AbstractAsyncContextManager[Any]:
+        # Without it the writers of one process would find each other's lock and poll for it.
+        return self._writer
+
+    def migrating(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        # The write transaction around the migration is the lock: a second one waits for it, and
+        # then finds nothing left to do.
+        return nullcontext()
+
+    async def check_server(self, connection: AsyncConnection) -> None:
+        """The library came with Python; there is no server."""
+
+    def fault_of(self, error: DBAPIError) -> Fault:
+        if isinstance(error, (OperationalError, InterfaceError, InternalError)):
+            return Fault.AWAY
+        if error.connection_invalidated:
+            return Fault.AWAY
+        # SQLite's word for a file that is damaged or no database; its other errors are subclasses.
+        return Fault.DAMAGED if type(error) is DatabaseError else Fault.DEFECT
+
+    def refusal(self, error: DBAPIError) -> str:
+        return "the catalogue's file cannot be opened"
+
+    def _on_connect(self, connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
+            cursor.execute("PRAGMA foreign_keys = ON")
+        finally:
+            cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    # A writer takes the write lock first: a deferred one could read, find itself overtaken and
+    # fail. A reader begins nothing, because each of its statements is a snapshot by itself.
+    if connection.get_execution_options().get(WRITE_OPTION):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,172 @@
+"""A real MariaDB (or MySQL) server for tests: one of its own for every pytest process."""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import socket
+import subprocess
+import time
+from contextlib import closing
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+import pymysql
+
+from sluice_common.catalogue.migrate import migrate
+from support.redis_server import binary, free_port
+
+_START_SECONDS = 60.0
+_PASSWORD = "s3cr3t/of the:tests"
+USER = "sluice"
+_NUMBERS = count(1)
+
+
+class MysqlServer:
+    """A server in a folder of its own, on a free port, that forgets everything when it stops.
+
+    Its disk is made fast and not safe: what tests look at is what survives the end of a client,
+    or of the server's process, and not of the machine.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._socket = folder / "s"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def install(self) -> None:
+        subprocess.run(
+            [
+                binary("mariadb-install-db"),
+                "--no-defaults",
+                f"--datadir={self._data}",
+                f"--user={getpass.getuser()}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self) -> None:
+        """Start and wait until it answers; its port is the same every time."""
+        command = [
+            binary("mariadbd"),
+            "--no-defaults",
+            f"--datadir={self._data}",
+            f"--socket={self._socket}",
+            f"--pid-file={self._folder / 'pid'}",
+            f"--port={self.port}",
+            f"--user={getpass.getuser()}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--performance-schema=off",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-buffer-pool-size=48M",
+            "--innodb-log-file-size=16M",
+            # Sessions must not lean on what a server happens to be set to.
+            "--sql-mode=",
+            "--default-time-zone=+05:30",
+            "--character-set-server=latin1",
+        ]
+        log = self._folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(log.read_text())
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """As a crash does; nothing while it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+    def create_database(self) -> str:
+        """The URL of a new, empty database of the tests' user."""
+        name = f"sluice_{next(_NUMBERS)}"
+        self.run(
+            f"CREATE DATABASE {name}",
+            f"CREATE USER IF NOT EXISTS {USER} IDENTIFIED BY '{_PASSWORD}'",
+            f"GRANT ALL ON {name}.* TO {USER}",
+        )
+        return self.url(name)
+
+    def url(self, database: str, *, port: int = 0, password: str = _PASSWORD) -> str:
+        user = f"{USER}:{quote(password, safe='')}"
+        return f"mysql+aiomysql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def run(self, *statements: str) -> list[tuple[object, ...]]:
+        """Run statements as root; the rows of the last one."""
+        connection = pymysql.connect(unix_socket=str(self._socket), user="root", autocommit=True)
+        rows: list[tuple[object, ...]] = []
+        with closing(connection), connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+                rows = list(cursor.fetchall())
+        return rows
+
+    def empty(self, database: str) -> None:
+        """Forget the rows of every table, apart from the schema's revision."""
+        tables = self.run(
+            "SELECT table_name FROM information_schema.tables"
+            f" WHERE table_schema = '{database}' AND table_name <> 'alembic_version'"
+        )
+        self.run(
+            "SET foreign_key_checks = 0",
+            *(f"DELETE FROM {database}.{table}" for (table,) in tables),
+        )
+
+    def _answers(self) -> bool:
+        with closing(socket.socket(socket.AF_UNIX)) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
+
+    def sessions(self) -> list[int]:
+        """The ids of the sessions that the tests' user has open."""
+        rows = self.run(f"SELECT id FROM information_schema.processlist WHERE user = '{USER}'")
+        return [int(str(number)) for (number,) in rows]
+
+    def lock_waits(self) -> int:
+        """How many transactions wait for a row's lock; up to a tenth of a second old."""
+        query = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        ((waiting,),) = self.run(query)
+        return int(str(waiting))
+
+
+@cache
+def shared_server() -> MysqlServer:
+    """The one server of this pytest process; skips, or fails in CI, where none can be started."""
+    binary("mariadbd")
+    # Not under pytest's folder: the path of a socket has about a hundred characters at most.
+    folder = TemporaryDirectory(prefix="sluice-mysql-")
+    server = MysqlServer(Path(folder.name))
+    server.install()
+    server.start()
+    atexit.register(folder.cleanup)
+    atexit.register(server.kill)  # before the line above: the last registered runs first
+    return server
+
+
+@cache
+def _contract_database(server: MysqlServer) -> str:
+    return server.create_database()
+
+
+async def emptied_database(server: MysqlServer) -> str:
+    """The URL of a migrated database without rows: the same one every time, for making one costs
+    a hundred times as much as emptying it."""
+    url = _contract_database(server)
+    if (await migrate(url)).applied == ():
+        server.empty(url.rpartition("/")[2])
+    return url
