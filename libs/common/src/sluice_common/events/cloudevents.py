@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from sluice_common.events.port import EventRecord
 
-_SOURCE = "sluice"
+SOURCE = "sluice"
 _EXTENSION = re.compile(r"[a-z0-9]{1,20}")
 """CloudEvents allows no other characters in attribute names, and recommends no more of them."""
 
@@ -42,8 +42,8 @@ def to_line(record: EventRecord) -> bytes:
         "specversion": "1.0",
         "id": record.event_id,
         "type": record.type,
-        "source": _SOURCE,
-        "time": _to_rfc3339(record.occurred_at),
+        "source": SOURCE,
+        "time": to_rfc3339(record.occurred_at),
         "subject": record.key,
         "datacontenttype": "application/protobuf",
         "sluicetopic": record.topic,
@@ -73,7 +73,7 @@ def from_line(line: bytes) -> EventRecord:
             topic=event["sluicetopic"],
             key=event["subject"],
             tenant=event["sluicetenant"],
-            occurred_at=datetime.fromisoformat(event["time"]).timestamp(),
+            occurred_at=from_rfc3339(event["time"]),
             payload=base64.b64decode(event["data_base64"], validate=True),
             headers=headers,
         )
@@ -81,6 +81,12 @@ def from_line(line: bytes) -> EventRecord:
         raise ValueError("not an event of ours") from error
 
 
-def _to_rfc3339(seconds: float) -> str:
+def to_rfc3339(seconds: float) -> str:
+    """A time in seconds as CloudEvents writes it, to the microsecond."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def from_rfc3339(text: str) -> float:
+    """The time in seconds; raises ValueError."""
+    return datetime.fromisoformat(text).timestamp()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+from sluice_common.errors import InvalidArgument
 
 UPLOADS_TOPIC = "sluice.uploads.v1"
 CHUNKS_TOPIC = "sluice.chunks.v1"
 NODES_TOPIC = "sluice.nodes.v1"
+
+EVENT_REFUSED: Final = "EVENT_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,13 @@ class EventPublisher(Protocol):
         """Publish in the given order per key; returns once the broker has them all.
 
         Raises `Unavailable` when that is not certain: the caller publishes all of them again
-        (event ids make that harmless).
+        (event ids make that harmless). Raises `InvalidArgument` EVENT_REFUSED, with `event_id`
+        and `key` in its metadata, for an event that can never be published as it is; the others
+        are then published again without it.
         """
         ...
+
+
+def event_refused(event_id: str, key: str, message: str) -> InvalidArgument:
+    """What a publisher raises for an event that nobody will ever take."""
+    return InvalidArgument(EVENT_REFUSED, message, metadata={"event_id": event_id, "key": key})

@@ -1,0 +1,202 @@
+"""What becomes of one event in a consumer: handled, passed over, or buried; never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from sluice_common.errors import SluiceError, Unavailable
+from sluice_common.events.kafka.deadletters import Cause, DeadLetters
+from sluice_common.events.kafka.receiving import ReceivedEvent, Start, received
+from sluice_common.events.registry import BadEvent
+from sluice_common.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+Handler = Callable[[ReceivedEvent], Awaitable[None]]
+"""Acts on an event. May be called again for one that it has handled. A `SluiceError` that is not
+retryable gives the event up at once; any other error is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """What a consumer reads and how hard it tries.
+
+    In memory: a batch per partition that is assigned, at most `batch_events` events each.
+    """
+
+    group: str
+    topics: tuple[str, ...]
+    start: Start = Start.BEGINNING
+    concurrency: int = 16
+    """Handlers that run at once, over all partitions."""
+    batch_events: int = 100
+    attempts: int = 5
+    handling_seconds: float = 25.0
+    """All attempts at one event; then its partition moves on."""
+    retry_base_seconds: float = 0.2
+    retry_cap_seconds: float = 5.0
+    drain_seconds: float = 8.0
+    """What a stop, or the loss of a partition, leaves to handlers that run."""
+
+
+class SeenEvents(Protocol):
+    """Remembers what has been handled, so that a repetition has no effect.
+
+    Best kept where the handler has its effect, in one transaction with it.
+    """
+
+    async def seen(self, event_id: str) -> bool:
+        """Whether this event has been handled."""
+        ...
+
+    async def handled(self, event_id: str) -> None:
+        """The handler has returned; called before the offset is committed."""
+        ...
+
+
+class RecentlySeen:
+    """`SeenEvents` in the memory of one process: the last `limit` ids."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    async def seen(self, event_id: str) -> bool:
+        return event_id in self._ids
+
+    async def handled(self, event_id: str) -> None:
+        self._ids[event_id] = None
+        while len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
+
+
+class Handling:
+    """Settles the messages of one consumer group."""
+
+    def __init__(
+        self,
+        options: ConsumerOptions,
+        handler: Handler,
+        seen: SeenEvents,
+        letters: DeadLetters,
+        metrics: Metrics,
+        max_event_bytes: int,
+    ) -> None:
+        self._options = options
+        self._handler = handler
+        self._seen = seen
+        self._letters = letters
+        self._metrics = metrics
+        self._max_event_bytes = max_event_bytes
+        self._slots = asyncio.Semaphore(options.concurrency)
+
+    async def settle(self, raw: Any, leaving: asyncio.Event) -> bool:
+        """Bring a message to its end; False when it has to come again.
+
+        Args:
+            leaving: set when the partition is no longer ours for long: do not begin anything.
+        """
+        async with self._slots:
+            if leaving.is_set():
+                return False
+            try:
+                event = received(raw, self._max_event_bytes)
+            except BadEvent as error:
+                return await self._bury(raw, Cause(error.reason, str(error)), leaving)
+            cause = await self._handle(event)
+            if cause is None:
+                return True
+            return await self._bury(raw, cause, leaving)
+
+    async def _handle(self, event: ReceivedEvent) -> Cause | None:
+        """None when it is handled, now or earlier; otherwise why not."""
+        event_id = event.record.event_id
+        attempt = 0
+        last: Exception | None = None
+        try:
+            async with asyncio.timeout(self._options.handling_seconds):
+                while attempt < self._options.attempts:
+                    attempt += 1
+                    try:
+                        if await self._seen.seen(event_id):
+                            self._count(event.record.topic, "repeated")
+                            return None
+                        await self._handler(event)
+                        await self._seen.handled(event_id)
+                    except Exception as error:  # noqa: BLE001 - whatever a handler does wrong
+                        last = error
+                        _log.warning(
+                            "event_not_handled", event_id=event_id, attempt=attempt, exc_info=error
+                        )
+                        if isinstance(error, SluiceError) and not error.retryable:
+                            break
+                        if attempt < self._options.attempts:
+                            self._count(event.record.topic, "retried")
+                            await asyncio.sleep(self._delay_seconds(attempt))
+                    else:
+                        self._count(event.record.topic, "handled")
+                        return None
+        except TimeoutError as error:
+            last = last or error
+        return _cause(last, attempt)
+
+    async def _bury(self, raw: Any, cause: Cause, leaving: asyncio.Event) -> bool:
+        """Write a dead letter, however long it takes; False if the partition goes away first."""
+        tries = 0
+        while True:
+            try:
+                await self._letters.send(raw, cause)
+            except Unavailable as error:
+                tries += 1
+                _log.warning(
+                    "dead_letter_waits", topic=raw.topic, offset=raw.offset, error=str(error)
+                )
+                if await _is_set_within(leaving, self._delay_seconds(tries)):
+                    return False
+            else:
+                break
+        self._count(raw.topic, "dead_letter")
+        _log.error(
+            "event_given_up",
+            topic=raw.topic,
+            partition=raw.partition,
+            offset=raw.offset,
+            reason=cause.reason,
+            detail=cause.detail,
+            attempts=cause.attempts,
+        )
+        return True
+
+    def _delay_seconds(self, attempt: int) -> float:
+        ceiling = min(
+            self._options.retry_cap_seconds,
+            self._options.retry_base_seconds * 2.0 ** min(attempt - 1, 30),
+        )
+        return ceiling * random.uniform(0.5, 1.0)
+
+    def _count(self, topic: str, outcome: str) -> None:
+        self._metrics.consumer_events.labels(self._options.group, topic, outcome).inc()
+
+
+def _cause(error: Exception | None, attempts: int) -> Cause:
+    if isinstance(error, SluiceError):
+        return Cause(error.reason, error.message, attempts)
+    if isinstance(error, TimeoutError):
+        return Cause("HANDLER_TIMEOUT", "the handler took too long", attempts)
+    return Cause("HANDLER_FAILED", repr(error), attempts)
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""The event publisher on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from sluice_common.errors import SluiceError
+from sluice_common.events.kafka.connection import check_login
+from sluice_common.events.kafka.headers import to_headers, to_key
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.producer import OrderedProducer, Outgoing
+from sluice_common.events.kafka.schemas import SchemaFrames, open_schema_frames
+from sluice_common.events.port import EventRecord
+from sluice_common.telemetry.metrics import Metrics
+
+
+class KafkaPublisher:
+    """An `EventPublisher`; made by `open_kafka_publisher`."""
+
+    def __init__(
+        self, producer: OrderedProducer, frames: SchemaFrames | None, metrics: Metrics
+    ) -> None:
+        self._producer = producer
+        self._frames = frames
+        self._metrics = metrics
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        """As the port says; the events of a key go to one partition."""
+        begun = asyncio.get_running_loop().time()
+        try:
+            await self._producer.send([await self._outgoing(event) for event in events])
+        except SluiceError as error:
+            self._metrics.event_publish_errors.labels(error.reason).inc()
+            raise
+        taken = asyncio.get_running_loop().time() - begun
+        self._metrics.event_publish_seconds.observe(taken)
+
+    async def _outgoing(self, event: EventRecord) -> Outgoing:
+        value = event.payload
+        if self._frames is not None:
+            value = await self._frames.framed(event)
+        return Outgoing(event.topic, to_key(event), value, to_headers(event), event.event_id)
+
+
+@asynccontextmanager
+async def open_kafka_publisher(
+    options: KafkaOptions, metrics: Metrics | None = None
+) -> AsyncIterator[KafkaPublisher]:
+    """A publisher for the length of the block.
+
+    Kafka may be away: uploads do not wait for it, and `publish` connects when it is back. Raises
+    `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be used.
+    """
+    await check_login(options)
+    async with AsyncExitStack() as stack:
+        frames: SchemaFrames | None = None
+        if options.schema_registry_url is not None:
+            frames = await stack.enter_async_context(open_schema_frames(options))
+        producer = OrderedProducer(options)
+        stack.push_async_callback(producer.aclose)
+        yield KafkaPublisher(producer, frames, metrics or Metrics())

@@ -1,0 +1,88 @@
+"""From Kafka's messages back to events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+from google.protobuf.message import Message
+
+from sluice_common.events.kafka.connection import client_arguments
+from sluice_common.events.kafka.errors import unavailable
+from sluice_common.events.kafka.headers import NotAnEvent, from_message
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.schemas import unframed
+from sluice_common.events.port import EventRecord
+from sluice_common.events.registry import BadEvent, parse_record
+
+_REBALANCE_SECONDS = 30.0
+"""How long a member of a group may take to give up its partitions."""
+
+
+class Start(StrEnum):
+    """Where reading begins when nobody remembers."""
+
+    BEGINNING = "beginning"
+    LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event, its message, and where it stood."""
+
+    record: EventRecord
+    message: Message
+    partition: int
+    offset: int
+
+
+def received(raw: Any, max_bytes: int) -> ReceivedEvent:
+    """The event in a client's record; raises `BadEvent` when there is none that can be trusted."""
+    value: bytes = raw.value or b""
+    if len(value) > max_bytes:
+        raise BadEvent("TOO_LARGE", f"{len(value)} bytes are more than the {max_bytes} allowed")
+    try:
+        record = from_message(raw.topic, raw.key, value, raw.headers)
+    except NotAnEvent as error:
+        raise BadEvent("NOT_AN_EVENT", str(error)) from None
+    record = replace(record, payload=unframed(value))
+    return ReceivedEvent(record, parse_record(record), raw.partition, raw.offset)
+
+
+@asynccontextmanager
+async def open_consumer(
+    options: KafkaOptions,
+    topics: Sequence[str],
+    start: Start,
+    *,
+    group: str | None = None,
+    listener: ConsumerRebalanceListener | None = None,
+) -> AsyncIterator[Any]:
+    """The client's consumer for the length of the block; offsets are committed by hand.
+
+    Without a group it reads every partition. Raises `Unavailable` EVENTS_UNAVAILABLE.
+    """
+    consumer = AIOKafkaConsumer(
+        **client_arguments(options),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest" if start is Start.BEGINNING else "latest",
+        rebalance_timeout_ms=int(_REBALANCE_SECONDS * 1000),
+        max_partition_fetch_bytes=options.max_event_bytes,
+    )
+    try:
+        try:
+            consumer.subscribe(list(topics), listener=listener)
+            async with asyncio.timeout(options.connect_timeout_seconds):
+                await consumer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise unavailable(error) from error
+        yield consumer
+    finally:
+        await consumer.stop()
