@@ -17,11 +17,15 @@ from sluice_common.coordination.discard.chunks import DiscardChunkStore
 from sluice_common.coordination.embedded.chunks import FileChunkStore
 from sluice_common.coordination.memory.chunks import MemoryChunkStore
 from sluice_common.coordination.ports import ChunkOffer, ChunkStore
+from sluice_common.coordination.redis.connection import open_redis
+from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.errors import Aborted, AlreadyExists, DataLoss, InvalidArgument
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, MIB, ChunkRef
 from support.chunk_sink import direct_store, running_sink
+from support.redis_chunks import PublishingChunkStore
+from support.redis_server import shared_cluster, shared_server
 
 Factory = Callable[[Path], AbstractAsyncContextManager[ChunkStore]]
 
@@ -54,7 +58,25 @@ async def direct(path: Path) -> AsyncIterator[ChunkStore]:
         yield store
 
 
-KEEPING: list[Factory] = [memory, files, files_fsync]
+@asynccontextmanager
+async def redis(path: Path) -> AsyncIterator[ChunkStore]:
+    server = shared_server()
+    server.flush()
+    async with open_redis(RedisOptions(server.url)) as clients:
+        yield PublishingChunkStore(clients)
+
+
+@asynccontextmanager
+async def redis_cluster(path: Path) -> AsyncIterator[ChunkStore]:
+    cluster = shared_cluster()
+    cluster.flush()
+    async with open_redis(RedisOptions(cluster.url, cluster=True)) as clients:
+        yield PublishingChunkStore(clients)
+
+
+LISTING: list[Factory] = [memory, files, files_fsync]
+"""Stores that name their leftovers; the others let them expire."""
+KEEPING: list[Factory] = [*LISTING, redis, redis_cluster]
 ALL: list[Factory] = [*KEEPING, discard, direct]
 
 
@@ -64,6 +86,14 @@ def name_of(factory: Factory) -> str:
 
 @pytest.fixture(params=KEEPING, ids=name_of)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ChunkStore]:
+    async with request.param(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=LISTING, ids=name_of)
+async def listing_store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[ChunkStore]:
     async with request.param(tmp_path) as opened:
         yield opened
 
@@ -377,13 +407,13 @@ async def test_chunks_come_and_go_at_once(store: ChunkStore) -> None:
 # ------------------------------------------------------------------ leftovers
 
 
-async def test_leftovers_name_every_old_chunk_sooner_or_later(store: ChunkStore) -> None:
+async def test_leftovers_name_every_old_chunk_sooner_or_later(listing_store: ChunkStore) -> None:
     kept = {
-        (upload_id, (await keep(store, upload_id, b"x")).token)
+        (upload_id, (await keep(listing_store, upload_id, b"x")).token)
         for upload_id in ("n1-a", "n1-b", "n1-c")
         for _ in range(3)
     }
-    assert await all_leftovers(store, limit=2) == kept
+    assert await all_leftovers(listing_store, limit=2) == kept
 
 
 async def test_young_chunks_are_no_leftovers(store: ChunkStore) -> None:

@@ -5,6 +5,7 @@ A missing binary skips the test on a laptop and fails it where SLUICE_REQUIRE_SE
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -14,9 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import pytest
 from redis import Redis
@@ -182,11 +184,32 @@ class RedisCluster:
             server.__exit__(None, None, None)
 
 
+_Started = TypeVar("_Started", RedisServer, RedisCluster)
+
+
 def _cluster_is_up(server: RedisServer) -> bool:
     with server.client() as client:
         info = client.execute_command("CLUSTER INFO")
     text = info if isinstance(info, str) else str(info)
     return "ok" in text.split("cluster_state", 1)[1][:8] if "cluster_state" in text else False
+
+
+@cache
+def shared_server() -> RedisServer:
+    """The server of this test process; whoever uses it flushes it first."""
+    return _until_exit(RedisServer())
+
+
+@cache
+def shared_cluster() -> RedisCluster:
+    """The cluster of this test process; whoever uses it flushes it first."""
+    return _until_exit(RedisCluster())
+
+
+def _until_exit(started: _Started) -> _Started:
+    started.__enter__()
+    atexit.register(started.__exit__, None, None, None)
+    return started
 
 
 @contextmanager
