@@ -179,6 +179,15 @@ def check_mixture(mixture: Mixture, durability: Durability) -> Row:
     return row
 
 
+def check_apart(row: Row) -> None:
+    """Raise `ConfigurationError` for a mixture that is one process, for a service that is apart."""
+    if row.standalone_only:
+        raise ConfigurationError(
+            f"SLUICE_COORDINATION={row.coordination} ({row.name}) keeps everything in one process: "
+            "use `sluice serve`"
+        )
+
+
 def nearest_running(mixture: Mixture) -> Mixture:
     """The mixture of the table that needs the fewest settings changed; the order of the table
     decides between equals."""

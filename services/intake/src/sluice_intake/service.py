@@ -13,7 +13,7 @@ from typing import Final
 
 from sluice_common.addresses import Address
 from sluice_common.command import run_command, service_parser
-from sluice_common.configuration import ConfigurationError
+from sluice_common.mixtures import check_apart
 from sluice_common.rpc.host import Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
@@ -43,10 +43,7 @@ def run(arguments: Sequence[str]) -> int:
 async def _main(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
-    if settings.row.standalone_only:
-        raise ConfigurationError(
-            f"the mixture {settings.row.name!r} runs in one process: use `sluice serve`"
-        )
+    check_apart(settings.row)
     headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else None
     tracing = start_tracing("sluice-intake", socket.gethostname(), settings.otlp_endpoint, headers)
     try:

@@ -16,7 +16,7 @@ from sluice_common.backends.publishing import open_publisher
 from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.catalogue.port import Catalogue
 from sluice_common.configuration import ConfigurationError
-from sluice_common.mixtures import ChunkTransport, Row
+from sluice_common.mixtures import ChunkTransport, Row, check_apart
 from sluice_common.objects.port import ObjectStore
 from sluice_common.rpc.host import Service
 from sluice_common.settings import SluiceSettings
@@ -42,11 +42,7 @@ def add_repository(
 
 def check_runs_apart(row: Row) -> None:
     """Raise `ConfigurationError` for a mixture whose repository cannot be a process of its own."""
-    if row.standalone_only:
-        raise ConfigurationError(
-            f"the mixture {row.name!r} runs in one process, which has every role: "
-            "use `sluice serve`"
-        )
+    check_apart(row)
     if row.chunk_transport is ChunkTransport.LOCAL:
         raise ConfigurationError(
             f"in {row.name!r} bytes are discarded when they are accepted, and a repository has "
