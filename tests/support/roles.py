@@ -29,7 +29,14 @@ from sluice_common.crash_points import CrashPoint
 from sluice_common.errors import Unavailable
 from sluice_common.events.port import EventRecord
 from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import Body, ObjectAttributes, ObjectInfo, ObjectStore, PartTag
+from sluice_common.objects.port import (
+    Body,
+    ObjectAttributes,
+    ObjectInfo,
+    ObjectStore,
+    PartTag,
+    PresignedPut,
+)
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_node_id, new_token, new_upload_id
@@ -202,6 +209,11 @@ class FaultyObjects:
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
         return await self._store.presign_get(ref, lifetime_seconds, filename)
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
+        return await self._store.presign_put(ref, lifetime_seconds, size, attributes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sluice_common.objects.parts import (
     presign_unsupported,
     whole,
 )
-from sluice_common.objects.port import Body, ObjectAttributes, ObjectInfo, PartTag
+from sluice_common.objects.port import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import MIN_PART_BYTES, ObjectRef
 
@@ -94,6 +94,11 @@ class DiscardObjectStore:
         self._objects.pop(ref, None)
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
+        raise presign_unsupported()
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
         raise presign_unsupported()
 
     def _parts(self, ref: ObjectRef, multipart_id: str) -> dict[int, Part]:

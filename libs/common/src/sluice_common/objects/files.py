@@ -15,7 +15,7 @@ from sluice_common.objects.body import verified
 from sluice_common.objects.folders import ObjectFolders, remove_tree
 from sluice_common.objects.manifest import Piece
 from sluice_common.objects.parts import Part, check_part_number, object_damaged, presign_unsupported
-from sluice_common.objects.port import Body, ObjectAttributes, ObjectInfo, PartTag
+from sluice_common.objects.port import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
 from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, MIN_PART_BYTES, ObjectRef
 
@@ -121,6 +121,11 @@ class FileObjectStore:
         await self._threads.run(self._folders.delete, ref)
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
+        raise presign_unsupported()
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
         raise presign_unsupported()
 
     async def _write(self, temporary: Path, body: Body, then: Callable[[], T]) -> T:

@@ -4,13 +4,15 @@ Errors (all of `sluice_common.errors`, so that nobody above imports a vendor's):
     NotFound OBJECT_NOT_FOUND, BUCKET_NOT_FOUND, MULTIPART_NOT_FOUND (S3: NoSuchUpload)
     FailedPrecondition INVALID_PART (S3: InvalidPart, InvalidPartOrder), PART_TOO_SMALL
     DataLoss CHECKSUM_MISMATCH (the store saw other bytes than we claimed)
-    PermissionDenied STORE_DENIED, Unavailable STORE_UNAVAILABLE (worth repeating)
+    PermissionDenied STORE_DENIED
+    Unavailable STORE_UNAVAILABLE (worth repeating), STORE_CIRCUIT_OPEN (after a while)
+    InvalidArgument BAD_KEY, BAD_ENCRYPTION, BAD_STORAGE_CLASS
     Unimplemented PRESIGN_UNSUPPORTED
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +64,14 @@ class ObjectInfo:
     crc32c: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PresignedPut:
+    """Permission to put one object: `headers` are signed, and are sent exactly like that."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
 class ObjectStore(Protocol):
     """Durable bytes by key. Objects appear whole or not at all."""
 
@@ -93,8 +103,8 @@ class ObjectStore(Protocol):
     async def complete_multipart(
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:
-        """Make the object of exactly these parts, in this order. A repeat after success raises
-        MULTIPART_NOT_FOUND: `head` tells whether it was done."""
+        """Make the object of exactly these parts, in this order. A repeat after success answers the
+        same, or raises MULTIPART_NOT_FOUND: then `head` tells whether it was done."""
         ...
 
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
@@ -116,4 +126,11 @@ class ObjectStore(Protocol):
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
         """A URL by which anyone can read the object until it ends."""
+        ...
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
+        """Lets anyone put the object until it ends: these many bytes, with these attributes, and
+        nothing else."""
         ...

@@ -161,3 +161,22 @@ class Metrics:
             ("group", "topic", "partition"),
             registry=r,
         )
+        # S3
+        self.s3_seconds = Histogram(
+            "sluice_s3_seconds",
+            "Time of one attempt, its body included; of a read until the first byte",
+            ("operation",),
+            buckets=_SLOW,
+            registry=r,
+        )
+        self.s3_errors = Counter(
+            "sluice_s3_errors",
+            "Attempts that S3 refused or did not answer, by reason",
+            ("operation", "reason"),
+            registry=r,
+        )
+        self.store_breaker_state = Gauge(
+            "sluice_store_breaker_state",
+            "Circuit breaker of the object store: 0 closed, 1 trying, 2 open",
+            registry=r,
+        )
