@@ -1,0 +1,43 @@
+"""A MariaDB of this pytest process, and a catalogue with one drive in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sluice_common.catalogue.port import DrivePolicy
+from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
+from support.commits import BUCKET, DRIVE, TENANT
+from support.mysql_proxy import MysqlProxy, running_proxy
+from support.mysql_server import MysqlServer, emptied_database, shared_server
+
+
+@pytest.fixture
+def server() -> MysqlServer:
+    return shared_server()
+
+
+@pytest.fixture
+async def url(server: MysqlServer) -> str:
+    """A migrated database without rows."""
+    return await emptied_database(server)
+
+
+@pytest.fixture
+async def catalogue(url: str) -> AsyncIterator[SqlCatalogue]:
+    async with open_catalogue(url) as opened:
+        await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
+        yield opened
+
+
+@pytest.fixture
+async def proxy(server: MysqlServer) -> AsyncIterator[MysqlProxy]:
+    async with running_proxy(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def proxied(server: MysqlServer, url: str, proxy: MysqlProxy) -> str:
+    """The same database by way of the proxy."""
+    return server.url(url.rpartition("/")[2], port=proxy.port)

@@ -1,0 +1,266 @@
+"""Rule 19 where transactions really overlap: the races are forced by locks, not left to luck.
+
+A session of the test's own holds the row that the contenders need, until the server says that all
+of them wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sluice.events.v1 import nodes_pb2
+from sluice_common.catalogue.database import Database, open_database
+from sluice_common.catalogue.options import MysqlOptions
+from sluice_common.catalogue.port import CommitOutcome
+from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
+from sluice_common.errors import AlreadyExists, NotFound, Unavailable
+from support.commits import DRIVE, TENANT, finished_upload
+from support.mysql_server import MysqlServer
+
+FAR = time.time() + 1e6
+PATH_ROW = "SELECT * FROM paths WHERE path = 'a' FOR UPDATE"
+UNCOMMITTED_PATH = (
+    "INSERT INTO paths (drive_id, path, node_id) SELECT drive_id, 'a', 'nobody' FROM drives"
+)
+
+
+@asynccontextmanager
+async def holding(
+    database: Database, server: MysqlServer, statement: str, waiters: int
+) -> AsyncIterator[None]:
+    """Hold what `statement` locks until so many transactions wait, then roll it back."""
+    async with database.reader.connect() as connection:
+        await connection.execute(text("SET foreign_key_checks = 0"))
+        await connection.execute(text(statement))
+        yield
+        await until_waiting(server, waiters)
+        await connection.rollback()
+        await connection.execute(text("SET foreign_key_checks = 1"))
+
+
+async def until_waiting(server: MysqlServer, waiters: int) -> None:
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(server.lock_waits) < waiters:  # noqa: ASYNC110 - it is theirs
+            await asyncio.sleep(0.02)
+
+
+async def race(
+    url: str, server: MysqlServer, held: str, *contenders: Coroutine[Any, Any, Any]
+) -> list[Any]:
+    """Their answers or errors; all of them were at the lock at once, in this order."""
+    tasks: list[asyncio.Task[Any]] = []
+    async with open_database(url) as database:
+        async with holding(database, server, held, len(contenders)):
+            for number, contender in enumerate(contenders, 1):
+                tasks.append(asyncio.create_task(contender))
+                await until_waiting(server, number)
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def told(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
+    """What the outbox says of whom, in order."""
+    rows = await catalogue.outbox(10_000)
+    return [(row.event.key, row.event.type.rpartition(".")[2]) for row in rows]
+
+
+async def doomed(catalogue: SqlCatalogue) -> list[str]:
+    return sorted(one.object.key for one in await catalogue.deletions_due(FAR, 10_000))
+
+
+async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    before, one, two = (finished_upload("a") for _ in range(3))
+    await catalogue.commit_node(before)
+    first, second = await race(
+        url, server, PATH_ROW, catalogue.commit_node(one), catalogue.commit_node(two)
+    )
+    assert {first.superseded_node_id, second.superseded_node_id} in (
+        {before.node_id, one.node_id},
+        {before.node_id, two.node_id},
+    )
+    winner, loser = (two, one) if second.superseded_node_id == one.node_id else (one, two)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == winner.node_id
+    assert await told(catalogue) == [
+        (before.node_id, "UploadCompleted"),
+        (loser.node_id, "UploadCompleted"),
+        (before.node_id, "NodeDeleted"),
+        (winner.node_id, "UploadCompleted"),
+        (loser.node_id, "NodeDeleted"),
+    ]
+    assert await doomed(catalogue) == sorted([before.object.key, loser.object.key])
+
+
+@pytest.mark.parametrize("commits", [2, 6])
+async def test_commits_that_all_find_the_path_free_take_turns(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer, commits: int
+) -> None:
+    """All of them wait for a path that is being made, and then it is not: whoever comes first
+    makes it, although the database lets the others die of it."""
+    uploads = [finished_upload("a") for _ in range(commits)]
+    outcomes = await race(
+        url, server, UNCOMMITTED_PATH, *(catalogue.commit_node(upload) for upload in uploads)
+    )
+    assert all(isinstance(outcome, CommitOutcome) and outcome.created for outcome in outcomes)
+    winner = (await catalogue.find_node(TENANT, DRIVE, "a")).node_id
+    assert {outcome.superseded_node_id for outcome in outcomes} == {
+        "",
+        *(upload.node_id for upload in uploads if upload.node_id != winner),
+    }
+
+
+async def test_of_two_that_want_an_absent_path_one_is_refused(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    uploads = [finished_upload("a", if_absent=True) for _ in range(2)]
+    outcomes = await race(
+        url, server, UNCOMMITTED_PATH, *(catalogue.commit_node(upload) for upload in uploads)
+    )
+    (refused,) = (outcome for outcome in outcomes if isinstance(outcome, AlreadyExists))
+    (made,) = (outcome for outcome in outcomes if isinstance(outcome, CommitOutcome))
+    assert (refused.reason, made) == ("PATH_EXISTS", CommitOutcome(created=True))
+    node = await catalogue.find_node(TENANT, DRIVE, "a")
+    assert refused.metadata == {"node_id": node.node_id}
+    assert await told(catalogue) == [(node.node_id, "UploadCompleted")]
+
+
+@pytest.mark.parametrize("deletes_first", [True, False])
+async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer, deletes_first: bool
+) -> None:
+    old, new = finished_upload("a"), finished_upload("a")
+    await catalogue.commit_node(old)
+    contenders: list[Coroutine[Any, Any, Any]] = [
+        catalogue.delete_node(TENANT, old.node_id),
+        catalogue.commit_node(new),
+    ]
+    if not deletes_first:
+        contenders.reverse()
+    outcomes = await race(url, server, PATH_ROW, *contenders)
+    assert not [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    (commit,) = (outcome for outcome in outcomes if outcome is not None)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
+    rows = await catalogue.outbox(10)
+    (ending,) = (row.event for row in rows if row.event.type.endswith("NodeDeleted"))
+    reason = nodes_pb2.NodeDeleted.FromString(ending.payload).reason
+    assert (reason, commit.superseded_node_id) in (
+        ("DELETED", ""),
+        ("SUPERSEDED", old.node_id),
+    )
+    assert ending.key == old.node_id
+    assert await doomed(catalogue) == [old.object.key]
+
+
+async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    old, new = finished_upload("a"), finished_upload("a")
+    await catalogue.commit_node(old)
+    old_row = f"SELECT * FROM nodes WHERE node_id = '{old.node_id}' FOR UPDATE"
+    superseding, replay = await race(
+        url, server, old_row, catalogue.commit_node(new), catalogue.commit_node(old)
+    )
+    assert superseding == CommitOutcome(created=True, superseded_node_id=old.node_id)
+    assert replay == CommitOutcome(created=False)
+    assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
+    with pytest.raises(NotFound):
+        await catalogue.get_node(TENANT, old.node_id)
+    assert len(await told(catalogue)) == 3
+
+
+async def test_two_completers_of_one_upload_make_one_node(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    upload = finished_upload("a")
+    outcomes = await race(
+        url,
+        server,
+        "INSERT INTO nodes (node_id, drive_id, path, upload_id, state, size, content_type, crc32c,"
+        f" metadata, bucket, object_key, version, created_at, updated_at) SELECT '{upload.node_id}',"
+        " drive_id, 'x', 'x', 'LIVE', 0, '', 0, '', '', 'x', 0, 0, 0 FROM drives",
+        *(catalogue.commit_node(upload) for _ in range(3)),
+    )
+    assert sorted(outcome.created for outcome in outcomes) == [False, False, True]
+    assert await told(catalogue) == [(upload.node_id, "UploadCompleted")]
+
+
+async def test_a_storm_of_commits_to_a_few_paths_all_get_through(
+    url: str, catalogue: SqlCatalogue
+) -> None:
+    uploads = [finished_upload(f"path-{number % 4}") for number in range(32)]
+    async with open_catalogue(url) as another_process, asyncio.timeout(60):
+        outcomes = await asyncio.gather(
+            *(
+                (catalogue if number % 3 else another_process).commit_node(upload)
+                for number, upload in enumerate(uploads)
+            )
+        )
+    assert all(outcome.created for outcome in outcomes)
+    live = {node.node_id for node in (await catalogue.list_nodes(TENANT, DRIVE, "", 9, "")).nodes}
+    superseded = [one.superseded_node_id for one in outcomes if one.superseded_node_id]
+    assert len(live) == 4
+    assert Counter(superseded) == Counter({u.node_id for u in uploads} - live)
+    story = await told(catalogue)
+    for upload in uploads:
+        mine = [kind for node_id, kind in story if node_id == upload.node_id]
+        assert mine == ["UploadCompleted", "NodeDeleted"][: 1 if upload.node_id in live else 2]
+
+
+async def test_who_loses_a_deadlock_begins_again(url: str, catalogue: SqlCatalogue) -> None:
+    for name in ("left", "right"):
+        await catalogue.hold_lease(name, "nobody", 60)
+    both_hold_one = asyncio.Barrier(2)
+    attempts = 0
+
+    async def take(database: Database, *names: str) -> None:
+        nonlocal attempts
+        first = True
+
+        async def work(connection: Any) -> None:
+            nonlocal attempts, first
+            attempts += 1
+            for name in names:
+                query = text("SELECT * FROM leases WHERE name = :name FOR UPDATE")
+                await connection.execute(query, {"name": name})
+                if first:
+                    first = False
+                    await both_hold_one.wait()
+
+        await database.transact(work)
+
+    async with open_database(url) as database, asyncio.TaskGroup() as group:
+        group.create_task(take(database, "left", "right"))
+        group.create_task(take(database, "right", "left"))
+    assert attempts == 3
+
+
+@pytest.mark.parametrize(("let_go", "seconds"), [(True, 20.0), (False, 2.5)])
+async def test_a_lock_is_waited_for_again_until_the_deadline(
+    url: str, catalogue: SqlCatalogue, let_go: bool, seconds: float
+) -> None:
+    await catalogue.commit_node(finished_upload("a"))
+    options = MysqlOptions(lock_wait_seconds=1, transaction_seconds=seconds)
+    async with (
+        open_catalogue(url, mysql=options) as impatient,
+        open_database(url) as database,
+        database.reader.connect() as holder,
+    ):
+        await holder.execute(text(PATH_ROW))
+        began = time.monotonic()
+        waiting = asyncio.create_task(impatient.commit_node(finished_upload("a")))
+        if let_go:
+            await asyncio.sleep(1.5)
+            await holder.rollback()
+            assert (await waiting).created
+        else:
+            with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+                await waiting
+            assert time.monotonic() - began < seconds + 1
