@@ -1,0 +1,323 @@
+"""A TCP proxy that tests put between a client and a service, to break what lies between them.
+
+    async with FaultProxy("127.0.0.1", service_port) as proxy:
+        ...                                   # clients connect to proxy.address
+        proxy.down = Faults(latency_seconds=0.2)
+        proxy.both(Faults(stalled=True))      # a black hole: connected, and nothing passes
+        proxy.heal()
+        proxy.reset()                         # every connection ends by RST
+        proxy.lose_answer(b"EVALSHA")         # carried out, and nobody learns of it
+
+What is set takes effect at once, on open connections too. It knows bytes, not protocols, so it
+stands before Redis, MySQL, S3 or an intake alike; `HttpFaults` adds answers of its own making.
+
+Kafka: a broker tells its clients to which address to go on, and they go there past the proxy. So
+start the proxy first (its port is known then), give the broker a listener that is advertised at
+`proxy.address`, and set `proxy.upstream` to where that listener really is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from support.http_faults import HttpFaults, HttpFilter
+from support.network_faults import NO_FAULTS, Direction, Faults, Flipper, Way, pieces
+
+_READ_BYTES = 64 * 1024
+_PIECES_ON_THE_WAY = 64
+"""With `_READ_BYTES` the memory of one direction of one connection."""
+_RST_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(slots=True)
+class _LostAnswer:
+    containing: bytes
+    nth: int
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """A client, the service behind it, and what is known of their conversation."""
+
+    number: int
+    client: asyncio.StreamWriter
+    service: asyncio.StreamWriter
+    http: HttpFilter | None
+    request_tail: bytes = b""
+    request_counted: bool = False
+    answering: bool = True
+    """The service spoke last; what the client says next is a new request."""
+    loses_answer: bool = False
+
+    def reset(self) -> None:
+        _reset(self.client)
+        _reset(self.service)
+
+
+class FaultProxy:
+    """Listens on a loopback port and forwards to `upstream`. An async context manager.
+
+    Args:
+        host, port: of the service.
+        listen_port: 0 picks a free one.
+        http: when the service speaks HTTP/1.1, what is to be answered in its place.
+        max_connections: more are reset at once.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        listen_port: int = 0,
+        http: HttpFaults | None = None,
+        max_connections: int = 1000,
+    ) -> None:
+        self.upstream = (host, port)
+        self.port = listen_port
+        self.connections_made = 0
+        self._http = http
+        self._max_connections = max_connections
+        self._directions = {way: Direction(way) for way in Way}
+        self._connections: dict[asyncio.Task[None], _Connection | None] = {}
+        self._lost: list[_LostAnswer] = []
+        self._refusing = False
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    # -- faults
+
+    @property
+    def up(self) -> Faults:
+        """From the client to the service."""
+        return self._directions[Way.UP].faults
+
+    @up.setter
+    def up(self, faults: Faults) -> None:
+        self._directions[Way.UP].set(faults)
+
+    @property
+    def down(self) -> Faults:
+        """From the service to the client."""
+        return self._directions[Way.DOWN].faults
+
+    @down.setter
+    def down(self, faults: Faults) -> None:
+        self._directions[Way.DOWN].set(faults)
+
+    def both(self, faults: Faults) -> None:
+        self.up = self.down = faults
+
+    def heal(self) -> None:
+        """No fault from now on. Connections that broke stay broken."""
+        self.both(NO_FAULTS)
+        self._lost.clear()
+        self._refusing = False
+
+    def refuse(self) -> None:
+        """Reset open and new connections until `heal`, as where nobody listens."""
+        self._refusing = True
+        self.reset()
+
+    def reset(self) -> None:
+        """End every open connection by RST, towards both sides."""
+        for connection in self._open():
+            connection.reset()
+
+    def half_close(self, way: Way) -> None:
+        """FIN in one direction of every open connection; the other one stays open."""
+        for connection in self._open():
+            writer = connection.service if way is Way.UP else connection.client
+            with suppress(OSError):
+                writer.write_eof()
+
+    def lose_answer(self, containing: bytes = b"", nth: int = 1) -> None:
+        """Forward the `nth` request from now that contains these bytes, drop its answer once it
+        comes (so it was carried out), and reset the client.
+
+        A request begins with what a client says after an answer: so this is for protocols that
+        take turns on a connection (HTTP/1.1, MySQL, Redis without pipelining across commands).
+        """
+        self._lost.append(_LostAnswer(containing, nth))
+
+    @property
+    def answers_to_lose(self) -> int:
+        """Of the asked-for losses, those that have not happened."""
+        return len(self._lost)
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port, limit=_READ_BYTES
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        tasks = tuple(self._connections)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _open(self) -> list[_Connection]:
+        return [connection for connection in self._connections.values() if connection is not None]
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing or len(self._connections) >= self._max_connections:
+            _reset(writer)
+            return
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._connections[task] = None
+        task.add_done_callback(lambda done: self._connections.pop(done))
+
+    async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        try:
+            upward, service = await asyncio.open_connection(*self.upstream, limit=_READ_BYTES)
+        except OSError:
+            _reset(client)
+            return
+        self.connections_made += 1
+        filtering = HttpFilter(self._http) if self._http is not None else None
+        connection = _Connection(self.connections_made, client, service, filtering)
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = connection
+        ended_well = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forward(connection, Way.UP, reader, service))
+                group.create_task(self._forward(connection, Way.DOWN, upward, client))
+            ended_well = True
+        except* OSError:
+            pass  # as the one side fails, so does the other, below
+        finally:
+            if not ended_well:
+                connection.reset()
+            await _close(client)
+            await _close(service)
+
+    # -- the way of a byte
+
+    async def _forward(
+        self,
+        connection: _Connection,
+        way: Way,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Read, hold each piece for the latency, write: both at once, so that bandwidth stays."""
+        on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_ON_THE_WAY)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(connection, way, reader, on_the_way))
+            group.create_task(self._write(way, writer, on_the_way))
+
+    async def _read(
+        self,
+        connection: _Connection,
+        way: Way,
+        reader: asyncio.StreamReader,
+        on_the_way: asyncio.Queue[tuple[float, bytes]],
+    ) -> None:
+        direction = self._directions[way]
+        flipper = Flipper(direction, connection.number)
+        clock = asyncio.get_running_loop().time
+        while True:
+            data = await reader.read(_READ_BYTES)
+            await direction.flowing.wait()
+            due = clock() + direction.faults.latency_seconds
+            if not data:
+                await on_the_way.put((due, b""))
+                return
+            data = flipper.applied_to(data)
+            if way is Way.UP:
+                self._note_request(connection, data)
+                if connection.http is not None:
+                    data = await _filtered(connection, connection.http, data)
+            else:
+                connection.answering = True
+                if connection.loses_answer:
+                    _reset(connection.client)
+                    raise ConnectionResetError
+            if data:
+                await on_the_way.put((due, data))
+
+    async def _write(
+        self,
+        way: Way,
+        writer: asyncio.StreamWriter,
+        on_the_way: asyncio.Queue[tuple[float, bytes]],
+    ) -> None:
+        direction = self._directions[way]
+        clock = asyncio.get_running_loop().time
+        while True:
+            due, data = await on_the_way.get()
+            await asyncio.sleep(max(due - clock(), 0))
+            if not data:
+                writer.write_eof()
+                return
+            async for piece in pieces(direction, data):
+                writer.write(piece)
+                await writer.drain()
+
+    def _note_request(self, connection: _Connection, data: bytes) -> None:
+        if connection.answering:
+            connection.answering = connection.request_counted = False
+            connection.request_tail = b""
+        if not self._lost or connection.request_counted:
+            return
+        rule = self._lost[0]
+        said = connection.request_tail + data
+        if rule.containing not in said:
+            connection.request_tail = said[-max(len(rule.containing) - 1, 1) :]
+            return
+        connection.request_counted = True
+        rule.nth -= 1
+        if rule.nth == 0:
+            self._lost.pop(0)
+            connection.loses_answer = True
+
+
+async def _filtered(connection: _Connection, filtering: HttpFilter, data: bytes) -> bytes:
+    """What is to be forwarded; a request that is answered here never reaches the service."""
+    forwarded, answer = filtering.feed(data)
+    if answer is not None:
+        connection.client.write(answer)
+        await connection.client.drain()
+        connection.client.write_eof()
+    return forwarded
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock: socket.socket | None = writer.get_extra_info("socket")
+    if sock is not None and not writer.transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+    writer.transport.abort()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except OSError:
+        return  # it was reset
+    except asyncio.CancelledError:
+        writer.transport.abort()  # the other side does not read what is left
+        raise
