@@ -1,0 +1,441 @@
+"""The consumer on a real broker: at least once, in order per key; one bad event stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+from aiokafka import TopicPartition
+
+from sluice_common.errors import InvalidArgument, Unavailable
+from sluice_common.events.kafka.consumer import EventConsumer
+from sluice_common.events.kafka.deadletters import dead_letter_topic
+from sluice_common.events.kafka.handling import ConsumerOptions, Handler, RecentlySeen
+from sluice_common.events.kafka.headers import to_headers
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.publisher import open_kafka_publisher
+from sluice_common.events.kafka.receiving import ReceivedEvent
+from sluice_common.events.port import EventRecord
+from sluice_common.telemetry.metrics import Metrics
+from support.kafka import (
+    TYPE,
+    committed,
+    eventually,
+    failed,
+    make_topic,
+    messages_in,
+    put,
+    unique_name,
+)
+
+KEYS = [f"node-{number}" for number in range(8)]
+
+
+@dataclass
+class Handled:
+    """A handler that keeps what it was given, by key."""
+
+    events: list[ReceivedEvent] = field(default_factory=list)
+    fails: Callable[[ReceivedEvent], Exception | None] = lambda event: None
+    calls: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    async def __call__(self, event: ReceivedEvent) -> None:
+        self.calls[event.record.event_id] += 1
+        if (error := self.fails(event)) is not None:
+            raise error
+        self.events.append(event)
+
+    def ids(self, key: str | None = None) -> list[str]:
+        return [e.record.event_id for e in self.events if key in (None, e.record.key)]
+
+
+@pytest.fixture
+def options(topic: str) -> ConsumerOptions:
+    return ConsumerOptions(
+        unique_name("group"), (topic,), retry_base_seconds=0.01, drain_seconds=3.0
+    )
+
+
+@asynccontextmanager
+async def running(
+    kafka: KafkaOptions,
+    options: ConsumerOptions,
+    handler: Handler,
+    *,
+    seen: RecentlySeen | None = None,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[None]:
+    """A consumer for the length of the block, stopped as a service stops it."""
+    stop = asyncio.Event()
+    consumer = EventConsumer(kafka, options, handler, seen=seen, metrics=metrics)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(consumer.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def publish(kafka: KafkaOptions, *events: EventRecord) -> None:
+    async with open_kafka_publisher(kafka) as publisher:
+        await publisher.publish(events)
+
+
+async def letters(kafka: KafkaOptions, options: ConsumerOptions) -> list[dict[str, bytes]]:
+    """The headers of the dead letters."""
+    name = dead_letter_topic(options.topics[0], options.group)
+    return [dict(message.headers) for message in await messages_in(kafka, name)]
+
+
+# ------------------------------------------------------------------ handling
+
+
+async def test_events_come_decoded_and_in_order_per_key(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    events = [failed(topic, key, number) for number in range(30) for key in KEYS]
+    await publish(kafka, *events)
+    handled = Handled()
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == len(events))
+    for key in KEYS:
+        assert handled.ids(key) == [event.event_id for event in events if event.key == key]
+    first = handled.events[0]
+    assert first.record == next(e for e in events if e.event_id == first.record.event_id)
+    assert first.message.path == f"{first.record.key}.bin"  # type: ignore[attr-defined]
+
+
+async def test_one_key_is_never_handled_twice_at_once_and_others_are(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await publish(kafka, *(failed(topic, key, n) for n in range(5) for key in KEYS))
+    active: defaultdict[str, int] = defaultdict(int)
+    most: defaultdict[str, int] = defaultdict(int)
+    done = 0
+
+    async def handler(event: ReceivedEvent) -> None:
+        nonlocal done
+        for name in (event.record.key, "all"):
+            active[name] += 1
+            most[name] = max(most[name], active[name])
+        await asyncio.sleep(0.02)
+        for name in (event.record.key, "all"):
+            active[name] -= 1
+        done += 1
+
+    async with running(kafka, replace(options, concurrency=4), handler):
+        await eventually(lambda: done == 5 * len(KEYS))
+    assert most.pop("all") == 4
+    assert set(most.values()) == {1}
+
+
+async def test_what_is_handled_is_committed_and_not_handled_again(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await publish(kafka, *(failed(topic, "node-1", n) for n in range(5)))
+    first = Handled()
+    async with running(kafka, options, first):
+        await eventually(lambda: len(first.events) == 5)
+    await publish(kafka, failed(topic, "node-1", 5))
+    second = Handled()
+    async with running(kafka, options, second):
+        await eventually(lambda: len(second.events) == 1)
+    assert second.ids() == [failed(topic, "node-1", 5).event_id]
+
+
+async def test_a_consumer_that_dies_while_handling_leaves_the_event_to_the_next(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await publish(kafka, *(failed(topic, "node-1", n) for n in range(3)))
+    reached = asyncio.Event()
+
+    async def hangs(event: ReceivedEvent) -> None:
+        if event.record.event_id == failed(topic, "node-1", 1).event_id:
+            reached.set()
+            await asyncio.Event().wait()
+
+    dying = EventConsumer(kafka, replace(options, drain_seconds=0.1), hangs)
+    task = asyncio.create_task(dying.run(asyncio.Event()))
+    await reached.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    heir = Handled()
+    async with running(kafka, options, heir):
+        await eventually(lambda: len(heir.events) >= 2)
+    assert heir.ids()[-2:] == [failed(topic, "node-1", n).event_id for n in (1, 2)]
+
+
+async def test_a_repetition_has_no_effect(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    again = [failed(topic, "node-1", n) for n in (1, 2)]
+    await publish(kafka, *again, *again, failed(topic, "node-1", 3))
+    handled, metrics = Handled(), Metrics()
+    async with running(kafka, options, handled, metrics=metrics):
+        await eventually(lambda: len(handled.events) >= 3)
+    assert handled.ids() == [failed(topic, "node-1", n).event_id for n in (1, 2, 3)]
+    labels = {"group": options.group, "topic": topic, "outcome": "repeated"}
+    assert metrics.registry.get_sample_value("sluice_consumer_events_total", labels) == 2
+
+
+async def test_the_lag_falls_to_zero(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1)
+    await publish(kafka, *(failed(topic, "node-1", n) for n in range(10)))
+    handled, metrics = Handled(), Metrics()
+    labels = {"group": options.group, "topic": topic, "partition": "0"}
+
+    def lag() -> float | None:
+        return metrics.registry.get_sample_value("sluice_consumer_lag", labels)
+
+    async with running(kafka, replace(options, batch_events=4), handled, metrics=metrics):
+        await eventually(lambda: lag() == 0)
+    assert len(handled.events) == 10
+
+
+# ------------------------------------------------------------------ failing
+
+
+async def test_an_event_that_fails_for_a_while_is_tried_again(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    events = [failed(topic, "node-1", n) for n in range(3)]
+    await publish(kafka, *events)
+    handled = Handled()
+    handled.fails = lambda event: (
+        Unavailable("DATABASE_UNAVAILABLE", "Later.")
+        if handled.calls[event.record.event_id] < 4
+        else None
+    )
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == 3)
+    assert handled.ids() == [event.event_id for event in events]
+
+
+async def test_an_event_that_goes_on_failing_becomes_a_dead_letter_with_its_cause(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    bad, good = failed(topic, "node-1", 1), failed(topic, "node-1", 2)
+    await publish(kafka, bad, good)
+    handled = Handled(fails=lambda event: RuntimeError("broken") if event.record == bad else None)
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == 1)
+    assert handled.calls[bad.event_id] == 5
+    assert handled.ids() == [good.event_id]
+    (message,) = await messages_in(kafka, dead_letter_topic(topic, options.group))
+    assert (message.key, message.value) == (b"node-1", bad.payload)
+    found = dict(message.headers)
+    assert {name: found[name] for name, _ in to_headers(bad)} == dict(to_headers(bad))
+    assert found["dlq_reason"] == b"HANDLER_FAILED"
+    assert found["dlq_detail"] == b"RuntimeError('broken')"
+    assert (found["dlq_attempts"], found["dlq_topic"]) == (b"5", topic.encode())
+
+
+async def test_what_can_never_work_is_given_up_at_once(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await publish(kafka, failed(topic, "node-1", 1), failed(topic, "node-1", 2))
+    bad = failed(topic, "node-1", 1)
+    handled = Handled(
+        fails=lambda event: (
+            InvalidArgument("NO_SUCH_THING", "Never.") if event.record == bad else None
+        )
+    )
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == 1)
+    (letter,) = await letters(kafka, options)
+    assert (letter["dlq_reason"], letter["dlq_attempts"]) == (b"NO_SUCH_THING", b"1")
+
+
+async def test_a_handler_that_hangs_holds_its_partition_up_for_a_bounded_time(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1)
+    await publish(kafka, failed(topic, "node-1", 1), failed(topic, "node-1", 2))
+    done: list[str] = []
+
+    async def handler(event: ReceivedEvent) -> None:
+        if event.record.event_id == failed(topic, "node-1", 1).event_id:
+            await asyncio.Event().wait()
+        done.append(event.record.event_id)
+
+    async with running(kafka, replace(options, handling_seconds=0.5), handler):
+        await eventually(lambda: len(done) == 1, seconds=15)
+    (letter,) = await letters(kafka, options)
+    assert letter["dlq_reason"] == b"HANDLER_TIMEOUT"
+
+
+async def test_a_failing_event_holds_up_no_other_partition(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 8)
+    events = [failed(topic, f"node-{n}", 1) for n in range(64)]
+    await publish(kafka, *events)
+    handled = Handled(
+        fails=lambda event: RuntimeError("broken") if event.record == events[0] else None
+    )
+    slow = replace(options, retry_base_seconds=30.0, retry_cap_seconds=30.0, drain_seconds=0.2)
+    async with running(kafka, slow, handled):
+        await eventually(lambda: handled.calls[events[0].event_id] == 1)
+        await eventually(lambda: len(handled.events) == 63)
+
+
+def _with(event: EventRecord, **headers: str) -> list[tuple[str, bytes]]:
+    named = {name.replace("content_type", "content-type"): v for name, v in headers.items()}
+    return list({**dict(to_headers(event)), **{n: v.encode() for n, v in named.items()}}.items())
+
+
+WHOLE = failed("any", "node-1", 1)
+POISON: dict[str, tuple[bytes | None, bytes, list[tuple[str, bytes]], bytes]] = {
+    "not protobuf": (b"node-1", b"\xff\xff\xff", to_headers(WHOLE), b"NOT_PROTOBUF"),
+    "a torn frame": (b"node-1", b"\x00\x00", to_headers(WHOLE), b"BAD_FRAME"),
+    "no headers": (b"node-1", WHOLE.payload, [], b"NOT_AN_EVENT"),
+    "a header in another encoding": (
+        b"node-1",
+        WHOLE.payload,
+        [*to_headers(WHOLE), ("ce_x", b"\xff")],
+        b"NOT_AN_EVENT",
+    ),
+    "unknown type": (
+        b"node-1",
+        WHOLE.payload,
+        _with(WHOLE, ce_type="sluice.events.v1.Surprise"),
+        b"UNKNOWN_TYPE",
+    ),
+    "unknown version": (
+        b"node-1",
+        WHOLE.payload,
+        _with(WHOLE, ce_type=TYPE.replace("v1", "v9")),
+        b"UNKNOWN_TYPE",
+    ),
+    "unknown envelope": (
+        b"node-1",
+        WHOLE.payload,
+        _with(WHOLE, ce_specversion="9.0"),
+        b"NOT_AN_EVENT",
+    ),
+    "json": (
+        b"node-1",
+        b"{}",
+        _with(WHOLE, content_type="application/json"),
+        b"NOT_AN_EVENT",
+    ),
+    "wrong key": (b"node-2", WHOLE.payload, to_headers(WHOLE), b"WRONG_KEY"),
+    "no key": (None, WHOLE.payload, to_headers(WHOLE), b"NOT_AN_EVENT"),
+    "another tenant": (
+        b"node-1",
+        WHOLE.payload,
+        _with(WHOLE, ce_sluicetenant="other"),
+        b"WRONG_TENANT",
+    ),
+    "another id": (b"node-1", WHOLE.payload, _with(WHOLE, ce_id="forged"), b"WRONG_ID"),
+}
+
+
+async def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1)
+    for key, value, headers, _ in POISON.values():
+        await put(kafka, topic, (key, value, headers))
+    good = failed(topic, "node-1", 2)
+    await publish(kafka, good)
+    handled = Handled()
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == 1)
+    assert handled.ids() == [good.event_id]
+    found = {int(each["dlq_offset"]): each["dlq_reason"] for each in await letters(kafka, options)}
+    assert found == {offset: reason for offset, (*_, reason) in enumerate(POISON.values())}
+
+
+async def test_an_oversized_event_goes_whole_to_the_dead_letters(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1, max_message_bytes=str(8 * 1024 * 1024))
+    huge = b"x" * 5_000_000
+    await put(kafka, topic, (b"node-1", huge, to_headers(WHOLE)))
+    good = failed(topic, "node-1", 2)
+    await publish(kafka, good)
+    handled = Handled()
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == 1)
+    (message,) = await messages_in(kafka, dead_letter_topic(topic, options.group))
+    assert message.value == huge
+    assert dict(message.headers)["dlq_reason"] == b"TOO_LARGE"
+
+
+async def test_while_dead_letters_cannot_be_written_nothing_is_skipped(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1)
+    await put(kafka, topic, (b"node-1", b"\xff", []))
+    await publish(kafka, failed(topic, "node-1", 1))
+    handled = Handled()
+    # Neither the topic of dead letters nor anything else can be made with nine replicas.
+    async with running(replace(kafka, replication_factor=9), options, handled):
+        await asyncio.sleep(3)
+    assert handled.ids() == []
+    assert await committed(kafka, options.group, TopicPartition(topic, 0)) is None
+    async with running(kafka, options, handled):
+        await eventually(lambda: len(handled.events) == 1)
+    assert [letter["dlq_reason"] for letter in await letters(kafka, options)] == [b"NOT_AN_EVENT"]
+
+
+# ------------------------------------------------------------------ groups
+
+
+async def test_a_rebalance_in_the_middle_loses_nothing_and_keeps_the_order(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    """Members come and go while events are being handled."""
+    events = [failed(topic, key, number) for number in range(60) for key in KEYS]
+    await publish(kafka, *events)
+    seen, handled = RecentlySeen(), Handled()
+
+    async def slowly(event: ReceivedEvent) -> None:
+        await asyncio.sleep(0.005)
+        await handled(event)
+
+    small = replace(options, batch_events=20)
+    async with running(kafka, small, slowly, seen=seen):
+        await eventually(lambda: len(handled.events) > 40)
+        async with running(kafka, small, slowly, seen=seen):
+            await eventually(lambda: len(handled.events) > 200, seconds=60)
+        await eventually(lambda: len(handled.events) >= len(events), seconds=60)
+    for key in KEYS:
+        assert list(dict.fromkeys(handled.ids(key))) == [
+            event.event_id for event in events if event.key == key
+        ]
+
+
+async def test_a_partition_that_is_taken_away_is_committed_first(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    """So the next owner, which remembers nothing, repeats nothing."""
+    events = [failed(topic, key, number) for number in range(30) for key in KEYS]
+    await publish(kafka, *events)
+    handled = Handled()
+
+    async def slowly(event: ReceivedEvent) -> None:
+        await asyncio.sleep(0.005)
+        await handled(event)
+
+    small = replace(options, batch_events=20)
+    async with running(kafka, small, slowly):
+        await eventually(lambda: len(handled.events) > 40)
+        async with running(kafka, small, slowly):
+            await eventually(lambda: len(handled.events) == len(events), seconds=60)
+    assert set(handled.calls.values()) == {1}
+
+
+async def test_a_consumer_waits_for_a_broker_that_is_away() -> None:
+    nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=1, connect_timeout_seconds=1)
+    handled = Handled()
+    async with running(nowhere, ConsumerOptions("group", ("topic",)), handled):
+        await asyncio.sleep(1.5)
+    assert handled.events == []

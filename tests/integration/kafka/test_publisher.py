@@ -1,0 +1,220 @@
+"""The publisher on a real broker: order per key, nothing lost, nothing hidden (rules 22 and 23)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+import structlog
+
+from sluice_common.errors import InvalidArgument, Unavailable
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.publisher import open_kafka_publisher
+from sluice_common.telemetry.metrics import Metrics
+from support.kafka import (
+    failed,
+    first_appearances,
+    make_topic,
+    messages_in,
+    partitions_of,
+    records_in,
+    unique_name,
+)
+
+KEYS = [f"node-{number}" for number in range(20)]
+
+
+async def test_a_message_carries_the_cloudevents_headers_in_binary_mode(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    event = failed(topic, "node-1", 1)
+    async with open_kafka_publisher(kafka) as publisher:
+        await publisher.publish([event])
+    (message,) = await messages_in(kafka, topic)
+    assert message.key == b"node-1"
+    assert message.value == event.payload
+    assert dict(message.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": event.event_id.encode(),
+        "ce_type": b"sluice.events.v1.UploadFailed",
+        "ce_source": b"sluice",
+        "ce_time": b"2023-11-14T22:13:21.250000Z",
+        "ce_subject": b"node-1",
+        "ce_sluicetenant": b"default",
+        "content-type": b"application/protobuf",
+        "traceparent": b"00-00000000000000000000000000000002-00f067aa0ba902b7-01",
+    }
+
+
+async def test_events_of_a_key_keep_their_order_over_many_batches(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    events = [failed(topic, key, number) for number in range(40) for key in KEYS]
+    async with open_kafka_publisher(replace(kafka, batch_bytes=2048)) as publisher:
+        await publisher.publish(events[:300])
+        await publisher.publish(events[300:])
+    records = await records_in(kafka, topic)
+    assert len(records) == len(events)
+    for key in KEYS:
+        assert [r for r in records if r.key == key] == [e for e in events if e.key == key]
+
+
+async def test_calls_at_once_take_turns_and_lose_nothing(kafka: KafkaOptions, topic: str) -> None:
+    async with open_kafka_publisher(kafka) as publisher, asyncio.TaskGroup() as group:
+        for key in KEYS:
+            events = [failed(topic, key, number) for number in range(5)]
+            group.create_task(publisher.publish(events))
+    records = await records_in(kafka, topic)
+    assert len(records) == 5 * len(KEYS)
+    for key in KEYS:
+        ids = [failed(topic, key, number).event_id for number in range(5)]
+        assert [r.event_id for r in records if r.key == key] == ids
+
+
+# ------------------------------------------------------------------ topics
+
+
+async def test_a_topic_that_is_absent_is_made_with_the_configured_partitions(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    async with open_kafka_publisher(replace(kafka, partitions=7)) as publisher:
+        await publisher.publish([failed(topic, "node-1", 1)])
+    assert await partitions_of(kafka, topic) == 7
+
+
+async def test_two_processes_may_make_a_topic_at_once(kafka: KafkaOptions, topic: str) -> None:
+    async def publish(key: str) -> None:
+        async with open_kafka_publisher(kafka) as publisher:
+            await publisher.publish([failed(topic, key, 1)])
+
+    async with asyncio.TaskGroup() as group:
+        for key in KEYS[:4]:
+            group.create_task(publish(key))
+    assert sorted(r.key for r in await records_in(kafka, topic)) == KEYS[:4]
+
+
+async def test_a_topic_with_fewer_partitions_is_left_alone_with_a_warning(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 2)
+    with structlog.testing.capture_logs() as logs:
+        async with open_kafka_publisher(kafka) as publisher:
+            await publisher.publish([failed(topic, "node-1", 1)])
+    (warning,) = [entry for entry in logs if entry["event"] == "topic_has_fewer_partitions"]
+    assert (warning["partitions"], warning["configured"]) == (2, 4)
+    assert await partitions_of(kafka, topic) == 2
+
+
+async def test_a_topic_that_cannot_be_made_is_named_in_the_error(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    async with open_kafka_publisher(replace(kafka, replication_factor=9)) as publisher:
+        with pytest.raises(Unavailable, match=topic) as caught:
+            await publisher.publish([failed(topic, "node-1", 1)])
+    assert caught.value.reason == "EVENTS_TOPIC_MISSING"
+
+
+# ------------------------------------------------------------------ refusals
+
+
+async def test_an_event_larger_than_the_limit_is_named_and_nothing_is_sent(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    large = failed(topic, "node-2", 1, detail="x" * 5000)
+    async with open_kafka_publisher(replace(kafka, max_event_bytes=4096)) as publisher:
+        await publisher.publish([failed(topic, "node-1", 1)])
+        with pytest.raises(InvalidArgument) as caught:
+            await publisher.publish([failed(topic, "node-1", 2), large])
+    assert caught.value.reason == "EVENT_REFUSED"
+    assert caught.value.metadata == {"event_id": large.event_id, "key": "node-2"}
+    assert len(await records_in(kafka, topic)) == 1
+
+
+async def test_where_the_topic_takes_less_batches_shrink_until_one_event_is_to_blame(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1, max_message_bytes="3000")
+    small = [failed(topic, "node-1", number) for number in range(50)]
+    large = failed(topic, "node-2", 1, detail="x" * 5000)
+    async with open_kafka_publisher(kafka) as publisher:
+        reasons: list[str] = []
+        for _ in range(10):
+            try:
+                await publisher.publish(small)
+                break
+            except Unavailable as error:
+                reasons.append(error.reason)
+        assert set(reasons) == {"EVENTS_BATCH_TOO_LARGE"}
+        with pytest.raises(InvalidArgument) as caught:
+            await publisher.publish([large])
+        assert caught.value.metadata == {"event_id": large.event_id, "key": "node-2"}
+        await publisher.publish([failed(topic, "node-3", 1)])
+    records = await records_in(kafka, topic)
+    assert first_appearances(records, "node-1") == [event.event_id for event in small]
+    assert first_appearances(records, "node-2") == []
+    assert len(first_appearances(records, "node-3")) == 1
+
+
+# ------------------------------------------------------------------ doubt
+
+
+async def test_a_call_that_is_cut_short_and_repeated_never_reorders_a_key(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    """The deadline of the relay, at every moment of a call."""
+    events = [failed(topic, key, number) for number in range(10) for key in KEYS[:5]]
+    async with open_kafka_publisher(replace(kafka, batch_bytes=1024)) as publisher:
+        await publisher.publish(events[:5])
+        for step in range(12):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.001 * step):
+                    await publisher.publish(events[5:])
+        await publisher.publish(events[5:])
+    records = await records_in(kafka, topic)
+    for key in KEYS[:5]:
+        expected = [event.event_id for event in events if event.key == key]
+        assert first_appearances(records, key) == expected
+
+
+async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:
+    nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=2, connect_timeout_seconds=1)
+    metrics = Metrics()
+    async with open_kafka_publisher(nowhere, metrics) as publisher:
+        for _ in range(2):
+            with pytest.raises(Unavailable) as caught:
+                await publisher.publish([failed(unique_name(), "node-1", 1)])
+            assert caught.value.reason == "EVENTS_UNAVAILABLE"
+    labels = {"reason": "EVENTS_UNAVAILABLE"}
+    count = metrics.registry.get_sample_value("sluice_event_publish_errors_total", labels)
+    assert count == 2
+
+
+async def test_what_is_acknowledged_is_timed(kafka: KafkaOptions, topic: str) -> None:
+    metrics = Metrics()
+    async with open_kafka_publisher(kafka, metrics) as publisher:
+        await publisher.publish([failed(topic, "node-1", 1)])
+    count = metrics.registry.get_sample_value("sluice_event_publish_seconds_count")
+    assert count == 1
+
+
+async def test_a_topic_that_was_deleted_is_made_again(kafka: KafkaOptions, topic: str) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    async with open_kafka_publisher(replace(kafka, publish_timeout_seconds=5)) as publisher:
+        await publisher.publish([failed(topic, "node-1", 1)])
+        admin = AIOKafkaAdminClient(bootstrap_servers=list(kafka.servers))
+        await admin.start()
+        await admin.delete_topics([topic])
+        await admin.close()
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await publisher.publish([failed(topic, "node-1", 2)])
+                    break
+                except Unavailable:
+                    continue
+    assert [r.event_id for r in await records_in(kafka, topic)] == [
+        failed(topic, "node-1", 2).event_id
+    ]

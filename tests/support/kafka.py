@@ -1,0 +1,164 @@
+"""Kafka in tests: topics of a test's own, events that are whole, and what the broker really has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from sluice.events.v1 import uploads_pb2
+from sluice_common.events.kafka.headers import from_message
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.port import EventRecord
+from sluice_common.uploads.ids import event_id
+
+TYPE = "sluice.events.v1.UploadFailed"
+
+
+def bootstrap_servers() -> str:
+    """The broker that runs for tests. Without one the test is skipped, and fails in CI."""
+    folder = Path(os.environ.get("SLUICE_SERVICES_DIR", "var/services"))
+    try:
+        services = json.loads((folder / "services.json").read_text(encoding="utf-8"))
+        return str(services["kafka"]["bootstrap_servers"])
+    except (OSError, KeyError):
+        if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
+            pytest.fail("no Kafka runs for tests; `make services-up` starts one")
+        pytest.skip("no Kafka runs for tests; `make services-up` starts one")
+
+
+def unique_name(what: str = "topic") -> str:
+    """Tests share one broker, and their topics outlive them."""
+    return f"test.{what}.{secrets.token_hex(6)}"
+
+
+def failed(topic: str, key: str, number: int, *, detail: str = "") -> EventRecord:
+    """A whole event, the `number`-th of node `key`."""
+    identity = event_id(key, "UploadFailed", number)
+    message = uploads_pb2.UploadFailed(
+        header=uploads_pb2.EventHeader(event_id=identity, tenant="default", sequence=number),
+        upload_id=f"upload-of-{key}",
+        node_id=key,
+        drive="photos",
+        path=f"{key}.bin",
+        reason="TEST",
+        detail=detail,
+    )
+    return EventRecord(
+        event_id=identity,
+        type=TYPE,
+        topic=topic,
+        key=key,
+        tenant="default",
+        occurred_at=1_700_000_000.25 + number,
+        payload=message.SerializeToString(),
+        headers={"traceparent": f"00-{number + 1:032x}-00f067aa0ba902b7-01"},
+    )
+
+
+async def make_topic(options: KafkaOptions, topic: str, partitions: int, **settings: str) -> None:
+    """Make a topic behind the back of the code under test; `_` in setting names is a dot."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
+    await admin.start()
+    try:
+        named = {name.replace("_", "."): value for name, value in settings.items()}
+        answer = await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=named)])
+        assert [code for _, code, *_ in answer.topic_errors] == [0], answer
+    finally:
+        await admin.close()
+
+
+async def partitions_of(options: KafkaOptions, topic: str) -> int:
+    """How many partitions a topic has; 0 when there is none."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
+    await admin.start()
+    try:
+        (described,) = await admin.describe_topics([topic])
+        return len(described["partitions"])
+    finally:
+        await admin.close()
+
+
+async def put(
+    options: KafkaOptions,
+    topic: str,
+    *messages: tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]],
+    max_request_size: int = 32 * 1024 * 1024,
+) -> None:
+    """Messages as a stranger would write them: key, value, headers."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=list(options.servers), max_request_size=max_request_size
+    )
+    await producer.start()
+    try:
+        for key, value, headers in messages:
+            await producer.send_and_wait(topic, value, key=key, headers=list(headers))
+    finally:
+        await producer.stop()
+
+
+async def messages_in(options: KafkaOptions, topic: str) -> list[Any]:
+    """Every message that the topic has now, partition after partition."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(options.servers),
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=32 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        numbers = sorted(await consumer._client._wait_on_metadata(topic))
+        found: list[Any] = []
+        for number in numbers:
+            partition = TopicPartition(topic, number)
+            ends = await consumer.end_offsets([partition])
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            while await consumer.position(partition) < ends[partition]:
+                batches = await consumer.getmany(partition, timeout_ms=200)
+                for batch in batches.values():
+                    found.extend(batch)
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def records_in(options: KafkaOptions, topic: str) -> list[EventRecord]:
+    """The events in a topic, partition after partition, payloads as they lie there."""
+    return [
+        from_message(raw.topic, raw.key, raw.value, raw.headers)
+        for raw in await messages_in(options, topic)
+    ]
+
+
+async def committed(options: KafkaOptions, group: str, partition: TopicPartition) -> int | None:
+    """The offset from which a group goes on."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
+    )
+    consumer.assign([partition])
+    await consumer.start()
+    try:
+        offset: int | None = await consumer.committed(partition)
+        return offset
+    finally:
+        await consumer.stop()
+
+
+def first_appearances(records: Sequence[EventRecord], key: str) -> list[str]:
+    """The ids of a key's events, repetitions left out."""
+    return list(dict.fromkeys(record.event_id for record in records if record.key == key))
+
+
+async def eventually(check: Any, seconds: float = 30.0) -> None:
+    """Wait until `check()` is true."""
+    async with asyncio.timeout(seconds):
+        while not check():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.02)
