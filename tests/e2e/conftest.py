@@ -1,4 +1,4 @@
-"""Servers and commands for the end-to-end tests."""
+"""Servers and commands for the end-to-end tests. Each test runs on every kind of deployment."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ import grpc.aio
 import pytest
 
 from support.cli import Sluice
-from support.server import StandaloneServer, standalone
+from support.deployments import KINDS, Deployment, deployment
+from support.server import StandaloneServer
 from support.wire import CHANNEL_OPTIONS, WireClient
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneServer]:
+@pytest.fixture(params=KINDS)
+def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
+    """Backends for a test that starts its servers itself."""
+    with deployment(request.param, tmp_path) as backends:
+        yield backends
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StandaloneServer]:
     """One server for the tests of a module that do not disturb it."""
-    with standalone(tmp_path_factory.mktemp("server") / "data") as running:
+    with (
+        deployment(request.param, tmp_path_factory.mktemp("server")) as backends,
+        backends.serving() as running,
+    ):
         yield running
 
 

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import itertools
 import random
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -14,7 +13,7 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2
 from sluice_client import Client
-from support.server import standalone
+from support.deployments import Deployment
 from support.wire import CHANNEL_OPTIONS, Chunk, WireClient, cut, status_was_lost
 
 MIB = 1024 * 1024
@@ -95,8 +94,10 @@ async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str |
 
 
 @pytest.mark.slow
-async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(tmp_path: Path) -> None:
-    with standalone(tmp_path / "data", BUDGET) as server:
+async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(
+    deployed: Deployment,
+) -> None:
+    with deployed.serving(BUDGET) as server:
         async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
             wire = WireClient(channel)
             gate = asyncio.Semaphore(60)
@@ -107,9 +108,11 @@ async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(tmp_pat
 
 
 @pytest.mark.slow
-async def test_the_sdk_pushes_many_uploads_through_a_small_budget(tmp_path: Path) -> None:
+async def test_the_sdk_pushes_many_uploads_through_a_small_budget(
+    deployed: Deployment,
+) -> None:
     data = {f"sdk/{n}": random.Random(n).randbytes(6 * MIB + n) for n in range(30)}
-    with standalone(tmp_path / "data", BUDGET) as server:
+    with deployed.serving(BUDGET) as server:
         async with Client(server.address) as client, asyncio.timeout(120):
             async with asyncio.TaskGroup() as group:
                 for path, content in data.items():

@@ -10,8 +10,8 @@ import pytest
 
 from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
 from support.cli import Sluice
+from support.deployments import Deployment
 from support.files import sha256_of, write_random
-from support.leftovers import assert_nothing_is_left
 from support.server import StandaloneServer
 
 MIB = 1024 * 1024
@@ -25,9 +25,11 @@ def wait_for_death(server: StandaloneServer) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", list(CrashPoint))
-def test_the_restarted_server_finishes_what_died(tmp_path: Path, point: CrashPoint) -> None:
+def test_the_restarted_server_finishes_what_died(
+    deployed: Deployment, tmp_path: Path, point: CrashPoint
+) -> None:
     source = write_random(tmp_path / "file.bin", 20 * MIB, seed=7)
-    dying = StandaloneServer(tmp_path / "data", {ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value})
+    dying = deployed.server({ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value})
     dying.start()
     try:
         sluice = Sluice(dying.address, tmp_path / "state")
@@ -36,7 +38,7 @@ def test_the_restarted_server_finishes_what_died(tmp_path: Path, point: CrashPoi
     finally:
         dying.close()
     died = time.monotonic()
-    server = StandaloneServer(tmp_path / "data")
+    server = deployed.server()
     server.address = dying.address
     server.start()
     try:
@@ -46,7 +48,7 @@ def test_the_restarted_server_finishes_what_died(tmp_path: Path, point: CrashPoi
         assert time.monotonic() - died < 60
         sluice.ok("get", "crash:file.bin", str(tmp_path / "back.bin"))
         assert sha256_of(tmp_path / "back.bin") == sha256_of(source)
-        assert_nothing_is_left(server, 1)
+        deployed.assert_nothing_is_left(1)
     finally:
         server.close()
 

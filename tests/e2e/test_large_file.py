@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.cli import Sluice
+from support.deployments import Deployment
 from support.files import sha256_of, write_sparse
-from support.server import StandaloneServer, standalone
+from support.server import StandaloneServer
 
 GIB = 1024**3
 LIMIT_BYTES = 400 * 1024**2
@@ -35,9 +36,11 @@ class MemoryWatch(threading.Thread):
 
 
 @pytest.mark.slow
-def test_four_gib_go_through_with_the_server_below_400_mib(tmp_path: Path) -> None:
+def test_four_gib_go_through_with_the_server_below_400_mib(
+    deployed: Deployment, tmp_path: Path
+) -> None:
     source = write_sparse(tmp_path / "four-gib.bin", 4 * GIB, seed=3)
-    with standalone(tmp_path / "data") as server:
+    with deployed.serving() as server:
         sluice = Sluice(server.address, tmp_path / "state")
         watch = MemoryWatch(server)
         watch.start()

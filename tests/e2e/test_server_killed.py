@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from support.cli import Sluice
+from support.deployments import Deployment
 from support.files import sha256_of, write_random
-from support.leftovers import assert_nothing_is_left
 from support.recorder import Recorder
-from support.server import standalone
 
 GIB = 1024**3
 KILLS = 10
@@ -22,10 +21,10 @@ KILLS = 10
 
 @pytest.mark.slow
 async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing(
-    tmp_path: Path,
+    deployed: Deployment, tmp_path: Path
 ) -> None:
     source = await asyncio.to_thread(write_random, tmp_path / "one-gib.bin", GIB, 5)
-    with standalone(tmp_path / "data") as server:
+    with deployed.serving() as server:
         async with Recorder(server.address).serving() as recorder:
             sluice = Sluice(recorder.address, tmp_path / "state")
             upload = await asyncio.create_subprocess_exec(
@@ -51,13 +50,15 @@ async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing
         assert await asyncio.to_thread(sha256_of, tmp_path / "back.bin") == await asyncio.to_thread(
             sha256_of, source
         )
-        await asyncio.to_thread(assert_nothing_is_left, server, 1)
+        await asyncio.to_thread(deployed.assert_nothing_is_left, 1)
 
 
 @pytest.mark.slow
-async def test_a_killed_client_resumes_and_says_how_much_it_skipped(tmp_path: Path) -> None:
+async def test_a_killed_client_resumes_and_says_how_much_it_skipped(
+    deployed: Deployment, tmp_path: Path
+) -> None:
     source = await asyncio.to_thread(write_random, tmp_path / "half.bin", GIB // 2, 6)
-    with standalone(tmp_path / "data") as server:
+    with deployed.serving() as server:
         async with Recorder(server.address).serving() as recorder:
             sluice = Sluice(recorder.address, tmp_path / "state")
             first = sluice.start("upload", str(source), "--drive", "crash", "--json")
@@ -67,7 +68,7 @@ async def test_a_killed_client_resumes_and_says_how_much_it_skipped(tmp_path: Pa
             os.kill(first.pid, signal.SIGKILL)
             await asyncio.to_thread(first.communicate, timeout=30)
             await asyncio.to_thread(_resume, sluice, source)
-        await asyncio.to_thread(assert_nothing_is_left, server, 1)
+        await asyncio.to_thread(deployed.assert_nothing_is_left, 1)
 
 
 def _resume(sluice: Sluice, source: Path) -> None:

@@ -1,0 +1,136 @@
+"""What the end-to-end tests run on: the embedded adapters, or Redis, S3, Kafka and MySQL.
+
+One test, two deployments: `Deployment` gives the settings of a server, and looks for what a server
+has left behind where its bytes are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from support import kafka, mysql_server, s3_server
+from support.redis_server import RedisServer
+from support.server import StandaloneServer
+
+SWEEP_SECONDS = 30.0
+
+
+class Deployment(ABC):
+    """Backends for one server at a time, empty at the beginning."""
+
+    name: str
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+
+    @property
+    @abstractmethod
+    def settings(self) -> Mapping[str, str]:
+        """Environment variables that choose these backends."""
+
+    @abstractmethod
+    def leftovers(self) -> list[str]:
+        """What belongs to uploads in flight: chunks and objects in parts."""
+
+    @abstractmethod
+    def count_objects(self) -> int:
+        """Objects that lie in the store."""
+
+    def server(self, settings: Mapping[str, str] | None = None) -> StandaloneServer:
+        """A server on these backends, not started; with further settings."""
+        return StandaloneServer(self.data_dir, {**self.settings, **(settings or {})})
+
+    @contextmanager
+    def serving(self, settings: Mapping[str, str] | None = None) -> Iterator[StandaloneServer]:
+        """A running server that is gone afterwards, however the test ends."""
+        server = self.server(settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.close()
+
+    def assert_nothing_is_left(self, objects: int) -> None:
+        """Within a few sweeps nothing is in flight and there are exactly `objects` objects."""
+        deadline = time.monotonic() + SWEEP_SECONDS
+        while (left := self.leftovers()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert left == []
+        assert self.count_objects() == objects
+
+
+class Embedded(Deployment):
+    """Everything in the data directory."""
+
+    name = "embedded"
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return {}
+
+    def leftovers(self) -> list[str]:
+        chunks = [path for path in (self.data_dir / "chunks").rglob("*") if path.is_file()]
+        objects = (self.data_dir / "objects").rglob("*")
+        multiparts = [path for path in objects if "multipart" in path.parts[-2:] and path.is_dir()]
+        return [str(path.relative_to(self.data_dir)) for path in [*chunks, *multiparts]]
+
+    def count_objects(self) -> int:
+        return len(list((self.data_dir / "objects").rglob("manifest*.json")))
+
+
+class Services(Deployment):
+    """Redis, a bucket and a database of its own; the topics of Kafka, which are fixed, are shared."""
+
+    name = "services"
+
+    def __init__(self, folder: Path, redis: RedisServer) -> None:
+        super().__init__(folder)
+        self.redis = redis
+        self.bucket = asyncio.run(s3_server.new_bucket())
+        self.mysql_url = mysql_server.shared_server().create_database()
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        account = s3_server.s3_account()
+        return {
+            "SLUICE_COORDINATION": "redis",
+            "SLUICE_CHUNK_TRANSPORT": "redis",
+            "SLUICE_OBJECTS": "s3",
+            "SLUICE_EVENTS": "kafka",
+            "SLUICE_CATALOGUE": "mysql",
+            "SLUICE_BUCKET": self.bucket,
+            "SLUICE_REDIS__URL": self.redis.url,
+            "SLUICE_S3__ENDPOINT_URL": account.endpoint_url,
+            "SLUICE_S3__ACCESS_KEY": account.access_key,
+            "SLUICE_S3__SECRET_KEY": account.secret_key,
+            "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers(),
+            "SLUICE_KAFKA__PARTITIONS": "3",
+            "SLUICE_MYSQL__URL": self.mysql_url,
+        }
+
+    def leftovers(self) -> list[str]:
+        bytes_in = (":staging:", ":chunks:")
+        chunks = [key for key in self.redis.all_keys() if any(part in key for part in bytes_in)]
+        return [*chunks, *asyncio.run(s3_server.multiparts_of(self.bucket))]
+
+    def count_objects(self) -> int:
+        return len(asyncio.run(s3_server.objects_of(self.bucket)))
+
+
+KINDS = (Embedded.name, Services.name)
+
+
+@contextmanager
+def deployment(kind: str, folder: Path) -> Iterator[Deployment]:
+    """The backends of this kind; gone afterwards, but for what all tests of a process share."""
+    if kind == Embedded.name:
+        yield Embedded(folder)
+        return
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        yield Services(folder, redis)
