@@ -43,6 +43,23 @@ def is_terminal(status: UploadStatus) -> bool:
     return status in TERMINAL
 
 
+def upload_ended(status: UploadStatus) -> FailedPrecondition:
+    """Terminal states are final."""
+    return FailedPrecondition(
+        "UPLOAD_ENDED",
+        f"The upload is {status.value} and cannot change any more; start a new upload.",
+        metadata={"status": status.value},
+    )
+
+
+def upload_completing() -> FailedPrecondition:
+    """The completion has to end first."""
+    return FailedPrecondition(
+        "UPLOAD_COMPLETING",
+        "The upload is being completed; wait until it is COMPLETED or FAILED.",
+    )
+
+
 def check_transition(current: UploadStatus, target: UploadStatus) -> None:
     """Raise unless an upload in `current` may go to `target`.
 
@@ -54,14 +71,7 @@ def check_transition(current: UploadStatus, target: UploadStatus) -> None:
     if target in TRANSITIONS[current]:
         return
     if current in TERMINAL:
-        raise FailedPrecondition(
-            "UPLOAD_ENDED",
-            f"The upload is {current.value} and cannot change any more; start a new upload.",
-            metadata={"status": current.value},
-        )
+        raise upload_ended(current)
     if current is _S.COMPLETING and target in (_S.ABORTED, _S.EXPIRED, _S.COMPLETING):
-        raise FailedPrecondition(
-            "UPLOAD_COMPLETING",
-            "The upload is being completed; wait until it is COMPLETED or FAILED.",
-        )
+        raise upload_completing()
     raise Internal("ILLEGAL_TRANSITION", f"No upload goes from {current.value} to {target.value}.")

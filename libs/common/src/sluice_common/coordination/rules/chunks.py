@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, Verdict
-from sluice_common.coordination.rules import layout
+from sluice_common.coordination.rules import layout, refusals
 from sluice_common.coordination.rules.limits import check_range, check_total, total_of
 from sluice_common.coordination.rules.record import UploadRecord
 from sluice_common.coordination.rules.store import PartState, Session
-from sluice_common.errors import AlreadyExists, FailedPrecondition
 from sluice_common.uploads.model import ChunkRef, UploadStatus
 from sluice_common.uploads.states import TAKES_CHUNKS, check_transition
 
@@ -60,7 +59,7 @@ def accept_chunk(s: Session, offer: ChunkOffer, crc32c: int) -> tuple[Acceptance
     if existing.size == offer.size and existing.crc32c == crc32c:
         return _accept_duplicate(s, record, offer, existing)
     if not offer.force:
-        raise _conflict(offer.number)
+        raise refusals.chunk_conflict(offer.number)
     return _replace(s, record, offer, crc32c, existing)
 
 
@@ -71,7 +70,7 @@ def _accept_new(
     was = s.store.rejected(offer.upload_id, offer.number) if record.rejected_count else None
     if was is not None and (was.size != offer.size or was.crc32c != crc32c):
         # Its part is laid out already; other bytes now would mix two contents.
-        raise _conflict(offer.number)
+        raise refusals.chunk_conflict(offer.number)
     total = total_of(record, offer, 0)
 
     if record.status is UploadStatus.PENDING:
@@ -92,11 +91,7 @@ def _replace(
     """`force` (rule 2): only while the part of the chunk has not been queued."""
     _check_open(record)
     if _is_queued(s, record, offer.number):
-        raise FailedPrecondition(
-            "CHUNK_QUEUED",
-            f"The part with chunk {offer.number} is on its way to the object store; "
-            "abort this upload and start a new one to send other content.",
-        )
+        raise refusals.chunk_queued(offer.number)
     total = total_of(record, offer, existing.size)
     chunk = ChunkRef(offer.number, offer.size, crc32c, offer.token)
     s.store.put_chunk(offer.upload_id, chunk)
@@ -167,20 +162,8 @@ def _check_open(record: UploadRecord) -> None:
     if record.status is UploadStatus.UPLOADING:
         return
     if record.status is UploadStatus.COMPLETING:
-        raise FailedPrecondition(
-            "UPLOAD_COMPLETING",
-            "All chunks are in and the upload is being completed; send nothing more.",
-        )
+        raise refusals.completing_takes_no_chunk()
     check_transition(record.status, UploadStatus.UPLOADING)
-
-
-def _conflict(number: int) -> AlreadyExists:
-    return AlreadyExists(
-        "CHUNK_CONFLICT",
-        f"Chunk {number} is in with other content; send the same bytes, or replace it with "
-        "`force` while its part has not been queued.",
-        metadata={"number": str(number)},
-    )
 
 
 def _part_of(s: Session, record: UploadRecord, number: int) -> int:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from sluice_common.coordination.ports import Completion, CompletionClaim, LedgerEvent
-from sluice_common.coordination.rules import fences, layout, lifecycle
-from sluice_common.coordination.rules.limits import total_mismatch
+from sluice_common.coordination.rules import fences, layout, lifecycle, refusals
 from sluice_common.coordination.rules.record import (
     COMPLETION_HOLD,
     UploadRecord,
     with_claims,
 )
 from sluice_common.coordination.rules.store import PartState, Session
-from sluice_common.errors import FailedPrecondition
 from sluice_common.events import uploads as events
 from sluice_common.uploads.model import MAX_CHUNKS, NewUpload, UploadSnapshot, UploadStatus
 from sluice_common.uploads.states import check_transition
@@ -32,22 +30,10 @@ def request_completion(
         return Completion(s.snapshot(record), (), record.completion_ready), record.behind
     check_transition(record.status, UploadStatus.COMPLETING)
     if record.received_chunks < total:
-        raise FailedPrecondition(
-            "CHUNKS_MISSING",
-            f"{record.received_chunks} of {total} chunks are in; send the missing ones, "
-            f"beginning with {record.needed_number}.",
-            metadata={
-                "received_chunks": str(record.received_chunks),
-                "needed_number": str(record.needed_number),
-            },
-        )
+        raise refusals.chunks_missing(record.received_chunks, total, record.needed_number)
     expected = record.new.expected_size
     if expected is not None and record.received_bytes < expected:
-        raise FailedPrecondition(
-            "SIZE_MISMATCH",
-            f"{record.received_bytes} bytes are in, {expected} were declared; send the rest, or "
-            "abort and declare the true size.",
-        )
+        raise refusals.size_mismatch(record.received_bytes, expected)
 
     claims = (sha256 or record.new.sha256, record.new.crc32c if crc32c is None else crc32c)
     if claims != (record.new.sha256, record.new.crc32c):
@@ -101,7 +87,7 @@ def finish(s: Session, claim: CompletionClaim, crc32c: int, sha256: bytes | None
         return s.snapshot(record)
     fences.check(s, record, claim)
     if not record.completion_ready:
-        raise fences.fenced()  # this claim gave a part back since (rule 16)
+        raise refusals.fenced()  # this claim gave a part back since (rule 16)
     record.finished_by = claim.fence.counter
     _complete(s, record, crc32c, sha256)
     return s.snapshot(record)
@@ -158,29 +144,16 @@ def _check_total(record: UploadRecord, asked: int | None) -> int:
     total = record.total_chunks
     if asked is None:
         if total is None:
-            raise FailedPrecondition(
-                "TOTAL_UNKNOWN",
-                "No chunk was marked as the last one; say how many chunks there are.",
-                field="total_chunks",
-            )
+            raise refusals.total_unknown()
         return total
     if total is not None and asked != total:
-        raise total_mismatch(total)
+        raise refusals.total_mismatch(total)
     if not record.highest < asked <= MAX_CHUNKS:
-        raise FailedPrecondition(
-            "TOTAL_MISMATCH",
-            f"Chunk {record.highest} is in, which {asked} chunks do not have; complete with the "
-            "true number.",
-            field="total_chunks",
-        )
+        raise refusals.total_below_received(record.highest, asked)
     return asked
 
 
 def _check_claims(new: NewUpload, sha256: bytes | None, crc32c: int | None) -> None:
     for name, before, now in (("sha256", new.sha256, sha256), ("crc32c", new.crc32c, crc32c)):
         if before is not None and now is not None and before != now:
-            raise FailedPrecondition(
-                "CLAIM_MISMATCH",
-                f"Another {name} was claimed before; leave it out or claim the same.",
-                field=name,
-            )
+            raise refusals.claim_mismatch(name)

@@ -8,9 +8,9 @@ the clock, decides who may write.
 from __future__ import annotations
 
 from sluice_common.coordination.ports import CompletionClaim, Fence, PartClaim
+from sluice_common.coordination.rules import refusals
 from sluice_common.coordination.rules.record import COMPLETION_HOLD, Hold, UploadRecord
 from sluice_common.coordination.rules.store import Session
-from sluice_common.errors import Aborted
 
 
 def take(
@@ -35,14 +35,14 @@ def check(s: Session, record: UploadRecord, claim: PartClaim | CompletionClaim) 
     """The claim's hold; raises `Aborted` FENCED when it was taken over or the upload ended."""
     hold = record.holds.get(number_of(claim))
     if hold is None or claim.fence != Fence(s.nonce, hold.counter):
-        raise fenced()
+        raise refusals.fenced()
     return hold
 
 
 def check_any(s: Session, record: UploadRecord, fence: Fence) -> None:
     """Raise `Aborted` FENCED unless the fence is that of some hold of the upload."""
     if all(fence != Fence(s.nonce, hold.counter) for hold in record.holds.values()):
-        raise fenced()
+        raise refusals.fenced()
 
 
 def extend_claim(s: Session, claim: PartClaim | CompletionClaim, lease_seconds: float) -> None:
@@ -73,12 +73,3 @@ def is_held(record: UploadRecord, number: int, now: float) -> bool:
 def number_of(claim: PartClaim | CompletionClaim) -> int:
     """The key of the claim's hold."""
     return claim.plan.number if isinstance(claim, PartClaim) else COMPLETION_HOLD
-
-
-def fenced() -> Aborted:
-    """The word for a claim that is not good any more."""
-    return Aborted(
-        "FENCED",
-        "This claim was taken over or its upload has ended; drop the work, the ledger names what "
-        "is left to do.",
-    )

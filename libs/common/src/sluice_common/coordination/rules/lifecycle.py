@@ -7,10 +7,10 @@ import binascii
 from collections.abc import Callable
 
 from sluice_common.coordination.ports import Fence, LedgerEvent, UploadPage
-from sluice_common.coordination.rules import fences
+from sluice_common.coordination.rules import fences, refusals
 from sluice_common.coordination.rules.record import UploadRecord, fresh_record
 from sluice_common.coordination.rules.store import Session
-from sluice_common.errors import AlreadyExists, InvalidArgument, ResourceExhausted
+from sluice_common.errors import InvalidArgument
 from sluice_common.events import uploads as events
 from sluice_common.uploads.model import (
     MissingChunks,
@@ -19,8 +19,6 @@ from sluice_common.uploads.model import (
     UploadStatus,
 )
 from sluice_common.uploads.states import check_transition
-
-_RETRY_WHEN_FULL_SECONDS = 5.0
 
 EventMaker = Callable[[NewUpload, int, float], LedgerEvent]
 """Makes an event of an upload from its number and its time."""
@@ -31,20 +29,12 @@ def create(s: Session, new: NewUpload) -> UploadSnapshot:
     known = s.store.upload(new.upload_id)
     if known is not None:
         if known.new.fingerprint != new.fingerprint:
-            raise AlreadyExists(
-                "REQUEST_ID_CONFLICT",
-                "This request id was used with other arguments; choose a new one.",
-                field="request_id",
-            )
+            raise refusals.request_id_conflict()
         return s.snapshot(known)
     now = s.clock()
     s.budget.expire_reservations(now)
     if s.budget.is_full(now):
-        raise ResourceExhausted(
-            "BUDGET_FULL",
-            "The server holds as many bytes as it may; start the upload again a little later.",
-            retry_after_seconds=_RETRY_WHEN_FULL_SECONDS,
-        )
+        raise refusals.budget_full()
     record = fresh_record(new, now)
     s.store.insert(record)
     append_event(s, record, now, events.upload_initiated)
@@ -68,12 +58,12 @@ def list_uploads(
     s: Session, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
 ) -> UploadPage:
     """Newest first; the cursor is (created_at, upload id) of the last one seen."""
-    records = s.store.page(tenant, statuses, limit + 1, _decode_cursor(after) if after else None)
+    records = s.store.page(tenant, statuses, limit + 1, decode_cursor(after) if after else None)
     shown = records[:limit]
     more = len(records) > limit and shown
     return UploadPage(
         tuple(s.snapshot(record) for record in shown),
-        _encode_cursor(shown[-1]) if more else "",
+        encode_cursor(shown[-1]) if more else "",
     )
 
 
@@ -136,12 +126,14 @@ def append_event(s: Session, record: UploadRecord, now: float, event: EventMaker
     s.store.append_event(event(record.new, record.event_sequence, now))
 
 
-def _encode_cursor(record: UploadRecord) -> str:
-    text = f"{record.created_at!r} {record.upload_id}"
+def encode_cursor(last: UploadRecord | UploadSnapshot) -> str:
+    """Where a page of uploads ended."""
+    text = f"{last.created_at!r} {last.upload_id}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def _decode_cursor(cursor: str) -> tuple[float, str]:
+def decode_cursor(cursor: str) -> tuple[float, str]:
+    """(created_at, upload id) of the last one seen; raises `InvalidArgument` BAD_PAGE_TOKEN."""
     try:
         created_at, _, upload_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
         return float(created_at), upload_id

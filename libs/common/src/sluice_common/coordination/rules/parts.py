@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice_common.coordination.ports import Completion, PartClaim, StoredPartRecord
-from sluice_common.coordination.rules import fences, layout
+from sluice_common.coordination.rules import fences, layout, refusals
 from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk, Session
-from sluice_common.errors import FailedPrecondition, Internal
 from sluice_common.uploads.model import ChunkRef, PartPlan, UploadSnapshot, UploadStatus
 from sluice_common.uploads.states import check_transition
 
@@ -55,14 +54,9 @@ def record_part(s: Session, claim: PartClaim, part: StoredPartRecord) -> Complet
         return Completion(s.snapshot(record), (), record.completion_ready)
     fences.check(s, record, claim)
     if row is None or row.state is not PartState.READY or part.number != claim.plan.number:
-        raise FailedPrecondition(
-            "PART_NOT_READY", "The part lacks chunks again; claim it anew when it is ready."
-        )
+        raise refusals.part_not_ready()
     if part.size != row.size:
-        raise Internal(
-            "PART_SIZE_MISMATCH",
-            f"Part {part.number} has {row.size} bytes, {part.size} are stored.",
-        )
+        raise refusals.part_size_mismatch(part.number, row.size, part.size)
     row.etag = part.etag
     row.crc32c = part.crc32c
     row.sha256 = part.sha256
@@ -84,7 +78,7 @@ def reject_chunk(s: Session, claim: PartClaim, number: int) -> UploadSnapshot:
     row = s.store.part(record.upload_id, claim.plan.number)
     chunk = s.store.chunk(record.upload_id, number)
     if row is None or not row.first <= number <= row.last:
-        raise Internal("CHUNK_NOT_IN_PART", f"Part {claim.plan.number} has no chunk {number}.")
+        raise refusals.chunk_not_in_part(claim.plan.number, number)
     if chunk is None:
         return s.snapshot(record)
     s.store.reject(record.upload_id, RejectedChunk(number, chunk.size, chunk.crc32c))

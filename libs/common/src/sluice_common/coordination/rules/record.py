@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sluice_common.errors import Internal
+from sluice_common.coordination.rules import refusals
 from sluice_common.uploads.checksums import EMPTY_CRC32C
 from sluice_common.uploads.model import (
     FORMAT_VERSION,
@@ -281,8 +281,4 @@ def with_claims(new: NewUpload, sha256: bytes | None, crc32c: int | None) -> New
 def _check_format(values: dict[str, Any]) -> None:
     version = values.get("v")
     if version != FORMAT_VERSION:
-        raise Internal(
-            "UNKNOWN_FORMAT",
-            f"An upload is stored in format {version}, this release reads {FORMAT_VERSION}; "
-            "run the release that wrote it.",
-        )
+        raise refusals.unknown_format(version)

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 from sluice_common.coordination.options import Clock, LedgerOptions
 from sluice_common.coordination.ports import LedgerEvent
+from sluice_common.coordination.rules import refusals
 from sluice_common.coordination.rules.budget import Budget
 from sluice_common.coordination.rules.record import UploadRecord
-from sluice_common.errors import NotFound
 from sluice_common.uploads.model import ChunkRef, MissingChunks, UploadSnapshot, UploadStatus
 
 
@@ -198,9 +198,7 @@ class Session:
         """The record; raises `NotFound` UPLOAD_NOT_FOUND."""
         record = self.store.upload(upload_id)
         if record is None:
-            raise NotFound(
-                "UPLOAD_NOT_FOUND", "No such upload; it may have ended and been forgotten."
-            )
+            raise refusals.upload_not_found()
         return record
 
     def save(self, record: UploadRecord) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice_common.coordination.ports import Backlog, LedgerEvent, WorkItem, WorkKind
-from sluice_common.coordination.rules import fences, lifecycle
+from sluice_common.coordination.rules import fences, lifecycle, refusals
 from sluice_common.coordination.rules.record import COMPLETION_HOLD, UploadRecord
 from sluice_common.coordination.rules.store import Session
-from sluice_common.errors import FailedPrecondition
 from sluice_common.events import uploads as events
 from sluice_common.uploads.model import NewUpload, UploadSnapshot, UploadStatus
 from sluice_common.uploads.states import check_transition
@@ -100,9 +99,7 @@ def cleanup_done(s: Session, upload_id: str) -> None:
     record = s.require(upload_id)
     now = s.clock()
     if not record.ended:
-        raise FailedPrecondition(
-            "UPLOAD_NOT_ENDED", "Only an upload that ended has leftovers; end it first."
-        )
+        raise refusals.upload_not_ended()
     if record.next_cleanup_at is None or now < record.next_cleanup_at:
         return
     record.cleanups_done += 1

@@ -1,0 +1,36 @@
+-- CRC32C of a whole from the CRCs of its pieces, without a second pass over the bytes.
+--
+-- A CRC is a polynomial over GF(2); `n` bytes that follow multiply it by x^(8n). That factor
+-- depends on the size only, so the caller brings it with the chunk (`shift`) and one
+-- multiplication is left to do here.
+
+local crc = {}
+
+local POLYNOMIAL = 0x82F63B78 -- Castagnoli, reflected: the highest bit is x^0
+
+local function product(a, b)
+  local band, bxor, rshift = bit.band, bit.bxor, bit.rshift
+  local sum = 0
+  a = bit.tobit(a)
+  b = bit.tobit(b)
+  while a ~= 0 do
+    if a < 0 then -- the highest bit: the sign, for the library's signed 32 bits
+      sum = bxor(sum, b)
+    end
+    a = bit.lshift(a, 1)
+    if band(b, 1) == 1 then
+      b = bxor(rshift(b, 1), POLYNOMIAL)
+    else
+      b = rshift(b, 1)
+    end
+  end
+  return sum
+end
+
+-- CRC of what `before` covers followed by a piece.
+function crc.combined(before, piece, shift)
+  if before == 0 then
+    return piece
+  end
+  return bit.bxor(product(before, shift), bit.tobit(piece)) % 4294967296
+end

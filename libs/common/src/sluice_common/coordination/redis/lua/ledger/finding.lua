@@ -1,0 +1,75 @@
+-- Sorted sets by which uploads are found: one of each kind per shard (rules 15, 22, 24, 25).
+--
+--   index, tenant   every upload, by its beginning
+--   deadlines       what lives, by the time to look at it next
+--   parts           has ready parts or is `behind`; completions: is COMPLETING; by its beginning
+--   events          has unpublished events, by its beginning
+--   cleanups        ended, by its next clean-up
+--   purges          ended, nothing left to be done, by the time to forget it
+--
+-- Where an upload belongs follows from its record. They are hints: whoever finds an upload by one
+-- looks at the record again.
+
+local finding = {}
+
+local KINDS = { 'deadlines', 'parts', 'completions', 'events', 'cleanups', 'purges' }
+
+local function places(r)
+  local at = {}
+  if r.events_pending and r.events_pending > 0 then
+    at.events = r.created_at
+  end
+  if r.next_cleanup_at then
+    at.cleanups = r.next_cleanup_at
+  elseif r.ended_at then
+    if r.events_pending == 0 then
+      at.purges = r.ended_at + options.forget_after_seconds
+    end
+  elseif r.look_at then
+    at.deadlines = r.look_at
+    if r.ready_count > 0 or r.behind == 1 then
+      at.parts = r.created_at
+    end
+    if r.status == 'COMPLETING' then
+      at.completions = r.created_at
+    end
+  end
+  return at
+end
+
+-- The changes of a step as a list kind, score, …; an empty score takes the upload out.
+function finding.moves(r)
+  local before, after, moves = places(r.was), places(r), {}
+  for _, kind in ipairs(KINDS) do
+    if before[kind] ~= after[kind] then
+      moves[#moves + 1] = kind
+      moves[#moves + 1] = after[kind] and text(after[kind]) or ''
+    end
+  end
+  return moves
+end
+
+-- All places of an upload, as `moves`, however they are now.
+function finding.places_of(r)
+  local at, moves = places(r), {}
+  for _, kind in ipairs(KINDS) do
+    moves[#moves + 1] = kind
+    moves[#moves + 1] = at[kind] and text(at[kind]) or ''
+  end
+  return moves
+end
+
+function finding.key(kind)
+  return 'sluice:' .. kind .. ':' .. call.shard
+end
+
+function finding.apply(moves)
+  for n = 1, #moves, 2 do
+    local kind, score = moves[n], moves[n + 1]
+    if score == '' then
+      redis.call('ZREM', finding.key(kind), call.upload_id)
+    else
+      redis.call('ZADD', finding.key(kind), score, call.upload_id)
+    end
+  end
+end

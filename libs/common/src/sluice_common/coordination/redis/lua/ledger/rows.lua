@@ -1,0 +1,229 @@
+-- Chunks and parts of one upload.
+
+local rows = {}
+
+local SLICE = 500 -- entries that one command returns; Lua's stack bounds `unpack`
+
+-- ------------------------------------------------------------------ chunks
+--
+-- received  number -> size:crc32c:token:shift (the last is crc.lua's factor of the size)
+-- tokens    token -> number, while a chunk names the token
+-- bits      1 at the number of every received chunk: gaps are found without reading `received`
+-- rejected  number -> number:size:crc32c, what has to come back with the same content (rule 8)
+
+local function chunk_of(number, entry)
+  local size, crc32c, token, shift = string.match(entry, '^(%d+):(%d+):([^:]*):(%d+)$')
+  return {
+    number = number,
+    size = tonumber(size),
+    crc32c = tonumber(crc32c),
+    token = token,
+    shift = tonumber(shift),
+  }
+end
+
+function rows.chunk(number)
+  local entry = redis.call('HGET', call.received, text(number))
+  return entry and chunk_of(number, entry) or nil
+end
+
+function rows.put_chunk(chunk)
+  local number = text(chunk.number)
+  local entry = string.format('%s:%s:%s:%s', text(chunk.size), text(chunk.crc32c), chunk.token,
+    text(chunk.shift))
+  redis.call('HSET', call.received, number, entry)
+  redis.call('HSET', call.tokens, chunk.token, number)
+  redis.call('SETBIT', call.bits, number, 1)
+end
+
+-- The first number in from..last whose bit is `value`, or nil. BITPOS counts whole bytes, so the
+-- bits up to the next byte are looked at one by one.
+local function next_with(value, from, last)
+  while from <= last and from % 8 ~= 0 do
+    if redis.call('GETBIT', call.bits, text(from)) == value then
+      return from
+    end
+    from = from + 1
+  end
+  if from > last then
+    return nil
+  end
+  local found = redis.call('BITPOS', call.bits, value, text(from / 8))
+  if value == 0 and found < from then
+    found = from -- beyond the end of the string everything is missing
+  end
+  if found < 0 or found > last then
+    return nil
+  end
+  return found
+end
+
+-- Received chunks first..last in order, at most `limit`.
+function rows.chunks(first, last, limit)
+  local found = {}
+  local from = next_with(1, first, last)
+  while from and #found < limit do
+    local gap = next_with(0, from, last) or last + 1
+    while from < gap and #found < limit do
+      local upto = math.min(gap, from + SLICE, from + limit - #found) - 1
+      local numbers = {}
+      for number = from, upto do
+        numbers[#numbers + 1] = text(number)
+      end
+      local entries = redis.call('HMGET', call.received, unpack(numbers))
+      for n, entry in ipairs(entries) do
+        found[#found + 1] = chunk_of(from + n - 1, entry)
+      end
+      from = upto + 1
+    end
+    from = next_with(1, from, last)
+  end
+  return found
+end
+
+-- The first `limit` gaps in first..last as a list of pairs, and whether there are more.
+function rows.missing(first, last, limit)
+  local pairs_found = {}
+  local gap = next_with(0, first, last)
+  while gap do
+    if #pairs_found == 2 * limit then
+      return pairs_found, 1
+    end
+    local after = next_with(1, gap, last) or last + 1
+    pairs_found[#pairs_found + 1] = gap
+    pairs_found[#pairs_found + 1] = after - 1
+    gap = next_with(0, after, last)
+  end
+  return pairs_found, 0
+end
+
+-- The bytes of a chunk are gone or worth nothing.
+local function forget_bytes(chunk)
+  redis.call('HDEL', call.tokens, chunk.token)
+  -- Of this upload's slot, like every other key here; which ones, only the step finds out.
+  redis.call('UNLINK', 'upload:{' .. call.upload_id .. '}:chunks:' .. text(chunk.number))
+end
+
+-- A received chunk is missing again.
+function rows.reject(chunk)
+  local number = text(chunk.number)
+  redis.call('HDEL', call.received, number)
+  redis.call('SETBIT', call.bits, number, 0)
+  redis.call('ZADD', call.rejected, number,
+    string.format('%s:%s:%s', number, text(chunk.size), text(chunk.crc32c)))
+  forget_bytes(chunk)
+end
+
+function rows.rejected(number)
+  local member = redis.call('ZRANGEBYSCORE', call.rejected, text(number), text(number))[1]
+  if not member then
+    return nil
+  end
+  local size, crc32c = string.match(member, '^%d+:(%d+):(%d+)$')
+  return { size = tonumber(size), crc32c = tonumber(crc32c) }
+end
+
+function rows.drop_rejected(number)
+  redis.call('ZREMRANGEBYSCORE', call.rejected, text(number), text(number))
+end
+
+function rows.first_rejected()
+  local member = redis.call('ZRANGE', call.rejected, 0, 0)[1]
+  return member and tonumber(string.match(member, '^%d+')) or -1
+end
+
+-- ------------------------------------------------------------------ parts
+--
+-- parts  number -> state first last received size queued sha256
+--        F lacks chunks (again), R is ready for a worker, S is in the object store; queued: it was
+--        ready once, so `force` comes too late for its chunks (rule 2)
+-- ready  the numbers of ready parts
+-- etags  score = number, member = part:etag:size:crc32c (rule 16: one member per part)
+
+local PART = '^(%u) (%d+) (-?%d+) (%d+) (%d+) (%d) (%x*)$'
+
+function rows.part(number)
+  local entry = redis.call('HGET', call.parts, text(number))
+  if not entry then
+    return nil
+  end
+  local state, first, last, received, size, queued, sha256 = string.match(entry, PART)
+  return {
+    number = number,
+    state = state,
+    stored_state = state,
+    first = tonumber(first),
+    last = tonumber(last),
+    received = tonumber(received),
+    size = tonumber(size),
+    queued = tonumber(queued),
+    sha256 = sha256,
+  }
+end
+
+function rows.new_part(number, first, last)
+  return {
+    number = number,
+    state = 'F',
+    first = first,
+    last = last,
+    received = 0,
+    size = 0,
+    queued = 0,
+    sha256 = '',
+  }
+end
+
+function rows.is_full(part)
+  return part.received == part.last - part.first + 1
+end
+
+function rows.put_part(r, part)
+  local number = text(part.number)
+  redis.call('HSET', call.parts, number,
+    string.format('%s %s %s %s %s %s %s', part.state, text(part.first), text(part.last),
+      text(part.received), text(part.size), text(part.queued), part.sha256))
+  if part.state ~= part.stored_state then
+    if part.state == 'R' then
+      redis.call('ZADD', call.ready, number, number)
+      r.ready_count = r.ready_count + 1
+    elseif part.stored_state == 'R' then
+      redis.call('ZREM', call.ready, number)
+      r.ready_count = r.ready_count - 1
+    end
+    part.stored_state = part.state
+  end
+end
+
+-- The part whose range holds a chunk, of a frontier upload: its parts follow one another without
+-- gaps, so a search by halves finds it.
+function rows.part_with_chunk(r, number)
+  local low, high = 1, r.parts_cut
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local part = rows.part(middle)
+    if number < part.first then
+      high = middle - 1
+    elseif number > part.last then
+      low = middle + 1
+    else
+      return part
+    end
+  end
+  return nil
+end
+
+function rows.put_etag(number, etag, size, crc32c)
+  rows.drop_etag(number)
+  redis.call('ZADD', call.etags, text(number),
+    string.format('%s:%s:%s:%s', text(number), etag, text(size), text(crc32c)))
+end
+
+function rows.drop_etag(number)
+  redis.call('ZREMRANGEBYSCORE', call.etags, text(number), text(number))
+end
+
+-- The member of a stored part, for comparison.
+function rows.etag(number)
+  return redis.call('ZRANGEBYSCORE', call.etags, text(number), text(number))[1]
+end

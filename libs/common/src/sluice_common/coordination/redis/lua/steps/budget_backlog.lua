@@ -1,0 +1,3 @@
+-- Queued and reserved bytes.
+
+return budget.backlog(call.now())

@@ -1,0 +1,4 @@
+-- A chunk will not come: its room is free. Argument: token.
+
+budget.release(call.argument(1))
+return 'OK'

@@ -1,0 +1,15 @@
+-- Take an upload that can be completed: one holder at a time (rule 18). Arguments: holder, lease
+-- in seconds. Answers nothing when there is nothing to take, else: snapshot, counter, how many
+-- parts, single put.
+
+return run(function()
+  local r = record.require()
+  if not record.completion_ready(r) then
+    return {}
+  end
+  local hold = fences.take(r, 0, call.argument(1), call.number(2))
+  if not hold then
+    return {}
+  end
+  return { record.snapshot(r), hold.counter, r.stored_count, record.single_put(r) and 1 or 0 }
+end)

@@ -1,0 +1,22 @@
+-- One clean-up is finished (rule 25). Called twice for one due clean-up it counts once.
+
+return run(function()
+  call.run_when_memory_is_full()
+  local r = record.require()
+  local now = call.now()
+  if not r.ended_at then
+    call.refuse('upload_not_ended')
+  end
+  if not r.next_cleanup_at or now < r.next_cleanup_at then
+    return {}
+  end
+  r.cleanups_done = r.cleanups_done + 1
+  if r.cleanups_done < options.cleanups then
+    r.next_cleanup_at = now + options.cleanup_again_seconds
+  else
+    r.next_cleanup_at = nil
+  end
+  record.store(r)
+  ending.let_expire(r)
+  return {}
+end)

@@ -1,0 +1,55 @@
+-- Open an upload, PENDING, or find it again (rules 9, 22).
+--
+-- Arguments: NewUpload as JSON, node id, tenant, fingerprint, part_bytes, chunk_size,
+-- expected_size, chunks per part and last tier of the uniform plan, claimed SHA-256, claimed
+-- CRC32C, whether the budget is full (cluster) or the server's memory is high, when the indexes
+-- were written (cluster).
+
+return run(function()
+  local known = record.find()
+  if known then
+    if known.fingerprint ~= call.argument(4) then
+      call.refuse('request_id_conflict')
+    end
+    return { record.snapshot(known) }
+  end
+  local now = call.now()
+  if alone then
+    budget.expire_reservations(now)
+  end
+  if call.argument(12) == '1' or (alone and budget.is_full(now)) then
+    call.refuse('budget_full')
+  end
+  local indexed_at = call.number(13)
+  if indexed_at and now - indexed_at > options.indexing_seconds then
+    -- Whoever sent this was held up; the walk may have taken the entries out meanwhile.
+    call.refuse('created_too_late')
+  end
+  local r = record.fresh(now)
+  r.node_id = call.argument(2)
+  r.tenant = call.argument(3)
+  r.fingerprint = call.argument(4) or ''
+  r.part_bytes = call.number(5)
+  r.chunk_size = call.number(6)
+  r.expected_size = call.number(7)
+  r.per_part = call.number(8)
+  r.last_tier = call.number(9)
+  r.claimed_sha256 = call.argument(10)
+  r.claimed_crc32c = call.number(11)
+  if r.chunk_size and (r.expected_size or 0) > 0 then
+    -- Declared sizes fix the number of chunks. An object of no bytes is left open: it may be none
+    -- or one empty chunk.
+    r.total_chunks = math.ceil(r.expected_size / r.chunk_size)
+  end
+  r.look_at = now + math.min(options.idle_lifetime_seconds, options.total_lifetime_seconds)
+  if alone then
+    redis.call('ZADD', finding.key('index'), text(now), call.upload_id)
+    redis.call('ZADD', 'sluice:tenant:' .. r.tenant, text(now), call.upload_id)
+  end
+  redis.call('HSET', call.metadata, 'v', 1, 'new', call.argument(1))
+  -- The keys of an earlier upload of this id (request_id) must not shine through.
+  redis.call('UNLINK', unpack(KEYS, 3))
+  ending.append_event(r, 'UploadInitiated')
+  record.changed(r)
+  return { record.snapshot(r) }
+end)

@@ -1,0 +1,30 @@
+-- Forget an upload that ended long ago, was cleaned and has told the world (rule 24).
+--
+-- Answers: what became of it (forgotten, kept, gone), tenant if it was forgotten. In a cluster the
+-- caller takes it out of the indexes and the budget.
+
+local function take_out(tenant)
+  if not alone then
+    return
+  end
+  for _, kind in ipairs({ 'index', 'deadlines', 'parts', 'completions', 'events', 'cleanups', 'purges' }) do
+    redis.call('ZREM', finding.key(kind), call.upload_id)
+  end
+  redis.call('ZREM', 'sluice:tenant:' .. tenant, call.upload_id)
+  budget.forget(call.upload_id, tenant)
+end
+
+return run(function()
+  local r = record.find()
+  if not r then
+    take_out('') -- its time to live took it; the tenant's list drops it when it is read
+    return { 'gone' }
+  end
+  local old = r.ended_at and r.ended_at <= call.now() - options.forget_after_seconds
+  if not old or r.next_cleanup_at or r.events_pending > 0 then
+    return { 'kept' }
+  end
+  redis.call('UNLINK', unpack(KEYS))
+  take_out(r.tenant)
+  return { 'forgotten', r.tenant }
+end)

@@ -1,0 +1,11 @@
+-- Can the upload be completed, and does nobody do so? Answers: tenant, ready and free; or nothing
+-- without the upload.
+
+return run(function()
+  local r = record.find()
+  if not r then
+    return {}
+  end
+  local free = record.completion_ready(r) and not fences.is_held(0)
+  return { r.tenant, free and 1 or 0 }
+end)

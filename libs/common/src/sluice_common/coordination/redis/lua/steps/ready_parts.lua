@@ -1,0 +1,18 @@
+-- Ready parts that nobody holds. Argument: how many.
+-- Answers: tenant, begun at, behind, parts; or nothing without the upload.
+
+return run(function()
+  local r = record.find()
+  if not r then
+    return {}
+  end
+  local free = {}
+  if not r.ended_at then
+    for _, number in ipairs(redis.call('ZRANGE', call.ready, 0, -1)) do
+      if #free < call.number(1) and not fences.is_held(number) then
+        free[#free + 1] = tonumber(number)
+      end
+    end
+  end
+  return { r.tenant, text(r.created_at), r.behind, free }
+end)
