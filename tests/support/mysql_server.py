@@ -20,7 +20,7 @@ from sluice_common.catalogue.migrate import migrate
 from support.redis_server import binary, free_port
 
 _START_SECONDS = 60.0
-_PASSWORD = "s3cr3t/of the:tests"
+PASSWORD = "s3cr3t/of the:tests"
 USER = "sluice"
 _NUMBERS = count(1)
 
@@ -68,7 +68,7 @@ class MysqlServer:
             "--skip-name-resolve",
             "--skip-log-bin",
             "--performance-schema=off",
-            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-flush-log-at-trx-commit=2",
             "--innodb-buffer-pool-size=48M",
             "--innodb-log-file-size=16M",
             # Sessions must not lean on what a server happens to be set to.
@@ -98,12 +98,12 @@ class MysqlServer:
         name = f"sluice_{next(_NUMBERS)}"
         self.run(
             f"CREATE DATABASE {name}",
-            f"CREATE USER IF NOT EXISTS {USER} IDENTIFIED BY '{_PASSWORD}'",
+            f"CREATE USER IF NOT EXISTS {USER} IDENTIFIED BY '{PASSWORD}'",
             f"GRANT ALL ON {name}.* TO {USER}",
         )
         return self.url(name)
 
-    def url(self, database: str, *, port: int = 0, password: str = _PASSWORD) -> str:
+    def url(self, database: str, *, port: int = 0, password: str = PASSWORD) -> str:
         user = f"{USER}:{quote(password, safe='')}"
         return f"mysql+aiomysql://{user}@127.0.0.1:{port or self.port}/{database}"
 

@@ -57,11 +57,10 @@ async def race(
 ) -> list[Any]:
     """Their answers or errors; all of them were at the lock at once, in this order."""
     tasks: list[asyncio.Task[Any]] = []
-    async with open_database(url) as database:
-        async with holding(database, server, held, len(contenders)):
-            for number, contender in enumerate(contenders, 1):
-                tasks.append(asyncio.create_task(contender))
-                await until_waiting(server, number)
+    async with open_database(url) as database, holding(database, server, held, len(contenders)):
+        for number, contender in enumerate(contenders, 1):
+            tasks.append(asyncio.create_task(contender))
+            await until_waiting(server, number)
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -180,14 +179,14 @@ async def test_two_completers_of_one_upload_make_one_node(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     upload = finished_upload("a")
-    outcomes = await race(
-        url,
-        server,
+    uncommitted_node = (
         "INSERT INTO nodes (node_id, drive_id, path, upload_id, state, size, content_type, crc32c,"
-        f" metadata, bucket, object_key, version, created_at, updated_at) SELECT '{upload.node_id}',"
-        " drive_id, 'x', 'x', 'LIVE', 0, '', 0, '', '', 'x', 0, 0, 0 FROM drives",
-        *(catalogue.commit_node(upload) for _ in range(3)),
+        " metadata, bucket, object_key, version, created_at, updated_at)"
+        f" SELECT '{upload.node_id}', drive_id, 'a', '', 'LIVE', 0, '', 0, '', '', '', 0, 0, 0"
+        " FROM drives"
     )
+    completers = (catalogue.commit_node(upload) for _ in range(3))
+    outcomes = await race(url, server, uncommitted_node, *completers)
     assert sorted(outcome.created for outcome in outcomes) == [False, False, True]
     assert await told(catalogue) == [(upload.node_id, "UploadCompleted")]
 

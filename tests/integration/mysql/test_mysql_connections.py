@@ -1,0 +1,274 @@
+"""Connections that cannot be made, are lost, hang, or are all in use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import text
+
+from sluice_common.catalogue.database import open_database
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.options import MysqlOptions
+from sluice_common.catalogue.port import CommitOutcome
+from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
+from sluice_common.configuration import ConfigurationError
+from sluice_common.errors import FailedPrecondition, Internal, Unavailable
+from support.commits import DRIVE, TENANT, finished_upload
+from support.mysql_proxy import AtCommit, MysqlProxy
+from support.mysql_server import PASSWORD, USER, MysqlServer, shared_server
+from support.redis_server import free_port
+
+
+async def opened(url: str, options: MysqlOptions | None = None) -> None:
+    async with open_catalogue(url, mysql=options) as catalogue:
+        await catalogue.ping()
+
+
+# -- a commit of which nobody heard
+
+
+async def test_a_commit_whose_answer_was_lost_is_there_and_may_be_repeated(
+    proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
+) -> None:
+    upload = finished_upload("a")
+    async with open_catalogue(proxied) as remote:
+        await remote.ping()
+        proxy.at_commit = AtCommit.LOSE_ANSWER
+        with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+            await remote.commit_node(upload)
+        assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == upload.node_id
+        proxy.at_commit = AtCommit.PASS
+        assert await remote.commit_node(upload) == CommitOutcome(created=False)
+    assert len(await catalogue.outbox(10)) == 1
+
+
+async def test_a_commit_that_never_arrived_left_nothing_and_may_be_repeated(
+    proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
+) -> None:
+    upload = finished_upload("a")
+    async with open_catalogue(proxied) as remote:
+        await remote.ping()
+        proxy.at_commit = AtCommit.LOSE_REQUEST
+        with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+            await remote.commit_node(upload)
+        proxy.at_commit = AtCommit.PASS
+        assert await remote.commit_node(upload) == CommitOutcome(created=True)
+    assert len(await catalogue.outbox(10)) == 1
+
+
+async def test_a_session_that_is_killed_in_a_transaction_takes_it_along(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    upload = finished_upload("a")
+    async with open_catalogue(url) as other, open_database(url) as database:
+        async with database.reader.connect() as holder:
+            await holder.execute(text("SELECT * FROM drives FOR UPDATE"))
+            own = (await holder.execute(text("SELECT CONNECTION_ID()"))).scalar_one()
+            committing = asyncio.create_task(other.commit_node(upload))
+            while await asyncio.to_thread(server.lock_waits) == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            for session in set(server.sessions()) - {own}:
+                server.run(f"KILL CONNECTION {session}")
+            with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+                await committing
+        assert await other.commit_node(upload) == CommitOutcome(created=True)
+
+
+async def test_connections_that_the_server_closed_meanwhile_are_replaced_unseen(
+    catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    await asyncio.gather(*(catalogue.ping() for _ in range(5)))
+    for session in server.sessions():
+        server.run(f"KILL CONNECTION {session}")
+    for _ in range(6):
+        await catalogue.ping()
+
+
+async def test_a_server_that_died_is_used_again_once_it_is_back(
+    catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    before, after = finished_upload("a"), finished_upload("b")
+    await catalogue.commit_node(before)
+    server.kill()
+    try:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+                await catalogue.commit_node(after)
+    finally:
+        server.start()
+    assert await catalogue.commit_node(after) == CommitOutcome(created=True)
+    assert await catalogue.commit_node(before) == CommitOutcome(created=False)
+
+
+# -- bounds
+
+
+async def test_a_server_that_falls_silent_is_given_up_at_the_deadline(
+    proxied: str, proxy: MysqlProxy, server: MysqlServer
+) -> None:
+    options = MysqlOptions(transaction_seconds=0.5, connect_timeout_seconds=0.5)
+    async with open_catalogue(proxied, mysql=options) as remote:
+        await remote.ping()
+        proxy.freeze()
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+            await remote.ping()
+        with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+            await remote.commit_node(finished_upload("a"))
+        assert time.monotonic() - began < 3
+        proxy.thaw()
+        await remote.ping()
+
+
+async def test_logging_in_is_part_of_the_limit_on_connecting(
+    proxied: str, proxy: MysqlProxy
+) -> None:
+    proxy.freeze()  # it takes the connection, and says nothing
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+        await opened(proxied, MysqlOptions(connect_timeout_seconds=0.3))
+    assert time.monotonic() - began < 3
+
+
+async def test_a_server_that_is_not_there_is_unavailable(server: MysqlServer, url: str) -> None:
+    nobody = server.url(url.rpartition("/")[2], port=free_port())
+    with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+        await opened(nobody)
+
+
+async def test_a_full_pool_is_waited_for_and_then_a_typed_refusal(url: str) -> None:
+    options = MysqlOptions(max_connections=2, pool_timeout_seconds=0.2)
+    async with open_database(url, mysql=options) as database:
+        async with database.read(), database.read():
+            with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+                async with database.read():
+                    pass
+        async with database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+
+async def test_no_more_connections_are_opened_than_allowed(url: str, server: MysqlServer) -> None:
+    others = set(server.sessions())
+    async with open_catalogue(url, mysql=MysqlOptions(max_connections=3)) as catalogue:
+        await asyncio.gather(*(catalogue.ping() for _ in range(30)))
+        assert len(set(server.sessions()) - others) <= 3
+    async with asyncio.timeout(5):
+        while set(server.sessions()) - others:  # noqa: ASYNC110 - the server's
+            await asyncio.sleep(0.02)
+
+
+async def test_a_cancelled_transaction_lets_go_of_its_locks(
+    url: str, catalogue: SqlCatalogue
+) -> None:
+    async with open_database(url) as database:
+        inside = asyncio.Event()
+
+        async def stuck() -> None:
+            async with database.write() as connection:
+                await connection.execute(text("SELECT * FROM drives FOR UPDATE"))
+                inside.set()
+                await connection.execute(text("SELECT SLEEP(60)"))
+
+        task = asyncio.create_task(stuck())
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with database.read() as connection:  # the connection that was cut is not reused
+            await connection.execute(text("SELECT 1"))
+
+
+# -- what is wrong with the settings, in one line
+
+
+@pytest.mark.parametrize("what", ["password", "user", "database", "no right to the database"])
+@pytest.mark.parametrize("start", [migrate, opened])
+async def test_not_being_let_in_is_a_matter_of_configuration(
+    what: str, start: object, server: MysqlServer, url: str
+) -> None:
+    database = url.rpartition("/")[2]
+    wrong = {
+        "password": server.url(database, password="hunter2"),
+        "user": url.replace(f"//{USER}:", "//stranger:"),
+        "database": server.url("nowhere"),
+        "no right to the database": server.url("mysql"),
+    }[what]
+    server.run(f"GRANT ALL ON nowhere.* TO {USER}")
+    assert callable(start)
+    with pytest.raises(ConfigurationError) as refused:
+        await start(wrong)
+    line = str(refused.value)
+    assert "\n" not in line
+    assert f"127.0.0.1:{server.port}" in line
+    assert "hunter2" not in line
+    assert PASSWORD not in line
+    assert quote(PASSWORD, safe="") not in line
+    if what == "database":
+        assert "has no database 'nowhere'" in line
+
+
+async def test_a_password_that_is_changed_while_we_run_is_waited_for(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    upload = finished_upload("a")
+    server.run(f"ALTER USER {USER} IDENTIFIED BY 'another'")
+    try:
+        for session in server.sessions():
+            server.run(f"KILL CONNECTION {session}")
+        with pytest.raises(Unavailable, match="CATALOGUE_ACCESS_DENIED"):
+            await catalogue.commit_node(upload)
+    finally:
+        server.run(f"ALTER USER {USER} IDENTIFIED BY '{PASSWORD}'")
+    assert (await catalogue.commit_node(upload)).created
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql+aiomysql://u:secret@h",
+        "mysql://u:secret@h/",
+        "mysql://u:secret@h:port/d",
+        "mysql://u:secret@h/d?autocommit=1",
+        "mysql://u:secret@h/d?charset=latin1",
+        "mysql://u:secret@h/d?ssl=perhaps",
+        "mysql://u:secret@h/d?ssl_ca=/no/such/file",
+    ],
+)
+async def test_a_url_that_cannot_work_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(FailedPrecondition, match="CATALOGUE_URL_UNSUPPORTED") as refused:
+        await opened(url)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+# -- what a session is set to, whatever the server is
+
+
+async def test_sessions_do_not_depend_on_the_servers_settings(url: str) -> None:
+    server = shared_server()
+    assert server.run("SELECT @@global.sql_mode, @@global.time_zone") == [("", "+05:30")]
+    async with open_database(url) as database, database.read() as connection:
+        query = "SELECT @@tx_isolation, @@time_zone, @@character_set_client, @@sql_mode"
+        ((isolation, zone, charset, mode),) = (await connection.execute(text(query))).all()
+    assert (isolation, zone, charset) == ("READ-COMMITTED", "+00:00", "utf8mb4")
+    assert "STRICT_ALL_TABLES" in mode
+
+
+async def test_a_value_that_does_not_fit_is_an_error_and_not_cut(catalogue: SqlCatalogue) -> None:
+    with pytest.raises(Internal, match="CATALOGUE_DEFECT"):
+        await catalogue.hold_lease("n" * 129, "a", 60)
+    assert await catalogue.hold_lease("n" * 128, "a", 60)
+
+
+async def test_leases_run_by_the_servers_clock_and_not_by_ours(
+    url: str, server: MysqlServer
+) -> None:
+    async with open_catalogue(url, clock=lambda: 1_000.0) as catalogue:
+        assert await catalogue.hold_lease("relay", "a", 60)
+        assert not await catalogue.hold_lease("relay", "b", 60)
+    left = "SELECT expires_at / 1000000 - UNIX_TIMESTAMP(NOW(6))"
+    ((seconds,),) = server.run(f"{left} FROM {url.rpartition('/')[2]}.leases")
+    assert 50 < float(str(seconds)) <= 60

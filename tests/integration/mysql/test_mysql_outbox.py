@@ -1,0 +1,104 @@
+"""Rule 22 on a server that gives ids when rows are inserted, not when they are committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sqlalchemy import insert
+
+from sluice_common.catalogue.database import open_database
+from sluice_common.catalogue.rows import event_columns
+from sluice_common.catalogue.schema import outbox
+from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
+from sluice_common.errors import NotFound
+from sluice_common.events.port import EventRecord
+from sluice_common.events.uploads import to_record
+from support.commits import DRIVE, TENANT, finished_upload, initiated_event
+from support.mysql_proxy import AtCommit, MysqlProxy
+from support.mysql_server import MysqlServer
+
+
+async def story(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
+    return [described(row.event) for row in await catalogue.outbox(10_000)]
+
+
+def described(event: EventRecord) -> tuple[str, str]:
+    return event.key, event.type.rpartition(".")[2]
+
+
+async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
+    url: str, catalogue: SqlCatalogue
+) -> None:
+    late = to_record(initiated_event(finished_upload("late")))
+    early = finished_upload("early")
+    async with open_database(url) as database, database.writer.begin() as slow:
+        await slow.execute(insert(outbox), event_columns(late))
+        await catalogue.commit_node(early)
+        (seen,) = await catalogue.outbox(10)
+        assert seen.event.key == early.node_id
+        await catalogue.outbox_published([seen.row_id])
+        assert not await catalogue.outbox(10)
+    (found,) = await catalogue.outbox(10)
+    assert found.row_id < seen.row_id
+    assert found.event == late
+
+
+async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
+    proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    """The node's events are in the outbox and not yet committed; whoever would write the next one
+    needs a row that this transaction has locked, and so gets a higher id."""
+    old, new = finished_upload("a"), finished_upload("a")
+    async with open_catalogue(proxied) as slow, asyncio.TaskGroup() as group:
+        proxy.at_commit = AtCommit.HOLD
+        making = group.create_task(slow.commit_node(old))
+        await proxy.commits_seen.acquire()
+        superseding = group.create_task(catalogue.commit_node(new))
+        while await asyncio.to_thread(server.lock_waits) == 0:  # noqa: ASYNC110 - the server's
+            await asyncio.sleep(0.02)
+        try:
+            assert await story(catalogue) == []
+            await catalogue.delete_node(TENANT, old.node_id)
+        except NotFound:
+            proxy.go_on()
+    assert (making.result().created, superseding.result().superseded_node_id) == (True, old.node_id)
+    assert await story(catalogue) == [
+        (old.node_id, "UploadCompleted"),
+        (new.node_id, "UploadCompleted"),
+        (old.node_id, "NodeDeleted"),
+    ]
+
+
+async def test_a_relay_sees_every_nodes_life_in_order_while_many_write(
+    url: str, catalogue: SqlCatalogue
+) -> None:
+    uploads = [finished_upload(f"path-{number % 3}") for number in range(40)]
+    done = asyncio.Event()
+    published: list[tuple[str, str]] = []
+
+    async def relay() -> None:
+        while True:
+            finished = done.is_set()
+            rows = await catalogue.outbox(7)
+            published.extend(described(row.event) for row in rows)
+            await catalogue.outbox_published([row.row_id for row in rows])
+            if finished and not rows:
+                return
+
+    async def write(some: Sequence[int], writer: SqlCatalogue) -> None:
+        for number in some:
+            await writer.commit_node(uploads[number])
+            if number % 4 == 0:
+                await writer.delete_node(TENANT, uploads[number].node_id)
+
+    async with open_catalogue(url) as writer, asyncio.TaskGroup() as group:
+        group.create_task(relay())
+        async with asyncio.TaskGroup() as writers:
+            for first in range(8):
+                writers.create_task(write(range(first, 40, 8), writer))
+        done.set()
+    live = {node.node_id for node in (await catalogue.list_nodes(TENANT, DRIVE, "", 9, "")).nodes}
+    for upload in uploads:
+        mine = [kind for node_id, kind in published if node_id == upload.node_id]
+        assert mine == ["UploadCompleted", "NodeDeleted"][: 1 if upload.node_id in live else 2]
