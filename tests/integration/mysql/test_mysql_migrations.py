@@ -1,0 +1,204 @@
+"""Migrations on a server that commits with every table it makes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, Inspector, create_engine, event, inspect
+from sqlalchemy.engine.interfaces import ReflectedIndex
+
+from sluice_common.catalogue import mysql
+from sluice_common.catalogue.database import open_database
+from sluice_common.catalogue.migrate import Migration, migrate
+from sluice_common.catalogue.options import MysqlOptions
+from sluice_common.catalogue.schema import metadata
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.configuration import ConfigurationError
+from sluice_common.errors import FailedPrecondition, Unavailable
+from support.mysql_server import MysqlServer, emptied_database
+
+LOCK = "CONCAT('sluice.migrate.', MD5('{}'))"
+DDL = 12
+"""Statements of the migrations that change tables: seven tables and five indexes."""
+
+
+@pytest.fixture
+def fresh(server: MysqlServer) -> Iterator[str]:
+    """A database with nothing in it."""
+    url = server.create_database()
+    yield url
+    server.run(f"DROP DATABASE {name_of(url)}")
+
+
+def name_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def plain(url: str) -> str:
+    return url.replace("mysql+aiomysql", "mysql+pymysql")
+
+
+@pytest.fixture
+def engine(fresh: str) -> Iterator[Engine]:
+    engine = create_engine(plain(fresh))
+    yield engine
+    engine.dispose()
+
+
+def described(engine: Engine) -> dict[str, object]:
+    inspector: Inspector = inspect(engine)
+
+    def key(index: ReflectedIndex) -> str:
+        return str(index["name"])
+
+    return {
+        table: (
+            [{**column, "type": repr(column["type"])} for column in inspector.get_columns(table)],
+            inspector.get_pk_constraint(table)["constrained_columns"],
+            sorted(inspector.get_indexes(table), key=key),
+            sorted(str(key) for key in inspector.get_foreign_keys(table)),
+            inspector.get_table_options(table),
+        )
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+async def test_migrations_and_schema_make_the_same_tables(
+    fresh: str, engine: Engine, server: MysqlServer
+) -> None:
+    assert await migrate(fresh) == Migration("0001", ("0001",))
+    other = server.create_database()
+    directly = create_engine(plain(other))
+    metadata.create_all(directly)
+    assert described(engine) == described(directly)
+    assert set(described(engine)) == set(metadata.tables)
+    directly.dispose()
+    server.run(f"DROP DATABASE {name_of(other)}")
+
+
+async def test_autogenerate_finds_nothing_to_add(fresh: str, engine: Engine) -> None:
+    await migrate(fresh)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+async def test_text_is_utf8_under_a_binary_collation_and_paths_are_bytes(
+    fresh: str, server: MysqlServer
+) -> None:
+    """The server's own default is latin1."""
+    await migrate(fresh)
+    columns = (
+        "FROM information_schema.columns WHERE table_name <> 'alembic_version'"
+        f" AND table_schema = '{name_of(fresh)}'"
+    )
+    assert server.run(
+        f"SELECT DISTINCT collation_name {columns} AND collation_name IS NOT NULL"
+    ) == [("utf8mb4_bin",)]
+    assert server.run(f"SELECT DISTINCT column_type {columns} AND column_name = 'path'") == [
+        ("varbinary(1024)",)
+    ]
+
+
+@pytest.mark.parametrize("statements", range(1, DDL + 1))
+async def test_a_migration_that_died_half_way_is_finished_by_the_next(
+    fresh: str, engine: Engine, server: MysqlServer, statements: int
+) -> None:
+    """The session is killed after so many statements that changed a table."""
+    done = 0
+
+    def kill(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        nonlocal done
+        if statement.lstrip().startswith("CREATE") and "alembic_version" not in statement:
+            done += 1
+            if done == statements:
+                for session in server.sessions():
+                    server.run(f"KILL CONNECTION {session}")
+
+    with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+        await with_listener(kill, lambda: migrate(fresh))
+    assert done == statements
+    with pytest.raises(FailedPrecondition, match="SCHEMA_TOO_OLD"):
+        await opened(fresh)
+    assert (await migrate(fresh)).applied == ("0001",)
+    assert set(described(engine)) == set(metadata.tables)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    async with open_catalogue(fresh) as catalogue:
+        await catalogue.ping()
+
+
+async def with_listener(
+    listener: Callable[..., None], work: Callable[[], Awaitable[object]]
+) -> None:
+    event.listen(Engine, "after_cursor_execute", listener)
+    try:
+        await work()
+    finally:
+        event.remove(Engine, "after_cursor_execute", listener)
+
+
+async def test_several_that_migrate_at_once_take_turns(fresh: str, engine: Engine) -> None:
+    runs = await asyncio.gather(*(migrate(fresh) for _ in range(4)))
+    assert sorted(run.applied for run in runs) == [(), (), (), ("0001",)]
+    assert set(described(engine)) == set(metadata.tables)
+
+
+async def test_a_migration_waits_for_another_one_and_says_so_when_it_is_too_long(
+    fresh: str,
+) -> None:
+    lock = LOCK.format(name_of(fresh))
+    async with open_database(fresh) as database, database.reader.connect() as other:
+        await other.exec_driver_sql(f"SELECT GET_LOCK({lock}, 0)")
+        with pytest.raises(Unavailable, match="MIGRATION_IN_PROGRESS"):
+            await migrate(fresh, mysql=MysqlOptions(migration_lock_seconds=1))
+        waiting = asyncio.create_task(migrate(fresh))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await other.exec_driver_sql(f"SELECT RELEASE_LOCK({lock})")
+        assert (await waiting).applied == ("0001",)
+
+
+async def test_databases_of_one_server_are_migrated_side_by_side(
+    fresh: str, server: MysqlServer
+) -> None:
+    lock = LOCK.format(name_of(fresh))
+    async with open_database(fresh) as database, database.reader.connect() as other:
+        await other.exec_driver_sql(f"SELECT GET_LOCK({lock}, 0)")
+        await emptied_database(server)
+
+
+async def test_a_database_of_a_newer_release_is_left_alone_and_still_served(
+    fresh: str, engine: Engine, server: MysqlServer
+) -> None:
+    await migrate(fresh)
+    server.run(f"UPDATE {name_of(fresh)}.alembic_version SET version_num = '9999'")
+    before = described(engine)
+    with pytest.raises(FailedPrecondition, match="SCHEMA_TOO_NEW"):
+        await migrate(fresh)
+    assert described(engine) == before
+    async with open_catalogue(fresh) as catalogue:
+        await catalogue.ping()
+
+
+async def test_an_empty_database_is_not_opened(fresh: str) -> None:
+    with pytest.raises(FailedPrecondition, match="run `sluice-repository migrate`"):
+        await opened(fresh)
+
+
+async def opened(url: str) -> None:
+    async with open_catalogue(url):
+        pass
+
+
+@pytest.mark.parametrize("start", [migrate, opened])
+async def test_a_server_that_is_too_old_is_refused_in_one_line(
+    fresh: str, monkeypatch: pytest.MonkeyPatch, start: Callable[[str], Awaitable[object]]
+) -> None:
+    monkeypatch.setattr(mysql, "_OLDEST_MARIADB", (99, 1))
+    with pytest.raises(ConfigurationError, match=r"is MariaDB 10\..*; use 99\.1 or later"):
+        await start(fresh)
