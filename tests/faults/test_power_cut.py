@@ -1,0 +1,111 @@
+"""Fault 2, power cut: what each setting of `appendfsync` loses of acknowledged writes.
+
+`always` is durability class `fsync`, `everysec` and `no` are no more than class `memory`: these
+tests are why. They are about Redis alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from support.power_cut import PoweredRedis
+
+VALUE_BYTES = 1024
+EVERYSEC_LOSES_SECONDS = 2.0
+"""Redis syncs once a second, and waits up to one more for a sync under way."""
+
+
+@dataclass
+class Acknowledged:
+    """Writes that Redis said it had, in order, with the time of its answer."""
+
+    at: list[float] = field(default_factory=list)
+
+    def write(self, client: Redis) -> None:
+        number = len(self.at)
+        client.rpush("written", b"%0*d" % (VALUE_BYTES, number))
+        self.at.append(time.monotonic())
+
+    def write_for(self, client: Redis, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.write(client)
+
+    def survived(self, server: PoweredRedis) -> int:
+        """How many are there after a restart; they must be the first ones, whole and in order."""
+        with server.client() as client:
+            found = client.lrange("written", 0, -1)
+        assert found == [b"%0*d" % (VALUE_BYTES, number) for number in range(len(found))]
+        return len(found)
+
+
+@contextmanager
+def running(folder: Path, appendfsync: str) -> Iterator[PoweredRedis]:
+    server = PoweredRedis(folder, appendfsync)
+    with server:
+        yield server
+
+
+def test_a_killed_redis_that_never_syncs_keeps_everything(tmp_path: Path) -> None:
+    # The page cache outlives the process: this is why a kill proves nothing about durability.
+    acknowledged = Acknowledged()
+    with running(tmp_path, "no") as server:
+        with server.client() as client:
+            acknowledged.write_for(client, 0.3)
+        server.kill()
+        server.start()
+        assert acknowledged.survived(server) == len(acknowledged.at)
+
+
+def test_without_syncs_a_power_cut_takes_everything(tmp_path: Path) -> None:
+    acknowledged = Acknowledged()
+    with running(tmp_path, "no") as server:
+        with server.client() as client:
+            acknowledged.write_for(client, 1.5)
+        assert server.cut_power() > len(acknowledged.at) * VALUE_BYTES
+        server.start()
+        assert acknowledged.survived(server) == 0
+
+
+def test_synced_every_second_a_power_cut_takes_the_last_moments_only(tmp_path: Path) -> None:
+    acknowledged = Acknowledged()
+    with running(tmp_path, "everysec") as server:
+        with server.client() as client:
+            acknowledged.write_for(client, 2.5)
+            while True:
+                # Begin right after a sync, so that the cut comes before the next one.
+                before = server.syncs
+                while server.syncs == before:
+                    acknowledged.write_for(client, 0.01)
+                before = server.syncs
+                acknowledged.write_for(client, 0.2)
+                if server.syncs == before:
+                    break
+        cut_at = time.monotonic()
+        server.cut_power()
+        server.start()
+        survived = acknowledged.survived(server)
+    assert survived < len(acknowledged.at)
+    assert cut_at - acknowledged.at[survived] < EVERYSEC_LOSES_SECONDS
+
+
+@pytest.mark.parametrize("rewriting", [False, True])
+def test_synced_always_a_power_cut_takes_nothing(tmp_path: Path, rewriting: bool) -> None:
+    acknowledged = Acknowledged()
+    with running(tmp_path, "always") as server:
+        for _ in range(2):
+            with server.client() as client:
+                acknowledged.write_for(client, 0.5)
+                if rewriting:
+                    client.bgrewriteaof()
+                    acknowledged.write_for(client, 0.5)
+            server.cut_power()
+            server.start()
+            assert acknowledged.survived(server) == len(acknowledged.at)

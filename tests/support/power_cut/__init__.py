@@ -1,0 +1,90 @@
+"""A Redis that can lose its power: what it had not synced is gone, as `kill -9` never shows.
+
+A library preloaded into the server (sync_log.c, compiled here) notes how much of each file was
+synced. `cut_power` kills the server and cuts its append-only files back to that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from support.redis_server import RedisServer
+
+_SOURCE = Path(__file__).with_name("sync_log.c")
+_APPEND_ONLY = "appendonlydir"
+
+
+def compiled_sync_log(folder: Path) -> Path:
+    """The library. Without a compiler the test is skipped on a laptop and fails in CI."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        message = "a C compiler is missing: the power cut needs a preloaded library"
+        if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    library = folder / "sync_log.so"
+    flags = ("-shared", "-fPIC", "-O2", "-Wall", "-Werror")
+    subprocess.run(
+        [compiler, *flags, "-o", str(library), str(_SOURCE), "-ldl"],
+        check=True,
+        capture_output=True,
+    )
+    return library
+
+
+class PoweredRedis(RedisServer):
+    """A Redis with an append-only file and a plug to pull.
+
+    Args:
+        folder: where it runs, and where the notes lie.
+        appendfsync: `always`, `everysec` or `no`.
+        arguments: more settings.
+    """
+
+    def __init__(self, folder: Path, appendfsync: str, *arguments: str) -> None:
+        self._running_in = folder / "redis"
+        self._running_in.mkdir()
+        self._library = compiled_sync_log(folder)
+        self._notes = folder / "synced"
+        super().__init__(
+            *("--appendonly", "yes", "--appendfsync", appendfsync),
+            *arguments,
+            folder=self._running_in,
+        )
+
+    def start(self) -> None:
+        preloaded = {"LD_PRELOAD": str(self._library), "SLUICE_SYNC_LOG": str(self._notes)}
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in preloaded.items():
+                environment.setenv(name, value)
+            super().start()
+
+    @property
+    def syncs(self) -> int:
+        """How many times a file was synced."""
+        return len(self._notes.read_bytes().splitlines()) if self._notes.exists() else 0
+
+    def cut_power(self) -> int:
+        """Kill it and take away what was in the page cache only; how many bytes that were."""
+        self.kill()
+        synced = self._synced_bytes()
+        lost = 0
+        for path in (self._running_in / _APPEND_ONLY).iterdir():
+            status = path.stat()
+            kept = min(synced.get(status.st_ino, 0), status.st_size)
+            lost += status.st_size - kept
+            os.truncate(path, kept)
+        return lost
+
+    def _synced_bytes(self) -> Mapping[int, int]:
+        """Inode → size at its last sync: a file keeps its inode when it is renamed into place."""
+        if not self._notes.exists():
+            return {}
+        lines = (line.split() for line in self._notes.read_text().splitlines())
+        return {int(inode): int(size) for inode, size in lines}
