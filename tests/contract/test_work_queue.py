@@ -13,6 +13,11 @@ import pytest
 
 from sluice_common.coordination.memory.queue import InProcessQueue
 from sluice_common.coordination.ports import Delivery, WorkItem, WorkKind, WorkQueue
+from sluice_common.coordination.redis.connection import open_redis
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.queue import open_redis_queue
+from support.redis_queues import TakingTurns
+from support.redis_server import shared_cluster, shared_server
 
 LEASE_SECONDS = 0.3
 MAX_ITEMS = 50
@@ -25,7 +30,43 @@ async def in_process() -> AsyncIterator[WorkQueue]:
     yield InProcessQueue(lease_seconds=LEASE_SECONDS, max_items=MAX_ITEMS)
 
 
-ALL: list[Factory] = [in_process]
+@asynccontextmanager
+async def redis() -> AsyncIterator[WorkQueue]:
+    server = shared_server()
+    server.flush()
+    async with redis_queue(RedisOptions(server.url, shards=4)) as queue:
+        yield queue
+
+
+@asynccontextmanager
+async def redis_cluster() -> AsyncIterator[WorkQueue]:
+    cluster = shared_cluster()
+    cluster.flush()
+    async with redis_queue(RedisOptions(cluster.url, cluster=True, shards=4)) as queue:
+        yield queue
+
+
+@asynccontextmanager
+async def redis_two_processes() -> AsyncIterator[WorkQueue]:
+    """Every call goes to the other of two queues, as if in another process. In one shard, because
+    each process goes through the shards in its own time, and turns are exact within a shard."""
+    server = shared_server()
+    server.flush()
+    options = RedisOptions(server.url, shards=1)
+    async with redis_queue(options) as first, redis_queue(options) as second:
+        yield TakingTurns(first, second)
+
+
+@asynccontextmanager
+async def redis_queue(options: RedisOptions) -> AsyncIterator[WorkQueue]:
+    async with (
+        open_redis(options) as clients,
+        open_redis_queue(clients, options, LEASE_SECONDS, MAX_ITEMS) as queue,
+    ):
+        yield queue
+
+
+ALL: list[Factory] = [in_process, redis, redis_cluster, redis_two_processes]
 
 PARTS = frozenset({WorkKind.PART})
 COMPLETIONS = frozenset({WorkKind.COMPLETION})

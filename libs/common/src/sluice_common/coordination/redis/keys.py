@@ -26,6 +26,9 @@ STAGED_BLOCK_BYTES: Final = MAX_BLOCK_BYTES
 GROUP: Final = "repository"
 """The consumer group of every queue stream."""
 
+QUEUE_WAKE: Final = "sluice:queue:wake"
+"""The channel on which a lane of the queue says that it is no longer empty."""
+
 NONCE: Final = "sluice:nonce"
 """Identity of the ledger; a new value means that Redis was emptied or replaced (rule 28)."""
 
@@ -35,9 +38,9 @@ def staged_blocks(size: int) -> int:
     return -(-size // STAGED_BLOCK_BYTES)
 
 
-def shard_of(upload_id: str, shards: int) -> int:
-    """The shard of an upload; the same in every process and release."""
-    return crc32(upload_id.encode()) % shards
+def shard_of(name: str, shards: int) -> int:
+    """The shard of an upload (or of a tenant's work); the same in every process and release."""
+    return crc32(name.encode()) % shards
 
 
 # -- of one upload
@@ -72,7 +75,12 @@ def received(upload_id: str) -> str:
 
 
 def tokens(upload_id: str) -> str:
-    """Hash: token of an accepted chunk → its number, as long as its bytes are kept."""
+    """Hash: token of an accepted chunk → its number, as long as its bytes are kept.
+
+    Written by the accept script, for an empty chunk too. When other bytes come under the same
+    number (replaced, or sent again after a rejection), the script that accepts them takes the old
+    token out: dropping a token drops the bytes of the number that it stands for.
+    """
     return upload(upload_id) + "tokens"
 
 
@@ -88,9 +96,18 @@ def etags(upload_id: str) -> str:
 
 
 def queue(shard: int) -> str:
-    """The stream of the shard's work items; `sluice:queue:S` and the keys that carry this name in
-    braces share a slot."""
+    """The stream of the shard's parts to be stored; `sluice:queue:S` and the keys that carry this
+    name in braces share a slot."""
     return f"sluice:queue:{shard}"
+
+
+def lane(shard: int, kind: str) -> tuple[str, str, str, str, str]:
+    """The keys of the shard's items of one kind: stream, waiting, ready, later, turns
+    (see lua/queue_common.lua). Parts have the stream that is the shard's."""
+    braced = f"{{{queue(shard)}}}"
+    stream = queue(shard) if kind == "PART" else f"{braced}:{kind}"
+    own = f"{braced}:{kind}:"
+    return (stream, own + "waiting", own + "ready", own + "later", own + "turns")
 
 
 def index(shard: int) -> str:

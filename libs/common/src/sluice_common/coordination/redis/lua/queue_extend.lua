@@ -1,0 +1,6 @@
+-- Begins a lease anew. ARGV: entry, attempt. Nothing happens to a delivery that was lost.
+local holder = holder_of(ARGV[1], ARGV[2])
+if holder then
+  redis.call('XCLAIM', stream, GROUP, holder, 0, ARGV[1], 'JUSTID')
+end
+return redis.status_reply('OK')

@@ -1,0 +1,22 @@
+-- Ends a delivery: XACK, then XDEL (rule 15), and with a delay the item waits again.
+-- ARGV: entry, attempt, the delay in ms (-1: it is done), and how many attempts it has behind it.
+-- Nothing happens to a delivery that was lost.
+local id, delay_ms, attempts = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+if not holder_of(id, ARGV[2]) then
+  return redis.status_reply('OK')
+end
+local upload, part, tenant = read_entry(id)
+redis.call('XACK', stream, GROUP, id)
+redis.call('XDEL', stream, id)
+if delay_ms >= 0 and upload then
+  local item = upload .. ':' .. part
+  local known = redis.call('HGET', waiting, item)
+  if known then
+    -- It was put meanwhile: one item, which remembers how often it was tried.
+    local entry, behind = string.match(known, '^(%S+) (%d+)$')
+    redis.call('HSET', waiting, item, entry .. ' ' .. math.max(attempts, tonumber(behind)))
+  else
+    add(upload, part, tenant, attempts, delay_ms)
+  end
+end
+return redis.status_reply('OK')

@@ -1,0 +1,80 @@
+-- Gives entries to consumers: first those whose holder lost its lease, then the next in turn.
+-- ARGV: the lease in ms, how long an empty stream stays (ms), then one consumer for each entry that
+-- is wanted.
+-- Returns how many ms until a delayed entry is ready (-1: none is), and the deliveries:
+-- {entry, upload, part, tenant, attempt}.
+local LATER_AT_ONCE = 100
+local wanted = #ARGV - 2
+local found = {}
+
+if redis.call('EXISTS', stream) == 0 then
+  return {-1, found}
+end
+local now = now_ms()
+if redis.call('XLEN', stream) == 0 then
+  -- The names of all consumers that ever were go with an idle stream. Not at once: an id that was
+  -- used must not come again while its old holder may still speak of it.
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id'
+        and now - tonumber(string.match(info[i + 1], '^%d+')) > tonumber(ARGV[2]) then
+      redis.call('UNLINK', stream)
+    end
+  end
+  return {-1, found}
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, LATER_AT_ONCE)) do
+  redis.call('ZREM', later, id)
+  local upload, _, tenant = read_entry(id)
+  if upload then
+    line_up(id, tenant)
+  end
+end
+
+local cursor = redis.call('HGET', turns, 'cursor') or '0-0'
+local lapsed = in_group('XAUTOCLAIM', stream, GROUP, ARGV[3], ARGV[1], cursor, 'COUNT', wanted)
+if lapsed[1] ~= cursor then
+  if lapsed[1] == '0-0' then
+    redis.call('HDEL', turns, 'cursor')
+  else
+    redis.call('HSET', turns, 'cursor', lapsed[1])
+  end
+end
+for _, entry in ipairs(lapsed[2]) do
+  local id, fields = entry[1], entry[2]
+  local pending = redis.call('XPENDING', stream, GROUP, id, id, 1)[1]
+  found[#found + 1] = {id, fields[4], fields[6], fields[8], pending[4]}
+end
+
+while #found < wanted do
+  local next = redis.call('ZPOPMIN', ready)
+  if not next[1] then
+    break
+  end
+  local id, turn = next[1], next[2]
+  local upload, part, tenant = read_entry(id)
+  if upload then
+    local item = upload .. ':' .. part
+    local attempt = tonumber(string.match(redis.call('HGET', waiting, item), ' (%d+)$')) + 1
+    redis.call('HDEL', waiting, item)
+    redis.call('HSET', turns, 'clock', turn)
+    if redis.call('HGET', turns, 'tenant:' .. tenant) == turn then
+      redis.call('HDEL', turns, 'tenant:' .. tenant)
+    end
+    -- FORCE: it was delivered to nobody yet. Not by XREADGROUP, which knows no order but its own.
+    in_group('XCLAIM', stream, GROUP, ARGV[2 + #found + 1], 0, id, 'RETRYCOUNT', attempt,
+      'FORCE', 'JUSTID')
+    found[#found + 1] = {id, upload, part, tenant, attempt}
+  end
+end
+if redis.call('ZCARD', ready) == 0 then
+  redis.call('HDEL', turns, 'clock')
+end
+
+local due = -1
+local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+if first[2] then
+  due = math.max(0, math.floor(tonumber(first[2]) - now))
+end
+return {due, found}
