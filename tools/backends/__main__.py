@@ -1,0 +1,114 @@
+"""The command line of `tools/services.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from tools.backends.environment import shell_lines
+from tools.backends.errors import ServiceError
+from tools.backends.reporting import say
+from tools.backends.state import LOCATION, StateDirectory, alone
+from tools.backends.supervisor import SERVICES, described, down, status, up
+
+
+def run(state: StateDirectory, command: Sequence[str]) -> int:
+    """The command with the services up; stops afterwards what this call started."""
+    with state.using() as users:
+        before = {name for name in SERVICES if state.running(name)}
+        try:
+            up(state, SERVICES)
+            return run_command(command, state)
+        finally:
+            started = [name for name in SERVICES if name not in before and state.running(name)]
+            if started and alone(users):
+                down(state, started)
+            elif started:
+                say("all", "left running: another command uses them")
+
+
+def run_command(command: Sequence[str], state: StateDirectory) -> int:
+    environment = {**os.environ, LOCATION: str(state.path)}
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        raise ServiceError(f"{command[0]} cannot be started: {error.strerror}") from error
+    # Ctrl-C goes to the whole foreground group: the command ends in its own way, then we stop
+    # what we started.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def show_status(state: StateDirectory) -> int:
+    """A line per service; exit code 1 unless all of them answer."""
+    found = status(state)
+    for name, facts in found.items():
+        if facts is not None:
+            print(f"{name:<6} {described(facts)}")
+        elif state.running(name):
+            print(f"{name:<6} runs and does not answer; see {state.home(name) / 'server.log'}")
+        else:
+            print(f"{name:<6} does not run")
+    return 0 if None not in found.values() else 1
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="services.py",
+        description="A real Redis, MariaDB, Apache Kafka and S3 server on this machine.",
+    )
+    commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    for name, text in (
+        ("up", "start what does not run, wait until it answers, print the settings"),
+        ("down", "stop what runs; the data stays"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("names", nargs="*", metavar="SERVICE", help=", ".join(SERVICES))
+        if name == "down":
+            command.add_argument("--wipe", action="store_true", help="remove the data as well")
+    commands.add_parser("status", help="what runs and answers")
+    commands.add_parser("env", help='print the settings, for eval "$(… env)"')
+    command = commands.add_parser("run", help="run a command with all services up")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    parsed = parser.parse_args(arguments)
+    unknown = [name for name in getattr(parsed, "names", []) if name not in SERVICES]
+    if unknown:
+        parser.error(f"there is no service {unknown[0]!r}; there are {', '.join(SERVICES)}")
+    if parsed.action == "run":
+        parsed.command = parsed.command[parsed.command[:1] == ["--"] :]
+        if not parsed.command:
+            parser.error("run what? services.py run -- COMMAND")
+    return parsed
+
+
+def main(arguments: Sequence[str]) -> int:
+    parsed = parse(arguments)
+    state = StateDirectory.default()
+    try:
+        match parsed.action:
+            case "up":
+                up(state, parsed.names or SERVICES)
+                print(shell_lines(state.published()))
+            case "down":
+                down(state, parsed.names or SERVICES, wipe=parsed.wipe)
+            case "env":
+                print(shell_lines(state.published()))
+            case "status":
+                return show_status(state)
+            case "run":
+                return run(state, parsed.command)
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,43 @@
+"""The settings with which Sluice uses the services that run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Final
+
+from tools.backends.service import Facts
+
+# Per service: settings and the fact that is their value.
+_LOCATIONS: Final = {
+    "redis": {"SLUICE_REDIS__URL": "url"},
+    "mysql": {"SLUICE_MYSQL__URL": "url"},
+    "kafka": {"SLUICE_KAFKA__BOOTSTRAP_SERVERS": "bootstrap_servers"},
+    "s3": {
+        "SLUICE_S3__ENDPOINT_URL": "endpoint_url",
+        "SLUICE_S3__REGION": "region",
+        "SLUICE_S3__ACCESS_KEY": "access_key",
+        "SLUICE_S3__SECRET_KEY": "secret_key",
+        "SLUICE_BUCKET": "bucket",
+    },
+}
+_CHOICES: Final = {
+    "redis": {"SLUICE_COORDINATION": "redis", "SLUICE_CHUNK_TRANSPORT": "redis"},
+    "mysql": {"SLUICE_CATALOGUE": "mysql"},
+    "kafka": {"SLUICE_EVENTS": "kafka"},
+    "s3": {"SLUICE_OBJECTS": "s3"},
+}
+
+
+def settings(running: Mapping[str, Facts]) -> dict[str, str]:
+    """Which backends, and where they are."""
+    found: dict[str, str] = {}
+    for name, facts in running.items():
+        found.update(_CHOICES[name])
+        found.update((setting, facts[fact]) for setting, fact in _LOCATIONS[name].items())
+    return found
+
+
+def shell_lines(running: Mapping[str, Facts]) -> str:
+    """The same for `eval` in a shell."""
+    return "\n".join(f"export {name}={shlex.quote(v)}" for name, v in settings(running).items())

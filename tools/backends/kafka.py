@@ -1,0 +1,183 @@
+"""Apache Kafka in KRaft mode, one node, from its published jars; else a mock that says so."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tools.backends.errors import NotReadyError, ServiceError
+from tools.backends.installing import cache_dir, find_program, install_package, run_step
+from tools.backends.ports import PortPicker
+from tools.backends.reporting import say
+from tools.backends.service import Facts, Launch, Service
+
+KAFKA_VERSION: Final = "4.1.1"
+SLF4J_VERSION: Final = "1.7.36"
+OLDEST_JAVA: Final = 17
+ANSWER_SECONDS: Final = 2.0
+FORMAT_SECONDS: Final = 60.0
+DOWNLOAD_SECONDS: Final = 600.0
+
+# Short runs on few cores: the first compiler and the simplest collector start fastest.
+JAVA_OPTIONS: Final = (
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+)
+POM: Final = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>sluice</groupId>
+  <artifactId>kafka-for-tests</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId>
+      <artifactId>slf4j-simple</artifactId>
+      <version>{SLF4J_VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+
+
+class Kafka(Service):
+    name: ClassVar[str] = "kafka"
+
+    def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
+        java = self._java()
+        jars = None if java is None else self._jars()
+        if java is None or jars is None:
+            return self._mock()
+        picked = ports.pick("broker", "controller", before=before)
+        address = f"127.0.0.1:{picked['broker']}"
+        properties = self.home / "server.properties"
+        properties.write_text(
+            server_properties(address, picked["controller"], self.home / "data"), encoding="utf-8"
+        )
+        classes = ["-cp", f"{jars}/*"]
+        if not (self.home / "data" / "meta.properties").exists():
+            say(self.name, "formatting the log directory (once)")
+            tool = [java, *JAVA_OPTIONS, *classes, "kafka.tools.StorageTool", "format"]
+            run_step([*tool, "-t", cluster_id(), "-c", str(properties)], FORMAT_SECONDS)
+        command = [java, *JAVA_OPTIONS, "-Xmx384m", *classes, "kafka.Kafka", str(properties)]
+        facts = {"bootstrap_servers": address, "kind": "apache", "version": KAFKA_VERSION}
+        return Launch(command, picked, facts)
+
+    def confirm(self, facts: Facts) -> Facts:
+        if facts["kind"] == "mock":
+            announced = self.home / "address"
+            if not announced.exists():
+                raise NotReadyError("the mock has not announced its address")
+            facts = {**facts, "bootstrap_servers": announced.read_text(encoding="utf-8")}
+        client = AdminClient({"bootstrap.servers": facts["bootstrap_servers"], "log_level": 0})
+        try:
+            brokers = client.list_topics(timeout=ANSWER_SECONDS).brokers
+        except KafkaException as error:
+            raise NotReadyError(str(error)) from error
+        if not brokers:
+            raise NotReadyError("no broker has registered yet")
+        return facts
+
+    def _java(self) -> str | None:
+        if find_program("java") is None:
+            install_package(self.name, "default-jre-headless")
+        java = find_program("java")
+        if java is None:
+            return None
+        # The first line reads: openjdk version "17.0.15" 2025-04-15
+        version = run_step([java, "-version"], FORMAT_SECONDS).partition('"')[2]
+        major = version.partition(".")[0]
+        return java if major.isdigit() and int(major) >= OLDEST_JAVA else None
+
+    def _jars(self) -> Path | None:
+        """The jars of the server, downloaded once per user. None without Maven."""
+        jars = cache_dir() / f"kafka-{KAFKA_VERSION}"
+        if jars.exists():
+            return jars
+        if find_program("mvn") is None:
+            install_package(self.name, "maven")
+        maven = find_program("mvn")
+        if maven is None:
+            return None
+        say(self.name, f"fetching Apache Kafka {KAFKA_VERSION} with Maven (once, about 45 MB)")
+        jars.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=jars.parent) as scratch:
+            pom = Path(scratch) / "pom.xml"
+            pom.write_text(POM, encoding="utf-8")
+            target = Path(scratch) / "jars"
+            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+            command = [maven, "-B", "-q", "-f", str(pom), *goal, "-DincludeScope=runtime"]
+            try:
+                run_step(command, DOWNLOAD_SECONDS)
+            except ServiceError as error:
+                say(self.name, str(error))
+                return None
+            # Complete or not there at all; another process may have been faster.
+            if not jars.exists():
+                shutil.move(target, jars)
+        return jars
+
+    def _mock(self) -> Launch:
+        say(
+            self.name,
+            f"WITHOUT Java {OLDEST_JAVA} and Maven this is only librdkafka's mock of Kafka: in "
+            "memory, no topic administration. Install default-jre-headless and maven for Kafka",
+        )
+        announced = self.home / "address"
+        announced.unlink(missing_ok=True)
+        root = Path(__file__).resolve().parents[2]
+        command = [sys.executable, "-m", "tools.backends.kafka_mock", str(announced)]
+        facts = {"bootstrap_servers": "", "kind": "mock", "version": "librdkafka"}
+        return Launch(command, {}, facts, {"PYTHONPATH": str(root)})
+
+
+def server_properties(address: str, controller_port: int, data: Path) -> str:
+    """The configuration of one node that is broker and controller."""
+    properties = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{address}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(data),
+        # Sluice creates its topics itself, with the partitions that it was told.
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+    }
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+
+def cluster_id() -> str:
+    """A random id as Kafka writes them: 16 bytes in URL-safe base64."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The tool would take a leading dash for an option.
+        if not text.startswith("-"):
+            return text

@@ -1,0 +1,121 @@
+"""MariaDB, or MySQL where that is what `mysqld` is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+from urllib.parse import unquote, urlsplit
+
+import pymysql
+
+from tools.backends.errors import NotReadyError
+from tools.backends.installing import find_program, need_program, run_step
+from tools.backends.ports import PortPicker
+from tools.backends.reporting import say
+from tools.backends.service import Facts, Launch, Service
+
+ANSWER_SECONDS: Final = 3
+INITIALISE_SECONDS: Final = 120.0
+DATABASE: Final = "sluice"
+
+
+class MySql(Service):
+    name: ClassVar[str] = "mysql"
+
+    def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
+        server = need_program(self.name, ["mariadbd", "mysqld"], "mariadb-server")
+        data = self.home / "data"
+        if not data.exists():
+            say(self.name, "making the data directory (once)")
+            self._initialise(server, data)
+        password = self.secret()
+        port = ports.pick("mysql", before=before)["mysql"]
+        command = [
+            server,
+            "--no-defaults",
+            *run_as(),
+            f"--datadir={data}",
+            "--bind-address=127.0.0.1",
+            f"--port={port}",
+            f"--socket={self.socket_path('s.sock')}",
+            f"--pid-file={self.home / 'server.pid'}",
+            f"--init-file={self._init_file(password)}",
+            # Accounts are then matched by address, and no start waits for a name server.
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--loose-mysqlx=OFF",
+            "--loose-performance-schema=OFF",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--max-connections=300",
+            "--character-set-server=utf8mb4",
+        ]
+        url = f"mysql+aiomysql://root:{password}@127.0.0.1:{port}/{DATABASE}"
+        return Launch(command, {"mysql": port}, {"url": url})
+
+    def confirm(self, facts: Facts) -> Facts:
+        url = urlsplit(facts["url"])
+        try:
+            connection = pymysql.connect(
+                host=url.hostname,
+                port=url.port or 0,
+                user=unquote(url.username or ""),
+                password=unquote(url.password or ""),
+                database=url.path.lstrip("/"),
+                connect_timeout=ANSWER_SECONDS,
+                read_timeout=ANSWER_SECONDS,
+            )
+        except (pymysql.Error, OSError) as error:
+            raise NotReadyError(str(error)) from error
+        with connection, connection.cursor() as cursor:
+            # The greeting of MariaDB claims an ancient MySQL; the statement does not.
+            cursor.execute("SELECT VERSION()")
+            row = cursor.fetchone()
+        return {**facts, "version": str(row[0]) if row else "unknown"}
+
+    def _initialise(self, server: str, data: Path) -> None:
+        # Elsewhere first: a directory of the right name is always a complete one.
+        unfinished = self.home / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        installer = find_program("mariadb-install-db", "mysql_install_db")
+        if installer is not None:
+            command = [
+                installer,
+                "--no-defaults",
+                *run_as(),
+                f"--datadir={unfinished}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ]
+        else:
+            command = [
+                server,
+                "--no-defaults",
+                *run_as(),
+                "--initialize-insecure",
+                f"--datadir={unfinished}",
+            ]
+        run_step(command, INITIALISE_SECONDS)
+        unfinished.rename(data)
+
+    def _init_file(self, password: str) -> Path:
+        """Statements that the server runs at every start; each may be repeated."""
+        path = self.home / "init.sql"
+        path.touch(mode=0o600)
+        # One statement a line, as the servers want it; the password is hexadecimal.
+        path.write_text(
+            "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n"
+            f"ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
+            "GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
+            f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;\n",
+            encoding="utf-8",
+        )
+        return path
+
+
+def run_as() -> list[str]:
+    """The servers refuse to run as root unless told so; a container or a CI job often is root."""
+    return ["--user=root"] if os.geteuid() == 0 else []

@@ -1,0 +1,57 @@
+"""Free ports of the loopback interface."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from tools.backends.errors import ServiceError
+
+# Below the range from which kernels take the source ports of outgoing connections, so that none
+# of those sits on a port between the choice and the start of the server.
+LOWEST: Final = 20_000
+HIGHEST: Final = 32_000
+ATTEMPTS: Final = 200
+
+
+class PortPicker:
+    """Hands out every port once; shared by services that start at the same time."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+
+    def pick(self, *names: str, before: Mapping[str, int]) -> dict[str, int]:
+        """A free port for each name: that of the last start where nobody took it since."""
+        return {name: self._pick(before.get(name)) for name in names}
+
+    def _pick(self, wanted: int | None) -> int:
+        with self._lock:
+            if wanted is not None and self._take(wanted):
+                return wanted
+            for _ in range(ATTEMPTS):
+                port = random.randrange(LOWEST, HIGHEST)
+                if self._take(port):
+                    return port
+        raise ServiceError(f"no free port between {LOWEST} and {HIGHEST}: stop what listens there")
+
+    def _take(self, port: int) -> bool:
+        if port in self._taken or not is_free(port):
+            return False
+        self._taken.add(port)
+        return True
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        # As servers do: a port in TIME_WAIT after the last run is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,76 @@
+"""What the supervisor needs to know of a server."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+from zlib import crc32
+
+from tools.backends.ports import PortPicker
+
+# sun_path holds 108 bytes with the final zero; 104 on the BSDs.
+MAX_SOCKET_PATH: Final = 103
+
+Facts = dict[str, str]
+"""What tests and people are told of a running service: the entry in services.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a server that is installed and whose data directory is prepared."""
+
+    command: list[str]
+    ports: dict[str, int]
+    facts: Facts
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Service(ABC):
+    """One server in a directory of its own: data, log, configuration, secrets."""
+
+    name: ClassVar[str]
+    start_seconds: ClassVar[float] = 60.0
+    stop_seconds: ClassVar[float] = 15.0
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    @property
+    def log(self) -> Path:
+        return self.home / "server.log"
+
+    @abstractmethod
+    def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
+        """Install what is missing and make the data directory ready. Raises `ServiceError`.
+
+        `before` are the ports of the last start: clients find the server again where they can be
+        had, and some servers write their address into their data.
+        """
+
+    @abstractmethod
+    def confirm(self, facts: Facts) -> Facts:
+        """Ask the server once, as a client does, and return the facts with what it said.
+
+        Creates what everybody expects to be there (database, bucket). Raises `NotReadyError`
+        while it does not answer.
+        """
+
+    def secret(self) -> str:
+        """The password of this state directory, made at its first use."""
+        path = self.home / "secret"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(16), encoding="utf-8")
+        return path.read_text(encoding="utf-8")
+
+    def socket_path(self, name: str) -> Path:
+        """A path for a Unix socket; in the temporary directory where ours is too long."""
+        path = self.home / name
+        if len(str(path)) <= MAX_SOCKET_PATH:
+            return path
+        return Path(tempfile.gettempdir()) / f"sluice-{crc32(str(path).encode()):08x}.sock"
