@@ -84,7 +84,7 @@ class Embedded(Deployment):
 
 
 class Services(Deployment):
-    """Redis, a bucket and a database of its own; the topics of Kafka, which are fixed, are shared."""
+    """Redis, a bucket and a database of its own. Kafka is shared: its topics have fixed names."""
 
     name = "services"
 
