@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS, one for every pytest process, started when first asked for.
+"""A real S3 server for tests: SeaweedFS, one for every pytest process, started when first needed.
 
 SLUICE_TEST_S3 names another one instead, as JSON: {"endpoint_url", "access_key", "secret_key",
 "kind"}; what only SeaweedFS is known to do is skipped then.

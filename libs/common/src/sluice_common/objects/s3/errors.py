@@ -149,7 +149,11 @@ def _answered(response: Mapping[str, Any], bucket: str) -> SluiceError:
             "credentials and what they may do.",
         )
     if status in (405, 501):
-        return Unimplemented("STORE_LACKS_CALL", "The object store does not offer this call.")
+        return Unimplemented(
+            "STORE_LACKS_CALL",
+            "The object store does not offer what was asked of it; compare the drive's encryption "
+            "and storage class with what it supports.",
+        )
     if status == 404:
         # A HEAD has no body to name what is missing.
         return object_not_found()

@@ -79,13 +79,13 @@ class OutgoingBody(Payload):
         while block is not None:
             following = await self._next(blocks)
             sent += len(block)
-            if (sent >= self._body.size) if following is not None else (sent != self._body.size):
+            if (following is None) != (sent == self._body.size):
                 break
             for piece in _pieces(block):
                 await writer.write(piece)
                 self._stall.alive()
             block = following
-        if sent != self._body.size:
+        if block is not None or sent != self._body.size:
             self.failure = checksum_mismatch()
             raise self.failure
 

@@ -127,16 +127,21 @@ class S3ObjectStore:
 
     async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
         where = to_multipart(ref, multipart_id)
-        tags: list[PartTag] = []
+        newest: dict[int, Answer] = {}
+        after = 0
         while True:
-            after = tags[-1].number if tags else 0
             page = await self._calls.run(
                 "list_parts", PartNumberMarker=after, MaxParts=_PAGE, **where
             )
             parts = page.get("Parts", ())
-            tags += [to_tag(part) for part in parts]
+            for part in parts:
+                # SeaweedFS keeps and lists a replaced part beside its successor.
+                after = int(part["PartNumber"])
+                known = newest.get(after)
+                if known is None or part["LastModified"] >= known["LastModified"]:
+                    newest[after] = part
             if not page.get("IsTruncated") or not parts:
-                return tags
+                return [to_tag(part) for _, part in sorted(newest.items())]
 
     async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
         to_object(ref)
