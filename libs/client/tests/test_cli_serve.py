@@ -1,4 +1,4 @@
-"""`sluice serve` belongs to another distribution."""
+"""`sluice serve` and `sluice events` belong to other distributions."""
 
 from __future__ import annotations
 
@@ -35,3 +35,31 @@ def test_without_the_server_installed_it_says_how_to_get_it(
         serve_module.serve([])
     assert caught.value.exit_code == 78
     assert "sluice-standalone" in capsys.readouterr().err
+
+
+def test_the_commands_of_events_are_found_by_their_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def found(**named: str) -> list[EntryPoint]:
+        asked.append(named)
+        return [EntryPoint("events", f"{__name__}:fake_serve", "sluice.commands")]
+
+    monkeypatch.setattr(EntryPoint, "load", lambda _self: fake_serve)
+    monkeypatch.setattr(serve_module, "entry_points", found)
+    with pytest.raises(typer.Exit) as caught:
+        serve_module.events(["tail", "--count", "1"])
+    assert caught.value.exit_code == 7
+    assert asked == [{"group": "sluice.commands", "name": "events"}]
+    assert SEEN[-1] == ["tail", "--count", "1"]
+
+
+def test_without_the_commands_of_events_it_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])
+    with pytest.raises(typer.Exit) as caught:
+        serve_module.events(["tail"])
+    assert caught.value.exit_code == 78
+    assert "sluice-common" in capsys.readouterr().err

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from sluice_common.errors import DataLoss, ResourceExhausted
 from sluice_common.events.cloudevents import from_line, to_line
-from sluice_common.events.log import BEGINNING, LogPosition, open_event_log, read_events
+from sluice_common.events.log import (
+    BEGINNING,
+    LogPosition,
+    end_of_log,
+    open_event_log,
+    read_events,
+)
 from sluice_common.events.port import EventRecord
 
 
@@ -202,6 +208,17 @@ async def test_a_reader_follows_a_log_that_is_being_written(tmp_path: Path) -> N
                 seen.append(logged.record.event_id)
                 position = logged.position
     assert seen == [f"id-{number}" for number in range(6)]
+
+
+async def test_the_end_of_a_log_is_behind_its_last_whole_line(tmp_path: Path) -> None:
+    assert await end_of_log(tmp_path) == BEGINNING
+    async with open_event_log(tmp_path, fsync=False, segment_bytes=1000) as log:
+        for number in range(5):
+            await log.publish([event(number)])
+    with max(tmp_path.iterdir()).open("ab") as file:
+        file.write(b'{"torn')
+    last = [logged.position async for logged in read_events(tmp_path)][-1]
+    assert await end_of_log(tmp_path) == last
 
 
 async def test_a_damaged_line_is_data_loss_after_what_went_before(tmp_path: Path) -> None:

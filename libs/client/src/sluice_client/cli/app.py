@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sluice_client.cli import get as get_command
 from sluice_client.cli import nodes, uploads
 from sluice_client.cli.addresses import DrivePath
+from sluice_client.cli.serve import events as events_command
 from sluice_client.cli.serve import serve as serve_command
 from sluice_client.cli.session import Where, run
 from sluice_client.cli.upload import UploadOptions, UploadRun
@@ -323,13 +324,21 @@ def drive_list(
     run(nodes.drive_list, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
+_HANDED_OVER: dict[str, Any] = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+"""Of commands that another distribution brings: it parses their arguments, --help among them."""
+
+
+@app.command(context_settings=_HANDED_OVER)
+def events(context: typer.Context) -> None:
+    """Look at events: `sluice events tail` (needs sluice-common)."""
+    events_command(context.args)
+
+
+@app.command(context_settings=_HANDED_OVER)
 def serve(context: typer.Context) -> None:
     """Run the whole of Sluice in one process (needs sluice-standalone)."""
     serve_command(context.args)

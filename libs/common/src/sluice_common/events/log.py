@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,9 @@ async def open_event_log(
         await threads.aclose()
 
 
-async def read_events(path: Path, after: LogPosition = BEGINNING) -> AsyncIterator[LoggedEvent]:
+async def read_events(
+    path: Path, after: LogPosition = BEGINNING
+) -> AsyncGenerator[LoggedEvent, None]:
     """The events of a log from a position on, up to the last one that is wholly written.
 
     May be used while the log is written. Raises `DataLoss` EVENT_LOG_DAMAGED for a line that is
@@ -99,6 +101,15 @@ async def read_events(path: Path, after: LogPosition = BEGINNING) -> AsyncIterat
             async for batch in batches:
                 for event in batch:
                     yield event
+    finally:
+        await threads.aclose()
+
+
+async def end_of_log(path: Path) -> LogPosition:
+    """The position behind the last event that is wholly written. Raises as `read_events` does."""
+    threads = DiskThreads("event-reader", workers=1, unavailable="EVENT_LOG_UNAVAILABLE")
+    try:
+        return await threads.run(_end, path)
     finally:
         await threads.aclose()
 
@@ -193,6 +204,18 @@ def _read(path: Path, after: LogPosition) -> Generator[list[LoggedEvent], None, 
                     batch.append(LoggedEvent(LogPosition(number, offset), _parse(line)))
                 if batch:
                     yield batch
+
+
+def _end(path: Path) -> LogPosition:
+    segments = _segments(path)
+    if not segments:
+        return BEGINNING
+    last = max(segments)
+    fd = os.open(segments[last], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return LogPosition(last, _without_torn_line(fd))
+    finally:
+        os.close(fd)
 
 
 def _parse(line: bytes) -> EventRecord:
