@@ -9,15 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from support import kafka, mysql_server, s3_server
 from support.redis_server import RedisServer
 from support.server import StandaloneServer
 
 SWEEP_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in a thread: the caller may be on an event loop itself."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 class Deployment(ABC):
@@ -55,12 +65,16 @@ class Deployment(ABC):
         finally:
             server.close()
 
-    def assert_nothing_is_left(self, objects: int) -> None:
-        """Within a few sweeps nothing is in flight and there are exactly `objects` objects."""
+    def assert_nothing_in_flight(self) -> None:
+        """Within a few sweeps nothing belongs to an upload in flight."""
         deadline = time.monotonic() + SWEEP_SECONDS
         while (left := self.leftovers()) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert left == []
+
+    def assert_nothing_is_left(self, objects: int) -> None:
+        """Nor is there any object beyond these."""
+        self.assert_nothing_in_flight()
         assert self.count_objects() == objects
 
 
@@ -91,7 +105,7 @@ class Services(Deployment):
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         super().__init__(folder)
         self.redis = redis
-        self.bucket = asyncio.run(s3_server.new_bucket())
+        self.bucket = run_apart(s3_server.new_bucket())
         self.mysql_url = mysql_server.shared_server().create_database()
 
     @property
@@ -116,10 +130,10 @@ class Services(Deployment):
     def leftovers(self) -> list[str]:
         bytes_in = (":staging:", ":chunks:")
         chunks = [key for key in self.redis.all_keys() if any(part in key for part in bytes_in)]
-        return [*chunks, *asyncio.run(s3_server.multiparts_of(self.bucket))]
+        return [*chunks, *run_apart(s3_server.multiparts_of(self.bucket))]
 
     def count_objects(self) -> int:
-        return len(asyncio.run(s3_server.objects_of(self.bucket)))
+        return len(run_apart(s3_server.objects_of(self.bucket)))
 
 
 KINDS = (Embedded.name, Services.name)

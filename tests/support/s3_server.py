@@ -191,6 +191,14 @@ async def objects_of(bucket: str) -> list[str]:
     return sorted(item["Key"] for item in found)
 
 
+async def content_of(bucket: str, key: str) -> bytes:
+    """The bytes of an object."""
+    async with s3_admin() as client:
+        answer = await client.get_object(Bucket=bucket, Key=key)
+        async with answer["Body"] as body:
+            return bytes(await body.read())
+
+
 async def multiparts_of(bucket: str) -> list[str]:
     """The keys of the objects that are being put together."""
     async with s3_admin() as client:

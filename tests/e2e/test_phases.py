@@ -1,0 +1,128 @@
+"""Each phase of the plan, and each pair of backends within it, is a configuration that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from sluice.repository.v1 import repository_pb2
+from sluice.upload.v1 import upload_pb2
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_common.mixtures import (
+    ROWS,
+    CatalogueKind,
+    ChunkTransport,
+    Coordination,
+    Events,
+    Mixture,
+    Objects,
+)
+from support import kafka, s3_server
+from support.deployments import Services, deployment
+from support.processes import ServiceProcess
+from support.wire import CHANNEL_OPTIONS, WireClient, cut
+
+MIB = 1024 * 1024
+CONTENT = random.Random(5).randbytes(21 * MIB)
+APART = [mixture for row in ROWS if not row.standalone_only for mixture in row.mixtures()]
+
+
+def name_of(mixture: Mixture) -> str:
+    row = next(row for row in ROWS if mixture in row.mixtures())
+    return f"{row.name}: {mixture.objects}, {mixture.events}, {mixture.catalogue}"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A deployment of one intake and, where there is work for it, one repository."""
+
+    mixture: Mixture
+    services: Services
+    intake: ServiceProcess
+    repository: ServiceProcess | None
+
+
+def settings_of(mixture: Mixture, services: Services, folder: Path) -> Mapping[str, str]:
+    return {
+        **services.settings,
+        "SLUICE_DATA_DIR": str(folder),
+        "SLUICE_COORDINATION": mixture.coordination,
+        "SLUICE_CHUNK_TRANSPORT": mixture.chunk_transport,
+        "SLUICE_OBJECTS": mixture.objects,
+        "SLUICE_EVENTS": mixture.events,
+        "SLUICE_CATALOGUE": mixture.catalogue,
+    }
+
+
+@pytest.fixture(params=APART, ids=name_of)
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    mixture: Mixture = request.param
+    with ExitStack() as stack:
+        services = stack.enter_context(deployment(Services.name, tmp_path))
+        assert isinstance(services, Services)
+        settings = settings_of(mixture, services, tmp_path)
+        repository = None
+        if mixture.chunk_transport is not ChunkTransport.LOCAL:
+            repository = stack.enter_context(
+                ServiceProcess("sluice_repository", tmp_path, settings)
+            )
+            settings = {**settings, "SLUICE_REPOSITORY_SERVER": repository.address}
+        intake = stack.enter_context(ServiceProcess("sluice_intake", tmp_path, settings))
+        yield Running(mixture, services, intake, repository)
+
+
+@asynccontextmanager
+async def calling(address: str) -> AsyncIterator[WireClient]:
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        yield WireClient(channel)
+
+
+async def events_of(node_id: str, count: int) -> list[str]:
+    """The types of a node's events, in the order of their topic, once there are so many."""
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers())
+    async with asyncio.timeout(60):
+        while True:
+            records = await kafka.records_in(options, UPLOADS_TOPIC)
+            types = [each.type.rpartition(".")[2] for each in records if each.key == node_id]
+            if len(types) >= count:
+                return types
+            await asyncio.sleep(0.2)
+
+
+async def test_it_starts_and_takes_an_upload(running: Running) -> None:
+    mixture = running.mixture
+    if mixture.catalogue is not CatalogueKind.OFF:
+        assert running.repository is not None
+        async with calling(running.repository.address) as client:
+            await client.repository.CreateDrive(repository_pb2.CreateDriveRequest(name="wire"))
+
+    async with calling(running.intake.address) as client:
+        opened = await client.initiate("a/photo.jpg", chunk_size=MIB)
+        await client.send_streams(opened.upload_id, cut(CONTENT, itertools.repeat(MIB)), 2)
+        status = await client.complete(opened.upload_id, total_chunks=21)
+    assert status.state == upload_pb2.UPLOAD_STATE_COMPLETED, status
+
+    if mixture.objects is Objects.S3:
+        (key,) = await s3_server.objects_of(running.services.bucket)
+        assert key.endswith(f"/{opened.node_id}")
+        stored = await s3_server.content_of(running.services.bucket, key)
+        assert hashlib.sha256(stored).digest() == hashlib.sha256(CONTENT).digest()
+    if mixture.catalogue is not CatalogueKind.OFF:
+        assert running.repository is not None
+        async with calling(running.repository.address) as client:
+            expected = (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+            assert await client.read_sha256(opened.node_id) == expected
+    if mixture.events is Events.KAFKA:
+        assert await events_of(opened.node_id, 2) == ["UploadInitiated", "UploadCompleted"]
+    if mixture.coordination is Coordination.REDIS:
+        await asyncio.to_thread(running.services.assert_nothing_in_flight)

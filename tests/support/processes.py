@@ -1,0 +1,110 @@
+"""`sluice-intake` and `sluice-repository` as the processes that operators run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from support.environment import process_environment
+from support.redis_server import free_port
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+class ServiceProcess:
+    """One service; a context manager. Its ports stay the same when it is started again.
+
+    Args:
+        module: what `python -m` runs: "sluice_intake", "sluice_repository".
+        folder: where its log and what it writes at its start lie.
+        arguments: of its command line.
+    """
+
+    def __init__(
+        self, module: str, folder: Path, settings: Mapping[str, str], *arguments: str
+    ) -> None:
+        self._module = module
+        self._arguments = arguments
+        self._ready = folder / f"{module}-{free_port()}.ready"
+        self.log = self._ready.with_suffix(".log")
+        self.address = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        listening = "INTAKE" if module == "sluice_intake" else "REPOSITORY"
+        self._settings = {
+            f"SLUICE_{listening}_ADDRESS": self.address,
+            "SLUICE_METRICS_ADDRESS": self.metrics_address,
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the service is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it takes requests."""
+        self._ready.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", self._module),
+                    *("--ready-file", str(self._ready)),
+                    *self._arguments,
+                ],
+                env=process_environment(self._settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._ready.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{self._module} did not start:\n{self.log_tail()}")
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_SECONDS)
+
+    def wait(self, seconds: float) -> int:
+        """The exit code of a service that is about to end by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def log_tail(self, lines: int = 40) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
