@@ -12,12 +12,14 @@ MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
 # Arguments for the program behind a target: make run ARGS="--data-dir /srv/sluice"
 ARGS ?=
+# Starts the services that do not run yet, and afterwards stops those that it has started.
+WITH_SERVICES := $(BIN)/python tools/services.py run --
 # Workers of the test run; 0 runs everything in one process.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo test test-fast test-model coverage check fmt lint types layers \
-        proto proto-check lock bench bench-quick clean
+.PHONY: help install install-run run demo services-up services-down test test-fast test-model \
+        coverage check fmt lint types layers proto proto-check lock bench bench-quick clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,10 +53,16 @@ run: $(VENV)/.run ## Serve on this machine (Ctrl-C stops); data goes to var/data
 demo: $(VENV)/.run ## Start a server, upload real files of this machine, read them back, stop
 	@$(BIN)/python tools/demo.py $(ARGS)
 
+services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server of this machine, print settings
+	@$(BIN)/python tools/services.py up
+
+services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
+	@$(BIN)/python tools/services.py down
+
 # --- checking -----------------------------------------------------------------------------------
 
-test: $(VENV)/.dev ## Run all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+test: $(VENV)/.dev ## Run all tests, with the services that they need
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 coverage: $(VENV)/.dev ## Run all tests and measure: coverage has to stay above 90 %
 	@rm -f .coverage .coverage.*
@@ -62,10 +70,10 @@ coverage: $(VENV)/.dev ## Run all tests and measure: coverage has to stay above 
 	@$(BIN)/python -m coverage report --fail-under=90
 
 test-fast: $(VENV)/.dev ## Run the tests that take seconds
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
-	SLUICE_MODEL_EXAMPLES=2000 $(BIN)/python -m pytest tests/contract/test_upload_model.py \
+	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py \
 	  --timeout 3600 $(ARGS)
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests
