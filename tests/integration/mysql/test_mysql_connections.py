@@ -14,7 +14,6 @@ from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.port import CommitOutcome
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.configuration import ConfigurationError
 from sluice_common.errors import FailedPrecondition, Internal, Unavailable
 from support.commits import DRIVE, TENANT, finished_upload
 from support.mysql_proxy import AtCommit, MysqlProxy
@@ -186,7 +185,7 @@ async def test_a_cancelled_transaction_lets_go_of_its_locks(
 
 @pytest.mark.parametrize("what", ["password", "user", "database", "no right to the database"])
 @pytest.mark.parametrize("start", [migrate, opened])
-async def test_not_being_let_in_is_a_matter_of_configuration(
+async def test_not_being_let_in_is_told_in_one_line(
     what: str, start: object, server: MysqlServer, url: str
 ) -> None:
     database = url.rpartition("/")[2]
@@ -198,7 +197,7 @@ async def test_not_being_let_in_is_a_matter_of_configuration(
     }[what]
     server.run(f"GRANT ALL ON nowhere.* TO {USER}")
     assert callable(start)
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(Unavailable, match="CATALOGUE_ACCESS_DENIED") as refused:
         await start(wrong)
     line = str(refused.value)
     assert "\n" not in line

@@ -17,7 +17,6 @@ from sluice_common.catalogue.migrate import Migration, migrate
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.schema import metadata
 from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.configuration import ConfigurationError
 from sluice_common.errors import FailedPrecondition, Unavailable
 from support.mysql_server import MysqlServer, emptied_database
 
@@ -185,6 +184,14 @@ async def test_a_database_of_a_newer_release_is_left_alone_and_still_served(
         await catalogue.ping()
 
 
+async def test_a_start_accepts_what_the_next_release_has_migrated(
+    fresh: str, server: MysqlServer
+) -> None:
+    await migrate(fresh)
+    server.run(f"UPDATE {name_of(fresh)}.alembic_version SET version_num = '9999'")
+    assert await migrate(fresh, accept_newer=True) == Migration("9999", ())
+
+
 async def test_an_empty_database_is_not_opened(fresh: str) -> None:
     with pytest.raises(FailedPrecondition, match="run `sluice-repository migrate`"):
         await opened(fresh)
@@ -200,5 +207,7 @@ async def test_a_server_that_is_too_old_is_refused_in_one_line(
     fresh: str, monkeypatch: pytest.MonkeyPatch, start: Callable[[str], Awaitable[object]]
 ) -> None:
     monkeypatch.setattr(mysql, "_OLDEST_MARIADB", (99, 1))
-    with pytest.raises(ConfigurationError, match=r"is MariaDB 10\..*; use 99\.1 or later"):
+    with pytest.raises(
+        FailedPrecondition, match=r"CATALOGUE_SERVER_TOO_OLD: .* MariaDB 10\..*; use 99\.1 or later"
+    ):
         await start(fresh)

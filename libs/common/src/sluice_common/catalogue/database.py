@@ -20,7 +20,6 @@ from sluice_common.catalogue.dialect import WRITE_OPTION, Dialect, Fault, unsupp
 from sluice_common.catalogue.mysql import MysqlDialect
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.sqlite import SqliteDialect
-from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.options import Clock
 from sluice_common.errors import DataLoss, FailedPrecondition, Internal, Unavailable
 
@@ -36,11 +35,6 @@ _LONGEST_PAUSE_SECONDS: Final = 0.5
 
 class _Contended(Unavailable):
     """The transaction was undone in favour of another one and can be repeated at once."""
-
-
-class _Refused(Unavailable):
-    """The database does not let us in. Retryable for who is running: rights and passwords are
-    changed by people, and uploads can wait for them. At start it is a matter of configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +113,8 @@ class Database:
                     retry_after_seconds=1.0,
                 )
             case Fault.REFUSED:
-                return _Refused(
+                # Retryable: rights and passwords are mended by people, and uploads wait for them.
+                return Unavailable(
                     "CATALOGUE_ACCESS_DENIED",
                     f"The catalogue is out of reach: {self.dialect.refusal(error)}.",
                     retry_after_seconds=10.0,
@@ -173,15 +168,6 @@ async def open_database(
         yield Database(dialect, clock, engine, engine.execution_options(**{WRITE_OPTION: True}))
     finally:
         await engine.dispose()
-
-
-@contextmanager
-def starting() -> Iterator[None]:
-    """Around the first use of a database: not being let in is a matter of configuration then."""
-    try:
-        yield
-    except _Refused as error:
-        raise ConfigurationError(error.message) from error
 
 
 def _away() -> Unavailable:

@@ -75,7 +75,8 @@ class Dialect(Protocol):
         ...
 
     async def check_server(self, connection: AsyncConnection) -> None:
-        """Raise `ConfigurationError` when the server is too old for what is promised."""
+        """Raise `FailedPrecondition` CATALOGUE_SERVER_TOO_OLD for one that lacks what the
+        catalogue's promises need."""
         ...
 
     def fault_of(self, error: DBAPIError) -> Fault: ...

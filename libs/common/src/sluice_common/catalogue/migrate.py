@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from sluice_common.catalogue.database import Database, open_database, starting
+from sluice_common.catalogue.database import Database, open_database
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.errors import FailedPrecondition
 
@@ -27,7 +27,9 @@ class Migration:
     applied: tuple[str, ...]
 
 
-async def migrate(url: str, *, mysql: MysqlOptions | None = None) -> Migration:
+async def migrate(
+    url: str, *, accept_newer: bool = False, mysql: MysqlOptions | None = None
+) -> Migration:
     """Apply the migrations that the database lacks; harmless when there are none.
 
     One at a time: a second run waits, and then finds nothing left to do. On SQLite a run is one
@@ -35,24 +37,26 @@ async def migrate(url: str, *, mysql: MysqlOptions | None = None) -> Migration:
     a part behind: every step of a migration passes over what is there already
     (`migrations/steps.py`), and the next run goes on where the last one stopped.
 
+    Args:
+        accept_newer: leave alone what a newer release has migrated, instead of refusing it: for a
+            start, because the release before goes on running, and restarting, during a rollout.
+
     Raises:
         FailedPrecondition: SCHEMA_TOO_NEW, before anything is changed, for a database that a
-            newer release has migrated; CATALOGUE_URL_UNSUPPORTED.
-        ConfigurationError: the server does not let us in, has no such database, or is too old.
-        Unavailable: CATALOGUE_UNAVAILABLE, MIGRATION_IN_PROGRESS.
+            newer release has migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD.
+        Unavailable: CATALOGUE_UNAVAILABLE, CATALOGUE_ACCESS_DENIED, MIGRATION_IN_PROGRESS.
     """
     config = _config()
     known = await asyncio.to_thread(_known_revisions, config)
-    async with open_database(url, mysql=mysql) as database:
-        with starting():
-            async with database.write() as connection:
-                await database.dialect.check_server(connection)
-                async with database.dialect.migrating(connection):
-                    return await connection.run_sync(_upgrade, config, known)
+    async with open_database(url, mysql=mysql) as database, database.write() as connection:
+        await database.dialect.check_server(connection)
+        async with database.dialect.migrating(connection):
+            return await connection.run_sync(_upgrade, config, known, accept_newer)
 
 
 async def check_schema(database: Database) -> None:
-    """Raise `FailedPrecondition` SCHEMA_TOO_OLD unless the database has this release's schema.
+    """Raise `FailedPrecondition` SCHEMA_TOO_OLD unless the database has this release's schema,
+    CATALOGUE_SERVER_TOO_OLD for a server that never can.
 
     A newer one is accepted: migrations only add, so that during a rollout the release before
     keeps running, and restarting, on the schema of the next.
@@ -69,9 +73,13 @@ async def check_schema(database: Database) -> None:
         )
 
 
-def _upgrade(connection: Connection, config: Config, known: list[str]) -> Migration:
+def _upgrade(
+    connection: Connection, config: Config, known: list[str], accept_newer: bool
+) -> Migration:
     current = _current_revision(connection)
     if current is not None and current not in known:
+        if accept_newer:
+            return Migration(current, ())
         raise FailedPrecondition(
             "SCHEMA_TOO_NEW",
             "A newer release has migrated the catalogue's database; run that release, or restore"

@@ -24,7 +24,6 @@ from sluice_common.catalogue.mysql_errors import (
 )
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.schema import Micros
-from sluice_common.configuration import ConfigurationError
 from sluice_common.errors import FailedPrecondition, Unavailable
 
 _DEFAULT_PORT: Final = 3306
@@ -150,9 +149,10 @@ class MysqlDialect:
         mariadb = bool(getattr(dialect, "is_mariadb", False))
         oldest = _OLDEST_MARIADB if mariadb else _OLDEST_MYSQL
         if found < oldest:
-            raise ConfigurationError(
-                f"the catalogue's server is {'MariaDB' if mariadb else 'MySQL'}"
-                f" {'.'.join(map(str, found))}; use {'.'.join(map(str, oldest))} or later"
+            raise FailedPrecondition(
+                "CATALOGUE_SERVER_TOO_OLD",
+                f"The catalogue's server is {'MariaDB' if mariadb else 'MySQL'}"
+                f" {'.'.join(map(str, found))}; use {'.'.join(map(str, oldest))} or later.",
             )
 
     def fault_of(self, error: DBAPIError) -> Fault:

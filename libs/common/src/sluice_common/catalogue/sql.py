@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 
-from sluice_common.catalogue.database import open_database, starting
+from sluice_common.catalogue.database import open_database
 from sluice_common.catalogue.migrate import check_schema
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.sql_commits import SqlCommits
@@ -45,11 +45,11 @@ async def open_catalogue(
         mysql: bounds of the use of a server.
 
     Raises:
-        FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, SCHEMA_TOO_OLD (run `migrate` first).
-        ConfigurationError: the server does not let us in, has no such database, or is too old.
-        Unavailable: CATALOGUE_UNAVAILABLE.
+        FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD, SCHEMA_TOO_OLD
+            (run `migrate` first).
+        Unavailable: CATALOGUE_UNAVAILABLE; CATALOGUE_ACCESS_DENIED when the server does not let us
+            in or has no such database.
     """
     async with open_database(url, fsync=fsync, clock=clock, mysql=mysql) as database:
-        with starting():
-            await check_schema(database)
+        await check_schema(database)
         yield SqlCatalogue(database)

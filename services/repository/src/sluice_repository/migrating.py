@@ -1,0 +1,42 @@
+"""`sluice-repository migrate`: brings the catalogue's database to the schema of this release."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import Final
+
+from sluice_common.backends.opening import blaming
+from sluice_common.backends.storage import catalogue_url
+from sluice_common.catalogue.migrate import Migration, migrate
+from sluice_common.configuration import ConfigurationError
+from sluice_common.mixtures import CatalogueKind
+from sluice_common.settings import SluiceSettings
+
+SUBCOMMAND: Final = "migrate"
+
+
+async def migrate_main(
+    settings: SluiceSettings, _arguments: argparse.Namespace, _stop: asyncio.Event
+) -> None:
+    """Migrate, say what was done, and end.
+
+    A run that is interrupted leaves whole steps behind, and the next run goes on from there.
+
+    Raises `ConfigurationError` when there is no catalogue, its database cannot be used, or a newer
+    release has migrated it.
+    """
+    if settings.catalogue is CatalogueKind.OFF:
+        raise ConfigurationError("SLUICE_CATALOGUE=off: there is no catalogue to migrate")
+    mysql = settings.catalogue is CatalogueKind.MYSQL
+    with blaming("SLUICE_MYSQL__URL" if mysql else "SLUICE_DATA_DIR"):
+        done = await migrate(catalogue_url(settings, settings.data_dir / "catalogue.sqlite"))
+    sys.stdout.write(told(done) + "\n")
+
+
+def told(done: Migration) -> str:
+    """What a run did, for an operator."""
+    if not done.applied:
+        return f"catalogue: nothing to migrate, its schema is {done.revision}"
+    return f"catalogue: applied {', '.join(done.applied)}; its schema is {done.revision}"

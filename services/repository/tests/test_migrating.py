@@ -1,0 +1,93 @@
+"""`sluice-repository migrate` on the database of the settings."""
+
+from __future__ import annotations
+
+import sqlite3
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sluice_common.lifecycle import run_service
+from sluice_common.mixtures import CatalogueKind, Events, Objects
+from sluice_common.settings import load_settings
+from sluice_repository.migrating import migrate_main
+from support.mysql_server import PASSWORD, MysqlServer, shared_server
+
+
+@pytest.fixture
+def server() -> MysqlServer:
+    return shared_server()
+
+
+def run(catalogue: CatalogueKind, folder: Path, url: str = "mysql://nobody@nowhere/x") -> int:
+    settings = load_settings(
+        coordination="redis",
+        chunk_transport="redis",
+        objects=Objects.S3 if catalogue is not CatalogueKind.OFF else Objects.DISCARD,
+        events=Events.OFF,
+        catalogue=catalogue,
+        data_dir=folder,
+        mysql={"url": url},
+    )
+    return run_service(lambda stop: migrate_main(settings, Namespace(), stop))
+
+
+def test_a_database_is_migrated_once_and_then_there_is_nothing_to_do(
+    tmp_path: Path, server: MysqlServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.create_database()
+    assert run(CatalogueKind.MYSQL, tmp_path, url) == 0
+    assert capsys.readouterr().out == "catalogue: applied 0001; its schema is 0001\n"
+    assert run(CatalogueKind.MYSQL, tmp_path, url) == 0
+    assert capsys.readouterr().out == "catalogue: nothing to migrate, its schema is 0001\n"
+
+
+def test_the_file_of_a_development_set_up_is_migrated_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(CatalogueKind.SQLITE, tmp_path) == 0
+    assert "applied 0001" in capsys.readouterr().out
+    with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM nodes").fetchone() == (0,)
+
+
+def test_a_schema_of_a_newer_release_is_refused_in_one_line(
+    tmp_path: Path, server: MysqlServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.create_database()
+    run(CatalogueKind.MYSQL, tmp_path, url)
+    server.run(f"UPDATE {url.rpartition('/')[2]}.alembic_version SET version_num = '9999'")
+    capsys.readouterr()
+    assert run(CatalogueKind.MYSQL, tmp_path, url) == 78
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("SLUICE_MYSQL__URL: A newer release has migrated")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", ["password", "database"])
+def test_a_server_that_does_not_let_us_in_is_named_in_one_line_without_the_password(
+    tmp_path: Path, server: MysqlServer, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    name = server.create_database().rpartition("/")[2]
+    server.run("GRANT ALL ON nowhere.* TO sluice")
+    url = {
+        "password": server.url(name, password="hunter2"),
+        "database": server.url("nowhere"),
+    }[wrong]
+    assert run(CatalogueKind.MYSQL, tmp_path, url) == 78
+    said = capsys.readouterr().err
+    assert said.startswith("SLUICE_MYSQL__URL: ")
+    assert f"127.0.0.1:{server.port}" in said
+    assert said.count("\n") == 1
+    assert "hunter2" not in said
+    assert PASSWORD not in said
+
+
+def test_without_a_catalogue_there_is_nothing_to_migrate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(CatalogueKind.OFF, tmp_path) == 78
+    assert capsys.readouterr().err.startswith("SLUICE_CATALOGUE=off")
