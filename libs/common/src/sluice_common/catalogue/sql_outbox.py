@@ -15,7 +15,11 @@ from sluice_common.events.port import EventRecord
 
 _APPEND = insert(outbox)
 # Whatever is in the table, from its beginning. Never "ids above the last one seen": an id is
-# given when a row is inserted, so a transaction that commits late has a lower one (rule 22).
+# given when a row is inserted, so a transaction that commits late has a lower one (rule 22). For
+# one node ids are in order all the same: who writes its next event needs a row (its own or its
+# path's) that the transaction before had locked until it committed.
+# No FOR UPDATE SKIP LOCKED: two relays that pass each other's rows by would publish a node's
+# second event before its first. One relay holds a lease instead, and reads without locking.
 _PENDING = select(outbox).order_by(outbox.c.row_id).limit(bindparam("p_limit"))
 _PUBLISHED = delete(outbox).where(outbox.c.row_id.in_(bindparam("p_row_ids", expanding=True)))
 
