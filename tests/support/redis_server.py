@@ -22,7 +22,6 @@ from typing import Self, TypeVar
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
 _START_SECONDS = 20.0
 _NOT_DURABLE = ("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
@@ -99,7 +98,11 @@ class RedisServer:
             return sorted(key.decode() for key in client.scan_iter(count=1000))
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -121,12 +124,14 @@ class RedisServer:
         self._process = None
 
     def _answers(self) -> bool:
-        with self.client() as client:
-            try:
-                return bool(client.ping())
-            except RedisError as error:
-                # A server that asks for a password is up, too.
-                return str(error).startswith("Authentication required")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
+                connection.sendall(b"PING\r\n")
+                reply = connection.recv(100)
+        except OSError:
+            return False
+        # One that asks for a password is up, too; one that is loading is not.
+        return reply.startswith((b"+PONG", b"-NOAUTH"))
 
 
 class RedisCluster:

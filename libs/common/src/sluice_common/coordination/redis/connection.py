@@ -24,16 +24,15 @@ from redis.exceptions import (
 
 from sluice_common.coordination.redis.errors import (
     VENDOR_ERRORS,
-    is_refusal,
-    refused_at_start,
     translated,
     unavailable,
+    unusable_at_start,
 )
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.coordination.redis.server import Argument, Command, Server
 from sluice_common.coordination.redis.slots import SlotTable
-from sluice_common.errors import Unavailable
+from sluice_common.errors import SluiceError, Unavailable
 from sluice_common.telemetry.metrics import Metrics
 
 _REDIRECTIONS: Final = 5
@@ -126,15 +125,22 @@ class RedisClients:
             )
         return result
 
-    async def on_masters(self, *command: Argument, operation: str = "") -> list[Any]:
-        """One command on every server that takes writes; the replies, or the first error."""
-        name = operation or str(command[0]).lower()
-        with self._told(name):
-            servers = await self._masters()
+    async def ask_masters(self, *command: Argument) -> dict[str, Any]:
+        """One command to every server that takes writes; the replies by its address."""
+        operation = str(command[0]).lower()
+        with self._told(operation):
             async with asyncio.timeout(self._options.operation_timeout_seconds):
-                replies = await asyncio.gather(*(each.exchange([command]) for each in servers))
-        with self._told(name, timed=False):
-            return [_or_raise_vendor(reply) for (reply,) in replies]
+                servers = await self._masters()
+                asked = (server.exchange([command]) for server in servers)
+                answers = await asyncio.gather(*asked, return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+        return {
+            f"{server.address[0]}:{server.address[1]}": _or_raise(answer[0])
+            for server, answer in zip(servers, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
 
     async def subscriber(self) -> Redis:
         """A client for subscriptions, with a connection of its own; the caller closes it.
@@ -250,7 +256,7 @@ class RedisClients:
         return await self._slots.masters()
 
     @contextmanager
-    def _told(self, operation: str, *, timed: bool = True) -> Iterator[None]:
+    def _told(self, operation: str) -> Iterator[None]:
         """Measures, and turns what redis-py raises into our errors."""
         begun = perf_counter()
         try:
@@ -259,8 +265,7 @@ class RedisClients:
             self._metrics.redis_errors.labels(operation).inc()
             raise translated(error) from error
         finally:
-            if timed:
-                self._metrics.redis_seconds.labels(operation).observe(perf_counter() - begun)
+            self._metrics.redis_seconds.labels(operation).observe(perf_counter() - begun)
 
 
 _REDIRECTED: Final = (AskError, TryAgainError)  # MovedError is an AskError
@@ -273,12 +278,6 @@ def _or_raise(reply: Any) -> Any:
         raise translated(reply) from reply
     if isinstance(reply, ExecAbortError):
         raise unavailable() from reply
-    return reply
-
-
-def _or_raise_vendor(reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise reply
     return reply
 
 
@@ -301,8 +300,10 @@ async def open_redis(
 
 async def _knock(clients: RedisClients) -> None:
     try:
-        await clients.on_masters("PING")
-    except Unavailable as error:
-        if isinstance(error.__cause__, Exception) and is_refusal(error.__cause__):
-            raise refused_at_start() from error
+        await clients.ask_masters("PING")
+    except SluiceError as error:
+        if isinstance(error.__cause__, Exception):
+            unusable = unusable_at_start(error.__cause__)
+            if unusable is not None:
+                raise unusable from error
         raise

@@ -25,6 +25,13 @@ _NOT_READY: Final = (
 )
 _REFUSED: Final = ("NOAUTH", "NOPERM", "WRONGPASS")
 
+_REFUSALS: Final = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.NoPermissionError,
+    redis_errors.AuthenticationWrongNumberOfArgsError,
+)
+
 _CLIENT: Final = (
     redis_errors.RedisError,
     redis_errors.RedisClusterException,
@@ -42,7 +49,7 @@ def unavailable() -> Unavailable:
 def translated(error: Exception) -> SluiceError:
     """The error for the caller. Its words are ours: the vendor's may hold an address or a key."""
     word = _first_word(error)
-    if isinstance(error, redis_errors.OutOfMemoryError) or word == "OOM":
+    if isinstance(error, redis_errors.OutOfMemoryError) or word == "OOM" or "-OOM" in str(error):
         return ResourceExhausted(
             "REDIS_FULL",
             "Redis has no memory left for another chunk; try again in a moment.",
@@ -54,21 +61,17 @@ def translated(error: Exception) -> SluiceError:
     return unavailable()
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether the server does not let us in, or not do what we need."""
-    return isinstance(
-        error,
-        redis_errors.AuthenticationError
-        | redis_errors.AuthorizationError
-        | redis_errors.NoPermissionError
-        | redis_errors.AuthenticationWrongNumberOfArgsError,
-    ) or (isinstance(error, redis_errors.RedisError) and _first_word(error) in _REFUSED)
-
-
-def refused_at_start() -> ConfigurationError:
-    return ConfigurationError(
-        "SLUICE_REDIS__URL: Redis refuses this user or password; correct them in the URL"
-    )
+def unusable_at_start(error: Exception) -> ConfigurationError | None:
+    """What is to be corrected, when asking again will not help; None when it may."""
+    if isinstance(error, _REFUSALS) or _first_word(error) in _REFUSED:
+        return ConfigurationError(
+            "SLUICE_REDIS__URL: Redis refuses this user or password; correct them in the URL"
+        )
+    if "cluster support disabled" in str(error):
+        return ConfigurationError(
+            "SLUICE_REDIS__CLUSTER: this Redis is no cluster; set it to false"
+        )
+    return None
 
 
 def _first_word(error: Exception) -> str:

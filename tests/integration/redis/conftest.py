@@ -1,0 +1,25 @@
+"""Redis servers and connections for the tests of what is Redis's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.options import RedisOptions
+from support.redis_server import RedisServer, shared_server
+
+
+@pytest.fixture
+def server() -> RedisServer:
+    """The test process's own, empty."""
+    shared = shared_server()
+    shared.flush()
+    return shared
+
+
+@pytest.fixture
+async def clients(server: RedisServer) -> AsyncIterator[RedisClients]:
+    async with open_redis(RedisOptions(server.url)) as opened:
+        yield opened

@@ -1,0 +1,296 @@
+"""Connections to Redis: what callers see when it is away, full, strange or a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from hashlib import sha1
+
+import pytest
+
+from sluice_common.configuration import ConfigurationError
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.scripts import Script
+from sluice_common.errors import Internal, ResourceExhausted, Unavailable
+from sluice_common.telemetry.metrics import Metrics
+from support.redis_server import RedisServer, replicated, shared_cluster
+
+MIB = 1024 * 1024
+
+
+def script(source: bytes) -> Script:
+    return Script("test_script", source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+ADD = script(b"return redis.call('INCRBY', KEYS[1], ARGV[1])")
+PUSH = script(b"return redis.call('RPUSH', KEYS[1], ARGV[1])")
+
+
+# ------------------------------------------------------------------ replies
+
+
+async def test_replies_are_undecoded(clients: RedisClients) -> None:
+    assert await clients.execute("k", "GET", "k") is None
+    assert await clients.execute("k", "SET", "k", b"\xff\x00") == b"OK"
+    assert await clients.execute("k", "GET", "k") == b"\xff\x00"
+    assert await clients.execute("l", "RPUSH", "l", memoryview(b"a"), bytearray(b"b")) == 2
+    assert await clients.execute("l", "LRANGE", "l", 0, -1) == [b"a", b"b"]
+
+
+async def test_a_pipeline_answers_in_order(clients: RedisClients) -> None:
+    commands = [("SET", "{t}a", 1), ("INCR", "{t}a"), ("GET", "{t}b")]
+    assert await clients.pipeline("{t}a", commands, operation="test") == [b"OK", 2, None]
+
+
+async def test_an_atomic_pipeline_with_a_wrong_command_does_nothing(clients: RedisClients) -> None:
+    with pytest.raises(Internal) as caught:
+        await clients.pipeline("k", [("SET", "k", 1), ("NOSUCH",)], operation="test", atomic=True)
+    assert caught.value.reason == "REDIS_REFUSED"
+    assert await clients.execute("k", "GET", "k") is None
+
+
+async def test_a_script_is_sent_once_and_again_after_the_server_forgot_it(
+    clients: RedisClients,
+) -> None:
+    assert [await clients.call(ADD, ["n"], [2]) for _ in range(2)] == [2, 4]
+    await clients.execute("n", "SCRIPT", "FLUSH")
+    assert await clients.call(ADD, ["n"], [3]) == 7
+
+
+async def test_a_scripts_own_error_is_a_defect_of_ours(clients: RedisClients) -> None:
+    with pytest.raises(Internal) as caught:
+        await clients.call(script(b"return redis.error_reply('SECRET key')"), ["k"], [])
+    assert caught.value.reason == "REDIS_REFUSED"
+
+
+async def test_more_callers_than_connections_wait_for_their_turn(server: RedisServer) -> None:
+    metrics = Metrics()
+    async with open_redis(RedisOptions(server.url, max_connections=2), metrics) as clients:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(clients.call(ADD, ["n"], [1]))
+        assert await clients.execute("n", "GET", "n") == b"100"
+        with server.client() as inside:
+            assert len(inside.client_list()) <= 3
+    counted = metrics.registry.get_sample_value(
+        "sluice_redis_seconds_count", {"operation": "test_script"}
+    )
+    assert counted == 100
+
+
+async def test_a_cancelled_call_leaves_the_others_their_own_answers(server: RedisServer) -> None:
+    async with open_redis(RedisOptions(server.url, max_connections=1)) as clients:
+        for number in range(20):
+            leaving = asyncio.create_task(clients.execute("k", "ECHO", f"leaving {number}"))
+            await asyncio.sleep(0.0001 * number)
+            leaving.cancel()
+            assert await clients.execute("k", "ECHO", f"{number}") == str(number).encode()
+            await asyncio.wait([leaving])
+
+
+# ------------------------------------------------------------------ faults
+
+
+async def test_a_killed_server_is_unavailable_and_comes_back() -> None:
+    metrics = Metrics()
+    with RedisServer() as server:
+        async with open_redis(RedisOptions(server.url), metrics) as clients:
+            await clients.execute("k", "SET", "k", "v")
+            server.kill()
+            begun = time.monotonic()
+            for _ in range(3):
+                with pytest.raises(Unavailable) as caught:
+                    await clients.execute("k", "GET", "k")
+                assert caught.value.reason == "REDIS_UNAVAILABLE"
+            assert time.monotonic() - begun < 2.0
+            server.start()
+            assert await clients.execute("k", "GET", "k") is None
+    failed = metrics.registry.get_sample_value("sluice_redis_errors_total", {"operation": "get"})
+    assert failed == 3
+
+
+async def test_a_server_that_hangs_is_unavailable_after_the_timeout() -> None:
+    with RedisServer() as server:
+        options = RedisOptions(server.url, operation_timeout_seconds=0.3)
+        async with open_redis(options) as clients:
+            server.pause()
+            try:
+                begun = time.monotonic()
+                with pytest.raises(Unavailable):
+                    await clients.execute("k", "GET", "k")
+                assert 0.25 < time.monotonic() - begun < 2.0
+            finally:
+                server.go_on()
+            assert await clients.execute("k", "GET", "k") is None
+
+
+async def test_a_full_server_is_exhausted_and_keeps_what_it_has() -> None:
+    with RedisServer("--maxmemory", "8mb") as server:
+        async with open_redis(RedisOptions(server.url)) as clients:
+            kept, refusal = await _fill(clients)
+            assert refusal.reason == "REDIS_FULL"
+            assert refusal.retry_after_seconds
+            assert kept > 0
+            assert await clients.execute("l", "LLEN", "l") == kept
+            block = b"x" * MIB
+            with pytest.raises(ResourceExhausted):
+                await clients.call(PUSH, ["l"], [block])
+            with pytest.raises(ResourceExhausted):
+                await clients.pipeline("l", [("RPUSH", "l", block)], operation="test", atomic=True)
+            assert await clients.execute("l", "LLEN", "l") == kept
+            # Making room is allowed; UNLINK frees it in the background.
+            await clients.execute("l", "UNLINK", "l")
+            await _succeeds_soon(clients)
+
+
+async def _fill(clients: RedisClients) -> tuple[int, ResourceExhausted]:
+    """How many blocks went in, and how the next one was refused."""
+    for kept in range(20):
+        try:
+            await clients.execute("l", "RPUSH", "l", b"x" * MIB)
+        except ResourceExhausted as error:
+            return kept, error
+    raise AssertionError("it is never full")
+
+
+async def _succeeds_soon(clients: RedisClients) -> None:
+    for _ in range(100):
+        try:
+            await clients.execute("k", "SET", "k", 1)
+        except ResourceExhausted:
+            await asyncio.sleep(0.02)
+        else:
+            return
+    pytest.fail("no room came back")
+
+
+async def test_a_wrong_password_is_a_matter_of_configuration() -> None:
+    with RedisServer("--requirepass", "right") as server:
+        for url in (server.url, server.url.replace("redis://", "redis://:wrong@")):
+            with pytest.raises(ConfigurationError, match="SLUICE_REDIS__URL") as caught:
+                async with open_redis(RedisOptions(url)):
+                    pytest.fail("let in")
+            assert "wrong" not in str(caught.value)
+        async with open_redis(RedisOptions(server.url.replace("://", "://:right@"))) as clients:
+            assert await clients.execute("k", "PING") == b"PONG"
+
+
+async def test_nobody_there_at_the_start_is_unavailable() -> None:
+    with RedisServer() as server:
+        url = server.url
+    with pytest.raises(Unavailable):
+        async with open_redis(RedisOptions(url)):
+            pytest.fail("opened")
+
+
+def test_options_do_not_show_the_password() -> None:
+    assert "secret" not in repr(RedisOptions("redis://:secret@host:1/0"))
+
+
+# ------------------------------------------------------------------ replicas
+
+
+async def test_waiting_for_replicas_covers_the_scripts_writes() -> None:
+    with replicated() as (master, replica):
+        async with open_redis(RedisOptions(master.url)) as clients:
+            assert await clients.call_and_wait(ADD, ["n"], [5]) == 5
+            with replica.client() as inside:
+                assert inside.get("n") == b"5"
+
+
+async def test_a_replica_that_is_too_slow_is_told_and_the_script_has_run() -> None:
+    with replicated() as (master, replica):
+        async with open_redis(RedisOptions(master.url, wait_timeout_ms=200)) as clients:
+            replica.pause()
+            try:
+                with pytest.raises(Unavailable) as caught:
+                    await clients.call_and_wait(ADD, ["n"], [5])
+            finally:
+                replica.go_on()
+            assert caught.value.reason == "NOT_REPLICATED"
+            assert await clients.execute("n", "GET", "n") == b"5"
+
+
+# ------------------------------------------------------------------ cluster
+
+
+async def test_keys_of_a_cluster_are_found_wherever_they_are() -> None:
+    cluster = shared_cluster()
+    cluster.flush()
+    async with open_redis(RedisOptions(cluster.url, cluster=True)) as clients:
+        for number in range(60):
+            await clients.call(ADD, [f"n{number}"], [number])
+        assert [await clients.execute(f"n{n}", "GET", f"n{n}") for n in range(60)] == [
+            str(n).encode() for n in range(60)
+        ]
+    held = [len(server.all_keys()) for server in cluster.servers]
+    assert all(held)
+    assert sum(held) == 60
+
+
+async def test_a_slot_that_moves_is_followed_while_and_after_it_does() -> None:
+    cluster = shared_cluster()
+    cluster.flush()
+    async with open_redis(RedisOptions(cluster.url, cluster=True)) as clients:
+        await clients.call(ADD, ["{m}n"], [1])
+        source = next(server for server in cluster.servers if server.all_keys())
+        target = next(server for server in cluster.servers if server is not source)
+        with source.client() as of_source, target.client() as of_target:
+            slot = of_source.execute_command("CLUSTER KEYSLOT", "{m}n")
+            source_id = of_source.execute_command("CLUSTER MYID").decode()
+            target_id = of_target.execute_command("CLUSTER MYID").decode()
+            of_target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+            of_source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+            of_source.execute_command("MIGRATE", "127.0.0.1", target.port, "{m}n", 0, 5000)
+
+            # ASK: the key is on the new server, the slot not yet.
+            assert await clients.call(ADD, ["{m}n"], [1]) == 2
+            assert await clients.pipeline(
+                "{m}n", [("INCR", "{m}n"), ("GET", "{m}n")], operation="test"
+            ) == [3, b"3"]
+            assert await clients.pipeline(
+                "{m}n", [("INCR", "{m}n"), ("GET", "{m}n")], operation="test", atomic=True
+            ) == [4, b"4"]
+
+            for inside in (of_target, of_source):
+                inside.execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)
+
+            # MOVED.
+            assert await clients.call(ADD, ["{m}n"], [1]) == 5
+            assert await clients.pipeline(
+                "{m}n", [("INCR", "{m}n"), ("GET", "{m}n")], operation="test", atomic=True
+            ) == [6, b"6"]
+
+
+async def test_a_cluster_without_one_server_serves_the_other_slots_keys_again_later() -> None:
+    cluster = shared_cluster()
+    cluster.flush()
+    async with open_redis(
+        RedisOptions(cluster.url, cluster=True, operation_timeout_seconds=1.0)
+    ) as clients:
+        for number in range(30):
+            await clients.execute(f"n{number}", "SET", f"n{number}", number)
+        stopped = cluster.servers[1]
+        on_it = stopped.all_keys()
+        assert on_it
+        stopped.pause()
+        try:
+            with pytest.raises(Unavailable):
+                await clients.execute(on_it[0], "GET", on_it[0])
+        finally:
+            stopped.go_on()
+        for _ in range(100):
+            try:
+                assert await clients.execute(on_it[0], "GET", on_it[0]) is not None
+                break
+            except Unavailable:
+                await asyncio.sleep(0.1)
+        else:
+            pytest.fail("the server was not found again")
+
+
+async def test_the_cluster_setting_has_to_fit_the_server(server: RedisServer) -> None:
+    with pytest.raises(ConfigurationError, match="SLUICE_REDIS__CLUSTER"):
+        async with open_redis(RedisOptions(server.url, cluster=True)):
+            pytest.fail("opened")
