@@ -6,16 +6,25 @@ A READABLE publisher comes with a function that gives back what it has published
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.publisher import open_kafka_publisher
 from sluice_common.events.log import open_event_log, read_events
 from sluice_common.events.off import NoEvents
 from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventPublisher, EventRecord
+from support.kafka import bootstrap_servers, records_in
+
+RUN = secrets.token_hex(4)
+"""Folders of tests have the same names in every run, and the broker forgets nothing."""
 
 Published = Callable[[], Awaitable[list[EventRecord]]]
 Factory = Callable[[Path], AbstractAsyncContextManager[tuple[EventPublisher, Published]]]
@@ -47,7 +56,29 @@ async def log_fsync(path: Path) -> AsyncIterator[tuple[EventPublisher, Published
         yield publisher, published
 
 
-READABLE: list[Factory] = [log, log_fsync]
+@asynccontextmanager
+async def kafka(path: Path) -> AsyncIterator[tuple[EventPublisher, Published]]:
+    """On topics of this test's own: the broker's other topics are everybody's."""
+    options = KafkaOptions(bootstrap_servers(), partitions=3)
+    prefix = f"test.{RUN}.{hashlib.sha256(bytes(path)).hexdigest()[:12]}."
+
+    class Prefixed:
+        async def publish(self, events: Sequence[EventRecord]) -> None:
+            await publisher.publish([replace(e, topic=prefix + e.topic) for e in events])
+
+    async def published() -> list[EventRecord]:
+        found = [
+            record
+            for topic in (UPLOADS_TOPIC, NODES_TOPIC)
+            for record in await records_in(options, prefix + topic)
+        ]
+        return [replace(e, topic=e.topic.removeprefix(prefix)) for e in found]
+
+    async with open_kafka_publisher(options) as publisher:
+        yield Prefixed(), published
+
+
+READABLE: list[Factory] = [log, log_fsync, kafka]
 ALL: list[Factory] = [*READABLE, off]
 
 
