@@ -23,6 +23,7 @@ from sluice_common.catalogue.port import CommitOutcome
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from sluice_common.errors import AlreadyExists, NotFound, Unavailable
 from support.commits import DRIVE, TENANT, finished_upload
+from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer
 
 FAR = time.time() + 1e6
@@ -189,6 +190,25 @@ async def test_two_completers_of_one_upload_make_one_node(
     outcomes = await race(url, server, uncommitted_node, *completers)
     assert sorted(outcome.created for outcome in outcomes) == [False, False, True]
     assert await told(catalogue) == [(upload.node_id, "UploadCompleted")]
+
+
+async def test_commits_to_other_paths_of_the_drive_do_not_wait(
+    proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
+) -> None:
+    """Not even while both supersede, which locks the node that had the path."""
+    for path in ("a", "b"):
+        await catalogue.commit_node(finished_upload(path))
+    async with open_catalogue(proxied) as slow, asyncio.TaskGroup() as group:
+        proxy.at_commit = AtCommit.HOLD
+        superseding = group.create_task(slow.commit_node(finished_upload("a")))
+        await proxy.commits_seen.acquire()
+        async with asyncio.timeout(4):
+            other = await catalogue.commit_node(finished_upload("b"))
+            await catalogue.commit_node(finished_upload("c"))
+        assert not superseding.done()
+        proxy.go_on()
+    assert superseding.result().superseded_node_id
+    assert other.superseded_node_id
 
 
 async def test_a_storm_of_commits_to_a_few_paths_all_get_through(
