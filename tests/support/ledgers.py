@@ -33,6 +33,7 @@ from sluice_common.uploads.model import (
     UploadSnapshot,
     UploadStatus,
 )
+from support.redis_ledgers import redis
 
 LEASE_SECONDS = 15.0
 HOUR = 3600.0
@@ -83,7 +84,7 @@ async def sqlite(
         yield ledger
 
 
-LEDGERS: Mapping[str, LedgerFactory] = {"memory": memory, "sqlite": sqlite}
+LEDGERS: Mapping[str, LedgerFactory] = {"memory": memory, "sqlite": sqlite, "redis": redis}
 """Every adapter; the contract suite runs over all of them."""
 
 

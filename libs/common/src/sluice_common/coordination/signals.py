@@ -19,6 +19,10 @@ class Bell:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def waited_for(self) -> frozenset[str]:
+        """The uploads that somebody waits for."""
+        return frozenset(self._waiting)
+
     @contextmanager
     def listen(self, upload_id: str) -> Iterator[asyncio.Event]:
         """An event that is set by every ring for the upload from now on; clear it to go on."""

@@ -103,12 +103,13 @@ def uniform_plan(part_bytes: int, chunk_size: int) -> UniformPlan:
     return UniformPlan(chunk_size, per_part, last_tier)
 
 
-def frontier_part_bytes(part_bytes: int, part: int) -> int:
-    """Bytes at which a frontier upload cuts part `part`.
+LARGEST_FRONTIER_PART = MAX_PART_BYTES - MAX_CHUNK_BYTES
+"""One largest chunk below 5 GiB, because the chunk that reaches the size comes in whole."""
 
-    Stays one largest chunk below 5 GiB, because the chunk that reaches the size comes in whole.
-    """
-    return min(part_bytes << ((part - 1) // PARTS_PER_TIER), MAX_PART_BYTES - MAX_CHUNK_BYTES)
+
+def frontier_part_bytes(part_bytes: int, part: int) -> int:
+    """Bytes at which a frontier upload cuts part `part`."""
+    return min(part_bytes << ((part - 1) // PARTS_PER_TIER), LARGEST_FRONTIER_PART)
 
 
 class Cut(NamedTuple):

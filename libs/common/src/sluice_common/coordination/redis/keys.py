@@ -70,7 +70,7 @@ def chunk(upload_id: str, number: int) -> str:
 
 
 def received(upload_id: str) -> str:
-    """Hash: chunk number → `size:crc32c:token`."""
+    """Hash: chunk number → `size:crc32c:token:shift` (lua/ledger/crc.lua)."""
     return upload(upload_id) + "received"
 
 
@@ -92,7 +92,47 @@ def etags(upload_id: str) -> str:
     return upload(upload_id) + "etags"
 
 
+def of_upload(upload_id: str) -> tuple[str, ...]:
+    """The keys that every script of the ledger declares, in the order of lua/ledger/call.lua.
+
+    All of them, used or not: while a slot moves to another server of a cluster, that is how Redis
+    knows to refuse the script until the whole upload is on one side.
+    """
+    prefix = upload(upload_id)
+    return tuple([prefix + name for name in _OF_UPLOAD])
+
+
+_OF_UPLOAD: Final = (
+    "state",
+    "metadata",
+    "received",
+    "tokens",
+    "bits",
+    "parts",
+    "ready",
+    "rejected",
+    "holds",
+    "etags",
+    "events",
+)
+
 # -- of one shard
+
+
+def found_by(kind: str, shard: int) -> str:
+    """A sorted set by which uploads of the shard are found: index, deadlines and the others of
+    lua/ledger/finding.lua."""
+    return f"sluice:{kind}:{shard}"
+
+
+def walk(shard: int) -> str:
+    """How far the walk over the shard's index has come (ledger_walk.py)."""
+    return f"sluice:walk:{shard}"
+
+
+def uploads_of(tenant: str) -> str:
+    """Sorted set: a tenant's uploads by their beginning."""
+    return f"sluice:tenant:{tenant}"
 
 
 def queue(shard: int) -> str:

@@ -15,7 +15,8 @@ from sluice_common.uploads.planner import Cut, UniformPlan
 STEP_CHUNKS = 1_000
 """Chunks that one step looks at; a longer run is taken up by further steps (`behind`)."""
 
-_STEP_PARTS = 1_000
+STEP_PARTS = 1_000
+"""Stored parts that the watermark passes in one step."""
 
 
 def place(s: Session, record: UploadRecord, number: int, size: int) -> list[int]:
@@ -235,7 +236,7 @@ def _move_watermark(s: Session, record: UploadRecord) -> None:
         record.watermark_part = record.stored_count
         record.watermark_chunk = record.total_chunks
         return
-    for _ in range(_STEP_PARTS):
+    for _ in range(STEP_PARTS):
         row = s.store.part(record.new.upload_id, record.watermark_part + 1)
         if row is None or row.state is not PartState.STORED:
             return

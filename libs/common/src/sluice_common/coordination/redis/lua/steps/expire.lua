@@ -40,7 +40,9 @@ return run(function()
     )
   elseif not r.expiry_seen_at or now < r.expiry_seen_at then
     r.expiry_seen_at = now
-    r.look_at = now + options.expiry_grace_seconds
+    if reason ~= 'PRESSURE' then -- the next look at idle ones is the next sweep's anyway
+      r.look_at = now + options.expiry_grace_seconds
+    end
   elseif now - r.expiry_seen_at >= options.expiry_grace_seconds then
     r.failure_reason = reason
     ending.finish(r, 'EXPIRED', 'UploadExpired', { reason = reason })

@@ -1,5 +1,5 @@
 -- Ready parts that nobody holds. Argument: how many.
--- Answers: tenant, begun at, behind, parts; or nothing without the upload.
+-- Answers: tenant, behind, parts; or nothing without the upload.
 
 return run(function()
   local r = record.find()
@@ -14,5 +14,5 @@ return run(function()
       end
     end
   end
-  return { r.tenant, text(r.created_at), r.behind, free }
+  return { r.tenant, r.behind, free }
 end)

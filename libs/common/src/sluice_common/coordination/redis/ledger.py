@@ -1,0 +1,454 @@
+"""The ledger on Redis, for any number of intakes and workers.
+
+Every step is one Lua script on the keys of one upload (`lua/steps/`), by the same rules as every
+other ledger (`coordination/rules/`). ADR 0009 says what is where, and what a crash can leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any
+
+from awscrt.checksums import combine_crc32c
+
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import (
+    Acceptance,
+    Admission,
+    Backlog,
+    ChunkOffer,
+    Completion,
+    CompletionClaim,
+    Fence,
+    LedgerEvent,
+    PartClaim,
+    StoredPartRecord,
+    UploadPage,
+    Verdict,
+    WorkItem,
+)
+from sluice_common.coordination.redis import keys
+from sluice_common.coordination.redis.connection import RedisClients
+from sluice_common.coordination.redis.ledger_replies import SnapshotReader, settled_as_json
+from sluice_common.coordination.redis.ledger_steps import LedgerSteps, TestClock
+from sluice_common.coordination.redis.ledger_sweep import LedgerSweep
+from sluice_common.coordination.redis.monitoring import RedisMonitor
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.watching import Announcements
+from sluice_common.coordination.rules.fences import number_of
+from sluice_common.coordination.rules.lifecycle import decode_cursor, encode_cursor
+from sluice_common.coordination.signals import wait_at_most
+from sluice_common.uploads.model import (
+    ChunkRange,
+    ChunkRef,
+    MissingChunks,
+    NewUpload,
+    PartPlan,
+    UploadSnapshot,
+    UploadStatus,
+)
+from sluice_common.uploads.planner import uniform_plan
+from sluice_common.uploads.states import is_terminal
+
+_ASK_AGAIN_SECONDS = 1.0
+_POLL_SECONDS = 5.0
+_X_TO_THE_0 = 0x80000000
+"""The polynomial 1 as a reflected CRC."""
+
+_NOBODYS_COUNTER = -1
+
+
+@asynccontextmanager
+async def open_redis_ledger(
+    clients: RedisClients,
+    options: LedgerOptions,
+    redis: RedisOptions,
+    monitor: RedisMonitor,
+    *,
+    replicated: bool = False,
+    clock: TestClock | None = None,
+) -> AsyncIterator[RedisLedger]:
+    """A ledger on an open connection.
+
+    Args:
+        monitor: knows the ledger's identity (rule 28), and whether the server runs out of memory.
+        replicated: an accepted chunk is acknowledged once `replicas_to_wait` have it (rule 6).
+        clock: for tests that move the time; without it the server's own counts.
+    """
+    steps = LedgerSteps(clients, options, redis, clock)
+    announcements = Announcements(clients)
+    async with announcements.heard():
+        yield RedisLedger(
+            steps,
+            SnapshotReader(clients, options),
+            announcements,
+            options,
+            monitor,
+            replicated=replicated,
+        )
+
+
+class RedisLedger:
+    """An `UploadLedger`. Made by `open_redis_ledger`."""
+
+    def __init__(
+        self,
+        steps: LedgerSteps,
+        reader: SnapshotReader,
+        announcements: Announcements,
+        options: LedgerOptions,
+        monitor: RedisMonitor,
+        *,
+        replicated: bool,
+    ) -> None:
+        self._steps = steps
+        self._reader = reader
+        self._announcements = announcements
+        self._options = options
+        self._monitor = monitor
+        self._replicated = replicated
+        self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
+
+    @property
+    def nonce(self) -> str:
+        return self._monitor.nonce
+
+    async def ping(self) -> None:
+        # A write that changes nothing: a replica, or a server that cannot save, refuses it.
+        await self._steps.clients.execute(keys.NONCE, "PERSIST", keys.NONCE)
+
+    # -- the client's side
+
+    async def create(self, new: NewUpload) -> UploadSnapshot:
+        plan = uniform_plan(new.part_bytes, new.chunk_size) if new.chunk_size else None
+        indexed_at: float | None = None
+        full = self._monitor.memory_is_high
+        if not self._steps.alone:
+            full = full or await self._steps.budget.is_full()
+            indexed_at = await self._write_into_indexes(new)
+        (fields,) = await self._steps.run(
+            "create",
+            new.upload_id,
+            settled_as_json(new),
+            new.node_id,
+            new.tenant,
+            new.fingerprint,
+            new.part_bytes,
+            new.chunk_size,
+            new.expected_size,
+            plan.chunks_per_part if plan else None,
+            plan.last_tier if plan else None,
+            new.sha256.hex() if new.sha256 else None,
+            new.crc32c,
+            "1" if full else "",
+            None if indexed_at is None else repr(indexed_at),
+        )
+        return await self._reader.snapshot(new.upload_id, fields)
+
+    async def _write_into_indexes(self, new: NewUpload) -> float:
+        """Before the upload is there (rule 22): an entry without an upload is found and dropped,
+        an upload without an entry would never be found. Returns the time, by Redis."""
+        now = await self._steps.now()
+        uploads = keys.uploads_of(new.tenant)
+        deadline = now + min(
+            self._options.idle_lifetime_seconds, self._options.total_lifetime_seconds
+        )
+        # NX: the beginning of an upload that is there already stays.
+        for key, score in (
+            (keys.index(keys.shard_of(new.upload_id, self._steps.shards)), now),
+            (keys.deadlines(keys.shard_of(new.upload_id, self._steps.shards)), deadline),
+            (uploads, now),
+        ):
+            await self._steps.clients.execute(key, "ZADD", key, "NX", score, new.upload_id)
+        return now
+
+    async def admit_chunk(self, offer: ChunkOffer) -> Admission:
+        memory_is_high = self._monitor.memory_is_high
+        answer, needed = await self._steps.run(
+            "admit_chunk",
+            offer.upload_id,
+            *_offered(offer),
+            "1" if memory_is_high else "",
+        )
+        reason = answer.decode()
+        if answer and not self._steps.alone:
+            reason = await self._steps.budget.admit(
+                offer.upload_id, answer, offer.token, offer.size, memory_is_high=memory_is_high
+            )
+        if not reason:
+            return _GRANTED
+        return Admission(granted=False, reason=reason, needed_number=needed)
+
+    async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
+        with self._announcements.room(upload_id) as woken:
+            (waits,) = await self._steps.run("waits_for_room", upload_id)
+            if not self._steps.alone:
+                waits = await self._steps.budget.waits(upload_id)
+            if waits:
+                await wait_at_most(woken, min(timeout_seconds, _ASK_AGAIN_SECONDS))
+
+    async def release_chunk(self, offer: ChunkOffer) -> None:
+        await self._steps.budget.release(offer.token)
+
+    async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
+        upload_id = offer.upload_id
+        verdict, fields, token, ready, drop, completion_ready, behind = await self._steps.run(
+            "accept_chunk",
+            upload_id,
+            *_offered(offer),
+            crc32c,
+            _crc_shift(max(offer.size, 0)),
+            "1" if self._replicated else "",
+            more_keys=(keys.staging(upload_id, offer.token), keys.chunk(upload_id, offer.number)),
+            wait=self._replicated,
+        )
+        if behind:
+            caught_up = await self._catch_up(upload_id)
+            snapshot = caught_up.snapshot
+            ready += caught_up.ready_parts
+            completion_ready = caught_up.completion_ready
+        else:
+            snapshot = await self._reader.snapshot(upload_id, fields)
+        return Acceptance(
+            Verdict(verdict.decode()),
+            ChunkRef(offer.number, offer.size, crc32c, token.decode()),
+            snapshot,
+            tuple(ready),
+            tuple(each.decode() for each in drop),
+            bool(completion_ready),
+        )
+
+    async def request_completion(
+        self,
+        upload_id: str,
+        total_chunks: int | None,
+        sha256: bytes | None,
+        crc32c: int | None,
+    ) -> Completion:
+        answer = await self._steps.run(
+            "request_completion", upload_id, total_chunks, sha256.hex() if sha256 else None, crc32c
+        )
+        return await self._completion(upload_id, answer)
+
+    async def abort(self, upload_id: str) -> UploadSnapshot:
+        return await self._snapshot_after("abort", upload_id)
+
+    async def get(self, upload_id: str) -> UploadSnapshot:
+        return await self._snapshot_after("get", upload_id)
+
+    async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:
+        gaps, truncated = await self._steps.run("missing_chunks", upload_id, limit)
+        pairs = zip(gaps[::2], gaps[1::2], strict=True)
+        return MissingChunks(tuple(ChunkRange(*pair) for pair in pairs), bool(truncated))
+
+    async def watch(self, upload_id: str, after_sequence: int) -> AsyncIterator[UploadSnapshot]:
+        seen = after_sequence
+        with self._announcements.changes(upload_id) as changed:
+            while True:
+                changed.clear()  # before the look: a change after it rings again
+                snapshot = await self.get(upload_id)
+                if snapshot.sequence > seen:
+                    seen = snapshot.sequence
+                    yield snapshot
+                if is_terminal(snapshot.status):
+                    return
+                await wait_at_most(changed, _POLL_SECONDS)
+
+    async def list_uploads(
+        self, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
+    ) -> UploadPage:
+        before = decode_cursor(after) if after else None
+        found = await self._sweep.newest(tenant, statuses, limit + 1, before)
+        shown = found[:limit]
+        more = len(found) > limit and shown
+        return UploadPage(tuple(shown), encode_cursor(shown[-1]) if more else "")
+
+    # -- the workers' side
+
+    async def claim_part(
+        self, upload_id: str, number: int, holder: str, lease_seconds: float
+    ) -> PartClaim | None:
+        nonce = self.nonce
+        answer = await self._steps.run("claim_part", upload_id, number, holder, lease_seconds)
+        if not answer:
+            return None
+        fields, counter, first, last, size, single_put = answer
+        return PartClaim(
+            await self._reader.snapshot(upload_id, fields),
+            PartPlan(number, first, last),
+            size,
+            Fence(nonce, counter),
+            bool(single_put),
+        )
+
+    async def claim_completion(
+        self, upload_id: str, holder: str, lease_seconds: float
+    ) -> CompletionClaim | None:
+        nonce = self.nonce
+        answer = await self._steps.run("claim_completion", upload_id, holder, lease_seconds)
+        if not answer:
+            return None
+        fields, counter, part_count, single_put = answer
+        return CompletionClaim(
+            await self._reader.snapshot(upload_id, fields),
+            Fence(nonce, counter),
+            part_count,
+            bool(single_put),
+        )
+
+    async def extend_claim(self, claim: PartClaim | CompletionClaim, lease_seconds: float) -> None:
+        await self._steps.run(
+            "extend_claim", claim.snapshot.upload_id, *self._fenced(claim), lease_seconds
+        )
+
+    async def release_claim(self, claim: PartClaim | CompletionClaim) -> None:
+        await self._steps.run("release_claim", claim.snapshot.upload_id, *self._fenced(claim))
+
+    async def part_chunks(
+        self, upload_id: str, plan: PartPlan, after_number: int, limit: int
+    ) -> Sequence[ChunkRef]:
+        first = max(plan.first_chunk, after_number + 1)
+        (found,) = await self._steps.run("part_chunks", upload_id, first, plan.last_chunk, limit)
+        return [
+            ChunkRef(number, size, crc32c, token.decode())
+            for number, size, crc32c, token in zip(*[iter(found)] * 4, strict=True)
+        ]
+
+    async def set_multipart(self, claim: PartClaim, multipart_id: str) -> str:
+        (first,) = await self._steps.run(
+            "set_multipart", claim.snapshot.upload_id, *self._fenced(claim), multipart_id
+        )
+        return str(first.decode())
+
+    async def record_part(self, claim: PartClaim, part: StoredPartRecord) -> Completion:
+        upload_id = claim.snapshot.upload_id
+        fields, completion_ready = await self._steps.run(
+            "record_part",
+            upload_id,
+            *self._fenced(claim),
+            part.number,
+            part.etag,
+            part.size,
+            part.crc32c,
+            part.sha256.hex() if part.sha256 else None,
+        )
+        snapshot = await self._reader.snapshot(upload_id, fields)
+        return Completion(snapshot, (), bool(completion_ready))
+
+    async def reject_chunk(self, claim: PartClaim, number: int) -> UploadSnapshot:
+        upload_id = claim.snapshot.upload_id
+        return await self._snapshot_after("reject_chunk", upload_id, *self._fenced(claim), number)
+
+    async def reopen_part(self, claim: CompletionClaim, number: int) -> None:
+        _, counter = self._fenced(claim)
+        await self._steps.run("reopen_part", claim.snapshot.upload_id, counter, number)
+
+    async def stored_parts(
+        self, upload_id: str, after_number: int, limit: int
+    ) -> Sequence[StoredPartRecord]:
+        (found,) = await self._steps.run("stored_parts", upload_id, after_number, limit)
+        return [
+            StoredPartRecord(
+                number, etag.decode(), size, crc32c, bytes.fromhex(sha256.decode()) or None
+            )
+            for number, etag, size, crc32c, sha256 in zip(*[iter(found)] * 5, strict=True)
+        ]
+
+    async def finish(
+        self, claim: CompletionClaim, crc32c: int, sha256: bytes | None
+    ) -> UploadSnapshot:
+        _, counter = self._fenced(claim)
+        digest = sha256.hex() if sha256 else None
+        return await self._snapshot_after(
+            "finish", claim.snapshot.upload_id, counter, crc32c, digest
+        )
+
+    async def fail(
+        self, upload_id: str, reason: str, detail: str, fence: Fence | None = None
+    ) -> UploadSnapshot:
+        counter = None if fence is None else self._counter(fence)
+        return await self._snapshot_after("fail", upload_id, reason, detail, counter)
+
+    # -- the sweeper's and the relay's side
+
+    async def ready_work(self, limit: int) -> Sequence[WorkItem]:
+        return await self._sweep.ready_work(limit)
+
+    async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
+        return await self._sweep.expire_due(limit)
+
+    async def cleanups_due(self, limit: int) -> Sequence[UploadSnapshot]:
+        return await self._sweep.cleanups_due(limit)
+
+    async def cleanup_done(self, upload_id: str) -> None:
+        await self._steps.run("cleanup_done", upload_id)
+
+    async def purge_due(self, limit: int) -> int:
+        return await self._sweep.purge_due(limit)
+
+    async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
+        return await self._sweep.known_tokens(upload_id, tokens) if tokens else frozenset()
+
+    async def pending_events(self, limit: int) -> Sequence[LedgerEvent]:
+        return await self._sweep.pending_events(limit)
+
+    async def upload_events(self, upload_id: str) -> Sequence[LedgerEvent]:
+        return await self._sweep.upload_events(upload_id)
+
+    async def events_published(self, upload_id: str, up_to_sequence: int) -> None:
+        await self._steps.run("events_published", upload_id, up_to_sequence)
+
+    async def backlog(self) -> Backlog:
+        queued, reserved = await self._steps.budget.backlog()
+        return Backlog(queued, reserved, self._options.budget_bytes, await self._sweep.count_open())
+
+    # -- together
+
+    async def _snapshot_after(self, step: str, upload_id: str, *arguments: Any) -> UploadSnapshot:
+        (fields,) = await self._steps.run(step, upload_id, *arguments)
+        return await self._reader.snapshot(upload_id, fields)
+
+    async def _completion(self, upload_id: str, answer: list[Any]) -> Completion:
+        fields, ready, completion_ready, behind = answer
+        if behind:
+            caught_up = await self._catch_up(upload_id)
+            return Completion(
+                caught_up.snapshot, (*ready, *caught_up.ready_parts), caught_up.completion_ready
+            )
+        snapshot = await self._reader.snapshot(upload_id, fields)
+        return Completion(snapshot, tuple(ready), bool(completion_ready))
+
+    async def _catch_up(self, upload_id: str) -> Completion:
+        """Take up steps until none is left; each one is bounded and stands by itself."""
+        ready: list[int] = []
+        while True:
+            fields, more, completion_ready, behind = await self._steps.run("advance", upload_id)
+            ready += more
+            if not behind:
+                snapshot = await self._reader.snapshot(upload_id, fields)
+                return Completion(snapshot, tuple(ready), bool(completion_ready))
+
+    def _fenced(self, claim: PartClaim | CompletionClaim) -> tuple[int, int]:
+        """The key and the counter of a claim's hold."""
+        return number_of(claim), self._counter(claim.fence)
+
+    def _counter(self, fence: Fence) -> int:
+        # A fence of another ledger is nobody's here, whatever its counter.
+        return fence.counter if fence.nonce == self.nonce else _NOBODYS_COUNTER
+
+
+_GRANTED = Admission(granted=True)
+
+
+def _offered(offer: ChunkOffer) -> tuple[int, int, str, str, str]:
+    """An offer as the scripts take it."""
+    flags = ("1" if offer.is_last else "", "1" if offer.force else "")
+    return (offer.number, offer.size, *flags, offer.token)
+
+
+@lru_cache(maxsize=4096)
+def _crc_shift(size: int) -> int:
+    """What so many bytes that follow do to a CRC32C: x^(8·size) (lua/ledger/crc.lua)."""
+    return int(combine_crc32c(_X_TO_THE_0, 0, size))

@@ -1,0 +1,200 @@
+"""The sweeper's and the relay's side of the ledger: what is ready, due or left over."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import LedgerEvent, WorkItem, WorkKind
+from sluice_common.coordination.redis import keys
+from sluice_common.coordination.redis.ledger_finding import UploadFinder, each
+from sluice_common.coordination.redis.ledger_replies import SnapshotReader
+from sluice_common.coordination.redis.ledger_steps import LedgerSteps
+from sluice_common.coordination.redis.ledger_walk import RepairWalk, forget_everywhere
+from sluice_common.errors import NotFound
+from sluice_common.uploads.model import UploadSnapshot, UploadStatus
+
+_PAGE = 100
+
+
+class LedgerSweep:
+    """Looks uploads up by the sorted sets, and at each of them by a step of its own."""
+
+    def __init__(
+        self,
+        steps: LedgerSteps,
+        reader: SnapshotReader,
+        options: LedgerOptions,
+        catch_up: Callable[[str], Awaitable[object]],
+    ) -> None:
+        self._steps = steps
+        self._reader = reader
+        self._options = options
+        self._catch_up = catch_up
+        self._finder = UploadFinder(steps)
+        self._walk = RepairWalk(steps)
+
+    # -- work
+
+    async def ready_work(self, limit: int) -> list[WorkItem]:
+        """Completions first: each gives back all that an upload holds."""
+        items = await self._search("completions", self._completion_of, limit)
+        items += await self._search("parts", self._parts_of, limit - len(items))
+        return items
+
+    async def _search(
+        self, kind: str, look: Callable[[str], Awaitable[list[WorkItem]]], limit: int
+    ) -> list[WorkItem]:
+        items: list[WorkItem] = []
+        if limit <= 0:
+            return items
+        async for page in self._finder.oldest(kind):
+            for found in await each(page, look):
+                items += found
+            if len(items) >= limit:
+                break
+        return items[:limit]
+
+    async def _completion_of(self, upload_id: str) -> list[WorkItem]:
+        answer = await self._steps.run("ready_completion", upload_id)
+        if not answer or not answer[1]:
+            await self._finder.no_longer("completions", upload_id)
+            return []
+        return [WorkItem(WorkKind.COMPLETION, upload_id, answer[0].decode())]
+
+    async def _parts_of(self, upload_id: str) -> list[WorkItem]:
+        answer = await self._steps.run("ready_parts", upload_id, _PAGE)
+        if answer and answer[1]:
+            # A crash between two bounded steps (rule 12).
+            await self._catch_up(upload_id)
+            answer = await self._steps.run("ready_parts", upload_id, _PAGE)
+        if not answer or not answer[2]:
+            await self._finder.no_longer("parts", upload_id)
+            return []
+        tenant, _, parts = answer
+        return [WorkItem(WorkKind.PART, upload_id, tenant.decode(), part) for part in parts]
+
+    # -- time
+
+    async def expire_due(self, limit: int) -> list[UploadSnapshot]:
+        """Rule 24, and rule 9's PRESSURE."""
+        if not self._steps.alone:
+            await self._walk.go_on()
+        due = await self._finder.due("deadlines", limit)
+        idle = await self._steps.budget.idle_holders(self._options.pressure_idle_seconds, limit)
+        ended = await each(
+            list(dict.fromkeys([*due, *idle]))[:limit],
+            lambda upload_id: self._look(upload_id, "1" if upload_id in idle else ""),
+        )
+        return [snapshot for snapshot in ended if snapshot is not None]
+
+    async def _look(self, upload_id: str, for_pressure: str) -> UploadSnapshot | None:
+        what, *snapshot = await self._steps.run("expire", upload_id, for_pressure)
+        if what == b"expired":
+            return await self._reader.snapshot(upload_id, *snapshot)
+        if what == b"gone":
+            await self._steps.move(upload_id, [("deadlines", None)])
+        elif what == b"ended":
+            await self._finder.no_longer("deadlines", upload_id)
+        return None
+
+    # -- ends
+
+    async def cleanups_due(self, limit: int) -> list[UploadSnapshot]:
+        """Ended uploads with leftovers to remove now, oldest first."""
+        found = []
+        for upload_id in await self._finder.due("cleanups", limit):
+            answer = await self._steps.run("due_cleanup", upload_id)
+            if answer:
+                found.append(await self._reader.snapshot(upload_id, *answer))
+            else:
+                await self._finder.no_longer("cleanups", upload_id)
+        return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.upload_id))
+
+    async def purge_due(self, limit: int) -> int:
+        forgotten = 0
+        for upload_id in await self._finder.due("purges", limit):
+            what, *tenant = await self._steps.run("forget", upload_id)
+            if what == b"kept":
+                await self._finder.no_longer("purges", upload_id)
+                continue
+            forgotten += what == b"forgotten"
+            if not self._steps.alone:
+                await forget_everywhere(
+                    self._steps, upload_id, tenant[0].decode() if tenant else ""
+                )
+        return forgotten
+
+    async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
+        named: frozenset[str] = frozenset()
+        if not self._steps.alone:
+            named = await self._steps.budget.reserved_tokens(tokens)
+        (found,) = await self._steps.run("known_tokens", upload_id, *tokens)
+        return named | {token.decode() for token in found}
+
+    # -- events
+
+    async def pending_events(self, limit: int) -> list[LedgerEvent]:
+        """In order per upload, oldest upload first."""
+        events: list[LedgerEvent] = []
+        async for page in self._finder.oldest("events"):
+            for upload_id in page:
+                try:
+                    found = await self.upload_events(upload_id)
+                except NotFound:
+                    found = []
+                if not found:
+                    await self._finder.no_longer("events", upload_id)
+                events += found
+                if len(events) >= limit:
+                    return events[:limit]
+        return events
+
+    async def upload_events(self, upload_id: str) -> list[LedgerEvent]:
+        fields, entries = await self._steps.run("upload_events", upload_id)
+        return await self._reader.events(upload_id, fields, entries)
+
+    # -- lists
+
+    async def newest(
+        self,
+        tenant: str,
+        statuses: frozenset[UploadStatus],
+        limit: int,
+        before: tuple[float, str] | None,
+    ) -> list[UploadSnapshot]:
+        """The tenant's uploads, newest first, beyond `before`."""
+        uploads, clients = keys.uploads_of(tenant), self._steps.clients
+        highest = "+inf" if before is None else repr(before[0])
+        found: list[UploadSnapshot] = []
+        offset = 0
+        while len(found) < limit:
+            page = await clients.execute(
+                uploads,
+                *("ZREVRANGEBYSCORE", uploads, highest, "-inf"),
+                *("WITHSCORES", "LIMIT", offset, _PAGE),
+            )
+            ages = [
+                (float(score), upload_id.decode())
+                for upload_id, score in zip(page[::2], page[1::2], strict=True)
+            ]
+            names = [name for begun, name in ages if before is None or (begun, name) < before]
+            found += [
+                snapshot
+                for snapshot in await each(names, self._get)
+                if snapshot is not None and (not statuses or snapshot.status in statuses)
+            ]
+            if len(ages) < _PAGE:
+                break
+            offset += _PAGE
+        return found[:limit]
+
+    async def _get(self, upload_id: str) -> UploadSnapshot | None:
+        try:
+            (fields,) = await self._steps.run("get", upload_id)
+            return await self._reader.snapshot(upload_id, fields)
+        except NotFound:
+            return None
+
+    async def count_open(self) -> int:
+        return await self._finder.count("deadlines")

@@ -1,0 +1,74 @@
+"""Ledgers on Redis for the suites that every ledger passes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sluice_common.coordination.options import Clock, LedgerOptions
+from sluice_common.coordination.ports import Acceptance, ChunkOffer, UploadLedger
+from sluice_common.coordination.redis import keys
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
+from sluice_common.coordination.redis.monitoring import open_redis_monitor
+from sluice_common.coordination.redis.options import RedisOptions
+from support.redis_server import shared_cluster, shared_server
+
+
+@asynccontextmanager
+async def redis(folder: Path, options: LedgerOptions, clock: Clock) -> AsyncIterator[UploadLedger]:
+    """On the test process's own server, emptied."""
+    server = shared_server()
+    server.flush()
+    async with opened(RedisOptions(server.url), options, clock) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def redis_cluster(
+    folder: Path, options: LedgerOptions, clock: Clock
+) -> AsyncIterator[UploadLedger]:
+    """On three masters, emptied."""
+    cluster = shared_cluster()
+    cluster.flush()
+    async with opened(RedisOptions(cluster.url, cluster=True), options, clock) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def opened(
+    redis: RedisOptions, options: LedgerOptions, clock: Clock | None
+) -> AsyncIterator[UploadLedger]:
+    """A ledger whose chunks are staged as they are accepted."""
+    async with (
+        open_redis(redis) as clients,
+        open_redis_monitor(clients, redis) as monitor,
+        open_redis_ledger(clients, options, redis, monitor, clock=clock) as ledger,
+    ):
+        yield StagingLedger(ledger, clients)
+
+
+class StagingLedger:
+    """Puts bytes into the staging list before a chunk is accepted, as an intake does: the suites
+    are about ledgers, and send no bytes, but this one takes no chunk without them (rule 1)."""
+
+    def __init__(self, ledger: RedisLedger, clients: RedisClients) -> None:
+        self._ledger = ledger
+        self._clients = clients
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._ledger, name)
+
+    async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
+        await stage(self._clients, offer)
+        return await self._ledger.accept_chunk(offer, crc32c)
+
+
+async def stage(clients: RedisClients, offer: ChunkOffer) -> None:
+    """Blocks of as many bytes as were offered; again for the same token, the same."""
+    staging = keys.staging(offer.upload_id, offer.token)
+    await clients.execute(staging, "UNLINK", staging)
+    for at in range(0, offer.size, keys.STAGED_BLOCK_BYTES):
+        block = bytes(min(keys.STAGED_BLOCK_BYTES, offer.size - at))
+        await clients.execute(staging, "RPUSH", staging, block)
