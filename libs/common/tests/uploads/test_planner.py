@@ -47,6 +47,7 @@ class TestUniform:
         assert plan.chunks_of_part(1) == ChunkRange(0, 2)
         assert plan.chunks_of_part(2) == ChunkRange(3, 5)
 
+    @pytest.mark.rule(12)
     def test_rule_12_a_part_doubles_after_every_thousand(self) -> None:
         plan = uniform_plan(8 * MIB, 8 * MIB)
         assert plan.chunks_of_part(1000) == ChunkRange(999, 999)
@@ -127,6 +128,7 @@ class TestFrontier:
         assert frontier.resize(6) is None
         assert frontier.resize(1) == Cut(PartPlan(1, 0, 0), 10)
 
+    @pytest.mark.rule(12)
     def test_rule_12_the_size_doubles_after_every_thousand_parts(self) -> None:
         assert frontier_part_bytes(8 * MIB, PARTS_PER_TIER) == 8 * MIB
         assert frontier_part_bytes(8 * MIB, PARTS_PER_TIER + 1) == 16 * MIB
