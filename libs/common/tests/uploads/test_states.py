@@ -28,6 +28,7 @@ def test_an_empty_object_goes_from_pending_to_completing() -> None:
     check_transition(S.PENDING, S.COMPLETING)
 
 
+@pytest.mark.rule(8)
 def test_rule_8_completing_goes_back_to_uploading() -> None:
     check_transition(S.COMPLETING, S.UPLOADING)
 
@@ -40,6 +41,7 @@ def test_terminal_states_are_final() -> None:
         assert refused.value.reason == "UPLOAD_ENDED"
 
 
+@pytest.mark.rule(18)
 @pytest.mark.parametrize("target", [S.ABORTED, S.EXPIRED])
 def test_rule_18_completing_is_neither_aborted_nor_expired(target: UploadStatus) -> None:
     with pytest.raises(FailedPrecondition) as refused:
