@@ -31,6 +31,7 @@ async def admit(driver: Driver, upload_id: str, number: int) -> Admission:
     return await driver.admit(upload_id, number, CHUNK)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_admitted_bytes_are_reserved_until_they_are_in(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 8)
@@ -43,6 +44,7 @@ async def test_rule_9_admitted_bytes_are_reserved_until_they_are_in(driver: Driv
     assert (backlog.reserved_bytes, backlog.queued_bytes) == (0, 8)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_a_reservation_is_given_back_or_ends_by_itself(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 8)
@@ -58,6 +60,7 @@ async def test_rule_9_a_reservation_is_given_back_or_ends_by_itself(driver: Driv
     await driver.ledger.accept_chunk(offer, 1)  # late, but the bytes are there
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_a_refused_chunk_keeps_no_reservation(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
@@ -68,6 +71,7 @@ async def test_rule_9_a_refused_chunk_keeps_no_reservation(driver: Driver) -> No
     assert (await driver.ledger.backlog()).reserved_bytes == 0
 
 
+@pytest.mark.rule(10)
 async def test_rule_10_look_ahead_bounds_what_cannot_become_a_part(driver: Driver) -> None:
     upload_id = await driver.create()
     await hold(driver, upload_id, *range(8, 0, -1))  # four parts, and chunk 0 missing
@@ -77,12 +81,14 @@ async def test_rule_10_look_ahead_bounds_what_cannot_become_a_part(driver: Drive
     assert (await admit(driver, upload_id, 9)).granted
 
 
+@pytest.mark.rule(10)
 async def test_rule_10_look_ahead_does_not_bind_uniform_uploads(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=CHUNK)
     await hold(driver, upload_id, *range(99, 0, -1))
     assert (await admit(driver, upload_id, 100)).granted
 
 
+@pytest.mark.rule(10)
 async def test_rule_10_chunks_beyond_a_part_look_ahead_by_their_own_size(driver: Driver) -> None:
     upload_id = await driver.create()
     for number in (1, 2, 3, 4):
@@ -90,6 +96,7 @@ async def test_rule_10_chunks_beyond_a_part_look_ahead_by_their_own_size(driver:
     assert (await driver.admit(upload_id, 5, 64)).reason == "LOOKAHEAD_EXCEEDED"
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_no_upload_begins_while_the_budget_is_full(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     upload_id = await driver.create(chunk_size=CHUNK)
@@ -102,6 +109,7 @@ async def test_rule_9_no_upload_begins_while_the_budget_is_full(open_driver: Ope
     await driver.create()
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_the_oldest_upload_that_asks_draws_on_the_reserve(
     open_driver: OpenDriver,
 ) -> None:
@@ -122,6 +130,7 @@ async def test_rule_9_the_oldest_upload_that_asks_draws_on_the_reserve(
     await hold(driver, newer, 1)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_an_election_goes_on_when_its_upload_is_gone(
     open_driver: OpenDriver,
 ) -> None:
@@ -139,6 +148,7 @@ async def test_rule_9_an_election_goes_on_when_its_upload_is_gone(
     await hold(driver, newer, 1)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_the_end_of_the_elected_upload_ends_its_election(
     open_driver: OpenDriver,
 ) -> None:
@@ -154,6 +164,7 @@ async def test_rule_9_the_end_of_the_elected_upload_ends_its_election(
     await hold(driver, newer, 1, 3)
 
 
+@pytest.mark.rule(9)
 @pytest.mark.parametrize("bound", ["tenant_budget_bytes", "upload_budget_bytes"])
 async def test_rule_9_an_upload_completes_a_part_beyond_its_own_bounds(
     open_driver: OpenDriver, bound: str
@@ -169,6 +180,7 @@ async def test_rule_9_an_upload_completes_a_part_beyond_its_own_bounds(
     await hold(driver, upload_id, 3)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_one_tenant_does_not_take_the_room_of_another(
     open_driver: OpenDriver,
 ) -> None:
@@ -181,6 +193,7 @@ async def test_rule_9_one_tenant_does_not_take_the_room_of_another(
     await hold(driver, modest, 0, 1)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_idle_holders_expire_under_pressure(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     idle = await driver.create(chunk_size=CHUNK)
@@ -193,6 +206,7 @@ async def test_rule_9_idle_holders_expire_under_pressure(open_driver: OpenDriver
     assert expired.status is UploadStatus.EXPIRED
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_who_asks_in_vain_is_not_idle(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     asking = await driver.create(chunk_size=CHUNK)
@@ -208,6 +222,7 @@ async def test_rule_9_who_asks_in_vain_is_not_idle(open_driver: OpenDriver) -> N
     assert ended == [idle]
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_without_pressure_idle_holders_stay(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     idle = await driver.create(chunk_size=CHUNK)
