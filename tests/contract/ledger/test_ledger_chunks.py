@@ -79,6 +79,7 @@ async def test_the_same_request_finds_its_upload_and_another_one_conflicts(drive
     assert refused.value.reason == "REQUEST_ID_CONFLICT"
 
 
+@pytest.mark.rule(1)
 async def test_rule_1_an_accepted_chunk_counts(driver: Driver) -> None:
     upload_id = await driver.create()
     accepted = await driver.send(upload_id, 0, b"abc")
@@ -90,6 +91,7 @@ async def test_rule_1_an_accepted_chunk_counts(driver: Driver) -> None:
     assert (snapshot.received_bytes, snapshot.received_chunks, snapshot.needed_number) == (3, 1, 1)
 
 
+@pytest.mark.rule(1)
 async def test_rule_1_a_lost_answer_is_given_again(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 3)
@@ -98,6 +100,7 @@ async def test_rule_1_a_lost_answer_is_given_again(driver: Driver) -> None:
     assert again == first
 
 
+@pytest.mark.rule(2)
 async def test_rule_2_a_duplicate_is_acknowledged_and_changes_nothing(driver: Driver) -> None:
     upload_id = await driver.create()
     first = await driver.send(upload_id, 0, b"abc")
@@ -111,6 +114,7 @@ async def test_rule_2_a_duplicate_is_acknowledged_and_changes_nothing(driver: Dr
     assert (await driver.ledger.backlog()).reserved_bytes == 0
 
 
+@pytest.mark.rule(2)
 async def test_rule_2_a_duplicate_is_acknowledged_after_completion(driver: Driver) -> None:
     upload_id = await driver.completed(b"hello")
     assert (await driver.send(upload_id, 0, b"hello")).verdict is Verdict.DUPLICATE
@@ -118,6 +122,7 @@ async def test_rule_2_a_duplicate_is_acknowledged_after_completion(driver: Drive
         await driver.send(upload_id, 0, b"HELLO")
 
 
+@pytest.mark.rule(2)
 @pytest.mark.parametrize("other", [b"abd", b"abcd"])
 async def test_rule_2_other_content_is_a_conflict(driver: Driver, other: bytes) -> None:
     upload_id = await driver.create()
@@ -130,6 +135,7 @@ async def test_rule_2_other_content_is_a_conflict(driver: Driver, other: bytes) 
     assert (await driver.ledger.get(upload_id)).received_bytes == 3
 
 
+@pytest.mark.rule(2)
 async def test_rule_2_force_replaces_while_the_part_is_not_queued(driver: Driver) -> None:
     upload_id = await driver.create()
     first = await driver.send(upload_id, 0, b"abc")
@@ -143,6 +149,7 @@ async def test_rule_2_force_replaces_while_the_part_is_not_queued(driver: Driver
     assert (await driver.claim(upload_id, 1)).size == 8
 
 
+@pytest.mark.rule(2)
 async def test_rule_2_force_can_fill_a_part(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
@@ -150,6 +157,7 @@ async def test_rule_2_force_can_fill_a_part(driver: Driver) -> None:
     assert replaced.ready_parts == (1,)
 
 
+@pytest.mark.rule(2)
 @pytest.mark.parametrize("chunk_size", [None, PART_BYTES])
 async def test_rule_2_force_comes_too_late_for_a_queued_part(
     driver: Driver, chunk_size: int | None
@@ -162,6 +170,7 @@ async def test_rule_2_force_comes_too_late_for_a_queued_part(
     assert refused.value.reason == "CHUNK_QUEUED"
 
 
+@pytest.mark.rule(3)
 async def test_rule_3_is_last_fixes_the_total_and_does_not_complete(driver: Driver) -> None:
     upload_id = await driver.create()
     accepted = await driver.send(upload_id, 2, b"c", is_last=True)
@@ -170,6 +179,7 @@ async def test_rule_3_is_last_fixes_the_total_and_does_not_complete(driver: Driv
     assert await driver.missing(upload_id) == [(0, 1)]
 
 
+@pytest.mark.rule(3)
 async def test_rule_3_the_first_is_last_wins(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 2, b"c", is_last=True)
@@ -179,12 +189,14 @@ async def test_rule_3_the_first_is_last_wins(driver: Driver) -> None:
     await refuses(driver, kind, reason, upload_id, 5, b"e", is_last=True)
 
 
+@pytest.mark.rule(3)
 async def test_rule_3_the_last_chunk_cannot_lie_below_a_received_one(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 4, b"e")
     await refuses(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 2, b"c", is_last=True)
 
 
+@pytest.mark.rule(3)
 async def test_rule_3_a_repeated_chunk_may_say_late_that_it_is_the_last(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a")
@@ -194,6 +206,7 @@ async def test_rule_3_a_repeated_chunk_may_say_late_that_it_is_the_last(driver: 
     assert late.ready_parts == (1,)
 
 
+@pytest.mark.rule(3)
 @pytest.mark.parametrize("number", [-1, MAX_CHUNKS])
 async def test_rule_3_numbers_are_bounded(driver: Driver, number: int) -> None:
     upload_id = await driver.create()
@@ -205,6 +218,7 @@ async def test_a_chunk_beyond_the_largest_size_is_refused(driver: Driver) -> Non
     await refuses(driver, InvalidArgument, "CHUNK_TOO_LARGE", upload_id, 0, b"a" * 65)
 
 
+@pytest.mark.rule(3)
 async def test_rule_3_an_empty_chunk_is_only_the_one_of_an_empty_object(driver: Driver) -> None:
     upload_id = await driver.create()
     await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"")
@@ -214,6 +228,7 @@ async def test_rule_3_an_empty_chunk_is_only_the_one_of_an_empty_object(driver: 
     await refuses(driver, InvalidArgument, "EMPTY_CHUNK", declared, 0, b"")
 
 
+@pytest.mark.rule(3)
 async def test_rule_3_nothing_follows_an_empty_chunk(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"")
@@ -222,6 +237,7 @@ async def test_rule_3_nothing_follows_an_empty_chunk(driver: Driver) -> None:
     assert (await driver.send(upload_id, 1, b"b")).snapshot.received_bytes == 2
 
 
+@pytest.mark.rule(4)
 async def test_rule_4_a_uniform_chunk_has_the_declared_size(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8)
     await driver.send(upload_id, 3, b"x" * 8)
@@ -229,6 +245,7 @@ async def test_rule_4_a_uniform_chunk_has_the_declared_size(driver: Driver) -> N
     await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 7)
 
 
+@pytest.mark.rule(4)
 async def test_rule_4_a_short_chunk_can_only_be_the_last(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8)
     accepted = await driver.send(upload_id, 2, b"x" * 7)
@@ -236,6 +253,7 @@ async def test_rule_4_a_short_chunk_can_only_be_the_last(driver: Driver) -> None
     await refuses(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 3, b"x" * 8)
 
 
+@pytest.mark.rule(4)
 async def test_rule_4_declared_sizes_fix_every_chunk(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8, expected_size=20)
     assert (await driver.ledger.get(upload_id)).total_chunks == 3
@@ -248,6 +266,7 @@ async def test_rule_4_declared_sizes_fix_every_chunk(driver: Driver) -> None:
     await driver.send(upload_id, 2, b"x" * 4)
 
 
+@pytest.mark.rule(21)
 async def test_rule_21_more_bytes_than_declared_are_refused_on_arrival(driver: Driver) -> None:
     upload_id = await driver.create(expected_size=5)
     await driver.send(upload_id, 0, b"abc")
