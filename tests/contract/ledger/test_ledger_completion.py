@@ -45,6 +45,7 @@ async def test_completion_keeps_to_the_total_and_to_what_is_in(driver: Driver) -
     assert (await refused(driver.complete(other, 1))).reason == "TOTAL_MISMATCH"
 
 
+@pytest.mark.rule(21)
 async def test_rule_21_fewer_bytes_than_declared_do_not_complete(driver: Driver) -> None:
     upload_id = await driver.create(expected_size=3)
     await driver.send(upload_id, 0, b"ab")
@@ -96,6 +97,7 @@ async def test_an_empty_object_is_one_put_of_no_bytes(
     assert (await driver.finish(upload_id)).status is UploadStatus.COMPLETED
 
 
+@pytest.mark.rule(12)
 @pytest.mark.parametrize("chunk_size", [None, 8])
 async def test_rule_12_an_object_below_one_part_is_a_single_put(
     driver: Driver, chunk_size: int | None
@@ -109,6 +111,7 @@ async def test_rule_12_an_object_below_one_part_is_a_single_put(
     assert claim.size == 15
 
 
+@pytest.mark.rule(12)
 @pytest.mark.parametrize("chunk_size", [None, 8])
 async def test_rule_12_a_full_first_part_goes_before_the_total_is_known(
     driver: Driver, chunk_size: int | None
@@ -139,6 +142,7 @@ async def test_the_tail_waits_for_the_total(driver: Driver) -> None:
     assert not done.completion_ready
 
 
+@pytest.mark.rule(18)
 async def test_rule_18_a_completion_waits_for_every_part(driver: Driver) -> None:
     upload_id = await driver.create()
     total = await driver.send_all(upload_id, b"x" * 40, 8)
@@ -152,6 +156,7 @@ async def test_rule_18_a_completion_waits_for_every_part(driver: Driver) -> None
     assert (claim.part_count, claim.single_put) == (3, False)
 
 
+@pytest.mark.rule(18)
 async def test_rule_18_one_holder_completes(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a", is_last=True)
@@ -176,6 +181,7 @@ async def test_rule_18_one_holder_completes(driver: Driver) -> None:
         await driver.ledger.finish(first, 1, None)
 
 
+@pytest.mark.rule(18)
 async def test_rule_18_completing_is_not_aborted(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a")
@@ -202,6 +208,7 @@ async def test_the_first_failure_stays(driver: Driver) -> None:
     assert await driver.ledger.abort(upload_id) == failed
 
 
+@pytest.mark.rule(15)
 async def test_rule_15_a_worker_fails_an_upload_only_with_a_good_fence(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a", is_last=True)
@@ -215,6 +222,7 @@ async def test_rule_15_a_worker_fails_an_upload_only_with_a_good_fence(driver: D
     assert failed.status is UploadStatus.FAILED
 
 
+@pytest.mark.rule(16)
 async def test_rule_16_a_lost_part_is_sent_again(driver: Driver) -> None:
     upload_id = await driver.create()
     content = bytes(range(40))
@@ -238,6 +246,7 @@ async def test_rule_16_a_lost_part_is_sent_again(driver: Driver) -> None:
     assert (await driver.finish(upload_id)).crc32c == crc32c(content)
 
 
+@pytest.mark.rule(16)
 async def test_rule_16_a_lost_empty_object_is_stored_again(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.complete(upload_id, 0)
