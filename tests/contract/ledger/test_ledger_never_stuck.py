@@ -82,6 +82,7 @@ async def start(driver: Driver, order: str, vanishing: float, rng: random.Random
     return clients
 
 
+@pytest.mark.rule(9)
 @pytest.mark.parametrize("vanishing", [0.0, 0.5])
 @pytest.mark.parametrize("order", ["forwards", "backwards", "shuffled"])
 async def test_rule_9_two_hundred_uploads_through_64_mib_never_stick(
