@@ -41,6 +41,7 @@ async def test_there_is_nothing_to_claim_but_ready_parts(driver: Driver) -> None
     assert await driver.ledger.claim_part(upload_id, 2, "w", LEASE_SECONDS) is None
 
 
+@pytest.mark.rule(15)
 async def test_rule_15_a_part_has_one_holder_until_its_lease_ends(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     first = await driver.claim(upload_id, 1, "one")
@@ -60,6 +61,7 @@ async def test_a_repeated_claim_answers_the_same(driver: Driver) -> None:
     assert await driver.claim(upload_id, 1) == first
 
 
+@pytest.mark.rule(15)
 async def test_rule_15_a_claim_that_was_taken_over_may_write_nothing(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     stale = await driver.claim(upload_id, 1, "one")
@@ -83,6 +85,7 @@ async def test_rule_15_a_claim_that_was_taken_over_may_write_nothing(driver: Dri
     await driver.ledger.record_part(claim, record)
 
 
+@pytest.mark.rule(15)
 async def test_rule_15_a_lease_that_ended_unclaimed_still_counts(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     claim = await driver.claim(upload_id, 1)
@@ -91,6 +94,7 @@ async def test_rule_15_a_lease_that_ended_unclaimed_still_counts(driver: Driver)
     assert (await driver.ledger.get(upload_id)).stored_bytes == 16
 
 
+@pytest.mark.rule(15)
 async def test_rule_15_an_ended_upload_fences_its_workers(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     claim = await driver.claim(upload_id, 1)
@@ -110,6 +114,7 @@ async def test_a_released_claim_can_be_taken_at_once(driver: Driver) -> None:
     await driver.claim(upload_id, 1, "two")
 
 
+@pytest.mark.rule(13)
 async def test_rule_13_the_first_multipart_wins(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 32)
     one, two = await driver.claim(upload_id, 1), await driver.claim(upload_id, 2)
@@ -118,6 +123,7 @@ async def test_rule_13_the_first_multipart_wins(driver: Driver) -> None:
     assert (await driver.ledger.get(upload_id)).multipart_id == "first"
 
 
+@pytest.mark.rule(17)
 async def test_rule_17_a_stored_part_gives_its_bytes_back(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 40)
     assert (await driver.ledger.backlog()).queued_bytes == 40
@@ -130,6 +136,7 @@ async def test_rule_17_a_stored_part_gives_its_bytes_back(driver: Driver) -> Non
     assert (snapshot.stored_watermark, snapshot.stored_parts) == (4, 2)
 
 
+@pytest.mark.rule(16)
 async def test_rule_16_the_same_record_again_answers_the_same(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 32)
     claim = await driver.claim(upload_id, 1)
@@ -168,6 +175,7 @@ async def test_the_sha256_of_a_single_put_is_kept(driver: Driver) -> None:
     assert (await driver.ledger.stored_parts(upload_id, 0, 1))[0].sha256 == b"\x01" * 32
 
 
+@pytest.mark.rule(8)
 @pytest.mark.parametrize("chunk_size", [None, CHUNK])
 async def test_rule_8_a_rejected_chunk_is_missing_again(
     driver: Driver, chunk_size: int | None
@@ -196,6 +204,7 @@ async def test_rule_8_a_rejected_chunk_is_missing_again(
     assert (await driver.finish(upload_id)).crc32c == crc32c(content)
 
 
+@pytest.mark.rule(2)
 @pytest.mark.parametrize("chunk_size", [None, CHUNK])
 async def test_rule_2_a_rejected_chunk_does_not_free_its_neighbours(
     driver: Driver, chunk_size: int | None
@@ -209,6 +218,7 @@ async def test_rule_2_a_rejected_chunk_does_not_free_its_neighbours(
     assert refused.value.reason == "CHUNK_QUEUED"
 
 
+@pytest.mark.rule(8)
 async def test_rule_8_a_part_may_have_several_damaged_chunks(driver: Driver) -> None:
     content = bytes(range(16))
     upload_id = await upload(driver, content)
@@ -220,6 +230,7 @@ async def test_rule_8_a_part_may_have_several_damaged_chunks(driver: Driver) -> 
     assert (await driver.send(upload_id, 1, content[8:])).ready_parts == (1,)
 
 
+@pytest.mark.rule(8)
 async def test_rule_8_a_rejected_chunk_comes_back_with_the_same_content(driver: Driver) -> None:
     upload_id = await upload(driver, bytes(range(16)))
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
