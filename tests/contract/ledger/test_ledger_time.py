@@ -22,6 +22,7 @@ async def event_types(driver: Driver, upload_id: str) -> list[str]:
     return [event.type for event in await driver.ledger.upload_events(upload_id)]
 
 
+@pytest.mark.rule(22)
 async def test_rule_22_a_transition_brings_its_event(driver: Driver) -> None:
     aborted = await driver.create(expected_size=7, trace_parent="00-trace")
     await driver.ledger.abort(aborted)
@@ -45,6 +46,7 @@ async def test_rule_22_a_transition_brings_its_event(driver: Driver) -> None:
     assert uploads_pb2.UploadFailed.FromString(failure.payload).reason == "BUCKET_NOT_FOUND"
 
 
+@pytest.mark.rule(22)
 async def test_rule_22_a_repeated_call_brings_no_second_event(driver: Driver) -> None:
     new = driver.new()
     for _ in range(2):
@@ -54,10 +56,12 @@ async def test_rule_22_a_repeated_call_brings_no_second_event(driver: Driver) ->
     assert await event_types(driver, new.upload_id) == ["UploadInitiated", "UploadAborted"]
 
 
+@pytest.mark.rule(22)
 async def test_rule_22_the_catalogue_says_what_completed(driver: Driver) -> None:
     assert await event_types(driver, await driver.completed()) == ["UploadInitiated"]
 
 
+@pytest.mark.rule(22)
 async def test_rule_22_without_a_catalogue_the_ledger_says_it(open_driver: OpenDriver) -> None:
     driver = await open_driver(emit_completed=True)
     upload_id = await driver.completed(b"hello")
@@ -66,6 +70,7 @@ async def test_rule_22_without_a_catalogue_the_ledger_says_it(open_driver: OpenD
     assert (message.size, message.bucket) == (5, "bucket")
 
 
+@pytest.mark.rule(22)
 async def test_rule_22_pending_events_leave_once_they_are_published(driver: Driver) -> None:
     older = await driver.create()
     driver.clock.advance(1)
@@ -80,6 +85,7 @@ async def test_rule_22_pending_events_leave_once_they_are_published(driver: Driv
     assert [(e.upload_id, e.sequence) for e in pending] == [(older, 2), (newer, 1)]
 
 
+@pytest.mark.rule(27)
 async def test_rule_27_the_sequence_grows_with_every_change(driver: Driver) -> None:
     upload_id = await driver.create()
     seen = [(await driver.ledger.get(upload_id)).sequence]
@@ -97,6 +103,7 @@ async def next_of(watch: AsyncIterator[UploadSnapshot]) -> UploadSnapshot:
         return await anext(watch)
 
 
+@pytest.mark.rule(27)
 async def test_rule_27_a_watcher_sees_changes_as_they_come(driver: Driver) -> None:
     upload_id = await driver.create()
     watch = driver.ledger.watch(upload_id, 0)
@@ -112,6 +119,7 @@ async def test_rule_27_a_watcher_sees_changes_as_they_come(driver: Driver) -> No
         await next_of(watch)
 
 
+@pytest.mark.rule(27)
 async def test_rule_27_a_watcher_goes_on_after_what_it_saw(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.ledger.abort(upload_id)
@@ -159,6 +167,7 @@ async def expire(driver: Driver) -> list[tuple[str, str]]:
     return [(s.upload_id, s.failure_reason) for s in await driver.ledger.expire_due(100)]
 
 
+@pytest.mark.rule(24)
 async def test_rule_24_an_idle_upload_expires_on_the_second_sighting(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
@@ -176,6 +185,7 @@ async def test_rule_24_an_idle_upload_expires_on_the_second_sighting(driver: Dri
     assert (await driver.ledger.backlog()).queued_bytes == 0
 
 
+@pytest.mark.rule(24)
 async def test_rule_24_a_chunk_in_between_keeps_the_upload(driver: Driver) -> None:
     upload_id = await driver.create()
     driver.clock.advance(DAY)
@@ -187,6 +197,7 @@ async def test_rule_24_a_chunk_in_between_keeps_the_upload(driver: Driver) -> No
     assert await expire(driver) == []  # a first sighting again
 
 
+@pytest.mark.rule(24)
 async def test_rule_24_a_week_is_the_end_even_of_a_busy_upload(driver: Driver) -> None:
     upload_id = await driver.create()
     driver.clock.advance(7 * DAY)
@@ -198,6 +209,7 @@ async def test_rule_24_a_week_is_the_end_even_of_a_busy_upload(driver: Driver) -
     assert await expire(driver) == [(upload_id, "TOTAL")]
 
 
+@pytest.mark.rule(18)
 async def test_rule_18_completing_never_expires(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
@@ -207,6 +219,7 @@ async def test_rule_18_completing_never_expires(driver: Driver) -> None:
         assert await expire(driver) == []
 
 
+@pytest.mark.rule(25)
 async def test_rule_25_leftovers_are_removed_at_once_and_after_an_hour(driver: Driver) -> None:
     live = await driver.create()
     upload_id = await driver.create()
@@ -229,6 +242,7 @@ async def test_rule_25_leftovers_are_removed_at_once_and_after_an_hour(driver: D
         await driver.ledger.cleanup_done(live)
 
 
+@pytest.mark.rule(24)
 async def test_rule_24_an_upload_is_forgotten_a_day_after_its_end(driver: Driver) -> None:
     upload_id = await driver.completed()
     assert await driver.ledger.purge_due(10) == 0
