@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluice_common.crash_points import CrashPoint
 from sluice_common.errors import NotFound, Unavailable
+from sluice_common.events.port import EventRecord, event_refused
 from sluice_repository.relay import Relay
-from support.roles import TENANT, Upload, World, crash_at, eventually, pieces, small_world
+from support.roles import (
+    TENANT,
+    RecordingPublisher,
+    Upload,
+    World,
+    crash_at,
+    eventually,
+    pieces,
+    small_world,
+)
 
 CHUNKS = pieces(2_300, 500)
 LIFE = ["UploadInitiated", "UploadCompleted", "NodeDeleted"]
@@ -152,6 +163,67 @@ async def test_an_upload_that_the_ledger_forgot_meanwhile_does_not_stop_the_rela
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.deps.ledger, "events_published", forgotten)
         assert await world.relay.relay_once() == 1
+
+
+# ------------------------------------------------------------------ refused events
+
+
+class Refusing:
+    """A publisher that takes everything but one event, as Kafka does with one that is too large."""
+
+    def __init__(self, inner: RecordingPublisher) -> None:
+        self.inner = inner
+        self.refused = ""
+        self.calls = 0
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        self.calls += 1
+        for event in events:
+            if event.event_id == self.refused:
+                raise event_refused(event.event_id, event.key, "The event is too large.")
+        await self.inner.publish(events)
+
+
+async def test_an_event_that_is_refused_holds_up_its_own_node_and_no_other(world: World) -> None:
+    publisher = Refusing(world.publisher)
+    relay = Relay(replace(world.deps, publisher=publisher))
+    stuck = await lived(world)
+    for row in await world.catalogue.outbox(10):
+        if row.event.type.endswith("UploadCompleted"):
+            publisher.refused = row.event.event_id
+    other = await lived(world, path="b.bin")
+    with structlog.testing.capture_logs() as logs:
+        while await relay.relay_once():
+            pass
+    assert first_appearances(world, other) == LIFE
+    assert "NodeDeleted" not in first_appearances(world, stuck)
+    assert [entry["event_id"] for entry in logs if entry["event"] == "event_refused"] == [
+        publisher.refused
+    ]
+    assert world.counted("sluice_events_withheld") > 0
+    # The broker is not asked again and again.
+    calls = publisher.calls
+    assert await relay.relay_once() == 0
+    assert publisher.calls == calls
+
+
+async def test_a_refused_event_goes_out_in_its_place_once_the_limit_is_raised(
+    world: World,
+) -> None:
+    publisher = Refusing(world.publisher)
+    relay = Relay(replace(world.deps, publisher=publisher))
+    upload = await lived(world)
+    publisher.refused = (await world.catalogue.outbox(10))[0].event.event_id
+    while await relay.relay_once():
+        pass
+    assert len(await world.catalogue.outbox(10)) > 0
+    publisher.refused = ""
+    relay._withheld.clear()  # a minute later
+    while await relay.relay_once():
+        pass
+    assert first_appearances(world, upload) == LIFE
+    assert await world.catalogue.outbox(10) == []
+    assert world.counted("sluice_events_withheld") == 0
 
 
 # ------------------------------------------------------------------ one relay at a time

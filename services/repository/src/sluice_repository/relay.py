@@ -25,20 +25,25 @@ lease before it publishes and gives up publishing when the lease ends, and shoul
 yet send an old batch late, every id in it was published by its successor before or will be
 published again: repetitions, which are harmless, and never an event before its predecessor's first
 appearance. Rows are dropped only after the publisher acknowledged them, so nothing is lost.
+
+An event that the publisher refuses for good (it is too large for the topic, say) must not stop the
+others, and neither dropping it nor letting later events of its node overtake it would be right. So
+the events of that one node wait, where they are, and everything else goes on; now and then they
+are tried again, for an operator may have raised the limit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
 from sluice_common.catalogue.port import OutboxRow
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.crash_points import CrashPoint, crash_point
-from sluice_common.errors import NotFound, Unavailable
-from sluice_common.events.port import EventRecord
+from sluice_common.errors import InvalidArgument, NotFound, Unavailable
+from sluice_common.events.port import EVENT_REFUSED, EventRecord
 from sluice_common.events.uploads import to_record
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.guard import guarded
@@ -49,6 +54,8 @@ _log = structlog.get_logger(__name__)
 _BACKOFF_BASE_SECONDS = 0.2
 _BACKOFF_CAP_SECONDS = 10.0
 """After the broker is back, publishing goes on within this time."""
+_WITHHELD_SECONDS = 60.0
+"""Nodes with a refused event are left alone for so long."""
 
 
 class Relay:
@@ -57,6 +64,8 @@ class Relay:
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
         self._lease = Lease(deps.catalogue, "relay", deps.holder, deps.options.relay_lease_seconds)
+        self._withheld: dict[str, float] = {}
+        """Nodes with a refused event, and until when they wait."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; wakes at once when poked, else by polling."""
@@ -83,7 +92,7 @@ class Relay:
             await self._lease.release()
 
     async def relay_once(self) -> int:
-        """Publish a page of ledger events, then a page of the outbox; how many events.
+        """Publish a page of ledger events, then a page of the outbox; how many were published.
 
         0 also while another relay holds the lease. Raises `Unavailable` when it is not certain
         that the publisher has the events: they stay and are published again.
@@ -96,28 +105,45 @@ class Relay:
         events = await self._deps.ledger.pending_events(batch)
         rows = await self._deps.catalogue.outbox(batch) if self._deps.catalogue else ()
         self._deps.metrics.events_pending.set(len(events) + len(rows))
-        await self._relay_ledger(events)
-        await self._relay_outbox(rows)
-        return len(events) + len(rows)
+        moved = await self._relay_ledger(events) + await self._relay_outbox(rows)
+        self._deps.metrics.events_withheld.set(len(events) + len(rows) - moved)
+        return moved
 
-    async def _relay_ledger(self, events: Sequence[LedgerEvent]) -> None:
-        if not events:
-            return
-        await self._publish([to_record(event) for event in events])
-        crash_point(CrashPoint.AFTER_PUBLISH)
-        for upload_id, sequence in {e.upload_id: e.sequence for e in events}.items():
+    async def _relay_ledger(self, events: Sequence[LedgerEvent]) -> int:
+        withheld = await self._publish([to_record(event) for event in events])
+        published = {e.upload_id: e.sequence for e in events if e.node_id not in withheld}
+        for upload_id, sequence in published.items():
             try:
                 await self._deps.ledger.events_published(upload_id, sequence)
             except NotFound:
                 _log.info("upload_is_forgotten", upload_id=upload_id)
+        return sum(1 for event in events if event.node_id not in withheld)
 
-    async def _relay_outbox(self, rows: Sequence[OutboxRow]) -> None:
-        if not rows or self._deps.catalogue is None:
-            return
-        await self._publish([row.event for row in rows])
-        await self._deps.catalogue.outbox_published([row.row_id for row in rows])
+    async def _relay_outbox(self, rows: Sequence[OutboxRow]) -> int:
+        if self._deps.catalogue is None:
+            return 0
+        withheld = await self._publish([row.event for row in rows])
+        published = [row.row_id for row in rows if row.event.key not in withheld]
+        if published:
+            await self._deps.catalogue.outbox_published(published)
+        return len(published)
 
-    async def _publish(self, events: Sequence[EventRecord]) -> None:
+    async def _publish(self, events: Sequence[EventRecord]) -> Collection[str]:
+        """Publish all but the events of nodes that have to wait; returns those nodes."""
+        now = asyncio.get_running_loop().time()
+        self._withheld = {node: until for node, until in self._withheld.items() if until > now}
+        while batch := [event for event in events if event.key not in self._withheld]:
+            try:
+                await self._publish_batch(batch)
+                break
+            except InvalidArgument as error:
+                if error.reason != EVENT_REFUSED or "key" not in error.metadata:
+                    raise
+                self._withheld[error.metadata["key"]] = now + _WITHHELD_SECONDS
+                _log.error("event_refused", error=error.message, **error.metadata)
+        return self._withheld
+
+    async def _publish_batch(self, events: Sequence[EventRecord]) -> None:
         """Publish while the lease is certainly ours."""
         left = self._lease.remaining_seconds()
         if left <= 0:
@@ -129,5 +155,6 @@ class Relay:
             raise Unavailable(
                 "PUBLISHER_UNAVAILABLE", "The publisher does not acknowledge; trying again."
             ) from None
+        crash_point(CrashPoint.AFTER_PUBLISH)
         for event in events:
             self._deps.metrics.events_published.labels(event.topic).inc()
