@@ -11,7 +11,7 @@ import pytest
 from support.cli import Sluice
 from support.containers import running_containers, skip_without_docker
 from support.server import StandaloneServer
-from support.services import SharedServices, shared_services
+from support.shared_services import SharedServices, shared_services
 from support.wire import CHANNEL_OPTIONS, WireClient
 from tools.backends.state import LOCATION
 

@@ -1,0 +1,97 @@
+"""A deployment on the services that run for all tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from redis import Redis
+
+from sluice_common.objects.s3.client import open_client
+from support.deployments import Deployment
+from support.services import (
+    drop_bucket,
+    drop_database,
+    fresh_bucket,
+    fresh_database,
+    kafka,
+    redis_url,
+    s3,
+)
+
+# Of the sixteen that every Redis has: a person who tries Sluice out by hand uses the first.
+TEST_DATABASE: Final = 15
+
+
+class SharedServices(Deployment):
+    """A bucket and a database of its own; Redis and Kafka shared, one deployment at a time."""
+
+    name = "shared"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        server, _, _ = redis_url().rpartition("/")
+        self.redis_url = f"{server}/{TEST_DATABASE}"
+        with self._redis() as client:
+            client.flushdb()
+        self.bucket = asyncio.run(fresh_bucket())
+        self.mysql_url = asyncio.run(fresh_database())
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return {
+            "SLUICE_COORDINATION": "redis",
+            "SLUICE_CHUNK_TRANSPORT": "redis",
+            "SLUICE_OBJECTS": "s3",
+            "SLUICE_EVENTS": "kafka",
+            "SLUICE_CATALOGUE": "mysql",
+            "SLUICE_BUCKET": self.bucket,
+            "SLUICE_REDIS__URL": self.redis_url,
+            "SLUICE_S3__ENDPOINT_URL": s3().endpoint_url,
+            "SLUICE_S3__ACCESS_KEY": s3().access_key,
+            "SLUICE_S3__SECRET_KEY": s3().secret_key,
+            "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka().bootstrap_servers,
+            "SLUICE_KAFKA__PARTITIONS": "3",
+            "SLUICE_MYSQL__URL": self.mysql_url,
+        }
+
+    def leftovers(self) -> list[str]:
+        with self._redis() as client:
+            keys = [bytes(key).decode() for key in client.scan_iter(count=1000)]
+        chunks = [key for key in keys if ":staging:" in key or ":chunks:" in key]
+        return [*chunks, *asyncio.run(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
+
+    def count_objects(self) -> int:
+        return len(asyncio.run(_listed(self.bucket, "list_objects_v2", "Contents")))
+
+    def remove(self) -> None:
+        """The services go on; what this deployment made there does not."""
+        asyncio.run(drop_bucket(self.bucket))
+        asyncio.run(drop_database(self.mysql_url))
+
+    @contextmanager
+    def _redis(self) -> Iterator[Redis]:
+        client = Redis.from_url(self.redis_url)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+@contextmanager
+def shared_services(folder: Path) -> Iterator[SharedServices]:
+    """A deployment on what runs, cleaned up afterwards."""
+    deployment = SharedServices(folder)
+    try:
+        yield deployment
+    finally:
+        deployment.remove()
+
+
+async def _listed(bucket: str, operation: str, field: str) -> list[str]:
+    async with open_client(s3().options(), s3().endpoint_url) as client:
+        answer = await getattr(client, operation)(Bucket=bucket)
+    return [item["Key"] for item in answer.get(field, ())]
