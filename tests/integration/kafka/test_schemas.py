@@ -1,0 +1,184 @@
+"""With a schema registry: every value is framed, and says by which registered schema to read it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from confluent_kafka.schema_registry import AsyncSchemaRegistryClient
+from confluent_kafka.schema_registry.protobuf import AsyncProtobufDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.unknown_fields import UnknownFieldSet
+from pydantic import SecretStr
+
+from sluice.events.v1 import uploads_pb2
+from sluice_common.errors import InvalidArgument, Unavailable
+from sluice_common.events.kafka.consumer import EventConsumer
+from sluice_common.events.kafka.handling import ConsumerOptions
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.publisher import open_kafka_publisher
+from sluice_common.events.kafka.receiving import ReceivedEvent
+from sluice_common.events.port import EventRecord
+from sluice_common.events.registry import EVENT_TYPES
+from support.kafka import failed, messages_in, unique_name
+from support.schema_registry import CREDENTIALS, SchemaRegistry, schema_registry
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[SchemaRegistry]:
+    async with schema_registry() as running:
+        yield running
+
+
+@pytest.fixture
+def framing(kafka: KafkaOptions, registry: SchemaRegistry) -> KafkaOptions:
+    """Kafka with that registry."""
+    return replace(
+        kafka,
+        schema_registry_url=registry.url,
+        schema_registry_credentials=SecretStr(CREDENTIALS),
+    )
+
+
+def one_of_each(topic: str) -> list[EventRecord]:
+    """An event of every type that there is."""
+    records = []
+    for number, (name, message_type) in enumerate(sorted(EVENT_TYPES.items())):
+        header = uploads_pb2.EventHeader(event_id=f"id-{number}", tenant="default", sequence=1)
+        header.occurred_at.FromSeconds(1_700_000_000)
+        message = message_type(header=header, node_id=f"node-{number}")
+        payload = message.SerializeToString()
+        records.append(
+            EventRecord(f"id-{number}", name, topic, f"node-{number}", "default", 1.7e9, payload)
+        )
+    return records
+
+
+def by_its_schema(registry: SchemaRegistry, value: bytes) -> Message:
+    """The message in a framed value, read with nothing but what the registry says."""
+    assert value[0] == 0
+    pool, file = registry.pool(int.from_bytes(value[1:5], "big"))
+    # Our messages are not nested: the way to one is [its place in the file], and [0] is written 0.
+    if value[5] == 0:
+        index, payload = 0, value[6:]
+    else:
+        assert value[5] == 2, "one index, in zigzag"
+        index, payload = value[6] >> 1, value[7:]
+    descriptor = pool.FindMessageTypeByName(f"{file.package}.{file.message_type[index].name}")
+    return GetMessageClass(descriptor).FromString(payload)
+
+
+async def test_every_event_can_be_read_by_its_registered_schema(
+    framing: KafkaOptions, registry: SchemaRegistry, topic: str
+) -> None:
+    records = one_of_each(topic)
+    assert len(records) == 10
+    async with open_kafka_publisher(framing) as publisher:
+        await publisher.publish(records)
+    messages = await messages_in(framing, topic)
+    assert len(messages) == len(records)
+    for message in messages:
+        read = by_its_schema(registry, message.value)
+        assert read.DESCRIPTOR.full_name.encode() == dict(message.headers)["ce_type"]
+        assert len(UnknownFieldSet(read)) == 0
+        (record,) = [r for r in records if r.key == message.key.decode()]
+        assert read.SerializeToString(deterministic=True) == record.payload
+
+
+async def test_confluents_own_deserializer_reads_it(
+    framing: KafkaOptions, registry: SchemaRegistry, topic: str
+) -> None:
+    record = failed(topic, "node-1", 1)
+    async with open_kafka_publisher(framing) as publisher:
+        await publisher.publish([record])
+    (message,) = await messages_in(framing, topic)
+    settings = {"url": registry.url, "basic.auth.user.info": CREDENTIALS}
+    async with AsyncSchemaRegistryClient(settings) as client:
+        deserializer = await AsyncProtobufDeserializer(uploads_pb2.UploadFailed, {}, client)
+        context = SerializationContext(topic, MessageField.VALUE)
+        read = await deserializer(message.value, context)
+    assert read == uploads_pb2.UploadFailed.FromString(record.payload)
+
+
+async def test_subjects_are_named_by_topic_and_record_and_imports_are_references(
+    framing: KafkaOptions, registry: SchemaRegistry, topic: str
+) -> None:
+    records = [r for r in one_of_each(topic) if r.type.endswith(("NodeDeleted", "UploadFailed"))]
+    async with open_kafka_publisher(framing) as publisher:
+        await publisher.publish(records)
+    uploads = "sluice/events/v1/uploads.proto"
+    assert set(registry.subjects) == {*(f"{topic}-{r.type}" for r in records), uploads}
+    (deleted,) = registry.subjects[f"{topic}-sluice.events.v1.NodeDeleted"]
+    assert registry.schemas[deleted]["references"] == [
+        {"name": uploads, "subject": uploads, "version": 1}
+    ]
+
+
+async def test_the_registry_is_asked_once_per_type(
+    framing: KafkaOptions, registry: SchemaRegistry, topic: str
+) -> None:
+    async with open_kafka_publisher(framing) as publisher:
+        await publisher.publish([failed(topic, "node-1", 1)])
+        asked = registry.requests
+        await publisher.publish([failed(topic, f"node-{n}", 2) for n in range(50)])
+    assert registry.requests == asked
+
+
+async def test_our_consumer_takes_framed_events(framing: KafkaOptions, topic: str) -> None:
+    records = one_of_each(topic)
+    async with open_kafka_publisher(framing) as publisher:
+        await publisher.publish(records)
+    got: list[ReceivedEvent] = []
+    stop = asyncio.Event()
+
+    async def handler(event: ReceivedEvent) -> None:
+        got.append(event)
+        if len(got) == len(records):
+            stop.set()
+
+    async with asyncio.timeout(30):
+        await EventConsumer(framing, ConsumerOptions(unique_name("group"), (topic,)), handler).run(
+            stop
+        )
+    assert sorted((event.record for event in got), key=lambda r: r.event_id) == sorted(
+        records, key=lambda r: r.event_id
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(409, "SCHEMA_REFUSED"), (503, "SCHEMA_REGISTRY_UNAVAILABLE")]
+)
+async def test_a_registry_that_refuses_stops_publishing_until_it_is_mended(
+    status: int, reason: str, framing: KafkaOptions, registry: SchemaRegistry, topic: str
+) -> None:
+    registry.refuse = status
+    async with open_kafka_publisher(framing) as publisher:
+        with pytest.raises(Unavailable) as caught:
+            await publisher.publish([failed(topic, "node-1", 1)])
+        assert caught.value.reason == reason
+        assert await messages_in(framing, topic) == []
+        registry.refuse = None
+        await publisher.publish([failed(topic, "node-1", 1)])
+    assert len(await messages_in(framing, topic)) == 1
+
+
+async def test_a_registry_that_is_away_is_unavailable(kafka: KafkaOptions, topic: str) -> None:
+    nowhere = replace(kafka, schema_registry_url="http://127.0.0.1:9")
+    async with open_kafka_publisher(nowhere) as publisher:
+        with pytest.raises(Unavailable) as caught:
+            await publisher.publish([failed(topic, "node-1", 1)])
+    assert caught.value.reason == "SCHEMA_REGISTRY_UNAVAILABLE"
+
+
+async def test_a_payload_that_is_not_what_it_says_is_refused_by_name(
+    framing: KafkaOptions, topic: str
+) -> None:
+    record = replace(failed(topic, "node-1", 1), payload=b"\xff")
+    async with open_kafka_publisher(framing) as publisher:
+        with pytest.raises(InvalidArgument) as caught:
+            await publisher.publish([record])
+    assert caught.value.metadata == {"event_id": record.event_id, "key": "node-1"}
