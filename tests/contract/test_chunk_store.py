@@ -205,6 +205,7 @@ async def test_any_split_into_blocks_reads_back_the_same(
             assert await read(store, UPLOAD, chunk) == b"".join(blocks)
 
 
+@pytest.mark.rule(1)
 async def test_many_chunks_at_once_do_not_mix(store: ChunkStore) -> None:
     def block(number: int) -> bytes:
         return bytes([number]) * (100 if number % 2 else 300_000)
@@ -254,6 +255,7 @@ async def test_one_bad_chunk_of_many_is_told(store: ChunkStore) -> None:
 # ------------------------------------------------------------------ staging
 
 
+@pytest.mark.rule(1)
 @pytest.mark.parametrize("size", [10, MIB])
 async def test_leaving_without_seal_discards_the_bytes(store: ChunkStore, size: int) -> None:
     token = new_token()
@@ -283,6 +285,7 @@ async def test_a_sender_cancelled_in_mid_chunk_leaves_nothing(store: ChunkStore,
     assert await all_leftovers(store) == set()
 
 
+@pytest.mark.rule(1)
 async def test_an_error_after_seal_keeps_the_bytes(store: ChunkStore) -> None:
     # The ledger may have accepted the chunk although its answer was lost.
     token = new_token()
@@ -298,6 +301,7 @@ async def test_an_error_after_seal_keeps_the_bytes(store: ChunkStore) -> None:
     assert await read(store, UPLOAD, ref_of(b"kept", token)) == b"kept"
 
 
+@pytest.mark.rule(1)
 async def test_a_chunk_is_not_readable_before_it_is_sealed(store: ChunkStore) -> None:
     token = new_token()
     async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
@@ -306,6 +310,7 @@ async def test_a_chunk_is_not_readable_before_it_is_sealed(store: ChunkStore) ->
         await staged.seal()
 
 
+@pytest.mark.rule(1)
 @pytest.mark.parametrize("size", [10, MIB])
 async def test_a_token_is_used_once(store: ChunkStore, size: int) -> None:
     chunk = await keep(store, UPLOAD, b"1" * size)
@@ -332,6 +337,7 @@ async def test_an_id_that_could_leave_its_place_is_refused(any_store: ChunkStore
 # ------------------------------------------------------------------ damage
 
 
+@pytest.mark.rule(8)
 @pytest.mark.parametrize("size", [10, 3 * MIB])
 async def test_other_bytes_than_the_ledgers_are_damage(store: ChunkStore, size: int) -> None:
     chunk = await keep(store, UPLOAD, *[b"d" * min(size, MIB)] * max(1, size // MIB))
