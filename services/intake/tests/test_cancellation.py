@@ -39,6 +39,7 @@ async def nothing_is_left(intake: Intake, upload_id: str) -> bool:
     return (await intake.ledger.backlog()).reserved_bytes == 0 and named == tokens
 
 
+@pytest.mark.rule(5, 9)
 async def test_a_client_that_cancels_in_a_chunk_gives_back_its_room_and_its_bytes() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -77,6 +78,7 @@ class HeldLedger:
         return await self._ledger.accept_chunk(*args)
 
 
+@pytest.mark.rule(1)
 @pytest.mark.parametrize("way", ["stream", "unary"])
 async def test_an_accept_that_has_begun_is_carried_to_its_end(way: str) -> None:
     ledger: Any = HeldLedger()
@@ -102,6 +104,7 @@ async def test_an_accept_that_has_begun_is_carried_to_its_end(way: str) -> None:
         assert len(await tokens_in_store(intake)) == 1
 
 
+@pytest.mark.rule(1)
 async def test_after_an_unknown_outcome_the_bytes_stay() -> None:
     ledger: Any = HeldLedger()
     ledger.go_on.set()
@@ -114,6 +117,7 @@ async def test_after_an_unknown_outcome_the_bytes_stay() -> None:
         assert len(await tokens_in_store(intake)) == 1
 
 
+@pytest.mark.rule(1)
 async def test_after_a_refusal_the_bytes_go() -> None:
     ledger: Any = HeldLedger()
     ledger.go_on.set()
