@@ -159,6 +159,7 @@ async def test_a_sender_cancelled_in_mid_chunk_gives_its_place_back(sink: Sink) 
         assert (sink.count(), sink.bytes) == (1, 1)
 
 
+@pytest.mark.rule(1)
 async def test_more_or_fewer_bytes_than_offered_never_reach_the_ledger(
     store: DirectChunkStore, sink: Sink
 ) -> None:
