@@ -24,6 +24,7 @@ EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 DATA = os.urandom(3 * MIB + 12345)
 
 
+@pytest.mark.rule(5)
 async def test_a_chunk_of_several_blocks_is_accepted_with_its_checksum() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -34,6 +35,7 @@ async def test_a_chunk_of_several_blocks_is_accepted_with_its_checksum() -> None
         ]
 
 
+@pytest.mark.rule(5)
 async def test_data_may_travel_with_the_header() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -43,6 +45,7 @@ async def test_data_may_travel_with_the_header() -> None:
         assert (answered.error, answered.numbers) == (None, [0])
 
 
+@pytest.mark.rule(3)
 async def test_an_empty_object_is_one_empty_chunk() -> None:
     async with running_intake() as intake, working_for(intake) as worker:
         upload = await intake.initiate()
@@ -53,6 +56,7 @@ async def test_an_empty_object_is_one_empty_chunk() -> None:
         assert worker.object_of(upload.upload_id) == b""
 
 
+@pytest.mark.rule(5)
 async def test_later_headers_may_leave_the_upload_out() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -60,6 +64,7 @@ async def test_later_headers_may_leave_the_upload_out() -> None:
         assert (await intake.send_stream(frames)).numbers == [0, 1]
 
 
+@pytest.mark.rule(5)
 async def test_empty_frames_mean_nothing() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -100,6 +105,7 @@ async def test_chunks_arrive_in_any_order_over_any_number_of_streams(
         assert worker.object_of(upload.upload_id) == data
 
 
+@pytest.mark.rule(2)
 async def test_a_duplicate_is_read_checked_and_acknowledged_again() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -127,6 +133,7 @@ async def test_a_damaged_duplicate_is_refused_like_any_damaged_chunk() -> None:
         assert answered.error.reason == "CHECKSUM_MISMATCH"
 
 
+@pytest.mark.rule(7)
 async def test_stored_tells_the_watermark_while_the_stream_is_open() -> None:
     options = IntakeOptions(default_part_bytes=5 * MIB)
     async with running_intake(options) as intake, working_for(intake):
@@ -146,6 +153,7 @@ async def test_stored_tells_the_watermark_while_the_stream_is_open() -> None:
         assert watermarks == sorted(set(watermarks))
 
 
+@pytest.mark.rule(6)
 async def test_a_chunk_is_accepted_before_it_is_stored() -> None:
     options = IntakeOptions(ledger=LedgerOptions(discard_on_accept=True))
     async with running_intake(options) as intake:
@@ -163,6 +171,7 @@ async def test_a_chunk_is_accepted_before_it_is_stored() -> None:
         assert answered.stored[-1].watermark == 8
 
 
+@pytest.mark.rule(7)
 async def test_the_stream_ends_without_waiting_for_stored() -> None:
     async with running_intake() as intake:  # nobody stores anything
         upload = await intake.initiate(chunk_size=8 * MIB)
@@ -171,6 +180,7 @@ async def test_the_stream_ends_without_waiting_for_stored() -> None:
         assert (answered.error, answered.numbers, answered.stored) == (None, [0], [])
 
 
+@pytest.mark.rule(7)
 async def test_a_reopened_stream_is_told_what_is_stored_already() -> None:
     async with running_intake() as intake, working_for(intake):
         upload = await intake.initiate(chunk_size=8 * MIB)
@@ -216,6 +226,7 @@ async def test_the_next_chunk_is_read_while_the_last_ones_are_accepted_within_a_
         assert ledger.most_accepting == 3
 
 
+@pytest.mark.rule(6)
 async def test_acknowledgements_that_were_earned_arrive_before_the_error() -> None:
     ledger = SlowLedger(MemoryLedger(LedgerOptions()), 0.2)
     async with running_intake(ledger=ledger) as intake:
