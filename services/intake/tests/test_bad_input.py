@@ -293,6 +293,7 @@ async def test_a_bad_call_gets_its_error(intake: Intake, case: str) -> None:
     await assert_a_good_request_succeeds(intake)
 
 
+@pytest.mark.rule(21)
 async def test_bytes_beyond_the_expected_size_are_out_of_range(intake: Intake) -> None:
     upload = await intake.initiate(expected_size=4)
     assert (await refusal(intake.send(upload.upload_id, 0, b"fifth"))).code == "OUT_OF_RANGE"
@@ -302,6 +303,7 @@ async def test_bytes_beyond_the_expected_size_are_out_of_range(intake: Intake) -
     await assert_a_good_request_succeeds(intake)
 
 
+@pytest.mark.rule(2)
 async def test_other_content_under_a_number_is_a_conflict(intake: Intake) -> None:
     upload = await intake.initiate()
     await intake.send(upload.upload_id, 0, b"content")
@@ -313,6 +315,7 @@ async def test_other_content_under_a_number_is_a_conflict(intake: Intake) -> Non
     await assert_a_good_request_succeeds(intake)
 
 
+@pytest.mark.rule(2)
 async def test_force_replaces_a_chunk_whose_part_is_not_queued(intake: Intake) -> None:
     upload = await intake.initiate()
     await intake.send(upload.upload_id, 0, b"content")
@@ -331,6 +334,7 @@ async def test_a_chunk_after_completion_is_refused(intake: Intake) -> None:
     await assert_a_good_request_succeeds(intake)
 
 
+@pytest.mark.rule(21)
 async def test_fewer_bytes_than_expected_do_not_complete(intake: Intake) -> None:
     upload = await intake.initiate(expected_size=9)
     await intake.send(upload.upload_id, 0, b"few")
@@ -372,6 +376,7 @@ async def test_a_message_above_the_limit_is_refused_by_grpc(intake: Intake) -> N
     await assert_a_good_request_succeeds(intake)
 
 
+@pytest.mark.rule(4)
 async def test_a_uniform_upload_takes_chunks_of_its_size_only() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate(chunk_size=10)
