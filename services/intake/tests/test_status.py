@@ -98,6 +98,7 @@ async def test_claims_that_contradict_each_other_are_refused() -> None:
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "CLAIM_MISMATCH")
 
 
+@pytest.mark.rule(3)
 async def test_an_upload_without_any_chunk_completes_as_an_empty_object() -> None:
     async with running_intake() as intake, working_for(intake) as worker:
         upload = await intake.initiate()
@@ -118,6 +119,7 @@ async def test_abort_is_idempotent_and_final() -> None:
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "UPLOAD_ENDED")
 
 
+@pytest.mark.rule(18)
 async def test_abort_during_completion_is_refused() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -130,6 +132,7 @@ async def test_abort_during_completion_is_refused() -> None:
 # ------------------------------------------------------------------ watch
 
 
+@pytest.mark.rule(27)
 async def test_a_watch_begins_with_the_present_and_ends_with_the_upload() -> None:
     async with running_intake(IntakeOptions(watch_interval_seconds=0.01)) as intake:
         upload = await intake.initiate()
@@ -146,6 +149,7 @@ async def test_a_watch_begins_with_the_present_and_ends_with_the_upload() -> Non
         assert seen[-1].state == pb.UPLOAD_STATE_ABORTED
 
 
+@pytest.mark.rule(27)
 async def test_a_watch_goes_on_after_a_sequence_number() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
@@ -168,6 +172,7 @@ async def test_a_watch_of_an_upload_that_has_ended_ends() -> None:
         assert status == ended
 
 
+@pytest.mark.rule(27)
 async def test_many_changes_are_pushed_as_few() -> None:
     async with running_intake(IntakeOptions(watch_interval_seconds=0.2)) as intake:
         upload = await intake.initiate()
@@ -240,6 +245,7 @@ async def test_a_list_does_not_claim_that_nothing_is_missing() -> None:
         assert upload.missing_truncated
 
 
+@pytest.mark.rule(28)
 async def test_an_upload_of_a_replaced_ledger_is_lost() -> None:
     async with running_intake() as before:
         upload = await before.initiate(chunk_size=MIB)
