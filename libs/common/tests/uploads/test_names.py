@@ -48,6 +48,7 @@ def test_an_accepted_path_is_relative_resolved_and_safe_to_log(text: str) -> Non
         assert is_log_safe(path)
 
 
+@pytest.mark.rule(14)
 @given(ANY_TEXT)
 @pytest.mark.parametrize(
     "check",
@@ -83,6 +84,7 @@ def test_an_accepted_content_type_is_safe_as_a_header(text: str) -> None:
         assert is_log_safe(content_type)
 
 
+@pytest.mark.rule(19)
 def test_paths_are_composed_so_that_one_name_has_one_spelling() -> None:
     assert names.normalize_path("Cafe\u0301/menu.txt") == "Caf\u00e9/menu.txt"
 
@@ -211,6 +213,7 @@ def test_chunk_numbers_of_an_upload_pass(number: int) -> None:
     assert names.check_chunk_number(number) == number
 
 
+@pytest.mark.rule(3)
 @given(st.integers(max_value=-1) | st.integers(min_value=MAX_CHUNKS))
 def test_other_chunk_numbers_are_refused(number: int) -> None:
     with pytest.raises(InvalidArgument) as refusal:
