@@ -49,6 +49,7 @@ async def test_every_upload_gets_a_node_id_of_its_own() -> None:
         assert first.node_id != second.node_id
 
 
+@pytest.mark.rule(14)
 async def test_the_upload_takes_over_what_its_drive_says() -> None:
     policy = DrivePolicy(
         integrity=Integrity.SHA256_BEFORE_VISIBLE,
@@ -79,6 +80,7 @@ async def test_a_read_only_drive_takes_no_upload() -> None:
         assert (error.code, error.reason) == ("PERMISSION_DENIED", "DRIVE_READ_ONLY")
 
 
+@pytest.mark.rule(4)
 async def test_a_drive_of_equal_parts_wants_both_sizes_declared() -> None:
     async with running_intake(drives=OneDrive(DrivePolicy(require_uniform=True))) as intake:
         half_declared: list[dict[str, Any]] = [{}, {"chunk_size": MIB}, {"expected_size": MIB}]
@@ -151,6 +153,7 @@ async def states_of(intake: Intake) -> list[pb.UploadState.ValueType]:
     return [upload.state for upload in page.uploads]
 
 
+@pytest.mark.rule(7)
 async def test_limits_say_what_the_server_works_with() -> None:
     options = IntakeOptions(
         ledger=LedgerOptions(max_chunk_bytes=9 * MIB, look_ahead_parts=2, idle_lifetime_seconds=60),
