@@ -35,6 +35,7 @@ LOOK_AHEAD = IntakeOptions(
 PIECE = bytes(MIB)
 
 
+@pytest.mark.rule(10)
 async def test_a_unary_chunk_beyond_the_look_ahead_is_refused_at_once() -> None:
     async with running_intake(LOOK_AHEAD) as intake:
         upload = await intake.initiate()
@@ -50,6 +51,7 @@ async def test_a_unary_chunk_beyond_the_look_ahead_is_refused_at_once() -> None:
         await intake.send(upload.upload_id, 7, PIECE)
 
 
+@pytest.mark.rule(10)
 async def test_a_stream_learns_that_the_needed_chunk_is_queued_behind() -> None:
     async with running_intake(LOOK_AHEAD) as intake:
         upload = await intake.initiate()
@@ -65,6 +67,7 @@ async def test_a_stream_learns_that_the_needed_chunk_is_queued_behind() -> None:
         assert answered.numbers == [9, 8, 7, 6, 5, 4]
 
 
+@pytest.mark.rule(5, 10)
 async def test_a_delayed_chunk_goes_on_when_the_needed_one_arrives_elsewhere() -> None:
     options = IntakeOptions(
         ledger=LedgerOptions(look_ahead_parts=1),
@@ -87,6 +90,7 @@ async def test_a_delayed_chunk_goes_on_when_the_needed_one_arrives_elsewhere() -
         assert sorted(answered.numbers) == list(range(1, 8))
 
 
+@pytest.mark.rule(5, 9)
 async def test_while_the_budget_moves_a_stream_is_delayed_and_not_refused() -> None:
     async with running_intake(QUICK) as intake, working_for(intake) as worker:
         upload = await intake.initiate(chunk_size=MIB)
@@ -97,6 +101,7 @@ async def test_while_the_budget_moves_a_stream_is_delayed_and_not_refused() -> N
         assert len(worker.object_of(upload.upload_id)) == 30 * MIB
 
 
+@pytest.mark.rule(9)
 async def test_a_budget_that_stands_still_ends_the_stream() -> None:
     async with running_intake(QUICK) as intake:  # nobody stores anything
         upload = await intake.initiate(chunk_size=MIB)
@@ -132,6 +137,7 @@ async def test_a_unary_chunk_waits_a_moment_for_the_budget_and_is_refused_then()
         assert sample("sluice_throttled_total", {"reason": "BUDGET_FULL"}) == 2
 
 
+@pytest.mark.rule(9)
 async def test_a_new_upload_is_refused_while_the_budget_is_full() -> None:
     async with running_intake(QUICK) as intake:
         upload = await intake.initiate(chunk_size=MIB)
@@ -220,6 +226,7 @@ async def test_a_unary_chunk_that_does_not_arrive_frees_its_permit() -> None:
         assert (error.code, error.reason) == ("DEADLINE_EXCEEDED", "CHUNK_STALLED")
 
 
+@pytest.mark.rule(11)
 async def test_unary_bytes_are_capped_before_the_messages_are_read() -> None:
     options = IntakeOptions(
         max_unary_message_bytes=MIB,
@@ -246,6 +253,7 @@ async def test_unary_bytes_are_capped_before_the_messages_are_read() -> None:
         await intake.send(upload.upload_id, 0, b"x")
 
 
+@pytest.mark.rule(11)
 @pytest.mark.parametrize("callers", [64])
 async def test_many_unary_chunks_at_once_take_turns(callers: int) -> None:
     options = IntakeOptions(unary_budget_bytes=64 * MIB)
