@@ -133,6 +133,7 @@ async def test_sha256_is_computed_and_claimed(client: Client, intake: FakeIntake
         assert intake.uploads[result.upload_id].claimed_sha256 == digest
 
 
+@pytest.mark.rule(5)
 async def test_throttled_means_wait_not_send_again(client: Client, intake: FakeIntake) -> None:
     phases: list[Phase] = []
     intake.stream_faults = [StreamFault(10**9, Break.END, throttle=True)]
@@ -165,6 +166,7 @@ async def test_a_delay_that_the_server_asks_for_is_kept(client: Client, intake: 
     assert asyncio.get_running_loop().time() - started >= 0.3
 
 
+@pytest.mark.rule(8)
 async def test_chunks_that_turn_out_damaged_are_sent_again_and_nothing_else(
     client: Client, intake: FakeIntake
 ) -> None:
