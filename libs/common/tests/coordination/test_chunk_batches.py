@@ -46,6 +46,7 @@ async def test_chunks_that_come_together_are_written_and_synced_together(
         )
 
 
+@pytest.mark.rule(6)
 async def test_seal_waits_for_the_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_sync = threading.Event()
     sync = os.fsync
