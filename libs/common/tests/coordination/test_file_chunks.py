@@ -140,6 +140,7 @@ async def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.Mo
         assert await read(store, chunk) == data
 
 
+@pytest.mark.rule(6)
 @pytest.mark.parametrize("size", [10, 3 * MIB])
 async def test_with_fsync_file_and_folders_are_synced_before_seal_returns(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
