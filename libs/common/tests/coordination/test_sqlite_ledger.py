@@ -209,6 +209,7 @@ async def test_a_step_that_breaks_off_leaves_no_trace(
         await driver.send(upload_id, 1, CHUNK)
 
 
+@pytest.mark.rule(6)
 async def test_a_group_that_cannot_be_committed_was_not_acknowledged(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -300,6 +301,7 @@ async def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, clock: FakeCl
     assert refused.value.reason == "LEDGER_UNAVAILABLE"
 
 
+@pytest.mark.rule(6)
 @pytest.mark.parametrize(("fsync", "level"), [(False, 1), (True, 2)])
 async def test_fsync_decides_when_a_commit_returns(
     tmp_path: Path, clock: FakeClock, fsync: bool, level: int
