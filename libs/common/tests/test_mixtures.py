@@ -75,6 +75,7 @@ def test_no_mixture_stands_in_two_rows() -> None:
     assert len(every) == len(set(every))
 
 
+@pytest.mark.rule(6)
 @pytest.mark.parametrize(
     ("mixture", "durability"),
     [
