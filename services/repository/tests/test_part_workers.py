@@ -92,6 +92,7 @@ async def test_an_empty_object_is_one_put_of_nothing(world: World) -> None:
     assert "open_multipart" not in world.objects.calls
 
 
+@pytest.mark.rule(12, 13, 20)
 async def test_an_object_below_one_part_is_a_single_put_with_its_sha256(world: World) -> None:
     upload = await world.upload(pieces(900, 200))
     await world.settle(30)
@@ -101,6 +102,7 @@ async def test_an_object_below_one_part_is_a_single_put_with_its_sha256(world: W
     assert "open_multipart" not in world.objects.calls
 
 
+@pytest.mark.rule(17)
 async def test_chunk_data_goes_once_the_part_is_recorded_and_not_before(world: World) -> None:
     upload = await world.begin(pieces(PART_BYTES, 250))
     for number in range(4):
@@ -117,6 +119,7 @@ async def test_chunk_data_goes_once_the_part_is_recorded_and_not_before(world: W
     assert (await world.snapshot(upload)).stored_chunks == 4
 
 
+@pytest.mark.rule(13)
 async def test_the_intent_is_written_before_the_store_is_asked_to_make_anything(
     world: World,
 ) -> None:
@@ -140,6 +143,7 @@ async def test_the_intent_is_written_before_the_store_is_asked_to_make_anything(
 # ------------------------------------------------------------------ damaged chunks (rule 8)
 
 
+@pytest.mark.rule(8)
 async def test_damaged_chunks_are_missing_again_and_sent_again(world: World) -> None:
     upload = await world.upload(pieces(2_000, 250))
     refs = await world.deps.ledger.part_chunks(
@@ -156,6 +160,7 @@ async def test_damaged_chunks_are_missing_again_and_sent_again(world: World) -> 
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(8)
 async def test_a_single_put_with_a_damaged_chunk_heals_as_well(world: World) -> None:
     upload = await world.upload(pieces(600, 200))
     await world.deps.chunks.drop_upload(upload.id)
@@ -177,6 +182,7 @@ async def plan_of(world: World, upload_id: str, number: int) -> PartPlan:
 # ------------------------------------------------------------------ the object store fails
 
 
+@pytest.mark.rule(13)
 async def test_a_store_that_is_away_is_asked_again_until_it_is_back(world: World) -> None:
     world.objects.before = {
         "open_multipart": [UNAVAILABLE] * 3,
@@ -209,6 +215,7 @@ async def test_a_store_that_goes_on_seeing_other_bytes_is_given_time(world: Worl
     await world.assert_whole(upload)
 
 
+@pytest.mark.rule(13)
 @pytest.mark.parametrize(
     "error",
     [
@@ -293,6 +300,7 @@ async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World
 # ------------------------------------------------------------------ more than one worker
 
 
+@pytest.mark.rule(13)
 async def test_workers_of_one_process_open_one_multipart_between_them(world: World) -> None:
     upload = await world.upload(pieces(4_000, 500))
     slow = asyncio.Event()
@@ -312,6 +320,7 @@ async def test_workers_of_one_process_open_one_multipart_between_them(world: Wor
     await world.assert_whole(upload)
 
 
+@pytest.mark.rule(13)
 async def test_the_loser_of_a_double_open_aborts_its_own(world: World) -> None:
     """Another process opens while ours is at it."""
     upload = await world.upload(pieces(2_000, 500))
@@ -332,6 +341,7 @@ async def test_the_loser_of_a_double_open_aborts_its_own(world: World) -> None:
     await world.assert_whole(upload)
 
 
+@pytest.mark.rule(15)
 async def test_two_deliveries_of_one_item_do_not_share_its_claim(world: World) -> None:
     """The sweeper hints at a part while a worker has it in hand."""
     upload = await world.upload(pieces(2_000, 500))
@@ -353,6 +363,7 @@ async def test_two_deliveries_of_one_item_do_not_share_its_claim(world: World) -
     await world.assert_whole(upload)
 
 
+@pytest.mark.rule(15, 17)
 async def test_a_worker_that_wakes_up_late_is_refused(world: World) -> None:
     """Paused in the middle of storing, past its lease; another one stored the part."""
     upload = await world.upload(pieces(2_000, 500))
