@@ -93,6 +93,7 @@ async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str |
         return node_id
 
 
+@pytest.mark.rule(9)
 @pytest.mark.slow
 async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(
     deployed: Deployment,
@@ -107,6 +108,7 @@ async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(
         assert finished == UPLOADS - UPLOADS // 5
 
 
+@pytest.mark.rule(9)
 @pytest.mark.slow
 async def test_the_sdk_pushes_many_uploads_through_a_small_budget(
     deployed: Deployment,
