@@ -64,6 +64,7 @@ async def test_a_waiter_that_gives_up_makes_way() -> None:
     assert permits.free_bytes == 10
 
 
+@pytest.mark.rule(11)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10), st.integers(0, 3)), max_size=30))
 def test_no_byte_is_lost_or_made_whatever_happens(plan: list[tuple[int, int, int]]) -> None:
     async def run() -> None:
