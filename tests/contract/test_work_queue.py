@@ -215,6 +215,7 @@ async def test_a_taker_that_is_cancelled_takes_nothing_with_it(queue: WorkQueue)
 # ------------------------------------------------------------------ fairness (rule 11)
 
 
+@pytest.mark.rule(11)
 async def test_a_tenant_with_much_work_does_not_starve_another(queue: WorkQueue) -> None:
     for number in range(1, 21):
         await queue.put(part(number, tenant="busy", upload_id="n1-busy"))
@@ -235,6 +236,7 @@ async def test_neither_kind_starves_the_other(queue: WorkQueue) -> None:
 # ------------------------------------------------------------------ leases (rule 15)
 
 
+@pytest.mark.rule(15)
 async def test_a_dead_workers_item_is_taken_over(queue: WorkQueue) -> None:
     await queue.put(part())
     first = await take(queue)
@@ -253,6 +255,7 @@ async def test_a_heartbeat_keeps_an_item(queue: WorkQueue) -> None:
     await assert_nothing(queue, LEASE_SECONDS * 2)
 
 
+@pytest.mark.rule(15)
 async def test_a_late_word_of_the_old_holder_changes_nothing(queue: WorkQueue) -> None:
     await queue.put(part())
     old = await take(queue)
@@ -265,6 +268,7 @@ async def test_a_late_word_of_the_old_holder_changes_nothing(queue: WorkQueue) -
     await assert_nothing(queue, LEASE_SECONDS * 2)
 
 
+@pytest.mark.rule(15)
 async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
     await queue.put(part())
     delivery = await take(queue)
