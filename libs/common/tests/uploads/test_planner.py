@@ -76,6 +76,7 @@ class TestUniform:
         assert plan.part_bytes(part) == (this.last - this.first + 1) * chunk_size
         assert part_bytes <= plan.part_bytes(part) <= MAX_PART_BYTES
 
+    @pytest.mark.rule(12)
     @given(st.integers(1, MAX_OBJECT_BYTES), chunk_sizes, drive_part_bytes, st.booleans())
     def test_any_object_fits_the_limits_of_s3(
         self, size: int, chunk_size: int, drive_bytes: int, declared: bool
@@ -87,6 +88,7 @@ class TestUniform:
         assert count <= MAX_PARTS
         assert largest <= MAX_PART_BYTES
 
+    @pytest.mark.rule(12)
     def test_five_tebibytes_of_small_parts_fit(self) -> None:
         part_bytes = choose_part_bytes(MIN_PART_BYTES, None)
         count, largest = uniform_parts(MAX_OBJECT_BYTES, 6 * MIB, part_bytes)
@@ -133,6 +135,7 @@ class TestFrontier:
         assert frontier_part_bytes(8 * MIB, PARTS_PER_TIER) == 8 * MIB
         assert frontier_part_bytes(8 * MIB, PARTS_PER_TIER + 1) == 16 * MIB
 
+    @pytest.mark.rule(12)
     @given(
         st.lists(st.integers(1, MAX_CHUNK_BYTES), max_size=300),
         st.sampled_from([MIN_PART_BYTES, DEFAULT_PART_BYTES, 64 * MIB]),
@@ -151,6 +154,7 @@ class TestFrontier:
                 assert cut.size >= MIN_PART_BYTES
         assert following == len(sizes)
 
+    @pytest.mark.rule(12)
     @given(drive_part_bytes)
     def test_an_object_of_unknown_size_reaches_five_tebibytes(self, drive_bytes: int) -> None:
         part_bytes = choose_part_bytes(drive_bytes, None)
