@@ -329,6 +329,7 @@ async def test_chunks_in_any_order_make_the_same_object(
     assert (ended.status, ended.crc32c) == (UploadStatus.COMPLETED, crc32c(content))
 
 
+@pytest.mark.rule(12)
 async def test_sizes_up_to_a_million_chunks_are_kept_in_bounded_steps(driver: Driver) -> None:
     """A long run that becomes contiguous at once is taken up at once, in several steps."""
     upload_id = await driver.create(part_bytes=1_000)
