@@ -37,6 +37,7 @@ async def fastest_batch(driver: Driver, upload_id: str, first: int) -> float:
     )
 
 
+@pytest.mark.rule(12)
 @pytest.mark.parametrize("chunk_size", [None, 1024])
 async def test_a_chunk_costs_the_same_after_a_hundred_thousand(chunk_size: int | None) -> None:
     driver = Driver(MemoryLedger(OPTIONS, clock := FakeClock()), clock)
