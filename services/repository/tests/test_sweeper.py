@@ -43,6 +43,7 @@ async def half_uploaded(world: World, path: str = "a.bin") -> Upload:
 # ------------------------------------------------------------------ ends (rules 24, 25)
 
 
+@pytest.mark.rule(25)
 async def test_after_an_abort_a_sweep_leaves_nothing_anywhere(world: World) -> None:
     upload = await half_uploaded(world)
     await world.deps.ledger.abort(upload.id)
@@ -51,6 +52,7 @@ async def test_after_an_abort_a_sweep_leaves_nothing_anywhere(world: World) -> N
     assert world.files() == []
 
 
+@pytest.mark.rule(24)
 async def test_an_idle_upload_expires_and_leaves_nothing(world: World) -> None:
     upload = await half_uploaded(world)
     world.clock.advance(23 * HOUR)
@@ -64,6 +66,7 @@ async def test_an_idle_upload_expires_and_leaves_nothing(world: World) -> None:
     assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadExpired"]
 
 
+@pytest.mark.rule(25)
 async def test_what_lands_after_the_end_goes_an_hour_later(world: World) -> None:
     """A part and a single PUT were in flight when the upload was aborted and swept."""
     upload = await half_uploaded(world)
@@ -79,6 +82,7 @@ async def test_what_lands_after_the_end_goes_an_hour_later(world: World) -> None
     assert world.files() == []
 
 
+@pytest.mark.rule(24)
 async def test_in_the_end_the_ledger_forgets_the_upload(world: World) -> None:
     gone = await half_uploaded(world)
     await world.deps.ledger.abort(gone.id)
@@ -121,6 +125,7 @@ async def test_a_bucket_that_is_gone_needs_no_cleaning(world: World) -> None:
     assert await world.deps.ledger.cleanups_due(10) == []
 
 
+@pytest.mark.rule(26)
 async def test_the_object_of_a_live_node_is_never_deleted(world: World) -> None:
     """Whatever the ledger says of the upload."""
     upload = await world.upload(CHUNKS)
@@ -196,6 +201,7 @@ async def test_bytes_on_their_way_in_are_not_touched_while_they_are_reserved(
 # ------------------------------------------------------------------ intents (rule 13)
 
 
+@pytest.mark.rule(13, 28)
 async def test_what_a_lost_ledger_left_in_the_store_is_found_by_its_intents(world: World) -> None:
     """The ledger was emptied; only the catalogue remembers what was begun."""
     multipart = await half_uploaded(world)
@@ -214,6 +220,7 @@ async def test_what_a_lost_ledger_left_in_the_store_is_found_by_its_intents(worl
     assert await world.objects.head(multipart.new.object) is None
 
 
+@pytest.mark.rule(13)
 async def test_an_intent_of_a_living_upload_stays_however_old(world: World) -> None:
     upload = await half_uploaded(world)
     world.clock.advance(3 * HOUR)
@@ -242,6 +249,7 @@ async def test_an_intent_that_was_written_after_the_clean_up_goes_too(world: Wor
 # ------------------------------------------------------------------ deletions (rule 26)
 
 
+@pytest.mark.rule(26)
 async def test_the_object_of_a_deleted_node_goes_when_no_url_can_name_it_any_more(
     world: World,
 ) -> None:
