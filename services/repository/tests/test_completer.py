@@ -48,6 +48,7 @@ async def store_all(world: World) -> None:
 # ------------------------------------------------------------------ claims and policies
 
 
+@pytest.mark.rule(20)
 @pytest.mark.parametrize("chunks", [CHUNKS, pieces(700, 100)], ids=["multipart", "single put"])
 @pytest.mark.parametrize("when", ["at the beginning", "at the end"])
 async def test_right_claims_complete_and_the_sha256_is_in_the_node(
@@ -82,6 +83,7 @@ async def test_a_wrong_claim_fails_the_upload_and_nothing_is_left(
     assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadFailed"]
 
 
+@pytest.mark.rule(20)
 async def test_under_sha256_before_visible_the_object_is_read_back_first(world: World) -> None:
     upload = await world.upload(CHUNKS, integrity=Integrity.SHA256_BEFORE_VISIBLE)
     await world.work()
@@ -112,6 +114,7 @@ async def test_an_object_that_cannot_be_read_back_whole_fails_the_upload(
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(20)
 async def test_otherwise_the_object_is_not_read_back(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await world.work()
@@ -119,6 +122,7 @@ async def test_otherwise_the_object_is_not_read_back(world: World) -> None:
     assert "read" not in world.objects.calls
 
 
+@pytest.mark.rule(18)
 async def test_an_object_that_was_damaged_in_the_store_never_becomes_visible(
     world: World,
 ) -> None:
@@ -135,6 +139,7 @@ async def test_an_object_that_was_damaged_in_the_store_never_becomes_visible(
 # ------------------------------------------------------------------ the store's answers
 
 
+@pytest.mark.rule(18)
 async def test_a_lost_answer_of_complete_is_found_by_head(world: World) -> None:
     world.objects.after = {"complete_multipart": [UNAVAILABLE]}
     upload = await world.upload(CHUNKS)
@@ -144,6 +149,7 @@ async def test_a_lost_answer_of_complete_is_found_by_head(world: World) -> None:
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(13)
 async def test_a_lost_answer_of_open_leaves_no_multipart_behind(world: World) -> None:
     world.objects.after = {"open_multipart": [UNAVAILABLE]}
     upload = await world.upload(CHUNKS)
@@ -161,6 +167,7 @@ async def test_a_multipart_that_vanished_without_an_object_fails_the_upload(worl
     assert (await world.snapshot(upload)).failure_reason == "MULTIPART_NOT_FOUND"
 
 
+@pytest.mark.rule(16)
 async def test_a_part_that_was_replaced_by_the_same_bytes_is_accepted(world: World) -> None:
     """Rule 16: a late duplicate UploadPart gave the part another ETag."""
     upload = await world.upload(CHUNKS)
@@ -174,6 +181,7 @@ async def test_a_part_that_was_replaced_by_the_same_bytes_is_accepted(world: Wor
     assert world.outcomes("sluice_completions") == {"completed": 1}
 
 
+@pytest.mark.rule(16)
 async def test_a_part_that_was_replaced_by_other_bytes_is_sent_again(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await store_all(world)
@@ -188,6 +196,7 @@ async def test_a_part_that_was_replaced_by_other_bytes_is_sent_again(world: Worl
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(16)
 async def test_a_single_put_that_is_gone_is_sent_again(world: World) -> None:
     upload = await world.upload(pieces(700, 350))
     await store_all(world)
@@ -198,6 +207,7 @@ async def test_a_single_put_that_is_gone_is_sent_again(world: World) -> None:
     await world.assert_whole(upload)
 
 
+@pytest.mark.rule(16)
 async def test_a_store_that_refuses_the_parts_it_lists_fails_the_upload(world: World) -> None:
     world.objects.before = {"complete_multipart": [INVALID_PART] * 3}
     upload = await world.upload(CHUNKS)
@@ -223,6 +233,7 @@ async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
     assert (snapshot.failure_reason, snapshot.failure_detail) == (error.reason, error.message)
 
 
+@pytest.mark.rule(16)
 def test_listed_parts_are_accepted_by_size_and_checksum_or_by_etag() -> None:
     parts = [StoredPartRecord(n, f"e{n}", 10 * n, n) for n in (1, 2, 3)]
     same = [PartTag(1, "e1", 10, 1), PartTag(2, "new", 20, 2), PartTag(3, "e3", 30, None)]
@@ -235,6 +246,7 @@ def test_listed_parts_are_accepted_by_size_and_checksum_or_by_etag() -> None:
 # ------------------------------------------------------------------ the catalogue's answers
 
 
+@pytest.mark.rule(18)
 async def test_a_catalogue_that_is_away_delays_completion_and_nothing_else(world: World) -> None:
     await world.upload([b"first"], path="first.bin")
     failures = [Unavailable("CATALOGUE_UNAVAILABLE", "The database is away.")] * 4
@@ -253,6 +265,7 @@ async def test_a_catalogue_that_is_away_delays_completion_and_nothing_else(world
     assert world.outcomes("sluice_completions") == {"retried": 4, "completed": 2}
 
 
+@pytest.mark.rule(19, 26)
 async def test_of_two_uploads_to_one_path_the_later_commit_wins_and_the_other_object_goes(
     world: World,
 ) -> None:
@@ -276,6 +289,7 @@ async def test_of_two_uploads_to_one_path_the_later_commit_wins_and_the_other_ob
     ]
 
 
+@pytest.mark.rule(19)
 async def test_under_if_absent_the_second_upload_fails_and_its_object_goes(world: World) -> None:
     first = await world.upload([b"first"], path="same.bin", if_absent=True)
     second = await world.upload([b"second"], path="same.bin", if_absent=True)
@@ -289,6 +303,7 @@ async def test_under_if_absent_the_second_upload_fails_and_its_object_goes(world
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(22)
 async def test_without_a_catalogue_the_ledger_says_that_the_upload_completed(
     tmp_path: Path,
 ) -> None:
@@ -303,6 +318,7 @@ async def test_without_a_catalogue_the_ledger_says_that_the_upload_completed(
 # ------------------------------------------------------------------ more than one completer
 
 
+@pytest.mark.rule(18)
 async def test_two_completers_make_one_node(world: World) -> None:
     """The second gets the upload while the first, paused past its lease, is in the store."""
     upload = await world.upload(CHUNKS)
@@ -323,6 +339,7 @@ async def test_two_completers_make_one_node(world: World) -> None:
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(18)
 async def test_a_completer_that_lost_its_claim_makes_no_node(world: World) -> None:
     """It wakes up after the other one failed the upload."""
     upload = await world.upload(CHUNKS)
@@ -340,6 +357,7 @@ async def test_a_completer_that_lost_its_claim_makes_no_node(world: World) -> No
     assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(19)
 async def test_a_deleted_node_is_not_resurrected_by_a_completer_that_replays(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await store_all(world)
