@@ -48,6 +48,7 @@ async def run(beats: Beats, work: Work, lease: float = 0.3, heartbeat: float = 0
     return await while_held(beats, work, lease_seconds=lease, heartbeat_seconds=heartbeat)
 
 
+@pytest.mark.rule(15)
 async def test_work_that_outlasts_its_lease_is_kept_alive_by_heartbeats() -> None:
     beats, work = Beats(), Work(0.5)
     assert await run(beats, work) == "result"
@@ -60,6 +61,7 @@ async def test_short_work_needs_no_heartbeat() -> None:
     assert beats.count == 0
 
 
+@pytest.mark.rule(15)
 async def test_a_lost_claim_cancels_the_work() -> None:
     work = Work(5)
     with pytest.raises(Aborted) as lost:
