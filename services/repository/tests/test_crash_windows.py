@@ -46,6 +46,7 @@ def cases() -> list[tuple[CrashPoint, list[bytes], bool]]:
     ]
 
 
+@pytest.mark.rule(17, 18)
 @pytest.mark.parametrize(
     ("point", "chunks", "with_catalogue"),
     cases(),
@@ -69,6 +70,7 @@ async def test_the_next_process_finishes(
         assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(25)
 @pytest.mark.parametrize("point", WORKER_POINTS)
 async def test_after_an_abort_nothing_of_a_dead_worker_is_left(
     tmp_path: Path, point: CrashPoint
@@ -87,6 +89,7 @@ async def test_after_an_abort_nothing_of_a_dead_worker_is_left(
         assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadAborted"]
 
 
+@pytest.mark.rule(23)
 async def test_a_relay_that_dies_after_publishing_repeats_itself_under_the_same_id(
     tmp_path: Path,
 ) -> None:
@@ -109,6 +112,7 @@ async def work_until_crash(world: World) -> None:
         world.boot()
 
 
+@pytest.mark.rule(18, 19)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(crashes=st.lists(st.sampled_from(WORKER_POINTS + COMPLETER_POINTS), max_size=5))
 async def test_any_series_of_crashes_ends_in_one_whole_node(crashes: list[CrashPoint]) -> None:
@@ -129,6 +133,7 @@ async def test_any_series_of_crashes_ends_in_one_whole_node(crashes: list[CrashP
             assert (await world.orphans()).none()
 
 
+@pytest.mark.rule(15)
 async def test_a_new_process_asks_the_ledger_at_once_for_what_is_ready(tmp_path: Path) -> None:
     """After `kill -9` the in-process queue is empty, and nobody will hint again."""
     async with small_world(tmp_path) as world:
