@@ -345,6 +345,7 @@ async def test_only_the_listed_parts_make_the_object(store: ObjectStore) -> None
     assert await read(store) == LARGE + b"end"
 
 
+@pytest.mark.rule(16)
 async def test_a_part_that_is_stored_again_replaces_the_first(store: ObjectStore) -> None:
     multipart_id, _ = await store_parts(store, b"first try")
     second = await store.put_part(REF, multipart_id, 1, BytesBody(b"second try"))
@@ -363,6 +364,7 @@ async def test_a_part_that_was_replaced_never_becomes_its_successor(store: Objec
     assert info is None or (info.crc32c, await read(store)) == (first.crc32c, b"first try")
 
 
+@pytest.mark.rule(16)
 async def test_two_workers_with_one_part_leave_one_of_theirs(store: ObjectStore) -> None:
     multipart_id = await store.open_multipart(REF, PLAIN)
     async with asyncio.TaskGroup() as group:
