@@ -56,6 +56,7 @@ def first_appearances(world: World, upload: Upload) -> list[str]:
     return world.publisher.types(upload.new.node_id)
 
 
+@pytest.mark.rule(22)
 async def test_the_events_of_a_node_go_out_in_order_and_once_when_all_goes_well(
     world: World,
 ) -> None:
@@ -66,6 +67,7 @@ async def test_the_events_of_a_node_go_out_in_order_and_once_when_all_goes_well(
     assert await world.relay.relay_once() == 0
 
 
+@pytest.mark.rule(22)
 async def test_while_the_broker_is_away_nothing_is_dropped(world: World) -> None:
     world.publisher.away = 7
     upload = await lived(world)
@@ -79,6 +81,7 @@ async def test_while_the_broker_is_away_nothing_is_dropped(world: World) -> None
     assert world.counted("sluice_events_pending") == 0
 
 
+@pytest.mark.rule(23)
 async def test_a_lost_acknowledgement_repeats_events_under_their_ids(world: World) -> None:
     world.publisher.away = 2
     world.publisher.lossy_answer = True
@@ -92,6 +95,7 @@ async def test_a_lost_acknowledgement_repeats_events_under_their_ids(world: Worl
     assert first_appearances(world, upload) == LIFE
 
 
+@pytest.mark.rule(22)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(
@@ -139,6 +143,7 @@ async def _take(world: World, step: str) -> None:
             await world.sweeper.sweep()
 
 
+@pytest.mark.rule(19, 22)
 async def test_events_that_were_carried_over_are_in_the_outbox_before_completed(
     world: World,
 ) -> None:
@@ -229,6 +234,7 @@ async def test_a_refused_event_goes_out_in_its_place_once_the_limit_is_raised(
 # ------------------------------------------------------------------ one relay at a time
 
 
+@pytest.mark.rule(22)
 async def test_only_the_holder_of_the_lease_publishes(world: World) -> None:
     await lived(world)
     first = world.relay
@@ -241,6 +247,7 @@ async def test_only_the_holder_of_the_lease_publishes(world: World) -> None:
     assert await world.relay.relay_once() > 0
 
 
+@pytest.mark.rule(22)
 async def test_a_relay_whose_lease_ran_out_publishes_no_more(world: World) -> None:
     """Paused between reading and publishing for longer than the lease."""
     slow = Relay(world.deps)
