@@ -40,6 +40,7 @@ async def test_a_committed_upload_is_a_node(catalogue: Catalogue) -> None:
     assert node.created_at == node.updated_at == pytest.approx(time.time(), abs=60)
 
 
+@pytest.mark.rule(20, 22)
 async def test_the_commit_says_so_in_the_outbox(catalogue: Catalogue) -> None:
     commit = finished_upload("a", metadata={"k": "v"})
     await catalogue.commit_node(commit)
@@ -53,6 +54,7 @@ async def test_the_commit_says_so_in_the_outbox(catalogue: Catalogue) -> None:
     assert (event.bucket, event.object_key) == (commit.object.bucket, commit.object.key)
 
 
+@pytest.mark.rule(19)
 async def test_ledger_events_go_out_before_the_completion(catalogue: Catalogue) -> None:
     node_id = "0190-node"
     initiated = initiated_event(finished_upload("a", node_id=node_id))
@@ -64,6 +66,7 @@ async def test_ledger_events_go_out_before_the_completion(catalogue: Catalogue) 
     assert second.type == "sluice.events.v1.UploadCompleted"
 
 
+@pytest.mark.rule(19)
 async def test_a_replayed_commit_changes_nothing(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
@@ -79,6 +82,7 @@ async def test_a_replay_under_if_absent_does_not_find_itself(catalogue: Catalogu
     assert await catalogue.commit_node(commit) == CommitOutcome(created=False)
 
 
+@pytest.mark.rule(19)
 async def test_the_later_commit_takes_the_path(catalogue: Catalogue) -> None:
     old, new = finished_upload("a"), finished_upload("a", content=b"other")
     await catalogue.commit_node(old)
@@ -102,6 +106,7 @@ async def test_superseding_is_told_under_the_old_nodes_key(catalogue: Catalogue)
     assert (event.node_id, event.path, event.reason) == (old.node_id, "a", "SUPERSEDED")
 
 
+@pytest.mark.rule(19, 26)
 async def test_the_superseded_object_outlives_its_download_urls(catalogue: Catalogue) -> None:
     old = finished_upload("a")
     await catalogue.commit_node(old)
@@ -115,6 +120,7 @@ async def test_the_superseded_object_outlives_its_download_urls(catalogue: Catal
     assert not await catalogue.deletions_due(ended + LATER, 10)
 
 
+@pytest.mark.rule(19)
 async def test_if_absent_is_checked_at_the_commit(catalogue: Catalogue) -> None:
     first, second = finished_upload("a"), finished_upload("a", if_absent=True)
     await catalogue.commit_node(first)
@@ -134,6 +140,7 @@ async def test_a_refused_commit_may_win_once_the_path_is_free(catalogue: Catalog
     assert (await catalogue.commit_node(second)).created
 
 
+@pytest.mark.rule(19)
 async def test_of_concurrent_commits_to_one_path_one_node_lives(catalogue: Catalogue) -> None:
     commits = [finished_upload("a", content=bytes([n])) for n in range(20)]
     outcomes = await asyncio.gather(*(catalogue.commit_node(commit) for commit in commits))
@@ -148,6 +155,7 @@ async def test_of_concurrent_commits_to_one_path_one_node_lives(catalogue: Catal
     assert [node.node_id for node in page.nodes] == [winner.node_id]
 
 
+@pytest.mark.rule(19)
 async def test_of_concurrent_commits_under_if_absent_one_wins(catalogue: Catalogue) -> None:
     commits = [finished_upload("a", if_absent=True) for _ in range(10)]
     outcomes = await asyncio.gather(
@@ -159,6 +167,7 @@ async def test_of_concurrent_commits_under_if_absent_one_wins(catalogue: Catalog
     assert len(await events(catalogue)) == 1
 
 
+@pytest.mark.rule(19)
 async def test_concurrent_replays_of_one_commit_make_one_node(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     outcomes = await asyncio.gather(*(catalogue.commit_node(commit) for _ in range(8)))
@@ -166,6 +175,7 @@ async def test_concurrent_replays_of_one_commit_make_one_node(catalogue: Catalog
     assert len(await events(catalogue)) == 1
 
 
+@pytest.mark.rule(19)
 async def test_a_deleted_node_is_not_resurrected_by_a_late_completer(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
@@ -175,6 +185,7 @@ async def test_a_deleted_node_is_not_resurrected_by_a_late_completer(catalogue: 
         await catalogue.find_node(TENANT, DRIVE, "a")
 
 
+@pytest.mark.rule(19)
 async def test_a_superseded_node_does_not_take_its_path_back(catalogue: Catalogue) -> None:
     old, new = finished_upload("a"), finished_upload("a")
     await catalogue.commit_node(old)
