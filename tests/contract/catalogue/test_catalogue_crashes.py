@@ -54,6 +54,7 @@ async def completed_and_deleted(catalogue: Catalogue) -> tuple[list[str], list[s
     return completed, deleted
 
 
+@pytest.mark.rule(19)
 @pytest.mark.parametrize("confirmed_at_least", [1, 40])
 async def test_every_confirmed_commit_survives_kill_9_whole(
     url: str, confirmed_at_least: int
