@@ -72,6 +72,7 @@ async def test_a_listing_shows_no_tombstones(catalogue: Catalogue) -> None:
     assert await listed(catalogue, DRIVE) == ["a", "c"]
 
 
+@pytest.mark.rule(19)
 async def test_the_longest_path_is_kept_whole(catalogue: Catalogue) -> None:
     path = "€" * 341 + "x"
     assert len(path.encode()) == 1024
@@ -120,6 +121,7 @@ async def test_of_two_updates_of_one_version_one_wins(catalogue: Catalogue) -> N
     assert (error.reason, error.metadata["version"]) == ("VERSION_CONFLICT", "2")
 
 
+@pytest.mark.rule(20)
 async def test_a_sha256_is_owed_under_sha256_async_only(catalogue: Catalogue) -> None:
     owing = [finished_upload(path) for path in ("z", "a")]
     for commit in (
@@ -133,6 +135,7 @@ async def test_a_sha256_is_owed_under_sha256_async_only(catalogue: Catalogue) ->
     assert len(await catalogue.nodes_without_sha256(1)) == 1
 
 
+@pytest.mark.rule(20)
 async def test_a_sha256_is_set_once_and_told(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
