@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from sluice_common.catalogue.port import Catalogue, ObjectIntent
 from sluice_common.uploads.model import ObjectRef
 from support.commits import BUCKET, TENANT, finished_upload
@@ -58,6 +60,7 @@ async def test_an_object_lives_as_long_as_its_node(catalogue: Catalogue) -> None
     assert not await catalogue.is_object_live(commit.object)
 
 
+@pytest.mark.rule(26)
 async def test_nothing_is_deleted_that_a_live_node_names(catalogue: Catalogue) -> None:
     first, second = finished_upload("a"), finished_upload("b")
     shared = first.object
@@ -71,6 +74,7 @@ async def test_nothing_is_deleted_that_a_live_node_names(catalogue: Catalogue) -
     assert deletion.object == shared
 
 
+@pytest.mark.rule(26)
 async def test_a_due_deletion_waits_while_a_node_names_its_object(catalogue: Catalogue) -> None:
     gone = finished_upload("a")
     await catalogue.commit_node(gone)
@@ -80,6 +84,7 @@ async def test_a_due_deletion_waits_while_a_node_names_its_object(catalogue: Cat
     assert not await catalogue.deletions_due(FAR, 10)
 
 
+@pytest.mark.rule(22)
 async def test_the_outbox_keeps_the_order_and_drops_what_is_published(
     catalogue: Catalogue,
 ) -> None:
@@ -94,6 +99,7 @@ async def test_the_outbox_keeps_the_order_and_drops_what_is_published(
     assert [row.event.key for row in left] == [commits[n].node_id for n in (1, 3, 4)]
 
 
+@pytest.mark.rule(22)
 async def test_a_late_publication_note_hits_no_newer_row(catalogue: Catalogue) -> None:
     await catalogue.commit_node(finished_upload("a"))
     published = [row.row_id for row in await catalogue.outbox(10)]
