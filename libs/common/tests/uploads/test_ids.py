@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ def test_another_tenants_request_names_another_upload(
     assert same == (tenant == other)
 
 
+@pytest.mark.rule(28)
 def test_an_upload_id_tells_which_ledger_made_it() -> None:
     for request_id in ("", "request-1"):
         assert nonce_of(new_upload_id("4f2a", "tenant", request_id)) == "4f2a"
@@ -65,6 +67,7 @@ def test_an_upload_id_tells_which_ledger_made_it() -> None:
     assert len(derived) == 2
 
 
+@pytest.mark.rule(23)
 @given(texts, texts, st.integers(0, 10**9), st.integers(0, 10**9))
 def test_event_ids_are_stable_and_one_per_sequence(
     subject: str, event_type: str, first: int, second: int
