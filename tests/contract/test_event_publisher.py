@@ -107,6 +107,7 @@ async def test_what_was_published_comes_out_as_it_went_in(factory: Factory, tmp_
         assert await published() == events
 
 
+@pytest.mark.rule(22)
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
 async def test_events_of_a_key_stay_in_order(factory: Factory, tmp_path: Path) -> None:
     async with factory(tmp_path) as (publisher, published):
@@ -124,6 +125,7 @@ async def test_events_of_a_key_stay_in_order(factory: Factory, tmp_path: Path) -
         assert [e for e in got if e.key == key] == [event(n, key) for n in range(20)]
 
 
+@pytest.mark.rule(23)
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
 async def test_publishing_again_after_a_lost_answer_keeps_the_id(
     factory: Factory, tmp_path: Path
