@@ -48,6 +48,7 @@ async def test_a_message_carries_the_cloudevents_headers_in_binary_mode(
     }
 
 
+@pytest.mark.rule(22)
 async def test_events_of_a_key_keep_their_order_over_many_batches(
     kafka: KafkaOptions, topic: str
 ) -> None:
@@ -160,6 +161,7 @@ async def test_where_the_topic_takes_less_batches_shrink_until_one_event_is_to_b
 # ------------------------------------------------------------------ doubt
 
 
+@pytest.mark.rule(22)
 async def test_a_call_that_is_cut_short_and_repeated_never_reorders_a_key(
     kafka: KafkaOptions, topic: str
 ) -> None:
