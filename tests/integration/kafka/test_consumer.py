@@ -169,6 +169,7 @@ async def test_a_consumer_that_dies_while_handling_leaves_the_event_to_the_next(
     assert heir.ids()[-2:] == [failed(topic, "node-1", n).event_id for n in (1, 2)]
 
 
+@pytest.mark.rule(23)
 async def test_a_repetition_has_no_effect(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
