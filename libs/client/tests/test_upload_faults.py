@@ -126,6 +126,7 @@ async def test_a_one_way_source_survives_broken_streams(
     assert result.size == size
 
 
+@pytest.mark.rule(28)
 @settings(max_examples=25, deadline=None)
 @given(
     after=st.integers(1, 9),
