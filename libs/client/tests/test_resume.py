@@ -205,6 +205,7 @@ async def test_an_upload_that_ended_in_the_meantime_begins_anew(
     assert intake.completed[0].data == DATA
 
 
+@pytest.mark.rule(28)
 async def test_an_upload_that_the_server_forgot_begins_anew(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
