@@ -1,0 +1,163 @@
+"""What a Redis server must be like, and noticing that it is another one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from sluice_common.configuration import ConfigurationError
+from sluice_common.coordination.redis.checks import check_server
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.monitoring import RedisMonitor, open_redis_monitor
+from sluice_common.coordination.redis.nonce import get_or_create_nonce
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.mixtures import Durability
+from support.redis_server import RedisServer, replicated, shared_cluster
+
+MIB = 1024 * 1024
+FSYNC = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+async def check(
+    server: RedisServer, durability: Durability = Durability.MEMORY, *, allow_unsafe: bool = False
+) -> None:
+    options = RedisOptions(server.url, allow_unsafe=allow_unsafe)
+    async with open_redis(options) as clients:
+        await check_server(clients, durability, options)
+
+
+# ------------------------------------------------------------------ checks at the start
+
+
+async def test_a_plain_server_does_for_memory(server: RedisServer) -> None:
+    await check(server)
+
+
+async def test_a_server_that_evicts_is_refused_by_name() -> None:
+    with RedisServer("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
+        with pytest.raises(ConfigurationError, match="set maxmemory-policy noeviction") as caught:
+            await check(server)
+        assert "\n" not in str(caught.value)
+        with capture_logs() as logs:
+            await check(server, allow_unsafe=True)
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["redis.unsafe"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ((), "appendonly yes"),
+        (("--appendonly", "yes", "--appendfsync", "everysec"), "appendfsync always"),
+        ((*FSYNC, "--no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite no"),
+    ],
+)
+async def test_fsync_needs_a_server_that_does_it(arguments: tuple[str, ...], missing: str) -> None:
+    with (
+        RedisServer(*arguments) as server,
+        pytest.raises(ConfigurationError, match=missing),
+    ):
+        await check(server, Durability.FSYNC)
+
+
+async def test_a_server_that_syncs_always_does_for_fsync() -> None:
+    with RedisServer(*FSYNC) as server:
+        await check(server, Durability.FSYNC)
+
+
+async def test_where_config_is_forbidden_fsync_is_a_loud_warning() -> None:
+    with RedisServer(*FSYNC, "--rename-command", "CONFIG", "") as server, capture_logs() as logs:
+        await check(server, Durability.FSYNC)
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == [
+        "redis.durability_unverified"
+    ] * 2
+
+
+async def test_replicated_needs_replicas(server: RedisServer) -> None:
+    with pytest.raises(ConfigurationError, match="SLUICE_REDIS__REPLICAS_TO_WAIT"):
+        await check(server, Durability.REPLICATED)
+    with replicated() as (master, replica):
+        await check(master, Durability.REPLICATED)
+        with pytest.raises(ConfigurationError, match="replica, which takes no writes"):
+            await check(replica)
+
+
+async def test_a_node_of_a_cluster_needs_the_cluster_setting() -> None:
+    cluster = shared_cluster()
+    with pytest.raises(ConfigurationError, match="SLUICE_REDIS__CLUSTER"):
+        await check(cluster.servers[0])
+    options = RedisOptions(cluster.url, cluster=True)
+    async with open_redis(options) as clients:
+        await check_server(clients, Durability.MEMORY, options)
+
+
+# ------------------------------------------------------------------ the nonce and the monitor
+
+
+async def test_processes_that_start_together_agree_on_one_nonce(clients: RedisClients) -> None:
+    nonces = await asyncio.gather(*(get_or_create_nonce(clients) for _ in range(20)))
+    assert len(set(nonces)) == 1
+
+
+async def test_an_emptied_redis_is_noticed_and_told(
+    clients: RedisClients, server: RedisServer
+) -> None:
+    async with open_redis_monitor(clients, RedisOptions(server.url), 0.05) as monitor:
+        before, told = monitor.nonce, asyncio.get_running_loop().create_future()
+        monitor.on_new_nonce(told.set_result)
+        server.flush()
+        async with asyncio.timeout(5.0):
+            new = await told
+        assert new == monitor.nonce != before
+    assert _replaced(clients, "emptied") == 1
+
+
+async def test_a_restarted_redis_is_noticed_and_one_that_is_away_is_survived() -> None:
+    with RedisServer("--appendonly", "yes") as server:
+        options = RedisOptions(server.url)
+        async with (
+            open_redis(options) as clients,
+            open_redis_monitor(clients, options, 0.05) as monitor,
+        ):
+            nonce = monitor.nonce
+            server.stop()
+            await asyncio.sleep(0.2)
+            server.start()
+            await _seen(clients, "restarted")
+            # Its append-only file brought everything back: the same ledger.
+            assert monitor.nonce == nonce
+            assert _replaced(clients, "emptied") == 0
+
+
+async def _seen(clients: RedisClients, what: str) -> None:
+    for _ in range(500):
+        if _replaced(clients, what) == 1:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"nobody noticed: {what}")
+
+
+def _replaced(clients: RedisClients, what: str) -> float:
+    registry = clients.metrics.registry
+    return registry.get_sample_value("sluice_redis_replaced_total", {"what": what}) or 0.0
+
+
+async def test_memory_that_runs_out_is_told_before_it_has() -> None:
+    with RedisServer("--maxmemory", "20mb") as server:
+        options = RedisOptions(server.url, memory_high_fraction=0.5)
+        async with open_redis(options) as clients:
+            monitor = RedisMonitor(clients, options, await get_or_create_nonce(clients))
+            await monitor.look()
+            assert not monitor.memory_is_high
+            for _ in range(12):
+                await clients.execute("l", "RPUSH", "l", b"x" * MIB)
+            await monitor.look()
+            assert monitor.memory_is_high
+            labels = {"server": f"127.0.0.1:{server.port}"}
+            registry = clients.metrics.registry
+            assert (registry.get_sample_value("sluice_redis_used_bytes", labels) or 0) > 12 * MIB
+            assert registry.get_sample_value("sluice_redis_max_bytes", labels) == 20 * MIB
+            await clients.execute("l", "DEL", "l")
+            await monitor.look()
+            assert not monitor.memory_is_high

@@ -1,0 +1,292 @@
+"""The chunk store's own promises: what is in Redis while a chunk comes in, and after."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sluice_common.coordination.ports import ChunkOffer
+from sluice_common.coordination.redis import keys
+from sluice_common.coordination.redis.chunks import RedisChunkStore
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.errors import (
+    Aborted,
+    AlreadyExists,
+    DataLoss,
+    ResourceExhausted,
+    SluiceError,
+    Unavailable,
+)
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.model import MIB, ChunkRef
+from support.redis_chunks import publish
+from support.redis_server import RedisServer, shared_server
+
+UPLOAD = "n1-upload"
+STAGING = keys.staging(UPLOAD, "t0")
+
+
+@pytest.fixture
+def store(clients: RedisClients) -> RedisChunkStore:
+    return RedisChunkStore(clients)
+
+
+async def send(
+    store: RedisChunkStore, *blocks: bytes, token: str = "t0", number: int = 0, size: int = 0
+) -> ChunkRef:
+    async with store.stage(ChunkOffer(UPLOAD, number, size, token)) as staged:
+        for block in blocks:
+            await staged.append(block)
+        await staged.seal()
+    content = b"".join(blocks)
+    return ChunkRef(number, len(content), crc32c(content), token)
+
+
+async def read(store: RedisChunkStore, *chunks: ChunkRef) -> bytes:
+    return b"".join([block async for block in store.read_many(UPLOAD, chunks)])
+
+
+# ------------------------------------------------------------------ the staging list
+
+
+@pytest.mark.parametrize("offered", [True, False], ids=["size offered", "size unknown"])
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(0, MIB) | st.just(MIB), max_size=6))
+async def test_blocks_of_any_size_become_blocks_of_one_size(
+    offered: bool, sizes: list[int]
+) -> None:
+    server = shared_server()
+    server.flush()
+    blocks = [bytes([n + 1]) * size for n, size in enumerate(sizes)]
+    content = b"".join(blocks)
+    async with open_redis(RedisOptions(server.url)) as clients:
+        await send(RedisChunkStore(clients), *blocks, size=len(content) if offered else 0)
+        stored = await clients.execute(STAGING, "LRANGE", STAGING, 0, -1)
+    assert len(stored) == keys.staged_blocks(len(content))
+    assert all(len(block) == keys.STAGED_BLOCK_BYTES for block in stored[:-1])
+    assert b"".join(stored) == content
+
+
+async def test_the_last_block_of_the_size_offered_is_sent_at_once(
+    store: RedisChunkStore, server: RedisServer
+) -> None:
+    # So that nothing is left to be sent between the last byte and the ledger's step.
+    async with store.stage(ChunkOffer(UPLOAD, 0, 300, "t0")) as staged:
+        await staged.append(b"x" * 100)
+        assert server.all_keys() == []
+        await staged.append(b"x" * 200)
+        assert server.all_keys() == [STAGING]
+
+
+async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
+    clients: RedisClients, server: RedisServer
+) -> None:
+    store = RedisChunkStore(clients, staging_seconds=0.4)
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+        for _ in range(6):
+            await staged.append(b"x" * MIB)
+            await asyncio.sleep(0.15)
+        assert server.all_keys() == [STAGING]
+        await staged.seal()
+    await asyncio.sleep(0.6)
+    assert server.all_keys() == []
+
+
+async def test_a_list_that_was_lost_does_not_come_back_without_its_beginning(
+    store: RedisChunkStore, clients: RedisClients, server: RedisServer
+) -> None:
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+        await staged.append(b"x" * MIB)
+        await clients.execute(STAGING, "UNLINK", STAGING)
+        with pytest.raises(Aborted) as caught:
+            await staged.append(b"x" * MIB)
+    assert caught.value.reason == "STAGING_DROPPED"
+    assert server.all_keys() == []
+
+
+async def test_two_senders_with_one_token_do_not_mix_their_bytes_unseen(
+    clients: RedisClients,
+) -> None:
+    # Two stores, as in two processes: neither knows of the other.
+    offer = ChunkOffer(UPLOAD, 0, 0, "t0")
+    first, second = RedisChunkStore(clients), RedisChunkStore(clients)
+    async with first.stage(offer) as one:
+        await one.append(b"1" * MIB)
+        with pytest.raises(AlreadyExists) as caught:
+            await _append(second, offer, b"2" * MIB)
+        assert caught.value.reason == "TOKEN_IN_USE"
+        with pytest.raises(AlreadyExists):
+            await one.append(b"1" * MIB)
+
+
+async def _append(store: RedisChunkStore, offer: ChunkOffer, block: bytes) -> None:
+    async with store.stage(offer) as staged:
+        await staged.append(block)
+
+
+async def test_a_cancelled_sender_leaves_nothing_in_redis(
+    store: RedisChunkStore, server: RedisServer
+) -> None:
+    begun = asyncio.Event()
+
+    async def keep_sending() -> None:
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+            while True:
+                await staged.append(b"x" * MIB)
+                begun.set()
+
+    for delay in range(10):
+        begun.clear()
+        sender = asyncio.create_task(keep_sending())
+        await begun.wait()
+        await asyncio.sleep(0.0003 * delay)
+        sender.cancel()
+        with suppress(asyncio.CancelledError):
+            await sender
+        await asyncio.sleep(0.02)
+        assert server.all_keys() == []
+
+
+async def test_nothing_that_could_outlive_its_sender_is_written(
+    store: RedisChunkStore, clients: RedisClients
+) -> None:
+    await send(store, b"x" * MIB)
+    assert 0 < await clients.execute(STAGING, "TTL", STAGING) <= 600
+
+
+# ------------------------------------------------------------------ faults
+
+
+async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
+    with RedisServer() as server:
+        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.3)) as clients:
+            store = RedisChunkStore(clients)
+            with suppress(Unavailable):
+                async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+                    await staged.append(b"1" * MIB)
+                    server.pause()
+                    with pytest.raises(Unavailable):
+                        await staged.append(b"2" * MIB)
+                    server.go_on()
+                    # Whether it got in is not known: a repeat could double it.
+                    with pytest.raises(Unavailable):
+                        await staged.append(b"2" * MIB)
+                    with pytest.raises(Unavailable):
+                        await staged.seal()
+            assert server.all_keys() == []
+
+
+async def test_a_sender_whose_redis_died_gets_away_in_time() -> None:
+    with RedisServer() as server:
+        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.5)) as clients:
+            store = RedisChunkStore(clients)
+            async with asyncio.timeout(3.0), store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+                await staged.append(b"1" * MIB)
+                server.kill()
+                with pytest.raises(Unavailable):
+                    await staged.append(b"2" * MIB)
+            server.start()
+            chunk = await send(store, b"again" * 1000)
+            await publish(clients, UPLOAD, "t0", 0)
+            assert await read(store, chunk) == b"again" * 1000
+
+
+async def test_a_full_redis_refuses_and_what_was_accepted_stays_readable() -> None:
+    with RedisServer("--maxmemory", "10mb") as server:
+        async with open_redis(RedisOptions(server.url)) as clients:
+            store = RedisChunkStore(clients)
+            kept = await send(store, b"k" * MIB, token="kept", number=7)
+            await publish(clients, UPLOAD, "kept", 7)
+            with pytest.raises(ResourceExhausted) as caught:
+                await send(store, *[b"x" * MIB] * 20)
+            assert caught.value.reason == "REDIS_FULL"
+            assert await read(store, kept) == b"k" * MIB
+            # The refused chunk's blocks went with it, so there is room again.
+            assert STAGING not in server.all_keys()
+
+
+async def test_a_bit_that_flipped_in_redis_is_damage(
+    store: RedisChunkStore, clients: RedisClients
+) -> None:
+    chunk = await send(store, b"x" * MIB, b"y" * 10)
+    await publish(clients, UPLOAD, "t0", 0)
+    name = keys.chunk(UPLOAD, 0)
+    await clients.execute(name, "LSET", name, 1, b"y" * 9 + b"z")
+    with pytest.raises(DataLoss) as caught:
+        await read(store, chunk)
+    assert caught.value.reason == "CHUNK_DAMAGED"
+
+
+@pytest.mark.parametrize("change", [("RPOP",), ("RPUSH", b"more"), ("LPUSH", b"more")])
+async def test_a_list_of_another_length_is_damage(
+    store: RedisChunkStore, clients: RedisClients, change: tuple[str | bytes, ...]
+) -> None:
+    chunk = await send(store, *[b"x" * MIB] * 5)
+    await publish(clients, UPLOAD, "t0", 0)
+    name = keys.chunk(UPLOAD, 0)
+    await clients.execute(name, change[0], name, *change[1:])
+    with pytest.raises(DataLoss) as caught:
+        await read(store, chunk)
+    assert caught.value.reason == "CHUNK_DAMAGED"
+
+
+# ------------------------------------------------------------------ reading and dropping
+
+
+async def test_many_small_chunks_are_read_in_few_round_trips(
+    store: RedisChunkStore, clients: RedisClients
+) -> None:
+    chunks = []
+    for number in range(100):
+        chunks.append(await send(store, b"%03d" % number, token=f"t{number}", number=number))
+        await publish(clients, UPLOAD, f"t{number}", number)
+    before = _reads(clients)
+    assert await read(store, *chunks) == b"".join(b"%03d" % n for n in range(100))
+    assert _reads(clients) - before == 1
+
+
+def _reads(clients: RedisClients) -> float:
+    labels = {"operation": "chunk_read"}
+    registry = clients.metrics.registry
+    return registry.get_sample_value("sluice_redis_seconds_count", labels) or 0.0
+
+
+async def test_a_large_chunk_is_read_in_bounded_replies(
+    store: RedisChunkStore, clients: RedisClients
+) -> None:
+    chunk = await send(store, *[b"x" * MIB] * 8)
+    await publish(clients, UPLOAD, "t0", 0)
+    before = _reads(clients)
+    assert len(await read(store, chunk)) == 8 * MIB
+    assert _reads(clients) - before == 4
+
+
+async def test_dropping_thousands_of_tokens_leaves_no_key(
+    store: RedisChunkStore, clients: RedisClients, server: RedisServer
+) -> None:
+    names = [f"t{number}" for number in range(1200)]
+    for number, token in enumerate(names):
+        name = keys.staging(UPLOAD, token)
+        await clients.pipeline(name, [("RPUSH", name, b"x")], operation="test")
+        await publish(clients, UPLOAD, token, number)
+    await store.drop(UPLOAD, names[:600])
+    assert len(server.all_keys()) == 601
+    await store.drop_upload(UPLOAD)
+    assert server.all_keys() == []
+
+
+async def test_dropping_an_upload_takes_what_is_staged_here_with_it(
+    store: RedisChunkStore, server: RedisServer
+) -> None:
+    with suppress(SluiceError):
+        async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+            await staged.append(b"x" * MIB)
+            await store.drop_upload(UPLOAD)
+            assert server.all_keys() == []
+            await staged.seal()
+    assert server.all_keys() == []
