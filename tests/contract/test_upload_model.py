@@ -301,6 +301,11 @@ class SqliteMachine(LedgerMachine):
     survives_crashes = True
 
 
+class RedisMachine(LedgerMachine):
+    adapter = "redis"
+    survives_crashes = True
+
+
 PROFILE = settings(
     max_examples=EXAMPLES,
     stateful_step_count=60,
@@ -312,3 +317,5 @@ TestMemoryLedger = MemoryMachine.TestCase
 TestMemoryLedger.settings = PROFILE
 TestSqliteLedger = SqliteMachine.TestCase
 TestSqliteLedger.settings = PROFILE
+TestRedisLedger = RedisMachine.TestCase
+TestRedisLedger.settings = PROFILE

@@ -13,14 +13,14 @@ from sluice_common.coordination.redis.connection import RedisClients, open_redis
 from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
 from sluice_common.coordination.redis.monitoring import open_redis_monitor
 from sluice_common.coordination.redis.options import RedisOptions
-from support.redis_server import shared_cluster, shared_server
+from support.redis_server import RedisCluster, RedisServer, shared_cluster, shared_server
 
 
 @asynccontextmanager
 async def redis(folder: Path, options: LedgerOptions, clock: Clock) -> AsyncIterator[UploadLedger]:
-    """On the test process's own server, emptied."""
+    """On the test process's own server, emptied for a folder that is new."""
     server = shared_server()
-    server.flush()
+    _empty_once(folder, server)
     async with opened(RedisOptions(server.url), options, clock) as ledger:
         yield ledger
 
@@ -29,9 +29,9 @@ async def redis(folder: Path, options: LedgerOptions, clock: Clock) -> AsyncIter
 async def redis_cluster(
     folder: Path, options: LedgerOptions, clock: Clock
 ) -> AsyncIterator[UploadLedger]:
-    """On three masters, emptied."""
+    """On three masters, emptied for a folder that is new."""
     cluster = shared_cluster()
-    cluster.flush()
+    _empty_once(folder, cluster)
     async with opened(RedisOptions(cluster.url, cluster=True), options, clock) as ledger:
         yield ledger
 
@@ -47,6 +47,14 @@ async def opened(
         open_redis_ledger(clients, options, redis, monitor, clock=clock) as ledger,
     ):
         yield StagingLedger(ledger, clients)
+
+
+def _empty_once(folder: Path, server: RedisServer | RedisCluster) -> None:
+    """A folder stands for what a ledger keeps: one that was opened before finds its uploads."""
+    mark = folder / "redis"
+    if not mark.exists():
+        server.flush()
+        mark.touch()
 
 
 class StagingLedger:

@@ -108,15 +108,17 @@ class Announcements:
             await self._wanted_changed.wait()
 
     def _heard(self, message: dict[str, Any]) -> None:
-        channel = message["channel"].decode()
+        channel, is_news = message["channel"].decode(), message["type"] == "message"
         if channel == _ROOM:
-            self._room.ring_all()
-        elif message["type"] in ("message", "subscribe"):
-            upload_ids = [channel.removeprefix(_CHANGED)]
-            # A subscription that has just begun may have missed what came right before it.
-            self._changes.ring(upload_ids)
-            if message["type"] == "message":
-                self._room.ring(upload_ids)  # who waits for room asks again within a second anyway
+            if is_news:
+                self._room.ring_all()
+            return
+        upload_ids = [channel.removeprefix(_CHANGED)]
+        if is_news:
+            self._room.ring(upload_ids)
+        # A subscription that has just begun may have missed what came right before it. Whoever
+        # waits for room asks again within a second anyway.
+        self._changes.ring(upload_ids)
 
 
 async def _in_batches(send: Any, upload_ids: set[str] | frozenset[str]) -> None:
