@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -103,7 +104,10 @@ def skip_without_docker() -> None:
     )
     if asked.returncode != 0:
         *_, reason = asked.stderr.strip().splitlines() or ["no reason given"]
-        pytest.skip(f"no Docker daemon answers: {reason}")
+        message = f"no Docker daemon answers: {reason}"
+        if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 @contextmanager
