@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -24,6 +24,20 @@ _BACKEND = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
 ]
+
+
+class CallListener(Protocol):
+    """Hears one call, message by message, as wire bytes; an answer before the client does."""
+
+    def request(self, message: bytes) -> None: ...
+
+    def answer(self, message: bytes) -> None: ...
+
+
+class Listener(Protocol):
+    """Hears every call; several recorders may share one."""
+
+    def call(self, method: str) -> CallListener: ...
 
 
 def received_numbers(status: upload_pb2.UploadStatus) -> set[int]:
@@ -46,15 +60,16 @@ def _told(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
 
 
 class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic at run time
-    """Forwards every call to `target` and keeps the books."""
+    """Forwards every call to `target` and keeps the books; `listener` hears all of it."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, listener: Listener | None = None) -> None:
         self.address = ""
         self.accepted_bytes = 0
         self.sent: list[int] = []
         self.said_to_be_in: set[int] = set()
         self.sent_again: list[int] = []
         self._target = target
+        self._listener = listener
         self._channel: grpc.aio.Channel | None = None
 
     @property
@@ -89,11 +104,14 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
             method, request_serializer=None, response_deserializer=None
         )
         call = open_call(metadata=context.invocation_metadata())
+        heard = self._listener.call(method) if self._listener is not None else None
 
         async def pump() -> None:
             try:
                 async for request in requests:
                     self._note_request(method, request)
+                    if heard is not None:
+                        heard.request(request)
                     await call.write(request)
                 await call.done_writing()
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -103,6 +121,8 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
         try:
             while (answer := await call.read()) is not EOF:
                 self._note_answer(method, answer)
+                if heard is not None:
+                    heard.answer(answer)
                 await context.write(answer)
             code = await call.code()
             if code is not grpc.StatusCode.OK:

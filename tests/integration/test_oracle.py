@@ -1,0 +1,231 @@
+"""The oracle finds nothing wrong where all is well, and finds what is wrong where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from sluice.repository.v1 import repository_pb2
+from sluice.upload.v1 import upload_pb2 as pb
+from sluice_common.events.port import EventRecord
+from support.deployments import KINDS, Deployment, deployment
+from support.oracle import Content, NotedUpload, Oracle, published_by
+from support.oracle.books import Books
+from support.oracle.judge import Published
+from support.recorder import Recorder
+from support.server import StandaloneServer
+from support.wire import CHANNEL_OPTIONS, Chunk, WireClient, cut
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class Scene:
+    """A server, a client whose every word the oracle hears, and the oracle."""
+
+    backends: Deployment
+    server: StandaloneServer
+    wire: WireClient
+    oracle: Oracle
+
+    @property
+    def published(self) -> Published:
+        return published_by(self.backends)
+
+    async def judge(self) -> None:
+        await self.oracle.settle(self.wire)
+        await self.oracle.check(self.wire, self.backends, self.published)
+
+    async def upload(self, path: str, data: bytes, chunk_bytes: int = MIB) -> NotedUpload:
+        opened = await self.wire.initiate(path)
+        chunks = cut(data, repeat(chunk_bytes)) or [Chunk(0, b"", is_last=True)]
+        await self.wire.send_stream(opened.upload_id, chunks)
+        await self.wire.complete(opened.upload_id)
+        return self.oracle.books.uploads[opened.upload_id]
+
+
+@asynccontextmanager
+async def scene(kind: str, folder: Path) -> AsyncIterator[Scene]:
+    oracle = Oracle()
+    with deployment(kind, folder) as backends, backends.serving() as server:
+        async with (
+            Recorder(server.address, oracle).serving() as recorder,
+            grpc.aio.insecure_channel(recorder.address, options=CHANNEL_OPTIONS) as intake,
+            grpc.aio.insecure_channel(server.repository_address) as repository,
+        ):
+            wire = WireClient(intake)
+            wire.repository = WireClient(repository).repository
+            yield Scene(backends, server, wire, oracle)
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene("embedded", tmp_path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_all_is_well_after_a_day_of_uploads(kind: str, tmp_path: Path) -> None:
+    async with scene(kind, tmp_path) as here:
+        wire = here.wire
+        await here.upload("streamed", os.urandom(3 * MIB + 7))
+        await here.upload("large", os.urandom(20 * MIB), 4 * MIB)
+        await here.upload("twice", b"first")
+        await here.upload("twice", b"second")
+        await here.upload("empty", b"")
+        await wire.initiate("inline", inline_data=b"small")
+        given_up = await wire.initiate("given-up")
+        await wire.send_unary(given_up.upload_id, [Chunk(0, b"x" * 1000)])
+        await wire.intake.AbortUpload(pb.AbortUploadRequest(upload_id=given_up.upload_id))
+        unfinished = await wire.initiate("unfinished")
+        await wire.send_unary(unfinished.upload_id, cut(os.urandom(5000), [1000] * 5))
+        await here.judge()
+        uploads = here.oracle.books.uploads
+        assert uploads[unfinished.upload_id].completed
+        assert uploads[given_up.upload_id].ends == {pb.UPLOAD_STATE_ABORTED}
+        assert len(uploads[unfinished.upload_id].acknowledged) == 5
+
+
+async def test_missing_chunks_are_sent_and_only_those(embedded: Scene) -> None:
+    opened = await embedded.wire.initiate("gaps")
+    chunks = cut(b"aabbccdd", [2] * 4)
+    await embedded.wire.send_unary(opened.upload_id, [chunks[0], chunks[3]])
+    resent: list[int] = []
+
+    def resend(_upload: NotedUpload, number: int) -> bytes:
+        resent.append(number)
+        return chunks[number].data
+
+    await embedded.oracle.settle(embedded.wire, resend)
+    assert resent == [1, 2]
+    await embedded.judge()
+
+
+async def test_other_bytes_than_were_sent_are_found(embedded: Scene) -> None:
+    upload = await embedded.upload("file", b"0123456789", 5)
+    chunk = upload.acknowledged[1]
+    chunk.content = Content.of(b"56789"[::-1])
+    with pytest.raises(AssertionError, match=r"chunk 1 of node .* is not what was sent"):
+        await embedded.judge()
+    chunk.content = Content.of(b"567890")
+    with pytest.raises(AssertionError, match="another size"):
+        await embedded.judge()
+
+
+async def test_a_completed_upload_without_a_node_is_found(embedded: Scene) -> None:
+    upload = await embedded.upload("file", b"x")
+    # Deleted behind the oracle's back: it does not hear this channel.
+    await embedded.wire.repository.DeleteNode(
+        repository_pb2.DeleteNodeRequest(node_id=upload.node_id)
+    )
+    with pytest.raises(AssertionError, match="no node at"):
+        await embedded.judge()
+
+
+async def test_a_node_that_nobody_uploaded_is_found(embedded: Scene) -> None:
+    upload = await embedded.upload("file", b"x")
+    await embedded.upload("other", b"y")
+    del embedded.oracle.books.uploads[upload.upload_id]
+    with pytest.raises(AssertionError, match="nodes that no completed upload made"):
+        await embedded.judge()
+
+
+async def test_bytes_of_uploads_in_flight_are_found(
+    embedded: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("support.oracle.judge.DRAIN_SECONDS", 0.5)
+    opened = await embedded.wire.initiate("in-flight")
+    await embedded.wire.send_unary(opened.upload_id, [Chunk(0, b"x" * MIB)])
+    with pytest.raises(AssertionError, match="left behind"):
+        await embedded.oracle.check_leftovers(embedded.backends)
+
+
+async def test_a_lost_and_an_invented_and_a_swapped_event_are_found(
+    embedded: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await embedded.upload("file", b"x")
+    await embedded.judge()
+    monkeypatch.setattr("support.oracle.judge.DRAIN_SECONDS", 0.1)
+    events = list(await embedded.published())
+    names = [event.type.rpartition(".")[2] for event in events]
+    assert names == ["UploadInitiated", "UploadCompleted"]
+
+    async def found(published: list[EventRecord], problem: str) -> None:
+        async def answer() -> list[EventRecord]:
+            return published
+
+        with pytest.raises(AssertionError, match=problem):
+            await embedded.oracle.check_events(embedded.wire, answer)
+
+    await found(events[:1], "never published: UploadCompleted")
+    await found([*events, replace(events[1], event_id="another")], "no such transition")
+    await found(events[::-1], "out of order")
+
+
+# ------------------------------------------------------------------ contradictions on the wire
+
+
+def accepted(data: bytes, *, duplicate: bool = False) -> pb.Accepted:
+    content = Content.of(data)
+    return pb.Accepted(number=0, size=content.size, crc32c=content.crc32c, duplicate=duplicate)
+
+
+@pytest.fixture
+def books() -> Books:
+    books = Books()
+    books.initiated("u", "n", "drive", "path")
+    return books
+
+
+def test_acknowledging_other_bytes_than_were_sent_is_a_contradiction(books: Books) -> None:
+    books.accepted("u", accepted(b"b"), Content.of(b"a"), force=False)
+    assert books.contradictions == ["chunk 0 of u was accepted as other bytes than were sent"]
+
+
+def test_acknowledging_what_was_not_sent_whole_is_a_contradiction(books: Books) -> None:
+    books.accepted("u", accepted(b"b"), None, force=False)
+    assert books.contradictions == ["chunk 0 of u was accepted before it was sent whole"]
+
+
+def test_two_contents_of_one_chunk_are_a_contradiction_unless_forced(books: Books) -> None:
+    books.accepted("u", accepted(b"a"), Content.of(b"a"), force=False)
+    books.accepted("u", accepted(b"c"), Content.of(b"c"), force=True)
+    assert books.contradictions == []
+    books.accepted("u", accepted(b"b"), Content.of(b"b"), force=False)
+    assert books.contradictions == ["chunk 0 of u was accepted with two different contents"]
+
+
+def test_two_ends_of_one_upload_are_a_contradiction(books: Books) -> None:
+    for state in (pb.UPLOAD_STATE_COMPLETED, pb.UPLOAD_STATE_ABORTED):
+        books.status(pb.UploadStatus(upload_id="u", node_id="n", state=state))
+    assert books.contradictions == [
+        "upload u ended in several ways: UploadAborted, UploadCompleted"
+    ]
+
+
+def test_a_chunk_that_is_new_twice_was_lost_in_between(books: Books) -> None:
+    content = Content.of(b"a")
+    books.accepted("u", accepted(b"a"), content, force=False)
+    books.accepted("u", accepted(b"a", duplicate=True), content, force=False)
+    assert books.lost_chunks == 0
+    books.accepted("u", accepted(b"a"), content, force=False)
+    assert books.lost_chunks == 1
+
+
+async def test_lost_chunks_are_told_unless_the_class_allows_it(embedded: Scene) -> None:
+    upload = await embedded.upload("file", b"x")
+    upload.lost.add(0)
+    with pytest.raises(AssertionError, match="acknowledged chunks were lost"):
+        await embedded.judge()
+    await asyncio.wait_for(
+        embedded.oracle.check(embedded.wire, embedded.backends, embedded.published, may_lose=True),
+        60,
+    )

@@ -1,0 +1,26 @@
+"""Where each kind of deployment has its published events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.log import read_events
+from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
+from support import kafka
+from support.deployments import Deployment, Embedded
+from support.oracle.judge import Published
+
+
+def published_by(deployment: Deployment) -> Published:
+    """For `Oracle.check`: what this deployment has published so far."""
+
+    async def in_the_log() -> Sequence[EventRecord]:
+        return [logged.record async for logged in read_events(deployment.data_dir / "events")]
+
+    async def in_kafka() -> Sequence[EventRecord]:
+        options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers())
+        uploads = await kafka.records_in(options, UPLOADS_TOPIC)
+        return [*uploads, *await kafka.records_in(options, NODES_TOPIC)]
+
+    return in_the_log if isinstance(deployment, Embedded) else in_kafka
