@@ -35,6 +35,8 @@ from support.redis_server import free_port
 _START_SECONDS = 60.0
 _READER = ("reader", "reader-secret")
 _BUCKETS = count(1)
+_FEW_VOLUMES = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+"""By default each bucket makes seven, and a test run many buckets."""
 QUICK = RetryOptions(attempts=4, total_seconds=5.0, wait_initial_seconds=0.01, wait_max_seconds=0.1)
 
 
@@ -103,7 +105,7 @@ class _SeaweedServer:
             *ports,
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=256",
-            "-volume.max=100",
+            "-volume.max=1000",
             "-volume.preStopSeconds=0",
             "-s3",
             f"-s3.port={self._port}",
@@ -117,7 +119,9 @@ class _SeaweedServer:
         ]
         log = self._folder / "log"
         with log.open("ab") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | _FEW_VOLUMES
+            )
         atexit.register(_end, process)
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():

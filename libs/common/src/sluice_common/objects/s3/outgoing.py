@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import NoReturn
 
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 
 from sluice_common.objects.body import closing, verified
@@ -55,12 +56,19 @@ class OutgoingBody(Payload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
+        transport = writer.transport if isinstance(writer, StreamWriter) else None
         self._idle.clear()
         self.failure = None
         try:
             blocks = verified(self._body) if self._verify else self._body.blocks()
             async with closing(blocks):
                 await self._send(writer, blocks)
+        except BaseException:
+            # The client only closes it, which waits until a store that takes nothing has taken
+            # what is buffered.
+            if transport is not None:
+                transport.abort()
+            raise
         finally:
             self._idle.set()
 

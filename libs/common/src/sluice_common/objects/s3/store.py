@@ -9,10 +9,18 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from sluice_common.errors import InvalidArgument, NotFound, OutOfRange, Unimplemented
+from sluice_common.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    SluiceError,
+    Unimplemented,
+)
 from sluice_common.objects.body import closing
 from sluice_common.objects.breaker import BreakerState, BreakingObjectStore
-from sluice_common.objects.parts import bucket_not_found, check_part_number, object_not_found
+from sluice_common.objects.parts import check_part_number, object_not_found
 from sluice_common.objects.port import (
     Body,
     ObjectAttributes,
@@ -88,10 +96,10 @@ class S3ObjectStore:
         self._probing = asyncio.Lock()
 
     async def check(self, bucket: str) -> None:
-        try:
-            await self._calls.run("head_bucket", Bucket=bucket)
-        except NotFound as error:
-            raise bucket_not_found(bucket) from error
+        # Not HeadBucket: a HEAD has no body to tell a stepped clock from a refusal.
+        await self._calls.run(
+            "list_objects_v2", Bucket=bucket, Prefix=self._options.probe_prefix, MaxKeys=1
+        )
         await self.capabilities(bucket)
 
     async def capabilities(self, bucket: str) -> Capabilities:
@@ -221,6 +229,8 @@ class S3ObjectStore:
             answer = await self._calls.run("head_object", ChecksumMode="ENABLED", **to_object(ref))
         except NotFound:
             return None
+        except (PermissionDenied, FailedPrecondition) as refused:
+            raise await self._why_refused(ref) from refused
         stored = decoded(answer.get("ChecksumCRC32C"))
         crc = stored.crc32c if stored is not None and stored.parts is None else None
         return ObjectInfo(ref, int(answer["ContentLength"]), to_etag(answer), crc)
@@ -241,6 +251,17 @@ class S3ObjectStore:
     ) -> PresignedPut:
         to_object(ref)
         return await self._presigner.put(ref, lifetime_seconds, size, attributes)
+
+    async def _why_refused(self, ref: ObjectRef) -> SluiceError:
+        """A HEAD has no body to tell a stepped clock from a refusal; a GET does."""
+        try:
+            async with closing(self._calls.receive(Range="bytes=0-0", **to_object(ref))) as blocks:
+                await anext(blocks, None)
+        except (NotFound, OutOfRange):
+            pass
+        except SluiceError as reason:
+            return reason
+        return store_unavailable("refused what it does not refuse any more")
 
     async def _send(
         self, operation: str, body: Body, can: Capabilities, **parameters: Any

@@ -1,0 +1,79 @@
+"""A bucket of its own for each test, a proxy before the real store, and stores opened on either."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from sluice_common.objects.breaker import BreakerOptions
+from sluice_common.objects.port import ObjectStore
+from sluice_common.objects.s3.store import open_s3_store
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.model import ObjectRef
+from support.s3_proxy import S3Proxy, s3_proxy
+from support.s3_server import S3Account, new_bucket, s3_account
+
+OpenStore = Callable[..., Awaitable[ObjectStore]]
+
+
+@pytest.fixture
+def account() -> S3Account:
+    return s3_account()
+
+
+@pytest.fixture
+async def bucket(account: S3Account) -> str:
+    return await new_bucket()
+
+
+@pytest.fixture
+def ref(bucket: str) -> ObjectRef:
+    return ObjectRef(bucket, "prefix/tenant/drive/node-1")
+
+
+@pytest.fixture
+async def proxy(account: S3Account) -> AsyncIterator[S3Proxy]:
+    async with s3_proxy(account.endpoint_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def open_store(account: S3Account, metrics: Metrics) -> AsyncIterator[OpenStore]:
+    """Opens a store with changed options; it closes with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(**changes: Any) -> ObjectStore:
+            return await stack.enter_async_context(
+                open_s3_store(account.options(**changes), metrics)
+            )
+
+        yield opened
+
+
+@pytest.fixture
+async def store(open_store: OpenStore, bucket: str) -> ObjectStore:
+    store = await open_store()
+    await store.check(bucket)
+    return store
+
+
+@pytest.fixture
+async def through_proxy(open_store: OpenStore, proxy: S3Proxy, bucket: str) -> ObjectStore:
+    """A store behind the proxy that is ready, waits half a second at most, and is never left
+    alone."""
+    store = await open_store(
+        endpoint_url=proxy.url,
+        stall_timeout_seconds=0.5,
+        breaker=BreakerOptions(window=1000, min_calls=1000),
+    )
+    await store.check(bucket)
+    proxy.requests.clear()
+    return store
