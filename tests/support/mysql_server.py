@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pymysql
 
 from sluice_common.catalogue.migrate import migrate
+from support.mysql_tls import write_certificates
 from support.redis_server import binary, free_port
 
 _START_SECONDS = 60.0
@@ -37,9 +38,11 @@ class MysqlServer:
         self._data = folder / "data"
         self._socket = folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
+        self.ca_file = folder / "ca.pem"
         self.port = free_port()
 
     def install(self) -> None:
+        write_certificates(self._folder)
         subprocess.run(
             [
                 binary("mariadb-install-db"),
@@ -65,6 +68,9 @@ class MysqlServer:
             f"--port={self.port}",
             f"--user={getpass.getuser()}",
             "--bind-address=127.0.0.1",
+            f"--ssl-ca={self.ca_file}",
+            f"--ssl-cert={self._folder / 'cert.pem'}",
+            f"--ssl-key={self._folder / 'key.pem'}",
             "--skip-name-resolve",
             "--skip-log-bin",
             "--performance-schema=off",

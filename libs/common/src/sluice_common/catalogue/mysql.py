@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sluice_common.catalogue.dialect import NOTHING, Fault
 from sluice_common.catalogue.mysql_errors import (
     DUPLICATE_KEY,
+    TLS_FAILED,
     UNKNOWN_DATABASE,
     code_of,
     fault_of_code,
@@ -40,13 +41,21 @@ _MIGRATION_LOCK: Final = "CONCAT('sluice.migrate.', MD5(DATABASE()))"
 
 
 class _Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver has no types
-    """The driver's connection, which writes bytes into a statement with a function that PyMySQL
-    no longer has. In hexadecimal they need no escaping, whatever the server's mode."""
+    """The driver's connection, with two of its faults mended."""
 
     def escape(self, obj: object) -> Any:
+        # For bytes the driver calls a function that PyMySQL no longer has. In hexadecimal they
+        # need no escaping, whatever the server's mode.
         if isinstance(obj, bytes | bytearray):
             return f"_binary X'{obj.hex()}'"
         return super().escape(obj)
+
+    async def _request_authentication(self) -> None:
+        # Asked for TLS by a server that offers none, the driver goes on without; whoever is
+        # between us and the server could take the offer out and read along.
+        if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:
+            raise aiomysql.OperationalError(TLS_FAILED, "the server offers no TLS")
+        await super()._request_authentication()
 
 
 class MysqlDialect:
@@ -162,6 +171,8 @@ class MysqlDialect:
         where = f"{self._url.host or 'localhost'}:{self._url.port or _DEFAULT_PORT}"
         if code_of(error.orig) == UNKNOWN_DATABASE:
             return f"the server at {where} has no database {self._url.database!r}; create it first"
+        if code_of(error.orig) == TLS_FAILED:
+            return f"the server at {where} offers no TLS, or a certificate that is not trusted"
         return (
             f"the server at {where} does not let {self._url.username!r} use the database"
             f" {self._url.database!r}; check user, password and rights"
@@ -192,8 +203,10 @@ class MysqlDialect:
         except TimeoutError as error:
             connection.close()
             raise aiomysql.OperationalError(2003, "no connection in time") from error
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise aiomysql.OperationalError(TLS_FAILED, "not to be trusted") from error
             raise
         return connection
 

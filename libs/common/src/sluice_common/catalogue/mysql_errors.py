@@ -11,6 +11,8 @@ from typing import Final
 from sluice_common.catalogue.dialect import Fault
 
 DUPLICATE_KEY: Final = 1062
+UNKNOWN_DATABASE: Final = 1049
+TLS_FAILED: Final = 2026
 
 _CONTENDED: Final = frozenset(
     {
@@ -35,12 +37,12 @@ _AWAY: Final = frozenset(
 _REFUSED: Final = frozenset(
     {
         *(1044, 1045, 1698),  # wrong password, or no right to this database
-        1049,  # no such database
+        UNKNOWN_DATABASE,
+        TLS_FAILED,
         *(1130, 1142, 1143, 1227),  # host, table, column, or statement not allowed
         *(1251, 1820, 1862, 2059, 2061, 3118, 3159, 4151),  # how or whether this user may log in
     }
 )
-UNKNOWN_DATABASE: Final = 1049
 
 
 def fault_of_code(code: int) -> Fault:
