@@ -89,7 +89,7 @@ async def open_work(
         coordination = await enter(open_redis_coordination(settings, metrics))
         objects = await enter(open_objects(settings, metrics, folder / "objects"))
         catalogue = await enter(open_database_catalogue(settings, folder / "catalogue.sqlite"))
-        publisher = await enter(open_publisher(settings, folder / "events"))
+        publisher = await enter(open_publisher(settings, metrics, folder / "events"))
         services: tuple[Service, ...] = ()
         if Role.API in roles and catalogue is not None:
             drives = DriveRegistry(catalogue, default_bucket=settings.bucket, auto_create=False)

@@ -54,7 +54,7 @@ async def open_adapters(
         with blaming(f"SLUICE_DATA_DIR: {data_dir.root}"):
             objects = await enter(open_objects(settings, metrics, data_dir.objects))
             catalogue = await enter(open_database_catalogue(settings, data_dir.catalogue))
-            publisher = await enter(open_publisher(settings, data_dir.events))
+            publisher = await enter(open_publisher(settings, metrics, data_dir.events))
         yield Adapters(coordination, objects, catalogue, publisher)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from sluice_common.backends.opening import blaming
 from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_common.mixtures import Durability
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 
@@ -37,16 +38,26 @@ async def open_redis_coordination(
     from sluice_common.coordination.redis.chunks import RedisChunkStore
     from sluice_common.coordination.redis.connection import open_redis
     from sluice_common.coordination.redis.ledger import open_redis_ledger
-    from sluice_common.coordination.redis.queue import RedisQueue
+    from sluice_common.coordination.redis.monitoring import open_redis_monitor
+    from sluice_common.coordination.redis.queue import open_redis_queue
 
-    options = settings.redis.to_options()
+    redis = settings.redis.to_options()
     async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
         with blaming(SETTING):
-            clients = await stack.enter_async_context(open_redis(options))
-            await check_server(clients, settings.durability, options)
-            ledger = await stack.enter_async_context(
-                open_redis_ledger(clients, settings.to_ledger_options(), options)
+            clients = await enter(open_redis(redis, metrics))
+            await check_server(clients, settings.durability, redis)
+            monitor = await enter(open_redis_monitor(clients, redis))
+            ledger = await enter(
+                open_redis_ledger(
+                    clients,
+                    settings.to_ledger_options(),
+                    redis,
+                    monitor,
+                    replicated=settings.durability is Durability.REPLICATED,
+                )
             )
-        chunks = RedisChunkStore(clients, options, settings.durability)
-        queue = RedisQueue(clients, options, settings.queue.lease_seconds, settings.queue.max_items)
-        yield CoordinationPorts(ledger, chunks, queue)
+        queue = await enter(
+            open_redis_queue(clients, redis, settings.queue.lease_seconds, settings.queue.max_items)
+        )
+        yield CoordinationPorts(ledger, RedisChunkStore(clients), queue)

@@ -12,10 +12,13 @@ from sluice_common.events.off import NoEvents
 from sluice_common.events.port import EventPublisher
 from sluice_common.mixtures import Events
 from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.metrics import Metrics
 
 
 @asynccontextmanager
-async def open_publisher(settings: SluiceSettings, folder: Path) -> AsyncIterator[EventPublisher]:
+async def open_publisher(
+    settings: SluiceSettings, metrics: Metrics, folder: Path
+) -> AsyncIterator[EventPublisher]:
     """The publisher of the settings; the embedded log lies in `folder`.
 
     Raises `ConfigurationError` when it can never publish.
@@ -28,7 +31,7 @@ async def open_publisher(settings: SluiceSettings, folder: Path) -> AsyncIterato
 
                 with blaming("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
                     publisher = await stack.enter_async_context(
-                        open_kafka_publisher(settings.to_kafka_options())
+                        open_kafka_publisher(settings.to_kafka_options(), metrics)
                     )
             case Events.LOG:
                 publisher = await stack.enter_async_context(
