@@ -180,6 +180,10 @@ async def new_bucket() -> str:
     """The name of an empty bucket that nobody else uses."""
     name = f"sluice-{os.getpid()}-{next(_BUCKETS)}"
     await empty_bucket(name)
+    async with s3_admin() as client:
+        # SeaweedFS takes its time with the first object of a bucket.
+        await client.put_object(Bucket=name, Key="first", Body=b"first")
+        await client.delete_object(Bucket=name, Key="first")
     return name
 
 
