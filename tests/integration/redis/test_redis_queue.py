@@ -15,7 +15,7 @@ from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.queue import RedisQueue, open_redis_queue
-from sluice_common.errors import Unavailable
+from sluice_common.errors import ResourceExhausted, Unavailable
 from support.redis_server import RedisServer
 
 LEASE_SECONDS = 0.3
@@ -194,6 +194,45 @@ async def _take_when_back(queue: RedisQueue) -> Delivery:
         except Unavailable:
             await asyncio.sleep(0.1)
     raise AssertionError("the queue does not come back")
+
+
+async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
+    # Or nothing would ever make room again.
+    with RedisServer("--maxmemory", "6mb") as server:
+        options = RedisOptions(server.url)
+        async with (
+            open_redis(options) as clients,
+            open_redis_queue(clients, options, LEASE_SECONDS) as queue,
+        ):
+            for number in range(1, 7):
+                await queue.put(part(number))
+            await _fill(clients)
+            with pytest.raises(ResourceExhausted):
+                await queue.put(part(100))
+            delayed = await take(queue)
+            await queue.retry(delayed, 0.2)
+            held = await take(queue)
+            await queue.extend(held)
+            await queue.acknowledge(held)
+            lapsed = (await take(queue)).item
+            await asyncio.sleep(LEASE_SECONDS)
+            left = set()
+            for _ in range(5):
+                delivery = await take(queue)
+                left.add(delivery.item)
+                await queue.acknowledge(delivery)
+            assert left == {delayed.item, lapsed, part(4), part(5), part(6)}
+
+
+async def _fill(clients: RedisClients) -> None:
+    """Until not even a small value has room."""
+    for size in (512 * 1024, 4096, 64):
+        for number in range(2000):
+            try:
+                await clients.execute("full", "RPUSH", "full", b"x" * size)
+            except ResourceExhausted:
+                break
+            assert number < 1999
 
 
 async def test_an_emptied_redis_is_a_new_queue(queue: RedisQueue, server: RedisServer) -> None:

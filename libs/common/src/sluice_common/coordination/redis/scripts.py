@@ -3,6 +3,10 @@
 A script runs by `RedisClients.call(script, keys, arguments)`, or with WAIT by
 `RedisClients.call_and_wait` (see there). A server that does not know a script (restarted, or a new
 master) is sent its text: NOSCRIPT is answered before anything runs, so that is no blind repeat.
+
+A full Redis (`maxmemory`) refuses a script at its first write that may need memory, unless the
+script has written something before. What makes room must not be refused (a part is recorded, an
+item settled), so such a script begins with a write that needs none: a DEL, HDEL, ZREM, XACK.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@
 --   later    sorted set of entries, by the time from which they are ready (ms)
 --   turns    hash, "tenant:T" -> the last turn that T was given, "clock" -> the turn that was taken
 --            last, "cursor" -> where the search for ended leases goes on
+--
+-- While Redis is full, what makes room must go on: taking and settling begin with a write that needs
+-- no memory (XAUTOCLAIM, XCLAIM, XACK), after which Redis lets a script finish.
 local stream, waiting, ready, later, turns = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local GROUP = 'repository'
 local WAKE = 'sluice:queue:wake'
@@ -20,12 +23,11 @@ end
 -- The group goes with its stream (an emptied Redis, an idle lane) and is made when it is missed.
 local function in_group(...)
   local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err and string.find(reply.err, 'NOGROUP', 1, true) then
-    redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
-    return redis.call(...)
-  end
   if type(reply) == 'table' and reply.err then
-    error(reply)
+    if string.find(reply.err, 'NOGROUP', 1, true) then
+      redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+    end
+    return redis.call(...)
   end
   return reply
 end

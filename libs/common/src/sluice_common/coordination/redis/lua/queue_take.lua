@@ -24,14 +24,6 @@ if redis.call('XLEN', stream) == 0 then
   return {-1, found}
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, LATER_AT_ONCE)) do
-  redis.call('ZREM', later, id)
-  local upload, _, tenant = read_entry(id)
-  if upload then
-    line_up(id, tenant)
-  end
-end
-
 local cursor = redis.call('HGET', turns, 'cursor') or '0-0'
 local lapsed = in_group('XAUTOCLAIM', stream, GROUP, ARGV[3], ARGV[1], cursor, 'COUNT', wanted)
 if lapsed[1] ~= cursor then
@@ -42,9 +34,19 @@ if lapsed[1] ~= cursor then
   end
 end
 for _, entry in ipairs(lapsed[2]) do
-  local id, fields = entry[1], entry[2]
-  local pending = redis.call('XPENDING', stream, GROUP, id, id, 1)[1]
-  found[#found + 1] = {id, fields[4], fields[6], fields[8], pending[4]}
+  if entry then -- before 7.0, one that was deleted is among them as nil
+    local id, fields = entry[1], entry[2]
+    local pending = redis.call('XPENDING', stream, GROUP, id, id, 1)[1]
+    found[#found + 1] = {id, fields[4], fields[6], fields[8], pending[4]}
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, LATER_AT_ONCE)) do
+  redis.call('ZREM', later, id)
+  local upload, _, tenant = read_entry(id)
+  if upload then
+    line_up(id, tenant)
+  end
 end
 
 while #found < wanted do
@@ -56,8 +58,11 @@ while #found < wanted do
   local upload, part, tenant = read_entry(id)
   if upload then
     local item = upload .. ':' .. part
-    local attempt = tonumber(string.match(redis.call('HGET', waiting, item), ' (%d+)$')) + 1
-    redis.call('HDEL', waiting, item)
+    local known, behind = string.match(redis.call('HGET', waiting, item) or '', '^(%S+) (%d+)$')
+    if known == id then
+      redis.call('HDEL', waiting, item)
+    end
+    local attempt = (tonumber(behind) or 0) + 1
     redis.call('HSET', turns, 'clock', turn)
     if redis.call('HGET', turns, 'tenant:' .. tenant) == turn then
       redis.call('HDEL', turns, 'tenant:' .. tenant)
