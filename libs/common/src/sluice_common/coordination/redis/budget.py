@@ -78,9 +78,9 @@ class RedisBudget:
         found = await self._run("idle_holders", "", idle_seconds, limit)
         return [upload_id.decode() for upload_id in found]
 
-    async def forget(self, upload_id: str, tenant: str) -> None:
+    async def forget(self, upload_id: str) -> None:
         """The upload is no more."""
-        await self._run("forget", upload_id, tenant)
+        await self._run("forget", upload_id)
 
     async def reserved_tokens(self, tokens: Sequence[str]) -> frozenset[str]:
         """Those of the tokens that hold a reservation."""

@@ -56,7 +56,7 @@ class RepairWalk:
 async def forget_everywhere(steps: LedgerSteps, upload_id: str, tenant: str) -> None:
     """Take a forgotten upload out of the budget and of all sets; out of the index last, because
     that is where a walk finds what is left to be done."""
-    await steps.budget.forget(upload_id, tenant)
+    await steps.budget.forget(upload_id)
     if tenant:
         uploads = keys.uploads_of(tenant)
         await steps.clients.execute(uploads, "ZREM", uploads, upload_id)

@@ -5,7 +5,7 @@ local budget = {}
 
 local KEY = '{sluice:budget}:'
 local TOTALS = KEY .. 'totals' -- queued, reserved (bytes), generation, full_until
-local QUEUED = KEY .. 'queued' -- upload -> sequence:bytes
+local QUEUED = KEY .. 'queued' -- upload -> sequence:bytes:tenant
 local HOLDERS = KEY .. 'holders' -- uploads with queued bytes, by their last chunk
 local TENANTS = KEY .. 'tenants' -- tenant -> queued and reserved bytes
 local RESERVATIONS = KEY .. 'reservations' -- token -> size upload tenant
@@ -305,18 +305,22 @@ end
 -- The upload holds so many bytes now. Absolute, and only if nothing newer is known: in a cluster
 -- two notes of one upload may come in the wrong order. An entry stays, with no bytes, until the
 -- upload is forgotten, so that a late note of an ended upload cannot count its bytes again.
-local function set_queued(upload_id, note)
+local function queued_by(upload_id)
   local entry = redis.call('HGET', QUEUED, upload_id)
-  local sequence, bytes = 0, 0
-  if entry then
-    sequence, bytes = string.match(entry, '^(%d+):(%d+)$')
-    sequence, bytes = tonumber(sequence), tonumber(bytes)
+  if not entry then
+    return 0, 0, nil
   end
+  local sequence, bytes, tenant = string.match(entry, '^(%d+):(%d+):(.*)$')
+  return tonumber(sequence), tonumber(bytes), tenant
+end
+
+local function set_queued(upload_id, note)
+  local sequence, bytes = queued_by(upload_id)
   if note.sequence < sequence then
     return
   end
   redis.call('HSET', QUEUED, upload_id,
-    string.format('%s:%s', text(note.sequence), text(note.queued)))
+    string.format('%s:%s:%s', text(note.sequence), text(note.queued), note.tenant))
   if note.queued > 0 then
     redis.call('ZADD', HOLDERS, note.last_chunk_at, upload_id)
   elseif bytes > 0 then
@@ -364,7 +368,6 @@ end
 
 -- A chunk of the upload came in: what it waits for may be another one now.
 local function moved_on(upload_id, note, now)
-  redis.call('HDEL', REFUSED, upload_id)
   for _, election in ipairs(elections_of(upload_id, note.tenant)) do
     election.served_at = now
     store_election(election)
@@ -395,7 +398,10 @@ function budget.learn(upload_id, note)
   end
   set_queued(upload_id, note)
   if note.moved_on then
-    moved_on(upload_id, note, now)
+    redis.call('HDEL', REFUSED, upload_id)
+    if anybody_elected then
+      moved_on(upload_id, note, now)
+    end
   end
   if note.ended then
     stop_asking(upload_id)
@@ -422,10 +428,12 @@ function budget.idle_holders(since, limit)
 end
 
 -- The upload is no more: nothing late can come.
-function budget.forget(upload_id, tenant)
-  budget.learn(upload_id,
-    { tenant = tenant, sequence = math.huge, queued = 0, ended = 1 })
-  redis.call('HDEL', QUEUED, upload_id)
+function budget.forget(upload_id)
+  local sequence, _, tenant = queued_by(upload_id)
+  if tenant then
+    budget.learn(upload_id, { tenant = tenant, sequence = sequence, queued = 0, ended = 1 })
+    redis.call('HDEL', QUEUED, upload_id)
+  end
 end
 
 function budget.backlog(now)

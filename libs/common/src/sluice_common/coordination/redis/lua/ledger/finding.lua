@@ -10,9 +10,9 @@
 -- Where an upload belongs follows from its record. They are hints: whoever finds an upload by one
 -- looks at the record again.
 
-local finding = {}
-
-local KINDS = { 'deadlines', 'parts', 'completions', 'events', 'cleanups', 'purges' }
+local finding = {
+  kinds = { 'deadlines', 'parts', 'completions', 'events', 'cleanups', 'purges' },
+}
 
 local function places(r)
   local at = {}
@@ -40,7 +40,7 @@ end
 -- The changes of a step as a list kind, score, …; an empty score takes the upload out.
 function finding.moves(r)
   local before, after, moves = places(r.was), places(r), {}
-  for _, kind in ipairs(KINDS) do
+  for _, kind in ipairs(finding.kinds) do
     if before[kind] ~= after[kind] then
       moves[#moves + 1] = kind
       moves[#moves + 1] = after[kind] and text(after[kind]) or ''
@@ -52,7 +52,7 @@ end
 -- All places of an upload, as `moves`, however they are now.
 function finding.places_of(r)
   local at, moves = places(r), {}
-  for _, kind in ipairs(KINDS) do
+  for _, kind in ipairs(finding.kinds) do
     moves[#moves + 1] = kind
     moves[#moves + 1] = at[kind] and text(at[kind]) or ''
   end

@@ -18,26 +18,50 @@ local TEXTS = {
   failure_detail = true,
 }
 
+-- A table that takes a field from the texts of the hash when it is asked for: a step needs some of
+-- the fields only, and the conversion of all of them costs more than most steps.
+local function view(texts, gone)
+  return setmetatable({}, {
+    __index = function(r, name)
+      local value = texts[name]
+      if not value or gone[name] then
+        return nil
+      end
+      if not TEXTS[name] then
+        value = tonumber(value)
+      end
+      rawset(r, name, value)
+      return value
+    end,
+  })
+end
+
 -- The record, or nil. `was` is what is stored, so that only changes are written.
 function record.find()
   local fields = redis.call('HGETALL', call.state)
   if #fields == 0 then
     return nil
   end
-  local r, was = {}, {}
+  local texts, gone = {}, {}
   for n = 1, #fields, 2 do
-    local name, value = fields[n], fields[n + 1]
-    if not TEXTS[name] then
-      value = tonumber(value)
-    end
-    r[name], was[name] = value, value
+    texts[fields[n]] = fields[n + 1]
   end
+  local r = view(texts, gone)
   if r.v ~= FORMAT then
     call.refuse('unknown_format', r.v or '')
   end
-  r.was = was
+  r.was = view(texts, {})
+  r.gone = gone
   call.record = r
   return r
+end
+
+-- Take a field away.
+function record.clear(r, name)
+  r[name] = nil
+  if r.was[name] ~= nil then
+    r.gone[name] = true
+  end
 end
 
 function record.require()
@@ -47,6 +71,7 @@ end
 function record.fresh(now)
   call.record = {
     was = {},
+    gone = {},
     v = FORMAT,
     created_at = now,
     updated_at = now,
@@ -88,23 +113,18 @@ end
 
 -- Write what changed.
 function record.store(r)
-  local was, changed, gone = r.was, {}, {}
+  local was, changed = r.was, {}
   for name, value in pairs(r) do
-    if name ~= 'was' and was[name] ~= value then
+    if name ~= 'was' and name ~= 'gone' and was[name] ~= value then
       changed[#changed + 1] = name
       changed[#changed + 1] = text(value)
-    end
-  end
-  for name in pairs(was) do
-    if r[name] == nil then
-      gone[#gone + 1] = name
     end
   end
   if #changed > 0 then
     redis.call('HSET', call.state, unpack(changed))
   end
-  if #gone > 0 then
-    redis.call('HDEL', call.state, unpack(gone))
+  for name in pairs(r.gone) do
+    redis.call('HDEL', call.state, name)
   end
 end
 

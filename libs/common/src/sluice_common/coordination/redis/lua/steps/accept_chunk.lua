@@ -18,7 +18,7 @@ local function committed(r, verdict, chunk, total, ready, drop)
   end
   r.last_chunk_at = now
   if now < r.created_at + options.total_lifetime_seconds then
-    r.expiry_seen_at = nil -- rule 24: it lives
+    record.clear(r, 'expiry_seen_at') -- rule 24: it lives
   end
   record.changed(r)
   call.note.moved_on = 1

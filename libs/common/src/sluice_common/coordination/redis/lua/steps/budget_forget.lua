@@ -1,4 +1,4 @@
--- The upload is no more. Argument: its tenant.
+-- The upload is no more.
 
-budget.forget(call.upload_id, call.argument(1) or '')
+budget.forget(call.upload_id)
 return 'OK'

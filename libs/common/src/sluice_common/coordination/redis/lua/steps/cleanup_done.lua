@@ -14,7 +14,7 @@ return run(function()
   if r.cleanups_done < options.cleanups then
     r.next_cleanup_at = now + options.cleanup_again_seconds
   else
-    r.next_cleanup_at = nil
+    record.clear(r, 'next_cleanup_at')
   end
   record.store(r)
   ending.let_expire(r)

@@ -2,8 +2,9 @@
 -- after the first (rule 24). Argument: 1 when it is looked at for being idle while the budget is
 -- full (rule 9).
 --
--- Answers: what became of it (kept, expired, gone, ended before), snapshot if it expired. `look_at` moves to the
--- time of the next look. Chunks do not move it: a look finds the true deadline.
+-- Answers: what became of it (kept, expired, gone, or ended before), and the snapshot if it
+-- expired. `look_at` moves to the time of the next look. Chunks do not move it: a look finds the
+-- true deadline.
 
 local function reason_of(r, now)
   if now - r.created_at >= options.total_lifetime_seconds then

@@ -7,11 +7,12 @@ local function take_out(tenant)
   if not alone then
     return
   end
-  for _, kind in ipairs({ 'index', 'deadlines', 'parts', 'completions', 'events', 'cleanups', 'purges' }) do
+  redis.call('ZREM', finding.key('index'), call.upload_id)
+  for _, kind in ipairs(finding.kinds) do
     redis.call('ZREM', finding.key(kind), call.upload_id)
   end
   redis.call('ZREM', 'sluice:tenant:' .. tenant, call.upload_id)
-  budget.forget(call.upload_id, tenant)
+  budget.forget(call.upload_id)
 end
 
 return run(function()
