@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import structlog
+from aiokafka.admin import AIOKafkaAdminClient
 
 from sluice_common.errors import InvalidArgument, Unavailable
 from sluice_common.events.kafka.options import KafkaOptions
@@ -180,6 +181,23 @@ async def test_a_call_that_is_cut_short_and_repeated_never_reorders_a_key(
         assert first_appearances(records, key) == expected
 
 
+async def test_after_a_call_was_cut_short_nothing_more_goes_out(
+    kafka: KafkaOptions, topic: str
+) -> None:
+    """A relay that lost its lease has stopped, also in the background."""
+    await make_topic(kafka, topic, 1)
+    events = [failed(topic, "node-1", number) for number in range(3000)]
+    async with open_kafka_publisher(replace(kafka, batch_bytes=1024)) as publisher:
+        await publisher.publish(events[:1])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await publisher.publish(events)
+        await asyncio.sleep(0.3)  # what was on the wire arrives
+        arrived = len(await records_in(kafka, topic))
+        await asyncio.sleep(0.5)
+        assert len(await records_in(kafka, topic)) == arrived < len(events)
+
+
 async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:
     nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=2, connect_timeout_seconds=1)
     metrics = Metrics()
@@ -202,8 +220,6 @@ async def test_what_is_acknowledged_is_timed(kafka: KafkaOptions, topic: str) ->
 
 
 async def test_a_topic_that_was_deleted_is_made_again(kafka: KafkaOptions, topic: str) -> None:
-    from aiokafka.admin import AIOKafkaAdminClient
-
     async with open_kafka_publisher(replace(kafka, publish_timeout_seconds=5)) as publisher:
         await publisher.publish([failed(topic, "node-1", 1)])
         admin = AIOKafkaAdminClient(bootstrap_servers=list(kafka.servers))

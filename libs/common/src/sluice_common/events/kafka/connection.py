@@ -16,6 +16,7 @@ from sluice_common.events.kafka.errors import CREDENTIALS
 from sluice_common.events.kafka.options import KafkaOptions
 
 _log = structlog.get_logger(__name__)
+_LAST_MOMENT_SECONDS = 1.0
 
 
 def client_arguments(options: KafkaOptions) -> dict[str, Any]:
@@ -48,6 +49,23 @@ def _tls(options: KafkaOptions) -> ssl.SSLContext:
             f"Kafka: the TLS files cannot be used: {error.strerror or 'not PEM'}"
         ) from error
     return context
+
+
+async def start_client(client: Any) -> None:
+    """Start one of the library's clients.
+
+    A start that is cancelled forgets the connection that it is just making, so it is not: it gets
+    a moment to come to its own end, and then the caller, who is cancelled, stops the client.
+    """
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([starting], timeout=_LAST_MOMENT_SECONDS)
+        if not done:
+            starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        raise
 
 
 async def check_login(options: KafkaOptions) -> bool:

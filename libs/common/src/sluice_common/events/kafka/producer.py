@@ -27,7 +27,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from sluice_common.errors import InvalidArgument, SluiceError, Unavailable
-from sluice_common.events.kafka.connection import client_arguments
+from sluice_common.events.kafka.connection import client_arguments, start_client
 from sluice_common.events.kafka.errors import TOO_LARGE, unavailable
 from sluice_common.events.kafka.headers import Headers
 from sluice_common.events.kafka.options import KafkaOptions
@@ -155,7 +155,7 @@ class OrderedProducer:
                 max_batch_size=self._batch_bytes,
                 max_request_size=2**31 - 1,  # sizes are checked here
             )
-            await self._producer.start()
+            await start_client(self._producer)
         return self._producer
 
     def _end(self) -> None:
@@ -172,12 +172,13 @@ class OrderedProducer:
         """The client's own stop() waits until every batch is acknowledged, for ever if need be.
 
         So its sending task, cancelled by now, is waited for (it lets requests end that are on the
-        wire), then the batches that are left fail, then stop() has nothing to wait for.
+        wire), then the batches that are left are forgotten, and stop() has nothing to wait for.
         """
         sending = producer._sender.sender_task
         if sending is not None:
             await asyncio.wait([sending], timeout=self._options.request_timeout_seconds)
-        producer._message_accumulator.fail_all(KafkaError("the producer has ended"))
+        producer._message_accumulator._batches.clear()
+        producer._message_accumulator._pending_batches.clear()
         try:
             async with asyncio.timeout(self._options.request_timeout_seconds):
                 await producer.stop()

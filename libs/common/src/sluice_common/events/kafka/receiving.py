@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from google.protobuf.message import Message
 
-from sluice_common.events.kafka.connection import client_arguments
+from sluice_common.events.kafka.connection import client_arguments, start_client
 from sluice_common.events.kafka.errors import unavailable
 from sluice_common.events.kafka.headers import NotAnEvent, from_message
 from sluice_common.events.kafka.options import KafkaOptions
@@ -80,7 +80,7 @@ async def open_consumer(
         try:
             consumer.subscribe(list(topics), listener=listener)
             async with asyncio.timeout(options.connect_timeout_seconds):
-                await consumer.start()
+                await start_client(consumer)
         except (KafkaError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
         yield consumer

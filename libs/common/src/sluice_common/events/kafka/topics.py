@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from sluice_common.errors import Unavailable
-from sluice_common.events.kafka.connection import client_arguments
+from sluice_common.events.kafka.connection import client_arguments, start_client
 from sluice_common.events.kafka.options import KafkaOptions
 
 _log = structlog.get_logger(__name__)
@@ -103,7 +103,7 @@ def _cannot_make(topic: str, error: type[KafkaError]) -> Unavailable:
 async def _admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**client_arguments(options))
     try:
-        await admin.start()
+        await start_client(admin)
         yield admin
     finally:
         await admin.close()

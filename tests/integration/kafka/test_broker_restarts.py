@@ -1,0 +1,97 @@
+"""The broker dies, hangs, comes back: nothing is lost, no key is reordered (fault row 10)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sluice_common.errors import Unavailable
+from sluice_common.events.kafka.consumer import EventConsumer
+from sluice_common.events.kafka.handling import ConsumerOptions
+from sluice_common.events.kafka.publisher import KafkaPublisher, open_kafka_publisher
+from sluice_common.events.kafka.receiving import ReceivedEvent
+from sluice_common.events.port import EventRecord
+from support.kafka import eventually, failed, first_appearances, records_in, unique_name
+from support.kafka_broker import KafkaBroker
+
+KEYS = [f"node-{number}" for number in range(6)]
+PAGE = 60
+PAGES = 40
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[KafkaBroker]:
+    broker = KafkaBroker(tmp_path)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+async def relay(publisher: KafkaPublisher, events: list[EventRecord], gone: list[int]) -> None:
+    """As the relay does: page after page, each until it is acknowledged, under a deadline."""
+    for start in range(0, len(events), PAGE):
+        while True:
+            try:
+                async with asyncio.timeout(3):
+                    await publisher.publish(events[start : start + PAGE])
+                break
+            except (Unavailable, TimeoutError):
+                await asyncio.sleep(0.2)
+        gone.append(start)
+
+
+async def test_publishing_goes_on_where_it_was_when_the_broker_comes_back(
+    broker: KafkaBroker,
+) -> None:
+    topic = unique_name()
+    events = [failed(topic, KEYS[n % 6], n) for n in range(PAGE * PAGES)]
+    gone: list[int] = []
+    async with open_kafka_publisher(replace(broker.options, batch_bytes=2048)) as publisher:
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(relay(publisher, events, gone))
+            await eventually(lambda: len(gone) > 3)
+            broker.kill()
+            await asyncio.sleep(1)
+            await broker.start()
+            here = len(gone)
+            await eventually(lambda: len(gone) > here + 3)
+            broker.pause()
+            await asyncio.sleep(4)
+            assert not publishing.done()
+            broker.go_on()
+        records = await records_in(broker.options, topic)
+    for key in KEYS:
+        expected = [event.event_id for event in events if event.key == key]
+        assert first_appearances(records, key) == expected
+
+
+async def test_a_consumer_survives_a_restart_and_misses_nothing(broker: KafkaBroker) -> None:
+    topic = unique_name()
+    events = [failed(topic, KEYS[n % 6], n) for n in range(300)]
+    handled: list[str] = []
+    stop = asyncio.Event()
+
+    async def handler(event: ReceivedEvent) -> None:
+        await asyncio.sleep(0.01)
+        handled.append(event.record.event_id)
+
+    options = ConsumerOptions("group", (topic,), batch_events=20, concurrency=2)
+    async with open_kafka_publisher(broker.options) as publisher:
+        await publisher.publish(events)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(EventConsumer(broker.options, options, handler).run(stop))
+        await eventually(lambda: len(handled) > 40)
+        broker.kill()
+        await asyncio.sleep(1)
+        await broker.start()
+        await eventually(lambda: len(set(handled)) == len(events), seconds=90)
+        stop.set()
+    assert set(handled) == {event.event_id for event in events}

@@ -1,0 +1,75 @@
+"""A Kafka broker of a test's own, to be killed, paused and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sluice_common.events.kafka.options import KafkaOptions
+from support import services
+from tools.backends.errors import NotReadyError
+from tools.backends.kafka import Kafka
+from tools.backends.ports import PortPicker
+
+_START_SECONDS = 60.0
+
+
+class KafkaBroker:
+    """One broker on its own data; it comes back on the same port.
+
+    Skips the test where no real Kafka runs for tests: then it cannot be started here either.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if services.kafka().kind != "apache":
+            pytest.skip("only the mock of Kafka runs here")
+        self._service = Kafka(folder)
+        self._launch = self._service.prepare(PortPicker(), {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self.options = KafkaOptions(self._launch.facts["bootstrap_servers"], partitions=3)
+
+    async def start(self) -> None:
+        """Start and wait until it answers."""
+        self._process = self._spawn()
+        async with asyncio.timeout(_START_SECONDS):
+            while True:
+                try:
+                    await asyncio.to_thread(self._service.confirm, self._launch.facts)
+                    return
+                except NotReadyError:
+                    assert self._process.poll() is None, self._service.log.read_text()
+                    await asyncio.sleep(0.2)
+
+    def kill(self) -> None:
+        """As a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._service.log.open("ab") as log:
+            return subprocess.Popen(
+                self._launch.command,
+                cwd=self._service.home,
+                env={**os.environ, **self._launch.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
