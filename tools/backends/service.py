@@ -60,6 +60,10 @@ class Service(ABC):
         while it does not answer.
         """
 
+    def leftovers(self, ports: Mapping[str, int]) -> list[Path]:
+        """Files outside the home that the server does not remove itself when it stops."""
+        return []
+
     def secret(self) -> str:
         """The password of this state directory, made at its first use."""
         path = self.home / "secret"

@@ -100,6 +100,9 @@ def down(state: StateDirectory, names: Iterable[str], *, wipe: bool = False) -> 
             say(name, "stopped")
         else:
             say(name, f"killed: it did not stop within {service.stop_seconds:.0f} s")
+        if record is not None:
+            for path in service.leftovers(record.ports):
+                path.unlink(missing_ok=True)
         state.forget(name)
         if wipe and home.exists():
             shutil.rmtree(home)

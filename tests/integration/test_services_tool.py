@@ -1,0 +1,303 @@
+"""`tools/services.py`: idempotent, quick, and never a stranger's process.
+
+Mostly with Redis alone, the quickest of the four; what all of them share is tested with one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+
+from support.redis_server import binary
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "services.py"
+SECONDS = 120.0
+
+
+class Tool:
+    """The programme, on a state directory of its own."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def run(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment(environment),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def command(self, *arguments: str) -> Sequence[str]:
+        return [sys.executable, str(TOOL), *arguments]
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {**os.environ, "SLUICE_SERVICES_DIR": str(self.state), **(more or {})}
+
+    def succeed(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def published(self) -> dict[str, dict[str, str]]:
+        facts: dict[str, dict[str, str]] = json.loads((self.state / "services.json").read_text())
+        return facts
+
+    def record(self, service: str = "redis") -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.state / service / "process.json").read_text())
+        return record
+
+    def write_record(self, **changes: object) -> None:
+        path = self.state / "redis" / "process.json"
+        path.write_text(json.dumps({**self.record(), **changes}))
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Tool]:
+    binary("redis-server")
+    tool = Tool(tmp_path / "state")
+    yield tool
+    tool.run("down")
+
+
+@pytest.fixture
+def broken_redis(tmp_path: Path) -> Mapping[str, str]:
+    """An environment whose redis-server says what is wrong and ends."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "redis-server"
+    program.write_text("#!/bin/sh\necho 'the moon is full' >&2\nexit 3\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def ping(url: str) -> bool:
+    client = Redis.from_url(url)
+    try:
+        return bool(client.ping())
+    finally:
+        client.close()
+
+
+def test_a_second_up_finds_the_server_of_the_first(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    first = tool.record()
+    again = tool.run("up", "redis")
+    assert again.returncode == 0
+    assert "already runs" in again.stderr
+    assert tool.record() == first
+    assert ping(tool.published()["redis"]["url"])
+
+
+def test_two_at_the_same_time_start_one_server(tool: Tool) -> None:
+    both = [
+        subprocess.Popen(
+            tool.command("up", "redis"),
+            env=tool.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    reports = [process.communicate(timeout=SECONDS)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], reports
+    assert sorted("already runs" in report for report in reports) == [False, True]
+
+
+def test_down_stops_it_and_the_next_up_has_the_same_data_on_the_same_port(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    url = tool.published()["redis"]["url"]
+    with Redis.from_url(url) as client:
+        client.set("kept", "yes")
+    process = psutil.Process(tool.record()["pid"])
+    tool.succeed("down")
+    assert not process.is_running()
+    assert not (tool.state / "services.json").exists()
+    tool.succeed("up", "redis")
+    assert tool.published()["redis"]["url"] == url
+    with Redis.from_url(url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_down_wipe_removes_the_data(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    tool.succeed("down", "--wipe")
+    assert not (tool.state / "redis").exists()
+
+
+def test_down_without_anything_running_is_fine(tool: Tool) -> None:
+    assert tool.run("down").returncode == 0
+
+
+def test_a_killed_server_is_started_again_and_a_stranger_with_its_number_is_left_alone(
+    tool: Tool,
+) -> None:
+    tool.succeed("up", "redis")
+    psutil.Process(tool.record()["pid"]).kill()
+    # The number now belongs to somebody else: to this test.
+    tool.write_record(pid=os.getpid())
+    assert tool.run("down").returncode == 0
+    tool.succeed("up", "redis")
+    assert tool.record()["pid"] != os.getpid()
+    assert ping(tool.published()["redis"]["url"])
+
+
+def test_a_server_that_ignores_sigterm_is_killed(tool: Tool, tmp_path: Path) -> None:
+    tool.succeed("up", "redis")
+    process = psutil.Process(tool.record()["pid"])
+    process.suspend()  # SIGTERM waits until it goes on, which is never
+    done = tool.run("down")
+    assert done.returncode == 0
+    assert "killed" in done.stderr
+    assert not process.is_running()
+
+
+def test_a_port_that_somebody_took_is_replaced(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    port = tool.record()["ports"]["redis"]
+    tool.succeed("down")
+    with socket.create_server(("127.0.0.1", port)):
+        tool.succeed("up", "redis")
+        assert tool.record()["ports"]["redis"] != port
+
+
+def test_a_server_that_ends_at_once_gives_its_reason_and_nothing_stays_behind(
+    tool: Tool, broken_redis: Mapping[str, str]
+) -> None:
+    done = tool.run("up", "redis", environment=broken_redis)
+    assert done.returncode == 1
+    assert "redis: the server ended while it started" in done.stderr
+    assert "the moon is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tool.state / "services.json").exists()
+
+
+def test_a_service_that_does_not_exist_is_refused(tool: Tool) -> None:
+    done = tool.run("up", "postgres")
+    assert done.returncode == 2
+    assert "there is no service 'postgres'" in done.stderr
+
+
+def test_a_damaged_record_is_named(tool: Tool) -> None:
+    (tool.state / "redis").mkdir(parents=True)
+    record = tool.state / "redis" / "process.json"
+    record.write_text("{")
+    done = tool.run("up", "redis")
+    assert done.returncode == 1
+    assert f"{record} is damaged" in done.stderr
+    record.unlink()
+
+
+def test_status_says_what_answers(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    done = tool.run("status")
+    assert done.returncode == 1, "not all four run"
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert tool.published()["redis"]["url"] in lines["redis"]
+    assert lines["kafka"] == "does not run"
+
+
+def test_env_is_for_a_shell(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    script = (
+        f'eval "$({sys.executable} {TOOL} env)" && echo "$SLUICE_COORDINATION $SLUICE_REDIS__URL"'
+    )
+    shown = subprocess.run(
+        ["sh", "-c", script],
+        env=tool.environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    assert shown.stdout.split() == ["redis", tool.published()["redis"]["url"]]
+
+
+@pytest.mark.slow
+def test_run_starts_all_four_tells_the_command_and_stops_what_it_started(tool: Tool) -> None:
+    tool.succeed("up", "redis")
+    script = (
+        "import json, os, pathlib, sys;"
+        "print(*json.loads((pathlib.Path(os.environ['SLUICE_SERVICES_DIR']) / 'services.json')"
+        ".read_text()));"
+        "sys.exit(7)"
+    )
+    done = tool.run("run", "--", sys.executable, "-c", script)
+    assert done.returncode == 7, done.stderr
+    assert sorted(done.stdout.split()) == ["kafka", "mysql", "redis", "s3"]
+    assert list(tool.published()) == ["redis"], "it ran before, so it goes on"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_end_ends_its_command_and_its_services(tool: Tool) -> None:
+    begun = tool.state.parent / "begun"
+    running = subprocess.Popen(
+        tool.command("run", "--", "sh", "-c", f"touch {begun}; exec sleep 300"),
+        env=tool.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + SECONDS
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.terminate()
+    report = running.communicate(timeout=SECONDS)[1]
+    assert running.returncode == 128 + signal.SIGTERM, report
+    assert not (tool.state / "services.json").exists(), report
+
+
+@pytest.mark.slow
+def test_the_first_of_two_runs_leaves_the_services_to_the_second(tool: Tool) -> None:
+    begun = tool.state.parent / "begun"
+    first = subprocess.Popen(
+        tool.command("run", "--", "sh", "-c", f"touch {begun}; sleep 4"),
+        env=tool.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + SECONDS
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = tool.run("run", "--", "sleep", "6")
+    assert second.returncode == 0, second.stderr
+    report = first.communicate(timeout=SECONDS)[1]
+    assert first.returncode == 0, report
+    assert "left running: another command uses them" in report
+    assert sorted(tool.published()) == ["kafka", "mysql", "redis", "s3"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_up_can_be_taken_down(tool: Tool) -> None:
+    process = subprocess.Popen(
+        tool.command("up"),
+        env=tool.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + SECONDS
+    while not (tool.state / "redis" / "process.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait(SECONDS)
+    pid = tool.record()["pid"]
+    tool.succeed("down")
+    assert not psutil.pid_exists(pid)
