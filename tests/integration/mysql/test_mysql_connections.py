@@ -29,6 +29,7 @@ async def opened(url: str, options: MysqlOptions | None = None) -> None:
 # -- a commit of which nobody heard
 
 
+@pytest.mark.rule(19)
 async def test_a_commit_whose_answer_was_lost_is_there_and_may_be_repeated(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:

@@ -29,6 +29,7 @@ def described(event: EventRecord) -> tuple[str, str]:
 
 
 @pytest.mark.rule(22)
+@pytest.mark.rule(22)
 async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
     url: str, catalogue: SqlCatalogue
 ) -> None:
@@ -46,6 +47,7 @@ async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
     assert found.event == late
 
 
+@pytest.mark.rule(22)
 @pytest.mark.rule(22)
 async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue, server: MysqlServer
@@ -73,6 +75,7 @@ async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
     ]
 
 
+@pytest.mark.rule(22)
 @pytest.mark.rule(22)
 async def test_a_relay_sees_every_nodes_life_in_order_while_many_write(
     url: str, catalogue: SqlCatalogue

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from sluice_common.errors import Unavailable
 from sluice_common.events.port import EventRecord
@@ -63,6 +65,7 @@ async def processes(
         ]
 
 
+@pytest.mark.rule(22)
 async def test_order_holds_for_every_node_while_relays_come_and_go(
     url: str, catalogue: SqlCatalogue, tmp_path: Path
 ) -> None:
@@ -95,6 +98,7 @@ async def test_order_holds_for_every_node_while_relays_come_and_go(
         assert broker.first_appearances(upload.node_id) == life
 
 
+@pytest.mark.rule(22)
 async def test_only_the_holder_of_the_lease_publishes(
     url: str, catalogue: SqlCatalogue, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ async def doomed(catalogue: SqlCatalogue) -> list[str]:
 
 
 @pytest.mark.rule(19)
+@pytest.mark.rule(19)
 async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
@@ -101,6 +102,7 @@ async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
 
 
 @pytest.mark.rule(19)
+@pytest.mark.rule(19)
 @pytest.mark.parametrize("commits", [2, 6])
 async def test_commits_that_all_find_the_path_free_take_turns(
     url: str, catalogue: SqlCatalogue, server: MysqlServer, commits: int
@@ -120,6 +122,7 @@ async def test_commits_that_all_find_the_path_free_take_turns(
 
 
 @pytest.mark.rule(19)
+@pytest.mark.rule(19)
 async def test_of_two_that_want_an_absent_path_one_is_refused(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
@@ -135,6 +138,7 @@ async def test_of_two_that_want_an_absent_path_one_is_refused(
     assert await told(catalogue) == [(node.node_id, "UploadCompleted")]
 
 
+@pytest.mark.rule(19, 26)
 @pytest.mark.rule(19)
 @pytest.mark.parametrize("deletes_first", [True, False])
 async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
@@ -164,6 +168,7 @@ async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
 
 
 @pytest.mark.rule(19)
+@pytest.mark.rule(19)
 async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
@@ -181,6 +186,7 @@ async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
     assert len(await told(catalogue)) == 3
 
 
+@pytest.mark.rule(19)
 @pytest.mark.rule(18, 19)
 async def test_two_completers_of_one_upload_make_one_node(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
@@ -217,6 +223,7 @@ async def test_commits_to_other_paths_of_the_drive_do_not_wait(
     assert other.superseded_node_id
 
 
+@pytest.mark.rule(19, 22)
 @pytest.mark.rule(19)
 async def test_a_storm_of_commits_to_a_few_paths_all_get_through(
     url: str, catalogue: SqlCatalogue
