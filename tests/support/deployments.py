@@ -128,9 +128,14 @@ class Services(Deployment):
         }
 
     def leftovers(self) -> list[str]:
-        bytes_in = (":staging:", ":chunks:")
-        chunks = [key for key in self.redis.all_keys() if any(part in key for part in bytes_in)]
-        return [*chunks, *run_apart(s3_server.multiparts_of(self.bucket))]
+        chunks = [key for key in self.redis.all_keys() if ":chunks:" in key]
+        return [*chunks, *self._endless_staging(), *run_apart(s3_server.multiparts_of(self.bucket))]
+
+    def _endless_staging(self) -> list[str]:
+        """What a dead sender had staged ends by its time to live (rule 1); without one, never."""
+        staged = [key for key in self.redis.all_keys() if ":staging:" in key]
+        with self.redis.client() as client:
+            return [key for key in staged if client.ttl(key) == -1]
 
     def count_objects(self) -> int:
         return len(run_apart(s3_server.objects_of(self.bucket)))
