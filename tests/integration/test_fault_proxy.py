@@ -235,6 +235,14 @@ async def test_a_half_closed_client_can_still_speak() -> None:
             await heard.wait()
 
 
+async def test_what_is_said_in_a_closed_direction_is_lost(proxy: FaultProxy) -> None:
+    async with peer_of(proxy) as peer:
+        assert await peer.exchange(b"before") == b"before"
+        proxy.half_close(Way.UP)
+        await peer.say(b"after")
+        assert await peer.reader.read() == b""
+
+
 # ------------------------------------------------------------------ damage
 
 

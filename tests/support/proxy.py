@@ -22,7 +22,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -54,6 +54,7 @@ class _Connection:
     answering: bool = True
     """The service spoke last; what the client says next is a new request."""
     loses_answer: bool = False
+    half_closed: set[Way] = field(default_factory=set)
 
     def reset(self) -> None:
         _reset(self.client)
@@ -89,6 +90,7 @@ class FaultProxy:
         self._lost: list[_LostAnswer] = []
         self._refusing = False
         self._server: asyncio.Server | None = None
+        self._defects: list[BaseException] = []
 
     @property
     def address(self) -> str:
@@ -134,8 +136,10 @@ class FaultProxy:
             connection.reset()
 
     def half_close(self, way: Way) -> None:
-        """FIN in one direction of every open connection; the other one stays open."""
+        """FIN in one direction of every open connection; the other one stays open. What is said
+        in that direction afterwards is lost."""
         for connection in self._open():
+            connection.half_closed.add(way)
             writer = connection.service if way is Way.UP else connection.client
             with suppress(OSError):
                 writer.write_eof()
@@ -176,6 +180,8 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
+        if self._defects:  # of the proxy itself: such a test has proved nothing
+            raise BaseExceptionGroup("the proxy broke by itself", self._defects)
 
     def _open(self) -> list[_Connection]:
         return [connection for connection in self._connections.values() if connection is not None]
@@ -186,7 +192,12 @@ class FaultProxy:
             return
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._connections[task] = None
-        task.add_done_callback(lambda done: self._connections.pop(done))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._connections[task]
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            self._defects.append(defect)
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
@@ -227,7 +238,7 @@ class FaultProxy:
         on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_ON_THE_WAY)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read(connection, way, reader, on_the_way))
-            group.create_task(self._write(way, writer, on_the_way))
+            group.create_task(self._write(connection, way, writer, on_the_way))
 
     async def _read(
         self,
@@ -261,6 +272,7 @@ class FaultProxy:
 
     async def _write(
         self,
+        connection: _Connection,
         way: Way,
         writer: asyncio.StreamWriter,
         on_the_way: asyncio.Queue[tuple[float, bytes]],
@@ -274,6 +286,8 @@ class FaultProxy:
                 writer.write_eof()
                 return
             async for piece in pieces(direction, data):
+                if way in connection.half_closed:
+                    break
                 writer.write(piece)
                 await writer.drain()
 
