@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import Producer
 from redis import Redis
 
 from support.redis_server import binary
@@ -228,6 +229,20 @@ def test_env_is_for_a_shell(tool: Tool) -> None:
         check=True,
     )
     assert shown.stdout.split() == ["redis", tool.published()["redis"]["url"]]
+
+
+def test_a_mock_of_kafka_is_called_a_mock_and_takes_messages(tool: Tool) -> None:
+    mock = {"SLUICE_SERVICES_KAFKA": "mock"}
+    done = tool.run("up", "kafka", environment=mock)
+    assert done.returncode == 0, done.stderr
+    assert "THIS IS A MOCK" in done.stderr
+    facts = tool.published()["kafka"]
+    assert facts["kind"] == "mock"
+    errors: list[object] = []
+    producer = Producer({"bootstrap.servers": facts["bootstrap_servers"]})
+    producer.produce("topic", b"message", on_delivery=lambda error, _: errors.append(error))
+    assert producer.flush(20) == 0
+    assert errors == [None]
 
 
 @pytest.mark.slow

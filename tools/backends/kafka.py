@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from tools.backends.service import Facts, Launch, Service
 KAFKA_VERSION: Final = "4.1.1"
 SLF4J_VERSION: Final = "1.7.36"
 OLDEST_JAVA: Final = 17
+CHOICE: Final = "SLUICE_SERVICES_KAFKA"
 ANSWER_SECONDS: Final = 2.0
 FORMAT_SECONDS: Final = 60.0
 DOWNLOAD_SECONDS: Final = 600.0
@@ -62,9 +64,14 @@ class Kafka(Service):
     name: ClassVar[str] = "kafka"
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        java = self._java()
+        wanted = os.environ.get(CHOICE, "")
+        if wanted not in ("", "apache", "mock"):
+            raise ServiceError(f"{CHOICE} is {wanted!r}: set it to apache or mock, or unset it")
+        java = None if wanted == "mock" else self._java()
         jars = None if java is None else self._jars()
         if java is None or jars is None:
+            if wanted == "apache":
+                raise ServiceError(f"Apache Kafka needs Java {OLDEST_JAVA} and Maven: install them")
             return self._mock()
         picked = ports.pick("broker", "controller", before=before)
         address = f"127.0.0.1:{picked['broker']}"
@@ -138,8 +145,8 @@ class Kafka(Service):
     def _mock(self) -> Launch:
         say(
             self.name,
-            f"WITHOUT Java {OLDEST_JAVA} and Maven this is only librdkafka's mock of Kafka: in "
-            "memory, no topic administration. Install default-jre-headless and maven for Kafka",
+            "THIS IS A MOCK, librdkafka's: in memory, no topic administration. Apache Kafka "
+            f"needs Java {OLDEST_JAVA} (default-jre-headless) and maven",
         )
         announced = self.home / "address"
         announced.unlink(missing_ok=True)
