@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -249,10 +250,18 @@ def binary(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on; Redis Cluster's bus is 10,000 above it."""
+    """A port nobody listens on, nor on the one of Redis Cluster's bus, 10,000 above it. Below the
+    range from which outgoing connections take theirs: those come and go between look and use."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port + 10_000 < 65_536:
+        port = random.randint(11_000, 21_999)
+        if _is_free(port) and _is_free(port + 10_000):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

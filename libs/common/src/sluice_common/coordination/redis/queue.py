@@ -29,7 +29,7 @@ from sluice_common.coordination.signals import wait_at_most
 from sluice_common.errors import Internal, SluiceError
 
 _LOOK_SECONDS: Final = 1.0
-_ROOM_SECONDS: Final = 0.25
+_ROOM_SECONDS: Final = 0.1
 _AFTER_FAILURE_SECONDS: Final = 0.5
 _LEAST_WAIT_SECONDS: Final = 0.05
 """A look into Redis takes a moment, also for a worker that does not want to wait."""
