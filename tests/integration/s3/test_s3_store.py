@@ -1,0 +1,366 @@
+"""What is S3's own: checksums, capabilities, keys, encryption, presigned URLs, accounts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from sluice_common.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    SluiceError,
+    Unavailable,
+)
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.port import ObjectAttributes, ObjectStore
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
+from support.s3_proxy import Request, S3Proxy, answers, error_body
+from support.s3_server import S3Account, keys_of, s3_admin
+
+PLAIN = ObjectAttributes()
+CONTENT = bytes(range(256)) * (3 * MIB // 256)
+SECOND = b"2" * 1000
+
+
+class Lying(BytesBody):
+    """Claims another CRC32C than its bytes have."""
+
+    @property
+    def crc32c(self) -> int:
+        return super().crc32c ^ 1
+
+
+async def content(store: ObjectStore, ref: ObjectRef) -> bytes:
+    return b"".join([block async for block in store.read(ref, 0, 1 << 40)])
+
+
+async def refusal(call: Any) -> str:
+    with pytest.raises(SluiceError) as caught:
+        await call
+    return caught.value.reason
+
+
+async def in_two_parts(store: ObjectStore, ref: ObjectRef, first: bytes) -> int | None:
+    """Make an object; the CRC32C that is reported of it."""
+    multipart_id = await store.open_multipart(ref, PLAIN)
+    tags = [
+        await store.put_part(ref, multipart_id, 1, BytesBody(first)),
+        await store.put_part(ref, multipart_id, 2, BytesBody(SECOND)),
+    ]
+    info = await store.complete_multipart(ref, multipart_id, tags)
+    assert info.size == len(first) + len(SECOND)
+    return info.crc32c
+
+
+# ------------------------------------------------------------------ checksums
+
+
+async def test_it_is_the_store_that_refuses_a_wrong_checksum(
+    store: ObjectStore, ref: ObjectRef, bucket: str
+) -> None:
+    """Our own look at the bytes is not taken for a store that looks: the bytes do go there."""
+    multipart_id = await store.open_multipart(ref, PLAIN)
+    with structlog.testing.capture_logs():
+        with pytest.raises(DataLoss, match="CHECKSUM_MISMATCH") as refused:
+            await store.put(ref, Lying(CONTENT), PLAIN)
+        assert "BadDigest" in repr(refused.value.__cause__) or "Checksum" in repr(
+            refused.value.__cause__
+        )
+        with pytest.raises(DataLoss, match="CHECKSUM_MISMATCH"):
+            await store.put_part(ref, multipart_id, 1, Lying(CONTENT))
+    assert await store.head(ref) is None
+    assert list(await store.list_parts(ref, multipart_id)) == []
+
+
+async def test_a_completion_with_other_checksums_makes_no_object(
+    store: ObjectStore, ref: ObjectRef
+) -> None:
+    multipart_id = await store.open_multipart(ref, PLAIN)
+    tag = await store.put_part(ref, multipart_id, 1, BytesBody(CONTENT))
+    other = type(tag)(tag.number, tag.etag, tag.size, crc32c(b"other"))
+    reason = await refusal(store.complete_multipart(ref, multipart_id, [other]))
+    assert reason in ("CHECKSUM_MISMATCH", "INVALID_PART")
+    assert await store.head(ref) is None
+
+
+async def test_the_store_is_tried_out_once(
+    open_store: Any, bucket: str, ref: ObjectRef, metrics: Any
+) -> None:
+    store = await open_store()
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(store.check(bucket))
+        await store.put(ref, BytesBody(b"x"), PLAIN)
+    (probed,) = [entry for entry in logs if entry["event"] == "object_store_probed"]
+    assert probed["checks_crc32c"]
+    assert probed["multipart"] == "FULL_OBJECT"
+    assert await keys_of(bucket) == [ref.key]
+
+
+def asks_for_full_object(request: Request) -> bool:
+    return b"x-amz-checksum-type: full_object" in request.head.lower()
+
+
+def names_a_crc32c(request: Request) -> bool:
+    return b"x-amz-checksum-" in request.head.lower() and request.method != "HEAD"
+
+
+async def test_a_store_of_composite_checksums_is_verified_by_them(
+    open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
+) -> None:
+    proxy.inject(answers(400, error_body("InvalidRequest")), times=1000, when=asks_for_full_object)
+    store = await open_store(endpoint_url=proxy.url)
+    await store.check(bucket)
+    first = b"1" * MIN_PART_BYTES
+    assert await in_two_parts(store, ref, first) == crc32c(first + SECOND)
+    # A composite says nothing to one who does not know the parts.
+    info = await store.head(ref)
+    assert info is not None
+    assert info.crc32c is None
+    assert await content(store, ref) == first + SECOND
+
+
+async def test_for_a_store_without_checksums_we_look_ourselves(
+    open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
+) -> None:
+    proxy.inject(answers(400, error_body("InvalidArgument")), times=1000, when=names_a_crc32c)
+    store = await open_store(endpoint_url=proxy.url)
+    await store.check(bucket)
+    before = await store.put(ref, BytesBody(b"before"), PLAIN)
+    assert before.crc32c is None
+    for wrong in (Lying(b"small"), Lying(CONTENT)):
+        assert await refusal(store.put(ref, wrong, PLAIN)) == "CHECKSUM_MISMATCH"
+    assert await content(store, ref) == b"before"
+    first = b"1" * MIN_PART_BYTES
+    assert await in_two_parts(store, ref, first) is None
+    assert await content(store, ref) == first + SECOND
+
+
+async def test_an_object_of_many_parts_comes_back(store: ObjectStore, ref: ObjectRef) -> None:
+    contents = [bytes([n]) * (8 * MIB + n) for n in range(1, 9)]
+    multipart_id = await store.open_multipart(ref, ObjectAttributes("video/mp4"))
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(store.put_part(ref, multipart_id, number, BytesBody(data)))
+            for number, data in enumerate(contents, 1)
+        ]
+    info = await store.complete_multipart(ref, multipart_id, [task.result() for task in tasks])
+    whole = b"".join(contents)
+    assert (info.size, info.crc32c) == (len(whole), crc32c(whole))
+    assert await content(store, ref) == whole
+
+
+async def test_parts_are_listed_page_by_page(
+    store: ObjectStore, ref: ObjectRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice_common.objects.s3.store._PAGE", 3)
+    multipart_id = await store.open_multipart(ref, PLAIN)
+    for number in range(1, 8):
+        await store.put_part(ref, multipart_id, number, BytesBody(bytes([number])))
+    listed = await store.list_parts(ref, multipart_id)
+    assert [tag.number for tag in listed] == list(range(1, 8))
+
+
+# ------------------------------------------------------------------ keys and attributes
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "a/../b", "./a", "..", "ü" * 513])
+async def test_a_key_that_stores_read_differently_is_refused(
+    store: ObjectStore, bucket: str, key: str
+) -> None:
+    ref = ObjectRef(bucket, key)
+    for call in (
+        store.put(ref, BytesBody(b"x"), PLAIN),
+        store.head(ref),
+        store.delete(ref),
+        store.open_multiparts(ref),
+        store.presign_get(ref, 60, "x"),
+    ):
+        assert await refusal(call) == "BAD_KEY"
+
+
+async def test_the_content_type_is_kept(store: ObjectStore, ref: ObjectRef) -> None:
+    await store.put(ref, BytesBody(b"x"), ObjectAttributes("image/avif"))
+    async with s3_admin() as client:
+        head = await client.head_object(Bucket=ref.bucket, Key=ref.key)
+    assert head["ContentType"] == "image/avif"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        (ObjectAttributes(encryption="rot13"), "BAD_ENCRYPTION"),
+        (ObjectAttributes(encryption="aws:kms:"), "BAD_ENCRYPTION"),
+        (ObjectAttributes(storage_class="cheap"), "BAD_STORAGE_CLASS"),
+        (ObjectAttributes(storage_class="NO_SUCH_CLASS"), "BAD_STORAGE_CLASS"),
+    ],
+)
+async def test_attributes_that_cannot_be_are_refused(
+    store: ObjectStore, ref: ObjectRef, attributes: ObjectAttributes, reason: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=reason):
+        await store.put(ref, BytesBody(b"x"), attributes)
+
+
+async def test_encryption_and_storage_class_are_asked_of_the_store(
+    open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
+) -> None:
+    store = await open_store(endpoint_url=proxy.url)
+    await store.check(bucket)
+    heads: list[bytes] = []
+
+    def asked(request: Request) -> bool:
+        heads.append(request.head)
+        return True
+
+    proxy.inject(answers(400, error_body("InvalidRequest")), times=2, when=asked)
+    attributes = ObjectAttributes("text/plain", "STANDARD_IA", "aws:kms:alias/photos")
+    assert await refusal(store.put(ref, BytesBody(b"x"), attributes)) == "STORE_REFUSED"
+    assert await refusal(store.open_multipart(ref, attributes)) == "STORE_REFUSED"
+    for head in heads:
+        assert b"x-amz-storage-class: STANDARD_IA" in head
+        assert b"x-amz-server-side-encryption: aws:kms\r\n" in head
+        assert b"x-amz-server-side-encryption-aws-kms-key-id: alias/photos" in head
+
+
+# ------------------------------------------------------------------ buckets and accounts
+
+
+async def test_a_bucket_that_is_missing_is_said_to_be(store: ObjectStore) -> None:
+    with pytest.raises(NotFound, match=r"BUCKET_NOT_FOUND.*'no-such-bucket'"):
+        await store.check("no-such-bucket")
+
+
+async def test_an_account_that_may_not_write_is_found_out_at_once(
+    open_store: Any, account: S3Account, bucket: str
+) -> None:
+    store = await open_store(
+        **{name: getattr(account.reader_options(), name) for name in ("access_key", "secret_key")}
+    )
+    with pytest.raises(PermissionDenied, match=f"STORE_DENIED.*{bucket!r}"):
+        await store.check(bucket)
+
+
+async def test_a_wrong_secret_is_denied_and_not_told(
+    open_store: Any, bucket: str, ref: ObjectRef
+) -> None:
+    store = await open_store(secret_key=SecretStr("wrong-secret"))
+    for call in (store.check(bucket), store.head(ref), store.put(ref, BytesBody(b"x"), PLAIN)):
+        with pytest.raises(PermissionDenied, match="STORE_DENIED") as refused:
+            await call
+        assert "wrong-secret" not in str(refused.value)
+
+
+async def test_a_store_that_is_nowhere_is_unavailable(open_store: Any, bucket: str) -> None:
+    store = await open_store(endpoint_url="http://127.0.0.1:1")
+    with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
+        await store.check(bucket)
+
+
+async def test_readers_beyond_the_limit_are_refused_and_writers_are_not(
+    open_store: Any, bucket: str, ref: ObjectRef
+) -> None:
+    store = await open_store(max_reads=2, max_connections=1)
+    await store.put(ref, BytesBody(CONTENT), PLAIN)
+    readers: list[AsyncIterator[bytes]] = [store.read(ref, 0, len(CONTENT)) for _ in range(3)]
+    for reader in readers[:2]:
+        await anext(reader)
+    with pytest.raises(ResourceExhausted, match="STORE_READS"):
+        await anext(readers[2])
+    await store.put(ref, BytesBody(b"in the meantime"), PLAIN)
+    for reader in readers[:2]:
+        await reader.aclose()  # type: ignore[attr-defined]
+    assert await content(store, ref) == b"in the meantime"
+
+
+# ------------------------------------------------------------------ presigned URLs
+
+
+async def test_anyone_with_the_url_gets_the_object_as_a_file(
+    store: ObjectStore, ref: ObjectRef
+) -> None:
+    await store.put(ref, BytesBody(CONTENT), ObjectAttributes("image/avif"))
+    url = await store.presign_get(ref, 60, 'Grüße "2".avif')
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        assert await answer.read() == CONTENT
+        assert answer.headers["content-type"] == "image/avif"
+        disposition = answer.headers["content-disposition"]
+    assert disposition == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%222%22.avif"
+
+
+async def test_a_url_is_for_one_object_and_ends(store: ObjectStore, ref: ObjectRef) -> None:
+    await store.put(ref, BytesBody(b"x"), PLAIN)
+    url = await store.presign_get(ref, 1, "x")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url.replace("node-1", "node-2")) as answer:
+            assert answer.status == 403
+        await asyncio.sleep(2.1)
+        async with session.get(url) as answer:
+            assert answer.status == 403
+
+
+async def test_a_presigned_put_takes_what_was_signed(store: ObjectStore, ref: ObjectRef) -> None:
+    signed = await store.presign_put(ref, 60, len(SECOND), ObjectAttributes("image/avif"))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(signed.url, data=SECOND, headers=signed.headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    assert await content(store, ref) == SECOND
+
+
+@pytest.mark.parametrize(
+    ("data", "changes"),
+    [
+        (SECOND + b"more", {"content-length": str(len(SECOND) + 4)}),
+        (SECOND[:-1], {"content-length": str(len(SECOND) - 1)}),
+        (SECOND, {"content-type": "text/html"}),
+        (SECOND, {"x-amz-storage-class": "GLACIER"}),
+    ],
+    ids=["longer", "shorter", "another type", "another class"],
+)
+async def test_a_presigned_put_takes_nothing_else(
+    store: ObjectStore, ref: ObjectRef, data: bytes, changes: dict[str, str]
+) -> None:
+    attributes = ObjectAttributes("image/avif", storage_class="STANDARD")
+    signed = await store.presign_put(ref, 60, len(SECOND), attributes)
+    headers = {**signed.headers, **changes}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(signed.url, data=data, headers=headers) as answer,
+    ):
+        assert answer.status == 403, await answer.text()
+    assert await store.head(ref) is None
+
+
+async def test_urls_name_the_endpoint_that_browsers_reach(open_store: Any, ref: ObjectRef) -> None:
+    store = await open_store(public_endpoint_url="https://photos.example.org")
+    signed = await store.presign_put(ref, 60, 1, PLAIN)
+    for url in (await store.presign_get(ref, 60, "x"), signed.url):
+        assert urlsplit(url).netloc == "photos.example.org"
+
+
+async def test_nothing_is_left_in_the_bucket_by_a_refused_completion(
+    store: ObjectStore, ref: ObjectRef
+) -> None:
+    multipart_id = await store.open_multipart(ref, PLAIN)
+    tag = await store.put_part(ref, multipart_id, 1, BytesBody(b"small"))
+    last = await store.put_part(ref, multipart_id, 2, BytesBody(b"end"))
+    with pytest.raises(FailedPrecondition, match="PART_TOO_SMALL"):
+        await store.complete_multipart(ref, multipart_id, [tag, last])
+    await store.abort_multipart(ref, multipart_id)
+    assert await keys_of(ref.bucket) == []
