@@ -144,7 +144,8 @@ class Breaker:
             self._enter(BreakerState.OPEN if failed or slow else BreakerState.CLOSED)
         else:
             self._outcomes.append((failed, slow))
-            if self._is_bad():
+            # Only bad news opens it: a call that went well is no reason, whatever came before.
+            if (failed or slow) and self._is_bad():
                 self._enter(BreakerState.OPEN)
 
     def _is_bad(self) -> bool:
