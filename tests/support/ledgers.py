@@ -33,7 +33,7 @@ from sluice_common.uploads.model import (
     UploadSnapshot,
     UploadStatus,
 )
-from support.redis_ledgers import redis
+from support.redis_ledgers import redis, redis_cluster
 
 LEASE_SECONDS = 15.0
 HOUR = 3600.0
@@ -84,7 +84,12 @@ async def sqlite(
         yield ledger
 
 
-LEDGERS: Mapping[str, LedgerFactory] = {"memory": memory, "sqlite": sqlite, "redis": redis}
+LEDGERS: Mapping[str, LedgerFactory] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "redis": redis,
+    "redis_cluster": redis_cluster,
+}
 """Every adapter; the contract suite runs over all of them."""
 
 

@@ -127,7 +127,8 @@ class RedisLedger:
         full = self._monitor.memory_is_high
         if not self._steps.alone:
             full = full or await self._steps.budget.is_full()
-            indexed_at = await self._write_into_indexes(new)
+            if not full:
+                indexed_at = await self._write_into_indexes(new)
         (fields,) = await self._steps.run(
             "create",
             new.upload_id,
@@ -145,24 +146,30 @@ class RedisLedger:
             "1" if full else "",
             None if indexed_at is None else repr(indexed_at),
         )
-        return await self._reader.snapshot(new.upload_id, fields)
+        snapshot = await self._reader.snapshot(new.upload_id, fields)
+        if indexed_at is not None:
+            await self._correct_indexes(snapshot)
+        return snapshot
 
     async def _write_into_indexes(self, new: NewUpload) -> float:
         """Before the upload is there (rule 22): an entry without an upload is found and dropped,
         an upload without an entry would never be found. Returns the time, by Redis."""
-        now = await self._steps.now()
-        uploads = keys.uploads_of(new.tenant)
-        deadline = now + min(
-            self._options.idle_lifetime_seconds, self._options.total_lifetime_seconds
+        now, steps = await self._steps.now(), self._steps
+        lifetime = min(self._options.idle_lifetime_seconds, self._options.total_lifetime_seconds)
+        # With the time of now, also over an entry that is there: it may be the last trace of an
+        # upload that was forgotten, and as old as those that the walk drops.
+        await steps.index(new.upload_id, new.tenant, now)
+        deadlines = keys.deadlines(keys.shard_of(new.upload_id, steps.shards))
+        await steps.clients.execute(
+            deadlines, "ZADD", deadlines, "NX", now + lifetime, new.upload_id
         )
-        # NX: the beginning of an upload that is there already stays.
-        for key, score in (
-            (keys.index(keys.shard_of(new.upload_id, self._steps.shards)), now),
-            (keys.deadlines(keys.shard_of(new.upload_id, self._steps.shards)), deadline),
-            (uploads, now),
-        ):
-            await self._steps.clients.execute(key, "ZADD", key, "NX", score, new.upload_id)
         return now
+
+    async def _correct_indexes(self, snapshot: UploadSnapshot) -> None:
+        """The upload may have been there before. A crash before this leaves it to the walk."""
+        await self._steps.index(snapshot.upload_id, snapshot.new.tenant, snapshot.created_at)
+        if is_terminal(snapshot.status):
+            await self._steps.move(snapshot.upload_id, [("deadlines", None)])
 
     async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         memory_is_high = self._monitor.memory_is_high

@@ -65,12 +65,17 @@ class UploadFinder:
         replies = await self._ask(range(self._steps.shards), kind, ("ZCARD",))
         return sum(replies)
 
-    async def no_longer(self, kind: str, upload_id: str) -> None:
-        """An upload was found by a set and has nothing to do there."""
-        if self._steps.alone:
-            return  # the sets are exact: it is about to change, or held by somebody
+    async def no_longer(self, kind: str, upload_id: str, *, gone: bool = False) -> None:
+        """An upload was found by a set and there is nothing to be done for it.
+
+        Args:
+            gone: it is not there any more.
+        """
+        if self._steps.alone and not gone:
+            return  # the set is exact: somebody is at it, or was quicker
         await self._steps.move(upload_id, [(kind, None)])
-        await self._steps.repair(upload_id)
+        if not gone:
+            await self._steps.repair(upload_id)
 
     async def _ranges(self, shards: Sequence[int], kind: str, command: Command) -> list[list[Age]]:
         replies = await self._ask(shards, kind, command)

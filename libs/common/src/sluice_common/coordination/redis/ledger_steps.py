@@ -93,12 +93,19 @@ class LedgerSteps:
                 else:
                     tasks.create_task(self.clients.execute(key, "ZADD", key, score, upload_id))
 
+    async def index(self, upload_id: str, tenant: str, begun_at: float) -> None:
+        """Have the upload found by its beginning."""
+        uploads = keys.uploads_of(tenant)
+        await self.move(upload_id, [("index", begun_at)])
+        await self.clients.execute(uploads, "ZADD", uploads, begun_at, upload_id)
+
     async def repair(self, upload_id: str) -> bool:
         """Put an upload where it belongs, whatever crashed in between; False if it is no more."""
         there, *found = await self.run("places", upload_id)
         if not there:
             return False
-        places, note = found
+        tenant, begun_at, places, note = found
+        await self.index(upload_id, tenant.decode(), float(begun_at))
         belongs = [(kind, score) for kind, score in _moves(places) if score is not None]
         await self.move(upload_id, belongs)
         await self.budget.learn(upload_id, note)

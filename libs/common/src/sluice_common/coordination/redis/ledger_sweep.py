@@ -58,7 +58,7 @@ class LedgerSweep:
     async def _completion_of(self, upload_id: str) -> list[WorkItem]:
         answer = await self._steps.run("ready_completion", upload_id)
         if not answer or not answer[1]:
-            await self._finder.no_longer("completions", upload_id)
+            await self._finder.no_longer("completions", upload_id, gone=not answer)
             return []
         return [WorkItem(WorkKind.COMPLETION, upload_id, answer[0].decode())]
 
@@ -69,7 +69,7 @@ class LedgerSweep:
             await self._catch_up(upload_id)
             answer = await self._steps.run("ready_parts", upload_id, _PAGE)
         if not answer or not answer[2]:
-            await self._finder.no_longer("parts", upload_id)
+            await self._finder.no_longer("parts", upload_id, gone=not answer)
             return []
         tenant, _, parts = answer
         return [WorkItem(WorkKind.PART, upload_id, tenant.decode(), part) for part in parts]
@@ -92,10 +92,8 @@ class LedgerSweep:
         what, *snapshot = await self._steps.run("expire", upload_id, for_pressure)
         if what == b"expired":
             return await self._reader.snapshot(upload_id, *snapshot)
-        if what == b"gone":
-            await self._steps.move(upload_id, [("deadlines", None)])
-        elif what == b"ended":
-            await self._finder.no_longer("deadlines", upload_id)
+        if what in (b"gone", b"ended"):
+            await self._finder.no_longer("deadlines", upload_id, gone=what == b"gone")
         return None
 
     # -- ends
@@ -139,16 +137,19 @@ class LedgerSweep:
         events: list[LedgerEvent] = []
         async for page in self._finder.oldest("events"):
             for upload_id in page:
-                try:
-                    found = await self.upload_events(upload_id)
-                except NotFound:
-                    found = []
+                found, gone = await self._events_of(upload_id)
                 if not found:
-                    await self._finder.no_longer("events", upload_id)
+                    await self._finder.no_longer("events", upload_id, gone=gone)
                 events += found
                 if len(events) >= limit:
                     return events[:limit]
         return events
+
+    async def _events_of(self, upload_id: str) -> tuple[list[LedgerEvent], bool]:
+        try:
+            return await self.upload_events(upload_id), False
+        except NotFound:
+            return [], True
 
     async def upload_events(self, upload_id: str) -> list[LedgerEvent]:
         fields, entries = await self._steps.run("upload_events", upload_id)
@@ -179,9 +180,10 @@ class LedgerSweep:
                 for upload_id, score in zip(page[::2], page[1::2], strict=True)
             ]
             names = [name for begun, name in ages if before is None or (begun, name) < before]
+            snapshots = await each(names, self._get)
             found += [
                 snapshot
-                for snapshot in await each(names, self._get)
+                for snapshot in snapshots
                 if snapshot is not None and (not statuses or snapshot.status in statuses)
             ]
             if len(ages) < _PAGE:

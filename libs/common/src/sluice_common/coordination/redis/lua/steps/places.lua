@@ -1,5 +1,6 @@
 -- Where the upload belongs (finding.lua) and what it takes of the budget, for the walk that repairs
--- what a crash between two steps of a cluster left undone. Answers: there, places, note.
+-- what a crash between two steps of a cluster left undone. Answers: there, tenant, begun at,
+-- places, note.
 
 return run(function()
   local r = record.find()
@@ -13,5 +14,5 @@ return run(function()
     last_chunk_at = text(r.last_chunk_at),
     ended = r.ended_at and 1 or nil,
   }
-  return { 1, finding.places_of(r), cjson.encode(note) }
+  return { 1, r.tenant, text(r.created_at), finding.places_of(r), cjson.encode(note) }
 end)
