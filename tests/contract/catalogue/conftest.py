@@ -11,14 +11,14 @@ from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.port import Catalogue, DrivePolicy
 from sluice_common.catalogue.sql import open_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
-from support.mysql_server import emptied_database, shared_server
+from support.mysql_server import shared_server
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty, migrated database of the engine."""
     if request.param == "mysql":
-        return await emptied_database(shared_server())
+        return await shared_server().emptied_database()
     url = f"sqlite:///{tmp_path / 'catalogue.db'}"
     await migrate(url)
     return url

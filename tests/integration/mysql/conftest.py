@@ -10,7 +10,7 @@ from sluice_common.catalogue.port import DrivePolicy
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
 from support.mysql_proxy import MysqlProxy, running_proxy
-from support.mysql_server import MysqlServer, emptied_database, shared_server
+from support.mysql_server import MysqlServer, shared_server
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def server() -> MysqlServer:
 @pytest.fixture
 async def url(server: MysqlServer) -> str:
     """A migrated database without rows."""
-    return await emptied_database(server)
+    return await server.emptied_database()
 
 
 @pytest.fixture
