@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from sluice_common.catalogue.database import open_database
+from sluice_common.catalogue.database import Database, open_database
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.port import CommitOutcome
@@ -163,22 +163,37 @@ async def test_no_more_connections_are_opened_than_allowed(url: str, server: Mys
 async def test_a_cancelled_transaction_lets_go_of_its_locks(
     url: str, catalogue: SqlCatalogue
 ) -> None:
+    inside = asyncio.Event()
+
+    async def stuck(database: Database) -> None:
+        async with database.write() as connection:
+            await connection.execute(text("SELECT * FROM drives FOR UPDATE"))
+            inside.set()
+            await asyncio.Event().wait()
+
     async with open_database(url) as database:
-        inside = asyncio.Event()
-
-        async def stuck() -> None:
-            async with database.write() as connection:
-                await connection.execute(text("SELECT * FROM drives FOR UPDATE"))
-                inside.set()
-                await connection.execute(text("SELECT SLEEP(60)"))
-
-        task = asyncio.create_task(stuck())
+        task = asyncio.create_task(stuck(database))
         await inside.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with database.read() as connection:  # the connection that was cut is not reused
-            await connection.execute(text("SELECT 1"))
+        async with asyncio.timeout(3):
+            assert (await catalogue.commit_node(finished_upload("a"))).created
+
+
+async def test_a_connection_that_was_cut_within_a_statement_is_not_used_again(url: str) -> None:
+    async with open_database(url, mysql=MysqlOptions(max_connections=1)) as database:
+
+        async def one_of(statement: str) -> object:
+            async with database.read() as connection:
+                return (await connection.execute(text(statement))).scalar_one()
+
+        first = await one_of("SELECT CONNECTION_ID()")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await one_of("SELECT SLEEP(1)")
+        assert await one_of("SELECT 7") == 7
+        assert await one_of("SELECT CONNECTION_ID()") != first
 
 
 # -- what is wrong with the settings, in one line
