@@ -236,7 +236,8 @@ async def test_a_body_whose_source_is_away_says_nothing_about_the_store(
 ) -> None:
     class Away(BytesBody):
         async def blocks(self) -> AsyncIterator[bytes]:
-            raise Unavailable("REDIS_UNAVAILABLE", "Redis is away.")
+            if self.size:
+                raise Unavailable("REDIS_UNAVAILABLE", "Redis is away.")
             yield b""
 
     for _ in range(20):
