@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from hashlib import sha1
 
@@ -87,6 +88,26 @@ async def test_a_cancelled_call_leaves_the_others_their_own_answers(server: Redi
             leaving.cancel()
             assert await clients.execute("k", "ECHO", f"{number}") == str(number).encode()
             await asyncio.wait([leaving])
+
+
+async def test_a_storm_of_cancelled_calls_costs_no_connection(server: RedisServer) -> None:
+    options = RedisOptions(server.url, max_connections=4, operation_timeout_seconds=2.0)
+    block = b"x" * MIB
+    async with open_redis(options) as clients:
+        for _ in range(10):
+            calls = [
+                asyncio.create_task(clients.execute(f"k{n}", "SET", f"k{n}", block))
+                for n in range(30)
+            ]
+            for call in calls:
+                await asyncio.sleep(random.random() * 0.002)
+                call.cancel()
+            await asyncio.wait(calls)
+        # All four are there, and each has nothing left on it.
+        sleeping = [clients.execute("l", "BLPOP", "l", 0.3) for _ in range(4)]
+        begun = time.monotonic()
+        assert await asyncio.gather(*sleeping) == [None] * 4
+        assert time.monotonic() - begun < 0.9
 
 
 # ------------------------------------------------------------------ faults
