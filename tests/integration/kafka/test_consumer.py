@@ -286,6 +286,21 @@ async def test_a_failing_event_holds_up_no_other_partition(
         await eventually(lambda: len(handled.events) == 63)
 
 
+async def test_events_that_wait_for_another_attempt_leave_their_slots_to_others(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await make_topic(kafka, topic, 1)
+    events = [failed(topic, f"node-{n}", 1) for n in range(10)]
+    bad = {event.event_id for event in events[:4]}
+    await publish(kafka, *events)
+    handled = Handled(
+        fails=lambda event: RuntimeError("broken") if event.record.event_id in bad else None
+    )
+    slow = replace(options, retry_base_seconds=10.0, retry_cap_seconds=10.0, concurrency=2)
+    async with running(kafka, slow, handled):
+        await eventually(lambda: len(handled.events) == 6, seconds=4)
+
+
 def _with(event: EventRecord, **headers: str) -> list[tuple[str, bytes]]:
     named = {name.replace("content_type", "content-type"): v for name, v in headers.items()}
     return list({**dict(to_headers(event)), **{n: v.encode() for n, v in named.items()}}.items())

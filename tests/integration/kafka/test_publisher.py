@@ -187,7 +187,8 @@ async def test_after_a_call_was_cut_short_nothing_more_goes_out(
     """A relay that lost its lease has stopped, also in the background."""
     await make_topic(kafka, topic, 1)
     events = [failed(topic, "node-1", number) for number in range(3000)]
-    async with open_kafka_publisher(replace(kafka, batch_bytes=1024)) as publisher:
+    metrics = Metrics()
+    async with open_kafka_publisher(replace(kafka, batch_bytes=1024), metrics) as publisher:
         await publisher.publish(events[:1])
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
@@ -196,6 +197,8 @@ async def test_after_a_call_was_cut_short_nothing_more_goes_out(
         arrived = len(await records_in(kafka, topic))
         await asyncio.sleep(0.5)
         assert len(await records_in(kafka, topic)) == arrived < len(events)
+    labels = {"reason": "CANCELLED"}
+    assert metrics.registry.get_sample_value("sluice_event_publish_errors_total", labels) == 1
 
 
 async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:

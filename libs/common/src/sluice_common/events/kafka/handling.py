@@ -34,6 +34,8 @@ class ConsumerOptions:
     group: str
     topics: tuple[str, ...]
     start: Start = Start.BEGINNING
+    """For a group that has committed nothing. LATEST skips what comes before its first commit
+    if partitions change hands until then: for looking on, not for work."""
     concurrency: int = 16
     """Handlers that run at once, over all partitions."""
     batch_events: int = 100
@@ -100,52 +102,54 @@ class Handling:
     async def settle(self, raw: Any, leaving: asyncio.Event) -> bool:
         """Bring a message to its end; False when it has to come again.
 
-        Args:
-            leaving: set when the partition is no longer ours for long: do not begin anything.
-        """
-        async with self._slots:
-            if leaving.is_set():
-                return False
-            try:
-                event = received(raw, self._max_event_bytes)
-            except BadEvent as error:
-                return await self._bury(raw, Cause(error.reason, str(error)), leaving)
-            cause = await self._handle(event)
-            if cause is None:
-                return True
-            return await self._bury(raw, cause, leaving)
+        A slot is held while the handler runs, not while an event waits for its next attempt.
 
-    async def _handle(self, event: ReceivedEvent) -> Cause | None:
+        Args:
+            leaving: set when the partition is not ours for long any more: begin nothing.
+        """
+        try:
+            event = received(raw, self._max_event_bytes)
+        except BadEvent as error:
+            return await self._bury(raw, Cause(error.reason, str(error)), leaving)
+        clock = asyncio.get_running_loop().time
+        seconds_left = self._options.handling_seconds
+        attempt = 0
+        while True:
+            async with self._slots:
+                if leaving.is_set():
+                    return False
+                attempt += 1
+                begun = clock()
+                failure = await self._attempt(event, seconds_left, attempt)
+                seconds_left -= clock() - begun
+            if failure is None:
+                return True
+            delay = self._delay_seconds(attempt)
+            hopeless = isinstance(failure, SluiceError) and not failure.retryable
+            if hopeless or attempt >= self._options.attempts or seconds_left <= delay:
+                return await self._bury(raw, _cause(failure, attempt), leaving)
+            self._count(event.record.topic, "retried")
+            if await _is_set_within(leaving, delay):
+                return False
+            seconds_left -= delay
+
+    async def _attempt(
+        self, event: ReceivedEvent, seconds: float, attempt: int
+    ) -> Exception | None:
         """None when it is handled, now or earlier; otherwise why not."""
         event_id = event.record.event_id
-        attempt = 0
-        last: Exception | None = None
         try:
-            async with asyncio.timeout(self._options.handling_seconds):
-                while attempt < self._options.attempts:
-                    attempt += 1
-                    try:
-                        if await self._seen.seen(event_id):
-                            self._count(event.record.topic, "repeated")
-                            return None
-                        await self._handler(event)
-                        await self._seen.handled(event_id)
-                    except Exception as error:  # noqa: BLE001 - whatever a handler does wrong
-                        last = error
-                        _log.warning(
-                            "event_not_handled", event_id=event_id, attempt=attempt, exc_info=error
-                        )
-                        if isinstance(error, SluiceError) and not error.retryable:
-                            break
-                        if attempt < self._options.attempts:
-                            self._count(event.record.topic, "retried")
-                            await asyncio.sleep(self._delay_seconds(attempt))
-                    else:
-                        self._count(event.record.topic, "handled")
-                        return None
-        except TimeoutError as error:
-            last = last or error
-        return _cause(last, attempt)
+            async with asyncio.timeout(seconds):
+                if await self._seen.seen(event_id):
+                    self._count(event.record.topic, "repeated")
+                    return None
+                await self._handler(event)
+                await self._seen.handled(event_id)
+        except Exception as error:  # noqa: BLE001 - whatever a handler does wrong
+            _log.warning("event_not_handled", event_id=event_id, attempt=attempt, exc_info=error)
+            return error
+        self._count(event.record.topic, "handled")
+        return None
 
     async def _bury(self, raw: Any, cause: Cause, leaving: asyncio.Event) -> bool:
         """Write a dead letter, however long it takes; False if the partition goes away first."""
@@ -185,7 +189,7 @@ class Handling:
         self._metrics.consumer_events.labels(self._options.group, topic, outcome).inc()
 
 
-def _cause(error: Exception | None, attempts: int) -> Cause:
+def _cause(error: Exception, attempts: int) -> Cause:
     if isinstance(error, SluiceError):
         return Cause(error.reason, error.message, attempts)
     if isinstance(error, TimeoutError):

@@ -197,7 +197,7 @@ def _fits(batch: Any, message: Outgoing) -> bool:
 def _refused(message: Outgoing) -> InvalidArgument:
     return event_refused(
         message.name,
-        message.key.decode(),
+        message.key.decode(errors="replace"),
         f"Event {message.name} has {message.size} bytes, more than {message.topic} takes;"
         " raise the topic's max.message.bytes and the limit of events.",
     )

@@ -15,6 +15,8 @@ from sluice_common.events.kafka.schemas import SchemaFrames, open_schema_frames
 from sluice_common.events.port import EventRecord
 from sluice_common.telemetry.metrics import Metrics
 
+_CUT_SHORT = "CANCELLED"
+
 
 class KafkaPublisher:
     """An `EventPublisher`; made by `open_kafka_publisher`."""
@@ -33,6 +35,10 @@ class KafkaPublisher:
             await self._producer.send([await self._outgoing(event) for event in events])
         except SluiceError as error:
             self._metrics.event_publish_errors.labels(error.reason).inc()
+            raise
+        except asyncio.CancelledError:
+            # Most often the caller's own deadline.
+            self._metrics.event_publish_errors.labels(_CUT_SHORT).inc()
             raise
         taken = asyncio.get_running_loop().time() - begun
         self._metrics.event_publish_seconds.observe(taken)

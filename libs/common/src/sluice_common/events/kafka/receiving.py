@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from google.protobuf.message import Message
@@ -21,6 +22,7 @@ from sluice_common.events.kafka.schemas import unframed
 from sluice_common.events.port import EventRecord
 from sluice_common.events.registry import BadEvent, parse_record
 
+_log = structlog.get_logger(__name__)
 _REBALANCE_SECONDS = 30.0
 """How long a member of a group may take to give up its partitions."""
 
@@ -85,4 +87,13 @@ async def open_consumer(
             raise unavailable(error) from error
         yield consumer
     finally:
-        await consumer.stop()
+        await _stop(consumer, 2 * options.request_timeout_seconds)
+
+
+async def _stop(consumer: Any, seconds: float) -> None:
+    """Leave the group; a broker that hangs finds out by itself that we are gone."""
+    try:
+        async with asyncio.timeout(seconds):
+            await consumer.stop()
+    except (KafkaError, OSError, TimeoutError) as error:
+        _log.warning("consumer_not_closed", error=repr(error))
