@@ -1,0 +1,275 @@
+"""Streams that meet in the intake: at the store's appends, at the ledger, over the room (1, 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_common.coordination.memory.queue import InProcessQueue
+from sluice_common.coordination.ports import (
+    Acceptance,
+    Admission,
+    Block,
+    ChunkOffer,
+    ChunkStore,
+    PartClaim,
+    StagedChunk,
+    UploadLedger,
+)
+from sluice_common.errors import SluiceError
+from sluice_common.rpc.frames import Frame, Header
+from sluice_common.security.principal import Principal
+from sluice_common.telemetry.metrics import Metrics
+from sluice_intake.accepting import Accepting
+from sluice_intake.admission import Admissions
+from sluice_intake.options import IntakeOptions
+from sluice_intake.receiving import Receiving
+from sluice_intake.streaming import Streaming
+from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
+from support.intake import Answered, Intake, frames_of, header, read_all, running_intake
+from support.ledgers import LEASE_SECONDS, ROOMY
+
+CHUNK = 64 * 1024
+PATIENT = IntakeOptions(ledger=replace(ROOMY, max_chunk_bytes=CHUNK), budget_stall_seconds=30)
+ONE_CHUNK = replace(PATIENT, ledger=replace(PATIENT.ledger, budget_bytes=CHUNK))
+"""Room for one chunk, besides the reserve."""
+
+
+class WatchedStore:
+    """A chunk store before whose appends a test may hold the senders."""
+
+    def __init__(self, store: ChunkStore) -> None:
+        self._store = store
+        self.staged: list[int] = []
+        self.appended: list[int] = []
+        self.before_append: dict[int, asyncio.Event] = {}
+        self.everybody = asyncio.Barrier(1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def stage(self, offer: ChunkOffer) -> AbstractAsyncContextManager[StagedChunk]:
+        return self._stage(offer)
+
+    @asynccontextmanager
+    async def _stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
+        self.staged.append(offer.number)
+        async with self._store.stage(offer) as staged:
+            yield WatchedChunk(self, offer, staged)
+
+
+class WatchedChunk:
+    def __init__(self, store: WatchedStore, offer: ChunkOffer, staged: StagedChunk) -> None:
+        self._store, self._offer, self._staged = store, offer, staged
+
+    @property
+    def token(self) -> str:
+        return self._staged.token
+
+    async def append(self, block: Block) -> None:
+        await self._store.everybody.wait()
+        if (allowed := self._store.before_append.get(self._offer.number)) is not None:
+            await allowed.wait()
+        await self._staged.append(block)
+        self._store.appended.append(self._offer.number)
+
+    async def seal(self) -> None:
+        await self._staged.seal()
+
+
+class WatchedLedger:
+    """A ledger before whose admissions and accepts a test may hold the senders."""
+
+    def __init__(self, ledger: UploadLedger) -> None:
+        self._ledger = ledger
+        self.may_admit = asyncio.Event()
+        self.may_admit.set()
+        self.asked: asyncio.Queue[int] = asyncio.Queue()
+        self.refused: asyncio.Queue[int] = asyncio.Queue()
+        self.everybody = asyncio.Barrier(1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def admit_chunk(self, offer: ChunkOffer) -> Admission:
+        self.asked.put_nowait(offer.number)
+        await self.may_admit.wait()
+        admission = await self._ledger.admit_chunk(offer)
+        if not admission.granted:
+            self.refused.put_nowait(offer.number)
+        return admission
+
+    async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
+        await self.everybody.wait()
+        return await self._ledger.accept_chunk(offer, crc32c)
+
+
+class Meeting:
+    """A running intake whose ledger and store a test watches."""
+
+    def __init__(self, intake: Intake, pair: Coordination, ledger: Any, store: Any) -> None:
+        self.intake = intake
+        self.pair = pair
+        self.ledger: WatchedLedger = ledger
+        self.store: WatchedStore = store
+
+    async def part(self, upload_id: str, number: int) -> bytes:
+        """What a worker finds that stores this part."""
+        claim = await self.pair.ledger.claim_part(upload_id, number, "worker", LEASE_SECONDS)
+        assert isinstance(claim, PartClaim)
+        before = claim.plan.first_chunk - 1
+        chunks = await self.pair.ledger.part_chunks(upload_id, claim.plan, before, 100)
+        return await self.pair.bytes_of(upload_id, *chunks)
+
+
+@pytest.fixture(params=list(COORDINATIONS.values()), ids=list(COORDINATIONS))
+def factory(request: pytest.FixtureRequest) -> CoordinationFactory:
+    made: CoordinationFactory = request.param
+    return made
+
+
+@asynccontextmanager
+async def meeting(
+    factory: CoordinationFactory, folder: Path, options: IntakeOptions
+) -> AsyncIterator[Meeting]:
+    async with factory(folder, options.ledger) as pair:
+        ledger: Any = WatchedLedger(pair.ledger)
+        store: Any = WatchedStore(pair.chunks)
+        async with running_intake(options, ledger=ledger, chunks=store) as intake:
+            yield Meeting(intake, pair, ledger, store)
+
+
+# ------------------------------------------------------------------ rule 1
+
+
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("streams", [2, 5])
+async def test_streams_that_append_and_accept_in_step_do_not_mix_their_blocks(
+    factory: CoordinationFactory, tmp_path: Path, streams: int
+) -> None:
+    """All senders append their first block together, then their second, and accept together."""
+    async with meeting(factory, tmp_path, PATIENT) as met:
+        upload = await met.intake.initiate(chunk_size=4 * 1024)
+        met.store.everybody = asyncio.Barrier(streams)
+        met.ledger.everybody = asyncio.Barrier(streams)
+        contents = [bytes([65 + number]) * 4 * 1024 for number in range(streams)]
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            sending = [
+                group.create_task(
+                    met.intake.send_stream(
+                        frames_of(upload.upload_id, 0, data, block_bytes=1024, is_last=True)
+                    )
+                )
+                for data in contents
+            ]
+        answers = [task.result() for task in sending]
+        (winner,) = (data for data, answer in zip(contents, answers, strict=True) if answer.numbers)
+        errors = [answer.error for answer in answers if answer.error is not None]
+        assert [error.reason for error in errors] == ["CHUNK_CONFLICT"] * (streams - 1)
+        assert len(met.store.appended) == 4 * streams
+        assert await met.part(upload.upload_id, 1) == winner
+
+
+# ------------------------------------------------------------------ rule 5
+
+
+def frames(number: int, upload_id: str, size: int, block: int) -> Sequence[Frame]:
+    opening = Header(upload_id, number, size, crc32c=None, is_last=False, force=False)
+    blocks = [Frame(None, memoryview(bytes(block))) for _ in range(size // block)]
+    return [Frame(opening, memoryview(b"")), *blocks]
+
+
+class NoAnswers:
+    """What a stream would tell its client; the test looks at the ledger instead."""
+
+    async def accepted(self, acceptance: Acceptance) -> None: ...
+
+    async def stored(self, watermark: int, part_number: int) -> None: ...
+
+    async def throttled(self, number: int, admission: Admission) -> None: ...
+
+
+@pytest.mark.rule(5)
+async def test_no_block_is_read_on_before_the_header_has_its_permit(
+    factory: CoordinationFactory, tmp_path: Path
+) -> None:
+    async with meeting(factory, tmp_path, PATIENT) as met:
+        upload = await met.intake.initiate()
+        ledger: Any = met.ledger
+        store: Any = met.store
+        metrics, queue = Metrics(), InProcessQueue()
+        streaming = Streaming(
+            ledger,
+            Receiving(ledger, store, PATIENT),
+            Accepting(ledger, store, queue, metrics, PATIENT),
+            Admissions(ledger, metrics, PATIENT),
+            metrics,
+            PATIENT,
+        )
+        left = list(frames(0, upload.upload_id, 8 * 1024, 1024))
+
+        async def read() -> Frame | None:
+            return left.pop(0) if left else None
+
+        met.ledger.may_admit.clear()
+        principal = Principal("default", "tester", frozenset({"*"}))
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(streaming.serve(principal, read, NoAnswers()))
+            assert await met.ledger.asked.get() == 0
+            for _ in range(100):  # every task that could go on goes on
+                await asyncio.sleep(0)
+            assert (len(left), met.store.staged, met.store.appended) == (8, [], [])
+            met.ledger.may_admit.set()
+        assert (left, met.store.staged, len(met.store.appended)) == ([], [0], 8)
+
+
+@pytest.mark.rule(5, 9)
+async def test_the_permit_of_a_header_keeps_the_room_while_no_block_has_come(
+    factory: CoordinationFactory, tmp_path: Path
+) -> None:
+    """Of two chunks for one room, the one whose header came first has it all: the other one is
+    delayed, has staged nothing, and goes on by itself once the room is free."""
+    async with meeting(factory, tmp_path, ONE_CHUNK) as met:
+        upload = await met.intake.initiate(chunk_size=CHUNK)
+        met.store.before_append[400] = asyncio.Event()  # its blocks arrive, and are not kept yet
+        first, second = met.intake.stream(), met.intake.stream()
+        answered = Answered()
+        async with asyncio.timeout(20):
+            await first.write(header(upload.upload_id, 400, CHUNK))
+            assert await met.ledger.asked.get() == 400
+            for frame in frames_of(upload.upload_id, 800, bytes(CHUNK)):
+                await second.write(frame)
+            assert await met.ledger.refused.get() == 800
+            answered.add(await second.read())
+            assert [told.number for told in answered.throttled] == [800]
+            backlog = await met.pair.ledger.backlog()
+            assert (backlog.reserved_bytes, backlog.queued_bytes) == (CHUNK, 0)
+            assert (met.store.staged, met.store.appended) == ([400], [])
+
+            first.cancel()  # gives its room back; the other one is not asked to send again
+            await second.done_writing()
+            assert await read_all(second, answered) is None
+        assert answered.numbers == [800]
+        assert met.store.staged == [400, 800]
+        assert (await met.pair.ledger.backlog()).queued_bytes == CHUNK
+
+
+@pytest.mark.rule(5)
+async def test_a_chunk_that_can_never_come_in_is_refused_at_its_header(
+    factory: CoordinationFactory, tmp_path: Path
+) -> None:
+    async with meeting(factory, tmp_path, PATIENT) as met:
+        upload = await met.intake.initiate(expected_size=1024)
+        call, answered = met.intake.stream(), Answered()
+        async with asyncio.timeout(10):
+            await call.write(header(upload.upload_id, 0, 2048))  # and not one byte of it
+            error = await read_all(call, answered)
+        assert isinstance(error, SluiceError)
+        assert error.reason == "EXPECTED_SIZE_EXCEEDED"
+        assert met.store.staged == []

@@ -1,0 +1,72 @@
+"""A ledger with the chunk store that belongs to it: where bytes and their state meet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice_common.coordination.embedded.chunks import FileChunkStore
+from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
+from sluice_common.coordination.memory.chunks import MemoryChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import ChunkStore, UploadLedger
+from sluice_common.coordination.redis.chunks import RedisChunkStore
+from sluice_common.coordination.redis.connection import open_redis
+from sluice_common.coordination.redis.ledger import open_redis_ledger
+from sluice_common.coordination.redis.monitoring import open_redis_monitor
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.uploads.model import ChunkRef
+from support.redis_server import shared_server
+
+
+@dataclass(frozen=True, slots=True)
+class Coordination:
+    """Both ports of one backend."""
+
+    ledger: UploadLedger
+    chunks: ChunkStore
+
+    async def bytes_of(self, upload_id: str, *chunks: ChunkRef) -> bytes:
+        return b"".join([block async for block in self.chunks.read_many(upload_id, chunks)])
+
+
+CoordinationFactory = Callable[[Path, LedgerOptions], AbstractAsyncContextManager[Coordination]]
+"""Opens both, empty, in an empty folder."""
+
+
+@asynccontextmanager
+async def memory(folder: Path, options: LedgerOptions) -> AsyncIterator[Coordination]:
+    yield Coordination(MemoryLedger(options), MemoryChunkStore())
+
+
+@asynccontextmanager
+async def embedded(folder: Path, options: LedgerOptions) -> AsyncIterator[Coordination]:
+    async with (
+        open_sqlite_ledger(folder / "ledger.db", options, fsync=False) as ledger,
+        FileChunkStore(folder / "chunks", fsync=False) as chunks,
+    ):
+        yield Coordination(ledger, chunks)
+
+
+@asynccontextmanager
+async def redis(folder: Path, options: LedgerOptions) -> AsyncIterator[Coordination]:
+    server = shared_server()
+    server.flush()
+    settings = RedisOptions(server.url)
+    async with (
+        open_redis(settings) as clients,
+        open_redis_monitor(clients, settings) as monitor,
+        open_redis_ledger(clients, options, settings, monitor) as ledger,
+    ):
+        yield Coordination(ledger, RedisChunkStore(clients))
+
+
+COORDINATIONS: Mapping[str, CoordinationFactory] = {
+    "memory": memory,
+    "embedded": embedded,
+    "redis": redis,
+}
+"""Every pair that keeps bytes; the races between senders and workers are run on all of them."""
