@@ -126,7 +126,7 @@ class RedisClients:
         return result
 
     async def ask_masters(self, *command: Argument) -> dict[str, Any]:
-        """One command to every server that takes writes; the replies by its address."""
+        """One command to every server that takes writes; the replies by its name."""
         operation = str(command[0]).lower()
         with self._told(operation):
             async with asyncio.timeout(self._options.operation_timeout_seconds):
@@ -137,7 +137,7 @@ class RedisClients:
                 if isinstance(answer, BaseException):
                     raise answer
         return {
-            f"{server.address[0]}:{server.address[1]}": _or_raise(answer[0])
+            server.name: _or_raise(answer[0])
             for server, answer in zip(servers, answers, strict=True)
             if not isinstance(answer, BaseException)
         }

@@ -71,6 +71,11 @@ def unusable_at_start(error: Exception) -> ConfigurationError | None:
         return ConfigurationError(
             "SLUICE_REDIS__CLUSTER: this Redis is no cluster; set it to false"
         )
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ConfigurationError(
+            "SLUICE_REDIS__URL: the certificate of Redis is not trusted; name the authority in the "
+            "URL, ?ssl_ca_certs=PATH"
+        )
     return None
 
 

@@ -77,7 +77,7 @@ class RedisMonitor:
         metrics = self._clients.metrics
         high = False
         for address, info in infos.items():
-            used, most = int(info["used_memory"]), int(info.get("maxmemory", "0"))
+            used, most = int(info.get("used_memory", "0")), int(info.get("maxmemory", "0"))
             metrics.redis_used_bytes.labels(address).set(used)
             metrics.redis_max_bytes.labels(address).set(most)
             high = high or 0 < most * self._high_fraction < used

@@ -38,6 +38,8 @@ class Server:
             str(arguments.get("host", "localhost")),
             int(arguments.get("port", 6379)),
         )
+        self.name = str(arguments.get("path", f"{self.address[0]}:{self.address[1]}"))
+        """What logs and metrics call it."""
         self._arguments = arguments | {
             "timeout": None,
             "protocol": 2,
