@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from datetime import UTC, datetime, timedelta
 from hashlib import sha1
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
@@ -21,6 +16,7 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.errors import Internal, ResourceExhausted, Unavailable
 from sluice_common.telemetry.metrics import Metrics
+from support.mysql_tls import write_certificates
 from support.redis_server import RedisServer, free_port, replicated, shared_cluster
 
 MIB = 1024 * 1024
@@ -204,19 +200,19 @@ async def test_a_wrong_password_is_a_matter_of_configuration() -> None:
 
 
 async def test_tls_needs_an_authority_that_is_trusted(tmp_path: Path) -> None:
-    key, certificate = self_signed(tmp_path, "127.0.0.1")
-    port = free_port()
+    write_certificates(tmp_path)
+    authority, port = tmp_path / "ca.pem", free_port()
     settings = {
         "port": port,
-        "cert-file": certificate,
-        "key-file": key,
-        "ca-cert-file": certificate,
+        "cert-file": tmp_path / "cert.pem",
+        "key-file": tmp_path / "key.pem",
+        "ca-cert-file": authority,
         "auth-clients": "no",
     }
     arguments = [text for name, value in settings.items() for text in (f"--tls-{name}", str(value))]
     with RedisServer(*arguments):
         url = f"rediss://127.0.0.1:{port}/0"
-        async with open_redis(RedisOptions(f"{url}?ssl_ca_certs={certificate}")) as clients:
+        async with open_redis(RedisOptions(f"{url}?ssl_ca_certs={authority}")) as clients:
             assert await clients.execute("k", "SET", "k", b"x" * MIB) == b"OK"
             assert await clients.execute("k", "GET", "k") == b"x" * MIB
         with pytest.raises(ConfigurationError, match="certificate of Redis is not trusted"):
@@ -229,32 +225,6 @@ async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
     with RedisServer("--unixsocket", str(path)):
         async with open_redis(RedisOptions(f"unix://{path}")) as clients:
             assert await clients.ask_masters("PING") == {str(path): b"PONG"}
-
-
-def self_signed(folder: Path, address: str) -> tuple[Path, Path]:
-    """A key, and a certificate for the address that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, address)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
-    pem = serialization.Encoding.PEM
-    key_path.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    certificate_path.write_bytes(certificate.public_bytes(pem))
-    return key_path, certificate_path
 
 
 async def test_nobody_there_at_the_start_is_unavailable() -> None:
