@@ -1,0 +1,73 @@
+"""The relay is killed again and again; what the topics say stays right (rule 22)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC
+from support.environment import process_environment
+from support.kafka import first_appearances, records_in, unique_name
+from support.roles import TENANT, pieces, small_world
+
+UPLOADS = 90
+KILLS = 10
+
+pytestmark = pytest.mark.slow
+
+
+def start(url: str, servers: str, prefix: str) -> subprocess.Popen[str]:
+    tests = str(Path(__file__).resolve().parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-m", "support.kafka_relay", url, servers, prefix],
+        env=process_environment({"PYTHONPATH": tests}),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def relay_with_kills(url: str, servers: str, prefix: str) -> None:
+    """Kill relays in the middle of their work, then let one finish it."""
+    for _ in range(KILLS):
+        with start(url, servers, prefix) as process:
+            assert process.stdout is not None
+            for _page in range(random.randint(1, 2)):
+                assert process.stdout.readline() == "page\n", "there was nothing left to relay"
+            # Somewhere in a page: publishing it, or noting that it is published.
+            time.sleep(random.uniform(0.0, 0.02))
+            process.kill()
+    with start(url, servers, prefix) as process:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
+async def test_every_upload_completes_once_and_in_order_after_random_kills(
+    kafka: KafkaOptions, tmp_path: Path
+) -> None:
+    prefix = f"{unique_name('relay')}."
+    async with small_world(tmp_path) as world:
+        nodes = []
+        for number in range(UPLOADS):
+            upload = await world.upload(pieces(600, 500), path=f"{number}.bin")
+            await world.work()
+            await world.catalogue.delete_node(TENANT, upload.new.node_id)
+            nodes.append(upload.new.node_id)
+        rows = await world.catalogue.outbox(10 * UPLOADS)
+    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
+    await asyncio.to_thread(relay_with_kills, url, kafka.bootstrap_servers, prefix)
+
+    uploads = await records_in(kafka, prefix + UPLOADS_TOPIC)
+    deleted = await records_in(kafka, prefix + NODES_TOPIC)
+    ids = {record.event_id for record in [*uploads, *deleted]}
+    assert ids == {row.event.event_id for row in rows}
+    for node in nodes:
+        for topic, records in ((UPLOADS_TOPIC, uploads), (NODES_TOPIC, deleted)):
+            told = [r.event.event_id for r in rows if (r.event.key, r.event.topic) == (node, topic)]
+            assert first_appearances(records, node) == told

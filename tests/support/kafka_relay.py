@@ -1,0 +1,71 @@
+"""A relay in a process of its own, from a catalogue to Kafka: made to be killed.
+
+    python -m support.kafka_relay CATALOGUE_URL BOOTSTRAP_SERVERS TOPIC_PREFIX
+
+Prints a line after each page, so that a test can kill it in the middle; ends when the outbox is
+empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.coordination.memory.chunks import MemoryChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.memory.queue import InProcessQueue
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.errors import Unavailable
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.publisher import KafkaPublisher, open_kafka_publisher
+from sluice_common.events.port import EventRecord
+from sluice_common.objects.discard import DiscardObjectStore
+from sluice_common.settings import LogLevel
+from sluice_common.telemetry.logging import configure_logging
+from sluice_common.telemetry.metrics import Metrics
+from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.relay import Relay
+
+
+class Prefixed:
+    """Topics of one test on a broker that all tests share."""
+
+    def __init__(self, publisher: KafkaPublisher, prefix: str) -> None:
+        self._publisher = publisher
+        self._prefix = prefix
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        await self._publisher.publish([replace(e, topic=self._prefix + e.topic) for e in events])
+
+
+async def relay(url: str, servers: str, prefix: str) -> None:
+    kafka = KafkaOptions(servers, partitions=3)
+    async with open_catalogue(url) as catalogue, open_kafka_publisher(kafka) as publisher:
+        deps = RepositoryDeps(
+            ledger=MemoryLedger(LedgerOptions()),
+            chunks=MemoryChunkStore(),
+            queue=InProcessQueue(),
+            objects=DiscardObjectStore(),
+            catalogue=catalogue,
+            publisher=Prefixed(publisher, prefix),
+            metrics=Metrics(),
+            # The next process is the same holder: a test need not wait for leases to end.
+            holder="relay",
+            options=RepositoryOptions(relay_batch_events=7),
+        )
+        role = Relay(deps)
+        while await catalogue.outbox(1):
+            try:
+                await role.relay_once()
+                sys.stdout.write("page\n")
+                sys.stdout.flush()
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+if __name__ == "__main__":
+    configure_logging(LogLevel.ERROR)
+    asyncio.run(relay(*sys.argv[1:4]))
