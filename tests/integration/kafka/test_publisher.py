@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
+from pydantic import SecretStr
 
+from sluice_common.configuration import ConfigurationError
 from sluice_common.errors import InvalidArgument, Unavailable
-from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.options import KafkaOptions, SecurityProtocol
 from sluice_common.events.kafka.publisher import open_kafka_publisher
 from sluice_common.telemetry.metrics import Metrics
 from support.kafka import (
@@ -212,6 +214,22 @@ async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:
     labels = {"reason": "EVENTS_UNAVAILABLE"}
     count = metrics.registry.get_sample_value("sluice_event_publish_errors_total", labels)
     assert count == 2
+
+
+async def test_credentials_that_the_broker_refuses_are_a_configuration_error(
+    kafka: KafkaOptions,
+) -> None:
+    """Its listener knows no passwords, and says so."""
+    refused = replace(
+        kafka,
+        security_protocol=SecurityProtocol.SASL_PLAINTEXT,
+        username="sluice",
+        password=SecretStr("hush"),
+    )
+    with pytest.raises(ConfigurationError, match="refuses the credentials") as caught:
+        async with open_kafka_publisher(refused):
+            pass
+    assert "hush" not in str(caught.value)
 
 
 async def test_what_is_acknowledged_is_timed(kafka: KafkaOptions, topic: str) -> None:
