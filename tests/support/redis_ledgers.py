@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from sluice_common.coordination.options import Clock, LedgerOptions
 from sluice_common.coordination.ports import Acceptance, ChunkOffer, UploadLedger
@@ -39,7 +40,7 @@ async def redis_cluster(
 @asynccontextmanager
 async def opened(
     redis: RedisOptions, options: LedgerOptions, clock: Clock | None
-) -> AsyncIterator[UploadLedger]:
+) -> AsyncIterator[StagingLedger]:
     """A ledger whose chunks are staged as they are accepted."""
     async with (
         open_redis(redis) as clients,
@@ -62,15 +63,19 @@ class StagingLedger:
     are about ledgers, and send no bytes, but this one takes no chunk without them (rule 1)."""
 
     def __init__(self, ledger: RedisLedger, clients: RedisClients) -> None:
-        self._ledger = ledger
+        self.bare = ledger
         self._clients = clients
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._ledger, name)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
+        return await self.bare.accept_chunk(await self.stage(offer), crc32c)
+
+    async def stage(self, offer: ChunkOffer) -> ChunkOffer:
+        """Only the bytes; the rest is for `bare.accept_chunk`."""
         await stage(self._clients, offer)
-        return await self._ledger.accept_chunk(offer, crc32c)
+        return offer
 
 
 async def stage(clients: RedisClients, offer: ChunkOffer) -> None:

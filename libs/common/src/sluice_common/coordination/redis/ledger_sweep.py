@@ -10,7 +10,11 @@ from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.ledger_finding import UploadFinder, each
 from sluice_common.coordination.redis.ledger_replies import SnapshotReader
 from sluice_common.coordination.redis.ledger_steps import LedgerSteps
-from sluice_common.coordination.redis.ledger_walk import RepairWalk, forget_everywhere
+from sluice_common.coordination.redis.ledger_walk import (
+    FORGOTTEN_AFTER_SECONDS,
+    RepairWalk,
+    forget_everywhere,
+)
 from sluice_common.errors import NotFound
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 
@@ -180,16 +184,28 @@ class LedgerSweep:
                 for upload_id, score in zip(page[::2], page[1::2], strict=True)
             ]
             names = [name for begun, name in ages if before is None or (begun, name) < before]
-            snapshots = await each(names, self._get)
+            snapshots = dict(zip(names, await each(names, self._get), strict=True))
             found += [
                 snapshot
-                for snapshot in snapshots
+                for snapshot in snapshots.values()
                 if snapshot is not None and (not statuses or snapshot.status in statuses)
             ]
+            gone = [age for age in ages if age[1] in snapshots and snapshots[age[1]] is None]
+            offset += _PAGE - await self._take_out(uploads, gone)
             if len(ages) < _PAGE:
                 break
-            offset += _PAGE
         return found[:limit]
+
+    async def _take_out(self, uploads: str, gone: Sequence[tuple[float, str]]) -> int:
+        """Uploads that ended by their time to live are still in their tenant's list. A young one
+        may be about to begin."""
+        if not gone:
+            return 0
+        old = await self._steps.now() - FORGOTTEN_AFTER_SECONDS
+        names = [name for begun, name in gone if begun < old]
+        if names:
+            await self._steps.clients.execute(uploads, "ZREM", uploads, *names)
+        return len(names)
 
     async def _get(self, upload_id: str) -> UploadSnapshot | None:
         try:

@@ -14,7 +14,7 @@ from sluice_common.coordination.redis.ledger_steps import LedgerSteps
 WALK_UPLOADS = 64
 """Uploads of each shard that one turn of the walk looks at."""
 
-_FORGOTTEN_AFTER_SECONDS = 2 * INDEXING_SECONDS
+FORGOTTEN_AFTER_SECONDS = 2 * INDEXING_SECONDS
 """An entry without an upload that is so old is nobody's: `create` refuses to use it any more."""
 
 
@@ -44,7 +44,7 @@ class RepairWalk:
         gone = [
             upload_id
             for upload_id, known in zip(begun, there, strict=True)
-            if not known and now - begun[upload_id] > _FORGOTTEN_AFTER_SECONDS
+            if not known and now - begun[upload_id] > FORGOTTEN_AFTER_SECONDS
         ]
         for upload_id in gone:
             await forget_everywhere(self._steps, upload_id, "")

@@ -1,0 +1,327 @@
+"""Several ledgers on one Redis, as several processes have them: what one does the others know.
+
+`together` holds the server until all calls have arrived there, so that they really meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import Acceptance, Admission, UploadLedger, Verdict
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.errors import SluiceError
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.model import PartPlan, UploadSnapshot, UploadStatus
+from sluice_common.uploads.states import is_terminal
+from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY, Driver, FakeClock
+from support.redis_ledgers import StagingLedger, opened
+from support.redis_server import RedisServer
+
+T = TypeVar("T")
+
+CHUNK = 8
+
+
+class Processes:
+    """Ledgers that share nothing but Redis."""
+
+    def __init__(self, server: RedisServer, stack: AsyncExitStack) -> None:
+        self._server = server
+        self._stack = stack
+        self._redis = RedisOptions(server.url)
+        self.clock = FakeClock()
+
+    async def start(self, count: int, options: LedgerOptions = ROOMY) -> list[StagingLedger]:
+        """Ledgers on connections of their own."""
+        return [
+            await self._stack.enter_async_context(opened(self._redis, options, self.clock))
+            for _ in range(count)
+        ]
+
+    async def together(self, *calls: Awaitable[T]) -> list[T | SluiceError]:
+        """The outcomes of calls that the server gets to see all at once."""
+        with self._server.client() as client:
+            client.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            try:
+                await asyncio.sleep(0.05)  # everything is sent; nothing can have been answered
+                assert not any(task.done() for task in tasks)
+            finally:
+                client.execute_command("CLIENT", "UNPAUSE")
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in outcomes:
+            assert not isinstance(outcome, BaseException) or isinstance(outcome, SluiceError)
+        return outcomes  # type: ignore[return-value]
+
+
+@pytest.fixture
+async def processes(server: RedisServer) -> AsyncIterator[Processes]:
+    async with AsyncExitStack() as stack:
+        yield Processes(server, stack)
+
+
+def answers(outcomes: list[T | SluiceError], kind: type[T]) -> list[T]:
+    return [outcome for outcome in outcomes if isinstance(outcome, kind)]
+
+
+def reasons(outcomes: list[T | SluiceError]) -> list[str]:
+    return [outcome.reason for outcome in outcomes if isinstance(outcome, SluiceError)]
+
+
+# ------------------------------------------------------------------ rules 1, 2, 5 and 9
+
+
+async def test_rule_1_one_of_many_contents_gets_in(processes: Processes) -> None:
+    ledgers = await processes.start(4)
+    driver = Driver(ledgers[0], processes.clock)
+    upload_id = await driver.create()
+    offers = [await ledger.stage(driver.offer(upload_id, 0, CHUNK)) for ledger in ledgers]
+    outcomes = await processes.together(
+        *(
+            ledger.bare.accept_chunk(offer, n)
+            for n, (ledger, offer) in enumerate(zip(ledgers, offers, strict=True))
+        )
+    )
+    (taken,) = answers(outcomes, Acceptance)
+    assert reasons(outcomes) == ["CHUNK_CONFLICT"] * 3
+    (chunk,) = await ledgers[1].part_chunks(upload_id, _plan(0), -1, 10)
+    assert chunk == taken.chunk
+
+
+async def test_rule_2_of_equal_chunks_one_is_new(processes: Processes) -> None:
+    ledgers = await processes.start(4)
+    driver = Driver(ledgers[0], processes.clock)
+    upload_id = await driver.create()
+    offers = [await ledger.stage(driver.offer(upload_id, 0, CHUNK)) for ledger in ledgers]
+    outcomes = await processes.together(
+        *(ledger.bare.accept_chunk(offer, 7) for ledger, offer in zip(ledgers, offers, strict=True))
+    )
+    verdicts = sorted(acceptance.verdict for acceptance in answers(outcomes, Acceptance))
+    assert verdicts == [Verdict.DUPLICATE] * 3 + [Verdict.NEW]
+    assert (await ledgers[0].backlog()).queued_bytes == CHUNK
+
+
+async def test_rule_5_permits_of_all_processes_come_out_of_one_budget(
+    processes: Processes,
+) -> None:
+    options = replace(ROOMY, budget_bytes=5 * CHUNK, max_chunk_bytes=CHUNK)
+    ledgers = await processes.start(4, options)
+    driver = Driver(ledgers[0], processes.clock)
+    uploads = [await driver.create(chunk_size=CHUNK) for _ in range(3)]
+    # Chunks of the second part: none of them may draw on the reserve.
+    asked = [driver.offer(upload_id, 2, CHUNK) for upload_id in uploads for _ in range(4)]
+    outcomes = await processes.together(
+        *(ledgers[n % 4].admit_chunk(offer) for n, offer in enumerate(asked))
+    )
+    granted = [admission for admission in answers(outcomes, Admission) if admission.granted]
+    assert len(granted) == 5
+    assert (await ledgers[3].backlog()).reserved_bytes == 5 * CHUNK
+
+
+# ------------------------------------------------------------------ rules 8, 15, 16 and 18
+
+
+async def test_rule_15_one_worker_gets_a_part(processes: Processes) -> None:
+    ledgers = await processes.start(4)
+    driver = Driver(ledgers[0], processes.clock)
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"x" * PART_BYTES)
+    outcomes = await processes.together(
+        *(
+            ledger.claim_part(upload_id, 1, f"worker-{n}", LEASE_SECONDS)
+            for n, ledger in enumerate(ledgers)
+        )
+    )
+    assert sum(outcome is not None for outcome in outcomes) == 1
+
+
+async def test_rule_16_a_late_record_leaves_one_etag(processes: Processes) -> None:
+    ledgers = await processes.start(2)
+    driver = Driver(ledgers[0], processes.clock)
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"x" * PART_BYTES)
+    late = await driver.claim(upload_id, 1, "late")
+    record = await driver.record_of(late)
+    processes.clock.advance(LEASE_SECONDS)
+    claim = await Driver(ledgers[1], processes.clock).claim(upload_id, 1, "next")
+    outcomes = await processes.together(
+        ledgers[0].record_part(late, replace(record, etag="late")),
+        ledgers[1].record_part(claim, replace(record, etag="next")),
+    )
+    assert reasons(outcomes) == ["FENCED"]
+    (stored,) = await ledgers[0].stored_parts(upload_id, 0, 10)
+    assert stored.etag == "next"
+
+
+async def test_rule_8_a_rejection_and_a_completion_at_once_never_complete_with_a_gap(
+    processes: Processes,
+) -> None:
+    ledgers = await processes.start(2)
+    driver = Driver(ledgers[0], processes.clock)
+    for completes_first in (True, False):
+        upload_id = await driver.create()
+        await driver.send(upload_id, 0, b"x" * PART_BYTES)
+        claim = await driver.claim(upload_id, 1)
+        calls = [
+            ledgers[0].request_completion(upload_id, 1, None, None),
+            ledgers[1].reject_chunk(claim, 0),
+        ]
+        await processes.together(*(calls if completes_first else reversed(calls)))
+        snapshot = await ledgers[0].get(upload_id)
+        assert (snapshot.status, snapshot.received_chunks) == (UploadStatus.UPLOADING, 0)
+        assert await driver.ready() == []
+
+
+async def test_rule_18_one_completer_and_one_end(processes: Processes) -> None:
+    ledgers = await processes.start(3)
+    driver = Driver(ledgers[0], processes.clock)
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"abc", is_last=True)
+    await driver.complete(upload_id)
+    await driver.store_all()
+    claims = await processes.together(
+        *(
+            ledger.claim_completion(upload_id, f"completer-{n}", LEASE_SECONDS)
+            for n, ledger in enumerate(ledgers)
+        )
+    )
+    (claim,) = [claim for claim in claims if claim is not None]
+    assert not isinstance(claim, SluiceError)
+    outcomes = await processes.together(
+        ledgers[0].finish(claim, crc32c(b"abc"), None),
+        ledgers[1].fail(upload_id, "GIVEN_UP", "by another"),
+        ledgers[2].abort(upload_id),
+    )
+    await _one_end(ledgers[0], upload_id, answers(outcomes, UploadSnapshot))
+
+
+async def test_rule_18_whatever_meets_there_is_one_terminal_state(processes: Processes) -> None:
+    ledgers = await processes.start(4)
+    driver = Driver(ledgers[0], processes.clock)
+    for _ in range(5):
+        upload_id = await driver.create()
+        await driver.send(upload_id, 0, b"abc")
+        processes.clock.advance(24 * 3600)
+        await driver.ledger.expire_due(10)
+        processes.clock.advance(60)
+        offer = await ledgers[2].stage(driver.offer(upload_id, 1, 3))
+        await processes.together(
+            ledgers[0].abort(upload_id),
+            ledgers[1].fail(upload_id, "GIVEN_UP", "by another"),
+            ledgers[2].bare.accept_chunk(offer, 1),
+            ledgers[3].expire_due(10),
+        )
+        snapshot = await ledgers[0].get(upload_id)
+        if is_terminal(snapshot.status):
+            await _one_end(ledgers[0], upload_id, [snapshot])
+        else:
+            raise AssertionError(snapshot)
+    assert (await ledgers[0].backlog()).queued_bytes == 0
+
+
+async def test_rule_22_a_request_sent_twice_at_once_opens_one_upload(
+    processes: Processes,
+) -> None:
+    ledgers = await processes.start(3)
+    driver = Driver(ledgers[0], processes.clock)
+    new = driver.new()
+    outcomes = await processes.together(*(ledger.create(new) for ledger in ledgers))
+    assert len(set(map(repr, outcomes))) == 1
+    assert [event.type for event in await ledgers[0].pending_events(10)] == ["UploadInitiated"]
+
+
+# ------------------------------------------------------------------ rules 9 and 27: hearing
+
+
+async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Processes) -> None:
+    here, there = await processes.start(2)
+    driver = Driver(there, processes.clock)
+    upload_id = await driver.create()
+    watch = here.watch(upload_id, 0)
+    assert (await anext(watch)).status is UploadStatus.PENDING
+    for number in range(3):
+        waiting = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0.05)
+        await driver.send(upload_id, number, b"abc")
+        async with asyncio.timeout(2):  # well below the polling interval
+            while (await waiting).received_chunks <= number:
+                waiting = asyncio.ensure_future(anext(watch))
+    await watch.aclose()
+
+
+async def test_rule_27_a_lost_subscription_is_taken_up_again(
+    processes: Processes, server: RedisServer
+) -> None:
+    here, there = await processes.start(2)
+    driver = Driver(there, processes.clock)
+    upload_id = await driver.create()
+    watch = here.watch(upload_id, 0)
+    await anext(watch)
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0.05)
+    with server.client() as client:
+        assert int(str(client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))) >= 1
+    await driver.send(upload_id, 0, b"abc")
+    async with asyncio.timeout(4):
+        assert (await waiting).received_chunks == 1
+    await watch.aclose()
+
+
+async def test_rule_27_one_process_has_one_subscription(
+    processes: Processes, server: RedisServer
+) -> None:
+    (ledger,) = await processes.start(1)
+    driver = Driver(ledger, processes.clock)
+    watches = [ledger.watch(await driver.create(), 0) for _ in range(5)]
+    for watch in watches:
+        await anext(watch)
+    waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
+    await asyncio.sleep(0.1)
+    with server.client() as client:
+        clients = str(client.execute_command("CLIENT", "LIST", "TYPE", "pubsub"))
+    assert clients.count("'id'") == 1 or clients.count("id=") == 1
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_rule_9_room_that_another_process_frees_is_heard_of(processes: Processes) -> None:
+    options = replace(ROOMY, budget_bytes=5 * CHUNK, max_chunk_bytes=CHUNK)
+    here, there = await processes.start(2, options)
+    driver = Driver(there, processes.clock)
+    upload_id = await driver.create(chunk_size=CHUNK)
+    for number in (0, 1, 2, 4, 6):
+        await driver.send(upload_id, number, b"x" * CHUNK)
+    offer = driver.offer(upload_id, 8, CHUNK)
+    assert not (await here.admit_chunk(offer)).granted
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    waiting = asyncio.ensure_future(here.wait_for_room(upload_id, 30))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await driver.store(upload_id, 1)
+    await waiting
+    assert loop.time() - begun < 0.9
+    assert (await here.admit_chunk(offer)).granted
+
+
+# ------------------------------------------------------------------
+
+
+async def _one_end(ledger: UploadLedger, upload_id: str, ended: list[UploadSnapshot]) -> None:
+    assert len({snapshot.status for snapshot in ended}) == 1
+    events = [event.type for event in await ledger.upload_events(upload_id)]
+    ends = {"UploadAborted", "UploadFailed", "UploadExpired"}
+    completed = ended[0].status is UploadStatus.COMPLETED
+    assert len([event for event in events if event in ends]) == (0 if completed else 1)
+
+
+def _plan(chunk: int) -> PartPlan:
+    return PartPlan(1, chunk, chunk)
