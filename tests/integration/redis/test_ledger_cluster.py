@@ -1,0 +1,250 @@
+"""Crashes in the gaps between two slots of a cluster (rules 9, 22, 24): the sweeper's walk finds
+and repairs what they leave, and nothing is stranded.
+
+A crash is a ledger whose steps stop after the script on the upload's own keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sluice_common.coordination.ports import WorkItem, WorkKind
+from sluice_common.coordination.redis import keys
+from sluice_common.coordination.redis.ledger_scripts import INDEXING_SECONDS
+from sluice_common.coordination.redis.ledger_steps import LedgerSteps
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.errors import Aborted, ResourceExhausted
+from sluice_common.uploads.model import UploadStatus
+from support.ledgers import DAY, HOUR, PART_BYTES, ROOMY, Driver, FakeClock
+from support.redis_ledgers import StagingLedger, opened
+from support.redis_server import RedisCluster, shared_cluster
+
+CHUNK = 8
+
+
+@pytest.fixture
+def cluster() -> RedisCluster:
+    shared = shared_cluster()
+    shared.flush()
+    return shared
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as opened_here:
+        yield opened_here
+
+
+@pytest.fixture
+async def driver(cluster: RedisCluster, clock: FakeClock, stack: AsyncExitStack) -> Driver:
+    """A ledger that does all it has to."""
+    return Driver(await _ledger(cluster, clock, stack), clock)
+
+
+@pytest.fixture
+async def crashing(
+    cluster: RedisCluster,
+    clock: FakeClock,
+    stack: AsyncExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Driver:
+    """A process that crashes after every step: budget and sorted sets hear nothing of it."""
+    ledger = await _ledger(cluster, clock, stack)
+
+    async def nothing(*_: Any) -> None:
+        """The process is gone."""
+
+    steps: LedgerSteps = ledger.bare._steps
+    monkeypatch.setattr(steps, "_follow_up", nothing)
+    monkeypatch.setattr(ledger.bare, "_correct_indexes", nothing)
+    return Driver(ledger, clock)
+
+
+async def _ledger(cluster: RedisCluster, clock: FakeClock, stack: AsyncExitStack) -> StagingLedger:
+    redis = RedisOptions(cluster.url, cluster=True, shards=4)
+    options = replace(ROOMY, budget_bytes=10 * CHUNK, max_chunk_bytes=2 * CHUNK)
+    return await stack.enter_async_context(opened(redis, options, clock))
+
+
+async def sweep(driver: Driver) -> None:
+    """What the sweeper does every ten seconds; the walk is a part of it."""
+    await driver.ledger.expire_due(100)
+
+
+# ------------------------------------------------------------------ after the script
+
+
+async def test_a_new_upload_whose_creator_crashed_is_found(
+    driver: Driver, crashing: Driver
+) -> None:
+    upload_id = await crashing.create()
+    await sweep(driver)
+    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [upload_id]
+    page = await driver.ledger.list_uploads("acme", frozenset(), 10, "")
+    assert [upload.upload_id for upload in page.uploads] == [upload_id]
+    assert (await driver.ledger.backlog()).open_uploads == 1
+    driver.clock.advance(DAY)
+    await sweep(driver)
+    driver.clock.advance(60)
+    (expired,) = await driver.ledger.expire_due(10)
+    assert expired.upload_id == upload_id
+
+
+async def test_bytes_that_were_accepted_count_after_the_walk_and_their_room_comes_back(
+    driver: Driver, crashing: Driver
+) -> None:
+    upload_id = await driver.create(chunk_size=CHUNK)
+    await crashing.send(upload_id, 0, b"x" * CHUNK)
+    backlog = await driver.ledger.backlog()
+    assert (backlog.queued_bytes, backlog.reserved_bytes) == (0, CHUNK)  # until it ends
+    await sweep(driver)
+    driver.clock.advance(600)
+    backlog = await driver.ledger.backlog()
+    assert (backlog.queued_bytes, backlog.reserved_bytes) == (CHUNK, 0)
+
+
+async def test_a_ready_part_and_a_completion_are_found(driver: Driver, crashing: Driver) -> None:
+    upload_id = await driver.create()
+    await crashing.send(upload_id, 0, b"x" * PART_BYTES)
+    await sweep(driver)
+    assert await driver.ready() == [(upload_id, 1)]
+    await crashing.store(upload_id, 1)
+    await crashing.complete(upload_id, 1)
+    await sweep(driver)
+    assert await driver.ledger.ready_work(10) == [WorkItem(WorkKind.COMPLETION, upload_id, "acme")]
+    assert (await driver.ledger.backlog()).queued_bytes == 0
+
+
+async def test_an_end_nobody_heard_of_is_cleaned_up_published_and_forgotten(
+    cluster: RedisCluster, driver: Driver, crashing: Driver
+) -> None:
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"x" * CHUNK)
+    await crashing.ledger.abort(upload_id)
+    await sweep(driver)
+    backlog = await driver.ledger.backlog()
+    assert (backlog.queued_bytes, backlog.open_uploads) == (0, 1)
+    (due,) = await driver.ledger.cleanups_due(10)
+    assert due.upload_id == upload_id
+    assert [e.type for e in await driver.ledger.pending_events(10)][-1] == "UploadAborted"
+    await crashing.ledger.cleanup_done(upload_id)
+    driver.clock.advance(HOUR)
+    await sweep(driver)
+    (due,) = await driver.ledger.cleanups_due(10)
+    await crashing.ledger.cleanup_done(due.upload_id)
+    await crashing.ledger.events_published(upload_id, 10)
+    driver.clock.advance(DAY)
+    await sweep(driver)
+    assert await driver.ledger.cleanups_due(10) == []
+    assert await driver.ledger.pending_events(10) == []
+    assert await driver.ledger.purge_due(10) == 1
+    left = [name for name in cluster.all_keys() if upload_id in name and "chunks" not in name]
+    assert left == []
+    assert (await driver.ledger.backlog()).open_uploads == 0
+
+
+async def test_an_upload_that_was_forgotten_halfway_is_forgotten(
+    driver: Driver, crashing: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = await driver.create()
+    await driver.ledger.abort(upload_id)
+    await driver.ledger.events_published(upload_id, 10)
+    for _ in range(2):
+        await driver.ledger.cleanup_done(upload_id)
+        driver.clock.advance(DAY)
+    # The first step of `purge_due`, and then nothing.
+    assert isinstance(crashing.ledger, StagingLedger)
+    await crashing.ledger.bare._steps.run("forget", upload_id)
+    await sweep(driver)
+    await sweep(driver)
+    assert await driver.ledger.purge_due(10) == 0
+    assert (await driver.ledger.list_uploads("acme", frozenset(), 10, "")).uploads == ()
+
+
+# ------------------------------------------------------------------ before the script
+
+
+async def test_an_index_entry_without_an_upload_is_dropped(
+    cluster: RedisCluster, driver: Driver
+) -> None:
+    assert isinstance(driver.ledger, StagingLedger)
+    new = driver.new()
+    await driver.ledger.bare._write_into_indexes(new)
+    assert (await driver.ledger.backlog()).open_uploads == 1
+    await sweep(driver)
+    assert (await driver.ledger.backlog()).open_uploads == 1  # it may be about to begin
+    driver.clock.advance(2 * INDEXING_SECONDS + 1)
+    await sweep(driver)
+    assert (await driver.ledger.list_uploads("acme", frozenset(), 10, "")).uploads == ()
+    assert (await driver.ledger.backlog()).open_uploads == 0
+    assert [name for name in cluster.all_keys() if "index" in name or "tenant" in name] == []
+
+
+async def test_an_upload_is_not_opened_on_an_index_entry_that_may_be_gone(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its creator was held up between the two writes."""
+    assert isinstance(driver.ledger, StagingLedger)
+    ledger = driver.ledger.bare
+    write = ledger._write_into_indexes
+
+    async def held_up(new: Any) -> float:
+        written_at = await write(new)
+        driver.clock.advance(INDEXING_SECONDS + 1)
+        return written_at
+
+    monkeypatch.setattr(ledger, "_write_into_indexes", held_up)
+    with pytest.raises(Aborted) as refused:
+        await driver.create()
+    assert refused.value.reason == "CREATED_TOO_LATE"
+    monkeypatch.undo()
+    await driver.create()
+
+
+async def test_a_refused_beginning_leaves_nothing_in_the_indexes(driver: Driver) -> None:
+    upload_id = await driver.create(chunk_size=CHUNK)
+    for number in range(0, 20, 2):
+        await driver.send(upload_id, number, b"x" * CHUNK)
+    with pytest.raises(ResourceExhausted):
+        await driver.create()
+    assert (await driver.ledger.backlog()).open_uploads == 1
+
+
+# ------------------------------------------------------------------ notes in the wrong order
+
+
+async def test_a_late_note_of_an_ended_upload_does_not_count_its_bytes_again(
+    driver: Driver, crashing: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = await driver.create()
+    assert isinstance(crashing.ledger, StagingLedger)
+    late: list[tuple[Any, ...]] = []
+
+    async def held_up(*note: Any) -> None:
+        late.append(note)
+
+    steps = crashing.ledger.bare._steps
+    monkeypatch.setattr(steps, "_follow_up", held_up)
+    await crashing.send(upload_id, 0, b"x" * CHUNK)
+    monkeypatch.undo()
+    await driver.ledger.abort(upload_id)
+    for note in late:
+        await steps._follow_up(*note)
+    assert await driver.status(upload_id) is UploadStatus.ABORTED
+    backlog = await driver.ledger.backlog()
+    assert (backlog.queued_bytes, backlog.reserved_bytes) == (0, 0)
+
+
+async def test_all_keys_of_an_upload_are_in_one_slot() -> None:
+    names = [*keys.of_upload("n-1"), keys.staging("n-1", "t"), keys.chunk("n-1", 7)]
+    assert all("{n-1}" in name for name in names)
