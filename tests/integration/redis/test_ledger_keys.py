@@ -84,6 +84,7 @@ def keys_of(server: RedisServer, upload_id: str) -> set[str]:
 # ------------------------------------------------------------------ rule 1: the way of the bytes
 
 
+@pytest.mark.rule(1)
 async def test_rule_1_accepting_moves_the_staged_bytes_in_one_step(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -111,6 +112,7 @@ async def test_an_empty_chunk_has_no_list(
     assert [b async for b in store.read(upload_id, accepted.chunk)] == []
 
 
+@pytest.mark.rule(1)
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 async def test_rule_1_a_chunk_whose_blocks_are_not_all_there_is_not_accepted(
     clients: RedisClients, server: RedisServer, driver: Driver, blocks: int
@@ -131,6 +133,7 @@ async def test_rule_1_a_chunk_whose_blocks_are_not_all_there_is_not_accepted(
     assert (await driver.ledger.backlog()).reserved_bytes == 0
 
 
+@pytest.mark.rule(1)
 async def test_rule_1_a_duplicate_or_a_conflict_leaves_no_bytes(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -148,6 +151,7 @@ async def test_rule_1_a_duplicate_or_a_conflict_leaves_no_bytes(
         assert f"staging:{offer.token}" not in keys_of(server, upload_id)
 
 
+@pytest.mark.rule(2)
 async def test_rule_2_dropping_a_replaced_token_spares_what_replaced_it(
     driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -159,6 +163,7 @@ async def test_rule_2_dropping_a_replaced_token_spares_what_replaced_it(
     assert b"".join([b async for b in store.read(upload_id, chunk.chunk)]) == b"xyz"
 
 
+@pytest.mark.rule(8)
 async def test_rule_8_a_rejected_chunk_takes_its_bytes_along(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -187,6 +192,7 @@ async def test_the_state_can_be_read_with_redis_cli(
 # ------------------------------------------------------------------ rule 16: one etag per part
 
 
+@pytest.mark.rule(16)
 async def test_rule_16_a_part_has_one_member_even_with_equal_etags(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -209,6 +215,7 @@ async def test_rule_16_a_part_has_one_member_even_with_equal_etags(
 # ------------------------------------------------------------------ rule 24: times to live
 
 
+@pytest.mark.rule(24)
 async def test_rule_24_keys_end_by_themselves_only_after_everything_is_done(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -230,6 +237,7 @@ async def test_rule_24_keys_end_by_themselves_only_after_everything_is_done(
     assert lives_for() == {int(DAY)}  # a day since its end, and an hour more for the sweeper
 
 
+@pytest.mark.rule(24)
 async def test_rule_24_a_forgotten_upload_leaves_nothing(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
@@ -317,6 +325,7 @@ async def test_with_little_memory_left_only_chunks_that_help_a_part_out_come_in(
 # ------------------------------------------------------------------ rule 28: emptied
 
 
+@pytest.mark.rule(28)
 async def test_rule_28_a_claim_of_an_emptied_redis_is_fenced(
     server: RedisServer, clients: RedisClients, clock: FakeClock
 ) -> None:
