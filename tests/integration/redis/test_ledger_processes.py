@@ -78,6 +78,7 @@ def reasons(outcomes: list[T | SluiceError]) -> list[str]:
 # ------------------------------------------------------------------ rules 1, 2, 5 and 9
 
 
+@pytest.mark.rule(1)
 async def test_rule_1_one_of_many_contents_gets_in(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
@@ -95,6 +96,7 @@ async def test_rule_1_one_of_many_contents_gets_in(processes: Processes) -> None
     assert chunk == taken.chunk
 
 
+@pytest.mark.rule(2)
 async def test_rule_2_of_equal_chunks_one_is_new(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
@@ -108,6 +110,7 @@ async def test_rule_2_of_equal_chunks_one_is_new(processes: Processes) -> None:
     assert (await ledgers[0].backlog()).queued_bytes == CHUNK
 
 
+@pytest.mark.rule(5)
 async def test_rule_5_permits_of_all_processes_come_out_of_one_budget(
     processes: Processes,
 ) -> None:
@@ -128,6 +131,7 @@ async def test_rule_5_permits_of_all_processes_come_out_of_one_budget(
 # ------------------------------------------------------------------ rules 8, 15, 16 and 18
 
 
+@pytest.mark.rule(15)
 async def test_rule_15_one_worker_gets_a_part(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
@@ -142,6 +146,7 @@ async def test_rule_15_one_worker_gets_a_part(processes: Processes) -> None:
     assert sum(outcome is not None for outcome in outcomes) == 1
 
 
+@pytest.mark.rule(16)
 async def test_rule_16_a_late_record_leaves_one_etag(processes: Processes) -> None:
     ledgers = await processes.start(2)
     driver = Driver(ledgers[0], processes.clock)
@@ -160,6 +165,7 @@ async def test_rule_16_a_late_record_leaves_one_etag(processes: Processes) -> No
     assert stored.etag == "next"
 
 
+@pytest.mark.rule(8)
 async def test_rule_8_a_rejection_and_a_completion_at_once_never_complete_with_a_gap(
     processes: Processes,
 ) -> None:
@@ -179,6 +185,7 @@ async def test_rule_8_a_rejection_and_a_completion_at_once_never_complete_with_a
         assert await driver.ready() == []
 
 
+@pytest.mark.rule(18)
 async def test_rule_18_one_completer_and_one_end(processes: Processes) -> None:
     ledgers = await processes.start(3)
     driver = Driver(ledgers[0], processes.clock)
@@ -202,6 +209,7 @@ async def test_rule_18_one_completer_and_one_end(processes: Processes) -> None:
     await _one_end(ledgers[0], upload_id, answers(outcomes, UploadSnapshot))
 
 
+@pytest.mark.rule(18)
 async def test_rule_18_whatever_meets_there_is_one_terminal_state(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
@@ -226,6 +234,7 @@ async def test_rule_18_whatever_meets_there_is_one_terminal_state(processes: Pro
     assert (await ledgers[0].backlog()).queued_bytes == 0
 
 
+@pytest.mark.rule(22)
 async def test_rule_22_a_request_sent_twice_at_once_opens_one_upload(
     processes: Processes,
 ) -> None:
@@ -240,6 +249,7 @@ async def test_rule_22_a_request_sent_twice_at_once_opens_one_upload(
 # ------------------------------------------------------------------ rules 9 and 27: hearing
 
 
+@pytest.mark.rule(27)
 async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Processes) -> None:
     here, there = await processes.start(2)
     driver = Driver(there, processes.clock)
@@ -256,6 +266,7 @@ async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Pro
     await watch.aclose()
 
 
+@pytest.mark.rule(27)
 async def test_rule_27_a_lost_subscription_is_taken_up_again(
     processes: Processes, server: RedisServer
 ) -> None:
@@ -274,6 +285,7 @@ async def test_rule_27_a_lost_subscription_is_taken_up_again(
     await watch.aclose()
 
 
+@pytest.mark.rule(27)
 async def test_rule_27_one_process_has_one_subscription(
     processes: Processes, server: RedisServer
 ) -> None:
@@ -292,6 +304,7 @@ async def test_rule_27_one_process_has_one_subscription(
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+@pytest.mark.rule(9)
 async def test_rule_9_room_that_another_process_frees_is_heard_of(processes: Processes) -> None:
     options = replace(ROOMY, budget_bytes=5 * CHUNK, max_chunk_bytes=CHUNK)
     here, there = await processes.start(2, options)
