@@ -83,6 +83,7 @@ async def test_the_last_block_of_the_size_offered_is_sent_at_once(
         assert server.all_keys() == [STAGING]
 
 
+@pytest.mark.rule(1)
 async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
     clients: RedisClients, server: RedisServer
 ) -> None:
@@ -97,6 +98,7 @@ async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
     assert server.all_keys() == []
 
 
+@pytest.mark.rule(1)
 async def test_a_list_that_was_lost_does_not_come_back_without_its_beginning(
     store: RedisChunkStore, clients: RedisClients, server: RedisServer
 ) -> None:
@@ -109,6 +111,7 @@ async def test_a_list_that_was_lost_does_not_come_back_without_its_beginning(
     assert server.all_keys() == []
 
 
+@pytest.mark.rule(1)
 async def test_two_senders_with_one_token_do_not_mix_their_bytes_unseen(
     clients: RedisClients,
 ) -> None:
@@ -162,6 +165,7 @@ async def test_nothing_that_could_outlive_its_sender_is_written(
 # ------------------------------------------------------------------ faults
 
 
+@pytest.mark.rule(1)
 async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
     with RedisServer() as server:
         async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.3)) as clients:
@@ -210,6 +214,7 @@ async def test_a_full_redis_refuses_and_what_was_accepted_stays_readable() -> No
             assert STAGING not in server.all_keys()
 
 
+@pytest.mark.rule(8)
 async def test_a_bit_that_flipped_in_redis_is_damage(
     store: RedisChunkStore, clients: RedisClients
 ) -> None:
