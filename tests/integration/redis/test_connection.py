@@ -242,6 +242,7 @@ def test_options_do_not_show_the_password() -> None:
 # ------------------------------------------------------------------ replicas
 
 
+@pytest.mark.rule(6)
 async def test_waiting_for_replicas_covers_the_scripts_writes() -> None:
     with replicated() as (master, replica):
         async with open_redis(RedisOptions(master.url)) as clients:
@@ -250,6 +251,7 @@ async def test_waiting_for_replicas_covers_the_scripts_writes() -> None:
                 assert inside.get("n") == b"5"
 
 
+@pytest.mark.rule(6)
 async def test_a_replica_that_is_too_slow_is_told_and_the_script_has_run() -> None:
     with replicated() as (master, replica):
         async with open_redis(RedisOptions(master.url, wait_timeout_ms=200)) as clients:
