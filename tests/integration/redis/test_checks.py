@@ -45,6 +45,7 @@ async def test_a_server_that_evicts_is_refused_by_name() -> None:
     assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["redis.unsafe"]
 
 
+@pytest.mark.rule(6)
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
@@ -74,6 +75,7 @@ async def test_where_config_is_forbidden_fsync_is_a_loud_warning() -> None:
     ] * 2
 
 
+@pytest.mark.rule(6)
 async def test_replicated_needs_replicas(server: RedisServer) -> None:
     with pytest.raises(ConfigurationError, match="SLUICE_REDIS__REPLICAS_TO_WAIT"):
         await check(server, Durability.REPLICATED)
@@ -95,11 +97,13 @@ async def test_a_node_of_a_cluster_needs_the_cluster_setting() -> None:
 # ------------------------------------------------------------------ the nonce and the monitor
 
 
+@pytest.mark.rule(28)
 async def test_processes_that_start_together_agree_on_one_nonce(clients: RedisClients) -> None:
     nonces = await asyncio.gather(*(get_or_create_nonce(clients) for _ in range(20)))
     assert len(set(nonces)) == 1
 
 
+@pytest.mark.rule(28)
 async def test_an_emptied_redis_is_noticed_and_told(
     clients: RedisClients, server: RedisServer
 ) -> None:
