@@ -91,6 +91,7 @@ async def test_processes_share_the_work_and_none_is_done_twice(server: RedisServ
     assert done == Counter(items)
 
 
+@pytest.mark.rule(11)
 async def test_a_tenant_in_another_shard_gets_its_turns(
     queue: RedisQueue, clients: RedisClients
 ) -> None:
@@ -235,6 +236,7 @@ async def _fill(clients: RedisClients) -> None:
             assert number < 1999
 
 
+@pytest.mark.rule(15)
 async def test_an_emptied_redis_is_a_new_queue(queue: RedisQueue, server: RedisServer) -> None:
     await queue.put(part(1))
     held = await take(queue)
@@ -262,6 +264,7 @@ async def test_a_group_that_was_destroyed_is_made_again(
 # ------------------------------------------------------------------ what is left
 
 
+@pytest.mark.rule(15)
 async def test_an_idle_lane_keeps_no_item_and_no_bookkeeping(
     queue: RedisQueue, server: RedisServer
 ) -> None:
