@@ -96,6 +96,7 @@ def test_synced_every_second_a_power_cut_takes_the_last_moments_only(tmp_path: P
     assert cut_at - acknowledged.at[survived] < EVERYSEC_LOSES_SECONDS
 
 
+@pytest.mark.rule(6)
 @pytest.mark.parametrize("rewriting", [False, True])
 def test_synced_always_a_power_cut_takes_nothing(tmp_path: Path, rewriting: bool) -> None:
     acknowledged = Acknowledged()
