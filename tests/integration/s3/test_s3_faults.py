@@ -119,6 +119,7 @@ async def test_retries_end_at_their_deadline(
 # ------------------------------------------------------------------ completing
 
 
+@pytest.mark.rule(18)
 async def test_an_error_in_a_200_is_a_failure(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
@@ -132,6 +133,7 @@ async def test_an_error_in_a_200_is_a_failure(
     assert (await through_proxy.complete_multipart(ref, multipart_id, tags)).size == 5 * MIB + 10
 
 
+@pytest.mark.rule(18)
 @pytest.mark.parametrize(
     "body", [b"", b"   \n", error_body("InternalError"), error_body("SlowDown")[:60]]
 )
@@ -154,6 +156,7 @@ async def test_an_error_in_a_200_is_the_error_that_it_names(
         await through_proxy.complete_multipart(ref, multipart_id, tags)
 
 
+@pytest.mark.rule(18)
 async def test_a_completion_whose_answer_was_lost_is_found_done(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
@@ -168,6 +171,7 @@ async def test_a_completion_whose_answer_was_lost_is_found_done(
     assert info.crc32c == crc32c(b"1" * MIN_PART_BYTES + b"2" * 10)
 
 
+@pytest.mark.rule(18)
 async def test_an_object_that_is_not_its_parts_is_refused(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
@@ -205,6 +209,7 @@ async def test_a_bit_that_flips_on_the_way_is_seen_by_the_store(
     assert list(await through_proxy.list_parts(ref, multipart_id)) == []
 
 
+@pytest.mark.rule(16)
 async def test_a_part_whose_answer_was_lost_is_stored_once(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
