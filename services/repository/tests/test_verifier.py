@@ -39,6 +39,7 @@ def failures(world: World) -> float:
     return world.counted("sluice_integrity_failures_total", where="verifier")
 
 
+@pytest.mark.rule(20)
 async def test_a_node_gets_its_sha256_and_says_so(world: World) -> None:
     upload = await completed(world)
     assert (await world.node(upload)).sha256 is None
@@ -53,6 +54,7 @@ async def test_a_node_gets_its_sha256_and_says_so(world: World) -> None:
     assert await world.verifier.verify_all() == 0
 
 
+@pytest.mark.rule(20)
 async def test_a_drive_that_wants_no_sha256_is_left_alone(world: World) -> None:
     upload = await world.upload(CHUNKS, integrity=Integrity.CRC)
     await world.work()
@@ -60,6 +62,7 @@ async def test_a_drive_that_wants_no_sha256_is_left_alone(world: World) -> None:
     assert (await world.node(upload)).sha256 is None
 
 
+@pytest.mark.rule(20)
 async def test_a_damaged_object_is_reported_at_every_pass_and_gets_no_sha256(
     world: World,
 ) -> None:
@@ -90,6 +93,7 @@ async def test_a_node_that_is_deleted_while_it_is_read_is_no_failure(world: Worl
     assert failures(world) == 0
 
 
+@pytest.mark.rule(20)
 async def test_one_process_at_a_time_verifies(world: World) -> None:
     await completed(world)
     first = world.verifier
