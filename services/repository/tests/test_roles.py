@@ -81,6 +81,7 @@ async def test_uploads_become_verified_nodes_and_their_events_go_out(world: Worl
             assert node.sha256 is not None
 
 
+@pytest.mark.rule(15)
 async def test_what_was_ready_before_the_start_is_found(world: World) -> None:
     upload = await world.upload(CHUNKS)
     world.deps = replace(world.deps, queue=InProcessQueue())
