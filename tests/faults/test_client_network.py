@@ -28,6 +28,7 @@ async def upload(address: str, source: Path, size: int) -> None:
     assert done.size == size
 
 
+@pytest.mark.rule(5)
 async def test_a_flipped_bit_is_refused_at_the_intake_and_sent_again(
     here: Scene, line: FaultProxy, tmp_path: Path
 ) -> None:
