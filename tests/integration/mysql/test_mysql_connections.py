@@ -278,6 +278,7 @@ async def test_a_value_that_does_not_fit_is_an_error_and_not_cut(catalogue: SqlC
     assert await catalogue.hold_lease("n" * 128, "a", 60)
 
 
+@pytest.mark.rule(22)
 async def test_leases_run_by_the_servers_clock_and_not_by_ours(
     url: str, server: MysqlServer
 ) -> None:
