@@ -86,6 +86,7 @@ async def test_autogenerate_finds_nothing_to_add(fresh: str, engine: Engine) -> 
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+@pytest.mark.rule(19)
 async def test_text_is_utf8_under_a_binary_collation_and_paths_are_bytes(
     fresh: str, server: MysqlServer
 ) -> None:
