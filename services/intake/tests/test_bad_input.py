@@ -117,6 +117,7 @@ BAD_STREAMS: dict[str, tuple[Frames, str, str, str | None]] = {
 }
 
 
+@pytest.mark.rule(5)
 @pytest.mark.parametrize("case", BAD_STREAMS)
 async def test_a_bad_stream_ends_with_its_error(intake: Intake, case: str) -> None:
     frames, code, reason, field = BAD_STREAMS[case]
@@ -127,6 +128,7 @@ async def test_a_bad_stream_ends_with_its_error(intake: Intake, case: str) -> No
     await assert_a_good_request_succeeds(intake)
 
 
+@pytest.mark.rule(5)
 @pytest.mark.parametrize("case", BAD_STREAMS)
 async def test_a_bad_stream_leaves_no_bytes_and_no_reservation(intake: Intake, case: str) -> None:
     upload = await intake.initiate()
