@@ -67,11 +67,11 @@ async def store(open_store: OpenStore, bucket: str) -> ObjectStore:
 
 @pytest.fixture
 async def through_proxy(open_store: OpenStore, proxy: S3Proxy, bucket: str) -> ObjectStore:
-    """A store behind the proxy that is ready, waits less than a second, and is never left
+    """A store behind the proxy that is ready, waits a second at most, and is never left
     alone."""
     store = await open_store(
         endpoint_url=proxy.url,
-        stall_timeout_seconds=0.7,
+        stall_timeout_seconds=1.0,
         breaker=BreakerOptions(window=1000, min_calls=1000),
     )
     await store.check(bucket)

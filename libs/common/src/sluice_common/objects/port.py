@@ -6,8 +6,9 @@ Errors (all of `sluice_common.errors`, so that nobody above imports a vendor's):
     DataLoss CHECKSUM_MISMATCH (the store saw other bytes than we claimed)
     PermissionDenied STORE_DENIED
     Unavailable STORE_UNAVAILABLE (worth repeating), STORE_CIRCUIT_OPEN (after a while)
-    InvalidArgument BAD_KEY, BAD_ENCRYPTION, BAD_STORAGE_CLASS
-    Unimplemented PRESIGN_UNSUPPORTED
+    ResourceExhausted STORE_READS (too many readers at once)
+    InvalidArgument BAD_KEY, BAD_ENCRYPTION, BAD_STORAGE_CLASS; FailedPrecondition STORE_REFUSED
+    Unimplemented PRESIGN_UNSUPPORTED, STORE_LACKS_CALL
 """
 
 from __future__ import annotations
