@@ -99,8 +99,7 @@ class OrderedProducer:
     async def aclose(self) -> None:
         """End the producer; nothing is in flight once every call of `send` has returned."""
         self._end()
-        if self._ending is not None:
-            await asyncio.shield(self._ending)
+        await self._ended()
 
     async def _send(self, messages: Sequence[Outgoing]) -> None:
         topics = {message.topic for message in messages}
@@ -144,9 +143,7 @@ class OrderedProducer:
 
     async def _started(self) -> Any:
         """The producer that is in use, or a new one once the last has ended."""
-        if self._ending is not None:
-            await asyncio.shield(self._ending)
-            self._ending = None
+        await self._ended()
         if self._producer is None:
             self._producer = AIOKafkaProducer(
                 **client_arguments(self._options),
@@ -167,6 +164,13 @@ class OrderedProducer:
             self._ending = asyncio.create_task(self._close(producer), name="end of a producer")
             # Topics may have been deleted; whoever starts anew looks again.
             self._known_topics.clear()
+
+    async def _ended(self) -> None:
+        """Until the connections of the last producer are closed. Waiting, unlike awaiting, lets
+        it come to its end when we are cancelled, and how it ended is not our caller's affair."""
+        if self._ending is not None:
+            await asyncio.wait([self._ending])
+            self._ending = None
 
     async def _close(self, producer: Any) -> None:
         """The client's own stop() waits until every batch is acknowledged, for ever if need be.
