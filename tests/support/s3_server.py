@@ -34,7 +34,7 @@ from support.redis_server import free_port
 
 _START_SECONDS = 60.0
 _READER = ("reader", "reader-secret")
-_BUCKETS = count(1)
+_BUCKETS = count(time.time_ns())
 _FEW_VOLUMES = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 """By default each bucket makes seven, and a test run many buckets."""
 QUICK = RetryOptions(attempts=4, total_seconds=5.0, wait_initial_seconds=0.01, wait_max_seconds=0.1)
@@ -179,8 +179,8 @@ async def empty_bucket(name: str) -> None:
 async def new_bucket() -> str:
     """The name of an empty bucket that nobody else uses."""
     name = f"sluice-{os.getpid()}-{next(_BUCKETS)}"
-    await empty_bucket(name)
     async with s3_admin() as client:
+        await client.create_bucket(Bucket=name)
         # SeaweedFS takes its time with the first object of a bucket.
         await client.put_object(Bucket=name, Key="first", Body=b"first")
         await client.delete_object(Bucket=name, Key="first")
