@@ -90,11 +90,13 @@ class _SeaweedServer:
         ]
         config = self._folder / "s3.json"
         config.write_text(json.dumps({"identities": identities}))
-        ports = [
-            f"-{name}={free_port()}"
-            for part in ("master", "volume", "filer")
-            for name in (f"{part}.port", f"{part}.port.grpc")
-        ]
+        ports = [f"-{part}.port={free_port()}" for part in ("master", "volume", "filer")]
+        for part in ("master", "volume", "filer", "s3"):
+            grpc_port = free_port()
+            ports.append(f"-{part}.port.grpc={grpc_port}")
+            # It puts these where it likes, and leaves them there.
+            leftover = Path(f"/tmp/seaweedfs-{part}-grpc-{grpc_port}.sock")
+            atexit.register(leftover.unlink, missing_ok=True)
         command = [
             _weed(),
             "-logtostderr=true",
@@ -109,7 +111,6 @@ class _SeaweedServer:
             "-volume.preStopSeconds=0",
             "-s3",
             f"-s3.port={self._port}",
-            f"-s3.port.grpc={free_port()}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.localSocket={self._folder / 's3.sock'}",
