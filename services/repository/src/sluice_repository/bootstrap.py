@@ -81,7 +81,7 @@ async def open_work(
     Raises `ConfigurationError` for a backend that cannot be used.
     """
     if settings.chunk_transport is ChunkTransport.DIRECT:
-        yield Work((_sink_service(metrics, stop),))
+        yield Work((_sink_service(settings, metrics, stop),))
         return
     folder = settings.data_dir
     async with AsyncExitStack() as stack:
@@ -119,8 +119,8 @@ def repository_service(
     return Service(SERVICE_NAME, add)
 
 
-def _sink_service(metrics: Metrics, stop: asyncio.Event) -> Service:
+def _sink_service(settings: SluiceSettings, metrics: Metrics, stop: asyncio.Event) -> Service:
     def add(server: grpc.aio.Server) -> None:
-        add_chunk_sink(server, metrics, stop)
+        add_chunk_sink(server, metrics, stop, settings.limits.max_chunk_bytes)
 
     return Service(SINK_SERVICE, add)

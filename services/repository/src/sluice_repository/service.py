@@ -21,6 +21,7 @@ from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing, start_tracing
 from sluice_repository.bootstrap import Work, check_runs_apart, open_work
+from sluice_repository.migrating import SUBCOMMAND, migrate_main
 from sluice_repository.roles import ALL_ROLES, Role, run_roles
 
 ADDRESS: Final = "SLUICE_REPOSITORY_ADDRESS"
@@ -48,6 +49,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--ready-file", type=Path, metavar="FILE", help="write the address here when it answers"
     )
+    subcommands = parser.add_subparsers(dest="command", metavar="")
+    subcommands.add_parser(
+        SUBCOMMAND, help="bring the catalogue's database to this release's schema, and end"
+    )
     return run_command(parser, arguments, _main)
 
 
@@ -65,6 +70,9 @@ def parse_roles(text: str) -> frozenset[Role]:
 async def _main(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
+    if arguments.command == SUBCOMMAND:
+        await migrate_main(settings, arguments, stop)
+        return
     check_runs_apart(settings.row)
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else None

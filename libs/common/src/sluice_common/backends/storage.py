@@ -72,6 +72,7 @@ async def open_database_catalogue(
     async with AsyncExitStack() as stack:
         with blaming("SLUICE_MYSQL__URL" if mysql else "SLUICE_DATA_DIR"):
             if settings.migrate_on_start:
-                await migrate(url)
+                # During a rollout the release before restarts on the schema of the next.
+                await migrate(url, accept_newer=True)
             catalogue = await stack.enter_async_context(open_catalogue(url, fsync=settings.fsync))
         yield catalogue
