@@ -133,6 +133,19 @@ async def test_sha256_is_computed_and_claimed(client: Client, intake: FakeIntake
         assert intake.uploads[result.upload_id].claimed_sha256 == digest
 
 
+@pytest.mark.rule(7)
+async def test_a_completion_is_asked_for_as_soon_as_every_chunk_is_accepted(
+    client: Client, intake: FakeIntake
+) -> None:
+    """The fake never says that anything is stored: whoever waited for it would wait for good."""
+    progress: list[Progress] = []
+    async with asyncio.timeout(10):
+        await client.upload(DATA, drive="d", path="p", on_progress=progress.append)
+    asked = next(step for step in progress if step.phase is Phase.COMPLETING)
+    assert (asked.accepted_bytes, asked.stored_bytes) == (len(DATA), 0)
+    assert intake.completed[0].data == DATA
+
+
 @pytest.mark.rule(5)
 async def test_throttled_means_wait_not_send_again(client: Client, intake: FakeIntake) -> None:
     phases: list[Phase] = []

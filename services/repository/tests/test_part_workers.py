@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import stamina
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,30 @@ async def test_chunk_data_goes_once_the_part_is_recorded_and_not_before(world: W
     world.objects.on_call["put_part"] = count
     await world.work()
     assert held == [4]
+    assert await world.deps.chunks.leftovers(-1, 100) == []
+    assert (await world.snapshot(upload)).stored_chunks == 4
+
+
+@pytest.mark.rule(17)
+async def test_chunk_data_stays_while_the_part_cannot_be_recorded(world: World) -> None:
+    upload = await world.begin(pieces(PART_BYTES, 250))
+    for number in range(4):
+        await world.send(upload, number)
+    record_part = world.deps.ledger.record_part
+    failures = [Unavailable("LEDGER_UNAVAILABLE", "The ledger is away.")] * 6
+
+    async def away(*args: object) -> object:
+        if failures:
+            raise failures.pop()
+        return await record_part(*args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch, stamina.set_testing(True, attempts=6, cap=True):
+        patch.setattr(world.deps.ledger, "record_part", away)
+        await world.part_worker.work_one(0)
+    assert (failures, world.objects.calls.count("put_part")) == ([], 1)
+    ((_, tokens),) = await world.deps.chunks.leftovers(-1, 100)
+    assert len(tokens) == 4
+    await world.settle(20)
     assert await world.deps.chunks.leftovers(-1, 100) == []
     assert (await world.snapshot(upload)).stored_chunks == 4
 

@@ -11,7 +11,7 @@ import pytest
 from sluice_common.catalogue.port import ObjectIntent
 from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import ChunkOffer
+from sluice_common.coordination.ports import ChunkOffer, WorkItem, WorkKind
 from sluice_common.errors import NotFound, PermissionDenied, Unavailable
 from sluice_common.objects.body import BytesBody
 from sluice_common.objects.port import ObjectAttributes
@@ -38,6 +38,43 @@ async def half_uploaded(world: World, path: str = "a.bin") -> Upload:
     await world.work()
     await world.send(upload, 5)
     return upload
+
+
+# ------------------------------------------------------------------ lost hints (rule 15)
+
+
+async def taken(world: World) -> set[WorkItem]:
+    """Every hint of the queue, taken out of it."""
+    items = set()
+    while delivery := await world.deps.queue.take(frozenset(WorkKind), "nobody", 0):
+        await world.deps.queue.acknowledge(delivery)
+        assert delivery.item not in items
+        items.add(delivery.item)
+    return items
+
+
+@pytest.mark.rule(15)
+async def test_lost_hints_at_what_is_ready_and_unheld_are_given_again_by_every_sweep(
+    world: World,
+) -> None:
+    upload = await world.upload(pieces(2_300, 500))
+    parts = {WorkItem(WorkKind.PART, upload.id, TENANT, number) for number in (1, 2, 3)}
+    assert await taken(world) == parts  # and lost
+    for _ in range(2):
+        await world.sweeper.sweep()
+        assert await taken(world) == parts
+    held = await world.deps.ledger.claim_part(upload.id, 2, "somebody", 15)
+    assert held is not None
+    await world.sweeper.sweep()
+    assert {item.part_number for item in await taken(world)} == {1, 3}
+    await world.deps.ledger.release_claim(held)
+    await world.sweeper.sweep()
+    while await world.part_worker.work_one(0):
+        pass
+    completion = {WorkItem(WorkKind.COMPLETION, upload.id, TENANT)}
+    assert await taken(world) == completion
+    await world.sweeper.sweep()
+    assert await taken(world) == completion
 
 
 # ------------------------------------------------------------------ ends (rules 24, 25)

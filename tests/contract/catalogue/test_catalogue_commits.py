@@ -54,6 +54,15 @@ async def test_the_commit_says_so_in_the_outbox(catalogue: Catalogue) -> None:
     assert (event.bucket, event.object_key) == (commit.object.bucket, commit.object.key)
 
 
+@pytest.mark.rule(20)
+async def test_the_completion_tells_the_sha256_when_it_is_known(catalogue: Catalogue) -> None:
+    commit = finished_upload("a", sha256=b"\x01" * 32)
+    await catalogue.commit_node(commit)
+    (record,) = await events(catalogue)
+    event = uploads_pb2.UploadCompleted.FromString(record.payload)
+    assert (event.sha256, event.crc32c) == (b"\x01" * 32, commit.crc32c)
+
+
 @pytest.mark.rule(19)
 async def test_ledger_events_go_out_before_the_completion(catalogue: Catalogue) -> None:
     node_id = "0190-node"
