@@ -43,6 +43,7 @@ async def test_the_answer_names_the_sizes_to_use() -> None:
         assert (await intake.initiate()).chunk_size == 8 * MIB  # the server's preference
 
 
+@pytest.mark.rule(14)
 async def test_every_upload_gets_a_node_id_of_its_own() -> None:
     async with running_intake() as intake:
         first, second = await intake.initiate("same"), await intake.initiate("same")
