@@ -179,7 +179,7 @@ async def test_a_delay_that_the_server_asks_for_is_kept(client: Client, intake: 
     assert asyncio.get_running_loop().time() - started >= 0.3
 
 
-@pytest.mark.rule(8)
+@pytest.mark.rule(7, 8)
 async def test_chunks_that_turn_out_damaged_are_sent_again_and_nothing_else(
     client: Client, intake: FakeIntake
 ) -> None:
@@ -241,6 +241,7 @@ async def test_a_path_taken_at_completion_is_the_same_error_as_at_the_beginning(
         await client.upload(DATA, drive="d", path="p", if_absent=True, on_progress=taken)
 
 
+@pytest.mark.rule(7)
 async def test_a_one_way_source_says_so_when_the_server_needs_bytes_again(
     client: Client, intake: FakeIntake
 ) -> None:
@@ -252,6 +253,7 @@ async def test_a_one_way_source_says_so_when_the_server_needs_bytes_again(
     assert upload.state == upload_pb2.UPLOAD_STATE_ABORTED, "it holds no budget for a day"
 
 
+@pytest.mark.rule(28)
 async def test_a_one_way_source_says_so_when_the_server_forgot_everything(
     client: Client, intake: FakeIntake
 ) -> None:
