@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Final
 from redis import Redis
 
 from sluice_common.objects.s3.client import open_client
-from support.deployments import Deployment
+from support.deployments import Deployment, run_apart
 from support.services import (
     drop_bucket,
     drop_database,
@@ -37,8 +36,8 @@ class SharedServices(Deployment):
         self.redis_url = f"{server}/{TEST_DATABASE}"
         with self._redis() as client:
             client.flushdb()
-        self.bucket = asyncio.run(fresh_bucket())
-        self.mysql_url = asyncio.run(fresh_database())
+        self.bucket = run_apart(fresh_bucket())
+        self.mysql_url = run_apart(fresh_database())
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -61,16 +60,18 @@ class SharedServices(Deployment):
     def leftovers(self) -> list[str]:
         with self._redis() as client:
             keys = [bytes(key).decode() for key in client.scan_iter(count=1000)]
-        chunks = [key for key in keys if ":staging:" in key or ":chunks:" in key]
-        return [*chunks, *asyncio.run(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
+            left = [key for key in keys if ":chunks:" in key]
+            # What a dead sender had staged ends by its time to live (rule 1); without one, never.
+            left += [key for key in keys if ":staging:" in key and client.ttl(key) == -1]
+        return [*left, *run_apart(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
 
     def count_objects(self) -> int:
-        return len(asyncio.run(_listed(self.bucket, "list_objects_v2", "Contents")))
+        return len(run_apart(_listed(self.bucket, "list_objects_v2", "Contents")))
 
     def remove(self) -> None:
         """The services go on; what this deployment made there does not."""
-        asyncio.run(drop_bucket(self.bucket))
-        asyncio.run(drop_database(self.mysql_url))
+        run_apart(drop_bucket(self.bucket))
+        run_apart(drop_database(self.mysql_url))
 
     @contextmanager
     def _redis(self) -> Iterator[Redis]:
