@@ -21,6 +21,8 @@ EXIT_STATUS = 137
 class CrashPoint(StrEnum):
     """Every crash window that has a name, in the order of the way of a byte."""
 
+    BEFORE_ACCEPT_CHUNK = "before_accept_chunk"
+    AFTER_ACCEPT_CHUNK = "after_accept_chunk"
     AFTER_CLAIM_PART = "after_claim_part"
     AFTER_OPEN_MULTIPART = "after_open_multipart"
     AFTER_SET_MULTIPART = "after_set_multipart"

@@ -18,6 +18,7 @@ from sluice_common.coordination.ports import (
     WorkKind,
     WorkQueue,
 )
+from sluice_common.crash_points import CrashPoint, crash_point
 from sluice_common.errors import DeadlineExceeded, Internal, SluiceError, Unavailable
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.finishing import to_the_end
@@ -76,6 +77,7 @@ class Accepting:
             _log.warning("queue.failed", upload_id=upload_id, reason=error.reason)
 
     async def _commit(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
+        crash_point(CrashPoint.BEFORE_ACCEPT_CHUNK)
         try:
             acceptance = await self._ledger.accept_chunk(offer, crc32c)
         except _OUTCOME_UNKNOWN:
@@ -84,6 +86,7 @@ class Accepting:
             self._metrics.chunks.labels(error.reason).inc()
             await self._discard(offer)
             raise
+        crash_point(CrashPoint.AFTER_ACCEPT_CHUNK)
         await self._drop(offer.upload_id, acceptance.drop_tokens)
         self._metrics.chunks.labels(acceptance.verdict.value).inc()
         if acceptance.verdict is not Verdict.DUPLICATE:
