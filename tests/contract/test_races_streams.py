@@ -1,9 +1,9 @@
-"""Streams that meet in the intake: at the store's appends, at the ledger, over the room (1, 5)."""
+"""Streams in the intake, held at the store, at the ledger or for room (rules 1, 5, 6, 9)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,9 @@ class WatchedStore:
         self.appended: list[int] = []
         self.before_append: dict[int, asyncio.Event] = {}
         self.everybody = asyncio.Barrier(1)
+        self.sealing = asyncio.Event()
+        self.may_seal = asyncio.Event()
+        self.may_seal.set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -80,6 +83,8 @@ class WatchedChunk:
         self._store.appended.append(self._offer.number)
 
     async def seal(self) -> None:
+        self._store.sealing.set()
+        await self._store.may_seal.wait()
         await self._staged.seal()
 
 
@@ -92,6 +97,7 @@ class WatchedLedger:
         self.may_admit.set()
         self.asked: asyncio.Queue[int] = asyncio.Queue()
         self.refused: asyncio.Queue[int] = asyncio.Queue()
+        self.accepting = asyncio.Event()
         self.everybody = asyncio.Barrier(1)
 
     def __getattr__(self, name: str) -> Any:
@@ -106,6 +112,7 @@ class WatchedLedger:
         return admission
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
+        self.accepting.set()
         await self.everybody.wait()
         return await self._ledger.accept_chunk(offer, crc32c)
 
@@ -176,23 +183,78 @@ async def test_streams_that_append_and_accept_in_step_do_not_mix_their_blocks(
         assert await met.part(upload.upload_id, 1) == winner
 
 
-# ------------------------------------------------------------------ rule 5
+# ------------------------------------------------------------------ one stream, without a network
 
 
-def frames(number: int, upload_id: str, size: int, block: int) -> Sequence[Frame]:
-    opening = Header(upload_id, number, size, crc32c=None, is_last=False, force=False)
-    blocks = [Frame(None, memoryview(bytes(block))) for _ in range(size // block)]
-    return [Frame(opening, memoryview(b"")), *blocks]
+class Stream:
+    """Gives chunk 0, in 8 blocks, to the intake's own code; notes what a client would be told."""
 
+    def __init__(self, met: Meeting, upload_id: str) -> None:
+        opening = Header(upload_id, 0, 8 * 1024, crc32c=None, is_last=False, force=False)
+        blocks = [Frame(None, memoryview(bytes(1024))) for _ in range(8)]
+        self.left = [Frame(opening, memoryview(b"")), *blocks]
+        self.told: list[int] = []
+        ledger: Any = met.ledger
+        store: Any = met.store
+        metrics = Metrics()
+        self._streaming = Streaming(
+            ledger,
+            Receiving(ledger, store, PATIENT),
+            Accepting(ledger, store, InProcessQueue(), metrics, PATIENT),
+            Admissions(ledger, metrics, PATIENT),
+            metrics,
+            PATIENT,
+        )
 
-class NoAnswers:
-    """What a stream would tell its client; the test looks at the ledger instead."""
+    async def serve(self) -> None:
+        principal = Principal("default", "tester", frozenset({"*"}))
+        await self._streaming.serve(principal, self._read, self)
 
-    async def accepted(self, acceptance: Acceptance) -> None: ...
+    async def _read(self) -> Frame | None:
+        return self.left.pop(0) if self.left else None
+
+    async def accepted(self, acceptance: Acceptance) -> None:
+        self.told.append(acceptance.chunk.number)
 
     async def stored(self, watermark: int, part_number: int) -> None: ...
 
     async def throttled(self, number: int, admission: Admission) -> None: ...
+
+
+async def everybody_goes_on() -> None:
+    """Every task that could go on has gone on, as far as it gets without the outside world."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+# ------------------------------------------------------------------ rule 6
+
+
+@pytest.mark.rule(1, 6)
+async def test_a_chunk_is_acknowledged_after_its_bytes_are_safe_and_the_ledger_has_committed(
+    factory: CoordinationFactory, tmp_path: Path
+) -> None:
+    async with meeting(factory, tmp_path, PATIENT) as met:
+        upload = await met.intake.initiate()
+        stream = Stream(met, upload.upload_id)
+        met.store.may_seal.clear()
+        met.ledger.everybody = asyncio.Barrier(2)  # the test is the other one
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(stream.serve())
+            await met.store.sealing.wait()
+            await everybody_goes_on()
+            assert (met.ledger.accepting.is_set(), stream.told) == (False, [])
+            met.store.may_seal.set()
+            await met.ledger.accepting.wait()
+            await everybody_goes_on()
+            assert stream.told == []
+            assert (await met.pair.ledger.get(upload.upload_id)).received_chunks == 0
+            await met.ledger.everybody.wait()
+        assert stream.told == [0]
+        assert (await met.pair.ledger.get(upload.upload_id)).received_chunks == 1
+
+
+# ------------------------------------------------------------------ rule 5
 
 
 @pytest.mark.rule(5)
@@ -201,32 +263,15 @@ async def test_no_block_is_read_on_before_the_header_has_its_permit(
 ) -> None:
     async with meeting(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate()
-        ledger: Any = met.ledger
-        store: Any = met.store
-        metrics, queue = Metrics(), InProcessQueue()
-        streaming = Streaming(
-            ledger,
-            Receiving(ledger, store, PATIENT),
-            Accepting(ledger, store, queue, metrics, PATIENT),
-            Admissions(ledger, metrics, PATIENT),
-            metrics,
-            PATIENT,
-        )
-        left = list(frames(0, upload.upload_id, 8 * 1024, 1024))
-
-        async def read() -> Frame | None:
-            return left.pop(0) if left else None
-
+        stream = Stream(met, upload.upload_id)
         met.ledger.may_admit.clear()
-        principal = Principal("default", "tester", frozenset({"*"}))
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            group.create_task(streaming.serve(principal, read, NoAnswers()))
+            group.create_task(stream.serve())
             assert await met.ledger.asked.get() == 0
-            for _ in range(100):  # every task that could go on goes on
-                await asyncio.sleep(0)
-            assert (len(left), met.store.staged, met.store.appended) == (8, [], [])
+            await everybody_goes_on()
+            assert (len(stream.left), met.store.staged, met.store.appended) == (8, [], [])
             met.ledger.may_admit.set()
-        assert (left, met.store.staged, len(met.store.appended)) == ([], [0], 8)
+        assert (stream.left, met.store.staged, len(met.store.appended)) == ([], [0], 8)
 
 
 @pytest.mark.rule(5, 9)
