@@ -1,155 +1,133 @@
-"""An intake and repositories as processes of their own, each of which a test may end by itself.
+"""Intakes and repositories as processes of their own on one set of backends, judged by the oracle.
 
-    async with apart(tmp_path, settings) as stage:
-        async with stage.repository("parts,completer") as workers:
-            opened = await stage.send("file", content)
-            workers.kill()
-        ...
-        await stage.judge()
+    async with fleet(services, folder, intakes=2, repositories=2) as here:
+        ...                                   # clients that are to be heard call here.address
+        await here.judge()
 
-Always there: the intake, the oracle before it, and a repository that only answers for drives and
-nodes. Whoever works is the test's affair.
+Behind `address` stands one balancer for all intakes: it goes to the first one that answers, as a
+gRPC client with several addresses does. `recorders` stand before one intake each.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
 
 import grpc.aio
 
 from sluice.repository.v1 import repository_pb2
-from sluice.upload.v1 import upload_pb2 as pb
-from support import s3_server
 from support.deployments import Services
-from support.http_faults import HttpFaults
-from support.oracle import Oracle, published_by
-from support.oracle.books import ENDS
+from support.oracle import NotedUpload, Oracle, published_by
+from support.oracle.judge import Resend
 from support.processes import ServiceProcess
-from support.proxy import FaultProxy
 from support.recorder import Recorder
-from support.redis_server import RedisServer
-from support.wire import CHANNEL_OPTIONS, WireClient, cut
+from support.wire import CHANNEL_OPTIONS, Chunk, WireClient
 
-MIB: Final = 1024 * 1024
-DRIVE: Final = "wire"
-PART_BYTES: Final = 5 * MIB
-ALL_WORK: Final = "parts,completer,sweeper,relay"
-QUICK: Final = {
-    "SLUICE_PART_BYTES": str(PART_BYTES),
-    "SLUICE_SWEEPER__INTERVAL_SECONDS": "1",
-}
-SHORT_LEASES: Final = {
+DRIVE = "wire"
+QUICK: Mapping[str, str] = {
+    # Of a dead process the next one waits for the leases: less of it, nothing else changes.
     "SLUICE_QUEUE__LEASE_SECONDS": "6",
     "SLUICE_QUEUE__HEARTBEAT_SECONDS": "2",
+    "SLUICE_SWEEPER__INTERVAL_SECONDS": "1",
 }
-_WAIT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A deployment without workers; clients that are to be heard use `wire`."""
+class Fleet:
+    """A running deployment. `settings` are those of all its processes."""
 
     services: Services
     settings: Mapping[str, str]
-    folder: Path
-    intake: ServiceProcess
-    recorder: Recorder
+    intakes: Sequence[ServiceProcess]
+    repositories: Sequence[ServiceProcess]
+    balancer: Recorder
+    recorders: Sequence[Recorder]
     wire: WireClient
+    """Speaks to `balancer`, and to any repository."""
     oracle: Oracle
 
     @property
-    def kafka_servers(self) -> str:
-        return self.settings["SLUICE_KAFKA__BOOTSTRAP_SERVERS"]
+    def address(self) -> str:
+        return self.balancer.address
 
-    @asynccontextmanager
-    async def repository(
-        self, roles: str, settings: Mapping[str, str] | None = None
-    ) -> AsyncIterator[ServiceProcess]:
-        """A process with these roles; gone afterwards, unless the test has killed it already."""
-        process = ServiceProcess(
-            "sluice_repository",
-            self.folder,
-            {**self.settings, **(settings or {})},
-            *("--roles", roles),
-        )
-        async with _running(process):
-            yield process
+    @property
+    def acknowledged(self) -> int:
+        """Chunks that clients were told are in, over all uploads."""
+        return sum(len(upload.acknowledged) for upload in self.oracle.books.uploads.values())
 
-    async def open(self, path: str) -> str:
-        """The id of a new upload."""
-        opened = await self.wire.initiate(path, drive=DRIVE, chunk_size=MIB)
-        return opened.upload_id
-
-    async def send(self, path: str, content: bytes) -> str:
-        """The id of a new upload whose chunks are in, not completed."""
-        upload_id = await self.open(path)
-        await self.wire.send_streams(upload_id, cut(content, itertools.repeat(MIB)), 2)
-        return upload_id
-
-    async def completed(self, upload_id: str, size: int, seconds: float) -> None:
-        """Ask for completion and wait until the upload is COMPLETED, at most so long."""
-        total = -(-size // MIB)
-        async with asyncio.timeout(seconds):
-            while True:
-                status = await self.wire.complete(upload_id, total, _WAIT_SECONDS)
-                if status.state in ENDS:
-                    break
-        assert status.state == pb.UPLOAD_STATE_COMPLETED, status
-
-    async def judge(self) -> None:
+    async def judge(self, resend: Resend | None = None, *, may_lose: bool = False) -> None:
         """Let every upload end, then check everything (`Oracle.check`)."""
-        await self.oracle.settle(self.wire)
-        published = published_by(self.services, self.kafka_servers)
-        await self.oracle.check(self.wire, self.services, published)
+        await self.oracle.settle(self.wire, resend)
+        published = published_by(self.services)
+        await self.oracle.check(self.wire, self.services, published, may_lose=may_lose)
 
 
 @asynccontextmanager
-async def fleet(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
-    """A stage on a Redis, a bucket and a database of its own; with further settings."""
-    with RedisServer() as redis:
-        services = await asyncio.to_thread(Services, folder, redis)
-        every = {**services.settings, **QUICK, **(settings or {})}
-        api = ServiceProcess("sluice_repository", folder, every, "--roles", "api")
-        every["SLUICE_REPOSITORY_SERVER"] = api.address
-        intake = ServiceProcess("sluice_intake", folder, every)
-        oracle = Oracle()
-        async with (
-            _running(api),
-            _running(intake),
-            Recorder(intake.address, oracle).serving() as recorder,
-            grpc.aio.insecure_channel(recorder.address, options=CHANNEL_OPTIONS) as heard,
-            grpc.aio.insecure_channel(api.address) as asked,
-        ):
-            wire = WireClient(heard)
-            wire.repository = WireClient(asked).repository
-            await wire.repository.CreateDrive(repository_pb2.CreateDriveRequest(name=DRIVE))
-            yield Stage(services, every, folder, intake, recorder, wire, oracle)
+async def fleet(
+    services: Services,
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    intakes: int = 1,
+    repositories: int = 1,
+) -> AsyncIterator[Fleet]:
+    """Start them, make the drive, stop what still runs at the end."""
+    common = {**services.settings, "SLUICE_DATA_DIR": str(folder), **QUICK, **(settings or {})}
+    oracle = Oracle()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        behind = [ServiceProcess("sluice_repository", folder, common) for _ in range(repositories)]
+        common = {**common, "SLUICE_REPOSITORY_SERVER": target_of(behind)}
+        before = [ServiceProcess("sluice_intake", folder, common) for _ in range(intakes)]
+        await enter(running(*behind))
+        await enter(running(*before))
+        balancer = await enter(Recorder(target_of(before), oracle).serving())
+        recorders = [await enter(Recorder(each.address, oracle).serving()) for each in before]
+        wire = WireClient(await enter(channel_to(balancer.address)))
+        wire.repository = WireClient(await enter(channel_to(target_of(behind)))).repository
+        await wire.repository.CreateDrive(repository_pb2.CreateDriveRequest(name=DRIVE))
+        yield Fleet(services, common, before, behind, balancer, recorders, wire, oracle)
 
 
 @asynccontextmanager
-async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
-    """Start and stop in a thread: what stands between the processes runs on this event loop."""
-    try:
-        await asyncio.to_thread(process.start)
-        yield process
-    finally:
-        await asyncio.to_thread(process.close)
+async def running(*services: ServiceProcess) -> AsyncIterator[None]:
+    """Start all at once; stop at the end whichever still runs."""
+    async with AsyncExitStack() as stack:
+        for each in services:
+            stack.push_async_callback(asyncio.to_thread, each.__exit__, None, None, None)
+        await asyncio.gather(*(asyncio.to_thread(each.start) for each in services))
+        yield
 
 
-def s3_line(http: HttpFaults) -> FaultProxy:
-    """Between workers and S3, for `s3_by`; `http` keeps the books of requests, and may answer."""
-    endpoint = urlsplit(s3_server.s3_account().endpoint_url)
-    assert endpoint.hostname is not None and endpoint.port is not None
-    return FaultProxy(endpoint.hostname, endpoint.port, http=http)
+def channel_to(target: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
 
 
-def s3_by(line: FaultProxy) -> Mapping[str, str]:
-    """The settings of a process that reaches S3 by this line."""
-    return {"SLUICE_S3__ENDPOINT_URL": f"http://{line.address}"}
+def target_of(services: Sequence[ServiceProcess]) -> str:
+    """All their addresses as one gRPC target."""
+    return "ipv4:" + ",".join(each.address for each in services)
+
+
+async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float, what: str) -> float:
+    """Wait for a condition; how long that took. Fails the test when `what` does not happen."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while True:
+        answer = holds()
+        if answer if isinstance(answer, bool) else await answer:
+            return clock() - began
+        assert clock() - began < seconds, f"within {seconds:.0f} s it did not happen: {what}"
+        await asyncio.sleep(0.05)
+
+
+def resending(chunks: Sequence[Chunk]) -> Resend:
+    """The bytes of chunks that are the same whichever upload asks."""
+    by_number = {chunk.number: chunk.data for chunk in chunks}
+
+    def resend(upload: NotedUpload, number: int) -> bytes:
+        return by_number[number]
+
+    return resend
