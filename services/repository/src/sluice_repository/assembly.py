@@ -86,15 +86,18 @@ def reconciled(parts: Sequence[StoredPartRecord], listed: Sequence[PartTag]) -> 
     """The store's own tags for the ledger's parts, where they carry the same bytes (rule 16).
 
     The same bytes: equal size and CRC32C, or, where the store keeps no CRC32C, the ETag that was
-    recorded. Raises `PartsLost` with all the others.
+    recorded. Some stores list a replaced part beside its successor: any of them will do. Raises
+    `PartsLost` with all the others.
     """
-    by_number = {tag.number: tag for tag in listed}
+    by_number: dict[int, list[PartTag]] = {}
+    for tag in listed:
+        by_number.setdefault(tag.number, []).append(tag)
     tags: list[PartTag] = []
     lost: list[int] = []
     for part in parts:
-        tag = by_number.get(part.number)
-        if tag is not None and _same_bytes(tag, part):
-            tags.append(tag)
+        same = [tag for tag in by_number.get(part.number, ()) if _same_bytes(tag, part)]
+        if same:
+            tags.append(same[-1])
         else:
             lost.append(part.number)
     if lost:

@@ -29,7 +29,6 @@ from sluice_common.errors import (
     Aborted,
     DataLoss,
     NotFound,
-    PermissionDenied,
     SluiceError,
     Unavailable,
 )
@@ -44,7 +43,17 @@ from sluice_repository.source import PartSource
 
 _log = structlog.get_logger(__name__)
 _ANNOUNCE_SECONDS = 2.0
-_HOPELESS = frozenset({"BUCKET_NOT_FOUND", "STORE_DENIED", "MULTIPART_NOT_FOUND"})
+_HOPELESS = frozenset(
+    {
+        "BUCKET_NOT_FOUND",
+        "STORE_DENIED",
+        "STORE_LACKS_CALL",
+        "MULTIPART_NOT_FOUND",
+        "BAD_KEY",
+        "BAD_ENCRYPTION",
+        "BAD_STORAGE_CLASS",
+    }
+)
 """What no repetition heals. A multipart that is gone took the parts stored before with it, and
 their bytes are dropped: the client has to start again."""
 
@@ -272,7 +281,7 @@ class PartStorer:
         Repeating ends with the upload's life: before completion the sweeper expires it, and while
         it is COMPLETING, when nothing expires it (rule 18), the deadline is looked at here.
         """
-        if isinstance(error, (NotFound, PermissionDenied)) and error.reason in _HOPELESS:
+        if isinstance(error, SluiceError) and error.reason in _HOPELESS:
             return error.reason
         snapshot = claim.snapshot
         if (
