@@ -146,8 +146,8 @@ async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
 def s3_line(http: HttpFaults) -> FaultProxy:
     """Between workers and S3, for `s3_by`; `http` keeps the books of requests, and may answer."""
     endpoint = urlsplit(s3_server.s3_account().endpoint_url)
-    assert endpoint.hostname is not None and endpoint.port is not None
-    return FaultProxy(endpoint.hostname, endpoint.port, http=http)
+    assert endpoint.port is not None
+    return FaultProxy(endpoint.hostname or "127.0.0.1", endpoint.port, http=http)
 
 
 def s3_by(line: FaultProxy) -> Mapping[str, str]:

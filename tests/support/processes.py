@@ -101,6 +101,10 @@ class ServiceProcess:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what still runs; a service that does not stop by itself fails the test."""
         if self._process is None or self._process.poll() is not None:
             return
         try:

@@ -12,14 +12,17 @@ from support.deployments import Deployment, Embedded
 from support.oracle.judge import Published
 
 
-def published_by(deployment: Deployment) -> Published:
-    """For `Oracle.check`: what this deployment has published so far."""
+def published_by(deployment: Deployment, bootstrap_servers: str | None = None) -> Published:
+    """For `Oracle.check`: what this deployment has published so far.
+
+    bootstrap_servers: of a broker of the test's own, where it is not the shared one.
+    """
 
     async def in_the_log() -> Sequence[EventRecord]:
         return [logged.record async for logged in read_events(deployment.data_dir / "events")]
 
     async def in_kafka() -> Sequence[EventRecord]:
-        options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers())
+        options = KafkaOptions(bootstrap_servers or kafka.bootstrap_servers())
         uploads = await kafka.records_in(options, UPLOADS_TOPIC)
         return [*uploads, *await kafka.records_in(options, NODES_TOPIC)]
 
