@@ -1,0 +1,361 @@
+"""Faults 1 to 4: the intake dies around the Redis write; Redis dies, is emptied, is full."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from sluice.upload.v1 import upload_pb2 as pb
+from sluice_client import Client
+from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
+from support.deployments import Services
+from support.fleet import DRIVE, channel_to, fleet, resending, running, until
+from support.network_faults import Faults
+from support.processes import ServiceProcess
+from support.proxy import FaultProxy
+from support.redis_server import RedisServer
+from support.wire import Chunk, WireClient, cut
+
+MIB = 1024 * 1024
+CHUNK = MIB
+NOTICED_SECONDS = 10.0
+
+
+@contextmanager
+def backends(folder: Path, *redis: str) -> Iterator[Services]:
+    """Services whose Redis was told these settings."""
+    with RedisServer(*redis) as server:
+        yield Services(folder, server)
+
+
+def chunks_of(count: int, seed: int) -> list[Chunk]:
+    return cut(random.Random(seed).randbytes(count * CHUNK), [CHUNK] * count)
+
+
+def details_of(error: grpc.aio.AioRpcError) -> tuple[str, float | None]:
+    """The reason, and after how many seconds to try again."""
+    status: Any = rpc_status.from_call(error)  # type: ignore[arg-type] # it has what is needed
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    reason, seconds = "", None
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry):
+            seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    return reason, seconds
+
+
+async def refusal_of(call: Any) -> tuple[grpc.StatusCode, str, float | None]:
+    """Code, reason and delay of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), *details_of(caught.value)
+
+
+async def put(wire: WireClient, upload_id: str, chunk: Chunk) -> pb.Accepted:
+    """One chunk by a call of its own; what the server said."""
+    request = pb.UploadChunkRequest(
+        upload_id=upload_id, number=chunk.number, data=chunk.data, is_last=chunk.is_last
+    )
+    return (await wire.intake.UploadChunk(request)).accepted
+
+
+@asynccontextmanager
+async def slow_line(address: str, bytes_per_second: float) -> AsyncIterator[FaultProxy]:
+    """A line to a server on which an upload lasts as long as a fault needs."""
+    host, _, port = address.rpartition(":")
+    async with FaultProxy(host, int(port)) as line:
+        line.up = Faults(bytes_per_second=bytes_per_second)
+        yield line
+
+
+# -- row 1
+
+
+@pytest.mark.row(1)
+@pytest.mark.parametrize(
+    ("point", "is_in"),
+    [(CrashPoint.BEFORE_ACCEPT_CHUNK, False), (CrashPoint.AFTER_ACCEPT_CHUNK, True)],
+)
+async def test_a_chunk_whose_intake_died_is_sent_again_and_stored_once(
+    tmp_path: Path, point: CrashPoint, is_in: bool
+) -> None:
+    """Row 1: the intake dies before or after the write to Redis, and nobody got the answer."""
+    chunks = chunks_of(9, seed=1)
+    with backends(tmp_path) as services:
+        async with fleet(services, tmp_path) as here, AsyncExitStack() as stack:
+            settings = {
+                **here.settings, ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value
+            }  # fmt: skip
+            dying = ServiceProcess("sluice_intake", tmp_path, settings)
+            await stack.enter_async_context(running(dying))
+            doomed = WireClient(await stack.enter_async_context(channel_to(dying.address)))
+
+            opened = await here.wire.initiate("one", chunk_size=CHUNK)
+            await here.wire.send_stream(opened.upload_id, chunks[:4])
+            code, _, _ = await refusal_of(put(doomed, opened.upload_id, chunks[4]))
+            assert code is grpc.StatusCode.UNAVAILABLE
+            assert await asyncio.to_thread(dying.wait, 10) == EXIT_STATUS
+
+            status = await here.wire.status(opened.upload_id)
+            assert status.received_chunks == (5 if is_in else 4)
+            again = await put(here.wire, opened.upload_id, chunks[4])
+            assert again.duplicate == is_in
+            assert again.received_bytes == 5 * CHUNK
+            await here.wire.send_stream(opened.upload_id, chunks[5:])
+            await here.judge()
+
+
+@pytest.mark.row(1)
+async def test_an_upload_outlives_an_intake_that_is_killed_again_and_again(tmp_path: Path) -> None:
+    """Row 1: killed at whatever it is doing, five times in one upload."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(2).randbytes(24 * MIB))
+    with backends(tmp_path) as services:
+        async with (
+            fleet(services, tmp_path) as here,
+            slow_line(here.address, 8 * MIB) as line,
+            Client(line.address) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            done = group.create_task(
+                client.upload(source, drive=DRIVE, path="killed", chunk_size=CHUNK)
+            )
+            for kills in range(1, 6):
+                await until(
+                    lambda least=3 * kills: here.acknowledged >= least, 60, "the upload goes on"
+                )
+                await asyncio.to_thread(here.intakes[0].kill)
+                await asyncio.to_thread(here.intakes[0].start)
+            assert (await done).restarts == 0
+            await here.judge()
+
+
+# -- row 2 (power cuts: test_power_cut_of_the_service.py)
+
+
+@pytest.mark.row(2)
+async def test_a_killed_redis_is_unavailable_and_what_it_had_is_there_again(tmp_path: Path) -> None:
+    """Row 2: Redis is killed and started again: UNAVAILABLE meanwhile, and nothing is lost."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(3).randbytes(16 * MIB))
+    with backends(tmp_path, "--appendonly", "yes") as services:
+        async with (
+            fleet(services, tmp_path) as here,
+            slow_line(here.address, 4 * MIB) as line,
+            Client(line.address) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            done = group.create_task(
+                client.upload(source, drive=DRIVE, path="killed", chunk_size=CHUNK)
+            )
+            await until(lambda: here.acknowledged >= 4, 30, "the upload begins")
+            upload_id = next(iter(here.oracle.books.uploads))
+            for _ in range(2):
+                services.redis.kill()
+                code, reason, _ = await refusal_of(here.wire.status(upload_id))
+                assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "REDIS_UNAVAILABLE")
+                before = here.acknowledged
+                await asyncio.to_thread(services.redis.start)
+                await until(lambda least=before + 2: here.acknowledged >= least, 30, "it goes on")
+            assert (await done).restarts == 0
+            await here.judge()
+
+
+@pytest.mark.row(2)
+async def test_a_redis_that_answers_nothing_is_unavailable_too(tmp_path: Path) -> None:
+    """Row 2: it hangs: callers hear UNAVAILABLE in bounded time, and all is well afterwards."""
+    chunks = chunks_of(6, seed=4)
+    settings = {"SLUICE_REDIS__OPERATION_TIMEOUT_SECONDS": "2"}
+    with backends(tmp_path) as services:
+        async with fleet(services, tmp_path, settings) as here:
+            opened = await here.wire.initiate("hangs", chunk_size=CHUNK)
+            await here.wire.send_stream(opened.upload_id, chunks[:3])
+            services.redis.pause()
+            try:
+                async with asyncio.timeout(8):
+                    refused = await refusal_of(put(here.wire, opened.upload_id, chunks[3]))
+            finally:
+                services.redis.go_on()
+            assert refused[:2] == (grpc.StatusCode.UNAVAILABLE, "REDIS_UNAVAILABLE")
+            # It may have been carried out when it went on; sent again, it is in once.
+            await here.wire.send_stream(opened.upload_id, chunks[3:])
+            await here.judge()
+
+
+# -- row 3
+
+
+def emptied(redis: RedisServer) -> None:
+    redis.flush()
+
+
+def replaced(redis: RedisServer) -> None:
+    """It comes back with nothing, at the same address."""
+    redis.kill()
+    redis.start()
+
+
+LOSES = {"SLUICE_SWEEPER__INTENT_AGE_SECONDS": "3"}
+"""What an upload that Redis forgot had in the store is found by its intent (rule 13)."""
+
+
+@pytest.mark.row(3)
+@pytest.mark.parametrize("loses", [emptied, replaced])
+async def test_uploads_that_redis_forgot_are_lost_and_the_sdk_begins_anew(
+    tmp_path: Path, loses: Any
+) -> None:
+    """Row 3: FLUSHALL, or an empty Redis in its place."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(5).randbytes(28 * MIB))
+    with backends(tmp_path) as services:
+        async with (
+            fleet(services, tmp_path, LOSES) as here,
+            slow_line(here.address, 6 * MIB) as line,
+            Client(line.address) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            opened = await here.wire.initiate("forgotten", chunk_size=CHUNK)
+            await here.wire.send_unary(opened.upload_id, chunks_of(9, seed=6)[:3])
+            done = group.create_task(
+                client.upload(source, drive=DRIVE, path="sdk", chunk_size=CHUNK)
+            )
+            # Far enough that parts of it are in the object store.
+            await until(lambda: here.acknowledged >= 14, 60, "the upload gets somewhere")
+            await asyncio.to_thread(loses, services.redis)
+
+            async def lost() -> bool:
+                code, reason, _ = await refusal_of(here.wire.status(opened.upload_id))
+                return (code, reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_LOST")
+
+            assert await until(lost, NOTICED_SECONDS, "the loss is noticed") < NOTICED_SECONDS
+            code, reason, _ = await refusal_of(
+                put(here.wire, opened.upload_id, chunks_of(9, seed=6)[3])
+            )
+            assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_LOST")
+            assert (await done).restarts == 1
+            await here.judge(may_lose=True)
+
+
+@pytest.mark.row(3)
+async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true(
+    tmp_path: Path,
+) -> None:
+    """Row 3: the replica that takes over lacks the last chunks: they are reported as missing, and
+    the upload is completed by sending them again."""
+    chunks = chunks_of(10, seed=7)
+    sent_early, sent_late = chunks[:4], chunks[4:8]
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        master = stack.enter_context(RedisServer("--repl-diskless-sync-delay", "0"))
+        between = await enter(FaultProxy("127.0.0.1", master.port))
+        replica = RedisServer("--replicaof", f"127.0.0.1 {between.port}")
+        stack.callback(replica.__exit__, None, None, None)
+        await asyncio.to_thread(replica.start)
+        # What Sentinel or a floating address does: the same address leads to another server.
+        address = await enter(FaultProxy("127.0.0.1", master.port))
+        services = Services(tmp_path, master)
+        url = f"redis://{address.address}/0"
+        here = await enter(fleet(services, tmp_path, {"SLUICE_REDIS__URL": url}))
+
+        opened = await here.wire.initiate("failed over", chunk_size=CHUNK)
+        await here.wire.send_stream(opened.upload_id, sent_early)
+
+        def in_step() -> bool:
+            with master.client() as client:
+                return int(str(client.wait(1, 100))) == 1
+
+        # In a thread: the line between the two runs on this event loop.
+        await until(lambda: asyncio.to_thread(in_step), 20, "the replica has what was sent")
+        between.both(Faults(stalled=True))
+        await here.wire.send_stream(opened.upload_id, sent_late)
+        master.kill()
+        with replica.client() as client:
+            client.replicaof("NO", "ONE")
+        services.redis = replica
+        address.upstream = ("127.0.0.1", replica.port)
+        address.reset()
+
+        async def answers() -> bool:
+            try:
+                await here.wire.status(opened.upload_id)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return False
+            return True
+
+        await until(answers, NOTICED_SECONDS, "the replica has taken over")
+        status = await here.wire.status(opened.upload_id)
+        assert status.received_chunks == len(sent_early)
+        await here.wire.send_stream(opened.upload_id, chunks[8:])
+        status = await here.wire.status(opened.upload_id)
+        assert [(gap.first, gap.last) for gap in status.missing] == [(4, 7)]
+        await here.judge(resending(chunks), may_lose=True)
+        (noted,) = here.oracle.books.uploads.values()
+        assert noted.lost == {chunk.number for chunk in sent_late}
+
+
+# -- row 4
+
+
+@pytest.mark.row(4)
+async def test_a_full_redis_refuses_with_a_delay_drains_and_evicts_nothing(tmp_path: Path) -> None:
+    """Row 4: nobody fetches the chunks until Redis is full; then somebody does."""
+    chunks = chunks_of(40, seed=8)
+    sources = [tmp_path / f"source{number}" for number in range(3)]
+    for number, source in enumerate(sources):
+        source.write_bytes(random.Random(number).randbytes(12 * MIB))
+    with backends(tmp_path, "--maxmemory", "24mb") as services:
+        async with fleet(services, tmp_path) as here:
+            (repository,) = here.repositories
+            opened = [await here.wire.initiate(f"full {n}", chunk_size=CHUNK) for n in range(2)]
+            await asyncio.to_thread(repository.stop)
+
+            refused = None
+            for chunk in chunks:
+                for upload in opened:
+                    try:
+                        await put(here.wire, upload.upload_id, chunk)
+                    except grpc.aio.AioRpcError as error:
+                        refused = error
+                        break
+                if refused is not None:
+                    break
+            assert refused is not None, "40 MiB went into a Redis of 24 MiB"
+            assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            _, delay = details_of(refused)
+            assert delay is not None
+            assert delay > 0
+            assert here.acknowledged > 8
+            with services.redis.client() as redis:
+                info = redis.info()
+            assert info["used_memory"] > 0.6 * info["maxmemory"]
+
+            async with Client(here.address) as client, asyncio.TaskGroup() as group:
+                uploads = [
+                    group.create_task(
+                        client.upload(source, drive=DRIVE, path=source.name, chunk_size=CHUNK)
+                    )
+                    for source in sources
+                ]
+                await asyncio.sleep(2)  # they meet the full Redis, and wait
+                assert not any(upload.done() for upload in uploads)
+                await asyncio.to_thread(repository.start)
+            assert all(upload.result().restarts == 0 for upload in uploads)
+            for upload in opened:
+                received = (await here.wire.status(upload.upload_id)).received_chunks
+                await here.wire.send_stream(upload.upload_id, chunks[received:])
+            await here.judge()
+            with services.redis.client() as redis:
+                assert redis.info("stats")["evicted_keys"] == 0
