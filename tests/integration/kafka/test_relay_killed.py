@@ -48,6 +48,7 @@ def relay_with_kills(url: str, servers: str, prefix: str) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.rule(22, 23)
 async def test_every_upload_completes_once_and_in_order_after_random_kills(
     kafka: KafkaOptions, tmp_path: Path
 ) -> None:
