@@ -48,6 +48,7 @@ async def relay(publisher: KafkaPublisher, events: list[EventRecord], gone: list
         gone.append(start)
 
 
+@pytest.mark.rule(22)
 async def test_publishing_goes_on_where_it_was_when_the_broker_comes_back(
     broker: KafkaBroker,
 ) -> None:
