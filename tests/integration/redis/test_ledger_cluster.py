@@ -84,6 +84,7 @@ async def sweep(driver: Driver) -> None:
 # ------------------------------------------------------------------ after the script
 
 
+@pytest.mark.rule(22, 24)
 async def test_a_new_upload_whose_creator_crashed_is_found(
     driver: Driver, crashing: Driver
 ) -> None:
@@ -100,6 +101,7 @@ async def test_a_new_upload_whose_creator_crashed_is_found(
     assert expired.upload_id == upload_id
 
 
+@pytest.mark.rule(9)
 async def test_bytes_that_were_accepted_count_after_the_walk_and_their_room_comes_back(
     driver: Driver, crashing: Driver
 ) -> None:
@@ -113,6 +115,7 @@ async def test_bytes_that_were_accepted_count_after_the_walk_and_their_room_come
     assert (backlog.queued_bytes, backlog.reserved_bytes) == (CHUNK, 0)
 
 
+@pytest.mark.rule(15)
 async def test_a_ready_part_and_a_completion_are_found(driver: Driver, crashing: Driver) -> None:
     upload_id = await driver.create()
     await crashing.send(upload_id, 0, b"x" * PART_BYTES)
@@ -125,6 +128,7 @@ async def test_a_ready_part_and_a_completion_are_found(driver: Driver, crashing:
     assert (await driver.ledger.backlog()).queued_bytes == 0
 
 
+@pytest.mark.rule(22, 25)
 async def test_an_end_nobody_heard_of_is_cleaned_up_published_and_forgotten(
     cluster: RedisCluster, driver: Driver, crashing: Driver
 ) -> None:
