@@ -3,6 +3,8 @@
 -- size, single put.
 
 return run(function()
+  call.run_when_memory_is_full()
+  call.run_when_memory_is_full()
   local r = record.require()
   local number = call.number(1)
   local part = rows.part(number)

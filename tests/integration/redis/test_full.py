@@ -1,0 +1,67 @@
+"""A Redis that is full refuses new bytes and goes on with those that it has, so that it drains."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice_common.coordination.redis.chunks import RedisChunkStore
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.ledger import open_redis_ledger
+from sluice_common.coordination.redis.monitoring import open_redis_monitor
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.errors import ResourceExhausted
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.model import UploadStatus
+from support.ledgers import ROOMY, Driver, FakeClock
+from support.redis_server import RedisServer
+
+CONTENT = b"0123456789abcdef"
+CRC = crc32c(CONTENT)
+
+
+async def test_what_was_accepted_is_stored_and_dropped_while_redis_is_full() -> None:
+    with RedisServer("--maxmemory", "8mb") as server:
+        options = RedisOptions(server.url)
+        async with (
+            open_redis(options) as clients,
+            open_redis_monitor(clients, options) as monitor,
+            open_redis_ledger(clients, ROOMY, options, monitor) as ledger,
+        ):
+            driver, store = Driver(ledger, FakeClock()), RedisChunkStore(clients)
+            upload_id = await driver.create()
+            offer = driver.offer(upload_id, 0, len(CONTENT), is_last=True)
+            assert (await ledger.admit_chunk(offer)).granted
+            async with store.stage(offer) as staged:
+                await staged.append(CONTENT)
+                await staged.seal()
+            await ledger.accept_chunk(offer, CRC)
+            await driver.complete(upload_id)
+
+            await _fill(clients)
+            other = driver.offer(upload_id, 1, len(CONTENT))
+            async with store.stage(other) as refused:
+                with pytest.raises(ResourceExhausted) as caught:
+                    await refused.append(CONTENT)
+            assert caught.value.reason == "REDIS_FULL"
+
+            claim = await driver.claim(upload_id, 1)
+            chunks = await driver.chunks_of(claim)
+            read = b"".join([block async for block in store.read_many(upload_id, chunks)])
+            assert read == CONTENT
+            await ledger.extend_claim(claim, 15.0)
+            await ledger.record_part(claim, await driver.record_of(claim))
+            await store.drop(upload_id, [offer.token])
+            await driver.finish(upload_id)
+            assert await driver.status(upload_id) is UploadStatus.COMPLETED
+            assert not [name for name in server.all_keys() if ":chunks:" in name]
+
+
+async def _fill(clients: RedisClients) -> None:
+    """Until not even a small value has room."""
+    for size in (512 * 1024, 4096, 64):
+        for number in range(3000):
+            try:
+                await clients.execute("full", "RPUSH", "full", b"x" * size)
+            except ResourceExhausted:
+                break
+            assert number < 2999
