@@ -4,7 +4,6 @@
 
 return run(function()
   call.run_when_memory_is_full()
-  call.run_when_memory_is_full()
   local r = record.require()
   if not record.completion_ready(r) then
     return {}
