@@ -13,7 +13,7 @@ from typing import Any
 
 from awscrt.checksums import combine_crc32c
 
-from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.options import Clock, LedgerOptions
 from sluice_common.coordination.ports import (
     Acceptance,
     Admission,
@@ -32,7 +32,7 @@ from sluice_common.coordination.ports import (
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.connection import RedisClients
 from sluice_common.coordination.redis.ledger_replies import SnapshotReader, settled_as_json
-from sluice_common.coordination.redis.ledger_steps import LedgerSteps, TestClock
+from sluice_common.coordination.redis.ledger_steps import LedgerSteps
 from sluice_common.coordination.redis.ledger_sweep import LedgerSweep
 from sluice_common.coordination.redis.monitoring import RedisMonitor
 from sluice_common.coordination.redis.options import RedisOptions
@@ -68,7 +68,7 @@ async def open_redis_ledger(
     monitor: RedisMonitor,
     *,
     replicated: bool = False,
-    clock: TestClock | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[RedisLedger]:
     """A ledger on an open connection.
 
@@ -396,7 +396,7 @@ class RedisLedger:
         return await self._sweep.purge_due(limit)
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
-        return await self._sweep.known_tokens(upload_id, tokens) if tokens else frozenset()
+        return await self._sweep.known_tokens(upload_id, tokens)
 
     async def pending_events(self, limit: int) -> Sequence[LedgerEvent]:
         return await self._sweep.pending_events(limit)

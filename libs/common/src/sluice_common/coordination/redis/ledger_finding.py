@@ -102,11 +102,19 @@ class UploadFinder:
 
 
 async def each(names: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> list[T]:
-    """The answers for all names in their order, some of them asked for at the same time."""
+    """The answers for all names in their order, some of them asked for at the same time.
+
+    Raises the first error; nothing of this is then going on any more.
+    """
     permits = asyncio.Semaphore(_AT_ONCE)
 
     async def one(name: str) -> T:
         async with permits:
             return await ask(name)
 
-    return list(await asyncio.gather(*map(one, names)))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(name)) for name in names]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
 
-from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.options import Clock, LedgerOptions
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.budget import RedisBudget
 from sluice_common.coordination.redis.connection import RedisClients
@@ -20,19 +19,17 @@ from sluice_common.errors import SluiceError
 
 _log = structlog.get_logger(__name__)
 
-TestClock = Callable[[], float]
-"""Seconds since the epoch as a test wants them; without one, the time is the server's own."""
-
 
 class LedgerSteps:
-    """Runs steps. Times in them are the server's (TIME), so that no clock of a caller matters."""
+    """Runs steps. Times in them are the server's (TIME), so that no clock of a caller matters; only
+    tests bring one of their own."""
 
     def __init__(
         self,
         clients: RedisClients,
         options: LedgerOptions,
         redis: RedisOptions,
-        clock: TestClock | None,
+        clock: Clock | None,
     ) -> None:
         self.alone = not redis.cluster
         self.shards = redis.shards
@@ -85,13 +82,12 @@ class LedgerSteps:
     async def move(self, upload_id: str, moves: Iterable[tuple[str, float | None]]) -> None:
         """Put an upload into the sorted sets of its shard, or (None) take it out of them."""
         shard = keys.shard_of(upload_id, self.shards)
-        async with asyncio.TaskGroup() as tasks:
-            for kind, score in moves:
-                key = keys.found_by(kind, shard)
-                if score is None:
-                    tasks.create_task(self.clients.execute(key, "ZREM", key, upload_id))
-                else:
-                    tasks.create_task(self.clients.execute(key, "ZADD", key, score, upload_id))
+        for kind, score in moves:
+            key = keys.found_by(kind, shard)
+            if score is None:
+                await self.clients.execute(key, "ZREM", key, upload_id)
+            else:
+                await self.clients.execute(key, "ZADD", key, score, upload_id)
 
     async def index(self, upload_id: str, tenant: str, begun_at: float) -> None:
         """Have the upload found by its beginning."""
@@ -129,8 +125,8 @@ class LedgerSteps:
                 await self.budget.learn(upload_id, note)
             if wanted:
                 await self.move(upload_id, wanted)
-        except* SluiceError as errors:
-            _log.warning("ledger.left_to_the_walk", upload_id=upload_id, error=str(errors))
+        except SluiceError as error:
+            _log.warning("ledger.left_to_the_walk", upload_id=upload_id, reason=error.reason)
 
     def _time(self) -> str:
         return "" if self._clock is None else f"{self._clock()!r}"

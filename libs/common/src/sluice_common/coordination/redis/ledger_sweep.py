@@ -19,6 +19,10 @@ from sluice_common.errors import NotFound
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 
 _PAGE = 100
+_READY_PARTS = 1_000
+"""Of one upload; the first of them go first."""
+
+_TOKENS = 500
 
 
 class LedgerSweep:
@@ -67,11 +71,11 @@ class LedgerSweep:
         return [WorkItem(WorkKind.COMPLETION, upload_id, answer[0].decode())]
 
     async def _parts_of(self, upload_id: str) -> list[WorkItem]:
-        answer = await self._steps.run("ready_parts", upload_id, _PAGE)
+        answer = await self._steps.run("ready_parts", upload_id, _READY_PARTS)
         if answer and answer[1]:
             # A crash between two bounded steps (rule 12).
             await self._catch_up(upload_id)
-            answer = await self._steps.run("ready_parts", upload_id, _PAGE)
+            answer = await self._steps.run("ready_parts", upload_id, _READY_PARTS)
         if not answer or not answer[2]:
             await self._finder.no_longer("parts", upload_id, gone=not answer)
             return []
@@ -128,11 +132,14 @@ class LedgerSweep:
         return forgotten
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
-        named: frozenset[str] = frozenset()
-        if not self._steps.alone:
-            named = await self._steps.budget.reserved_tokens(tokens)
-        (found,) = await self._steps.run("known_tokens", upload_id, *tokens)
-        return named | {token.decode() for token in found}
+        named: set[str] = set()
+        for at in range(0, len(tokens), _TOKENS):
+            asked = tokens[at : at + _TOKENS]
+            if not self._steps.alone:
+                named |= await self._steps.budget.reserved_tokens(asked)
+            (found,) = await self._steps.run("known_tokens", upload_id, *asked)
+            named |= {token.decode() for token in found}
+        return frozenset(named)
 
     # -- events
 

@@ -66,7 +66,9 @@ class Announcements:
             yield
         finally:
             listening.cancel()
-            await asyncio.wait([listening])
+            (ended,) = await asyncio.gather(listening, return_exceptions=True)
+            if isinstance(ended, Exception):
+                raise ended
 
     async def _listen_for_ever(self) -> None:
         while True:

@@ -23,6 +23,7 @@ local call = {
   etags = KEYS[10],
   events = KEYS[11],
   note = {}, -- what the budget has to learn of this step
+  is_repeat = false, -- nothing has changed, but the budget is told all the same
 }
 local ARGUMENTS = 3
 
@@ -73,9 +74,9 @@ function call.refuse(tag, ...)
   error({ refusal = refusal })
 end
 
--- Steps that give memory back must run when there is none left. Redis refuses only the first
--- write of a script, and only one of the kind that may need memory; this one is of the other kind
--- and changes nothing.
+-- Steps that help bytes out (a part claimed, a part recorded) must run when there is no memory
+-- left. Redis refuses only the first write of a script, and only one of the kind that may need
+-- memory; this one is of the other kind and changes nothing.
 function call.run_when_memory_is_full()
-  redis.call('HDEL', call.state, '')
+  redis.call('HDEL', KEYS[1], '')
 end

@@ -15,7 +15,7 @@ local function run(step)
   end
   local r, note, moves = call.record, call.note, {}
   if done and r then
-    if r.sequence ~= r.was.sequence then
+    if r.sequence ~= r.was.sequence or call.is_repeat then
       note.tenant = r.tenant
       note.sequence = r.sequence
       note.queued = r.queued_bytes

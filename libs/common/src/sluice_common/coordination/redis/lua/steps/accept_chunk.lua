@@ -105,6 +105,7 @@ local function duplicate(r, offer, existing)
     redis.call('HINCRBY', call.state, 'repeats', 1)
   end
   call.note.freed = 1
+  call.is_repeat = true -- perhaps the budget did not hear of the first time
   local ready = {}
   if again then
     local part = rows.part(limits.part_of(r, offer.number))

@@ -1,4 +1,4 @@
--- Ready parts that nobody holds. Argument: how many.
+-- Those of the first ready parts that nobody holds. Argument: how many are looked at.
 -- Answers: tenant, behind, parts; or nothing without the upload.
 
 return run(function()
@@ -8,8 +8,8 @@ return run(function()
   end
   local free = {}
   if not r.ended_at then
-    for _, number in ipairs(redis.call('ZRANGE', call.ready, 0, -1)) do
-      if #free < call.number(1) and not fences.is_held(number) then
+    for _, number in ipairs(redis.call('ZRANGE', call.ready, 0, call.number(1) - 1)) do
+      if not fences.is_held(number) then
         free[#free + 1] = tonumber(number)
       end
     end

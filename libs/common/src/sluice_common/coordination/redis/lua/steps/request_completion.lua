@@ -25,6 +25,7 @@ local function check_claim(name, before, now)
 end
 
 return run(function()
+  call.run_when_memory_is_full()
   local r = record.require()
   local sha256, crc32c = call.argument(2), call.number(3)
   local total = total_of(r, call.number(1))
