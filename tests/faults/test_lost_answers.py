@@ -1,0 +1,41 @@
+"""Fault 7: S3 does what it is asked, and nobody hears of it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from support.apart import ALL_WORK, MIB, PART_BYTES, apart, s3_by, s3_line
+from support.http_faults import HttpFaults
+
+IN_PARTS = random.Random(7).randbytes(2 * PART_BYTES + MIB)
+IN_ONE = random.Random(8).randbytes(MIB)
+FINISHED_SECONDS = 60.0
+
+
+@pytest.mark.row(7)
+@pytest.mark.parametrize(
+    ("request_", "content"),
+    [
+        pytest.param(b"?uploads ", IN_PARTS, id="CreateMultipartUpload"),
+        pytest.param(b"?uploadId=", IN_PARTS, id="CompleteMultipartUpload"),
+        pytest.param(b"PUT /", IN_ONE, id="PutObject"),
+    ],
+)
+async def test_an_answer_of_s3_is_lost(tmp_path: Path, request_: bytes, content: bytes) -> None:
+    """Row 7: no second object, and no multipart that nobody finishes."""
+    http = HttpFaults()
+    async with (
+        s3_line(http) as line,
+        apart(tmp_path) as stage,
+        stage.repository(ALL_WORK, s3_by(line)) as workers,
+    ):
+        # From here on: a start tries the store out, too.
+        line.lose_answer(request_)
+        upload_id = await stage.send("file", content)
+        await stage.completed(upload_id, len(content), FINISHED_SECONDS)
+        assert line.answers_to_lose == 0, workers.log_tail()
+        await stage.judge()
+        assert stage.services.count_objects() == 1
