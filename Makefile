@@ -18,8 +18,8 @@ WITH_SERVICES := $(BIN)/python tools/services.py run --
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo services-up services-down test test-fast test-model \
-        coverage check fmt lint types layers proto proto-check lock bench bench-quick clean
+.PHONY: help install install-run run demo services-up services-down test test-fast test-faults \
+        test-containers test-model coverage check fmt lint types layers proto proto-check lock bench bench-quick clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ coverage: $(VENV)/.dev ## Run all tests and measure: coverage has to stay above 
 
 test-fast: $(VENV)/.dev ## Run the tests that take seconds
 	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
+	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults -n $(JOBS) --dist worksteal -m "" --timeout 900 $(ARGS)
+
+test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)
+	$(BIN)/python -m pytest tests/containers $(ARGS)
 
 test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
 	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py \
