@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class House:
     async def admit(self, offer: ChunkOffer) -> None:
         await self.admissions.admit_unary(offer)
 
-    async def begin(self, **settled: object) -> str:
+    async def begin(self) -> str:
         node_id = new_node_id()
         new = NewUpload(
             upload_id=new_upload_id(self.pair.ledger.nonce, "acme", ""),
@@ -102,7 +102,7 @@ class House:
             object=ObjectRef("bucket", f"acme/photos/{node_id}"),
             part_bytes=PART_BYTES,
         )
-        return (await self.pair.ledger.create(replace(new, **settled))).upload_id  # type: ignore[arg-type]
+        return (await self.pair.ledger.create(new)).upload_id
 
     def sender(self, upload_id: str, number: int, data: bytes, *, force: bool = False) -> Sender:
         offer = ChunkOffer(upload_id, number, len(data), new_token(), force=force)

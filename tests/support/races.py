@@ -72,6 +72,12 @@ async def outcome(call: Awaitable[T]) -> T | SluiceError:
         return refused
 
 
+def reason(answer: object) -> str:
+    """Why it was refused; fails the test when it was not."""
+    assert isinstance(answer, SluiceError), answer
+    return answer.reason
+
+
 async def at_once(*calls: Awaitable[T]) -> list[T | SluiceError]:
     """Answers and refusals of calls that nobody makes before all are about to."""
     barrier = asyncio.Barrier(len(calls))
