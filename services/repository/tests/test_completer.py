@@ -167,6 +167,22 @@ async def test_a_multipart_that_vanished_without_an_object_fails_the_upload(worl
     assert (await world.snapshot(upload)).failure_reason == "MULTIPART_NOT_FOUND"
 
 
+@pytest.mark.rule(18)
+async def test_an_object_found_instead_of_the_multipart_must_be_the_one_that_was_sent(
+    world: World,
+) -> None:
+    upload = await world.upload(CHUNKS)
+    await store_all(world)
+    multipart_id = (await world.snapshot(upload)).multipart_id
+    await world.objects.abort_multipart(upload.new.object, multipart_id)
+    other = BytesBody(bytes(len(CONTENT)))  # as long, and not the same
+    await world.objects.put(upload.new.object, other, ObjectAttributes())
+    await world.work()
+    assert (await world.snapshot(upload)).failure_reason == "CHECKSUM_MISMATCH"
+    with pytest.raises(NotFound):
+        await world.node(upload)
+
+
 @pytest.mark.rule(16)
 async def test_a_part_that_was_replaced_by_the_same_bytes_is_accepted(world: World) -> None:
     """Rule 16: a late duplicate UploadPart gave the part another ETag."""
