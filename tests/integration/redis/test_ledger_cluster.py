@@ -66,7 +66,7 @@ async def crashing(
 
     steps: LedgerSteps = ledger.bare._steps
     monkeypatch.setattr(steps, "_follow_up", nothing)
-    monkeypatch.setattr(ledger.bare, "_correct_indexes", nothing)
+    monkeypatch.setattr(ledger.bare._beginnings, "correct_indexes", nothing)
     return Driver(ledger, clock)
 
 
@@ -183,7 +183,7 @@ async def test_an_index_entry_without_an_upload_is_dropped(
 ) -> None:
     assert isinstance(driver.ledger, StagingLedger)
     new = driver.new()
-    await driver.ledger.bare._write_into_indexes(new)
+    await driver.ledger.bare._beginnings.write_into_indexes(new)
     assert (await driver.ledger.backlog()).open_uploads == 1
     await sweep(driver)
     assert (await driver.ledger.backlog()).open_uploads == 1  # it may be about to begin
@@ -199,15 +199,15 @@ async def test_an_upload_is_not_opened_on_an_index_entry_that_may_be_gone(
 ) -> None:
     """Its creator was held up between the two writes."""
     assert isinstance(driver.ledger, StagingLedger)
-    ledger = driver.ledger.bare
-    write = ledger._write_into_indexes
+    beginnings = driver.ledger.bare._beginnings
+    write = beginnings.write_into_indexes
 
     async def held_up(new: Any) -> float:
         written_at = await write(new)
         driver.clock.advance(INDEXING_SECONDS + 1)
         return written_at
 
-    monkeypatch.setattr(ledger, "_write_into_indexes", held_up)
+    monkeypatch.setattr(beginnings, "write_into_indexes", held_up)
     with pytest.raises(Aborted) as refused:
         await driver.create()
     assert refused.value.reason == "CREATED_TOO_LATE"

@@ -30,7 +30,7 @@ _KEYS: Final = tuple(
         "refused",
     )
 )
-"""See lua/ledger/budget.lua. The tenants' own `asking` sets are in the same slot."""
+"""See lua/ledger/room.lua. The tenants' own `asking` sets are in the same slot."""
 
 
 class RedisBudget:

@@ -31,7 +31,8 @@ from sluice_common.coordination.ports import (
 )
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.connection import RedisClients
-from sluice_common.coordination.redis.ledger_replies import SnapshotReader, settled_as_json
+from sluice_common.coordination.redis.ledger_beginning import Beginnings
+from sluice_common.coordination.redis.ledger_replies import SnapshotReader
 from sluice_common.coordination.redis.ledger_steps import LedgerSteps
 from sluice_common.coordination.redis.ledger_sweep import LedgerSweep
 from sluice_common.coordination.redis.monitoring import RedisMonitor
@@ -49,7 +50,6 @@ from sluice_common.uploads.model import (
     UploadSnapshot,
     UploadStatus,
 )
-from sluice_common.uploads.planner import uniform_plan
 from sluice_common.uploads.states import is_terminal
 
 _ASK_AGAIN_SECONDS = 1.0
@@ -109,6 +109,7 @@ class RedisLedger:
         self._options = options
         self._monitor = monitor
         self._replicated = replicated
+        self._beginnings = Beginnings(steps, reader, options)
         self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
 
     @property
@@ -122,54 +123,7 @@ class RedisLedger:
     # -- the client's side
 
     async def create(self, new: NewUpload) -> UploadSnapshot:
-        plan = uniform_plan(new.part_bytes, new.chunk_size) if new.chunk_size else None
-        indexed_at: float | None = None
-        full = self._monitor.memory_is_high
-        if not self._steps.alone:
-            full = full or await self._steps.budget.is_full()
-            if not full:
-                indexed_at = await self._write_into_indexes(new)
-        (fields,) = await self._steps.run(
-            "create",
-            new.upload_id,
-            settled_as_json(new),
-            new.node_id,
-            new.tenant,
-            new.fingerprint,
-            new.part_bytes,
-            new.chunk_size,
-            new.expected_size,
-            plan.chunks_per_part if plan else None,
-            plan.last_tier if plan else None,
-            new.sha256.hex() if new.sha256 else None,
-            new.crc32c,
-            "1" if full else "",
-            None if indexed_at is None else repr(indexed_at),
-        )
-        snapshot = await self._reader.snapshot(new.upload_id, fields)
-        if indexed_at is not None:
-            await self._correct_indexes(snapshot)
-        return snapshot
-
-    async def _write_into_indexes(self, new: NewUpload) -> float:
-        """Before the upload is there (rule 22): an entry without an upload is found and dropped,
-        an upload without an entry would never be found. Returns the time, by Redis."""
-        now, steps = await self._steps.now(), self._steps
-        lifetime = min(self._options.idle_lifetime_seconds, self._options.total_lifetime_seconds)
-        # With the time of now, also over an entry that is there: it may be the last trace of an
-        # upload that was forgotten, and as old as those that the walk drops.
-        await steps.index(new.upload_id, new.tenant, now)
-        deadlines = keys.deadlines(keys.shard_of(new.upload_id, steps.shards))
-        await steps.clients.execute(
-            deadlines, "ZADD", deadlines, "NX", now + lifetime, new.upload_id
-        )
-        return now
-
-    async def _correct_indexes(self, snapshot: UploadSnapshot) -> None:
-        """The upload may have been there before. A crash before this leaves it to the walk."""
-        await self._steps.index(snapshot.upload_id, snapshot.new.tenant, snapshot.created_at)
-        if is_terminal(snapshot.status):
-            await self._steps.move(snapshot.upload_id, [("deadlines", None)])
+        return await self._beginnings.create(new, no_room=self._monitor.memory_is_high)
 
     async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         memory_is_high = self._monitor.memory_is_high

@@ -34,6 +34,8 @@ _ENDS = ("ending",)
 _PARTS = ("crc", "rows", "fences", "layout", *_ENDS)
 _CHUNKS = ("rows", "limits")
 
+_BUDGET = ("room", "elections", "budget")
+
 _FRAGMENTS: Mapping[str, tuple[str, ...]] = {
     "abort": _ENDS,
     "accept_chunk": ("crc", "rows", "fences", "layout", "limits", "staging"),
@@ -87,10 +89,10 @@ def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Scrip
     indexes together with the upload; in a cluster they are in other slots."""
     front = _constants(options, alone=alone)
     scripts = {
-        step: _script(front, step, ("call", "plan", "record", *more, "finding", "budget", "run"))
+        step: _script(front, step, ("call", "plan", "record", *more, "finding", *_BUDGET, "run"))
         for step, more in _FRAGMENTS.items()
     }
-    scripts |= {step: _script(front, step, ("call", "budget")) for step in _BUDGET_STEPS}
+    scripts |= {step: _script(front, step, ("call", *_BUDGET)) for step in _BUDGET_STEPS}
     return scripts
 
 

@@ -1,0 +1,105 @@
+-- Bytes in the chunk store and on their way there (rule 9): the rules of rules/budget.py on keys
+-- that all processes share. They are in one slot, `{sluice:budget}`. elections.lua and budget.lua
+-- go on from here.
+
+local budget = {}
+
+local KEY = '{sluice:budget}:'
+local TOTALS = KEY .. 'totals' -- queued, reserved (bytes), generation, full_until
+local QUEUED = KEY .. 'queued' -- upload -> sequence:bytes:tenant
+local HOLDERS = KEY .. 'holders' -- uploads with queued bytes, by their last chunk
+local TENANTS = KEY .. 'tenants' -- tenant -> queued and reserved bytes
+local RESERVATIONS = KEY .. 'reservations' -- token -> size upload tenant
+local EXPIRIES = KEY .. 'expiries' -- tokens by the end of their reservation
+local RESERVED = KEY .. 'reserved' -- upload -> reserved bytes
+local ASKING = KEY .. 'asking' -- uploads that ask for the reserve, by their beginning
+local ASKED = KEY .. 'asked' -- upload -> part asked_at created_at tenant
+local ELECTIONS = KEY .. 'elections' -- scope -> part served_at part_ready upload
+local REFUSED = KEY .. 'refused' -- upload -> generation refused_at
+
+local DEPLOYMENT = 'all' -- scope of the deployment's election; the others are `tenant:NAME`
+local EXPIRE_AT_ONCE = 1000 -- reservations that one step ends
+local STALE_AT_ONCE = 1000 -- uploads that stopped asking, looked at by one election
+
+local function scope_of(tenant)
+  return 'tenant:' .. tenant
+end
+
+-- Also in the slot; which tenant's, only the step finds out.
+local function asking_in(scope)
+  return scope == DEPLOYMENT and ASKING or ASKING .. ':' .. scope
+end
+
+local function number(value)
+  return tonumber(value or 0)
+end
+
+local function add(hash, field, delta)
+  if delta ~= 0 and redis.call('HINCRBY', hash, field, text(delta)) == 0 then
+    redis.call('HDEL', hash, field)
+  end
+end
+
+local function totals()
+  local values = redis.call('HMGET', TOTALS, 'queued', 'reserved', 'generation', 'full_until')
+  return {
+    used = number(values[1]) + number(values[2]),
+    generation = number(values[3]),
+    full_until = number(values[4]),
+  }
+end
+
+-- Something may fit now that did not before: whoever waits may ask again.
+local function freed()
+  if redis.call('HLEN', REFUSED) > 0 then
+    redis.call('HINCRBY', TOTALS, 'generation', 1)
+    redis.call('PUBLISH', 'sluice:room', '')
+  end
+end
+
+function budget.is_full(now)
+  local total = totals()
+  return total.used >= options.budget_bytes or now < total.full_until
+end
+
+-- ------------------------------------------------------------------ reservations
+
+local function settle(token)
+  local entry = redis.call('HGET', RESERVATIONS, token)
+  if not entry then
+    return false
+  end
+  local size, upload_id, tenant = string.match(entry, '^(%d+) (%S+) (.*)$')
+  size = tonumber(size)
+  redis.call('HDEL', RESERVATIONS, token)
+  redis.call('ZREM', EXPIRIES, token)
+  add(TOTALS, 'reserved', -size)
+  add(RESERVED, upload_id, -size)
+  add(TENANTS, tenant, -size)
+  return true
+end
+
+function budget.release(token)
+  if settle(token) then
+    freed()
+  end
+end
+
+function budget.expire_reservations(now)
+  local tokens =
+    redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', text(now), 'LIMIT', 0, EXPIRE_AT_ONCE)
+  for _, token in ipairs(tokens) do
+    budget.release(token)
+  end
+end
+
+function budget.reserved_tokens(tokens, now)
+  budget.expire_reservations(now)
+  local named = {}
+  for _, token in ipairs(tokens) do
+    if redis.call('HEXISTS', RESERVATIONS, token) == 1 then
+      named[#named + 1] = token
+    end
+  end
+  return named
+end
