@@ -1,0 +1,73 @@
+"""Fault 9: MySQL is away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sluice.upload.v1 import upload_pb2 as pb
+from support import mysql_server
+from support.apart import ALL_WORK, MIB, PART_BYTES, Stage, apart
+from support.wire import cut
+
+IN_PARTS = random.Random(9).randbytes(PART_BYTES + MIB)
+IN_ONE = random.Random(10).randbytes(MIB)
+DRAINED_SECONDS = 60.0
+LONGEST_ACK_SECONDS = 5.0
+BETWEEN_UPLOADS_SECONDS = 0.5
+
+
+@asynccontextmanager
+async def mysql_away() -> AsyncIterator[None]:
+    """The server's process is gone, and comes back at the end with what it had committed."""
+    server = mysql_server.shared_server()
+    server.kill()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+async def acknowledged(stage: Stage, upload_id: str, content: bytes) -> None:
+    begun = time.monotonic()
+    chunks = cut(content, itertools.repeat(MIB))
+    assert len(await stage.wire.send_stream(upload_id, chunks)) == len(chunks)
+    assert time.monotonic() - begun < LONGEST_ACK_SECONDS
+
+
+@pytest.mark.row(9)
+@pytest.mark.parametrize(
+    "outage_seconds",
+    [
+        pytest.param(4, id="for a moment"),
+        pytest.param(60, id="for a minute", marks=pytest.mark.slow_fault),
+    ],
+)
+async def test_uploads_go_on_while_mysql_is_down(tmp_path: Path, outage_seconds: float) -> None:
+    """Row 9: chunks are acknowledged, completions wait, all is done 60 s after it is back."""
+    async with apart(tmp_path) as stage, stage.repository(ALL_WORK):
+        # One drive is known from before; an upload in parts is under way.
+        opened = {await stage.open("begun before"): IN_PARTS}
+        async with mysql_away():
+            over = time.monotonic() + outage_seconds
+            await acknowledged(stage, next(iter(opened)), IN_PARTS)
+            while time.monotonic() < over:
+                upload_id = await stage.open(f"file-{len(opened)}")
+                opened[upload_id] = IN_ONE
+                await acknowledged(stage, upload_id, IN_ONE)
+                await asyncio.sleep(BETWEEN_UPLOADS_SECONDS)
+            for upload_id, content in opened.items():
+                status = await stage.wire.complete(upload_id, len(content) // MIB, 0)
+                assert status.state == pb.UPLOAD_STATE_COMPLETING, status
+        back = time.monotonic()
+        for upload_id, content in opened.items():
+            left = back + DRAINED_SECONDS - time.monotonic()
+            await stage.completed(upload_id, len(content), left)
+        await stage.judge()
