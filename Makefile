@@ -19,7 +19,8 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-fast test-faults \
-        test-containers test-model coverage check fmt lint types layers proto proto-check lock bench bench-quick clean
+        test-containers test-model coverage check fmt lint types layers proto proto-check lock bench \
+        bench-quick clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,7 +71,7 @@ coverage: $(VENV)/.dev ## Run all tests and measure: coverage has to stay above 
 	@$(BIN)/python -m coverage report --fail-under=90
 
 test-fast: $(VENV)/.dev ## Run the tests that take seconds
-	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not slow_fault" $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults -n $(JOBS) --dist worksteal -m "" --timeout 900 $(ARGS)

@@ -76,7 +76,7 @@ def _problems(info: Info, durability: Durability, options: RedisOptions) -> list
             f"there are {replicas}; add some, or lower SLUICE_REDIS__REPLICAS_TO_WAIT"
         )
     if info.get("maxmemory", "0") == "0":
-        _log.info("redis.memory_unbounded", advice="set maxmemory above SLUICE_BUDGET__BYTES")
+        _log.info("redis.memory_unbounded", advice="set maxmemory above SLUICE_BUDGET_BYTES")
     return problems
 
 
