@@ -58,6 +58,10 @@ class Fleet:
         """Chunks that clients were told are in, over all uploads."""
         return sum(len(upload.acknowledged) for upload in self.oracle.books.uploads.values())
 
+    async def acknowledges(self, chunks: int, seconds: float = 60) -> None:
+        """Wait until so many are."""
+        await until(lambda: self.acknowledged >= chunks, seconds, f"{chunks} chunks acknowledged")
+
     async def judge(self, resend: Resend | None = None, *, may_lose: bool = False) -> None:
         """Let every upload end, then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire, resend)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import BlockingConnectionPool, parse_url
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from sluice_common.coordination.redis.options import RedisOptions
@@ -57,7 +58,7 @@ class Server:
         `ResponseError` among them. Raises what redis-py raises when there is no reply."""
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.send_packed_command(connection.pack_commands(commands))
+            await _send(connection, commands)
             replies: list[Any] = []
             for _ in commands:
                 try:
@@ -76,3 +77,14 @@ class Server:
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+
+
+async def _send(connection: AbstractConnection, commands: Sequence[Command]) -> None:
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands))
+    except RuntimeError as error:
+        # uvloop's word for a transport that was reset since the connection was found usable;
+        # asyncio's own transports lose such a write in silence.
+        if "is closed" not in str(error):
+            raise
+        raise RedisConnectionError("The connection was closed before it was written to.") from error
