@@ -306,6 +306,11 @@ class RedisMachine(LedgerMachine):
     survives_crashes = True
 
 
+class RedisClusterMachine(LedgerMachine):
+    adapter = "redis_cluster"
+    survives_crashes = True
+
+
 PROFILE = settings(
     max_examples=EXAMPLES,
     stateful_step_count=60,
@@ -319,3 +324,6 @@ TestSqliteLedger = SqliteMachine.TestCase
 TestSqliteLedger.settings = PROFILE
 TestRedisLedger = RedisMachine.TestCase
 TestRedisLedger.settings = PROFILE
+TestRedisClusterLedger = RedisClusterMachine.TestCase
+TestRedisClusterLedger.settings = settings(PROFILE, max_examples=max(EXAMPLES // 4, 1))
+"""Fewer: every step is several round trips there."""

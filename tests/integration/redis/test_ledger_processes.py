@@ -15,7 +15,9 @@ import pytest
 
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.ports import Acceptance, Admission, UploadLedger, Verdict
+from sluice_common.coordination.redis.connection import RedisClients
 from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.watching import Announcements
 from sluice_common.errors import SluiceError
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import PartPlan, UploadSnapshot, UploadStatus
@@ -283,6 +285,29 @@ async def test_rule_27_a_lost_subscription_is_taken_up_again(
     async with asyncio.timeout(4):
         assert (await waiting).received_chunks == 1
     await watch.aclose()
+
+
+@pytest.mark.rule(27)
+async def test_rule_27_a_connection_that_went_silent_is_given_up(
+    server: RedisServer, clients: RedisClients
+) -> None:
+    announcements = Announcements(clients, silence_seconds=0.2)
+    async with announcements.heard():
+        with announcements.changes("u-1") as changed:
+            async with asyncio.timeout(5):
+                await changed.wait()  # it can be heard
+            changed.clear()
+            server.pause()
+            try:
+                await asyncio.sleep(1)
+            finally:
+                server.go_on()
+            async with asyncio.timeout(5):
+                await changed.wait()  # it can be heard again
+            changed.clear()
+            await clients.execute("u-1", "PUBLISH", "sluice:changed:u-1", 1)
+            async with asyncio.timeout(5):
+                await changed.wait()
 
 
 @pytest.mark.rule(27)

@@ -23,6 +23,7 @@ _CHANGED: Final = "sluice:changed:"
 _ROOM: Final = "sluice:room"
 
 _SUBSCRIBE_AGAIN_SECONDS = 1.0
+_SILENCE_SECONDS = 30.0
 _IDLE_CHANNELS = 256
 """So many channels nobody listens to any more are kept: who waits for room comes back soon."""
 
@@ -38,8 +39,9 @@ class Announcements:
     the thousands of chunks that its clients did not ask about.
     """
 
-    def __init__(self, clients: RedisClients) -> None:
+    def __init__(self, clients: RedisClients, silence_seconds: float = _SILENCE_SECONDS) -> None:
         self._clients = clients
+        self._silence_seconds = silence_seconds
         self._changes = Bell()
         self._room = Bell()
         self._wanted_changed = asyncio.Event()
@@ -90,10 +92,18 @@ class Announcements:
         await subscription.subscribe(_ROOM)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_wishes(subscription))
+            asked = False
             while True:
-                message = await subscription.get_message(timeout=None)
+                message = await subscription.get_message(timeout=self._silence_seconds)
                 if message is not None:
+                    asked = False
                     self._heard(message)
+                elif asked:
+                    raise ConnectionError("the subscription's connection does not answer")
+                else:
+                    # A connection that was cut without a word would stay silent for ever.
+                    await subscription.ping()
+                    asked = True
 
     async def _follow_wishes(self, subscription: PubSub) -> None:
         """Subscribe to the uploads that are waited for, and some time later no more."""
@@ -110,6 +120,8 @@ class Announcements:
             await self._wanted_changed.wait()
 
     def _heard(self, message: dict[str, Any]) -> None:
+        if message["type"] == "pong":
+            return
         channel, is_news = message["channel"].decode(), message["type"] == "message"
         if channel == _ROOM:
             if is_news:
