@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PACKAGES := libs/protos libs/common libs/client services/intake services/repository \
             services/standalone
-SOURCES  := libs/common libs/client services tests bench tools
+SOURCES  := libs/common libs/client services tests bench tools conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
 # Arguments for the program behind a target: make run ARGS="--data-dir /srv/sluice"

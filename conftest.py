@@ -1,0 +1,41 @@
+"""Which servers a test run talks to: printed above its results."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+_VERSIONS = {
+    "Redis": ("redis-server", "--version"),
+    "MySQL": ("mariadbd", "--version"),
+    "S3": ("weed", "version"),
+}
+
+
+def pytest_report_header() -> list[str]:
+    """One line per server: the version, or that this machine has none."""
+    beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    lines = []
+    for name, (program, *arguments) in _VERSIONS.items():
+        found = shutil.which(program, path=beside)
+        version = "none"
+        if found is not None:
+            done = subprocess.run(
+                [found, *arguments], capture_output=True, text=True, timeout=20, check=False
+            )
+            version = done.stdout.strip().splitlines()[0]
+        lines.append(f"{name}: {version}")
+    return [*lines, f"Kafka: {_kafka()}"]
+
+
+def _kafka() -> str:
+    folder = Path(os.environ.get("SLUICE_SERVICES_DIR", "var/services"))
+    try:
+        kafka = json.loads((folder / "services.json").read_text(encoding="utf-8"))["kafka"]
+    except (OSError, KeyError):
+        return "none; `make services-up` starts one"
+    return f"{kafka['kind']} {kafka['version']} at {kafka['bootstrap_servers']}"
