@@ -50,6 +50,6 @@ return run(function()
   -- The keys of an earlier upload of this id (request_id) must not shine through.
   redis.call('UNLINK', unpack(KEYS, 3))
   ending.append_event(r, 'UploadInitiated')
-  record.changed(r)
+  record.store(r)
   return { record.snapshot(r) }
 end)
