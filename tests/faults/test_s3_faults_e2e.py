@@ -1,0 +1,157 @@
+"""Faults 11 and 12: S3 answers with errors, hangs, breaks off, is away; a bit flips on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_common.objects.breaker import BreakerOptions, BreakerState
+from support.apart import ALL_WORK, MIB, PART_BYTES, Stage, apart, s3_by, s3_line
+from support.http_faults import INTERNAL_ERROR, SLOW_DOWN, HttpFault, HttpFaults
+from support.network_faults import Faults
+from support.processes import ServiceProcess
+from support.proxy import FaultProxy
+from support.waiting import metric, until
+
+CONTENT = random.Random(11).randbytes(3 * PART_BYTES + MIB)
+COMPLETED_SECONDS = 90.0
+OPEN_SECONDS = BreakerOptions().open_seconds
+IMPATIENT = {"SLUICE_S3__STALL_TIMEOUT_SECONDS": "2", "SLUICE_S3__COMPLETE_TIMEOUT_SECONDS": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A stage whose workers reach S3 by a line that a test may break."""
+
+    stage: Stage
+    workers: ServiceProcess
+    line: FaultProxy
+    http: HttpFaults
+
+    async def breaker(self) -> BreakerState:
+        address = self.workers.metrics_address
+        return BreakerState(int(await metric(address, "sluice_store_breaker_state")))
+
+    async def integrity_failures(self) -> float:
+        address = self.workers.metrics_address
+        return await metric(address, "sluice_integrity_failures_total", where="object_store")
+
+
+@asynccontextmanager
+async def store_by_a_line(folder: Path) -> AsyncIterator[Store]:
+    http = HttpFaults()
+    async with (
+        s3_line(http) as line,
+        apart(folder) as stage,
+        stage.repository(ALL_WORK, {**s3_by(line), **IMPATIENT}) as workers,
+    ):
+        yield Store(stage, workers, line, http)
+
+
+Weather = Callable[[Store], Coroutine[Any, Any, None]]
+
+
+async def internal_errors(store: Store) -> None:
+    """500 to whatever is asked, and 200 with an error in it to the completion."""
+    store.http.add(HttpFault(500, INTERNAL_ERROR, times=3))
+    store.http.add(HttpFault(200, INTERNAL_ERROR, "POST", "?uploadId="))
+
+
+async def slow_down(store: Store) -> None:
+    store.http.add(HttpFault(503, SLOW_DOWN, times=4))
+
+
+async def a_hang(store: Store) -> None:
+    """Requests in hand stand still for longer than the workers have patience."""
+    store.line.both(Faults(stalled=True))
+
+    async def given_up() -> bool:
+        address = store.workers.metrics_address
+        return await metric(address, "sluice_s3_errors_total") > 0
+
+    await until(given_up, 20, "a request that stands still is given up")
+    store.line.heal()
+
+
+async def resets(store: Store) -> None:
+    """Each connection breaks, three times."""
+    store.line.up = Faults(bytes_per_second=2 * MIB)
+    for _ in range(3):
+        before = store.line.connections_made
+
+        async def connected(before: int = before) -> bool:
+            return store.line.connections_made > before
+
+        store.line.reset()
+        await until(connected, 20, "the workers come back")
+    store.line.heal()
+
+
+@pytest.mark.row(11)
+@pytest.mark.parametrize("weather", [internal_errors, slow_down, a_hang, resets])
+async def test_bad_weather_at_s3_fails_no_upload(tmp_path: Path, weather: Weather) -> None:
+    """Row 11: tried again, with pauses, until it is stored."""
+    async with store_by_a_line(tmp_path) as store, asyncio.TaskGroup() as group:
+        group.create_task(weather(store))
+        upload_id = await store.stage.send("file", CONTENT)
+        await store.stage.completed(upload_id, len(CONTENT), COMPLETED_SECONDS)
+        await store.stage.judge()
+
+
+@pytest.mark.row(11)
+@pytest.mark.parametrize(
+    "outage_seconds",
+    [
+        pytest.param(5, id="for a moment"),
+        pytest.param(
+            300,
+            id="for five minutes",
+            marks=[pytest.mark.slow_fault, pytest.mark.timeout(600)],
+        ),
+    ],
+)
+async def test_s3_is_down(tmp_path: Path, outage_seconds: float) -> None:
+    """Row 11: the circuit breaker opens and the store has its peace; it closes when S3 is back,
+    and no upload has failed."""
+    async with store_by_a_line(tmp_path) as store:
+
+        async def opened() -> bool:
+            return await store.breaker() is BreakerState.OPEN
+
+        async def closed() -> bool:
+            return await store.breaker() is BreakerState.CLOSED
+
+        assert await closed()
+        store.line.refuse()
+        over = time.monotonic() + outage_seconds
+        first = await store.stage.send("first", CONTENT)
+        await until(opened, 60, "the circuit breaker opens")
+        second = await store.stage.send("second", CONTENT)
+        while time.monotonic() < over:
+            assert (await store.breaker()) is not BreakerState.CLOSED
+            await asyncio.sleep(1)
+        store.line.heal()
+        await until(closed, OPEN_SECONDS + 10, "the circuit breaker closes")
+        for upload_id in (first, second):
+            await store.stage.completed(upload_id, len(CONTENT), COMPLETED_SECONDS)
+        await store.stage.judge()
+
+
+@pytest.mark.row(12)
+async def test_a_bit_flips_on_the_way_to_s3(tmp_path: Path) -> None:
+    """Row 12: S3 refuses the bytes, they are sent again, and the object is what the client sent."""
+    async with store_by_a_line(tmp_path) as store:
+        # On any connection this far in there is nothing but the body of a part.
+        store.line.up = Faults(flip_at=PART_BYTES // 2 + 12_345)
+        upload_id = await store.stage.send("file", CONTENT)
+        await store.stage.completed(upload_id, len(CONTENT), COMPLETED_SECONDS)
+        assert await store.integrity_failures() == 1, store.workers.log_tail()
+        await store.stage.judge()
