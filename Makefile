@@ -62,16 +62,16 @@ services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 
 # --- checking -----------------------------------------------------------------------------------
 
-test: $(VENV)/.dev ## Run all tests, with the services that they need
+test: $(VENV)/.dev ## Run the tests, with the services that they need; the longest ones are for check
 	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-coverage: $(VENV)/.dev ## Run all tests and measure: coverage has to stay above 90 %
+coverage: $(VENV)/.dev ## Run those and the long ones, and measure: coverage has to stay above 90 %
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report= $(ARGS)"
+	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= -m "not slow_fault" $(ARGS)'
 	@$(BIN)/python -m coverage report --fail-under=90
 
 test-fast: $(VENV)/.dev ## Run the tests that take seconds
-	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not slow_fault" $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not slow_fault and not long" $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults -n $(JOBS) --dist worksteal -m "" --timeout 900 $(ARGS)
