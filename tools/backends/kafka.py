@@ -68,6 +68,8 @@ class Kafka(Service):
         if wanted not in ("", "apache", "mock"):
             raise ServiceError(f"{CHOICE} is {wanted!r}: set it to apache or mock, or unset it")
         java = None if wanted == "mock" else self._java()
+        if find_program("kcat") is None:
+            install_package(self.name, "kcat")  # for people, and for a test that does as they do
         jars = None if java is None else self._jars()
         if java is None or jars is None:
             if wanted == "apache":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -17,6 +16,7 @@ from sluice_common.events.kafka.publisher import open_kafka_publisher
 from sluice_common.events.port import EventRecord
 from support.cli import Sluice
 from support.kafka import failed, make_topic, put, unique_name
+from support.redis_server import binary
 
 
 @pytest.fixture
@@ -114,11 +114,10 @@ async def test_kafka_that_is_away_is_exit_69_and_one_line(sluice: Sluice) -> Non
     assert "EVENTS_UNAVAILABLE" in outcome.err
 
 
-@pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
 async def test_kcat_reads_headers_key_and_value(kafka: KafkaOptions, topic: str) -> None:
     record = failed(topic, "node-1", 1)
     await publish(replace(kafka, partitions=1), record)
-    kcat = ["kcat", "-b", kafka.bootstrap_servers, "-t", topic, "-C", "-e", "-q", "-D", ""]
+    kcat = [binary("kcat"), "-b", kafka.bootstrap_servers, "-t", topic, "-C", "-e", "-q", "-D", ""]
     process = await asyncio.create_subprocess_exec(
         *kcat, "-f", r"%k %h\n%s", stdout=subprocess.PIPE
     )
