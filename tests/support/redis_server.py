@@ -249,12 +249,17 @@ def binary(name: str) -> str:
     pytest.skip(f"{name} is not on PATH")
 
 
+_handed_out: set[int] = set()
+
+
 def free_port() -> int:
     """A port nobody listens on, nor on the one of Redis Cluster's bus, 10,000 above it. Below the
-    range from which outgoing connections take theirs: those come and go between look and use."""
+    range from which outgoing connections take theirs: those come and go between look and use.
+    None comes twice: whoever got it may not listen yet."""
     while True:
         port = random.randint(11_000, 21_999)
-        if _is_free(port) and _is_free(port + 10_000):
+        if port not in _handed_out and _is_free(port) and _is_free(port + 10_000):
+            _handed_out.add(port)
             return port
 
 
