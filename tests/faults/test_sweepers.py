@@ -1,0 +1,91 @@
+"""Fault 19: two sweepers, one of which dies again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+from sluice.upload.v1 import upload_pb2 as pb
+from sluice_repository.timing import wait_for_event
+from support.apart import MIB, PART_BYTES, Stage, apart
+from support.waiting import until
+from support.wire import cut
+
+STORED = random.Random(19).randbytes(PART_BYTES + MIB)
+LIVE = random.Random(20).randbytes(60 * MIB)
+FORGOTTEN = 8
+KILLS = 3
+SWEPT_SECONDS = 60.0
+BRISK = {
+    "SLUICE_SWEEPER__INTERVAL_SECONDS": "0.2",
+    "SLUICE_LIFETIMES__IDLE_SECONDS": "6",
+    "SLUICE_LIFETIMES__EXPIRY_GRACE_SECONDS": "0.5",
+    "SLUICE_LIFETIMES__CLEANUP_AGAIN_SECONDS": "1",
+}
+
+
+async def leftovers_of_others(stage: Stage, live: str) -> list[str]:
+    """What belongs to uploads in flight, without those of this one."""
+    node_id = stage.oracle.books.uploads[live].node_id
+    found = await asyncio.to_thread(stage.services.leftovers)
+    return [name for name in found if live not in name and node_id not in name]
+
+
+async def forget(stage: Stage) -> list[str]:
+    """Uploads with a stored part, with one chunk, aborted; nobody comes back to them."""
+    ids = [await stage.send(f"stored-{n}", STORED) for n in range(FORGOTTEN // 2)]
+    ids += [await stage.send(f"begun-{n}", STORED[:MIB]) for n in range(FORGOTTEN // 2)]
+    aborted = await stage.send("aborted", STORED)
+    await stage.wire.intake.AbortUpload(pb.AbortUploadRequest(upload_id=aborted))
+    return [*ids, aborted]
+
+
+async def dying_sweepers(stage: Stage) -> None:
+    rng = random.Random(19)
+    for _ in range(KILLS):
+        async with stage.repository("sweeper") as sweeper:
+            await asyncio.sleep(rng.uniform(0.2, 1.0))  # wherever it is then
+            sweeper.kill()
+
+
+@pytest.mark.row(19)
+async def test_two_sweepers_and_a_dying_one_touch_nothing_that_lives(tmp_path: Path) -> None:
+    """Row 19: what was forgotten is swept; the upload that goes on meanwhile is not touched."""
+    async with (
+        apart(tmp_path, BRISK) as stage,
+        stage.repository("parts,completer,relay"),
+        stage.repository("sweeper"),
+        stage.repository("sweeper"),
+    ):
+        live = await stage.open("live")
+        waiting = cut(LIVE, itertools.repeat(MIB))
+        enough = asyncio.Event()
+
+        async def go_on() -> None:
+            """A chunk a second, well within the idle time."""
+            while not enough.is_set():
+                chunk = waiting.pop(0)
+                assert await stage.wire.send_stream(live, [chunk]) == [chunk.number]
+                await wait_for_event(enough, 1)
+
+        async def swept() -> bool:
+            return not await leftovers_of_others(stage, live)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(go_on())
+            dying = group.create_task(dying_sweepers(stage))
+            forgotten = await forget(stage)
+            await dying
+            await until(swept, SWEPT_SECONDS, "what was forgotten is gone")
+            enough.set()
+        ends = [(await stage.wire.status(upload_id)).state for upload_id in forgotten]
+        assert ends == [pb.UPLOAD_STATE_EXPIRED] * FORGOTTEN + [pb.UPLOAD_STATE_ABORTED]
+        await stage.wire.send_stream(live, waiting)
+        await stage.completed(live, len(LIVE), SWEPT_SECONDS)
+        # One event of each end, nothing left behind, and the live one is what was sent.
+        await stage.judge()
+        assert stage.services.count_objects() == 1
