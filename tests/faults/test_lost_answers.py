@@ -19,9 +19,11 @@ FINISHED_SECONDS = 60.0
 @pytest.mark.parametrize(
     ("request_", "content"),
     [
-        pytest.param(b"?uploads ", IN_PARTS, id="CreateMultipartUpload"),
+        pytest.param(
+            b"?uploads ", IN_PARTS, id="CreateMultipartUpload", marks=pytest.mark.slow_fault
+        ),
         pytest.param(b"?uploadId=", IN_PARTS, id="CompleteMultipartUpload"),
-        pytest.param(b"PUT /", IN_ONE, id="PutObject"),
+        pytest.param(b"PUT /", IN_ONE, id="PutObject", marks=pytest.mark.slow_fault),
     ],
 )
 async def test_an_answer_of_s3_is_lost(tmp_path: Path, request_: bytes, content: bytes) -> None:

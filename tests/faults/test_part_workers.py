@@ -68,11 +68,27 @@ async def assert_nothing_is_queued(process: ServiceProcess) -> None:
     ("point", "times", "leases"),
     [
         pytest.param(
-            CrashPoint.AFTER_CLAIM_PART, 1, {}, id="claimed, with the leases of operators"
+            CrashPoint.AFTER_CLAIM_PART,
+            1,
+            {},
+            id="claimed, with the leases of operators",
+            marks=pytest.mark.slow_fault,
         ),
-        pytest.param(CrashPoint.AFTER_SET_MULTIPART, 1, SHORT_LEASES, id="opened"),
+        pytest.param(
+            CrashPoint.AFTER_SET_MULTIPART,
+            1,
+            SHORT_LEASES,
+            id="opened",
+            marks=pytest.mark.slow_fault,
+        ),
         pytest.param(CrashPoint.AFTER_UPLOAD_PART, 2, SHORT_LEASES, id="stored, not recorded"),
-        pytest.param(CrashPoint.AFTER_RECORD_PART, 1, SHORT_LEASES, id="recorded"),
+        pytest.param(
+            CrashPoint.AFTER_RECORD_PART,
+            1,
+            SHORT_LEASES,
+            id="recorded",
+            marks=pytest.mark.slow_fault,
+        ),
     ],
 )
 async def test_a_dead_workers_part_is_taken_over(

@@ -61,12 +61,12 @@ Weather = Callable[[Store], Coroutine[Any, Any, None]]
 
 async def internal_errors(store: Store) -> None:
     """500 to whatever is asked, and 200 with an error in it to the completion."""
-    store.http.add(HttpFault(500, INTERNAL_ERROR, times=3))
+    store.http.add(HttpFault(500, INTERNAL_ERROR, times=2))
     store.http.add(HttpFault(200, INTERNAL_ERROR, "POST", "?uploadId="))
 
 
 async def slow_down(store: Store) -> None:
-    store.http.add(HttpFault(503, SLOW_DOWN, times=4))
+    store.http.add(HttpFault(503, SLOW_DOWN, times=2))
 
 
 async def a_hang(store: Store) -> None:
@@ -96,7 +96,15 @@ async def resets(store: Store) -> None:
 
 
 @pytest.mark.row(11)
-@pytest.mark.parametrize("weather", [internal_errors, slow_down, a_hang, resets])
+@pytest.mark.parametrize(
+    "weather",
+    [
+        pytest.param(internal_errors, id="500"),
+        pytest.param(slow_down, id="503", marks=pytest.mark.slow_fault),
+        pytest.param(a_hang, id="a hang", marks=pytest.mark.slow_fault),
+        pytest.param(resets, id="resets", marks=pytest.mark.slow_fault),
+    ],
+)
 async def test_bad_weather_at_s3_fails_no_upload(tmp_path: Path, weather: Weather) -> None:
     """Row 11: tried again, with pauses, until it is stored."""
     async with store_by_a_line(tmp_path) as store, asyncio.TaskGroup() as group:
@@ -110,7 +118,7 @@ async def test_bad_weather_at_s3_fails_no_upload(tmp_path: Path, weather: Weathe
 @pytest.mark.parametrize(
     "outage_seconds",
     [
-        pytest.param(5, id="for a moment"),
+        pytest.param(5, id="for a moment", marks=pytest.mark.slow_fault),
         pytest.param(
             300,
             id="for five minutes",

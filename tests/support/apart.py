@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -135,10 +136,14 @@ async def apart(folder: Path, settings: Mapping[str, str] | None = None) -> Asyn
 
 @asynccontextmanager
 async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
-    """Start and stop in a thread: what stands between the processes runs on this event loop."""
+    """Start and stop in a thread: what stands between the processes runs on this event loop.
+    A failing test shows what the process said."""
     try:
         await asyncio.to_thread(process.start)
         yield process
+    except Exception:
+        sys.stderr.write(f"{process.log.name}\n{process.log_tail()}\n")
+        raise
     finally:
         await asyncio.to_thread(process.close)
 

@@ -1,0 +1,101 @@
+"""The relay is killed again and again while uploads go on: every event is told, and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from sluice_common.events.port import UPLOADS_TOPIC
+from support import mysql_server
+from support.apart import Stage, apart
+from support.cli import Sluice
+from support.processes import ServiceProcess
+from support.waiting import until
+
+CONTENT = random.Random(50).randbytes(4096)
+COMPLETED_SECONDS = 30.0
+LEASE_SECONDS = 15.0
+LONGEST_LIFE_SECONDS = 0.3
+"""Of a relay from when it holds the lease; what has gathered meanwhile takes it about as long."""
+
+
+async def sql(stage: Stage, statement: str) -> list[tuple[object, ...]]:
+    """Run in the database of this stage, where {} stands for its name."""
+    database = stage.services.mysql_url.rpartition("/")[2]
+    return await asyncio.to_thread(mysql_server.shared_server().run, statement.format(database))
+
+
+async def upload_on(stage: Stage, enough: asyncio.Event) -> int:
+    """One upload after the other; how many."""
+    count = 0
+    while not enough.is_set():
+        upload_id = await stage.send(f"file-{count}", CONTENT)
+        await stage.completed(upload_id, len(CONTENT), COMPLETED_SECONDS)
+        count += 1
+    return count
+
+
+async def kill_at_work(stage: Stage, relay: ServiceProcess, rng: random.Random) -> None:
+    """Let it become the one that relays, and kill it somewhere in what it does then."""
+
+    async def holds_the_lease() -> bool:
+        holders = await sql(stage, "SELECT holder FROM {}.leases WHERE name = 'relay'")
+        return any(f":{relay.pid}:" in str(holder) for (holder,) in holders)
+
+    await until(holds_the_lease, LEASE_SECONDS + 15, "the relay holds the lease")
+    await asyncio.sleep(rng.uniform(0, LONGEST_LIFE_SECONDS))
+    relay.kill()
+
+
+async def told(stage: Stage, folder: Path) -> dict[str, list[str]]:
+    """What a reader of the topic learns of each node: types in order, repetitions left out."""
+    tail = ("events", "tail", "--bootstrap-servers", stage.kafka_servers)
+    whole_topic = ("--topic", UPLOADS_TOPIC, "--from", "beginning", "--no-follow")
+    sluice = Sluice(stage.intake.address, folder / "state")
+    outcome = await asyncio.to_thread(sluice.ok, *tail, *whole_topic)
+    known: set[str] = set()
+    types: defaultdict[str, list[str]] = defaultdict(list)
+    for event in outcome.json_lines():
+        if event["id"] not in known:
+            known.add(event["id"])
+            types[event["subject"]].append(event["type"].rpartition(".")[2])
+    return types
+
+
+@pytest.mark.row(10)
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(4, id="a few kills"),
+        pytest.param(
+            50, id="fifty kills", marks=[pytest.mark.slow_fault, pytest.mark.timeout(900)]
+        ),
+    ],
+)
+async def test_the_topic_is_right_after_random_kills_of_the_relay(
+    tmp_path: Path, kills: int
+) -> None:
+    """Row 10, from the other end: one UploadCompleted for each upload, each node's in order."""
+    rng = random.Random(kills)
+    enough = asyncio.Event()
+    async with apart(tmp_path) as stage, stage.repository("parts,completer,sweeper"):
+        async with asyncio.TaskGroup() as group:
+            uploading = group.create_task(upload_on(stage, enough))
+            for kill in range(kills):
+                async with stage.repository("relay") as relay:
+                    await kill_at_work(stage, relay, rng)
+                if kill < kills - 1:
+                    # Its lease would keep the next one waiting; the last one's ends by itself.
+                    await sql(stage, "DELETE FROM {}.leases WHERE name = 'relay'")
+            enough.set()
+        async with stage.repository("relay"):
+            await stage.judge()
+        types = await told(stage, tmp_path)
+        nodes = [upload.node_id for upload in stage.oracle.books.uploads.values()]
+        assert len(nodes) == uploading.result() > kills
+        for node in nodes:
+            assert types[node] == ["UploadInitiated", "UploadCompleted"]
