@@ -30,6 +30,7 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A half-open connection is noticed even while a throttled stream has nothing to say.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # else a minute, whatever keepalive says
     # Channels of the same address would otherwise share one connection.
     ("grpc.use_local_subchannel_pool", 1),
 )

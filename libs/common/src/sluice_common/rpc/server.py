@@ -41,6 +41,9 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
+        # A keepalive ping ends by the timeout of pings, a minute unless it is told: with that a
+        # client that vanished would keep its connection for half a minute too long.
+        ("grpc.http2.ping_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         # A client may ping every 10 s, calls or not; the default punishes that with GOAWAY.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -16,6 +16,7 @@ _OPTIONS: Final = (
     # A repository that vanished without a word is noticed on streams that wait for it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # else a minute, whatever keepalive says
     # Streams go to every address that the name stands for, not all to the first one.
     ("grpc.lb_policy_name", "round_robin"),
 )
