@@ -149,7 +149,8 @@ class Sweeper:
     async def _delete_objects(self) -> int:
         catalogue = self._deps.catalogue
         assert catalogue is not None
-        now = self._deps.clock()
+        # Not by the clock of this process, which may have been stepped.
+        now = await catalogue.now()
 
         async def fetch(limit: int) -> Sequence[ObjectDeletion]:
             return await catalogue.deletions_due(now, limit)

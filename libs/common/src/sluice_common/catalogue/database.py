@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -61,6 +61,10 @@ class Database:
         with self._vendor_errors():
             async with self.dialect.writer(), self.writer.begin() as connection:
                 yield connection
+
+    async def now(self, connection: AsyncConnection) -> float:
+        """The database's time, the same for every process whatever its own clock says."""
+        return float((await connection.execute(select(self.dialect.now()))).scalar_one())
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again from its beginning whenever the database undid it in

@@ -212,6 +212,10 @@ class Catalogue(Protocol):
         """Does a live node name this object?"""
         ...
 
+    async def now(self) -> float:
+        """The time by which deletions fall due: that of the database, one for all processes."""
+        ...
+
     async def deletions_due(self, now: float, limit: int) -> Sequence[ObjectDeletion]:
         """Due deletions whose object no live node names."""
         ...

@@ -99,7 +99,7 @@ class SqlCommits(SqlFamily):
                 _TAKE_PATH,
                 {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
             )
-            events.append(await _bury(connection, holder, DeletionReason.SUPERSEDED, now))
+            events.append(await self._bury(connection, holder, DeletionReason.SUPERSEDED, now))
         await drop_intent(connection, commit.upload_id)
         await append_events(connection, events)
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
@@ -117,8 +117,24 @@ class SqlCommits(SqlFamily):
         if row is None or row.state != LIVE:
             return
         await connection.execute(_FREE_PATH, path)
-        event = await _bury(connection, row, DeletionReason.DELETED, now)
+        event = await self._bury(connection, row, DeletionReason.DELETED, now)
         await append_events(connection, [event])
+
+    async def _bury(
+        self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
+    ) -> EventRecord:
+        """Make a live node a tombstone and order its object's deletion; returns NodeDeleted.
+
+        The object outlives every URL that may have been signed for it. That is counted by the
+        database's clock: a process whose own is wrong must not shorten it.
+        """
+        await connection.execute(
+            _BURY, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
+        )
+        node = node_of(row)
+        not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
+        await schedule_deletion(connection, node.object, not_before)
+        return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
     async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:
         key = (commit.tenant, commit.drive)
@@ -181,18 +197,3 @@ async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> Non
     row = await find_row(connection, commit.node_id)
     if row is not None and row.state == LIVE:
         await drop_intent(connection, commit.upload_id)
-
-
-async def _bury(
-    connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
-) -> EventRecord:
-    """Make a live node a tombstone and order its object's deletion; returns NodeDeleted.
-
-    The object outlives every URL that may have been signed for it.
-    """
-    await connection.execute(
-        _BURY, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
-    )
-    node = node_of(row)
-    await schedule_deletion(connection, node.object, now + MAX_DOWNLOAD_URL_SECONDS)
-    return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)

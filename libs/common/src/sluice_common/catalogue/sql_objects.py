@@ -98,6 +98,10 @@ class SqlObjects(SqlFamily):
         async with self._db.read() as connection:
             return await is_named(connection, ref)
 
+    async def now(self) -> float:
+        async with self._db.read() as connection:
+            return await self._db.now(connection)
+
     async def deletions_due(self, now: float, limit: int) -> Sequence[ObjectDeletion]:
         async with self._db.read() as connection:
             rows = (await connection.execute(_DUE, {"p_now": now, "p_limit": limit})).all()
