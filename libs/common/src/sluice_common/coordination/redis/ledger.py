@@ -6,6 +6,7 @@ other ledger (`coordination/rules/`). ADR 0009 says what is where, and what a cr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -144,11 +145,17 @@ class RedisLedger:
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
         with self._announcements.room(upload_id) as woken:
-            (waits,) = await self._steps.run("waits_for_room", upload_id)
-            if not self._steps.alone:
-                waits = await self._steps.budget.waits(upload_id)
-            if waits:
-                await wait_at_most(woken, min(timeout_seconds, _ASK_AGAIN_SECONDS))
+            loop = asyncio.get_running_loop()
+            until = loop.time() + min(timeout_seconds, _ASK_AGAIN_SECONDS)
+            # News may be old: in a cluster they travel between the servers for a while.
+            while await self._waits_for_room(upload_id) and loop.time() < until:
+                await wait_at_most(woken, until - loop.time())
+                woken.clear()
+
+    async def _waits_for_room(self, upload_id: str) -> bool:
+        """Nothing has changed since the upload was refused room."""
+        (waits,) = await self._steps.run("waits_for_room", upload_id)
+        return bool(waits) if self._steps.alone else await self._steps.budget.waits(upload_id)
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
         await self._steps.budget.release(offer.token)

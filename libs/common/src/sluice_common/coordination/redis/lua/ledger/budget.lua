@@ -155,7 +155,10 @@ function budget.learn(upload_id, note)
   end
   set_queued(upload_id, note)
   if note.moved_on then
-    redis.call('HDEL', REFUSED, upload_id)
+    if redis.call('HDEL', REFUSED, upload_id) == 1 then
+      -- In a cluster this comes after the upload's own announcement: wake who waited for it.
+      redis.call('PUBLISH', 'sluice:changed:' .. upload_id, note.sequence)
+    end
     if anybody_elected then
       moved_on(upload_id, note, now)
     end
