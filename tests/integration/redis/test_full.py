@@ -43,6 +43,8 @@ async def test_what_was_accepted_is_stored_and_dropped_while_redis_is_full() -> 
                 with pytest.raises(ResourceExhausted) as caught:
                     await refused.append(CONTENT)
             assert caught.value.reason == "REDIS_FULL"
+            await monitor.look()  # writes nothing, so that it can tell how full it is
+            assert monitor.memory_is_high
 
             claim = await driver.claim(upload_id, 1)
             chunks = await driver.chunks_of(claim)

@@ -9,6 +9,10 @@ from sluice_common.uploads.ids import new_nonce
 
 async def get_or_create_nonce(clients: RedisClients) -> str:
     """The nonce; of several processes that find none, one makes it for all."""
+    # Looked for first: a full Redis refuses SET, even one that would change nothing.
+    found = await clients.execute(keys.NONCE, "GET", keys.NONCE, operation="nonce")
+    if found is not None:
+        return bytes(found).decode()
     _, nonce = await clients.pipeline(
         keys.NONCE,
         [("SET", keys.NONCE, new_nonce(), "NX"), ("GET", keys.NONCE)],
