@@ -34,6 +34,7 @@ from support.wire import CHANNEL_OPTIONS, WireClient, cut
 
 MIB = 1024 * 1024
 CONTENT = random.Random(5).randbytes(21 * MIB)
+TOGETHER = [mixture for row in ROWS if row.standalone_only for mixture in row.mixtures()]
 APART = [mixture for row in ROWS if not row.standalone_only for mixture in row.mixtures()]
 
 
@@ -126,3 +127,20 @@ async def test_it_starts_and_takes_an_upload(running: Running) -> None:
         assert await events_of(opened.node_id, 2) == ["UploadInitiated", "UploadCompleted"]
     if mixture.coordination is Coordination.REDIS:
         await asyncio.to_thread(running.services.assert_nothing_in_flight)
+
+
+@pytest.mark.parametrize("mixture", TOGETHER, ids=name_of)
+async def test_a_standalone_takes_an_upload_with_any_store_and_log(
+    mixture: Mixture, tmp_path: Path
+) -> None:
+    with deployment(Services.name, tmp_path) as services:
+        assert isinstance(services, Services)
+        with services.serving(settings_of(mixture, services, services.data_dir)) as server:
+            async with calling(server.address) as client:
+                opened = await client.initiate("a/photo.jpg", chunk_size=MIB)
+                await client.send_streams(opened.upload_id, cut(CONTENT, itertools.repeat(MIB)), 2)
+                await client.complete(opened.upload_id, total_chunks=21)
+                expected = (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+                assert await client.read_sha256(opened.node_id) == expected
+        in_the_store = await s3_server.objects_of(services.bucket)
+        assert len(in_the_store) == (mixture.objects is Objects.S3)
