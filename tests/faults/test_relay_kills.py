@@ -18,6 +18,7 @@ from support.waiting import until
 
 CONTENT = random.Random(50).randbytes(4096)
 COMPLETED_SECONDS = 30.0
+BETWEEN_UPLOADS_SECONDS = 0.1
 LEASE_SECONDS = 15.0
 LONGEST_LIFE_SECONDS = 0.3
 """Of a relay from when it holds the lease; what has gathered meanwhile takes it about as long."""
@@ -36,6 +37,7 @@ async def upload_on(stage: Stage, enough: asyncio.Event) -> int:
         upload_id = await stage.send(f"file-{count}", CONTENT)
         await stage.completed(upload_id, len(CONTENT), COMPLETED_SECONDS)
         count += 1
+        await asyncio.sleep(BETWEEN_UPLOADS_SECONDS)
     return count
 
 

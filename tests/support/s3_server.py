@@ -194,10 +194,10 @@ async def keys_of(bucket: str) -> list[str]:
 
 
 async def objects_of(bucket: str) -> list[str]:
-    """The keys of the objects, at most a thousand."""
+    """The keys of the objects."""
     async with s3_admin() as client:
-        found = (await client.list_objects_v2(Bucket=bucket)).get("Contents", ())
-    return sorted(item["Key"] for item in found)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return sorted([item["Key"] async for page in pages for item in page.get("Contents", ())])
 
 
 async def content_of(bucket: str, key: str) -> bytes:
