@@ -80,6 +80,7 @@ async def test_two_clients_of_one_upload_make_the_union(services: Services, tmp_
 
 
 @pytest.mark.row(13)
+@pytest.mark.slow_fault
 async def test_two_clients_with_other_bytes_never_mix_them(
     services: Services, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ async def test_complete_races_abort_and_a_chunk(services: Services, tmp_path: Pa
 
 
 @pytest.mark.row(14)
+@pytest.mark.slow_fault
 async def test_complete_races_expiry(services: Services, tmp_path: Path) -> None:
     """Row 14: uploads are completed around the moment at which they expire: one end each."""
     lifetimes = {
@@ -199,7 +201,7 @@ async def test_complete_races_expiry(services: Services, tmp_path: Path) -> None
 
 
 @pytest.mark.row(15)
-@pytest.mark.parametrize("if_absent", [False, True])
+@pytest.mark.parametrize("if_absent", [False, pytest.param(True, marks=pytest.mark.slow_fault)])
 async def test_two_uploads_to_one_path(services: Services, tmp_path: Path, if_absent: bool) -> None:
     """Row 15: the order of commits decides; with `if_absent` the first one wins for good. The
     loser's object is swept, as soon as nobody can hold an address of it any more."""
@@ -281,6 +283,9 @@ async def half_closes(line: FaultProxy) -> None:
     line.half_close(Way.UP)
 
 
+OTHER_WAYS_TO_GO = (trickles, hears_nothing, half_closes)
+
+
 @asynccontextmanager
 async def ledger_of(services: Services) -> AsyncIterator[RedisLedger]:
     options = RedisOptions(services.redis.url)
@@ -312,7 +317,10 @@ async def leave_in_the_middle(line: FaultProxy, upload_id: str, chunk: Chunk) ->
 
 
 @pytest.mark.row(17)
-@pytest.mark.parametrize("fault", [vanishes, trickles, hears_nothing, half_closes])
+@pytest.mark.parametrize(
+    "fault",
+    [vanishes, *(pytest.param(each, marks=pytest.mark.slow_fault) for each in OTHER_WAYS_TO_GO)],
+)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -373,6 +381,7 @@ async def test_the_slot_of_a_client_that_is_gone_is_free_again(
 
 
 @pytest.mark.row(17)
+@pytest.mark.slow_fault
 async def test_an_upload_whose_client_never_comes_back_expires_and_is_swept(
     services: Services, tmp_path: Path
 ) -> None:

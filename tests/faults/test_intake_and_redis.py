@@ -54,7 +54,10 @@ def backends(folder: Path, *redis: str) -> Iterator[Services]:
 @pytest.mark.row(1)
 @pytest.mark.parametrize(
     ("point", "is_in"),
-    [(CrashPoint.BEFORE_ACCEPT_CHUNK, False), (CrashPoint.AFTER_ACCEPT_CHUNK, True)],
+    [
+        pytest.param(CrashPoint.BEFORE_ACCEPT_CHUNK, False, marks=pytest.mark.slow_fault),
+        (CrashPoint.AFTER_ACCEPT_CHUNK, True),
+    ],
 )
 async def test_a_chunk_whose_intake_died_is_sent_again_and_stored_once(
     tmp_path: Path, point: CrashPoint, is_in: bool
@@ -86,6 +89,7 @@ async def test_a_chunk_whose_intake_died_is_sent_again_and_stored_once(
 
 
 @pytest.mark.row(1)
+@pytest.mark.slow_fault
 async def test_an_upload_outlives_an_intake_that_is_killed_again_and_again(tmp_path: Path) -> None:
     """Row 1: killed at whatever it is doing, five times in one upload."""
     source = tmp_path / "source"
@@ -139,6 +143,7 @@ async def test_a_killed_redis_is_unavailable_and_what_it_had_is_there_again(tmp_
 
 
 @pytest.mark.row(2)
+@pytest.mark.slow_fault
 async def test_a_redis_that_answers_nothing_is_unavailable_too(tmp_path: Path) -> None:
     """Row 2: it hangs: callers hear UNAVAILABLE in bounded time, and all is well afterwards."""
     chunks = chunks_of(6, seed=4)
@@ -177,7 +182,7 @@ LOSES = {"SLUICE_SWEEPER__INTENT_AGE_SECONDS": "3"}
 
 
 @pytest.mark.row(3)
-@pytest.mark.parametrize("loses", [emptied, replaced])
+@pytest.mark.parametrize("loses", [emptied, pytest.param(replaced, marks=pytest.mark.slow_fault)])
 async def test_uploads_that_redis_forgot_are_lost_and_the_sdk_begins_anew(
     tmp_path: Path, loses: Any
 ) -> None:
@@ -211,6 +216,7 @@ async def test_uploads_that_redis_forgot_are_lost_and_the_sdk_begins_anew(
 
 
 @pytest.mark.row(3)
+@pytest.mark.slow_fault
 async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true(
     tmp_path: Path,
 ) -> None:

@@ -110,9 +110,8 @@ async def test_synced_every_second_the_lost_chunks_are_missing_and_sent_again(
             assert noted.lost
 
 
-@pytest.mark.parametrize(
-    "appendfsync", ["no", pytest.param("everysec", marks=pytest.mark.slow_fault)]
-)
+@pytest.mark.slow_fault
+@pytest.mark.parametrize("appendfsync", ["no", "everysec"])
 async def test_the_sdk_heals_what_a_power_cut_took(tmp_path: Path, appendfsync: str) -> None:
     """Row 2, class `memory`: whatever the cut takes, down to the upload itself, the SDK brings the
     object to its end without being told how."""
@@ -138,6 +137,7 @@ async def test_the_sdk_heals_what_a_power_cut_took(tmp_path: Path, appendfsync: 
                 assert here.oracle.books.uploads[upload_id].vanished
 
 
+@pytest.mark.slow_fault
 async def test_an_object_outlives_the_ledger_that_forgot_its_completion(tmp_path: Path) -> None:
     """Row 2, class `memory`: the ledger falls back to before the completion. The object stays
     whole: completing again finds it done, and expiring the fallen-back upload deletes nothing."""
@@ -176,6 +176,7 @@ async def test_an_object_outlives_the_ledger_that_forgot_its_completion(tmp_path
             assert services.count_objects() == 1
 
 
+@pytest.mark.slow_fault
 async def test_replicated_keeps_every_acknowledged_chunk_through_a_failover(tmp_path: Path) -> None:
     """Row 2, class `replicated`: the master is gone for ever, a replica takes over. Nothing
     acknowledged is lost; nothing is acknowledged while there is no further replica."""

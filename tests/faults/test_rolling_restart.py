@@ -64,6 +64,7 @@ async def drained(service: ServiceProcess) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow_fault
 @pytest.mark.parametrize("which", ["intake", "repository"])
 async def test_a_service_under_load_ends_within_its_drain(
     services: Services, tmp_path: Path, which: str
@@ -99,6 +100,7 @@ async def test_an_upload_is_gone_on_with_at_the_other_intake(
         await here.judge()
 
 
+@pytest.mark.slow_fault
 async def test_a_rolling_restart_of_all_four_fails_no_upload(
     services: Services, tmp_path: Path
 ) -> None:

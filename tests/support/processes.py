@@ -37,8 +37,9 @@ class ServiceProcess:
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         listening = "INTAKE" if module == "sluice_intake" else "REPOSITORY"
+        self._listening = f"SLUICE_{listening}_ADDRESS"
         self._settings = {
-            f"SLUICE_{listening}_ADDRESS": self.address,
+            self._listening: self.address,
             "SLUICE_METRICS_ADDRESS": self.metrics_address,
             **settings,
         }
@@ -48,6 +49,11 @@ class ServiceProcess:
     def pid(self) -> int:
         assert self._process is not None, "the service is not running"
         return self._process.pid
+
+    def listen_like(self, stopped: ServiceProcess) -> None:
+        """Before the start: be found where another one, which has been stopped, was found."""
+        self.address = stopped.address
+        self._settings = {**self._settings, self._listening: self.address}
 
     def start(self) -> None:
         """Start and wait until it takes requests."""

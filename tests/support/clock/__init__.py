@@ -1,0 +1,58 @@
+"""Wall clocks that a test steps: those of single processes, by a preloaded library (stepped.c)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+_SOURCE = Path(__file__).with_name("stepped.c")
+
+
+class SteppedClock:
+    """The clock of every process that is started with `environment`; other clocks stay.
+
+    Args:
+        folder: where the library and the step lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._library = _compiled(folder)
+        self._step = folder / "clock-step"
+        self.step(0)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"LD_PRELOAD": str(self._library), "SLUICE_CLOCK_OFFSET": str(self._step)}
+
+    def step(self, seconds: int) -> None:
+        """From now on these processes are ahead of the world by so much (behind it, below 0)."""
+        # Written in place: the processes have the file mapped.
+        file = os.open(self._step, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(file, struct.pack("=q", seconds), 0)
+        finally:
+            os.close(file)
+
+
+def _compiled(folder: Path) -> Path:
+    """The library. Without a compiler the test is skipped on a laptop and fails in CI."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        message = "a C compiler is missing: stepping a clock needs a preloaded library"
+        if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    library = folder / "stepped.so"
+    flags = ("-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-pthread")
+    subprocess.run(
+        [compiler, *flags, "-o", str(library), str(_SOURCE), "-ldl"],
+        check=True,
+        capture_output=True,
+    )
+    return library
