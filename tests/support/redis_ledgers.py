@@ -17,12 +17,16 @@ from sluice_common.coordination.redis.options import RedisOptions
 from support.redis_server import RedisCluster, RedisServer, shared_cluster, shared_server
 
 
+_SECONDS = 30.0
+"""Of one operation. Long histories run beside other work; a server that hangs is found even so."""
+
+
 @asynccontextmanager
 async def redis(folder: Path, options: LedgerOptions, clock: Clock) -> AsyncIterator[UploadLedger]:
     """On the test process's own server, emptied for a folder that is new."""
     server = shared_server()
     _empty_once(folder, server)
-    async with opened(RedisOptions(server.url), options, clock) as ledger:
+    async with opened(_options(server.url), options, clock) as ledger:
         yield ledger
 
 
@@ -33,7 +37,7 @@ async def redis_cluster(
     """On three masters, emptied for a folder that is new."""
     cluster = shared_cluster()
     _empty_once(folder, cluster)
-    async with opened(RedisOptions(cluster.url, cluster=True), options, clock) as ledger:
+    async with opened(_options(cluster.url, cluster=True), options, clock) as ledger:
         yield ledger
 
 
@@ -48,6 +52,10 @@ async def opened(
         open_redis_ledger(clients, options, redis, monitor, clock=clock) as ledger,
     ):
         yield StagingLedger(ledger, clients)
+
+
+def _options(url: str, *, cluster: bool = False) -> RedisOptions:
+    return RedisOptions(url, cluster=cluster, operation_timeout_seconds=_SECONDS)
 
 
 def _empty_once(folder: Path, server: RedisServer | RedisCluster) -> None:
