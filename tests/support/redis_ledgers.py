@@ -16,7 +16,6 @@ from sluice_common.coordination.redis.monitoring import open_redis_monitor
 from sluice_common.coordination.redis.options import RedisOptions
 from support.redis_server import RedisCluster, RedisServer, shared_cluster, shared_server
 
-
 _SECONDS = 30.0
 """Of one operation. Long histories run beside other work; a server that hangs is found even so."""
 
