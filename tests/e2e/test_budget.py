@@ -14,7 +14,7 @@ import pytest
 from sluice.upload.v1 import upload_pb2
 from sluice_client import Client
 from support.deployments import Deployment
-from support.wire import CHANNEL_OPTIONS, Chunk, WireClient, cut, status_was_lost
+from support.wire import CHANNEL_OPTIONS, Chunk, WireClient, cut
 
 MIB = 1024 * 1024
 UPLOADS = 200
@@ -56,7 +56,7 @@ async def send_until_in(wire: WireClient, upload_id: str, chunks: list[Chunk]) -
             await wire.send_stream(upload_id, left)
             return
         except grpc.aio.AioRpcError as error:
-            if error.code() not in RETRYABLE and not status_was_lost(error):
+            if error.code() not in RETRYABLE:
                 raise
         await asyncio.sleep(0.1)
         status = await wire.status(upload_id)

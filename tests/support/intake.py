@@ -28,6 +28,7 @@ from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc import SERVICE_NAME
+from support.sending import send_all
 
 if TYPE_CHECKING:  # a name that only the type stubs have
     from sluice.upload.v1.upload_pb2_grpc import IntakeServiceAsyncStub
@@ -113,17 +114,8 @@ class Intake:
     async def send_stream(self, frames: Iterable[pb.UploadStreamRequest]) -> Answered:
         """Send all frames, half-close, and read to the end, writing and reading at once."""
         call, answered = self.stream(), Answered()
-
-        async def write() -> None:
-            try:
-                for frame in frames:
-                    await call.write(frame)
-                await call.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the server ended the stream; reading tells why
-
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(write())
+            writer = group.create_task(send_all(call, frames))
             answered.error = await read_all(call, answered)
             writer.cancel()  # a server that ends the stream takes no more
         return answered

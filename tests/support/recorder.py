@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 from sluice.upload.v1 import upload_pb2
+from support.sending import forward_all
 from support.wire import CHANNEL_OPTIONS, EOF
 
 _INTAKE = "/sluice.upload.v1.IntakeService/"
@@ -106,18 +107,15 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
         call = open_call(metadata=context.invocation_metadata())
         heard = self._listener.call(method) if self._listener is not None else None
 
-        async def pump() -> None:
-            try:
-                async for request in requests:
-                    self._note_request(method, request)
-                    if heard is not None:
-                        heard.request(request)
-                    await call.write(request)
-                await call.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the reader below sees the same end and passes it on
+        async def overheard() -> AsyncIterator[bytes]:
+            async for request in requests:
+                self._note_request(method, request)
+                if heard is not None:
+                    heard.request(request)
+                yield request
 
-        pumping = asyncio.create_task(pump())
+        # When the call ends under it, the reader below sees the same end and passes it on.
+        pumping = asyncio.create_task(forward_all(call, overheard()))
         try:
             while (answer := await call.read()) is not EOF:
                 self._note_answer(method, answer)

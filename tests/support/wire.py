@@ -15,6 +15,7 @@ from grpc.aio import Metadata
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
+from support.sending import send_all
 
 BLOCK = 1024 * 1024
 EOF = grpc.aio.EOF  # type: ignore[attr-defined] # the stubs leave it out
@@ -60,13 +61,6 @@ def _stream_requests(
             yield upload_pb2.UploadStreamRequest(data=chunk.data[at : at + BLOCK])
 
 
-def status_was_lost(error: grpc.aio.AioRpcError) -> bool:
-    """The server ended the stream under a write: grpc.aio then makes up a status of its own."""
-    return error.code() is grpc.StatusCode.INTERNAL and "execute_batch" in (
-        error.debug_error_string() or ""
-    )
-
-
 class WireClient:
     """Calls the services through the generated stubs."""
 
@@ -103,22 +97,12 @@ class WireClient:
     async def send_stream(self, upload_id: str, chunks: Sequence[Chunk]) -> list[int]:
         """All chunks over one stream, in the given order; the numbers that were accepted.
 
-        Raises `AioRpcError`; `status_was_lost` tells whether its code is the server's.
+        Raises `AioRpcError` with the server's status.
         """
-
         open_stream: Any = self.intake.UploadStream  # the stubs want an iterator; we write
         call = open_stream()
-
-        async def write() -> None:
-            try:
-                for request in _stream_requests(upload_id, chunks):
-                    await call.write(request)
-                await call.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the server ended the stream; reading tells why
-
         accepted: list[int] = []
-        writing = asyncio.create_task(write())
+        writing = asyncio.create_task(send_all(call, _stream_requests(upload_id, chunks)))
         try:
             while (answer := await call.read()) is not EOF:
                 if answer.WhichOneof("event") == "accepted":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,13 +45,21 @@ class PoweredRedis(RedisServer):
         folder: where it runs, and where the notes lie.
         appendfsync: `always`, `everysec` or `no`.
         arguments: more settings.
+        sync_takes: seconds that every sync takes longer, as on a busy disk.
     """
 
-    def __init__(self, folder: Path, appendfsync: str, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, appendfsync: str, *arguments: str, sync_takes: float = 0
+    ) -> None:
         self._running_in = folder / "redis"
         self._running_in.mkdir()
-        self._library = compiled_sync_log(folder)
+        library = compiled_sync_log(folder)
         self._notes = folder / "synced"
+        self._preloaded = {
+            "LD_PRELOAD": str(library),
+            "SLUICE_SYNC_LOG": str(self._notes),
+            "SLUICE_SYNC_DELAY_US": str(round(sync_takes * 1e6)),
+        }
         super().__init__(
             *("--appendonly", "yes", "--appendfsync", appendfsync),
             *arguments,
@@ -59,16 +67,21 @@ class PoweredRedis(RedisServer):
         )
 
     def start(self) -> None:
-        preloaded = {"LD_PRELOAD": str(self._library), "SLUICE_SYNC_LOG": str(self._notes)}
         with pytest.MonkeyPatch.context() as environment:
-            for name, value in preloaded.items():
+            for name, value in self._preloaded.items():
                 environment.setenv(name, value)
             super().start()
 
     @property
     def syncs(self) -> int:
         """How many times a file was synced."""
-        return len(self._notes.read_bytes().splitlines()) if self._notes.exists() else 0
+        return len(self._lines())
+
+    @property
+    def last_sync_began(self) -> float:
+        """`time.monotonic()` of the last sync that succeeded; what was there by then is safe."""
+        *_, (_inode, _size, began) = self._lines()
+        return began / 1e9
 
     def cut_power(self) -> int:
         """Kill it and take away what was in the page cache only; how many bytes that were."""
@@ -84,7 +97,11 @@ class PoweredRedis(RedisServer):
 
     def _synced_bytes(self) -> Mapping[int, int]:
         """Inode → size at its last sync: a file keeps its inode when it is renamed into place."""
+        return {inode: size for inode, size, _began in self._lines()}
+
+    def _lines(self) -> Sequence[tuple[int, int, int]]:
+        """Inode, size and time of every sync, in order (sync_log.c)."""
         if not self._notes.exists():
-            return {}
-        lines = (line.split() for line in self._notes.read_text().splitlines())
-        return {int(inode): int(size) for inode, size in lines}
+            return []
+        rows = (line.split() for line in self._notes.read_text().splitlines())
+        return [(int(inode), int(size), int(began)) for inode, size, began in rows]
