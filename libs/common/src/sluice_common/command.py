@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
 from sluice_common.lifecycle import EXIT_OK, configuration_failed, run_service
 from sluice_common.settings import SluiceSettings, load_settings, shown_settings
@@ -34,6 +36,21 @@ def service_parser(program: str, description: str) -> argparse.ArgumentParser:
         "--show-settings", action="store_true", help="print the effective settings and exit"
     )
     return parser
+
+
+def add_ready_file(parser: argparse.ArgumentParser) -> None:
+    """--ready-file, for whoever starts a service with port 0 and has to find it."""
+    parser.add_argument(
+        "--ready-file", type=Path, metavar="FILE", help="write the address here when it answers"
+    )
+
+
+def announce(service: str, address: Address, ready_file: Path | None) -> None:
+    """Say where a service listens: the port may have been picked just now. Blocking."""
+    sys.stdout.write(f"{service:<11} {address}\n")
+    sys.stdout.flush()
+    if ready_file is not None:
+        ready_file.write_text(f"{address}\n", encoding="utf-8")
 
 
 def run_command(

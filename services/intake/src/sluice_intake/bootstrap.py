@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 
+from sluice_common.backends.coordination import CoordinationPorts
 from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.accepting import Accepting
@@ -31,6 +32,23 @@ class IntakeDeps:
     drives: DriveDirectory
     metrics: Metrics
     options: IntakeOptions = field(default_factory=IntakeOptions)
+
+
+def intake_deps(
+    coordination: CoordinationPorts,
+    drives: DriveDirectory,
+    metrics: Metrics,
+    options: IntakeOptions,
+) -> IntakeDeps:
+    """What the intake of a process works on."""
+    return IntakeDeps(
+        ledger=coordination.ledger,
+        chunks=coordination.chunks,
+        queue=coordination.queue,
+        drives=drives,
+        metrics=metrics,
+        options=options,
+    )
 
 
 def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:

@@ -11,11 +11,12 @@ import grpc.aio
 
 from sluice.repository.v1 import repository_pb2
 from sluice.repository.v1.repository_pb2_grpc import add_RepositoryServiceServicer_to_server
-from sluice_common.backends.coordination import open_redis_coordination
+from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
 from sluice_common.backends.publishing import open_publisher
 from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.catalogue.port import Catalogue
 from sluice_common.configuration import ConfigurationError
+from sluice_common.events.port import EventPublisher
 from sluice_common.mixtures import ChunkTransport, Row, check_apart
 from sluice_common.objects.port import ObjectStore
 from sluice_common.rpc.host import Service
@@ -68,14 +69,12 @@ async def open_work(
     roles: frozenset[Role],
     metrics: Metrics,
     holder: str,
-    drain_seconds: float,
     stop: asyncio.Event,
 ) -> AsyncIterator[Work]:
-    """Open the backends that these roles need; they close in the opposite order.
+    """Open the backends of the settings; they close in the opposite order.
 
     Args:
         holder: names this process in claims and leases; unique.
-        drain_seconds: what a stop leaves to work in hand.
         stop: set when the process is to end.
 
     Raises `ConfigurationError` for a backend that cannot be used.
@@ -83,29 +82,61 @@ async def open_work(
     if settings.chunk_transport is ChunkTransport.DIRECT:
         yield Work((_sink_service(settings, metrics, stop),))
         return
-    folder = settings.data_dir
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         coordination = await enter(open_redis_coordination(settings, metrics))
-        objects = await enter(open_objects(settings, metrics, folder / "objects"))
-        catalogue = await enter(open_database_catalogue(settings, folder / "catalogue.sqlite"))
-        publisher = await enter(open_publisher(settings, metrics, folder / "events"))
+        storage = await enter(open_storage(settings, metrics))
         services: tuple[Service, ...] = ()
-        if Role.API in roles and catalogue is not None:
-            drives = DriveRegistry(catalogue, default_bucket=settings.bucket, auto_create=False)
-            services = (repository_service(catalogue, objects, drives),)
-        deps = RepositoryDeps(
-            ledger=coordination.ledger,
-            chunks=coordination.chunks,
-            queue=coordination.queue,
-            objects=objects,
-            catalogue=catalogue,
-            publisher=publisher,
-            metrics=metrics,
-            holder=holder,
-            options=repository_options(settings, drain_seconds),
-        )
+        if Role.API in roles and storage.catalogue is not None:
+            drives = DriveRegistry(
+                storage.catalogue, default_bucket=settings.bucket, auto_create=False
+            )
+            services = (repository_service(storage.catalogue, storage.objects, drives),)
+        deps = repository_deps(settings, coordination, storage, metrics, holder)
         yield Work(services, roles - {Role.API}, deps)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where finished uploads and their events go."""
+
+    objects: ObjectStore
+    catalogue: Catalogue | None
+    publisher: EventPublisher
+
+
+@asynccontextmanager
+async def open_storage(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[Storage]:
+    """The object store, the catalogue and the publisher of the settings.
+
+    Raises `ConfigurationError` for a backend that cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        objects = await enter(open_objects(settings, metrics))
+        catalogue = await enter(open_database_catalogue(settings))
+        yield Storage(objects, catalogue, await enter(open_publisher(settings, metrics)))
+
+
+def repository_deps(
+    settings: SluiceSettings,
+    coordination: CoordinationPorts,
+    storage: Storage,
+    metrics: Metrics,
+    holder: str,
+) -> RepositoryDeps:
+    """What the background roles of this process work with."""
+    return RepositoryDeps(
+        ledger=coordination.ledger,
+        chunks=coordination.chunks,
+        queue=coordination.queue,
+        objects=storage.objects,
+        catalogue=storage.catalogue,
+        publisher=storage.publisher,
+        metrics=metrics,
+        holder=holder,
+        options=repository_options(settings),
+    )
 
 
 def repository_service(

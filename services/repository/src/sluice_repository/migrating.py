@@ -8,10 +8,9 @@ import sys
 from typing import Final
 
 from sluice_common.backends.opening import blaming
-from sluice_common.backends.storage import catalogue_url
+from sluice_common.backends.storage import catalogue_database
 from sluice_common.catalogue.migrate import Migration, migrate
 from sluice_common.configuration import ConfigurationError
-from sluice_common.mixtures import CatalogueKind
 from sluice_common.settings import SluiceSettings
 
 SUBCOMMAND: Final = "migrate"
@@ -27,11 +26,11 @@ async def migrate_main(
     Raises `ConfigurationError` when there is no catalogue, its database cannot be used, or a newer
     release has migrated it.
     """
-    if settings.catalogue is CatalogueKind.OFF:
+    database = catalogue_database(settings)
+    if database is None:
         raise ConfigurationError("SLUICE_CATALOGUE=off: there is no catalogue to migrate")
-    mysql = settings.catalogue is CatalogueKind.MYSQL
-    with blaming("SLUICE_MYSQL__URL" if mysql else "SLUICE_DATA_DIR"):
-        done = await migrate(catalogue_url(settings, settings.data_dir / "catalogue.sqlite"))
+    with blaming(database.setting):
+        done = await migrate(database.url)
     sys.stdout.write(told(done) + "\n")
 
 

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import secrets
-import socket
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
-from sluice_common.addresses import Address
-from sluice_common.command import run_command, service_parser
-from sluice_common.rpc.host import hosting
+from sluice_common.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.telemetry.tracing import Tracing, start_tracing
-from sluice_repository.bootstrap import Work, check_runs_apart, open_work
+from sluice_repository.bootstrap import check_runs_apart, open_work
 from sluice_repository.migrating import SUBCOMMAND, migrate_main
-from sluice_repository.roles import ALL_ROLES, Role, run_roles
+from sluice_repository.roles import ALL_ROLES, Role
+from sluice_repository.serving import serve_with_roles
 
 ADDRESS: Final = "SLUICE_REPOSITORY_ADDRESS"
-
-_RPC_SHARE: Final = 0.6
-"""The part of the drain that RPCs in flight get; work in hand gets the rest, after them."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -46,9 +37,7 @@ def run(arguments: Sequence[str]) -> int:
         metavar="ROLE,…",
         help=f"what this process does: {', '.join(Role)} (all of them if not given)",
     )
-    parser.add_argument(
-        "--ready-file", type=Path, metavar="FILE", help="write the address here when it answers"
-    )
+    add_ready_file(parser)
     subcommands = parser.add_subparsers(dest="command", metavar="")
     subcommands.add_parser(
         SUBCOMMAND, help="bring the catalogue's database to this release's schema, and end"
@@ -74,47 +63,17 @@ async def _main(
         await migrate_main(settings, arguments, stop)
         return
     check_runs_apart(settings.row)
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else None
-    tracing = start_tracing("sluice-repository", holder, settings.otlp_endpoint, headers)
+    holder = process_name()
     metrics = Metrics()
-    rpc_seconds = settings.drain_seconds * _RPC_SHARE
-    try:
-        async with open_work(
-            settings, arguments.roles, metrics, holder, settings.drain_seconds - rpc_seconds, stop
-        ) as work:
-            await _serve(settings, work, metrics, tracing, rpc_seconds, arguments.ready_file, stop)
-    finally:
-        await asyncio.to_thread(tracing.close)
-
-
-async def _serve(
-    settings: SluiceSettings,
-    work: Work,
-    metrics: Metrics,
-    tracing: Tracing,
-    rpc_seconds: float,
-    ready_file: Path | None,
-    stop: asyncio.Event,
-) -> None:
-    roles_stop = asyncio.Event()
-    addresses = {ADDRESS: settings.repository_address}
     async with AsyncExitStack() as stack:
-        host = await stack.enter_async_context(
+        enter = stack.enter_async_context
+        tracing = await enter(traced(settings, "sluice-repository", holder))
+        work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
+        addresses = {ADDRESS: settings.repository_address}
+        host = await enter(
             hosting(settings, work.services, addresses, metrics, LocalAuthenticator(), tracing)
         )
-        await asyncio.to_thread(_announce, host.addresses[ADDRESS], ready_file)
-        async with asyncio.TaskGroup() as group:
-            if work.deps is not None:
-                group.create_task(run_roles(work.roles, work.deps, roles_stop), name="roles")
-            await host.serve_until(stop, rpc_seconds)
-            # Only now: an upload that completes during the drain still needs its workers.
-            roles_stop.set()
-
-
-def _announce(address: Address, ready_file: Path | None) -> None:
-    """Say where we listen: the port may have been picked just now."""
-    sys.stdout.write(f"repository  {address}\n")
-    sys.stdout.flush()
-    if ready_file is not None:
-        ready_file.write_text(f"{address}\n", encoding="utf-8")
+        await asyncio.to_thread(
+            announce, "repository", host.addresses[ADDRESS], arguments.ready_file
+        )
+        await serve_with_roles(host, work.roles, work.deps, stop, settings.drain_seconds)

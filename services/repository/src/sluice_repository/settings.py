@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sluice_common.settings import SluiceSettings
 from sluice_repository.deps import RepositoryOptions
+from sluice_repository.serving import RPC_SHARE
 
 
-def repository_options(settings: SluiceSettings, drain_seconds: float) -> RepositoryOptions:
-    """`drain_seconds`: what a stop leaves to the roles; the RPCs of the process need some too."""
+def repository_options(settings: SluiceSettings) -> RepositoryOptions:
+    """What the operator chose; everything else keeps the default of `RepositoryOptions`."""
     return RepositoryOptions(
         part_workers=settings.workers.parts,
         completion_workers=settings.workers.completions,
@@ -18,5 +19,5 @@ def repository_options(settings: SluiceSettings, drain_seconds: float) -> Reposi
         leftover_age_seconds=settings.sweeper.leftover_age_seconds,
         intent_age_seconds=settings.sweeper.intent_age_seconds,
         verify_bytes_per_second=settings.workers.verify_bytes_per_second,
-        drain_seconds=drain_seconds,
+        drain_seconds=settings.drain_seconds * (1 - RPC_SHARE),
     )

@@ -8,21 +8,17 @@ from dataclasses import dataclass
 
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
 from sluice_common.backends.opening import blaming
-from sluice_common.backends.publishing import open_publisher
-from sluice_common.backends.storage import open_database_catalogue, open_objects
-from sluice_common.catalogue.port import Catalogue
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.discard.chunks import DiscardChunkStore
 from sluice_common.coordination.embedded.chunks import FileChunkStore
 from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
 from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.events.port import EventPublisher
+from sluice_common.data_dir import DataDir
 from sluice_common.mixtures import ChunkTransport, Coordination
-from sluice_common.objects.port import ObjectStore
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_standalone.data_dir import DataDir
+from sluice_repository.bootstrap import Storage, open_storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +26,7 @@ class Adapters:
     """The ports of one process."""
 
     coordination: CoordinationPorts
-    objects: ObjectStore
-    catalogue: Catalogue | None
-    publisher: EventPublisher
+    storage: Storage
 
 
 @asynccontextmanager
@@ -52,10 +46,8 @@ async def open_adapters(
         enter = stack.enter_async_context
         coordination = await enter(_open_coordination(settings, metrics, data_dir))
         with blaming(f"SLUICE_DATA_DIR: {data_dir.root}"):
-            objects = await enter(open_objects(settings, metrics, data_dir.objects))
-            catalogue = await enter(open_database_catalogue(settings, data_dir.catalogue))
-            publisher = await enter(open_publisher(settings, metrics, data_dir.events))
-        yield Adapters(coordination, objects, catalogue, publisher)
+            storage = await enter(open_storage(settings, metrics))
+        yield Adapters(coordination, storage)
 
 
 @asynccontextmanager

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -13,37 +10,39 @@ from typing import Final
 
 from sluice.upload.v1 import upload_pb2
 from sluice_common.addresses import Address
+from sluice_common.data_dir import DataDir
 from sluice_common.mixtures import Coordination, Durability
-from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting
+from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.telemetry.tracing import Tracing, start_tracing
-from sluice_intake.bootstrap import IntakeDeps, add_intake
+from sluice_common.telemetry.tracing import Tracing
+from sluice_intake.bootstrap import add_intake, intake_deps
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.settings import intake_options
-from sluice_repository.bootstrap import repository_service
+from sluice_repository.bootstrap import repository_deps, repository_service
 from sluice_repository.drives import DriveRegistry
-from sluice_repository.roles import ALL_ROLES, RepositoryDeps, Role, run_roles
-from sluice_repository.settings import repository_options
+from sluice_repository.roles import ALL_ROLES, Role
+from sluice_repository.serving import serve_with_roles
 from sluice_standalone.adapters import Adapters, open_adapters
-from sluice_standalone.data_dir import DataDir, announced, opened
+from sluice_standalone.data_dir import announced, opened
 
 INTAKE: Final = "SLUICE_INTAKE_ADDRESS"
 REPOSITORY: Final = "SLUICE_REPOSITORY_ADDRESS"
 
-_RPC_SHARE: Final = 0.6
-"""The part of the drain that RPCs in flight get; work in hand gets the rest, after them, because
-an upload that completes during the drain still needs its workers."""
-
-_REDIS_PROMISES: Final = {
-    Durability.MEMORY: "accepted chunks live as long as Redis",
-    Durability.REPLICATED: "accepted chunks survive the loss of one Redis server",
-    Durability.FSYNC: "accepted chunks survive a power cut of Redis",
-}
-_PROMISES: Final = {
-    Durability.MEMORY: "accepted chunks survive kill -9 of this process, not a power cut",
-    Durability.FSYNC: "accepted chunks survive a power cut",
+_PROMISES: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
+    Coordination.EMBEDDED: {
+        Durability.MEMORY: "accepted chunks survive kill -9 of this process, not a power cut",
+        Durability.FSYNC: "accepted chunks survive a power cut",
+    },
+    Coordination.REDIS: {
+        Durability.MEMORY: "accepted chunks live as long as Redis",
+        Durability.REPLICATED: "accepted chunks survive the loss of one Redis server",
+        Durability.FSYNC: "accepted chunks survive a power cut of Redis",
+    },
+    Coordination.MEMORY: {
+        Durability.MEMORY: "nothing is kept, this mixture only measures",
+    },
 }
 
 
@@ -52,16 +51,12 @@ async def serve(settings: SluiceSettings, stop: asyncio.Event) -> None:
 
     Raises `ConfigurationError` for what can never work, an ExceptionGroup when a role broke.
     """
-    instance = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else None
-    tracing = start_tracing("sluice", instance, settings.otlp_endpoint, headers)
-    try:
+    instance = process_name()
+    async with traced(settings, "sluice", instance) as tracing:
         with opened(settings.data_dir) as data_dir:
             metrics = Metrics()
             async with open_adapters(settings, metrics, data_dir) as adapters:
                 await _serve(settings, data_dir, adapters, metrics, instance, tracing, stop)
-    finally:
-        await asyncio.to_thread(tracing.close)
 
 
 async def _serve(
@@ -76,29 +71,14 @@ async def _serve(
     metrics.budget_bytes.set(settings.budget_bytes)
     services = _services(settings, adapters, metrics)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
-    roles_stop = asyncio.Event()
-    rpc_seconds = settings.drain_seconds * _RPC_SHARE
-    deps = RepositoryDeps(
-        ledger=adapters.coordination.ledger,
-        chunks=adapters.coordination.chunks,
-        queue=adapters.coordination.queue,
-        objects=adapters.objects,
-        catalogue=adapters.catalogue,
-        publisher=adapters.publisher,
-        metrics=metrics,
-        holder=instance,
-        options=repository_options(settings, settings.drain_seconds - rpc_seconds),
-    )
+    deps = repository_deps(settings, adapters.coordination, adapters.storage, metrics, instance)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(
             hosting(settings, services, addresses, metrics, LocalAuthenticator(), tracing)
         )
         stack.enter_context(announced(data_dir, _announcement(host)))
         _say(_banner(settings, data_dir, host))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(run_roles(ALL_ROLES - {Role.API}, deps, roles_stop), name="roles")
-            await host.serve_until(stop, rpc_seconds)
-            roles_stop.set()
+        await serve_with_roles(host, ALL_ROLES - {Role.API}, deps, stop, settings.drain_seconds)
     _say("stopped")
 
 
@@ -107,21 +87,15 @@ def _services(
 ) -> tuple[Service, ...]:
     drives: DriveDirectory = DefaultDrives()
     repository: tuple[Service, ...] = ()
-    if adapters.catalogue is not None:
+    storage = adapters.storage
+    if storage.catalogue is not None:
         registry = DriveRegistry(
-            adapters.catalogue, default_bucket=settings.bucket, auto_create=True
+            storage.catalogue, default_bucket=settings.bucket, auto_create=True
         )
         # In one process the registry itself is the directory: nothing to ask over a wire.
         drives = registry
-        repository = (repository_service(adapters.catalogue, adapters.objects, registry),)
-    deps = IntakeDeps(
-        ledger=adapters.coordination.ledger,
-        chunks=adapters.coordination.chunks,
-        queue=adapters.coordination.queue,
-        drives=drives,
-        metrics=metrics,
-        options=intake_options(settings),
-    )
+        repository = (repository_service(storage.catalogue, storage.objects, registry),)
+    deps = intake_deps(adapters.coordination, drives, metrics, intake_options(settings))
     intake = Service(
         upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name,
         lambda server: add_intake(server, deps),
@@ -137,11 +111,7 @@ def _announcement(host: RpcHost) -> Mapping[str, str]:
 
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
-    promise = _PROMISES[settings.durability]
-    if settings.coordination is Coordination.REDIS:
-        promise = _REDIS_PROMISES[settings.durability]
-    elif settings.coordination is Coordination.MEMORY:
-        promise = "nothing is kept, this mixture only measures"
+    promise = _PROMISES[settings.coordination][settings.durability]
     return "\n".join(
         (
             f"intake      {intake}",

@@ -1,4 +1,4 @@
-"""The data directory of a standalone: its layout, its lock, and where it says that it listens."""
+"""The data directory of a standalone: its lock, and where it says that it listens."""
 
 from __future__ import annotations
 
@@ -7,46 +7,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sluice_common.configuration import ConfigurationError
+from sluice_common.data_dir import DataDir
 
 LAYOUT_VERSION: Final = 1
-"""Version of the layout below; a directory of a newer one is left alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataDir:
-    """Everything that lasts is below `root`; moving the directory moves the server."""
-
-    root: Path
-
-    @property
-    def ledger(self) -> Path:
-        return self.root / "ledger.sqlite"
-
-    @property
-    def chunks(self) -> Path:
-        return self.root / "chunks"
-
-    @property
-    def objects(self) -> Path:
-        return self.root / "objects"
-
-    @property
-    def catalogue(self) -> Path:
-        return self.root / "catalogue.sqlite"
-
-    @property
-    def events(self) -> Path:
-        return self.root / "events"
-
-    @property
-    def announcement(self) -> Path:
-        """server.json: the addresses and the process id of the running server."""
-        return self.root / "server.json"
+"""Version of the layout (`DataDir`); a directory of a newer one is left alone."""
 
 
 @contextmanager

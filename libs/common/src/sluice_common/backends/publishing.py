@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from sluice_common.backends.opening import blaming
+from sluice_common.data_dir import DataDir
 from sluice_common.events.log import open_event_log
 from sluice_common.events.off import NoEvents
 from sluice_common.events.port import EventPublisher
@@ -17,9 +17,9 @@ from sluice_common.telemetry.metrics import Metrics
 
 @asynccontextmanager
 async def open_publisher(
-    settings: SluiceSettings, metrics: Metrics, folder: Path
+    settings: SluiceSettings, metrics: Metrics
 ) -> AsyncIterator[EventPublisher]:
-    """The publisher of the settings; the embedded log lies in `folder`.
+    """The publisher of the settings.
 
     Raises `ConfigurationError` when it can never publish.
     """
@@ -35,7 +35,7 @@ async def open_publisher(
                     )
             case Events.LOG:
                 publisher = await stack.enter_async_context(
-                    open_event_log(folder, fsync=settings.fsync)
+                    open_event_log(DataDir(settings.data_dir).events, fsync=settings.fsync)
                 )
             case Events.OFF:
                 publisher = NoEvents()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 from sluice_common.backends.opening import blaming
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.port import Catalogue
 from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.data_dir import DataDir
 from sluice_common.mixtures import CatalogueKind, Objects
 from sluice_common.objects.discard import DiscardObjectStore
 from sluice_common.objects.files import FileObjectStore
@@ -22,10 +23,8 @@ BUCKET: Final = "SLUICE_BUCKET"
 
 
 @asynccontextmanager
-async def open_objects(
-    settings: SluiceSettings, metrics: Metrics, folder: Path
-) -> AsyncIterator[ObjectStore]:
-    """The object store of the settings; files lie in `folder`.
+async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[ObjectStore]:
+    """The object store of the settings.
 
     Raises `ConfigurationError` when the default bucket cannot be used.
     """
@@ -40,7 +39,7 @@ async def open_objects(
                 )
             case Objects.FILES:
                 store = await stack.enter_async_context(
-                    FileObjectStore(folder, fsync=settings.fsync)
+                    FileObjectStore(DataDir(settings.data_dir).objects, fsync=settings.fsync)
                 )
             case Objects.DISCARD:
                 store = DiscardObjectStore()
@@ -49,30 +48,42 @@ async def open_objects(
         yield store
 
 
-def catalogue_url(settings: SluiceSettings, sqlite_file: Path) -> str:
-    """Where the catalogue's database is."""
-    if settings.catalogue is CatalogueKind.MYSQL:
-        return settings.mysql.url
-    return f"sqlite:///{sqlite_file.absolute()}"
+@dataclass(frozen=True, slots=True)
+class CatalogueDatabase:
+    """Where the catalogue's database is, and which setting says so."""
+
+    url: str
+    setting: str
+
+
+def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
+    """The database of the settings; None without a catalogue."""
+    match settings.catalogue:
+        case CatalogueKind.MYSQL:
+            return CatalogueDatabase(settings.mysql.url, "SLUICE_MYSQL__URL")
+        case CatalogueKind.SQLITE:
+            file = DataDir(settings.data_dir).catalogue
+            return CatalogueDatabase(f"sqlite:///{file.absolute()}", "SLUICE_DATA_DIR")
+        case CatalogueKind.OFF:
+            return None
 
 
 @asynccontextmanager
-async def open_database_catalogue(
-    settings: SluiceSettings, sqlite_file: Path
-) -> AsyncIterator[Catalogue | None]:
+async def open_database_catalogue(settings: SluiceSettings) -> AsyncIterator[Catalogue | None]:
     """The catalogue of the settings, migrated first unless that is switched off; None without one.
 
     Raises `ConfigurationError` when the database cannot be used, or has another release's schema.
     """
-    if settings.catalogue is CatalogueKind.OFF:
+    database = catalogue_database(settings)
+    if database is None:
         yield None
         return
-    mysql = settings.catalogue is CatalogueKind.MYSQL
-    url = catalogue_url(settings, sqlite_file)
     async with AsyncExitStack() as stack:
-        with blaming("SLUICE_MYSQL__URL" if mysql else "SLUICE_DATA_DIR"):
+        with blaming(database.setting):
             if settings.migrate_on_start:
                 # During a rollout the release before restarts on the schema of the next.
-                await migrate(url, accept_newer=True)
-            catalogue = await stack.enter_async_context(open_catalogue(url, fsync=settings.fsync))
+                await migrate(database.url, accept_newer=True)
+            catalogue = await stack.enter_async_context(
+                open_catalogue(database.url, fsync=settings.fsync)
+            )
         yield catalogue

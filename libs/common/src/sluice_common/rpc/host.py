@@ -6,6 +6,9 @@ Every service builds its server here, so that all of them behave alike to operat
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ from sluice_common.security.authentication import Authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.telemetry.tracing import Tracing
+from sluice_common.telemetry.tracing import Tracing, start_tracing
 
 METRICS = "SLUICE_METRICS_ADDRESS"
 CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"
@@ -63,6 +66,26 @@ class RpcHost:
             )
         finally:
             self._ready.clear()
+
+
+def process_name() -> str:
+    """Tells this process from every other one, also from those before it with the same id."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@asynccontextmanager
+async def traced(settings: SluiceSettings, service: str, instance: str) -> AsyncIterator[Tracing]:
+    """Tracing as the settings want it, until the end of the process: then the last spans go out.
+
+    Args:
+        service, instance: what a trace calls this process.
+    """
+    headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else None
+    tracing = start_tracing(service, instance, settings.otlp_endpoint, headers)
+    try:
+        yield tracing
+    finally:
+        await asyncio.to_thread(tracing.close)
 
 
 @asynccontextmanager

@@ -1,0 +1,36 @@
+"""Answers calls and runs the background roles side by side, and drains them in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from sluice_common.rpc.host import RpcHost
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.roles import Role, run_roles
+
+RPC_SHARE: Final = 0.6
+"""The part of the drain that RPCs in flight get; work in hand gets the rest, after them, because
+an upload that completes during the drain still needs its workers."""
+
+
+async def serve_with_roles(
+    host: RpcHost,
+    roles: Iterable[Role],
+    deps: RepositoryDeps | None,
+    stop: asyncio.Event,
+    drain_seconds: float,
+) -> None:
+    """Serve until `stop`, then drain.
+
+    Args:
+        deps: of the roles; None where there is no background work.
+        drain_seconds: of the whole process.
+    """
+    roles_stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        if deps is not None:
+            group.create_task(run_roles(roles, deps, roles_stop), name="roles")
+        await host.serve_until(stop, drain_seconds * RPC_SHARE)
+        roles_stop.set()
