@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PACKAGES := libs/protos libs/common libs/client services/intake services/repository \
-            services/standalone
+            services/processor services/standalone
 SOURCES  := libs/common libs/client services tests bench tools conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
