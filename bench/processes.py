@@ -1,4 +1,4 @@
-"""Start the processes of a scenario, and see what they use."""
+"""Start the processes of a scenario."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from bench.usage import Usage, Watched
+
+__all__ = ["Server", "Usage", "Watched", "load", "loading", "running", "server"]
 
 READY_SECONDS = 30.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 30.0
+LOAD_SECONDS = 900.0
 _KEEP_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(1024**3),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 1024**2),
@@ -26,35 +28,21 @@ _KEEP_PAGES = {
 """What the services set for themselves (sluice_common.malloc), for the load generators."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a process used between two moments."""
-
-    cpu_seconds: float
-    context_switches: int
-    resident_bytes: int
-
-
-class Server:
+class Server(Watched):
     """A server process that announced its address."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+    def __init__(self, pid: int, address: str) -> None:
+        super().__init__(pid)
         self.address = address
-        self._process = psutil.Process(process.pid)
-        self._before = self._counters()
-
-    def _counters(self) -> tuple[float, int]:
-        times, switches = self._process.cpu_times(), self._process.num_ctx_switches()
-        return times.user + times.system, switches.voluntary + switches.involuntary
-
-    def usage(self) -> Usage:
-        """What was used since the last call."""
-        now = self._counters()
-        before, self._before = self._before, now
-        return Usage(now[0] - before[0], now[1] - before[1], self._process.memory_info().rss)
 
 
-def _await_address(process: subprocess.Popen[str], ready: Path) -> str:
+def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
+    """That of this process; a setting of Sluice only if the scenario made it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE")}
+    return {**inherited, **(settings or {})}
+
+
+def _await_address(process: subprocess.Popen[bytes], ready: Path) -> str:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -66,36 +54,80 @@ def _await_address(process: subprocess.Popen[str], ready: Path) -> str:
 
 
 @contextmanager
-def server(arguments: list[str], environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run a Python program that writes its address to the file named by `--ready-file`."""
+def running(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server; SIGTERM at the end. One that does not stop by itself is an error."""
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+@contextmanager
+def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run a Python program that writes its address to the file named by `--ready-file`.
+
+    `settings` are added to the environment; SLUICE_… of this process is not handed on.
+    """
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as scratch:
         ready = Path(scratch) / "ready"
-        process = subprocess.Popen(
-            [sys.executable, *arguments, "--ready-file", str(ready)],
-            env={**os.environ, **(environment or {})},
-            text=True,
-            stdout=subprocess.DEVNULL,
-        )
+        command = [sys.executable, *arguments, "--ready-file", str(ready)]
+        with running(command, _environment(settings)) as process:
+            yield Server(process.pid, _await_address(process, ready))
+
+
+@contextmanager
+def loading(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run a load generator and give the JSON line that it prints when it is done.
+
+    One that was told to `--linger` keeps its connections until the block ends, so that what the
+    servers say about them can still be read.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env={**_environment(None), **_KEEP_PAGES},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        if not (line := process.stdout.readline()):
+            raise RuntimeError(f"{module} ended with {process.wait()} and without figures")
+        figures: dict[str, Any] = json.loads(line)
+        yield figures
+    finally:
+        process.stdin.close()
+        process.stdout.close()
         try:
-            yield Server(process, _await_address(process, ready))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 def load(module: str, *arguments: str) -> dict[str, Any]:
     """Run a load generator to its end and return the JSON line that it prints."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        env={**os.environ, **_KEEP_PAGES},
+        env={**_environment(None), **_KEEP_PAGES},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        timeout=LOAD_SECONDS,
     )
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures

@@ -1,0 +1,140 @@
+"""Backends for one measurement, of its own and gone afterwards: a Redis, a bucket, a database.
+
+Redis is started here, so that its settings are known and nobody else's keys are in the way; S3,
+MySQL and Kafka are those that the environment names, else those of tools/services.py.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import botocore.session  # type: ignore[import-untyped]
+import pymysql
+import redis
+from botocore.config import Config  # type: ignore[import-untyped]
+
+from bench.processes import running
+from bench.usage import Watched
+from tools.backends import environment
+from tools.backends.installing import need_program
+from tools.backends.state import StateDirectory
+
+REDIS_SETTINGS: Final[Mapping[str, str]] = {
+    "save": "",
+    "appendonly": "no",
+    "maxmemory": "4gb",
+    "maxmemory-policy": "noeviction",
+}
+"""Redis as the durability class `memory` needs it, and nothing else changed."""
+_START_SECONDS = 10.0
+_AT_ONCE = 1000
+
+
+class MissingBackendError(Exception):
+    """A phase needs a service that the environment does not name."""
+
+
+def setting(name: str) -> str:
+    """A setting that names a service: of the environment, else of the services that run here.
+
+    Raises MissingBackendError.
+    """
+    here = environment.settings(StateDirectory.default().published())
+    if value := os.environ.get(name) or here.get(name):
+        return value
+    raise MissingBackendError(f"{name} is not set, and no such service runs here")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRedis:
+    url: str
+    process: Watched
+
+
+@contextmanager
+def own_redis() -> Iterator[OwnRedis]:
+    """A Redis server with REDIS_SETTINGS on a port of its own."""
+    program = need_program("redis", ["redis-server", "valkey-server"], "redis-server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-redis-") as folder:
+        settings = {**REDIS_SETTINGS, "bind": "127.0.0.1", "port": str(port), "dir": folder}
+        words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        with running([program, *words]) as process, redis.Redis(port=port) as client:
+            deadline = time.monotonic() + _START_SECONDS
+            while not _answers(client):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the Redis of the benchmark did not start")
+                time.sleep(0.02)
+            yield OwnRedis(f"redis://127.0.0.1:{port}/0", Watched(process.pid))
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def s3_client(settings: Mapping[str, str]) -> Any:
+    """botocore's own client of the S3 server that these settings name."""
+    return botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=settings["SLUICE_S3__ENDPOINT_URL"],
+        region_name=settings.get("SLUICE_S3__REGION", "us-east-1"),
+        aws_access_key_id=settings["SLUICE_S3__ACCESS_KEY"],
+        aws_secret_access_key=settings["SLUICE_S3__SECRET_KEY"],
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
+@contextmanager
+def own_bucket(settings: Mapping[str, str]) -> Iterator[str]:
+    """A new bucket; with everything in it gone at the end."""
+    name = f"sluice-bench-{uuid.uuid4().hex[:12]}"
+    with closing(s3_client(settings)) as client:
+        client.create_bucket(Bucket=name)
+        try:
+            yield name
+        finally:
+            empty_bucket(client, name)
+            client.delete_bucket(Bucket=name)
+
+
+def empty_bucket(client: Any, name: str) -> None:
+    """Remove every object and every multipart upload of a bucket."""
+    for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+    while found := client.list_objects_v2(Bucket=name, MaxKeys=_AT_ONCE).get("Contents", []):
+        keys = [{"Key": each["Key"]} for each in found]
+        client.delete_objects(Bucket=name, Delete={"Objects": keys, "Quiet": True})
+
+
+@contextmanager
+def own_database(url: str) -> Iterator[str]:
+    """The URL of a new database on the server of `url`; dropped at the end."""
+    parts = urlsplit(url)
+    name = f"sluice_bench_{uuid.uuid4().hex[:12]}"
+    connection = pymysql.connect(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        autocommit=True,
+    )
+    with closing(connection), connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        try:
+            yield parts._replace(path=f"/{name}").geturl()
+        finally:
+            connection.ping(reconnect=True)
+            cursor.execute(f"DROP DATABASE {name}")

@@ -1,0 +1,133 @@
+"""A running deployment of one of the plan's phases, on backends of its own.
+
+    with deployment(3) as sluice:
+        load("bench.load.uploads", "--target", sluice.intake, "--drive", sluice.drive, …)
+
+Phases as in the table of README.md; events are on Kafka from phase 4 on.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import grpc
+
+from bench.backends import own_bucket, own_database, own_redis, setting
+from bench.processes import Server, server
+from bench.usage import Watched, listening
+from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
+
+PHASES: Final = (1, 2, 3, 4, 5, 6)
+_S3: Final = (
+    "SLUICE_S3__ENDPOINT_URL",
+    "SLUICE_S3__REGION",
+    "SLUICE_S3__ACCESS_KEY",
+    "SLUICE_S3__SECRET_KEY",
+)
+_COMMON: Final = {
+    "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
+    "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
+    "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
+    "SLUICE_LOG_LEVEL": "warning",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What runs, and how to reach it.
+
+    `settings`: of all its processes; with passwords, so not for reports as they are.
+    `servers`: "intake" and, from phase 2 on, "repository".
+    `backends`: the processes of "redis", "kafka", "s3", "mysql", as far as they are of this
+    machine and in use.
+    `drive`: where uploads go; where there is a catalogue it has been made.
+    """
+
+    phase: int
+    settings: Mapping[str, str]
+    drive: str
+    servers: Mapping[str, Server]
+    backends: Mapping[str, Watched] = field(default_factory=dict)
+
+    @property
+    def intake(self) -> str:
+        return self.servers["intake"].address
+
+    @property
+    def repository(self) -> str | None:
+        return self.servers["repository"].address if "repository" in self.servers else None
+
+    @property
+    def watched(self) -> Mapping[str, Watched]:
+        """Servers and backends together."""
+        return {**self.servers, **self.backends}
+
+
+def mixture(phase: int) -> dict[str, str]:
+    """The five settings that make a phase."""
+    return {
+        "SLUICE_COORDINATION": "memory" if phase < 3 else "redis",
+        "SLUICE_CHUNK_TRANSPORT": {1: "local", 2: "direct"}.get(phase, "redis"),
+        "SLUICE_OBJECTS": "discard" if phase < 5 else "s3",
+        "SLUICE_EVENTS": "off" if phase < 4 else "kafka",
+        "SLUICE_CATALOGUE": "off" if phase < 6 else "mysql",
+    }
+
+
+@contextmanager
+def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
+    """Start the services of a phase; `settings` (SLUICE_…="…") win over everything else.
+
+    The processes start before the block and are gone after it, with everything that they stored.
+    Raises MissingBackendError.
+    """
+    if phase not in PHASES:
+        raise ValueError(f"there is no phase {phase}")
+    with ExitStack() as stack:
+        drive = f"bench-{uuid.uuid4().hex[:8]}"
+        chosen = {**_COMMON, **mixture(phase)}
+        backends = _enter_backends(stack, {**chosen, **settings}, chosen)
+        chosen |= settings
+        servers: dict[str, Server] = {}
+        if chosen["SLUICE_CHUNK_TRANSPORT"] != "local":
+            servers["repository"] = stack.enter_context(server(["-m", "sluice_repository"], chosen))
+            chosen["SLUICE_REPOSITORY_SERVER"] = servers["repository"].address
+        servers["intake"] = stack.enter_context(server(["-m", "sluice_intake"], chosen))
+        if chosen["SLUICE_CATALOGUE"] != "off":
+            _create_drive(servers["repository"].address, drive)
+        yield Deployment(phase, chosen, drive, servers, backends)
+
+
+def _enter_backends(
+    stack: ExitStack, wanted: Mapping[str, str], chosen: dict[str, str]
+) -> dict[str, Watched]:
+    """Make what the mixture needs, add to `chosen` how it is reached, return its processes."""
+    found: dict[str, Watched | None] = {}
+    if wanted["SLUICE_COORDINATION"] == "redis":
+        redis = stack.enter_context(own_redis())
+        chosen["SLUICE_REDIS__URL"] = redis.url
+        found["redis"] = redis.process
+    if wanted["SLUICE_EVENTS"] == "kafka":
+        brokers = setting("SLUICE_KAFKA__BOOTSTRAP_SERVERS")
+        chosen["SLUICE_KAFKA__BOOTSTRAP_SERVERS"] = brokers
+        found["kafka"] = listening(int(brokers.partition(",")[0].rpartition(":")[2]))
+    if wanted["SLUICE_OBJECTS"] == "s3":
+        chosen |= {name: setting(name) for name in _S3}
+        chosen["SLUICE_BUCKET"] = stack.enter_context(own_bucket(chosen))
+        found["s3"] = listening(urlsplit(chosen["SLUICE_S3__ENDPOINT_URL"]).port or 443)
+    if wanted["SLUICE_CATALOGUE"] == "mysql":
+        url = setting("SLUICE_MYSQL__URL")
+        chosen["SLUICE_MYSQL__URL"] = stack.enter_context(own_database(url))
+        found["mysql"] = listening(urlsplit(url).port or 3306)
+    return {name: process for name, process in found.items() if process is not None}
+
+
+def _create_drive(repository: str, name: str) -> None:
+    with grpc.insecure_channel(repository) as channel:
+        stub = repository_pb2_grpc.RepositoryServiceStub(channel)
+        stub.CreateDrive(repository_pb2.CreateDriveRequest(name=name))

@@ -1,0 +1,148 @@
+"""What a process uses, seen from outside: CPU, context switches, memory, bytes over TCP."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_PIDFD_GETFD = 438
+"""Number of the system call, the same on every architecture of Linux."""
+_TCP_INFO_BYTES = 256
+_BYTES_RECEIVED_AT = 128
+_BYTES_SENT_AT = 200
+"""Offsets in `struct tcp_info` of linux/tcp.h; bytes_sent counts retransmitted ones as well."""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process used between two moments.
+
+    `received_bytes` and `sent_bytes`: over TCP connections that were open at the second moment,
+    with framing; None where the kernel does not tell. `peak_bytes`: the largest resident memory
+    since the process began, or since `forget_peak`.
+    """
+
+    cpu_seconds: float
+    context_switches: int
+    resident_bytes: int
+    peak_bytes: int
+    received_bytes: int | None
+    sent_bytes: int | None
+
+
+class Watched:
+    """A process under measurement, ours or somebody else's."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._process = psutil.Process(pid)
+        self._sockets = _traffic(pid)
+        self._before = self._counters()
+
+    def _counters(self) -> tuple[float, int]:
+        times, switches = self._process.cpu_times(), self._process.num_ctx_switches()
+        return times.user + times.system, switches.voluntary + switches.involuntary
+
+    def usage(self) -> Usage:
+        """What was used since the last call."""
+        now, sockets = self._counters(), _traffic(self.pid)
+        before, self._before = self._before, now
+        traffic = _difference(self._sockets, sockets)
+        self._sockets = sockets
+        return Usage(
+            cpu_seconds=now[0] - before[0],
+            context_switches=now[1] - before[1],
+            resident_bytes=self.resident_bytes,
+            peak_bytes=self._peak_bytes(),
+            received_bytes=None if traffic is None else traffic[0],
+            sent_bytes=None if traffic is None else traffic[1],
+        )
+
+    @property
+    def resident_bytes(self) -> int:
+        return int(self._process.memory_info().rss)
+
+    def forget_peak(self) -> None:
+        """Let `peak_bytes` begin anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def _peak_bytes(self) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        return int(found[1]) * 1024 if found else self.resident_bytes
+
+
+def listening(port: int) -> Watched | None:
+    """The process that listens on a TCP port of this machine; None where it cannot be seen."""
+    for connection in psutil.net_connections("tcp"):
+        if (
+            connection.status == psutil.CONN_LISTEN
+            and connection.laddr
+            and connection.laddr.port == port
+            and connection.pid is not None
+        ):
+            return Watched(connection.pid)
+    return None
+
+
+def _difference(
+    before: dict[str, tuple[int, int]] | None, after: dict[str, tuple[int, int]] | None
+) -> tuple[int, int] | None:
+    if before is None or after is None:
+        return None
+    nothing = (0, 0)
+    return (
+        sum(got - before.get(name, nothing)[0] for name, (got, _) in after.items()),
+        sum(sent - before.get(name, nothing)[1] for name, (_, sent) in after.items()),
+    )
+
+
+def _traffic(pid: int) -> dict[str, tuple[int, int]] | None:
+    """Bytes received and sent by each open TCP connection of a process, by its inode.
+
+    None when the kernel does not let us look (a process of somebody else, an old kernel).
+    """
+    found: dict[str, tuple[int, int]] = {}
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                name = os.readlink(entry)
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if name.startswith("socket:"):
+                theirs = _libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
+                if theirs < 0:
+                    if ctypes.get_errno() == errno.EBADF:
+                        continue  # closed meanwhile
+                    return None
+                with socket.socket(fileno=theirs) as one:
+                    _note(found, name, one)
+    except PermissionError:
+        return None
+    finally:
+        os.close(pidfd)
+    return found
+
+
+def _note(found: dict[str, tuple[int, int]], name: str, one: socket.socket) -> None:
+    try:
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return  # not TCP
+    if len(info) >= _BYTES_SENT_AT + 8:
+        (received,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
+        (sent,) = struct.unpack_from("=Q", info, _BYTES_SENT_AT)
+        found[name] = (received, sent)
