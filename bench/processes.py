@@ -118,11 +118,16 @@ def loading(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
             raise
 
 
-def load(module: str, *arguments: str) -> dict[str, Any]:
-    """Run a load generator to its end and return the JSON line that it prints."""
+def load(
+    module: str, *arguments: str, settings: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a load generator to its end and return the JSON line that it prints.
+
+    `settings` are added to its environment: passwords do not belong on a command line.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        env={**_environment(None), **_KEEP_PAGES},
+        env={**_environment(settings), **_KEEP_PAGES},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
