@@ -133,6 +133,7 @@ class Repository:
             read_only=True,
             storage_class="COLD",
             encryption="AES256",
+            drop_location=True,
         )
         drive = repository_pb2.Drive(name=request.name, bucket="b", key_prefix="p/", policy=policy)
         drive.created_at.FromNanoseconds(1_500_000_000)
@@ -156,7 +157,9 @@ async def test_the_repository_is_asked_on_behalf_of_the_tenant() -> None:
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         drives = GrpcDrives(channel, credentials_for=lambda tenant: (("x-for", tenant),))
-        policy = DrivePolicy(Integrity.SHA256_BEFORE_VISIBLE, 16, True, True, "COLD", "AES256")
+        policy = DrivePolicy(
+            Integrity.SHA256_BEFORE_VISIBLE, 16, True, True, "COLD", "AES256", drop_location=True
+        )
         assert await drives.get("t", "photos") == Drive("t", "photos", "b", "p/", policy, 1.5, 0.0)
         assert repository.metadata["x-for"] == "t"
         repository.failure = GONE

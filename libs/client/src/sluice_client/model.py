@@ -125,6 +125,8 @@ class DrivePolicy:
     read_only: bool = False
     storage_class: str = ""
     encryption: str = ""
+    drop_location: bool = False
+    """Where pictures were taken is neither kept nor shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ def drive(answer: repository_pb2.Drive) -> model.Drive:
             read_only=policy.read_only,
             storage_class=policy.storage_class,
             encryption=policy.encryption,
+            drop_location=policy.drop_location,
         ),
         created_at=_moment(answer, "created_at", answer.created_at),
         updated_at=_moment(answer, "updated_at", answer.updated_at),
@@ -118,6 +119,7 @@ def drive_policy(policy: model.DrivePolicy) -> repository_pb2.DrivePolicy:
         read_only=policy.read_only,
         storage_class=policy.storage_class,
         encryption=policy.encryption,
+        drop_location=policy.drop_location,
     )
 
 

@@ -185,6 +185,7 @@ def _from_proto(tenant: str, drive: repository_pb2.Drive) -> Drive:
             read_only=policy.read_only,
             storage_class=policy.storage_class,
             encryption=policy.encryption,
+            drop_location=policy.drop_location,
         ),
         created_at=_seconds(drive.created_at),
         updated_at=_seconds(drive.updated_at),

@@ -60,6 +60,7 @@ def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
         read_only=message.read_only,
         storage_class=message.storage_class,
         encryption=message.encryption,
+        drop_location=message.drop_location,
     )
 
 
@@ -75,6 +76,7 @@ def drive_message(drive: Drive) -> pb.Drive:
             read_only=drive.policy.read_only,
             storage_class=drive.policy.storage_class,
             encryption=drive.policy.encryption,
+            drop_location=drive.policy.drop_location,
         ),
         created_at=timestamp(drive.created_at),
         updated_at=timestamp(drive.updated_at),

@@ -295,6 +295,9 @@ def drive_create(
     key_prefix: Annotated[str, typer.Option()] = "",
     storage_class: Annotated[str, typer.Option()] = "",
     encryption: Annotated[str, typer.Option()] = "",
+    drop_location: Annotated[
+        bool, typer.Option("--drop-location", help="Keep no place where a picture was taken.")
+    ] = False,
     json_lines: Json = False,
     server: Server = None,
     token: Token = None,
@@ -306,6 +309,7 @@ def drive_create(
         require_uniform=require_uniform,
         storage_class=storage_class,
         encryption=encryption,
+        drop_location=drop_location,
     )
     work = partial(
         nodes.drive_create, name=name, bucket=bucket, key_prefix=key_prefix, policy=policy

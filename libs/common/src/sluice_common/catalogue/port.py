@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from sluice_common.catalogue.processing import Processing, Recorded
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.events.port import EventRecord
 from sluice_common.uploads.model import Integrity, ObjectRef
@@ -27,6 +28,8 @@ class DrivePolicy:
     read_only: bool = False
     storage_class: str = ""
     encryption: str = ""
+    drop_location: bool = False
+    """Where pictures were taken is neither kept nor shown."""
 
 
 POLICY_FIELDS = frozenset(one.name for one in fields(DrivePolicy))
@@ -196,6 +199,39 @@ class Catalogue(Protocol):
         """Set it once and append NodeVerified; False when it was set or the node is gone."""
         ...
 
+    # -- what the processor makes of nodes
+
+    async def announce_thumbnails(self, node_id: str, objects: Sequence[ObjectRef]) -> bool:
+        """Say which objects are about to be written for a live node, before they are: from then
+        on they are deleted with it, whatever becomes of whoever writes them. A repeat changes
+        nothing; False, and nothing noted, when the node is gone."""
+        ...
+
+    async def record_processed(
+        self,
+        tenant: str,
+        node_id: str,
+        processing: Processing,
+        *,
+        sha256: bytes | None = None,
+        trace_parent: str = "",
+    ) -> Recorded:
+        """One result for one content, in one transaction: the node's record, its thumbnails, and
+        NodeProcessed or NodeProcessingFailed.
+
+        Idempotent by (node id, ETag): a second result for the same content is REPEATED, except
+        that a PROCESSED one replaces a FAILED one. Thumbnails that the node had and this result
+        does not name are put up for deletion. `sha256` is set, with NodeVerified, if the node has
+        none (rule 20). The location is dropped where the drive's policy says so.
+        """
+        ...
+
+    async def processing_of(
+        self, tenant: str, node_ids: Sequence[str]
+    ) -> Mapping[str, Processing]:
+        """The results of these nodes; live nodes of the tenant that have one."""
+        ...
+
     # -- intents and deletions (rules 13, 26)
 
     async def record_intent(self, intent: ObjectIntent) -> None:
@@ -209,7 +245,7 @@ class Catalogue(Protocol):
         ...
 
     async def is_object_live(self, ref: ObjectRef) -> bool:
-        """Does a live node name this object?"""
+        """Does a live node name this object, as its content or as a thumbnail?"""
         ...
 
     async def now(self) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Row, Select, select
 
 from sluice_common.catalogue.port import Drive, DrivePolicy, Node
+from sluice_common.catalogue.processing import Json, Processing, ProcessingState, Thumbnail
 from sluice_common.catalogue.schema import drives, nodes
 from sluice_common.errors import DataLoss
 from sluice_common.events.port import EventRecord
@@ -47,6 +48,7 @@ def drive_columns(policy: DrivePolicy) -> dict[str, Any]:
         "read_only": policy.read_only,
         "storage_class": policy.storage_class,
         "encryption": policy.encryption,
+        "drop_location": policy.drop_location,
     }
 
 
@@ -63,6 +65,7 @@ def drive_of(row: Row[Any]) -> Drive:
             read_only=row.read_only,
             storage_class=row.storage_class,
             encryption=row.encryption,
+            drop_location=row.drop_location,
         ),
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -88,6 +91,7 @@ def select_nodes() -> Select[Any]:
         nodes.c.updated_at,
         drives.c.tenant,
         drives.c.name.label("drive"),
+        drives.c.drop_location,
     ).join_from(nodes, drives, nodes.c.drive_id == drives.c.drive_id)
 
 
@@ -107,6 +111,81 @@ def node_of(row: Row[Any]) -> Node:
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def processing_columns(processing: Processing, *, drop_location: bool) -> dict[str, Any]:
+    location = None if drop_location else processing.location
+    return {
+        "etag": processing.etag,
+        "state": processing.state.value,
+        "reason": processing.reason,
+        "detail": processing.detail,
+        "content_type": processing.content_type,
+        "width": processing.width,
+        "height": processing.height,
+        "frames": processing.frames,
+        "exif": _dump_json(processing.exif),
+        "location": None if location is None else _dump_json(location),
+        "processed_at": processing.processed_at,
+    }
+
+
+def processing_of_row(row: Row[Any], thumbnail_rows: Iterable[Row[Any]]) -> Processing:
+    """`row` is one of `processings` with its drive's `drop_location`."""
+    hidden = row.drop_location or row.location is None
+    return Processing(
+        etag=row.etag,
+        state=ProcessingState(row.state),
+        content_type=row.content_type,
+        reason=row.reason,
+        detail=row.detail,
+        width=row.width,
+        height=row.height,
+        frames=row.frames,
+        exif=json.loads(row.exif),
+        location=None if hidden else json.loads(row.location),
+        thumbnails=tuple(_thumbnail_of(one) for one in thumbnail_rows),
+        processed_at=row.processed_at,
+    )
+
+
+def thumbnail_columns(node_id: str, thumbnail: Thumbnail) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "object_key": thumbnail.object.key,
+        "bucket": thumbnail.object.bucket,
+        "recorded": True,
+        "size": thumbnail.size,
+        "width": thumbnail.width,
+        "height": thumbnail.height,
+        "content_type": thumbnail.content_type,
+        "size_bytes": thumbnail.size_bytes,
+        "crc32c": thumbnail.crc32c,
+        "etag": thumbnail.etag,
+    }
+
+
+def announced_columns(node_id: str, ref: ObjectRef) -> dict[str, Any]:
+    """A thumbnail of which only the name is known."""
+    unknown = Thumbnail(0, 0, 0, "", 0, 0, "", ref)
+    return {**thumbnail_columns(node_id, unknown), "recorded": False}
+
+
+def _thumbnail_of(row: Row[Any]) -> Thumbnail:
+    return Thumbnail(
+        size=row.size,
+        width=row.width,
+        height=row.height,
+        content_type=row.content_type,
+        size_bytes=row.size_bytes,
+        crc32c=row.crc32c,
+        etag=row.etag,
+        object=ObjectRef(row.bucket, row.object_key),
+    )
+
+
+def _dump_json(value: Mapping[str, Json]) -> str:
+    return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def event_columns(event: EventRecord) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects import mysql
 
@@ -148,6 +149,8 @@ drives = Table(
     Column("encryption", String(255), nullable=False),
     Column("created_at", Micros, nullable=False),
     Column("updated_at", Micros, nullable=False),
+    # The default is for a release that does not know the column yet.
+    Column("drop_location", Boolean, nullable=False, server_default=text("0")),
     UniqueConstraint("tenant", "name"),
     **_OPTIONS,
 )
@@ -188,6 +191,47 @@ paths = Table(
     PrimaryKeyConstraint("drive_id", "path"),
     UniqueConstraint("node_id"),
     sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+# What the processor found in a node's content; no row means that it has not looked yet.
+processings = Table(
+    "processings",
+    metadata,
+    Column("node_id", String(128), ForeignKey("nodes.node_id"), primary_key=True),
+    Column("etag", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("detail", String(512), nullable=False),
+    Column("content_type", String(255), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("frames", Integer, nullable=False),
+    Column("exif", Text, nullable=False),
+    # Apart from the rest, so that it can be left out; NULL when it is, or is not known.
+    Column("location", Text, nullable=True),
+    Column("processed_at", Micros, nullable=False),
+    **_OPTIONS,
+)
+
+# Objects that belong to a node beside its content. A row is made before the object is, with only
+# its name filled in, and goes when the object is put up for deletion.
+thumbnails = Table(
+    "thumbnails",
+    metadata,
+    Column("node_id", String(128), ForeignKey("nodes.node_id"), nullable=False),
+    Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
+    Column("bucket", String(255), nullable=False),
+    Column("recorded", Boolean, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("content_type", String(255), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("crc32c", BigInteger, nullable=False),
+    Column("etag", String(255), nullable=False),
+    PrimaryKeyConstraint("node_id", "object_key"),
+    Index(None, "object_key", "bucket"),
     **_OPTIONS,
 )
 

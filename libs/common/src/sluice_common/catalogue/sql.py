@@ -17,10 +17,13 @@ from sluice_common.catalogue.sql_leases import SqlLeases
 from sluice_common.catalogue.sql_nodes import SqlNodes
 from sluice_common.catalogue.sql_objects import SqlObjects
 from sluice_common.catalogue.sql_outbox import SqlOutbox
+from sluice_common.catalogue.sql_processing import SqlProcessing
 from sluice_common.coordination.options import Clock
 
 
-class SqlCatalogue(SqlDrives, SqlNodes, SqlCommits, SqlObjects, SqlOutbox, SqlLeases):
+class SqlCatalogue(
+    SqlDrives, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
+):
     """Every family over one database; see `Catalogue` for the promises."""
 
     async def ping(self) -> None:

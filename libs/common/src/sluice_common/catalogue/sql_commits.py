@@ -24,6 +24,7 @@ from sluice_common.catalogue.sql_drives import find_drive
 from sluice_common.catalogue.sql_nodes import find_row, node_not_found
 from sluice_common.catalogue.sql_objects import drop_intent, schedule_deletion
 from sluice_common.catalogue.sql_outbox import append_events
+from sluice_common.catalogue.sql_processing import bury_processing
 from sluice_common.errors import AlreadyExists
 from sluice_common.events.nodes import (
     DeletionReason,
@@ -123,7 +124,8 @@ class SqlCommits(SqlFamily):
     async def _bury(
         self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
     ) -> EventRecord:
-        """Make a live node a tombstone and order its object's deletion; returns NodeDeleted.
+        """Make a live node a tombstone and order the deletion of its object and its thumbnails;
+        returns NodeDeleted.
 
         The object outlives every URL that may have been signed for it. That is counted by the
         database's clock: a process whose own is wrong must not shorten it.
@@ -134,6 +136,7 @@ class SqlCommits(SqlFamily):
         node = node_of(row)
         not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
         await schedule_deletion(connection, node.object, not_before)
+        await bury_processing(self._db, connection, node.node_id)
         return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
     async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:

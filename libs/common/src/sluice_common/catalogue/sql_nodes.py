@@ -16,6 +16,7 @@ from sluice_common.catalogue.sql_drives import find_drive
 from sluice_common.catalogue.sql_outbox import append_events
 from sluice_common.errors import Aborted, NotFound
 from sluice_common.events.nodes import node_verified
+from sluice_common.events.port import EventRecord
 
 _BY_ID = select_nodes().where(nodes.c.node_id == bindparam("p_node"))
 # By itself and not in the joined query: where FOR UPDATE cannot name its tables (MariaDB), that one
@@ -137,10 +138,7 @@ class SqlNodes(SqlFamily):
         row = await find_row(connection, node_id, lock=True)
         if row is None or row.state != LIVE or row.sha256 is not None:
             return False
-        await connection.execute(_SET_SHA256, {"p_node": node_id, "p_sha256": sha256, "p_now": now})
-        changed = await find_row(connection, node_id)
-        verified = node_of(_live(changed, row.tenant))
-        await append_events(connection, [node_verified(verified, sha256, occurred_at=now)])
+        await append_events(connection, [await set_sha256(connection, node_id, sha256, now)])
         return True
 
 
@@ -151,6 +149,16 @@ async def find_row(
     if lock:
         await connection.execute(_LOCK, {"p_node": node_id})
     return (await connection.execute(_BY_ID, {"p_node": node_id})).one_or_none()
+
+
+async def set_sha256(
+    connection: AsyncConnection, node_id: str, sha256: bytes, now: float
+) -> EventRecord:
+    """Give a node, whose row is locked, its SHA-256; returns NodeVerified for the outbox."""
+    await connection.execute(_SET_SHA256, {"p_node": node_id, "p_sha256": sha256, "p_now": now})
+    changed = await find_row(connection, node_id)
+    assert changed is not None, "its row is locked"
+    return node_verified(node_of(changed), sha256, occurred_at=now)
 
 
 def node_not_found() -> NotFound:

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select, update
+from sqlalchemy import and_, bindparam, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.port import ObjectDeletion, ObjectIntent
-from sluice_common.catalogue.schema import LIVE, nodes, object_deletions, object_intents
+from sluice_common.catalogue.schema import (
+    LIVE,
+    nodes,
+    object_deletions,
+    object_intents,
+    thumbnails,
+)
 from sluice_common.uploads.model import ObjectRef
 
 _IS_LIVE = select(
-    exists().where(
-        nodes.c.object_key == bindparam("p_key"),
-        nodes.c.bucket == bindparam("p_bucket"),
-        nodes.c.state == literal(LIVE),
+    or_(
+        exists().where(
+            nodes.c.object_key == bindparam("p_key"),
+            nodes.c.bucket == bindparam("p_bucket"),
+            nodes.c.state == literal(LIVE),
+        ),
+        exists().where(
+            thumbnails.c.object_key == bindparam("p_key"),
+            thumbnails.c.bucket == bindparam("p_bucket"),
+            nodes.c.node_id == thumbnails.c.node_id,
+            nodes.c.state == literal(LIVE),
+        ),
     )
 )
 _SCHEDULE = insert(object_deletions)
@@ -28,6 +42,14 @@ _DUE = (
             and_(
                 nodes.c.object_key == object_deletions.c.object_key,
                 nodes.c.bucket == object_deletions.c.bucket,
+                nodes.c.state == literal(LIVE),
+            )
+        ),
+        ~exists().where(
+            and_(
+                thumbnails.c.object_key == object_deletions.c.object_key,
+                thumbnails.c.bucket == object_deletions.c.bucket,
+                nodes.c.node_id == thumbnails.c.node_id,
                 nodes.c.state == literal(LIVE),
             )
         ),
@@ -120,7 +142,7 @@ async def drop_intent(connection: AsyncConnection, upload_id: str) -> None:
 
 
 async def is_named(connection: AsyncConnection, ref: ObjectRef) -> bool:
-    """Does a live node name this object?"""
+    """Does a live node name this object, as its content or as a thumbnail?"""
     result = await connection.execute(_IS_LIVE, {"p_key": ref.key, "p_bucket": ref.bucket})
     return bool(result.scalar_one())
 

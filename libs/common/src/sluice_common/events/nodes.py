@@ -1,6 +1,7 @@
 """The events of nodes, ready for the outbox (rules 22 and 23).
 
-NodeVerified and NodeDeleted are numbered by the version of the record that the change made.
+NodeVerified, NodeProcessed, NodeProcessingFailed and NodeDeleted are numbered by the version of
+the record that the change made.
 UploadCompleted is the upload's event, also when the catalogue says it: an upload has two, the
 first when it is opened and the second when it ends. The event id follows from (upload or node id,
 type, sequence), so that it stays the same however often it is built.
@@ -17,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.events.v1 import nodes_pb2, uploads_pb2
 from sluice_common.catalogue.port import Node, NodeCommit
+from sluice_common.catalogue.processing import Processing, ProcessingState
 from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from sluice_common.uploads.ids import event_id
 
@@ -83,6 +85,57 @@ def node_verified(node: Node, sha256: bytes, *, occurred_at: float) -> EventReco
         sha256=sha256,
     )
     return _record(event, header, NODES_TOPIC, node.node_id, occurred_at, {})
+
+
+def node_processed(
+    node: Node, processing: Processing, *, occurred_at: float, trace_parent: str
+) -> EventRecord:
+    """`node` is the record after its result was set. NodeProcessed, or NodeProcessingFailed.
+
+    Neither EXIF nor location is in it: events go to more places than the catalogue.
+    """
+    failed = processing.state is ProcessingState.FAILED
+    name = "NodeProcessingFailed" if failed else "NodeProcessed"
+    header = _header(name, node.node_id, node.tenant, node.version, occurred_at)
+    event: Message
+    if failed:
+        event = nodes_pb2.NodeProcessingFailed(
+            header=header,
+            node_id=node.node_id,
+            drive=node.drive,
+            path=node.path,
+            reason=processing.reason,
+            detail=processing.detail,
+            etag=processing.etag,
+            content_type=processing.content_type,
+        )
+    else:
+        event = nodes_pb2.NodeProcessed(
+            header=header,
+            node_id=node.node_id,
+            drive=node.drive,
+            path=node.path,
+            etag=processing.etag,
+            content_type=processing.content_type,
+            width=processing.width,
+            height=processing.height,
+            frames=processing.frames,
+            bucket=node.object.bucket,
+            thumbnails=[
+                nodes_pb2.NodeThumbnail(
+                    size=thumbnail.size,
+                    width=thumbnail.width,
+                    height=thumbnail.height,
+                    content_type=thumbnail.content_type,
+                    size_bytes=thumbnail.size_bytes,
+                    etag=thumbnail.etag,
+                    object_key=thumbnail.object.key,
+                )
+                for thumbnail in processing.thumbnails
+            ],
+        )
+    headers = {"traceparent": trace_parent} if trace_parent else {}
+    return _record(event, header, NODES_TOPIC, node.node_id, occurred_at, headers)
 
 
 def _header(

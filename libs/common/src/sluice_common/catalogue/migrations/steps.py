@@ -21,3 +21,9 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
     # MySQL has no CREATE INDEX IF NOT EXISTS.
     if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, columns)
+
+
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    # Nor has MySQL ADD COLUMN IF NOT EXISTS.
+    if column.name not in {one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)}:
+        op.add_column(table, column)

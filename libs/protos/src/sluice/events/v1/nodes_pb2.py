@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sluice.events.v1 import uploads_pb2 as sluice_dot_events_dot_v1_dot_uploads__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csluice/events/v1/nodes.proto\x12\x10sluice.events.v1\x1a\x1esluice/events/v1/uploads.proto\"\x99\x01\n\x0cNodeVerified\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0e\n\x06sha256\x18\x07 \x01(\x0c\"l\n\rNodeProcessed\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\"\x93\x01\n\x14NodeProcessingFailed\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"z\n\x0bNodeDeleted\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csluice/events/v1/nodes.proto\x12\x10sluice.events.v1\x1a\x1esluice/events/v1/uploads.proto\"\x99\x01\n\x0cNodeVerified\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0e\n\x06sha256\x18\x07 \x01(\x0c\"\x88\x01\n\rNodeThumbnail\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x12\n\nobject_key\x18\x07 \x01(\t\"\x84\x02\n\rNodeProcessed\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\x0e\n\x06\x66rames\x18\t \x01(\x05\x12\x0e\n\x06\x62ucket\x18\n \x01(\t\x12\x33\n\nthumbnails\x18\x0b \x03(\x0b\x32\x1f.sluice.events.v1.NodeThumbnail\"\xb7\x01\n\x14NodeProcessingFailed\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x08 \x01(\t\"z\n\x0bNodeDeleted\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sluice.events.v1.EventHeader\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\r\n\x05\x64rive\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODEVERIFIED']._serialized_start=83
   _globals['_NODEVERIFIED']._serialized_end=236
-  _globals['_NODEPROCESSED']._serialized_start=238
-  _globals['_NODEPROCESSED']._serialized_end=346
-  _globals['_NODEPROCESSINGFAILED']._serialized_start=349
-  _globals['_NODEPROCESSINGFAILED']._serialized_end=496
-  _globals['_NODEDELETED']._serialized_start=498
-  _globals['_NODEDELETED']._serialized_end=620
+  _globals['_NODETHUMBNAIL']._serialized_start=239
+  _globals['_NODETHUMBNAIL']._serialized_end=375
+  _globals['_NODEPROCESSED']._serialized_start=378
+  _globals['_NODEPROCESSED']._serialized_end=638
+  _globals['_NODEPROCESSINGFAILED']._serialized_start=641
+  _globals['_NODEPROCESSINGFAILED']._serialized_end=824
+  _globals['_NODEDELETED']._serialized_start=826
+  _globals['_NODEDELETED']._serialized_end=948
 # @@protoc_insertion_point(module_scope)

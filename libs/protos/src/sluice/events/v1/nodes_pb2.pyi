@@ -3,8 +3,10 @@
 isort:skip_file
 Facts about nodes, topic sluice.nodes.v1; key = node id."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from sluice.events.v1 import uploads_pb2 as _uploads_pb2
 import builtins as _builtins
 import sys
@@ -56,18 +58,79 @@ class NodeVerified(_message.Message):
 Global___NodeVerified: _TypeAlias = NodeVerified  # noqa: Y015
 
 @_typing.final
+class NodeThumbnail(_message.Message):
+    """NodeThumbnail is a small picture of a node, in the node's bucket."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    OBJECT_KEY_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """The longest side that was asked for, in pixels; the picture may be smaller."""
+    width: _builtins.int
+    height: _builtins.int
+    content_type: _builtins.str
+    size_bytes: _builtins.int
+    etag: _builtins.str
+    object_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        object_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "etag", b"etag", "height", b"height", "object_key", b"object_key", "size", b"size", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeThumbnail: _TypeAlias = NodeThumbnail  # noqa: Y015
+
+@_typing.final
 class NodeProcessed(_message.Message):
+    """NodeProcessed: the content was looked at; for a picture there are thumbnails now."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     DRIVE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     drive: _builtins.str
     path: _builtins.str
+    etag: _builtins.str
+    """Of the object whose content was looked at."""
+    content_type: _builtins.str
+    """What the first bytes say, whatever was declared."""
+    width: _builtins.int
+    """Pixels as shown; 0 for what is no picture."""
+    height: _builtins.int
+    frames: _builtins.int
+    """1 for a still picture."""
+    bucket: _builtins.str
     @_builtins.property
     def header(self) -> _uploads_pb2.EventHeader: ...
+    @_builtins.property
+    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeThumbnail]: ...
     def __init__(
         self,
         *,
@@ -75,10 +138,17 @@ class NodeProcessed(_message.Message):
         node_id: _builtins.str = ...,
         drive: _builtins.str = ...,
         path: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        bucket: _builtins.str = ...,
+        thumbnails: _abc.Iterable[Global___NodeThumbnail] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive", "header", b"header", "node_id", b"node_id", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "content_type", b"content_type", "drive", b"drive", "etag", b"etag", "frames", b"frames", "header", b"header", "height", b"height", "node_id", b"node_id", "path", b"path", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,11 +164,16 @@ class NodeProcessingFailed(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     drive: _builtins.str
     path: _builtins.str
     reason: _builtins.str
+    """A stable word, e.g. TRUNCATED or UNSUPPORTED_FORMAT."""
     detail: _builtins.str
+    etag: _builtins.str
+    content_type: _builtins.str
     @_builtins.property
     def header(self) -> _uploads_pb2.EventHeader: ...
     def __init__(
@@ -110,10 +185,12 @@ class NodeProcessingFailed(_message.Message):
         path: _builtins.str = ...,
         reason: _builtins.str = ...,
         detail: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        content_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "drive", b"drive", "header", b"header", "node_id", b"node_id", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "detail", b"detail", "drive", b"drive", "etag", b"etag", "header", b"header", "node_id", b"node_id", "path", b"path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

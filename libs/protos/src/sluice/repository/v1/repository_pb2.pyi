@@ -58,6 +58,7 @@ class DrivePolicy(_message.Message):
     READ_ONLY_FIELD_NUMBER: _builtins.int
     STORAGE_CLASS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_FIELD_NUMBER: _builtins.int
+    DROP_LOCATION_FIELD_NUMBER: _builtins.int
     integrity: Global___Integrity.ValueType
     part_bytes: _builtins.int
     """Size of the first parts, in bytes: 5 MiB to 64 MiB; 0 means the server's default."""
@@ -67,6 +68,8 @@ class DrivePolicy(_message.Message):
     """No upload and no deletion."""
     storage_class: _builtins.str
     encryption: _builtins.str
+    drop_location: _builtins.bool
+    """Where pictures were taken is neither kept nor shown."""
     def __init__(
         self,
         *,
@@ -76,10 +79,11 @@ class DrivePolicy(_message.Message):
         read_only: _builtins.bool = ...,
         storage_class: _builtins.str = ...,
         encryption: _builtins.str = ...,
+        drop_location: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "integrity", b"integrity", "part_bytes", b"part_bytes", "read_only", b"read_only", "require_uniform", b"require_uniform", "storage_class", b"storage_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop_location", b"drop_location", "encryption", b"encryption", "integrity", b"integrity", "part_bytes", b"part_bytes", "read_only", b"read_only", "require_uniform", b"require_uniform", "storage_class", b"storage_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,331 @@
+"""What the processor finds is kept once per content, and goes when its node does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from sluice.events.v1 import nodes_pb2
+from sluice_common.catalogue.port import (
+    MAX_DOWNLOAD_URL_SECONDS,
+    Catalogue,
+    DrivePolicy,
+    NodeCommit,
+)
+from sluice_common.catalogue.processing import (
+    Processing,
+    ProcessingState,
+    Recorded,
+    Thumbnail,
+)
+from sluice_common.errors import NotFound
+from sluice_common.events.port import NODES_TOPIC, EventRecord
+from sluice_common.uploads.model import ObjectRef
+from support.commits import BUCKET, DRIVE, TENANT, finished_upload
+
+LATER = 2 * MAX_DOWNLOAD_URL_SECONDS
+SHA256 = b"\x05" * 32
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def thumbnail(node_id: str, size: int, etag: str = "e-1") -> Thumbnail:
+    return Thumbnail(
+        size=size,
+        width=size,
+        height=size // 2,
+        content_type="image/webp",
+        size_bytes=100 + size,
+        crc32c=0xFFFFFFFF,
+        etag=f"t-{size}",
+        object=ObjectRef(BUCKET, f"thumbnails/{node_id}/{etag}/{size}.webp"),
+    )
+
+
+def processed(node_id: str, etag: str = "e-1") -> Processing:
+    return Processing(
+        etag=etag,
+        state=ProcessingState.PROCESSED,
+        content_type="image/jpeg",
+        width=4000,
+        height=3000,
+        frames=1,
+        exif={"camera_make": "Åsa", "iso": 100, "flash_fired": False},
+        location={"latitude": 59.5, "longitude": 18.25},
+        thumbnails=(thumbnail(node_id, 256, etag), thumbnail(node_id, 1024, etag)),
+    )
+
+
+def failed(etag: str = "e-1") -> Processing:
+    return Processing(
+        etag=etag,
+        state=ProcessingState.FAILED,
+        content_type="image/png",
+        reason="TRUNCATED",
+        detail="The picture ends early.",
+    )
+
+
+async def committed(catalogue: Catalogue, path: str = "a") -> NodeCommit:
+    commit = finished_upload(path)
+    await catalogue.commit_node(commit)
+    return commit
+
+
+async def announced(catalogue: Catalogue, node_id: str, etag: str = "e-1") -> bool:
+    refs = [one.object for one in processed(node_id, etag).thumbnails]
+    return await catalogue.announce_thumbnails(node_id, refs)
+
+
+async def recorded(catalogue: Catalogue, node_id: str, processing: Processing) -> Recorded:
+    return await catalogue.record_processed(TENANT, node_id, processing)
+
+
+async def result(catalogue: Catalogue, node_id: str) -> Processing | None:
+    return (await catalogue.processing_of(TENANT, [node_id])).get(node_id)
+
+
+async def events(catalogue: Catalogue, name: str) -> list[EventRecord]:
+    rows = await catalogue.outbox(1000)
+    return [row.event for row in rows if row.event.type == f"sluice.events.v1.{name}"]
+
+
+async def doomed_keys(catalogue: Catalogue) -> list[str]:
+    due = await catalogue.deletions_due(time.time() + LATER, 1000)
+    return sorted(deletion.object.key for deletion in due)
+
+
+def keys_of(processing: Processing) -> list[str]:
+    return sorted(one.object.key for one in processing.thumbnails)
+
+
+async def test_a_result_is_read_back_as_it_was_given(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    assert await result(catalogue, node_id) is None
+    assert await announced(catalogue, node_id)
+    assert await recorded(catalogue, node_id, processed(node_id)) is Recorded.RECORDED
+    found = await result(catalogue, node_id)
+    assert found is not None
+    assert found.processed_at == pytest.approx(time.time(), abs=60)
+    assert replace(found, processed_at=0.0) == processed(node_id)
+
+
+async def test_an_announced_thumbnail_is_not_shown(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await announced(catalogue, node_id)
+    assert await result(catalogue, node_id) is None
+    await recorded(catalogue, node_id, failed())
+    found = await result(catalogue, node_id)
+    assert found is not None
+    assert (found.thumbnails, found.location, dict(found.exif)) == ((), None, {})
+
+
+@pytest.mark.rule(22, 23)
+async def test_a_result_is_told_once_under_the_nodes_key(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await catalogue.record_processed(TENANT, node_id, processed(node_id), trace_parent=TRACE)
+    assert await recorded(catalogue, node_id, processed(node_id)) is Recorded.REPEATED
+    (record,) = await events(catalogue, "NodeProcessed")
+    assert (record.topic, record.key, record.headers) == (
+        NODES_TOPIC,
+        node_id,
+        {"traceparent": TRACE},
+    )
+    event = nodes_pb2.NodeProcessed.FromString(record.payload)
+    assert event.header.event_id == record.event_id
+    assert event.header.sequence == (await catalogue.get_node(TENANT, node_id)).version
+    assert (event.etag, event.content_type, event.width, event.height) == (
+        "e-1",
+        "image/jpeg",
+        4000,
+        3000,
+    )
+    assert [one.object_key for one in event.thumbnails] == [
+        one.object.key for one in processed(node_id).thumbnails
+    ]
+
+
+async def test_neither_place_nor_camera_is_in_the_event(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    canary = replace(processed(node_id), location={"latitude": 59.329444}, exif={"a": "canary"})
+    await recorded(catalogue, node_id, canary)
+    (record,) = await events(catalogue, "NodeProcessed")
+    assert b"canary" not in record.payload
+    assert "59.329444" not in repr(nodes_pb2.NodeProcessed.FromString(record.payload))
+    assert "59.329444" not in repr(canary)
+
+
+async def test_a_failure_says_why(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    assert await recorded(catalogue, node_id, failed()) is Recorded.RECORDED
+    assert await recorded(catalogue, node_id, failed()) is Recorded.REPEATED
+    (record,) = await events(catalogue, "NodeProcessingFailed")
+    event = nodes_pb2.NodeProcessingFailed.FromString(record.payload)
+    assert (event.reason, event.detail, event.etag) == (
+        "TRUNCATED",
+        "The picture ends early.",
+        "e-1",
+    )
+
+
+async def test_a_success_replaces_the_failure_before_it_and_not_the_other_way_round(
+    catalogue: Catalogue,
+) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await recorded(catalogue, node_id, failed())
+    assert await recorded(catalogue, node_id, processed(node_id)) is Recorded.RECORDED
+    assert await recorded(catalogue, node_id, failed()) is Recorded.REPEATED
+    found = await result(catalogue, node_id)
+    assert found is not None
+    assert found.state is ProcessingState.PROCESSED
+    ids = [
+        record.event_id
+        for name in ("NodeProcessed", "NodeProcessingFailed")
+        for record in await events(catalogue, name)
+    ]
+    assert len(set(ids)) == 2
+
+
+async def test_of_results_at_the_same_time_one_is_recorded(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    outcomes = await asyncio.gather(
+        *(recorded(catalogue, node_id, processed(node_id)) for _ in range(8))
+    )
+    assert outcomes.count(Recorded.RECORDED) == 1
+    assert len(await events(catalogue, "NodeProcessed")) == 1
+
+
+@pytest.mark.rule(26)
+async def test_another_content_has_other_thumbnails_and_the_old_ones_go(
+    catalogue: Catalogue,
+) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await recorded(catalogue, node_id, processed(node_id, "e-1"))
+    assert await recorded(catalogue, node_id, processed(node_id, "e-2")) is Recorded.RECORDED
+    assert await doomed_keys(catalogue) == keys_of(processed(node_id, "e-1"))
+    found = await result(catalogue, node_id)
+    assert found is not None
+    assert keys_of(found) == keys_of(processed(node_id, "e-2"))
+
+
+@pytest.mark.rule(26)
+async def test_a_thumbnail_that_a_live_node_names_again_stays(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    for etag in ("e-1", "e-2", "e-1"):
+        await recorded(catalogue, node_id, processed(node_id, etag))
+    assert await doomed_keys(catalogue) == keys_of(processed(node_id, "e-2"))
+    for one in processed(node_id, "e-1").thumbnails:
+        assert await catalogue.is_object_live(one.object)
+    for one in processed(node_id, "e-2").thumbnails:
+        assert not await catalogue.is_object_live(one.object)
+
+
+@pytest.mark.rule(20)
+async def test_a_sha256_that_was_missing_is_supplied_and_told_once(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await catalogue.record_processed(TENANT, node_id, processed(node_id), sha256=SHA256)
+    assert (await catalogue.get_node(TENANT, node_id)).sha256 == SHA256
+    assert await catalogue.nodes_without_sha256(10) == []
+    assert not await catalogue.record_sha256(node_id, SHA256)
+    (verified,) = await events(catalogue, "NodeVerified")
+    (told,) = await events(catalogue, "NodeProcessed")
+    first = nodes_pb2.NodeVerified.FromString(verified.payload).header.sequence
+    assert first < nodes_pb2.NodeProcessed.FromString(told.payload).header.sequence
+
+
+@pytest.mark.rule(20)
+async def test_a_sha256_that_is_known_is_left_alone(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await catalogue.record_sha256(node_id, b"\x01" * 32)
+    await catalogue.record_processed(TENANT, node_id, processed(node_id), sha256=SHA256)
+    assert (await catalogue.get_node(TENANT, node_id)).sha256 == b"\x01" * 32
+    assert len(await events(catalogue, "NodeVerified")) == 1
+
+
+@pytest.mark.rule(26)
+async def test_thumbnails_go_with_their_node(catalogue: Catalogue) -> None:
+    commit = await committed(catalogue)
+    await recorded(catalogue, commit.node_id, processed(commit.node_id))
+    await catalogue.delete_node(TENANT, commit.node_id)
+    thumbnails = keys_of(processed(commit.node_id))
+    assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
+    assert await result(catalogue, commit.node_id) is None
+
+
+@pytest.mark.rule(14, 26)
+async def test_thumbnails_that_were_only_announced_go_with_a_superseded_node(
+    catalogue: Catalogue,
+) -> None:
+    """Whoever announced them may have died after writing them."""
+    commit = await committed(catalogue)
+    await announced(catalogue, commit.node_id)
+    await announced(catalogue, commit.node_id)
+    await committed(catalogue)
+    thumbnails = keys_of(processed(commit.node_id))
+    assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
+
+
+async def test_a_node_that_went_meanwhile_gets_no_result(catalogue: Catalogue) -> None:
+    commit = await committed(catalogue)
+    await announced(catalogue, commit.node_id)
+    await catalogue.delete_node(TENANT, commit.node_id)
+    assert await recorded(catalogue, commit.node_id, processed(commit.node_id)) is Recorded.GONE
+    assert not await announced(catalogue, commit.node_id)
+    assert await events(catalogue, "NodeProcessed") == []
+    thumbnails = keys_of(processed(commit.node_id))
+    assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
+
+
+async def test_an_unknown_node_and_another_tenants_get_no_result(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await recorded(catalogue, node_id, processed(node_id))
+    assert await recorded(catalogue, "unknown", processed("unknown")) is Recorded.GONE
+    assert (
+        await catalogue.record_processed("rival", node_id, processed(node_id, "e-2"))
+        is Recorded.GONE
+    )
+    assert await catalogue.processing_of("rival", [node_id]) == {}
+
+
+async def test_results_are_found_for_many_nodes_at_once(catalogue: Catalogue) -> None:
+    ids = [(await committed(catalogue, f"p{number}")).node_id for number in range(3)]
+    for node_id in ids[:2]:
+        await recorded(catalogue, node_id, processed(node_id))
+    found = await catalogue.processing_of(TENANT, [*ids, "unknown"])
+    assert set(found) == set(ids[:2])
+    assert all(keys_of(found[one]) == keys_of(processed(one)) for one in ids[:2])
+    assert await catalogue.processing_of(TENANT, []) == {}
+
+
+async def test_a_drive_may_drop_where_pictures_were_taken(catalogue: Catalogue) -> None:
+    await catalogue.update_drive(TENANT, DRIVE, DrivePolicy(drop_location=True))
+    node_id = (await committed(catalogue)).node_id
+    await recorded(catalogue, node_id, processed(node_id))
+    await catalogue.update_drive(TENANT, DRIVE, DrivePolicy(drop_location=False))
+    found = await result(catalogue, node_id)
+    assert found is not None
+    assert found.location is None, "it was not kept"
+    assert found.exif == processed(node_id).exif
+
+
+async def test_a_policy_that_drops_places_hides_those_that_were_kept(
+    catalogue: Catalogue,
+) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await recorded(catalogue, node_id, processed(node_id))
+    await catalogue.update_drive(TENANT, DRIVE, DrivePolicy(drop_location=True))
+    found = await result(catalogue, node_id)
+    assert found is not None
+    assert found.location is None
+
+
+async def test_a_result_does_not_touch_what_the_user_wrote(catalogue: Catalogue) -> None:
+    node_id = (await committed(catalogue)).node_id
+    await catalogue.update_node(TENANT, node_id, {"k": "v"}, 0)
+    await recorded(catalogue, node_id, processed(node_id))
+    node = await catalogue.get_node(TENANT, node_id)
+    assert (dict(node.metadata), node.content_type) == ({"k": "v"}, "text/plain")
+    with pytest.raises(NotFound):
+        await catalogue.get_node("rival", node_id)
