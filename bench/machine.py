@@ -1,32 +1,140 @@
-"""What the figures were measured on: they mean nothing without it."""
+"""What the figures were measured on: they mean nothing without it.
+
+Nothing here is secret: of settings only names and values that tell how fast something can be, of
+backends only kind and version.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Final
 
 import psutil
 
-_PACKAGES = ("grpcio", "protobuf", "uvloop", "awscrt", "sluice-intake")
+from bench.backends import REDIS_SETTINGS
+from bench.deployment import PHASES, mixture
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.malloc import DEFAULT_TRIM_BYTES
+from tools.backends.state import StateDirectory
 
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+ROOT: Final = Path(__file__).resolve().parent.parent
+_PACKAGES: Final = (
+    "grpcio",
+    "protobuf",
+    "uvloop",
+    "awscrt",
+    "redis",
+    "hiredis",
+    "aiokafka",
+    "aiobotocore",
+    "botocore",
+    "boto3",
+    "s3transfer",
+    "aiohttp",
+    "SQLAlchemy",
+    "aiomysql",
+    "hdrhistogram",
+    "sluice-intake",
+    "sluice-repository",
+)
+_KERNEL_SETTINGS: Final = (
+    "net/core/rmem_max",
+    "net/core/wmem_max",
+    "net/ipv4/tcp_rmem",
+    "net/ipv4/tcp_wmem",
+    "net/ipv4/tcp_congestion_control",
+    "vm/overcommit_memory",
+    "vm/swappiness",
+)
+_GOVERNOR: Final = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+_HUGE_PAGES: Final = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def describe() -> dict[str, object]:
-    """The machine, its kernel and the versions that matter."""
+    """Machine, kernel, versions of what is measured, settings; the load when the run began."""
+    memory = psutil.virtual_memory()
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count(logical=True),
-        "memory_bytes": psutil.virtual_memory().total,
+        "virtual": "hypervisor" in _cpu_flags(),
+        "governor": _read(_GOVERNOR),
+        "memory_bytes": memory.total,
+        "load_at_start": [round(load, 2) for load in os.getloadavg()],
         "kernel": platform.release(),
+        "kernel_settings": {
+            "transparent_hugepage": _read(_HUGE_PAGES),
+            **{name.replace("/", "."): _read(f"/proc/sys/{name}") for name in _KERNEL_SETTINGS},
+        },
+        "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "backends": _backends(),
+        "settings": {
+            "redis": dict(REDIS_SETTINGS),
+            "phases": {str(phase): mixture(phase) for phase in PHASES},
+            "budget_bytes": LedgerOptions().budget_bytes,
+            "malloc_trim_bytes": DEFAULT_TRIM_BYTES,
+        },
+    }
+
+
+def _read(path: str) -> str | None:
+    """One line of a file of the kernel; None where it has none or does not show it."""
+    try:
+        return " ".join(Path(path).read_text(encoding="utf-8").split())
+    except OSError:
+        return None
+
+
+def _cpu_line(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _cpu_model() -> str:
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> list[str]:
+    return _cpu_line("flags").split()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit that is measured, with a mark where files differ from it; None outside git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _backends() -> dict[str, str]:
+    """Kind and version of the services of this machine; those of others do not tell us."""
+    published = StateDirectory.default().published()
+    return {
+        name: " ".join(str(facts[key]) for key in ("kind", "version") if key in facts)
+        for name, facts in published.items()
     }

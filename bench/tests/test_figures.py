@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.figures import Spread, percentile
 from bench.gates import P1_ACK_ONE, P1_STREAM, Result
-from bench.report import document, table
 
 
 def test_a_percentile_is_a_sample_by_nearest_rank() -> None:
@@ -43,14 +40,3 @@ def test_a_ratio_passes_from_its_bound_up_and_a_latency_from_its_bound_down() ->
 
 def test_a_gate_is_judged_by_the_median_of_its_rounds() -> None:
     assert Result(P1_STREAM, Spread.of([0.1, 0.5, 0.9])).passed
-
-
-def test_a_report_is_json_and_a_quick_one_judges_nothing() -> None:
-    results = [Result(P1_STREAM, Spread.of([0.1]))]
-    quick = json.loads(json.dumps(document(results, {"rounds": 1}, {}, judged=False)))
-    assert quick["gates"][0]["passed"] is None
-    assert "FAIL" not in table(results, judged=False)
-    assert (
-        json.loads(json.dumps(document(results, {}, {}, judged=True)))["gates"][0]["passed"]
-        is False
-    )

@@ -1,0 +1,83 @@
+"""What each layer costs: from the TCP limit down to phase 6. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from bench.report.document import Document, SeriesRecord
+
+_MICROSECONDS: Final = 1e6
+_MIB: Final = 1024**2
+_MB: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer on top of those before it."""
+
+    name: str
+    rate: float
+    """MB/s with this layer on."""
+    before: float | None
+    """MB/s without it; None for the limit that everything is held against."""
+
+    @property
+    def ratio(self) -> float | None:
+        """What is left of the throughput of the layer before."""
+        return None if self.before is None else self.rate / self.before
+
+    @property
+    def added_us_per_mib(self) -> float:
+        """Microseconds that every MiB takes longer than without it; negative when it gains."""
+        cost = _cost(self.rate)
+        return cost if self.before is None else cost - _cost(self.before)
+
+
+def _cost(rate: float) -> float:
+    return _MIB / (rate * _MB) * _MICROSECONDS
+
+
+def layers(document: Document) -> list[Layer]:
+    """The layers of a run, in the order in which its scenarios name them.
+
+    A layer is held against the last one before it that was measured beside it, in the same
+    scenario: minutes apart the machine is another one. With several such scenarios their median
+    counts; a layer that was measured beside none of those before it stands with its own rate.
+    """
+    rows = [dict(zip(map(str, s["x"]), s["y"], strict=True)) for s in _of_layers(document)]
+    found: list[Layer] = []
+    for name in _names(rows):
+        own = [row[name] for row in rows if name in row]
+        rate = median(own)
+        for before in reversed(found):
+            ratios = [row[name] / row[before.name] for row in rows if {name, before.name} <= {*row}]
+            if ratios:
+                rate = before.rate * median(ratios)
+                break
+        found.append(Layer(name, rate, found[-1].rate if found else None))
+    return found
+
+
+def _names(rows: Iterable[Collection[str]]) -> list[str]:
+    """Each layer once; what is new stands behind what its own scenario named before it, or in
+    front of the first that is known, or else at the end."""
+    names: list[str] = []
+    for row in rows:
+        at = next((names.index(name) for name in row if name in names), len(names))
+        for name in row:
+            if name not in names:
+                names.insert(at, name)
+            at = names.index(name) + 1
+    return names
+
+
+def _of_layers(document: Document) -> Iterable[SeriesRecord]:
+    return (
+        series
+        for scenario in document["scenarios"].values()
+        for series in scenario["series"]
+        if series["plot"] == "layers"
+    )
