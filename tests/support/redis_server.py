@@ -21,8 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-import pytest
 from redis import Redis
+
+from support.missing import missing
 
 _START_SECONDS = 20.0
 _NOT_DURABLE = ("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
@@ -242,11 +243,9 @@ def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
 def binary(name: str) -> str:
     """Its path; skips, or fails where services are required."""
     found = shutil.which(name)
-    if found is not None:
-        return found
-    if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
-        pytest.fail(f"{name} is not on PATH")
-    pytest.skip(f"{name} is not on PATH")
+    if found is None:
+        missing(f"{name} is not on PATH; `make services-up` installs it where it may")
+    return found
 
 
 _handed_out: set[int] = set()

@@ -30,6 +30,7 @@ from pydantic import SecretStr
 from sluice_common.objects.retrying import RetryOptions
 from sluice_common.objects.s3.client import S3Client, open_client
 from sluice_common.objects.s3.options import S3Options
+from support.missing import missing
 from support.redis_server import free_port
 
 _START_SECONDS = 60.0
@@ -225,12 +226,10 @@ def _identity(access_key: str, secret_key: str, actions: list[str]) -> dict[str,
 
 def _weed() -> str:
     beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    if (found := shutil.which("weed", path=beside)) is not None:
-        return found
-    message = "weed is not installed; `make install` brings it"
-    if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
+    found = shutil.which("weed", path=beside)
+    if found is None:
+        missing("weed is not installed; `make install` brings it")
+    return found
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

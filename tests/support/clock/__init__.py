@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
+from support.preloaded import compiled
 
 _SOURCE = Path(__file__).with_name("stepped.c")
 
@@ -22,7 +20,7 @@ class SteppedClock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._library = _compiled(folder)
+        self._library = compiled(_SOURCE, folder)
         self._step = folder / "clock-step"
         self.step(0)
 
@@ -38,21 +36,3 @@ class SteppedClock:
             os.pwrite(file, struct.pack("=q", seconds), 0)
         finally:
             os.close(file)
-
-
-def _compiled(folder: Path) -> Path:
-    """The library. Without a compiler the test is skipped on a laptop and fails in CI."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        message = "a C compiler is missing: stepping a clock needs a preloaded library"
-        if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    library = folder / "stepped.so"
-    flags = ("-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-pthread")
-    subprocess.run(
-        [compiler, *flags, "-o", str(library), str(_SOURCE), "-ldl"],
-        check=True,
-        capture_output=True,
-    )
-    return library

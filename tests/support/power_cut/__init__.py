@@ -7,35 +7,16 @@ synced. `cut_power` kills the server and cuts its append-only files back to that
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from support.preloaded import compiled
 from support.redis_server import RedisServer
 
 _SOURCE = Path(__file__).with_name("sync_log.c")
 _APPEND_ONLY = "appendonlydir"
-
-
-def compiled_sync_log(folder: Path) -> Path:
-    """The library. Without a compiler the test is skipped on a laptop and fails in CI."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        message = "a C compiler is missing: the power cut needs a preloaded library"
-        if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    library = folder / "sync_log.so"
-    flags = ("-shared", "-fPIC", "-O2", "-Wall", "-Werror")
-    subprocess.run(
-        [compiler, *flags, "-o", str(library), str(_SOURCE), "-ldl"],
-        check=True,
-        capture_output=True,
-    )
-    return library
 
 
 class PoweredRedis(RedisServer):
@@ -53,7 +34,7 @@ class PoweredRedis(RedisServer):
     ) -> None:
         self._running_in = folder / "redis"
         self._running_in.mkdir()
-        library = compiled_sync_log(folder)
+        library = compiled(_SOURCE, folder)
         self._notes = folder / "synced"
         self._preloaded = {
             "LD_PRELOAD": str(library),
