@@ -1,0 +1,211 @@
+"""One picture: from a descriptor to facts and thumbnails. Runs in a child (`child.py`)."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+import pi_heif
+from PIL import (
+    AvifImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from sluice_processor import thumbnails
+from sluice_processor.exif import read_exif, read_orientation
+from sluice_processor.model import (
+    ExifFacts,
+    ImageFacts,
+    ImageFormat,
+    ImageOptions,
+    ImageRefused,
+    ProcessedImage,
+    RefusalReason,
+)
+from sluice_processor.polyglot import refuse_polyglots
+from sluice_processor.reader import open_descriptor
+from sluice_processor.sniff import HEAD_BYTES, sniff
+from sluice_processor.structure import refuse_frames, walk
+
+_PLUGINS: Final = {
+    ImageFormat.JPEG: ("JPEG", "MPO"),
+    ImageFormat.PNG: ("PNG",),
+    ImageFormat.WEBP: ("WEBP",),
+    ImageFormat.GIF: ("GIF",),
+    ImageFormat.HEIC: ("HEIF",),
+    ImageFormat.AVIF: ("AVIF",),
+    ImageFormat.TIFF: ("TIFF",),
+}
+"""What of Pillow may try; what it was not sniffed as, a file is not tried as."""
+
+_LOADED: Final = (
+    AvifImagePlugin,
+    GifImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+"""All that `_PLUGINS` names, imported before a child is confined."""
+
+_DNG_VERSION: Final = 50706
+_SUBFILE_TYPE: Final = 254
+_REDUCED: Final = 1
+_SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+
+
+def prepare() -> None:
+    """Set up the decoders, once in a process: one thread each, nothing lenient."""
+    pi_heif.register_heif_opener(
+        decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
+    )
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    Image.MAX_IMAGE_PIXELS = None  # ours is checked before a pixel is decoded
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    Image.preinit()  # and the others are imported above: a confined child can open no module
+    warnings.simplefilter("ignore")  # of broken metadata; nobody reads a child's output
+    datetime.strptime("", "")  # imports its own module, which a confined child cannot
+
+
+def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> ProcessedImage:
+    """Decode the picture behind `fd` and make a thumbnail for each of `sizes`.
+
+    Raises `ImageRefused` for every file that cannot be shown, and `MemoryError`.
+    """
+    began = time.perf_counter()
+    with open_descriptor(fd) as file:
+        image_format = _sniffed(file)
+        structure = walk(file, image_format, options.max_frames)
+        refuse_polyglots(file, structure)
+        try:
+            image = _opened(file, image_format, options)
+            frames = structure.frames or _frames(image, options)
+            facts, pixels, orientation = _loaded(image, image_format, frames, options, sizes)
+            decoded = time.perf_counter()
+            made = thumbnails.make(pixels, orientation, facts, options, sizes)
+        except (ImageRefused, PermissionError):
+            raise  # the latter is ours: something was not imported before the confinement
+        except (OSError, EOFError, ValueError, SyntaxError, TypeError, IndexError, KeyError,
+                ZeroDivisionError, OverflowError, AttributeError, RuntimeError, struct.error
+                ) as error:  # fmt: skip
+            raise _refusal(error) from None
+    ended = time.perf_counter()
+    return ProcessedImage(facts, made, decoded - began, ended - decoded)
+
+
+def _sniffed(file: io.BufferedReader) -> ImageFormat:
+    head = file.read(HEAD_BYTES)
+    if not head:
+        raise ImageRefused(RefusalReason.EMPTY, "The file has no bytes.")
+    found = sniff(head)
+    if found.format is None:
+        raise ImageRefused(
+            RefusalReason.UNSUPPORTED_FORMAT,
+            f"{found.media_type or 'Bytes of no known type'}: not a format that is shown.",
+        )
+    return found.format
+
+
+def _opened(
+    file: io.BufferedReader, image_format: ImageFormat, options: ImageOptions
+) -> Image.Image:
+    file.seek(0)
+    image = Image.open(file, formats=_PLUGINS[image_format])
+    _check_pixels(image, options)
+    if image_format is ImageFormat.TIFF:
+        _refuse_raw(image)
+    return image
+
+
+def _check_pixels(image: Image.Image, options: ImageOptions) -> None:
+    width, height = image.size
+    if width * height > options.max_pixels:
+        raise ImageRefused(
+            RefusalReason.TOO_MANY_PIXELS,
+            f"{width} x {height} pixels are more than {options.max_pixels}.",
+        )
+
+
+def _refuse_raw(image: Image.Image) -> None:
+    """Raw photos are TIFF inside, beginning with a small preview that is not the picture."""
+    tags = image.getexif()
+    subfile = tags.get(_SUBFILE_TYPE)
+    if _DNG_VERSION in tags or (isinstance(subfile, int) and subfile & _REDUCED):
+        raise ImageRefused(
+            RefusalReason.UNSUPPORTED_FORMAT,
+            "A raw photo in TIFF: not a format that is shown.",
+        )
+
+
+def _frames(image: Image.Image, options: ImageOptions) -> int:
+    """Of what the structure does not tell. The pictures of one JPEG (MPO) are one photo."""
+    if image.format in _PLUGINS[ImageFormat.JPEG]:
+        return 1
+    frames = max(1, int(getattr(image, "n_frames", 1)))
+    if frames > options.max_frames:
+        refuse_frames(options.max_frames)
+    return frames
+
+
+def _loaded(
+    image: Image.Image,
+    image_format: ImageFormat,
+    frames: int,
+    options: ImageOptions,
+    sizes: Sequence[int],
+) -> tuple[ImageFacts, Image.Image, int]:
+    """Facts, pixels, and the orientation that the pixels still need."""
+    width, height = image.size
+    early = None
+    if image_format is ImageFormat.TIFF:
+        early = read_exif(image)  # loading turns the pixels and drops the orientation
+    if image_format is ImageFormat.JPEG and sizes:
+        thumbnails.draft(image, max(sizes))
+    image.load()
+    _check_pixels(image, options)  # a frame may be larger than the screen that the header tells
+    exif, gps = early or read_exif(image)
+    orientation = read_orientation(image)
+    if image_format is not ImageFormat.JPEG:
+        width, height = image.size
+    if orientation in _SIDEWAYS:
+        width, height = height, width
+    if image_format is ImageFormat.HEIC:
+        exif = _with_original_orientation(exif, image)
+    return ImageFacts(image_format, width, height, frames, exif, gps), image, orientation
+
+
+def _with_original_orientation(exif: ExifFacts, image: Image.Image) -> ExifFacts:
+    """The HEIF decoder turns the pixels itself and notes what the EXIF had said."""
+    original = image.info.get("original_orientation")
+    return replace(exif, orientation=original) if original in range(1, 9) else exif
+
+
+_SHORT: Final = ("truncated", "end of file", "end of stream", "not enough data", "premature")
+_LARGE: Final = ("decompressed data too large", "too much memory used in text", "bomb")
+_MEMORY: Final = ("out of memory", "memory allocation", "cannot allocate")
+
+
+def _refusal(error: Exception) -> ImageRefused:
+    """Pillow has no types for these; what it says is read here and never passed on."""
+    said = str(error).lower()
+    if any(words in said for words in _MEMORY):
+        return ImageRefused(RefusalReason.MEMORY, "Decoding needs more memory than there may be.")
+    if any(words in said for words in _LARGE):
+        return ImageRefused(RefusalReason.BOMB, "The file unpacks into far more than it shows.")
+    if isinstance(error, EOFError) or any(words in said for words in _SHORT):
+        return ImageRefused(RefusalReason.TRUNCATED, "The file ends before the picture does.")
+    return ImageRefused(RefusalReason.CORRUPT, "The decoder cannot make a picture of it.")

@@ -1,0 +1,66 @@
+"""Finds files that are an image for one reader and something else for another.
+
+Only what another reader would take: a motion photo's film or a maker's trailer behind a JPEG is
+common and harmless, an archive there or a page of script in front is not an accident.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from typing import Final
+
+import filetype
+
+from sluice_processor.model import ImageRefused, RefusalReason
+from sluice_processor.structure import Structure
+
+_PDF_WINDOW: Final = 1024
+"""PDF readers look for their header so far into a file."""
+_MARKUP_WINDOW: Final = 4096
+_MARKUP: Final = (b"<script", b"<html", b"<!doctype html", b"<?php")
+_ZIP_END: Final = struct.Struct("<4s4H2IH")
+_ZIP_MARK: Final = b"PK\x05\x06"
+_ZIP_WINDOW: Final = _ZIP_END.size + 0xFFFF
+"""An archive ends with its directory's end and a comment of at most 64 KiB (APPNOTE, 4.3.16)."""
+_BEHIND_BYTES: Final = 8192
+_FOREIGN: Final = ("application/", "text/")
+
+
+def refuse_polyglots(file: io.BufferedReader, structure: Structure) -> None:
+    """Raise `ImageRefused` POLYGLOT when something other than an image reader wants this file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(_MARKUP_WINDOW)
+    if b"%PDF-" in head[:_PDF_WINDOW]:
+        _refuse("a PDF document")
+    lowered = head.lower()
+    if any(mark in lowered for mark in _MARKUP):
+        _refuse("a page or a script")
+    if _is_zip(file, size):
+        _refuse("a ZIP archive")
+    if structure.end is not None and structure.end < size:
+        file.seek(structure.end)
+        behind = filetype.guess(file.read(_BEHIND_BYTES))
+        if behind is not None and behind.mime.startswith(_FOREIGN):
+            _refuse(f"something else behind its end ({behind.mime})")
+
+
+def _is_zip(file: io.BufferedReader, size: int) -> bool:
+    file.seek(max(0, size - _ZIP_WINDOW))
+    tail = file.read()
+    start = size - len(tail)
+    at = tail.rfind(_ZIP_MARK)
+    while at >= 0:
+        if at + _ZIP_END.size <= len(tail):
+            _, disk, first_disk, _, _, length, offset, comment = _ZIP_END.unpack_from(tail, at)
+            whole = at + _ZIP_END.size + comment == len(tail)
+            if whole and disk == first_disk == 0 and offset + length <= start + at:
+                return True
+        at = tail.rfind(_ZIP_MARK, 0, at)
+    return False
+
+
+def _refuse(what: str) -> None:
+    raise ImageRefused(RefusalReason.POLYGLOT, f"The image is at the same time {what}.")
