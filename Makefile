@@ -112,11 +112,11 @@ proto-check: $(VENV)/.dev
 
 # --- measuring ----------------------------------------------------------------------------------
 
-bench: $(VENV)/.dev ## Measure the gates (GATE=P1 for one of them)
-	$(BIN)/python -m bench --gate $(or $(GATE),all) $(ARGS)
+bench: $(VENV)/.dev ## Measure the gates (GATE=P3 for one scenario, GATE="P1 P2" for some)
+	$(WITH_SERVICES) $(BIN)/python -m bench $(addprefix --gate ,$(GATE)) $(ARGS)
 
 bench-quick: $(VENV)/.dev ## The same in under two minutes, without judging the figures
-	$(BIN)/python -m bench --quick $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m bench --quick $(addprefix --gate ,$(GATE)) $(ARGS)
 
 # --- upkeep -------------------------------------------------------------------------------------
 

@@ -1,38 +1,112 @@
-"""`make bench`: run the gates, print the table, write the JSON; exit 1 when a gate fails.
+"""`make bench`: run the scenarios, print the table, write the report; exit 1 when a gate fails.
 
-A quick run checks that everything works and judges nothing.
+Each scenario is in the report as soon as it has ended; `--resume` goes on where a run of the same
+name was interrupted. A quick run checks that everything works and judges nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from bench import machine, report
-from bench.scenarios import p1
+from bench import machine
+from bench.gates import GATES
+from bench.measuring import say
+from bench.report import document
+from bench.report.document import Document
+from bench.report.publish import publish
+from bench.report.table import table
+from bench.scenario import Effort, Outcome, Scenario
+from bench.scenarios import NAMES, SCENARIOS
+from bench.slowed import SLOW_MS
 
-GATES = ("P1",)
+
+def check(name: str, outcome: Outcome) -> None:
+    """Raise RuntimeError when a scenario has not measured each of its gates."""
+    measured = {result.gate for result in outcome.results}
+    if left_out := [gate.name for gate in GATES[name] if gate not in measured]:
+        raise RuntimeError(f"{name} did not measure {', '.join(left_out)}")
+
+
+def run(
+    report: Document,
+    chosen: Sequence[str],
+    effort: Effort,
+    folder: Path,
+    scenarios: Mapping[str, Scenario] = SCENARIOS,
+) -> None:
+    """Run what the report does not have yet; write it after each scenario."""
+    for name in chosen:
+        if name in report["scenarios"]:
+            say(f"{name}: measured before")
+            continue
+        begun = time.perf_counter()
+        outcome = scenarios[name](effort)
+        check(name, outcome)
+        document.add(report, name, outcome, time.perf_counter() - begun)
+        document.write(report, folder)
+
+
+def _begin(options: argparse.Namespace, name: str) -> Document:
+    path = document.json_path(name, options.results)
+    if options.resume and path.exists():
+        return document.read(path)
+    return document.begin(name, machine.describe(), judged=not options.quick)
+
+
+def _name(options: argparse.Namespace) -> str:
+    """Of the report: a run of everything is "bench", one of some scenarios has their names."""
+    gates = "-".join(name.lower() for name in options.gate) or "bench"
+    return gates + ("-quick" if options.quick else "") + ("-slowed" if options.slow_ms else "")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument(
+        "--gate", choices=("all", *NAMES), action="append", help="repeatable; default: all"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, figures not judged")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="how long each phase of SUSTAINED lasts"
+    )
+    parser.add_argument("--rounds", type=int, help="instead of five")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--results", type=Path, default=document.RESULTS, help="folder of reports")
+    parser.add_argument(
+        "--slow-ms",
+        type=float,
+        default=0.0,
+        help="hold every chunk up for so long, to see that gates fail",
+    )
+    options = parser.parse_args(arguments)
+    options.gate = [name for name in options.gate or () if name != "all"]
+    return options
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--gate", choices=("all", *GATES), default="all")
-    parser.add_argument("--quick", action="store_true", help="small sizes, figures not judged")
-    options = parser.parse_args()
-
-    results, figures = p1.run(p1.QUICK if options.quick else p1.FULL)
-    judged = not options.quick
-    facts = machine.describe()
-    print(f"{facts['cpu']}, {facts['cores']} cores, kernel {facts['kernel']}")
-    print(report.table(results, judged=judged))
-    for name, value in figures.items():
-        print(f"  {name}: {value}")
-    path = report.write(
-        "p1-quick" if options.quick else "p1",
-        report.document(results, figures, facts, judged=judged),
-    )
-    print(f"written: {path.relative_to(report.RESULTS.parent.parent)}", file=sys.stderr)
-    return 0 if not judged or all(r.passed for r in results) else 1
+    options = parse()
+    if options.slow_ms:
+        os.environ[SLOW_MS] = str(options.slow_ms)
+    effort = Effort.small() if options.quick else Effort.full(options.minutes)
+    if options.rounds:
+        effort = effort.with_rounds(options.rounds)
+    report = _begin(options, _name(options))
+    chosen = options.gate or NAMES
+    try:
+        run(report, chosen, effort, options.results)
+    finally:
+        if report["scenarios"]:
+            print(table(document.gates(report)))
+            for path in publish(report, options.results):
+                say(f"written: {path}")
+    failed = document.failures(report)
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Phases as in the table of README.md; events are on Kafka from phase 4 on.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ import grpc
 
 from bench.backends import own_bucket, own_database, own_redis, setting
 from bench.processes import Server, server
+from bench.slowed import SLOW_MS
 from bench.usage import Watched, listening
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 
@@ -97,7 +99,7 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
         if chosen["SLUICE_CHUNK_TRANSPORT"] != "local":
             servers["repository"] = stack.enter_context(server(["-m", "sluice_repository"], chosen))
             chosen["SLUICE_REPOSITORY_SERVER"] = servers["repository"].address
-        servers["intake"] = stack.enter_context(server(["-m", "sluice_intake"], chosen))
+        servers["intake"] = stack.enter_context(server(_intake(chosen), chosen))
         if chosen["SLUICE_CATALOGUE"] != "off":
             _create_drive(servers["repository"].address, drive)
         yield Deployment(phase, chosen, drive, servers, backends)
@@ -125,6 +127,14 @@ def _enter_backends(
         chosen["SLUICE_MYSQL__URL"] = stack.enter_context(own_database(url))
         found["mysql"] = listening(urlsplit(url).port or 3306)
     return {name: process for name, process in found.items() if process is not None}
+
+
+def _intake(chosen: dict[str, str]) -> list[str]:
+    """The program of the intake, or the one that is slow on purpose (bench/slowed.py)."""
+    if not (slow := os.environ.get(SLOW_MS)):
+        return ["-m", "sluice_intake"]
+    chosen[SLOW_MS] = slow
+    return ["-m", "bench.slowed"]
 
 
 def _create_drive(repository: str, name: str) -> None:

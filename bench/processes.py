@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench.usage import Usage, Watched
 
@@ -87,14 +87,16 @@ def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) 
 
 
 @contextmanager
-def loading(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """Run a load generator and give the JSON line that it prints when it is done.
+def loading(
+    module: str, *arguments: str, watching: Mapping[str, Watched]
+) -> Iterator[tuple[dict[str, Any], Mapping[str, Usage]]]:
+    """Run a load generator that knows `--in-step`; give its JSON and what the watched processes
+    used between the end of its warm-up and its last acknowledgement.
 
-    One that was told to `--linger` keeps its connections until the block ends, so that what the
-    servers say about them can still be read.
+    Its connections are open until the block ends: closed ones could no longer be asked.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", module, *arguments, "--in-step"],
         env={**_environment(None), **_KEEP_PAGES},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -103,10 +105,13 @@ def loading(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        if not (line := process.stdout.readline()):
-            raise RuntimeError(f"{module} ended with {process.wait()} and without figures")
-        figures: dict[str, Any] = json.loads(line)
-        yield figures
+        _read_line(process, process.stdout)
+        for watched in watching.values():
+            watched.usage()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        figures = _read_line(process, process.stdout)
+        yield figures, {name: watched.usage() for name, watched in watching.items()}
     finally:
         process.stdin.close()
         process.stdout.close()
@@ -118,9 +123,14 @@ def loading(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
             raise
 
 
-def load(
-    module: str, *arguments: str, settings: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def _read_line(process: subprocess.Popen[str], stdout: IO[str]) -> dict[str, Any]:
+    if not (line := stdout.readline()):
+        raise RuntimeError(f"{process.args!r} ended with {process.wait()} and without figures")
+    figures: dict[str, Any] = json.loads(line)
+    return figures
+
+
+def load(module: str, *arguments: str, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a load generator to its end and return the JSON line that it prints.
 
     `settings` are added to its environment: passwords do not belong on a command line.

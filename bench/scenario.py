@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.gates import Result
 
@@ -34,6 +34,9 @@ class Effort:
     def small() -> Effort:
         """For `make bench-quick`: all scenarios together in less than two minutes."""
         return Effort(rounds=1, seconds=0.2, quick=True, sustained_seconds=2.0)
+
+    def with_rounds(self, rounds: int) -> Effort:
+        return replace(self, rounds=rounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,42 @@
-"""One module per gate: what is run, alternated and measured."""
+"""One module per scenario: what is run, alternated and measured.
+
+`SCENARIOS` has all of them, in the order of a full run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+from bench.scenario import Effort, Outcome, Scenario
+
+NAMES: Final = (
+    "P1",
+    "P2",
+    "P3",
+    "P4",
+    "P5",
+    "P6",
+    "SMALL",
+    "PHOTOS",
+    "CHUNKS",
+    "OPEN",
+    "MATRIX",
+    "SUSTAINED",
+)
+
+
+def _scenario(name: str) -> Scenario:
+    """`run` of bench/scenarios/<name>.py, imported when it is called: a scenario brings the
+    libraries of its peers, and a run of another one does not need them."""
+
+    def run(effort: Effort) -> Outcome:
+        outcome = import_module(f"bench.scenarios.{name.lower()}").run(effort)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    return run
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {name: _scenario(name) for name in NAMES}

@@ -1,0 +1,64 @@
+"""Latencies of any number of events in little memory: HdrHistogram, three significant digits.
+
+Coordinated omission: a generator that waits for a slow answer does not send what it should have
+sent meanwhile, and so does not see how long that would have taken. Where events were due at a
+constant rate (open loop), record what passed since each was *due*, not since it was sent: then the
+wait of those that were sent late counts (`bench/load/schedule.py` says when each is due).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+from hdrh.histogram import HdrHistogram
+
+PERCENTILES: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+_PER_SECOND: Final = 1_000_000
+_LARGEST: Final = 3600 * _PER_SECOND
+_DIGITS: Final = 3
+
+
+class Latencies:
+    """Durations from a microsecond to an hour; longer ones count as an hour."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, _LARGEST, _DIGITS)
+
+    def record(self, seconds: float) -> None:
+        self._histogram.record_value(min(_LARGEST, max(1, round(seconds * _PER_SECOND))))
+
+    def add(self, other: Latencies) -> None:
+        """Count the events of another one as well."""
+        self._histogram.add(other._histogram)
+
+    @property
+    def count(self) -> int:
+        return int(self._histogram.get_total_count())
+
+    def milliseconds(self, percent: float) -> float:
+        """What at least `percent` % of the events did not exceed. Raises ValueError without any."""
+        if not self.count:
+            raise ValueError("no samples")
+        return float(self._histogram.get_value_at_percentile(percent)) / 1000
+
+    def to_json(self) -> dict[str, object]:
+        """Percentiles for people, and the histogram itself (`hdr`) for adding up."""
+        found: dict[str, object] = {"count": self.count, "hdr": self._histogram.encode().decode()}
+        if self.count:
+            found |= {f"p{percent:g}_ms": self.milliseconds(percent) for percent in PERCENTILES}
+        return found
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        made = cls()
+        made._histogram.decode_and_add(value["hdr"].encode())
+        return made
+
+    @classmethod
+    def of(cls, values: Sequence[Mapping[str, Any]]) -> Self:
+        """All the events of several `to_json`."""
+        made = cls()
+        for value in values:
+            made.add(cls.from_json(value))
+        return made

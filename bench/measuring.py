@@ -1,0 +1,145 @@
+"""One measurement: uploads into a deployment, with what each process used meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from bench.deployment import Deployment
+from bench.figures import Spread
+from bench.latency import Latencies
+from bench.processes import loading
+from bench.scenario import Effort
+from bench.usage import Usage
+
+MIB: Final = 1024 * 1024
+MB: Final = 1e6
+GIB: Final = 1024**3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the generator does (bench/load/uploads.py); either `chunks` in all or `seconds`."""
+
+    streams: int = 1
+    window: int = 1
+    chunk_bytes: int = 16 * MIB
+    chunks: int | None = None
+    seconds: float | None = None
+    unary: bool = False
+    complete: bool = False
+    rate: float | None = None
+    uploads: int | None = None
+    connections: int = 1
+    warm_up: float = 0.2
+
+    def arguments(self) -> list[str]:
+        found = {
+            "mode": "unary" if self.unary else "stream",
+            "streams": self.streams,
+            "window": self.window,
+            "chunk-bytes": self.chunk_bytes,
+            "chunks": self.chunks,
+            "seconds": self.seconds,
+            "rate": self.rate,
+            "uploads": self.uploads,
+            "connections": self.connections,
+            "warm-up": self.warm_up,
+        }
+        words = [str(w) for k, v in found.items() if v is not None for w in (f"--{k}", v)]
+        return [*words, "--complete"] if self.complete else words
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the generator saw and what the processes used."""
+
+    figures: Mapping[str, Any]
+    usage: Mapping[str, Usage]
+
+    @property
+    def rate(self) -> float:
+        """MB/s until everything was done that was asked for."""
+        return float(self.figures["bytes"] / self.figures["seconds"] / MB)
+
+    @property
+    def acknowledged_rate(self) -> float:
+        """MB/s until the last acknowledgement."""
+        return float(self.figures["bytes"] / self.figures["acknowledged_seconds"] / MB)
+
+    @property
+    def error_percent(self) -> float:
+        """Chunks that failed (and were sent again) of all that were sent."""
+        failed: int = sum(self.figures["errors"].values())
+        return float(100 * failed / (failed + self.figures["chunks"]))
+
+    def latencies(self, name: str) -> Latencies:
+        return Latencies.from_json(self.figures[name])
+
+    def milliseconds(self, name: str, percent: float) -> float:
+        return self.latencies(name).milliseconds(percent)
+
+    @property
+    def generator_cpu_share(self) -> float:
+        """CPU seconds of the generator per second of the measurement."""
+        return float(self.figures["cpu_seconds"] / self.figures["seconds"])
+
+
+def measure(sluice: Deployment, load: Load) -> Measured:
+    """Send into the deployment from a process of its own."""
+    with loading(
+        "bench.load.uploads",
+        *("--target", sluice.intake, "--drive", sluice.drive),
+        *load.arguments(),
+        watching=sluice.watched,
+    ) as (figures, usage):
+        return Measured(figures, usage)
+
+
+def rounds(name: str, effort: Effort, one_round: Callable[[], T]) -> Sequence[T]:
+    """Repeat what is compared; a round that nobody sees comes first, so that all is warm."""
+    if not effort.quick:
+        say(f"{name}: warming up")
+        one_round()
+    found = []
+    for number in range(1, effort.rounds + 1):
+        say(f"{name}: round {number} of {effort.rounds}")
+        found.append(one_round())
+    return found
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def spread_of(values: Sequence[T], figure: Callable[[T], float]) -> Spread:
+    return Spread.of([figure(value) for value in values])
+
+
+def text_of(values: Sequence[T], figure: Callable[[T], float], digits: int = 0) -> str:
+    """`median [min … max]` over the rounds."""
+    return spread_of(values, figure).text(digits)
+
+
+def usage_figures(runs: Sequence[Measured]) -> dict[str, object]:
+    """What every process used, per GiB of payload: medians and spreads over the rounds."""
+    found: dict[str, object] = {}
+    gib = [run.figures["bytes"] / GIB for run in runs]
+    for name in runs[0].usage:
+        used = list(zip((run.usage[name] for run in runs), gib, strict=True))
+        own: dict[str, object] = {
+            "cpu_seconds_per_gib": text_of(used, lambda u: u[0].cpu_seconds / u[1], 2),
+            "context_switches_per_gib": text_of(used, lambda u: u[0].context_switches / u[1]),
+            "peak_resident_mib": text_of(used, lambda u: u[0].peak_bytes / MIB),
+        }
+        if all(u.received_bytes is not None and u.sent_bytes is not None for u, _ in used):
+            own["received_mib_per_gib"] = text_of(
+                used, lambda u: (u[0].received_bytes or 0) / MIB / u[1]
+            )
+            own["sent_mib_per_gib"] = text_of(used, lambda u: (u[0].sent_bytes or 0) / MIB / u[1])
+        found[name] = own
+    return found

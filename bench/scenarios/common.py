@@ -1,0 +1,84 @@
+"""What the phases have in common: one load for all of them, so that they can be held against each
+other, and the layers that a chunk's way is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bench.figures import Spread
+from bench.measuring import MB, MIB, Load, Measured, text_of, usage_figures
+from bench.processes import Server, load
+from bench.scenario import Effort, Series
+
+CHUNK_BYTES: Final = 16 * MIB
+WINDOW: Final = 2
+"""Chunks a stream keeps unacknowledged when throughput is measured: the next one is on its way
+while the last is being answered. Latency is measured with one."""
+RAW_TCP: Final = "raw TCP"
+
+
+def layer(phase: int) -> str:
+    """The name of a phase in the waterfall of layers."""
+    return f"phase {phase}"
+
+
+def chunks(effort: Effort) -> int:
+    """How many of CHUNK_BYTES a measurement of throughput sends: 2 GiB."""
+    return 8 if effort.quick else 128
+
+
+def one_stream(effort: Effort, *, complete: bool = True) -> Load:
+    """The load that is judged in phases 1 to 4: what raw TCP is measured with as well."""
+    return Load(window=WINDOW, chunk_bytes=CHUNK_BYTES, chunks=chunks(effort), complete=complete)
+
+
+def four_streams(effort: Effort, *, complete: bool = True) -> Load:
+    """The same bytes as the SDK would send a large file: chunks of 8 MiB on four streams."""
+    return Load(
+        streams=4,
+        uploads=1,
+        window=WINDOW,
+        chunk_bytes=CHUNK_BYTES // 2,
+        chunks=2 * chunks(effort),
+        complete=complete,
+    )
+
+
+def raw_tcp(peer: Server, number: int, window: int = WINDOW) -> Mapping[str, Any]:
+    """The same exchange with no Sluice in it: a chunk over, one byte back."""
+    return load(
+        "bench.peers.tcp",
+        *("--connect", peer.address, "--chunk-bytes", str(CHUNK_BYTES)),
+        *("--chunks", str(number), "--window", str(window)),
+    )
+
+
+def rate_of(figures: Mapping[str, Any]) -> float:
+    """MB/s of a peer."""
+    return float(figures["bytes"] / figures["seconds"] / MB)
+
+
+def figures_of(runs: Sequence[Measured]) -> dict[str, object]:
+    """What stands behind a throughput: rates, latencies, errors, processes, the generator."""
+    return {
+        "mb_per_second": text_of(runs, lambda r: r.rate),
+        "acknowledged_mb_per_second": text_of(runs, lambda r: r.acknowledged_rate),
+        "ack_p50_ms": text_of(runs, lambda r: r.milliseconds("ack_after_last_byte", 50), 1),
+        "ack_p95_ms": text_of(runs, lambda r: r.milliseconds("ack_after_last_byte", 95), 1),
+        "error_percent": text_of(runs, lambda r: r.error_percent, 2),
+        "throttled": text_of(runs, lambda r: r.figures["throttled"]),
+        "generator_cpu_share": text_of(runs, lambda r: r.generator_cpu_share, 2),
+        "processes": usage_figures(runs),
+    }
+
+
+def layers(name: str, rates: Mapping[str, Sequence[float]]) -> Series:
+    """A row of the waterfall: medians of what was measured side by side, in MB/s."""
+    return Series(
+        plot="layers",
+        name=name,
+        x=list(rates),
+        y=[Spread.of(values).median for values in rates.values()],
+        unit="MB/s",
+    )

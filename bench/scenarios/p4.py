@@ -1,0 +1,12 @@
+"""Gate P4: the same as P3 with events on Kafka, against phase 2; phase 3 runs beside them, so that
+what the events cost is seen."""
+
+from __future__ import annotations
+
+from bench.gates import P4_KAFKA
+from bench.scenario import Effort, Outcome
+from bench.scenarios.against_p2 import compare
+
+
+def run(effort: Effort) -> Outcome:
+    return compare(P4_KAFKA, "P4", (2, 3, 4), effort)

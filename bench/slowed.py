@@ -1,0 +1,47 @@
+"""An intake that holds every chunk up: to see that the gates notice (`--slow-ms`).
+
+    SLUICE_BENCH_SLOW_MS=5 python -m bench.slowed --ready-file F
+
+The wait comes before the first byte of a chunk is read, so nothing of it hides behind other work of
+the same stream. Services themselves have no such setting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from sluice_common.malloc import tune_malloc
+
+SLOW_MS: Final = "SLUICE_BENCH_SLOW_MS"
+"""Milliseconds per chunk, in the environment of the benchmark."""
+
+
+def slow_down(receiving: Any, seconds: float) -> None:
+    """Let `receiving.open` (class `Receiving` of the intake) begin so much later."""
+    opened_at_once = receiving.open
+
+    @asynccontextmanager
+    async def opened_late(*arguments: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(seconds)
+        async with opened_at_once(*arguments) as chunk:
+            yield chunk
+
+    receiving.open = opened_late
+
+
+def main() -> int:
+    tune_malloc()  # before the imports below, as in the intake itself
+    from sluice_intake.receiving import Receiving
+    from sluice_intake.service import run
+
+    slow_down(Receiving, float(os.environ[SLOW_MS]) / 1000)
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
