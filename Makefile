@@ -80,7 +80,7 @@ test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images
 	$(BIN)/python -m pytest tests/containers $(ARGS)
 
 test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
-	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py \
+	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py -n $(JOBS) \
 	  --timeout 3600 $(ARGS)
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests

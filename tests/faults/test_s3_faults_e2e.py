@@ -91,7 +91,8 @@ async def resets(store: Store) -> None:
             return store.line.connections_made > before
 
         store.line.reset()
-        await until(connected, 20, "the workers come back")
+        # When several requests broke at once the circuit breaker leaves the store alone first.
+        await until(connected, OPEN_SECONDS + 20, "the workers come back")
     store.line.heal()
 
 
