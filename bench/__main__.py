@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from bench import machine
 from bench.gates import GATES
@@ -23,6 +25,9 @@ from bench.report.table import table
 from bench.scenario import Effort, Outcome, Scenario
 from bench.scenarios import NAMES, SCENARIOS
 from bench.slowed import SLOW_MS
+
+TERMINATED: Final = 143
+"""128 and the number of SIGTERM, as shells count."""
 
 
 def check(name: str, outcome: Outcome) -> None:
@@ -88,6 +93,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
+    # As an error, so that the processes of the scenario are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     options = parse()
     if options.slow_ms:
         os.environ[SLOW_MS] = str(options.slow_ms)

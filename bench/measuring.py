@@ -100,15 +100,15 @@ def measure(sluice: Deployment, load: Load) -> Measured:
         return Measured(figures, usage)
 
 
-def rounds(name: str, effort: Effort, one_round: Callable[[], T]) -> Sequence[T]:
-    """Repeat what is compared; a round that nobody sees comes first, so that all is warm."""
+def rounds(name: str, effort: Effort, one_round: Callable[[Effort], T]) -> Sequence[T]:
+    """Repeat what is compared; a small round that nobody sees comes first, so that all is warm."""
     if not effort.quick:
         say(f"{name}: warming up")
-        one_round()
+        one_round(Effort.small())
     found = []
     for number in range(1, effort.rounds + 1):
         say(f"{name}: round {number} of {effort.rounds}")
-        found.append(one_round())
+        found.append(one_round(effort))
     return found
 
 

@@ -40,7 +40,7 @@ def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Out
     first, last = phases[0], phases[-1]
     with ExitStack() as stack:
         running = {phase: stack.enter_context(deployment(phase)) for phase in phases}
-        found = rounds(name, effort, lambda: _round(running, effort))
+        found = rounds(name, effort, lambda effort: _round(running, effort))
     return Outcome(
         results=[Result(gate, spread_of(found, lambda r: r[last].one.rate / r[first].one.rate))],
         figures={

@@ -37,7 +37,7 @@ def _round(tcp: Server, sluice: Deployment, effort: Effort) -> Round:
 
 def run(effort: Effort) -> Outcome:
     with server(["-m", "bench.peers.tcp"]) as tcp, deployment(2) as sluice:
-        found = rounds("P2", effort, lambda: _round(tcp, sluice, effort))
+        found = rounds("P2", effort, lambda effort: _round(tcp, sluice, effort))
     return Outcome(
         results=[
             Result(P2_STREAM, spread_of(found, lambda r: r.one.rate / r.tcp_rate)),
