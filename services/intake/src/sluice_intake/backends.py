@@ -16,6 +16,7 @@ from sluice_common.mixtures import CatalogueKind, ChunkTransport, Coordination
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.drives import CachedDrives, DefaultDrives, DriveDirectory, GrpcDrives
+from sluice_intake.housekeeping import keeping_house
 
 
 @asynccontextmanager
@@ -35,11 +36,12 @@ async def open_coordination(
         if settings.chunk_transport is ChunkTransport.DIRECT:
             channel = await stack.enter_async_context(direct_channel(settings.repository_server))
             chunks = await stack.enter_async_context(DirectChunkStore(channel))
-        yield CoordinationPorts(
-            MemoryLedger(settings.to_ledger_options()),
-            chunks,
-            InProcessQueue(settings.queue.lease_seconds, settings.queue.max_items),
+        ledger = MemoryLedger(settings.to_ledger_options())
+        await stack.enter_async_context(
+            keeping_house(ledger, chunks, metrics, settings.sweeper.interval_seconds)
         )
+        queue = InProcessQueue(settings.queue.lease_seconds, settings.queue.max_items)
+        yield CoordinationPorts(ledger, chunks, queue)
 
 
 @asynccontextmanager

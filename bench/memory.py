@@ -1,0 +1,90 @@
+"""Resident memory of processes while a load runs, and whether it grows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final, Protocol
+
+SETTLING_SECONDS: Final = 60.0
+"""Buffers, pools and caches fill in the first minute; what is judged is what comes after it."""
+_WINDOW_SECONDS: Final = 60.0
+
+
+class Resident(Protocol):
+    """A process that can be asked for its resident memory (bench/usage.py)."""
+
+    @property
+    def resident_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Samples of one process: seconds since the beginning, and bytes."""
+
+    seconds: list[float] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
+
+    @property
+    def peak(self) -> int:
+        return max(self.bytes)
+
+    def growth_percent(self) -> float:
+        """How much larger it is at the end than when it had settled, in %; negative: smaller.
+
+        Both are medians over a window, a minute or, in a short run, a quarter of the time: single
+        samples go up and down with what is in flight. Raises ValueError without samples.
+        """
+        begin, end = growth_windows(self.seconds[-1])
+        early = self._median(*begin)
+        return (self._median(*end) - early) / early * 100
+
+    def _median(self, begin: float, end: float) -> float:
+        pairs = zip(self.seconds, self.bytes, strict=True)
+        return median([size for at, size in pairs if begin <= at <= end])
+
+
+def growth_windows(duration: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The windows, in seconds, that are held against each other in a run so long.
+
+    Four minutes or more: the second minute and the last one. Shorter runs settle for a quarter of
+    their time, and have windows of a quarter.
+    """
+    settling = min(SETTLING_SECONDS, duration / 4)
+    window = min(_WINDOW_SECONDS, duration / 4)
+    return (settling, settling + window), (duration - window, duration)
+
+
+@contextmanager
+def sampling(
+    processes: Mapping[str, Resident], every_seconds: float = 1.0
+) -> Iterator[Mapping[str, Memory]]:
+    """Sample while the block runs; what it gives is complete when the block has ended."""
+    found = {name: Memory() for name in processes}
+    stop = threading.Event()
+    begun = time.monotonic()
+
+    def sample() -> None:
+        while True:
+            for name, process in processes.items():
+                found[name].bytes.append(process.resident_bytes)
+                found[name].seconds.append(time.monotonic() - begun)
+            if stop.wait(every_seconds):
+                return
+
+    thread = threading.Thread(target=sample, name="memory-sampling")
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def worst(memories: Sequence[Memory]) -> float:
+    """The largest growth in %."""
+    return max(memory.growth_percent() for memory in memories)

@@ -1,0 +1,118 @@
+"""An intake with a ledger of its own memory forgets what ended, as a sweeper would."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sluice_common.coordination.discard.chunks import DiscardChunkStore
+from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.errors import NotFound
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.model import UploadStatus
+from sluice_intake.housekeeping import Housekeeping, keeping_house
+from support.ledgers import Driver, FakeClock
+from support.waiting import until
+
+OPTIONS = LedgerOptions(
+    idle_lifetime_seconds=100,
+    expiry_grace_seconds=10,
+    cleanup_again_seconds=20,
+    forget_after_seconds=50,
+    discard_on_accept=True,
+)
+
+
+class Scene:
+    """A ledger as phase 1 has it, and the clock that it goes by."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.ledger = MemoryLedger(OPTIONS, self.clock)
+        self.driver = Driver(self.ledger, self.clock)
+        self.metrics = Metrics()
+        self.house = Housekeeping(self.ledger, DiscardChunkStore(), self.metrics)
+
+    async def completed(self) -> str:
+        upload_id = await self.driver.create()
+        await self.driver.send(upload_id, 0, b"hello", is_last=True)
+        await self.driver.complete(upload_id)
+        assert await self.driver.status(upload_id) is UploadStatus.COMPLETED
+        return upload_id
+
+    async def pass_after(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        await self.house.sweep()
+
+    def swept(self, kind: str) -> float:
+        value = self.metrics.registry.get_sample_value("sluice_sweeps_total", {"kind": kind})
+        return value or 0.0
+
+
+async def test_what_ended_is_known_for_a_while_and_then_forgotten() -> None:
+    scene = Scene()
+    upload_id = await scene.completed()
+    await scene.pass_after(0)
+    await scene.pass_after(20)
+    assert await scene.driver.status(upload_id) is UploadStatus.COMPLETED
+    await scene.pass_after(31)
+    with pytest.raises(NotFound):
+        await scene.ledger.get(upload_id)
+    assert scene.swept("purged") == 1
+
+
+async def test_an_upload_without_an_end_expires_and_is_forgotten_as_well() -> None:
+    scene = Scene()
+    upload_id = await scene.driver.create()
+    await scene.pass_after(101)
+    await scene.pass_after(11)
+    assert await scene.driver.status(upload_id) is UploadStatus.EXPIRED
+    await scene.pass_after(21)
+    await scene.pass_after(30)
+    with pytest.raises(NotFound):
+        await scene.ledger.get(upload_id)
+
+
+async def test_an_upload_in_flight_stays() -> None:
+    scene = Scene()
+    upload_id = await scene.driver.create()
+    for number in range(5):
+        await scene.driver.send(upload_id, number, b"now and then")
+        await scene.pass_after(60)
+    assert await scene.driver.status(upload_id) is UploadStatus.UPLOADING
+
+
+async def test_more_than_a_page_goes_in_one_pass() -> None:
+    scene = Scene()
+    for _ in range(1100):
+        await scene.completed()
+    await scene.pass_after(0)
+    await scene.pass_after(20)
+    await scene.pass_after(31)
+    assert scene.swept("purged") == 1100
+    assert (await scene.ledger.backlog()).open_uploads == 0
+
+
+async def test_a_pass_that_fails_does_not_end_the_keeping() -> None:
+    scene = Scene()
+    passes = 0
+
+    class Broken(DiscardChunkStore):
+        async def drop_upload(self, upload_id: str) -> None:
+            nonlocal passes
+            passes += 1
+            if passes == 1:
+                raise OSError("only once")
+
+    await scene.completed()
+    async with keeping_house(scene.ledger, Broken(), scene.metrics, 0.01):
+
+        async def cleaned() -> bool:
+            return scene.swept("cleaned") == 1
+
+        await until(cleaned, 5, "a pass after the one that failed")
+    assert passes == 2
+    assert scene.swept("failed") == 1
+    assert len(asyncio.all_tasks()) == 1
