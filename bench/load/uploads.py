@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -28,18 +25,11 @@ from typing import Final
 import grpc.aio
 import uvloop
 
+from bench.load.lifecycle import CHANNEL, await_start, complete, open_upload, report
 from bench.load.payload import MIB, Payload
 from bench.load.schedule import Schedule
 from bench.load.sending import Figures, Sender, Upload
-from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
-_CHANNEL: Final = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # Without it all channels to one server share one connection.
-    ("grpc.use_local_subchannel_pool", 1),
-]
-_WAIT_SECONDS: Final = 30
 _OPENED_AT_ONCE: Final = 50
 
 
@@ -78,32 +68,12 @@ async def _open(
     room = asyncio.Semaphore(_OPENED_AT_ONCE)
 
     async def one(index: int) -> Upload:
-        stub = upload_pb2_grpc.IntakeServiceStub(channels[index % len(channels)])
-        request = upload_pb2.InitiateUploadRequest(
-            drive=options.drive, path=f"load/{uuid.uuid4()}", chunk_size=options.chunk_bytes
-        )
         async with room:
-            return Upload((await stub.InitiateUpload(request)).upload_id)
+            return await open_upload(
+                channels[index % len(channels)], options.drive, options.chunk_bytes
+            )
 
     return await asyncio.gather(*(one(index) for index in range(options.uploads)))
-
-
-async def _complete(channel: grpc.aio.Channel, upload: Upload) -> None:
-    """Complete an upload and wait until it is.
-
-    Raises RuntimeError when it ends otherwise.
-    """
-    stub = upload_pb2_grpc.IntakeServiceStub(channel)
-    request = upload_pb2.CompleteUploadRequest(
-        upload_id=upload.upload_id, total_chunks=upload.total
-    )
-    request.wait.FromSeconds(_WAIT_SECONDS)
-    while True:
-        status = (await stub.CompleteUpload(request)).status
-        if status.state == upload_pb2.UPLOAD_STATE_COMPLETED:
-            return
-        if status.state != upload_pb2.UPLOAD_STATE_COMPLETING:
-            raise RuntimeError(f"an upload ended as {status.failure_reason or status.state}")
 
 
 async def measure(
@@ -129,7 +99,7 @@ async def measure(
     if options.complete:
         async with asyncio.TaskGroup() as group:
             for index, upload in enumerate(upload for upload in uploads if upload.total):
-                group.create_task(_complete(channels[index % len(channels)], upload))
+                group.create_task(complete(channels[index % len(channels)], upload))
         ended = time.perf_counter()
     return Run(figures, begun, ended, time.process_time() - cpu, len(uploads))
 
@@ -139,7 +109,7 @@ async def run(options: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(
-                grpc.aio.insecure_channel(options.target, options=_CHANNEL)
+                grpc.aio.insecure_channel(options.target, options=CHANNEL)
             )
             for _ in range(options.connections)
         ]
@@ -148,14 +118,11 @@ async def run(options: argparse.Namespace) -> None:
         if options.warm_up:
             await measure(channels, payload, options, chunks=None, seconds=options.warm_up)
         if options.in_step:
-            print(json.dumps({"ready": True}), flush=True)
-            await asyncio.to_thread(sys.stdin.readline)
+            await await_start()
         done = await measure(
             channels, payload, options, chunks=options.chunks, seconds=options.seconds
         )
-        print(json.dumps(done.to_json()), flush=True)
-        if options.in_step:
-            await asyncio.to_thread(sys.stdin.read)
+        await report(done.to_json(), linger=options.in_step)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,0 +1,68 @@
+"""The beginning and the end of an upload, and how a generator keeps in step with who started it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+import grpc.aio
+
+from bench.load.sending import Upload
+from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
+
+CHANNEL: Final = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Without it all channels to one server share one connection.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+_WAIT_SECONDS: Final = 30
+
+
+class EndedOtherwiseError(Exception):
+    """An upload that was to be COMPLETED ended as something else."""
+
+
+async def open_upload(channel: grpc.aio.Channel, drive: str, chunk_bytes: int) -> Upload:
+    """A new upload of uniform chunks, under a path of its own."""
+    stub = upload_pb2_grpc.IntakeServiceStub(channel)
+    request = upload_pb2.InitiateUploadRequest(
+        drive=drive, path=f"load/{uuid.uuid4()}", chunk_size=chunk_bytes
+    )
+    return Upload((await stub.InitiateUpload(request)).upload_id)
+
+
+async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
+    """Complete an upload and wait until it is.
+
+    Raises EndedOtherwiseError.
+    """
+    stub = upload_pb2_grpc.IntakeServiceStub(channel)
+    request = upload_pb2.CompleteUploadRequest(
+        upload_id=upload.upload_id, total_chunks=upload.total
+    )
+    request.wait.FromSeconds(_WAIT_SECONDS)
+    while True:
+        status = (await stub.CompleteUpload(request)).status
+        if status.state == upload_pb2.UPLOAD_STATE_COMPLETED:
+            return
+        if status.state != upload_pb2.UPLOAD_STATE_COMPLETING:
+            raise EndedOtherwiseError(status.failure_reason or str(status.state))
+
+
+async def await_start() -> None:
+    """Say that everything is warm, and wait for the line that begins the measurement
+    (`bench.processes.loading`)."""
+    print(json.dumps({"ready": True}), flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+async def report(figures: Mapping[str, object], *, linger: bool) -> None:
+    """Print the figures; `linger` keeps the connections until whoever started us has looked."""
+    print(json.dumps(figures), flush=True)
+    if linger:
+        await asyncio.to_thread(sys.stdin.read)
