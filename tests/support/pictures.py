@@ -243,9 +243,15 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def gif_of_frames(count: int, width: int = 8, height: int = 8) -> bytes:
+def gif_claiming(width: int, height: int) -> bytes:
+    """A GIF whose screen is that large and whose frame is not."""
+    one = saved(Image.new("P", (8, 8)), "GIF")
+    return one[:6] + struct.pack("<HH", width, height) + one[10:]
+
+
+def gif_of_frames(count: int) -> bytes:
     """An animation of so many frames, 25 bytes or so each."""
-    one = saved(Image.new("P", (width, height)), "GIF")
+    one = saved(Image.new("P", (8, 8)), "GIF")
     frame = one[one.index(b"\x2c", 13 + (3 << ((one[10] & 7) + 1))) : -1]
     start = one[: one.index(frame)]
     return start + frame * count + b"\x3b"

@@ -1,0 +1,244 @@
+"""What cannot be shown is refused by name, in time, whatever the bytes are."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sluice_processor.decoding import prepare, process_image
+from sluice_processor.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
+from sluice_processor.sniff import HEAD_BYTES, sniff
+from support import pictures
+from support.pictures import quadrants, saved
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+"""Of Pillow, about the damage; a child has them switched off as well."""
+
+OPTIONS = ImageOptions(thumbnail_sizes=(64,))
+SMALL = quadrants(48, 32)
+WHOLE = {
+    **{kind: encode(SMALL, pictures.exif()) for kind, encode in pictures.ENCODERS.items()},
+    "gif": saved(SMALL, "GIF"),
+    "apng": saved(SMALL, "PNG", save_all=True, append_images=[Image.new("RGB", (48, 32))]),
+    "animated webp": saved(SMALL, "WEBP", save_all=True, append_images=[quadrants(48, 32)]),
+    "lzw tiff": saved(SMALL, "TIFF", compression="tiff_lzw"),
+    "progressive jpeg": saved(SMALL, "JPEG", progressive=True),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prepared() -> None:
+    prepare()
+
+
+def process(data: bytes, options: ImageOptions = OPTIONS) -> ProcessedImage:
+    fd = os.memfd_create("picture")
+    try:
+        os.write(fd, data)
+        return process_image(fd, options, options.thumbnail_sizes)
+    finally:
+        os.close(fd)
+
+
+def reason(data: bytes, options: ImageOptions = OPTIONS) -> RefusalReason:
+    with pytest.raises(ImageRefused) as refused:
+        process(data, options)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello, world",
+        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+        b"PK\x03\x04" + bytes(100),
+        b"\x7fELF\x02\x01\x01" + bytes(100),
+        b"#!/bin/sh\nexit\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
+        bytes(4096),
+        saved(quadrants(), "BMP"),
+        saved(quadrants(), "ICO"),
+        saved(quadrants(), "TGA"),
+        saved(quadrants(), "PPM"),
+        saved(quadrants(), "JPEG2000"),
+        saved(quadrants(), "EPS"),
+        b"II\x2b\x00\x08\x00\x00\x00" + bytes(100),
+    ],
+)
+def test_what_is_not_on_the_allow_list_is_named(data: bytes) -> None:
+    assert reason(data) is RefusalReason.UNSUPPORTED_FORMAT
+
+
+def test_raw_photos_that_are_tiff_inside_are_not_shown_as_their_preview() -> None:
+    for tag, value in ((50706, b"\x01\x04\0\0"), (254, 1)):
+        assert (
+            reason(saved(quadrants(), "TIFF", tiffinfo={tag: value}))
+            is RefusalReason.UNSUPPORTED_FORMAT
+        )
+
+
+def test_no_bytes() -> None:
+    assert reason(b"") is RefusalReason.EMPTY
+
+
+def test_a_header_that_claims_too_much_is_refused_before_a_pixel_is_decoded() -> None:
+    began = time.perf_counter()
+    assert reason(pictures.png_claiming(50_000, 50_000)) is RefusalReason.TOO_MANY_PIXELS
+    assert reason(pictures.gif_claiming(60_000, 60_000)) is RefusalReason.TOO_MANY_PIXELS
+    for kind in ("JPEG", "WEBP", "TIFF"):
+        large = saved(Image.new("L", (2000, 1000)), kind)
+        assert reason(large, replace(OPTIONS, max_pixels=1_999_999)) is (
+            RefusalReason.TOO_MANY_PIXELS
+        )
+        process(large, replace(OPTIONS, max_pixels=2_000_000))
+    assert time.perf_counter() - began < 5
+
+
+def test_a_gif_of_a_hundred_thousand_frames() -> None:
+    began = time.perf_counter()
+    assert reason(pictures.gif_of_frames(100_000)) is RefusalReason.TOO_MANY_FRAMES
+    assert time.perf_counter() - began < 2
+    assert process(pictures.gif_of_frames(OPTIONS.max_frames)).facts.frames == OPTIONS.max_frames
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
+def test_frames_are_counted_in_every_format(kind: str) -> None:
+    rest = [Image.new("RGB", (48, 32), (shade, 0, 0)) for shade in range(0, 250, 50)]
+    data = saved(SMALL, kind, save_all=True, append_images=rest)
+    assert process(data).facts.frames == 6
+    assert reason(data, replace(OPTIONS, max_frames=5)) is RefusalReason.TOO_MANY_FRAMES
+
+
+def test_a_tiff_whose_pages_go_in_a_circle() -> None:
+    data = bytearray(saved(SMALL, "TIFF"))
+    first = struct.unpack_from("<I", data, 4)[0]
+    entries = struct.unpack_from("<H", data, first)[0]
+    struct.pack_into("<I", data, first + 2 + 12 * entries, first)
+    assert reason(bytes(data)) is RefusalReason.CORRUPT
+
+
+def test_text_that_unpacks_into_much_more() -> None:
+    assert reason(pictures.png_bomb()) is RefusalReason.BOMB
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (pictures.zip_behind(saved(SMALL, "JPEG")), "zip"),
+        (pictures.zip_behind(saved(SMALL, "PNG")), "zip"),
+        (pictures.zip_behind(saved(SMALL, "GIF")), "zip"),
+        (saved(SMALL, "JPEG", comment=b"%PDF-1.4\n1 0 obj"), "pdf"),
+        (saved(SMALL, "JPEG", comment=b"<?php system($_GET[0]);"), "script"),
+        (saved(SMALL, "GIF", comment=b"*/=1;</x><SCRIPT>alert(1)</SCRIPT>"), "script"),
+        (saved(SMALL, "PNG") + b"\x7fELF\x02\x01\x01" + bytes(100), "behind"),
+        (saved(SMALL, "WEBP") + b"Rar!\x1a\x07\x01\0" + bytes(100), "behind"),
+    ],
+)
+def test_what_is_an_image_and_something_else_is_refused(data: bytes, kind: str) -> None:
+    assert reason(data) is RefusalReason.POLYGLOT
+
+
+def test_what_cameras_hang_behind_a_photo_is_no_polyglot() -> None:
+    film = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(2000)
+    for data in (saved(SMALL, "JPEG") + film, saved(SMALL, "PNG") + bytes(300)):
+        assert process(data).thumbnails
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_file_cut_anywhere_gets_a_reason_or_shows_what_was_whole(kind: str) -> None:
+    whole = WHOLE[kind]
+    reference = process(whole).thumbnails[0]
+    step = max(1, len(whole) // 150)
+    reasons = set()
+    for length in [*range(1, len(whole) - 1, step), len(whole) - 1]:
+        try:
+            done = process(whole[:length])
+        except ImageRefused as refused:
+            reasons.add(refused.reason)
+        else:  # the picture was complete, what is missing came behind it
+            assert length > len(whole) * 0.6, length
+            assert done.thumbnails[0].data == reference.data or kind == "progressive jpeg"
+    assert RefusalReason.TRUNCATED in reasons
+    assert reasons <= {
+        RefusalReason.TRUNCATED,
+        RefusalReason.CORRUPT,
+        RefusalReason.UNSUPPORTED_FORMAT,
+    }
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "avif", "heic"])
+def test_half_a_file_is_called_truncated(kind: str) -> None:
+    assert reason(WHOLE[kind][: len(WHOLE[kind]) // 2]) is RefusalReason.TRUNCATED
+
+
+GENTLE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@GENTLE
+@given(st.binary(max_size=400), st.sampled_from([b"", *(data[:24] for data in WHOLE.values())]))
+def test_any_bytes_get_a_reason(tail: bytes, head: bytes) -> None:
+    with pytest.raises(ImageRefused):
+        process(head + tail)
+
+
+@GENTLE
+@given(st.data())
+def test_a_damaged_file_is_shown_or_gets_a_reason(data: st.DataObject) -> None:
+    whole = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        done = process(bytes(whole), replace(OPTIONS, max_pixels=1_000_000))
+    except ImageRefused:
+        return
+    thumbnail = done.thumbnails[0]
+    with Image.open(io.BytesIO(thumbnail.data)) as image:
+        assert image.size == (thumbnail.width, thumbnail.height)
+        assert max(image.size) <= 64
+
+
+@given(st.binary(max_size=HEAD_BYTES))
+def test_sniffing_never_fails(head: bytes) -> None:
+    sniff(head)
+    sniff(b"\0\0\0\x18ftyp" + head)
+
+
+@pytest.mark.parametrize(
+    ("brand", "compatible", "expected"),
+    [
+        (b"heix", b"mif1heix", "image/heic"),
+        (b"mif1", b"mif1heic", "image/heic"),
+        (b"mif1", b"mif1avif", "image/avif"),
+        (b"avif", b"mif1heic", "image/avif"),
+        (b"avis", b"msf1", "image/avif"),
+        (b"mif1", b"mif1jpeg", None),
+        (b"isom", b"heic", None),
+    ],
+)
+def test_brands_tell_heic_from_avif_and_from_films(
+    brand: bytes, compatible: bytes, expected: str | None
+) -> None:
+    head = struct.pack(">I", 16 + len(compatible)) + b"ftyp" + brand + bytes(4) + compatible
+    found = sniff(head + bytes(64))
+    assert (found.format.media_type if found.format else None) == expected
+
+
+def test_a_refusal_quotes_nothing_of_the_file() -> None:
+    canary = b"canary-serial-90125"
+    exif = pictures.exif()
+    for kind, encode in pictures.ENCODERS.items():
+        data = encode(SMALL, exif)
+        with pytest.raises(ImageRefused) as refused:
+            process(data[: len(data) * 3 // 4].replace(SMALL.tobytes()[:8], canary[:8]))
+        said = f"{refused.value} {refused.value.detail!r}"
+        assert not any(word in said for word in pictures.CANARY_WORDS), kind
+        assert refused.value.__cause__ is None
