@@ -8,6 +8,7 @@ wait of those that were sent late counts (`bench/load/schedule.py` says when eac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
@@ -38,9 +39,11 @@ class Latencies:
 
     def milliseconds(self, percent: float) -> float:
         """What at least `percent` % of the events did not exceed. Raises ValueError without any."""
-        if not self.count:
+        if not (total := self.count):
             raise ValueError("no samples")
-        return float(self._histogram.get_value_at_percentile(percent)) / 1000
+        # The library rounds the rank to the nearest whole one; ours is the next one up.
+        rank = max(1, math.ceil(total * percent / 100))
+        return float(self._histogram.get_value_at_percentile(100 * rank / total)) / 1000
 
     def to_json(self) -> dict[str, object]:
         """Percentiles for people, and the histogram itself (`hdr`) for adding up."""

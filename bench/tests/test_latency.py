@@ -1,0 +1,117 @@
+"""Latencies: as exact as three digits are, the same when added up, honest about what came late."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.figures import percentile
+from bench.latency import PERCENTILES, Latencies
+from bench.load.schedule import Schedule
+
+SECONDS = st.lists(st.floats(1e-6, 3000), min_size=1, max_size=200)
+
+
+def latencies_of(samples: list[float]) -> Latencies:
+    found = Latencies()
+    for sample in samples:
+        found.record(sample)
+    return found
+
+
+@given(SECONDS, st.sampled_from(PERCENTILES))
+def test_a_percentile_is_that_of_the_samples_within_three_digits(
+    samples: list[float], percent: float
+) -> None:
+    found = latencies_of(samples).milliseconds(percent)
+    assert found == pytest.approx(percentile(samples, percent) * 1000, rel=2e-3, abs=1e-3)
+
+
+@settings(max_examples=20)
+@given(SECONDS, SECONDS)
+def test_rounds_that_are_added_up_by_way_of_json_are_as_if_recorded_together(
+    one: list[float], other: list[float]
+) -> None:
+    sent = [json.loads(json.dumps(latencies_of(each).to_json())) for each in (one, other)]
+    together = latencies_of(one + other).to_json()
+    assert Latencies.of(sent).to_json() == together
+    assert together["count"] == len(one) + len(other)
+
+
+def test_nothing_has_no_percentile_and_can_still_be_added() -> None:
+    assert Latencies.of([Latencies().to_json()]).count == 0
+    with pytest.raises(ValueError, match="no samples"):
+        Latencies().milliseconds(50)
+
+
+def test_what_is_beyond_an_hour_counts_as_an_hour() -> None:
+    assert latencies_of([1e6]).milliseconds(100) == pytest.approx(3600e3, rel=2e-3)
+
+
+class Time:
+    """A clock that only sleeping, and whoever is measured, moves on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def measured(rate: float | None, *, stalls_at: int, chunks: int) -> Latencies:
+    """A server that answers within a millisecond, and once only after a second."""
+    time = Time()
+    schedule = Schedule(chunks=chunks, rate=rate, clock=time, sleep=time.sleep)
+    found = Latencies()
+    sent = 0
+    while (due := await schedule.take()) is not None:
+        time.now += 1.0 if sent == stalls_at else 0.001
+        sent += 1
+        found.record(time.now - due)
+    return found
+
+
+async def test_in_the_open_loop_a_stall_counts_for_all_that_were_due_meanwhile() -> None:
+    found = await measured(100, stalls_at=50, chunks=200)
+    # Of 200 that were due in two seconds, half fell due during the stall of one, or queued behind
+    # it: a quarter of all waited for more than 0.5 s.
+    assert found.count == 200
+    assert found.milliseconds(70) > 300
+    assert found.milliseconds(95) > 800
+    assert found.milliseconds(20) == pytest.approx(1, rel=0.01)
+
+
+async def test_in_the_closed_loop_only_one_is_slow() -> None:
+    found = await measured(None, stalls_at=50, chunks=200)
+    assert found.milliseconds(99) == pytest.approx(1, rel=0.01)
+    assert found.milliseconds(100) == pytest.approx(1000, rel=0.01)
+
+
+async def test_the_open_loop_asks_for_chunks_at_its_rate() -> None:
+    time = Time()
+    schedule = Schedule(seconds=1.0, rate=10, clock=time, sleep=time.sleep)
+    due = []
+    while (at := await schedule.take()) is not None:
+        due.append(at - 100)
+    assert due == pytest.approx([number / 10 for number in range(10)])
+
+
+async def test_a_schedule_ends_by_time_even_when_its_senders_lag_behind() -> None:
+    time = Time()
+    schedule = Schedule(seconds=1.0, rate=1000, clock=time, sleep=time.sleep)
+    taken = 0
+    while await schedule.take() is not None:
+        taken += 1
+        time.now += 0.3
+    assert taken == 4
+
+
+def test_a_schedule_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="ends"):
+        Schedule()

@@ -1,0 +1,50 @@
+"""What is seen of a process from outside."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from bench.usage import Watched, listening
+
+SENT = 256 * 1024
+
+
+def test_bytes_over_tcp_are_those_of_the_connections_that_are_open() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+        listener.accept()[0] as server,
+    ):
+        here = Watched(os.getpid())
+        if here.usage().sent_bytes is None:
+            pytest.skip("this kernel does not let a process look at sockets by pidfd")
+        client.sendall(bytes(SENT))
+        got = 0
+        while got < SENT:
+            got += len(server.recv(SENT))
+        used = here.usage()
+        # Both ends are in this process.
+        assert used.sent_bytes == used.received_bytes == SENT
+        assert here.usage().sent_bytes == 0
+
+
+def test_cpu_is_what_was_used_since_the_last_look() -> None:
+    here = Watched(os.getpid())
+    here.usage()
+    total = 0
+    while (used := here.usage()).cpu_seconds == 0:
+        total += sum(range(100_000))
+    assert 0 < used.cpu_seconds < 5
+    assert used.resident_bytes <= used.peak_bytes
+
+
+def test_a_service_is_found_by_its_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        found = listening(listener.getsockname()[1])
+        assert found is not None
+        assert found.pid == os.getpid()
+        port = listener.getsockname()[1]
+    assert listening(port) is None
