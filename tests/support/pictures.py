@@ -221,6 +221,18 @@ def png_claiming(width: int, height: int) -> bytes:
     return png_of_rows(width, height, depth=8, colour_type=2, rows=bytes(1000))
 
 
+def with_png_checksums(data: bytes) -> bytes:
+    """A PNG whose chunks were changed in place gets its checksums right; others stay."""
+    if not data.startswith(b"\x89PNG"):
+        return data
+    made, at = data[:8], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        made += _chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return made
+
+
 def png_bomb(megabytes: int = 64) -> bytes:
     """A small PNG with a text that unpacks into that many megabytes."""
     text = b"Comment\0\0" + zlib.compress(bytes(megabytes << 20), 9)

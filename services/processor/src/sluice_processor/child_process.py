@@ -50,7 +50,16 @@ class DecoderChild:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        """False from the moment of its death on, not only once the event loop has noticed."""
+        if self._process.returncode is not None:
+            return False
+        try:
+            self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False  # the end, or words that nobody asked for
 
     @classmethod
     async def start(cls, options: ImageOptions) -> Self:
@@ -115,7 +124,7 @@ class DecoderChild:
 
     def kill(self) -> None:
         """End the child at once, whatever it does; whoever asks it sees it die."""
-        if self.alive:
+        if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
 

@@ -25,6 +25,7 @@ from PIL import (
 )
 
 from sluice_processor import thumbnails
+from sluice_processor.avif import complains_of_exif, without_exif
 from sluice_processor.exif import read_exif, read_orientation
 from sluice_processor.model import (
     ExifFacts,
@@ -124,7 +125,12 @@ def _opened(
     file: io.BufferedReader, image_format: ImageFormat, options: ImageOptions
 ) -> Image.Image:
     file.seek(0)
-    image = Image.open(file, formats=_PLUGINS[image_format])
+    try:
+        image = Image.open(file, formats=_PLUGINS[image_format])
+    except ValueError as error:
+        if image_format is not ImageFormat.AVIF or not complains_of_exif(error):
+            raise
+        image = Image.open(without_exif(file), formats=_PLUGINS[image_format])
     _check_pixels(image, options)
     if image_format is ImageFormat.TIFF:
         _refuse_raw(image)
