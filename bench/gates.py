@@ -182,6 +182,10 @@ SUSTAINED_GROWTH_6: Final = _at_most(
     0,
 )
 
+SUSTAINED_GROWTH_CANCELLED: Final = _at_most(
+    "sustained-growth-cancelled", "the same under a storm of calls that are given up", " %", 5, 0
+)
+
 GATES: Final[Mapping[str, Sequence[Gate]]] = {
     "P1": (P1_STREAM, P1_ACK_ONE, P1_ACK_FOUR, P1_UNARY, P1_UNARY_TIME),
     "P2": (P2_STREAM, P2_ERRORS),
@@ -198,6 +202,7 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
         SUSTAINED_GROWTH_1,
         SUSTAINED_ERRORS_6,
         SUSTAINED_GROWTH_6,
+        SUSTAINED_GROWTH_CANCELLED,
     ),
     "MATRIX": (INTAKE_MEMORY,),
 }

@@ -1,0 +1,168 @@
+"""A storm of calls that their clients give up: streams and unary chunks, at any point of them.
+
+Each of `--callers` begins a call, sends some of it and cancels it, again and again; every tenth
+call goes through to its end, so that what is measured is a server at work. Prints
+
+    {"seconds", "cancelled", "finished", "errors": {CODE: calls}}
+
+    python -m bench.load.cancelling --target HOST:PORT --callers 20 --seconds 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import grpc.aio
+import uvloop
+
+from bench.load.lifecycle import CHANNEL, await_start, complete, open_upload, report
+from bench.load.payload import MIB, Payload
+from bench.load.schedule import Schedule
+from bench.load.sending import Figures, Sender, Upload
+from sluice.upload.v1 import upload_pb2
+
+_SERVICE: Final = "/sluice.upload.v1.IntakeService"
+_CHANNELS: Final = 4
+_CALLS_PER_UPLOAD: Final = 100
+_ONE_GOES_THROUGH: Final = 10
+_LONGEST_SECONDS: Final = 0.02
+"""A call is given up at a random moment before this."""
+
+
+class Storm:
+    """The callers of one run."""
+
+    def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
+        self._payload = payload
+        self._options = options
+        self._random = random.Random(0)
+        self.cancelled = 0
+        self.finished = 0
+        self.errors: Counter[str] = Counter()
+
+    async def call(self, channel: grpc.aio.Channel, until: float) -> None:
+        """Calls one after the other, `_CALLS_PER_UPLOAD` of them for one upload."""
+        while time.perf_counter() < until:
+            try:
+                upload = await open_upload(channel, self._options.drive, self._payload.chunk_bytes)
+                for number in range(_CALLS_PER_UPLOAD):
+                    if number % _ONE_GOES_THROUGH == 0:
+                        await self._go_through(channel, upload)
+                    elif number % 2:
+                        await self._give_up_stream(channel, upload)
+                    else:
+                        await self._give_up_unary(channel, upload)
+                # What was given up before goes with it: then nothing is missing.
+                await self._go_through(channel, upload)
+                await complete(channel, upload)
+            except grpc.aio.AioRpcError as error:
+                self.errors[error.code().name] += 1
+
+    async def _go_through(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+        figures = Figures()
+        await Sender(self._payload, Schedule(chunks=1), 1, figures).by_stream(channel, upload)
+        self.errors.update(figures.errors)
+        self.finished += 1
+
+    async def _give_up_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+        """Cancel between two blocks, or while the answer is awaited.
+
+        The number is one that the upload will have: what was given up is sent by another call.
+        """
+        method: Any = channel.stream_stream(
+            f"{_SERVICE}/UploadStream",
+            request_serializer=None,
+            response_deserializer=upload_pb2.UploadStreamResponse.FromString,
+        )
+        content = self._payload.content(0)
+        call = method()
+        try:
+            async with asyncio.timeout(self._random.uniform(0, _LONGEST_SECONDS)):
+                await call.write(content.header(upload.upload_id, upload.total))
+                # The last block never goes, so the chunk is never whole.
+                for block in content.blocks[:-1]:
+                    await call.write(block)
+                await call.read()
+        except (TimeoutError, asyncio.InvalidStateError):
+            pass  # what this is about
+        finally:
+            call.cancel()
+        self._count(await call.code())
+
+    async def _give_up_unary(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+        method: Any = channel.unary_unary(
+            f"{_SERVICE}/UploadChunk",
+            request_serializer=None,
+            response_deserializer=upload_pb2.UploadChunkResponse.FromString,
+        )
+        number = upload.next_number()
+        call = method(self._payload.content(0).unary(upload.upload_id, number))
+        try:
+            async with asyncio.timeout(self._random.uniform(0, _LONGEST_SECONDS)):
+                await call
+            self.finished += 1
+            return
+        except TimeoutError:
+            upload.again.append(number)
+        except grpc.aio.AioRpcError:
+            upload.again.append(number)
+        finally:
+            call.cancel()
+        self._count(await call.code())
+
+    def _count(self, code: grpc.StatusCode) -> None:
+        if code is grpc.StatusCode.CANCELLED:
+            self.cancelled += 1
+        else:
+            self.errors[code.name] += 1
+
+
+async def run(options: argparse.Namespace) -> None:
+    payload = Payload("random", options.chunk_bytes, min(MIB, options.chunk_bytes // 4))
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        channels = [
+            await enter(grpc.aio.insecure_channel(options.target, options=CHANNEL))
+            for _ in range(_CHANNELS)
+        ]
+        for channel in channels:
+            await channel.channel_ready()
+        if options.in_step:
+            await await_start()
+        storm = Storm(payload, options)
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for index in range(options.callers):
+                channel = channels[index % len(channels)]
+                group.create_task(storm.call(channel, begun + options.seconds))
+        await report(
+            {
+                "seconds": time.perf_counter() - begun,
+                "cancelled": storm.cancelled,
+                "finished": storm.finished,
+                "errors": dict(storm.errors),
+            },
+            linger=options.in_step,
+        )
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", required=True, help="address of the intake")
+    parser.add_argument("--drive", default="bench")
+    parser.add_argument("--callers", type=int, default=20)
+    parser.add_argument("--chunk-bytes", type=int, default=MIB)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--in-step", action="store_true", help="as bench/load/uploads.py has it")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    uvloop.run(run(parse()))

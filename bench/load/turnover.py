@@ -1,0 +1,129 @@
+"""Uploads that begin, are sent, completed and followed by the next, for a long time.
+
+Each of `--streams` workers has one upload at a time, of `--chunks` chunks. Prints what
+bench/load/uploads.py prints, and how many uploads were completed.
+
+    python -m bench.load.turnover --target HOST:PORT --streams 4 --chunks 16 --seconds 600
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import grpc.aio
+import uvloop
+
+from bench.load.lifecycle import (
+    CHANNEL,
+    EndedOtherwiseError,
+    await_start,
+    complete,
+    open_upload,
+    report,
+)
+from bench.load.payload import MIB, Payload
+from bench.load.schedule import Schedule
+from bench.load.sending import Figures, Sender
+
+_PAUSE_SECONDS = 0.1
+
+
+class Turnover:
+    """The workers of one run."""
+
+    def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
+        self._payload = payload
+        self._options = options
+        self.figures = Figures()
+        self.completed = 0
+        self._begun = 0
+
+    async def work(self, channel: grpc.aio.Channel, since: float, until: float) -> None:
+        """One upload after the other, until the time has come."""
+        while await self._may_begin(since, until):
+            try:
+                await self._one_upload(channel)
+            except grpc.aio.AioRpcError as error:
+                self.figures.errors[error.code().name] += 1
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except EndedOtherwiseError as error:
+                self.figures.errors[str(error)] += 1
+
+    async def _may_begin(self, since: float, until: float) -> bool:
+        """Wait for the turn of the next upload; False when the time has come."""
+        rate, now = self._options.uploads_per_second, time.perf_counter()
+        due = now if rate is None else max(now, since + self._begun / rate)
+        if due >= until:
+            return False
+        self._begun += 1
+        await asyncio.sleep(due - now)
+        return True
+
+    async def _one_upload(self, channel: grpc.aio.Channel) -> None:
+        options = self._options
+        upload = await open_upload(channel, options.drive, options.chunk_bytes)
+        schedule = Schedule(chunks=options.chunks)
+        await Sender(self._payload, schedule, options.window, self.figures).by_stream(
+            channel, upload
+        )
+        await complete(channel, upload)
+        self.completed += 1
+
+
+async def run(options: argparse.Namespace) -> None:
+    payload = Payload("random", options.chunk_bytes, MIB)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        channels = [
+            await enter(grpc.aio.insecure_channel(options.target, options=CHANNEL))
+            for _ in range(options.streams)
+        ]
+        for channel in channels:
+            await channel.channel_ready()
+        if options.in_step:
+            await await_start()
+        turnover = Turnover(payload, options)
+        cpu, begun = time.process_time(), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for channel in channels:
+                group.create_task(turnover.work(channel, begun, begun + options.seconds))
+        seconds = time.perf_counter() - begun
+        out = turnover.figures
+        await report(
+            {
+                "bytes": out.bytes,
+                "chunks": out.chunks,
+                "uploads": turnover.completed,
+                "seconds": seconds,
+                "cpu_seconds": time.process_time() - cpu,
+                "throttled": out.throttled,
+                "errors": dict(out.errors),
+                "ack_after_last_byte": out.ack_after_last_byte.to_json(),
+                "round_trips": out.round_trips.to_json(),
+            },
+            linger=options.in_step,
+        )
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", required=True, help="address of the intake")
+    parser.add_argument("--drive", default="bench")
+    parser.add_argument("--streams", type=int, default=4, help="uploads at once")
+    parser.add_argument("--chunks", type=int, default=16, help="of each upload")
+    parser.add_argument("--chunk-bytes", type=int, default=8 * MIB)
+    parser.add_argument("--window", type=int, default=2, help="unacknowledged chunks per stream")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument(
+        "--uploads-per-second", type=float, help="in all; default: as fast as they complete"
+    )
+    parser.add_argument("--in-step", action="store_true", help="as bench/load/uploads.py has it")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    uvloop.run(run(parse()))

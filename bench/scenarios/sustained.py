@@ -1,0 +1,207 @@
+"""Minutes of full load at phase 1 and at phase 6, and a storm of calls that their clients give up:
+what fails, and whether memory grows.
+
+Uploads begin, complete and are followed by the next. What a deployment remembers of those that
+ended it is told to forget after seconds instead of a day; with the default it would still be
+filling up when the run ends, by design and not by a leak. Judged is the memory of our own
+processes; that of the backends is in the figures.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.deployment import Deployment, deployment
+from bench.figures import Spread
+from bench.gates import (
+    SUSTAINED_ERRORS_1,
+    SUSTAINED_ERRORS_6,
+    SUSTAINED_GROWTH_1,
+    SUSTAINED_GROWTH_6,
+    SUSTAINED_GROWTH_CANCELLED,
+    Gate,
+    Result,
+)
+from bench.latency import Latencies
+from bench.measuring import MB, MIB, say
+from bench.memory import Memory, sampling, worst
+from bench.processes import loading
+from bench.scenario import Effort, Outcome, Series
+from bench.usage import Usage
+
+FORGETTING: Final = {
+    "SLUICE_LIFETIMES__CLEANUP_AGAIN_SECONDS": "5",
+    "SLUICE_LIFETIMES__FORGET_AFTER_SECONDS": "10",
+    "SLUICE_SWEEPER__INTERVAL_SECONDS": "5",
+}
+STREAMS: Final = 4
+CHUNKS_PER_UPLOAD: Final = 16
+CHUNK_BYTES: Final = 8 * MIB
+MOST_OF_DISK: Final = 1 / 3
+STORM_PHASE: Final = 3
+"""With Redis every call that is given up leaves staged bytes to be dropped; further backends only
+see what is whole."""
+CALLERS: Final = 20
+OUR_SERVICES: Final = ("intake", "repository")
+_PLOTTED_SAMPLES: Final = 300
+
+
+class _Run:
+    """A load that ran for a long time, and the memory of everything meanwhile."""
+
+    def __init__(
+        self,
+        figures: Mapping[str, Any],
+        usage: Mapping[str, Usage],
+        memory: Mapping[str, Memory],
+    ) -> None:
+        self.figures = figures
+        self.usage = usage
+        self.memory = memory
+        self.pace: float | None = None
+
+    @property
+    def error_percent(self) -> float:
+        failed: int = sum(self.figures["errors"].values())
+        sent: int = failed + self.figures["chunks"]
+        return 100 * failed / max(1, sent)
+
+    @property
+    def growth_percent(self) -> float:
+        """Of the one of our processes that grew most."""
+        return worst([self.memory[name] for name in OUR_SERVICES if name in self.memory])
+
+    def processes(self) -> dict[str, object]:
+        seconds = self.figures["seconds"]
+        return {
+            name: {
+                "growth_percent": round(memory.growth_percent(), 2),
+                "peak_mib": round(memory.peak / MIB),
+                "resident_mib_at_end": round(memory.bytes[-1] / MIB),
+                "cpu_share": round(self.usage[name].cpu_seconds / seconds, 2),
+            }
+            for name, memory in self.memory.items()
+        }
+
+    def series(self, name: str) -> Sequence[Series]:
+        return [
+            _memory_series(f"{name}: {process}", memory) for process, memory in self.memory.items()
+        ]
+
+
+def _memory_series(name: str, memory: Memory) -> Series:
+    every = max(1, len(memory.bytes) // _PLOTTED_SAMPLES)
+    return Series(
+        plot="memory",
+        name=name,
+        x=[round(at, 1) for at in memory.seconds[::every]],
+        y=[round(size / MIB, 1) for size in memory.bytes[::every]],
+        unit="MiB",
+    )
+
+
+def _run(sluice: Deployment, module: str, *arguments: str) -> _Run:
+    with (
+        sampling(sluice.watched) as memory,
+        loading(
+            module,
+            *("--target", sluice.intake, "--drive", sluice.drive),
+            *arguments,
+            watching=sluice.watched,
+        ) as (figures, usage),
+    ):
+        pass
+    return _Run(figures, usage, memory)
+
+
+def _pace(sluice: Deployment, seconds: float) -> float | None:
+    """Uploads per second that fill no more than a third of the free disk of this machine, where
+    the object store is on it; None, as fast as it can, where no disk fills."""
+    if "s3" not in sluice.backends:
+        return None
+    free = shutil.disk_usage(Path.cwd()).free
+    return free * MOST_OF_DISK / (CHUNKS_PER_UPLOAD * CHUNK_BYTES) / seconds
+
+
+def _load(phase: int, effort: Effort) -> _Run:
+    seconds = effort.sustained_seconds
+    say(f"SUSTAINED: phase {phase}, {seconds:g} s")
+    with deployment(phase, **FORGETTING) as sluice:
+        pace = _pace(sluice, seconds)
+        found = _run(
+            sluice,
+            "bench.load.turnover",
+            *("--streams", str(STREAMS), "--chunks", str(CHUNKS_PER_UPLOAD)),
+            *("--chunk-bytes", str(CHUNK_BYTES), "--seconds", str(seconds)),
+            *(() if pace is None else ("--uploads-per-second", str(pace))),
+        )
+        found.pace = pace
+        return found
+
+
+def _storm(effort: Effort) -> _Run:
+    seconds = effort.sustained_seconds / 2
+    say(f"SUSTAINED: calls given up, {seconds:g} s")
+    with deployment(STORM_PHASE, **FORGETTING) as sluice:
+        return _run(
+            sluice,
+            "bench.load.cancelling",
+            *("--callers", str(CALLERS), "--seconds", str(seconds)),
+        )
+
+
+def run(effort: Effort) -> Outcome:
+    loads = {phase: _load(phase, effort) for phase in (1, 6)}
+    storm = _storm(effort)
+    return Outcome(
+        results=[
+            _result(SUSTAINED_ERRORS_1, loads[1].error_percent),
+            _result(SUSTAINED_GROWTH_1, loads[1].growth_percent),
+            _result(SUSTAINED_ERRORS_6, loads[6].error_percent),
+            _result(SUSTAINED_GROWTH_6, loads[6].growth_percent),
+            _result(SUSTAINED_GROWTH_CANCELLED, storm.growth_percent),
+        ],
+        figures={
+            "settings": FORGETTING,
+            "streams": STREAMS,
+            "chunks_per_upload": CHUNKS_PER_UPLOAD,
+            **{f"phase {phase}": _load_figures(load) for phase, load in loads.items()},
+            "calls_given_up": {
+                "phase": STORM_PHASE,
+                "callers": CALLERS,
+                **{
+                    name: storm.figures[name]
+                    for name in ("seconds", "cancelled", "finished", "errors")
+                },
+                "processes": storm.processes(),
+            },
+        },
+        series=[
+            *(series for phase, load in loads.items() for series in load.series(f"phase {phase}")),
+            *storm.series("calls given up"),
+        ],
+    )
+
+
+def _result(gate: Gate, value: float) -> Result:
+    return Result(gate, Spread.of([value]))
+
+
+def _load_figures(load: _Run) -> dict[str, object]:
+    figures = load.figures
+    latencies = Latencies.from_json(figures["ack_after_last_byte"])
+    return {
+        "seconds": figures["seconds"],
+        "uploads": figures["uploads"],
+        "at_most_uploads_per_second": load.pace,
+        "mb_per_second": figures["bytes"] / figures["seconds"] / MB,
+        "errors": figures["errors"],
+        "throttled": figures["throttled"],
+        "ack_p50_ms": latencies.milliseconds(50),
+        "ack_p99_ms": latencies.milliseconds(99),
+        "generator_cpu_share": figures["cpu_seconds"] / figures["seconds"],
+        "processes": load.processes(),
+    }
