@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.coordination.redis.chunks import RedisChunkStore
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
 from sluice_common.coordination.redis.ledger import open_redis_ledger
@@ -31,17 +32,14 @@ async def test_what_was_accepted_is_stored_and_dropped_while_redis_is_full() -> 
             upload_id = await driver.create()
             offer = driver.offer(upload_id, 0, len(CONTENT), is_last=True)
             assert (await ledger.admit_chunk(offer)).granted
-            async with store.stage(offer) as staged:
-                await staged.append(CONTENT)
-                await staged.seal()
+            await _send(store, offer)
             await ledger.accept_chunk(offer, CRC)
             await driver.complete(upload_id)
 
             await _fill(clients)
             other = driver.offer(upload_id, 1, len(CONTENT))
-            async with store.stage(other) as refused:
-                with pytest.raises(ResourceExhausted) as caught:
-                    await refused.append(CONTENT)
+            with pytest.raises(ResourceExhausted) as caught:
+                await _send(store, other)
             assert caught.value.reason == "REDIS_FULL"
             await monitor.look()  # writes nothing, so that it can tell how full it is
             assert monitor.memory_is_high
@@ -56,6 +54,12 @@ async def test_what_was_accepted_is_stored_and_dropped_while_redis_is_full() -> 
             await driver.finish(upload_id)
             assert await driver.status(upload_id) is UploadStatus.COMPLETED
             assert not [name for name in server.all_keys() if ":chunks:" in name]
+
+
+async def _send(store: RedisChunkStore, offer: ChunkOffer) -> None:
+    async with store.stage(offer) as staged:
+        await staged.append(CONTENT)
+        await staged.seal()
 
 
 async def _fill(clients: RedisClients) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice_common.coordination.ports import ChunkOffer
+from sluice_common.coordination.ports import ChunkOffer, StagedChunk
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.chunks import RedisChunkStore
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
@@ -26,6 +26,7 @@ from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB, ChunkRef
 from support.redis_chunks import publish
 from support.redis_server import RedisServer, shared_server
+from support.waiting import until
 
 UPLOAD = "n1-upload"
 STAGING = keys.staging(UPLOAD, "t0")
@@ -45,6 +46,22 @@ async def send(
         await staged.seal()
     content = b"".join(blocks)
     return ChunkRef(number, len(content), crc32c(content), token)
+
+
+async def arrived(server: RedisServer) -> None:
+    """Return once Redis has the staging list: pushes are answered behind the sender's back."""
+
+    async def is_there() -> bool:
+        return STAGING in server.all_keys()
+
+    await until(is_there, 2.0, "the staging list")
+
+
+async def finish(staged: StagedChunk, *blocks: bytes) -> None:
+    """Push these and have every push answered."""
+    for block in blocks:
+        await staged.append(block)
+    await staged.seal()
 
 
 async def read(store: RedisChunkStore, *chunks: ChunkRef) -> bytes:
@@ -80,7 +97,7 @@ async def test_the_last_block_of_the_size_offered_is_sent_at_once(
         await staged.append(b"x" * 100)
         assert server.all_keys() == []
         await staged.append(b"x" * 200)
-        assert server.all_keys() == [STAGING]
+        await arrived(server)
 
 
 @pytest.mark.rule(1)
@@ -104,32 +121,34 @@ async def test_a_list_that_was_lost_does_not_come_back_without_its_beginning(
 ) -> None:
     async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
         await staged.append(b"x" * MIB)
+        await arrived(server)
         await clients.execute(STAGING, "UNLINK", STAGING)
         with pytest.raises(Aborted) as caught:
-            await staged.append(b"x" * MIB)
+            await finish(staged, b"x" * MIB)
     assert caught.value.reason == "STAGING_DROPPED"
     assert server.all_keys() == []
 
 
 @pytest.mark.rule(1)
 async def test_two_senders_with_one_token_do_not_mix_their_bytes_unseen(
-    clients: RedisClients,
+    clients: RedisClients, server: RedisServer
 ) -> None:
     # Two stores, as in two processes: neither knows of the other.
     offer = ChunkOffer(UPLOAD, 0, 0, "t0")
     first, second = RedisChunkStore(clients), RedisChunkStore(clients)
     async with first.stage(offer) as one:
         await one.append(b"1" * MIB)
+        await arrived(server)
         with pytest.raises(AlreadyExists) as caught:
-            await _append(second, offer, b"2" * MIB)
+            await _send_one(second, offer, b"2" * MIB)
         assert caught.value.reason == "TOKEN_IN_USE"
         with pytest.raises(AlreadyExists):
-            await one.append(b"1" * MIB)
+            await finish(one, b"1" * MIB)
 
 
-async def _append(store: RedisChunkStore, offer: ChunkOffer, block: bytes) -> None:
+async def _send_one(store: RedisChunkStore, offer: ChunkOffer, block: bytes) -> None:
     async with store.stage(offer) as staged:
-        await staged.append(block)
+        await finish(staged, block)
 
 
 async def test_a_cancelled_sender_leaves_nothing_in_redis(
@@ -173,9 +192,10 @@ async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
             with suppress(Unavailable):
                 async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
                     await staged.append(b"1" * MIB)
+                    await arrived(server)
                     server.pause()
                     with pytest.raises(Unavailable):
-                        await staged.append(b"2" * MIB)
+                        await finish(staged, b"2" * MIB)
                     server.go_on()
                     # Whether it got in is not known: a repeat could double it.
                     with pytest.raises(Unavailable):
@@ -191,13 +211,44 @@ async def test_a_sender_whose_redis_died_gets_away_in_time() -> None:
             store = RedisChunkStore(clients)
             async with asyncio.timeout(3.0), store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
                 await staged.append(b"1" * MIB)
+                await arrived(server)
                 server.kill()
                 with pytest.raises(Unavailable):
-                    await staged.append(b"2" * MIB)
+                    await finish(staged, b"2" * MIB)
             server.start()
             chunk = await send(store, b"again" * 1000)
             await publish(clients, UPLOAD, "t0", 0)
             assert await read(store, chunk) == b"again" * 1000
+
+
+@pytest.mark.rule(1)
+async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
+    with RedisServer() as server:
+        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.3)) as clients:
+            store = RedisChunkStore(clients)
+            with suppress(Unavailable):
+                async with store.stage(ChunkOffer(UPLOAD, 0, 2 * MIB, "t0")) as staged:
+                    await staged.append(b"1" * MIB)
+                    await arrived(server)
+                    server.pause()
+                    try:
+                        await staged.append(b"2" * MIB)  # on its way, that is all
+                        with pytest.raises(Unavailable):
+                            await staged.seal()
+                    finally:
+                        server.go_on()
+            assert server.all_keys() == []
+
+
+async def test_a_silent_sender_holds_no_connection(server: RedisServer) -> None:
+    options = RedisOptions(server.url, max_connections=1, operation_timeout_seconds=1.0)
+    async with open_redis(options) as clients:
+        store = RedisChunkStore(clients)
+        async with store.stage(ChunkOffer(UPLOAD, 0, 3 * MIB, "t0")) as staged:
+            for _ in range(3):
+                await staged.append(b"x" * MIB)
+                assert await clients.execute("k", "PING") == b"PONG"
+            await staged.seal()
 
 
 async def test_a_full_redis_refuses_and_what_was_accepted_stays_readable() -> None:

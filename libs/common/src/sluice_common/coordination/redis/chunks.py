@@ -107,9 +107,9 @@ class RedisChunkStore:
         """As the port says. What another process is still sending stays until its sender is
         refused by the ledger, or until its time to live ends."""
         check_name(upload_id, "upload_id")
-        here = self._staged.get(upload_id, ())
+        here = tuple(self._staged.get(upload_id, ()))
         for staged in here:
-            staged.dropped = True
+            await staged.drop()
         await self._unlink(upload_id, [staged.key for staged in here])
         tokens, cursor = keys.tokens(upload_id), b"0"
         while True:

@@ -63,6 +63,16 @@ class RedisClients:
     def metrics(self) -> Metrics:
         return self._metrics
 
+    @property
+    def timeout_seconds(self) -> float:
+        """Of one command, waiting for a connection included."""
+        return self._options.operation_timeout_seconds
+
+    @property
+    def only_server(self) -> Server | None:
+        """The one server that has all keys; None in a cluster."""
+        return self._server
+
     # -- commands
 
     async def execute(self, key: str, *command: Argument, operation: str = "") -> Any:
@@ -83,13 +93,9 @@ class RedisClients:
         Args:
             atomic: all or none of them, as one step (MULTI/EXEC).
         """
-        if not atomic:
-            return [_or_raise(reply) for reply in await self._send(operation, key, commands)]
-        replies = await self._send(operation, key, [("MULTI",), *commands, ("EXEC",)], whole=True)
-        for reply in replies:
-            # The error that made EXEC fail says more than EXEC's own.
-            _or_raise(reply)
-        return [_or_raise(reply) for reply in replies[-1]]
+        sent = transaction(commands) if atomic else commands
+        replies = await self._send(operation, key, sent, whole=atomic)
+        return answers(replies, atomic=atomic)
 
     async def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script on keys of one slot."""
@@ -270,6 +276,19 @@ class RedisClients:
 
 _REDIRECTED: Final = (AskError, TryAgainError)  # MovedError is an AskError
 _NOT_HERE: Final = (*_REDIRECTED, ClusterDownError, ReadOnlyError)
+
+
+def transaction(commands: Sequence[Command]) -> Sequence[Command]:
+    """What is sent to have all or none of the commands done."""
+    return [("MULTI",), *commands, ("EXEC",)]
+
+
+def answers(replies: Sequence[Any], *, atomic: bool) -> list[Any]:
+    """The replies to commands, or to a transaction of them; raises the first error among them."""
+    for reply in replies:
+        # The error that made EXEC fail says more than EXEC's own.
+        _or_raise(reply)
+    return [_or_raise(reply) for reply in replies[-1]] if atomic else list(replies)
 
 
 def _or_raise(reply: Any) -> Any:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    BlockingConnectionPool,
+    Connection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
+from sluice_common.coordination.redis.link import Link
 from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.resp import Argument, Command
 
-Argument = bytes | bytearray | memoryview | str | int | float
-Command = Sequence[Argument]
-
-_READ_BYTES = 256 * 1024
-"""A slice of a chunk arrives in few reads, and an idle connection holds no such buffer."""
+__all__ = ["Argument", "Command", "Server"]
 
 
 class Server:
-    """One address. Nothing is ever sent twice from here: redis-py's own retries are off, because
-    a repeated RPUSH would double a block (docs/protocol.md, rule 1).
+    """One address. Nothing is ever sent twice from here, because a repeated RPUSH would double a
+    block (docs/protocol.md, rule 1).
 
     The connections have no timeout of their own; whoever calls has one for the whole exchange,
     which includes waiting for a connection. Leaving an exchange early, by that timeout or by
-    cancellation, closes the connection it was on: the reply still to come is nobody else's.
+    cancellation, closes the connection it was on.
     """
 
     def __init__(self, options: RedisOptions, address: tuple[str, int] | None = None) -> None:
@@ -41,50 +43,69 @@ class Server:
         )
         self.name = str(arguments.get("path", f"{self.address[0]}:{self.address[1]}"))
         """What logs and metrics call it."""
+        self._connection_class: type[AbstractConnection] = arguments.pop(
+            "connection_class", Connection
+        )
         self._arguments = arguments | {
-            "timeout": None,
             "protocol": 2,
             "socket_timeout": None,
             "socket_connect_timeout": options.connect_timeout_seconds,
-            "socket_read_size": _READ_BYTES,
             "retry": Retry(NoBackoff(), 0),
         }
-        self._pool = BlockingConnectionPool(
-            **self._arguments, max_connections=options.max_connections
-        )
+        self._free = asyncio.Semaphore(options.max_connections)
+        self._links: set[Link] = set()
+        self._idle: list[Link] = []
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go over one connection; their replies in order, an error reply as a
         `ResponseError` among them. Raises what redis-py raises when there is no reply."""
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        link = await self.take()
         try:
-            await _send(connection, commands)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-            return replies
+            return await link.send(commands)
         finally:
-            await self._pool.release(connection)
+            self.give_back(link)
+
+    async def take(self) -> Link:
+        """A connection for the caller alone, until `give_back`; waits when all are taken."""
+        await self._free.acquire()
+        try:
+            while self._idle:
+                link = self._idle.pop()
+                if link.is_open and link.is_quiet():
+                    return link
+                self._close(link)
+            link = await Link.open(self._connection_class(**self._arguments))
+            self._links.add(link)
+            return link
+        except BaseException:
+            self._free.release()
+            raise
+
+    def give_back(self, link: Link) -> None:
+        """Anyone may have it now. One on which a reply is still to come is closed: the reply would
+        be nobody's, and nothing may follow what was given up half-way."""
+        if link.is_open and link.is_idle and link in self._links:
+            self._idle.append(link)
+        else:
+            self._close(link)
+        self._free.release()
 
     def subscriber(self) -> Redis:
         """A client with a connection of its own beside the pool, for subscriptions: they last, and
         would starve the others. The caller closes it."""
-        pool = BlockingConnectionPool(**self._arguments, max_connections=1)
+        pool = BlockingConnectionPool(
+            **self._arguments,
+            connection_class=self._connection_class,
+            max_connections=1,
+            timeout=None,
+        )
         return Redis.from_pool(pool)
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        links, self._links = self._links, set()
+        self._idle.clear()
+        await asyncio.gather(*(link.aclose() for link in links))
 
-
-async def _send(connection: AbstractConnection, commands: Sequence[Command]) -> None:
-    try:
-        await connection.send_packed_command(connection.pack_commands(commands))
-    except RuntimeError as error:
-        # uvloop's word for a transport that was reset since the connection was found usable;
-        # asyncio's own transports lose such a write in silence.
-        if "is closed" not in str(error):
-            raise
-        raise RedisConnectionError("The connection was closed before it was written to.") from error
+    def _close(self, link: Link) -> None:
+        self._links.discard(link)
+        link.abort()

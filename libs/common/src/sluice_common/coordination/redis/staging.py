@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
+from typing import Any
 
 import structlog
 
 from sluice_common.coordination.ports import Block, ChunkOffer
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.connection import RedisClients
-from sluice_common.coordination.redis.errors import unavailable
+from sluice_common.coordination.redis.pushes import Pushes
 from sluice_common.coordination.redis.server import Command
 from sluice_common.coordination.staging import staging_dropped, token_in_use
 from sluice_common.errors import SluiceError
@@ -40,12 +41,13 @@ class RedisStagedChunk:
         self._offered = offer.size
         self._size = 0
         self._gathered = bytearray()
+        self._pushes = Pushes(clients, self._key)
         self._pushed = 0
+        self._answered = 0
         self._lifetime_began = 0.0
         self._is_ours = False
-        self._broken = False
         self._sealed = False
-        self.dropped = False
+        self._dropped = False
 
     @property
     def token(self) -> str:
@@ -78,16 +80,25 @@ class RedisStagedChunk:
         self._check()
         if self._gathered:
             await self._flush()
+        await self._pushes.settle()
         self._sealed = True
+
+    async def drop(self) -> None:
+        """Take no more; returns when nothing is on its way that could outlive a removal."""
+        self._dropped = True
+        await self._pushes.give_up()
 
     async def discard_unless_sealed(self) -> None:
         """Remove what was pushed. A Redis that is away keeps it until its time to live ends."""
         self._gathered.clear()
-        if self._sealed or not self._is_ours:
+        if self._sealed:
             return
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
-                await self._clients.execute(self._key, "UNLINK", self._key)
+                # What is on the way would come after it, and stay.
+                await self._pushes.give_up()
+                if self._is_ours:
+                    await self._clients.execute(self._key, "UNLINK", self._key)
         except (SluiceError, TimeoutError) as error:
             _log.warning("staged_chunk_not_removed", upload_id=self._upload_id, reason=str(error))
 
@@ -97,28 +108,29 @@ class RedisStagedChunk:
         await self._push(full)
 
     async def _push(self, block: Block | bytearray) -> None:
-        # Until it is answered nobody knows whether the block is in, and it is not pushed again.
-        self._broken = True
-        if self._pushed == 0:
-            await self._push_first(block)
-        else:
-            await self._push_next(block)
         self._pushed += 1
-        self._broken = False
+        if self._pushed == 1:
+            self._is_ours = True
+            # One step, so that no list is ever without an end to its life.
+            await self._pushes.push(
+                [
+                    ("HEXISTS", keys.tokens(self._upload_id), self._token),
+                    ("RPUSH", self._key, block),
+                    self._live(),
+                ],
+                self._check_first,
+                atomic=True,
+            )
+            return
+        # RPUSHX: a list that was dropped does not come back without its first blocks.
+        commands: list[Command] = [("RPUSHX", self._key, block)]
+        if monotonic() - self._lifetime_began > self._lifetime_seconds / 4:
+            commands.append(self._live())
+        await self._pushes.push(commands, self._check_next)
 
-    async def _push_first(self, block: Block | bytearray) -> None:
-        self._is_ours = True
-        # One step, so that no list is ever without an end to its life.
-        accepted, length, _ = await self._clients.pipeline(
-            self._key,
-            [
-                ("HEXISTS", keys.tokens(self._upload_id), self._token),
-                ("RPUSH", self._key, block),
-                self._live(),
-            ],
-            operation="chunk_push",
-            atomic=True,
-        )
+    def _check_first(self, replies: list[Any]) -> None:
+        accepted, length, _ = replies
+        self._answered = 1
         if length != 1:
             # Another sender's bytes. It finds its list too long, and so does the ledger.
             self._is_ours = False
@@ -126,15 +138,12 @@ class RedisStagedChunk:
         if accepted:
             raise token_in_use()
 
-    async def _push_next(self, block: Block | bytearray) -> None:
-        # RPUSHX: a list that was dropped does not come back without its first blocks.
-        commands: list[Command] = [("RPUSHX", self._key, block)]
-        if monotonic() - self._lifetime_began > self._lifetime_seconds / 4:
-            commands.append(self._live())
-        length, *_ = await self._clients.pipeline(self._key, commands, operation="chunk_push")
+    def _check_next(self, replies: list[Any]) -> None:
+        length = replies[0]
+        self._answered += 1
         if length == 0:
             raise staging_dropped()
-        if length != self._pushed + 1:
+        if length != self._answered:
             raise token_in_use()
 
     def _live(self) -> Command:
@@ -142,7 +151,5 @@ class RedisStagedChunk:
         return ("PEXPIRE", self._key, int(self._lifetime_seconds * 1000))
 
     def _check(self) -> None:
-        if self.dropped:
+        if self._dropped:
             raise staging_dropped()
-        if self._broken:
-            raise unavailable()

@@ -1,0 +1,152 @@
+"""Our own end of a connection, on both event loops: the services run on uvloop, tests do not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.server import Server
+from sluice_common.errors import Unavailable
+from support.mysql_tls import write_certificates
+from support.redis_server import RedisServer, free_port, shared_server
+
+MIB = 1024 * 1024
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner.run
+
+
+def url(scheme: str, folder: Path, port: int) -> str:
+    return {
+        "redis": f"redis://127.0.0.1:{port}/3",
+        "rediss": f"rediss://127.0.0.1:{port}/3?ssl_ca_certs={folder / 'ca.pem'}",
+        "unix": f"unix://{folder / 'redis.sock'}?db=3",
+    }[scheme]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_large_and_small_values_travel_together(run: Run, scheme: str, tmp_path: Path) -> None:
+    write_certificates(tmp_path)
+    port = free_port()
+    tls: dict[str, str] = {"cert-file": "cert.pem", "key-file": "key.pem", "ca-cert-file": "ca.pem"}
+    arguments = ["--unixsocket", str(tmp_path / "redis.sock")]
+    if scheme == "rediss":
+        for name, value in tls.items():
+            arguments += [f"--tls-{name}", str(tmp_path / value)]
+        arguments += ["--tls-port", str(port), "--tls-auth-clients", "no"]
+
+    async def scenario(options: RedisOptions) -> None:
+        blocks = [random.Random(n).randbytes(n * 300_000 + 1) for n in range(5)]
+        async with open_redis(options) as clients:
+            for block in blocks:
+                pushed = [("RPUSH", "l", memoryview(block)), ("INCR", "n")]
+                await clients.pipeline("l", pushed, operation="test", atomic=True)
+            read = [("GET", "n"), ("LRANGE", "l", 0, -1), ("GET", "nothing"), ("LLEN", "l")]
+            assert await clients.pipeline("l", read, operation="test") == [b"5", blocks, None, 5]
+
+    with RedisServer(*arguments) as server:
+        run(
+            scenario(
+                RedisOptions(url(scheme, tmp_path, port if scheme == "rediss" else server.port))
+            )
+        )
+
+
+def test_a_cancelled_exchange_leaves_nothing_for_the_next(run: Run) -> None:
+    server = shared_server()
+    server.flush()
+
+    async def scenario() -> None:
+        block = b"x" * MIB
+        async with open_redis(RedisOptions(server.url, max_connections=2)) as clients:
+            await clients.execute("k", "SET", "k", block)
+            for number in range(60):
+                leaving = asyncio.create_task(clients.execute("k", "GET", "k"))
+                await asyncio.sleep(0.0001 * (number % 20))
+                leaving.cancel()
+                assert await clients.execute("k", "ECHO", f"{number}") == str(number).encode()
+                with suppress(asyncio.CancelledError):
+                    assert await leaving == block
+
+    run(scenario())
+
+
+def test_replies_come_in_the_order_of_the_sending(run: Run) -> None:
+    server = shared_server()
+    server.flush()
+
+    async def scenario() -> None:
+        link = await Server(RedisOptions(server.url)).take()
+        on_the_way = [link.send([("RPUSH", "l", b"x" * MIB), ("LLEN", "l")]) for _ in range(8)]
+        gone = link.send([("GET", "l")])
+        gone.cancel()
+        last = link.send([("ECHO", "last")])
+        assert await asyncio.gather(*on_the_way) == [[n, n] for n in range(1, 9)]
+        assert await last == [b"last"]
+        assert link.is_idle
+        await link.aclose()
+        assert not link.is_open
+
+    run(scenario())
+
+
+def test_a_server_that_dies_fails_all_that_is_on_the_way(run: Run) -> None:
+    async def scenario() -> None:
+        with RedisServer() as server:
+            async with open_redis(RedisOptions(server.url, max_connections=4)) as clients:
+                waiting = [
+                    asyncio.create_task(clients.execute("l", "BLPOP", "l", 0)) for _ in range(4)
+                ]
+                await asyncio.sleep(0.1)
+                server.kill()
+                ended = await asyncio.gather(*waiting, return_exceptions=True)
+                assert all(isinstance(each, Unavailable) for each in ended), ended
+                server.start()
+                assert await clients.execute("k", "SET", "k", b"x" * MIB) == b"OK"
+
+    run(scenario())
+
+
+def test_an_idle_connection_that_was_closed_is_opened_again(run: Run) -> None:
+    server = shared_server()
+
+    async def scenario() -> None:
+        async with open_redis(RedisOptions(server.url, max_connections=3)) as clients:
+            await asyncio.gather(*(clients.execute("k", "PING") for _ in range(3)))
+            with server.client() as inside:
+                inside.client_kill_filter(_type="normal", skipme=True)
+            # The event loop has not heard of it yet.
+            assert await clients.execute("k", "PING") == b"PONG"
+
+    run(scenario())
+
+
+def test_what_does_not_speak_redis_is_unavailable(run: Run) -> None:
+    async def scenario() -> None:
+        async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"+OK\r\n" * 4 + b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        stranger = await asyncio.start_server(greet, "127.0.0.1", 0)
+        port = stranger.sockets[0].getsockname()[1]
+        clients = RedisClients(RedisOptions(f"redis://127.0.0.1:{port}/0"))
+        with pytest.raises(Unavailable):
+            await clients.pipeline("k", [("PING",)] * 8, operation="test")
+        await clients.aclose()
+        stranger.close()
+
+    run(scenario())
