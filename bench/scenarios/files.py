@@ -1,0 +1,136 @@
+"""What P5, P6, SMALL and PHOTOS have in common: the same files through Sluice and straight to S3.
+
+Both sides read the files of one folder, in memory (tmpfs) where the machine has such a place, so
+that no disk of the client is measured. Sluice is spoken to by its own SDK; s3transfer sends as many
+requests at once as Sluice's part workers do. What was stored is deleted after each measurement,
+outside of its time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.backends import empty_bucket, s3_client
+from bench.deployment import Deployment
+from bench.measuring import GIB, MB, MIB, text_of
+from bench.processes import load
+from bench.usage import Usage
+from sluice_common.settings.groups import Workers
+
+REQUESTS: Final = Workers().parts
+"""Requests that a repository has at the object store at once; s3transfer gets as many."""
+PART_BYTES: Final = 8 * MIB
+"""What Sluice plans for these sizes, and what s3transfer is told."""
+_MEMORY: Final = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One side's measurement."""
+
+    figures: Mapping[str, Any]
+    usage: Mapping[str, Usage]
+
+    @property
+    def seconds(self) -> float:
+        return float(self.figures["seconds"])
+
+    @property
+    def rate(self) -> float:
+        """MB/s until the last object was there."""
+        return float(self.figures["bytes"] / self.seconds / MB)
+
+    @property
+    def errors(self) -> int:
+        return sum(self.figures.get("errors", {}).values())
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of the sender and of every process that it kept busy."""
+        return float(self.figures["cpu_seconds"]) + sum(u.cpu_seconds for u in self.usage.values())
+
+
+@contextmanager
+def folder_of(sizes: Sequence[int], seed: int = 1) -> Iterator[Path]:
+    """A folder with a file of random bytes for each size; no two files are alike."""
+    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-files-", dir=memory) as folder:
+        random_bytes = random.Random(seed)
+        for number, size in enumerate(sizes):
+            (Path(folder) / f"{number:05}.bin").write_bytes(random_bytes.randbytes(size))
+        yield Path(folder)
+
+
+def through_sluice(
+    sluice: Deployment,
+    folder: Path,
+    *,
+    in_flight: int,
+    drive: str | None = None,
+    errors_count: bool = False,
+) -> Sent:
+    """Upload every file with the SDK until all are COMPLETED, then empty the bucket.
+
+    A file that fails ends the run, unless errors are what is counted.
+    """
+    for process in sluice.watched.values():
+        process.usage()
+    repository = () if sluice.repository is None else ("--repository", sluice.repository)
+    figures = load(
+        "bench.load.files",
+        *("--target", sluice.intake, *repository),
+        *("--drive", drive or sluice.drive, "--prefix", "bench"),
+        *("--files", str(folder), "--in-flight", str(in_flight)),
+    )
+    sent = Sent(figures, {name: p.usage() for name, p in sluice.watched.items()})
+    if sent.errors and not errors_count:
+        raise RuntimeError(f"uploads failed: {figures['errors']}")
+    if sluice.settings["SLUICE_CATALOGUE"] == "off":
+        # With a catalogue the objects have nodes, which live as long as the deployment.
+        with closing(s3_client(sluice.settings)) as client:
+            empty_bucket(client, sluice.settings["SLUICE_BUCKET"])
+    return sent
+
+
+def straight(sluice: Deployment, folder: Path) -> Sent:
+    """The same files with s3transfer into the same bucket; it deletes them itself."""
+    s3 = sluice.backends.get("s3")
+    if s3 is not None:
+        s3.usage()
+    figures = load(
+        "bench.peers.s3transfer",
+        *("--bucket", sluice.settings["SLUICE_BUCKET"], "--prefix", "s3transfer"),
+        *("--files", str(folder)),
+        *("--concurrency", str(REQUESTS), "--part-bytes", str(PART_BYTES)),
+        settings=sluice.settings,
+    )
+    return Sent(figures, {} if s3 is None else {"s3": s3.usage()})
+
+
+def figures_of(runs: Sequence[Sent]) -> dict[str, object]:
+    """What stands behind one side: time, rate, CPU per GiB and by process."""
+    found: dict[str, object] = {
+        "seconds": text_of(runs, lambda r: r.seconds, 2),
+        "mb_per_second": text_of(runs, lambda r: r.rate),
+        "cpu_seconds_per_gib": text_of(runs, lambda r: r.cpu_seconds / _gib(r), 2),
+        "sender_cpu_seconds": text_of(runs, lambda r: r.figures["cpu_seconds"], 2),
+    }
+    for name in runs[0].usage:
+        found[f"{name}_cpu_seconds"] = text_of(
+            [r.usage[name] for r in runs], lambda u: u.cpu_seconds, 2
+        )
+        found[f"{name}_peak_resident_mib"] = text_of(
+            [r.usage[name] for r in runs], lambda u: u.peak_bytes / MIB
+        )
+    return found
+
+
+def _gib(run: Sent) -> float:
+    return float(run.figures["bytes"] / GIB)

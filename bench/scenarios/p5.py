@@ -1,0 +1,98 @@
+"""Gate P5: a large file until its object is in S3, against s3transfer with the same file.
+
+The SDK sends it over as many streams as it chooses; the time ends with COMPLETED: every part has
+been stored and put together. Where tusd can be had it carries the file too, as a neighbour to look
+at; it is judged by nobody.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.deployment import Deployment, deployment
+from bench.gates import P5_S3, Result
+from bench.measuring import MIB, rounds, spread_of
+from bench.peers.tusd import TusdMissingError, find_tusd, tusd
+from bench.processes import load
+from bench.scenario import Effort, Outcome
+from bench.scenarios import common
+from bench.scenarios.files import (
+    PART_BYTES,
+    REQUESTS,
+    Sent,
+    figures_of,
+    folder_of,
+    straight,
+    through_sluice,
+)
+
+S3TRANSFER = "s3transfer"
+TUSD = "tusd"
+
+
+def object_bytes(effort: Effort) -> int:
+    return (32 if effort.quick else 384) * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    straight: Sent
+    sluice: Sent
+    tusd: Sent | None
+
+
+def run(effort: Effort) -> Outcome:
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        sluice = enter(deployment(5, SLUICE_EVENTS="off"))
+        folder = enter(folder_of([object_bytes(effort)]))
+        neighbour, absent = _start_tusd(stack, sluice)
+        found = rounds("P5", effort, lambda _: _round(sluice, folder, neighbour))
+    beside = [r.tusd for r in found if r.tusd is not None]
+    rates = {
+        S3TRANSFER: [r.straight.rate for r in found],
+        common.layer(5): [r.sluice.rate for r in found],
+    }
+    return Outcome(
+        results=[Result(P5_S3, spread_of(found, lambda r: r.sluice.rate / r.straight.rate))],
+        figures={
+            "rounds": len(found),
+            "object_bytes": object_bytes(effort),
+            "part_bytes": PART_BYTES,
+            "requests_at_once": REQUESTS,
+            "sluice": figures_of([r.sluice for r in found]),
+            "s3transfer": figures_of([r.straight for r in found]),
+            "tusd": figures_of(beside) if beside else absent,
+        },
+        series=[common.layers("P5", rates)],
+    )
+
+
+def _start_tusd(stack: ExitStack, sluice: Deployment) -> tuple[str | None, str]:
+    """Its address, or why there is none."""
+    try:
+        program = find_tusd()
+    except TusdMissingError as missing:
+        return None, f"absent: {missing}"
+    server = tusd(
+        program,
+        sluice.settings,
+        sluice.settings["SLUICE_BUCKET"],
+        part_bytes=PART_BYTES,
+        concurrency=REQUESTS,
+    )
+    return stack.enter_context(server), ""
+
+
+def _round(sluice: Deployment, folder: Path, neighbour: str | None) -> Round:
+    return Round(
+        straight=straight(sluice, folder),
+        sluice=through_sluice(sluice, folder, in_flight=1),
+        tusd=None if neighbour is None else _through_tusd(neighbour, folder),
+    )
+
+
+def _through_tusd(address: str, folder: Path) -> Sent:
+    return Sent(load("bench.peers.tusd", "--connect", address, "--files", str(folder)), {})

@@ -1,0 +1,72 @@
+"""Gate P6: the same as P5 with the catalogue on, against phase 5, in turns.
+
+The drive's policy is `crc`: SHA-256 of large objects, which the default leaves to a job afterwards,
+would be computed during the next measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from bench.deployment import Deployment, deployment
+from bench.gates import P6_CATALOGUE, Result
+from bench.measuring import rounds, spread_of
+from bench.scenario import Effort, Outcome
+from bench.scenarios import common
+from bench.scenarios.files import Sent, figures_of, folder_of, through_sluice
+from bench.scenarios.p5 import object_bytes
+from sluice.repository.v1 import repository_pb2 as pb
+from sluice.repository.v1 import repository_pb2_grpc
+
+DRIVE = "bench-crc"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    without: Sent
+    catalogue: Sent
+
+
+def run(effort: Effort) -> Outcome:
+    with (
+        deployment(5, SLUICE_EVENTS="off") as without,
+        deployment(6, SLUICE_EVENTS="off") as catalogue,
+        folder_of([object_bytes(effort)]) as folder,
+    ):
+        _create_drive(catalogue)
+        found = rounds("P6", effort, lambda _: _round(without, catalogue, folder))
+    rates = {
+        common.layer(5): [r.without.rate for r in found],
+        common.layer(6): [r.catalogue.rate for r in found],
+    }
+    return Outcome(
+        results=[
+            Result(P6_CATALOGUE, spread_of(found, lambda r: r.catalogue.rate / r.without.rate))
+        ],
+        figures={
+            "rounds": len(found),
+            "object_bytes": object_bytes(effort),
+            "integrity": "crc",
+            "phase_5": figures_of([r.without for r in found]),
+            "phase_6": figures_of([r.catalogue for r in found]),
+        },
+        series=[common.layers("P6", rates)],
+    )
+
+
+def _create_drive(sluice: Deployment) -> None:
+    assert sluice.repository is not None
+    policy = pb.DrivePolicy(integrity=pb.INTEGRITY_CRC)
+    with grpc.insecure_channel(sluice.repository) as channel:
+        stub = repository_pb2_grpc.RepositoryServiceStub(channel)
+        stub.CreateDrive(pb.CreateDriveRequest(name=DRIVE, policy=policy))
+
+
+def _round(without: Deployment, catalogue: Deployment, folder: Path) -> Round:
+    return Round(
+        without=through_sluice(without, folder, in_flight=1),
+        catalogue=through_sluice(catalogue, folder, in_flight=1, drive=DRIVE),
+    )
