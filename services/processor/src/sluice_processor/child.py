@@ -13,6 +13,8 @@ import socket
 import sys
 from typing import Any
 
+from PIL import Image
+
 from sluice_processor import answers, confinement
 from sluice_processor.decoding import prepare, process_image
 from sluice_processor.model import ImageOptions, ImageRefused, RefusalReason, ThumbnailFormat
@@ -28,11 +30,22 @@ def main() -> None:
     channel = socket.socket(fileno=fd)
     prepare()
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    sample = _sample()
     confinement.confine(options)
+    process_image(sample, options, options.thumbnail_sizes)  # fails here, not at the first photo
+    os.close(sample)
     channel.sendall(READY)
     os.dup2(nowhere, sys.stderr.fileno())  # decoders may quote the picture there
     os.close(nowhere)
     serve(channel, options)
+
+
+def _sample() -> int:
+    """A small picture to begin with."""
+    fd = os.memfd_create("sample")
+    with open(fd, "wb", closefd=False) as file:
+        Image.new("RGB", (32, 32)).save(file, "PNG")
+    return fd
 
 
 def serve(channel: socket.socket, options: ImageOptions) -> None:

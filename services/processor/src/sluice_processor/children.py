@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import stat
 from collections.abc import AsyncIterator, Sequence
@@ -173,10 +172,23 @@ async def _opened(source: int | Path) -> AsyncIterator[int]:
     if isinstance(source, int):
         yield source
         return
-    with await asyncio.to_thread(_open, source) as file:
-        yield file.fileno()
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, source))
+    try:
+        fd = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_late)
+        raise
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
-def _open(path: Path) -> io.FileIO:
-    """As an object, which closes itself should nobody wait for it any more."""
-    return io.FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+def _open(path: Path) -> int:
+    """Without waiting for the other end of a pipe."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _close_late(opening: asyncio.Future[int]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())

@@ -39,7 +39,7 @@ from sluice_processor.model import (
 from sluice_processor.polyglot import refuse_polyglots
 from sluice_processor.reader import open_descriptor
 from sluice_processor.sniff import HEAD_BYTES, sniff
-from sluice_processor.structure import refuse_frames, walk
+from sluice_processor.structure import Structure, refuse_frames, walk
 
 _PLUGINS: Final = {
     ImageFormat.JPEG: ("JPEG", "MPO"),
@@ -63,6 +63,24 @@ _LOADED: Final = (
 )
 """All that `_PLUGINS` names, imported before a child is confined."""
 
+_DECODER_ERRORS: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    IndexError,
+    KeyError,
+    ZeroDivisionError,
+    OverflowError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+)
+"""What Pillow and its plugins raise about bytes; all but the defects of this process itself."""
+
+_WEBP_BYTES_PER_PIXEL: Final = 12
+"""Two canvases of the decoder and the picture itself."""
 _DNG_VERSION: Final = 50706
 _SUBFILE_TYPE: Final = 254
 _REDUCED: Final = 1
@@ -91,6 +109,8 @@ def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> Proce
     with open_descriptor(fd) as file:
         image_format = _sniffed(file)
         structure = walk(file, image_format, options.max_frames)
+        if structure.size is not None:
+            _check_pixels(structure.size, options)
         refuse_polyglots(file, structure)
         try:
             image = _opened(file, image_format, options)
@@ -100,9 +120,9 @@ def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> Proce
             made = thumbnails.make(pixels, orientation, facts, options, sizes)
         except (ImageRefused, PermissionError):
             raise  # the latter is ours: something was not imported before the confinement
-        except (OSError, EOFError, ValueError, SyntaxError, TypeError, IndexError, KeyError,
-                ZeroDivisionError, OverflowError, AttributeError, RuntimeError, struct.error
-                ) as error:  # fmt: skip
+        except _DECODER_ERRORS as error:
+            if _was_too_large(structure, options):
+                raise MemoryError from None
             raise _refusal(error) from None
     ended = time.perf_counter()
     return ProcessedImage(facts, made, decoded - began, ended - decoded)
@@ -131,14 +151,14 @@ def _opened(
         if image_format is not ImageFormat.AVIF or not complains_of_exif(error):
             raise
         image = Image.open(without_exif(file), formats=_PLUGINS[image_format])
-    _check_pixels(image, options)
+    _check_pixels(image.size, options)
     if image_format is ImageFormat.TIFF:
         _refuse_raw(image)
     return image
 
 
-def _check_pixels(image: Image.Image, options: ImageOptions) -> None:
-    width, height = image.size
+def _check_pixels(size: tuple[int, int], options: ImageOptions) -> None:
+    width, height = size
     if width * height > options.max_pixels:
         raise ImageRefused(
             RefusalReason.TOO_MANY_PIXELS,
@@ -182,7 +202,9 @@ def _loaded(
     if image_format is ImageFormat.JPEG and sizes:
         thumbnails.draft(image, max(sizes))
     image.load()
-    _check_pixels(image, options)  # a frame may be larger than the screen that the header tells
+    _check_pixels(
+        image.size, options
+    )  # a frame may be larger than the screen that the header tells
     exif, gps = early or read_exif(image)
     orientation = read_orientation(image)
     if image_format is not ImageFormat.JPEG:
@@ -198,6 +220,14 @@ def _with_original_orientation(exif: ExifFacts, image: Image.Image) -> ExifFacts
     """The HEIF decoder turns the pixels itself and notes what the EXIF had said."""
     original = image.info.get("original_orientation")
     return replace(exif, orientation=original) if original in range(1, 9) else exif
+
+
+def _was_too_large(structure: Structure, options: ImageOptions) -> bool:
+    """The WebP decoder does not say that it had no memory, only that it did not work."""
+    if structure.size is None:
+        return False
+    width, height = structure.size
+    return width * height * _WEBP_BYTES_PER_PIXEL > options.child_memory_bytes
 
 
 _SHORT: Final = ("truncated", "end of file", "end of stream", "not enough data", "premature")

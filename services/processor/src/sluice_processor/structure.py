@@ -27,6 +27,8 @@ class Structure:
     """Frames or pages; None where only the decoder knows."""
     end: int | None
     """Offset after the last byte that belongs to the picture; None where only a decoder knows."""
+    size: tuple[int, int] | None = None
+    """Width and height, of the format whose decoder takes memory before it tells them."""
 
 
 def walk(file: io.BufferedReader, image_format: ImageFormat, max_frames: int) -> Structure:
@@ -122,7 +124,23 @@ def _webp(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
     end = 8 + length + length % 2
     if 8 + length > size:
         _refuse_truncated()
-    return Structure(None, min(end, size))
+    file.seek(12)
+    return Structure(None, min(end, size), _webp_size(_exactly(file, 18)))
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Of the first chunk (RFC 9649, sections 2.5 to 2.7; RFC 6386, section 9.1)."""
+    name, data = head[:4], head[8:]
+    if name == b"VP8X":
+        sides = data[4:7], data[7:10]
+        return 1 + int.from_bytes(sides[0], "little"), 1 + int.from_bytes(sides[1], "little")
+    if name == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if name == b"VP8 ":
+        width, height = struct.unpack("<HH", data[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    _refuse_corrupt()
 
 
 def _iso(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
