@@ -52,18 +52,16 @@ async def upload_stream(_requests: object, context: Any) -> None:
             missing_bytes = header.size
         missing_bytes -= len(frame.data)
         if missing_bytes == 0:
-            accepted = pb.Accepted(
-                number=header.number, size=header.size, crc32c=header.crc32c or 0
-            )
-            await context.write(pb.UploadStreamResponse(accepted=accepted))
+            await context.write(pb.UploadStreamResponse(accepted=_accepted(header)))
 
 
 async def upload_chunk(frame: Frame, context: Any) -> pb.UploadChunkResponse:
     assert frame.header is not None
-    accepted = pb.Accepted(
-        number=frame.header.number, size=len(frame.data), crc32c=frame.header.crc32c or 0
-    )
-    return pb.UploadChunkResponse(accepted=accepted)
+    return pb.UploadChunkResponse(accepted=_accepted(frame.header))
+
+
+def _accepted(header: Header) -> pb.Accepted:
+    return pb.Accepted(number=header.number, size=header.size, crc32c=header.crc32c or 0)
 
 
 def handlers() -> dict[str, grpc.RpcMethodHandler[Any, Any]]:

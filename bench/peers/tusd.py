@@ -19,7 +19,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -149,25 +149,29 @@ def run(address: str, files: Sequence[Path], in_flight: int) -> dict[str, object
     left: SimpleQueue[Path | None] = SimpleQueue()
     for item in (*files, *[None] * in_flight):
         left.put(item)
-    connections = [http.client.HTTPConnection(host, int(port)) for _ in range(in_flight)]
-    for connection in connections:
-        connection.connect()
-        assert connection.sock is not None
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with ExitStack() as stack:
+        connections = [_connect(stack, host, int(port)) for _ in range(in_flight)]
 
-    def sender(connection: http.client.HTTPConnection) -> int:
-        sent = 0
-        while (path := left.get()) is not None:
-            sent += upload(connection, path)
-        return sent
+        def sender(connection: http.client.HTTPConnection) -> int:
+            sent = 0
+            while (path := left.get()) is not None:
+                sent += upload(connection, path)
+            return sent
 
-    with ThreadPoolExecutor(in_flight) as threads:
+        threads = stack.enter_context(ThreadPoolExecutor(in_flight))
         cpu, begun = time.process_time(), time.perf_counter()
         total = sum(threads.map(sender, connections))
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    for connection in connections:
-        connection.close()
     return {"bytes": total, "objects": len(files), "seconds": seconds, "cpu_seconds": cpu}
+
+
+def _connect(stack: ExitStack, host: str, port: int) -> http.client.HTTPConnection:
+    """A connection that is open, and closed at the end."""
+    connection = stack.enter_context(closing(http.client.HTTPConnection(host, port)))
+    connection.connect()
+    assert connection.sock is not None
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def main() -> None:

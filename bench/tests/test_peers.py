@@ -43,7 +43,7 @@ def tus_server(*, loses_bytes: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
                 self.send_header(name, value)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             """Nothing: the test says what matters."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
