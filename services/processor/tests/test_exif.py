@@ -173,7 +173,7 @@ def test_strings_are_cleaned(written: object, read: str | None) -> None:
     ],
 )
 def test_times(time: object, subsec: object, offset: object, read: str | None) -> None:
-    fields = {
+    fields: dict[int, Any] = {
         Base.DateTimeOriginal: time,
         Base.SubsecTimeOriginal: subsec,
         Base.OffsetTimeOriginal: offset,
@@ -216,7 +216,7 @@ def test_numbers(written: object, read: float | None) -> None:
     ],
 )
 def test_a_place_that_makes_no_sense_is_none(change: dict[int, Any]) -> None:
-    place = {
+    place: dict[int, Any] = {
         GPS.GPSLatitude: (47, 30, 0), GPS.GPSLatitudeRef: "S",
         GPS.GPSLongitude: (7, 45, 36), GPS.GPSLongitudeRef: "E",
     }  # fmt: skip

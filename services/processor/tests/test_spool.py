@@ -1,0 +1,74 @@
+"""A whole object comes to a descriptor, and its SHA-256 with it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sluice_processor.model import MIB, ImageRefused, RefusalReason
+from sluice_processor.spool import SpoolOptions, spooled
+
+BLOCKS = [os.urandom(MIB), b"", os.urandom(7), os.urandom(3 * MIB)]
+WHOLE = b"".join(BLOCKS)
+
+
+async def blocks(*some: bytes) -> AsyncIterator[bytes]:
+    for block in some:
+        await asyncio.sleep(0)
+        yield block
+
+
+@pytest.mark.parametrize("in_memory_bytes", [0, 64 * MIB])
+async def test_the_bytes_and_their_sum(tmp_path: Path, in_memory_bytes: int) -> None:
+    options = SpoolOptions(in_memory_bytes, tmp_path)
+    async with spooled(blocks(*BLOCKS), len(WHOLE), options) as found:
+        assert found.size == len(WHOLE)
+        assert found.sha256 == hashlib.sha256(WHOLE).digest()
+        assert os.pread(found.fd, len(WHOLE) + 1, 0) == WHOLE
+        assert list(tmp_path.iterdir()) == []  # a file has no name that could be left behind
+        in_folder = os.fstat(found.fd).st_dev == tmp_path.stat().st_dev
+        assert in_folder == (in_memory_bytes == 0)
+        fd = found.fd
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+async def test_an_empty_object() -> None:
+    async with spooled(blocks(), 0, SpoolOptions()) as found:
+        assert (found.size, found.sha256) == (0, hashlib.sha256(b"").digest())
+
+
+async def test_more_than_there_may_be_is_refused_whatever_was_expected() -> None:
+    with pytest.raises(ImageRefused) as refused:
+        async with spooled(blocks(*BLOCKS), 5, SpoolOptions(max_bytes=2 * MIB)):
+            pytest.fail("must not get here")
+    assert refused.value.reason is RefusalReason.TOO_LARGE
+
+
+async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise ConnectionError("gone")
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(MIB)
+
+    await asyncio.to_thread(int)  # the pool's own descriptors, if any, are there already
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ConnectionError):
+        async with spooled(broken(), 4, SpoolOptions()):
+            pytest.fail("must not get here")
+    for seconds in (0.001, 0.01, 0.05):
+        with pytest.raises(TimeoutError):
+            async with (
+                asyncio.timeout(seconds),
+                spooled(endless(), 4, SpoolOptions(max_bytes=1 << 40)),
+            ):
+                pytest.fail("must not get here")
+    assert len(os.listdir("/proc/self/fd")) <= before
