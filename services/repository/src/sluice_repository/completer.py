@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import Counter
@@ -25,6 +26,7 @@ from sluice_common.coordination.ports import (
 )
 from sluice_common.crash_points import CrashPoint, crash_point
 from sluice_common.errors import DataLoss, Internal, NotFound, SluiceError
+from sluice_common.objects.port import ObjectInfo
 from sluice_common.telemetry.tracing import span
 from sluice_common.uploads.checksums import combined_crc32c
 from sluice_common.uploads.model import Integrity
@@ -47,6 +49,33 @@ _HOPELESS = frozenset(
 )
 """Answers of the store and the catalogue that no repetition changes: the upload fails with them.
 OBJECT_NOT_FOUND: the store had just said that the object is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreshPut:
+    """A single PUT that the object store has answered just now, to the process that asks."""
+
+    part: StoredPartRecord
+    info: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class _InHand:
+    """A claimed completion; `asked_at` is when the claim was asked for, on the loop's clock."""
+
+    claim: CompletionClaim
+    asked_at: float
+    put: FreshPut | None
+
+    def trusted_put(self) -> FreshPut | None:
+        """The put, if it is certainly of the bytes that the ledger has as accepted."""
+        put, claim = self.put, self.claim
+        if put is None or not claim.single_put or claim.snapshot.crc32c != put.part.crc32c:
+            return None
+        return put
+
+    def age_seconds(self) -> float:
+        return asyncio.get_running_loop().time() - self.asked_at
 
 
 class Completer:
@@ -73,7 +102,16 @@ class Completer:
         Outcomes: completed, failed, reopened (parts have to be sent again), stale. Anything else
         raises, with the claim released; there is no end to that, for COMPLETING never expires.
         """
+        return await self._handle(delivery, None)
+
+    async def handle_put(self, delivery: Delivery, put: FreshPut) -> str:
+        """The same for an upload that is one object, by the worker that has just put it: what the
+        store answered a moment ago need not be asked again. `delivery` is that of the part."""
+        return await self._handle(delivery, put)
+
+    async def _handle(self, delivery: Delivery, put: FreshPut | None) -> str:
         options = self._deps.options
+        asked_at = asyncio.get_running_loop().time()
         try:
             claim = await self._deps.ledger.claim_completion(
                 delivery.item.upload_id, claimant(self._deps, delivery), options.lease_seconds
@@ -93,13 +131,13 @@ class Completer:
                     parts=claim.part_count,
                 ),
             ):
-                return await self._complete(delivery, claim)
+                return await self._complete(delivery, _InHand(claim, asked_at, put))
         except (Exception, asyncio.CancelledError):
             await release(self._deps.ledger, claim)
             raise
 
-    async def _complete(self, delivery: Delivery, claim: CompletionClaim) -> str:
-        deps, options = self._deps, self._deps.options
+    async def _complete(self, delivery: Delivery, work: _InHand) -> str:
+        deps, options, claim = self._deps, self._deps.options, work.claim
 
         async def beat() -> None:
             await deps.ledger.extend_claim(claim, options.lease_seconds)
@@ -108,7 +146,7 @@ class Completer:
         try:
             crc32c, sha256 = await while_held(
                 beat,
-                lambda: self._make_node(claim),
+                lambda: self._make_node(work),
                 lease_seconds=options.lease_seconds,
                 heartbeat_seconds=options.heartbeat_seconds,
             )
@@ -128,9 +166,10 @@ class Completer:
         await self._drop_rest(claim.snapshot.upload_id)
         return "completed"
 
-    async def _make_node(self, claim: CompletionClaim) -> tuple[int, bytes | None]:
+    async def _make_node(self, work: _InHand) -> tuple[int, bytes | None]:
         """Everything between claim and finish; the object's CRC32C, and SHA-256 if known."""
-        parts = await self._stored_parts(claim)
+        claim, put = work.claim, work.trusted_put()
+        parts = await self._stored_parts(claim) if put is None else [put.part]
         size = sum(part.size for part in parts)
         crc32c = combined_crc32c((part.crc32c, part.size) for part in parts)
         new, snapshot = claim.snapshot.new, claim.snapshot
@@ -141,23 +180,28 @@ class Completer:
                     "CHECKSUM_MISMATCH",
                     f"The object's CRC32C is {crc32c:08x}, expected was {claimed:08x}.",
                 )
-        async with asyncio.timeout(self._deps.options.part_timeout_seconds):
-            info = await assemble(self._deps.objects, claim, parts)
+        if put is None:
+            async with asyncio.timeout(self._deps.options.part_timeout_seconds):
+                info = await assemble(self._deps.objects, claim, parts)
+        else:
+            info = put.info
         crash_point(CrashPoint.AFTER_COMPLETE_MULTIPART)
         self._compare("the object store", info.size, info.crc32c, size, crc32c)
         sha256 = parts[0].sha256 if claim.single_put else None
         sha256 = await self._verified_sha256(
             claim, Digest(size, crc32c, sha256 or b""), must_read=info.crc32c is None
         )
-        await self._commit(claim, size, crc32c, sha256)
+        await self._commit(work, size, crc32c, sha256)
         return crc32c, sha256
 
     async def _stored_parts(self, claim: CompletionClaim) -> Sequence[StoredPartRecord]:
         """All parts in order: at most MAX_PARTS records."""
         upload_id = claim.snapshot.upload_id
         parts: list[StoredPartRecord] = []
-        while page := await self._deps.ledger.stored_parts(
-            upload_id, parts[-1].number if parts else 0, _PAGE_PARTS
+        while len(parts) < claim.part_count and (
+            page := await self._deps.ledger.stored_parts(
+                upload_id, parts[-1].number if parts else 0, _PAGE_PARTS
+            )
         ):
             parts.extend(page)
         if [part.number for part in parts] != list(range(1, claim.part_count + 1)):
@@ -208,17 +252,17 @@ class Completer:
             )
         return sha256
 
-    async def _commit(
-        self, claim: CompletionClaim, size: int, crc32c: int, sha256: bytes | None
-    ) -> None:
+    async def _commit(self, work: _InHand, size: int, crc32c: int, sha256: bytes | None) -> None:
         """The catalogue's transaction. The unpublished ledger events travel in it, so that the
         outbox alone has the node's events in order (see relay.py)."""
-        deps, new = self._deps, claim.snapshot.new
+        deps, new = self._deps, work.claim.snapshot.new
         if deps.catalogue is None:
             return
         events = await deps.ledger.upload_events(new.upload_id)
         # A completer that slept through its lease must notice before it makes a node, not after.
-        await deps.ledger.extend_claim(claim, deps.options.lease_seconds)
+        # Straight after the PUT there was no time for that.
+        if work.put is None or work.age_seconds() > deps.options.heartbeat_seconds:
+            await deps.ledger.extend_claim(work.claim, deps.options.lease_seconds)
         async with asyncio.timeout(deps.options.call_timeout_seconds):
             outcome = await deps.catalogue.commit_node(
                 NodeCommit(

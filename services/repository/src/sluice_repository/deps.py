@@ -23,7 +23,7 @@ class RepositoryOptions:
     The lease must be longer than two heartbeats: one may be lost (protocol.md, rule 15).
     """
 
-    part_workers: int = 8
+    part_workers: int = 16
     completion_workers: int = 4
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
@@ -42,6 +42,8 @@ class RepositoryOptions:
     intent_age_seconds: float = 3600.0
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
+    relay_linger_seconds: float = 0.05
+    """How long events gather after a page that was not full."""
     relay_batch_events: int = 500
     relay_lease_seconds: float = 15.0
     publish_timeout_seconds: float = 10.0

@@ -33,10 +33,11 @@ from sluice_common.errors import (
     Unavailable,
 )
 from sluice_common.objects.body import HashingBody
-from sluice_common.objects.port import ObjectAttributes
+from sluice_common.objects.port import ObjectAttributes, ObjectInfo
 from sluice_common.telemetry.tracing import span
 from sluice_common.uploads.model import UploadStatus
 from sluice_repository.claims import claimant, insistently, is_fenced, release, while_held
+from sluice_repository.completer import Completer, FreshPut
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.guard import is_transient
 from sluice_repository.source import PartSource
@@ -61,8 +62,11 @@ their bytes are dropped: the client has to start again."""
 class PartStorer:
     """Handles PART items; one instance serves all part workers of a process."""
 
-    def __init__(self, deps: RepositoryDeps) -> None:
+    def __init__(self, deps: RepositoryDeps, completer: Completer | None = None) -> None:
+        """`completer`: of this process, where it has that role. An upload that is one object and
+        was waiting for it is then completed in the same go, without a turn of the queue."""
         self._deps = deps
+        self._completer = completer
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._checked_buckets: set[str] = set()
 
@@ -127,7 +131,7 @@ class PartStorer:
         )
         try:
             with deps.metrics.part_seconds.time():
-                stored = await held(lambda: self._store(claim, source))
+                stored, info = await held(lambda: self._store(claim, source))
         except DataLoss as loss:
             if await held(lambda: self._reject_damaged(claim, source)):
                 return "rejected"
@@ -144,12 +148,20 @@ class PartStorer:
         deps.metrics.part_bytes.inc(stored.size)
         crash_point(CrashPoint.AFTER_RECORD_PART)
         await self._drop_chunks(claim, source)
+        if (
+            completion.completion_ready
+            and info is not None
+            and await self._completed(delivery, claim, completion, FreshPut(stored, info))
+        ):
+            return "stored"
         await self._announce(claim, completion)
         return "stored"
 
     # -- storing
 
-    async def _store(self, claim: PartClaim, source: PartSource) -> StoredPartRecord:
+    async def _store(
+        self, claim: PartClaim, source: PartSource
+    ) -> tuple[StoredPartRecord, ObjectInfo | None]:
         """Put the bytes; a store that saw other bytes than we claimed gets them a second time."""
         async with asyncio.timeout(self._deps.options.part_timeout_seconds):
             await source.measure()
@@ -172,15 +184,17 @@ class PartStorer:
 
     async def _put(
         self, claim: PartClaim, source: PartSource, multipart_id: str
-    ) -> StoredPartRecord:
+    ) -> tuple[StoredPartRecord, ObjectInfo | None]:
+        """The part's record and, of a single PUT, the object as the store has confirmed it."""
         ref, number = claim.snapshot.new.object, claim.plan.number
         if claim.single_put:
             await self._intend(claim, "")
             body = HashingBody(source.body())
             info = await self._deps.objects.put(ref, body, _attributes(claim))
-            return StoredPartRecord(number, info.etag, claim.size, source.crc32c, body.sha256)
+            record = StoredPartRecord(number, info.etag, claim.size, source.crc32c, body.sha256)
+            return record, info
         tag = await self._deps.objects.put_part(ref, multipart_id, number, source.body())
-        return StoredPartRecord(number, tag.etag, claim.size, source.crc32c)
+        return StoredPartRecord(number, tag.etag, claim.size, source.crc32c), None
 
     async def _check_bucket(self, claim: PartClaim) -> None:
         """Once per process and bucket: a store that makes buckets itself makes it now."""
@@ -241,6 +255,27 @@ class PartStorer:
                 part=claim.plan.number,
                 error=str(error),
             )
+
+    async def _completed(
+        self, delivery: Delivery, claim: PartClaim, completion: Completion, put: FreshPut
+    ) -> bool:
+        """Go on to the completion in this worker's own turn; False where somebody else has to.
+
+        Whatever goes wrong is the completion's matter, not the part's, which is stored.
+        """
+        if self._completer is None:
+            return False
+        try:
+            outcome = await self._completer.handle_put(delivery, put)
+        except asyncio.CancelledError:
+            # This process ends: another one has it at once.
+            await self._announce(claim, completion)
+            raise
+        except (SluiceError, TimeoutError) as error:
+            _log.warning("completion_delayed", upload_id=claim.snapshot.upload_id, error=str(error))
+            return False
+        self._completer.outcomes.labels(outcome).inc()
+        return True
 
     async def _announce(self, claim: PartClaim, completion: Completion) -> None:
         """Hint at what is ready now. A full queue makes `put` wait, and it is workers like us that

@@ -84,6 +84,10 @@ class Relay:
                     )
                     continue
                 failures = 0
+                if 0 < moved < self._deps.options.relay_batch_events:
+                    # Whatever comes in meanwhile goes with the next page: a page costs the same,
+                    # whether it brings one event or hundreds.
+                    await wait_for_event(stop, self._deps.options.relay_linger_seconds)
                 if moved == 0:
                     await wait_for_event(
                         self._deps.relay_poke, self._deps.options.relay_poll_seconds

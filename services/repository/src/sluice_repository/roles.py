@@ -61,14 +61,14 @@ async def run_roles(roles: Iterable[Role], deps: RepositoryDeps, stop: asyncio.E
 def _loops(roles: set[Role], deps: RepositoryDeps) -> list[tuple[str, Loop]]:
     loops: list[tuple[str, Loop]] = []
     options = deps.options
+    completer = Completer(deps) if Role.COMPLETER in roles else None
     if Role.PARTS in roles:
-        storer = PartStorer(deps)
+        storer = PartStorer(deps, completer)
         loops += [
             (name, QueueWorker(deps, storer, name).run)
             for name in (f"parts-{number}" for number in range(options.part_workers))
         ]
-    if Role.COMPLETER in roles:
-        completer = Completer(deps)
+    if completer is not None:
         loops += [
             (name, QueueWorker(deps, completer, name).run)
             for name in (f"completer-{number}" for number in range(options.completion_workers))

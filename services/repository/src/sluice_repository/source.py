@@ -24,6 +24,7 @@ class PartSource:
         self._ledger = ledger
         self._chunks = chunks
         self._claim = claim
+        self._only_page: Sequence[ChunkRef] | None = None
         self.crc32c = EMPTY_CRC32C
 
     async def measure(self) -> None:
@@ -73,6 +74,9 @@ class PartSource:
                     yield chunk
 
     async def _pages(self) -> AsyncIterator[Sequence[ChunkRef]]:
+        if self._only_page is not None:
+            yield self._only_page
+            return
         plan = self._claim.plan
         after = plan.first_chunk - 1
         while after < plan.last_chunk:
@@ -81,5 +85,8 @@ class PartSource:
             )
             if not page:
                 return
+            if after < plan.first_chunk and page[-1].number == plan.last_chunk:
+                # The whole part, which does not change under the claim: asked for once.
+                self._only_page = page
             yield page
             after = page[-1].number

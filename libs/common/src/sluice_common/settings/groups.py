@@ -105,7 +105,7 @@ class Throttle(Group):
 class Workers(Group):
     """The repository's background work. Memory grows by about 4 MiB per part worker."""
 
-    parts: PositiveInt = 8
+    parts: PositiveInt = 16
     completions: PositiveInt = 4
     part_timeout_seconds: Seconds = 300.0
     verify_bytes_per_second: Bytes = 128 * MIB
