@@ -120,6 +120,8 @@ class Storm:
     def _count(self, code: grpc.StatusCode) -> None:
         if code is grpc.StatusCode.CANCELLED:
             self.cancelled += 1
+        elif code is grpc.StatusCode.OK:
+            self.finished += 1  # its answer came in the very moment in which it was given up
         else:
             self.errors[code.name] += 1
 

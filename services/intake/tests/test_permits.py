@@ -64,6 +64,19 @@ async def test_a_waiter_that_gives_up_makes_way() -> None:
     assert permits.free_bytes == 10
 
 
+async def test_a_waiter_that_is_cancelled_as_bytes_come_back_ends_as_cancelled() -> None:
+    permits = BytePermits(10)
+    async with permits.hold(10, LONG) as first:
+        given_up = [asyncio.ensure_future(permits.hold(10, LONG).__aenter__()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for waiter in given_up:
+            waiter.cancel()
+        first.shrink(0)  # before any of them has heard of its end
+        ends = await asyncio.gather(*given_up, return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
+    assert permits.free_bytes == 10
+
+
 @pytest.mark.rule(11)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10), st.integers(0, 3)), max_size=30))
 def test_no_byte_is_lost_or_made_whatever_happens(plan: list[tuple[int, int, int]]) -> None:

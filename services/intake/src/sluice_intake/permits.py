@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from sluice_common.errors import ResourceExhausted
 
@@ -74,7 +74,9 @@ class BytePermits:
                 # The bytes were handed over in the same moment in which the wait ended.
                 self.give_back(amount_bytes)
             else:
-                self._waiters.remove((amount_bytes, turn))
+                # Whoever gave back bytes since the wait was cut short has removed it already.
+                with suppress(ValueError):
+                    self._waiters.remove((amount_bytes, turn))
                 self._serve_waiters()  # a smaller one behind may fit now
             raise
 
