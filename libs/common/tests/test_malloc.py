@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,26 @@ def test_the_variables_of_glibc_are_left_alone() -> None:
 @glibc_only
 def test_a_value_that_is_no_number_means_the_default() -> None:
     assert run(SLUICE_MALLOC_TRIM_BYTES="lots") == "True True"
+
+
+HEAP = """
+from sluice_common.malloc import tune_malloc
+
+tune_malloc()
+mappings, found = open("/proc/self/smaps").read().split("VmFlags:"), False
+for fields, flags in zip(mappings, mappings[1:]):
+    if "[heap]" in fields and "hg" in flags.splitlines()[0].split():
+        size = next(line for line in fields.splitlines() if line.startswith("Size:"))
+        print(int(size.split()[1]) // 1024)
+"""
+
+
+@glibc_only
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel has none"
+)
+def test_huge_pages_are_asked_for_under_the_heap_to_come() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAP], env={}, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert [int(size) for size in done.stdout.split()] == [pytest.approx(126, abs=2)]
