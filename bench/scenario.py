@@ -44,7 +44,8 @@ class Series:
     """One line, or one set of bars, of a plot.
 
     `plot` names the picture: "throughput" (x: concurrency), "latency" (x: percentile), "layers"
-    (x: name of the layer) or "memory" (x: seconds). `unit` is that of `y`.
+    (x: name of the layer), "memory" (x: seconds) or "cost" (x: chunks in the upload). `unit` is
+    that of `y`.
     """
 
     plot: str

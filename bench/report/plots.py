@@ -33,7 +33,8 @@ class DrawLines(Protocol):
 def draw(document: Document) -> dict[str, bytes]:
     """Every plot that the run has figures for: name → PNG.
 
-    Names are `layers` and, for each scenario, `throughput-P1`, `latency-P1`, `memory-P1` and so on.
+    Names are `layers` and, for each scenario, `throughput-P1`, `latency-P1`, `memory-P1` and
+    `cost-P1`.
     """
     pictures: dict[str, bytes] = {}
     steps = layers(document)
@@ -100,6 +101,12 @@ def _memory(axes: Axes, series: Sequence[SeriesRecord]) -> None:
     axes.set_ylim(bottom=0)
 
 
+def _cost(axes: Axes, series: Sequence[SeriesRecord]) -> None:
+    _lines(axes, series, _numbers)
+    axes.set_xlabel("chunks in the upload")
+    axes.set_ylim(bottom=0)
+
+
 def _lines(
     axes: Axes,
     series: Sequence[SeriesRecord],
@@ -127,6 +134,7 @@ _LINE_PLOTS: Final[dict[str, tuple[str, DrawLines]]] = {
     "throughput": ("throughput against concurrency", _throughput),
     "latency": ("latency percentiles", _latency),
     "memory": ("resident memory", _memory),
+    "cost": ("cost of a chunk", _cost),
 }
 
 

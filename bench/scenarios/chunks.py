@@ -1,0 +1,97 @@
+"""The cost of a chunk at 100,000 chunks in one upload against that at 1,000.
+
+Phase 3, chunks of 16 KiB: with so small ones nearly all of the cost is per chunk. Old and young
+uploads take turns; both are measured while their parts go out, the old one from 100,000 chunks on,
+the young ones from 1,000 on. Wall-clock time and CPU (intake, repository and Redis together) have a
+ratio each; the worse one is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from bench.deployment import deployment
+from bench.figures import Spread
+from bench.gates import CHUNKS_COST, Result
+from bench.measuring import say, spread_of, text_of
+from bench.processes import load
+from bench.scenario import Effort, Outcome, Series
+
+PHASE: Final = 3
+CHUNK_BYTES: Final = 16 * 1024
+_MICROSECONDS: Final = 1e6
+
+Round = Mapping[str, Any]
+
+
+def _wall(found: Round, age: str) -> float:
+    return float(found[age]["seconds"])
+
+
+def _cpu(found: Round, age: str) -> float:
+    return float(sum(found[age]["cpu"].values()))
+
+
+def wall_ratio(found: Round) -> float:
+    return _wall(found, "old") / _wall(found, "young")
+
+
+def cpu_ratio(found: Round) -> float:
+    return _cpu(found, "old") / _cpu(found, "young")
+
+
+def judged(found: list[Round]) -> Spread:
+    """That of wall-clock time and CPU whose median is worse."""
+    return max(spread_of(found, wall_ratio), spread_of(found, cpu_ratio), key=lambda s: s.median)
+
+
+def run(effort: Effort) -> Outcome:
+    chunks, young, step = (4_000, 200, 1_000) if effort.quick else (100_000, 1_000, 2_000)
+    say(f"CHUNKS: {chunks:,} chunks into one upload, then {effort.rounds} rounds")
+    with deployment(PHASE) as sluice:
+        watched = [f"{name}={process.pid}" for name, process in sluice.watched.items()]
+        figures = load(
+            "bench.load.growing",
+            *("--target", sluice.intake, "--drive", sluice.drive),
+            *("--chunks", str(chunks), "--young", str(young), "--step", str(step)),
+            *("--chunk-bytes", str(CHUNK_BYTES), "--rounds", str(effort.rounds)),
+            *(word for each in watched for word in ("--watch", each)),
+        )
+    found: list[Round] = figures["rounds"]
+    growth = [seconds * _MICROSECONDS for seconds in figures["growth"]]
+    every = figures["marks_every"]
+    return Outcome(
+        results=[Result(CHUNKS_COST, judged(found))],
+        figures={
+            "rounds": len(found),
+            "phase": PHASE,
+            "chunk_bytes": CHUNK_BYTES,
+            "chunks_in_old": chunks,
+            "chunks_in_young": young,
+            "chunks_measured_at_once": step,
+            "wall_ratio": text_of(found, wall_ratio, 2),
+            "cpu_ratio": text_of(found, cpu_ratio, 2),
+            "old": _figures(found, "old"),
+            "young": _figures(found, "young"),
+        },
+        series=[
+            Series(
+                plot="cost",
+                name="one upload as it grows",
+                x=[float(every * (index + 1)) for index in range(len(growth))],
+                y=growth,
+                unit="µs per chunk",
+            )
+        ],
+    )
+
+
+def _figures(found: list[Round], age: str) -> dict[str, object]:
+    each = [one[age]["cpu"] for one in found]
+    return {
+        "us_per_chunk": text_of(found, lambda r: _wall(r, age) * _MICROSECONDS),
+        "cpu_us_per_chunk": {
+            name: Spread.of([cpu[name] * _MICROSECONDS for cpu in each]).text(0) for name in each[0]
+        },
+    }
