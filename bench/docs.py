@@ -1,0 +1,67 @@
+"""Put the figures of a run into docs/: nobody copies a figure by hand.
+
+    python -m bench.docs bench/results/bench.json     publish that run
+    python -m bench.docs --check                      exit 1 when docs/ say something else
+
+The run is kept as docs/bench/report.json, with its picture of the layers beside it; the blocks of
+the pages are made from it (bench/report/markdown.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from bench.report.document import Document, read, write
+from bench.report.markdown import fill
+from bench.report.plots import draw
+
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+PAGES: Final = ("phases.md", "performance.md")
+NAME: Final = "report"
+
+
+def publish(source: Path, docs: Path = DOCS) -> None:
+    """Keep the run at `source` and fill the pages from it.
+
+    Raises ValueError for a run that was not judged: its figures mean nothing.
+    """
+    document = read(source)
+    if not document["judged"]:
+        raise ValueError(f"{source} is a quick run, whose figures mean nothing")
+    folder = docs / "bench"
+    write({**document, "name": NAME}, folder)
+    layers = draw(document).get("layers")
+    if layers is not None:
+        (folder / "layers.png").write_bytes(layers)
+    for page in PAGES:
+        path = docs / page
+        path.write_text(fill(path.read_text(encoding="utf-8"), document), encoding="utf-8")
+
+
+def stale(docs: Path = DOCS) -> list[str]:
+    """Pages that differ from what the kept run makes of them."""
+    document: Document = read(docs / "bench" / f"{NAME}.json")
+    pages = {page: (docs / page).read_text(encoding="utf-8") for page in PAGES}
+    return [page for page, now in pages.items() if fill(now, document) != now]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.docs", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("report", nargs="?", type=Path, help="JSON of a judged run")
+    what.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.check:
+        found = stale()
+        for page in found:
+            print(f"docs/{page} differs from docs/bench/{NAME}.json", file=sys.stderr)
+        return 1 if found else 0
+    publish(options.report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Figures of a run as the Markdown of docs/: what stands between two marks is made, never typed.
+
+    <!-- figures: gates P1 -->
+    …
+    <!-- end of figures -->
+
+Blocks: `run` (when, where, on which versions), `gates` (all of them), `gates NAME…` (those of some
+scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes). Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from bench.report.document import Document, GateRecord, gates
+from bench.report.flat import text
+from bench.report.layers import layers
+from bench.report.table import spread_text, verdict
+
+_BLOCK: Final = re.compile(
+    r"(<!-- figures: ([^\n]*?) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+)
+_NOT_MEASURED: Final = "Not measured in this run."
+_MB_PER_GIB: Final = 1024**3 / 1e6
+
+
+class UnknownBlockError(Exception):
+    """A mark names a block that does not exist."""
+
+
+def fill(page: str, document: Document) -> str:
+    """The page with every block made anew. Raises UnknownBlockError."""
+
+    def made(found: re.Match[str]) -> str:
+        name, *arguments = found[2].split()
+        if name not in _BLOCKS:
+            raise UnknownBlockError(f"{found[2]!r} is none of {', '.join(_BLOCKS)}")
+        return f"{found[1]}\n{_BLOCKS[name](document, arguments)}\n\n{found[3]}"
+
+    return _BLOCK.sub(made, page)
+
+
+def _run(document: Document, _: Sequence[str]) -> str:
+    machine = document["machine"]
+    packages = ", ".join(f"{n} {v}" for n, v in machine.get("packages", {}).items() if v)
+    backends = ", ".join(f"{name} {kind}" for name, kind in machine.get("backends", {}).items())
+    rows = (
+        ("measured", machine.get("measured_at")),
+        ("commit", machine.get("commit")),
+        ("processor", f"{machine.get('cpu')}, {text(machine.get('cores'))} cores"),
+        ("memory", f"{machine.get('memory_bytes', 0) / 1024**3:.0f} GiB"),
+        ("kernel, libc", f"Linux {machine.get('kernel')}, {machine.get('libc')}"),
+        ("Python", machine.get("python")),
+        ("packages", packages),
+        ("backends", backends),
+    )
+    return _table(("", ""), [(name, text(value)) for name, value in rows])
+
+
+def _gates(document: Document, scenarios: Sequence[str]) -> str:
+    if not scenarios:
+        return _gate_table(gates(document))
+    found = [g for s in scenarios if s in document["scenarios"] for g in _of(document, s)["gates"]]
+    return _gate_table(found) if found else _NOT_MEASURED
+
+
+def _gate_table(found: Sequence[GateRecord]) -> str:
+    return _table(
+        ("gate", "median [min … max]", "must", "aim", "result"),
+        [
+            (gate["what"], spread_text(gate), gate["must_text"], gate["aim_text"], verdict(gate))
+            for gate in found
+        ],
+    )
+
+
+def _layers(document: Document, _: Sequence[str]) -> str:
+    steps = layers(document)
+    if not steps:
+        return _NOT_MEASURED
+    return _table(
+        ("layer", "MB/s", "of the layer before", "µs per MiB that it adds"),
+        [
+            (
+                step.name,
+                f"{step.rate:,.0f}",
+                "" if step.ratio is None else f"{step.ratio:.2f}",
+                f"{step.added_us_per_mib:+,.0f}",
+            )
+            for step in steps
+        ],
+    )
+
+
+def _phase(document: Document, arguments: Sequence[str]) -> str:
+    (name,) = arguments
+    if name not in document["scenarios"]:
+        return _NOT_MEASURED
+    record = _of(document, name)
+    runs = list(_runs(record["figures"]))
+    blocks = [f"Measured {record['measured_at']}.", _gate_table(record["gates"])]
+    if runs:
+        blocks += [_run_table(runs), _process_table(runs)]
+    return "\n\n".join(blocks)
+
+
+def _of(document: Document, scenario: str) -> Any:
+    return document["scenarios"][scenario]
+
+
+def _runs(figures: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every measurement with figures of its processes, named by its way through the figures."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            here = f"{path}, {name}" if path else name
+            if "processes" in value:
+                yield here.replace("_", " "), value
+            elif name != "processes":
+                yield from _runs(value, here)
+    if not path and "processes" in figures:
+        yield "all", figures
+
+
+_RUN_FIGURES: Final = (
+    ("MB/s", "mb_per_second"),
+    ("ack p50, ms", "ack_p50_ms"),
+    ("ack p95, ms", "ack_p95_ms"),
+    ("errors, %", "error_percent"),
+    ("CPU of the generator", "generator_cpu_share"),
+)
+_PROCESS_FIGURES: Final = (
+    ("CPU s per GiB", "cpu_seconds_per_gib"),
+    ("peak MiB", "peak_resident_mib"),
+    ("received MiB per GiB", "received_mib_per_gib"),
+    ("sent MiB per GiB", "sent_mib_per_gib"),
+)
+
+
+def _run_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    return _table(
+        ("load", *(title for title, _ in _RUN_FIGURES)),
+        [(name, *(text(run.get(key)) for _, key in _RUN_FIGURES)) for name, run in runs],
+    )
+
+
+def _process_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    titles = ("load", "process", "MB/s per core", *(title for title, _ in _PROCESS_FIGURES))
+    return _table(
+        titles,
+        [
+            (
+                name,
+                process,
+                _per_core(used.get("cpu_seconds_per_gib")),
+                *(text(used.get(key)) for _, key in _PROCESS_FIGURES),
+            )
+            for name, run in runs
+            for process, used in run["processes"].items()
+        ],
+    )
+
+
+def _per_core(cpu_seconds_per_gib: object) -> str:
+    """What one core of this process would carry: the inverse of its CPU seconds per GiB."""
+    median = float(str(cpu_seconds_per_gib).partition(" ")[0].replace(",", "") or "nan")
+    return f"{_MB_PER_GIB / median:,.0f}" if median > 0 else "–"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
+
+
+_BLOCKS: Final[Mapping[str, Callable[[Document, Sequence[str]], str]]] = {
+    "run": _run,
+    "gates": _gates,
+    "layers": _layers,
+    "phase": _phase,
+}
