@@ -1,8 +1,8 @@
 """Many uploads that are open at once, a few of them streaming.
 
 `--uploads` uploads are begun; each has a stream of its own, over which one small chunk was
-acknowledged, and which stays open. Then `--streams` more uploads send at full speed. Prints what
-bench/load/uploads.py prints of the latter.
+acknowledged, and which stays open. Then `--streams` more uploads send, at full speed or at a
+constant rate. Prints what bench/load/uploads.py prints of the latter.
 
     python -m bench.load.many_open --target HOST:PORT --uploads 950 --streams 50 --seconds 5
 """
@@ -84,7 +84,7 @@ async def run(options: argparse.Namespace) -> None:
             for index in range(options.streams)
         ]
         cpu, begun = time.process_time(), time.perf_counter()
-        schedule = Schedule(seconds=options.seconds)
+        schedule = Schedule(seconds=options.seconds, rate=options.rate)
         sender = Sender(payload, schedule, options.window, figures)
         async with asyncio.TaskGroup() as group:
             for index, upload in enumerate(uploads):
@@ -104,6 +104,7 @@ async def run(options: argparse.Namespace) -> None:
                 "errors": dict(figures.errors),
                 "ack_after_last_byte": figures.ack_after_last_byte.to_json(),
                 "round_trips": figures.round_trips.to_json(),
+                "since_due": figures.since_due.to_json(),
             },
             linger=options.in_step,
         )
@@ -114,7 +115,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--target", required=True, help="address of the intake")
     parser.add_argument("--drive", default="bench")
     parser.add_argument("--uploads", type=int, default=950, help="that are open and silent")
-    parser.add_argument("--streams", type=int, default=50, help="that send at full speed")
+    parser.add_argument("--streams", type=int, default=50, help="that send")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        help="chunks per second in all (open loop); default: as fast as it can",
+    )
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--window", type=int, default=1, help="unacknowledged chunks per stream")
     parser.add_argument("--chunk-bytes", type=int, default=8 * MIB)
