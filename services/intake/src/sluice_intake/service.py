@@ -7,18 +7,22 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 from sluice_common.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.mixtures import check_apart
-from sluice_common.rpc.host import Service, hosting, traced
+from sluice_common.rpc.host import METRICS, Service, hosting, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.backends import open_coordination, open_drives
 from sluice_intake.bootstrap import add_intake, intake_deps
+from sluice_intake.parent import end_with_parent
 from sluice_intake.rpc import SERVICE_NAME
 from sluice_intake.settings import intake_options
+from sluice_intake.targets import write_targets
+from sluice_intake.workers import run_workers
 
 ADDRESS: Final = "SLUICE_INTAKE_ADDRESS"
 
@@ -31,10 +35,43 @@ def run(arguments: Sequence[str]) -> int:
     """
     parser = service_parser("sluice-intake", "Takes chunks and acknowledges them.")
     add_ready_file(parser)
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="processes that share the port, each with a metrics port of its own (default: 1)",
+    )
+    parser.add_argument(
+        "--metrics-targets",
+        type=Path,
+        metavar="FILE",
+        help="write where the metrics are, for the file-based discovery of Prometheus",
+    )
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # only for workers
     return run_command(parser, arguments, _main)
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 async def _main(
+    settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
+) -> None:
+    if arguments.workers > 1:
+        check_apart(settings.row)
+        await run_workers(settings, arguments, stop)
+        return
+    if arguments.parent is not None:
+        end_with_parent(arguments.parent)
+    await _serve(settings, arguments, stop)
+
+
+async def _serve(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
     check_apart(settings.row)
@@ -52,5 +89,8 @@ async def _main(
         host = await enter(
             hosting(settings, (intake,), addresses, metrics, LocalAuthenticator(), tracing)
         )
+        if arguments.metrics_targets is not None:
+            metrics_address = str(host.addresses[METRICS])
+            await asyncio.to_thread(write_targets, arguments.metrics_targets, [metrics_address])
         await asyncio.to_thread(announce, "intake", host.addresses[ADDRESS], arguments.ready_file)
         await host.serve_until(stop, settings.drain_seconds)
