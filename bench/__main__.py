@@ -25,6 +25,7 @@ from bench.report.table import table
 from bench.scenario import Effort, Outcome, Scenario
 from bench.scenarios import NAMES, SCENARIOS
 from bench.slowed import SLOW_MS
+from bench.wellformed import complaints
 
 TERMINATED: Final = 143
 """128 and the number of SIGTERM, as shells count."""
@@ -42,7 +43,7 @@ def run(
     chosen: Sequence[str],
     effort: Effort,
     folder: Path,
-    scenarios: Mapping[str, Scenario] = SCENARIOS,
+    scenarios: Mapping[str, Scenario],
 ) -> None:
     """Run what the report does not have yet; write it after each scenario."""
     for name in chosen:
@@ -92,10 +93,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> int:
+def main(
+    arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenario] = SCENARIOS
+) -> int:
+    """The exit code: 1 when a gate has failed, or when a quick run has left no whole report."""
     # As an error, so that the processes of the scenario are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    options = parse()
+    options = parse(arguments)
     if options.slow_ms:
         os.environ[SLOW_MS] = str(options.slow_ms)
     effort = Effort.small() if options.quick else Effort.full(options.minutes)
@@ -104,15 +108,17 @@ def main() -> int:
     report = _begin(options, _name(options))
     chosen = options.gate or NAMES
     try:
-        run(report, chosen, effort, options.results)
+        run(report, chosen, effort, options.results, scenarios)
     finally:
         if report["scenarios"]:
             print(table(document.gates(report)))
             for path in publish(report, options.results):
                 say(f"written: {path}")
     failed = document.failures(report)
-    if failed:
-        say(f"failed: {', '.join(failed)}")
+    if options.quick:
+        failed = complaints(report["name"], chosen, options.results)
+    for each in failed:
+        say(f"failed: {each}")
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
+import grpc
 import grpc.aio
 
 from bench.load.sending import Upload
@@ -21,6 +22,8 @@ CHANNEL: Final = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _WAIT_SECONDS: Final = 30
+_ATTEMPTS: Final = 40
+_RETRY_SECONDS: Final = 0.25
 
 
 class EndedOtherwiseError(Exception):
@@ -28,11 +31,19 @@ class EndedOtherwiseError(Exception):
 
 
 async def open_upload(channel: grpc.aio.Channel, drive: str, chunk_bytes: int) -> Upload:
-    """A new upload of uniform chunks, under a path of its own."""
+    """A new upload of uniform chunks, under a path of its own. A server that is full, as it still
+    may be after a load before, is asked again for a while."""
     stub = upload_pb2_grpc.IntakeServiceStub(channel)
     request = upload_pb2.InitiateUploadRequest(
         drive=drive, path=f"load/{uuid.uuid4()}", chunk_size=chunk_bytes
     )
+    for _ in range(_ATTEMPTS):
+        try:
+            return Upload((await stub.InitiateUpload(request)).upload_id)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
     return Upload((await stub.InitiateUpload(request)).upload_id)
 
 

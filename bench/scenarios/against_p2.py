@@ -20,10 +20,10 @@ from bench.scenarios import common
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """One phase under both loads."""
+    """One phase under both loads; phases in between only under the first."""
 
     one: Measured
-    four: Measured
+    four: Measured | None
 
 
 Round = Mapping[int, Both]
@@ -32,7 +32,13 @@ Round = Mapping[int, Both]
 def _round(running: Mapping[int, Deployment], effort: Effort) -> Round:
     one, four = common.one_stream(effort), common.four_streams(effort)
     singles = {phase: measure(sluice, one) for phase, sluice in running.items()}
-    return {phase: Both(singles[phase], measure(sluice, four)) for phase, sluice in running.items()}
+    fours = {phase: measure(running[phase], four) for phase in (min(running), max(running))}
+    return {phase: Both(singles[phase], fours.get(phase)) for phase in running}
+
+
+def _four_rate(both: Both) -> float:
+    assert both.four is not None
+    return both.four.rate
 
 
 def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Outcome:
@@ -50,7 +56,7 @@ def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Out
                 found, lambda r: r[last].one.acknowledged_rate / r[first].one.rate, 2
             ),
             "four_streams_ratio": text_of(
-                found, lambda r: r[last].four.rate / r[first].four.rate, 2
+                found, lambda r: _four_rate(r[last]) / _four_rate(r[first]), 2
             ),
             **{common.layer(phase): _figures(found, phase) for phase in phases},
         },
@@ -63,7 +69,7 @@ def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Out
 
 
 def _figures(found: Sequence[Round], phase: int) -> dict[str, object]:
-    return {
-        "one_stream": common.figures_of([r[phase].one for r in found]),
-        "four_streams": common.figures_of([r[phase].four for r in found]),
-    }
+    figures: dict[str, object] = {"one_stream": common.figures_of([r[phase].one for r in found])}
+    if fours := [four for r in found if (four := r[phase].four) is not None]:
+        figures["four_streams"] = common.figures_of(fours)
+    return figures

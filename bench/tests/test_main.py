@@ -1,0 +1,179 @@
+"""`python -m bench`: what it runs, what it writes, and when it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from bench.figures import Spread
+from bench.gates import GATES, Better, Gate, Result
+from bench.report import document
+from bench.scenario import Effort, Outcome, Scenario, Series
+from bench.scenarios import NAMES
+from bench.wellformed import complaints
+
+Value = Callable[[Gate], float]
+
+
+def at_the_aim(gate: Gate) -> float:
+    return gate.aim
+
+
+def far_off(gate: Gate) -> float:
+    return -1.0 if gate.better is Better.HIGHER else 1e9
+
+
+class Fake:
+    """Scenarios that measure what they are told; `ran` has their names and efforts."""
+
+    def __init__(self, value: Value = at_the_aim, failing: str = "") -> None:
+        self.value = value
+        self.failing = failing
+        self.ran: list[str] = []
+        self.efforts: list[Effort] = []
+
+    def scenarios(self) -> Mapping[str, Scenario]:
+        return {name: self._scenario(name) for name in NAMES}
+
+    def _scenario(self, name: str) -> Scenario:
+        def run(effort: Effort) -> Outcome:
+            self.ran.append(name)
+            self.efforts.append(effort)
+            if name == self.failing:
+                raise RuntimeError("the intake ended")
+            results = [Result(gate, Spread.of([self.value(gate)])) for gate in GATES[name]]
+            lines = Series("throughput", "one", [1, 2], [10.0, 20.0], "MB/s")
+            return Outcome(results, {"rounds": effort.rounds}, [lines])
+
+        return run
+
+    def main(self, folder: Path, *arguments: str) -> int:
+        return bench.main([*arguments, "--results", str(folder)], self.scenarios())
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without plots and page, where nobody looks at them: drawing takes its time."""
+    monkeypatch.setattr(bench, "publish", lambda report, folder: [document.write(report, folder)])
+
+
+def written(folder: Path, name: str) -> document.Document:
+    return document.read(document.json_path(name, folder))
+
+
+def test_a_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -> None:
+    fake = Fake()
+    assert fake.main(tmp_path) == 0
+    assert fake.ran == list(NAMES)
+    report = written(tmp_path, "bench")
+    measured = {gate["name"] for gate in document.gates(report)}
+    assert measured == {gate.name for gates in GATES.values() for gate in gates}
+    assert complaints("bench", NAMES, tmp_path) == []
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", [name for name in NAMES if any(g.must for g in GATES[name])])
+def test_a_gate_that_fails_ends_the_run_with_1(name: str, tmp_path: Path) -> None:
+    assert Fake(far_off).main(tmp_path, "--gate", name) == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_only_the_chosen_ones_run(tmp_path: Path) -> None:
+    fake = Fake()
+    assert fake.main(tmp_path, "--gate", "P3", "--gate", "P2", "--rounds", "9") == 0
+    assert fake.ran == ["P3", "P2"]
+    assert fake.efforts[0].rounds == 9
+    assert set(written(tmp_path, "p3-p2")["scenarios"]) == {"P2", "P3"}
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the intake ended"):
+        Fake(failing="P3").main(tmp_path)
+    assert set(written(tmp_path, "bench")["scenarios"]) == {"P1", "P2"}
+    again = Fake()
+    assert again.main(tmp_path, "--resume") == 0
+    assert again.ran == [name for name in NAMES if name not in ("P1", "P2")]
+    assert complaints("bench", NAMES, tmp_path) == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
+    Fake().main(tmp_path, "--gate", "P1")
+    fake = Fake()
+    fake.main(tmp_path, "--gate", "P1")
+    assert fake.ran == ["P1"]
+
+
+def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
+    def forgetful(effort: Effort) -> Outcome:
+        return Outcome([Result(GATES["P1"][0], Spread.of([1.0]))], {})
+
+    scenarios = {**Fake().scenarios(), "P1": forgetful}
+    with pytest.raises(RuntimeError, match="P1 did not measure P1-ack-1"):
+        bench.main(["--gate", "P1", "--results", str(tmp_path)], scenarios)
+
+
+def test_a_quick_run_judges_no_figure(tmp_path: Path) -> None:
+    fake = Fake(far_off)
+    assert fake.main(tmp_path, "--quick") == 0
+    assert fake.efforts[0] == Effort.small()
+    assert all(gate["passed"] is None for gate in document.gates(written(tmp_path, "bench-quick")))
+
+
+def test_a_quick_run_fails_when_a_figure_is_no_number(tmp_path: Path) -> None:
+    assert Fake(lambda gate: float("nan")).main(tmp_path, "--quick", "--gate", "P2") == 1
+
+
+def test_a_full_run_does_more_than_a_quick_one() -> None:
+    full, small = Effort.full(3), Effort.small()
+    assert full.rounds >= 5
+    assert full.rounds > small.rounds
+    assert full.seconds > small.seconds
+    assert full.sustained_seconds == 180
+    assert Effort.full().sustained_seconds == 600
+    assert not full.quick
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda folder: (folder / "p1.html").unlink(), "no whole page"),
+        (lambda folder: (folder / "p1-throughput-P1.png").write_bytes(b"GIF8"), "no picture"),
+        (
+            lambda folder: (folder / "p1.html").write_text(
+                '<html><img src="https://somewhere.example/plot.png"></html>'
+            ),
+            "from outside",
+        ),
+        (lambda folder: change(folder, lambda record: record["gates"].pop()), "0 times"),
+        (lambda folder: change(folder, lambda record: record["figures"].clear()), "nothing stands"),
+        (lambda folder: change(folder, lambda r: r["series"][0]["y"].pop()), "2 x and 1 y"),
+        (
+            lambda folder: change(folder, lambda r: r["gates"][0].update({"minimum": 5e9})),
+            "outside of its rounds",
+        ),
+    ],
+)
+def test_a_report_that_is_not_whole_is_noticed(
+    damage: Callable[[Path], object], complaint: str, tmp_path: Path
+) -> None:
+    Fake().main(tmp_path, "--gate", "P1")
+    assert complaints("p1", ["P1"], tmp_path) == []
+    damage(tmp_path)
+    assert complaint in " ".join(complaints("p1", ["P1"], tmp_path))
+
+
+def test_a_report_that_lacks_a_scenario_is_noticed(tmp_path: Path) -> None:
+    Fake().main(tmp_path, "--gate", "P1")
+    assert complaints("p1", ["P1", "P2"], tmp_path) == ["P2 is not in the report"]
+
+
+def change(folder: Path, edit: Callable[[document.ScenarioRecord], object]) -> None:
+    path = document.json_path("p1", folder)
+    report = document.read(path)
+    edit(report["scenarios"]["P1"])
+    path.write_text(json.dumps(report), encoding="utf-8")

@@ -1,0 +1,38 @@
+"""A path that is slowed on purpose makes its gate fail: the gates measure what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.deployment import deployment
+from bench.gates import P1_ACK_ONE, P1_STREAM
+from bench.measuring import MIB, Load, measure
+from bench.scenario import Effort
+from bench.scenarios import p1
+from bench.slowed import SLOW_MS
+
+CHUNKS = 20
+SLOW = 50.0
+
+
+def milliseconds_per_chunk() -> float:
+    with deployment(1) as sluice:
+        run = measure(sluice, Load(chunk_bytes=MIB, chunks=CHUNKS))
+    assert run.figures["chunks"] == CHUNKS
+    return float(run.figures["seconds"]) * 1000 / CHUNKS
+
+
+def test_every_chunk_is_held_up_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SLOW_MS, raising=False)
+    assert milliseconds_per_chunk() < SLOW
+    monkeypatch.setenv(SLOW_MS, str(SLOW))
+    assert milliseconds_per_chunk() >= SLOW
+
+
+@pytest.mark.long
+def test_the_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SLOW_MS, str(SLOW))
+    results = {result.gate: result for result in p1.run(Effort.small()).results}
+    assert results[P1_STREAM].verdict == "FAIL"
+    # The wait is before the first byte: what is measured after the last one does not see it.
+    assert results[P1_ACK_ONE].spread.median < SLOW
