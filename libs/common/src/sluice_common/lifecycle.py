@@ -13,6 +13,7 @@ import grpc.aio
 import structlog
 import uvloop
 
+from sluice_common.collecting import tune_collector
 from sluice_common.configuration import EXIT_CONFIGURATION, ConfigurationError
 from sluice_common.rpc.server import Health
 
@@ -32,6 +33,7 @@ def run_service(main: Main) -> int:
     `main` gets an event that the first SIGTERM or SIGINT sets, and then ends by itself. The
     second signal ends the process at once: whoever sends it has waited long enough.
     """
+    tune_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_with_signals(main))
