@@ -163,7 +163,10 @@ class Completer:
         await insistently(deps.ledger.finish, claim, crc32c, sha256)
         crash_point(CrashPoint.AFTER_FINISH)
         deps.relay_poke.set()
-        await self._drop_rest(claim.snapshot.upload_id)
+        if work.put is None:
+            await self._drop_rest(claim.snapshot.upload_id)
+        # Else the worker that put it drops its chunks itself, and what senders may have staged
+        # besides goes with the sweeper's first clean-up.
         return "completed"
 
     async def _make_node(self, work: _InHand) -> tuple[int, bytes | None]:
