@@ -16,6 +16,7 @@ from typing import Final
 
 import psutil
 
+from bench import overhead
 from bench.backends import REDIS_SETTINGS
 from bench.deployment import PHASES, mixture
 from sluice_common.coordination.options import LedgerOptions
@@ -56,7 +57,8 @@ _HUGE_PAGES: Final = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def describe() -> dict[str, object]:
-    """Machine, kernel, versions of what is measured, settings; the load when the run began."""
+    """Machine, kernel, versions of what is measured, settings, what the harness itself costs here;
+    the load when the run began."""
     memory = psutil.virtual_memory()
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,6 +78,7 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "backends": _backends(),
+        "harness": overhead.measure(),
         "settings": {
             "redis": dict(REDIS_SETTINGS),
             "phases": {str(phase): mixture(phase) for phase in PHASES},

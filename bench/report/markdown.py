@@ -5,7 +5,9 @@
     <!-- end of figures -->
 
 Blocks: `run` (when, where, on which versions), `gates` (all of them), `gates NAME…` (those of some
-scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes). Pure.
+scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes), `order`
+(which phases passed, one after the other), `cores NAME…` (what a core of each process carries) and
+`harness` (what measuring costs). Pure.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from bench.report.table import spread_text, verdict
 _BLOCK: Final = re.compile(
     r"(<!-- figures: ([^\n]*?) -->\n).*?(<!-- end of figures -->)", re.DOTALL
 )
+PHASES: Final = ("P1", "P2", "P3", "P4", "P5", "P6")
 _NOT_MEASURED: Final = "Not measured in this run."
 _MB_PER_GIB: Final = 1024**3 / 1e6
 
@@ -106,6 +109,54 @@ def _phase(document: Document, arguments: Sequence[str]) -> str:
     return "\n\n".join(blocks)
 
 
+def _order(document: Document, _: Sequence[str]) -> str:
+    """The phases are gates one after the other: one counts when all before it have passed."""
+    rows, counts = [], True
+    for name in PHASES:
+        if name not in document["scenarios"]:
+            rows.append((name, "–", "not measured", "no"))
+            counts = False
+            continue
+        record = _of(document, name)
+        passed = all(gate["passed"] for gate in record["gates"])
+        counts = counts and passed
+        verdict_text = "passed" if passed else "FAIL"
+        rows.append((name, record["measured_at"], verdict_text, "yes" if counts else "no"))
+    return _table(("phase", "measured", "its gates", "with all before it"), rows)
+
+
+def _cores(document: Document, scenarios: Sequence[str]) -> str:
+    rows = [
+        (name, run_name, process, _per_core(used.get("cpu_seconds_per_gib")))
+        for name in scenarios
+        if name in document["scenarios"]
+        for run_name, run in _runs(_of(document, name)["figures"])
+        for process, used in run["processes"].items()
+        if "cpu_seconds_per_gib" in used
+    ]
+    if not rows:
+        return _NOT_MEASURED
+    return _table(("scenario", "load", "process", "MB/s per core"), rows)
+
+
+def _harness(document: Document, _: Sequence[str]) -> str:
+    cost = document["machine"].get("harness")
+    if not cost:
+        return _NOT_MEASURED
+    shares = [
+        (f"CPU share of the generator: {scenario}, {name}", text(run["generator_cpu_share"]))
+        for scenario, record in document["scenarios"].items()
+        for name, run in _runs(record["figures"])
+        if "generator_cpu_share" in run
+    ]
+    titles = (
+        ("one reading of the clock, ns", "clock_ns"),
+        ("one latency into the histogram, ns", "histogram_record_ns"),
+        ("both, per chunk, µs", "per_chunk_us"),
+    )
+    return _table(("what", ""), [*((t, text(cost.get(key))) for t, key in titles), *shares])
+
+
 def _of(document: Document, scenario: str) -> Any:
     return document["scenarios"][scenario]
 
@@ -178,4 +229,7 @@ _BLOCKS: Final[Mapping[str, Callable[[Document, Sequence[str]], str]]] = {
     "gates": _gates,
     "layers": _layers,
     "phase": _phase,
+    "order": _order,
+    "cores": _cores,
+    "harness": _harness,
 }

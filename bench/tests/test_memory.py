@@ -1,0 +1,55 @@
+"""Growth of memory is judged after it has settled, and by what most samples say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.memory import Memory, growth_windows, sampling, worst
+
+
+def memory(*sizes: int, every: float = 1.0) -> Memory:
+    return Memory([every * number for number in range(len(sizes))], list(sizes))
+
+
+def test_what_fills_in_the_first_minute_is_no_growth() -> None:
+    filling = [100 + number for number in range(60)]
+    assert memory(*filling, *([160] * 540)).growth_percent() == pytest.approx(0, abs=0.1)
+
+
+def test_a_leak_is_growth() -> None:
+    leaking = [1000 + number for number in range(601)]
+    assert memory(*leaking).growth_percent() == pytest.approx(480 / 1090 * 100, rel=0.02)
+
+
+def test_single_samples_do_not_count() -> None:
+    calm = [100] * 600
+    calm[70] = calm[590] = 10_000
+    assert memory(*calm).growth_percent() == 0
+
+
+def test_the_worst_process_counts() -> None:
+    assert worst([memory(*[100] * 40), memory(*[100] * 20, *[110] * 20)]) == pytest.approx(10)
+
+
+@given(st.floats(0.1, 10_000))
+def test_the_windows_lie_one_after_the_other_within_the_run(duration: float) -> None:
+    (begin, end), (last_begin, last_end) = growth_windows(duration)
+    assert 0 < begin < end <= last_begin < last_end == duration
+
+
+def test_sampling_ends_with_its_block() -> None:
+    class Growing:
+        size = 0
+
+        @property
+        def resident_bytes(self) -> int:
+            self.size += 1
+            return self.size
+
+    with sampling({"one": Growing()}, every_seconds=0.01) as found:
+        pass
+    seen = found["one"].bytes
+    assert seen[0] == 1
+    assert found["one"].peak == len(seen) == len(found["one"].seconds)
