@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench.report.document import Document, read, write
+from bench.report.document import Document, begin, read, write
 from bench.report.markdown import fill
 from bench.report.plots import draw
 
@@ -42,8 +42,9 @@ def publish(source: Path, docs: Path = DOCS) -> None:
 
 
 def stale(docs: Path = DOCS) -> list[str]:
-    """Pages that differ from what the kept run makes of them."""
-    document: Document = read(docs / "bench" / f"{NAME}.json")
+    """Pages that differ from what the kept run makes of them; without one, from an empty run."""
+    path = docs / "bench" / f"{NAME}.json"
+    document: Document = read(path) if path.exists() else begin(NAME, {}, judged=True)
     pages = {page: (docs / page).read_text(encoding="utf-8") for page in PAGES}
     return [page for page, now in pages.items() if fill(now, document) != now]
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from bench.report.document import Document, GateRecord, gates
+from bench.report.document import Document, GateRecord
 from bench.report.flat import text
 from bench.report.layers import layers
 from bench.report.table import spread_text, verdict
@@ -47,6 +47,8 @@ def fill(page: str, document: Document) -> str:
 
 def _run(document: Document, _: Sequence[str]) -> str:
     machine = document["machine"]
+    if not machine:
+        return _NOT_MEASURED
     packages = ", ".join(f"{n} {v}" for n, v in machine.get("packages", {}).items() if v)
     backends = ", ".join(f"{name} {kind}" for name, kind in machine.get("backends", {}).items())
     rows = (
@@ -63,9 +65,8 @@ def _run(document: Document, _: Sequence[str]) -> str:
 
 
 def _gates(document: Document, scenarios: Sequence[str]) -> str:
-    if not scenarios:
-        return _gate_table(gates(document))
-    found = [g for s in scenarios if s in document["scenarios"] for g in _of(document, s)["gates"]]
+    chosen = scenarios or list(document["scenarios"])
+    found = [g for s in chosen if s in document["scenarios"] for g in _of(document, s)["gates"]]
     return _gate_table(found) if found else _NOT_MEASURED
 
 

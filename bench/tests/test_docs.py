@@ -1,0 +1,104 @@
+"""The figures in docs/ are those of the run that is kept beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.docs import DOCS, PAGES, publish, stale
+from bench.figures import Spread
+from bench.gates import P1_ACK_ONE, P1_STREAM, P2_ERRORS, P3_REDIS, Gate, Result
+from bench.report.document import Document, add, begin, write
+from bench.report.markdown import UnknownBlockError, fill
+from bench.scenario import Outcome, Series
+
+PROCESSES = {
+    "intake": {"cpu_seconds_per_gib": "0.50 [0.40 … 0.60]", "peak_resident_mib": "120"},
+    "repository": {"cpu_seconds_per_gib": "0.00 [0.00 … 0.00]"},
+}
+
+
+def report(**gates: tuple[Gate, float]) -> Document:
+    document = begin("made-up", {"cpu": "none", "harness": {"clock_ns": "50"}}, judged=True)
+    for name, (gate, value) in gates.items():
+        figures = {
+            "phase 2": {"one_stream": {"mb_per_second": "900 [1]", "processes": PROCESSES}},
+            "ratio": "1",
+        }
+        layer = Series("layers", name, ["raw TCP", name], [2000.0, 1000.0], "MB/s")
+        add(document, name, Outcome([Result(gate, Spread.of([value]))], figures, [layer]), 1.0)
+    return document
+
+
+def block(name: str, document: Document) -> str:
+    page = f"before\n<!-- figures: {name} -->\nold\n<!-- end of figures -->\nafter\n"
+    made = fill(page, document)
+    assert made.startswith(f"before\n<!-- figures: {name} -->\n")
+    assert made.endswith("<!-- end of figures -->\nafter\n")
+    assert "old" not in made
+    assert fill(made, document) == made
+    return made
+
+
+def test_the_pages_show_the_run_that_is_kept_beside_them() -> None:
+    assert stale() == []
+
+
+def test_every_figure_of_the_phases_is_made() -> None:
+    page = (DOCS / "phases.md").read_text(encoding="utf-8")
+    by_hand = re.sub(r"<!-- figures:.*?<!-- end of figures -->", "", page, flags=re.DOTALL)
+    assert not re.search(r"\d[\d.,]* (MB/s|GB/s)", by_hand)
+
+
+def test_a_block_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(UnknownBlockError, match="wishes"):
+        block("wishes", report())
+
+
+def test_a_phase_shows_its_date_gates_processes_and_what_a_core_carries() -> None:
+    made = block("phase P3", report(P3=(P3_REDIS, 1.0)))
+    assert "Measured 20" in made
+    assert "| 1.00 [1.00 … 1.00] | ≥ 0.9 |" in made
+    assert "| phase 2, one stream | intake | 2,147 | 0.50 [0.40 … 0.60] | 120 |" in made
+    assert "| phase 2, one stream | repository | – |" in made
+
+
+def test_what_was_not_measured_says_so() -> None:
+    for name in ("phase P5", "gates SMALL", "layers", "cores P1"):
+        assert "Not measured" in block(name, report())
+
+
+def test_a_phase_counts_when_all_before_it_have_passed() -> None:
+    made = block("order", report(P1=(P1_STREAM, 0.5), P2=(P2_ERRORS, 1.0), P3=(P3_REDIS, 1.0)))
+    ends = [re.findall(r"[^|]+", line)[2:4] for line in made.splitlines() if line.startswith("| P")]
+    assert [[cell.strip() for cell in end] for end in ends] == [
+        ["passed", "yes"],
+        ["FAIL", "no"],
+        ["passed", "no"],
+        ["not measured", "no"],
+        ["not measured", "no"],
+        ["not measured", "no"],
+    ]
+
+
+def test_publishing_keeps_the_run_and_fills_the_pages(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for page in PAGES:
+        (docs / page).write_text((DOCS / page).read_text(encoding="utf-8"), encoding="utf-8")
+    publish(write(report(P1=(P1_ACK_ONE, 3.14)), tmp_path), docs)
+    assert stale(docs) == []
+    assert "3.14 [3.14 … 3.14] ms" in (docs / "phases.md").read_text(encoding="utf-8")
+    assert (docs / "bench" / "layers.png").stat().st_size > 0
+    (docs / "phases.md").write_text(
+        (docs / "phases.md").read_text(encoding="utf-8").replace("3.14", "1.14"), encoding="utf-8"
+    )
+    assert stale(docs) == ["phases.md"]
+
+
+def test_a_quick_run_is_not_published(tmp_path: Path) -> None:
+    path = write(begin("quick", {}, judged=False), tmp_path)
+    with pytest.raises(ValueError, match="quick run"):
+        publish(path, tmp_path)
