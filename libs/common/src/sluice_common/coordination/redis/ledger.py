@@ -36,6 +36,7 @@ from sluice_common.coordination.redis.ledger_beginning import Beginnings
 from sluice_common.coordination.redis.ledger_replies import SnapshotReader
 from sluice_common.coordination.redis.ledger_steps import LedgerSteps
 from sluice_common.coordination.redis.ledger_sweep import LedgerSweep
+from sluice_common.coordination.redis.looks import SharedLooks
 from sluice_common.coordination.redis.monitoring import RedisMonitor
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.watching import Announcements
@@ -55,6 +56,7 @@ from sluice_common.uploads.states import is_terminal
 
 _ASK_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 5.0
+_SUBSCRIBED_SECONDS = 0.05
 _X_TO_THE_0 = 0x80000000
 """The polynomial 1 as a reflected CRC."""
 
@@ -110,6 +112,7 @@ class RedisLedger:
         self._options = options
         self._monitor = monitor
         self._replicated = replicated
+        self._looks = SharedLooks(self.get)
         self._beginnings = Beginnings(steps, reader, options)
         self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
 
@@ -214,9 +217,12 @@ class RedisLedger:
     async def watch(self, upload_id: str, after_sequence: int) -> AsyncIterator[UploadSnapshot]:
         seen = after_sequence
         with self._announcements.changes(upload_id) as changed:
+            if not self._announcements.hears(upload_id):
+                # The bell rings as soon as it does. A look before that would have to be repeated.
+                await wait_at_most(changed, _SUBSCRIBED_SECONDS)
             while True:
                 changed.clear()  # before the look: a change after it rings again
-                snapshot = await self.get(upload_id)
+                snapshot = await self._looks.at(upload_id)
                 if snapshot.sequence > seen:
                     seen = snapshot.sequence
                     yield snapshot

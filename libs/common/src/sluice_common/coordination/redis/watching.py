@@ -45,6 +45,12 @@ class Announcements:
         self._changes = Bell()
         self._room = Bell()
         self._wanted_changed = asyncio.Event()
+        self._subscribed: set[str] = set()
+        """Uploads whose channel the server has confirmed."""
+
+    def hears(self, upload_id: str) -> bool:
+        """Whether no change of the upload goes unheard from now on."""
+        return upload_id in self._subscribed
 
     @contextmanager
     def changes(self, upload_id: str) -> Iterator[asyncio.Event]:
@@ -84,6 +90,7 @@ class Announcements:
             except* (RedisError, OSError, SluiceError) as errors:
                 _log.warning("ledger.announcements_lost", error=str(errors.exceptions[0]))
             # What was announced meanwhile was not heard.
+            self._subscribed.clear()
             self._changes.ring_all()
             self._room.ring_all()
             await asyncio.sleep(_SUBSCRIBE_AGAIN_SECONDS)
@@ -130,6 +137,10 @@ class Announcements:
         upload_ids = [channel.removeprefix(_CHANGED)]
         if is_news:
             self._room.ring(upload_ids)
+        elif message["type"] == "subscribe":
+            self._subscribed.update(upload_ids)
+        else:
+            self._subscribed.difference_update(upload_ids)
         # A subscription that has just begun may have missed what came right before it. Whoever
         # waits for room asks again within a second anyway.
         self._changes.ring(upload_ids)
