@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import machine
+from bench.backends import MissingBackendError
 from bench.gates import GATES
 from bench.measuring import say
 from bench.report import document
@@ -44,17 +45,26 @@ def run(
     effort: Effort,
     folder: Path,
     scenarios: Mapping[str, Scenario],
-) -> None:
-    """Run what the report does not have yet; write it after each scenario."""
+) -> list[str]:
+    """Run what the report does not have yet; write it after each scenario.
+
+    Returns what could not be measured for want of a service, with the reason.
+    """
+    missing = []
     for name in chosen:
         if name in report["scenarios"]:
             say(f"{name}: measured before")
             continue
         begun = time.perf_counter()
-        outcome = scenarios[name](effort)
+        try:
+            outcome = scenarios[name](effort)
+        except MissingBackendError as error:
+            missing.append(f"{name} (not measured: {error})")
+            continue
         check(name, outcome)
         document.add(report, name, outcome, time.perf_counter() - begun)
         document.write(report, folder)
+    return missing
 
 
 def _begin(options: argparse.Namespace, name: str) -> Document:
@@ -96,7 +106,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(
     arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenario] = SCENARIOS
 ) -> int:
-    """The exit code: 1 when a gate has failed, or when a quick run has left no whole report."""
+    """The exit code: 1 when a gate has failed or could not be measured, or when a quick run has
+    left no whole report."""
     # As an error, so that the processes of the scenario are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     options = parse(arguments)
@@ -108,15 +119,15 @@ def main(
     report = _begin(options, _name(options))
     chosen = options.gate or NAMES
     try:
-        run(report, chosen, effort, options.results, scenarios)
+        failed = run(report, chosen, effort, options.results, scenarios)
     finally:
         if report["scenarios"]:
             print(table(document.gates(report)))
             for path in publish(report, options.results):
                 say(f"written: {path}")
-    failed = document.failures(report)
-    if options.quick:
-        failed = complaints(report["name"], chosen, options.results)
+    failed += document.failures(report)
+    if options.quick and report["scenarios"]:
+        failed += complaints(report["name"], [*report["scenarios"]], options.results)
     for each in failed:
         say(f"failed: {each}")
     return 1 if failed else 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench
+from bench.backends import MissingBackendError
 from bench.figures import Spread
 from bench.gates import GATES, Better, Gate, Result
 from bench.report import document
@@ -47,7 +49,8 @@ class Fake:
                 raise RuntimeError("the intake ended")
             results = [Result(gate, Spread.of([self.value(gate)])) for gate in GATES[name]]
             lines = Series("throughput", "one", [1, 2], [10.0, 20.0], "MB/s")
-            return Outcome(results, {"rounds": effort.rounds}, [lines])
+            # Drawing takes its time: one of them has a plot.
+            return Outcome(results, {"rounds": effort.rounds}, [lines] if name == "P1" else [])
 
         return run
 
@@ -59,6 +62,14 @@ class Fake:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without plots and page, where nobody looks at them: drawing takes its time."""
     monkeypatch.setattr(bench, "publish", lambda report, folder: [document.write(report, folder)])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the report of a run of P1; not to be changed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert Fake().main(folder, "--gate", "P1") == 0
+    return folder
 
 
 def written(folder: Path, name: str) -> document.Document:
@@ -106,6 +117,22 @@ def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
     fake = Fake()
     fake.main(tmp_path, "--gate", "P1")
     assert fake.ran == ["P1"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("arguments", [(), ("--quick",)])
+def test_what_lacks_its_service_fails_the_run_and_the_others_are_measured(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_kafka(effort: Effort) -> Outcome:
+        raise MissingBackendError("no Kafka runs here")
+
+    scenarios = {**Fake().scenarios(), "P4": without_kafka}
+    chosen = ("--gate", "P4", "--gate", "P1", "--results", str(tmp_path))
+    assert bench.main([*arguments, *chosen], scenarios) == 1
+    (name,) = (path.stem for path in tmp_path.glob("*.json"))
+    assert set(written(tmp_path, name)["scenarios"]) == {"P1"}
+    assert "P4 (not measured: no Kafka runs here)" in capsys.readouterr().err
 
 
 def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
@@ -159,17 +186,16 @@ def test_a_full_run_does_more_than_a_quick_one() -> None:
     ],
 )
 def test_a_report_that_is_not_whole_is_noticed(
-    damage: Callable[[Path], object], complaint: str, tmp_path: Path
+    damage: Callable[[Path], object], complaint: str, whole: Path, tmp_path: Path
 ) -> None:
-    Fake().main(tmp_path, "--gate", "P1")
-    assert complaints("p1", ["P1"], tmp_path) == []
-    damage(tmp_path)
-    assert complaint in " ".join(complaints("p1", ["P1"], tmp_path))
+    folder = shutil.copytree(whole, tmp_path / "results")
+    assert complaints("p1", ["P1"], folder) == []
+    damage(folder)
+    assert complaint in " ".join(complaints("p1", ["P1"], folder))
 
 
-def test_a_report_that_lacks_a_scenario_is_noticed(tmp_path: Path) -> None:
-    Fake().main(tmp_path, "--gate", "P1")
-    assert complaints("p1", ["P1", "P2"], tmp_path) == ["P2 is not in the report"]
+def test_a_report_that_lacks_a_scenario_is_noticed(whole: Path) -> None:
+    assert complaints("p1", ["P1", "P2"], whole) == ["P2 is not in the report"]
 
 
 def change(folder: Path, edit: Callable[[document.ScenarioRecord], object]) -> None:
