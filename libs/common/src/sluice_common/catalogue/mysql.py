@@ -88,6 +88,7 @@ class MysqlDialect:
         options = self._options
         return create_async_engine(
             self._url,
+            hide_parameters=True,  # errors are logged, and rows hold places and metadata
             async_creator=self._connect,
             isolation_level="READ COMMITTED",
             pool_size=options.max_connections,
@@ -95,6 +96,9 @@ class MysqlDialect:
             pool_timeout=options.pool_timeout_seconds,
             pool_recycle=options.recycle_seconds,
             pool_pre_ping=True,
+            # Not one more ROLLBACK when it comes back: database.py ends what it has begun on every
+            # way out of a block, and a connection that fails at that is thrown away.
+            pool_reset_on_return=None,
             pool_use_lifo=True,  # what is not needed grows old and is replaced
         )
 
