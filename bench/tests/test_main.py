@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench
+from bench import machine
 from bench.backends import MissingBackendError
 from bench.figures import Spread
 from bench.gates import GATES, Better, Gate, Result
@@ -56,6 +57,14 @@ class Fake:
 
     def main(self, folder: Path, *arguments: str) -> int:
         return bench.main([*arguments, "--results", str(folder)], self.scenarios())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_look_at_the_machine() -> Iterator[None]:
+    """It runs programs; test_report.py does it for once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(machine, "describe", lambda: {"cpu": "none"})
+        yield
 
 
 @pytest.fixture
