@@ -129,19 +129,30 @@ def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("arguments", [(), ("--quick",)])
+@pytest.mark.parametrize(
+    ("arguments", "required", "code"),
+    [((), "", 1), ((), "1", 1), (("--quick",), "1", 1), (("--quick",), "", 0)],
+)
 def test_what_lacks_its_service_fails_the_run_and_the_others_are_measured(
-    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    required: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("SLUICE_REQUIRE_SERVICES", required)
+
     def without_kafka(effort: Effort) -> Outcome:
         raise MissingBackendError("no Kafka runs here")
 
     scenarios = {**Fake().scenarios(), "P4": without_kafka}
     chosen = ("--gate", "P4", "--gate", "P1", "--results", str(tmp_path))
-    assert bench.main([*arguments, *chosen], scenarios) == 1
+    monkeypatch.setattr(bench, "complaints", lambda name, scenarios, folder: [])
+    assert bench.main([*arguments, *chosen], scenarios) == code
     (name,) = (path.stem for path in tmp_path.glob("*.json"))
     assert set(written(tmp_path, name)["scenarios"]) == {"P1"}
-    assert "P4 (not measured: no Kafka runs here)" in capsys.readouterr().err
+    assert "P4 is not measured: no Kafka runs here" in capsys.readouterr().err
 
 
 def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
