@@ -143,6 +143,13 @@ PHOTOS_ERRORS: Final = _at_most("photos-errors", "photos that failed", "", 0, 0)
 PHOTOS_RATIO: Final = _ratio(
     "photos-ratio", "the time of the photos ÷ s3transfer straight", None, 1.1, Better.LOWER
 )
+THUMBNAILS_RATIO: Final = _ratio(
+    "thumbnails",
+    "12-megapixel JPEGs per second and core through the processor's children ÷ a bare Pillow loop",
+    0.70,
+    0.90,
+    Better.HIGHER,
+)
 CHUNKS_COST: Final = _ratio(
     "chunks-cost",
     "cost of a chunk at 100,000 chunks in one upload ÷ at 1,000",
@@ -195,6 +202,7 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
     "P6": (P6_CATALOGUE,),
     "SMALL": (SMALL_FILES,),
     "PHOTOS": (PHOTOS_TIME, PHOTOS_ERRORS, PHOTOS_RATIO),
+    "THUMBNAILS": (THUMBNAILS_RATIO,),
     "CHUNKS": (CHUNKS_COST,),
     "OPEN": (OPEN_ACK,),
     "SUSTAINED": (

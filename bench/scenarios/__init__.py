@@ -20,6 +20,7 @@ NAMES: Final = (
     "P6",
     "SMALL",
     "PHOTOS",
+    "THUMBNAILS",
     "CHUNKS",
     "OPEN",
     "MATRIX",

@@ -76,7 +76,7 @@ def make(
 def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     if image.size == size:
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
 
 
 def _encoded(image: Image.Image, size: int, options: ImageOptions) -> Thumbnail:

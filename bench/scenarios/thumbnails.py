@@ -1,0 +1,129 @@
+"""Gate for the processor's image core: photos of 12 megapixels per second and core, against a bare
+loop around Pillow in one process per core (bench/peers/pillow_loop.py), in turns.
+
+Both hash the file, read EXIF and write the same two thumbnails. Ours does it in confined children:
+a copy to a descriptor, a question and an answer are what that costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.gates import THUMBNAILS_RATIO, Result
+from bench.measuring import MIB, rounds, spread_of, text_of
+from bench.scenario import Effort, Outcome
+from sluice_processor.children import ImageWorkers
+from sluice_processor.model import ImageOptions
+from sluice_processor.spool import SpoolOptions, spooled
+from support import pictures
+
+PHOTOS: Final = 4
+_IN_FLIGHT_PER_CHILD: Final = 2
+"""One is decoded, the next lies ready."""
+_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Photos per second and core."""
+
+    loop: float
+    sluice: float
+
+
+def run(effort: Effort) -> Outcome:
+    cores = os.cpu_count() or 1
+    with photos(effort) as paths:
+        found = rounds("THUMBNAILS", effort, lambda own: _round(own, paths, cores))
+        megabytes = [path.stat().st_size / 1e6 for path in paths]
+    return Outcome(
+        results=[Result(THUMBNAILS_RATIO, spread_of(found, lambda r: r.sluice / r.loop))],
+        figures={
+            "rounds": len(found),
+            "cores": cores,
+            "photo_megabytes": [round(size, 2) for size in megabytes],
+            "photos_per_second_and_core": text_of(found, lambda r: r.sluice),
+            "bare_loop_photos_per_second_and_core": text_of(found, lambda r: r.loop),
+        },
+    )
+
+
+@contextmanager
+def photos(effort: Effort) -> Iterator[Sequence[Path]]:
+    """JPEGs of 4,000 x 3,000 pixels in a folder that goes away; smaller ones for a quick run."""
+    width, height = (800, 600) if effort.quick else (4000, 3000)
+    with tempfile.TemporaryDirectory(prefix="sluice-photos-") as folder:
+        paths = []
+        for number in range(PHOTOS):
+            path = Path(folder) / f"{number}.jpg"
+            path.write_bytes(pictures.photo(width, height, seed=number))
+            paths.append(path)
+        yield paths
+
+
+def _round(effort: Effort, paths: Sequence[Path], cores: int) -> Round:
+    seconds = effort.seconds if effort.quick else _SECONDS
+    return Round(
+        loop=bare_loop(paths, seconds, cores) / cores,
+        sluice=asyncio.run(through_children(paths, seconds, cores)) / cores,
+    )
+
+
+def bare_loop(paths: Sequence[Path], seconds: float, processes: int) -> float:
+    """Photos per second of so many loops at the same time."""
+    command = [sys.executable, "-m", "bench.peers.pillow_loop", str(seconds), *map(str, paths)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+    ]
+    rate = 0.0
+    for process in running:
+        printed, _ = process.communicate(timeout=seconds + 60)
+        if process.returncode != 0:
+            raise RuntimeError(f"the bare loop ended with {process.returncode}")
+        figures = json.loads(printed)
+        rate += figures["photos"] / figures["seconds"]
+    return rate
+
+
+async def through_children(paths: Sequence[Path], seconds: float, children: int) -> float:
+    """Photos per second of a pool of so many children, with enough photos at hand for all."""
+    done = 0
+    began = 0.0
+
+    async def one(workers: ImageWorkers, path: Path) -> None:
+        async with spooled(_blocks(path), 0, SpoolOptions()) as whole:
+            await workers.process(whole.fd)
+
+    async def go_round(workers: ImageWorkers, offset: int) -> None:
+        nonlocal done
+        turn = offset
+        while time.perf_counter() - began < seconds:
+            await one(workers, paths[turn % len(paths)])
+            turn += 1
+            done += 1
+
+    async with ImageWorkers(ImageOptions(workers=children)) as workers:
+        await one(workers, paths[0])
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for offset in range(children * _IN_FLIGHT_PER_CHILD):
+                group.create_task(go_round(workers, offset))
+        return done / (time.perf_counter() - began)
+
+
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
+    """As an object store hands them over."""
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, MIB):
+            yield block
