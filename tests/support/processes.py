@@ -1,4 +1,4 @@
-"""`sluice-intake` and `sluice-repository` as the processes that operators run."""
+"""`sluice-intake`, `sluice-repository` and `sluice-processor` as operators run them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class ServiceProcess:
     """One service; a context manager. Its ports stay the same when it is started again.
 
     Args:
-        module: what `python -m` runs: "sluice_intake", "sluice_repository".
+        module: what `python -m` runs: "sluice_intake", "sluice_repository", "sluice_processor" (it
+            listens for operators only: on its metrics address).
         folder: where its log and what it writes at its start lie.
         arguments: of its command line.
     """

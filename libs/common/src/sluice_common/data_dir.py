@@ -33,6 +33,11 @@ class DataDir:
         return self.root / "events"
 
     @property
+    def processor(self) -> Path:
+        """How far the processor is in the event log, and what it gave up on."""
+        return self.root / "processor"
+
+    @property
     def announcement(self) -> Path:
         """server.json: the addresses and the process id of the running server."""
         return self.root / "server.json"

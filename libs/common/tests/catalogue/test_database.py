@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -143,3 +144,14 @@ def test_a_map_comes_back_and_an_unknown_format_is_not_guessed_at() -> None:
     assert load_map(dump_map(entries)) == entries
     with pytest.raises(DataLoss, match="UNKNOWN_FORMAT"):
         load_map('{"format":2,"entries":{}}')
+
+
+async def test_an_error_does_not_show_what_was_to_be_written(database: Database) -> None:
+    """It is logged with its causes; rows hold the places where pictures were taken."""
+    canary = {**LEASE, "holder": "51.4778925"}
+    with pytest.raises(Internal) as caught:
+        async with database.write() as connection:
+            await connection.execute(insert(leases), [canary, canary])
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "INSERT INTO leases" in shown
+    assert "51.4778925" not in shown

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 # The allocator is tuned before grpc is imported, so that even its first buffers profit.
 from sluice_common.malloc import tune_malloc
 
 tune_malloc()
+# Children are started by fork and exec: gRPC's own preparations for a fork that goes on using it
+# only write to standard error.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402

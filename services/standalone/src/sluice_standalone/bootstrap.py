@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from sluice.upload.v1 import upload_pb2
 from sluice_common.addresses import Address
 from sluice_common.data_dir import DataDir
-from sluice_common.mixtures import Coordination, Durability
+from sluice_common.mixtures import Coordination, Durability, Events
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
@@ -20,7 +21,11 @@ from sluice_common.telemetry.tracing import Tracing
 from sluice_intake.bootstrap import add_intake, intake_deps
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.settings import intake_options
-from sluice_repository.bootstrap import repository_deps, repository_service
+from sluice_processor.bootstrap import open_processor
+from sluice_processor.log_source import WakingPublisher
+from sluice_processor.settings import processor_options
+from sluice_processor.sources import Source, run_sources, sources_of
+from sluice_repository.bootstrap import Storage, repository_deps, repository_service
 from sluice_repository.drives import DriveRegistry
 from sluice_repository.roles import ALL_ROLES, Role
 from sluice_repository.serving import serve_with_roles
@@ -71,15 +76,37 @@ async def _serve(
     metrics.budget_bytes.set(settings.budget_bytes)
     services = _services(settings, adapters, metrics)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
-    deps = repository_deps(settings, adapters.coordination, adapters.storage, metrics, instance)
+    wake = asyncio.Event()
+    storage = replace(adapters.storage, publisher=WakingPublisher(adapters.storage.publisher, wake))
+    deps = repository_deps(settings, adapters.coordination, storage, metrics, instance)
     async with AsyncExitStack() as stack:
+        sources = await stack.enter_async_context(_sources(settings, storage, metrics, wake))
         host = await stack.enter_async_context(
             hosting(settings, services, addresses, metrics, LocalAuthenticator(), tracing)
         )
         stack.enter_context(announced(data_dir, _announcement(host)))
         _say(_banner(settings, data_dir, host))
-        await serve_with_roles(host, ALL_ROLES - {Role.API}, deps, stop, settings.drain_seconds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_sources(sources, stop), name="processor")
+            roles = ALL_ROLES - {Role.API}
+            await serve_with_roles(host, roles, deps, stop, settings.drain_seconds)
     _say("stopped")
+
+
+@asynccontextmanager
+async def _sources(
+    settings: SluiceSettings, storage: Storage, metrics: Metrics, wake: asyncio.Event
+) -> AsyncIterator[tuple[Source, ...]]:
+    """What brings nodes to the processor: the event log. With Kafka that is for processes of
+    their own, `sluice-processor`."""
+    catalogue = storage.catalogue
+    here = settings.processor.enabled and settings.events is Events.LOG
+    if not here or catalogue is None:
+        yield ()
+        return
+    options = processor_options(settings)
+    async with open_processor(options, catalogue, storage.objects, metrics, lazy=True) as processor:
+        yield sources_of(settings, processor, metrics, wake)
 
 
 def _services(

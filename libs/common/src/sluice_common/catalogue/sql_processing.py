@@ -110,25 +110,25 @@ class SqlProcessing(SqlFamily):
         if sha256 is not None and row.sha256 is None:
             events.append(await set_sha256(connection, node_id, sha256, now))
         done = replace(processing, processed_at=now)
-        await self._replace(connection, node_id, done, drop_location=row.drop_location)
-        await connection.execute(_TOUCH, {"p_node": node_id, "p_now": now})
-        changed = await find_row(connection, node_id)
-        assert changed is not None, "its row is locked"
-        events.append(
-            node_processed(node_of(changed), done, occurred_at=now, trace_parent=trace_parent)
+        await self._replace(
+            connection, node_id, done, first=before is None, drop_location=row.drop_location
         )
+        await connection.execute(_TOUCH, {"p_node": node_id, "p_now": now})
+        # Every event is one version; the row is locked.
+        node = replace(node_of(row), version=row.version + len(events) + 1, updated_at=now)
+        events.append(node_processed(node, done, occurred_at=now, trace_parent=trace_parent))
         await append_events(connection, events)
         return Recorded.RECORDED
 
-    async def processing_of(
-        self, tenant: str, node_ids: Sequence[str]
-    ) -> Mapping[str, Processing]:
+    async def processing_of(self, tenant: str, node_ids: Sequence[str]) -> Mapping[str, Processing]:
         if not node_ids:
             return {}
         parameters = {"p_nodes": list(node_ids)}
         async with self._db.read() as connection:
             results = await connection.execute(_RESULTS, {**parameters, "p_tenant": tenant})
             rows = results.all()
+            if not rows:
+                return {}
             pictures: defaultdict[str, list[Row[Any]]] = defaultdict(list)
             for picture in (await connection.execute(_THUMBNAILS, parameters)).all():
                 pictures[picture.node_id].append(picture)
@@ -140,12 +140,15 @@ class SqlProcessing(SqlFamily):
         node_id: str,
         processing: Processing,
         *,
+        first: bool,
         drop_location: bool,
     ) -> None:
-        """Put a result, and its thumbnails, in the place of the one before."""
+        """Put a result, and its thumbnails, in the place of the one before, if there is one."""
         old = await _names(connection, node_id)
-        await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
-        await connection.execute(_DROP_RESULT, {"p_node": node_id})
+        if old:
+            await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
+        if not first:
+            await connection.execute(_DROP_RESULT, {"p_node": node_id})
         columns = processing_columns(processing, drop_location=drop_location)
         await connection.execute(_INSERT_RESULT, {"node_id": node_id, **columns})
         if processing.thumbnails:
@@ -168,9 +171,7 @@ def _replaces(processing: Processing, before: Row[Any]) -> bool:
     """Another content's result does; so does a success the failure before it (a retry)."""
     if before.etag != processing.etag:
         return True
-    return (
-        before.state == ProcessingState.FAILED and processing.state is ProcessingState.PROCESSED
-    )
+    return before.state == ProcessingState.FAILED and processing.state is ProcessingState.PROCESSED
 
 
 async def _names(connection: AsyncConnection, node_id: str) -> list[ObjectRef]:

@@ -47,6 +47,7 @@ class SqliteDialect:
     def create_engine(self) -> AsyncEngine:
         engine = create_async_engine(
             self._url,
+            hide_parameters=True,  # errors are logged, and rows hold places and metadata
             # One thread per connection: one writer and a few readers are all that SQLite can use.
             pool_size=4,
             max_overflow=0,

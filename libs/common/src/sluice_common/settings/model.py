@@ -49,6 +49,7 @@ from sluice_common.settings.groups import (
     Throttle,
     Workers,
 )
+from sluice_common.settings.processor import Processor
 from sluice_common.settings.shown import PREFIX
 from sluice_common.uploads.model import DEFAULT_PART_BYTES, MAX_PART_BYTES, MIN_PART_BYTES
 
@@ -120,6 +121,7 @@ class SluiceSettings(BaseSettings):
     sweeper: Sweeper = Sweeper()
     queue: Queue = Queue()
     grpc: Grpc = Grpc()
+    processor: Processor = Processor()
 
     redis: Redis = Redis()
     s3: S3 = S3()

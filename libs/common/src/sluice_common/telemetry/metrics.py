@@ -161,6 +161,33 @@ class Metrics:
             ("group", "topic", "partition"),
             registry=r,
         )
+        # Processor
+        self.processor_nodes = Counter(
+            "sluice_processor_nodes",
+            "Nodes by what became of them, and why",
+            ("outcome", "reason"),
+            registry=r,
+        )
+        self.processor_seconds = Histogram(
+            "sluice_processor_seconds",
+            "Time of a stage: read, decode, thumbnail, write",
+            ("stage",),
+            buckets=_SLOW,
+            registry=r,
+        )
+        self.processor_delay_seconds = Histogram(
+            "sluice_processor_delay_seconds",
+            "From an event to the result of its node",
+            buckets=_SLOW,
+            registry=r,
+        )
+        self.processor_in_flight = Gauge("sluice_processor_in_flight", "Nodes in hand", registry=r)
+        self.processor_lag = Gauge(
+            "sluice_processor_lag",
+            "Events or messages that wait, by source: what to scale by",
+            ("source",),
+            registry=r,
+        )
         # S3
         self.s3_seconds = Histogram(
             "sluice_s3_seconds",

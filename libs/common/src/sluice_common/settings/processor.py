@@ -1,0 +1,47 @@
+"""Settings of the processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from sluice_common.settings.groups import Bytes, Group, Seconds
+from sluice_common.uploads.model import MIB
+
+
+class Processor(Group):
+    """Photos: what is made of them, and what one may cost.
+
+    Memory: `workers` x `child_memory_bytes` at most. Disk: `concurrency` x `max_source_bytes` at
+    most, in `spool_dir`.
+    """
+
+    enabled: bool = True
+    """In a standalone with an event log; `sluice-processor` is there for nothing else."""
+    group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "processor"
+    """The consumer group; its dead letters are in `<topic>.<group>.dlq`."""
+    concurrency: PositiveInt = 8
+    """Nodes in hand at once: one is read or written while another is decoded."""
+    workers: PositiveInt = 2
+    """Children that decode at once; as many as cores."""
+    thumbnail_sizes: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){0,9}$")] = (
+        "256,1024"
+    )
+    """Longest sides in pixels, with commas between."""
+    thumbnail_format: Literal["webp", "jpeg"] = "webp"
+    thumbnail_quality: Annotated[int, Field(ge=1, le=100)] = 80
+    max_source_bytes: Bytes = 512 * MIB
+    max_pixels: PositiveInt = 200_000_000
+    child_memory_bytes: Bytes = 1280 * MIB
+    picture_seconds: Annotated[float, Field(gt=0, le=20)] = 10.0
+    """One picture in its child, by the clock. A try with all its reading and writing takes
+    `handling_seconds` at most, so that a partition moves on within 30 s."""
+    handling_seconds: Annotated[float, Field(gt=0, le=28)] = 25.0
+    attempts: PositiveInt = 5
+    """Tries at one event before it goes to the dead letters."""
+    poll_seconds: Seconds = 1.0
+    """How often a source that cannot wake us is looked at."""
+    spool_dir: Path | None = None
+    """Where pictures lie while they are looked at; the system's folder for such files if unset."""

@@ -1,0 +1,44 @@
+"""Puts the processor together: the one place that constructs its handler and its sources."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from sluice_common.catalogue.port import Catalogue
+from sluice_common.configuration import ConfigurationError
+from sluice_common.objects.port import ObjectStore
+from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.child_process import ChildNotStarted
+from sluice_processor.children import ImageWorkers
+from sluice_processor.deps import Images, ProcessorDeps, ProcessorOptions
+from sluice_processor.handler import NodeProcessor
+from sluice_processor.lazily import lazy_images
+
+
+@asynccontextmanager
+async def open_processor(
+    options: ProcessorOptions,
+    catalogue: Catalogue,
+    objects: ObjectStore,
+    metrics: Metrics,
+    *,
+    lazy: bool,
+) -> AsyncIterator[NodeProcessor]:
+    """The handler, with its decoders.
+
+    Args:
+        lazy: start the decoders with the first picture, and not before.
+
+    Raises `ConfigurationError` for a machine that cannot decode, unless `lazy`.
+    """
+    async with AsyncExitStack() as stack:
+        images: Images
+        if lazy:
+            images = await stack.enter_async_context(lazy_images(options.images))
+        else:
+            try:
+                images = await stack.enter_async_context(ImageWorkers(options.images))
+            except ChildNotStarted as error:
+                raise ConfigurationError(f"SLUICE_PROCESSOR__WORKERS: {error}") from error
+        yield NodeProcessor(ProcessorDeps(catalogue, objects, images, metrics, options))

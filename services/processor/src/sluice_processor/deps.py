@@ -1,0 +1,52 @@
+"""What the handler works with, and how it is tuned. The composition root fills both in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sluice_common.catalogue.port import Catalogue
+from sluice_common.objects.port import ObjectStore
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.model import MIB
+from sluice_processor.model import ImageOptions, ProcessedImage
+
+
+class Images(Protocol):
+    """Turns a picture into thumbnails and facts; see `ImageWorkers.process`."""
+
+    async def process(
+        self, source: int | Path, sizes: Sequence[int] | None = None
+    ) -> ProcessedImage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorOptions:
+    """Sizes and times of the handler and of its sources."""
+
+    images: ImageOptions = field(default_factory=ImageOptions)
+    concurrency: int = 8
+    attempts: int = 5
+    handling_seconds: float = 25.0
+    """All tries at one piece of work."""
+    retry_base_seconds: float = 0.2
+    retry_cap_seconds: float = 5.0
+    poll_seconds: float = 1.0
+    drain_seconds: float = 8.0
+    whole_bytes: int = 16 * MIB
+    """What is no picture is read whole, and checked, up to this size, where the store itself tells
+    no checksum; of everything else the first bytes are looked at."""
+    spool_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorDeps:
+    """The ports of one processor."""
+
+    catalogue: Catalogue
+    objects: ObjectStore
+    images: Images
+    metrics: Metrics
+    options: ProcessorOptions = field(default_factory=ProcessorOptions)

@@ -1,0 +1,205 @@
+"""The one handler behind every source of work: a node goes in, its result is in the catalogue.
+
+Idempotent by (node id, ETag): it may be called any number of times for one node, by any number of
+processes, and may die anywhere. Thumbnails are announced before they are written, so that they
+are deleted with the node whatever happens to whoever writes them; their keys follow from the
+content, so that a repeat writes the same ones; and the catalogue takes one result per content.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from sluice_common.catalogue.port import Drive, Node
+from sluice_common.catalogue.processing import (
+    Processing,
+    ProcessingState,
+    Recorded,
+    Thumbnail,
+)
+from sluice_common.errors import Aborted, FailedPrecondition, NotFound, Unavailable
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.port import ObjectAttributes
+from sluice_common.telemetry.tracing import current_traceparent, span
+from sluice_processor import model
+from sluice_processor.deps import ProcessorDeps
+from sluice_processor.examining import MAY_PASS_LATER, Examiner, Finding
+from sluice_processor.keys import thumbnail_ref
+from sluice_processor.stages import Stage, staged
+
+_log = structlog.get_logger(__name__)
+_MAX_DETAIL_CHARACTERS: Final = 500
+
+PROCESSED: Final = "processed"
+FAILED: Final = "failed"
+REPEATED: Final = "repeated"
+GONE: Final = "gone"
+"""Outcomes, as the metrics name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A node to look at, and where the wish came from."""
+
+    tenant: str
+    node_id: str
+    trace_parent: str = ""
+    since: float | None = None
+    """When there was something to look at, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a piece of work."""
+
+    kind: str
+    reason: str = ""
+
+
+class NodeProcessor:
+    """Processes nodes; any number of them at once."""
+
+    def __init__(self, deps: ProcessorDeps) -> None:
+        self._deps = deps
+        self._examiner = Examiner(deps)
+
+    async def process(self, work: Work) -> Outcome:
+        """Look at a node and record what was found; returns what became of it.
+
+        Raises `SluiceError`: a retryable one for what may work later, `FailedPrecondition`
+        with one of `MAY_PASS_LATER`, e.g. for a picture that its child did not survive: such a
+        node is marked as FAILED, and is looked at again when somebody asks again.
+        """
+        metrics = self._deps.metrics
+        with (
+            metrics.processor_in_flight.track_inprogress(),
+            span("processor node", work.trace_parent, node_id=work.node_id),
+        ):
+            outcome = await self._process(work)
+        metrics.processor_nodes.labels(outcome.kind, outcome.reason).inc()
+        if outcome.kind in (PROCESSED, FAILED) and work.since is not None:
+            metrics.processor_delay_seconds.observe(max(0.0, time.time() - work.since))
+        if outcome.kind == FAILED:
+            _log.info("node_failed", node_id=work.node_id, reason=outcome.reason)
+            if outcome.reason in MAY_PASS_LATER:
+                raise FailedPrecondition(
+                    outcome.reason, "The node could not be looked at; it is marked as failed."
+                )
+        return outcome
+
+    async def _process(self, work: Work) -> Outcome:
+        catalogue, objects = self._deps.catalogue, self._deps.objects
+        try:
+            node = await catalogue.get_node(work.tenant, work.node_id)
+        except NotFound:
+            return Outcome(GONE)
+        info = await objects.head(node.object)
+        if info is None:
+            return await self._missing(node)
+        before = (await catalogue.processing_of(node.tenant, [node.node_id])).get(node.node_id)
+        if before is not None and before.etag == info.etag and before.reason not in MAY_PASS_LATER:
+            return Outcome(REPEATED)
+        finding = await self._examiner.examine(node, info)
+        thumbnails: tuple[Thumbnail, ...] = ()
+        with staged(self._deps.metrics, Stage.WRITE):
+            if finding.image is not None and finding.image.thumbnails:
+                drive = await catalogue.get_drive(node.tenant, node.drive)
+                written = await self._write(node, drive, info.etag, finding.image)
+                if written is None:
+                    return Outcome(GONE)
+                thumbnails = written
+            again = await objects.head(node.object)
+            if again is None or again.etag != info.etag:
+                raise Aborted(
+                    "OBJECT_CHANGED", "The object was replaced while it was read; look again."
+                )
+            recorded = await catalogue.record_processed(
+                node.tenant,
+                node.node_id,
+                _processing(info.etag, finding, thumbnails),
+                sha256=finding.sha256,
+                trace_parent=current_traceparent() or work.trace_parent,
+            )
+        return self._outcome(node, finding, recorded)
+
+    def _outcome(self, node: Node, finding: Finding, recorded: Recorded) -> Outcome:
+        if recorded is Recorded.GONE:
+            return Outcome(GONE)
+        if finding.reason:
+            # A repeat too: whoever asked for another try has to hear how it went.
+            return Outcome(FAILED, finding.reason)
+        if recorded is Recorded.REPEATED:
+            return Outcome(REPEATED)
+        if node.sha256 is None and finding.sha256 is not None:
+            self._deps.metrics.verified.inc()
+        return Outcome(PROCESSED)
+
+    async def _missing(self, node: Node) -> Outcome:
+        """The object is not there: its node ended a moment ago, or it was lost."""
+        try:
+            await self._deps.catalogue.get_node(node.tenant, node.node_id)
+        except NotFound:
+            return Outcome(GONE)
+        raise Unavailable(
+            "OBJECT_MISSING", "The object of the node is not in the store; restore it from a copy."
+        )
+
+    async def _write(
+        self, node: Node, drive: Drive, etag: str, image: model.ProcessedImage
+    ) -> tuple[Thumbnail, ...] | None:
+        """Store the thumbnails; None when the node is gone."""
+        refs = [
+            thumbnail_ref(node, drive.key_prefix, etag, one.size, one.format)
+            for one in image.thumbnails
+        ]
+        if not await self._deps.catalogue.announce_thumbnails(node.node_id, refs):
+            return None
+        written: list[Thumbnail] = []
+        for ref, one in zip(refs, image.thumbnails, strict=True):
+            body = BytesBody(one.data)
+            attributes = ObjectAttributes(
+                content_type=one.format.media_type, encryption=drive.policy.encryption
+            )
+            info = await self._deps.objects.put(ref, body, attributes)
+            written.append(
+                Thumbnail(
+                    size=one.size,
+                    width=one.width,
+                    height=one.height,
+                    content_type=one.format.media_type,
+                    size_bytes=body.size,
+                    crc32c=body.crc32c,
+                    etag=info.etag,
+                    object=ref,
+                )
+            )
+        return tuple(written)
+
+
+def _processing(etag: str, finding: Finding, thumbnails: tuple[Thumbnail, ...]) -> Processing:
+    if finding.reason:
+        return Processing(
+            etag=etag,
+            state=ProcessingState.FAILED,
+            content_type=finding.content_type,
+            reason=finding.reason,
+            detail=finding.detail[:_MAX_DETAIL_CHARACTERS],
+        )
+    if finding.image is None:
+        return Processing(etag, ProcessingState.PROCESSED, finding.content_type)
+    facts = finding.image.facts
+    return Processing(
+        etag=etag,
+        state=ProcessingState.PROCESSED,
+        content_type=finding.content_type,
+        width=facts.width,
+        height=facts.height,
+        frames=facts.frames,
+        exif=facts.exif.to_json(),
+        location=None if facts.gps is None else facts.gps.to_json(),
+        thumbnails=thumbnails,
+    )

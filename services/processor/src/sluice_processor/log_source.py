@@ -1,0 +1,248 @@
+"""Work from the event log of one machine.
+
+How far the log has been handled is kept in a file and never ahead of the work, so that after a
+`kill -9` some events come again, which is harmless, and none is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from sluice_common.disk import DiskThreads
+from sluice_common.errors import SluiceError
+from sluice_common.events.log import BEGINNING, LogPosition, read_events
+from sluice_common.events.port import UPLOADS_TOPIC, EventPublisher, EventRecord
+from sluice_common.events.registry import BadEvent, parse_record
+from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.attempts import GivenUp, attempted
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.handler import NodeProcessor
+from sluice_processor.log_letters import LogLetters
+from sluice_processor.work import work_of
+
+_log = structlog.get_logger(__name__)
+_SOURCE: Final = "log"
+_NOTE_SECONDS: Final = 1.0
+"""The position is written this often at most: what comes again after a crash is passed over."""
+_POLL_SECONDS: Final = 5.0
+"""Replays are looked for this often; new events wake us."""
+_WINDOW: Final = 64
+"""Events read ahead of the oldest one in hand, per node that may be in hand."""
+
+
+class WakingPublisher:
+    """Wraps the publisher of the process that writes the log: whoever reads it is woken."""
+
+    def __init__(self, publisher: EventPublisher, wake: asyncio.Event) -> None:
+        self._publisher = publisher
+        self._wake = wake
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        await self._publisher.publish(events)
+        self._wake.set()
+
+
+@dataclass(slots=True)
+class _Read:
+    """An event that was read; `task` handles it, if there is anything to handle."""
+
+    position: LogPosition
+    task: asyncio.Task[None] | None
+
+
+class LogSource:
+    """Follows the log, a few nodes at a time.
+
+    Args:
+        events: the folder of the log.
+        state: a folder for the position and the dead letters.
+        wake: set by whoever writes the log.
+    """
+
+    def __init__(
+        self,
+        events: Path,
+        state: Path,
+        wake: asyncio.Event,
+        processor: NodeProcessor,
+        options: ProcessorOptions,
+        metrics: Metrics,
+    ) -> None:
+        self._events = events
+        self._note = state / "position.json"
+        self._letters = LogLetters(state)
+        self._wake = wake
+        self._processor = processor
+        self._options = options
+        self._metrics = metrics
+        self._window: deque[_Read] = deque()
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handled = BEGINNING
+        """Everything up to here is through."""
+        self._noted = BEGINNING
+        self._noted_at = 0.0
+        self._threads = DiskThreads(
+            "processor-log", workers=1, unavailable="PROCESSOR_STATE_UNAVAILABLE"
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the log until `stop`; what is in hand then may end within the drain time."""
+        try:
+            self._handled = position = await self._threads.run(self._load)
+            async with asyncio.TaskGroup() as group:
+                ender = group.create_task(self._end_at(stop))
+                while not stop.is_set():
+                    self._wake.clear()
+                    try:
+                        await self._replay(group)
+                        position = await self._read(group, position, stop)
+                    except SluiceError as error:
+                        _log.warning("event_log_waits", error=str(error))
+                    await self._note_down()
+                    if not stop.is_set():
+                        await self._rest()
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+                ender.cancel()
+            await self._note_down(at_once=True)
+        finally:
+            await self._threads.aclose()
+
+    async def _read(
+        self, group: asyncio.TaskGroup, position: LogPosition, stop: asyncio.Event
+    ) -> LogPosition:
+        """Begin what the log has from a position on; returns how far it was read."""
+        async with aclosing(read_events(self._events, position)) as events:
+            async for event in events:
+                task = None
+                if event.record.topic == UPLOADS_TOPIC:
+                    task = await self._begin(group, event.record, stop)
+                    if task is None:
+                        return position
+                position = event.position
+                self._window.append(_Read(position, task))
+                await self._bounded(stop)
+        return position
+
+    async def _begin(
+        self, group: asyncio.TaskGroup, record: EventRecord, stop: asyncio.Event
+    ) -> asyncio.Task[None] | None:
+        """Handle an event in the background once there is a slot; None when nothing more is to
+        be begun."""
+        await self._slots.acquire()
+        if stop.is_set():
+            self._slots.release()
+            return None
+        task = group.create_task(self._handle(record))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _bounded(self, stop: asyncio.Event) -> None:
+        """One that takes long must not have us remember all that came after it."""
+        while len(self._window) > _WINDOW * self._options.concurrency and not stop.is_set():
+            oldest = self._window[0].task
+            if oldest is not None:
+                await asyncio.wait([oldest])
+            self._advance()
+
+    async def _handle(self, record: EventRecord) -> None:
+        """Bring an event to its end; a slot is held."""
+        try:
+            given_up = await self._attempt(record)
+            if given_up is not None:
+                await self._bury(record, given_up)
+        finally:
+            self._slots.release()
+
+    async def _attempt(self, record: EventRecord) -> GivenUp | None:
+        try:
+            work = work_of(record, parse_record(record))
+        except BadEvent as error:
+            return GivenUp(error.reason, str(error), 0)
+        if work is None:
+            return None
+        return await attempted(self._processor, work, self._options)
+
+    async def _bury(self, record: EventRecord, cause: GivenUp) -> None:
+        _log.error("event_given_up", event_id=record.event_id, reason=cause.reason)
+        while True:
+            try:
+                await self._threads.run(self._letters.bury, record, cause, time.time())
+            except SluiceError as error:
+                # Nothing is skipped: the position stays before this event.
+                _log.warning("dead_letter_waits", event_id=record.event_id, error=str(error))
+                await asyncio.sleep(self._options.retry_cap_seconds)
+            else:
+                return
+
+    async def _replay(self, group: asyncio.TaskGroup) -> None:
+        """Handle what a person wants to be tried again, before anything new."""
+        for record in await self._threads.run(self._letters.to_replay):
+            task = await self._begin(group, record, asyncio.Event())
+            assert task is not None, "nobody sets that event"
+            await asyncio.wait([task])
+            if task.cancelled():
+                return
+            await self._threads.run(self._letters.replayed, record.event_id)
+
+    def _advance(self) -> None:
+        """Move on over what is through; what was cancelled is not."""
+        while self._window:
+            oldest = self._window[0]
+            if oldest.task is not None and (not oldest.task.done() or oldest.task.cancelled()):
+                return
+            self._handled = self._window.popleft().position
+
+    async def _note_down(self, *, at_once: bool = False) -> None:
+        """Note now and then how far everything is handled."""
+        self._advance()
+        self._metrics.processor_lag.labels(_SOURCE).set(len(self._window))
+        now = asyncio.get_running_loop().time()
+        if self._handled == self._noted or (now - self._noted_at < _NOTE_SECONDS and not at_once):
+            return
+        await self._threads.run(self._save, self._handled)
+        self._noted, self._noted_at = self._handled, now
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _end_at(self, stop: asyncio.Event) -> None:
+        """Wake up at a stop, and cancel what is not through by the end of the drain."""
+        await stop.wait()
+        self._wake.set()
+        await asyncio.sleep(self._options.drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+
+    def _load(self) -> LogPosition:
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            return LogPosition(int(note["segment"]), int(note["offset"]))
+        except FileNotFoundError:
+            return BEGINNING
+        except (ValueError, KeyError, TypeError):
+            _log.warning("position_is_damaged", file=str(self._note))
+            return BEGINNING  # everything again: what was done is passed over
+
+    def _save(self, position: LogPosition) -> None:
+        self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self._note.with_suffix(".new")
+        note = {"segment": position.segment, "offset": position.offset}
+        draft.write_text(json.dumps(note), encoding="utf-8")
+        draft.replace(self._note)

@@ -1,0 +1,74 @@
+"""The processor as a process of its own, on the backends of the settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from sluice_common.addresses import require_loopback
+from sluice_common.backends.storage import open_database_catalogue, open_objects
+from sluice_common.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.configuration import ConfigurationError
+from sluice_common.mixtures import CatalogueKind, Events, check_apart
+from sluice_common.rpc.host import METRICS, process_name, traced
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.exposition import exposing
+from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.bootstrap import open_processor
+from sluice_processor.settings import processor_options
+from sluice_processor.sources import run_sources, sources_of
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the process to its end; returns its exit code.
+
+    Args:
+        arguments: without the program's name.
+    """
+    parser = service_parser(
+        "sluice-processor", "Makes thumbnails of finished photos and reads their EXIF."
+    )
+    add_ready_file(parser)
+    return run_command(parser, arguments, _main)
+
+
+def check_has_work(settings: SluiceSettings) -> None:
+    """Raise `ConfigurationError` for a mixture in which there is nothing to process."""
+    row = settings.row
+    check_apart(row)
+    if settings.catalogue is CatalogueKind.OFF:
+        raise ConfigurationError(
+            f"in {row.name!r} there is no catalogue, and nothing to process: set SLUICE_CATALOGUE"
+        )
+    if settings.events is Events.OFF:
+        raise ConfigurationError(
+            "SLUICE_EVENTS=off: nobody tells the processor of uploads; set SLUICE_EVENTS=kafka"
+        )
+
+
+async def _main(
+    settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
+) -> None:
+    check_has_work(settings)
+    require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
+    options = processor_options(settings)
+    metrics = Metrics()
+    ready = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        await enter(traced(settings, "sluice-processor", process_name()))
+        objects = await enter(open_objects(settings, metrics))
+        catalogue = await enter(open_database_catalogue(settings))
+        assert catalogue is not None, "check_has_work saw to it"
+        processor = await enter(open_processor(options, catalogue, objects, metrics, lazy=False))
+        address = await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set))
+        await asyncio.to_thread(announce, "processor", address, arguments.ready_file)
+        ready.set()
+        try:
+            # Nobody in this process publishes: nothing wakes a source.
+            sources = sources_of(settings, processor, metrics, asyncio.Event())
+            await run_sources(sources, stop)
+        finally:
+            ready.clear()

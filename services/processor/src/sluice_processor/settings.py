@@ -1,0 +1,30 @@
+"""From the process's settings to the options of the handler."""
+
+from __future__ import annotations
+
+from sluice_common.settings import SluiceSettings
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.model import ImageOptions, ThumbnailFormat
+
+
+def processor_options(settings: SluiceSettings) -> ProcessorOptions:
+    """What the operator chose; everything else keeps its default."""
+    chosen = settings.processor
+    return ProcessorOptions(
+        images=ImageOptions(
+            thumbnail_sizes=tuple(int(size) for size in chosen.thumbnail_sizes.split(",")),
+            thumbnail_format=ThumbnailFormat(chosen.thumbnail_format),
+            thumbnail_quality=chosen.thumbnail_quality,
+            max_source_bytes=chosen.max_source_bytes,
+            max_pixels=chosen.max_pixels,
+            workers=chosen.workers,
+            child_memory_bytes=chosen.child_memory_bytes,
+            wall_seconds=chosen.picture_seconds,
+        ),
+        concurrency=chosen.concurrency,
+        attempts=chosen.attempts,
+        handling_seconds=chosen.handling_seconds,
+        poll_seconds=chosen.poll_seconds,
+        drain_seconds=settings.drain_seconds * 0.8,
+        spool_dir=chosen.spool_dir,
+    )

@@ -1,0 +1,319 @@
+"""One handler for every source: a node is looked at once per content, whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sluice_common.catalogue.port import DrivePolicy
+from sluice_common.catalogue.processing import ProcessingState
+from sluice_common.errors import Aborted, FailedPrecondition, Unavailable
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.handler import Outcome
+from sluice_processor.model import ImageRefused, RefusalReason
+from support.commits import DRIVE, TENANT
+from support.pictures import (
+    CANARY_WORDS,
+    CORNERS,
+    EXIF_FACTS,
+    GPS_FACTS,
+    as_stored,
+    close,
+    corners,
+    exif,
+    quadrants,
+    saved,
+)
+from support.processor import IMAGES, Darkroom, darkroom, stored_thumbnails
+
+PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
+CRASH = ImageRefused(RefusalReason.CRASHED, "The child died.")
+PROCESSED = Outcome("processed")
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Darkroom]:
+    async with darkroom(tmp_path) as opened:
+        yield opened
+
+
+def metric(room: Darkroom, name: str, **labels: str) -> float:
+    return room.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.rule(14)
+async def test_a_photo_gets_its_facts_and_upright_thumbnails(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    assert await room.process(commit) == PROCESSED
+    found = await room.result(commit)
+    assert found is not None
+    assert (found.state, found.content_type) == (ProcessingState.PROCESSED, "image/jpeg")
+    assert (found.width, found.height, found.frames) == (320, 200, 1)
+    assert dict(found.exif) == {**EXIF_FACTS, "orientation": 6}
+    assert found.location is not None
+    assert dict(found.location) == pytest.approx(GPS_FACTS)
+    assert [(one.size, one.width, one.height) for one in found.thumbnails] == [
+        (32, 32, 20),
+        (64, 64, 40),
+    ]
+    for one in found.thumbnails:
+        assert one.object.key.startswith(f"pre/thumbnails/{commit.node_id}/")
+        data = await room.bytes_of(one.object)
+        assert data is not None
+        assert (len(data), one.content_type) == (one.size_bytes, "image/webp")
+
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == (one.width, one.height)
+            assert close(corners(image), CORNERS)
+            assert not image.getexif()
+
+
+@pytest.mark.rule(20)
+async def test_the_sha256_is_supplied_with_the_result(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    await room.process(commit)
+    node = await room.catalogue.get_node(TENANT, commit.node_id)
+    assert node.sha256 == hashlib.sha256(PHOTO).digest()
+    assert len(await room.events("NodeVerified")) == 1
+    assert await room.catalogue.nodes_without_sha256(10) == []
+
+
+async def test_what_is_no_picture_is_named_by_its_first_bytes(room: Darkroom) -> None:
+    pdf = await room.upload(b"%PDF-1.7 " + bytes(100), "holiday.jpg")
+    text = await room.upload(b"hello", "readme.txt")
+    empty = await room.upload(b"", "empty.png")
+    for commit in (pdf, text, empty):
+        assert await room.process(commit) == PROCESSED
+    found = [await room.result(commit) for commit in (pdf, text, empty)]
+    assert [one.content_type for one in found if one] == [
+        "application/pdf",
+        "application/octet-stream",
+        "application/octet-stream",
+    ]
+    assert room.decoder.calls == 0
+    assert (await room.catalogue.get_node(TENANT, pdf.node_id)).content_type == "text/plain"
+
+
+async def test_a_large_object_that_is_no_picture_is_not_read_whole(tmp_path: Path) -> None:
+
+    options = ProcessorOptions(images=replace(IMAGES, max_source_bytes=200), whole_bytes=100)
+    async with darkroom(tmp_path, options) as room:
+        commit = await room.upload(bytes(50_000))
+        assert await room.process(commit) == PROCESSED
+        assert (await room.catalogue.get_node(TENANT, commit.node_id)).sha256 is None
+        photo = await room.upload(PHOTO)
+        assert await room.process(photo) == Outcome("failed", "TOO_LARGE")
+        assert room.decoder.calls == 0
+
+
+@pytest.mark.rule(23)
+async def test_asked_again_it_does_nothing_again(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    outcomes = [await room.process(commit) for _ in range(3)]
+    assert outcomes == [PROCESSED, Outcome("repeated"), Outcome("repeated")]
+    assert (room.decoder.calls, room.objects.calls.count("put")) == (1, 2)
+    assert len(await room.events("NodeProcessed")) == 1
+
+
+async def test_asked_by_many_at_once_there_is_one_result(room: Darkroom, tmp_path: Path) -> None:
+    commit = await room.upload(PHOTO)
+    outcomes = await asyncio.gather(*(room.process(commit) for _ in range(6)))
+    assert sorted(outcome.kind for outcome in outcomes) == ["processed"] + ["repeated"] * 5
+    assert len(await room.events("NodeProcessed")) == 1
+    assert len(stored_thumbnails(tmp_path)) == 2
+    assert await room.doomed() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (PHOTO[: len(PHOTO) // 2], "TRUNCATED"),
+        (saved(quadrants(), "BMP"), "UNSUPPORTED_FORMAT"),
+    ],
+)
+async def test_what_cannot_be_shown_has_failed_and_says_why(
+    room: Darkroom, content: bytes, reason: str
+) -> None:
+    commit = await room.upload(content)
+    assert await room.process(commit) == Outcome("failed", reason)
+    assert await room.process(commit) == Outcome("repeated")
+    found = await room.result(commit)
+    assert found is not None
+    assert (found.state, found.reason) == (ProcessingState.FAILED, reason)
+    assert found.detail
+    assert len(await room.events("NodeProcessingFailed")) == 1
+    assert metric(room, "sluice_processor_nodes_total", outcome="failed", reason=reason) == 1
+
+
+async def test_a_child_that_dies_once_says_nothing_about_the_photo(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    room.decoder.errors = [CRASH]
+    assert await room.process(commit) == PROCESSED
+
+
+@pytest.mark.row(20)
+async def test_a_photo_that_kills_its_children_fails_alone_and_may_be_tried_again(
+    room: Darkroom,
+) -> None:
+    commit = await room.upload(PHOTO)
+    room.decoder.errors = [CRASH, CRASH, CRASH, CRASH]
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match="CRASHED"):
+            await room.process(commit)
+    found = await room.result(commit)
+    assert found is not None
+    assert (found.state, found.reason) == (ProcessingState.FAILED, "CRASHED")
+    assert len(await room.events("NodeProcessingFailed")) == 1
+    other = await room.upload(PHOTO, "b.jpg")
+    assert await room.process(other) == PROCESSED
+    assert await room.process(commit) == PROCESSED
+    found = await room.result(commit)
+    assert found is not None
+    assert found.state is ProcessingState.PROCESSED
+
+
+async def test_a_damaged_object_gets_no_sha256_and_no_thumbnail(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    info = await room.store.head(commit.object)
+    await room.put(commit.object, PHOTO[:-1] + b"?")
+    with pytest.raises(FailedPrecondition, match="CHECKSUM_MISMATCH"):
+        await room.process(commit)
+    node = await room.catalogue.get_node(TENANT, commit.node_id)
+    found = await room.result(commit)
+    assert info is not None
+    assert found is not None
+    assert (found.reason, node.sha256, room.decoder.calls) == ("CHECKSUM_MISMATCH", None, 0)
+    assert metric(room, "sluice_integrity_failures_total", where="processor") == 1
+    await room.put(commit.object, PHOTO)
+    assert await room.process(commit) == PROCESSED
+
+
+async def test_a_sha256_that_does_not_match_is_damage_too(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO, sha256=b"\x01" * 32)
+    with pytest.raises(FailedPrecondition, match="CHECKSUM_MISMATCH"):
+        await room.process(commit)
+
+
+async def test_a_bit_that_flips_on_the_way_is_read_again(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = await room.upload(PHOTO)
+    read = room.objects.read
+    flips = [True]
+
+    async def flipping(*arguments: object) -> AsyncIterator[bytes]:
+        async for block in read(*arguments):  # type: ignore[arg-type]
+            yield bytes([block[0] ^ (1 if flips and flips.pop() else 0)]) + block[1:]
+
+    monkeypatch.setattr(room.objects, "read", flipping)
+    assert await room.process(commit) == PROCESSED
+
+
+@pytest.mark.rule(26)
+async def test_a_node_that_is_deleted_while_it_is_decoded_leaves_nothing(
+    room: Darkroom, tmp_path: Path
+) -> None:
+    commit = await room.upload(PHOTO)
+    room.decoder.on_call = lambda: room.catalogue.delete_node(TENANT, commit.node_id)
+    assert await room.process(commit) == Outcome("gone")
+    assert stored_thumbnails(tmp_path) == []
+    assert await room.events("NodeProcessed") == []
+    assert await room.process(commit) == Outcome("gone")
+
+
+@pytest.mark.rule(26)
+async def test_a_node_that_is_superseded_while_thumbnails_are_written_takes_them_along(
+    room: Darkroom, tmp_path: Path
+) -> None:
+    commit = await room.upload(PHOTO)
+
+    async def supersede() -> None:
+        room.objects.on_call.clear()
+        await room.upload(b"other")
+
+    room.objects.on_call["put"] = supersede
+    assert await room.process(commit) == Outcome("gone")
+    doomed = await room.doomed()
+    assert commit.object.key in doomed
+    assert len(doomed) == 1 + len(stored_thumbnails(tmp_path)) == 3
+
+
+@pytest.mark.rule(26)
+async def test_thumbnails_of_a_processor_that_died_go_with_the_node(
+    room: Darkroom, tmp_path: Path
+) -> None:
+    commit = await room.upload(PHOTO)
+    # Lost after the second thumbnail: the process ends between writing and recording.
+    room.objects.after["put"] = [Unavailable("GONE", "…")]
+    with pytest.raises(Unavailable):
+        await room.process(commit)
+    assert len(stored_thumbnails(tmp_path)) == 1
+    await room.catalogue.delete_node(TENANT, commit.node_id)
+    doomed = await room.doomed()
+    assert len([key for key in doomed if "thumbnails" in key]) == 2
+
+
+async def test_a_store_that_is_away_is_an_error_that_may_pass(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    away = Unavailable("STORE_UNAVAILABLE", "…")
+    for name in ("head", "put"):
+        room.objects.before[name] = [away]
+        with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
+            await room.process(commit)
+    assert await room.result(commit) is None
+    assert await room.process(commit) == PROCESSED
+
+
+async def test_an_object_that_is_lost_is_no_result(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    await room.store.delete(commit.object)
+    with pytest.raises(Unavailable, match="OBJECT_MISSING"):
+        await room.process(commit)
+    await room.catalogue.delete_node(TENANT, commit.node_id)
+    assert await room.process(commit) == Outcome("gone")
+
+
+async def test_an_object_that_is_replaced_meanwhile_is_looked_at_again(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+
+    async def replace_object() -> None:
+        room.decoder.on_call = None
+        await room.put(commit.object, PHOTO)
+
+    room.decoder.on_call = replace_object
+    with pytest.raises(Aborted, match="OBJECT_CHANGED"):
+        await room.process(commit)
+    assert await room.process(commit) == PROCESSED
+    found = await room.result(commit)
+    info = await room.store.head(commit.object)
+    assert found is not None
+    assert info is not None
+    assert found.etag == info.etag
+
+
+async def test_no_place_is_in_logs_events_or_thumbnails(
+    room: Darkroom, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await room.catalogue.update_drive(TENANT, DRIVE, DrivePolicy(drop_location=True))
+    whole = await room.upload(PHOTO)
+    broken = await room.upload(PHOTO[:-2000], "b.jpg")
+    await room.process(whole)
+    await room.process(broken)
+    found = await room.result(whole)
+    assert found is not None
+    assert found.location is None
+    rows = await room.catalogue.outbox(100)
+    said = "".join(capfd.readouterr()) + repr(rows) + json.dumps(dict(found.exif)) + repr(found)
+    kept = b"".join([(await room.bytes_of(one.object)) or b"" for one in found.thumbnails])
+    for word in CANARY_WORDS:
+        assert word not in said
+        assert word.encode() not in kept
+    assert b"Exif" not in kept

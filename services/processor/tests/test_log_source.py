@@ -1,0 +1,215 @@
+"""The event log as a source: every event once it is through, none skipped, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sluice_common.errors import FailedPrecondition, Unavailable
+from sluice_common.events.log import open_event_log
+from sluice_common.events.nodes import upload_completed
+from sluice_common.events.port import EventPublisher, EventRecord
+from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.handler import Outcome, Work
+from sluice_processor.log_letters import LogLetters
+from sluice_processor.log_source import LogSource, WakingPublisher
+from support.commits import finished_upload
+
+OPTIONS = ProcessorOptions(
+    concurrency=4, attempts=3, retry_base_seconds=0.01, handling_seconds=5.0, drain_seconds=0.5
+)
+
+
+class Handler:
+    """Stands for the node processor; notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.done: list[str] = []
+        self.errors: dict[str, list[Exception]] = {}
+        self.hold: Callable[[str], Awaitable[None]] | None = None
+
+    async def process(self, work: Work) -> Outcome:
+        self.asked.append(work.node_id)
+        if self.hold is not None:
+            await self.hold(work.node_id)
+        if self.errors.get(work.node_id):
+            raise self.errors[work.node_id].pop(0)
+        self.done.append(work.node_id)
+        return Outcome("processed")
+
+
+async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    for _ in range(round(seconds * 100)):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not within {seconds:g} s")
+
+
+def completed(node_id: str) -> EventRecord:
+
+    commit = finished_upload("a.jpg", node_id=node_id)
+    return upload_completed(commit, superseded_node_id="", occurred_at=1_000.0)
+
+
+@asynccontextmanager
+async def following(
+    folder: Path, handler: Handler, options: ProcessorOptions = OPTIONS
+) -> AsyncIterator[EventPublisher]:
+    """A source that runs inside the block, and the log's publisher."""
+    wake, stop = asyncio.Event(), asyncio.Event()
+    async with open_event_log(folder / "events", fsync=False) as log:
+        source = LogSource(
+            folder / "events",
+            folder / "state",
+            wake,
+            handler,  # type: ignore[arg-type]
+            options,
+            Metrics(),
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(source.run(stop))
+            try:
+                yield WakingPublisher(log, wake)
+            finally:
+                stop.set()
+
+
+async def test_new_events_are_handled_at_once(tmp_path: Path) -> None:
+    handler = Handler()
+    async with following(tmp_path, handler) as log:
+        for number in range(3):
+            await log.publish([completed(f"n-{number}")])
+            await eventually(lambda: len(handler.done) > number, 1.0)  # noqa: B023 - awaited here
+
+
+async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    handler = Handler()
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("a"), completed("b")])
+        await eventually(lambda: len(handler.done) == 2)
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("c")])
+        await eventually(lambda: "c" in handler.done)
+    assert sorted(handler.asked) == ["a", "b", "c"]
+
+
+async def test_a_slow_node_does_not_hold_up_the_others_and_is_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    handler = Handler()
+
+    async def hold(node_id: str) -> None:
+        if node_id == "slow":
+            await asyncio.Event().wait()
+
+    handler.hold = hold
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("slow"), completed("a"), completed("b")])
+        await eventually(lambda: sorted(handler.done) == ["a", "b"])
+    again = Handler()
+    async with following(tmp_path, again):
+        await eventually(lambda: "slow" in again.done)
+    # What came after it comes again: its position is what counts.
+    assert sorted(again.done) == ["a", "b", "slow"]
+
+
+async def test_a_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
+    handler = Handler()
+
+    async def forever(_node_id: str) -> None:
+        await asyncio.Event().wait()
+
+    handler.hold = forever
+    loop = asyncio.get_running_loop()
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed(f"n-{number}") for number in range(9)])
+        await eventually(lambda: len(handler.asked) == OPTIONS.concurrency)
+        begun = loop.time()
+    assert loop.time() - begun < 3.0
+    assert len(handler.asked) == OPTIONS.concurrency
+
+
+async def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
+    handler = Handler()
+    handler.errors["a"] = [Unavailable("X", "…"), RuntimeError("…")]
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("a")])
+        await eventually(lambda: "a" in handler.done)
+    assert handler.asked == ["a"] * 3
+    assert LogLetters(tmp_path / "state").letters() == []
+
+
+@pytest.mark.row(20)
+@pytest.mark.parametrize(
+    ("errors", "tries", "reason"),
+    [
+        ([FailedPrecondition("CRASHED", "The child died.")] * 9, 1, "CRASHED"),
+        ([Unavailable("STORE_UNAVAILABLE", "…")] * 9, 3, "STORE_UNAVAILABLE"),
+        ([RuntimeError("51.4778925")] * 9, 3, "HANDLER_FAILED"),
+    ],
+)
+async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
+    tmp_path: Path, errors: list[Exception], tries: int, reason: str
+) -> None:
+    handler = Handler()
+    handler.errors["bad"] = list(errors)
+    letters = LogLetters(tmp_path / "state")
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("bad"), completed("good")])
+        await eventually(lambda: "good" in handler.done and bool(letters.letters()))
+        (letter,) = letters.letters()
+        assert (letter.cause.reason, letter.cause.attempts) == (reason, tries)
+        assert letter.record == completed("bad")
+        assert "51.47" not in repr(letter.cause)
+        handler.errors["bad"] = []
+        assert letters.replay(letter.record.event_id)
+        await log.publish([completed("next")])  # wakes it; otherwise it looks every few seconds
+        await eventually(lambda: "bad" in handler.done)
+    assert letters.letters() == []
+    assert letters.to_replay() == []
+
+
+async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:
+    handler = Handler()
+    handler.errors["bad"] = [FailedPrecondition("CRASHED", "…")] * 2
+    letters = LogLetters(tmp_path / "state")
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("bad")])
+        await eventually(lambda: bool(letters.letters()))
+        assert letters.replay(completed("bad").event_id)
+        await log.publish([completed("next")])
+        await eventually(lambda: handler.asked.count("bad") == 2 and bool(letters.letters()))
+    assert letters.drop(completed("bad").event_id)
+    assert not letters.drop(completed("bad").event_id)
+    assert not letters.replay("unknown")
+
+
+async def test_an_event_that_nobody_can_read_becomes_a_letter(tmp_path: Path) -> None:
+    handler = Handler()
+    bad = replace(completed("a"), payload=b"\xff\xff")
+    letters = LogLetters(tmp_path / "state")
+    async with following(tmp_path, handler) as log:
+        await log.publish([bad, completed("b")])
+        await eventually(lambda: "b" in handler.done and bool(letters.letters()))
+    assert [letter.cause.reason for letter in letters.letters()] == ["NOT_PROTOBUF"]
+
+
+async def test_a_damaged_note_means_everything_again(tmp_path: Path) -> None:
+    handler = Handler()
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("a")])
+        await eventually(lambda: "a" in handler.done)
+    note = tmp_path / "state" / "position.json"
+    assert json.loads(note.read_text())["offset"] > 0
+    note.write_text("{")
+    async with following(tmp_path, handler):
+        await eventually(lambda: handler.done == ["a", "a"])

@@ -1,0 +1,124 @@
+"""A processor on embedded adapters, with a decoder that a test can direct."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.port import (
+    MAX_DOWNLOAD_URL_SECONDS,
+    Catalogue,
+    DrivePolicy,
+    NodeCommit,
+)
+from sluice_common.catalogue.processing import Processing
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.events.port import EventRecord
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.files import FileObjectStore
+from sluice_common.objects.port import ObjectAttributes, ObjectStore
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.model import ObjectRef
+from sluice_processor.decoding import prepare, process_image
+from sluice_processor.deps import ProcessorDeps, ProcessorOptions
+from sluice_processor.handler import NodeProcessor, Outcome, Work
+from sluice_processor.model import ImageOptions, ProcessedImage
+from support.commits import BUCKET, DRIVE, TENANT, finished_upload
+from support.roles import FaultyObjects
+
+IMAGES = ImageOptions(thumbnail_sizes=(32, 64))
+
+
+class Decoder:
+    """Decodes in this process; `errors` are raised first, `on_call` is awaited before."""
+
+    def __init__(self, options: ImageOptions = IMAGES) -> None:
+        prepare()
+        self._options = options
+        self.errors: list[Exception] = []
+        self.on_call: Callable[[], Awaitable[None]] | None = None
+        self.calls = 0
+
+    async def process(
+        self, source: int | Path, sizes: Sequence[int] | None = None
+    ) -> ProcessedImage:
+        self.calls += 1
+        if self.on_call is not None:
+            await self.on_call()
+        if self.errors:
+            raise self.errors.pop(0)
+        assert isinstance(source, int)
+        return process_image(source, self._options, sizes or self._options.thumbnail_sizes)
+
+
+@dataclass(slots=True)
+class Darkroom:
+    """Everything around one handler."""
+
+    catalogue: Catalogue
+    store: ObjectStore
+    objects: FaultyObjects
+    decoder: Decoder
+    processor: NodeProcessor
+    metrics: Metrics
+    options: ProcessorOptions
+
+    async def upload(self, content: bytes, path: str = "a.jpg", **known: bytes) -> NodeCommit:
+        """A node with this content, as the completer would have made it."""
+        commit = finished_upload(path, content=content, sha256=known.get("sha256"))
+        commit = replace(commit, content_type="text/plain")
+        await self.put(commit.object, content)
+        await self.catalogue.commit_node(commit)
+        return commit
+
+    async def put(self, ref: ObjectRef, content: bytes) -> None:
+        await self.store.put(ref, BytesBody(content), ObjectAttributes())
+
+    async def process(self, commit: NodeCommit) -> Outcome:
+        return await self.processor.process(Work(TENANT, commit.node_id, since=time.time()))
+
+    async def result(self, commit: NodeCommit) -> Processing | None:
+        found = await self.catalogue.processing_of(TENANT, [commit.node_id])
+        return found.get(commit.node_id)
+
+    async def events(self, name: str) -> list[EventRecord]:
+        rows = await self.catalogue.outbox(1000)
+        return [row.event for row in rows if row.event.type == f"sluice.events.v1.{name}"]
+
+    async def bytes_of(self, ref: ObjectRef) -> bytes | None:
+        info = await self.store.head(ref)
+        if info is None:
+            return None
+        return b"".join([block async for block in self.store.read(ref, 0, info.size)])
+
+    async def doomed(self) -> list[str]:
+        later = time.time() + 2 * MAX_DOWNLOAD_URL_SECONDS
+        return sorted(one.object.key for one in await self.catalogue.deletions_due(later, 1000))
+
+
+def stored_thumbnails(root: Path) -> list[str]:
+    """The folders of all thumbnails that an embedded store under `root` holds."""
+    return [name for _, folders, _ in os.walk(root) for name in folders if name.endswith(".webp")]
+
+
+@asynccontextmanager
+async def darkroom(
+    folder: Path, options: ProcessorOptions | None = None
+) -> AsyncIterator[Darkroom]:
+    """A handler over a catalogue and a store of its own in `folder`, with one drive."""
+    options = options or ProcessorOptions(images=IMAGES)
+    url = f"sqlite:///{folder / 'catalogue.sqlite'}"
+    await migrate(url)
+    async with AsyncExitStack() as stack:
+        catalogue = await stack.enter_async_context(open_catalogue(url))
+        store = await stack.enter_async_context(FileObjectStore(folder / "objects", fsync=False))
+        await catalogue.create_drive(TENANT, DRIVE, BUCKET, "pre/", DrivePolicy())
+        await store.check(BUCKET)
+        objects, decoder, metrics = FaultyObjects(store), Decoder(), Metrics()
+        deps = ProcessorDeps(catalogue, objects, decoder, metrics, options)
+        yield Darkroom(catalogue, store, objects, decoder, NodeProcessor(deps), metrics, options)
