@@ -103,6 +103,20 @@ def test_a_header_that_claims_too_much_is_refused_before_a_pixel_is_decoded() ->
     assert time.perf_counter() - began < 5
 
 
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_webp_s_claim_is_seen_before_its_decoder_takes_memory(
+    lossless: bool, frames: int
+) -> None:
+    more = {"save_all": True, "append_images": [Image.new("RGB", (48, 32))]} if frames else {}
+    data = saved(SMALL, "WEBP", lossless=lossless, **more)
+    assert process(data, replace(OPTIONS, max_pixels=48 * 32)).thumbnails
+    assert reason(data, replace(OPTIONS, max_pixels=48 * 32 - 1)) is RefusalReason.TOO_MANY_PIXELS
+    if frames:
+        large = data[:24] + b"\xfe\x3f\0" * 2 + data[30:]
+        assert reason(large) is RefusalReason.TOO_MANY_PIXELS
+
+
 def test_a_gif_of_a_hundred_thousand_frames() -> None:
     began = time.perf_counter()
     assert reason(pictures.gif_of_frames(100_000)) is RefusalReason.TOO_MANY_FRAMES
