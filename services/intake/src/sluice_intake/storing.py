@@ -19,6 +19,10 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.02
 """Changes of an upload that come closer together than this are seen as one."""
 
+_FIRST_LOOK_SECONDS = 0.2
+"""A stream that ends sooner, as that of a photo does, need not have followed anything: what its
+accepts saw of the watermark is told all the same."""
+
 _RETRY_SECONDS = 1.0
 _MAX_MEASURED_CHUNKS = 1024
 """Chunks whose time to `Stored` is measured at once; more would only cost memory."""
@@ -76,6 +80,7 @@ class StoredNotices:
         A ledger that does not answer is asked again: `Stored` is a service to the client, and no
         reason to end its stream.
         """
+        await asyncio.sleep(_FIRST_LOOK_SECONDS)
         sequence = 0
         while True:
             try:

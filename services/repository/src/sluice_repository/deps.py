@@ -42,7 +42,7 @@ class RepositoryOptions:
     intent_age_seconds: float = 3600.0
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
-    relay_linger_seconds: float = 0.05
+    relay_linger_seconds: float = 0.1
     """How long events gather after a page that was not full."""
     relay_batch_events: int = 500
     relay_lease_seconds: float = 15.0
