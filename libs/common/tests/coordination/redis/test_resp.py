@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.connection import Connection
 from redis.exceptions import InvalidResponse, MovedError, NoScriptError, ResponseError
@@ -79,6 +79,7 @@ def comparable(reply: Any) -> Any:
     return bytes(reply) if isinstance(reply, bytearray) else reply
 
 
+@settings(deadline=None)  # megabytes, on a busy machine
 @given(
     st.lists(REPLIES, max_size=6).map(b"".join).map(Value),
     st.lists(st.integers(1, 3 * LARGE_BYTES), min_size=1, max_size=5),
@@ -132,6 +133,7 @@ ARGUMENTS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(ARGUMENTS, max_size=5), min_size=1, max_size=4))
 def test_commands_are_written_as_the_library_writes_them(arguments: list[list[Argument]]) -> None:
     commands: list[Command] = [("NAME", *each) for each in arguments]

@@ -51,6 +51,7 @@ class RedisChunkStore:
         self._staging_seconds = staging_seconds
         self._staged: dict[str, set[RedisStagedChunk]] = {}
         self._drop = load_script("chunk_drop")
+        self._drop_upload = load_script("chunk_drop_upload")
 
     @asynccontextmanager
     async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
@@ -111,17 +112,15 @@ class RedisChunkStore:
         for staged in here:
             await staged.drop()
         await self._unlink(upload_id, [staged.key for staged in here])
-        tokens, cursor = keys.tokens(upload_id), b"0"
+        cursor = b"0"
         while True:
-            cursor, found = await self._clients.execute(
-                tokens, "HSCAN", tokens, cursor, "COUNT", _DROP_TOKENS
+            cursor = await self._clients.call(
+                self._drop_upload,
+                [keys.tokens(upload_id)],
+                [keys.upload(upload_id), cursor, _DROP_TOKENS],
             )
-            names = [keys.staging(upload_id, token.decode()) for token in found[::2]]
-            names += [keys.chunk(upload_id, int(number)) for number in found[1::2]]
-            await self._unlink(upload_id, names)
             if cursor == b"0":
-                break
-        await self._unlink(upload_id, [tokens])
+                return
 
     async def leftovers(
         self, older_than_seconds: float, limit: int

@@ -1,0 +1,12 @@
+-- Forgets all bytes of an upload that have a token, a bounded number of them at once.
+-- KEYS: the upload's `tokens`. ARGV: what the upload's keys begin with, cursor, about how many.
+-- Answers the cursor to go on with; '0' when nothing is left.
+local page = redis.call('HSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3])
+local found = page[2]
+for i = 1, #found, 2 do
+  redis.call('UNLINK', ARGV[1] .. 'staging:' .. found[i], ARGV[1] .. 'chunks:' .. found[i + 1])
+end
+if page[1] == '0' then
+  redis.call('UNLINK', KEYS[1])
+end
+return page[1]
