@@ -9,6 +9,8 @@ from typing import Final
 
 from bench.report.document import Document, SeriesRecord
 
+ORDER: Final = ("raw TCP", "gRPC echo", *(f"phase {phase}" for phase in range(1, 7)))
+"""From the limit downward: every layer of the plan with those above it."""
 _MICROSECONDS: Final = 1e6
 _MIB: Final = 1024**2
 _MB: Final = 1e6
@@ -41,7 +43,7 @@ def _cost(rate: float) -> float:
 
 
 def layers(document: Document) -> list[Layer]:
-    """The layers of a run, in the order in which its scenarios name them.
+    """The layers of a run, in `ORDER`.
 
     A layer is held against the last one before it that was measured beside it, in the same
     scenario: minutes apart the machine is another one. With several such scenarios their median
@@ -62,16 +64,16 @@ def layers(document: Document) -> list[Layer]:
 
 
 def _names(rows: Iterable[Collection[str]]) -> list[str]:
-    """Each layer once; what is new stands behind what its own scenario named before it, or in
-    front of the first that is known, or else at the end."""
-    names: list[str] = []
+    """Each layer once, in `ORDER`; one that is not in it stands behind what its own scenario named
+    before it, or at the end."""
+    places = {name: float(place) for place, name in enumerate(ORDER)}
+    found: dict[str, None] = {}
     for row in rows:
-        at = next((names.index(name) for name in row if name in names), len(names))
+        place = float(len(ORDER))
         for name in row:
-            if name not in names:
-                names.insert(at, name)
-            at = names.index(name) + 1
-    return names
+            place = places.setdefault(name, place + 0.5)
+            found[name] = None
+    return sorted(found, key=lambda name: places[name])
 
 
 def _of_layers(document: Document) -> Iterable[SeriesRecord]:

@@ -32,6 +32,7 @@ LINES = (
 LAYERS = (
     Series("layers", "P1", ["raw TCP", "phase 1"], [4000.0, 2000.0], "MB/s"),
     Series("layers", "echo", ["raw TCP", "gRPC echo", "phase 1"], [8000.0, 5000.0, 4000.0], "MB/s"),
+    Series("layers", "P2 beside the limit", ["raw TCP", "phase 2"], [6000.0, 1500.0], "MB/s"),
     Series("layers", "P2, on a busy machine", ["phase 1", "phase 2"], [1000.0, 250.0], "MB/s"),
     Series("layers", "P5", ["phase 5"], [100.0], "MB/s"),
 )
