@@ -193,6 +193,24 @@ async def test_a_refused_picture_costs_no_child(workers: ImageWorkers) -> None:
     assert only(workers) == pid
 
 
+async def test_damaged_files_end_no_child(workers: ImageWorkers) -> None:
+    """What a decoder only needs for them, a confined child has to have as well."""
+    dice = random.Random(5)
+    pid = only(workers)
+    exif = pictures.exif()
+    kinds = [kind for kind in pictures.ENCODERS if kind != "heic"]  # libheif does crash, rarely
+    whole = [pictures.ENCODERS[kind](quadrants(64, 48), exif) for kind in kinds]
+    for data in [*(saved(quadrants(64, 48), kind) for kind in ("GIF", "BMP")), *40 * whole]:
+        damaged = bytearray(data)
+        for _ in range(dice.randint(1, 8)):
+            damaged[dice.randrange(min(len(damaged), dice.choice((16, 400, 10**6))))] = dice.choice(
+                (0, 127, 255, dice.randrange(256))
+            )
+        with suppress(ImageRefused):
+            await process(workers, bytes(damaged))
+    assert only(workers) == pid
+
+
 async def test_a_child_is_replaced_after_so_many_pictures() -> None:
     async with ImageWorkers(replace(OPTIONS, items_per_child=3)) as pool:
         seen = []

@@ -23,6 +23,8 @@ _ENVIRONMENT: Final = {
 """All that a child sees: it needs no setting of the service and may know no secret."""
 _OUT_OF_TIME: Final = frozenset({signal.SIGXCPU, signal.SIGALRM})
 _LAST_WORDS_BYTES: Final = 2048
+_DYING_SECONDS: Final = 2.0
+"""Between the end of its socket and the end of a process: a core dump is switched off."""
 
 
 class ChildNotStarted(Exception):
@@ -39,6 +41,7 @@ class DecoderChild:
         options: ImageOptions,
     ) -> None:
         self._process = process
+        self._pidfd = os.pidfd_open(process.pid)  # its number may be another's once it is gone
         self._channel = channel
         self._options = options
         self.asked = 0
@@ -86,7 +89,10 @@ class DecoderChild:
                     pass_fds=[theirs.fileno()],
                     env=_ENVIRONMENT,
                 )
-            child = cls(process, ours, options)
+            try:
+                child = cls(process, ours, options)
+            except ProcessLookupError:
+                raise ChildNotStarted("A decoder child ended at its start at once.") from None
             try:
                 await child._wait_until_ready(words)
             except BaseException:
@@ -124,14 +130,18 @@ class DecoderChild:
 
     def kill(self) -> None:
         """End the child at once, whatever it does; whoever asks it sees it die."""
-        if self._process.returncode is None:
+        if self._pidfd >= 0:
+            # Not `Process.kill`: it may take the exit code away from under the event loop.
             with suppress(ProcessLookupError):
-                self._process.kill()
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Kill the child and wait until it is gone. Not while it is being asked."""
         self._channel.close()
         self.kill()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         await self._process.wait()
 
     async def _exchange(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
@@ -168,8 +178,12 @@ class DecoderChild:
             raise ChildNotStarted("A decoder child does not say that it is ready.")
 
     async def _died(self) -> ImageRefused:
-        self.kill()  # should it have closed its socket only
-        code = await self._process.wait()
+        try:
+            async with asyncio.timeout(_DYING_SECONDS):
+                code = await self._process.wait()
+        except TimeoutError:  # it has closed its socket only
+            self.kill()
+            code = await self._process.wait()
         if -code in _OUT_OF_TIME:
             return ImageRefused(
                 RefusalReason.TIMEOUT,

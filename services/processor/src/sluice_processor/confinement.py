@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import struct
+import sys
 from typing import Final
 
 from sluice_processor.model import ImageOptions
@@ -21,11 +22,15 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 """linux/prctl.h"""
 
 _LANDLOCK_CREATE_RULESET: Final = 444
+_LANDLOCK_ADD_RULE: Final = 445
 _LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 """linux/landlock.h; the numbers of the system calls are the same on every architecture."""
 _FILE_RIGHTS: Final = ((1, 13), (2, 14), (3, 15), (5, 16))
 """ABI version, and how many bits of file rights there are from then on."""
+_PATH_BENEATH: Final = 1
+_READ: Final = 1 << 2 | 1 << 3
+"""Files and folders."""
 _NETWORK_RIGHTS: Final = 0b11
 _NETWORK_SINCE: Final = 4
 
@@ -78,7 +83,9 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _close_file_system() -> None:
-    """No file can be opened and no connection made any more, where the kernel has Landlock."""
+    """No file but this program's own modules can be opened, and no connection made, any more:
+    where the kernel has Landlock. Modules, because Pillow and Python import some when they are
+    needed."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
     if version < 1:
@@ -90,5 +97,11 @@ def _close_file_system() -> None:
     ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, rules, length, 0)
     if ruleset < 0:
         return
+    for folder in sys.path:
+        if os.path.isdir(folder):
+            beneath = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+            rule = struct.pack("=Qi", _READ, beneath)
+            libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+            os.close(beneath)
     libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)

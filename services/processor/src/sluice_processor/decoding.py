@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 import pi_heif
@@ -42,7 +41,7 @@ from sluice_processor.sniff import HEAD_BYTES, sniff
 from sluice_processor.structure import Structure, refuse_frames, walk
 
 _PLUGINS: Final = {
-    ImageFormat.JPEG: ("JPEG", "MPO"),
+    ImageFormat.JPEG: ("JPEG",),
     ImageFormat.PNG: ("PNG",),
     ImageFormat.WEBP: ("WEBP",),
     ImageFormat.GIF: ("GIF",),
@@ -61,7 +60,7 @@ _LOADED: Final = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
-"""All that `_PLUGINS` names, imported before a child is confined."""
+"""All that `_PLUGINS` names, imported before the first picture comes."""
 
 _DECODER_ERRORS: Final = (
     OSError,
@@ -95,9 +94,8 @@ def prepare() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     Image.MAX_IMAGE_PIXELS = None  # ours is checked before a pixel is decoded
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    Image.preinit()  # and the others are imported above: a confined child can open no module
+    Image.preinit()
     warnings.simplefilter("ignore")  # of broken metadata; nobody reads a child's output
-    datetime.strptime("", "")  # imports its own module, which a confined child cannot
 
 
 def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> ProcessedImage:
@@ -119,7 +117,7 @@ def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> Proce
             decoded = time.perf_counter()
             made = thumbnails.make(pixels, orientation, facts, options, sizes)
         except (ImageRefused, PermissionError):
-            raise  # the latter is ours: something was not imported before the confinement
+            raise  # the latter is ours: a confined child needs a file that is no module
         except _DECODER_ERRORS as error:
             if _was_too_large(structure, options):
                 raise MemoryError from None
@@ -179,7 +177,7 @@ def _refuse_raw(image: Image.Image) -> None:
 
 def _frames(image: Image.Image, options: ImageOptions) -> int:
     """Of what the structure does not tell. The pictures of one JPEG (MPO) are one photo."""
-    if image.format in _PLUGINS[ImageFormat.JPEG]:
+    if image.format in ("JPEG", "MPO"):
         return 1
     frames = max(1, int(getattr(image, "n_frames", 1)))
     if frames > options.max_frames:
