@@ -180,6 +180,7 @@ class Client:
         path: str = "",
         offset: int = 0,
         length: int | None = None,
+        thumbnail_size: int = 0,
         on_progress: ProgressCallback | None = None,
     ) -> DownloadResult:
         """Read a node, named by its id or by drive and path.
@@ -189,11 +190,12 @@ class Client:
                 binary file object, or None for the bytes in the result.
             offset: first byte to read.
             length: bytes to read; None means to the end.
+            thumbnail_size: read the node's thumbnail of this size instead, see `stat`.
             on_progress: as in `upload`.
 
         Raises DataLoss when the bytes do not match the node's CRC32C (whole nodes only).
         """
-        reader = self._reader(NodeRef(node_id, drive, path), offset, length)
+        reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         return await download(reader, destination, Meter(on_progress, None))
 
     async def read(
@@ -204,12 +206,13 @@ class Client:
         path: str = "",
         offset: int = 0,
         length: int | None = None,
+        thumbnail_size: int = 0,
     ) -> AsyncGenerator[bytes, None]:
         """The bytes of a node in blocks of at most 1 MiB, across broken connections.
 
         A whole node is verified; what was read before the error is raised is not to be trusted.
         """
-        reader = self._reader(NodeRef(node_id, drive, path), offset, length)
+        reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
                 yield block
@@ -267,7 +270,7 @@ class Client:
     # -- nodes
 
     async def stat(self, *, node_id: str = "", drive: str = "", path: str = "") -> Node:
-        """The record of a node."""
+        """The record of a node, and what the processor found in it."""
         ref = NodeRef(node_id, drive, path)
         return await self._retrying(lambda: self._repository.get_node(ref))
 
@@ -343,7 +346,15 @@ class Client:
             if not token:
                 return
 
-    def _reader(self, ref: NodeRef, offset: int, length: int | None) -> NodeReader:
+    def _reader(
+        self, ref: NodeRef, offset: int, length: int | None, thumbnail_size: int
+    ) -> NodeReader:
         return NodeReader(
-            self._repository, ref, offset, length, self._patience(), self.options.stall_seconds
+            self._repository,
+            ref,
+            offset,
+            length,
+            self._patience(),
+            self.options.stall_seconds,
+            thumbnail_size,
         )

@@ -24,12 +24,12 @@ Destination = str | os.PathLike[str] | BinaryIO | None
 
 
 class NodeReader:
-    """The bytes of one node from `offset` on, at most `length` of them.
+    """The bytes of one node, or of its thumbnail, from `offset` on, at most `length` of them.
 
     A broken stream is taken up again where it broke, by node id: what is read is one version of
-    the node even when its path gets another in the meantime. When the whole node was read, its
-    size and CRC32C have been verified; the last block is given out before that, and the error
-    raised after it.
+    the node even when its path gets another in the meantime. When all of it was read, its size
+    and CRC32C have been verified; the last block is given out before that, and the error raised
+    after it.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class NodeReader:
         length: int | None,
         patience: Patience,
         stall_seconds: float,
+        thumbnail_size: int = 0,
     ) -> None:
         if offset < 0 or (length is not None and length < 0):
             raise InvalidArgument("BAD_RANGE", "offset and length start at 0")
@@ -49,6 +50,7 @@ class NodeReader:
         self._length = length
         self._patience = patience
         self._stall_seconds = stall_seconds
+        self._thumbnail_size = thumbnail_size
         self.node: Node | None = None
         """Known with the first block."""
         self.size = 0
@@ -86,7 +88,9 @@ class NodeReader:
     async def _one_stream(self) -> AsyncGenerator[bytes, None]:
         ref = self._ref if self.node is None else NodeRef(node_id=self.node.node_id)
         length = None if self._length is None else self._length - self.size
-        stream = self._repository.read_node(ref, self._offset + self.size, length)
+        stream = self._repository.read_node(
+            ref, self._offset + self.size, length, self._thumbnail_size
+        )
         async with aclosing(stream):
             while True:
                 try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -141,6 +142,46 @@ class Drive:
     updated_at: datetime | None
 
 
+class ProcessingState(StrEnum):
+    """What came of looking at a node's content."""
+
+    PROCESSED = "PROCESSED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small picture of a node; `size` is the longest side that was asked for, in pixels."""
+
+    size: int
+    width: int
+    height: int
+    content_type: str
+    size_bytes: int
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """What the processor found in a node's content."""
+
+    state: ProcessingState
+    reason: str
+    """Why it FAILED: a stable word; `detail` is for people."""
+    detail: str
+    content_type: str
+    """What the first bytes say, whatever was declared."""
+    width: int
+    """Pixels as shown; 0 for what is no picture."""
+    height: int
+    frames: int
+    exif: Mapping[str, Any]
+    location: Mapping[str, Any] | None
+    """Where the picture was taken, if that is known and kept."""
+    thumbnails: tuple[Thumbnail, ...]
+    processed_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """The durable record of one stored object."""
@@ -156,6 +197,8 @@ class Node:
     created_at: datetime | None
     updated_at: datetime | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    processing: Processing | None = None
+    """Of `stat` only; None until the processor has looked at the node."""
 
 
 @dataclass(frozen=True, slots=True)

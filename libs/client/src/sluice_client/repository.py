@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_client import translate
 from sluice_client.connection import Connection
-from sluice_client.errors import InvalidArgument
+from sluice_client.errors import InvalidArgument, Unimplemented
 from sluice_client.model import Drive, DrivePolicy, Node
 
 _NodeRequest = (
@@ -76,7 +76,10 @@ class RepositoryApi:
         request = repository_pb2.GetNodeRequest()
         ref.put_into(request)
         answer = await self.connection.unary(self._stub.GetNode, request, self._timeout_seconds)
-        return translate.node(answer.node)
+        node = translate.node(answer.node)
+        if answer.HasField("processing"):
+            node = replace(node, processing=translate.processing(answer.processing))
+        return node
 
     async def list_nodes(
         self, drive: str, prefix: str, page_size: int, page_token: str
@@ -101,13 +104,31 @@ class RepositoryApi:
         return answer.node_id
 
     async def read_node(
-        self, ref: NodeRef, offset: int, length: int | None
+        self, ref: NodeRef, offset: int, length: int | None, thumbnail_size: int = 0
     ) -> AsyncGenerator[tuple[Node | None, bytes], None]:
-        """Blocks from `offset`; the node comes with the first message."""
-        request = repository_pb2.ReadNodeRequest(offset=offset, length=length)
+        """Blocks from `offset`; the node comes with the first message.
+
+        With a thumbnail's size its bytes instead; the node then has the thumbnail's size, type
+        and CRC32C, and no SHA-256.
+        """
+        request = repository_pb2.ReadNodeRequest(
+            offset=offset, length=length, thumbnail_size=thumbnail_size
+        )
         ref.put_into(request)
         # No deadline: a large node takes as long as it takes; keepalive ends a dead connection.
         async with aclosing(self.connection.pushed(self._stub.ReadNode, request, None)) as answers:
             async for answer in answers:
                 node = translate.node(answer.node) if answer.HasField("node") else None
+                if node is not None and answer.HasField("thumbnail"):
+                    node = replace(
+                        node,
+                        size=answer.thumbnail.size_bytes,
+                        content_type=answer.thumbnail.content_type,
+                        crc32c=answer.thumbnail.crc32c,
+                        sha256=None,
+                    )
+                if node is not None and thumbnail_size and not answer.HasField("thumbnail"):
+                    raise Unimplemented(
+                        "THUMBNAILS_UNSUPPORTED", "This server is too old to have thumbnails."
+                    )
                 yield node, answer.data

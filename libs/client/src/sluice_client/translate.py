@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -139,13 +140,43 @@ def node(answer: repository_pb2.Node) -> model.Node:
     )
 
 
+def processing(answer: repository_pb2.Processing) -> model.Processing:
+    failed = answer.state == repository_pb2.PROCESSING_STATE_FAILED
+    return model.Processing(
+        state=model.ProcessingState.FAILED if failed else model.ProcessingState.PROCESSED,
+        reason=answer.reason,
+        detail=answer.detail,
+        content_type=answer.content_type,
+        width=answer.width,
+        height=answer.height,
+        frames=answer.frames,
+        exif=json.loads(answer.exif_json or "{}"),
+        location=json.loads(answer.location_json) if answer.location_json else None,
+        thumbnails=tuple(thumbnail(one) for one in answer.thumbnails),
+        processed_at=_moment(answer, "processed_at", answer.processed_at),
+    )
+
+
+def thumbnail(answer: repository_pb2.Thumbnail) -> model.Thumbnail:
+    return model.Thumbnail(
+        size=answer.size,
+        width=answer.width,
+        height=answer.height,
+        content_type=answer.content_type,
+        size_bytes=answer.size_bytes,
+        crc32c=answer.crc32c,
+    )
+
+
 def duration(seconds: float) -> Duration:
     result = Duration()
     result.FromNanoseconds(round(seconds * 1e9))
     return result
 
 
-_Message = upload_pb2.UploadStatus | repository_pb2.Drive | repository_pb2.Node
+_Message = (
+    upload_pb2.UploadStatus | repository_pb2.Drive | repository_pb2.Node | repository_pb2.Processing
+)
 
 
 def _optional(message: _Message, name: str, value: V) -> V | None:

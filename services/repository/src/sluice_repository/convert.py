@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -9,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice_common.catalogue.port import Drive, DrivePolicy, Node
+from sluice_common.catalogue.processing import Processing, ProcessingState, Thumbnail
 from sluice_common.errors import InvalidArgument
 from sluice_common.uploads.model import Integrity
 from sluice_repository.nodes import NodeById, NodeByPath, NodeLocator
@@ -96,6 +98,34 @@ def node_message(node: Node) -> pb.Node:
         version=node.version,
         created_at=timestamp(node.created_at),
         updated_at=timestamp(node.updated_at),
+    )
+
+
+def processing_message(found: Processing) -> pb.Processing:
+    failed = found.state is ProcessingState.FAILED
+    return pb.Processing(
+        state=pb.PROCESSING_STATE_FAILED if failed else pb.PROCESSING_STATE_PROCESSED,
+        reason=found.reason,
+        detail=found.detail,
+        content_type=found.content_type,
+        width=found.width,
+        height=found.height,
+        frames=found.frames,
+        exif_json=json.dumps(dict(found.exif), ensure_ascii=False),
+        location_json="" if found.location is None else json.dumps(dict(found.location)),
+        thumbnails=[thumbnail_message(one) for one in found.thumbnails],
+        processed_at=timestamp(found.processed_at),
+    )
+
+
+def thumbnail_message(thumbnail: Thumbnail) -> pb.Thumbnail:
+    return pb.Thumbnail(
+        size=thumbnail.size,
+        width=thumbnail.width,
+        height=thumbnail.height,
+        content_type=thumbnail.content_type,
+        size_bytes=thumbnail.size_bytes,
+        crc32c=thumbnail.crc32c,
     )
 
 

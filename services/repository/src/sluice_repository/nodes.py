@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sluice_common.catalogue.port import Catalogue, Node, NodePage
+from sluice_common.catalogue.processing import Processing, ProcessingState, Thumbnail
 from sluice_common.errors import InvalidArgument, NotFound, PermissionDenied
 from sluice_common.uploads.names import (
     check_drive_name,
@@ -34,6 +35,23 @@ class NodeByPath:
 NodeLocator = NodeById | NodeByPath
 
 
+def as_content(node: Node, thumbnail: Thumbnail) -> Node:
+    """The node as if its thumbnail were its content, to be read like one."""
+    return replace(
+        node, size=thumbnail.size_bytes, crc32c=thumbnail.crc32c, object=thumbnail.object
+    )
+
+
+def _instead(found: Processing | None) -> str:
+    if found is None:
+        return ": the processor has not looked at it yet"
+    if found.state is ProcessingState.FAILED:
+        return f": processing it failed ({found.reason})"
+    if not found.thumbnails:
+        return ": it is no picture"
+    return "; there are " + ", ".join(str(one.size) for one in found.thumbnails)
+
+
 class NodeRegistry:
     """The use cases of nodes. Another tenant's node is NODE_NOT_FOUND, like one that never was."""
 
@@ -51,6 +69,26 @@ class NodeRegistry:
                     check_drive_name(drive, "location.drive"),
                     normalize_path(path, "location.path"),
                 )
+
+    async def processing_of(self, node: Node) -> Processing | None:
+        """What the processor found in a node; None until it has looked."""
+        found = await self._catalogue.processing_of(node.tenant, [node.node_id])
+        return found.get(node.node_id)
+
+    async def thumbnail_of(self, node: Node, size: int) -> Thumbnail:
+        """The thumbnail of exactly this size. Raises `NotFound` THUMBNAIL_NOT_FOUND, which says
+        which sizes there are, or why there are none."""
+        found = await self.processing_of(node)
+        thumbnails = () if found is None else found.thumbnails
+        for thumbnail in thumbnails:
+            if thumbnail.size == size:
+                return thumbnail
+        raise NotFound(
+            "THUMBNAIL_NOT_FOUND",
+            f"The node has no thumbnail of size {size}{_instead(found)}.",
+            field="thumbnail_size",
+            metadata={"sizes": ",".join(str(one.size) for one in thumbnails)},
+        )
 
     async def list(
         self, tenant: str, drive: str, path_prefix: str, limit: int, after: str

@@ -21,11 +21,13 @@ from sluice_repository.convert import (
     locator_of,
     node_message,
     policy_of,
+    processing_message,
+    thumbnail_message,
     timestamp,
     whole_seconds,
 )
 from sluice_repository.drives import DriveRegistry
-from sluice_repository.nodes import NodeRegistry
+from sluice_repository.nodes import NodeRegistry, as_content
 from sluice_repository.reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 
 Context = Any  # grpc's own type of it is neither the sync nor the async one
@@ -75,7 +77,11 @@ class RepositoryRpc(RepositoryServiceServicer):
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
         node = await self._nodes.get(_tenant(), locator_of(request))
-        return pb.GetNodeResponse(node=node_message(node))
+        found = await self._nodes.processing_of(node)
+        return pb.GetNodeResponse(
+            node=node_message(node),
+            processing=None if found is None else processing_message(found),
+        )
 
     async def ListNodes(
         self, request: pb.ListNodesRequest, context: Context
@@ -109,10 +115,14 @@ class RepositoryRpc(RepositoryServiceServicer):
     ) -> AsyncIterator[pb.ReadNodeResponse]:
         node = await self._nodes.get(_tenant(), locator_of(request))
         length = request.length if request.HasField("length") else None
-        async with closing(self._reader.read(node, request.offset, length)) as blocks:
+        content, shown = node, None
+        if request.thumbnail_size:
+            thumbnail = await self._nodes.thumbnail_of(node, request.thumbnail_size)
+            content, shown = as_content(node, thumbnail), thumbnail_message(thumbnail)
+        async with closing(self._reader.read(content, request.offset, length)) as blocks:
             # The node goes out with the first block; alone when there is none.
             first = await anext(blocks, b"")
-            yield pb.ReadNodeResponse(node=node_message(node), data=first)
+            yield pb.ReadNodeResponse(node=node_message(node), thumbnail=shown, data=first)
             async for block in blocks:
                 yield pb.ReadNodeResponse(data=block)
 

@@ -258,6 +258,12 @@ def get(
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Everything that begins with the prefix.")
     ] = False,
+    thumbnail: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="SIZE", help="The thumbnail of this size instead.", show_default=False
+        ),
+    ] = None,
     parallel: Parallel = 4,
     json_lines: Json = False,
     server: Server = None,
@@ -268,6 +274,8 @@ def get(
     if recursive:
         if destination == "-":
             raise typer.BadParameter("--recursive needs a folder, not -")
+        if thumbnail is not None:
+            raise typer.BadParameter("--thumbnail is for one node, without --recursive")
         run(
             lambda client, out: get_command.RecursiveGet(
                 client, out, place, destination, parallel
@@ -278,7 +286,9 @@ def get(
     node = _node(str(place))
     if destination == "-" and json_lines:
         raise typer.BadParameter("--json and - both want standard output")
-    work = partial(get_command.get_one, place=node, destination=destination)
+    work = partial(
+        get_command.get_one, place=node, destination=destination, thumbnail_size=thumbnail or 0
+    )
     run(work, where, json_lines=json_lines)
 
 

@@ -21,18 +21,30 @@ from sluice_client.tasks import in_thread, single_failure
 _QUEUE_NODES = 1024
 
 
-async def get_one(client: Client, out: Output, place: DrivePath, destination: str | None) -> int:
-    """One node to a file, into a folder, or to standard output (`-`)."""
+async def get_one(
+    client: Client,
+    out: Output,
+    place: DrivePath,
+    destination: str | None,
+    thumbnail_size: int = 0,
+) -> int:
+    """One node, or its thumbnail, to a file, into a folder, or to standard output (`-`)."""
     if destination == "-":
-        await _to_standard_output(client, place)
+        await _to_standard_output(client, place, thumbnail_size)
         return exits.OK
     name = PurePosixPath(place.path).name
+    if thumbnail_size:
+        name = await _thumbnail_name(client, place, thumbnail_size)
     target = Path(destination) if destination is not None else Path(name)
     if await in_thread(target.is_dir):
         target = await in_thread(local_path, target, name)
     with Display(out.console, "Downloading") as display, display.bar(str(place), None) as bar:
         result = await client.download(
-            target, drive=place.drive, path=place.path, on_progress=bar.update
+            target,
+            drive=place.drive,
+            path=place.path,
+            thumbnail_size=thumbnail_size,
+            on_progress=bar.update,
         )
     out.record(_record(result, target))
     if not out.json_lines:
@@ -40,8 +52,22 @@ async def get_one(client: Client, out: Output, place: DrivePath, destination: st
     return exits.OK
 
 
-async def _to_standard_output(client: Client, place: DrivePath) -> None:
-    async for block in client.read(drive=place.drive, path=place.path):
+async def _thumbnail_name(client: Client, place: DrivePath, size: int) -> str:
+    """`holiday-256.webp` for holiday.jpg: what a thumbnail is, and not what the photo was."""
+    node = await client.stat(drive=place.drive, path=place.path)
+    thumbnails = () if node.processing is None else node.processing.thumbnails
+    kinds = [one.content_type for one in thumbnails if one.size == size]
+    # There is none: asking for it says why.
+    kind = kinds[0].rpartition("/")[2] if kinds else ""
+    suffix = {"jpeg": "jpg"}.get(kind, kind)
+    if not (suffix.isascii() and suffix.isalnum()):
+        suffix = "image"
+    return f"{PurePosixPath(place.path).stem}-{size}.{suffix}"
+
+
+async def _to_standard_output(client: Client, place: DrivePath, thumbnail_size: int) -> None:
+    blocks = client.read(drive=place.drive, path=place.path, thumbnail_size=thumbnail_size)
+    async for block in blocks:
         await in_thread(sys.stdout.buffer.write, block)
     await in_thread(sys.stdout.buffer.flush)
 

@@ -11,7 +11,7 @@ from sluice_client.cli import exits
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.output import Output
 from sluice_client.client import Client
-from sluice_client.model import Drive, DrivePolicy, Node
+from sluice_client.model import Drive, DrivePolicy, Node, Processing, ProcessingState
 
 
 async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -> int:
@@ -22,9 +22,9 @@ async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -
             if limit is not None and count >= limit:
                 break
             count += 1
-            out.result(
-                _node_record(node), f"{node.size:>14,}  {_time(node.updated_at)}  {node.path}"
-            )
+            record = _node_record(node)
+            del record["processing"]  # listings do not tell
+            out.result(record, f"{node.size:>14,}  {_time(node.updated_at)}  {node.path}")
     return exits.OK
 
 
@@ -35,8 +35,9 @@ async def stat(client: Client, out: Output, place: DrivePath) -> int:
     if out.json_lines:
         out.result(record, "")
         return exits.OK
-    for name, value in record.items():
-        out.result({}, f"{name:<14}{'-' if value is None else value}")
+    del record["processing"]
+    for name, value in [*record.items(), *_processing_lines(node.processing)]:
+        out.result({}, f"{name:<18}{'-' if value is None else value}")
     return exits.OK
 
 
@@ -69,6 +70,28 @@ async def drive_list(client: Client, out: Output) -> int:
                 f"{drive.name:<24}  {access}  {drive.policy.integrity:<22}  {drive.bucket}",
             )
     return exits.OK
+
+
+def _processing_lines(found: Processing | None) -> list[tuple[str, object]]:
+    """What the processor found, for people."""
+    if found is None:
+        return [("processing", "QUEUED")]
+    lines: list[tuple[str, object]] = [
+        ("processing", found.state.value),
+        ("found type", found.content_type),
+    ]
+    if found.state is ProcessingState.FAILED:
+        lines.append(("reason", f"{found.reason}: {found.detail}"))
+    if found.width:
+        frames = f", {found.frames} frames" if found.frames > 1 else ""
+        lines.append(("dimensions", f"{found.width} x {found.height}{frames}"))
+    lines += [(name, value) for name, value in found.exif.items()]
+    if found.location is not None:
+        lines += [(name, value) for name, value in found.location.items()]
+    for one in found.thumbnails:
+        picture = f"{one.width} x {one.height}, {one.content_type}, {one.size_bytes:,} bytes"
+        lines.append((f"thumbnail {one.size}", picture))
+    return lines
 
 
 def _node_record(node: Node) -> dict[str, Any]:

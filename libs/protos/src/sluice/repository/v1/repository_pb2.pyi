@@ -48,6 +48,25 @@ INTEGRITY_SHA256_BEFORE_VISIBLE: Integrity.ValueType  # 3
 """SHA-256 is computed before the node is visible."""
 Global___Integrity: _TypeAlias = Integrity  # noqa: Y015
 
+class _ProcessingState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProcessingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProcessingState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROCESSING_STATE_UNSPECIFIED: _ProcessingState.ValueType  # 0
+    PROCESSING_STATE_PROCESSED: _ProcessingState.ValueType  # 1
+    PROCESSING_STATE_FAILED: _ProcessingState.ValueType  # 2
+    """There is nothing to show; reason and detail say why."""
+
+class ProcessingState(_ProcessingState, metaclass=_ProcessingStateEnumTypeWrapper): ...
+
+PROCESSING_STATE_UNSPECIFIED: ProcessingState.ValueType  # 0
+PROCESSING_STATE_PROCESSED: ProcessingState.ValueType  # 1
+PROCESSING_STATE_FAILED: ProcessingState.ValueType  # 2
+"""There is nothing to show; reason and detail say why."""
+Global___ProcessingState: _TypeAlias = ProcessingState  # noqa: Y015
+
 @_typing.final
 class DrivePolicy(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -441,20 +460,122 @@ class GetNodeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    PROCESSING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node(self) -> Global___Node: ...
+    @_builtins.property
+    def processing(self) -> Global___Processing:
+        """Absent until the processor has looked at the content."""
+
     def __init__(
         self,
         *,
         node: Global___Node | None = ...,
+        processing: Global___Processing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "processing", b"processing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "processing", b"processing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetNodeResponse: _TypeAlias = GetNodeResponse  # noqa: Y015
+
+@_typing.final
+class Processing(_message.Message):
+    """Processing is what the processor found in the content of a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    EXIF_JSON_FIELD_NUMBER: _builtins.int
+    LOCATION_JSON_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
+    PROCESSED_AT_FIELD_NUMBER: _builtins.int
+    state: Global___ProcessingState.ValueType
+    reason: _builtins.str
+    """A stable word, e.g. TRUNCATED or UNSUPPORTED_FORMAT."""
+    detail: _builtins.str
+    content_type: _builtins.str
+    """What the first bytes say, whatever was declared."""
+    width: _builtins.int
+    """Pixels as shown; 0 for what is no picture."""
+    height: _builtins.int
+    frames: _builtins.int
+    """1 for a still picture."""
+    exif_json: _builtins.str
+    """A JSON object: times, camera, lens, exposure."""
+    location_json: _builtins.str
+    """A JSON object, or empty: where the picture was taken."""
+    @_builtins.property
+    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]: ...
+    @_builtins.property
+    def processed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        state: Global___ProcessingState.ValueType = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        exif_json: _builtins.str = ...,
+        location_json: _builtins.str = ...,
+        thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
+        processed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["processed_at", b"processed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "detail", b"detail", "exif_json", b"exif_json", "frames", b"frames", "height", b"height", "location_json", b"location_json", "processed_at", b"processed_at", "reason", b"reason", "state", b"state", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Processing: _TypeAlias = Processing  # noqa: Y015
+
+@_typing.final
+class Thumbnail(_message.Message):
+    """Thumbnail is a small picture of a node; ReadNode reads it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CRC32C_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """The longest side that was asked for, in pixels; the picture may be smaller."""
+    width: _builtins.int
+    height: _builtins.int
+    content_type: _builtins.str
+    size_bytes: _builtins.int
+    crc32c: _builtins.int
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        crc32c: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "crc32c", b"crc32c", "height", b"height", "size", b"size", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Thumbnail: _TypeAlias = Thumbnail  # noqa: Y015
 
 @_typing.final
 class ListNodesRequest(_message.Message):
@@ -629,10 +750,13 @@ class ReadNodeRequest(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_SIZE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     offset: _builtins.int
     length: _builtins.int
     """Bytes to read; absent means to the end."""
+    thumbnail_size: _builtins.int
+    """Read the thumbnail of this size instead of the content; 0 means the content."""
     @_builtins.property
     def location(self) -> Global___NodePath: ...
     def __init__(
@@ -642,10 +766,11 @@ class ReadNodeRequest(_message.Message):
         location: Global___NodePath | None = ...,
         offset: _builtins.int = ...,
         length: _builtins.int | None = ...,
+        thumbnail_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "length", b"length", "location", b"location", "node", b"node", "node_id", b"node_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "length", b"length", "location", b"location", "node", b"node", "node_id", b"node_id", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "length", b"length", "location", b"location", "node", b"node", "node_id", b"node_id", "offset", b"offset", "thumbnail_size", b"thumbnail_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__length: _TypeAlias = _typing.Literal["length"]  # noqa: Y015
     _WhichOneofArgType__length: _TypeAlias = _typing.Literal["_length", b"_length"]  # noqa: Y015
@@ -664,20 +789,26 @@ class ReadNodeResponse(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     @_builtins.property
     def node(self) -> Global___Node:
         """The node, in the first message only."""
+
+    @_builtins.property
+    def thumbnail(self) -> Global___Thumbnail:
+        """The thumbnail that is read, in the first message only."""
 
     def __init__(
         self,
         *,
         node: Global___Node | None = ...,
         data: _builtins.bytes = ...,
+        thumbnail: Global___Thumbnail | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "thumbnail", b"thumbnail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "node", b"node", "thumbnail", b"thumbnail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
