@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import IO, Any
 
 from bench.usage import Usage, Watched
@@ -88,12 +89,16 @@ def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) 
 
 @contextmanager
 def loading(
-    module: str, *arguments: str, watching: Mapping[str, Watched]
+    module: str,
+    *arguments: str,
+    watching: Mapping[str, Watched],
+    limit_seconds: float = LOAD_SECONDS,
 ) -> Iterator[tuple[dict[str, Any], Mapping[str, Usage]]]:
     """Run a load generator that knows `--in-step`; give its JSON and what the watched processes
     used between the end of its warm-up and its last acknowledgement.
 
-    Its connections are open until the block ends: closed ones could no longer be asked.
+    Its connections are open until the block ends: closed ones could no longer be asked. One that
+    has not ended after `limit_seconds` is killed, which is an error.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments, "--in-step"],
@@ -104,6 +109,8 @@ def loading(
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    limit = Timer(limit_seconds, process.kill)
+    limit.start()
     try:
         _read_line(process, process.stdout)
         for watched in watching.values():
@@ -112,7 +119,11 @@ def loading(
         process.stdin.flush()
         figures = _read_line(process, process.stdout)
         yield figures, {name: watched.usage() for name, watched in watching.items()}
+    except BaseException:
+        process.kill()
+        raise
     finally:
+        limit.cancel()
         process.stdin.close()
         process.stdout.close()
         try:

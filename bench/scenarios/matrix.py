@@ -40,8 +40,8 @@ class Cell:
 
 
 def _cells(effort: Effort) -> list[Cell]:
-    sizes = (1, 64) if effort.quick else CHUNK_MIB
-    concurrency = (1, 8) if effort.quick else CONCURRENCY
+    sizes = (1, 16) if effort.quick else CHUNK_MIB
+    concurrency = (1, 4) if effort.quick else CONCURRENCY
     found = []
     with deployment(2) as sluice:
         for chunk_mib in sizes:
