@@ -44,8 +44,10 @@ class Memory:
         return (self._median(*end) - early) / early * 100
 
     def _median(self, begin: float, end: float) -> float:
-        pairs = zip(self.seconds, self.bytes, strict=True)
-        return median([size for at, size in pairs if begin <= at <= end])
+        pairs = list(zip(self.seconds, self.bytes, strict=True))
+        within = [size for at, size in pairs if begin <= at <= end]
+        # A window of a run of seconds may lie between two samples.
+        return median(within or [min(pairs, key=lambda pair: abs(pair[0] - begin))[1]])
 
 
 def growth_windows(duration: float) -> tuple[tuple[float, float], tuple[float, float]]:

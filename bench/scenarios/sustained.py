@@ -28,7 +28,7 @@ from bench.gates import (
 from bench.latency import Latencies
 from bench.measuring import MB, MIB, say
 from bench.memory import Memory, sampling, worst
-from bench.processes import loading
+from bench.processes import LOAD_SECONDS, loading
 from bench.scenario import Effort, Outcome, Series
 from bench.usage import Usage
 
@@ -103,14 +103,16 @@ def _memory_series(name: str, memory: Memory) -> Series:
     )
 
 
-def _run(sluice: Deployment, module: str, *arguments: str) -> _Run:
+def _run(sluice: Deployment, seconds: float, module: str, *arguments: str) -> _Run:
     with (
-        sampling(sluice.watched) as memory,
+        sampling(sluice.watched, every_seconds=min(1.0, seconds / 20)) as memory,
         loading(
             module,
             *("--target", sluice.intake, "--drive", sluice.drive),
+            *("--seconds", str(seconds)),
             *arguments,
             watching=sluice.watched,
+            limit_seconds=seconds + LOAD_SECONDS,
         ) as (figures, usage),
     ):
         pass
@@ -133,9 +135,11 @@ def _load(phase: int, effort: Effort) -> _Run:
         pace = _pace(sluice, seconds)
         found = _run(
             sluice,
+            seconds,
             "bench.load.turnover",
-            *("--streams", str(STREAMS), "--chunks", str(CHUNKS_PER_UPLOAD)),
-            *("--chunk-bytes", str(CHUNK_BYTES), "--seconds", str(seconds)),
+            *("--streams", "1" if effort.quick else str(STREAMS)),
+            *("--chunks", "1" if effort.quick else str(CHUNKS_PER_UPLOAD)),
+            *("--chunk-bytes", str(CHUNK_BYTES)),
             *(() if pace is None else ("--uploads-per-second", str(pace))),
         )
         found.pace = pace
@@ -148,8 +152,9 @@ def _storm(effort: Effort) -> _Run:
     with deployment(STORM_PHASE, **FORGETTING) as sluice:
         return _run(
             sluice,
+            seconds,
             "bench.load.cancelling",
-            *("--callers", str(CALLERS), "--seconds", str(seconds)),
+            *("--callers", "2" if effort.quick else str(CALLERS)),
         )
 
 

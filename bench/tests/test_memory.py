@@ -29,6 +29,10 @@ def test_single_samples_do_not_count() -> None:
     assert memory(*calm).growth_percent() == 0
 
 
+def test_a_short_run_has_at_least_the_samples_next_to_its_windows() -> None:
+    assert memory(100, 110, every=2.0).growth_percent() == pytest.approx(10)
+
+
 def test_the_worst_process_counts() -> None:
     assert worst([memory(*[100] * 40), memory(*[100] * 20, *[110] * 20)]) == pytest.approx(10)
 
