@@ -57,6 +57,9 @@ class Sent:
         return float(self.figures["cpu_seconds"]) + sum(u.cpu_seconds for u in self.usage.values())
 
 
+_PIECE_BYTES = 16 * 1024 * 1024
+
+
 @contextmanager
 def folder_of(sizes: Sequence[int], seed: int = 1) -> Iterator[Path]:
     """A folder with a file of random bytes for each size; no two files are alike."""
@@ -64,7 +67,10 @@ def folder_of(sizes: Sequence[int], seed: int = 1) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sluice-bench-files-", dir=memory) as folder:
         random_bytes = random.Random(seed)
         for number, size in enumerate(sizes):
-            (Path(folder) / f"{number:05}.bin").write_bytes(random_bytes.randbytes(size))
+            with (Path(folder) / f"{number:05}.bin").open("wb") as file:
+                # In pieces: Python makes no 256 MiB of random bytes at once.
+                for at in range(0, size, _PIECE_BYTES):
+                    file.write(random_bytes.randbytes(min(_PIECE_BYTES, size - at)))
         yield Path(folder)
 
 
