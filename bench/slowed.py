@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sluice_common.tuning import tune_process
+from sluice_common.malloc import tune_malloc
 
 SLOW_MS: Final = "SLUICE_BENCH_SLOW_MS"
 """Milliseconds per chunk, in the environment of the benchmark."""
@@ -35,7 +35,7 @@ def slow_down(receiving: Any, seconds: float) -> None:
 
 
 def main() -> int:
-    tune_process()  # before the imports below, as in the intake itself
+    tune_malloc()  # before the imports below, as in the intake itself
     from sluice_intake.receiving import Receiving
     from sluice_intake.service import run
 

@@ -17,11 +17,11 @@ import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from sluice_common.tuning import tune_process
+from sluice_common.malloc import tune_malloc
 
-tune_process()
+tune_malloc()
 
-import grpc  # noqa: E402 - the process is tuned before grpc is imported
+import grpc  # noqa: E402 - malloc is tuned before grpc allocates
 import grpc.aio  # noqa: E402
 import uvloop  # noqa: E402
 

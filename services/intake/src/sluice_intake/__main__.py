@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from sluice_common.tuning import tune_process
+from sluice_common.malloc import tune_malloc
 
 
 def main() -> int:
     """Entry point of the console script; the exit code."""
-    tune_process()  # before the import below: it brings grpc
+    tune_malloc()  # before the import below: it brings grpc, which allocates
     from sluice_intake.service import run
 
     return run(sys.argv[1:])
