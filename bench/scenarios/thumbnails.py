@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from bench.gates import THUMBNAILS_RATIO, Result
+from bench.load.photos import photo
 from bench.measuring import MIB, rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from sluice_processor.children import ImageWorkers
 from sluice_processor.model import ImageOptions
 from sluice_processor.spool import SpoolOptions, spooled
-from support import pictures
 
 PHOTOS: Final = 4
 _IN_FLIGHT_PER_CHILD: Final = 2
@@ -67,7 +67,7 @@ def photos(effort: Effort) -> Iterator[Sequence[Path]]:
         paths = []
         for number in range(PHOTOS):
             path = Path(folder) / f"{number}.jpg"
-            path.write_bytes(pictures.photo(width, height, seed=number))
+            path.write_bytes(photo(width, height, seed=number))
             paths.append(path)
         yield paths
 

@@ -6,7 +6,6 @@ Made, not shipped: what a test expects stands beside what it made.
 from __future__ import annotations
 
 import io
-import random
 import struct
 import zipfile
 import zlib
@@ -15,8 +14,10 @@ from fractions import Fraction
 from typing import Any, Final
 
 import pillow_heif
-from PIL import Image, ImageCms, ImageFilter, TiffImagePlugin
+from PIL import Image, ImageCms, TiffImagePlugin
 from PIL.ExifTags import GPS, IFD, Base
+
+from bench.load.photos import photo as camera_photo
 
 RED: Final = (220, 30, 30)
 GREEN: Final = (30, 190, 60)
@@ -188,19 +189,9 @@ ENCODERS: Final[dict[str, Encoder]] = {
 """Those that can carry EXIF."""
 
 
-def photo(width: int = 4000, height: int = 3000, quality: int = 90, seed: int = 1) -> bytes:
-    """A JPEG that costs what a camera's does: soft shapes, grain, EXIF; 12 megapixels, some MB."""
-    dice = random.Random(seed)
-    small = Image.frombytes("RGB", (200, 150), dice.randbytes(200 * 150 * 3))
-    shapes = small.filter(ImageFilter.GaussianBlur(2)).resize((width, height))
-    tile = Image.frombytes("L", (512, 512), dice.randbytes(512 * 512))
-    grain = Image.new("L", (width, height))
-    for left in range(0, width, 512):
-        for top in range(0, height, 512):
-            grain.paste(tile, (left, top))
-    grain = grain.filter(ImageFilter.GaussianBlur(0.6))
-    picture = Image.blend(shapes, grain.convert("RGB"), 0.12)
-    return saved(picture, "JPEG", quality=quality, exif=exif())
+def photo(width: int = 4000, height: int = 3000, seed: int = 1) -> bytes:
+    """A JPEG that costs what a camera's does, with the EXIF of `exif`; 12 megapixels, some MB."""
+    return camera_photo(width, height, seed, exif=exif())
 
 
 def swapping_profile() -> bytes:

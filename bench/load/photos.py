@@ -1,0 +1,38 @@
+"""JPEGs that cost a decoder what a camera's do: soft shapes, grain, camera-like EXIF."""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Final
+
+from PIL import Image, ImageFilter
+from PIL.ExifTags import IFD, Base
+
+_TILE: Final = 512
+_GRAIN: Final = 0.12
+
+
+def photo(width: int, height: int, seed: int, *, quality: int = 90, exif: bytes = b"") -> bytes:
+    """A JPEG of that size, the same for the same seed; 12 megapixels are some MB."""
+    dice = random.Random(seed)
+    small = Image.frombytes("RGB", (200, 150), dice.randbytes(200 * 150 * 3))
+    shapes = small.filter(ImageFilter.GaussianBlur(2)).resize((width, height))
+    tile = Image.frombytes("L", (_TILE, _TILE), dice.randbytes(_TILE * _TILE))
+    grain = Image.new("L", (width, height))
+    for left in range(0, width, _TILE):
+        for top in range(0, height, _TILE):
+            grain.paste(tile, (left, top))
+    grain = grain.filter(ImageFilter.GaussianBlur(0.6))
+    output = io.BytesIO()
+    picture = Image.blend(shapes, grain.convert("RGB"), _GRAIN)
+    picture.save(output, "JPEG", quality=quality, exif=exif or _exif())
+    return output.getvalue()
+
+
+def _exif() -> bytes:
+    exif = Image.Exif()
+    exif[Base.Make] = "Sluice"
+    exif[Base.Orientation] = 1
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2024:05:06 07:08:09"
+    return exif.tobytes()
