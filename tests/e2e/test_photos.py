@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,6 +29,7 @@ from sluice_common.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import mysql_server, s3_server
 from support.commits import DRIVE, TENANT, finished_upload
+from support.environment import process_environment
 from support.pictures import CANARY_WORDS, as_stored, exif, quadrants, saved
 from support.processes import ServiceProcess
 from support.waiting import metric, until
@@ -61,12 +65,13 @@ class Stage:
     def processor(self) -> ServiceProcess:
         return ServiceProcess("sluice_processor", self.folder, self.settings)
 
-    async def upload(self, path: str, content: bytes) -> NodeCommit:
-        """What completer and relay do: object, node, event."""
+    async def upload(self, path: str, content: bytes, stored: bytes | None = None) -> NodeCommit:
+        """What completer and relay do: object, node, event. `stored`: what the store has instead
+        of the content."""
         commit = finished_upload(path, content=content)
         ref = ObjectRef(self.bucket, f"{TENANT}/{DRIVE}/{commit.node_id}")
         commit = replace(commit, object=ref)
-        await self.objects.put(ref, BytesBody(content), ObjectAttributes())
+        await self.objects.put(ref, BytesBody(stored or content), ObjectAttributes())
         await self.catalogue.commit_node(commit)
         await self.relay()
         return commit
@@ -247,3 +252,50 @@ async def test_the_lag_of_a_group_is_told(stage: Stage) -> None:
             )
 
         await until(measured, SECONDS, "the group is through")
+
+
+def dlq(stage: Stage, *arguments: str) -> list[dict[str, str]]:
+    """What `sluice-processor dlq …` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sluice_processor", "dlq", *arguments],
+        env=process_environment({**stage.settings, "SLUICE_LOG_LEVEL": "error"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.row(20)
+async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> None:
+    """An object that is damaged is given up at once; restored, its letter is replayed."""
+    assert await asyncio.to_thread(dlq, stage, "list") == []
+    async with running(stage.processor()):
+        damaged = [
+            await stage.upload(f"{number}.jpg", PHOTO, stored=NOT_AN_IMAGE) for number in range(2)
+        ]
+        good = await stage.upload("good.jpg", PHOTO)
+        await stage.processed(good)
+
+        async def buried() -> bool:
+            return len(await asyncio.to_thread(dlq, stage, "list")) == 2
+
+        await until(buried, SECONDS, "both are given up")
+        letters = await asyncio.to_thread(dlq, stage, "list")
+        assert {one["reason"] for one in letters} == {"CHECKSUM_MISMATCH"}
+        assert {one["subject"] for one in letters} == {commit.node_id for commit in damaged}
+        for commit in damaged:
+            await stage.objects.put(commit.object, BytesBody(PHOTO), ObjectAttributes())
+        (replayed,) = await asyncio.to_thread(dlq, stage, "replay", "--count", "1")
+        (again,) = [one for one in damaged if one.node_id == replayed["subject"]]
+
+        async def is_processed() -> bool:
+            found = await stage.result(again)
+            return found is not None and found.state is ProcessingState.PROCESSED
+
+        await until(is_processed, SECONDS, "the replayed one is processed")
+        (dropped,) = await asyncio.to_thread(dlq, stage, "drop")
+        assert dropped["subject"] != replayed["subject"]
+        assert await asyncio.to_thread(dlq, stage, "list") == []

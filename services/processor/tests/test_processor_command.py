@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from sluice_common.events.nodes import upload_completed
+from sluice_processor.attempts import GivenUp
+from sluice_processor.log_letters import LogLetters
+from support.commits import finished_upload
 
 REDIS = {
     "SLUICE_COORDINATION": "redis",
@@ -60,3 +67,24 @@ def test_the_settings_are_shown() -> None:
     done = started("--show-settings", SLUICE_PROCESSOR__THUMBNAIL_SIZES="128")
     assert done.returncode == 0
     assert "SLUICE_PROCESSOR__THUMBNAIL_SIZES=128" in done.stdout.splitlines()
+
+
+def test_letters_of_an_event_log_are_listed_replayed_and_dropped(tmp_path: Path) -> None:
+    letters = LogLetters(tmp_path / "processor")
+    for number in range(3):
+        commit = finished_upload("a.jpg", node_id=f"n-{number}")
+        record = upload_completed(commit, superseded_node_id="", occurred_at=1.0)
+        letters.bury(record, GivenUp("CRASHED", "The child died.", 1), now=100.0 + number)
+
+    def dlq(*arguments: str) -> list[str]:
+        done = started("dlq", *arguments, SLUICE_DATA_DIR=str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        return [json.loads(line)["subject"] for line in done.stdout.splitlines()]
+
+    assert dlq("list") == ["n-0", "n-1", "n-2"]
+    assert dlq("replay", "--count", "1") == ["n-0"]
+    assert [record.key for record in letters.to_replay()] == ["n-0"]
+    assert dlq("drop", "--count", "1") == ["n-1"]
+    assert dlq("list") == ["n-2"]
+    assert started("dlq", "list", SLUICE_EVENTS="off").returncode == 78
+    assert started("dlq").returncode == 2

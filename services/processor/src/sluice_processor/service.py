@@ -17,6 +17,7 @@ from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.bootstrap import open_processor
+from sluice_processor.letters_command import SUBCOMMAND, add_letters_command, letters_main
 from sluice_processor.settings import processor_options
 from sluice_processor.sources import run_sources, sources_of
 
@@ -31,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         "sluice-processor", "Makes thumbnails of finished photos and reads their EXIF."
     )
     add_ready_file(parser)
+    add_letters_command(parser.add_subparsers(dest="command", metavar=""))
     return run_command(parser, arguments, _main)
 
 
@@ -51,6 +53,9 @@ def check_has_work(settings: SluiceSettings) -> None:
 async def _main(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
+    if arguments.command == SUBCOMMAND:
+        await letters_main(settings, arguments)
+        return
     check_has_work(settings)
     require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
     options = processor_options(settings)
