@@ -18,6 +18,7 @@ from bench.scenario import Effort, Outcome, Series
 CHUNK_MIB: Final = (1, 4, 8, 16, 32, 64)
 CONCURRENCY: Final = (1, 2, 4, 8, 16, 32, 64)
 ACK: Final = "ack_after_last_byte"
+WARMED_MIB: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ def _cells(effort: Effort) -> list[Cell]:
                 load = Load(
                     streams=streams,
                     chunk_bytes=chunk_mib * MIB,
-                    seconds=effort.seconds / 2,
-                    warm_up=0.1,
+                    seconds=effort.seconds / 4,
+                    # One chunk of each stream is the least: of the large ones that is enough.
+                    warm_up=0.1 if streams * chunk_mib <= WARMED_MIB else 0.0,
                 )
                 sluice.servers["intake"].forget_peak()
                 sluice.servers["repository"].forget_peak()
