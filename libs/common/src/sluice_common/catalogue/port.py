@@ -226,9 +226,7 @@ class Catalogue(Protocol):
         """
         ...
 
-    async def processing_of(
-        self, tenant: str, node_ids: Sequence[str]
-    ) -> Mapping[str, Processing]:
+    async def processing_of(self, tenant: str, node_ids: Sequence[str]) -> Mapping[str, Processing]:
         """The results of these nodes; live nodes of the tenant that have one."""
         ...
 
