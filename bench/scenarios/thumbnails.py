@@ -53,8 +53,8 @@ def run(effort: Effort) -> Outcome:
             "rounds": len(found),
             "cores": cores,
             "photo_megabytes": [round(size, 2) for size in megabytes],
-            "photos_per_second_and_core": text_of(found, lambda r: r.sluice),
-            "bare_loop_photos_per_second_and_core": text_of(found, lambda r: r.loop),
+            "photos_per_second_and_core": text_of(found, lambda r: r.sluice, 2),
+            "bare_loop_photos_per_second_and_core": text_of(found, lambda r: r.loop, 2),
         },
     )
 
