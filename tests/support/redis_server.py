@@ -231,9 +231,12 @@ def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
                 follower.start()
             deadline = time.monotonic() + _START_SECONDS
             with master.client() as client:
+                # A write, because WAIT counts a replica that still loads when there is none.
+                client.set("in-step", 1)
                 while int(str(client.wait(replicas, 100))) < replicas:
                     if time.monotonic() > deadline:
                         raise RuntimeError("the replicas do not get in step")
+                client.delete("in-step")
             yield [master, *followers]
         finally:
             for follower in followers:
