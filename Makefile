@@ -14,8 +14,6 @@ MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 ARGS ?=
 # Starts the services that do not run yet, and afterwards stops those that it has started.
 WITH_SERVICES := $(BIN)/python tools/services.py run --
-# Pictures to be measured with are those of the tests.
-BENCH := env PYTHONPATH=tests $(BIN)/python -m bench
 # Workers of the test run; 0 runs everything in one process.
 JOBS ?= 2
 
@@ -116,10 +114,10 @@ proto-check: $(VENV)/.dev
 # --- measuring ----------------------------------------------------------------------------------
 
 bench: $(VENV)/.dev ## Measure the gates (GATE=P3 for one scenario, GATE="P1 P2" for some)
-	$(WITH_SERVICES) $(BENCH) $(addprefix --gate ,$(GATE)) $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m bench $(addprefix --gate ,$(GATE)) $(ARGS)
 
 bench-quick: $(VENV)/.dev ## The same in under two minutes, without judging the figures
-	$(WITH_SERVICES) $(BENCH) --quick $(addprefix --gate ,$(GATE)) $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m bench --quick $(addprefix --gate ,$(GATE)) $(ARGS)
 
 # --- upkeep -------------------------------------------------------------------------------------
 

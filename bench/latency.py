@@ -39,17 +39,25 @@ class Latencies:
 
     def milliseconds(self, percent: float) -> float:
         """What at least `percent` % of the events did not exceed. Raises ValueError without any."""
+        return self.percentiles([percent])[percent]
+
+    def percentiles(self, percents: Sequence[float]) -> dict[float, float]:
+        """`milliseconds` of several at once: the library walks over all of its buckets each time.
+
+        Raises ValueError without events.
+        """
         if not (total := self.count):
             raise ValueError("no samples")
         # The library rounds the rank to the nearest whole one; ours is the next one up.
-        rank = max(1, math.ceil(total * percent / 100))
-        return float(self._histogram.get_value_at_percentile(100 * rank / total)) / 1000
+        ranks = {p: 100 * max(1, math.ceil(total * p / 100)) / total for p in percents}
+        found = self._histogram.get_percentile_to_value_dict(sorted({*ranks.values()}))
+        return {percent: float(found[rank]) / 1000 for percent, rank in ranks.items()}
 
     def to_json(self) -> dict[str, object]:
         """Percentiles for people, and the histogram itself (`hdr`) for adding up."""
         found: dict[str, object] = {"count": self.count, "hdr": self._histogram.encode().decode()}
         if self.count:
-            found |= {f"p{percent:g}_ms": self.milliseconds(percent) for percent in PERCENTILES}
+            found |= {f"p{p:g}_ms": value for p, value in self.percentiles(PERCENTILES).items()}
         return found
 
     @classmethod
