@@ -12,11 +12,13 @@ from bench.figures import Spread
 from bench.latency import Latencies
 from bench.processes import loading
 from bench.scenario import Effort
-from bench.usage import Usage
+from bench.usage import Usage, Watched
 
 MIB: Final = 1024 * 1024
 MB: Final = 1e6
 GIB: Final = 1024**3
+WARM_UP_SECONDS: Final = 0.2
+"""What a load, ours or a peer's, sends over its own connections before the clock starts."""
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ class Load:
     rate: float | None = None
     uploads: int | None = None
     connections: int = 1
-    warm_up: float = 0.2
+    warm_up: float = WARM_UP_SECONDS
 
     def arguments(self) -> list[str]:
         found = {
@@ -91,11 +93,18 @@ class Measured:
 
 def measure(sluice: Deployment, load: Load) -> Measured:
     """Send into the deployment from a process of its own."""
+    return measure_at(sluice.intake, load, sluice.watched, drive=sluice.drive)
+
+
+def measure_at(
+    target: str, load: Load, watching: Mapping[str, Watched], *, drive: str = "bench"
+) -> Measured:
+    """Send to an intake, or to what answers like one."""
     with loading(
         "bench.load.uploads",
-        *("--target", sluice.intake, "--drive", sluice.drive),
+        *("--target", target, "--drive", drive),
         *load.arguments(),
-        watching=sluice.watched,
+        watching=watching,
     ) as (figures, usage):
         return Measured(figures, usage)
 

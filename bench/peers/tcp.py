@@ -1,7 +1,8 @@
 """Raw TCP over loopback, Python at both ends: the limit that results are held against.
 
 The exchange is the intake's at its barest: a chunk goes over in 1 MiB writes, one byte comes back.
-The server reads into one buffer, checks nothing and keeps nothing.
+The server reads into one buffer, checks nothing and keeps nothing; the client sends one block again
+and again, which stays in the cache: a limit, not a rival.
 
     python -m bench.peers.tcp --ready-file F          serves until SIGTERM
     python -m bench.peers.tcp --connect HOST:PORT …   sends and prints its figures
@@ -62,13 +63,22 @@ def _write_chunk(connection: socket.socket, block: memoryview, chunk_bytes: int)
         left -= min(left, BLOCK)
 
 
-def send(address: str, chunk_bytes: int, chunks: int, window: int) -> dict[str, object]:
-    """Send `chunks` chunks with up to `window` unacknowledged; the time covers all of them."""
+def send(
+    address: str, chunk_bytes: int, chunks: int, window: int, warm_up: float
+) -> dict[str, object]:
+    """Send `chunks` chunks with up to `window` unacknowledged; the time covers all of them.
+
+    Before it the connection carries chunks for `warm_up` seconds, so that its buffers have grown.
+    """
     host, _, port = address.rpartition(":")
     block = memoryview(os.urandom(BLOCK))
     round_trips: list[float] = []
     with socket.create_connection((host, int(port))) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        warm = time.perf_counter() + warm_up
+        while time.perf_counter() < warm:
+            _write_chunk(connection, block, chunk_bytes)
+            connection.recv(1)
         begun = time.perf_counter()
         waiting: list[float] = []
         for _ in range(chunks):
@@ -91,9 +101,16 @@ def main() -> None:
     parser.add_argument("--chunk-bytes", type=int, default=16 * BLOCK)
     parser.add_argument("--chunks", type=int, default=64)
     parser.add_argument("--window", type=int, default=1)
+    parser.add_argument("--warm-up", type=float, default=0.0, help="seconds, not measured")
     options = parser.parse_args()
     if options.connect:
-        figures = send(options.connect, options.chunk_bytes, options.chunks, options.window)
+        figures = send(
+            options.connect,
+            options.chunk_bytes,
+            options.chunks,
+            options.window,
+            options.warm_up,
+        )
         print(json.dumps(figures))
     else:
         serve(options.ready_file)

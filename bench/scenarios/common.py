@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.figures import Spread
-from bench.measuring import MB, MIB, Load, Measured, text_of, usage_figures
+from bench.latency import PERCENTILES, Latencies
+from bench.measuring import (
+    MB,
+    MIB,
+    WARM_UP_SECONDS,
+    Load,
+    Measured,
+    measure_at,
+    text_of,
+    usage_figures,
+)
 from bench.processes import Server, load
 from bench.scenario import Effort, Series
 
@@ -16,6 +26,10 @@ WINDOW: Final = 2
 """Chunks a stream keeps unacknowledged when throughput is measured: the next one is on its way
 while the last is being answered. Latency is measured with one."""
 RAW_TCP: Final = "raw TCP"
+ECHO: Final = "gRPC echo"
+ACK: Final = "ack_after_last_byte"
+ROUND_TRIPS: Final = "round_trips"
+"""Names of latencies among the figures of a load."""
 
 
 def layer(phase: int) -> str:
@@ -52,7 +66,13 @@ def raw_tcp(peer: Server, number: int, window: int = WINDOW) -> Mapping[str, Any
         "bench.peers.tcp",
         *("--connect", peer.address, "--chunk-bytes", str(CHUNK_BYTES)),
         *("--chunks", str(number), "--window", str(window)),
+        *("--warm-up", str(WARM_UP_SECONDS)),
     )
+
+
+def echo(peer: Server, load: Load) -> Measured:
+    """The same load into a bare grpc.aio server that answers the same messages."""
+    return measure_at(peer.address, load, {"echo": peer})
 
 
 def rate_of(figures: Mapping[str, Any]) -> float:
@@ -65,8 +85,8 @@ def figures_of(runs: Sequence[Measured]) -> dict[str, object]:
     return {
         "mb_per_second": text_of(runs, lambda r: r.rate),
         "acknowledged_mb_per_second": text_of(runs, lambda r: r.acknowledged_rate),
-        "ack_p50_ms": text_of(runs, lambda r: r.milliseconds("ack_after_last_byte", 50), 1),
-        "ack_p95_ms": text_of(runs, lambda r: r.milliseconds("ack_after_last_byte", 95), 1),
+        "ack_p50_ms": text_of(runs, lambda r: r.milliseconds(ACK, 50), 1),
+        "ack_p95_ms": text_of(runs, lambda r: r.milliseconds(ACK, 95), 1),
         "error_percent": text_of(runs, lambda r: r.error_percent, 2),
         "throttled": text_of(runs, lambda r: r.figures["throttled"]),
         "generator_cpu_share": text_of(runs, lambda r: r.generator_cpu_share, 2),
@@ -83,3 +103,10 @@ def layers(name: str, rates: Mapping[str, Sequence[float]]) -> Series:
         y=[Spread.of(values).median for values in rates.values()],
         unit="MB/s",
     )
+
+
+def latency(name: str, runs: Sequence[Measured], which: str) -> Series:
+    """The percentiles of all rounds together."""
+    together = Latencies.of([run.figures[which] for run in runs])
+    found = together.percentiles(PERCENTILES)
+    return Series(plot="latency", name=name, x=list(found), y=list(found.values()), unit="ms")

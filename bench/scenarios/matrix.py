@@ -14,10 +14,10 @@ from bench.figures import Spread
 from bench.gates import INTAKE_MEMORY, Result
 from bench.measuring import MIB, Load, Measured, measure, say
 from bench.scenario import Effort, Outcome, Series
+from bench.scenarios.common import ACK
 
 CHUNK_MIB: Final = (1, 4, 8, 16, 32, 64)
 CONCURRENCY: Final = (1, 2, 4, 8, 16, 32, 64)
-ACK: Final = "ack_after_last_byte"
 WARMED_MIB: Final = 256
 
 

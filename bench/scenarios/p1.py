@@ -1,9 +1,11 @@
 """Gate P1: the intake alone against raw TCP over loopback.
 
 Memory ledger, bytes discarded on acceptance, CRC32C verified, every chunk acknowledged: nothing but
-the way of a block through the intake. Both peers run in processes of their own for the whole
-measurement; the configurations alternate within each round, so that what else the machine does
-hits them alike. Ratios are taken within a round.
+the way of a block through the intake. A bare grpc.aio echo of the same messages stands beside it,
+judged by nobody: between it and raw TCP lies what gRPC costs, between it and the intake what is
+ours. The peers run in processes of their own for the whole measurement; the configurations
+alternate within each round, so that what else the machine does hits them alike. Ratios are taken
+within a round.
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ from bench.gates import (
     P1_UNARY_TIME,
     Result,
 )
-from bench.latency import PERCENTILES, Latencies
 from bench.measuring import Load, Measured, measure, rounds, spread_of, text_of
 from bench.processes import Server, server
-from bench.scenario import Effort, Outcome, Series
+from bench.scenario import Effort, Outcome
 from bench.scenarios import common
-
-ACK = "ack_after_last_byte"
+from bench.scenarios.common import ACK, ROUND_TRIPS
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     tcp: Mapping[str, Any]
+    echo: Measured
     stream: Measured
     tcp_exchange: Mapping[str, Any]
+    echo_unary: Measured
     unary: Measured
     ack_one: Measured
     ack_four: Measured
@@ -52,17 +54,19 @@ class Round:
 
     @property
     def unary_p95(self) -> float:
-        return self.unary.milliseconds("round_trips", 95)
+        return self.unary.milliseconds(ROUND_TRIPS, 95)
 
 
-def _round(tcp: Server, sluice: Deployment, effort: Effort) -> Round:
+def _round(tcp: Server, echo: Server, sluice: Deployment, effort: Effort) -> Round:
     few = 8 if effort.quick else 64
     one = Load(chunk_bytes=common.CHUNK_BYTES, chunks=few)
     throughput = common.one_stream(effort, complete=False)
     return Round(
         tcp=common.raw_tcp(tcp, common.chunks(effort)),
+        echo=common.echo(echo, throughput),
         stream=measure(sluice, throughput),
         tcp_exchange=common.raw_tcp(tcp, few, window=1),
+        echo_unary=common.echo(echo, replace(one, unary=True)),
         unary=measure(sluice, replace(one, unary=True)),
         ack_one=measure(sluice, one),
         ack_four=measure(sluice, replace(one, streams=4, chunks=4 * few)),
@@ -71,8 +75,12 @@ def _round(tcp: Server, sluice: Deployment, effort: Effort) -> Round:
 
 
 def run(effort: Effort) -> Outcome:
-    with server(["-m", "bench.peers.tcp"]) as tcp, deployment(1) as sluice:
-        found = rounds("P1", effort, lambda effort: _round(tcp, sluice, effort))
+    with (
+        server(["-m", "bench.peers.tcp"]) as tcp,
+        server(["-m", "bench.peers.echo"]) as echo,
+        deployment(1) as sluice,
+    ):
+        found = rounds("P1", effort, lambda effort: _round(tcp, echo, sluice, effort))
     return Outcome(
         results=[
             Result(P1_STREAM, spread_of(found, lambda r: r.stream.rate / r.tcp_rate)),
@@ -87,12 +95,16 @@ def run(effort: Effort) -> Outcome:
                 "P1",
                 {
                     common.RAW_TCP: [r.tcp_rate for r in found],
+                    common.ECHO: [r.echo.rate for r in found],
                     common.layer(1): [r.stream.rate for r in found],
                 },
             ),
-            _latency("P1, 1 stream, after the last byte", [r.ack_one for r in found], ACK),
-            _latency("P1, 4 streams, after the last byte", [r.ack_four for r in found], ACK),
-            _latency("P1, unary, round trip", [r.unary for r in found], "round_trips"),
+            common.latency("1 stream, after the last byte", [r.ack_one for r in found], ACK),
+            common.latency("4 streams, after the last byte", [r.ack_four for r in found], ACK),
+            common.latency("unary, round trip", [r.unary for r in found], ROUND_TRIPS),
+            common.latency(
+                "gRPC echo, unary, round trip", [r.echo_unary for r in found], ROUND_TRIPS
+            ),
         ],
     )
 
@@ -107,19 +119,14 @@ def _figures(found: Sequence[Round]) -> dict[str, object]:
         "stream": common.figures_of([r.stream for r in found]),
         "four_streams": common.figures_of([r.four for r in found]),
         "unary": common.figures_of([r.unary for r in found]),
-        "unary_p50_ms": text_of(found, lambda r: r.unary.milliseconds("round_trips", 50), 1),
+        "unary_p50_ms": text_of(found, lambda r: r.unary.milliseconds(ROUND_TRIPS, 50), 1),
+        "grpc_echo": common.figures_of([r.echo for r in found]),
+        "grpc_echo_unary": common.figures_of([r.echo_unary for r in found]),
+        "grpc_echo_ratio": text_of(found, lambda r: r.echo.rate / r.tcp_rate, 2),
+        "stream_of_grpc_echo": text_of(found, lambda r: r.stream.rate / r.echo.rate, 2),
+        "grpc_echo_unary_p95_ms": text_of(
+            found, lambda r: r.echo_unary.milliseconds(ROUND_TRIPS, 95), 1
+        ),
         "ack_p50_ms_one_stream": text_of(found, lambda r: r.ack_one.milliseconds(ACK, 50), 2),
         "ack_p50_ms_four_streams": text_of(found, lambda r: r.ack_four.milliseconds(ACK, 50), 2),
     }
-
-
-def _latency(name: str, runs: Sequence[Measured], which: str) -> Series:
-    """All rounds together."""
-    together = Latencies.of([run.figures[which] for run in runs])
-    return Series(
-        plot="latency",
-        name=name,
-        x=list(PERCENTILES),
-        y=[together.milliseconds(percent) for percent in PERCENTILES],
-        unit="ms",
-    )

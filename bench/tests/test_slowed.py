@@ -32,7 +32,12 @@ def test_every_chunk_is_held_up_for_so_long(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.long
 def test_the_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLOW_MS, str(SLOW))
-    results = {result.gate: result for result in p1.run(Effort.small()).results}
+    outcome = p1.run(Effort.small())
+    results = {result.gate: result for result in outcome.results}
     assert results[P1_STREAM].verdict == "FAIL"
     # The wait is before the first byte: what is measured after the last one does not see it.
     assert results[P1_ACK_ONE].spread.median < SLOW
+    # What it is held against is not slowed, and a bare gRPC server stands between them.
+    (layers,) = (series for series in outcome.series if series.plot == "layers")
+    assert layers.x == ["raw TCP", "gRPC echo", "phase 1"]
+    assert layers.y[1] > layers.y[2]
