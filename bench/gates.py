@@ -159,7 +159,7 @@ CHUNKS_COST: Final = _ratio(
 )
 OPEN_ACK: Final = _at_most(
     "open-ack",
-    "1,000 uploads open, 50 of them streaming: p99 of the acknowledgement",
+    "1,000 uploads open, 50 of them streaming at 40 Mbit/s each: p99 of the acknowledgement",
     " ms",
     250,
     100,

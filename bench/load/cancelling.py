@@ -16,19 +16,16 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 import grpc.aio
 import uvloop
 
-from bench.load.lifecycle import CHANNEL, await_start, complete, open_upload, report
+from bench.load.lifecycle import await_start, complete, connected, open_upload, report
 from bench.load.payload import MIB, Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender, Upload
-from sluice.upload.v1 import upload_pb2
+from bench.load.sending import Figures, Sender, Upload, upload_chunk, upload_stream
 
-_SERVICE: Final = "/sluice.upload.v1.IntakeService"
 _CHANNELS: Final = 4
 _CALLS_PER_UPLOAD: Final = 100
 _ONE_GOES_THROUGH: Final = 10
@@ -76,13 +73,8 @@ class Storm:
 
         The number is one that the upload will have: what was given up is sent by another call.
         """
-        method: Any = channel.stream_stream(
-            f"{_SERVICE}/UploadStream",
-            request_serializer=None,
-            response_deserializer=upload_pb2.UploadStreamResponse.FromString,
-        )
         content = self._payload.content(0)
-        call = method()
+        call = upload_stream(channel)()
         try:
             async with asyncio.timeout(self._random.uniform(0, _LONGEST_SECONDS)):
                 await call.write(content.header(upload.upload_id, upload.total))
@@ -97,13 +89,8 @@ class Storm:
         self._count(await call.code())
 
     async def _give_up_unary(self, channel: grpc.aio.Channel, upload: Upload) -> None:
-        method: Any = channel.unary_unary(
-            f"{_SERVICE}/UploadChunk",
-            request_serializer=None,
-            response_deserializer=upload_pb2.UploadChunkResponse.FromString,
-        )
         number = upload.next_number()
-        call = method(self._payload.content(0).unary(upload.upload_id, number))
+        call = upload_chunk(channel)(self._payload.content(0).unary(upload.upload_id, number))
         try:
             async with asyncio.timeout(self._random.uniform(0, _LONGEST_SECONDS)):
                 await call
@@ -128,14 +115,7 @@ class Storm:
 
 async def run(options: argparse.Namespace) -> None:
     payload = Payload("random", options.chunk_bytes, min(MIB, options.chunk_bytes // 4))
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        channels = [
-            await enter(grpc.aio.insecure_channel(options.target, options=CHANNEL))
-            for _ in range(_CHANNELS)
-        ]
-        for channel in channels:
-            await channel.channel_ready()
+    async with connected(options.target, _CHANNELS) as channels:
         if options.in_step:
             await await_start()
         storm = Storm(payload, options)

@@ -24,7 +24,7 @@ import grpc.aio
 import psutil
 import uvloop
 
-from bench.load.lifecycle import CHANNEL, open_upload, report
+from bench.load.lifecycle import connected, open_upload, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
 from bench.load.sending import Figures, Sender, Upload
@@ -90,8 +90,7 @@ class Growing:
 
 
 async def run(options: argparse.Namespace) -> None:
-    async with grpc.aio.insecure_channel(options.target, options=CHANNEL) as channel:
-        await channel.channel_ready()
+    async with connected(options.target, 1) as (channel,):
         await report(await Growing(channel, options).run(), linger=False)
 
 

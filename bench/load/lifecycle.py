@@ -6,7 +6,8 @@ import asyncio
 import json
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import grpc
@@ -21,9 +22,23 @@ CHANNEL: Final = [
     # Without it all channels to one server share one connection.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+OPENED_AT_ONCE: Final = 50
 _WAIT_SECONDS: Final = 30
 _ATTEMPTS: Final = 40
 _RETRY_SECONDS: Final = 0.25
+
+
+@asynccontextmanager
+async def connected(target: str, connections: int) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
+    """So many connections, all of them open."""
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(target, options=CHANNEL))
+            for _ in range(connections)
+        ]
+        for channel in channels:
+            await channel.channel_ready()
+        yield channels
 
 
 class EndedOtherwiseError(Exception):
@@ -45,6 +60,19 @@ async def open_upload(channel: grpc.aio.Channel, drive: str, chunk_bytes: int) -
                 raise
         await asyncio.sleep(_RETRY_SECONDS)
     return Upload((await stub.InitiateUpload(request)).upload_id)
+
+
+async def open_uploads(
+    channels: Sequence[grpc.aio.Channel], drive: str, chunk_bytes: int, number: int
+) -> Sequence[Upload]:
+    """So many new uploads, spread over the connections."""
+    room = asyncio.Semaphore(OPENED_AT_ONCE)
+
+    async def one(index: int) -> Upload:
+        async with room:
+            return await open_upload(channels[index % len(channels)], drive, chunk_bytes)
+
+    return await asyncio.gather(*(one(index) for index in range(number)))
 
 
 async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:

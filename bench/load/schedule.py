@@ -1,4 +1,5 @@
-"""When the next chunk is due: at once (closed loop), or at a constant rate (open loop)."""
+"""When the next chunk is due: at once (closed loop), or at a constant rate (open loop). And when
+the next block of a stream is, if it has a pace of its own, as a client behind a slow line has."""
 
 from __future__ import annotations
 
@@ -44,3 +45,24 @@ class Schedule:
         if due > now:
             await self.sleep(due - now)
         return due
+
+
+@dataclass(slots=True)
+class Pace:
+    """When the blocks of one stream are due that comes in over a line of so many bytes per second.
+
+    `due`: when the line begins, then when the block before was over it. A block that could not be
+    sent in time does not delay those after it: they are due as if it had been.
+    """
+
+    bytes_per_second: float
+    due: float
+    clock: Clock = time.perf_counter
+    sleep: Sleep = asyncio.sleep
+
+    async def take(self, size: int) -> float:
+        """Wait until so many more bytes are over the line; the time at which they were due."""
+        self.due += size / self.bytes_per_second
+        if (wait := self.due - self.clock()) > 0:
+            await self.sleep(wait)
+        return self.due

@@ -15,13 +15,31 @@ from grpc.aio import EOF  # type: ignore[attr-defined]
 
 from bench.latency import Latencies
 from bench.load.payload import Payload
-from bench.load.schedule import Schedule
+from bench.load.schedule import Pace, Schedule
 from sluice.upload.v1 import upload_pb2
 
 _SERVICE: Final = "/sluice.upload.v1.IntakeService"
 _PAUSE_SECONDS: Final = 0.05
 MAX_FAILURES: Final = 50
 """Calls of one sender that fail one after the other before it gives up."""
+
+
+def upload_stream(channel: grpc.aio.Channel) -> Any:
+    """UploadStream, of messages that are serialized already."""
+    return channel.stream_stream(
+        f"{_SERVICE}/UploadStream",
+        request_serializer=None,
+        response_deserializer=upload_pb2.UploadStreamResponse.FromString,
+    )
+
+
+def upload_chunk(channel: grpc.aio.Channel) -> Any:
+    """UploadChunk, of a message that is serialized already."""
+    return channel.unary_unary(
+        f"{_SERVICE}/UploadChunk",
+        request_serializer=None,
+        response_deserializer=upload_pb2.UploadChunkResponse.FromString,
+    )
 
 
 class GaveUpError(Exception):
@@ -49,8 +67,8 @@ class Figures:
     """What one run saw.
 
     `ack_after_last_byte`: from handing the last block to gRPC until the acknowledgement.
-    `round_trips`: from handing over the first byte. `since_due`: from when the chunk was due, in
-    the open loop only. `marks`: seconds after the beginning at which every so many were in.
+    `round_trips`: from handing over the first byte. `since_due`: in the open loop only, from when
+    the chunk was due; at a pace, from when its last block was.
     """
 
     bytes: int = 0
@@ -61,12 +79,27 @@ class Figures:
     ack_after_last_byte: Latencies = field(default_factory=Latencies)
     round_trips: Latencies = field(default_factory=Latencies)
     since_due: Latencies = field(default_factory=Latencies)
-    marks: list[float] = field(default_factory=list)
+
+    def to_json(self, begun: float, ended: float, cpu_seconds: float) -> dict[str, object]:
+        """As bench/load/uploads.py says; the clock ran from `begun` to `ended`."""
+        return {
+            "bytes": self.bytes,
+            "chunks": self.chunks,
+            "seconds": ended - begun,
+            "acknowledged_seconds": self.acknowledged_at - begun,
+            "cpu_seconds": cpu_seconds,
+            "throttled": self.throttled,
+            "errors": dict(self.errors),
+            "ack_after_last_byte": self.ack_after_last_byte.to_json(),
+            "round_trips": self.round_trips.to_json(),
+            "since_due": self.since_due.to_json(),
+        }
 
 
 @dataclass(slots=True)
 class _InFlight:
-    due: float
+    due: float | None
+    """None in the closed loop."""
     begun: float
     last_byte: float = 0.0
 
@@ -79,16 +112,17 @@ class Sender:
     schedule: Schedule
     window: int
     out: Figures
-    mark_every: int = 0
 
-    async def by_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def by_stream(
+        self, channel: grpc.aio.Channel, upload: Upload, pace: Pace | None = None
+    ) -> None:
         """Over a stream, opened anew when it fails: what was in flight is an error each, and is
         sent again."""
         failures = 0
         while True:
             in_flight: dict[int, _InFlight] = {}
             before = self.out.chunks
-            code = await self._one_stream(channel, upload, in_flight)
+            code = await self._one_stream(channel, upload, in_flight, pace)
             if code is None:
                 return
             self.out.errors[code] += max(1, len(in_flight))
@@ -97,21 +131,20 @@ class Sender:
             await _pause(failures, code)
 
     async def _one_stream(
-        self, channel: grpc.aio.Channel, upload: Upload, in_flight: dict[int, _InFlight]
+        self,
+        channel: grpc.aio.Channel,
+        upload: Upload,
+        in_flight: dict[int, _InFlight],
+        pace: Pace | None,
     ) -> str | None:
         """Send until nothing is due any more; the code of the call if it failed before."""
-        method: Any = channel.stream_stream(
-            f"{_SERVICE}/UploadStream",
-            request_serializer=None,
-            response_deserializer=upload_pb2.UploadStreamResponse.FromString,
-        )
-        call = method()
+        call = upload_stream(channel)()
         free = asyncio.Semaphore(self.window)
         failed = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(call, free, in_flight))
-                await self._write(call, upload, free, in_flight)
+                await self._write(call, upload, free, in_flight, pace)
                 await call.done_writing()
         except* (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             failed = True
@@ -125,6 +158,7 @@ class Sender:
         upload: Upload,
         free: asyncio.Semaphore,
         in_flight: dict[int, _InFlight],
+        pace: Pace | None,
     ) -> None:
         clock = time.perf_counter
         while True:
@@ -135,13 +169,21 @@ class Sender:
                 return
             number = upload.next_number()
             content = self.payload.content(number)
-            noted = in_flight[number] = _InFlight(due, clock())
+            noted = in_flight[number] = _InFlight(self._noted_due(due), clock())
             await call.write(content.header(upload.upload_id, number))
-            for block in content.blocks[:-1]:
+            *blocks, last = content.blocks
+            for block in blocks:
+                if pace is not None:
+                    await pace.take(len(block))
                 await call.write(block)
+            if pace is not None:
+                noted.due = await pace.take(len(last))
             # Noted before the write: the acknowledgement may be read before it returns.
             noted.last_byte = clock()
-            await call.write(content.blocks[-1])
+            await call.write(last)
+
+    def _noted_due(self, due: float) -> float | None:
+        return None if self.schedule.rate is None else due
 
     async def _read(
         self, call: Any, free: asyncio.Semaphore, in_flight: dict[int, _InFlight]
@@ -161,11 +203,7 @@ class Sender:
 
         The request is serialized before the clock starts: what is timed is the exchange.
         """
-        upload_chunk: Any = channel.unary_unary(
-            f"{_SERVICE}/UploadChunk",
-            request_serializer=None,
-            response_deserializer=upload_pb2.UploadChunkResponse.FromString,
-        )
+        send = upload_chunk(channel)
         failures = 0
         while True:
             due = time.perf_counter() if upload.again else await self.schedule.take()
@@ -175,7 +213,7 @@ class Sender:
             request = self.payload.content(number).unary(upload.upload_id, number)
             begun = time.perf_counter()
             try:
-                answer = await upload_chunk(request)
+                answer = await send(request)
             except grpc.aio.AioRpcError as error:
                 self.out.errors[error.code().name] += 1
                 upload.again.append(number)
@@ -183,19 +221,18 @@ class Sender:
                 await _pause(failures, error.code().name)
                 continue
             failures = 0
-            self._acknowledged(_InFlight(due, begun, begun), answer.accepted.size)
+            noted = _InFlight(self._noted_due(due), begun, begun)
+            self._acknowledged(noted, answer.accepted.size)
 
     def _acknowledged(self, noted: _InFlight, size: int) -> None:
         out, now = self.out, time.perf_counter()
         out.ack_after_last_byte.record(now - noted.last_byte)
         out.round_trips.record(now - noted.begun)
-        if self.schedule.rate is not None:
+        if noted.due is not None:
             out.since_due.record(now - noted.due)
         out.bytes += size
         out.chunks += 1
         out.acknowledged_at = now
-        if self.mark_every and out.chunks % self.mark_every == 0:
-            out.marks.append(now)
 
 
 async def _pause(failures: int, code: str) -> None:

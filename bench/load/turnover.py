@@ -12,16 +12,15 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 
 import grpc.aio
 import uvloop
 
 from bench.load.lifecycle import (
-    CHANNEL,
     EndedOtherwiseError,
     await_start,
     complete,
+    connected,
     open_upload,
     report,
 )
@@ -76,14 +75,7 @@ class Turnover:
 
 async def run(options: argparse.Namespace) -> None:
     payload = Payload("random", options.chunk_bytes, MIB)
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        channels = [
-            await enter(grpc.aio.insecure_channel(options.target, options=CHANNEL))
-            for _ in range(options.streams)
-        ]
-        for channel in channels:
-            await channel.channel_ready()
+    async with connected(options.target, options.streams) as channels:
         if options.in_step:
             await await_start()
         turnover = Turnover(payload, options)
@@ -91,22 +83,9 @@ async def run(options: argparse.Namespace) -> None:
         async with asyncio.TaskGroup() as group:
             for channel in channels:
                 group.create_task(turnover.work(channel, begun, begun + options.seconds))
-        seconds = time.perf_counter() - begun
-        out = turnover.figures
-        await report(
-            {
-                "bytes": out.bytes,
-                "chunks": out.chunks,
-                "uploads": turnover.completed,
-                "seconds": seconds,
-                "cpu_seconds": time.process_time() - cpu,
-                "throttled": out.throttled,
-                "errors": dict(out.errors),
-                "ack_after_last_byte": out.ack_after_last_byte.to_json(),
-                "round_trips": out.round_trips.to_json(),
-            },
-            linger=options.in_step,
-        )
+        ended, used = time.perf_counter(), time.process_time() - cpu
+        figures = turnover.figures.to_json(begun, ended, used)
+        await report({**figures, "uploads": turnover.completed}, linger=options.in_step)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

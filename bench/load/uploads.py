@@ -4,7 +4,7 @@ The wire messages are made once, so that the generator costs as little as it can
 its CRC32C, which the intake verifies. Prints one JSON line:
 
     {"bytes", "chunks", "seconds", "acknowledged_seconds", "cpu_seconds", "uploads", "throttled",
-     "errors": {CODE: chunks}, "ack_after_last_byte": …, "round_trips": …, "since_due": …, "marks"}
+     "errors": {CODE: chunks}, "ack_after_last_byte": …, "round_trips": …, "since_due": …}
 
 `seconds`: until the last acknowledgement, or with --complete until every upload is COMPLETED. The
 three latencies are as `bench.latency.Latencies.to_json` has them.
@@ -18,62 +18,14 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final
 
 import grpc.aio
 import uvloop
 
-from bench.load.lifecycle import CHANNEL, await_start, complete, open_upload, report
+from bench.load.lifecycle import await_start, complete, connected, open_uploads, report
 from bench.load.payload import MIB, Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender, Upload
-
-_OPENED_AT_ONCE: Final = 50
-
-
-@dataclass(slots=True)
-class Run:
-    """One measured stretch."""
-
-    figures: Figures
-    begun: float
-    ended: float
-    cpu_seconds: float
-    uploads: int
-
-    def to_json(self) -> dict[str, object]:
-        out = self.figures
-        return {
-            "bytes": out.bytes,
-            "chunks": out.chunks,
-            "seconds": self.ended - self.begun,
-            "acknowledged_seconds": out.acknowledged_at - self.begun,
-            "cpu_seconds": self.cpu_seconds,
-            "uploads": self.uploads,
-            "throttled": out.throttled,
-            "errors": dict(out.errors),
-            "ack_after_last_byte": out.ack_after_last_byte.to_json(),
-            "round_trips": out.round_trips.to_json(),
-            "since_due": out.since_due.to_json(),
-            "marks": [at - self.begun for at in out.marks],
-        }
-
-
-async def _open(
-    channels: Sequence[grpc.aio.Channel], options: argparse.Namespace
-) -> Sequence[Upload]:
-    """New uploads, `--uploads` of them."""
-    room = asyncio.Semaphore(_OPENED_AT_ONCE)
-
-    async def one(index: int) -> Upload:
-        async with room:
-            return await open_upload(
-                channels[index % len(channels)], options.drive, options.chunk_bytes
-            )
-
-    return await asyncio.gather(*(one(index) for index in range(options.uploads)))
+from bench.load.sending import Figures, Sender
 
 
 async def measure(
@@ -83,13 +35,13 @@ async def measure(
     *,
     chunks: int | None,
     seconds: float | None,
-) -> Run:
+) -> dict[str, object]:
     """Send into new uploads until so many chunks are in or so much time has passed."""
-    uploads = await _open(channels, options)
+    uploads = await open_uploads(channels, options.drive, options.chunk_bytes, options.uploads)
     figures = Figures()
     cpu, begun = time.process_time(), time.perf_counter()
     schedule = Schedule(chunks=chunks, seconds=seconds, rate=options.rate)
-    sender = Sender(payload, schedule, options.window, figures, options.mark_every)
+    sender = Sender(payload, schedule, options.window, figures)
     send = sender.by_stream if options.mode == "stream" else sender.by_calls
     async with asyncio.TaskGroup() as group:
         for index in range(options.streams):
@@ -101,20 +53,13 @@ async def measure(
             for index, upload in enumerate(upload for upload in uploads if upload.total):
                 group.create_task(complete(channels[index % len(channels)], upload))
         ended = time.perf_counter()
-    return Run(figures, begun, ended, time.process_time() - cpu, len(uploads))
+    used = time.process_time() - cpu
+    return {**figures.to_json(begun, ended, used), "uploads": len(uploads)}
 
 
 async def run(options: argparse.Namespace) -> None:
     payload = Payload(options.payload, options.chunk_bytes, options.block_bytes)
-    async with AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(
-                grpc.aio.insecure_channel(options.target, options=CHANNEL)
-            )
-            for _ in range(options.connections)
-        ]
-        for channel in channels:
-            await channel.channel_ready()
+    async with connected(options.target, options.connections) as channels:
         if options.warm_up:
             await measure(channels, payload, options, chunks=None, seconds=options.warm_up)
         if options.in_step:
@@ -122,7 +67,7 @@ async def run(options: argparse.Namespace) -> None:
         done = await measure(
             channels, payload, options, chunks=options.chunks, seconds=options.seconds
         )
-        await report(done.to_json(), linger=options.in_step)
+        await report(done, linger=options.in_step)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -147,7 +92,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--warm-up", type=float, default=0.0, help="seconds, not measured")
     parser.add_argument("--complete", action="store_true", help="and wait until COMPLETED")
-    parser.add_argument("--mark-every", type=int, default=0, help="note when so many are in")
     parser.add_argument(
         "--in-step",
         action="store_true",

@@ -179,6 +179,7 @@ _RUN_FIGURES: Final = (
     ("MB/s", "mb_per_second"),
     ("ack p50, ms", "ack_p50_ms"),
     ("ack p95, ms", "ack_p95_ms"),
+    ("ack p99, ms", "ack_p99_ms"),
     ("errors, %", "error_percent"),
     ("CPU of the generator", "generator_cpu_share"),
 )

@@ -87,6 +87,7 @@ def figures_of(runs: Sequence[Measured]) -> dict[str, object]:
         "acknowledged_mb_per_second": text_of(runs, lambda r: r.acknowledged_rate),
         "ack_p50_ms": text_of(runs, lambda r: r.milliseconds(ACK, 50), 1),
         "ack_p95_ms": text_of(runs, lambda r: r.milliseconds(ACK, 95), 1),
+        "ack_p99_ms": text_of(runs, lambda r: r.milliseconds(ACK, 99), 1),
         "error_percent": text_of(runs, lambda r: r.error_percent, 2),
         "throttled": text_of(runs, lambda r: r.figures["throttled"]),
         "generator_cpu_share": text_of(runs, lambda r: r.generator_cpu_share, 2),

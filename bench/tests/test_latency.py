@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.figures import percentile
 from bench.latency import PERCENTILES, Latencies
-from bench.load.schedule import Schedule
+from bench.load.schedule import Pace, Schedule
 
 SECONDS = st.lists(st.floats(1e-6, 3000), min_size=1, max_size=200)
 
@@ -111,6 +111,18 @@ async def test_a_schedule_ends_by_time_even_when_its_senders_lag_behind() -> Non
         taken += 1
         time.now += 0.3
     assert taken == 4
+
+
+async def test_at_a_pace_a_block_is_due_when_its_line_has_carried_it() -> None:
+    time = Time()
+    pace = Pace(1000, time.now, clock=time, sleep=time.sleep)
+    assert await pace.take(500) == time.now == pytest.approx(100.5)
+    time.now += 2.0
+    # Late, but due as if nothing had happened, and not waited for.
+    assert await pace.take(500) == pytest.approx(101.0)
+    assert time.now == pytest.approx(102.5)
+    assert [await pace.take(1000), await pace.take(1000)] == pytest.approx([102.0, 103.0])
+    assert time.now == pytest.approx(103.0)
 
 
 def test_a_schedule_without_an_end_is_refused() -> None:

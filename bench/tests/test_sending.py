@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from bench.load import sending
 from bench.load.payload import Payload
-from bench.load.schedule import Schedule
+from bench.load.schedule import Pace, Schedule
 from bench.load.sending import Figures, GaveUpError, Sender, Upload
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1 import upload_pb2_grpc
@@ -74,7 +75,7 @@ async def calling(intake: Intake) -> AsyncIterator[grpc.aio.Channel]:
 def sender_of(chunks: int, window: int = 3) -> tuple[Sender, Figures]:
     figures = Figures()
     payload = Payload("random", CHUNK, 300)
-    return Sender(payload, Schedule(chunks=chunks), window, figures, mark_every=5), figures
+    return Sender(payload, Schedule(chunks=chunks), window, figures), figures
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +92,31 @@ async def test_every_chunk_is_sent_once_and_its_latencies_are_noted() -> None:
     assert (figures.chunks, figures.bytes, figures.throttled) == (20, 20 * CHUNK, 20)
     assert figures.ack_after_last_byte.count == figures.round_trips.count == 20
     assert figures.since_due.count == 0
-    assert len(figures.marks) == 4
     assert not figures.errors
+
+
+async def test_at_a_pace_an_acknowledgement_is_timed_from_when_the_last_block_was_due() -> None:
+    sender, figures = sender_of(5)
+    async with calling(intake_that(lambda attempt: False)) as channel:
+        begun = time.perf_counter()
+        # The line began half a second ago: what it has carried since is late.
+        pace = Pace(bytes_per_second=10_000, due=begun - 0.5)
+        await sender.by_stream(channel, Upload("one"), pace)
+        took = time.perf_counter() - begun
+    assert figures.since_due.count == 5
+    assert figures.since_due.milliseconds(100) >= 380  # the first chunk was due 0.4 s ago
+    assert figures.ack_after_last_byte.milliseconds(50) < 380
+    assert took < 5.0
+
+
+async def test_a_line_carries_no_more_than_its_pace() -> None:
+    sender, figures = sender_of(5)
+    async with calling(intake_that(lambda attempt: False)) as channel:
+        begun = time.perf_counter()
+        await sender.by_stream(channel, Upload("one"), Pace(10_000, begun))
+        took = time.perf_counter() - begun
+    assert figures.chunks == 5
+    assert took >= 0.5
 
 
 async def test_what_was_in_flight_when_a_stream_broke_is_counted_and_sent_again() -> None:
