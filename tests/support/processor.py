@@ -64,9 +64,12 @@ class Darkroom:
     store: ObjectStore
     objects: FaultyObjects
     decoder: Decoder
+    deps: ProcessorDeps
     processor: NodeProcessor
-    metrics: Metrics
-    options: ProcessorOptions
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.deps.metrics
 
     async def upload(self, content: bytes, path: str = "a.jpg", **known: bytes) -> NodeCommit:
         """A node with this content, as the completer would have made it."""
@@ -121,4 +124,4 @@ async def darkroom(
         await store.check(BUCKET)
         objects, decoder, metrics = FaultyObjects(store), Decoder(), Metrics()
         deps = ProcessorDeps(catalogue, objects, decoder, metrics, options)
-        yield Darkroom(catalogue, store, objects, decoder, NodeProcessor(deps), metrics, options)
+        yield Darkroom(catalogue, store, objects, decoder, deps, NodeProcessor(deps))

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from sluice_common.catalogue.port import DrivePolicy
-from sluice_common.catalogue.processing import ProcessingState
+from sluice_common.catalogue.processing import NodeResult, ProcessingState, Recorded
 from sluice_common.errors import Aborted, FailedPrecondition, Unavailable
+from sluice_processor import examining
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import Outcome
+from sluice_processor.handler import NodeProcessor, Outcome, Work
 from sluice_processor.model import ImageRefused, RefusalReason
 from support.commits import DRIVE, TENANT
 from support.pictures import (
@@ -100,6 +101,30 @@ async def test_what_is_no_picture_is_named_by_its_first_bytes(room: Darkroom) ->
     ]
     assert room.decoder.calls == 0
     assert (await room.catalogue.get_node(TENANT, pdf.node_id)).content_type == "text/plain"
+
+
+async def test_small_objects_that_are_no_pictures_cost_little(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most uploads are none; they must not be slowed down by a processor beside them."""
+    batches: list[int] = []
+    record = room.catalogue.record_all_processed
+
+    async def counted(results: Sequence[NodeResult]) -> Sequence[Recorded]:
+        batches.append(len(results))
+        return await record(results)
+
+    monkeypatch.setattr(room.catalogue, "record_all_processed", counted)
+    monkeypatch.setattr(examining, "spooled", None)
+    processor = NodeProcessor(room.deps)
+    commits = [await room.upload(b"text %d" % number, f"{number}.txt") for number in range(20)]
+    room.objects.calls.clear()
+    works = (processor.process(Work(TENANT, commit.node_id)) for commit in commits)
+    assert await asyncio.gather(*works) == [PROCESSED] * 20
+    assert sorted(room.objects.calls) == ["head"] * 20 + ["read"] * 20
+    assert len(batches) < 10
+    told = [event.key for event in await room.events("NodeProcessed")]
+    assert sorted(told) == sorted(commit.node_id for commit in commits)
 
 
 async def test_a_large_object_that_is_no_picture_is_not_read_whole(tmp_path: Path) -> None:

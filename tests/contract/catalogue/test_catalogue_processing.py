@@ -16,6 +16,7 @@ from sluice_common.catalogue.port import (
     NodeCommit,
 )
 from sluice_common.catalogue.processing import (
+    NodeResult,
     Processing,
     ProcessingState,
     Recorded,
@@ -329,3 +330,73 @@ async def test_a_result_does_not_touch_what_the_user_wrote(catalogue: Catalogue)
     assert (dict(node.metadata), node.content_type) == ({"k": "v"}, "text/plain")
     with pytest.raises(NotFound):
         await catalogue.get_node("rival", node_id)
+
+
+@pytest.mark.rule(20, 22, 23)
+async def test_several_results_are_recorded_at_once_each_as_if_alone(catalogue: Catalogue) -> None:
+    new, verified, known, gone = [(await committed(catalogue, path)).node_id for path in "abcd"]
+    await recorded(catalogue, known, processed(known, "e-1"))
+    await announced(catalogue, gone)
+    await catalogue.delete_node(TENANT, gone)
+    before = {one: (await catalogue.get_node(TENANT, one)).version for one in (new, verified)}
+    results = [
+        NodeResult(TENANT, known, processed(known, "e-2")),
+        NodeResult(TENANT, "unknown", failed()),
+        NodeResult(TENANT, verified, failed(), sha256=SHA256),
+        NodeResult("rival", new, failed()),
+        NodeResult(TENANT, gone, processed(gone), sha256=SHA256),
+    ]
+    told = await catalogue.record_all_processed(results)
+    assert told == [Recorded.RECORDED, *[Recorded.GONE, Recorded.RECORDED], *[Recorded.GONE] * 2]
+    assert await result(catalogue, new) is None
+    again = [results[0], NodeResult(TENANT, new, processed(new), trace_parent=TRACE), results[2]]
+    told = await catalogue.record_all_processed(again)
+    assert told == [Recorded.REPEATED, Recorded.RECORDED, Recorded.REPEATED]
+    found = await catalogue.processing_of(TENANT, [new, verified, known, gone])
+    assert {one: (found[one].etag, found[one].state.value) for one in found} == {
+        new: ("e-1", "PROCESSED"),
+        verified: ("e-1", "FAILED"),
+        known: ("e-2", "PROCESSED"),
+    }
+    assert set(keys_of(processed(known, "e-1"))) <= set(await doomed_keys(catalogue))
+    after = {one: await catalogue.get_node(TENANT, one) for one in (new, verified)}
+    assert {one: after[one].version - before[one] for one in after} == {new: 1, verified: 2}
+    assert (after[new].sha256, after[verified].sha256) == (None, SHA256)
+    assert verified not in {node.node_id for node in await catalogue.nodes_without_sha256(10)}
+    shown = await events(catalogue, "NodeProcessed")
+    assert [event.key for event in shown] == [known, known, new]
+    assert [event.headers for event in shown] == [{}, {}, {"traceparent": TRACE}]
+    assert [event.key for event in await events(catalogue, "NodeProcessingFailed")] == [verified]
+    assert [event.key for event in await events(catalogue, "NodeVerified")] == [verified]
+
+
+async def test_batches_that_name_the_same_nodes_in_other_orders_take_turns(
+    catalogue: Catalogue,
+) -> None:
+    ids = [(await committed(catalogue, f"p{number}")).node_id for number in range(6)]
+
+    async def record(order: list[str]) -> list[Recorded]:
+        results = [NodeResult(TENANT, one, processed(one)) for one in order]
+        return list(await catalogue.record_all_processed(results))
+
+    batches = await asyncio.gather(*(record(ids[n:] + ids[:n]) for n in range(6)))
+    assert sorted(told for batch in batches for told in batch) == [
+        *[Recorded.RECORDED] * 6,
+        *[Recorded.REPEATED] * 30,
+    ]
+    assert len(await events(catalogue, "NodeProcessed")) == 6
+
+
+async def test_candidates_are_live_nodes_with_what_was_found_before(catalogue: Catalogue) -> None:
+    new, done, broken, gone = [(await committed(catalogue, path)).node_id for path in "abcd"]
+    await recorded(catalogue, done, processed(done))
+    await recorded(catalogue, broken, failed("e-7"))
+    await catalogue.delete_node(TENANT, gone)
+    found = await catalogue.candidates([new, done, broken, gone, "unknown"])
+    assert {one: (found[one].etag, found[one].reason) for one in found} == {
+        new: (None, ""),
+        done: ("e-1", ""),
+        broken: ("e-7", "TRUNCATED"),
+    }
+    assert found[new].node == await catalogue.get_node(TENANT, new)
+    assert await catalogue.candidates([]) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -31,6 +32,8 @@ MAY_PASS_LATER: Final = frozenset(
 )
 """Reasons that are looked into again when somebody asks."""
 UNKNOWN_TYPE: Final = "application/octet-stream"
+_IN_HAND_BYTES: Final = 64 * 1024
+"""Up to this size an object is read into memory; it is spooled only if it is a picture."""
 _READS: Final = 2
 """A bit may flip between the store and here: what does not match is read again before it counts."""
 
@@ -62,8 +65,10 @@ class Examiner:
         if info.size != node.size or info.crc32c not in (None, node.crc32c):
             return self._damaged(node, UNKNOWN_TYPE)
         vouched = info.crc32c is not None and not node.content_type.startswith("image/")
-        if vouched or node.size > options.whole_bytes:
+        small = node.size <= min(_IN_HAND_BYTES, options.whole_bytes)
+        if node.size > options.whole_bytes or (vouched and not small):
             # The store has checked the bytes, or there are many: the first ones may be enough.
+            # Of a small object they are no cheaper than all.
             # What was declared decides only about the order of reading.
             sniffed = sniff(await self._head(node))
             if not _is_picture(sniffed):
@@ -96,6 +101,14 @@ class Examiner:
         async with AsyncExitStack() as stack:
             blocks = await stack.enter_async_context(closing(passing.blocks()))
             with staged(deps.metrics, Stage.READ), _spool_errors():
+                if node.size <= _IN_HAND_BYTES:
+                    content = b"".join([block async for block in blocks])
+                    matches = (len(content), passing.crc32c) == (node.size, node.crc32c)
+                    sha256 = hashlib.sha256(content).digest()
+                    told = _told(node, sniff(content), sha256, matches=matches)
+                    if told is not None:
+                        return told
+                    blocks = _one(content)
                 spool = await stack.enter_async_context(spooled(blocks, node.size, options))
             matches = (spool.size, passing.crc32c) == (node.size, node.crc32c)
             return await self._look(node, spool, matches=matches)
@@ -103,16 +116,14 @@ class Examiner:
     async def _look(self, node: Node, spool: Spooled, *, matches: bool) -> Finding:
         # Just written, so it is in memory.
         sniffed = sniff(os.pread(spool.fd, HEAD_BYTES, 0))
-        content_type = sniffed.media_type or UNKNOWN_TYPE
-        if not matches or node.sha256 not in (None, spool.sha256):
-            return Finding(content_type, reason=CHECKSUM_MISMATCH)
-        if not _is_picture(sniffed):
-            return Finding(content_type, spool.sha256)
+        told = _told(node, sniffed, spool.sha256, matches=matches)
+        if told is not None:
+            return told
         if sniffed.format is None:
             return _refused(
                 sniffed,
                 RefusalReason.UNSUPPORTED_FORMAT,
-                f"{content_type} is not among the formats that are shown.",
+                f"{sniffed.media_type} is not among the formats that are shown.",
                 spool.sha256,
             )
         try:
@@ -168,6 +179,18 @@ def _spool_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, "SPOOL_UNAVAILABLE") from error
+
+
+async def _one(block: bytes) -> AsyncIterator[bytes]:
+    yield block
+
+
+def _told(node: Node, sniffed: Sniffed, sha256: bytes, *, matches: bool) -> Finding | None:
+    """What its bytes alone tell of an object that was read; None for a picture."""
+    content_type = sniffed.media_type or UNKNOWN_TYPE
+    if not matches or node.sha256 not in (None, sha256):
+        return Finding(content_type, reason=CHECKSUM_MISMATCH)
+    return None if _is_picture(sniffed) else Finding(content_type, sha256)
 
 
 def _is_picture(sniffed: Sniffed) -> bool:

@@ -9,13 +9,15 @@ content, so that a repeat writes the same ones; and the catalogue takes one resu
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from sluice_common.catalogue.port import Drive, Node
+from sluice_common.catalogue.port import Candidate, Drive, Node
 from sluice_common.catalogue.processing import (
+    NodeResult,
     Processing,
     ProcessingState,
     Recorded,
@@ -23,11 +25,12 @@ from sluice_common.catalogue.processing import (
 )
 from sluice_common.errors import Aborted, FailedPrecondition, NotFound, Unavailable
 from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes
+from sluice_common.objects.port import ObjectAttributes, ObjectInfo
 from sluice_common.telemetry.tracing import current_traceparent, span
 from sluice_processor import model
 from sluice_processor.deps import ProcessorDeps
 from sluice_processor.examining import MAY_PASS_LATER, Examiner, Finding
+from sluice_processor.gathering import Gathering
 from sluice_processor.keys import thumbnail_ref
 from sluice_processor.stages import Stage, staged
 
@@ -66,6 +69,12 @@ class NodeProcessor:
     def __init__(self, deps: ProcessorDeps) -> None:
         self._deps = deps
         self._examiner = Examiner(deps)
+        self._candidates: Gathering[str, Candidate | None] = Gathering(
+            self._candidates_of, lambda node_id: node_id
+        )
+        self._results: Gathering[NodeResult, Recorded] = Gathering(
+            deps.catalogue.record_all_processed, lambda result: result.node_id
+        )
 
     async def process(self, work: Work) -> Outcome:
         """Look at a node and record what was found; returns what became of it.
@@ -93,15 +102,14 @@ class NodeProcessor:
 
     async def _process(self, work: Work) -> Outcome:
         catalogue, objects = self._deps.catalogue, self._deps.objects
-        try:
-            node = await catalogue.get_node(work.tenant, work.node_id)
-        except NotFound:
+        candidate = await self._candidates.call(work.node_id)
+        if candidate is None or candidate.node.tenant != work.tenant:
             return Outcome(GONE)
+        node = candidate.node
         info = await objects.head(node.object)
         if info is None:
             return await self._missing(node)
-        before = (await catalogue.processing_of(node.tenant, [node.node_id])).get(node.node_id)
-        if before is not None and before.etag == info.etag and before.reason not in MAY_PASS_LATER:
+        if candidate.etag == info.etag and candidate.reason not in MAY_PASS_LATER:
             return Outcome(REPEATED)
         finding = await self._examiner.examine(node, info)
         thumbnails: tuple[Thumbnail, ...] = ()
@@ -112,19 +120,31 @@ class NodeProcessor:
                 if written is None:
                     return Outcome(GONE)
                 thumbnails = written
-            again = await objects.head(node.object)
-            if again is None or again.etag != info.etag:
-                raise Aborted(
-                    "OBJECT_CHANGED", "The object was replaced while it was read; look again."
+            if finding.sha256 is None or finding.image is not None:
+                await self._check_unchanged(node, info)
+            recorded = await self._results.call(
+                NodeResult(
+                    node.tenant,
+                    node.node_id,
+                    _processing(info.etag, finding, thumbnails),
+                    sha256=finding.sha256,
+                    trace_parent=current_traceparent() or work.trace_parent,
                 )
-            recorded = await catalogue.record_processed(
-                node.tenant,
-                node.node_id,
-                _processing(info.etag, finding, thumbnails),
-                sha256=finding.sha256,
-                trace_parent=current_traceparent() or work.trace_parent,
             )
         return self._outcome(node, finding, recorded)
+
+    async def _candidates_of(self, node_ids: Sequence[str]) -> Sequence[Candidate | None]:
+        found = await self._deps.catalogue.candidates(node_ids)
+        return [found.get(node_id) for node_id in node_ids]
+
+    async def _check_unchanged(self, node: Node, info: ObjectInfo) -> None:
+        """Not needed where all that is told is that the bytes are those of the node: they were
+        read after `info`, whose ETag is no other content's then."""
+        again = await self._deps.objects.head(node.object)
+        if again is None or again.etag != info.etag:
+            raise Aborted(
+                "OBJECT_CHANGED", "The object was replaced while it was read; look again."
+            )
 
     def _outcome(self, node: Node, finding: Finding, recorded: Recorded) -> Outcome:
         if recorded is Recorded.GONE:

@@ -41,7 +41,8 @@ _WINDOW: Final = 64
 
 
 class WakingPublisher:
-    """Wraps the publisher of the process that writes the log: whoever reads it is woken."""
+    """Wraps the publisher of the process that writes the log: whoever reads it is woken by what
+    may be work for it, and not by what it has published itself."""
 
     def __init__(self, publisher: EventPublisher, wake: asyncio.Event) -> None:
         self._publisher = publisher
@@ -49,7 +50,8 @@ class WakingPublisher:
 
     async def publish(self, events: Sequence[EventRecord]) -> None:
         await self._publisher.publish(events)
-        self._wake.set()
+        if any(event.topic == UPLOADS_TOPIC for event in events):
+            self._wake.set()
 
 
 @dataclass(slots=True)
@@ -217,7 +219,7 @@ class LogSource:
 
     async def _rest(self) -> None:
         try:
-            async with asyncio.timeout(_POLL_SECONDS):
+            async with asyncio.timeout(_NOTE_SECONDS if self._window else _POLL_SECONDS):
                 await self._wake.wait()
         except TimeoutError:
             return

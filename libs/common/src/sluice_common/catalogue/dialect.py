@@ -44,6 +44,9 @@ class Dialect(Protocol):
     deadline_seconds: float | None
     """No read and no transaction takes longer; None when nothing remote is waited for."""
 
+    one_writer: bool
+    """Whether a write transaction excludes every other one, so that no row need be locked."""
+
     def create_engine(self) -> AsyncEngine: ...
 
     async def insert_if_absent(

@@ -72,6 +72,8 @@ class MysqlDialect:
     Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
 
+    one_writer = False
+
     def __init__(self, url: URL, options: MysqlOptions) -> None:
         if not url.database:
             raise _bad_url("names no database")

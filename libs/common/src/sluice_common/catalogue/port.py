@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
-from sluice_common.catalogue.processing import Processing, Recorded
+from sluice_common.catalogue.processing import NodeResult, Processing, Recorded
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.events.port import EventRecord
 from sluice_common.uploads.model import Integrity, ObjectRef
@@ -61,6 +61,17 @@ class Node:
     version: int
     created_at: float
     updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node whose content may have to be looked at, and whether somebody did."""
+
+    node: Node
+    etag: str | None
+    """Of the content that there is a result of; None when there is no result."""
+    reason: str
+    """Why that one FAILED; empty when it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +218,11 @@ class Catalogue(Protocol):
         nothing; False, and nothing noted, when the node is gone."""
         ...
 
+    async def candidates(self, node_ids: Sequence[str]) -> Mapping[str, Candidate]:
+        """Nodes as somebody needs to know them who may look at their content; live nodes of all
+        tenants."""
+        ...
+
     async def record_processed(
         self,
         tenant: str,
@@ -224,6 +240,11 @@ class Catalogue(Protocol):
         does not name are put up for deletion. `sha256` is set, with NodeVerified, if the node has
         none (rule 20). The location is dropped where the drive's policy says so.
         """
+        ...
+
+    async def record_all_processed(self, results: Sequence[NodeResult]) -> Sequence[Recorded]:
+        """Several results, each as `record_processed` says, all in one transaction; what became
+        of each, in their order. No node twice."""
         ...
 
     async def processing_of(self, tenant: str, node_ids: Sequence[str]) -> Mapping[str, Processing]:

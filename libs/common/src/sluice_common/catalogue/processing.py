@@ -69,3 +69,17 @@ class Recorded(StrEnum):
     """There was one for this content already: nothing changed, no event."""
     GONE = "GONE"
     """The node was deleted or superseded meanwhile, or never was: nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What was found in a node, on its way into the catalogue.
+
+    `sha256` is of the whole content, None when it was not read whole.
+    """
+
+    tenant: str
+    node_id: str
+    processing: Processing
+    sha256: bytes | None = None
+    trace_parent: str = ""

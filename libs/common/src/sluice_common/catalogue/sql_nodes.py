@@ -147,8 +147,13 @@ async def find_row(
 ) -> Row[Any] | None:
     """The node's row in whatever state, tombstones included; see `select_nodes`."""
     if lock:
-        await connection.execute(_LOCK, {"p_node": node_id})
+        await lock_row(connection, node_id)
     return (await connection.execute(_BY_ID, {"p_node": node_id})).one_or_none()
+
+
+async def lock_row(connection: AsyncConnection, node_id: str) -> None:
+    """Lock the node's row, if there is one, until the end of the transaction."""
+    await connection.execute(_LOCK, {"p_node": node_id})
 
 
 async def set_sha256(

@@ -37,6 +37,7 @@ class SqliteDialect:
     """
 
     deadline_seconds: float | None = None
+    one_writer = True
 
     def __init__(self, url: URL, *, fsync: bool = False, clock: Clock = time.time) -> None:
         self._url = url

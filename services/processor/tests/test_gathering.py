@@ -1,0 +1,89 @@
+"""Calls that are made together: each has its own answer, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from sluice_common.errors import Unavailable
+from sluice_processor.gathering import Gathering
+
+
+class Doubling:
+    """Answers twice a number, for several at once; negative ones are poison."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.away = False
+        self.gathering: Gathering[int, int] = Gathering(self._double, lambda item: item)
+
+    async def _double(self, items: Sequence[int]) -> list[int]:
+        self.calls.append(list(items))
+        await asyncio.sleep(0.01)
+        await self.open.wait()
+        if self.away:
+            raise Unavailable("AWAY", "…")
+        if any(item < 0 for item in items):
+            raise ValueError(min(items))
+        return [2 * item for item in items]
+
+    async def together(self, *items: int) -> list[int | BaseException]:
+        calls = (self.gathering.call(item) for item in items)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+
+@pytest.fixture
+def doubling() -> Doubling:
+    return Doubling()
+
+
+async def test_what_comes_in_meanwhile_goes_together(doubling: Doubling) -> None:
+    assert await doubling.together(1, 2, 3, 4) == [2, 4, 6, 8]
+    assert doubling.calls == [[1], [2, 3, 4]]
+    assert await doubling.gathering.call(5) == 10
+    assert doubling.calls[-1] == [5]
+
+
+async def test_one_key_is_never_twice_in_a_call(doubling: Doubling) -> None:
+    assert await doubling.together(1, 7, 7, 7) == [2, 14, 14, 14]
+    assert all(len(set(call)) == len(call) for call in doubling.calls)
+    assert sum(call.count(7) for call in doubling.calls) == 3
+
+
+async def test_a_call_takes_no_more_than_its_bound(doubling: Doubling) -> None:
+    assert await doubling.together(*range(200)) == [2 * item for item in range(200)]
+    assert max(len(call) for call in doubling.calls) <= 64
+
+
+async def test_poison_takes_nobody_along(doubling: Doubling) -> None:
+    one, poison, other = await doubling.together(1, -1, 2)
+    assert (one, other) == (2, 4)
+    assert isinstance(poison, ValueError)
+
+
+async def test_an_error_that_may_pass_is_everybodys(doubling: Doubling) -> None:
+    doubling.away = True
+    answers = await doubling.together(1, 2, 3)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    assert doubling.calls == [[1], [2, 3]]
+    doubling.away = False
+    assert await doubling.together(1, 2) == [2, 4]
+
+
+async def test_whoever_is_cancelled_leaves_the_others_their_answers(doubling: Doubling) -> None:
+    doubling.open.clear()
+    tasks = [asyncio.create_task(doubling.gathering.call(item)) for item in range(5)]
+    for leaving in tasks[:2]:
+        await asyncio.sleep(0.01)
+        leaving.cancel()
+    await asyncio.sleep(0.01)
+    doubling.open.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers[:2]] == [asyncio.CancelledError] * 2
+    assert answers[2:] == [4, 6, 8]
+    assert await doubling.gathering.call(9) == 18
+    assert doubling.calls[-1] == [9]
