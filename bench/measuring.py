@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from bench.deployment import Deployment
 from bench.figures import Spread
@@ -134,7 +134,17 @@ def text_of(values: Sequence[T], figure: Callable[[T], float], digits: int = 0) 
     return spread_of(values, figure).text(digits)
 
 
-def usage_figures(runs: Sequence[Measured]) -> dict[str, object]:
+class Run(Protocol):
+    """What a load saw, and what the processes used meanwhile."""
+
+    @property
+    def figures(self) -> Mapping[str, Any]: ...
+
+    @property
+    def usage(self) -> Mapping[str, Usage]: ...
+
+
+def usage_figures(runs: Sequence[Run]) -> dict[str, object]:
     """What every process used, per GiB of payload: medians and spreads over the rounds."""
     found: dict[str, object] = {}
     gib = [run.figures["bytes"] / GIB for run in runs]

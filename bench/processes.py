@@ -93,16 +93,17 @@ def loading(
     *arguments: str,
     watching: Mapping[str, Watched],
     limit_seconds: float = LOAD_SECONDS,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[dict[str, Any], Mapping[str, Usage]]]:
     """Run a load generator that knows `--in-step`; give its JSON and what the watched processes
-    used between the end of its warm-up and its last acknowledgement.
+    used between the end of its warm-up and its last acknowledgement. `settings` as in `load`.
 
     Its connections are open until the block ends: closed ones could no longer be asked. One that
     has not ended after `limit_seconds` is killed, which is an error.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments, "--in-step"],
-        env={**_environment(None), **_KEEP_PAGES},
+        env={**_environment(settings), **_KEEP_PAGES},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

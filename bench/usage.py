@@ -19,6 +19,7 @@ _TCP_INFO_BYTES = 256
 _BYTES_RECEIVED_AT = 128
 _BYTES_SENT_AT = 200
 """Offsets in `struct tcp_info` of linux/tcp.h; bytes_sent counts retransmitted ones as well."""
+_SWITCHES = re.compile(r"^\w*voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,6 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Usage:
     """What a process used between two moments.
 
+    `context_switches`: of all threads that were alive at the second moment.
     `received_bytes` and `sent_bytes`: over TCP connections that were open at the second moment,
     with framing; None where the kernel does not tell. `peak_bytes`: the largest resident memory
     since the process began, or since `forget_peak`.
@@ -46,21 +48,25 @@ class Watched:
         self.pid = pid
         self._process = psutil.Process(pid)
         self._sockets = _traffic(pid)
-        self._before = self._counters()
+        self._switches = _switches(pid)
+        self._before = self._cpu_seconds()
 
-    def _counters(self) -> tuple[float, int]:
-        times, switches = self._process.cpu_times(), self._process.num_ctx_switches()
-        return times.user + times.system, switches.voluntary + switches.involuntary
+    def _cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     def usage(self) -> Usage:
         """What was used since the last call."""
-        now, sockets = self._counters(), _traffic(self.pid)
+        now, sockets, switches = self._cpu_seconds(), _traffic(self.pid), _switches(self.pid)
         before, self._before = self._before, now
+        switches_before, self._switches = self._switches, switches
         traffic = _difference(self._sockets, sockets)
         self._sockets = sockets
         return Usage(
-            cpu_seconds=now[0] - before[0],
-            context_switches=now[1] - before[1],
+            cpu_seconds=now - before,
+            context_switches=sum(
+                count - switches_before.get(thread, 0) for thread, count in switches.items()
+            ),
             resident_bytes=self.resident_bytes,
             peak_bytes=self._peak_bytes(),
             received_bytes=None if traffic is None else traffic[0],
@@ -92,6 +98,18 @@ def listening(port: int) -> Watched | None:
         ):
             return Watched(connection.pid)
     return None
+
+
+def _switches(pid: int) -> dict[str, int]:
+    """Context switches of each thread; the kernel counts them thread by thread."""
+    found: dict[str, int] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            status = (task / "status").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread has ended meanwhile
+        found[task.name] = sum(map(int, _SWITCHES.findall(status)))
+    return found
 
 
 def _difference(

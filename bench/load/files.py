@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import uvloop
 
+from bench.load.lifecycle import await_start, report
 from sluice_client import Client, ClientOptions
 from sluice_client.errors import SluiceError
 
@@ -51,7 +51,7 @@ async def _upload(client: Client, options: argparse.Namespace, path: Path, out: 
     out.objects += 1
 
 
-async def run(options: argparse.Namespace) -> Figures:
+async def run(options: argparse.Namespace) -> None:
     """Send the files; the connection is open and the limits are known before the clock starts."""
     figures = Figures()
     files = sorted(path for path in options.files.iterdir() if path.is_file())
@@ -66,13 +66,15 @@ async def run(options: argparse.Namespace) -> Figures:
     )
     async with Client(options.target, options=client_options) as client:
         await client.limits()
+        if options.in_step:
+            await await_start()
         cpu, begun = time.process_time(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for _ in range(min(options.in_flight, len(files))):
                 group.create_task(sender(client))
         figures.seconds = time.perf_counter() - begun
         figures.cpu_seconds = time.process_time() - cpu
-    return figures
+        await report({**asdict(figures), "errors": dict(figures.errors)}, linger=options.in_step)
 
 
 def main() -> None:
@@ -85,19 +87,8 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=1, help="files at once")
     parser.add_argument("--streams", type=int, help="of each file; default: the SDK's choice")
     parser.add_argument("--connections", type=int, default=1)
-    figures = uvloop.run(run(parser.parse_args()))
-    print(
-        json.dumps(
-            {
-                "bytes": figures.bytes,
-                "objects": figures.objects,
-                "seconds": figures.seconds,
-                "cpu_seconds": figures.cpu_seconds,
-                "round_trips": figures.round_trips,
-                "errors": dict(figures.errors),
-            }
-        )
-    )
+    parser.add_argument("--in-step", action="store_true", help="as bench/load/uploads.py has it")
+    uvloop.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":

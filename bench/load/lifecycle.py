@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +11,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from bench import steps
 from bench.load.sending import Upload
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
@@ -94,14 +93,10 @@ async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
 
 
 async def await_start() -> None:
-    """Say that everything is warm, and wait for the line that begins the measurement
-    (`bench.processes.loading`)."""
-    print(json.dumps({"ready": True}), flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
+    """As bench/steps.py has it."""
+    await asyncio.to_thread(steps.await_start)
 
 
 async def report(figures: Mapping[str, object], *, linger: bool) -> None:
-    """Print the figures; `linger` keeps the connections until whoever started us has looked."""
-    print(json.dumps(figures), flush=True)
-    if linger:
-        await asyncio.to_thread(sys.stdin.read)
+    """As bench/steps.py has it."""
+    await asyncio.to_thread(steps.report, figures, linger=linger)

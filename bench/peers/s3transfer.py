@@ -13,7 +13,6 @@ The account is that of the settings (SLUICE_S3__…); the objects are gone when 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,8 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from s3transfer.manager import TransferConfig, TransferManager  # type: ignore[import-untyped]
+
+from bench.steps import await_start, report
 
 MIB = 1024 * 1024
 _DELETE_AT_ONCE = 1000
@@ -76,8 +77,9 @@ def delete_all(client: Any, bucket: str, keys: Sequence[str]) -> None:
         client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
-    """Put the files; every connection has been opened and used before the clock starts."""
+def run(options: argparse.Namespace) -> None:
+    """Put the files and print the figures; every connection has been opened and used before the
+    clock starts, and what was put is deleted after it has stopped."""
     files = sorted(path for path in options.files.iterdir() if path.is_file())
     client = make_client(options.concurrency)
     with transfers(client, options.concurrency, options.part_bytes) as manager:
@@ -94,18 +96,23 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         for future in warm:
             future.result()
         keys = [f"{options.prefix}/warm-up-{number}" for number in range(len(warm))]
+        if options.in_step:
+            await_start()
         try:
             cpu, begun = time.process_time(), time.perf_counter()
             keys += put_all(manager, options.bucket, options.prefix, files)
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+            report(
+                {
+                    "bytes": sum(path.stat().st_size for path in files),
+                    "objects": len(files),
+                    "seconds": seconds,
+                    "cpu_seconds": cpu,
+                },
+                linger=options.in_step,
+            )
         finally:
             delete_all(client, options.bucket, keys)
-    return {
-        "bytes": sum(path.stat().st_size for path in files),
-        "objects": len(files),
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-    }
 
 
 def main() -> None:
@@ -116,7 +123,8 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=8, help="requests at once")
     parser.add_argument("--part-bytes", type=int, default=8 * MIB)
     parser.add_argument("--warm-up", action=argparse.BooleanOptionalAction, default=True)
-    print(json.dumps(run(parser.parse_args())))
+    parser.add_argument("--in-step", action="store_true", help="as bench/load/uploads.py has it")
+    run(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -46,13 +46,15 @@ class TusError(Exception):
     """The server answered something that the protocol does not foresee."""
 
 
-def find_tusd() -> str:
-    """The path of a tusd, built if need be. Raises TusdMissingError."""
+def find_tusd(*, build: bool = True) -> str:
+    """The path of a tusd, built if need be and allowed. Raises TusdMissingError."""
     if found := find_program("tusd"):
         return found
     program = cache_dir() / "bin" / "tusd"
     if program.exists():
         return str(program)
+    if not build:
+        raise TusdMissingError("there is no tusd on the PATH, and a quick run builds none")
     if (go := find_program("go")) is None:
         raise TusdMissingError("there is neither a tusd nor Go on the PATH")
     try:

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from bench.backends import empty_bucket, s3_client
 from bench.deployment import Deployment
-from bench.measuring import GIB, MB, MIB, text_of
-from bench.processes import load
+from bench.measuring import GIB, MB, MIB, text_of, usage_figures
+from bench.processes import loading
 from bench.usage import Usage
 from sluice_common.settings.groups import Workers
 
@@ -29,6 +29,7 @@ REQUESTS: Final = Workers().parts
 PART_BYTES: Final = 8 * MIB
 """What Sluice plans for these sizes, and what s3transfer is told."""
 _MEMORY: Final = Path("/dev/shm")
+_PIECE_BYTES: Final = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,6 @@ class Sent:
         return float(self.figures["cpu_seconds"]) + sum(u.cpu_seconds for u in self.usage.values())
 
 
-_PIECE_BYTES = 16 * 1024 * 1024
-
-
 @contextmanager
 def folder_of(sizes: Sequence[int], seed: int = 1) -> Iterator[Path]:
     """A folder with a file of random bytes for each size; no two files are alike."""
@@ -86,16 +84,15 @@ def through_sluice(
 
     A file that fails ends the run, unless errors are what is counted.
     """
-    for process in sluice.watched.values():
-        process.usage()
     repository = () if sluice.repository is None else ("--repository", sluice.repository)
-    figures = load(
+    with loading(
         "bench.load.files",
         *("--target", sluice.intake, *repository),
         *("--drive", drive or sluice.drive, "--prefix", "bench"),
         *("--files", str(folder), "--in-flight", str(in_flight)),
-    )
-    sent = Sent(figures, {name: p.usage() for name, p in sluice.watched.items()})
+        watching=sluice.watched,
+    ) as (figures, usage):
+        sent = Sent(figures, usage)
     if sent.errors and not errors_count:
         raise RuntimeError(f"uploads failed: {figures['errors']}")
     if sluice.settings["SLUICE_CATALOGUE"] == "off":
@@ -108,34 +105,26 @@ def through_sluice(
 def straight(sluice: Deployment, folder: Path) -> Sent:
     """The same files with s3transfer into the same bucket; it deletes them itself."""
     s3 = sluice.backends.get("s3")
-    if s3 is not None:
-        s3.usage()
-    figures = load(
+    with loading(
         "bench.peers.s3transfer",
         *("--bucket", sluice.settings["SLUICE_BUCKET"], "--prefix", "s3transfer"),
         *("--files", str(folder)),
         *("--concurrency", str(REQUESTS), "--part-bytes", str(PART_BYTES)),
+        watching={} if s3 is None else {"s3": s3},
         settings=sluice.settings,
-    )
-    return Sent(figures, {} if s3 is None else {"s3": s3.usage()})
+    ) as (figures, usage):
+        return Sent(figures, usage)
 
 
 def figures_of(runs: Sequence[Sent]) -> dict[str, object]:
-    """What stands behind one side: time, rate, CPU per GiB and by process."""
-    found: dict[str, object] = {
+    """What stands behind one side: time, rate, CPU of all together, of the sender, by process."""
+    return {
         "seconds": text_of(runs, lambda r: r.seconds, 2),
         "mb_per_second": text_of(runs, lambda r: r.rate),
         "cpu_seconds_per_gib": text_of(runs, lambda r: r.cpu_seconds / _gib(r), 2),
-        "sender_cpu_seconds": text_of(runs, lambda r: r.figures["cpu_seconds"], 2),
+        "generator_cpu_share": text_of(runs, lambda r: r.figures["cpu_seconds"] / r.seconds, 2),
+        "processes": usage_figures(runs),
     }
-    for name in runs[0].usage:
-        found[f"{name}_cpu_seconds"] = text_of(
-            [r.usage[name] for r in runs], lambda u: u.cpu_seconds, 2
-        )
-        found[f"{name}_peak_resident_mib"] = text_of(
-            [r.usage[name] for r in runs], lambda u: u.peak_bytes / MIB
-        )
-    return found
 
 
 def _gib(run: Sent) -> float:

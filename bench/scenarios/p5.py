@@ -48,7 +48,7 @@ def run(effort: Effort) -> Outcome:
         enter = stack.enter_context
         sluice = enter(deployment(5, SLUICE_EVENTS="off"))
         folder = enter(folder_of([object_bytes(effort)]))
-        neighbour, absent = _start_tusd(stack, sluice)
+        neighbour, absent = _start_tusd(stack, sluice, effort)
         found = rounds("P5", effort, lambda _: _round(sluice, folder, neighbour))
     beside = [r.tusd for r in found if r.tusd is not None]
     rates = {
@@ -70,10 +70,10 @@ def run(effort: Effort) -> Outcome:
     )
 
 
-def _start_tusd(stack: ExitStack, sluice: Deployment) -> tuple[str | None, str]:
-    """Its address, or why there is none."""
+def _start_tusd(stack: ExitStack, sluice: Deployment, effort: Effort) -> tuple[str | None, str]:
+    """Its address, or why there is none. To build it takes longer than a whole quick run."""
     try:
-        program = find_tusd()
+        program = find_tusd(build=not effort.quick)
     except TusdMissingError as missing:
         return None, f"absent: {missing}"
     server = tusd(

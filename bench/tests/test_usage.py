@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 
 import pytest
 
@@ -39,6 +41,25 @@ def test_cpu_is_what_was_used_since_the_last_look() -> None:
         total += sum(range(100_000))
     assert 0 < used.cpu_seconds < 5
     assert used.resident_bytes <= used.peak_bytes
+
+
+def test_context_switches_are_those_of_all_threads() -> None:
+    def sleep_often() -> None:
+        for _ in range(200):
+            time.sleep(0.0001)
+        done.set()
+        leave.wait()
+
+    done, leave = threading.Event(), threading.Event()
+    here = Watched(os.getpid())
+    thread = threading.Thread(target=sleep_often)
+    thread.start()
+    try:
+        done.wait()
+        assert here.usage().context_switches >= 200
+    finally:
+        leave.set()
+        thread.join()
 
 
 def test_a_service_is_found_by_its_port() -> None:

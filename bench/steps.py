@@ -1,0 +1,20 @@
+"""How a load, or a peer, keeps in step with who started it (`bench.processes.loading`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+
+def await_start() -> None:
+    """Say that everything is warm, and wait for the line that begins the measurement."""
+    print(json.dumps({"ready": True}), flush=True)
+    sys.stdin.readline()
+
+
+def report(figures: Mapping[str, object], *, linger: bool) -> None:
+    """Print the figures; `linger` keeps the connections until whoever started us has looked."""
+    print(json.dumps(figures), flush=True)
+    if linger:
+        sys.stdin.read()
