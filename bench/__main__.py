@@ -28,8 +28,13 @@ from bench.scenarios import NAMES, SCENARIOS
 from bench.slowed import SLOW_MS
 from bench.wellformed import complaints
 
+INTERRUPTED: Final = 130
 TERMINATED: Final = 143
-"""128 and the number of SIGTERM, as shells count."""
+"""128 and the numbers of SIGINT and SIGTERM, as shells count."""
+
+
+class ResumeError(Exception):
+    """What was interrupted measured something else."""
 
 
 def check(name: str, outcome: Outcome) -> None:
@@ -51,10 +56,11 @@ def run(
     Returns what could not be measured for want of a service, with the reason.
     """
     missing = []
-    for name in chosen:
+    for number, name in enumerate(chosen, 1):
         if name in report["scenarios"]:
             say(f"{name}: measured before")
             continue
+        say(f"{name}: scenario {number} of {len(chosen)}")
         begun = time.perf_counter()
         try:
             outcome = scenarios[name](effort)
@@ -62,16 +68,35 @@ def run(
             missing.append(f"{name} is not measured: {error}")
             continue
         check(name, outcome)
-        document.add(report, name, outcome, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        document.add(report, name, outcome, seconds)
         document.write(report, folder)
+        say(f"{name}: measured in {seconds:.0f} s")
     return missing
 
 
+_SAME: Final = ("commit", "cpu", "cores", "kernel", "packages")
+"""What a resumed run has in common with what it goes on with."""
+
+
 def _begin(options: argparse.Namespace, name: str) -> Document:
+    """A new report, or that of the run that was interrupted.
+
+    Raises ResumeError when that one was of another machine or commit: its figures would stand
+    beside others under one name.
+    """
+    now = machine.describe()
     path = document.json_path(name, options.results)
     if options.resume and path.exists():
-        return document.read(path)
-    return document.begin(name, machine.describe(), judged=not options.quick)
+        report = document.read(path)
+        for fact in _SAME:
+            if report["machine"].get(fact) != now.get(fact):
+                raise ResumeError(
+                    f"{path} was measured with {fact} {report['machine'].get(fact)}, this is "
+                    f"{now.get(fact)}: measure again, without --resume"
+                )
+        return report
+    return document.begin(name, now, judged=not options.quick)
 
 
 def _name(options: argparse.Namespace) -> str:
@@ -116,10 +141,17 @@ def main(
     effort = Effort.small() if options.quick else Effort.full(options.minutes)
     if options.rounds:
         effort = effort.with_rounds(options.rounds)
-    report = _begin(options, _name(options))
+    try:
+        report = _begin(options, _name(options))
+    except ResumeError as error:
+        say(str(error))
+        return 1
     chosen = options.gate or NAMES
     try:
         missing = run(report, chosen, effort, options.results, scenarios)
+    except KeyboardInterrupt:
+        say("interrupted; --resume goes on with it")
+        return INTERRUPTED
     finally:
         if report["scenarios"]:
             print(table(document.gates(report)))

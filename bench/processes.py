@@ -66,12 +66,17 @@ def running(
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        _await_end(process)
+
+
+def _await_end(process: subprocess.Popen[Any]) -> None:
+    """Wait until it has ended; it is killed when it takes too long, or at a second Ctrl-C."""
+    try:
+        process.wait(STOP_SECONDS)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 @contextmanager
@@ -127,12 +132,7 @@ def loading(
         limit.cancel()
         process.stdin.close()
         process.stdout.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        _await_end(process)
 
 
 def _read_line(process: subprocess.Popen[str], stdout: IO[str]) -> dict[str, Any]:

@@ -150,12 +150,16 @@ def _storm(effort: Effort) -> _Run:
     seconds = effort.sustained_seconds / 2
     say(f"SUSTAINED: calls given up, {seconds:g} s")
     with deployment(STORM_PHASE, **FORGETTING) as sluice:
-        return _run(
+        found = _run(
             sluice,
             seconds,
             "bench.load.cancelling",
             *("--callers", "2" if effort.quick else str(CALLERS)),
         )
+    for name in ("cancelled", "finished"):
+        if not found.figures[name]:
+            raise RuntimeError(f"no call was {name}: {found.figures['errors']}")
+    return found
 
 
 def run(effort: Effort) -> Outcome:

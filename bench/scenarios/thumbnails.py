@@ -87,12 +87,17 @@ def bare_loop(paths: Sequence[Path], seconds: float, processes: int) -> float:
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)
     ]
     rate = 0.0
-    for process in running:
-        printed, _ = process.communicate(timeout=seconds + 60)
-        if process.returncode != 0:
-            raise RuntimeError(f"the bare loop ended with {process.returncode}")
-        figures = json.loads(printed)
-        rate += figures["photos"] / figures["seconds"]
+    try:
+        for process in running:
+            printed, _ = process.communicate(timeout=seconds + 60)
+            if process.returncode != 0:
+                raise RuntimeError(f"the bare loop ended with {process.returncode}")
+            figures = json.loads(printed)
+            rate += figures["photos"] / figures["seconds"]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     return rate
 
 

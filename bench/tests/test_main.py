@@ -121,6 +121,29 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_another_commit_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Fake().main(tmp_path, "--gate", "P1") == 0
+    monkeypatch.setattr(machine, "describe", lambda: {"cpu": "none", "commit": "another"})
+    fake = Fake()
+    assert fake.main(tmp_path, "--gate", "P1", "--resume") == 1
+    assert fake.ran == []
+    assert "this is another: measure again" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(effort: Effort) -> Outcome:
+        raise KeyboardInterrupt
+
+    chosen = ("--gate", "P1", "--gate", "P2", "--results", str(tmp_path))
+    assert bench.main(chosen, {**Fake().scenarios(), "P2": interrupted}) == 130
+    assert set(written(tmp_path, "p1-p2")["scenarios"]) == {"P1"}
+    assert "--resume goes on" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
     Fake().main(tmp_path, "--gate", "P1")
     fake = Fake()
