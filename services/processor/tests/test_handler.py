@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import traceback
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -342,3 +343,23 @@ async def test_no_place_is_in_logs_events_or_thumbnails(
         assert word not in said
         assert word.encode() not in kept
     assert b"Exif" not in kept
+
+
+@pytest.mark.row(20)
+async def test_the_text_of_an_unexpected_error_goes_nowhere(
+    room: Darkroom, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A defect may quote what was read; others see only what leaves the handler."""
+    commit = await room.upload(PHOTO)
+    cause = KeyError({"GPSLatitude": CANARY_WORDS})
+    defect = ValueError(*CANARY_WORDS)
+    defect.__cause__ = cause
+    room.decoder.errors = [defect]
+    with pytest.raises(Unavailable, match="HANDLER_FAILED: A ValueError") as raised:
+        await room.process(commit)
+    said = "".join([*traceback.format_exception(raised.value), *capfd.readouterr()])
+    assert "handler_broke" in said
+    assert "examining.py" in said
+    for word in CANARY_WORDS:
+        assert word not in said
+    assert await room.process(commit) == PROCESSED

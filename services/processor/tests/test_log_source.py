@@ -213,3 +213,33 @@ async def test_a_damaged_note_means_everything_again(tmp_path: Path) -> None:
     note.write_text("{")
     async with following(tmp_path, handler):
         await eventually(lambda: handler.done == ["a", "a"])
+
+
+@pytest.mark.row(20)
+async def test_a_damaged_letter_is_put_aside_and_nothing_stops_for_it(tmp_path: Path) -> None:
+    """The folder is one for people: files of any kind may come to lie in it."""
+    handler = Handler()
+    letters = LogLetters(tmp_path / "state")
+    for number, content in enumerate(("", "{", "[]", '{"reason": "X"}', "\x00")):
+        for folder in ("replay", "dead-letters"):
+            (tmp_path / "state" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "state" / folder / f"{number}.json").write_text(content)
+    async with following(tmp_path, handler) as log:
+        await log.publish([completed("a")])
+        await eventually(lambda: handler.done == ["a"])
+    assert letters.letters() == []
+    for folder in ("replay", "dead-letters"):
+        assert len(list((tmp_path / "state" / folder).glob("*.damaged"))) == 5
+
+
+async def test_a_batch_before_a_damaged_segment_is_handled_once(tmp_path: Path) -> None:
+    handler = Handler()
+    async with following(tmp_path, handler) as log:
+        await asyncio.sleep(0.05)
+        damaged = tmp_path / "events" / "events-000002.jsonl"
+        damaged.write_text("{\n")
+        for node_id in ("a", "b", "c"):
+            await log.publish([completed(node_id)])
+            await asyncio.sleep(0.3)
+        await eventually(lambda: handler.done == ["a", "b", "c"])
+    assert handler.asked == ["a", "b", "c"]

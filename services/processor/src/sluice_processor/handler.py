@@ -9,8 +9,10 @@ content, so that a repeat writes the same ones; and the catalogue takes one resu
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -23,7 +25,7 @@ from sluice_common.catalogue.processing import (
     Recorded,
     Thumbnail,
 )
-from sluice_common.errors import Aborted, FailedPrecondition, NotFound, Unavailable
+from sluice_common.errors import Aborted, FailedPrecondition, NotFound, SluiceError, Unavailable
 from sluice_common.objects.body import BytesBody
 from sluice_common.objects.port import ObjectAttributes, ObjectInfo
 from sluice_common.telemetry.tracing import current_traceparent, span
@@ -88,7 +90,7 @@ class NodeProcessor:
             metrics.processor_in_flight.track_inprogress(),
             span("processor node", work.trace_parent, node_id=work.node_id),
         ):
-            outcome = await self._process(work)
+            outcome = await self._guarded(work)
         metrics.processor_nodes.labels(outcome.kind, outcome.reason).inc()
         if outcome.kind in (PROCESSED, FAILED) and work.since is not None:
             metrics.processor_delay_seconds.observe(max(0.0, time.time() - work.since))
@@ -99,6 +101,22 @@ class NodeProcessor:
                     outcome.reason, "The node could not be looked at; it is marked as failed."
                 )
         return outcome
+
+    async def _guarded(self, work: Work) -> Outcome:
+        """Keep the text of an unexpected error from logs, traces and dead letters: it may quote
+        anything, where a picture was taken too. Its type and place are enough to find the defect.
+        """
+        try:
+            return await self._process(work)
+        except SluiceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - told below
+            kind, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
+        where = [f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in frames]
+        _log.error("handler_broke", node_id=work.node_id, error=kind, where=where)
+        raise Unavailable(
+            "HANDLER_FAILED", f"A {kind} in the processor: a defect, please report it."
+        )
 
     async def _process(self, work: Work) -> Outcome:
         catalogue, objects = self._deps.catalogue, self._deps.objects

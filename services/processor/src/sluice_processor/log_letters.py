@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sluice_common.events.cloudevents import from_line, to_line, to_rfc3339
 from sluice_common.events.port import EventRecord
 from sluice_processor.attempts import GivenUp
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,8 @@ class LogLetters:
 
     def letters(self) -> list[LogLetter]:
         """Those in the folder, by the time at which they were given up."""
-        found = [_read(path) for path in self._dead.glob("*.json")]
-        return sorted(found, key=lambda letter: letter.time)
+        found = (_read(path) for path in self._dead.glob("*.json"))
+        return sorted((one for one in found if one is not None), key=lambda letter: letter.time)
 
     def replay(self, event_id: str) -> bool:
         """Have one tried again; whether there was such a letter."""
@@ -73,7 +77,8 @@ class LogLetters:
 
     def to_replay(self) -> list[EventRecord]:
         """What somebody wants to be tried again."""
-        return [_read(path).record for path in sorted(self._replay.glob("*.json"))]
+        found = (_read(path) for path in sorted(self._replay.glob("*.json")))
+        return [letter.record for letter in found if letter is not None]
 
     def replayed(self, event_id: str) -> None:
         """It was tried; if it failed again, there is a new letter already."""
@@ -84,8 +89,18 @@ class LogLetters:
         return folder / f"{event_id}.json"
 
 
-def _read(path: Path) -> LogLetter:
-    letter: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    cause = GivenUp(letter["reason"], letter["detail"], letter["attempts"])
-    record = from_line(json.dumps(letter["event"]).encode())
-    return LogLetter(record, cause, letter["time"])
+def _read(path: Path) -> LogLetter | None:
+    """None for one that is gone meanwhile, and for a file that is no letter: a power cut or an
+    editor may have damaged it. Such a one is put aside, and nobody's way is blocked by it."""
+    try:
+        letter: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        cause = GivenUp(letter["reason"], letter["detail"], letter["attempts"])
+        record = from_line(json.dumps(letter["event"]).encode())
+        return LogLetter(record, cause, letter["time"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        aside = path.with_suffix(".damaged")
+        _log.error("dead_letter_is_damaged", file=str(aside))
+        path.replace(aside)
+        return None

@@ -36,6 +36,9 @@ _NOTE_SECONDS: Final = 1.0
 """The position is written this often at most: what comes again after a crash is passed over."""
 _POLL_SECONDS: Final = 5.0
 """Replays are looked for this often; new events wake us."""
+_LINGER_SECONDS: Final = 0.2
+"""After new events the next ones are let gather: several nodes at once cost little more than one,
+and the uploads that are still under way go first."""
 _WINDOW: Final = 64
 """Events read ahead of the oldest one in hand, per node that may be in hand."""
 
@@ -90,6 +93,8 @@ class LogSource:
         self._window: deque[_Read] = deque()
         self._slots = asyncio.Semaphore(options.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._position = BEGINNING
+        """The log has been read up to here."""
         self._handled = BEGINNING
         """Everything up to here is through."""
         self._noted = BEGINNING
@@ -101,17 +106,20 @@ class LogSource:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until `stop`; what is in hand then may end within the drain time."""
         try:
-            self._handled = position = await self._threads.run(self._load)
+            self._handled = self._position = await self._threads.run(self._load)
             async with asyncio.TaskGroup() as group:
                 ender = group.create_task(self._end_at(stop))
                 while not stop.is_set():
                     self._wake.clear()
+                    before = self._position
                     try:
                         await self._replay(group)
-                        position = await self._read(group, position, stop)
+                        await self._read(group, stop)
                     except SluiceError as error:
                         _log.warning("event_log_waits", error=str(error))
                     await self._note_down()
+                    if self._position != before:
+                        await _pause(stop, _LINGER_SECONDS)
                     if not stop.is_set():
                         await self._rest()
                 if self._tasks:
@@ -121,21 +129,18 @@ class LogSource:
         finally:
             await self._threads.aclose()
 
-    async def _read(
-        self, group: asyncio.TaskGroup, position: LogPosition, stop: asyncio.Event
-    ) -> LogPosition:
-        """Begin what the log has from a position on; returns how far it was read."""
-        async with aclosing(read_events(self._events, position)) as events:
+    async def _read(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        """Begin what the log has that was not read yet, up to its end or what cannot be read."""
+        async with aclosing(read_events(self._events, self._position)) as events:
             async for event in events:
                 task = None
                 if event.record.topic == UPLOADS_TOPIC:
                     task = await self._begin(group, event.record, stop)
                     if task is None:
-                        return position
-                position = event.position
-                self._window.append(_Read(position, task))
+                        return
+                self._position = event.position
+                self._window.append(_Read(event.position, task))
                 await self._bounded(stop)
-        return position
 
     async def _begin(
         self, group: asyncio.TaskGroup, record: EventRecord, stop: asyncio.Event
@@ -248,3 +253,11 @@ class LogSource:
         note = {"segment": position.segment, "offset": position.offset}
         draft.write_text(json.dumps(note), encoding="utf-8")
         draft.replace(self._note)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
