@@ -101,7 +101,7 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
             chosen["SLUICE_REPOSITORY_SERVER"] = servers["repository"].address
         servers["intake"] = stack.enter_context(server(_intake(chosen), chosen))
         if chosen["SLUICE_CATALOGUE"] != "off":
-            _create_drive(servers["repository"].address, drive)
+            create_drive(servers["repository"].address, drive)
         yield Deployment(phase, chosen, drive, servers, backends)
 
 
@@ -137,7 +137,10 @@ def _intake(chosen: dict[str, str]) -> list[str]:
     return ["-m", "bench.slowed"]
 
 
-def _create_drive(repository: str, name: str) -> None:
+def create_drive(
+    repository: str, name: str, policy: repository_pb2.DrivePolicy | None = None
+) -> None:
+    """Make a drive, with the server's own policy unless another one is given."""
     with grpc.insecure_channel(repository) as channel:
         stub = repository_pb2_grpc.RepositoryServiceStub(channel)
-        stub.CreateDrive(repository_pb2.CreateDriveRequest(name=name))
+        stub.CreateDrive(repository_pb2.CreateDriveRequest(name=name, policy=policy))

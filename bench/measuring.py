@@ -12,11 +12,9 @@ from bench.figures import Spread
 from bench.latency import Latencies
 from bench.processes import loading
 from bench.scenario import Effort
+from bench.units import GIB, MB, MIB
 from bench.usage import Usage, Watched
 
-MIB: Final = 1024 * 1024
-MB: Final = 1e6
-GIB: Final = 1024**3
 WARM_UP_SECONDS: Final = 0.2
 """What a load, ours or a peer's, sends over its own connections before the clock starts."""
 

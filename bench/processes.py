@@ -17,8 +17,6 @@ from typing import IO, Any
 
 from bench.usage import Usage, Watched
 
-__all__ = ["Server", "Usage", "Watched", "load", "loading", "running", "server"]
-
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 LOAD_SECONDS = 900.0

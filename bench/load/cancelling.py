@@ -22,9 +22,10 @@ import grpc.aio
 import uvloop
 
 from bench.load.lifecycle import await_start, complete, connected, open_upload, report
-from bench.load.payload import MIB, Payload
+from bench.load.payload import Payload
 from bench.load.schedule import Schedule
 from bench.load.sending import Figures, Sender, Upload, upload_chunk, upload_stream
+from bench.units import MIB
 
 _CHANNELS: Final = 4
 _CALLS_PER_UPLOAD: Final = 100

@@ -28,9 +28,10 @@ from bench.load.lifecycle import (
     open_uploads,
     report,
 )
-from bench.load.payload import MIB, Content, Payload
+from bench.load.payload import Content, Payload
 from bench.load.schedule import Pace, Schedule
 from bench.load.sending import Figures, Sender, upload_stream
+from bench.units import MIB
 
 _SMALL: Final = Content.of(bytes(1024), 1024)
 

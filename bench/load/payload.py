@@ -6,13 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from awscrt.checksums import crc32c
 
 from sluice.upload.v1 import upload_pb2
-
-MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

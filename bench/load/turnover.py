@@ -24,9 +24,10 @@ from bench.load.lifecycle import (
     open_upload,
     report,
 )
-from bench.load.payload import MIB, Payload
+from bench.load.payload import Payload
 from bench.load.schedule import Schedule
 from bench.load.sending import Figures, Sender
+from bench.units import MIB
 
 _PAUSE_SECONDS = 0.1
 

@@ -23,9 +23,10 @@ import grpc.aio
 import uvloop
 
 from bench.load.lifecycle import await_start, complete, connected, open_uploads, report
-from bench.load.payload import MIB, Payload
+from bench.load.payload import Payload
 from bench.load.schedule import Schedule
 from bench.load.sending import Figures, Sender
+from bench.units import MIB
 
 
 async def measure(

@@ -25,8 +25,8 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from s3transfer.manager import TransferConfig, TransferManager  # type: ignore[import-untyped]
 
 from bench.steps import await_start, report
+from bench.units import MIB
 
-MIB = 1024 * 1024
 _DELETE_AT_ONCE = 1000
 """Keys in one DeleteObjects, S3's limit."""
 

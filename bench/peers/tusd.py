@@ -26,12 +26,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bench.processes import running
+from bench.units import MIB
 from tools.backends.errors import ServiceError
 from tools.backends.installing import cache_dir, find_program, run_step
 
 MODULE: Final = "github.com/tus/tusd/v2/cmd/tusd@v2.8.0"
 BASE_PATH: Final = "/files/"
-MIB: Final = 1024 * 1024
 _BUILD_SECONDS: Final = 600.0
 _READY_SECONDS: Final = 30.0
 _PIECE_BYTES: Final = MIB

@@ -8,12 +8,11 @@ from statistics import median
 from typing import Final
 
 from bench.report.document import Document, SeriesRecord
+from bench.units import MB, MIB
 
 ORDER: Final = ("raw TCP", "gRPC echo", *(f"phase {phase}" for phase in range(1, 7)))
 """From the limit downward: every layer of the plan with those above it."""
 _MICROSECONDS: Final = 1e6
-_MIB: Final = 1024**2
-_MB: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Layer:
 
 
 def _cost(rate: float) -> float:
-    return _MIB / (rate * _MB) * _MICROSECONDS
+    return MIB / (rate * MB) * _MICROSECONDS
 
 
 def layers(document: Document) -> list[Layer]:

@@ -20,13 +20,13 @@ from bench.report.document import Document, GateRecord
 from bench.report.flat import text
 from bench.report.layers import layers
 from bench.report.table import spread_text, verdict
+from bench.units import GIB, MB
 
 _BLOCK: Final = re.compile(
     r"(<!-- figures: ([^\n]*?) -->\n).*?(<!-- end of figures -->)", re.DOTALL
 )
 PHASES: Final = ("P1", "P2", "P3", "P4", "P5", "P6")
 _NOT_MEASURED: Final = "Not measured in this run."
-_MB_PER_GIB: Final = 1024**3 / 1e6
 
 
 class UnknownBlockError(Exception):
@@ -55,7 +55,7 @@ def _run(document: Document, _: Sequence[str]) -> str:
         ("measured", machine.get("measured_at")),
         ("commit", machine.get("commit")),
         ("processor", f"{machine.get('cpu')}, {text(machine.get('cores'))} cores"),
-        ("memory", f"{machine.get('memory_bytes', 0) / 1024**3:.0f} GiB"),
+        ("memory", f"{machine.get('memory_bytes', 0) / GIB:.0f} GiB"),
         ("kernel, libc", f"Linux {machine.get('kernel')}, {machine.get('libc')}"),
         ("Python", machine.get("python")),
         ("packages", packages),
@@ -218,7 +218,7 @@ def _process_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 def _per_core(cpu_seconds_per_gib: object) -> str:
     """What one core of this process would carry: the inverse of its CPU seconds per GiB."""
     median = float(str(cpu_seconds_per_gib).partition(" ")[0].replace(",", "") or "nan")
-    return f"{_MB_PER_GIB / median:,.0f}" if median > 0 else "–"
+    return f"{GIB / MB / median:,.0f}" if median > 0 else "–"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

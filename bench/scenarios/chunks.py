@@ -47,7 +47,7 @@ def judged(found: list[Round]) -> Spread:
 
 
 def run(effort: Effort) -> Outcome:
-    chunks, young, step = (4_000, 200, 1_000) if effort.quick else (100_000, 1_000, 2_000)
+    chunks, young, step = (2_000, 200, 500) if effort.quick else (100_000, 1_000, 2_000)
     say(f"CHUNKS: {chunks:,} chunks into one upload, then {effort.rounds} rounds")
     with deployment(PHASE) as sluice:
         watched = [f"{name}={process.pid}" for name, process in sluice.watched.items()]

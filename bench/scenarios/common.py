@@ -9,8 +9,6 @@ from typing import Any, Final
 from bench.figures import Spread
 from bench.latency import PERCENTILES, Latencies
 from bench.measuring import (
-    MB,
-    MIB,
     WARM_UP_SECONDS,
     Load,
     Measured,
@@ -20,6 +18,7 @@ from bench.measuring import (
 )
 from bench.processes import Server, load
 from bench.scenario import Effort, Series
+from bench.units import MB, MIB
 
 CHUNK_BYTES: Final = 16 * MIB
 WINDOW: Final = 2

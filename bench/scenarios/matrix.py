@@ -12,9 +12,10 @@ from typing import Final
 from bench.deployment import deployment
 from bench.figures import Spread
 from bench.gates import INTAKE_MEMORY, Result
-from bench.measuring import MIB, Load, Measured, measure, say
+from bench.measuring import Load, Measured, measure, say
 from bench.scenario import Effort, Outcome, Series
 from bench.scenarios.common import ACK
+from bench.units import MIB
 
 CHUNK_MIB: Final = (1, 4, 8, 16, 32, 64)
 CONCURRENCY: Final = (1, 2, 4, 8, 16, 32, 64)

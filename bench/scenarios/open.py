@@ -20,10 +20,11 @@ from typing import Final
 
 from bench.deployment import Deployment, deployment
 from bench.gates import OPEN_ACK, Result
-from bench.measuring import MB, MIB, Measured, rounds, spread_of, text_of
+from bench.measuring import Measured, rounds, spread_of, text_of
 from bench.processes import loading
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
+from bench.units import MB, MIB
 
 PHASE: Final = 3
 UPLOADS: Final = 1000

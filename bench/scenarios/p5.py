@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.deployment import Deployment, deployment
 from bench.gates import P5_S3, Result
-from bench.measuring import MIB, rounds, spread_of
+from bench.measuring import rounds, spread_of
 from bench.peers.tusd import TusdMissingError, find_tusd, tusd
 from bench.processes import load
 from bench.scenario import Effort, Outcome
@@ -27,6 +27,7 @@ from bench.scenarios.files import (
     straight,
     through_sluice,
 )
+from bench.units import MIB
 
 S3TRANSFER = "s3transfer"
 TUSD = "tusd"

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
-from bench.deployment import Deployment, deployment
+from bench.deployment import Deployment, create_drive, deployment
 from bench.gates import P6_CATALOGUE, Result
 from bench.measuring import rounds, spread_of
 from bench.scenario import Effort, Outcome
@@ -19,7 +17,6 @@ from bench.scenarios import common
 from bench.scenarios.files import Sent, figures_of, folder_of, through_sluice
 from bench.scenarios.p5 import object_bytes
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice.repository.v1 import repository_pb2_grpc
 
 DRIVE = "bench-crc"
 
@@ -36,7 +33,8 @@ def run(effort: Effort) -> Outcome:
         deployment(6, SLUICE_EVENTS="off") as catalogue,
         folder_of([object_bytes(effort)]) as folder,
     ):
-        _create_drive(catalogue)
+        assert catalogue.repository is not None
+        create_drive(catalogue.repository, DRIVE, pb.DrivePolicy(integrity=pb.INTEGRITY_CRC))
         found = rounds("P6", effort, lambda _: _round(without, catalogue, folder))
     rates = {
         common.layer(5): [r.without.rate for r in found],
@@ -55,14 +53,6 @@ def run(effort: Effort) -> Outcome:
         },
         series=[common.layers("P6", rates)],
     )
-
-
-def _create_drive(sluice: Deployment) -> None:
-    assert sluice.repository is not None
-    policy = pb.DrivePolicy(integrity=pb.INTEGRITY_CRC)
-    with grpc.insecure_channel(sluice.repository) as channel:
-        stub = repository_pb2_grpc.RepositoryServiceStub(channel)
-        stub.CreateDrive(pb.CreateDriveRequest(name=DRIVE, policy=policy))
 
 
 def _round(without: Deployment, catalogue: Deployment, folder: Path) -> Round:

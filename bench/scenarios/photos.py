@@ -15,9 +15,10 @@ from typing import Final
 from bench.deployment import Deployment, deployment
 from bench.figures import Spread
 from bench.gates import PHOTOS_ERRORS, PHOTOS_RATIO, PHOTOS_TIME, Result
-from bench.measuring import MB, rounds, spread_of
+from bench.measuring import rounds, spread_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios.files import REQUESTS, Sent, figures_of, folder_of, straight, through_sluice
+from bench.units import MB
 
 PHOTOS: Final = 100
 _SEED: Final = 7

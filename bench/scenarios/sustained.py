@@ -26,10 +26,11 @@ from bench.gates import (
     Result,
 )
 from bench.latency import Latencies
-from bench.measuring import MB, MIB, say
+from bench.measuring import say
 from bench.memory import Memory, sampling, worst
 from bench.processes import LOAD_SECONDS, loading
 from bench.scenario import Effort, Outcome, Series
+from bench.units import MB, MIB
 from bench.usage import Usage
 
 FORGETTING: Final = {

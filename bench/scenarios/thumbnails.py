@@ -22,8 +22,9 @@ from typing import Final
 
 from bench.gates import THUMBNAILS_RATIO, Result
 from bench.load.photos import photo
-from bench.measuring import MIB, rounds, spread_of, text_of
+from bench.measuring import rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
+from bench.units import MB, MIB
 from sluice_processor.children import ImageWorkers
 from sluice_processor.model import ImageOptions
 from sluice_processor.spool import SpoolOptions, spooled
@@ -46,7 +47,7 @@ def run(effort: Effort) -> Outcome:
     cores = os.cpu_count() or 1
     with photos(effort) as paths:
         found = rounds("THUMBNAILS", effort, lambda own: _round(own, paths, cores))
-        megabytes = [path.stat().st_size / 1e6 for path in paths]
+        megabytes = [path.stat().st_size / MB for path in paths]
     return Outcome(
         results=[Result(THUMBNAILS_RATIO, spread_of(found, lambda r: r.sluice / r.loop))],
         figures={

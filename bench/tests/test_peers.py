@@ -12,8 +12,7 @@ import pytest
 
 from bench.peers import tusd
 from bench.processes import load, server
-
-MIB = 1024 * 1024
+from bench.units import MIB
 
 
 @contextmanager

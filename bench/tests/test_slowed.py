@@ -6,10 +6,11 @@ import pytest
 
 from bench.deployment import deployment
 from bench.gates import P1_ACK_ONE, P1_STREAM
-from bench.measuring import MIB, Load, measure
+from bench.measuring import Load, measure
 from bench.scenario import Effort
 from bench.scenarios import p1
 from bench.slowed import SLOW_MS
+from bench.units import MIB
 
 CHUNKS = 20
 SLOW = 50.0
