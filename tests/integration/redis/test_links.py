@@ -134,6 +134,25 @@ def test_an_idle_connection_that_was_closed_is_opened_again(run: Run) -> None:
     run(scenario())
 
 
+def test_a_server_that_was_closed_keeps_no_connection(run: Run) -> None:
+    """A cluster forgets a server while somebody is about to ask it."""
+
+    async def scenario() -> None:
+        server = Server(RedisOptions(shared_server().url))
+        before = await server.take()
+        await server.aclose()
+        late = await server.take()
+        assert await late.send([("PING",)]) == [b"PONG"]
+        server.give_back(before)
+        server.give_back(late)
+        left = [link for link in (before, late) if link.is_open]
+        for link in left:
+            await link.aclose()  # or the event loop does not end
+        assert not left
+
+    run(scenario())
+
+
 def test_what_does_not_speak_redis_is_unavailable(run: Run) -> None:
     async def scenario() -> None:
         async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

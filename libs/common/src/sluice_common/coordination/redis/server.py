@@ -55,6 +55,7 @@ class Server:
         self._free = asyncio.Semaphore(options.max_connections)
         self._links: set[Link] = set()
         self._idle: list[Link] = []
+        self._closed = False
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go over one connection; their replies in order, an error reply as a
@@ -84,7 +85,7 @@ class Server:
     def give_back(self, link: Link) -> None:
         """Anyone may have it now. One on which a reply is still to come is closed: the reply would
         be nobody's, and nothing may follow what was given up half-way."""
-        if link.is_open and link.is_idle and link in self._links:
+        if link.is_open and link.is_idle and not self._closed:
             self._idle.append(link)
         else:
             self._close(link)
@@ -102,6 +103,9 @@ class Server:
         return Redis.from_pool(pool)
 
     async def aclose(self) -> None:
+        """Close every connection. Whoever was about to use this server gets one that ends with
+        its exchange: a cluster drops servers while commands are on their way to them."""
+        self._closed = True
         links, self._links = self._links, set()
         self._idle.clear()
         await asyncio.gather(*(link.aclose() for link in links))
