@@ -133,15 +133,21 @@ def test_a_worker_that_dies_is_started_again_and_found_by_its_metrics(
     assert initiate(intake.address, "after")
 
 
-def test_a_stop_lets_every_worker_end_its_calls(intake: ServiceProcess, targets: Path) -> None:
+@pytest.mark.parametrize("signalled", ["the parent", "every process"])
+def test_a_stop_lets_every_worker_end_its_calls(
+    intake: ServiceProcess, targets: Path, signalled: str
+) -> None:
     workers = workers_of(intake)
+    # A supervisor that stops a whole group reaches the workers before their parent does.
+    first = [worker.pid for worker in workers] if signalled == "every process" else []
     upload_id = initiate(intake.address, "p")
     chunk = list(frames_of(upload_id, 0, bytes(4 * MIB)))
 
     def while_it_stops() -> Iterator[pb.UploadStreamRequest]:
         yield from chunk[:2]
         eventually(lambda: sum(streams(targets, "started")) == 1)
-        os.kill(intake.pid, signal.SIGTERM)
+        for pid in (*first, intake.pid):
+            os.kill(pid, signal.SIGTERM)
         time.sleep(1.0)
         yield from chunk[2:]
 

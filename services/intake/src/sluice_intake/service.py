@@ -66,7 +66,7 @@ async def _main(
         await run_workers(settings, arguments, stop)
         return
     if arguments.parent is not None:
-        end_with_parent(arguments.parent)
+        end_with_parent(arguments.parent, stop)
     await _serve(settings, arguments, stop)
 
 

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -71,12 +71,16 @@ async def run_workers(
             for index in range(arguments.workers)
         ]
 
-        def publish() -> None:
-            if arguments.metrics_targets is not None:
-                write_targets(
-                    arguments.metrics_targets,
-                    [target for worker in workers for target in worker.metrics],
-                )
+        publishing = asyncio.Lock()
+
+        async def publish() -> None:
+            if arguments.metrics_targets is None:
+                return
+            # One after the other: workers become ready at the same moment, and the last one to
+            # write has to be one that knew of all of them.
+            async with publishing:
+                targets = [target for worker in workers for target in worker.metrics]
+                await asyncio.to_thread(write_targets, arguments.metrics_targets, targets)
 
         async with asyncio.TaskGroup() as group:
             for worker in workers:
@@ -112,7 +116,9 @@ class _Worker:
         self._ready_file = folder / f"{name}.ready"
         self._targets_file = folder / f"{name}.json"
 
-    async def keep_running(self, stop: asyncio.Event, publish: Callable[[], None]) -> None:
+    async def keep_running(
+        self, stop: asyncio.Event, publish: Callable[[], Awaitable[None]]
+    ) -> None:
         """Start, and start again, until `stop`; leaves no process behind, however it ends."""
         ends = deque[float](maxlen=_GIVE_UP_ENDS)
         try:
@@ -133,7 +139,7 @@ class _Worker:
         finally:
             self.ready.set()
 
-    async def _run_once(self, stop: asyncio.Event, publish: Callable[[], None]) -> int:
+    async def _run_once(self, stop: asyncio.Event, publish: Callable[[], Awaitable[None]]) -> int:
         """One process from its start to its end; returns its exit code."""
         for file in (self._ready_file, self._targets_file):
             file.unlink(missing_ok=True)
@@ -156,7 +162,7 @@ class _Worker:
             if self._ready_file.exists():
                 self.metrics = await asyncio.to_thread(read_targets, self._targets_file)
                 self.ready.set()
-                await asyncio.to_thread(publish)
+                await publish()
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
@@ -176,11 +182,13 @@ class _Worker:
         """Let a running worker drain; one that does not end after that is killed."""
         if ended.done():
             return
-        process.terminate()
+        with suppress(ProcessLookupError):  # it ended just now, and nobody has been told yet
+            process.terminate()
         done, _ = await asyncio.wait({ended}, timeout=self._drain_seconds + _AFTER_DRAIN_SECONDS)
         if not done:
             _log.error("worker.killed", pid=process.pid)
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             await ended
 
 

@@ -1,0 +1,79 @@
+"""Several workers under one parent: what must hold when things happen at the same moment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sluice_common.addresses import Address
+from sluice_common.mixtures import Coordination
+from sluice_intake import workers
+from sluice_intake.targets import read_targets, write_targets
+
+WORKERS = 5
+
+
+async def test_workers_that_are_ready_at_once_are_all_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "targets.json"
+    at_once = 0
+    most = 0
+    guard = threading.Lock()
+
+    def slowly(target: Path, addresses: Sequence[str]) -> None:
+        nonlocal at_once, most
+        with guard:
+            at_once += 1
+            most = max(most, at_once)
+        # Who writes first takes longest, and would overwrite what the others know.
+        time.sleep(0.05 / len(addresses))
+        write_targets(target, addresses)
+        with guard:
+            at_once -= 1
+
+    async def ready_at_once(worker: Any, _stop: object, publish: Callable[[], Any]) -> None:
+        await asyncio.sleep(0)
+        worker.metrics = [f"127.0.0.1:{id(worker)}"]
+        worker.ready.set()
+        await publish()
+
+    monkeypatch.setattr(workers, "write_targets", slowly)
+    monkeypatch.setattr(workers._Worker, "keep_running", ready_at_once)
+    settings: Any = SimpleNamespace(
+        coordination=Coordination.REDIS,
+        intake_address=Address("127.0.0.1", 0),
+        metrics_address=Address("127.0.0.1", 0),
+        channelz_address=None,
+        drain_seconds=1.0,
+        grpc=SimpleNamespace(reuse_port=False),
+    )
+    arguments = argparse.Namespace(workers=WORKERS, metrics_targets=file, ready_file=None)
+    await workers.run_workers(settings, arguments, asyncio.Event())
+    assert most == 1
+    assert len(set(read_targets(file))) == WORKERS
+
+
+async def test_a_worker_that_ends_as_it_is_told_to_is_no_failure(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await process.wait()
+    while True:  # until it cannot be signalled any more
+        try:
+            process.terminate()
+        except ProcessLookupError:
+            break
+        await asyncio.sleep(0.01)
+    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.05, told.set_result, 0)
+    worker = workers._Worker(tmp_path, {}, drain_seconds=1.0)
+    await worker._end(process, told)
+    assert told.result() == 0
