@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final
 
 from sluice_common.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.mixtures import check_apart
-from sluice_common.rpc.host import METRICS, Service, hosting, traced
+from sluice_common.rpc.host import METRICS, Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
@@ -79,7 +78,7 @@ async def _serve(
     metrics.budget_bytes.set(options.ledger.budget_bytes)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        tracing = await enter(traced(settings, "sluice-intake", socket.gethostname()))
+        tracing = await enter(traced(settings, "sluice-intake", process_name()))
         coordination = await enter(open_coordination(settings, metrics))
         drives = await enter(open_drives(settings))
         deps = intake_deps(coordination, drives, metrics, options)
