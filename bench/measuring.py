@@ -32,7 +32,6 @@ class Load:
     seconds: float | None = None
     unary: bool = False
     complete: bool = False
-    rate: float | None = None
     uploads: int | None = None
     connections: int = 1
     warm_up: float = WARM_UP_SECONDS
@@ -45,7 +44,6 @@ class Load:
             "chunk-bytes": self.chunk_bytes,
             "chunks": self.chunks,
             "seconds": self.seconds,
-            "rate": self.rate,
             "uploads": self.uploads,
             "connections": self.connections,
             "warm-up": self.warm_up,

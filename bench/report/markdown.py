@@ -6,8 +6,8 @@
 
 Blocks: `run` (when, where, on which versions), `gates` (all of them), `gates NAME…` (those of some
 scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes), `order`
-(which phases passed, one after the other), `cores NAME…` (what a core of each process carries) and
-`harness` (what measuring costs). Pure.
+(which phases passed, one after the other), `throughput NAME` (against concurrency), `cores NAME…`
+(what a core of each process carries) and `harness` (what measuring costs). Pure.
 """
 
 from __future__ import annotations
@@ -126,6 +126,20 @@ def _order(document: Document, _: Sequence[str]) -> str:
     return _table(("phase", "measured", "its gates", "with all before it"), rows)
 
 
+def _throughput(document: Document, arguments: Sequence[str]) -> str:
+    (name,) = arguments
+    if name not in document["scenarios"]:
+        return _NOT_MEASURED
+    lines = [s for s in _of(document, name)["series"] if s["plot"] == "throughput"]
+    columns = sorted({x for line in lines for x in line["x"]})
+    rows = []
+    for line in lines:
+        measured = dict(zip(line["x"], line["y"], strict=True))
+        cells = (f"{measured[x]:,.0f}" if x in measured else "–" for x in columns)
+        rows.append((line["name"], *cells))
+    return _table((f"{lines[0]['unit']} at" if lines else "", *map(text, columns)), rows)
+
+
 def _cores(document: Document, scenarios: Sequence[str]) -> str:
     rows = [
         (name, run_name, process, _per_core(used.get("cpu_seconds_per_gib")))
@@ -232,6 +246,7 @@ _BLOCKS: Final[Mapping[str, Callable[[Document, Sequence[str]], str]]] = {
     "layers": _layers,
     "phase": _phase,
     "order": _order,
+    "throughput": _throughput,
     "cores": _cores,
     "harness": _harness,
 }

@@ -30,7 +30,6 @@ from bench.scenarios.files import (
 from bench.units import MIB
 
 S3TRANSFER = "s3transfer"
-TUSD = "tusd"
 
 
 def object_bytes(effort: Effort) -> int:

@@ -65,8 +65,21 @@ def test_a_phase_shows_its_date_gates_processes_and_what_a_core_carries() -> Non
     assert "| phase 2, one stream | repository | – |" in made
 
 
+def test_throughput_is_a_table_of_concurrency() -> None:
+    document = begin("made-up", {}, judged=True)
+    lines = [
+        Series("throughput", "1 MiB chunks", [1, 4], [100.4, 1234.5], "MB/s"),
+        Series("throughput", "64 MiB chunks", [4], [900.0], "MB/s"),
+    ]
+    add(document, "MATRIX", Outcome([], {}, lines), 1.0)
+    made = block("throughput MATRIX", document)
+    assert "| MB/s at | 1 | 4 |" in made
+    assert "| 1 MiB chunks | 100 | 1,234 |" in made
+    assert "| 64 MiB chunks | – | 900 |" in made
+
+
 def test_what_was_not_measured_says_so() -> None:
-    for name in ("phase P5", "gates SMALL", "layers", "cores P1"):
+    for name in ("phase P5", "gates SMALL", "throughput MATRIX", "layers", "cores P1"):
         assert "Not measured" in block(name, report())
 
 
