@@ -14,6 +14,7 @@ import uvloop
 
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
 from sluice_common.coordination.redis.options import RedisOptions
+from sluice_common.coordination.redis.pushes import Pushes
 from sluice_common.coordination.redis.server import Server
 from sluice_common.errors import Unavailable
 from support.mysql_tls import write_certificates
@@ -149,6 +150,19 @@ def test_a_server_that_was_closed_keeps_no_connection(run: Run) -> None:
         for link in left:
             await link.aclose()  # or the event loop does not end
         assert not left
+
+    run(scenario())
+
+
+def test_a_push_that_cannot_be_written_keeps_no_connection(run: Run) -> None:
+    async def scenario() -> None:
+        options = RedisOptions(shared_server().url, max_connections=1)
+        async with open_redis(options) as clients, asyncio.timeout(4):
+            pushes = Pushes(clients, "k")
+            with pytest.raises(UnicodeEncodeError):
+                await pushes.push([("RPUSH", "k", "\ud800")], lambda _: None)
+            await pushes.give_up()
+            assert await clients.execute("k", "PING") == b"PONG"
 
     run(scenario())
 

@@ -69,9 +69,10 @@ class Link(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             raise _lost()
+        pieces = encode(commands)
         self._unanswered.append((replies, len(commands), []))
         try:
-            transport.writelines(encode(commands))
+            transport.writelines(pieces)
         except RuntimeError as error:
             # uvloop's word for a transport that was reset since it was found usable; asyncio's
             # own transports lose such a write in silence.

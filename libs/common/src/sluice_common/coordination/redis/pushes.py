@@ -61,16 +61,16 @@ class Pushes:
             if self._link is None:
                 async with asyncio.timeout(self._clients.timeout_seconds):
                     self._link = await self._server.take()
-            self._unanswered += 1
             replies = self._link.send(transaction(commands) if atomic else commands)
         except VENDOR_ERRORS as error:
             self._failed(error)
-            if self._link is not None:
-                self._one_less()
             self._raise_failure()
         else:
+            self._unanswered += 1
             replies.add_done_callback(partial(self._answered, check, atomic, perf_counter()))
             await self._wait_until(_ON_THE_WAY)
+        finally:
+            self._give_back_unless_used()
 
     async def settle(self) -> None:
         """Return when every push has its reply, and each was right."""
@@ -136,6 +136,9 @@ class Pushes:
 
     def _one_less(self) -> None:
         self._unanswered -= 1
+        self._give_back_unless_used()
+
+    def _give_back_unless_used(self) -> None:
         if self._unanswered == 0 and self._link is not None and self._server is not None:
             self._server.give_back(self._link)
             self._link = None
