@@ -15,9 +15,11 @@ COPY libs/common libs/common
 COPY libs/client libs/client
 COPY services/intake services/intake
 COPY services/repository services/repository
+COPY services/processor services/processor
 COPY services/standalone services/standalone
 RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
-      ./libs/protos ./libs/common ./libs/client ./services/intake ./services/repository ./services/standalone
+      ./libs/protos ./libs/common ./libs/client ./services/intake ./services/repository \
+      ./services/processor ./services/standalone
 COPY deploy/docker/healthcheck.py /opt/sluice/healthcheck.py
 
 FROM python:3.11-slim-bookworm

@@ -1,0 +1,35 @@
+# syntax=docker/dockerfile:1
+# The processor: makes thumbnails of finished photos and reads their EXIF.
+# Build from the top of the repository:
+#   docker build --file deploy/docker/processor.Dockerfile --tag sluice-processor .
+
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+RUN python -m venv /opt/sluice
+# The lock alone first: this layer is built anew only when a dependency changes.
+COPY requirements/run.txt requirements/run.txt
+RUN /opt/sluice/bin/pip install --require-hashes --requirement requirements/run.txt
+COPY libs/protos libs/protos
+COPY libs/common libs/common
+COPY services/processor services/processor
+RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
+      ./libs/protos ./libs/common ./services/processor
+COPY deploy/docker/readiness.py /opt/sluice/readiness.py
+
+FROM python:3.11-slim-bookworm
+RUN groupadd --gid 10001 sluice \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
+      --shell /usr/sbin/nologin sluice
+COPY --from=build /opt/sluice /opt/sluice
+# Bytecode was made by pip; the file system may be read-only.
+ENV PATH=/opt/sluice/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SLUICE_LOG_FORMAT=json \
+    SLUICE_METRICS_ADDRESS=0.0.0.0:9464
+USER 10001:10001
+EXPOSE 9464
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["python", "/opt/sluice/readiness.py"]
+ENTRYPOINT ["sluice-processor"]
