@@ -28,9 +28,8 @@ from bench.scenarios import NAMES, SCENARIOS
 from bench.slowed import SLOW_MS
 from bench.wellformed import complaints
 
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
-"""128 and the numbers of SIGINT and SIGTERM, as shells count."""
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""As shells count."""
 
 
 class ResumeError(Exception):
@@ -133,8 +132,9 @@ def main(
 ) -> int:
     """The exit code: 1 when a gate has failed or could not be measured, or when a quick run has
     left no whole report."""
-    # As an error, so that the processes of the scenario are stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    # As an error, so that the processes of the scenario are stopped; SIGHUP: the terminal is gone.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     options = parse(arguments)
     if options.slow_ms:
         os.environ[SLOW_MS] = str(options.slow_ms)
