@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from sluice_processor.model import MIB, ImageRefused, RefusalReason
 from sluice_processor.spool import SpoolOptions, spooled
+from support.waiting import until
 
 BLOCKS = [os.urandom(MIB), b"", os.urandom(7), os.urandom(3 * MIB)]
 WHOLE = b"".join(BLOCKS)
@@ -64,7 +66,7 @@ async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open()
     with pytest.raises(ConnectionError):
         async with spooled(broken(), 4, SpoolOptions()):
             pytest.fail("must not get here")
-    for seconds in (0.001, 0.01, 0.05):
+    for seconds in (0.0, 0.001, 0.01, 0.05):
         with pytest.raises(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
@@ -72,3 +74,40 @@ async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open()
             ):
                 pytest.fail("must not get here")
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+async def test_whoever_leaves_while_the_file_is_made_leaves_none_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    making, made = threading.Event(), threading.Event()
+    create = os.memfd_create
+
+    def slowly(name: str, flags: int) -> int:
+        making.set()
+        assert made.wait(10)
+        return create(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", slowly)
+
+    async def nothing() -> AsyncIterator[bytes]:
+        return
+        yield
+
+    async def caller() -> None:
+        async with spooled(nothing(), 0, SpoolOptions()):
+            pytest.fail("must not get here")
+
+    before = len(os.listdir("/proc/self/fd"))
+    task = asyncio.create_task(caller())
+    await asyncio.to_thread(making.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()  # impatient
+    made.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    async def closed() -> bool:
+        return len(os.listdir("/proc/self/fd")) <= before
+
+    await until(closed, 5, "the file is closed")

@@ -51,7 +51,7 @@ async def spooled(
     sha256 = hashlib.sha256()
     size = 0
     # A buffered writer has a lock: leaving early waits until a thread has let go of the file.
-    with await asyncio.to_thread(_create, expected_bytes, options) as file:
+    with await _created(expected_bytes, options) as file:
 
         def take(block: bytes) -> None:
             sha256.update(block)
@@ -66,6 +66,22 @@ async def spooled(
             await asyncio.to_thread(take, block)
         await asyncio.to_thread(file.flush)
         yield Spooled(file.fileno(), size, sha256.digest())
+
+
+async def _created(expected_bytes: int, options: SpoolOptions) -> io.BufferedWriter:
+    """A file made in a thread. Whoever leaves meanwhile leaves none open."""
+    creating = asyncio.create_task(asyncio.to_thread(_create, expected_bytes, options))
+    try:
+        return await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        creating.add_done_callback(_close)
+        await asyncio.wait([creating])
+        raise
+
+
+def _close(creating: asyncio.Task[io.BufferedWriter]) -> None:
+    if not creating.cancelled() and creating.exception() is None:
+        creating.result().close()
 
 
 def _create(expected_bytes: int, options: SpoolOptions) -> io.BufferedWriter:
