@@ -79,13 +79,15 @@ async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open()
 async def test_whoever_leaves_while_the_file_is_made_leaves_none_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    making, made = threading.Event(), threading.Event()
+    making, go_on, made = threading.Event(), threading.Event(), threading.Event()
     create = os.memfd_create
 
     def slowly(name: str, flags: int) -> int:
         making.set()
-        assert made.wait(10)
-        return create(name, flags)
+        assert go_on.wait(10)
+        fd = create(name, flags)
+        made.set()
+        return fd
 
     monkeypatch.setattr(os, "memfd_create", slowly)
 
@@ -103,9 +105,10 @@ async def test_whoever_leaves_while_the_file_is_made_leaves_none_open(
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()  # impatient
-    made.set()
+    go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert await asyncio.to_thread(made.wait, 10)
 
     async def closed() -> bool:
         return len(os.listdir("/proc/self/fd")) <= before
