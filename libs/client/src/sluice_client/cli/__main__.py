@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# Before grpc is imported: a server starts children by fork and exec, and gRPC's preparations for a
-# fork that goes on using it only write to standard error.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
 from sluice_client.cli.app import app
 
 
