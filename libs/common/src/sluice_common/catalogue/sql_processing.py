@@ -62,28 +62,6 @@ _TOUCH = (
 )
 _VERIFY = _TOUCH.values(sha256=bindparam("p_sha256"), sha256_owed_since=None)
 _RESULTS = (
-    select_nodes()
-    .add_columns(
-        processings.c.etag.label("result_etag"),
-        processings.c.state.label("result_state"),
-        processings.c.reason.label("result_reason"),
-    )
-    .outerjoin(processings, processings.c.node_id == nodes.c.node_id)
-    .where(nodes.c.node_id.in_(bindparam("p_nodes", expanding=True)))
-)
-_INSERT_RESULT = insert(processings)
-_DROP_RESULT = delete(processings).where(processings.c.node_id == bindparam("p_node"))
-_NAMES = select(thumbnails.c.node_id, thumbnails.c.bucket, thumbnails.c.object_key).where(
-    thumbnails.c.node_id.in_(bindparam("p_nodes", expanding=True))
-)
-_INSERT_THUMBNAILS = insert(thumbnails)
-_DROP_THUMBNAILS = delete(thumbnails).where(thumbnails.c.node_id == bindparam("p_node"))
-_TOUCH = (
-    update(nodes)
-    .where(nodes.c.node_id == bindparam("p_node"))
-    .values(version=nodes.c.version + literal(1), updated_at=bindparam("p_now"))
-)
-_RESULTS = (
     select(processings, drives.c.drop_location)
     .join_from(processings, nodes, nodes.c.node_id == processings.c.node_id)
     .join(drives, drives.c.drive_id == nodes.c.drive_id)
