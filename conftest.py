@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 _VERSIONS = {
@@ -29,7 +30,7 @@ def pytest_report_header() -> list[str]:
             )
             version = done.stdout.strip().splitlines()[0]
         lines.append(f"{name}: {version}")
-    return [*lines, f"Kafka: {_kafka()}"]
+    return [*lines, f"Kafka: {_kafka()}", f"free: {_free()}"]
 
 
 def _kafka() -> str:
@@ -39,3 +40,9 @@ def _kafka() -> str:
     except (OSError, KeyError):
         return "none; `make services-up` starts one"
     return f"{kafka['kind']} {kafka['version']} at {kafka['bootstrap_servers']}"
+
+
+def _free() -> str:
+    """A disk that fills up fails tests in ways that do not name it."""
+    folder = tempfile.gettempdir()
+    return f"{shutil.disk_usage(folder).free / 1024**3:.0f} GiB in {folder}"
