@@ -1,4 +1,7 @@
-"""Steps of migrations that pass over what is there already.
+"""What migrations are written in: types that all share, and steps that pass over what is there.
+
+The types are part of every revision that was released: they never change, and a revision that
+needs another one names its own.
 
 MySQL commits with every statement that changes a table, so a migration that dies leaves its first
 steps behind and its revision unwritten. The next run takes every step again.
@@ -10,6 +13,24 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
+
+MICROS = sa.BigInteger()
+"""A time: whole microseconds since the epoch."""
+OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_collate": "utf8mb4_bin",
+}
+"""Of every table."""
+
+
+def binary(length: int) -> sa.types.TypeEngine[bytes]:
+    """At most `length` bytes, compared as such."""
+    return sa.LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
 
 
 def create_table(name: str, *columns: sa.schema.SchemaItem, **options: Any) -> None:

@@ -6,13 +6,17 @@ Types are written out instead of imported: what this revision made stays what it
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from sluice_common.catalogue.migrations.steps import create_index, create_table
+from sluice_common.catalogue.migrations.steps import (
+    MICROS,
+    OPTIONS,
+    binary,
+    create_index,
+    create_table,
+)
 
 revision = "0001"
 down_revision = None
@@ -20,19 +24,6 @@ branch_labels = None
 depends_on = None
 
 _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_MICROS = sa.BigInteger()
-_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
-}
-
-
-def _binary(length: int) -> sa.types.TypeEngine[bytes]:
-    return sa.LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
 
 
 def upgrade() -> None:
@@ -53,33 +44,33 @@ def upgrade() -> None:
         sa.Column("read_only", sa.Boolean(), nullable=False),
         sa.Column("storage_class", sa.String(64), nullable=False),
         sa.Column("encryption", sa.String(255), nullable=False),
-        sa.Column("created_at", _MICROS, nullable=False),
-        sa.Column("updated_at", _MICROS, nullable=False),
+        sa.Column("created_at", MICROS, nullable=False),
+        sa.Column("updated_at", MICROS, nullable=False),
         sa.PrimaryKeyConstraint("drive_id", name="pk_drives"),
         sa.UniqueConstraint("tenant", "name", name="uq_drives_tenant_name"),
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_table(
         "nodes",
         sa.Column("node_id", sa.String(128), nullable=False),
         sa.Column("drive_id", _ROW_ID, nullable=False),
-        sa.Column("path", _binary(1024), nullable=False),
+        sa.Column("path", binary(1024), nullable=False),
         sa.Column("upload_id", sa.String(128), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("content_type", sa.String(255), nullable=False),
         sa.Column("crc32c", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", _binary(32), nullable=True),
-        sa.Column("sha256_owed_since", _MICROS, nullable=True),
+        sa.Column("sha256", binary(32), nullable=True),
+        sa.Column("sha256_owed_since", MICROS, nullable=True),
         sa.Column("metadata", sa.Text(), nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
-        sa.Column("object_key", _binary(1024), nullable=False),
+        sa.Column("object_key", binary(1024), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", _MICROS, nullable=False),
-        sa.Column("updated_at", _MICROS, nullable=False),
+        sa.Column("created_at", MICROS, nullable=False),
+        sa.Column("updated_at", MICROS, nullable=False),
         sa.ForeignKeyConstraint(["drive_id"], ["drives.drive_id"], name="fk_nodes_drive_id"),
         sa.PrimaryKeyConstraint("node_id", name="pk_nodes"),
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_index("ix_nodes_drive_id", "nodes", ["drive_id"])
     create_index("ix_nodes_object_key_bucket", "nodes", ["object_key", "bucket"])
@@ -87,14 +78,14 @@ def upgrade() -> None:
     create_table(
         "paths",
         sa.Column("drive_id", _ROW_ID, nullable=False),
-        sa.Column("path", _binary(1024), nullable=False),
+        sa.Column("path", binary(1024), nullable=False),
         sa.Column("node_id", sa.String(128), nullable=False),
         sa.ForeignKeyConstraint(["drive_id"], ["drives.drive_id"], name="fk_paths_drive_id"),
         sa.ForeignKeyConstraint(["node_id"], ["nodes.node_id"], name="fk_paths_node_id"),
         sa.PrimaryKeyConstraint("drive_id", "path", name="pk_paths"),
         sa.UniqueConstraint("node_id", name="uq_paths_node_id"),
         sqlite_with_rowid=False,
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_table(
         "outbox",
@@ -104,22 +95,22 @@ def upgrade() -> None:
         sa.Column("topic", sa.String(128), nullable=False),
         sa.Column("event_key", sa.String(128), nullable=False),
         sa.Column("tenant", sa.String(128), nullable=False),
-        sa.Column("occurred_at", _MICROS, nullable=False),
+        sa.Column("occurred_at", MICROS, nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("headers", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("row_id", name="pk_outbox"),
         sqlite_autoincrement=True,
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_table(
         "object_deletions",
         sa.Column("deletion_id", _ROW_ID, autoincrement=True, nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
-        sa.Column("object_key", _binary(1024), nullable=False),
-        sa.Column("not_before", _MICROS, nullable=False),
+        sa.Column("object_key", binary(1024), nullable=False),
+        sa.Column("not_before", MICROS, nullable=False),
         sa.PrimaryKeyConstraint("deletion_id", name="pk_object_deletions"),
         sqlite_autoincrement=True,
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_index("ix_object_deletions_not_before", "object_deletions", ["not_before"])
     create_table(
@@ -127,20 +118,20 @@ def upgrade() -> None:
         sa.Column("upload_id", sa.String(128), nullable=False),
         sa.Column("tenant", sa.String(128), nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
-        sa.Column("object_key", _binary(1024), nullable=False),
+        sa.Column("object_key", binary(1024), nullable=False),
         sa.Column("multipart_id", sa.String(1024), nullable=False),
-        sa.Column("created_at", _MICROS, nullable=False),
+        sa.Column("created_at", MICROS, nullable=False),
         sa.PrimaryKeyConstraint("upload_id", name="pk_object_intents"),
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_index("ix_object_intents_created_at", "object_intents", ["created_at"])
     create_table(
         "leases",
         sa.Column("name", sa.String(128), nullable=False),
         sa.Column("holder", sa.String(255), nullable=False),
-        sa.Column("expires_at", _MICROS, nullable=False),
+        sa.Column("expires_at", MICROS, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_leases"),
-        **_OPTIONS,
+        **OPTIONS,
     )
 
 

@@ -5,32 +5,22 @@ Types are written out, see 0001.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mysql
 
-from sluice_common.catalogue.migrations.steps import add_column, create_index, create_table
+from sluice_common.catalogue.migrations.steps import (
+    MICROS,
+    OPTIONS,
+    add_column,
+    binary,
+    create_index,
+    create_table,
+)
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
-
-_MICROS = sa.BigInteger()
-_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
-}
-
-
-def _binary(length: int) -> sa.types.TypeEngine[bytes]:
-    return sa.LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
 
 
 def upgrade() -> None:
@@ -51,15 +41,15 @@ def upgrade() -> None:
         sa.Column("frames", sa.Integer(), nullable=False),
         sa.Column("exif", sa.Text(), nullable=False),
         sa.Column("location", sa.Text(), nullable=True),
-        sa.Column("processed_at", _MICROS, nullable=False),
+        sa.Column("processed_at", MICROS, nullable=False),
         sa.ForeignKeyConstraint(["node_id"], ["nodes.node_id"], name="fk_processings_node_id"),
         sa.PrimaryKeyConstraint("node_id", name="pk_processings"),
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_table(
         "thumbnails",
         sa.Column("node_id", sa.String(128), nullable=False),
-        sa.Column("object_key", _binary(1024), nullable=False),
+        sa.Column("object_key", binary(1024), nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
         sa.Column("recorded", sa.Boolean(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
@@ -71,7 +61,7 @@ def upgrade() -> None:
         sa.Column("etag", sa.String(255), nullable=False),
         sa.ForeignKeyConstraint(["node_id"], ["nodes.node_id"], name="fk_thumbnails_node_id"),
         sa.PrimaryKeyConstraint("node_id", "object_key", name="pk_thumbnails"),
-        **_OPTIONS,
+        **OPTIONS,
     )
     create_index("ix_thumbnails_object_key_bucket", "thumbnails", ["object_key", "bucket"])
 
