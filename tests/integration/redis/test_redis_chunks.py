@@ -13,6 +13,7 @@ from sluice_common.coordination.ports import ChunkOffer, StagedChunk
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.chunks import RedisChunkStore
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.link import Link
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.errors import (
     Aborted,
@@ -346,3 +347,29 @@ async def test_dropping_an_upload_takes_what_is_staged_here_with_it(
             assert server.all_keys() == []
             await staged.seal()
     assert server.all_keys() == []
+
+
+async def test_a_push_that_waits_for_its_connection_does_not_outlive_a_removal(
+    store: RedisChunkStore,
+    clients: RedisClients,
+    server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert clients.only_server is not None
+    take, waiting, go_on = clients.only_server.take, asyncio.Event(), asyncio.Event()
+
+    async def take_late() -> Link:
+        if not waiting.is_set():
+            waiting.set()
+            await go_on.wait()
+        return await take()
+
+    monkeypatch.setattr(clients.only_server, "take", take_late)
+    async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+        pushing = asyncio.create_task(staged.append(b"x" * MIB))
+        await waiting.wait()
+        await store.drop_upload(UPLOAD)
+        go_on.set()
+        with pytest.raises(SluiceError):
+            await pushing
+        assert server.all_keys() == []

@@ -14,6 +14,7 @@ from sluice_common.coordination.redis.connection import RedisClients, answers, t
 from sluice_common.coordination.redis.errors import VENDOR_ERRORS, translated, unavailable
 from sluice_common.coordination.redis.link import Link, Replies
 from sluice_common.coordination.redis.resp import Command
+from sluice_common.coordination.staging import staging_dropped
 
 OPERATION: Final = "chunk_push"
 _ON_THE_WAY: Final = 2
@@ -61,6 +62,7 @@ class Pushes:
             if self._link is None:
                 async with asyncio.timeout(self._clients.timeout_seconds):
                     self._link = await self._server.take()
+                self._raise_failure()
             replies = self._link.send(transaction(commands) if atomic else commands)
         except VENDOR_ERRORS as error:
             self._failed(error)
@@ -77,8 +79,12 @@ class Pushes:
         await self._wait_until(0)
 
     async def give_up(self) -> None:
-        """Return when nothing is on the way any more, whatever became of it; cancelled, close the
-        connection: what is still in it may reach the server all the same."""
+        """Take no more, and return when nothing is on the way any more, whatever became of it.
+
+        Cancelled, close the connection: what is still in it may reach the server all the same.
+        """
+        # Also for a push that waits for its connection: it would arrive after a removal.
+        self._failure = self._failure or staging_dropped()
         try:
             while self._unanswered:
                 await self._next_reply()
