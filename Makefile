@@ -51,8 +51,8 @@ install: $(VENV)/.dev ## Install that and the development tools
 run: $(VENV)/.run ## Serve on this machine (Ctrl-C stops); data goes to var/data
 	@exec $(BIN)/sluice serve --data-dir var/data $(ARGS)
 
-demo: $(VENV)/.run ## Start a server, upload real files of this machine, read them back, stop
-	@$(BIN)/python tools/demo.py $(ARGS)
+demo: $(VENV)/.run ## Start a server, upload files and photos of this machine, compare what comes back
+	@$(BIN)/python -m tools.demo $(ARGS)
 
 services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server of this machine, print settings
 	@$(BIN)/python tools/services.py up

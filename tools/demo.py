@@ -1,14 +1,17 @@
 """`make demo`: the whole way in one go, on real files of this machine.
 
-Collects documents, pictures and binaries (at least 200 files) and one archive of more than 500 MB
-into a temporary folder, starts a server, uploads the folder, lists the nodes, reads some back,
-compares SHA-256, prints throughput and acknowledgement latencies, stops the server and removes
-everything again.
+Starts a server on a temporary folder. Files: collects documents, pictures and binaries (at least
+200 files) and one archive of more than 500 MB, uploads the folder, lists the nodes, reads some
+back, compares SHA-256, prints throughput and acknowledgement latencies. Photos: uploads generated
+ones and pictures of this machine, and compares what the processor made of each, pixels and EXIF.
+Then stops the server and removes everything again. Whatever is wrong ends it with an exit code that
+is not 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import json
 import os
@@ -23,15 +26,20 @@ import tarfile
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Final
+
+from tools.demo_photos import DemoFailed, check_photos, collect_real_pictures, make_photos
 
 BIN = Path(sys.executable).parent
 LARGE_BYTES = 512 * 1024 * 1024
 SMALL_BYTES = 64 * 1024 * 1024
 PER_KIND = 120
 SHORT_TIMEOUT = 60
+FILES: Final = "files"
+PHOTOS: Final = "photos"
 KINDS = {
     "documents": (
         ["/usr/share/doc", "/usr/share", "/etc"],
@@ -158,31 +166,68 @@ def read_back(server: str, folder: Path, target: Path, how_many: int) -> int:
     return len(chosen)
 
 
-def run(scratch: Path) -> None:
+def show_files(scratch: Path, addresses: dict[str, str]) -> None:
+    """Upload files of this machine and read some back."""
     folder = scratch / "files"
     print("collecting files of this machine …", flush=True)
     count = collect(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{count} files, {size / 1e6:.0f} MB, the largest {LARGE_BYTES / 1e6:.0f} MB or more")
+    server = addresses["intake"]
+    begun = time.perf_counter()
+    sluice(server, "upload", str(folder), "--drive", "demo", "--parallel", "8")
+    seconds = time.perf_counter() - begun
+    listed = sluice(server, "ls", "demo:", "--json").stdout.splitlines()
+    print(f"{len(listed)} nodes, the first ones:")
+    for line in listed[:5]:
+        node = json.loads(line)
+        print(f"  {node['size']:>12}  {node['path']}")
+    if len(listed) != count:
+        raise SystemExit(f"{count} files went up but {len(listed)} nodes are there")
+    back = scratch / "back"
+    back.mkdir()
+    equal = read_back(server, folder, back, 5)
+    print(f"\nuploaded {size / 1e6:.0f} MB in {seconds:.1f} s: {size / seconds / 1e6:.0f} MB/s")
+    print(f"acknowledged: {acknowledgement_latencies(addresses['metrics'])}")
+    print(f"read back {equal} files: SHA-256 equal")
+
+
+def show_photos(scratch: Path, addresses: dict[str, str], own: Path | None) -> None:
+    """Upload photos and compare what the processor makes of them."""
+    folder = scratch / "photos"
+    print("\nmaking photos, and looking for pictures of this machine …", flush=True)
+    made = make_photos(folder / "made")
+    real = collect_real_pictures(folder / "real", own)
+    print(f"{len(made)} photos made, {len(real)} pictures found")
+    server = addresses["intake"]
+    begun = time.perf_counter()
+    sluice(server, "upload", str(folder), "--drive", "photos", "--parallel", "8")
+    for kind, photos in (("made", made), ("real", real)):
+        print(f"\nwhat came of those that were {'made' if kind == 'made' else 'found'}:")
+        try:
+            tally = asyncio.run(check_photos(server, "photos", f"photos/{kind}", photos))
+        except DemoFailed as failure:
+            raise SystemExit(f"wrong:\n{failure}") from None
+        refused = f", {tally.refused} refused by name" if tally.refused else ""
+        print(
+            f"{tally.pictures} pictures: {tally.thumbnails} thumbnails the right way up and bare,"
+            f" {tally.fields} fields right{refused}"
+        )
+    print(f"photos took {time.perf_counter() - begun:.1f} s from the first byte to the last look")
+    print(sluice(server, "stat", "photos:photos/made/phone.heic").stdout)
+    small = scratch / "small"
+    small.mkdir()
+    sluice(server, "get", "photos:photos/made/phone.heic", str(small), "--thumbnail", "256")
+    print(f"{', '.join(path.name for path in small.iterdir())} is there")
+
+
+def run(scratch: Path, parts: Sequence[str], own: Path | None) -> None:
     process, addresses = start_server(scratch / "data")
     try:
-        server = addresses["intake"]
-        begun = time.perf_counter()
-        sluice(server, "upload", str(folder), "--drive", "demo", "--parallel", "8")
-        seconds = time.perf_counter() - begun
-        listed = sluice(server, "ls", "demo:", "--json").stdout.splitlines()
-        print(f"{len(listed)} nodes, the first ones:")
-        for line in listed[:5]:
-            node = json.loads(line)
-            print(f"  {node['size']:>12}  {node['path']}")
-        if len(listed) != count:
-            raise SystemExit(f"{count} files went up but {len(listed)} nodes are there")
-        back = scratch / "back"
-        back.mkdir()
-        equal = read_back(server, folder, back, 5)
-        print(f"\nuploaded {size / 1e6:.0f} MB in {seconds:.1f} s: {size / seconds / 1e6:.0f} MB/s")
-        print(f"acknowledged: {acknowledgement_latencies(addresses['metrics'])}")
-        print(f"read back {equal} files: SHA-256 equal")
+        if FILES in parts:
+            show_files(scratch, addresses)
+        if PHOTOS in parts:
+            show_photos(scratch, addresses, own)
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait(SHORT_TIMEOUT)
@@ -192,11 +237,16 @@ def run(scratch: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scratch", type=Path, help="parent of the temporary folder")
+    parser.add_argument("--only", choices=(FILES, PHOTOS), help="one of the two parts")
+    parser.add_argument("--pictures", type=Path, help="a folder of your own pictures to add")
     options = parser.parse_args()
+    parts = (FILES, PHOTOS) if options.only is None else (options.only,)
     with tempfile.TemporaryDirectory(prefix="sluice-demo-", dir=options.scratch) as scratch:
-        run(Path(scratch))
+        run(Path(scratch), parts, options.pictures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pictures of every kind that the processor takes, and of those that it has to refuse.
 
-Made, not shipped: what a test expects stands beside what it made.
+Made, not shipped: what a test expects stands beside what it made. What the demo shows too is made
+in `tools/pictures.py`, and can be had from here.
 """
 
 from __future__ import annotations
@@ -9,116 +10,74 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pillow_heif
-from PIL import Image, ImageCms, TiffImagePlugin
-from PIL.ExifTags import GPS, IFD, Base
+from PIL import Image, ImageCms
+from PIL.ExifTags import GPS, Base
 
 from bench.load.photos import photo as camera_photo
-
-RED: Final = (220, 30, 30)
-GREEN: Final = (30, 190, 60)
-BLUE: Final = (40, 60, 220)
-YELLOW: Final = (230, 220, 40)
-CORNERS: Final = (RED, GREEN, BLUE, YELLOW)
-"""Upper left, upper right, lower left, lower right of `quadrants`."""
+from tools.pictures import BLUE as BLUE
+from tools.pictures import CORNERS as CORNERS
+from tools.pictures import ENCODERS as PILLOW_ENCODERS
+from tools.pictures import GREEN as GREEN
+from tools.pictures import RED as RED
+from tools.pictures import YELLOW as YELLOW
+from tools.pictures import Camera, Encoder, degrees, png_chunk, ratio
+from tools.pictures import as_stored as as_stored
+from tools.pictures import close as close
+from tools.pictures import corners as corners
+from tools.pictures import png_of_rows as png_of_rows
+from tools.pictures import quadrants as quadrants
+from tools.pictures import saved as saved
 
 GPS_CANARY: Final = (51.4778925, -171.2345678)
 """Planted by `exif`; greps look for `CANARY_WORDS`."""
 CANARY_WORDS: Final = ("51.47", "171.2", "canary-serial-90125")
 """In decimal, and a serial number that no fact carries."""
 
-Encoder = Callable[[Image.Image, bytes], bytes]
-
-
-def quadrants(width: int = 320, height: int = 200) -> Image.Image:
-    """Four colours, one in each corner: says which way up it is, and whether it is mirrored."""
-    image = Image.new("RGB", (width, height))
-    for index, colour in enumerate(CORNERS):
-        left, top = (index % 2) * width // 2, (index // 2) * height // 2
-        image.paste(colour, (left, top, left + width // 2, top + height // 2))
-    return image
-
-
-def corners(image: Image.Image) -> list[tuple[int, ...]]:
-    """The colours in the middle of the four quarters, in the order of `CORNERS`."""
-    width, height = image.size
-    shown = image.convert("RGB")
-    found = []
-    for y in (height // 4, 3 * height // 4):
-        for x in (width // 4, 3 * width // 4):
-            pixel = shown.getpixel((x, y))
-            assert isinstance(pixel, tuple)
-            found.append(tuple(int(value) for value in pixel))
-    return found
-
-
-def close(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]], by: int = 24) -> bool:
-    """Whether every colour is at most `by` from the expected one in every channel."""
-    return len(found) == len(expected) and all(
-        abs(a - b) <= by
-        for one, other in zip(found, expected, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-_STORED: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
-def as_stored(upright: Image.Image, orientation: int) -> Image.Image:
-    """The pixels as a camera held that way stores them."""
-    return upright.transpose(_STORED[orientation]) if orientation in _STORED else upright
+KYOCERA: Final = Camera(
+    base={
+        Base.Make: "Kyocera\0\0 ",
+        Base.Model: " Contax\tN Digital",
+        Base.Software: "Firmware 1.2",
+        Base.DateTime: "2024:05:07 09:10:11",
+    },
+    detail={
+        Base.DateTimeOriginal: "2024:05:06 07:08:09",
+        Base.SubsecTimeOriginal: "123",
+        Base.OffsetTimeOriginal: "-03:30",
+        Base.DateTimeDigitized: "2024:05:06 07:08:10",
+        Base.OffsetTime: "+00:00",
+        Base.LensMake: "Carl Zeiss",
+        Base.LensModel: "Planar 1,4/50",
+        Base.BodySerialNumber: CANARY_WORDS[2],
+        Base.ExposureTime: ratio("1/250"),
+        Base.ExposureBiasValue: ratio("-2/3"),
+        Base.FNumber: ratio("14/10"),
+        Base.ISOSpeedRatings: 400,
+        Base.FocalLength: ratio("50"),
+        Base.FocalLengthIn35mmFilm: 50,
+        Base.Flash: 0x19,
+    },
+    place={
+        GPS.GPSLatitudeRef: "N",
+        GPS.GPSLatitude: degrees(GPS_CANARY[0]),
+        GPS.GPSLongitudeRef: "W",
+        GPS.GPSLongitude: degrees(-GPS_CANARY[1]),
+        GPS.GPSAltitudeRef: b"\x01",
+        GPS.GPSAltitude: ratio("425/100"),
+        GPS.GPSImgDirection: ratio("2705/10"),
+        GPS.GPSDateStamp: "2024:05:06",
+        GPS.GPSTimeStamp: (ratio("10"), ratio("38"), ratio("9")),
+    },
+)
 
 
 def exif(orientation: int = 1, *, gps: bool = True) -> bytes:
     """What a camera writes, every field that the processor reads among it (`EXIF_FACTS`)."""
-    made = Image.Exif()
-    made[Base.Make] = "Kyocera\0\0 "
-    made[Base.Model] = " Contax\tN Digital"
-    made[Base.Software] = "Firmware 1.2"
-    made[Base.DateTime] = "2024:05:07 09:10:11"
-    made[Base.Orientation] = orientation
-    detail = made.get_ifd(IFD.Exif)
-    detail[Base.DateTimeOriginal] = "2024:05:06 07:08:09"
-    detail[Base.SubsecTimeOriginal] = "123"
-    detail[Base.OffsetTimeOriginal] = "-03:30"
-    detail[Base.DateTimeDigitized] = "2024:05:06 07:08:10"
-    detail[Base.OffsetTime] = "+00:00"
-    detail[Base.LensMake] = "Carl Zeiss"
-    detail[Base.LensModel] = "Planar 1,4/50"
-    detail[Base.BodySerialNumber] = CANARY_WORDS[2]
-    detail[Base.ExposureTime] = _ratio("1/250")
-    detail[Base.ExposureBiasValue] = _ratio("-2/3")
-    detail[Base.FNumber] = _ratio("14/10")
-    detail[Base.ISOSpeedRatings] = 400
-    detail[Base.FocalLength] = _ratio("50")
-    detail[Base.FocalLengthIn35mmFilm] = 50
-    detail[Base.Flash] = 0x19
-    if gps:
-        latitude, longitude = GPS_CANARY
-        made.get_ifd(IFD.GPSInfo).update({
-            GPS.GPSLatitudeRef: "N",
-            GPS.GPSLatitude: _degrees(latitude),
-            GPS.GPSLongitudeRef: "W",
-            GPS.GPSLongitude: _degrees(-longitude),
-            GPS.GPSAltitudeRef: b"\x01",
-            GPS.GPSAltitude: _ratio("425/100"),
-            GPS.GPSImgDirection: _ratio("2705/10"),
-            GPS.GPSDateStamp: "2024:05:06",
-            GPS.GPSTimeStamp: (_ratio("10"), _ratio("38"), _ratio("9")),
-        })  # fmt: skip
-    return made.tobytes()
+    return KYOCERA.exif(orientation, gps=gps)
 
 
 EXIF_FACTS: Final[dict[str, Any]] = {
@@ -150,27 +109,6 @@ GPS_FACTS: Final[dict[str, Any]] = {
 }
 
 
-def _ratio(text: str) -> TiffImagePlugin.IFDRational:
-    value = Fraction(text)
-    return TiffImagePlugin.IFDRational(value.numerator, value.denominator)
-
-
-def _degrees(value: float) -> tuple[TiffImagePlugin.IFDRational, ...]:
-    degrees, rest = divmod(round(value * 3600 * 10**6), 3600 * 10**6)
-    minutes, seconds = divmod(rest, 60 * 10**6)
-    return _ratio(str(degrees)), _ratio(str(minutes)), _ratio(f"{seconds}/{10**6}")
-
-
-# --- one encoder for each format ------------------------------------------------------------------
-
-
-def saved(image: Image.Image, kind: str, **parameters: Any) -> bytes:
-    """The bytes of a file of Pillow's format `kind`."""
-    output = io.BytesIO()
-    image.save(output, kind, **parameters)
-    return output.getvalue()
-
-
 def heic(image: Image.Image, exif_bytes: bytes = b"") -> bytes:
     output = io.BytesIO()
     made = pillow_heif.from_pillow(image)
@@ -178,14 +116,7 @@ def heic(image: Image.Image, exif_bytes: bytes = b"") -> bytes:
     return output.getvalue()
 
 
-ENCODERS: Final[dict[str, Encoder]] = {
-    "jpeg": lambda image, exif: saved(image, "JPEG", quality=92, exif=exif),
-    "png": lambda image, exif: saved(image, "PNG", exif=exif),
-    "webp": lambda image, exif: saved(image, "WEBP", quality=92, exif=exif),
-    "tiff": lambda image, exif: saved(image, "TIFF", exif=exif),
-    "avif": lambda image, exif: saved(image, "AVIF", quality=90, speed=8, exif=exif),
-    "heic": heic,
-}
+ENCODERS: Final[Mapping[str, Encoder]] = {**PILLOW_ENCODERS, "heic": heic}
 """Those that can carry EXIF."""
 
 
@@ -219,7 +150,7 @@ def with_png_checksums(data: bytes) -> bytes:
     made, at = data[:8], 8
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "big")
-        made += _chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length])
+        made += png_chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length])
         at += 12 + length
     return made
 
@@ -228,22 +159,7 @@ def png_bomb(megabytes: int = 64) -> bytes:
     """A small PNG with a text that unpacks into that many megabytes."""
     text = b"Comment\0\0" + zlib.compress(bytes(megabytes << 20), 9)
     whole = saved(quadrants(8, 8), "PNG")
-    return whole[:33] + _chunk(b"zTXt", text) + whole[33:]
-
-
-def png_of_rows(width: int, height: int, *, depth: int, colour_type: int, rows: bytes) -> bytes:
-    """A PNG of these filtered rows, for what Pillow cannot write (PNG, sections 11.2.1 and 9)."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return b"".join((
-        b"\x89PNG\r\n\x1a\n",
-        _chunk(b"IHDR", header),
-        _chunk(b"IDAT", zlib.compress(rows)),
-        _chunk(b"IEND", b""),
-    ))  # fmt: skip
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return whole[:33] + png_chunk(b"zTXt", text) + whole[33:]
 
 
 def gif_claiming(width: int, height: int) -> bytes:
