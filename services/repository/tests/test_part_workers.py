@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -296,6 +297,16 @@ async def test_a_completing_upload_stops_trying_when_its_life_is_over(
     assert snapshot.status is UploadStatus.FAILED
     assert snapshot.failure_reason == reason
     assert (await world.orphans()).none()
+
+
+async def test_a_worker_whose_clock_is_ahead_ends_no_upload(world: World) -> None:
+    """How long an upload lives is a matter of the ledger's clock."""
+    world.deps = replace(world.deps, clock=lambda: world.clock() + 48 * HOUR)
+    world.boot()
+    world.objects.before = {"put_part": [UNAVAILABLE] * 3}
+    upload = await world.upload(pieces(2_000, 500))
+    await world.settle(60)
+    await world.assert_whole(upload)
 
 
 async def test_a_queue_that_is_full_does_not_hold_the_workers_up(world: World) -> None:

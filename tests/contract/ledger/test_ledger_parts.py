@@ -27,6 +27,7 @@ async def test_a_claim_says_what_to_store(driver: Driver) -> None:
     assert claim.plan == PartPlan(2, 2, 3)
     assert claim.size == PART_BYTES
     assert claim.fence.nonce == driver.ledger.nonce
+    assert claim.claimed_at == driver.clock.now
     chunks = await driver.chunks_of(claim, page=1)
     assert [chunk.number for chunk in chunks] == [2, 3]
     assert chunks[0].crc32c == crc32c(bytes(range(16, 24)))

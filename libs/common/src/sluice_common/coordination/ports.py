@@ -103,6 +103,8 @@ class PartClaim:
     """The right to store one part, until the lease ends or is taken over.
 
     `single_put`: the part is the whole object, to be stored by one PUT without a multipart.
+    `claimed_at`: in seconds since the epoch, by the ledger's clock, which the snapshot's times are
+    of too.
     """
 
     snapshot: UploadSnapshot
@@ -110,6 +112,7 @@ class PartClaim:
     size: int
     fence: Fence
     single_put: bool
+    claimed_at: float
 
 
 @dataclass(frozen=True, slots=True)

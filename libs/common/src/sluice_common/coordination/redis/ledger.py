@@ -248,13 +248,14 @@ class RedisLedger:
         answer = await self._steps.run("claim_part", upload_id, number, holder, lease_seconds)
         if not answer:
             return None
-        fields, counter, first, last, size, single_put = answer
+        fields, counter, first, last, size, single_put, now = answer
         return PartClaim(
             await self._reader.snapshot(upload_id, fields),
             PartPlan(number, first, last),
             size,
             Fence(nonce, counter),
             bool(single_put),
+            float(now),
         )
 
     async def claim_completion(

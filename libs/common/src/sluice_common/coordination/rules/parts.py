@@ -23,7 +23,7 @@ def claim_part(
     if fence is None:
         return None
     plan = PartPlan(row.number, row.first, row.last)
-    return PartClaim(s.snapshot(record), plan, row.size, fence, record.single_put)
+    return PartClaim(s.snapshot(record), plan, row.size, fence, record.single_put, s.clock())
 
 
 def part_chunks(

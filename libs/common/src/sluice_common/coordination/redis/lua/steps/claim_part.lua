@@ -1,6 +1,6 @@
 -- Take a ready part. Arguments: number, holder, lease in seconds.
 -- Answers nothing when there is nothing to take, else: snapshot, counter, first and last chunk,
--- size, single put.
+-- size, single put, the time.
 
 return run(function()
   call.run_when_memory_is_full()
@@ -15,5 +15,5 @@ return run(function()
     return {}
   end
   return { record.snapshot(r), hold.counter, part.first, part.last, part.size,
-    record.single_put(r) and 1 or 0 }
+    record.single_put(r) and 1 or 0, text(call.now()) }
 end)
