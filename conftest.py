@@ -1,4 +1,4 @@
-"""Which servers a test run talks to: printed above its results."""
+"""Which servers a test run talks to, printed above its results; and which tests are `long`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,26 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _VERSIONS = {
     "Redis": ("redis-server", "--version"),
     "MySQL": ("mariadbd", "--version"),
     "S3": ("weed", "version"),
 }
+_TESTS = Path(__file__).parent / "tests"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make check` runs what `make test` has no time for: the faults, what is slow about one
+    backend, and on services again what is slow on the embedded adapters already."""
+    for item in items:
+        slow = item.get_closest_marker("slow") is not None
+        again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
+        if item.path.is_relative_to(_TESTS / "faults") or (
+            slow and (again or item.path.is_relative_to(_TESTS / "integration"))
+        ):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_report_header() -> list[str]:

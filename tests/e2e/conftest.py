@@ -9,17 +9,9 @@ import grpc.aio
 import pytest
 
 from support.cli import Sluice
-from support.deployments import KINDS, Deployment, Services, deployment
+from support.deployments import KINDS, Deployment, deployment
 from support.server import StandaloneServer
 from support.wire import CHANNEL_OPTIONS, WireClient
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is slow on the embedded adapters is done again on services where time allows it."""
-    for item in items:
-        ours = item.path.parent == Path(__file__).parent and f"[{Services.name}" in item.name
-        if ours and item.get_closest_marker("slow") is not None:
-            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(params=KINDS)

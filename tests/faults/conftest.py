@@ -12,13 +12,6 @@ from support.proxy import FaultProxy
 from support.scene import Scene, scene
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make check` runs the subset that covers every row, `make test-faults` all of it."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.long)
-
-
 @pytest.fixture(params=KINDS)
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     """Backends of every kind, for a test that starts its servers itself."""
