@@ -33,12 +33,16 @@ class ProcessorOptions:
     """All tries at one piece of work."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
-    poll_seconds: float = 1.0
     drain_seconds: float = 8.0
     whole_bytes: int = 16 * MIB
     """What is no picture is read whole, and checked, up to this size, where the store itself tells
     no checksum; of everything else the first bytes are looked at."""
     spool_dir: Path | None = None
+    bucket: str = "sluice"
+    """Of drives that name none."""
+    events_follow: bool = True
+    """Whether every upload's end comes as an event, too: then a notification that is ahead of it
+    can be passed over."""
 
 
 @dataclass(frozen=True, slots=True)

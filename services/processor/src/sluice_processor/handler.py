@@ -30,10 +30,11 @@ from sluice_common.objects.body import BytesBody
 from sluice_common.objects.port import ObjectAttributes, ObjectInfo
 from sluice_common.telemetry.tracing import current_traceparent, span
 from sluice_processor import model
+from sluice_processor.adopting import Adopter, Adoption
 from sluice_processor.deps import ProcessorDeps
 from sluice_processor.examining import MAY_PASS_LATER, Examiner, Finding
 from sluice_processor.gathering import Gathering
-from sluice_processor.keys import thumbnail_ref
+from sluice_processor.keys import Place, thumbnail_ref
 from sluice_processor.stages import Stage, staged
 
 _log = structlog.get_logger(__name__)
@@ -43,18 +44,25 @@ PROCESSED: Final = "processed"
 FAILED: Final = "failed"
 REPEATED: Final = "repeated"
 GONE: Final = "gone"
+ANNOUNCED: Final = "announced"
+IGNORED: Final = "ignored"
 """Outcomes, as the metrics name them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A node to look at, and where the wish came from."""
+    """A node to look at, and where the wish came from.
+
+    `place` is set where only the object was told of: its node may not be there yet, and the tenant,
+    empty here, is that of the drive in whose place the object lies.
+    """
 
     tenant: str
     node_id: str
     trace_parent: str = ""
     since: float | None = None
     """When there was something to look at, in seconds since the epoch."""
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class NodeProcessor:
     def __init__(self, deps: ProcessorDeps) -> None:
         self._deps = deps
         self._examiner = Examiner(deps)
+        self._adopter = Adopter(deps)
         self._candidates: Gathering[str, Candidate | None] = Gathering(
             self._candidates_of, lambda node_id: node_id
         )
@@ -121,7 +130,12 @@ class NodeProcessor:
     async def _process(self, work: Work) -> Outcome:
         catalogue, objects = self._deps.catalogue, self._deps.objects
         candidate = await self._candidates.call(work.node_id)
-        if candidate is None or candidate.node.tenant != work.tenant:
+        if candidate is None and work.place is not None:
+            without = await self._adopted(work.place)
+            if without is not None:
+                return without
+            candidate = await self._candidates.call(work.node_id)
+        if candidate is None or not _is_meant(work, candidate.node):
             return Outcome(GONE)
         node = candidate.node
         info = await objects.head(node.object)
@@ -150,6 +164,22 @@ class NodeProcessor:
                 )
             )
         return self._outcome(node, finding, recorded)
+
+    async def _adopted(self, place: Place) -> Outcome | None:
+        """Have a node made of an object; None when there is one now, or was."""
+        adoption = await self._adopter.adopt(place)
+        match adoption:
+            case Adoption.ADOPTED:
+                return None
+            case Adoption.GONE:
+                return Outcome(GONE)
+            case Adoption.ANNOUNCED if self._deps.options.events_follow:
+                return Outcome(ANNOUNCED)
+            case Adoption.ANNOUNCED:
+                raise Aborted(
+                    "UPLOAD_UNDER_WAY", "The upload that brought the object has not ended yet."
+                )
+        return Outcome(IGNORED, adoption.value)
 
     async def _candidates_of(self, node_ids: Sequence[str]) -> Sequence[Candidate | None]:
         found = await self._deps.catalogue.candidates(node_ids)
@@ -216,6 +246,13 @@ class NodeProcessor:
                 )
             )
         return tuple(written)
+
+
+def _is_meant(work: Work, node: Node) -> bool:
+    """Whether this is the node that the work is about: ids and keys come from outside."""
+    if work.place is None:
+        return node.tenant == work.tenant
+    return node.object == work.place.ref
 
 
 def _processing(etag: str, finding: Finding, thumbnails: tuple[Thumbnail, ...]) -> Processing:

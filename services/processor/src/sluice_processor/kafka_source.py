@@ -1,39 +1,76 @@
-"""Work from Kafka: the events of uploads, as a member of a consumer group."""
+"""Work from Kafka, as a member of a consumer group: the events of uploads, and what a store tells
+of its objects in a topic of its own."""
 
 from __future__ import annotations
 
-from sluice_common.events.kafka.consumer import EventConsumer
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sluice_common.events.kafka.consumer import MessageConsumer
 from sluice_common.events.kafka.handling import ConsumerOptions
 from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.receiving import ReceivedEvent
+from sluice_common.events.kafka.receiving import ReceivedEvent, received
 from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_common.events.registry import BadEvent
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor
-from sluice_processor.work import work_of
+from sluice_processor.noticing import count_passed, process_all
+from sluice_processor.notifications import BadNotification, Notice, parse_notification
+from sluice_processor.work import sorted_notices, work_of
+
+KAFKA: Final = "kafka"
+KAFKA_S3: Final = "kafka-s3"
+"""What metrics call the two."""
 
 
-def uploads_consumer(
+@dataclass(frozen=True, slots=True)
+class ReceivedNotices:
+    """A message of a store."""
+
+    topic: str
+    notices: Sequence[Notice]
+
+    @property
+    def event_id(self) -> str:
+        """None: the handler knows by the content of an object what it has looked at."""
+        return ""
+
+
+def work_consumer(
     kafka: KafkaOptions,
     group: str,
+    s3_topic: str | None,
     processor: NodeProcessor,
     options: ProcessorOptions,
     metrics: Metrics,
-) -> EventConsumer:
-    """A member of `group` that processes the nodes of completed uploads.
+) -> MessageConsumer[ReceivedEvent | ReceivedNotices]:
+    """A member of `group` that processes the nodes of completed uploads and, if there is a topic
+    for them, of the objects that a store tells of.
 
-    Tries, delays and dead letters are the consumer's: an event that fails `attempts` times, or
+    Tries, delays and dead letters are the consumer's: a message that fails `attempts` times, or
     for `handling_seconds`, goes to `<topic>.<group>.dlq`, and its partition moves on.
     """
+    slots = asyncio.Semaphore(options.concurrency)
 
-    async def handle(event: ReceivedEvent) -> None:
-        work = work_of(event.record, event.message)
+    def receive(raw: Any, max_bytes: int) -> ReceivedEvent | ReceivedNotices:
+        return _notices(raw, max_bytes) if raw.topic == s3_topic else received(raw, max_bytes)
+
+    async def handle(message: ReceivedEvent | ReceivedNotices) -> None:
+        if isinstance(message, ReceivedNotices):
+            found = sorted_notices(message.notices)
+            count_passed(metrics, KAFKA_S3, found)
+            await process_all(processor, found, slots)
+            return
+        work = work_of(message.record, message.message)
         if work is not None:
             await processor.process(work)
 
     consuming = ConsumerOptions(
         group=group,
-        topics=(UPLOADS_TOPIC,),
+        topics=(UPLOADS_TOPIC,) if s3_topic is None else (UPLOADS_TOPIC, s3_topic),
         concurrency=options.concurrency,
         attempts=options.attempts,
         handling_seconds=options.handling_seconds,
@@ -41,4 +78,15 @@ def uploads_consumer(
         retry_cap_seconds=options.retry_cap_seconds,
         drain_seconds=options.drain_seconds,
     )
-    return EventConsumer(kafka, consuming, handle, metrics=metrics)
+    return MessageConsumer(kafka, consuming, receive, handle, metrics=metrics)
+
+
+def _notices(raw: Any, max_bytes: int) -> ReceivedNotices:
+    """Raises `BadEvent` for what no store sends."""
+    value: bytes = raw.value or b""
+    if len(value) > max_bytes:
+        raise BadEvent("TOO_LARGE", f"{len(value)} bytes are more than the {max_bytes} allowed")
+    try:
+        return ReceivedNotices(raw.topic, parse_notification(value))
+    except BadNotification as error:
+        raise BadEvent(error.reason, str(error)) from None

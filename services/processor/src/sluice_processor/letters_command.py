@@ -31,13 +31,19 @@ def add_letters_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("--count", type=_count, metavar="N", help="at most so many")
+        action.add_argument(
+            "--topic",
+            default=UPLOADS_TOPIC,
+            help="what was given up of this topic of Kafka, e.g. that of S3 notifications"
+            " (default: %(default)s)",
+        )
 
 
 async def letters_main(settings: SluiceSettings, arguments: argparse.Namespace) -> None:
     """Run the command. Raises `ConfigurationError` where there can be no letters."""
     match settings.events:
         case Events.KAFKA:
-            await _kafka(settings, arguments.action, arguments.count)
+            await _kafka(settings, arguments.topic, arguments.action, arguments.count)
         case Events.LOG:
             letters = LogLetters(DataDir(settings.data_dir).processor)
             await asyncio.to_thread(_log, letters, arguments.action, arguments.count)
@@ -45,12 +51,12 @@ async def letters_main(settings: SluiceSettings, arguments: argparse.Namespace) 
             raise ConfigurationError("SLUICE_EVENTS=off: there are no events to give up")
 
 
-async def _kafka(settings: SluiceSettings, action: str, count: int | None) -> None:
+async def _kafka(settings: SluiceSettings, topic: str, action: str, count: int | None) -> None:
     from sluice_processor.kafka_letters import open_letters
 
     options, group = settings.to_kafka_options(), settings.processor.group
     with blaming("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
-        async with open_letters(options, UPLOADS_TOPIC, group) as letters:
+        async with open_letters(options, topic, group) as letters:
             done = 0
             async for letter in letters.unsettled():
                 if done == count:

@@ -19,7 +19,7 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.bootstrap import open_processor
 from sluice_processor.letters_command import SUBCOMMAND, add_letters_command, letters_main
 from sluice_processor.settings import processor_options
-from sluice_processor.sources import run_sources, sources_of
+from sluice_processor.sources import check_sources, run_sources, sources_of
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,9 +44,10 @@ def check_has_work(settings: SluiceSettings) -> None:
         raise ConfigurationError(
             f"in {row.name!r} there is no catalogue, and nothing to process: set SLUICE_CATALOGUE"
         )
-    if settings.events is Events.OFF:
+    if settings.events is Events.OFF and settings.sqs.queue_url is None:
         raise ConfigurationError(
-            "SLUICE_EVENTS=off: nobody tells the processor of uploads; set SLUICE_EVENTS=kafka"
+            "SLUICE_EVENTS=off: nobody tells the processor of uploads; set SLUICE_EVENTS=kafka, or"
+            " SLUICE_SQS__QUEUE_URL"
         )
 
 
@@ -59,6 +60,7 @@ async def _main(
     check_has_work(settings)
     require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
     options = processor_options(settings)
+    await check_sources(settings)
     metrics = Metrics()
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:

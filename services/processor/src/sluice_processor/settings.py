@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sluice_common.mixtures import Events
 from sluice_common.settings import SluiceSettings
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.model import ImageOptions, ThumbnailFormat
+from sluice_processor.sqs_options import SqsOptions
 
 
 def processor_options(settings: SluiceSettings) -> ProcessorOptions:
@@ -24,7 +26,14 @@ def processor_options(settings: SluiceSettings) -> ProcessorOptions:
         concurrency=chosen.concurrency,
         attempts=chosen.attempts,
         handling_seconds=chosen.handling_seconds,
-        poll_seconds=chosen.poll_seconds,
         drain_seconds=settings.drain_seconds * 0.8,
         spool_dir=chosen.spool_dir,
+        bucket=settings.bucket,
+        events_follow=settings.events is not Events.OFF,
     )
+
+
+def sqs_options(settings: SluiceSettings) -> SqsOptions | None:
+    """The queue in which S3 tells of objects; None where there is none."""
+    sqs = settings.sqs
+    return None if sqs.queue_url is None else SqsOptions(**sqs.model_dump())

@@ -33,6 +33,7 @@ from sluice_common.errors import (
     Unavailable,
 )
 from sluice_common.objects.body import HashingBody
+from sluice_common.objects.marks import upload_mark
 from sluice_common.objects.port import ObjectAttributes, ObjectInfo
 from sluice_common.telemetry.tracing import span
 from sluice_common.uploads.model import UploadStatus
@@ -314,7 +315,8 @@ class PartStorer:
         """The reason to fail the upload with, or None if the part is worth repeating.
 
         Repeating ends with the upload's life: before completion the sweeper expires it, and while
-        it is COMPLETING, when nothing expires it (rule 18), the deadline is looked at here.
+        it is COMPLETING, when nothing expires it (rule 18), the deadline is looked at here, by the
+        ledger's clock: that of this process may be wrong.
         """
         if isinstance(error, SluiceError) and error.reason in _HOPELESS:
             return error.reason
@@ -323,7 +325,7 @@ class PartStorer:
             snapshot.status is UploadStatus.COMPLETING
             and is_transient(error)
             and not is_fenced(error)
-            and self._deps.clock() >= snapshot.expires_at
+            and claim.claimed_at >= snapshot.expires_at
         ):
             return error.reason if isinstance(error, SluiceError) else "STORE_UNAVAILABLE"
         return None
@@ -344,4 +346,5 @@ def _sentence(error: SluiceError | TimeoutError) -> str:
 
 def _attributes(claim: PartClaim) -> ObjectAttributes:
     new = claim.snapshot.new
-    return ObjectAttributes(new.content_type, new.storage_class, new.encryption)
+    mark = upload_mark(new.upload_id)
+    return ObjectAttributes(new.content_type, new.storage_class, new.encryption, mark)

@@ -24,7 +24,7 @@ from sluice_intake.settings import intake_options
 from sluice_processor.bootstrap import open_processor
 from sluice_processor.log_source import WakingPublisher
 from sluice_processor.settings import processor_options
-from sluice_processor.sources import Source, run_sources, sources_of
+from sluice_processor.sources import Source, check_sources, run_sources, sources_of
 from sluice_repository.bootstrap import Storage, repository_deps, repository_service
 from sluice_repository.drives import DriveRegistry
 from sluice_repository.roles import ALL_ROLES, Role
@@ -105,6 +105,7 @@ async def _sources(
         yield ()
         return
     options = processor_options(settings)
+    await check_sources(settings)
     async with open_processor(options, catalogue, storage.objects, metrics, lazy=True) as processor:
         yield sources_of(settings, processor, metrics, wake)
 

@@ -158,6 +158,10 @@ class Catalogue(Protocol):
         """Raises `NotFound` DRIVE_NOT_FOUND."""
         ...
 
+    async def drives_named(self, name: str, tenants: Sequence[str]) -> Sequence[Drive]:
+        """The drives of this name that some of these tenants have."""
+        ...
+
     async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage: ...
 
     async def update_drive(
@@ -175,6 +179,12 @@ class Catalogue(Protocol):
 
         Raises `AlreadyExists` PATH_EXISTS under if_absent.
         """
+        ...
+
+    async def adopt_object(self, commit: NodeCommit) -> CommitOutcome | None:
+        """Make a node of an object that no upload announced: the same transaction, with an upload
+        id that follows from the node's. None, and nothing changed, while an upload's intent names
+        the object: that upload makes the node itself."""
         ...
 
     async def get_node(self, tenant: str, node_id: str) -> Node:

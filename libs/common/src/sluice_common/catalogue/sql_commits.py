@@ -22,7 +22,7 @@ from sluice_common.catalogue.rows import dump_map, node_of
 from sluice_common.catalogue.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
 from sluice_common.catalogue.sql_drives import find_drive
 from sluice_common.catalogue.sql_nodes import find_row, node_not_found
-from sluice_common.catalogue.sql_objects import drop_intent, schedule_deletion
+from sluice_common.catalogue.sql_objects import drop_intent, is_intended, schedule_deletion
 from sluice_common.catalogue.sql_outbox import append_events
 from sluice_common.catalogue.sql_processing import bury_processing
 from sluice_common.errors import AlreadyExists
@@ -77,6 +77,19 @@ class SqlCommits(SqlFamily):
 
     @transaction
     async def commit_node(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
+        return await self._commit(connection, commit)
+
+    @transaction
+    async def adopt_object(
+        self, connection: AsyncConnection, commit: NodeCommit
+    ) -> CommitOutcome | None:
+        # An upload's intent is there before its object is, and goes in the transaction that makes
+        # its node: where there is neither, no upload is at it.
+        if await is_intended(connection, commit.object):
+            return None
+        return await self._commit(connection, commit)
+
+    async def _commit(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
         now = self._db.clock()
         drive_id = await self._drive_id(connection, commit)
         if not await self._insert_node(connection, drive_id, commit, now):

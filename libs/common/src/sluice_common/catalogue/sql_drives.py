@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row, bindparam, select, update
@@ -17,6 +18,10 @@ _FIND = select(drives).where(
     drives.c.tenant == bindparam("p_tenant"), drives.c.name == bindparam("p_name")
 )
 _LOCK = _FIND.with_for_update()
+_NAMED = select(drives).where(
+    drives.c.name == bindparam("p_name"),
+    drives.c.tenant.in_(bindparam("p_tenants", expanding=True)),
+)
 _LIST = (
     select(drives)
     .where(drives.c.tenant == bindparam("p_tenant"), drives.c.name > bindparam("p_after"))
@@ -65,6 +70,11 @@ class SqlDrives(SqlFamily):
     async def get_drive(self, tenant: str, name: str) -> Drive:
         async with self._db.read() as connection:
             return drive_of(await find_drive(connection, tenant, name))
+
+    async def drives_named(self, name: str, tenants: Sequence[str]) -> Sequence[Drive]:
+        parameters = {"p_name": name, "p_tenants": list(tenants)}
+        async with self._db.read() as connection:
+            return [drive_of(row) for row in await connection.execute(_NAMED, parameters)]
 
     async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage:
         parameters = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}

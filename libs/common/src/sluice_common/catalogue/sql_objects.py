@@ -64,6 +64,14 @@ _SET_MULTIPART = (
     .values(multipart_id=bindparam("p_multipart"))
 )
 _CLEAR = delete(object_intents).where(object_intents.c.upload_id == bindparam("p_upload"))
+# No index: as many rows as there are uploads in flight, and asked only about objects that are not
+# marked as an upload's.
+_INTENDED = select(
+    exists().where(
+        object_intents.c.object_key == bindparam("p_key"),
+        object_intents.c.bucket == bindparam("p_bucket"),
+    )
+)
 _STALE = (
     select(object_intents)
     .where(object_intents.c.created_at < bindparam("p_before"))
@@ -139,6 +147,12 @@ class SqlObjects(SqlFamily):
 
 async def drop_intent(connection: AsyncConnection, upload_id: str) -> None:
     await connection.execute(_CLEAR, {"p_upload": upload_id})
+
+
+async def is_intended(connection: AsyncConnection, ref: ObjectRef) -> bool:
+    """Has an upload said that it is about to make this object, and not ended since?"""
+    result = await connection.execute(_INTENDED, {"p_key": ref.key, "p_bucket": ref.bucket})
+    return bool(result.scalar_one())
 
 
 async def is_named(connection: AsyncConnection, ref: ObjectRef) -> bool:

@@ -72,7 +72,7 @@ class Manifest:
                 "bucket": self.ref.bucket,
                 "key": self.ref.key,
                 "generation": self.generation,
-                "attributes": asdict(self.attributes),
+                "attributes": _kept(self.attributes),
                 "size": self.size,
                 "crc32c": self.crc32c,
                 "etag": self.info.etag,
@@ -104,7 +104,7 @@ class Manifest:
 
 def attributes_to_json(attributes: ObjectAttributes) -> bytes:
     """What an object in parts remembers until it is completed."""
-    return json.dumps({"format": FORMAT_VERSION, "attributes": asdict(attributes)}).encode()
+    return json.dumps({"format": FORMAT_VERSION, "attributes": _kept(attributes)}).encode()
 
 
 def attributes_from_json(data: bytes) -> ObjectAttributes:
@@ -113,6 +113,13 @@ def attributes_from_json(data: bytes) -> ObjectAttributes:
         return ObjectAttributes(**_fields(data)["attributes"])
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged() from error
+
+
+def _kept(attributes: ObjectAttributes) -> dict[str, str]:
+    """Metadata is for stores into which others put, too."""
+    kept = asdict(attributes)
+    del kept["metadata"]
+    return kept
 
 
 def _fields(data: bytes) -> dict[str, Any]:

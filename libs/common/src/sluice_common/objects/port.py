@@ -14,7 +14,7 @@ Errors (all of `sluice_common.errors`, so that nobody above imports a vendor's):
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sluice_common.uploads.model import ObjectRef
@@ -43,6 +43,9 @@ class ObjectAttributes:
     content_type: str = "application/octet-stream"
     storage_class: str = ""
     encryption: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Names in lower case, values in ASCII, all of it at most 2 KB (S3's limit); see `marks.py`.
+    Only S3 keeps it: nobody but us puts anything into the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,17 @@ class PartTag:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the store says about an object. `crc32c` is of the whole object, None if not kept."""
+    """What the store says about an object. `crc32c` is of the whole object, None if not kept.
+
+    `content_type` and `metadata` are filled in by `head`, where the store keeps them.
+    """
 
     ref: ObjectRef
     size: int
     etag: str
     crc32c: int | None
+    content_type: str = field(default="", compare=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

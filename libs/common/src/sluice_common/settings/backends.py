@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
 
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.redis.options import RedisOptions
@@ -95,6 +96,46 @@ class Kafka(Group):
             schema_registry_url=schema_registry_url,
             schema_registry_credentials=schema_registry_credentials,
         )
+
+
+class Sqs(Group):
+    """A queue in which S3 tells of new objects, for the processor. Without keys botocore's own
+    search finds some, as for S3."""
+
+    queue_url: str | None = None
+    """As AWS shows it; requests go to its host. Unset: there is no queue."""
+    region: str | None = None
+    """For the signature; by default the one that an AWS queue's URL names, else us-east-1."""
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    ca_bundle: str | None = None
+    wait_seconds: Annotated[int, Field(ge=1, le=20)] = 20
+    """How long a request waits for messages."""
+    visibility_seconds: Annotated[int, Field(ge=3, le=43_200)] = 60
+    """How long a message stays with a processor that does not answer any more."""
+
+    @field_validator("queue_url")
+    @classmethod
+    def _is_queue(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://host/queue")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ConfigurationError(
+                "must be a URL like https://sqs.eu-central-1.amazonaws.com/123456789012/photos,"
+                " without a user in it"
+            )
+        if not parts.path.strip("/"):
+            raise ConfigurationError("names no queue, only a host")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_come_together(self) -> Sqs:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ConfigurationError(
+                "access_key and secret_key come together: set both, or neither to use the role of"
+                " this machine"
+            )
+        return self
 
 
 class MySql(Group):

@@ -34,7 +34,7 @@ from sluice_common.mixtures import (
     check_mixture,
 )
 from sluice_common.rpc.options import ServerOptions
-from sluice_common.settings.backends import S3, Kafka, MySql, Redis
+from sluice_common.settings.backends import S3, Kafka, MySql, Redis, Sqs
 from sluice_common.settings.groups import (
     AddressSetting,
     Bytes,
@@ -125,6 +125,7 @@ class SluiceSettings(BaseSettings):
 
     redis: Redis = Redis()
     s3: S3 = S3()
+    sqs: Sqs = Sqs()
     kafka: Kafka = Kafka()
     mysql: MySql = MySql()
 
@@ -142,7 +143,19 @@ class SluiceSettings(BaseSettings):
                 "SLUICE_LIMITS__PREFERRED_CHUNK_BYTES is larger than SLUICE_LIMITS__MAX_CHUNK_BYTES"
             )
         check_mixture(self.mixture, self.durability)
+        self._check_notifications()
         return self
+
+    def _check_notifications(self) -> None:
+        """Stores tell of objects in S3 only, and through Kafka only where there is one."""
+        topic, queue = "SLUICE_PROCESSOR__S3_TOPIC", "SLUICE_SQS__QUEUE_URL"
+        told = [queue] if self.sqs.queue_url is not None else []
+        if self.processor.s3_topic is not None:
+            told.append(topic)
+            if self.events is not Events.KAFKA:
+                raise ConfigurationError(f"{topic} is a topic of Kafka: set SLUICE_EVENTS=kafka")
+        if told and self.objects is not Objects.S3:
+            raise ConfigurationError(f"{told[0]} tells of objects in S3: set SLUICE_OBJECTS=s3")
 
     @property
     def mixture(self) -> Mixture:

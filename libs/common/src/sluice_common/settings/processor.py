@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from sluice_common.settings.groups import Bytes, Group, Seconds
+from sluice_common.settings.groups import Bytes, Group
 from sluice_common.uploads.model import MIB
 
 
@@ -22,8 +22,11 @@ class Processor(Group):
     """In a standalone with an event log; `sluice-processor` is there for nothing else."""
     group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "processor"
     """The consumer group; its dead letters are in `<topic>.<group>.dlq`."""
+    s3_topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,140}$")] | None = None
+    """A topic in which a store tells of new objects, as MinIO does; unset: there is none."""
     concurrency: PositiveInt = 8
-    """Nodes in hand at once: one is read or written while another is decoded."""
+    """Nodes in hand at once, for each source of work: one is read or written while another is
+    decoded."""
     workers: PositiveInt = 2
     """Children that decode at once; as many as cores."""
     thumbnail_sizes: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){0,9}$")] = (
@@ -41,7 +44,5 @@ class Processor(Group):
     handling_seconds: Annotated[float, Field(gt=0, le=28)] = 25.0
     attempts: PositiveInt = 5
     """Tries at one event before it goes to the dead letters."""
-    poll_seconds: Seconds = 1.0
-    """How often a source that cannot wake us is looked at."""
     spool_dir: Path | None = None
     """Where pictures lie while they are looked at; the system's folder for such files if unset."""

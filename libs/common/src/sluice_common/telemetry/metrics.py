@@ -188,6 +188,23 @@ class Metrics:
             ("source",),
             registry=r,
         )
+        self.processor_adopted = Counter(
+            "sluice_processor_adopted",
+            "Nodes made of objects that no upload announced",
+            registry=r,
+        )
+        self.processor_messages = Counter(
+            "sluice_processor_messages",
+            "Messages of queues by what became of them: handled, left, malformed",
+            ("source", "outcome"),
+            registry=r,
+        )
+        self.processor_passed = Counter(
+            "sluice_processor_passed",
+            "What stores told of objects and is no work, by reason",
+            ("source", "reason"),
+            registry=r,
+        )
         # S3
         self.s3_seconds = Histogram(
             "sluice_s3_seconds",

@@ -43,6 +43,12 @@ def new_upload_id(nonce: str, tenant: str, request_id: str) -> str:
     return f"{nonce}-{unique}"
 
 
+def direct_upload_id(node_id: str) -> str:
+    """Stands for the upload of an object that a client put by itself: whoever notices it, and
+    however often, its node has one upload id. No ledger has a nonce like that."""
+    return f"direct-{node_id}"
+
+
 def nonce_of(upload_id: str) -> str:
     """The ledger nonce that an upload id carries."""
     return upload_id.partition("-")[0]

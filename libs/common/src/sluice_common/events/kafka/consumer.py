@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -30,11 +30,12 @@ from sluice_common.events.kafka.handling import (
     ConsumerOptions,
     Handler,
     Handling,
+    M,
     RecentlySeen,
     SeenEvents,
 )
 from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.receiving import open_consumer
+from sluice_common.events.kafka.receiving import ReceivedEvent, open_consumer, received
 from sluice_common.events.kafka.topics import ensure_topics
 from sluice_common.telemetry.metrics import Metrics
 
@@ -45,11 +46,12 @@ _BUSY_POLL_MS = 50
 _RECONNECT_SECONDS = 2.0
 
 
-class EventConsumer:
-    """One member of a consumer group.
+class MessageConsumer(Generic[M]):
+    """One member of a consumer group, for messages of whatever kind `receive` reads.
 
     Args:
-        handler: see `Handler`; called for at most `concurrency` events at once.
+        receive: see `Handling`.
+        handler: see `Handler`; called for at most `concurrency` messages at once.
         seen: what makes repetitions harmless; by default the ids that this process handled last.
     """
 
@@ -57,13 +59,15 @@ class EventConsumer:
         self,
         kafka: KafkaOptions,
         options: ConsumerOptions,
-        handler: Handler,
+        receive: Callable[[Any, int], M],
+        handler: Callable[[M], Awaitable[None]],
         *,
         seen: SeenEvents | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._kafka = kafka
         self._options = options
+        self._receive = receive
         self._handler = handler
         self._seen = seen or RecentlySeen()
         self._metrics = metrics or Metrics()
@@ -76,6 +80,7 @@ class EventConsumer:
         letters = DeadLetters(self._kafka, self._options.group)
         handling = Handling(
             self._options,
+            self._receive,
             self._handler,
             self._seen,
             letters,
@@ -92,7 +97,7 @@ class EventConsumer:
         finally:
             await letters.aclose()
 
-    async def _consume(self, handling: Handling, stop: asyncio.Event) -> None:
+    async def _consume(self, handling: Handling[M], stop: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(self._kafka.publish_timeout_seconds):
                 await ensure_topics(self._kafka, self._options.topics)
@@ -135,6 +140,21 @@ class EventConsumer:
                 work.begin(partition, messages)
 
 
+class EventConsumer(MessageConsumer[ReceivedEvent]):
+    """One member of a consumer group, for events of ours."""
+
+    def __init__(
+        self,
+        kafka: KafkaOptions,
+        options: ConsumerOptions,
+        handler: Handler,
+        *,
+        seen: SeenEvents | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        super().__init__(kafka, options, received, handler, seen=seen, metrics=metrics)
+
+
 @dataclass(slots=True)
 class _InHand:
     """The batch of a partition that is being handled."""
@@ -148,7 +168,7 @@ class _Work:
     """What a consumer has in hand: at most one batch per partition."""
 
     options: ConsumerOptions
-    handling: Handling
+    handling: Handling[Any]
     metrics: Metrics
     consumer: Any = None
     group: asyncio.TaskGroup | None = None
@@ -183,9 +203,10 @@ class _Work:
         self, partition: TopicPartition, messages: Sequence[Any], leaving: asyncio.Event
     ) -> None:
         settled = [False] * len(messages)
-        by_key: defaultdict[bytes | None, list[int]] = defaultdict(list)
+        by_key: defaultdict[bytes | int, list[int]] = defaultdict(list)
         for index, message in enumerate(messages):
-            by_key[message.key].append(index)
+            # Without a key there is no order to keep.
+            by_key[index if message.key is None else message.key].append(index)
 
         async def in_order(indexes: Sequence[int]) -> None:
             for index in indexes:

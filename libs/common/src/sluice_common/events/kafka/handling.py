@@ -7,17 +7,32 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
 from sluice_common.errors import SluiceError, Unavailable
 from sluice_common.events.kafka.deadletters import Cause, DeadLetters
-from sluice_common.events.kafka.receiving import ReceivedEvent, Start, received
+from sluice_common.events.kafka.receiving import ReceivedEvent, Start
 from sluice_common.events.registry import BadEvent
 from sluice_common.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
+
+
+class Received(Protocol):
+    """A message that could be read."""
+
+    @property
+    def event_id(self) -> str:
+        """By this a repetition is known; empty for what may be handled any number of times."""
+        ...
+
+    @property
+    def topic(self) -> str: ...
+
+
+M = TypeVar("M", bound=Received)
 
 Handler = Callable[[ReceivedEvent], Awaitable[None]]
 """Acts on an event. May be called again for one that it has handled. A `SluiceError` that is not
@@ -79,19 +94,25 @@ class RecentlySeen:
             self._ids.popitem(last=False)
 
 
-class Handling:
-    """Settles the messages of one consumer group."""
+class Handling(Generic[M]):
+    """Settles the messages of one consumer group.
+
+    Args:
+        receive: reads a record of the client, which may have so many bytes; raises `BadEvent`.
+    """
 
     def __init__(
         self,
         options: ConsumerOptions,
-        handler: Handler,
+        receive: Callable[[Any, int], M],
+        handler: Callable[[M], Awaitable[None]],
         seen: SeenEvents,
         letters: DeadLetters,
         metrics: Metrics,
         max_event_bytes: int,
     ) -> None:
         self._options = options
+        self._receive = receive
         self._handler = handler
         self._seen = seen
         self._letters = letters
@@ -108,7 +129,7 @@ class Handling:
             leaving: set when the partition is not ours for long any more: begin nothing.
         """
         try:
-            event = received(raw, self._max_event_bytes)
+            event = self._receive(raw, self._max_event_bytes)
         except BadEvent as error:
             return await self._bury(raw, Cause(error.reason, str(error)), leaving)
         clock = asyncio.get_running_loop().time
@@ -128,27 +149,32 @@ class Handling:
             hopeless = isinstance(failure, SluiceError) and not failure.retryable
             if hopeless or attempt >= self._options.attempts or seconds_left <= delay:
                 return await self._bury(raw, _cause(failure, attempt), leaving)
-            self._count(event.record.topic, "retried")
+            self._count(event.topic, "retried")
             if await _is_set_within(leaving, delay):
                 return False
             seconds_left -= delay
 
-    async def _attempt(
-        self, event: ReceivedEvent, seconds: float, attempt: int
-    ) -> Exception | None:
+    async def _attempt(self, event: M, seconds: float, attempt: int) -> Exception | None:
         """None when it is handled, now or earlier; otherwise why not."""
-        event_id = event.record.event_id
+        event_id = event.event_id
         try:
             async with asyncio.timeout(seconds):
-                if await self._seen.seen(event_id):
-                    self._count(event.record.topic, "repeated")
+                if event_id and await self._seen.seen(event_id):
+                    self._count(event.topic, "repeated")
                     return None
                 await self._handler(event)
-                await self._seen.handled(event_id)
+                if event_id:
+                    await self._seen.handled(event_id)
         except Exception as error:  # noqa: BLE001 - whatever a handler does wrong
-            _log.warning("event_not_handled", event_id=event_id, attempt=attempt, exc_info=error)
+            _log.warning(
+                "event_not_handled",
+                event_id=event_id,
+                topic=event.topic,
+                attempt=attempt,
+                exc_info=error,
+            )
             return error
-        self._count(event.record.topic, "handled")
+        self._count(event.topic, "handled")
         return None
 
     async def _bury(self, raw: Any, cause: Cause, leaving: asyncio.Event) -> bool:

@@ -43,6 +43,14 @@ class ReceivedEvent:
     partition: int
     offset: int
 
+    @property
+    def event_id(self) -> str:
+        return self.record.event_id
+
+    @property
+    def topic(self) -> str:
+        return self.record.topic
+
 
 def received(raw: Any, max_bytes: int) -> ReceivedEvent:
     """The event in a client's record; raises `BadEvent` when there is none that can be trusted."""

@@ -21,6 +21,8 @@ def to_parameters(attributes: ObjectAttributes) -> dict[str, Any]:
     Raises `InvalidArgument` BAD_ENCRYPTION, BAD_STORAGE_CLASS.
     """
     parameters: dict[str, Any] = {"ContentType": attributes.content_type}
+    if attributes.metadata:
+        parameters["Metadata"] = dict(attributes.metadata)
     if attributes.storage_class:
         if _STORAGE_CLASS.fullmatch(attributes.storage_class) is None:
             raise bad_storage_class()

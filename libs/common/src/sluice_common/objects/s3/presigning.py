@@ -48,7 +48,10 @@ class Presigner:
             Params={"Bucket": ref.bucket, "Key": ref.key, "ContentLength": size, **parameters},
             ExpiresIn=lifetime_seconds,
         )
-        headers = {_HEADERS[name]: value for name, value in parameters.items()}
+        headers = {
+            **{f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()},
+            **{header: parameters[name] for name, header in _HEADERS.items() if name in parameters},
+        }
         return PresignedPut(url, {**headers, "content-length": str(size)})
 
 

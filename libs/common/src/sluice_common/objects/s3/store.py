@@ -233,7 +233,15 @@ class S3ObjectStore:
             raise await self._why_refused(ref) from refused
         stored = decoded(answer.get("ChecksumCRC32C"))
         crc = stored.crc32c if stored is not None and stored.parts is None else None
-        return ObjectInfo(ref, int(answer["ContentLength"]), to_etag(answer), crc)
+        return ObjectInfo(
+            ref,
+            int(answer["ContentLength"]),
+            to_etag(answer),
+            crc,
+            str(answer.get("ContentType", "")),
+            # Some stores write the names of headers as they like.
+            {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+        )
 
     async def delete(self, ref: ObjectRef) -> None:
         try:

@@ -1,0 +1,42 @@
+"""What the sources that are told of objects do alike."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice_common.errors import SluiceError
+from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.handler import NodeProcessor, Work
+from sluice_processor.work import Sorted
+
+
+def count_passed(metrics: Metrics, source: str, found: Sorted) -> None:
+    """Say which notices of a message were passed over."""
+    for reason in found.passed:
+        metrics.processor_passed.labels(source, reason.value).inc()
+
+
+async def process_all(processor: NodeProcessor, found: Sorted, slots: asyncio.Semaphore) -> None:
+    """Everything that a message asks for, side by side, as far as there are slots.
+
+    Nothing is left out because something else failed. Raises one of the errors: one that may pass,
+    if there is one, for then the message is worth another try.
+    """
+    errors: list[Exception] = []
+
+    async def one(work: Work) -> None:
+        async with slots:
+            try:
+                await processor.process(work)
+            except Exception as error:  # noqa: BLE001 - raised below, when all have had their turn
+                errors.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for work in found.works:
+            group.create_task(one(work))
+    if errors:
+        raise min(errors, key=_is_hopeless)
+
+
+def _is_hopeless(error: Exception) -> bool:
+    return isinstance(error, SluiceError) and not error.retryable
