@@ -1,0 +1,334 @@
+"""An object that no upload announced gets its node from whoever is told of it; others do not."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from sluice_common.catalogue.port import DrivePolicy, ObjectIntent
+from sluice_common.catalogue.processing import ProcessingState
+from sluice_common.errors import Aborted, InvalidArgument, NotFound, Unavailable
+from sluice_common.objects.marks import path_mark, upload_mark
+from sluice_common.objects.port import ObjectInfo
+from sluice_common.uploads.checksums import crc32c
+from sluice_common.uploads.ids import event_id, new_node_id
+from sluice_common.uploads.model import Integrity, ObjectRef
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.handler import NodeProcessor, Outcome, Work
+from sluice_processor.keys import place_of
+from support.commits import BUCKET, DRIVE, TENANT, finished_upload
+from support.pictures import as_stored, exif, quadrants, saved
+from support.processor import IMAGES, Darkroom, darkroom
+from support.roles import FaultyObjects
+
+PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
+PROCESSED = Outcome("processed")
+
+
+@dataclass
+class Direct:
+    """Objects that clients have put into the store; it keeps what is written on them, and no
+    checksum unless `told` says so."""
+
+    room: Darkroom
+    objects: FaultyObjects
+    marks: dict[ObjectRef, Mapping[str, str]] = field(default_factory=dict)
+    content_type: str = "image/jpeg"
+    told: bool = False
+
+    def __post_init__(self) -> None:
+        head = self.objects.head
+
+        async def marked(ref: ObjectRef) -> ObjectInfo | None:
+            info = await head(ref)
+            if info is None:
+                return None
+            crc = info.crc32c if self.told else None
+            return replace(
+                info, crc32c=crc, content_type=self.content_type, metadata=self.marks.get(ref, {})
+            )
+
+        self.objects.head = marked  # type: ignore[method-assign]
+
+    async def put(
+        self,
+        content: bytes = PHOTO,
+        marks: Mapping[str, str] | None = None,
+        *,
+        node_id: str = "",
+        prefix: str = "pre/",
+    ) -> ObjectRef:
+        ref = ObjectRef(BUCKET, f"{prefix}{TENANT}/{DRIVE}/{node_id or new_node_id()}")
+        self.marks[ref] = marks or {}
+        await self.room.put(ref, content)
+        return ref
+
+    async def told_of(
+        self, ref: ObjectRef, processor: NodeProcessor | None = None, **changes: bool
+    ) -> Outcome:
+        processor = processor or NodeProcessor(
+            replace(self.room.deps, options=replace(self.room.deps.options, **changes))
+        )
+        return await processor.process(work_for(ref))
+
+    async def events(self) -> list[str]:
+        rows = await self.room.catalogue.outbox(1000)
+        return sorted(row.event.type.rpartition(".")[2] for row in rows)
+
+
+def work_for(ref: ObjectRef) -> Work:
+    place = place_of(ref)
+    assert place is not None
+    return Work("", place.node_id, since=1.0, place=place)
+
+
+def id_of(ref: ObjectRef) -> str:
+    return ref.key.rpartition("/")[2]
+
+
+@pytest.fixture
+async def direct(tmp_path: Path) -> AsyncIterator[Direct]:
+    options = ProcessorOptions(images=IMAGES, bucket=BUCKET)
+    async with darkroom(tmp_path, options) as room:
+        yield Direct(room, room.objects)
+
+
+@pytest.mark.rule(14, 19)
+async def test_an_object_that_a_client_put_becomes_a_node_and_is_processed(direct: Direct) -> None:
+    ref = await direct.put(PHOTO, path_mark("2026/Grüße & Küsse.jpg"))
+    assert await direct.told_of(ref) == PROCESSED
+    node = await direct.room.catalogue.find_node(TENANT, DRIVE, "2026/Grüße & Küsse.jpg")
+    assert (node.node_id, node.object) == (id_of(ref), ref)
+    assert (node.size, node.crc32c, node.content_type) == (len(PHOTO), crc32c(PHOTO), "image/jpeg")
+    assert node.sha256 == hashlib.sha256(PHOTO).digest()
+    found = (await direct.room.catalogue.processing_of(TENANT, [node.node_id]))[node.node_id]
+    assert (found.state, len(found.thumbnails)) == (ProcessingState.PROCESSED, 2)
+    assert await direct.events() == ["NodeProcessed", "UploadCompleted"]
+    (completed,) = await direct.room.events("UploadCompleted")
+    upload_id = f"direct-{node.node_id}"
+    assert completed.event_id == event_id(upload_id, "UploadCompleted", 2)
+
+
+async def test_without_a_path_it_is_called_by_its_id(direct: Direct) -> None:
+    ref = await direct.put()
+    assert await direct.told_of(ref) == PROCESSED
+    assert (await direct.room.catalogue.get_node(TENANT, id_of(ref))).path == id_of(ref)
+
+
+async def test_a_path_that_can_be_none_is_a_mistake_of_whoever_signed(direct: Direct) -> None:
+    for mark in ("not Base64!", "Li4vLi4vZXRj", "_w"):  # the second is ../../etc
+        ref = await direct.put(marks={"sluice-path": mark})
+        with pytest.raises(InvalidArgument) as refused:
+            await direct.told_of(ref)
+        assert refused.value.reason == "BAD_PATH"
+        assert mark not in refused.value.message
+    assert await direct.events() == []
+
+
+async def test_told_again_nothing_happens_again(direct: Direct) -> None:
+    ref = await direct.put()
+    outcomes = [await direct.told_of(ref) for _ in range(3)]
+    assert outcomes == [PROCESSED, Outcome("repeated"), Outcome("repeated")]
+    assert await direct.events() == ["NodeProcessed", "UploadCompleted"]
+    assert direct.room.decoder.calls == 1
+
+
+@pytest.mark.rule(19, 23)
+async def test_two_who_are_told_at_once_make_one_node_and_one_set_of_events(
+    direct: Direct,
+) -> None:
+    """Both have read the object before either has made the node."""
+    ref = await direct.put(PHOTO, path_mark("a.jpg"))
+    both = asyncio.Barrier(2)
+    catalogue = direct.room.catalogue
+    adopt = catalogue.adopt_object
+
+    async def together(commit: object) -> object:
+        await both.wait()
+        return await adopt(commit)  # type: ignore[arg-type]
+
+    catalogue.adopt_object = together  # type: ignore[method-assign, assignment]
+    outcomes = await asyncio.gather(*(direct.told_of(ref) for _ in range(2)))
+    assert PROCESSED in outcomes
+    assert await direct.events() == ["NodeProcessed", "UploadCompleted"]
+    assert len((await catalogue.list_nodes(TENANT, DRIVE, "", 10, "")).nodes) == 1
+
+
+async def test_an_event_and_a_notification_of_one_node_give_one_result(direct: Direct) -> None:
+    commit = await direct.room.upload(PHOTO)
+    ref = ObjectRef(BUCKET, f"pre/{TENANT}/{DRIVE}/{commit.node_id}")
+    assert commit.object != ref
+    assert await direct.told_of(ref) == Outcome("gone")  # another object than the node's
+    event = Work(TENANT, commit.node_id)
+    told = Work("", commit.node_id, place=place_of(commit.object))
+    outcomes = await asyncio.gather(
+        *(NodeProcessor(direct.room.deps).process(work) for work in (event, told))
+    )
+    assert sorted(outcome.kind for outcome in outcomes) == ["processed", "repeated"]
+    assert len(await direct.room.events("NodeProcessed")) == 1
+
+
+# -- uploads of Sluice's own
+
+
+@pytest.mark.rule(13)
+async def test_an_object_whose_upload_has_not_ended_gets_no_node(direct: Direct) -> None:
+    """The notification is ahead of the commit. An upload of a release that marks nothing is known
+    by its intent; the commit then finds its own path free and its node absent."""
+    commit = finished_upload("a.jpg", content=PHOTO)
+    ref = await direct.put(PHOTO, node_id=commit.node_id)
+    commit = replace(commit, object=ref)
+    intent = ObjectIntent(commit.upload_id, TENANT, ref, "", 1.0)
+    await direct.room.catalogue.record_intent(intent)
+    assert await direct.told_of(ref) == Outcome("announced")
+    with pytest.raises(NotFound):
+        await direct.room.catalogue.get_node(TENANT, commit.node_id)
+    assert (await direct.room.catalogue.commit_node(commit)).created
+    assert await direct.told_of(ref) == PROCESSED
+    assert (await direct.room.catalogue.get_node(TENANT, commit.node_id)).path == "a.jpg"
+    assert await direct.events() == ["NodeProcessed", "NodeVerified", "UploadCompleted"]
+
+
+@pytest.mark.rule(25)
+async def test_what_an_upload_brought_never_becomes_a_node_by_being_told_of(
+    direct: Direct,
+) -> None:
+    """Not even when its upload was aborted and cleaned up, and a late PUT made it again."""
+    ref = await direct.put(PHOTO, upload_mark("nonce-1"))
+    assert await direct.told_of(ref) == Outcome("announced")
+    assert await direct.events() == []
+
+
+async def test_where_no_events_follow_one_that_is_ahead_of_its_upload_comes_again(
+    direct: Direct,
+) -> None:
+    commit = finished_upload("a.jpg", content=PHOTO)
+    ref = await direct.put(PHOTO, upload_mark(commit.upload_id), node_id=commit.node_id)
+    with pytest.raises(Aborted) as ahead:
+        await direct.told_of(ref, events_follow=False)
+    assert ahead.value.reason == "UPLOAD_UNDER_WAY"
+    await direct.room.catalogue.commit_node(replace(commit, object=ref))
+    assert await direct.told_of(ref, events_follow=False) == PROCESSED
+
+
+@pytest.mark.rule(19)
+async def test_a_node_that_was_deleted_does_not_come_back(direct: Direct) -> None:
+    ref = await direct.put()
+    await direct.told_of(ref)
+    await direct.room.catalogue.delete_node(TENANT, id_of(ref))
+    assert await direct.told_of(ref) == Outcome("gone")
+    assert (await direct.room.catalogue.list_nodes(TENANT, DRIVE, "", 10, "")).nodes == ()
+
+
+# -- keys that say too much
+
+
+async def test_an_object_that_is_gone_again_is_no_error(direct: Direct) -> None:
+    ref = ObjectRef(BUCKET, f"pre/{TENANT}/{DRIVE}/{new_node_id()}")
+    assert await direct.told_of(ref) == Outcome("gone")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "reason"),
+    [
+        (BUCKET, "pre/acme/unknown/{id}", "NO_DRIVE"),
+        (BUCKET, "pre/other/photos/{id}", "NO_DRIVE"),
+        (BUCKET, "acme/photos/{id}", "NO_DRIVE"),
+        (BUCKET, "else/acme/photos/{id}", "NO_DRIVE"),
+        (BUCKET, "pre/pre/acme/photos/{id}", "NO_DRIVE"),
+        ("elsewhere", "pre/acme/photos/{id}", "NO_DRIVE"),
+        (BUCKET, "pre/acme/photos/holiday", "BAD_NODE_ID"),
+        (BUCKET, "pre/acme/photos/019AB1C2-0000-7000-8000-000000000001", "BAD_NODE_ID"),
+    ],
+)
+async def test_what_lies_elsewhere_is_left_alone(
+    direct: Direct, bucket: str, key: str, reason: str
+) -> None:
+    ref = ObjectRef(bucket, key.replace("{id}", new_node_id()))
+    await direct.room.store.check(bucket)
+    await direct.room.put(ref, PHOTO)
+    assert await direct.told_of(ref) == Outcome("ignored", reason)
+    assert await direct.events() == []
+
+
+async def test_a_prefix_need_not_end_in_a_slash_and_a_bucket_may_be_the_default(
+    direct: Direct,
+) -> None:
+    catalogue = direct.room.catalogue
+    await catalogue.create_drive(TENANT, "loose", "", "loose-", DrivePolicy())
+    ref = ObjectRef(BUCKET, f"loose-{TENANT}/loose/{new_node_id()}")
+    await direct.room.put(ref, PHOTO)
+    assert await direct.told_of(ref) == PROCESSED
+    # From here on the same key could be another tenant's too.
+    await catalogue.create_drive(f"loose-{TENANT}", "loose", "", "", DrivePolicy())
+    other = ObjectRef(BUCKET, f"loose-{TENANT}/loose/{new_node_id()}")
+    await direct.room.put(other, PHOTO)
+    assert await direct.told_of(other) == Outcome("ignored", "NO_DRIVE")
+
+
+# -- checksums
+
+
+async def test_an_object_with_a_checksum_is_not_read_for_one(direct: Direct) -> None:
+    direct.told = True
+    ref = await direct.put(bytes(20 * 1024 * 1024))
+    assert await direct.told_of(ref) == PROCESSED
+    assert direct.objects.calls.count("read") == 1  # its first bytes, for the type
+    assert (await direct.room.catalogue.get_node(TENANT, id_of(ref))).sha256 is None
+    owed = await direct.room.catalogue.nodes_without_sha256(10)
+    assert [node.node_id for node in owed] == [id_of(ref)]
+
+
+@pytest.mark.rule(20)
+async def test_the_sha256_comes_first_where_the_drive_says_so(direct: Direct) -> None:
+    direct.told = True
+    policy = DrivePolicy(integrity=Integrity.SHA256_BEFORE_VISIBLE)
+    await direct.room.catalogue.update_drive(TENANT, DRIVE, policy)
+    ref = await direct.put(b"hello")
+    await direct.told_of(ref)
+    (completed,) = await direct.room.events("UploadCompleted")
+    assert hashlib.sha256(b"hello").digest() in completed.payload
+
+
+async def test_an_object_that_changes_while_it_is_read_is_looked_at_again(direct: Direct) -> None:
+    ref = await direct.put(b"first")
+
+    async def replaced() -> None:
+        if direct.objects.calls.count("head") == 2:  # between the reading and the comparing
+            await direct.room.put(ref, b"second")
+
+    direct.objects.on_call["head"] = replaced
+    with pytest.raises(Aborted) as changed:
+        await direct.told_of(ref)
+    assert changed.value.reason == "OBJECT_CHANGED"
+    assert await direct.told_of(ref) == PROCESSED
+    node = await direct.room.catalogue.get_node(TENANT, id_of(ref))
+    assert (node.size, node.crc32c) == (6, crc32c(b"second"))
+
+
+async def test_a_store_that_is_away_is_no_reason_to_give_up(direct: Direct) -> None:
+    ref = await direct.put()
+    direct.objects.before["head"] = [Unavailable("STORE_UNAVAILABLE", "It is away.")]
+    with pytest.raises(Unavailable):
+        await direct.told_of(ref)
+    assert await direct.told_of(ref) == PROCESSED
+
+
+async def test_a_declared_type_that_is_none_is_dropped(direct: Direct) -> None:
+    direct.content_type = "no type; at all \x00"
+    ref = await direct.put(b"hello")
+    await direct.told_of(ref)
+    assert (await direct.room.catalogue.get_node(TENANT, id_of(ref))).content_type == ""
+
+
+async def test_its_own_thumbnails_are_no_nodes(direct: Direct) -> None:
+    ref = await direct.put()
+    await direct.told_of(ref)
+    found = await direct.room.catalogue.processing_of(TENANT, [id_of(ref)])
+    for one in found[id_of(ref)].thumbnails:
+        assert place_of(one.object) is None
