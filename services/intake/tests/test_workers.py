@@ -41,7 +41,9 @@ async def test_workers_that_are_ready_at_once_are_all_in_the_file(
         with guard:
             at_once -= 1
 
-    async def ready_at_once(worker: Any, _stop: object, publish: Callable[[], Any]) -> None:
+    async def ready_at_once(
+        worker: Any, _stop: object, publish: Callable[[], Any], _anybody: object
+    ) -> None:
         await asyncio.sleep(0)
         worker.metrics = [f"127.0.0.1:{id(worker)}"]
         worker.ready.set()
@@ -77,3 +79,61 @@ async def test_a_worker_that_ends_as_it_is_told_to_is_no_failure(tmp_path: Path)
     worker = workers._Worker(tmp_path, {}, drain_seconds=1.0)
     await worker._end(process, told)
     assert told.result() == 0
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long a worker's next start was put off; nobody waits."""
+    found: list[float] = []
+
+    async def pause(_stop: object, seconds: float) -> None:
+        found.append(seconds)
+
+    monkeypatch.setattr(workers, "_wait_at_most", pause)
+    return found
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, stop: asyncio.Event, ends: int) -> workers._Worker:
+    """A worker that ends with 69 as soon as it runs; after so many ends it is told to stop."""
+    worker, runs = workers._Worker(Path(), {}, drain_seconds=1.0), 0
+
+    async def run_once(*_: object) -> int:
+        nonlocal runs
+        runs += 1
+        worker.ready.set()
+        if runs > ends:
+            stop.set()
+        return 69
+
+    monkeypatch.setattr(worker, "_run_once", run_once)
+    return worker
+
+
+async def nothing() -> None:
+    pass
+
+
+async def test_a_worker_that_keeps_ending_is_tried_for_good_while_another_takes_calls(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    stop = asyncio.Event()
+    await ending(monkeypatch, stop, 8).keep_running(stop, nothing, lambda: True)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+async def test_workers_of_which_none_takes_calls_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    stop = asyncio.Event()
+    with pytest.raises(workers.WorkersFailedError, match="5 times, now with 69"):
+        await ending(monkeypatch, stop, 100).keep_running(stop, nothing, lambda: False)
+    assert pauses == [1, 2, 4, 8]
+
+
+async def test_a_worker_that_ran_well_is_started_again_soon(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(workers, "_GOOD_RUN_SECONDS", 0.0)
+    stop = asyncio.Event()
+    await ending(monkeypatch, stop, 7).keep_running(stop, nothing, lambda: False)
+    assert pauses == [1] * 7

@@ -18,7 +18,6 @@ import socket
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,9 +35,11 @@ from sluice_intake.targets import read_targets, write_targets
 _START_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
 _RESTART_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_GOOD_RUN_SECONDS: Final = 60.0
+"""A worker that ran this long is started again as soon as one that never ended before."""
 _GIVE_UP_ENDS: Final = 5
-_GIVE_UP_SECONDS: Final = 60.0
-"""A worker that ends this often in this time does not get better by another start."""
+"""Where no worker takes calls and one has ended this often in a row, another start helps nobody."""
 _AFTER_DRAIN_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -82,9 +83,12 @@ async def run_workers(
                 targets = [target for worker in workers for target in worker.metrics]
                 await asyncio.to_thread(write_targets, arguments.metrics_targets, targets)
 
+        def anybody() -> bool:
+            return any(worker.takes_calls for worker in workers)
+
         async with asyncio.TaskGroup() as group:
             for worker in workers:
-                group.create_task(worker.keep_running(stop, publish))
+                group.create_task(worker.keep_running(stop, publish, anybody))
             group.create_task(_announce(workers, stop, address, arguments.ready_file))
 
 
@@ -110,6 +114,7 @@ class _Worker:
         """Set once the worker takes calls for the first time, or never will."""
         self.metrics: list[str] = []
         """Where the running worker is scraped; the port may have been picked at its start."""
+        self.takes_calls = False
         self._environment = environment
         self._drain_seconds = drain_seconds
         name = os.urandom(8).hex()
@@ -117,12 +122,21 @@ class _Worker:
         self._targets_file = folder / f"{name}.json"
 
     async def keep_running(
-        self, stop: asyncio.Event, publish: Callable[[], Awaitable[None]]
+        self,
+        stop: asyncio.Event,
+        publish: Callable[[], Awaitable[None]],
+        anybody: Callable[[], bool],
     ) -> None:
-        """Start, and start again, until `stop`; leaves no process behind, however it ends."""
-        ends = deque[float](maxlen=_GIVE_UP_ENDS)
+        """Start, and start again, until `stop`; leaves no process behind, however it ends.
+
+        Args:
+            anybody: whether some worker takes calls. While one does, this one is tried again for
+                good, with growing pauses: to end them all would turn its clients away too.
+        """
+        ends = 0
         try:
             while not stop.is_set():
+                begun = time.monotonic()
                 code = await self._run_once(stop, publish)
                 if stop.is_set():
                     return
@@ -130,12 +144,12 @@ class _Worker:
                     raise ConfigurationError("--workers: a worker cannot work with these settings")
                 if not self.ready.is_set():
                     raise WorkersFailedError(f"a worker ended with {code} before it was ready")
-                now = time.monotonic()
-                ends.append(now)
-                if len(ends) == _GIVE_UP_ENDS and now - ends[0] < _GIVE_UP_SECONDS:
-                    raise WorkersFailedError(f"a worker ended {_GIVE_UP_ENDS} times, now {code}")
-                _log.error("worker.ended", exit_code=code, again_seconds=_RESTART_SECONDS)
-                await _wait_at_most(stop, _RESTART_SECONDS)
+                ends = 1 if time.monotonic() - begun >= _GOOD_RUN_SECONDS else ends + 1
+                if ends >= _GIVE_UP_ENDS and not anybody():
+                    raise WorkersFailedError(f"a worker ended {ends} times, now with {code}")
+                pause = min(_RESTART_SECONDS * 2 ** (ends - 1), _LONGEST_PAUSE_SECONDS)
+                _log.error("worker.ended", exit_code=code, again_seconds=pause)
+                await _wait_at_most(stop, pause)
         finally:
             self.ready.set()
 
@@ -162,9 +176,11 @@ class _Worker:
             if self._ready_file.exists():
                 self.metrics = await asyncio.to_thread(read_targets, self._targets_file)
                 self.ready.set()
+                self.takes_calls = True
                 await publish()
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.takes_calls = False
             stopped.cancel()
             await self._end(process, ended)
         return ended.result()
