@@ -7,159 +7,28 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from sluice_common.backends.storage import open_database_catalogue, open_objects
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue, DrivePolicy, NodeCommit
-from sluice_common.catalogue.processing import Processing, ProcessingState
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.events.port import UPLOADS_TOPIC, EventPublisher
+from sluice_common.catalogue.processing import ProcessingState
+from sluice_common.events.port import UPLOADS_TOPIC
 from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes, ObjectStore
-from sluice_common.settings import load_settings
-from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import ObjectRef
+from sluice_common.objects.port import ObjectAttributes
 from support import kafka as kafka_support
-from support import mysql_server, s3_server
-from support.commits import DRIVE, TENANT, finished_upload
 from support.environment import process_environment
+from support.photo_stage import SECONDS, Stage, photo_stage, running
 from support.pictures import CANARY_WORDS, as_stored, exif, quadrants, saved
-from support.processes import ServiceProcess
 from support.waiting import metric, until
 
 PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 NOT_AN_IMAGE = b"%PDF-1.7 " + bytes(1000)
-SECONDS = 30.0
-
-
-class Stage:
-    """S3, MySQL and Kafka, with uploads that have been completed; processors as processes."""
-
-    def __init__(
-        self,
-        folder: Path,
-        settings: dict[str, str],
-        catalogue: Catalogue,
-        objects: ObjectStore,
-        publisher: EventPublisher,
-        bucket: str,
-        options: KafkaOptions,
-        group: str,
-    ) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.catalogue = catalogue
-        self.objects = objects
-        self.publisher = publisher
-        self.bucket = bucket
-        self.kafka = options
-        self.group = group
-
-    def processor(self) -> ServiceProcess:
-        return ServiceProcess("sluice_processor", self.folder, self.settings)
-
-    async def upload(self, path: str, content: bytes, stored: bytes | None = None) -> NodeCommit:
-        """What completer and relay do: object, node, event. `stored`: what the store has instead
-        of the content."""
-        commit = finished_upload(path, content=content)
-        ref = ObjectRef(self.bucket, f"{TENANT}/{DRIVE}/{commit.node_id}")
-        commit = replace(commit, object=ref)
-        await self.objects.put(ref, BytesBody(stored or content), ObjectAttributes())
-        await self.catalogue.commit_node(commit)
-        await self.relay()
-        return commit
-
-    async def relay(self) -> list[str]:
-        """Publish the outbox; the types of what was in it."""
-        rows = await self.catalogue.outbox(10_000)
-        await self.publisher.publish([row.event for row in rows])
-        await self.catalogue.outbox_published([row.row_id for row in rows])
-        return [row.event.type.rpartition(".")[2] for row in rows]
-
-    async def result(self, commit: NodeCommit) -> Processing | None:
-        found = await self.catalogue.processing_of(TENANT, [commit.node_id])
-        return found.get(commit.node_id)
-
-    async def processed(self, *commits: NodeCommit, seconds: float = SECONDS) -> list[Processing]:
-        ids = [commit.node_id for commit in commits]
-
-        async def all_are() -> bool:
-            return len(await self.catalogue.processing_of(TENANT, ids)) == len(ids)
-
-        await until(all_are, seconds, "every node has a result")
-        found = await self.catalogue.processing_of(TENANT, ids)
-        return [found[node_id] for node_id in ids]
 
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    account = s3_server.s3_account()
-    bucket = await s3_server.new_bucket()
-    url = mysql_server.shared_server().create_database()
-    await migrate(url)
-    group = kafka_support.unique_name("processor")
-    settings = {
-        "SLUICE_COORDINATION": "redis",
-        "SLUICE_CHUNK_TRANSPORT": "redis",
-        "SLUICE_OBJECTS": "s3",
-        "SLUICE_EVENTS": "kafka",
-        "SLUICE_CATALOGUE": "mysql",
-        "SLUICE_BUCKET": bucket,
-        "SLUICE_S3__ENDPOINT_URL": account.endpoint_url,
-        "SLUICE_S3__ACCESS_KEY": account.access_key,
-        "SLUICE_S3__SECRET_KEY": account.secret_key,
-        "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka_support.bootstrap_servers(),
-        "SLUICE_MYSQL__URL": url,
-        "SLUICE_PROCESSOR__GROUP": group,
-        "SLUICE_PROCESSOR__WORKERS": "1",
-        "SLUICE_PROCESSOR__THUMBNAIL_SIZES": "32,64",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        loaded = load_settings()
-    options = loaded.to_kafka_options()
-    metrics = Metrics()
-    async with (
-        open_objects(loaded, metrics) as objects,
-        open_database_catalogue(loaded) as catalogue,
-        open_kafka_publisher(options, metrics) as publisher,
-    ):
-        assert catalogue is not None
-        await catalogue.create_drive(TENANT, DRIVE, bucket, "", DrivePolicy())
-        await begin_at_the_end(options, group)
-        yield Stage(tmp_path, settings, catalogue, objects, publisher, bucket, options, group)
-
-
-async def begin_at_the_end(options: KafkaOptions, group: str) -> None:
-    """Other tests' uploads are in the topic, too: this group has seen them all."""
-    number = await kafka_support.partitions_of(options, UPLOADS_TOPIC)
-    partitions = [TopicPartition(UPLOADS_TOPIC, each) for each in range(number)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
-    )
-    consumer.assign(partitions)
-    await consumer.start()
-    try:
-        await consumer.commit(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
-
-
-@asynccontextmanager
-async def running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
-    await asyncio.to_thread(process.start)
-    try:
-        yield process
-    finally:
-        await asyncio.to_thread(process.close)
+    async with photo_stage(tmp_path) as opened:
+        yield opened
 
 
 async def test_photos_are_processed_and_told_of(stage: Stage) -> None:
@@ -209,49 +78,6 @@ async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
 
         await until(repeated, SECONDS, "the event is seen again")
     assert await stage.relay() == []
-
-
-@pytest.mark.long
-async def test_a_processor_that_is_killed_again_and_again_does_everything_once(
-    stage: Stage,
-) -> None:
-    photos = [await stage.upload(f"{number}.jpg", PHOTO) for number in range(60)]
-    process = stage.processor()
-    for _ in range(4):
-        await asyncio.to_thread(process.start)
-        await asyncio.sleep(1.0)
-        await asyncio.to_thread(process.kill)
-    async with running(process):
-        await stage.processed(*photos, seconds=90)
-
-        async def caught_up() -> bool:
-            return (
-                await metric(process.metrics_address, "sluice_processor_lag", source="kafka") == 0
-            )
-
-        await until(caught_up, SECONDS, "the lag is less than it was")
-    told = await stage.relay()
-    assert sorted(told) == ["NodeProcessed"] * 60 + ["NodeVerified"] * 60
-    keys = [info.key for info in await thumbnails_in(stage) if info.key.startswith("thumbnails/")]
-    assert len(keys) == len(set(keys)) == 120
-
-
-async def thumbnails_in(stage: Stage) -> list[ObjectRef]:
-    names = await s3_server.objects_of(stage.bucket)
-    return [ObjectRef(stage.bucket, str(name)) for name in names]
-
-
-async def test_the_lag_of_a_group_is_told(stage: Stage) -> None:
-    waiting = [await stage.upload(f"{number}.txt", b"hello") for number in range(3)]
-    async with running(stage.processor()) as process:
-        await stage.processed(*waiting)
-
-        async def measured() -> bool:
-            return (
-                await metric(process.metrics_address, "sluice_processor_lag", source="kafka") == 0
-            )
-
-        await until(measured, SECONDS, "the group is through")
 
 
 def dlq(stage: Stage, *arguments: str) -> list[dict[str, str]]:

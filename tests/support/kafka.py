@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from sluice.events.v1 import uploads_pb2
 from sluice_common.events.kafka.headers import from_message
@@ -99,8 +100,58 @@ async def put(
         await producer.stop()
 
 
-async def messages_in(options: KafkaOptions, topic: str) -> list[Any]:
-    """Every message that the topic has now, partition after partition; none if there is none."""
+async def ends_of(options: KafkaOptions, topic: str) -> dict[TopicPartition, int]:
+    """The offsets that the next messages of a topic will have."""
+    partitions = [TopicPartition(topic, n) for n in range(await partitions_of(options, topic))]
+    consumer = AIOKafkaConsumer(bootstrap_servers=list(options.servers), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        return ends
+    finally:
+        await consumer.stop()
+
+
+async def begin_at(
+    options: KafkaOptions, group: str, offsets: Mapping[TopicPartition, int]
+) -> None:
+    """Have a group begin there, whatever other tests have written before."""
+    if not offsets:
+        return  # a topic that nobody has made yet: its beginning is where everybody begins
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
+    )
+    consumer.assign(list(offsets))
+    await consumer.start()
+    try:
+        await consumer.commit(dict(offsets))
+    finally:
+        await consumer.stop()
+
+
+async def forget_members(options: KafkaOptions, group: str) -> None:
+    """Members that were killed leave the group at once, instead of when the broker misses them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
+    await admin.start()
+    try:
+        coordinator = await admin.find_coordinator(group)
+        (answer,) = await admin.describe_consumer_groups([group], coordinator)
+        for _, _, _, _, _, members, *_ in answer.groups:
+            for member_id, *_ in members:
+                await admin._send_request(LeaveGroupRequest(group, member_id), coordinator)
+    finally:
+        await admin.close()
+
+
+async def messages_in(
+    options: KafkaOptions, topic: str, since: Mapping[TopicPartition, int] | None = None
+) -> list[Any]:
+    """Every message that the topic has now, partition after partition; none if there is none.
+
+    Args:
+        since: offsets to begin at, instead of the beginning; partitions that it does not know are
+            new.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(options.servers),
         enable_auto_commit=False,
@@ -113,7 +164,10 @@ async def messages_in(options: KafkaOptions, topic: str) -> list[Any]:
             partition = TopicPartition(topic, number)
             ends = await consumer.end_offsets([partition])
             consumer.assign([partition])
-            await consumer.seek_to_beginning(partition)
+            if since is None:
+                await consumer.seek_to_beginning(partition)
+            else:
+                consumer.seek(partition, since.get(partition, 0))
             while await consumer.position(partition) < ends[partition]:
                 batches = await consumer.getmany(partition, timeout_ms=200)
                 for batch in batches.values():
@@ -123,11 +177,13 @@ async def messages_in(options: KafkaOptions, topic: str) -> list[Any]:
         await consumer.stop()
 
 
-async def records_in(options: KafkaOptions, topic: str) -> list[EventRecord]:
+async def records_in(
+    options: KafkaOptions, topic: str, since: Mapping[TopicPartition, int] | None = None
+) -> list[EventRecord]:
     """The events in a topic, partition after partition, payloads as they lie there."""
     return [
         from_message(raw.topic, raw.key, raw.value, raw.headers)
-        for raw in await messages_in(options, topic)
+        for raw in await messages_in(options, topic, since)
     ]
 
 
@@ -143,6 +199,14 @@ async def committed(options: KafkaOptions, group: str, partition: TopicPartition
         return offset
     finally:
         await consumer.stop()
+
+
+async def lag_of(options: KafkaOptions, group: str, topic: str) -> int:
+    """How far a group is behind, as an autoscaler asks the broker."""
+    lag = 0
+    for partition, end in (await ends_of(options, topic)).items():
+        lag += end - (await committed(options, group, partition) or 0)
+    return lag
 
 
 def first_appearances(records: Sequence[EventRecord], key: str) -> list[str]:

@@ -1,0 +1,148 @@
+"""S3, MySQL and Kafka with completed uploads, and processors as processes that work on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sluice_common.backends.storage import open_database_catalogue, open_objects
+from sluice_common.catalogue.migrate import migrate
+from sluice_common.catalogue.port import Catalogue, DrivePolicy, NodeCommit
+from sluice_common.catalogue.processing import Processing
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.kafka.publisher import open_kafka_publisher
+from sluice_common.events.port import UPLOADS_TOPIC, EventPublisher
+from sluice_common.objects.body import BytesBody
+from sluice_common.objects.port import ObjectAttributes, ObjectStore
+from sluice_common.settings import load_settings
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.model import ObjectRef
+from support import kafka as kafka_support
+from support import mysql_server, s3_server
+from support.commits import DRIVE, TENANT, finished_upload
+from support.processes import ServiceProcess
+from support.waiting import until
+
+SECONDS = 30.0
+
+
+class Stage:
+    """S3, MySQL and Kafka, with uploads that have been completed; processors as processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, str],
+        catalogue: Catalogue,
+        objects: ObjectStore,
+        publisher: EventPublisher,
+        bucket: str,
+        options: KafkaOptions,
+        group: str,
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.catalogue = catalogue
+        self.objects = objects
+        self.publisher = publisher
+        self.bucket = bucket
+        self.kafka = options
+        self.group = group
+
+    def processor(self) -> ServiceProcess:
+        return ServiceProcess("sluice_processor", self.folder, self.settings)
+
+    async def upload(self, path: str, content: bytes, stored: bytes | None = None) -> NodeCommit:
+        """What completer and relay do: object, node, event. `stored`: what the store has instead
+        of the content."""
+        commit = await self.complete(path, content, stored)
+        await self.relay()
+        return commit
+
+    async def complete(self, path: str, content: bytes, stored: bytes | None = None) -> NodeCommit:
+        """The same without the relay."""
+        commit = finished_upload(path, content=content)
+        ref = ObjectRef(self.bucket, f"{TENANT}/{DRIVE}/{commit.node_id}")
+        commit = replace(commit, object=ref)
+        await self.objects.put(ref, BytesBody(stored or content), ObjectAttributes())
+        await self.catalogue.commit_node(commit)
+        return commit
+
+    async def relay(self) -> list[str]:
+        """Publish the outbox; the types of what was in it."""
+        rows = await self.catalogue.outbox(10_000)
+        await self.publisher.publish([row.event for row in rows])
+        await self.catalogue.outbox_published([row.row_id for row in rows])
+        return [row.event.type.rpartition(".")[2] for row in rows]
+
+    async def result(self, commit: NodeCommit) -> Processing | None:
+        found = await self.catalogue.processing_of(TENANT, [commit.node_id])
+        return found.get(commit.node_id)
+
+    async def processed(self, *commits: NodeCommit, seconds: float = SECONDS) -> list[Processing]:
+        ids = [commit.node_id for commit in commits]
+
+        async def all_are() -> bool:
+            return len(await self.catalogue.processing_of(TENANT, ids)) == len(ids)
+
+        await until(all_are, seconds, "every node has a result")
+        found = await self.catalogue.processing_of(TENANT, ids)
+        return [found[node_id] for node_id in ids]
+
+
+@asynccontextmanager
+async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
+    """A bucket, a database and a consumer group of its own; `more` settings of the processors."""
+    account = s3_server.s3_account()
+    bucket = await s3_server.new_bucket()
+    url = mysql_server.shared_server().create_database()
+    await migrate(url)
+    group = kafka_support.unique_name("processor")
+    settings = {
+        "SLUICE_COORDINATION": "redis",
+        "SLUICE_CHUNK_TRANSPORT": "redis",
+        "SLUICE_OBJECTS": "s3",
+        "SLUICE_EVENTS": "kafka",
+        "SLUICE_CATALOGUE": "mysql",
+        "SLUICE_BUCKET": bucket,
+        "SLUICE_S3__ENDPOINT_URL": account.endpoint_url,
+        "SLUICE_S3__ACCESS_KEY": account.access_key,
+        "SLUICE_S3__SECRET_KEY": account.secret_key,
+        "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka_support.bootstrap_servers(),
+        "SLUICE_MYSQL__URL": url,
+        "SLUICE_PROCESSOR__GROUP": group,
+        "SLUICE_PROCESSOR__WORKERS": "1",
+        "SLUICE_PROCESSOR__THUMBNAIL_SIZES": "32,64",
+        **more,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        loaded = load_settings()
+    options = loaded.to_kafka_options()
+    metrics = Metrics()
+    async with (
+        open_objects(loaded, metrics) as objects,
+        open_database_catalogue(loaded) as catalogue,
+        open_kafka_publisher(options, metrics) as publisher,
+    ):
+        assert catalogue is not None
+        await catalogue.create_drive(TENANT, DRIVE, bucket, "", DrivePolicy())
+        # Other tests' uploads are in the topic, too.
+        ends = await kafka_support.ends_of(options, UPLOADS_TOPIC)
+        await kafka_support.begin_at(options, group, ends)
+        yield Stage(folder, settings, catalogue, objects, publisher, bucket, options, group)
+
+
+@asynccontextmanager
+async def running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
+    await asyncio.to_thread(process.start)
+    try:
+        yield process
+    finally:
+        await asyncio.to_thread(process.close)
