@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-_REGION: Final = re.compile(r"(?:^|\.)sqs(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?$")
+_REGION: Final = re.compile(
+    r"(?:^|\.)sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$"
+)
 _DEFAULT_REGION: Final = "us-east-1"
 
 
