@@ -63,6 +63,11 @@ def test_the_variables_of_glibc_are_left_alone() -> None:
 
 
 @glibc_only
+def test_the_variables_of_another_allocator_change_nothing() -> None:
+    assert run(MALLOC_CONF="thp:always") == "True True"
+
+
+@glibc_only
 def test_a_value_that_is_no_number_means_the_default() -> None:
     assert run(SLUICE_MALLOC_TRIM_BYTES="lots") == "True True"
 

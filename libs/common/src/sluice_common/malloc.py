@@ -25,6 +25,12 @@ _ARENAS = 1
 """Each arena keeps freed memory of its own. The threads of a service take turns under the
 interpreter's lock anyway, and one arena keeps a third less memory under load."""
 
+_GLIBC_VARIABLES = (
+    *("MALLOC_ARENA_MAX", "MALLOC_ARENA_TEST", "MALLOC_CHECK_", "MALLOC_MMAP_MAX_"),
+    *("MALLOC_MMAP_THRESHOLD_", "MALLOC_PERTURB_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"),
+)
+"""Not every MALLOC_…: jemalloc's MALLOC_CONF, say, is meant for another program."""
+
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
@@ -45,7 +51,7 @@ def tune_malloc(environment: Mapping[str, str] = os.environ) -> bool:
     alone; SLUICE_MALLOC_TRIM_BYTES=0 switches the tuning off.
     """
     trim = _trim_bytes(environment)
-    if trim == 0 or any(name.startswith("MALLOC_") for name in environment):
+    if trim == 0 or any(name in environment for name in _GLIBC_VARIABLES):
         return False
     try:
         libc = ctypes.CDLL(None)

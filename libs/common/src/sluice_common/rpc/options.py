@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from sluice_common.uploads.model import MAX_UNARY_MESSAGE_BYTES
+from sluice_common.uploads.model import MAX_UNARY_MESSAGE_BYTES, MIB
 
 _ENVELOPE_BYTES: Final = 64 * 1024
+
+MAX_STREAM_WINDOW_BYTES: Final = 1024 * MIB
+"""HTTP/2 allows one byte less than 2 GiB; gRPC adds up to one message while it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +33,13 @@ class ServerOptions:
     keepalive_timeout_seconds: float = 20.0
     max_connection_age_seconds: float = 0.0
     connection_grace_seconds: float = 60.0
+    stream_window_bytes: int = 3 * MIB
+    """What a client may send on one stream ahead of its reader; 0: gRPC measures the connection and
+    gives each stream as much as that seems to carry, which has no bound that holds for all of
+    them. Times the streams that send, it is most of what a server needs in memory; divided by the
+    round-trip time it is the most that one stream can carry. ADR 0015 has the figures."""
+    max_frame_bytes: int = 1 * MIB
+    """The largest HTTP/2 frame that a client may send: a block comes in one or two. With a window of
+    0, gRPC chooses this too."""
     reuse_port: bool = False
     """Several processes on one host share the port; off, a second server on it is refused."""

@@ -52,7 +52,17 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
         # Off unless several processes share a port on purpose: otherwise two servers that were
         # given one port would both start, and each would get half of the calls.
         ("grpc.so_reuseport", int(options.reuse_port)),
+        ("grpc.http2.max_frame_size", options.max_frame_bytes),
+        *_flow_control(options.stream_window_bytes),
     )
+
+
+def _flow_control(window_bytes: int) -> tuple[tuple[str, int], ...]:
+    """The window of every stream. One that follows the bandwidth begins at 4 MiB and grows on a fast
+    network, for all of the streams, whether or not anybody reads them (ADR 0015)."""
+    if window_bytes == 0:
+        return ()
+    return ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window_bytes)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -19,7 +19,7 @@ from pydantic_settings import NoDecode
 from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.options import LedgerOptions
-from sluice_common.rpc.options import ServerOptions
+from sluice_common.rpc.options import MAX_STREAM_WINDOW_BYTES, ServerOptions
 from sluice_common.uploads.model import MAX_CHUNK_BYTES, MAX_UNARY_MESSAGE_BYTES, MIB
 
 _LEDGER: Final = LedgerOptions()
@@ -140,5 +140,8 @@ class Grpc(Group):
     keepalive_timeout_seconds: Seconds = _SERVER.keepalive_timeout_seconds
     max_connection_age_seconds: SecondsOrNever = _SERVER.max_connection_age_seconds
     connection_grace_seconds: Seconds = _SERVER.connection_grace_seconds
+    stream_window_bytes: Annotated[int, Field(ge=0, le=MAX_STREAM_WINDOW_BYTES)] = (
+        _SERVER.stream_window_bytes
+    )
     reuse_port: bool = _SERVER.reuse_port
     reflection: bool = True

@@ -206,6 +206,7 @@ class SluiceSettings(BaseSettings):
             keepalive_timeout_seconds=self.grpc.keepalive_timeout_seconds,
             max_connection_age_seconds=self.grpc.max_connection_age_seconds,
             connection_grace_seconds=self.grpc.connection_grace_seconds,
+            stream_window_bytes=self.grpc.stream_window_bytes,
             reuse_port=self.grpc.reuse_port,
         )
 

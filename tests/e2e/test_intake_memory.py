@@ -1,0 +1,40 @@
+"""The memory of an intake under full load: what clients may send ahead of it is bounded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from bench.deployment import deployment
+from bench.measuring import Load, measure
+from bench.units import MIB
+from sluice_common.settings import load_settings
+
+BOUND_MIB: Final = 512
+"""The gate of docs/performance.md."""
+STREAMS: Final = 64
+WHOLE: Final = Load(
+    streams=STREAMS, connections=STREAMS, chunks=2 * STREAMS, chunk_bytes=16 * MIB, warm_up=0.0
+)
+"""1 GiB at once, if nothing held it back."""
+
+
+def _peak_mib(window_bytes: int) -> float:
+    with deployment(1, SLUICE_GRPC__STREAM_WINDOW_BYTES=str(window_bytes)) as sluice:
+        run = measure(sluice, WHOLE)
+    assert not run.figures["errors"]
+    return run.usage["intake"].peak_bytes / MIB
+
+
+@pytest.mark.long
+def test_many_fast_streams_stay_below_the_bound() -> None:
+    assert _peak_mib(load_settings().grpc.stream_window_bytes) <= BOUND_MIB
+
+
+@pytest.mark.long
+def test_memory_is_what_the_windows_make_it() -> None:
+    """Or the test above holds for another reason. A window that follows the bandwidth would be the
+    same in both, and about as large as the larger one."""
+    assert _peak_mib(1 * MIB) <= 3 / 4 * BOUND_MIB
+    assert _peak_mib(8 * MIB) > 5 / 4 * BOUND_MIB
