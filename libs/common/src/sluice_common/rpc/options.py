@@ -39,7 +39,7 @@ class ServerOptions:
     them. Times the streams that send, it is most of what a server needs in memory; divided by the
     round-trip time it is the most that one stream can carry. ADR 0015 has the figures."""
     max_frame_bytes: int = 1 * MIB
-    """The largest HTTP/2 frame that a client may send: a block comes in one or two. With a window of
-    0, gRPC chooses this too."""
+    """The largest HTTP/2 frame that a client may send: a block comes in one or two. With a window
+    of 0, gRPC chooses this too."""
     reuse_port: bool = False
     """Several processes on one host share the port; off, a second server on it is refused."""
