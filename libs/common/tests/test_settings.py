@@ -136,6 +136,56 @@ def test_a_bad_setting_is_one_line_without_its_value(
     assert name.split("__")[0] in line
 
 
+ON_S3 = {
+    "SLUICE_COORDINATION": "redis",
+    "SLUICE_CHUNK_TRANSPORT": "redis",
+    "SLUICE_OBJECTS": "s3",
+    "SLUICE_EVENTS": "kafka",
+    "SLUICE_SQS__QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/photos",
+    "SLUICE_PROCESSOR__S3_TOPIC": "s3-notices",
+}
+
+
+def test_notifications_come_by_a_queue_and_by_a_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ON_S3.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.sqs.queue_url == ON_S3["SLUICE_SQS__QUEUE_URL"]
+    assert settings.processor.s3_topic == "s3-notices"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"SLUICE_SQS__QUEUE_URL": "photos"}, "SLUICE_SQS__QUEUE_URL: must be a URL"),
+        ({"SLUICE_SQS__QUEUE_URL": "ftp://host/q"}, "SLUICE_SQS__QUEUE_URL: must be a URL"),
+        ({"SLUICE_SQS__QUEUE_URL": "http://me:hunter2@host/q"}, "SLUICE_SQS__QUEUE_URL: must be"),
+        ({"SLUICE_SQS__QUEUE_URL": "http://host/"}, "SLUICE_SQS__QUEUE_URL: names no queue"),
+        ({"SLUICE_SQS__ACCESS_KEY": "hunter2"}, "SLUICE_SQS: access_key and secret_key"),
+        ({"SLUICE_SQS__WAIT_SECONDS": "21"}, "SLUICE_SQS__WAIT_SECONDS"),
+        ({"SLUICE_SQS__VISIBILITY_SECONDS": "1"}, "SLUICE_SQS__VISIBILITY_SECONDS"),
+        ({"SLUICE_SQS__QUEUE": "hunter2"}, "SLUICE_SQS__QUEUE"),
+        ({"SLUICE_PROCESSOR__S3_TOPIC": "a b"}, "SLUICE_PROCESSOR__S3_TOPIC"),
+        ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.uploads.v1"}, "SLUICE_PROCESSOR__S3_TOPIC"),
+        ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.nodes.v2"}, "SLUICE_PROCESSOR__S3_TOPIC"),
+        ({"SLUICE_EVENTS": "off"}, "SLUICE_PROCESSOR__S3_TOPIC is a topic of Kafka"),
+        ({"SLUICE_OBJECTS": "discard"}, "SLUICE_SQS__QUEUE_URL tells of objects in S3"),
+        ({"SLUICE_OBJECTS": "discard", "SLUICE_SQS__QUEUE_URL": ""}, "SLUICE_PROCESSOR__S3_TOPIC"),
+    ],
+)
+def test_notifications_of_nothing_are_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], words: str
+) -> None:
+    for name, value in {**ON_S3, "SLUICE_CATALOGUE": "off", **changes}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    line = str(caught.value)
+    assert words in line
+    assert "\n" not in line
+    assert "hunter2" not in line
+
+
 def test_all_bad_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_BUDGET_BYTES", "x")
     line = refused(monkeypatch, "SLUICE_DRAIN_SECONDS", "y")

@@ -14,12 +14,21 @@ from sluice_common.events.nodes import upload_completed
 from sluice_processor.attempts import GivenUp
 from sluice_processor.log_letters import LogLetters
 from support.commits import finished_upload
+from support.sqs_server import shared_server
 
 REDIS = {
     "SLUICE_COORDINATION": "redis",
     "SLUICE_CHUNK_TRANSPORT": "redis",
     "SLUICE_OBJECTS": "s3",
     "SLUICE_DATA_DIR": "/nonexistent",
+}
+
+
+ON_SQS = {
+    **REDIS,
+    "SLUICE_EVENTS": "off",
+    "SLUICE_CATALOGUE": "sqlite",
+    "SLUICE_SQS__QUEUE_URL": "http://127.0.0.1:1/1/photos",
 }
 
 
@@ -52,6 +61,8 @@ def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         ),
         ({"SLUICE_PROCESSOR__THUMBNAIL_SIZES": "256;1024"}, "SLUICE_PROCESSOR__THUMBNAIL_SIZES"),
         ({"SLUICE_PROCESSOR__THUMBNAIL_FORMAT": "png"}, "SLUICE_PROCESSOR__THUMBNAIL_FORMAT"),
+        ({**ON_SQS, "SLUICE_SQS__QUEUE_URL": "photos"}, "SLUICE_SQS__QUEUE_URL"),
+        ({**ON_SQS, "SLUICE_PROCESSOR__S3_TOPIC": "s3"}, "SLUICE_PROCESSOR__S3_TOPIC"),
     ],
 )
 def test_a_mixture_without_work_and_bad_settings_end_the_start_in_one_line(
@@ -61,6 +72,17 @@ def test_a_mixture_without_work_and_bad_settings_end_the_start_in_one_line(
     assert (done.returncode, done.stdout) == (78, "")
     assert word in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_queue_that_is_not_there_or_refuses_ends_the_start_in_one_line() -> None:
+    server = shared_server()
+    keys = {"SLUICE_SQS__ACCESS_KEY": "lonely", "SLUICE_SQS__SECRET_KEY": "hunter2"}
+    url = f"{server.endpoint_url}/123456789012/unknown"
+    done = started(**{**ON_SQS, **keys, "SLUICE_SQS__QUEUE_URL": url})
+    assert (done.returncode, done.stdout) == (78, "")
+    (line,) = done.stderr.splitlines()
+    assert "SLUICE_SQS__QUEUE_URL: There is no such queue" in line
+    assert "hunter2" not in line
 
 
 def test_the_settings_are_shown() -> None:

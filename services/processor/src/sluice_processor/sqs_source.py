@@ -137,10 +137,14 @@ class SqsSource:
     async def _beat(self, queue: SqsQueue, message: QueuedMessage) -> None:
         while True:
             await asyncio.sleep(self._sqs.visibility_seconds / _BEATS)
-            try:
-                await queue.hide(message, self._sqs.visibility_seconds)
-            except SluiceError as error:
-                _log.warning("message_not_hidden", message_id=message.message_id, error=str(error))
+            await self._hide(queue, message, self._sqs.visibility_seconds)
+
+    async def _hide(self, queue: SqsQueue, message: QueuedMessage, seconds: int) -> None:
+        """That it fails is no harm: the message comes again in its time."""
+        try:
+            await queue.hide(message, seconds)
+        except SluiceError as error:
+            _log.warning("message_not_hidden", message_id=message.message_id, error=str(error))
 
     async def _leave(
         self, queue: SqsQueue, message: QueuedMessage, outcome: str, cause: GivenUp
@@ -157,11 +161,7 @@ class SqsSource:
             seconds=seconds,
         )
         self._count(outcome)
-        try:
-            await queue.hide(message, seconds)
-        except SluiceError as error:
-            # It comes when the time for which it is hidden is over.
-            _log.warning("message_not_hidden", message_id=message.message_id, error=str(error))
+        await self._hide(queue, message, seconds)
 
     async def _rest(
         self, queue: SqsQueue, in_hand: dict[asyncio.Task[None], QueuedMessage]
@@ -175,10 +175,11 @@ class SqsSource:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         try:
-            async with asyncio.timeout(_RETURN_SECONDS):
-                await asyncio.gather(*(queue.hide(message, 0) for message in messages))
-        except (SluiceError, TimeoutError) as error:
-            _log.warning("messages_not_returned", messages=len(messages), error=repr(error))
+            async with asyncio.timeout(_RETURN_SECONDS), asyncio.TaskGroup() as group:
+                for message in messages:
+                    group.create_task(self._hide(queue, message, 0))
+        except TimeoutError:
+            _log.warning("messages_not_returned", messages=len(messages))
 
     async def _measure(self, queue: SqsQueue, stop: asyncio.Event) -> None:
         """How many messages wait, now and then; while the queue is away the last figure stands."""

@@ -22,6 +22,7 @@ from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.port import OUR_TOPICS
 from sluice_common.mixtures import (
     CatalogueKind,
     ChunkTransport,
@@ -154,6 +155,8 @@ class SluiceSettings(BaseSettings):
             told.append(topic)
             if self.events is not Events.KAFKA:
                 raise ConfigurationError(f"{topic} is a topic of Kafka: set SLUICE_EVENTS=kafka")
+            if self.processor.s3_topic.startswith(OUR_TOPICS):
+                raise ConfigurationError(f"{topic}: topics that begin like that carry our events")
         if told and self.objects is not Objects.S3:
             raise ConfigurationError(f"{told[0]} tells of objects in S3: set SLUICE_OBJECTS=s3")
 
