@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from sluice_common.allowance import Allowance
 from sluice_common.errors import SluiceError
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Work
@@ -31,26 +32,26 @@ async def attempted(
 
     None when it is done. An error that is not retryable gives up at once.
     """
-    clock = asyncio.get_running_loop().time
-    ends = clock() + options.handling_seconds
+    allowance = Allowance(options.handling_seconds)
     attempt = 0
     while True:
         attempt += 1
-        failure = await _attempt(processor, work, ends - clock(), attempt)
+        failure = await _attempt(processor, work, allowance, attempt)
         if failure is None:
             return None
         delay = _delay_seconds(options, attempt)
         hopeless = isinstance(failure, SluiceError) and not failure.retryable
-        if hopeless or attempt >= options.attempts or clock() + delay >= ends:
+        if hopeless or attempt >= options.attempts or allowance.left_seconds <= delay:
             return _given_up(failure, attempt)
         await asyncio.sleep(delay)
+        allowance.spend(delay)
 
 
 async def _attempt(
-    processor: NodeProcessor, work: Work, seconds: float, attempt: int
+    processor: NodeProcessor, work: Work, allowance: Allowance, attempt: int
 ) -> Exception | None:
     try:
-        async with asyncio.timeout(seconds):
+        async with allowance.spending():
             await processor.process(work)
     except Exception as error:  # noqa: BLE001 - one bad node must not stop the others
         _log.warning("node_not_processed", node_id=work.node_id, attempt=attempt, exc_info=error)

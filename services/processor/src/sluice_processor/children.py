@@ -8,9 +8,9 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
+from sluice_common.allowance import not_counted
 from sluice_processor.child_process import DecoderChild
 from sluice_processor.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
 
@@ -47,7 +47,8 @@ class ImageWorkers:
     """Decodes pictures in child processes; use as an async context manager.
 
     `process` may be called by any number of tasks: at most `options.workers` pictures are decoded
-    at a time, the other callers wait their turn.
+    at a time, the other callers wait their turn, first come, first served. What they wait does not
+    count against their pictures (`sluice_common.allowance`).
     """
 
     def __init__(self, options: ImageOptions) -> None:
@@ -80,12 +81,7 @@ class ImageWorkers:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Kill every child and wait for its end; who still waits for one gets `WorkersClosed`."""
         await self._close()
 
@@ -110,7 +106,8 @@ class ImageWorkers:
             raise ValueError("a thumbnail has at least one pixel")
         async with _opened(source) as fd:
             self._check_size(os.fstat(fd))
-            seat = await self._free.get()
+            with not_counted():  # those before us take `wall_seconds` at most, each
+                seat = await self._free.get()
             try:
                 return await self._process_at(seat, fd, wanted)
             finally:

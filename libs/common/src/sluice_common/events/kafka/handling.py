@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from sluice_common.allowance import Allowance
 from sluice_common.errors import SluiceError, Unavailable
 from sluice_common.events.kafka.deadletters import Cause, DeadLetters
 from sluice_common.events.kafka.receiving import ReceivedEvent, Start
@@ -56,7 +57,8 @@ class ConsumerOptions:
     batch_events: int = 100
     attempts: int = 5
     handling_seconds: float = 25.0
-    """All attempts at one event; then its partition moves on."""
+    """All attempts at one event, without what a handler waits for its turn (`not_counted`); then
+    its partition moves on."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
     drain_seconds: float = 8.0
@@ -132,33 +134,30 @@ class Handling(Generic[M]):
             event = self._receive(raw, self._max_event_bytes)
         except BadEvent as error:
             return await self._bury(raw, Cause(error.reason, str(error)), leaving)
-        clock = asyncio.get_running_loop().time
-        seconds_left = self._options.handling_seconds
+        allowance = Allowance(self._options.handling_seconds)
         attempt = 0
         while True:
             async with self._slots:
                 if leaving.is_set():
                     return False
                 attempt += 1
-                begun = clock()
-                failure = await self._attempt(event, seconds_left, attempt)
-                seconds_left -= clock() - begun
+                failure = await self._attempt(event, allowance, attempt)
             if failure is None:
                 return True
             delay = self._delay_seconds(attempt)
             hopeless = isinstance(failure, SluiceError) and not failure.retryable
-            if hopeless or attempt >= self._options.attempts or seconds_left <= delay:
+            if hopeless or attempt >= self._options.attempts or allowance.left_seconds <= delay:
                 return await self._bury(raw, _cause(failure, attempt), leaving)
             self._count(event.topic, "retried")
             if await _is_set_within(leaving, delay):
                 return False
-            seconds_left -= delay
+            allowance.spend(delay)
 
-    async def _attempt(self, event: M, seconds: float, attempt: int) -> Exception | None:
+    async def _attempt(self, event: M, allowance: Allowance, attempt: int) -> Exception | None:
         """None when it is handled, now or earlier; otherwise why not."""
         event_id = event.event_id
         try:
-            async with asyncio.timeout(seconds):
+            async with allowance.spending():
                 if event_id and await self._seen.seen(event_id):
                     self._count(event.topic, "repeated")
                     return None

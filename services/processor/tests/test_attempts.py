@@ -1,0 +1,84 @@
+"""Trying again; and who waits for a decoder does not pay for those who have it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sluice_processor.attempts import GivenUp, attempted
+from sluice_processor.children import ImageWorkers
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.handler import NodeProcessor, Work
+from support.commits import TENANT
+from support.pictures import quadrants, saved
+from support.processor import IMAGES, Darkroom, darkroom
+
+PHOTO = saved(quadrants(), "JPEG")
+OPTIONS = ProcessorOptions(images=replace(IMAGES, workers=1), attempts=2, handling_seconds=1.5)
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Darkroom]:
+    async with darkroom(tmp_path, OPTIONS) as opened:
+        yield opened
+
+
+@contextmanager
+def stopped(pool: ImageWorkers) -> Iterator[None]:
+    """Its only child stands still."""
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def held(data: bytes) -> Iterator[int]:
+    fd = os.memfd_create("picture")
+    try:
+        os.write(fd, data)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.row(20)
+async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom) -> None:
+    """Slow pictures before it take longer than it may itself."""
+    commit = await room.upload(PHOTO)
+    async with ImageWorkers(OPTIONS.images) as pool:
+        processor = NodeProcessor(replace(room.deps, images=pool))
+        with held(PHOTO) as fd, stopped(pool):
+            slow = asyncio.create_task(pool.process(fd))
+            work = Work(TENANT, commit.node_id)
+            waiting = asyncio.create_task(attempted(processor, work, OPTIONS))
+            done, _ = await asyncio.wait([waiting], timeout=2 * OPTIONS.handling_seconds)
+            assert not done
+        assert await waiting is None
+        assert (await slow).thumbnails
+    found = await room.result(commit)
+    assert found is not None
+    assert found.reason == ""
+
+
+@pytest.mark.row(20)
+async def test_a_picture_that_takes_too_long_itself_is_given_up(room: Darkroom) -> None:
+    commit = await room.upload(PHOTO)
+    options = replace(OPTIONS, handling_seconds=0.5)
+    async with ImageWorkers(OPTIONS.images) as pool:
+        processor = NodeProcessor(replace(room.deps, images=pool))
+        (pid,) = pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        given_up = await attempted(processor, Work(TENANT, commit.node_id), options)
+        assert given_up == GivenUp("HANDLER_TIMEOUT", "The node took too long.", 1)
+        # Its child is gone, and the next one is served.
+        assert await attempted(processor, Work(TENANT, commit.node_id), OPTIONS) is None
