@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from sluice_common.allowance import not_counted
 from sluice_common.errors import SluiceError
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.handler import NodeProcessor, Work
@@ -25,11 +26,14 @@ async def process_all(processor: NodeProcessor, found: Sorted, slots: asyncio.Se
     errors: list[Exception] = []
 
     async def one(work: Work) -> None:
-        async with slots:
-            try:
-                await processor.process(work)
-            except Exception as error:  # noqa: BLE001 - raised below, when all have had their turn
-                errors.append(error)
+        with not_counted():
+            await slots.acquire()
+        try:
+            await processor.process(work)
+        except Exception as error:  # noqa: BLE001 - raised below, when all have had their turn
+            errors.append(error)
+        finally:
+            slots.release()
 
     async with asyncio.TaskGroup() as group:
         for work in found.works:

@@ -1,0 +1,174 @@
+"""What a store tells of its objects through Kafka: the same handler, tries and dead letters as for
+events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sluice_common.errors import FailedPrecondition, SluiceError, Unavailable
+from sluice_common.events.kafka.deadletters import dead_letter_topic
+from sluice_common.events.kafka.options import KafkaOptions
+from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_common.telemetry.metrics import Metrics
+from sluice_common.uploads.model import ObjectRef
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.handler import Outcome, Work
+from sluice_processor.kafka_source import work_consumer
+from support.kafka import begin_at, ends_of, eventually, make_topic, messages_in, put, unique_name
+from support.notices import aws_message, minio_message
+from support.waiting import until
+
+OPTIONS = ProcessorOptions(
+    concurrency=4, attempts=3, retry_base_seconds=0.01, handling_seconds=5.0, drain_seconds=2.0
+)
+THUMBNAIL = ObjectRef("b", "thumbnails/n-0/0123456789abcdef/256.webp")
+
+
+def ref(name: str) -> ObjectRef:
+    return ObjectRef("photos bucket", f"pre fix/acme/photos/{name}")
+
+
+class Handler:
+    """Stands for the node processor; `errors` of a node are raised first."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.done: list[ObjectRef] = []
+        self.errors: dict[str, list[SluiceError]] = {}
+
+    async def process(self, work: Work) -> Outcome:
+        assert work.place is not None
+        self.asked[work.node_id] += 1
+        if self.errors.get(work.node_id):
+            raise self.errors[work.node_id].pop(0)
+        self.done.append(work.place.ref)
+        return Outcome("processed")
+
+
+@pytest.fixture
+async def group(kafka: KafkaOptions) -> str:
+    """It has seen all events of uploads: those of other tests are in the topic, too."""
+    name = unique_name("processor")
+    await begin_at(kafka, name, await ends_of(kafka, UPLOADS_TOPIC))
+    return name
+
+
+@asynccontextmanager
+async def running(
+    kafka: KafkaOptions, group: str, topic: str, handler: Handler, metrics: Metrics
+) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    consumer = work_consumer(kafka, group, topic, handler, OPTIONS, metrics)  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def message(
+    body: str, key: str | None = None
+) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
+    return (None if key is None else key.encode(), body.encode(), [])
+
+
+async def test_what_a_store_tells_is_worked_on(kafka: KafkaOptions, topic: str, group: str) -> None:
+    handler, metrics = Handler(), Metrics()
+    await make_topic(kafka, topic, 2)
+    # With a key, as MinIO writes, and without one.
+    await put(
+        kafka,
+        topic,
+        message(minio_message(ref("n-1")), f"{ref('n-1').bucket}/{ref('n-1').key}"),
+        message(minio_message(ref("n-1"), "s3:ObjectRemoved:Delete"), "some key"),
+        message(aws_message(ref("n-2"), ref("n-3"), THUMBNAIL, ref("n-2"))),
+        message(minio_message(THUMBNAIL)),
+    )
+    async with running(kafka, group, topic, handler, metrics):
+        await eventually(lambda: len(handler.done) == 3)
+    assert set(handler.done) == {ref("n-1"), ref("n-2"), ref("n-3")}
+    value = metrics.registry.get_sample_value
+    passed = {"source": "kafka-s3", "reason": "THUMBNAIL"}
+    assert value("sluice_processor_passed_total", passed) == 2
+    handled = {"group": group, "topic": topic, "outcome": "handled"}
+    assert value("sluice_consumer_events_total", handled) == 4
+
+
+async def test_what_cannot_be_read_or_done_is_a_dead_letter_and_stops_nobody(
+    kafka: KafkaOptions, topic: str, group: str
+) -> None:
+    handler, metrics = Handler(), Metrics()
+    handler.errors["hopeless"] = [FailedPrecondition("CRASHED", "Its child died.")]
+    handler.errors["away"] = [Unavailable("STORE_UNAVAILABLE", "It is away.") for _ in range(9)]
+    handler.errors["soon"] = [Unavailable("STORE_UNAVAILABLE", "It is away.") for _ in range(2)]
+    await make_topic(kafka, topic, 1)
+    bodies = [
+        "no JSON",
+        minio_message(ref("hopeless")),
+        minio_message(ref("away")),
+        minio_message(ref("soon")),
+        aws_message(*(ref(f"n-{number}") for number in range(5))),
+    ]
+    await put(kafka, topic, *(message(body) for body in bodies))
+    letters = dead_letter_topic(topic, group)
+    async with running(kafka, group, topic, handler, metrics):
+        await eventually(lambda: len(handler.done) == 6)
+
+        async def buried() -> list[tuple[str, str, str]]:
+            return sorted(
+                (
+                    dict(raw.headers)["dlq_reason"].decode(),
+                    dict(raw.headers)["dlq_attempts"].decode(),
+                    raw.value.decode(),
+                )
+                for raw in await messages_in(kafka, letters)
+            )
+
+        async def all_are_buried() -> bool:
+            return len(await buried()) == 3
+
+        await until(all_are_buried, 30.0, "three letters")
+    assert await buried() == [
+        ("CRASHED", "1", bodies[1]),
+        ("NOT_A_NOTIFICATION", "0", bodies[0]),
+        ("STORE_UNAVAILABLE", "3", bodies[2]),
+    ]
+    assert handler.asked["soon"] == 3
+
+
+async def test_of_a_message_everything_has_its_turn_before_it_is_given_up(
+    kafka: KafkaOptions, topic: str, group: str
+) -> None:
+    """What may pass is tried again, even beside something hopeless."""
+    handler = Handler()
+    handler.errors["hopeless"] = [FailedPrecondition("CRASHED", "Its child died.")] * 3
+    handler.errors["soon"] = [Unavailable("STORE_UNAVAILABLE", "It is away.")]
+    await make_topic(kafka, topic, 1)
+    await put(kafka, topic, message(aws_message(ref("hopeless"), ref("soon"), ref("n-1"))))
+    async with running(kafka, group, topic, handler, Metrics()):
+        letters = dead_letter_topic(topic, group)
+
+        async def buried() -> bool:
+            return bool(await messages_in(kafka, letters))
+
+        await until(buried, 30.0, "its letter")
+    assert {one.key.rpartition("/")[2] for one in handler.done} == {"soon", "n-1"}
+    assert handler.asked["hopeless"] == 2
+
+
+async def test_a_message_comes_again_to_whoever_follows(
+    kafka: KafkaOptions, topic: str, group: str
+) -> None:
+    """Nothing is remembered by position: a topic that is made anew begins at 0 again."""
+    handler = Handler()
+    await make_topic(kafka, topic, 1)
+    await put(kafka, topic, message(minio_message(ref("n-1"))))
+    await put(kafka, topic, message(minio_message(ref("n-1"))))
+    async with running(kafka, group, topic, handler, Metrics()):
+        await eventually(lambda: handler.asked["n-1"] == 2)
