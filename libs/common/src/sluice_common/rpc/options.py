@@ -37,7 +37,7 @@ class ServerOptions:
     """What a client may send on one stream ahead of its reader; 0: gRPC measures the connection and
     gives each stream as much as that seems to carry, which has no bound that holds for all of
     them. Times the streams that send, it is most of what a server needs in memory; divided by the
-    round-trip time it is the most that one stream can carry. ADR 0015 has the figures."""
+    round-trip time it is the most that one stream can carry. ADR 0016 has the figures."""
     max_frame_bytes: int = 1 * MIB
     """The largest HTTP/2 frame that a client may send: a block comes in one or two. With a window
     of 0, gRPC chooses this too."""

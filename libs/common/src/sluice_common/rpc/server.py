@@ -59,7 +59,7 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
 
 def _flow_control(window_bytes: int) -> tuple[tuple[str, int], ...]:
     """The window of every stream. One that follows the bandwidth begins at 4 MiB and grows on a
-    fast network, for all of the streams, whether or not anybody reads them (ADR 0015)."""
+    fast network, for all of the streams, whether or not anybody reads them (ADR 0016)."""
     if window_bytes == 0:
         return ()
     return ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window_bytes)
