@@ -1,0 +1,133 @@
+"""Photos that clients put straight into the store: whoever is told of them, each becomes a node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from sluice_common.catalogue.port import Node
+from sluice_common.catalogue.processing import ProcessingState
+from sluice_common.errors import NotFound
+from sluice_common.objects.marks import path_mark
+from sluice_common.objects.port import ObjectAttributes
+from sluice_common.uploads.ids import new_node_id
+from sluice_common.uploads.model import ObjectRef
+from support import kafka as kafka_support
+from support import s3_server
+from support.commits import DRIVE, TENANT
+from support.notices import aws_message, bridge_message, minio_message, trial_message
+from support.photo_stage import SECONDS, Stage, photo_stage, running
+from support.pictures import as_stored, exif, quadrants, saved
+from support.sqs_server import TestQueue, new_queue
+from support.waiting import metric, until
+
+PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[TestQueue]:
+    async with new_queue(receives=5) as opened:
+        yield opened
+
+
+@pytest.fixture
+def topic() -> str:
+    return kafka_support.unique_name("s3")
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, queue: TestQueue, topic: str) -> AsyncIterator[Stage]:
+    more = {**queue.settings, "SLUICE_PROCESSOR__S3_TOPIC": topic}
+    async with photo_stage(tmp_path, **more) as opened:
+        yield opened
+
+
+async def put_by_url(stage: Stage, path: str, content: bytes = PHOTO) -> ObjectRef:
+    """What a browser does with a URL that somebody has signed for it."""
+    ref = ObjectRef(stage.bucket, f"{TENANT}/{DRIVE}/{new_node_id()}")
+    attributes = ObjectAttributes("image/jpeg", metadata=path_mark(path))
+    signed = await stage.objects.presign_put(ref, 60, len(content), attributes)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(signed.url, data=content, headers=signed.headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    return ref
+
+
+async def node_at(stage: Stage, path: str) -> Node:
+    """The node, once it is there and has a result."""
+
+    async def has_result() -> bool:
+        try:
+            node = await stage.catalogue.find_node(TENANT, DRIVE, path)
+        except NotFound:
+            return False
+        return bool(await stage.catalogue.processing_of(TENANT, [node.node_id]))
+
+    await until(has_result, SECONDS, f"{path} is processed")
+    return await stage.catalogue.find_node(TENANT, DRIVE, path)
+
+
+async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
+    stage: Stage, queue: TestQueue, topic: str
+) -> None:
+    async with running(stage.processor()) as process:
+        await queue.send(trial_message(stage.bucket))
+        refs = {
+            path: await put_by_url(stage, path)
+            for path in ("MinIO & Kafka.jpg", "2026/S3 → SQS.jpg", "2026/EventBridge.jpg")
+        }
+        minio, sqs, bridge = refs.values()
+        await kafka_support.put(stage.kafka, topic, (b"key", minio_message(minio).encode(), []))
+        await queue.send(aws_message(sqs), bridge_message(bridge))
+        for path, ref in refs.items():
+            node = await node_at(stage, path)
+            assert (node.object, node.size, node.content_type) == (ref, len(PHOTO), "image/jpeg")
+            found = (await stage.catalogue.processing_of(TENANT, [node.node_id]))[node.node_id]
+            assert found.state is ProcessingState.PROCESSED
+            assert [one.size for one in found.thumbnails] == [32, 64]
+        assert await metric(process.metrics_address, "sluice_processor_adopted_total") == 3
+        assert await asyncio.to_thread(process.stop) == 0
+    assert sorted(await stage.relay()) == ["NodeProcessed"] * 3 + ["UploadCompleted"] * 3
+    assert await queue.counts() == (0, 0)
+    assert await queue.dead() == []
+
+
+@pytest.mark.rule(19, 23)
+async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
+    stage: Stage, queue: TestQueue, topic: str
+) -> None:
+    async with running(stage.processor()) as one, running(stage.processor()) as other:
+        paths = [f"{number}.jpg" for number in range(6)]
+        refs = [await put_by_url(stage, path) for path in paths]
+        for ref in refs:
+            await asyncio.gather(
+                kafka_support.put(stage.kafka, topic, (None, minio_message(ref).encode(), [])),
+                queue.send(aws_message(ref), bridge_message(ref)),
+            )
+        for path in paths:
+            await node_at(stage, path)
+        first = await stage.relay()  # UploadCompleted goes round, too
+
+        async def all_seen() -> bool:
+            seen = 0.0
+            for process in (one, other):
+                for outcome in ("processed", "repeated"):
+                    name = "sluice_processor_nodes_total"
+                    seen += await metric(process.metrics_address, name, outcome=outcome)
+            return seen >= 4 * len(refs)
+
+        await until(all_seen, SECONDS, "every word of every photo was heard")
+    later = await stage.relay()
+    assert sorted(first + later) == ["NodeProcessed"] * 6 + ["UploadCompleted"] * 6
+    page = await stage.catalogue.list_nodes(TENANT, DRIVE, "", 100, "")
+    assert [node.path for node in page.nodes] == paths
+    thumbnails = [
+        name for name in await s3_server.objects_of(stage.bucket) if name.startswith("thumbnails/")
+    ]
+    assert len(thumbnails) == 2 * len(refs)
