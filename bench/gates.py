@@ -150,6 +150,16 @@ THUMBNAILS_RATIO: Final = _ratio(
     0.90,
     Better.HIGHER,
 )
+PROCESSED_SERVICES: Final = _at_most(
+    "processed",
+    "two 12-megapixel JPEGs a second: p95 from the event to the result, services on Kafka",
+    " ms",
+    500,
+    300,
+)
+PROCESSED_STANDALONE: Final = _at_most(
+    "processed-standalone", "the same in one process of one machine", " ms", 500, 300
+)
 CHUNKS_COST: Final = _ratio(
     "chunks-cost",
     "cost of a chunk at 100,000 chunks in one upload ÷ at 1,000",
@@ -203,6 +213,7 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
     "SMALL": (SMALL_FILES,),
     "PHOTOS": (PHOTOS_TIME, PHOTOS_ERRORS, PHOTOS_RATIO),
     "THUMBNAILS": (THUMBNAILS_RATIO,),
+    "PROCESSED": (PROCESSED_SERVICES, PROCESSED_STANDALONE),
     "CHUNKS": (CHUNKS_COST,),
     "OPEN": (OPEN_ACK,),
     "SUSTAINED": (

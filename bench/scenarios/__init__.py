@@ -21,6 +21,7 @@ NAMES: Final = (
     "SMALL",
     "PHOTOS",
     "THUMBNAILS",
+    "PROCESSED",
     "CHUNKS",
     "OPEN",
     "MATRIX",

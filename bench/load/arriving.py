@@ -1,0 +1,83 @@
+"""Photos that arrive at a constant rate; then, how long the processor needed for each.
+
+python -m bench.load.arriving --target HOST:PORT --drive D --photos FOLDER --rate 2 --seconds 15
+
+The time of a photo is that from its event to its result, by the clock of the server, which is this
+machine's: `created_at` of the node is when it was committed, with its event, `processed_at` when
+its result was. Nobody asks for results while photos arrive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import time
+import uuid
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from bench.latency import Latencies
+from bench.load.lifecycle import report
+from bench.load.schedule import Schedule
+from sluice_client import Client, ClientOptions
+
+_PROCESSED_SECONDS: Final = 60.0
+_ASKING_SECONDS: Final = 0.05
+
+
+async def run(options: argparse.Namespace) -> None:
+    photos = [path.read_bytes() for path in sorted(options.photos.iterdir())]
+    nodes: list[str] = []
+    turns = itertools.cycle(photos)
+    client_options = ClientOptions(repository_target=options.repository)
+    async with Client(options.target, options=client_options) as client:
+
+        async def send(content: bytes) -> None:
+            path = f"arriving/{uuid.uuid4()}.jpg"
+            nodes.append((await client.upload(content, drive=options.drive, path=path)).node_id)
+
+        await send(photos[0])  # so that decoders and group are there
+        await _delay(client, nodes.pop(), time.perf_counter() + _PROCESSED_SECONDS)
+        schedule = Schedule(seconds=options.seconds, rate=options.rate)
+        async with asyncio.TaskGroup() as group:
+            while await schedule.take() is not None:
+                group.create_task(send(next(turns)))
+        delays = Latencies()
+        deadline = time.perf_counter() + _PROCESSED_SECONDS
+        for node_id in nodes:
+            delays.record(await _delay(client, node_id, deadline))
+    await report({"photos": len(nodes), "delays": delays.to_json()}, linger=False)
+
+
+async def _delay(client: Client, node_id: str, deadline: float) -> float:
+    """Seconds from the event to the result. Raises RuntimeError for a photo that failed."""
+    while True:
+        node = await client.stat(node_id=node_id)
+        if (found := node.processing) is not None:
+            break
+        if time.perf_counter() > deadline:
+            raise RuntimeError(f"{node_id} has no result after {_PROCESSED_SECONDS:g} s")
+        await asyncio.sleep(_ASKING_SECONDS)
+    if not found.thumbnails:
+        raise RuntimeError(f"{node_id} has no thumbnails: {found.reason} {found.detail}")
+    assert node.created_at is not None
+    assert found.processed_at is not None
+    return (found.processed_at - node.created_at).total_seconds()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--repository")
+    parser.add_argument("--drive", required=True)
+    parser.add_argument("--photos", type=Path, required=True, help="a folder; sent in turns")
+    parser.add_argument("--rate", type=float, required=True, help="photos per second")
+    parser.add_argument("--seconds", type=float, required=True)
+    uvloop.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Gates for whoever waits for a thumbnail: from the event to the result, while two photos of 12
+megapixels arrive a second; on services (intake, repository, processor) and in one process of one
+machine, in turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.deployment import create_drive, deployment
+from bench.gates import PROCESSED_SERVICES, PROCESSED_STANDALONE, Result
+from bench.latency import Latencies
+from bench.measuring import rounds, spread_of, text_of
+from bench.processes import READY_SECONDS, load, running, server
+from bench.scenario import Effort, Outcome
+from bench.scenarios.thumbnails import photos
+from sluice_common.events.port import UPLOADS_TOPIC
+
+PHOTOS_PER_SECOND: Final = 2.0
+_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where photos go."""
+
+    intake: str
+    repository: str
+    drive: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    services: Latencies
+    standalone: Latencies
+
+
+def run(effort: Effort) -> Outcome:
+    with ExitStack() as stack:
+        paths = stack.enter_context(photos(effort))
+        folder = paths[0].parent
+        services = stack.enter_context(on_services())
+        standalone = stack.enter_context(in_one_process())
+        found = rounds(
+            "PROCESSED",
+            effort,
+            lambda own: Round(_arriving(own, services, folder), _arriving(own, standalone, folder)),
+        )
+    services_found = [one.services for one in found]
+    standalone_found = [one.standalone for one in found]
+    return Outcome(
+        results=[
+            Result(PROCESSED_SERVICES, spread_of(services_found, _p95)),
+            Result(PROCESSED_STANDALONE, spread_of(standalone_found, _p95)),
+        ],
+        figures={
+            "rounds": len(found),
+            "photos_per_second": PHOTOS_PER_SECOND,
+            "photos_per_round": found[-1].services.count,
+            "services_milliseconds": _figures(services_found),
+            "standalone_milliseconds": _figures(standalone_found),
+        },
+    )
+
+
+def _p50(found: Latencies) -> float:
+    return found.milliseconds(50.0)
+
+
+def _p95(found: Latencies) -> float:
+    return found.milliseconds(95.0)
+
+
+def _slowest(found: Latencies) -> float:
+    return found.milliseconds(100.0)
+
+
+def _figures(found: Sequence[Latencies]) -> dict[str, str]:
+    """Median and spread over the rounds."""
+    named = {"p50": _p50, "p95": _p95, "max": _slowest}
+    return {name: text_of(found, figure) for name, figure in named.items()}
+
+
+def _arriving(effort: Effort, target: Target, folder: Path) -> Latencies:
+    found = load(
+        "bench.load.arriving",
+        *("--target", target.intake, "--repository", target.repository),
+        *("--drive", target.drive, "--photos", str(folder)),
+        *("--rate", str(PHOTOS_PER_SECOND)),
+        *("--seconds", str(1.0 if effort.quick else _SECONDS)),
+    )
+    return Latencies.from_json(found["delays"])
+
+
+@contextmanager
+def on_services() -> Iterator[Target]:
+    """Phase 6 with a processor in a consumer group of its own."""
+    group = f"bench-{uuid.uuid4().hex[:8]}"
+    with deployment(6, SLUICE_PROCESSOR__GROUP=group) as sluice:
+        brokers = sluice.settings["SLUICE_KAFKA__BOOTSTRAP_SERVERS"]
+        asyncio.run(_begin_at_the_end(brokers, group))
+        with server(["-m", "sluice_processor"], sluice.settings):
+            assert sluice.repository is not None
+            yield Target(sluice.intake, sluice.repository, sluice.drive)
+
+
+async def _begin_at_the_end(brokers: str, group: str) -> None:
+    """What earlier runs have left in the topic is none of ours."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        await consumer.topics()  # only then it knows their partitions
+        numbers = consumer.partitions_for_topic(UPLOADS_TOPIC) or ()
+        partitions = [TopicPartition(UPLOADS_TOPIC, number) for number in numbers]
+        if partitions:
+            consumer.assign(partitions)
+            await consumer.commit(await consumer.end_offsets(partitions))
+    finally:
+        await consumer.stop()
+
+
+@contextmanager
+def in_one_process() -> Iterator[Target]:
+    """`sluice serve` on a data directory that goes away."""
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-data-") as scratch:
+        announced = Path(scratch) / "data" / "server.json"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE")},
+            **dict.fromkeys(
+                (
+                    "SLUICE_INTAKE_ADDRESS",
+                    "SLUICE_REPOSITORY_ADDRESS",
+                    "SLUICE_METRICS_ADDRESS",
+                ),
+                "127.0.0.1:0",
+            ),
+            "SLUICE_LOG_LEVEL": "warning",
+        }
+        command = [sys.executable, "-m", "sluice_standalone", "--data-dir", str(announced.parent)]
+        with running(command, environment) as process:
+            deadline = time.monotonic() + READY_SECONDS
+            while not announced.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the standalone of the benchmark did not start")
+                time.sleep(0.02)
+            addresses = json.loads(announced.read_text(encoding="utf-8"))
+            drive = f"bench-{uuid.uuid4().hex[:8]}"
+            create_drive(addresses["repository"], drive)
+            yield Target(addresses["intake"], addresses["repository"], drive)
