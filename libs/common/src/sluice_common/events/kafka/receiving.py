@@ -25,6 +25,10 @@ from sluice_common.events.registry import BadEvent, parse_record
 _log = structlog.get_logger(__name__)
 _REBALANCE_SECONDS = 30.0
 """How long a member of a group may take to give up its partitions."""
+_BETWEEN_POLLS_SECONDS = 86_400.0
+"""How long a member may not ask for more. The client would have it leave the group after five
+minutes, and have all begin anew what it has in hand: a batch of slow events would never end. That
+it lives is what heartbeats tell; that no handler hangs, the limit of its time."""
 
 
 class Start(StrEnum):
@@ -84,6 +88,7 @@ async def open_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest" if start is Start.BEGINNING else "latest",
         rebalance_timeout_ms=int(_REBALANCE_SECONDS * 1000),
+        max_poll_interval_ms=int(_BETWEEN_POLLS_SECONDS * 1000),
         max_partition_fetch_bytes=options.max_event_bytes,
     )
     try:
