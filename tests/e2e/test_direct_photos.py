@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from sluice_common.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import s3_server
 from support.commits import DRIVE, TENANT
+from support.environment import process_environment
 from support.notices import aws_message, bridge_message, minio_message, trial_message
 from support.photo_stage import SECONDS, Stage, photo_stage, running
 from support.pictures import as_stored, exif, quadrants, saved
@@ -73,6 +77,20 @@ async def node_at(stage: Stage, path: str) -> Node:
     return await stage.catalogue.find_node(TENANT, DRIVE, path)
 
 
+def dead_letters(stage: Stage, *arguments: str) -> list[dict[str, str]]:
+    """What `sluice-processor dlq …` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sluice_processor", "dlq", *arguments],
+        env=process_environment({**stage.settings, "SLUICE_LOG_LEVEL": "error"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
     stage: Stage, queue: TestQueue, topic: str
 ) -> None:
@@ -84,6 +102,7 @@ async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
         }
         minio, sqs, bridge = refs.values()
         await kafka_support.put(stage.kafka, topic, (b"key", minio_message(minio).encode(), []))
+        await kafka_support.put(stage.kafka, topic, (None, b"no notification", []))
         await queue.send(aws_message(sqs), bridge_message(bridge))
         for path, ref in refs.items():
             node = await node_at(stage, path)
@@ -92,10 +111,19 @@ async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
             assert found.state is ProcessingState.PROCESSED
             assert [one.size for one in found.thumbnails] == [32, 64]
         assert await metric(process.metrics_address, "sluice_processor_adopted_total") == 3
+        for source in ("kafka-s3", "sqs"):
+
+            async def caught_up(source: str = source) -> bool:
+                name = "sluice_processor_lag"
+                return await metric(process.metrics_address, name, source=source) == 0
+
+            await until(caught_up, SECONDS, f"nothing waits in {source}")
         assert await asyncio.to_thread(process.stop) == 0
     assert sorted(await stage.relay()) == ["NodeProcessed"] * 3 + ["UploadCompleted"] * 3
     assert await queue.counts() == (0, 0)
     assert await queue.dead() == []
+    listed = await asyncio.to_thread(dead_letters, stage, "list", "--topic", topic)
+    assert [letter["reason"] for letter in listed] == ["NOT_A_NOTIFICATION"]
 
 
 @pytest.mark.rule(19, 23)

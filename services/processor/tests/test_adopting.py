@@ -68,13 +68,9 @@ class Direct:
         await self.room.put(ref, content)
         return ref
 
-    async def told_of(
-        self, ref: ObjectRef, processor: NodeProcessor | None = None, **changes: bool
-    ) -> Outcome:
-        processor = processor or NodeProcessor(
-            replace(self.room.deps, options=replace(self.room.deps.options, **changes))
-        )
-        return await processor.process(work_for(ref))
+    async def told_of(self, ref: ObjectRef, *, events_follow: bool = True) -> Outcome:
+        options = replace(self.room.deps.options, events_follow=events_follow)
+        return await NodeProcessor(replace(self.room.deps, options=options)).process(work_for(ref))
 
     async def events(self) -> list[str]:
         rows = await self.room.catalogue.outbox(1000)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import stamina
@@ -23,6 +24,7 @@ from sluice_common.errors import (
     SluiceError,
     Unavailable,
 )
+from sluice_common.objects.marks import upload_mark
 from sluice_common.objects.port import ObjectAttributes
 from sluice_common.uploads.model import PartPlan, UploadStatus
 from support.roles import HOUR, PART_BYTES, TENANT, World, pieces, small_world
@@ -331,6 +333,30 @@ async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World
     await world.settle(30)
     await world.assert_whole(upload)
     assert world.outcomes()["error"] == 1
+
+
+@pytest.mark.parametrize("total", [500, 4_000], ids=["one PUT", "in parts"])
+async def test_what_an_upload_brings_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, total: int
+) -> None:
+    """Whoever else is told of the object by the store knows by it that the node is the upload's."""
+    seen: list[ObjectAttributes] = []
+
+    def noting(name: str) -> None:
+        call = getattr(world.objects, name)
+
+        async def noted(*arguments: Any) -> Any:
+            seen.append(arguments[-1])
+            return await call(*arguments)
+
+        monkeypatch.setattr(world.objects, name, noted)
+
+    noting("put")
+    noting("open_multipart")
+    upload = await world.upload(pieces(total, 500))
+    await world.settle(30)
+    await world.assert_whole(upload)
+    assert [one.metadata for one in seen] == [upload_mark(upload.id)]
 
 
 # ------------------------------------------------------------------ more than one worker

@@ -23,6 +23,7 @@ from sluice_common.errors import (
     Unavailable,
 )
 from sluice_common.objects.body import BytesBody
+from sluice_common.objects.marks import marked_path, path_mark
 from sluice_common.objects.port import ObjectAttributes, ObjectStore
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
@@ -342,6 +343,45 @@ async def test_a_presigned_put_takes_nothing_else(
     async with (
         aiohttp.ClientSession() as session,
         session.put(signed.url, data=data, headers=headers) as answer,
+    ):
+        assert answer.status == 403, await answer.text()
+    assert await store.head(ref) is None
+
+
+MARKED = ObjectAttributes("image/avif", metadata=path_mark("2026/Grüße.avif"))
+
+
+async def test_what_is_written_on_an_object_is_told_with_it(
+    store: ObjectStore, ref: ObjectRef
+) -> None:
+    await store.put(ref, BytesBody(SECOND), MARKED)
+    parts = ObjectRef(ref.bucket, f"{ref.key}-in-parts")
+    multipart_id = await store.open_multipart(parts, MARKED)
+    tag = await store.put_part(parts, multipart_id, 1, BytesBody(SECOND))
+    await store.complete_multipart(parts, multipart_id, [tag])
+    by_url = ObjectRef(ref.bucket, f"{ref.key}-by-url")
+    signed = await store.presign_put(by_url, 60, len(SECOND), MARKED)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(signed.url, data=SECOND, headers=signed.headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    for each in (ref, parts, by_url):
+        info = await store.head(each)
+        assert info is not None
+        assert (info.content_type, marked_path(info.metadata)) == ("image/avif", "2026/Grüße.avif")
+
+
+@pytest.mark.parametrize("change", [path_mark("mine.avif"), {}], ids=["another", "none"])
+async def test_the_path_that_was_signed_cannot_be_changed(
+    store: ObjectStore, ref: ObjectRef, change: dict[str, str]
+) -> None:
+    signed = await store.presign_put(ref, 60, len(SECOND), MARKED)
+    headers = {name: text for name, text in signed.headers.items() if "x-amz-meta" not in name}
+    headers |= {f"x-amz-meta-{name}": text for name, text in change.items()}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(signed.url, data=SECOND, headers=headers) as answer,
     ):
         assert answer.status == 403, await answer.text()
     assert await store.head(ref) is None
