@@ -49,12 +49,14 @@ async def test_a_new_upload_is_pending_and_holds_nothing(driver: Driver) -> None
     assert (snapshot.received_chunks, snapshot.needed_number, snapshot.highest_number) == (0, 0, -1)
     assert snapshot.expires_at == driver.clock() + 24 * 3600
     assert await driver.ledger.get(new.upload_id) == snapshot
+    assert await driver.ledger.tenant_of(new.upload_id) == new.tenant
 
 
 async def test_an_unknown_upload_is_not_found(driver: Driver) -> None:
     unknown = driver.new().upload_id
     for call in (
         driver.ledger.get(unknown),
+        driver.ledger.tenant_of(unknown),
         driver.ledger.abort(unknown),
         driver.ledger.missing_chunks(unknown, 1),
         driver.ledger.wait_for_room(unknown, 1),

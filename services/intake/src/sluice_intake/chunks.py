@@ -11,7 +11,7 @@ from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.accepting import Accepting
 from sluice_intake.admission import Admissions
-from sluice_intake.lookup import find_upload, telling_lost
+from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import Receiving, make_offer
 
@@ -34,8 +34,8 @@ class WholeChunks:
         (rule 10), and the errors of `IncomingChunk` and `Accepting.accept`.
         """
         last_byte_at = time.perf_counter()
-        snapshot = await find_upload(self.ledger, principal, header.upload_id)
-        upload_id = snapshot.upload_id
+        upload_id = header.upload_id
+        await check_upload(self.ledger, principal, upload_id)
         offer = make_offer(upload_id, header, self.options.ledger.max_chunk_bytes)
         with telling_lost(self.ledger, upload_id):
             async with self.receiving.open(

@@ -11,7 +11,7 @@ from sluice_common.uploads.model import MAX_CHUNKS, UploadSnapshot
 from sluice_common.uploads.names import check_sha256
 from sluice_common.uploads.states import is_terminal
 from sluice_intake.accepting import Accepting
-from sluice_intake.lookup import find_upload, telling_lost
+from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.watching import snapshots_after
 
@@ -46,7 +46,7 @@ class Completing:
             )
         if sha256 is not None:
             check_sha256(sha256)
-        await find_upload(self._ledger, principal, upload_id)
+        await check_upload(self._ledger, principal, upload_id)
         with telling_lost(self._ledger, upload_id):
             completion = await self._ledger.request_completion(
                 upload_id, total_chunks, sha256, crc32c
@@ -74,6 +74,6 @@ class Completing:
 
     async def abort(self, principal: Principal, upload_id: str) -> UploadSnapshot:
         """End the upload; aborting what has failed, expired or been aborted is no error."""
-        await find_upload(self._ledger, principal, upload_id)
+        await check_upload(self._ledger, principal, upload_id)
         with telling_lost(self._ledger, upload_id):
             return await self._ledger.abort(upload_id)

@@ -25,9 +25,22 @@ async def find_upload(ledger: UploadLedger, principal: Principal, upload_id: str
     check_upload_id(upload_id)
     with telling_lost(ledger, upload_id):
         snapshot = await ledger.get(upload_id)
-    if snapshot.new.tenant != principal.tenant:
-        raise _unknown_upload(ledger, upload_id)
+    _check_tenant(ledger, principal, upload_id, snapshot.new.tenant)
     return snapshot
+
+
+async def check_upload(ledger: UploadLedger, principal: Principal, upload_id: str) -> None:
+    """Before a step that looks at the upload itself: is it the caller's tenant's? Raises as
+    `find_upload` does, except that an upload which is no more may pass."""
+    check_upload_id(upload_id)
+    with telling_lost(ledger, upload_id):
+        tenant = await ledger.tenant_of(upload_id)
+    _check_tenant(ledger, principal, upload_id, tenant)
+
+
+def _check_tenant(ledger: UploadLedger, principal: Principal, upload_id: str, tenant: str) -> None:
+    if tenant != principal.tenant:
+        raise _unknown_upload(ledger, upload_id)
 
 
 @contextmanager

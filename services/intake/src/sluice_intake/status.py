@@ -12,7 +12,7 @@ from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_
 from sluice_common.security.principal import Principal
 from sluice_common.uploads.model import MissingChunks, UploadSnapshot, UploadStatus
 from sluice_common.uploads.states import is_terminal
-from sluice_intake.lookup import find_upload, telling_lost
+from sluice_intake.lookup import check_upload, find_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.watching import snapshots_after
 
@@ -68,7 +68,7 @@ class Statuses:
             raise InvalidArgument(
                 "BAD_SEQUENCE", "A sequence number is not negative.", field="after_sequence"
             )
-        await find_upload(self._ledger, principal, upload_id)
+        await check_upload(self._ledger, principal, upload_id)
         with telling_lost(self._ledger, upload_id):
             async with snapshots_after(self._ledger, upload_id, after_sequence) as snapshots:
                 async for snapshot in snapshots:

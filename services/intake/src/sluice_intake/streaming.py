@@ -21,7 +21,7 @@ from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.accepting import Accepting
 from sluice_intake.admission import Admissions
-from sluice_intake.lookup import find_upload, telling_lost
+from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import IncomingChunk, Receiving, make_offer
 from sluice_intake.stalls import StallClock, chunk_stalled
@@ -134,8 +134,8 @@ class _Stream:
                 self._failure = error
 
     async def _open_upload(self, header: Header) -> None:
-        snapshot = await find_upload(self._serves.ledger, self._principal, header.upload_id)
-        self._upload_id = snapshot.upload_id
+        await check_upload(self._serves.ledger, self._principal, header.upload_id)
+        self._upload_id = header.upload_id
 
     async def _receive_chunk(self, header: Header, data: memoryview) -> None:
         """Read one chunk to its last byte and leave its acceptance to a task."""

@@ -250,6 +250,11 @@ class UploadLedger(Protocol):
         """
         ...
 
+    async def tenant_of(self, upload_id: str) -> str:
+        """Whose upload it is. That never changes, so a ledger may answer from memory, also for an
+        upload that it has forgotten since: the step that follows finds that out."""
+        ...
+
     async def get(self, upload_id: str) -> UploadSnapshot: ...
 
     async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:

@@ -139,6 +139,9 @@ class TransactionalLedger(ABC):
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.abort, upload_id)
 
+    async def tenant_of(self, upload_id: str) -> str:
+        return (await self.get(upload_id)).new.tenant
+
     async def get(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.get, upload_id)
 

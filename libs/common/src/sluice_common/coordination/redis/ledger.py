@@ -206,6 +206,9 @@ class RedisLedger:
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._snapshot_after("abort", upload_id)
 
+    async def tenant_of(self, upload_id: str) -> str:
+        return self._reader.tenant_of(upload_id) or (await self.get(upload_id)).new.tenant
+
     async def get(self, upload_id: str) -> UploadSnapshot:
         return await self._snapshot_after("get", upload_id)
 

@@ -41,6 +41,11 @@ class SnapshotReader:
         if len(self._settled) > _KEPT:
             self._settled.popitem(last=False)
 
+    def tenant_of(self, upload_id: str) -> str | None:
+        """Whose upload it is, where that is known here."""
+        known = self._settled.get(upload_id)
+        return None if known is None else known.tenant
+
     async def snapshot(self, upload_id: str, fields: Sequence[Any]) -> UploadSnapshot:
         """The snapshot from its fields (record.lua). Raises `NotFound` UPLOAD_NOT_FOUND when the
         upload was forgotten meanwhile."""
