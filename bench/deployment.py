@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from bench.backends import own_bucket, own_database, own_redis, setting
-from bench.processes import Server, server
+from bench.processes import Server, free_address, servers
 from bench.slowed import SLOW_MS
 from bench.usage import Watched, listening
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
@@ -33,7 +33,6 @@ _S3: Final = (
 )
 _COMMON: Final = {
     "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
-    "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
     "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
     "SLUICE_LOG_LEVEL": "warning",
 }
@@ -92,17 +91,20 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
         raise ValueError(f"there is no phase {phase}")
     with ExitStack() as stack:
         drive = f"bench-{uuid.uuid4().hex[:8]}"
-        chosen = {**_COMMON, **mixture(phase)}
+        chosen = {**_COMMON, "SLUICE_REPOSITORY_ADDRESS": free_address(), **mixture(phase)}
         backends = _enter_backends(stack, {**chosen, **settings}, chosen)
         chosen |= settings
-        servers: dict[str, Server] = {}
+        programs: dict[str, Sequence[str]] = {}
         if chosen["SLUICE_CHUNK_TRANSPORT"] != "local":
-            servers["repository"] = stack.enter_context(server(["-m", "sluice_repository"], chosen))
-            chosen["SLUICE_REPOSITORY_SERVER"] = servers["repository"].address
-        servers["intake"] = stack.enter_context(server(_intake(chosen), chosen))
+            # Known before it listens, so that both can start at once.
+            chosen["SLUICE_REPOSITORY_SERVER"] = chosen["SLUICE_REPOSITORY_ADDRESS"]
+            programs["repository"] = ["-m", "sluice_repository"]
+        programs["intake"] = _intake(chosen)
+        started = stack.enter_context(servers([*programs.values()], chosen))
+        running = dict(zip(programs, started, strict=True))
         if chosen["SLUICE_CATALOGUE"] != "off":
-            create_drive(servers["repository"].address, drive)
-        yield Deployment(phase, chosen, drive, servers, backends)
+            create_drive(running["repository"].address, drive)
+        yield Deployment(phase, chosen, drive, running, backends)
 
 
 def _enter_backends(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import IO, Any
@@ -78,16 +79,35 @@ def _await_end(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run a Python program that writes its address to the file named by `--ready-file`.
+def servers(
+    programs: Sequence[Sequence[str]], settings: Mapping[str, str] | None = None
+) -> Iterator[Sequence[Server]]:
+    """Run Python programs that write their address to the file named by `--ready-file`. They start
+    side by side.
 
     `settings` are added to the environment; SLUICE_… of this process is not handed on.
     """
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as scratch:
-        ready = Path(scratch) / "ready"
-        command = [sys.executable, *arguments, "--ready-file", str(ready)]
-        with running(command, _environment(settings)) as process:
-            yield Server(process.pid, _await_address(process, ready))
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-"))
+        begun = []
+        for number, arguments in enumerate(programs):
+            ready = Path(scratch) / f"ready-{number}"
+            command = [sys.executable, *arguments, "--ready-file", str(ready)]
+            begun.append((stack.enter_context(running(command, _environment(settings))), ready))
+        yield [Server(process.pid, _await_address(process, ready)) for process, ready in begun]
+
+
+@contextmanager
+def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run one of them."""
+    with servers([arguments], settings) as (one,):
+        yield one
+
+
+def free_address() -> str:
+    """An address of this machine where nobody listens at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @contextmanager
