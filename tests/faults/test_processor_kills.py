@@ -109,6 +109,7 @@ async def test_each_photo_is_processed_once_whoever_is_killed(
         )
     assert [child for child in books.children if child.is_running()] == []
     assert list(spool.iterdir()) == []
+    print(f"{photos} photos, {dict(books.kills)} killed, {len(books.children)} children seen")  # noqa: T201
 
 
 def pictures_of(photos: int, kills: int, kill: int) -> range:
