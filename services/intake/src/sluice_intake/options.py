@@ -20,8 +20,8 @@ from sluice_common.uploads.model import (
 class IntakeOptions:
     """Everything about an intake that is not a dependency.
 
-    Memory of one process, at most: `unary_budget_bytes`, plus per stream one block and what gRPC
-    holds of the next.
+    Memory of one process, at most: `unary_budget_bytes`, plus per stream one block and what the
+    window of the stream lets its client send ahead (`ServerOptions`).
     """
 
     ledger: LedgerOptions = field(default_factory=LedgerOptions)

@@ -80,7 +80,7 @@ class Lifetimes(Group):
 
 class Limits(Group):
     """What one request may bring. Memory of an intake: `unary_bytes` at most for unary chunks, and
-    per open stream a few blocks of 1 MiB."""
+    for each stream that sends a few blocks of 1 MiB and its window (`Grpc`)."""
 
     max_chunk_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)] = _LEDGER.max_chunk_bytes
     preferred_chunk_bytes: Bytes = 8 * MIB
