@@ -244,6 +244,8 @@ def main() -> None:
     parser.add_argument("--only", choices=(FILES, PHOTOS), help="one of the two parts")
     parser.add_argument("--pictures", type=Path, help="a folder of your own pictures to add")
     options = parser.parse_args()
+    if options.pictures is not None and not options.pictures.is_dir():
+        parser.error(f"{options.pictures} is not a folder")
     parts = (FILES, PHOTOS) if options.only is None else (options.only,)
     with tempfile.TemporaryDirectory(prefix="sluice-demo-", dir=options.scratch) as scratch:
         run(Path(scratch), parts, options.pictures)
