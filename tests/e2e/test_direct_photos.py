@@ -159,3 +159,42 @@ async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
         name for name in await s3_server.objects_of(stage.bucket) if name.startswith("thumbnails/")
     ]
     assert len(thumbnails) == 2 * len(refs)
+
+
+@pytest.mark.long
+async def test_a_processor_that_is_killed_leaves_its_messages_to_the_next(
+    tmp_path: Path, topic: str
+) -> None:
+    """Whatever it had in hand comes again: in the queue when its time is over, in Kafka at once."""
+    photos = 24
+    async with new_queue(receives=100) as queue:
+        more = {
+            **queue.settings,
+            "SLUICE_SQS__VISIBILITY_SECONDS": "3",
+            "SLUICE_PROCESSOR__S3_TOPIC": topic,
+        }
+        async with photo_stage(tmp_path, **more) as stage:
+            paths = [f"{number:02}.jpg" for number in range(photos)]
+            refs = [await put_by_url(stage, path) for path in paths]
+            await kafka_support.make_topic(stage.kafka, topic, 3)
+            told_by_kafka = [(None, minio_message(ref).encode(), []) for ref in refs[::2]]
+            await kafka_support.put(stage.kafka, topic, *told_by_kafka)
+            await queue.send(*(aws_message(ref) for ref in refs[1::2]))
+            process = stage.processor()
+            for _ in range(3):
+                await asyncio.to_thread(process.start)
+                await asyncio.sleep(0.7)
+                await asyncio.to_thread(process.kill)
+            async with running(process):
+                for path in paths:
+                    await node_at(stage, path)
+
+                async def emptied() -> bool:
+                    return await queue.counts() == (0, 0)
+
+                await until(emptied, SECONDS, "every message was deleted")
+            told = await stage.relay()
+            thumbnails = await s3_server.objects_of(stage.bucket)
+        assert await queue.dead() == []
+    assert sorted(told) == ["NodeProcessed"] * photos + ["UploadCompleted"] * photos
+    assert sum(name.startswith("thumbnails/") for name in thumbnails) == 2 * photos

@@ -12,7 +12,7 @@ import pytest
 
 from sluice_common.catalogue.port import DrivePolicy, ObjectIntent
 from sluice_common.catalogue.processing import ProcessingState
-from sluice_common.errors import Aborted, InvalidArgument, NotFound, Unavailable
+from sluice_common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from sluice_common.objects.marks import path_mark, upload_mark
 from sluice_common.objects.port import ObjectInfo
 from sluice_common.uploads.checksums import crc32c
@@ -219,6 +219,20 @@ async def test_a_node_that_was_deleted_does_not_come_back(direct: Direct) -> Non
     await direct.room.catalogue.delete_node(TENANT, id_of(ref))
     assert await direct.told_of(ref) == Outcome("gone")
     assert (await direct.room.catalogue.list_nodes(TENANT, DRIVE, "", 10, "")).nodes == ()
+
+
+async def test_other_bytes_under_the_same_url_do_not_become_the_node(direct: Direct) -> None:
+    ref = await direct.put()
+    await direct.told_of(ref)
+    await direct.room.put(ref, PHOTO[:-1] + b"?")
+    with pytest.raises(FailedPrecondition) as refused:
+        await direct.told_of(ref)
+    assert refused.value.reason == "CHECKSUM_MISMATCH"
+    node = await direct.room.catalogue.get_node(TENANT, id_of(ref))
+    assert (node.size, node.crc32c) == (len(PHOTO), crc32c(PHOTO))
+    found = (await direct.room.catalogue.processing_of(TENANT, [id_of(ref)]))[id_of(ref)]
+    assert (found.state, found.reason) == (ProcessingState.FAILED, "CHECKSUM_MISMATCH")
+    assert len(await direct.room.events("UploadCompleted")) == 1
 
 
 # -- keys that say too much
