@@ -177,8 +177,8 @@ async def test_a_processor_that_is_killed_leaves_its_messages_to_the_next(
             paths = [f"{number:02}.jpg" for number in range(photos)]
             refs = [await put_by_url(stage, path) for path in paths]
             await kafka_support.make_topic(stage.kafka, topic, 3)
-            told_by_kafka = [(None, minio_message(ref).encode(), []) for ref in refs[::2]]
-            await kafka_support.put(stage.kafka, topic, *told_by_kafka)
+            for_kafka = [minio_message(ref).encode() for ref in refs[::2]]
+            await kafka_support.put(stage.kafka, topic, *((None, body, ()) for body in for_kafka))
             await queue.send(*(aws_message(ref) for ref in refs[1::2]))
             process = stage.processor()
             for _ in range(3):
