@@ -68,7 +68,7 @@ class Direct:
         await self.room.put(ref, content)
         return ref
 
-    async def told_of(self, ref: ObjectRef, *, events_follow: bool = True) -> Outcome:
+    async def told_of(self, ref: ObjectRef, *, events_follow: bool = False) -> Outcome:
         options = replace(self.room.deps.options, events_follow=events_follow)
         return await NodeProcessor(replace(self.room.deps, options=options)).process(work_for(ref))
 
@@ -155,6 +155,16 @@ async def test_two_who_are_told_at_once_make_one_node_and_one_set_of_events(
     assert len((await catalogue.list_nodes(TENANT, DRIVE, "", 10, "")).nodes) == 1
 
 
+async def test_where_events_follow_the_node_is_left_to_its_event(direct: Direct) -> None:
+    ref = await direct.put()
+    assert await direct.told_of(ref, events_follow=True) == Outcome("adopted")
+    assert await direct.events() == ["UploadCompleted"]
+    event = Work(TENANT, id_of(ref))
+    assert await NodeProcessor(direct.room.deps).process(event) == PROCESSED
+    assert await direct.told_of(ref, events_follow=True) == Outcome("repeated")
+    assert direct.room.decoder.calls == 1
+
+
 async def test_an_event_and_a_notification_of_one_node_give_one_result(direct: Direct) -> None:
     commit = await direct.room.upload(PHOTO)
     ref = ObjectRef(BUCKET, f"pre/{TENANT}/{DRIVE}/{commit.node_id}")
@@ -181,7 +191,7 @@ async def test_an_object_whose_upload_has_not_ended_gets_no_node(direct: Direct)
     commit = replace(commit, object=ref)
     intent = ObjectIntent(commit.upload_id, TENANT, ref, "", 1.0)
     await direct.room.catalogue.record_intent(intent)
-    assert await direct.told_of(ref) == Outcome("announced")
+    assert await direct.told_of(ref, events_follow=True) == Outcome("announced")
     with pytest.raises(NotFound):
         await direct.room.catalogue.get_node(TENANT, commit.node_id)
     assert (await direct.room.catalogue.commit_node(commit)).created
@@ -196,7 +206,7 @@ async def test_what_an_upload_brought_never_becomes_a_node_by_being_told_of(
 ) -> None:
     """Not even when its upload was aborted and cleaned up, and a late PUT made it again."""
     ref = await direct.put(PHOTO, upload_mark("nonce-1"))
-    assert await direct.told_of(ref) == Outcome("announced")
+    assert await direct.told_of(ref, events_follow=True) == Outcome("announced")
     assert await direct.events() == []
 
 
@@ -206,10 +216,10 @@ async def test_where_no_events_follow_one_that_is_ahead_of_its_upload_comes_agai
     commit = finished_upload("a.jpg", content=PHOTO)
     ref = await direct.put(PHOTO, upload_mark(commit.upload_id), node_id=commit.node_id)
     with pytest.raises(Aborted) as ahead:
-        await direct.told_of(ref, events_follow=False)
+        await direct.told_of(ref)
     assert ahead.value.reason == "UPLOAD_UNDER_WAY"
     await direct.room.catalogue.commit_node(replace(commit, object=ref))
-    assert await direct.told_of(ref, events_follow=False) == PROCESSED
+    assert await direct.told_of(ref) == PROCESSED
 
 
 @pytest.mark.rule(19)

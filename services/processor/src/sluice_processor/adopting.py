@@ -36,7 +36,9 @@ class Adoption(StrEnum):
     """What became of an object without a node."""
 
     ADOPTED = "ADOPTED"
-    """There is a node for it now, or has been."""
+    """There is a node for it now, and an UploadCompleted that says so."""
+    KNOWN = "KNOWN"
+    """Somebody else has just made its node, or it had one that ended."""
     ANNOUNCED = "ANNOUNCED"
     """An upload brought it, and makes its node when it ends."""
     GONE = "GONE"
@@ -100,9 +102,10 @@ class Adopter:
         )
         if outcome is None:
             return Adoption.ANNOUNCED
-        if outcome.created:
-            self._deps.metrics.processor_adopted.inc()
-            _log.info("object_adopted", node_id=place.node_id, drive=drive.name, size=info.size)
+        if not outcome.created:
+            return Adoption.KNOWN
+        self._deps.metrics.processor_adopted.inc()
+        _log.info("object_adopted", node_id=place.node_id, drive=drive.name, size=info.size)
         return Adoption.ADOPTED
 
     async def _drive_of(self, place: Place) -> Drive | None:

@@ -41,8 +41,8 @@ class ProcessorOptions:
     bucket: str = "sluice"
     """Of drives that name none."""
     events_follow: bool = True
-    """Whether every upload's end comes as an event, too: then a notification that is ahead of it
-    can be passed over."""
+    """Whether the making of every node comes as an event, too: then a notification that is ahead
+    of it can be passed over, and one that has led to it is done with that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ PROCESSED: Final = "processed"
 FAILED: Final = "failed"
 REPEATED: Final = "repeated"
 GONE: Final = "gone"
+ADOPTED: Final = "adopted"
 ANNOUNCED: Final = "announced"
 IGNORED: Final = "ignored"
 """Outcomes, as the metrics name them."""
@@ -166,10 +167,16 @@ class NodeProcessor:
         return self._outcome(node, finding, recorded)
 
     async def _adopted(self, place: Place) -> Outcome | None:
-        """Have a node made of an object; None when there is one now, or was."""
+        """Have a node made of an object; None when it is to be looked at now.
+
+        Where events follow, that of the new node is work of its own: to look at the node here too
+        would be to do most of it twice.
+        """
         adoption = await self._adopter.adopt(place)
         match adoption:
-            case Adoption.ADOPTED:
+            case Adoption.ADOPTED if self._deps.options.events_follow:
+                return Outcome(ADOPTED)
+            case Adoption.ADOPTED | Adoption.KNOWN:
                 return None
             case Adoption.GONE:
                 return Outcome(GONE)
