@@ -15,7 +15,7 @@ class Processor(Group):
     """Photos: what is made of them, and what one may cost.
 
     Memory: `workers` x `child_memory_bytes` at most. Disk: `concurrency` x `max_source_bytes` at
-    most, in `spool_dir`.
+    most, in `spool_dir`, for each source of work.
     """
 
     enabled: bool = True
