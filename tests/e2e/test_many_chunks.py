@@ -18,6 +18,7 @@ CHUNK_BYTES = 4096
 
 
 @pytest.mark.slow
+@pytest.mark.long  # minutes
 async def test_a_hundred_thousand_chunks_complete_and_the_time_per_chunk_does_not_grow(
     wire: WireClient,
 ) -> None:

@@ -83,7 +83,7 @@ async def start(driver: Driver, order: str, vanishing: float, rng: random.Random
 
 
 @pytest.mark.rule(9)
-@pytest.mark.parametrize("vanishing", [0.0, 0.5])
+@pytest.mark.parametrize("vanishing", [pytest.param(0.0, marks=pytest.mark.long), 0.5])
 @pytest.mark.parametrize("order", ["forwards", "backwards", "shuffled"])
 async def test_rule_9_two_hundred_uploads_through_64_mib_never_stick(
     order: str, vanishing: float
