@@ -37,6 +37,8 @@ class MysqlServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._data = folder / "data"
+        # A server that starts removes the temporary tables of all that share its folder.
+        self._scratch = folder / "tmp"
         self._socket = folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
         self._kept: str | None = None
@@ -45,11 +47,13 @@ class MysqlServer:
 
     def install(self) -> None:
         write_certificates(self._folder)
+        self._scratch.mkdir()
         subprocess.run(
             [
                 binary("mariadb-install-db"),
                 "--no-defaults",
                 f"--datadir={self._data}",
+                f"--tmpdir={self._scratch}",
                 f"--user={getpass.getuser()}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
@@ -65,6 +69,7 @@ class MysqlServer:
             binary("mariadbd"),
             "--no-defaults",
             f"--datadir={self._data}",
+            f"--tmpdir={self._scratch}",
             f"--socket={self._socket}",
             f"--pid-file={self._folder / 'pid'}",
             f"--port={self.port}",

@@ -28,6 +28,7 @@ class MySql(Service):
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
         server = need_program(self.name, ["mariadbd", "mysqld"], "mariadb-server")
         data = self.home / "data"
+        self._scratch.mkdir(exist_ok=True)
         if not data.exists():
             say(self.name, "making the data directory (once)")
             self._initialise(server, data)
@@ -38,6 +39,7 @@ class MySql(Service):
             "--no-defaults",
             *run_as(),
             f"--datadir={data}",
+            f"--tmpdir={self._scratch}",
             "--bind-address=127.0.0.1",
             f"--port={port}",
             f"--socket={self.socket_path('s.sock')}",
@@ -55,6 +57,12 @@ class MySql(Service):
         ]
         url = f"mysql+aiomysql://root:{password}@127.0.0.1:{port}/{DATABASE}"
         return Launch(command, {"mysql": port}, {"url": url})
+
+    @property
+    def _scratch(self) -> Path:
+        """Its own: a server that starts removes the temporary tables of all that share the folder,
+        those of one that is just making its data directory too."""
+        return self.home / "tmp"
 
     def confirm(self, facts: Facts) -> Facts:
         url = urlsplit(facts["url"])
@@ -87,6 +95,7 @@ class MySql(Service):
                 "--no-defaults",
                 *run_as(),
                 f"--datadir={unfinished}",
+                f"--tmpdir={self._scratch}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             ]
@@ -97,6 +106,7 @@ class MySql(Service):
                 *run_as(),
                 "--initialize-insecure",
                 f"--datadir={unfinished}",
+                f"--tmpdir={self._scratch}",
             ]
         run_step(command, INITIALISE_SECONDS)
         unfinished.rename(data)
