@@ -136,13 +136,19 @@ class DecoderChild:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def stop(self) -> None:
-        """Kill the child and wait until it is gone. Not while it is being asked."""
+        """Kill the child and wait until it is gone, also when cancelled meanwhile: it ends at once.
+        Not while it is being asked."""
         self._channel.close()
         self.kill()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        await self._process.wait()
+        ending = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
 
     async def _exchange(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
         socket.send_fds(self._channel, [answers.encode_request(sizes)], [fd])
