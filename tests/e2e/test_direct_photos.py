@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,9 +19,8 @@ from sluice_common.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import s3_server
 from support.commits import DRIVE, TENANT
-from support.environment import process_environment
 from support.notices import aws_message, bridge_message, minio_message, trial_message
-from support.photo_stage import SECONDS, Stage, photo_stage, running
+from support.photo_stage import SECONDS, Stage, dead_letters, photo_stage, running
 from support.pictures import as_stored, exif, quadrants, saved
 from support.sqs_server import TestQueue, new_queue
 from support.waiting import metric, until
@@ -76,20 +72,6 @@ async def node_at(stage: Stage, path: str, told: list[str]) -> Node:
 
     await until(has_result, SECONDS, f"{path} is processed")
     return await stage.catalogue.find_node(TENANT, DRIVE, path)
-
-
-def dead_letters(stage: Stage, *arguments: str) -> list[dict[str, str]]:
-    """What `sluice-processor dlq …` prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sluice_processor", "dlq", *arguments],
-        env=process_environment({**stage.settings, "SLUICE_LOG_LEVEL": "error"}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 async def test_photos_that_were_put_by_url_are_processed_whoever_tells(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,8 +13,7 @@ from sluice_common.events.port import UPLOADS_TOPIC
 from sluice_common.objects.body import BytesBody
 from sluice_common.objects.port import ObjectAttributes
 from support import kafka as kafka_support
-from support.environment import process_environment
-from support.photo_stage import SECONDS, Stage, photo_stage, running
+from support.photo_stage import SECONDS, Stage, dead_letters, photo_stage, running
 from support.pictures import CANARY_WORDS, as_stored, exif, quadrants, saved
 from support.waiting import metric, until
 
@@ -80,24 +76,10 @@ async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
     assert await stage.relay() == []
 
 
-def dlq(stage: Stage, *arguments: str) -> list[dict[str, str]]:
-    """What `sluice-processor dlq …` prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sluice_processor", "dlq", *arguments],
-        env=process_environment({**stage.settings, "SLUICE_LOG_LEVEL": "error"}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 @pytest.mark.row(20)
 async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> None:
     """An object that is damaged is given up at once; restored, its letter is replayed."""
-    assert await asyncio.to_thread(dlq, stage, "list") == []
+    assert await asyncio.to_thread(dead_letters, stage, "list") == []
     async with running(stage.processor()):
         damaged = [
             await stage.upload(f"{number}.jpg", PHOTO, stored=NOT_AN_IMAGE) for number in range(2)
@@ -106,15 +88,15 @@ async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> 
         await stage.processed(good)
 
         async def buried() -> bool:
-            return len(await asyncio.to_thread(dlq, stage, "list")) == 2
+            return len(await asyncio.to_thread(dead_letters, stage, "list")) == 2
 
         await until(buried, SECONDS, "both are given up")
-        letters = await asyncio.to_thread(dlq, stage, "list")
+        letters = await asyncio.to_thread(dead_letters, stage, "list")
         assert {one["reason"] for one in letters} == {"CHECKSUM_MISMATCH"}
         assert {one["subject"] for one in letters} == {commit.node_id for commit in damaged}
         for commit in damaged:
             await stage.objects.put(commit.object, BytesBody(PHOTO), ObjectAttributes())
-        (replayed,) = await asyncio.to_thread(dlq, stage, "replay", "--count", "1")
+        (replayed,) = await asyncio.to_thread(dead_letters, stage, "replay", "--count", "1")
         (again,) = [one for one in damaged if one.node_id == replayed["subject"]]
 
         async def is_processed() -> bool:
@@ -122,6 +104,6 @@ async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> 
             return found is not None and found.state is ProcessingState.PROCESSED
 
         await until(is_processed, SECONDS, "the replayed one is processed")
-        (dropped,) = await asyncio.to_thread(dlq, stage, "drop")
+        (dropped,) = await asyncio.to_thread(dead_letters, stage, "drop")
         assert dropped["subject"] != replayed["subject"]
-        assert await asyncio.to_thread(dlq, stage, "list") == []
+        assert await asyncio.to_thread(dead_letters, stage, "list") == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -48,3 +50,14 @@ def files_below(folder: Path) -> dict[str, Path]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.is_symlink()
     }
+
+
+@contextmanager
+def held(data: bytes) -> Iterator[int]:
+    """The descriptor of a file in memory with this content."""
+    fd = os.memfd_create("held")
+    try:
+        os.write(fd, data)
+        yield fd
+    finally:
+        os.close(fd)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,6 +28,7 @@ from sluice_common.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import mysql_server, s3_server
 from support.commits import DRIVE, TENANT, finished_upload
+from support.environment import process_environment
 from support.processes import ServiceProcess
 from support.waiting import until
 
@@ -146,3 +150,17 @@ async def running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
         yield process
     finally:
         await asyncio.to_thread(process.close)
+
+
+def dead_letters(stage: Stage, *arguments: str) -> list[dict[str, str]]:
+    """What `sluice-processor dlq …` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sluice_processor", "dlq", *arguments],
+        env=process_environment({**stage.settings, "SLUICE_LOG_LEVEL": "error"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]

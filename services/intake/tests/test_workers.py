@@ -89,7 +89,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def pause(_stop: object, seconds: float) -> None:
         found.append(seconds)
 
-    monkeypatch.setattr(workers, "_wait_at_most", pause)
+    monkeypatch.setattr(workers, "wait_at_most", pause)
     return found
 
 

@@ -17,6 +17,7 @@ from sluice_processor.children import ImageWorkers
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Work
 from support.commits import TENANT
+from support.files import held
 from support.pictures import quadrants, saved
 from support.processor import IMAGES, Darkroom, darkroom
 
@@ -39,16 +40,6 @@ def stopped(pool: ImageWorkers) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def held(data: bytes) -> Iterator[int]:
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @pytest.mark.row(20)

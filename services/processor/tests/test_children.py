@@ -11,8 +11,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from sluice_processor.model import (
     RefusalReason,
 )
 from support import pictures
+from support.files import held
 from support.pictures import quadrants, saved
 
 OPTIONS = ImageOptions(workers=1, thumbnail_sizes=(64, 128), wall_seconds=60)
@@ -51,16 +52,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("slow") / "slow.png"
     path.write_bytes(saved(Image.new("RGB", (10_000, 8_000)), "PNG", compress_level=1))
     return path
-
-
-@contextmanager
-def held(data: bytes) -> Iterator[int]:
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        yield fd
-    finally:
-        os.close(fd)
 
 
 async def process(pool: ImageWorkers, data: bytes) -> ProcessedImage:

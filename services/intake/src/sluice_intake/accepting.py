@@ -20,8 +20,8 @@ from sluice_common.coordination.ports import (
 )
 from sluice_common.crash_points import CrashPoint, crash_point
 from sluice_common.errors import DeadlineExceeded, Internal, SluiceError, Unavailable
+from sluice_common.finishing import to_the_end
 from sluice_common.telemetry.metrics import Metrics
-from sluice_intake.finishing import to_the_end
 from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import IncomingChunk
 

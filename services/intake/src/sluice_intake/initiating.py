@@ -14,6 +14,7 @@ import structlog
 from sluice_common.catalogue.port import Drive
 from sluice_common.coordination.ports import UploadLedger
 from sluice_common.errors import FailedPrecondition, InvalidArgument, PermissionDenied, SluiceError
+from sluice_common.finishing import to_the_end
 from sluice_common.rpc.frames import Header
 from sluice_common.security.principal import Principal
 from sluice_common.uploads.ids import new_node_id, new_upload_id
@@ -30,7 +31,6 @@ from sluice_common.uploads.planner import choose_part_bytes
 from sluice_intake.chunks import WholeChunks
 from sluice_intake.completing import Completing
 from sluice_intake.drives import DriveDirectory
-from sluice_intake.finishing import to_the_end
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)

@@ -10,11 +10,11 @@ import structlog
 
 from sluice_common.coordination.ports import ChunkOffer, ChunkStore, StagedChunk, UploadLedger
 from sluice_common.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
+from sluice_common.finishing import to_the_end
 from sluice_common.rpc.frames import Header
 from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.names import check_chunk_number
-from sluice_intake.finishing import to_the_end
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)

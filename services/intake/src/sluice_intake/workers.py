@@ -28,6 +28,7 @@ import structlog
 from sluice_common.addresses import Address
 from sluice_common.command import announce
 from sluice_common.configuration import EXIT_CONFIGURATION, ConfigurationError
+from sluice_common.coordination.signals import wait_at_most
 from sluice_common.mixtures import Coordination
 from sluice_common.settings import SluiceSettings
 from sluice_intake.targets import read_targets, write_targets
@@ -149,7 +150,7 @@ class _Worker:
                     raise WorkersFailedError(f"a worker ended {ends} times, now with {code}")
                 pause = min(_RESTART_SECONDS * 2 ** (ends - 1), _LONGEST_PAUSE_SECONDS)
                 _log.error("worker.ended", exit_code=code, again_seconds=pause)
-                await _wait_at_most(stop, pause)
+                await wait_at_most(stop, pause)
         finally:
             self.ready.set()
 
@@ -254,11 +255,3 @@ def _bound(address: Address, option: int) -> socket.socket:
             f"SLUICE_INTAKE_ADDRESS: cannot listen on {address}; is another server running there?"
         ) from None
     return held
-
-
-async def _wait_at_most(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

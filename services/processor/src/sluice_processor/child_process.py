@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Self
 
+from sluice_common.finishing import to_the_end
 from sluice_processor import answers
 from sluice_processor.child import READY, encode_options
 from sluice_processor.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
@@ -143,12 +144,7 @@ class DecoderChild:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        ending = asyncio.ensure_future(self._process.wait())
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            await ending
-            raise
+        await to_the_end(self._process.wait())
 
     async def _exchange(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
         socket.send_fds(self._channel, [answers.encode_request(sizes)], [fd])

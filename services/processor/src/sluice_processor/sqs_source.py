@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from sluice_common.coordination.signals import wait_at_most
 from sluice_common.errors import SluiceError
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.attempts import GivenUp, attempted
@@ -99,7 +100,7 @@ class SqsSource:
             return await queue.receive(most)
         except SluiceError as error:
             _log.warning("queue_waits", error=str(error))
-            await _is_set_within(stop, _PAUSE_SECONDS)
+            await wait_at_most(stop, _PAUSE_SECONDS)
             return ()
 
     async def _settle(self, queue: SqsQueue, message: QueuedMessage) -> None:
@@ -195,16 +196,7 @@ class SqsSource:
                 if not (facts.has_dead_letters or warned):
                     _log.warning("queue_has_no_redrive_policy")
                     warned = True
-            await _is_set_within(stop, _MEASURE_SECONDS)
+            await wait_at_most(stop, _MEASURE_SECONDS)
 
     def _count(self, outcome: str) -> None:
         self._metrics.processor_messages.labels(SQS, outcome).inc()
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

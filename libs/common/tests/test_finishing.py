@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sluice_intake.finishing import to_the_end
+from sluice_common.finishing import to_the_end
 
 
 async def test_the_result_of_the_step_is_returned() -> None:
