@@ -129,12 +129,12 @@ function record.store(r)
 end
 
 -- Every change that a snapshot can show goes through here (rule 27). The announcement is a wake-up
--- only: whoever hears it looks again.
+-- only: whoever hears it looks again, if what it says can matter to him.
 function record.changed(r)
   r.sequence = r.sequence + 1
   r.updated_at = call.now()
   record.store(r)
-  redis.call('PUBLISH', 'sluice:changed:' .. call.upload_id, r.sequence)
+  redis.call('PUBLISH', 'sluice:changed:' .. call.upload_id, r.sequence .. ' ' .. r.status)
 end
 
 -- ------------------------------------------------------------------ questions
