@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -83,23 +84,25 @@ def through_sluice(
 ) -> Sent:
     """Upload every file with the SDK until all are COMPLETED, then empty the bucket.
 
+    Each measurement has paths of its own, as s3transfer has keys of its own: the second one would
+    otherwise replace the nodes of the first and delete their objects while the clock runs. The
+    nodes stay behind for as long as the deployment lives; nobody reads them.
+
     A file that fails ends the run, unless errors are what is counted.
     """
     repository = () if sluice.repository is None else ("--repository", sluice.repository)
     with loading(
         "bench.load.files",
         *("--target", sluice.intake, *repository),
-        *("--drive", drive or sluice.drive, "--prefix", "bench"),
+        *("--drive", drive or sluice.drive, "--prefix", f"bench-{uuid.uuid4().hex[:8]}"),
         *("--files", str(folder), "--in-flight", str(in_flight)),
         watching=sluice.watched,
     ) as (figures, usage):
         sent = Sent(figures, usage)
     if sent.errors and not errors_count:
         raise RuntimeError(f"uploads failed: {figures['errors']}")
-    if sluice.settings["SLUICE_CATALOGUE"] == "off":
-        # With a catalogue the objects have nodes, which live as long as the deployment.
-        with closing(s3_client(sluice.settings)) as client:
-            empty_bucket(client, sluice.settings["SLUICE_BUCKET"])
+    with closing(s3_client(sluice.settings)) as client:
+        empty_bucket(client, sluice.settings["SLUICE_BUCKET"])
     return sent
 
 

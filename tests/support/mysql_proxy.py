@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 
-_COMMIT = b"\x07\x00\x00\x00\x03COMMIT"
+_COMMIT = b"COMMIT"
+"""By itself, or at the end of a packet of statements."""
 
 
 class AtCommit(Enum):
@@ -34,6 +35,8 @@ class MysqlProxy:
         self.at_commit = AtCommit.PASS
         self.commits_seen = asyncio.Semaphore(0)
         self.port = 0
+        self.requests = 0
+        """What clients have sent, each after the answer to the one before."""
 
     def freeze(self) -> None:
         self._running.clear()
@@ -71,8 +74,9 @@ class MysqlProxy:
         answers_lost: asyncio.Event,
     ) -> None:
         while data := await reader.read(65_536):
+            self.requests += 1
             await self._running.wait()
-            if data == _COMMIT and self.at_commit is not AtCommit.PASS:
+            if data.endswith(_COMMIT) and self.at_commit is not AtCommit.PASS:
                 fault = self.at_commit
                 self.commits_seen.release()
                 if fault is AtCommit.LOSE_REQUEST:

@@ -76,6 +76,13 @@ class StagingLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
 
+    @property
+    def looks(self) -> int:
+        """How often an upload was asked for."""
+        labels = {"operation": "ledger_get"}
+        registry = self._clients.metrics.registry
+        return int(registry.get_sample_value("sluice_redis_seconds_count", labels) or 0)
+
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         return await self.bare.accept_chunk(await self.stage(offer), crc32c)
 

@@ -2,7 +2,7 @@
 
 The first transaction is held at its last statement, everything done and nothing committed, until
 the others have begun theirs. They are made by another process's catalogue, as two repositories
-are.
+are. All of them go step by step; transactions in one packet meet in tests/integration/mysql.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class Referee:
         def begin(database: Database) -> AbstractAsyncContextManager[Any]:
             return self._counted(write(database))
 
+        async def step_by_step(*_: Any) -> bool:
+            return False
+
+        patch.setattr(Database, "commit_at_once", step_by_step)
         patch.setattr(sql_commits, "append_events", append)
         patch.setattr(Database, "write", begin)
 

@@ -129,6 +129,24 @@ async def test_rule_27_a_watcher_goes_on_after_what_it_saw(driver: Driver) -> No
     assert [s async for s in driver.ledger.watch(upload_id, ended.sequence)] == []
 
 
+@pytest.mark.rule(27)
+async def test_rule_27_who_waits_for_the_end_sees_nothing_else(driver: Driver) -> None:
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"abc", is_last=True)
+    seen = (await driver.complete(upload_id)).snapshot.sequence
+    waiting = asyncio.ensure_future(
+        next_of(driver.ledger.watch(upload_id, seen, only_end=True)),
+    )
+    await asyncio.sleep(0.1)
+    await driver.store(upload_id, 1)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    ended = await driver.finish(upload_id)
+    assert await waiting == ended
+    assert [s async for s in driver.ledger.watch(upload_id, 0, only_end=True)] == [ended]
+    assert [s async for s in driver.ledger.watch(upload_id, ended.sequence, only_end=True)] == []
+
+
 async def test_uploads_are_listed_newest_first_in_pages(driver: Driver) -> None:
     made = []
     for _ in range(5):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from sluice_common.catalogue.database import Database
 from sluice_common.catalogue.port import DrivePolicy
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
@@ -29,6 +30,16 @@ async def catalogue(url: str) -> AsyncIterator[SqlCatalogue]:
     async with open_catalogue(url) as opened:
         await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
         yield opened
+
+
+@pytest.fixture
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction goes in one packet: each can be held at its COMMIT, all else done."""
+
+    async def refuse(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Database, "commit_at_once", refuse)
 
 
 @pytest.fixture

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
 
+from sluice_common.catalogue import mysql_connection
 from sluice_common.catalogue.database import Database, open_database
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.port import CommitOutcome
+from sluice_common.catalogue.port import CommitOutcome, ObjectIntent
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.errors import FailedPrecondition, Internal, Unavailable
-from support.commits import DRIVE, TENANT, finished_upload
+from sluice_common.errors import FailedPrecondition, Internal, NotFound, Unavailable
+from support.commits import DRIVE, TENANT, finished_upload, initiated_event
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import PASSWORD, USER, MysqlServer, shared_server
 from support.redis_server import free_port
+
+
+async def killed(server: MysqlServer) -> None:
+    """Every session is ended by the server; it takes a moment until the last one is."""
+    for session in server.sessions():
+        server.run(f"KILL CONNECTION {session}")
+    async with asyncio.timeout(5):
+        while server.sessions():  # noqa: ASYNC110 - the server's
+            await asyncio.sleep(0.01)
 
 
 async def opened(url: str, options: MysqlOptions | None = None) -> None:
@@ -81,10 +92,57 @@ async def test_connections_that_the_server_closed_meanwhile_are_replaced_unseen(
     catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     await asyncio.gather(*(catalogue.ping() for _ in range(5)))
-    for session in server.sessions():
-        server.run(f"KILL CONNECTION {session}")
+    await killed(server)
     for _ in range(6):
         await catalogue.ping()
+
+
+async def test_a_connection_that_was_in_use_a_moment_ago_is_not_asked_whether_it_is_one(
+    proxied: str, proxy: MysqlProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_catalogue(proxied) as remote:
+        await remote.ping()
+        begun = proxy.requests
+        await remote.ping()
+        unasked = proxy.requests - begun
+        monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 0.0)
+        begun = proxy.requests
+        await remote.ping()
+        assert proxy.requests - begun == unasked + 1
+
+
+async def test_an_intent_is_one_request_and_so_is_a_commit_to_a_free_path(
+    proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
+) -> None:
+    async with open_catalogue(proxied) as remote:
+        await remote.commit_node(finished_upload("a"))  # asks for the drive, once
+        upload = finished_upload("b", metadata={"with": "it's % \\ and ; \x00"})
+        before = proxy.requests
+        await remote.record_intent(
+            ObjectIntent(upload.upload_id, TENANT, upload.object, "", time.time())
+        )
+        assert proxy.requests == before + 1
+        assert await remote.commit_node(upload) == CommitOutcome(created=True)
+        assert proxy.requests == before + 2
+    assert (await catalogue.find_node(TENANT, DRIVE, "b")).metadata == upload.metadata
+    assert not await catalogue.stale_intents(time.time() + 60, 10)
+    assert len(await catalogue.outbox(10)) == 2
+
+
+async def test_what_fails_within_a_packet_leaves_nothing_of_it(catalogue: SqlCatalogue) -> None:
+    upload = finished_upload("a")
+    await catalogue.record_intent(
+        ObjectIntent(upload.upload_id, TENANT, upload.object, "", time.time())
+    )
+    # Its row is inserted last, and does not fit.
+    event = replace(initiated_event(upload), event_id="e" * 37)
+    with pytest.raises(Internal, match="CATALOGUE_DEFECT"):
+        await catalogue.commit_node(replace(upload, ledger_events=[event]))
+    with pytest.raises(NotFound):
+        await catalogue.get_node(TENANT, upload.node_id)
+    assert len(await catalogue.stale_intents(time.time() + 60, 10)) == 1
+    assert await catalogue.commit_node(upload) == CommitOutcome(created=True)
+    assert len(await catalogue.outbox(10)) == 1
 
 
 async def test_a_server_that_died_is_used_again_once_it_is_back(
@@ -231,8 +289,7 @@ async def test_a_password_that_is_changed_while_we_run_is_waited_for(
     upload = finished_upload("a")
     server.run(f"ALTER USER {USER} IDENTIFIED BY 'another'")
     try:
-        for session in server.sessions():
-            server.run(f"KILL CONNECTION {session}")
+        await killed(server)
         with pytest.raises(Unavailable, match="CATALOGUE_ACCESS_DENIED"):
             await catalogue.commit_node(upload)
     finally:

@@ -49,6 +49,7 @@ async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
 
 @pytest.mark.rule(22)
 @pytest.mark.rule(22)
+@pytest.mark.usefixtures("step_by_step")
 async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:

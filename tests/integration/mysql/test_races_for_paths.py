@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sluice.events.v1 import nodes_pb2
 from sluice_common.catalogue.database import Database, open_database
 from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.port import CommitOutcome
+from sluice_common.catalogue.port import CommitOutcome, ObjectIntent
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from sluice_common.errors import AlreadyExists, NotFound, Unavailable
 from support.commits import DRIVE, TENANT, finished_upload
@@ -204,6 +204,29 @@ async def test_two_completers_of_one_upload_make_one_node(
     assert await told(catalogue) == [(upload.node_id, "UploadCompleted")]
 
 
+@pytest.mark.rule(19, 22)
+async def test_a_commit_in_one_packet_keeps_others_from_its_path_until_it_is_done(
+    url: str, catalogue: SqlCatalogue, server: MysqlServer
+) -> None:
+    """Held at the step after the path's, which needs a row that somebody else has locked."""
+    old, new = finished_upload("a"), finished_upload("a")
+    intent = ObjectIntent(old.upload_id, TENANT, old.object, "", time.time())
+    await catalogue.record_intent(intent)
+    intent_row = f"SELECT * FROM object_intents WHERE upload_id = '{old.upload_id}' FOR UPDATE"
+    first, second = await race(
+        url, server, intent_row, catalogue.commit_node(old), catalogue.commit_node(new)
+    )
+    assert first == CommitOutcome(created=True)
+    assert second == CommitOutcome(created=True, superseded_node_id=old.node_id)
+    assert await told(catalogue) == [
+        (old.node_id, "UploadCompleted"),
+        (new.node_id, "UploadCompleted"),
+        (old.node_id, "NodeDeleted"),
+    ]
+    assert not await catalogue.stale_intents(FAR, 10)
+
+
+@pytest.mark.usefixtures("step_by_step")
 async def test_commits_to_other_paths_of_the_drive_do_not_wait(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:

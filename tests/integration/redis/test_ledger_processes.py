@@ -269,6 +269,76 @@ async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Pro
 
 
 @pytest.mark.rule(27)
+async def test_rule_27_who_waits_for_the_end_looks_once(processes: Processes) -> None:
+    here, there = await processes.start(2)
+    driver, worker = Driver(here, processes.clock), Driver(there, processes.clock)
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"abc", is_last=True)
+    await asyncio.sleep(0.1)  # that was the last chunk: changes are heard from now on
+    seen = (await driver.complete(upload_id)).snapshot.sequence
+    waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen, only_end=True)))
+    await asyncio.sleep(0.1)
+    await worker.store(upload_id, 1)
+    await asyncio.sleep(0.1)
+    assert here.looks == 0
+    ended = await worker.finish(upload_id)
+    async with asyncio.timeout(2):
+        assert await waiting == ended
+    assert here.looks == 1
+
+
+@pytest.mark.rule(27)
+async def test_rule_27_who_has_seen_a_change_looks_at_the_next_one(processes: Processes) -> None:
+    here, there = await processes.start(2)
+    driver, worker = Driver(here, processes.clock), Driver(there, processes.clock)
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"abc", is_last=True)
+    await asyncio.sleep(0.1)
+    seen = (await driver.complete(upload_id)).snapshot.sequence
+    waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen)))
+    await asyncio.sleep(0.1)
+    assert here.looks == 0
+    await worker.store(upload_id, 1)
+    async with asyncio.timeout(2):
+        assert (await waiting).stored_chunks == 1
+    assert here.looks == 1
+
+
+@pytest.mark.rule(27)
+@pytest.mark.parametrize("only_end", [False, True])
+async def test_rule_27_what_came_before_the_subscription_is_seen_at_once(
+    processes: Processes, *, only_end: bool
+) -> None:
+    here, there = await processes.start(2)
+    worker = Driver(there, processes.clock)
+    upload_id = await worker.create()
+    await worker.send(upload_id, 0, b"abc")
+    seen = (await worker.complete(upload_id, 1)).snapshot.sequence
+    ended = await worker.finish(upload_id)
+    async with asyncio.timeout(2):  # well below the polling interval
+        assert [s async for s in here.watch(upload_id, seen, only_end=only_end)] == [ended]
+
+
+@pytest.mark.rule(27)
+@pytest.mark.parametrize("only_end", [False, True])
+async def test_rule_27_what_was_announced_in_vain_is_found_by_the_poll(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, *, only_end: bool
+) -> None:
+    monkeypatch.setattr("sluice_common.coordination.redis.ledger._POLL_SECONDS", 0.5)
+    here, there = await processes.start(2)
+    driver, worker = Driver(here, processes.clock), Driver(there, processes.clock)
+    upload_id = await driver.create()
+    await driver.send(upload_id, 0, b"abc", is_last=True)
+    await asyncio.sleep(0.1)
+    seen = (await driver.complete(upload_id)).snapshot.sequence
+    monkeypatch.setattr(Announcements, "_take", lambda _, message: None)
+    waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen, only_end=only_end)))
+    ended = await worker.finish(upload_id)
+    async with asyncio.timeout(2):
+        assert await waiting == ended
+
+
+@pytest.mark.rule(27)
 async def test_rule_27_a_lost_subscription_is_taken_up_again(
     processes: Processes, server: RedisServer
 ) -> None:

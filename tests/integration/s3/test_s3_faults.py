@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from sluice_common.errors import DataLoss, NotFound, Unavailable
+from sluice_common.errors import DataLoss, NotFound, PermissionDenied, Unavailable
 from sluice_common.objects.body import BytesBody
 from sluice_common.objects.breaker import BreakerOptions
 from sluice_common.objects.port import ObjectAttributes, ObjectStore, PartTag
@@ -48,6 +48,10 @@ FAULTS = {
 
 def is_completion(request: Request) -> bool:
     return request.is_multipart_completion
+
+
+def is_put(request: Request) -> bool:
+    return request.method == "PUT"
 
 
 def is_part(request: Request) -> bool:
@@ -92,6 +96,40 @@ async def test_a_fault_that_stays_says_that_the_store_is_unavailable(
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
         await through_proxy.head(ref)
     assert attempts() - before == 4
+
+
+async def test_small_bodies_are_sent_unasked_after_one_was_taken_and_until_one_is_not(
+    through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
+) -> None:
+    asked: list[bool] = []
+
+    def is_noted(request: Request) -> bool:
+        if request.method == "PUT":
+            asked.append(b"\r\nexpect: 100-continue" in request.head.lower())
+        return False
+
+    proxy.inject(resets, when=is_noted)
+    await through_proxy.put(ref, BytesBody(b"the first"), PLAIN)
+    for body, expected in (
+        (BytesBody(CONTENT), [False]),
+        (BytesBody(bytes(4 * MIB + 1)), [True]),
+    ):
+        asked.clear()
+        await through_proxy.put(ref, body, PLAIN)
+        assert asked == expected
+    proxy.inject(resets, when=is_put)
+    asked.clear()
+    await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
+    assert asked == [False, True]
+
+
+async def test_a_body_that_was_sent_unasked_is_refused_with_the_stores_reason(
+    through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
+) -> None:
+    await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
+    proxy.inject(answers(403, error_body("AccessDenied")), times=2, when=is_put)
+    with pytest.raises(PermissionDenied, match="STORE_DENIED"):
+        await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
 
 
 async def test_a_retry_waits_as_long_as_the_store_asks(

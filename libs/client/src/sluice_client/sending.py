@@ -8,6 +8,7 @@ chunks of other lanes are none of its business. What a status says is in is neve
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sluice_client.board import Board, gaps, missing_of
@@ -120,10 +121,13 @@ class Sender:
         idle_rounds = 0
         while True:
             accepted = self._board.accepted_count
-            with single_failure():
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(lanes):
-                        group.create_task(self._lane())
+            if lanes == 1:
+                await self._lane()
+            else:
+                with single_failure():
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(lanes):
+                            group.create_task(self._lane())
             if self._board.finished:
                 return
             # The last status named only the first gaps (rule 8 may have made new ones meanwhile).
@@ -173,10 +177,9 @@ class Sender:
                     helpers = [
                         group.create_task(self._fill(lane, first)),
                         group.create_task(self._write(lane)),
-                        group.create_task(self._watch_for_stall(lane)),
                     ]
                     reader = group.create_task(self._listen(lane))
-                    await lane.settled.wait()
+                    await self._until_settled(lane)
                     # Let the server end the call; cancelling it would look like a failure there.
                     await asyncio.wait([reader], timeout=_END_SECONDS)
                     for task in (*helpers, reader):
@@ -276,15 +279,19 @@ class Sender:
         lane.window.release()
         lane.check_settled()
 
-    async def _watch_for_stall(self, lane: _Lane) -> None:
+    async def _until_settled(self, lane: _Lane) -> None:
         """A stream on which nothing moves is broken, whatever TCP thinks of it.
 
         While the server delays a chunk, silence is in order: keepalive finds a dead connection,
         and patience bounds the whole.
         """
         clock = asyncio.get_running_loop().time
+        often = min(self._stall_seconds, _THROTTLE_CHECK_SECONDS) / 2
         while True:
-            await asyncio.sleep(min(self._stall_seconds, _THROTTLE_CHECK_SECONDS) / 2)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(often):
+                    await lane.settled.wait()
+                return
             quiet = clock() - lane.last_event
             if lane.throttled_by is None:
                 limit = self._stall_seconds

@@ -91,6 +91,8 @@ class FileSource:
         self._name = name
         self._pool = pool
         self._start = start
+        self._in_one_piece = False
+        """The file was read by one call, and checked right after that."""
         self.identity = FileIdentity.of(os.fstat(descriptor))
 
     @property
@@ -103,7 +105,7 @@ class FileSource:
             return None
         size = min(chunk_size, self.size - offset)
         blocks = self._pool.take(size)
-        crc = await in_thread(self._fill, blocks, self._start + offset)
+        crc = await in_thread(self._fill, blocks, self._start + offset, whole=size == self.size)
         return Chunk(number, size, crc, offset + size == self.size, blocks)
 
     def sent(self, chunk: Chunk) -> None:
@@ -113,8 +115,8 @@ class FileSource:
         """The file keeps every chunk."""
 
     async def check_unchanged(self) -> None:
-        if FileIdentity.of(await in_thread(os.fstat, self._descriptor)) != self.identity:
-            raise self._changed()
+        if not self._in_one_piece:
+            await in_thread(self._check_identity)
 
     def read_whole(self) -> bytes:
         """All of a small file; blocking."""
@@ -123,7 +125,7 @@ class FileSource:
             raise self._changed()
         return data
 
-    def _fill(self, blocks: list[memoryview], offset: int) -> int:
+    def _fill(self, blocks: list[memoryview], offset: int, *, whole: bool) -> int:
         """Read every block full and return the CRC32C of them all; blocking."""
         for block in blocks:
             filled = 0
@@ -133,7 +135,14 @@ class FileSource:
                     raise self._changed()
                 filled += count
             offset += filled
+        if whole:
+            self._check_identity()
+            self._in_one_piece = True
         return crc32c_of_blocks(blocks)
+
+    def _check_identity(self) -> None:
+        if FileIdentity.of(os.fstat(self._descriptor)) != self.identity:
+            raise self._changed()
 
     def _changed(self) -> SourceChanged:
         return SourceChanged(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from sluice_client.errors import SluiceError
@@ -28,7 +30,10 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     Otherwise the caller would close a file descriptor under a thread that still reads from it,
     and the next file to be opened would get the same number.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    # As asyncio.to_thread does it, without the task around it.
+    running = asyncio.get_running_loop().run_in_executor(
+        None, partial(contextvars.copy_context().run, work, *args, **kwargs)
+    )
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

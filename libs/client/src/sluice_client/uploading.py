@@ -278,15 +278,19 @@ class Upload:
             if isinstance(source, OneWaySource)
             else lanes_for(source.size - self._meter.accepted_bytes, self._options.max_streams)
         )
+        skipped = list(board.without_crc())
+        digest = self._request.sha256 is True and self._sha256 is None
         extra = self._extra.take(wanted - 1)
         try:
-            with single_failure():
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(sender.send(1 + extra))
-                    if self._request.sha256 is True and self._sha256 is None:
-                        group.create_task(self._digest(entry, source))
-                    skipped = list(board.without_crc())
-                    group.create_task(self._account(skipped, entry, source, board))
+            if not skipped and not digest:
+                await sender.send(1 + extra)
+            else:
+                with single_failure():
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(sender.send(1 + extra))
+                        if digest:
+                            group.create_task(self._digest(entry, source))
+                        group.create_task(self._account(skipped, entry, source, board))
         finally:
             self._extra.give_back(extra)
         if isinstance(source, OneWaySource) and self._request.sha256 is True:
@@ -324,6 +328,8 @@ class Upload:
             await self._account(board.numbers_without_crc(), entry, source, board)
             crcs = board.known_crcs()
         assert crcs is not None
+        if len(crcs) == 1:
+            return crcs[0]
         assert source.size is not None
         sizes = chunk_sizes(source.size, entry.chunk_size)
         return await in_thread(combined_crc32c, zip(crcs, sizes, strict=True))

@@ -56,21 +56,22 @@ class Completing:
 
     async def wait(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
         """The upload once it has ended, or as it is after `seconds`: that is no error."""
-        latest = snapshot
-        try:
-            async with (
-                asyncio.timeout(min(seconds, self._options.max_complete_wait_seconds)),
-                snapshots_after(self._ledger, snapshot.upload_id, snapshot.sequence) as snapshots,
-            ):
-                if is_terminal(latest.status):
-                    return latest
-                with telling_lost(self._ledger, snapshot.upload_id):
-                    async for latest in snapshots:
-                        if is_terminal(latest.status):
-                            break
-        except TimeoutError:
-            pass
-        return latest
+        if is_terminal(snapshot.status):
+            return snapshot
+        upload_id, ledger = snapshot.upload_id, self._ledger
+        with telling_lost(ledger, upload_id):
+            try:
+                async with (
+                    asyncio.timeout(min(seconds, self._options.max_complete_wait_seconds)),
+                    snapshots_after(
+                        ledger, upload_id, snapshot.sequence, only_end=True
+                    ) as snapshots,
+                ):
+                    async for ended in snapshots:
+                        return ended
+            except TimeoutError:
+                pass
+            return await ledger.get(upload_id)
 
     async def abort(self, principal: Principal, upload_id: str) -> UploadSnapshot:
         """End the upload; aborting what has failed, expired or been aborted is no error."""

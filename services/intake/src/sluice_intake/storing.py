@@ -19,9 +19,9 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.02
 """Changes of an upload that come closer together than this are seen as one."""
 
-_FIRST_LOOK_SECONDS = 0.2
-"""A stream that ends sooner, as that of a photo does, need not have followed anything: what its
-accepts saw of the watermark is told all the same."""
+FIRST_LOOK_SECONDS = 0.2
+"""Following begins so long after the upload is known. A stream that ends sooner, as that of a
+photo does, need not have followed anything: what its accepts saw of the watermark is told."""
 
 _RETRY_SECONDS = 1.0
 _MAX_MEASURED_CHUNKS = 1024
@@ -80,7 +80,6 @@ class StoredNotices:
         A ledger that does not answer is asked again: `Stored` is a service to the client, and no
         reason to end its stream.
         """
-        await asyncio.sleep(_FIRST_LOOK_SECONDS)
         sequence = 0
         while True:
             try:

@@ -25,7 +25,7 @@ from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import IncomingChunk, Receiving, make_offer
 from sluice_intake.stalls import StallClock, chunk_stalled
-from sluice_intake.storing import StoredNotices
+from sluice_intake.storing import FIRST_LOOK_SECONDS, StoredNotices
 
 Read = Callable[[], Awaitable[Frame | None]]
 """The next frame; None once the client has half-closed."""
@@ -85,17 +85,22 @@ class _Stream:
         self._background = asyncio.TaskGroup()
         self._work = asyncio.TaskGroup()
         self._reader: asyncio.Task[None] | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._follow_timer: asyncio.TimerHandle | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        # Timers instead of tasks that sleep: most streams end before either is due.
+        self._watch_stalls()
         try:
             async with self._background:
-                watches = [self._background.create_task(self._watch_stalls())]
                 try:
                     async with self._work:
-                        self._reader = self._work.create_task(self._read_chunks(watches))
+                        self._reader = self._work.create_task(self._read_chunks())
                 finally:
-                    for watch in watches:
-                        watch.cancel()
+                    for watch in (self._stall_timer, self._follow_timer, self._following):
+                        if watch is not None:
+                            watch.cancel()
         finally:
             # Accepts that were cancelled before their first step did not close their chunk.
             for opened in tuple(self._unaccepted):
@@ -113,7 +118,7 @@ class _Stream:
 
     # -- the reader
 
-    async def _read_chunks(self, watches: list[asyncio.Task[None]]) -> None:
+    async def _read_chunks(self) -> None:
         try:
             while (frame := await self._read()) is not None:
                 header, data, error = frame
@@ -125,9 +130,6 @@ class _Stream:
                     continue
                 if not self._upload_id:
                     await self._open_upload(header)
-                    watches.append(
-                        self._background.create_task(self._notices.follow(self._upload_id))
-                    )
                 await self._receive_chunk(header, data)
         except SluiceError as error:
             if self._failure is None:
@@ -136,6 +138,8 @@ class _Stream:
     async def _open_upload(self, header: Header) -> None:
         await check_upload(self._serves.ledger, self._principal, header.upload_id)
         self._upload_id = header.upload_id
+        loop = asyncio.get_running_loop()
+        self._follow_timer = loop.call_later(FIRST_LOOK_SECONDS, self._follow)
 
     async def _receive_chunk(self, header: Header, data: memoryview) -> None:
         """Read one chunk to its last byte and leave its acceptance to a task."""
@@ -204,16 +208,19 @@ class _Stream:
             self._unaccepted.discard(opened)
             self._slots.release()
 
-    # -- the watch
+    # -- the watches
 
-    async def _watch_stalls(self) -> None:
+    def _watch_stalls(self) -> None:
+        left = self._stalls.seconds_left()
+        if left <= 0:
+            self._fail(chunk_stalled(self._upload_id))
+            return
         often = self._serves.options.chunk_stall_seconds / 4
-        while True:
-            left = self._stalls.seconds_left()
-            if left <= 0:
-                self._fail(chunk_stalled(self._upload_id))
-                return
-            await asyncio.sleep(min(left, often))
+        loop = asyncio.get_running_loop()
+        self._stall_timer = loop.call_later(min(left, often), self._watch_stalls)
+
+    def _follow(self) -> None:
+        self._following = self._background.create_task(self._notices.follow(self._upload_id))
 
 
 def _block_before_header() -> InvalidArgument:

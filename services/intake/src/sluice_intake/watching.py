@@ -11,11 +11,11 @@ from sluice_common.uploads.model import UploadSnapshot
 
 @asynccontextmanager
 async def snapshots_after(
-    ledger: UploadLedger, upload_id: str, sequence: int
+    ledger: UploadLedger, upload_id: str, sequence: int, *, only_end: bool = False
 ) -> AsyncIterator[AsyncIterator[UploadSnapshot]]:
     """The ledger's watch, ended when the block is left and not when it is collected: a
     subscription must not outlive the call that wanted it."""
-    snapshots = ledger.watch(upload_id, sequence)
+    snapshots = ledger.watch(upload_id, sequence, only_end=only_end)
     try:
         yield snapshots
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sluice_common.catalogue.dialect import WRITE_OPTION, Dialect, Fault, unsupported
+from sluice_common.catalogue.dialect import WRITE_OPTION, Dialect, Fault, Step, unsupported
 from sluice_common.catalogue.mysql import MysqlDialect
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.sqlite import SqliteDialect
@@ -49,7 +49,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read from; nothing done with it is kept."""
-        async with self._deadline():
+        async with self.deadline():
             with self._vendor_errors():
                 async with self.reader.connect() as connection:
                     yield connection
@@ -71,7 +71,7 @@ class Database:
         favour of another one. This is the only place where the catalogue repeats anything: a
         connection that was lost may have committed, and whoever calls knows how to ask again.
         """
-        async with self._deadline():
+        async with self.deadline():
             for attempt in range(1, _ATTEMPTS):
                 try:
                     async with self.write() as connection:
@@ -83,8 +83,22 @@ class Database:
             async with self.write() as connection:
                 return await work(connection)
 
+    async def commit_at_once(self, steps: Sequence[Step]) -> bool:
+        """One attempt at a transaction of these steps in one exchange with the database.
+
+        False, with nothing done, when a key was taken, when another transaction was in the way, or
+        where the database is none that is far away: then `transact` does it step by step.
+        """
+        async with self.deadline():
+            try:
+                with self._vendor_errors():
+                    return await self.dialect.commit_at_once(self.writer, steps)
+            except _Contended:
+                return False
+
     @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
+    async def deadline(self) -> AsyncIterator[None]:
+        """The time that a read or a transaction has; calls within a block share it."""
         # Cancelling closes the connection under the statement, so nothing half-read is reused.
         try:
             async with asyncio.timeout(self.dialect.deadline_seconds) as deadline:

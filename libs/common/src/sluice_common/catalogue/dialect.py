@@ -6,13 +6,14 @@ SQLAlchemy leaves it out for SQLite, whose writers exclude each other anyway).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from sqlalchemy import URL, ColumnElement, Insert, Table
+from sqlalchemy import URL, ColumnElement, Delete, Insert, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -20,6 +21,15 @@ from sluice_common.errors import FailedPrecondition
 
 WRITE_OPTION = "sluice_write"
 """Execution option of an engine whose transactions write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement that changes rows and answers nothing, with values for its parameters."""
+
+    statement: Insert | Delete
+    values: Mapping[str, Any]
+
 
 NOTHING: Mapping[str, ColumnElement[Any]] = MappingProxyType({})
 
@@ -58,6 +68,11 @@ class Dialect(Protocol):
     ) -> bool:
         """Insert unless the primary or a unique key is taken; whether it did. Every other reason
         not to insert is an error. `computed`: columns whose values are expressions."""
+        ...
+
+    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        """A transaction of these steps in one exchange with the database. False, with nothing
+        done, when a primary or unique key was taken, and always where nothing is gained by it."""
         ...
 
     def insert_or_lock(self, table: Table) -> Insert:

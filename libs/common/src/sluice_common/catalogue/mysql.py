@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiomysql
 from pymysql.constants import CLIENT
@@ -15,7 +15,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from sluice_common.catalogue.dialect import NOTHING, Fault
+from sluice_common.catalogue.dialect import NOTHING, Fault, Step
+from sluice_common.catalogue.mysql_connection import MysqlConnection
 from sluice_common.catalogue.mysql_errors import (
     DUPLICATE_KEY,
     TLS_FAILED,
@@ -23,6 +24,7 @@ from sluice_common.catalogue.mysql_errors import (
     code_of,
     fault_of_code,
 )
+from sluice_common.catalogue.mysql_packet import packet_of
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.schema import Micros
 from sluice_common.errors import FailedPrecondition, Unavailable
@@ -38,24 +40,6 @@ _OLDEST_MARIADB: Final = (10, 6)
 _SQL_MODE: Final = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _MIGRATION_LOCK: Final = "CONCAT('sluice.migrate.', MD5(DATABASE()))"
 """Named locks are the server's, not a database's, and at most 64 characters long."""
-
-
-class _Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver has no types
-    """The driver's connection, with two of its faults mended."""
-
-    def escape(self, obj: object) -> Any:
-        # For bytes the driver calls a function that PyMySQL no longer has. In hexadecimal they
-        # need no escaping, whatever the server's mode.
-        if isinstance(obj, bytes | bytearray):
-            return f"_binary X'{obj.hex()}'"
-        return super().escape(obj)
-
-    async def _request_authentication(self) -> None:
-        # Asked for TLS by a server that offers none, the driver goes on without; whoever is
-        # between us and the server could take the offer out and read along.
-        if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:
-            raise aiomysql.OperationalError(TLS_FAILED, "the server offers no TLS")
-        await super()._request_authentication()
 
 
 class MysqlDialect:
@@ -97,7 +81,7 @@ class MysqlDialect:
             max_overflow=0,
             pool_timeout=options.pool_timeout_seconds,
             pool_recycle=options.recycle_seconds,
-            pool_pre_ping=True,
+            pool_pre_ping=True,  # what that comes to: MysqlConnection.ping
             # Not one more ROLLBACK when it comes back: database.py ends what it has begun on every
             # way out of a block, and a connection that fails at that is thrown away.
             pool_reset_on_return=None,
@@ -122,6 +106,19 @@ class MysqlDialect:
             if code_of(error.orig) == DUPLICATE_KEY:
                 return False
             raise
+        return True
+
+    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        # One packet instead of one for each step and one for COMMIT. The server stops at the first
+        # statement that fails, and what comes after it, COMMIT with it, is not done.
+        async with _borrowed(engine) as connection:
+            try:
+                await connection.run_all(packet_of(engine.dialect, steps, connection.escape))
+            except aiomysql.IntegrityError as error:
+                if code_of(error) != DUPLICATE_KEY:
+                    raise
+                await connection.rollback()
+                return False
         return True
 
     def insert_or_lock(self, table: Table) -> Insert:
@@ -184,11 +181,11 @@ class MysqlDialect:
             f" {self._url.database!r}; check user, password and rights"
         )
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> MysqlConnection:
         """A connection that is ready for use. The driver's own limit ends with the TCP handshake;
         this one includes logging in."""
         url, options = self._url, self._options
-        connection = _Connection(
+        connection = MysqlConnection(
             host=url.host or "localhost",
             port=url.port or _DEFAULT_PORT,
             unix_socket=url.query.get("unix_socket"),
@@ -215,6 +212,21 @@ class MysqlDialect:
                 raise aiomysql.OperationalError(TLS_FAILED, "not to be trusted") from error
             raise
         return connection
+
+
+@asynccontextmanager
+async def _borrowed(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
+    """One of the pool's connections, for the driver's own calls; closed when the block raises."""
+    try:
+        pooled = await engine.raw_connection()
+        try:
+            yield cast(MysqlConnection, pooled.driver_connection)
+        except BaseException:
+            pooled.invalidate()
+            raise
+        pooled.close()
+    except aiomysql.MySQLError as error:
+        raise DBAPIError(None, None, error) from error
 
 
 def _tls_context(url: URL) -> ssl.SSLContext | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, literal, select, update
+from sqlalchemy import Row, bindparam, delete, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_common.catalogue.database import Database, SqlFamily, transaction
+from sluice_common.catalogue.dialect import Step
 from sluice_common.catalogue.port import (
     MAX_DOWNLOAD_URL_SECONDS,
     CommitOutcome,
@@ -22,8 +23,13 @@ from sluice_common.catalogue.rows import dump_map, node_of
 from sluice_common.catalogue.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
 from sluice_common.catalogue.sql_drives import find_drive
 from sluice_common.catalogue.sql_nodes import find_row, node_not_found
-from sluice_common.catalogue.sql_objects import drop_intent, is_intended, schedule_deletion
-from sluice_common.catalogue.sql_outbox import append_events
+from sluice_common.catalogue.sql_objects import (
+    drop_intent,
+    dropping_intent,
+    is_intended,
+    schedule_deletion,
+)
+from sluice_common.catalogue.sql_outbox import append_events, appending
 from sluice_common.catalogue.sql_processing import bury_processing
 from sluice_common.errors import AlreadyExists
 from sluice_common.events.nodes import (
@@ -35,6 +41,8 @@ from sluice_common.events.port import EventRecord
 from sluice_common.events.uploads import to_record
 from sluice_common.uploads.model import Integrity
 
+_NEW_NODE = insert(nodes)
+_NEW_PATH = insert(paths)
 _HOLDER = (
     select(paths.c.node_id)
     .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
@@ -75,8 +83,16 @@ class SqlCommits(SqlFamily):
         # A drive keeps its row for good, so its id need not be asked for at every commit.
         self._drive_ids: dict[tuple[str, str], int] = {}
 
+    async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
+        async with self._db.deadline():
+            if await self._commit_at_once(commit):
+                return CommitOutcome(created=True)
+            return await self._commit_in_steps(commit)
+
     @transaction
-    async def commit_node(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
+    async def _commit_in_steps(
+        self, connection: AsyncConnection, commit: NodeCommit
+    ) -> CommitOutcome:
         return await self._commit(connection, commit)
 
     @transaction
@@ -88,6 +104,28 @@ class SqlCommits(SqlFamily):
         if await is_intended(connection, commit.object):
             return None
         return await self._commit(connection, commit)
+
+    async def _commit_at_once(self, commit: NodeCommit) -> bool:
+        """Commit a node that is new to a path that is free, which most are. False, with nothing
+        done, when it is not one of those.
+
+        A row of the path that is there already is an error here, and a plain INSERT would lock it
+        as a reader does: but then this transaction ends, and the one in its place begins anew.
+        """
+        drive_id = self._drive_ids.get((commit.tenant, commit.drive))
+        if drive_id is None:
+            async with self._db.read() as connection:
+                drive_id = await self._drive_id(connection, commit)
+        now = self._db.clock()
+        path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
+        return await self._db.commit_at_once(
+            [
+                Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
+                Step(_NEW_PATH, path),
+                dropping_intent(commit.upload_id),
+                *appending(_events(commit, "", now)),
+            ]
+        )
 
     async def _commit(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
         now = self._db.clock()
@@ -104,10 +142,7 @@ class SqlCommits(SqlFamily):
                 metadata={"node_id": holder.node_id},
             )
         superseded_id = "" if holder is None else holder.node_id
-        events = [
-            *(to_record(event) for event in commit.ledger_events),
-            upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
-        ]
+        events = _events(commit, superseded_id, now)
         if holder is not None:
             await connection.execute(
                 _TAKE_PATH,
@@ -167,28 +202,8 @@ class SqlCommits(SqlFamily):
         self, connection: AsyncConnection, drive_id: int, commit: NodeCommit, now: float
     ) -> bool:
         """Insert the node unless its id was ever committed; tombstones count (rule 19)."""
-        owed = commit.sha256 is None and commit.integrity is Integrity.SHA256_ASYNC
         return await self._db.dialect.insert_if_absent(
-            connection,
-            nodes,
-            {
-                "node_id": commit.node_id,
-                "drive_id": drive_id,
-                "path": commit.path,
-                "upload_id": commit.upload_id,
-                "state": LIVE,
-                "size": commit.size,
-                "content_type": commit.content_type,
-                "crc32c": commit.crc32c,
-                "sha256": commit.sha256,
-                "sha256_owed_since": now if owed else None,
-                "metadata": dump_map(commit.metadata),
-                "bucket": commit.object.bucket,
-                "object_key": commit.object.key,
-                "version": 1,
-                "created_at": now,
-                "updated_at": now,
-            },
+            connection, nodes, _node_columns(drive_id, commit, now)
         )
 
     async def _lock_path(
@@ -205,6 +220,36 @@ class SqlCommits(SqlFamily):
         if holder_id == commit.node_id:
             return None
         return await find_row(connection, holder_id, lock=True)
+
+
+def _node_columns(drive_id: int, commit: NodeCommit, now: float) -> dict[str, Any]:
+    owed = commit.sha256 is None and commit.integrity is Integrity.SHA256_ASYNC
+    return {
+        "node_id": commit.node_id,
+        "drive_id": drive_id,
+        "path": commit.path,
+        "upload_id": commit.upload_id,
+        "state": LIVE,
+        "size": commit.size,
+        "content_type": commit.content_type,
+        "crc32c": commit.crc32c,
+        "sha256": commit.sha256,
+        "sha256_owed_since": now if owed else None,
+        "metadata": dump_map(commit.metadata),
+        "bucket": commit.object.bucket,
+        "object_key": commit.object.key,
+        "version": 1,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _events(commit: NodeCommit, superseded_id: str, now: float) -> list[EventRecord]:
+    """What the commit publishes: what the ledger did not yet, then its own."""
+    return [
+        *(to_record(event) for event in commit.ledger_events),
+        upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
+    ]
 
 
 async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import and_, bindparam, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_common.catalogue.database import SqlFamily, transaction
+from sluice_common.catalogue.dialect import Step
 from sluice_common.catalogue.port import ObjectDeletion, ObjectIntent
 from sluice_common.catalogue.schema import (
     LIVE,
@@ -33,6 +35,7 @@ _IS_LIVE = select(
         ),
     )
 )
+_INTEND = insert(object_intents)
 _SCHEDULE = insert(object_deletions)
 _DUE = (
     select(object_deletions)
@@ -83,19 +86,18 @@ _STALE = (
 class SqlObjects(SqlFamily):
     """The catalogue's family of intents and deletions."""
 
+    async def record_intent(self, intent: ObjectIntent) -> None:
+        async with self._db.deadline():
+            # With a multipart it is a repeat of the first step, most likely.
+            if intent.multipart_id or not await self._db.commit_at_once(
+                [Step(_INTEND, _columns(intent))]
+            ):
+                await self._record_intent(intent)
+
     @transaction
-    async def record_intent(self, connection: AsyncConnection, intent: ObjectIntent) -> None:
+    async def _record_intent(self, connection: AsyncConnection, intent: ObjectIntent) -> None:
         created = await self._db.dialect.insert_if_absent(
-            connection,
-            object_intents,
-            {
-                "upload_id": intent.upload_id,
-                "tenant": intent.tenant,
-                "bucket": intent.object.bucket,
-                "object_key": intent.object.key,
-                "multipart_id": intent.multipart_id,
-                "created_at": intent.created_at,
-            },
+            connection, object_intents, _columns(intent)
         )
         # A repeat of the first step knows no multipart yet; it must not wipe out the one
         # that the second step wrote, or that multipart would be orphaned.
@@ -143,6 +145,22 @@ class SqlObjects(SqlFamily):
     @transaction
     async def deletion_done(self, connection: AsyncConnection, deletion_id: int) -> None:
         await connection.execute(_DELETED, {"p_id": deletion_id})
+
+
+def _columns(intent: ObjectIntent) -> dict[str, Any]:
+    return {
+        "upload_id": intent.upload_id,
+        "tenant": intent.tenant,
+        "bucket": intent.object.bucket,
+        "object_key": intent.object.key,
+        "multipart_id": intent.multipart_id,
+        "created_at": intent.created_at,
+    }
+
+
+def dropping_intent(upload_id: str) -> Step:
+    """What `drop_intent` does, in a transaction that is made at once."""
+    return Step(_CLEAR, {"p_upload": upload_id})
 
 
 async def drop_intent(connection: AsyncConnection, upload_id: str) -> None:

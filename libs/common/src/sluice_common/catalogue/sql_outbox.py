@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_common.catalogue.database import SqlFamily, transaction
+from sluice_common.catalogue.dialect import Step
 from sluice_common.catalogue.port import OutboxRow
 from sluice_common.catalogue.rows import event_columns, event_of
 from sluice_common.catalogue.schema import outbox
@@ -39,6 +40,11 @@ class SqlOutbox(SqlFamily):
     @transaction
     async def _drop(self, connection: AsyncConnection, row_ids: Sequence[int]) -> None:
         await connection.execute(_PUBLISHED, {"p_row_ids": sorted(row_ids)})
+
+
+def appending(events: Sequence[EventRecord]) -> list[Step]:
+    """What adds rows, in this order, to a transaction that is made at once."""
+    return [Step(_APPEND, event_columns(event)) for event in events]
 
 
 async def append_events(connection: AsyncConnection, events: Sequence[EventRecord]) -> None:

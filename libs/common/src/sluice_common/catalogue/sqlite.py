@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from sluice_common.catalogue.dialect import NOTHING, WRITE_OPTION, Fault
+from sluice_common.catalogue.dialect import NOTHING, WRITE_OPTION, Fault, Step
 from sluice_common.catalogue.schema import Micros
 from sluice_common.coordination.options import Clock
 
@@ -69,6 +69,9 @@ class SqliteDialect:
         if computed:
             statement = statement.values(**computed)
         return (await connection.execute(statement, dict(row))).rowcount == 1
+
+    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        return False  # nothing is remote here
 
     def insert_or_lock(self, table: Table) -> Insert:
         # A writer holds the one lock that there is.

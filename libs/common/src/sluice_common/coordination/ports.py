@@ -261,10 +261,13 @@ class UploadLedger(Protocol):
         """The first `limit` gaps, up to the total when it is known, else to the highest chunk."""
         ...
 
-    def watch(self, upload_id: str, after_sequence: int) -> AsyncIterator[UploadSnapshot]:
+    def watch(
+        self, upload_id: str, after_sequence: int, *, only_end: bool = False
+    ) -> AsyncIterator[UploadSnapshot]:
         """Snapshots with a sequence beyond `after_sequence`; steps in between may be merged.
 
-        Ends after the snapshot of a terminal state (rule 27).
+        Ends after the snapshot of a terminal state (rule 27), the one snapshot that there is with
+        `only_end`.
         """
         ...
 

@@ -47,10 +47,11 @@ class Bell:
         self.ring(self._waiting)
 
 
-async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
-    """Return when the event is set, or after that time."""
+async def wait_at_most(event: asyncio.Event, seconds: float) -> bool:
+    """Return when the event is set, or after that time; whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
-        return
+        pass
+    return event.is_set()

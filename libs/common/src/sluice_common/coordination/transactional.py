@@ -148,16 +148,20 @@ class TransactionalLedger(ABC):
     async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:
         return await self._run(lifecycle.missing_chunks, upload_id, limit)
 
-    async def watch(self, upload_id: str, after_sequence: int) -> AsyncIterator[UploadSnapshot]:
+    async def watch(
+        self, upload_id: str, after_sequence: int, *, only_end: bool = False
+    ) -> AsyncIterator[UploadSnapshot]:
         seen = after_sequence
         with self._changes.listen(upload_id) as changed:
             while True:
                 changed.clear()  # before the look: a change after it rings again
                 snapshot = await self.get(upload_id)
+                ended = is_terminal(snapshot.status)
                 if snapshot.sequence > seen:
                     seen = snapshot.sequence
-                    yield snapshot
-                if is_terminal(snapshot.status):
+                    if ended or not only_end:
+                        yield snapshot
+                if ended:
                     return
                 await wait_at_most(changed, _POLL_SECONDS)
 

@@ -39,7 +39,7 @@ from sluice_common.coordination.redis.ledger_sweep import LedgerSweep
 from sluice_common.coordination.redis.looks import SharedLooks
 from sluice_common.coordination.redis.monitoring import RedisMonitor
 from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.watching import Announcements
+from sluice_common.coordination.redis.watching import Announcements, Heard
 from sluice_common.coordination.rules.fences import number_of
 from sluice_common.coordination.rules.lifecycle import decode_cursor, encode_cursor
 from sluice_common.coordination.signals import wait_at_most
@@ -165,6 +165,9 @@ class RedisLedger:
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         upload_id = offer.upload_id
+        if offer.is_last:
+            # Its client asks for the completion next, mostly here, and waits for the end.
+            self._announcements.expect(upload_id)
         verdict, fields, token, ready, drop, completion_ready, behind = await self._steps.run(
             "accept_chunk",
             upload_id,
@@ -198,10 +201,13 @@ class RedisLedger:
         sha256: bytes | None,
         crc32c: int | None,
     ) -> Completion:
+        heard = self._announcements.heard_of(upload_id)
         answer = await self._steps.run(
             "request_completion", upload_id, total_chunks, sha256.hex() if sha256 else None, crc32c
         )
-        return await self._completion(upload_id, answer)
+        completion = await self._completion(upload_id, answer)
+        _note(heard, completion.snapshot)
+        return completion
 
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._snapshot_after("abort", upload_id)
@@ -210,28 +216,38 @@ class RedisLedger:
         return self._reader.tenant_of(upload_id) or (await self.get(upload_id)).new.tenant
 
     async def get(self, upload_id: str) -> UploadSnapshot:
-        return await self._snapshot_after("get", upload_id)
+        heard = self._announcements.heard_of(upload_id)
+        snapshot = await self._snapshot_after("get", upload_id)
+        _note(heard, snapshot)
+        return snapshot
 
     async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:
         gaps, truncated = await self._steps.run("missing_chunks", upload_id, limit)
         pairs = zip(gaps[::2], gaps[1::2], strict=True)
         return MissingChunks(tuple(ChunkRange(*pair) for pair in pairs), bool(truncated))
 
-    async def watch(self, upload_id: str, after_sequence: int) -> AsyncIterator[UploadSnapshot]:
+    async def watch(
+        self, upload_id: str, after_sequence: int, *, only_end: bool = False
+    ) -> AsyncIterator[UploadSnapshot]:
         seen = after_sequence
         with self._announcements.changes(upload_id) as changed:
-            if not self._announcements.hears(upload_id):
-                # The bell rings as soon as it does. A look before that would have to be repeated.
+            if self._announcements.heard_of(upload_id) is None:
+                # The bell rings as soon as it is. A look before that would have to be repeated.
                 await wait_at_most(changed, _SUBSCRIBED_SECONDS)
+            look = False
             while True:
                 changed.clear()  # before the look: a change after it rings again
-                snapshot = await self._looks.at(upload_id)
-                if snapshot.sequence > seen:
-                    seen = snapshot.sequence
-                    yield snapshot
-                if is_terminal(snapshot.status):
-                    return
-                await wait_at_most(changed, _POLL_SECONDS)
+                heard = self._announcements.heard_of(upload_id)
+                if look or heard is None or not heard.is_no_news(seen, only_end=only_end):
+                    snapshot = await self._looks.at(upload_id)
+                    ended = is_terminal(snapshot.status)
+                    if snapshot.sequence > seen:
+                        seen = snapshot.sequence
+                        if ended or not only_end:
+                            yield snapshot
+                    if ended:
+                        return
+                look = not await wait_at_most(changed, _POLL_SECONDS)
 
     async def list_uploads(
         self, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
@@ -415,6 +431,12 @@ class RedisLedger:
     def _counter(self, fence: Fence) -> int:
         # A fence of another ledger is nobody's here, whatever its counter.
         return fence.counter if fence.nonce == self.nonce else _NOBODYS_COUNTER
+
+
+def _note(heard: Heard | None, snapshot: UploadSnapshot) -> None:
+    """A snapshot of a step that began when changes could be heard is as good as an announcement."""
+    if heard is not None:
+        heard.note(snapshot.sequence, ended=is_terminal(snapshot.status))
 
 
 _GRANTED = Admission(granted=True)

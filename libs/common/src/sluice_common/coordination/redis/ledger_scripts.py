@@ -1,4 +1,5 @@
-"""The ledger's scripts: one for every step, put together from the fragments in `lua/ledger/`.
+"""The ledger's scripts: one for every step, put together from the fragments in `lua/ledger/`
+(`composing.py` says how).
 
 Numbers of the deployment (bounds, lifetimes) are written into the text, so that no call carries
 them. Two releases, or two settings during a rollout, therefore run scripts of different names.
@@ -13,6 +14,7 @@ from importlib import resources
 
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.redis import keys
+from sluice_common.coordination.redis.composing import Fragments, with_constants
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.coordination.rules.budget import (
     ELECTION_SECONDS,
@@ -30,46 +32,60 @@ INDEXING_SECONDS = 300.0
 PURGE_MARGIN_SECONDS = 3600.0
 """So much longer than `purge_due` needs do the keys of an ended upload live."""
 
-_ENDS = ("ending",)
-_PARTS = ("crc", "rows", "fences", "layout", *_ENDS)
-_CHUNKS = ("rows", "limits")
+_FRAGMENTS = (
+    "call",
+    "plan",
+    "record",
+    "crc",
+    "rows",
+    "fences",
+    "layout",
+    "limits",
+    "staging",
+    "ending",
+    "finding",
+    "room",
+    "elections",
+    "budget",
+)
+"""What steps are made of, besides one of the next two; each mentions only what stands before it."""
 
-_BUDGET = ("room", "elections", "budget")
+_ALONE, _CLUSTER = "alone", "cluster"
 
-_FRAGMENTS: Mapping[str, tuple[str, ...]] = {
-    "abort": _ENDS,
-    "accept_chunk": ("crc", "rows", "fences", "layout", "limits", "staging"),
-    "admit_chunk": _CHUNKS,
-    "advance": _PARTS,
-    "claim_completion": ("fences",),
-    "claim_part": ("rows", "fences"),
-    "cleanup_done": _ENDS,
-    "create": _ENDS,
-    "due_cleanup": (),
-    "events_published": _ENDS,
-    "expire": _ENDS,
-    "extend_claim": ("fences",),
-    "fail": ("fences", *_ENDS),
-    "finish": ("fences", *_ENDS),
-    "forget": (),
-    "get": (),
-    "known_tokens": (),
-    "missing_chunks": ("rows",),
-    "part_chunks": ("rows",),
-    "places": (),
-    "ready_completion": ("fences",),
-    "ready_parts": ("fences",),
-    "record_part": _PARTS,
-    "reject_chunk": _PARTS,
-    "release_claim": ("fences",),
-    "reopen_part": _PARTS,
-    "request_completion": _PARTS,
-    "set_multipart": ("fences",),
-    "stored_parts": ("rows",),
-    "upload_events": (),
-    "waits_for_room": (),
-}
-"""Steps on the keys of one upload, and what they need beyond the fragments of every step."""
+_STEPS = (
+    "abort",
+    "accept_chunk",
+    "admit_chunk",
+    "advance",
+    "claim_completion",
+    "claim_part",
+    "cleanup_done",
+    "create",
+    "due_cleanup",
+    "events_published",
+    "expire",
+    "extend_claim",
+    "fail",
+    "finish",
+    "forget",
+    "get",
+    "known_tokens",
+    "missing_chunks",
+    "part_chunks",
+    "places",
+    "ready_completion",
+    "ready_parts",
+    "record_part",
+    "reject_chunk",
+    "release_claim",
+    "reopen_part",
+    "request_completion",
+    "set_multipart",
+    "stored_parts",
+    "upload_events",
+    "waits_for_room",
+)
+"""Steps on the keys of one upload."""
 
 _BUDGET_STEPS = (
     "budget_admit",
@@ -87,17 +103,13 @@ _BUDGET_STEPS = (
 def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Script]:
     """The script of every step. `alone`: there is one server, and a script may change budget and
     indexes together with the upload; in a cluster they are in other slots."""
-    front = _constants(options, alone=alone)
-    scripts = {
-        step: _script(front, step, ("call", "plan", "record", *more, "finding", *_BUDGET, "run"))
-        for step, more in _FRAGMENTS.items()
-    }
-    scripts |= {step: _script(front, step, ("call", *_BUDGET)) for step in _BUDGET_STEPS}
-    return scripts
+    constants = _constants(options, alone=alone)
+    return {step: _script(step, constants) for step in (*_STEPS, *_BUDGET_STEPS)}
 
 
-def _constants(options: LedgerOptions, *, alone: bool) -> str:
-    values: dict[str, float | bool] = {
+def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | bool]:
+    return {
+        "alone": alone,
         "budget_bytes": options.budget_bytes,
         "tenant_budget_bytes": options.tenant_budget_bytes,
         "upload_budget_bytes": options.upload_budget_bytes,
@@ -126,22 +138,26 @@ def _constants(options: LedgerOptions, *, alone: bool) -> str:
         "indexing_seconds": INDEXING_SECONDS,
         "purge_margin_seconds": PURGE_MARGIN_SECONDS,
     }
-    lines = [f"  {name} = {_lua(value)}," for name, value in values.items()]
-    return "\n".join([f"local alone = {_lua(alone)}", "local options = {", *lines, "}\n"])
 
 
-def _lua(value: float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def _script(front: str, step: str, fragments: tuple[str, ...]) -> Script:
-    texts = [_text("ledger", name) for name in fragments]
-    source = "\n".join([front, *texts, _text("steps", step)]).encode()
+def _script(step: str, constants: Mapping[str, float | bool]) -> Script:
+    text = _composed(step, alone=bool(constants["alone"]))
+    source = with_constants(text, constants).encode()
     # SHA-1 is Redis's name for a script, not a matter of security.
     return Script(f"ledger_{step}", source, sha1(source, usedforsecurity=False).hexdigest())
 
 
 @cache
+def _composed(step: str, *, alone: bool) -> str:
+    return _fragments(alone=alone).compose(_text("steps", step))
+
+
+@cache
+def _fragments(*, alone: bool) -> Fragments:
+    names = (*_FRAGMENTS, _ALONE if alone else _CLUSTER, "run")
+    return Fragments(_text("ledger", name) for name in names)
+
+
 def _text(folder: str, name: str) -> str:
     lua = resources.files("sluice_common.coordination.redis") / "lua"
     return (lua / folder / f"{name}.lua").read_text()

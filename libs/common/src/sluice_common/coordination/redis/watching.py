@@ -1,14 +1,15 @@
 """Hearing of changes that other processes made (rule 27): one subscription per process.
 
-Announcements are wake-ups only. Whoever waits looks at the ledger again after each, and now and
-then without one, so a lost announcement costs time and nothing else.
+Announcements are wake-ups only. Whoever waits looks at the ledger again after each that can matter
+to him, and now and then without one, so a lost announcement costs time and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -18,6 +19,7 @@ from redis.exceptions import RedisError
 from sluice_common.coordination.redis.connection import RedisClients
 from sluice_common.coordination.signals import Bell
 from sluice_common.errors import SluiceError
+from sluice_common.uploads.states import TERMINAL
 
 _CHANGED: Final = "sluice:changed:"
 _ROOM: Final = "sluice:room"
@@ -28,8 +30,30 @@ _IDLE_CHANNELS = 256
 """So many channels nobody listens to any more are kept: who waits for room comes back soon."""
 
 _AT_ONCE = 500
+_ENDED: Final = frozenset(status.value for status in TERMINAL)
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Heard:
+    """What is known of an upload since its changes are heard. Nothing, at first: what came right
+    before the subscription was not heard."""
+
+    sequence: int | None = None
+    ended: bool = False
+
+    def note(self, sequence: int, *, ended: bool) -> None:
+        """The upload is this far, or was: by an announcement, or by a step that began after the
+        changes could be heard."""
+        self.ended = self.ended or ended
+        self.sequence = sequence if self.sequence is None else max(sequence, self.sequence)
+
+    def is_no_news(self, seen: int, *, only_end: bool) -> bool:
+        """Whether a look would show nothing to one who has seen that sequence."""
+        if self.sequence is None or self.ended:
+            return False
+        return only_end or self.sequence <= seen
 
 
 class Announcements:
@@ -45,12 +69,19 @@ class Announcements:
         self._changes = Bell()
         self._room = Bell()
         self._wanted_changed = asyncio.Event()
-        self._subscribed: set[str] = set()
-        """Uploads whose channel the server has confirmed."""
+        self._expected: set[str] = set()
+        self._heard: dict[str, Heard] = {}
+        """By the uploads whose channel the server has confirmed."""
 
-    def hears(self, upload_id: str) -> bool:
-        """Whether no change of the upload goes unheard from now on."""
-        return upload_id in self._subscribed
+    def heard_of(self, upload_id: str) -> Heard | None:
+        """What is known of the upload, if no change of it goes unheard from now on."""
+        return self._heard.get(upload_id)
+
+    def expect(self, upload_id: str) -> None:
+        """Somebody is about to wait for the upload: hear of its changes already."""
+        if upload_id not in self._heard and len(self._expected) < _AT_ONCE:
+            self._expected.add(upload_id)
+            self._wanted_changed.set()
 
     @contextmanager
     def changes(self, upload_id: str) -> Iterator[asyncio.Event]:
@@ -90,7 +121,7 @@ class Announcements:
             except* (RedisError, OSError, SluiceError) as errors:
                 _log.warning("ledger.announcements_lost", error=str(errors.exceptions[0]))
             # What was announced meanwhile was not heard.
-            self._subscribed.clear()
+            self._heard.clear()
             self._changes.ring_all()
             self._room.ring_all()
             await asyncio.sleep(_SUBSCRIBE_AGAIN_SECONDS)
@@ -104,7 +135,7 @@ class Announcements:
                 message = await subscription.get_message(timeout=self._silence_seconds)
                 if message is not None:
                     asked = False
-                    self._heard(message)
+                    self._take(message)
                 elif asked:
                     raise ConnectionError("the subscription's connection does not answer")
                 else:
@@ -114,19 +145,24 @@ class Announcements:
 
     async def _follow_wishes(self, subscription: PubSub) -> None:
         """Subscribe to the uploads that are waited for, and some time later no more."""
-        subscribed: set[str] = set()
+        subscribed: dict[str, None] = {}  # in the order of their subscription
         while True:
             self._wanted_changed.clear()
-            wanted = self._changes.waited_for() | self._room.waited_for()
-            await _in_batches(subscription.subscribe, wanted - subscribed)
-            subscribed |= wanted
-            idle = subscribed - wanted
-            if len(idle) > _IDLE_CHANNELS:
+            wanted = self._changes.waited_for() | self._room.waited_for() | self._expected
+            self._expected.clear()
+            fresh = wanted - subscribed.keys()
+            await _in_batches(subscription.subscribe, fresh)
+            subscribed.update(dict.fromkeys(fresh))
+            if len(subscribed) - len(wanted) > _IDLE_CHANNELS:
+                # The newest stay: their waiters may be about to come.
+                idle = [upload_id for upload_id in subscribed if upload_id not in wanted]
+                idle = idle[: -_IDLE_CHANNELS // 2]
                 await _in_batches(subscription.unsubscribe, idle)
-                subscribed -= idle
+                for upload_id in idle:
+                    del subscribed[upload_id]
             await self._wanted_changed.wait()
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "pong":
             return
         channel, is_news = message["channel"].decode(), message["type"] == "message"
@@ -134,19 +170,27 @@ class Announcements:
             if is_news:
                 self._room.ring_all()
             return
-        upload_ids = [channel.removeprefix(_CHANGED)]
+        upload_id = channel.removeprefix(_CHANGED)
         if is_news:
-            self._room.ring(upload_ids)
+            self._learn(upload_id, message["data"])
+            self._room.ring([upload_id])
         elif message["type"] == "subscribe":
-            self._subscribed.update(upload_ids)
+            self._heard[upload_id] = Heard()
         else:
-            self._subscribed.difference_update(upload_ids)
+            self._heard.pop(upload_id, None)
         # A subscription that has just begun may have missed what came right before it. Whoever
         # waits for room asks again within a second anyway.
-        self._changes.ring(upload_ids)
+        self._changes.ring([upload_id])
+
+    def _learn(self, upload_id: str, news: bytes) -> None:
+        """News are a sequence number and mostly a status; without one the upload may have ended."""
+        heard = self._heard.get(upload_id)
+        if heard is not None:
+            sequence, _, status = news.decode().partition(" ")
+            heard.note(int(sequence), ended=not status or status in _ENDED)
 
 
-async def _in_batches(send: Any, upload_ids: set[str] | frozenset[str]) -> None:
+async def _in_batches(send: Any, upload_ids: Iterable[str]) -> None:
     channels = [_CHANGED + upload_id for upload_id in upload_ids]
     for at in range(0, len(channels), _AT_ONCE):
         await send(*channels[at : at + _AT_ONCE])

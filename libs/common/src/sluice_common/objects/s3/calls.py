@@ -20,6 +20,9 @@ from sluice_common.objects.s3.progress import StallTimeout
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.model import MAX_BLOCK_BYTES
 
+_UNASKED_BYTES = 4 * 1024 * 1024
+"""Bodies up to this size may be sent in vain."""
+
 
 class S3Calls:
     """Runs operations by the names they have in the client, e.g. `run("head_object", Bucket=…)`.
@@ -33,6 +36,8 @@ class S3Calls:
         self._metrics = metrics
         self._turns = asyncio.Semaphore(options.max_connections)
         self._free_reads = options.max_reads
+        self._taking: set[str] = set()
+        """Buckets into which the last body went."""
 
     async def run(
         self, operation: str, *, stall_seconds: float | None = None, **parameters: Any
@@ -55,18 +60,25 @@ class S3Calls:
         if with_crc32c:
             parameters["ChecksumCRC32C"] = encoded(body.crc32c)
         stall = StallTimeout(self._options.stall_timeout_seconds)
-        outgoing = OutgoingBody(body, stall, verify=verify)
+        bucket = parameters["Bucket"]
         async with self._turns:
-            with self._observed(operation, parameters["Bucket"], outgoing):
+            asks_first = body.size > _UNASKED_BYTES or bucket not in self._taking
+            outgoing = OutgoingBody(body, stall, verify=verify, asks_first=asks_first)
+            with self._observed(operation, bucket, outgoing):
                 try:
                     async with stall:
                         answer: Answer = await getattr(self._client, operation)(
                             Body=outgoing, ContentLength=body.size, **parameters
                         )
+                except Exception:
+                    # Looked into by the next attempt, which asks.
+                    self._taking.discard(bucket)
+                    raise
                 finally:
                     await outgoing.settled()
         if not answer.get("ETag"):
             raise store_unavailable("confirmed nothing")
+        self._taking.add(bucket)
         return answer
 
     async def receive(self, **parameters: Any) -> AsyncGenerator[bytes, None]:

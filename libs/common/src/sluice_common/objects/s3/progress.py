@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+_SLACK = 0.05
+"""By this share it may come late, so that a sign of progress need not set the clock each time."""
+
 
 class StallTimeout:
     """Like `asyncio.timeout`, but `alive` starts it again and `paused` stops it.
@@ -36,7 +39,9 @@ class StallTimeout:
 
     def alive(self) -> None:
         """Something moved."""
-        self._reschedule(asyncio.get_running_loop().time() + self._seconds)
+        now, when = asyncio.get_running_loop().time(), self._timeout.when()
+        if when is None or when < now + self._seconds:
+            self._reschedule(now + self._seconds * (1 + _SLACK))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -60,8 +60,8 @@ function budget.admit(upload_id, request, token, size, memory_is_high, now)
   budget.expire_reservations(now)
   settle(token) -- asked again: not to be counted twice
   local total = totals()
-  local of_tenant = number(redis.call('HGET', TENANTS, request.tenant))
-  local reserved = number(redis.call('HGET', RESERVED, upload_id))
+  local of_tenant = count(redis.call('HGET', TENANTS, request.tenant))
+  local reserved = count(redis.call('HGET', RESERVED, upload_id))
   local of_upload = request.queued + reserved
   local reason = ''
   if request.look_room and reserved + size > request.look_room then
@@ -83,7 +83,7 @@ function budget.admit(upload_id, request, token, size, memory_is_high, now)
       redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
     end
   end
-  local generation = number(redis.call('HGET', TOTALS, 'generation'))
+  local generation = count(redis.call('HGET', TOTALS, 'generation'))
   redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
   return reason
 end
@@ -199,5 +199,5 @@ end
 function budget.backlog(now)
   budget.expire_reservations(now)
   local values = redis.call('HMGET', TOTALS, 'queued', 'reserved')
-  return { number(values[1]), number(values[2]) }
+  return { count(values[1]), count(values[2]) }
 end

@@ -3,28 +3,29 @@
 -- KEYS  the keys of one upload, in the order below; what a step needs beyond them follows
 -- ARGV  upload id, shard, time ('' means the server's own), then the step's own arguments
 --
--- `options` and `alone` stand in front of this file: numbers of the deployment, written into the
--- script's text once instead of being sent with every call. `alone`: there is one server, so this
--- script may also change the keys of other slots (budget, index), in the same atomic step. In a
--- cluster they are handed back, and the caller applies them with scripts of their own.
+-- `options.NAME` stands for a number of the deployment, which the script's text has in its place.
+-- `options.alone`: there is one server, so a script may also change the keys of other slots (budget,
+-- index), in the same atomic step. In a cluster they are handed back, and the caller applies them
+-- with scripts of their own.
 
-local call = {
-  upload_id = ARGV[1],
-  shard = ARGV[2],
-  state = KEYS[1],
-  metadata = KEYS[2],
-  received = KEYS[3],
-  tokens = KEYS[4],
-  bits = KEYS[5],
-  parts = KEYS[6],
-  ready = KEYS[7],
-  rejected = KEYS[8],
-  holds = KEYS[9],
-  etags = KEYS[10],
-  events = KEYS[11],
-  note = {}, -- what the budget has to learn of this step
-  is_repeat = false, -- nothing has changed, but the budget is told all the same
-}
+local call = {}
+
+call.upload_id = ARGV[1]
+call.shard = ARGV[2]
+call.state = KEYS[1]
+call.metadata = KEYS[2]
+call.received = KEYS[3]
+call.tokens = KEYS[4]
+call.bits = KEYS[5]
+call.parts = KEYS[6]
+call.ready = KEYS[7]
+call.rejected = KEYS[8]
+call.holds = KEYS[9]
+call.etags = KEYS[10]
+call.events = KEYS[11]
+call.note = {} -- what the budget has to learn of this step
+call.is_repeat = false -- nothing has changed, but the budget is told all the same
+
 local ARGUMENTS = 3
 
 -- 17 digits carry every double back and forth unchanged; most values are integers, for which
@@ -67,7 +68,7 @@ end
 -- Refuse the step. The words for people are the caller's: here are a tag and its facts.
 -- Nothing may have been changed before.
 function call.refuse(tag, ...)
-  local refusal = { 'REFUSED', tag }
+  local refusal = { tag }
   for _, fact in ipairs({ ... }) do
     refusal[#refusal + 1] = text(fact)
   end

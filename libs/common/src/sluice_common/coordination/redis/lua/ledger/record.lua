@@ -18,40 +18,32 @@ local TEXTS = {
   failure_detail = true,
 }
 
--- A table that takes a field from the texts of the hash when it is asked for: a step needs some of
--- the fields only, and the conversion of all of them costs more than most steps.
-local function view(texts, gone)
-  return setmetatable({}, {
-    __index = function(r, name)
-      local value = texts[name]
-      if not value or gone[name] then
-        return nil
-      end
-      if not TEXTS[name] then
-        value = tonumber(value)
-      end
-      rawset(r, name, value)
-      return value
-    end,
-  })
+-- What is stored, a field at a time: a step needs some of the fields only, and the conversion of all
+-- of them costs more than most steps do.
+local function stored(texts, gone)
+  return function(_, name)
+    local value = texts[name]
+    if not value or gone[name] then
+      return nil
+    end
+    return TEXTS[name] and value or tonumber(value)
+  end
 end
 
--- The record, or nil. `was` is what is stored, so that only changes are written.
+-- The record, or nil. Its own are the fields that the step sets; the others are looked up in `was`.
 function record.find()
-  local fields = redis.call('HGETALL', call.state)
-  if #fields == 0 then
+  redis.setresp(3) -- has Redis make the table of fields
+  local texts = redis.call('HGETALL', call.state).map
+  redis.setresp(2)
+  if not next(texts) then
     return nil
   end
-  local texts, gone = {}, {}
-  for n = 1, #fields, 2 do
-    texts[fields[n]] = fields[n + 1]
-  end
-  local r = view(texts, gone)
+  local gone = {}
+  local r = setmetatable({ gone = gone, was = setmetatable({}, { __index = stored(texts, {}) }) },
+    { __index = stored(texts, gone) })
   if r.v ~= FORMAT then
     call.refuse('unknown_format', r.v or '')
   end
-  r.was = view(texts, {})
-  r.gone = gone
   call.record = r
   return r
 end
@@ -195,7 +187,7 @@ end
 
 -- ------------------------------------------------------------------ for the caller
 
-local function time(value)
+local function time_text(value)
   return value and text(value) or false
 end
 
@@ -209,9 +201,9 @@ function record.snapshot(r)
     r.node_id,
     r.status,
     r.sequence,
-    time(r.created_at),
-    time(r.updated_at),
-    time(r.last_chunk_at),
+    time_text(r.created_at),
+    time_text(r.updated_at),
+    time_text(r.last_chunk_at),
     r.received_bytes,
     r.received_chunks,
     r.stored_bytes,
@@ -226,7 +218,7 @@ function record.snapshot(r)
     r.sha256,
     r.failure_reason,
     r.failure_detail,
-    time(r.ended_at),
+    time_text(r.ended_at),
     r.claimed_sha256 or '',
     r.claimed_crc32c or false,
   }

@@ -4,18 +4,17 @@
 
 local budget = {}
 
-local KEY = '{sluice:budget}:'
-local TOTALS = KEY .. 'totals' -- queued, reserved (bytes), generation, full_until
-local QUEUED = KEY .. 'queued' -- upload -> sequence:bytes:tenant
-local HOLDERS = KEY .. 'holders' -- uploads with queued bytes, by their last chunk
-local TENANTS = KEY .. 'tenants' -- tenant -> queued and reserved bytes
-local RESERVATIONS = KEY .. 'reservations' -- token -> size upload tenant
-local EXPIRIES = KEY .. 'expiries' -- tokens by the end of their reservation
-local RESERVED = KEY .. 'reserved' -- upload -> reserved bytes
-local ASKING = KEY .. 'asking' -- uploads that ask for the reserve, by their beginning
-local ASKED = KEY .. 'asked' -- upload -> part asked_at created_at tenant
-local ELECTIONS = KEY .. 'elections' -- scope -> part served_at part_ready upload
-local REFUSED = KEY .. 'refused' -- upload -> generation refused_at
+local TOTALS = '{sluice:budget}:totals' -- queued, reserved (bytes), generation, full_until
+local QUEUED = '{sluice:budget}:queued' -- upload -> sequence:bytes:tenant
+local HOLDERS = '{sluice:budget}:holders' -- uploads with queued bytes, by their last chunk
+local TENANTS = '{sluice:budget}:tenants' -- tenant -> queued and reserved bytes
+local RESERVATIONS = '{sluice:budget}:reservations' -- token -> size upload tenant
+local EXPIRIES = '{sluice:budget}:expiries' -- tokens by the end of their reservation
+local RESERVED = '{sluice:budget}:reserved' -- upload -> reserved bytes
+local ASKING = '{sluice:budget}:asking' -- uploads that ask for the reserve, by their beginning
+local ASKED = '{sluice:budget}:asked' -- upload -> part asked_at created_at tenant
+local ELECTIONS = '{sluice:budget}:elections' -- scope -> part served_at part_ready upload
+local REFUSED = '{sluice:budget}:refused' -- upload -> generation refused_at
 
 local DEPLOYMENT = 'all' -- scope of the deployment's election; the others are `tenant:NAME`
 local EXPIRE_AT_ONCE = 1000 -- reservations that one step ends
@@ -30,7 +29,7 @@ local function asking_in(scope)
   return scope == DEPLOYMENT and ASKING or ASKING .. ':' .. scope
 end
 
-local function number(value)
+local function count(value)
   return tonumber(value or 0)
 end
 
@@ -43,9 +42,9 @@ end
 local function totals()
   local values = redis.call('HMGET', TOTALS, 'queued', 'reserved', 'generation', 'full_until')
   return {
-    used = number(values[1]) + number(values[2]),
-    generation = number(values[3]),
-    full_until = number(values[4]),
+    used = count(values[1]) + count(values[2]),
+    generation = count(values[3]),
+    full_until = count(values[4]),
   }
 end
 

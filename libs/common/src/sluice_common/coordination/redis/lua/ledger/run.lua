@@ -1,20 +1,27 @@
--- Runs a step and answers {'OK' or 'REFUSED', what the step says, note, moves}.
---
--- Alone, the budget and the sorted sets are changed here, in the same atomic step. In a cluster
--- they are in other slots: the caller takes note and moves there, and the sweeper's walk repairs
--- what a crash in between leaves undone.
+-- Runs a step. The script answers {'OK' or 'REFUSED', what the step says}, and in a cluster what
+-- has to be done in other slots (cluster.lua).
+
+local function attempt(step)
+  local done, reply = pcall(step)
+  if done then
+    return 'OK', reply
+  end
+  if type(reply) ~= 'table' or not reply.refusal then
+    error(reply, 0) -- Redis's own error
+  end
+  return 'REFUSED', reply.refusal
+end
+
+-- A step that only looks, or changes what only workers know: the budget and the sorted sets have
+-- nothing to learn of it.
+local function quietly(step)
+  return { attempt(step) }
+end
 
 local function run(step)
-  local done, reply = pcall(step)
-  local word = 'OK'
-  if not done then
-    if type(reply) ~= 'table' or not reply.refusal then
-      error(reply, 0) -- Redis's own error
-    end
-    word, reply = table.remove(reply.refusal, 1), reply.refusal
-  end
+  local word, reply = attempt(step)
   local r, note, moves = call.record, call.note, {}
-  if done and r then
+  if word == 'OK' and r then
     if r.sequence ~= r.was.sequence or call.is_repeat then
       note.tenant = r.tenant
       note.sequence = r.sequence
@@ -26,12 +33,5 @@ local function run(step)
   if not next(note) then
     note = nil
   end
-  if alone then
-    if note then
-      budget.learn(call.upload_id, note)
-    end
-    finding.apply(moves)
-    return { word, reply }
-  end
-  return { word, reply, note and cjson.encode(note) or false, moves }
+  return with_consequences(word, reply, note, moves)
 end

@@ -25,7 +25,7 @@ local function look_room(r, offer)
   return bound - r.pending_bytes
 end
 
-return run(function()
+return quietly(function()
   local r = record.require()
   local offer = {
     number = call.number(1),
@@ -53,7 +53,7 @@ return run(function()
     needed_part = limits.part_of(r, needed),
     part_bytes = record.part_bytes_now(r),
   }
-  if not alone then
+  if not options.alone then
     return { cjson.encode(request), needed }
   end
   local token, memory_is_high = call.argument(5), call.argument(6) == '1'

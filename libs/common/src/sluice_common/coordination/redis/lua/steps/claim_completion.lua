@@ -2,7 +2,7 @@
 -- in seconds. Answers nothing when there is nothing to take, else: snapshot, counter, how many
 -- parts, single put.
 
-return run(function()
+return quietly(function()
   call.run_when_memory_is_full()
   local r = record.require()
   if not record.completion_ready(r) then

@@ -2,7 +2,7 @@
 -- Answers nothing when there is nothing to take, else: snapshot, counter, first and last chunk,
 -- size, single put, the time.
 
-return run(function()
+return quietly(function()
   call.run_when_memory_is_full()
   local r = record.require()
   local number = call.number(1)

@@ -1,6 +1,6 @@
 -- The snapshot of an upload whose clean-up is due, or nothing.
 
-return run(function()
+return quietly(function()
   local r = record.find()
   if not r or not r.next_cleanup_at or r.next_cleanup_at > call.now() then
     return {}

@@ -1,6 +1,6 @@
 -- Heartbeat. Arguments: part (0: the completion), counter, lease in seconds.
 
-return run(function()
+return quietly(function()
   call.run_when_memory_is_full()
   record.require()
   local number = call.number(1)

@@ -4,7 +4,7 @@
 -- caller takes it out of the indexes and the budget.
 
 local function take_out(tenant)
-  if not alone then
+  if not options.alone then
     return
   end
   redis.call('ZREM', finding.key('index'), call.upload_id)

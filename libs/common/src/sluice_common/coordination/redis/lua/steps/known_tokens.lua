@@ -1,11 +1,11 @@
 -- Which tokens a received chunk of a live upload or a reservation names. Arguments: tokens.
 
-return run(function()
+return quietly(function()
   local asked, named = {}, {}
   for n = ARGUMENTS + 1, #ARGV do
     asked[#asked + 1] = ARGV[n]
   end
-  if alone then
+  if options.alone then
     named = budget.reserved_tokens(asked, call.now())
   end
   local r = record.find()

@@ -1,7 +1,7 @@
 -- The gaps, up to the total or else to the highest chunk. Argument: how many.
 -- Answers: first, last, first, last, …, and whether there are more.
 
-return run(function()
+return quietly(function()
   local r = record.require()
   local last = (r.total_chunks or r.highest + 1) - 1
   local gaps, truncated = rows.missing(record.needed_number(r), last, call.number(1))

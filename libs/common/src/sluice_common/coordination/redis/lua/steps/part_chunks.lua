@@ -1,7 +1,7 @@
 -- Received chunks in order. Arguments: first, last, how many.
 -- Answers: number, size, crc32c, token, number, …
 
-return run(function()
+return quietly(function()
   record.require()
   local answer = {}
   for _, chunk in ipairs(rows.chunks(call.number(1), call.number(2), call.number(3))) do

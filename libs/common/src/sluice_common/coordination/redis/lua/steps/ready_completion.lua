@@ -1,7 +1,7 @@
 -- Can the upload be completed, and does nobody do so? Answers: tenant, ready and free; or nothing
 -- without the upload.
 
-return run(function()
+return quietly(function()
   local r = record.find()
   if not r then
     return {}

@@ -1,7 +1,7 @@
 -- Those of the first ready parts that nobody holds. Argument: how many are looked at.
 -- Answers: tenant, behind, parts; or nothing without the upload.
 
-return run(function()
+return quietly(function()
   local r = record.find()
   if not r then
     return {}

@@ -1,7 +1,7 @@
 -- The stored parts in order. Arguments: after which, how many.
 -- Answers: number, etag, size, crc32c, SHA-256 in hexadecimal or nothing, number, …
 
-return run(function()
+return quietly(function()
   record.require()
   local answer = {}
   local members = redis.call('ZRANGEBYSCORE', call.etags, '(' .. call.argument(1), '+inf',

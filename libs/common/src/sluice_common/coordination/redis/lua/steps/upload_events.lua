@@ -1,6 +1,6 @@
 -- The unpublished events of an upload, in order. Answers: snapshot, events as JSON.
 
-return run(function()
+return quietly(function()
   local r = record.require()
   return { record.snapshot(r), redis.call('LRANGE', call.events, 0, -1) }
 end)

@@ -1,6 +1,6 @@
 -- Has nothing changed since the upload's last refusal? In a cluster the budget is asked apart.
 
-return run(function()
+return quietly(function()
   record.require()
-  return { alone and budget.waits(call.upload_id) and 1 or 0 }
+  return { options.alone and budget.waits(call.upload_id) and 1 or 0 }
 end)
