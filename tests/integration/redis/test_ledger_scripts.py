@@ -1,0 +1,68 @@
+"""The texts of the scripts, as Redis compiles them: everything that one refers to is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.redis.ledger_scripts import ledger_scripts
+from sluice_common.coordination.redis.scripts import load_script
+from support.lua_globals import globals_of
+from support.redis_server import RedisServer
+
+_QUEUE = ("put", "take", "extend", "settle", "depth")
+_CHUNKS = ("chunk_drop", "chunk_drop_upload")
+
+
+@pytest.fixture
+def known(server: RedisServer) -> set[str]:
+    """The names that Redis gives a script."""
+    names = "local names = {} for name in pairs(_G) do table.insert(names, name) end return names"
+    with server.client() as client:
+        return {name.decode() for name in client.eval(names, 0)}
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one server", "cluster"])
+@pytest.mark.parametrize("discard", [True, False], ids=["discarding", "keeping"])
+def test_no_script_of_the_ledger_refers_to_what_it_does_not_have(
+    server: RedisServer, known: set[str], *, alone: bool, discard: bool
+) -> None:
+    options = replace(LedgerOptions(), discard_on_accept=discard)
+    with server.client() as client:
+        missing = {
+            step: names
+            for step, script in ledger_scripts(options, alone=alone).items()
+            if (names := globals_of(client, script.source) - known)
+        }
+    assert missing == {}
+
+
+def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
+    scripts = [load_script(f"queue_{name}", "queue_common") for name in _QUEUE]
+    scripts += [load_script(name) for name in _CHUNKS]
+    with server.client() as client:
+        for script in scripts:
+            assert globals_of(client, script.source) <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("local function f() return g() end local function g() end return f()", {"g"}),
+        ("local a = 1 return function() b = a end", {"b"}),
+        ("local a = {true, nil, 1.5, 'c'} return a.c", set()),
+        ("for _, key in ipairs(KEYS) do redis.call('DEL', key) end", {"ipairs", "KEYS", "redis"}),
+    ],
+)
+def test_the_compiled_text_tells_a_global_from_a_local(
+    server: RedisServer, text: str, found: set[str]
+) -> None:
+    with server.client() as client:
+        assert globals_of(client, text.encode()) == found
+
+
+def test_a_step_that_only_looks_carries_nothing_of_the_budget() -> None:
+    looking = ledger_scripts(LedgerOptions(), alone=True)["get"].source
+    assert b"budget" not in looking
