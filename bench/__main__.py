@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +26,16 @@ from bench.report.publish import publish
 from bench.report.table import table
 from bench.scenario import Effort, Outcome, Scenario
 from bench.scenarios import NAMES, SCENARIOS
+from bench.shares import SharesUnavailableError
 from bench.slowed import SLOW_MS
 from bench.wellformed import complaints
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """As shells count."""
+
+
+_SHARED: Final = ("P3", "P4")
+"""What compares phases of different numbers of processes."""
 
 
 class ResumeError(Exception):
@@ -63,7 +69,7 @@ def run(
         begun = time.perf_counter()
         try:
             outcome = scenarios[name](effort)
-        except MissingBackendError as error:
+        except (MissingBackendError, SharesUnavailableError) as error:
             missing.append(f"{name} is not measured: {error}")
             continue
         check(name, outcome)
@@ -101,7 +107,8 @@ def _begin(options: argparse.Namespace, name: str) -> Document:
 def _name(options: argparse.Namespace) -> str:
     """Of the report: a run of everything is "bench", one of some scenarios has their names."""
     gates = "-".join(name.lower() for name in options.gate) or "bench"
-    return gates + ("-quick" if options.quick else "") + ("-slowed" if options.slow_ms else "")
+    marks = {"quick": options.quick, "slowed": options.slow_ms, "own-cores": options.core_share}
+    return "-".join([gates, *(mark for mark, on in marks.items() if on)])
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -122,8 +129,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=0.0,
         help="hold every chunk up for so long, to see that gates fail",
     )
+    parser.add_argument(
+        "--core-share",
+        type=float,
+        help=f"give every process such a share of a core for itself ({' and '.join(_SHARED)} only)",
+    )
     options = parser.parse_args(arguments)
     options.gate = [name for name in options.gate or () if name != "all"]
+    if options.core_share is not None and not (options.gate and {*options.gate} <= {*_SHARED}):
+        parser.error(f"--core-share is for --gate {' and --gate '.join(_SHARED)}")
+    if options.core_share is not None and not 0 < options.core_share <= 1:
+        parser.error("--core-share is more than 0 and at most 1")
     return options
 
 
@@ -139,8 +155,9 @@ def main(
     if options.slow_ms:
         os.environ[SLOW_MS] = str(options.slow_ms)
     effort = Effort.small() if options.quick else Effort.full(options.minutes)
+    effort = replace(effort, core_share=options.core_share)
     if options.rounds:
-        effort = effort.with_rounds(options.rounds)
+        effort = replace(effort, rounds=options.rounds)
     try:
         report = _begin(options, _name(options))
     except ResumeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.gates import Result
 
@@ -17,12 +17,15 @@ class Effort:
     `quick`: whether it only has to show that it works: then sizes may shrink as well, and no
     figure is judged.
     `sustained_seconds`: how long each phase of the sustained run lasts.
+    `core_share`: of P3 and P4, the share of a core that every process has for itself
+    (bench/shares.py); None: all of them share the machine.
     """
 
     rounds: int
     seconds: float
     quick: bool
     sustained_seconds: float
+    core_share: float | None = None
 
     @staticmethod
     def full(sustained_minutes: float = 10.0) -> Effort:
@@ -34,9 +37,6 @@ class Effort:
     def small() -> Effort:
         """For `make bench-quick`: all scenarios together in less than two minutes."""
         return Effort(rounds=1, seconds=0.2, quick=True, sustained_seconds=2.0)
-
-    def with_rounds(self, rounds: int) -> Effort:
-        return replace(self, rounds=rounds)
 
 
 @dataclass(frozen=True, slots=True)

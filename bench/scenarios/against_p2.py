@@ -16,6 +16,7 @@ from bench.gates import Gate, Result
 from bench.measuring import Measured, measure, rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
+from bench.shares import own_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,16 @@ def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Out
     first, last = phases[0], phases[-1]
     with ExitStack() as stack:
         running = {phase: stack.enter_context(deployment(phase)) for phase in phases}
+        if effort.core_share is not None:
+            processes = {w.pid for sluice in running.values() for w in sluice.watched.values()}
+            stack.enter_context(own_share(processes, effort.core_share))
         found = rounds(name, effort, lambda effort: _round(running, effort))
     return Outcome(
         results=[Result(gate, spread_of(found, lambda r: r[last].one.rate / r[first].one.rate))],
         figures={
             "rounds": len(found),
             "redis": dict(REDIS_SETTINGS),
+            "core_share_of_each_process": effort.core_share or "none: all share the machine",
             "acknowledged_ratio": text_of(
                 found, lambda r: r[last].one.acknowledged_rate / r[first].one.rate, 2
             ),

@@ -110,6 +110,20 @@ def test_only_the_chosen_ones_run(tmp_path: Path) -> None:
     assert set(written(tmp_path, "p3-p2")["scenarios"]) == {"P2", "P3"}
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_share_of_a_core_for_each_process_is_for_what_compares_phases(tmp_path: Path) -> None:
+    fake = Fake()
+    assert fake.main(tmp_path, "--gate", "P3", "--core-share", "0.4") == 0
+    assert fake.efforts[0].core_share == 0.4
+    # Apart from a run where all of them share the machine.
+    assert set(written(tmp_path, "p3-own-cores")["scenarios"]) == {"P3"}
+    for wrong in (["--core-share", "0.4"], ["--gate", "P1", "--core-share", "0.4"]):
+        with pytest.raises(SystemExit):
+            fake.main(tmp_path, *wrong)
+    with pytest.raises(SystemExit):
+        fake.main(tmp_path, "--gate", "P3", "--core-share", "2")
+
+
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the intake ended"):
         Fake(failing="P3").main(tmp_path)

@@ -1,0 +1,95 @@
+"""A share of a core for each process: phases compared as on a machine where none waits for another.
+
+On two cores four processes share them, and a phase with one process more is slower by what that one
+costs. Quotas of the kernel (cgroups, version 1 or 2) give every process the same slice of a core
+for itself, as if the machine had a slower core for each. It needs a writable cgroup file system, as
+root usually has one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PERIOD_US: Final = 10_000
+"""Short, so that a process that has used its share goes on a few milliseconds later."""
+_MOUNTS: Final = Path("/proc/self/mounts")
+
+
+class SharesUnavailableError(Exception):
+    """No group with a quota can be made here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hierarchy:
+    """Where groups with a share of the processors are made, in one of the two versions."""
+
+    root: Path
+    version: int
+
+    def home_of(self, pid: int) -> Path:
+        """The group that a process is in."""
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        controller = r"\d+:(?:[^:]*,)?cpu(?:,[^:]*)?" if self.version == 1 else "0:"
+        found = re.search(rf"^{controller}:(/.*)$", lines, re.MULTILINE)
+        return self.root / (found[1] if found else "/").lstrip("/")
+
+    def limit(self, group: Path, share: float) -> None:
+        quota = int(_PERIOD_US * share)
+        if self.version == 1:
+            (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US), encoding="ascii")
+            (group / "cpu.cfs_quota_us").write_text(str(quota), encoding="ascii")
+        else:
+            (group / "cpu.max").write_text(f"{quota} {_PERIOD_US}", encoding="ascii")
+
+
+def _hierarchy() -> _Hierarchy:
+    for line in _MOUNTS.read_text(encoding="utf-8").splitlines():
+        _, place, kind, flags, *_ = line.split()
+        root = Path(place)
+        if kind == "cgroup" and "cpu" in flags.split(","):
+            return _Hierarchy(root, 1)
+        if kind == "cgroup2" and "cpu" in (root / "cgroup.subtree_control").read_text().split():
+            return _Hierarchy(root, 2)
+    raise SharesUnavailableError("the kernel shows no cgroups that limit processor time")
+
+
+@contextmanager
+def own_share(pids: Iterable[int], share: float) -> Iterator[None]:
+    """Limit each of the processes, and this one with all that it starts, to a share of one core.
+
+    Every process is back where it was when the block ends.
+
+    Args:
+        share: 0.5 is half of a core; all threads of a process have it together.
+
+    Raises SharesUnavailableError.
+    """
+    hierarchy = _hierarchy()
+    made: list[tuple[Path, Path]] = []
+    try:
+        for pid in (*pids, os.getpid()):
+            group = hierarchy.root / f"sluice-bench-{pid}"
+            try:
+                home = hierarchy.home_of(pid)
+                group.mkdir(exist_ok=True)
+                made.append((group, home))
+                hierarchy.limit(group, share)
+                _move(pid, group)
+            except OSError as error:
+                raise SharesUnavailableError(f"{group}: {error.strerror or error}") from error
+        yield
+    finally:
+        for group, home in made:
+            for left in (group / "cgroup.procs").read_text(encoding="ascii").split():
+                _move(int(left), home)
+            group.rmdir()
+
+
+def _move(pid: int, group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(pid), encoding="ascii")

@@ -1,0 +1,64 @@
+"""A process with a share of a core gets that much processor time, and afterwards what it wants."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from bench.shares import SharesUnavailableError, own_share
+
+SHARE = 0.2
+SECONDS = 1.0
+
+
+@pytest.fixture
+def spinning() -> Iterator[psutil.Process]:
+    """A process that uses as much of a core as it gets."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        yield psutil.Process(process.pid)
+        process.kill()
+
+
+def used(process: psutil.Process) -> float:
+    """Processor time of the next second."""
+    before, begun = process.cpu_times().user, time.perf_counter()
+    time.sleep(SECONDS)
+    return float((process.cpu_times().user - before) / (time.perf_counter() - begun))
+
+
+@pytest.fixture
+def shares() -> None:
+    try:
+        with own_share([], 1.0):
+            pass
+    except SharesUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("shares")
+def test_a_process_has_its_share_and_is_let_go(spinning: psutil.Process) -> None:
+    with own_share([spinning.pid], SHARE):
+        assert used(spinning) <= 1.5 * SHARE
+    # Whatever else the machine has to do: more than the share that it had.
+    assert used(spinning) > 1.5 * SHARE
+
+
+@pytest.mark.usefixtures("shares")
+def test_what_is_started_meanwhile_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    spin = "import time; b = time.perf_counter()\nwhile time.perf_counter() - b < 1: pass\n"
+    program = f"{spin}print(time.process_time())"
+    with own_share([], SHARE):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert float(done.stdout) <= 1.5 * SHARE
+
+
+def test_a_process_that_is_not_there_is_an_error() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    with pytest.raises(SharesUnavailableError), own_share([gone.pid], SHARE):
+        pass
