@@ -38,6 +38,11 @@ class Request:
     def is_part(self) -> bool:
         return self.method == "PUT" and "partNumber=" in self.target
 
+    @property
+    def asks_first(self) -> bool:
+        """Does the body wait until it is asked for?"""
+        return b"\r\nexpect: 100-continue\r\n" in self.head.lower()
+
 
 class Fault(Protocol):
     """What happens to a request."""
@@ -187,7 +192,8 @@ def takes_no_more(after_bytes: int) -> Fault:
     """The body is read so far, and the rest stays in the network."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
-        await client.write(b"HTTP/1.1 100 Continue" + _HEAD_END)
+        if request.asks_first:
+            await client.write(b"HTTP/1.1 100 Continue" + _HEAD_END)
         await client.reader.readexactly(after_bytes)
         await asyncio.Event().wait()
 
@@ -219,7 +225,8 @@ def flips_a_bit(at_byte: int) -> Fault:
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
         await store.write(_closing(request.head))
-        await client.write(await store.reader.readuntil(_HEAD_END))  # 100 Continue
+        if request.asks_first:
+            await client.write(await store.reader.readuntil(_HEAD_END))  # 100 Continue
         before = await client.reader.readexactly(at_byte)
         changed = (await client.reader.readexactly(1))[0] ^ 1
         await store.write(before + bytes([changed]))

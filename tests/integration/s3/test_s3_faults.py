@@ -105,7 +105,7 @@ async def test_small_bodies_are_sent_unasked_after_one_was_taken_and_until_one_i
 
     def is_noted(request: Request) -> bool:
         if request.method == "PUT":
-            asked.append(b"\r\nexpect: 100-continue" in request.head.lower())
+            asked.append(request.asks_first)
         return False
 
     proxy.inject(resets, when=is_noted)
@@ -117,10 +117,11 @@ async def test_small_bodies_are_sent_unasked_after_one_was_taken_and_until_one_i
         asked.clear()
         await through_proxy.put(ref, body, PLAIN)
         assert asked == expected
-    proxy.inject(resets, when=is_put)
+    # Two, for the HTTP client repeats an attempt by itself where a connection breaks.
+    proxy.inject(resets, times=2, when=is_put)
     asked.clear()
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
-    assert asked == [False, True]
+    assert asked == [False, False, True]
 
 
 async def test_a_body_that_was_sent_unasked_is_refused_with_the_stores_reason(
