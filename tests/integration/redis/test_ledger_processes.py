@@ -331,7 +331,7 @@ async def test_rule_27_what_was_announced_in_vain_is_found_by_the_poll(
     await driver.send(upload_id, 0, b"abc", is_last=True)
     await asyncio.sleep(0.1)
     seen = (await driver.complete(upload_id)).snapshot.sequence
-    monkeypatch.setattr(Announcements, "_take", lambda _, message: None)
+    monkeypatch.setattr(Announcements, "_take", lambda *_: None)
     waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen, only_end=only_end)))
     ended = await worker.finish(upload_id)
     async with asyncio.timeout(2):

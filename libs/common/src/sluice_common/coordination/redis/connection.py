@@ -9,7 +9,6 @@ from itertools import chain
 from time import perf_counter
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -32,6 +31,7 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.coordination.redis.server import Argument, Command, Server
 from sluice_common.coordination.redis.slots import SlotTable
+from sluice_common.coordination.redis.subscription import Subscription
 from sluice_common.errors import SluiceError, Unavailable
 from sluice_common.telemetry.metrics import Metrics
 
@@ -148,13 +148,19 @@ class RedisClients:
             if not isinstance(answer, BaseException)
         }
 
-    async def subscriber(self) -> Redis:
-        """A client for subscriptions, with a connection of its own; the caller closes it.
+    @asynccontextmanager
+    async def subscription(self) -> AsyncIterator[Subscription]:
+        """A connection of its own for subscriptions, closed at the end of the block.
 
         In a cluster any server will do: what is published reaches all of them.
         """
         with self._told("subscribe"):
-            return (await self._masters())[0].subscriber()
+            async with asyncio.timeout(self._options.operation_timeout_seconds):
+                opened = await (await self._masters())[0].subscription()
+        try:
+            yield opened
+        finally:
+            await opened.aclose()
 
     async def aclose(self) -> None:
         for owner in (self._slots, self._server):

@@ -165,9 +165,6 @@ class RedisLedger:
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         upload_id = offer.upload_id
-        if offer.is_last:
-            # Its client asks for the completion next, mostly here, and waits for the end.
-            self._announcements.expect(upload_id)
         verdict, fields, token, ready, drop, completion_ready, behind = await self._steps.run(
             "accept_chunk",
             upload_id,
@@ -178,6 +175,9 @@ class RedisLedger:
             more_keys=(keys.staging(upload_id, offer.token), keys.chunk(upload_id, offer.number)),
             wait=self._replicated,
         )
+        if offer.is_last:
+            # Its client asks for the completion next, mostly here, and waits for the end.
+            self._announcements.expect(upload_id)
         if behind:
             caught_up = await self._catch_up(upload_id)
             snapshot = caught_up.snapshot

@@ -49,6 +49,8 @@ class Beginnings:
             "1" if no_room else "",
             None if indexed_at is None else repr(indexed_at),
         )
+        if fields[0] == new.node_id.encode():
+            self._reader.remember(new)  # it is this one that was opened, and none found again
         snapshot = await self._reader.snapshot(new.upload_id, fields)
         if indexed_at is not None:
             await self.correct_indexes(snapshot)

@@ -6,7 +6,7 @@ import asyncio
 import select
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,7 +33,7 @@ class Link(asyncio.BufferedProtocol):
         self._incoming = select.poll()
 
     @classmethod
-    async def open(cls, connection: AbstractConnection) -> Link:
+    async def open(cls, connection: AbstractConnection) -> Self:
         """Take over a connection from redis-py once that has opened it: addresses, TLS, user and
         database are the library's business. Raises what it raises."""
         try:
@@ -64,24 +64,25 @@ class Link(asyncio.BufferedProtocol):
         `ConnectionError` and what else means that there is no reply. Large arguments must not
         change before that.
         """
-        loop = asyncio.get_running_loop()
-        replies: Replies = loop.create_future()
+        replies: Replies = asyncio.get_running_loop().create_future()
+        self._write(commands)
+        self._unanswered.append((replies, len(commands), []))
+        return replies
+
+    def _write(self, commands: Sequence[Command]) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise _lost()
         pieces = encode(commands)
-        self._unanswered.append((replies, len(commands), []))
         try:
             transport.writelines(pieces)
         except RuntimeError as error:
             # uvloop's word for a transport that was reset since it was found usable; asyncio's
             # own transports lose such a write in silence.
-            self._unanswered.pop()
             self.abort()
             if "is closed" not in str(error):
                 raise
             raise _lost() from error
-        return replies
 
     def is_quiet(self) -> bool:
         """Nothing waits to be read: a connection that should be silent and is not has ended,

@@ -13,10 +13,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from redis.asyncio.client import PubSub
 
 from sluice_common.coordination.ports import Delivery, QueueDepth, WorkItem, WorkKind
 from sluice_common.coordination.redis import keys
@@ -69,6 +68,8 @@ class RedisQueue:
         self._look_at = 0.0
         self._takers = Takers()
         self._wake = asyncio.Event()
+        self._in_use = asyncio.Event()
+        """Somebody takes, or the queue was closed. Most processes only put."""
         self._closed = asyncio.Event()
 
     # -- the port
@@ -85,6 +86,7 @@ class RedisQueue:
     async def take(
         self, kinds: frozenset[WorkKind], consumer: str, wait_seconds: float
     ) -> Delivery | None:
+        self._in_use.set()
         self._wake.set()
         try:
             return await self._takers.wait(kinds, consumer, max(wait_seconds, _LEAST_WAIT_SECONDS))
@@ -118,6 +120,7 @@ class RedisQueue:
 
     async def fetch_until_closed(self) -> None:
         """The one task that takes items out of Redis."""
+        await self._in_use.wait()
         while not self._closed.is_set():
             self._wake.clear()
             try:
@@ -142,6 +145,7 @@ class RedisQueue:
 
     async def listen(self) -> None:
         """Hear which lanes have something, from whichever process put it there."""
+        await self._in_use.wait()
         while True:
             try:
                 await self._listen_once()
@@ -154,6 +158,7 @@ class RedisQueue:
         """Fetch no more; what was fetched for nobody goes back."""
         self._closed.set()
         self._wake.set()
+        self._in_use.set()
 
     async def _fetch_round(self) -> bool:
         """Look once into every lane that may have something, or into all from time to time."""
@@ -193,19 +198,17 @@ class RedisQueue:
             self._hot.add(lane.name)
 
     async def _listen_once(self) -> None:
-        client = await self._clients.subscriber()
-        try:
-            async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                await pubsub.subscribe(keys.QUEUE_WAKE)
-                self._hot.update(self._lanes)
-                self._wake.set()
-                await self._hear(pubsub)
-        finally:
-            await client.aclose()
+        async with self._clients.subscription() as subscription:
+            subscription.tell("SUBSCRIBE", keys.QUEUE_WAKE)
+            await subscription.listen(self._hear)
 
-    async def _hear(self, pubsub: PubSub) -> None:
-        async for message in pubsub.listen():
-            self._heat(message["data"].decode())
+    def _hear(self, kind: bytes, _channel: str, data: Any) -> None:
+        if kind == b"message":
+            self._heat(data.decode())
+        else:
+            # Subscribed: what was put before was not heard of.
+            self._hot.update(self._lanes)
+            self._wake.set()
 
     def _heat(self, name: str) -> None:
         if name in self._lanes:

@@ -6,19 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import (
-    AbstractConnection,
-    BlockingConnectionPool,
-    Connection,
-    parse_url,
-)
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sluice_common.coordination.redis.link import Link
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.resp import Argument, Command
+from sluice_common.coordination.redis.subscription import Subscription
 
 __all__ = ["Argument", "Command", "Server"]
 
@@ -91,16 +86,10 @@ class Server:
             self._close(link)
         self._free.release()
 
-    def subscriber(self) -> Redis:
-        """A client with a connection of its own beside the pool, for subscriptions: they last, and
-        would starve the others. The caller closes it."""
-        pool = BlockingConnectionPool(
-            **self._arguments,
-            connection_class=self._connection_class,
-            max_connections=1,
-            timeout=None,
-        )
-        return Redis.from_pool(pool)
+    async def subscription(self) -> Subscription:
+        """A connection beside the pool, for subscriptions: they last, and would starve the others.
+        The caller closes it."""
+        return await Subscription.open(self._connection_class(**self._arguments))
 
     async def aclose(self) -> None:
         """Close every connection. Whoever was about to use this server gets one that ends with

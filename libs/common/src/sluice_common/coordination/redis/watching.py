@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from sluice_common.coordination.redis.connection import RedisClients
+from sluice_common.coordination.redis.subscription import SILENCE_SECONDS, Subscription
 from sluice_common.coordination.signals import Bell
 from sluice_common.errors import SluiceError
 from sluice_common.uploads.states import TERMINAL
@@ -25,7 +25,6 @@ _CHANGED: Final = "sluice:changed:"
 _ROOM: Final = "sluice:room"
 
 _SUBSCRIBE_AGAIN_SECONDS = 1.0
-_SILENCE_SECONDS = 30.0
 _IDLE_CHANNELS = 256
 """So many channels nobody listens to any more are kept: who waits for room comes back soon."""
 
@@ -63,7 +62,7 @@ class Announcements:
     the thousands of chunks that its clients did not ask about.
     """
 
-    def __init__(self, clients: RedisClients, silence_seconds: float = _SILENCE_SECONDS) -> None:
+    def __init__(self, clients: RedisClients, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._clients = clients
         self._silence_seconds = silence_seconds
         self._changes = Bell()
@@ -112,12 +111,8 @@ class Announcements:
     async def _listen_for_ever(self) -> None:
         while True:
             try:
-                client = await self._clients.subscriber()
-                try:
-                    async with client.pubsub() as subscription:
-                        await self._listen(subscription)
-                finally:
-                    await client.aclose()
+                async with self._clients.subscription() as subscription:
+                    await self._listen(subscription)
             except* (RedisError, OSError, SluiceError) as errors:
                 _log.warning("ledger.announcements_lost", error=str(errors.exceptions[0]))
             # What was announced meanwhile was not heard.
@@ -126,24 +121,13 @@ class Announcements:
             self._room.ring_all()
             await asyncio.sleep(_SUBSCRIBE_AGAIN_SECONDS)
 
-    async def _listen(self, subscription: PubSub) -> None:
-        await subscription.subscribe(_ROOM)
+    async def _listen(self, subscription: Subscription) -> None:
+        subscription.tell("SUBSCRIBE", _ROOM)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_wishes(subscription))
-            asked = False
-            while True:
-                message = await subscription.get_message(timeout=self._silence_seconds)
-                if message is not None:
-                    asked = False
-                    self._take(message)
-                elif asked:
-                    raise ConnectionError("the subscription's connection does not answer")
-                else:
-                    # A connection that was cut without a word would stay silent for ever.
-                    await subscription.ping()
-                    asked = True
+            await subscription.listen(self._take, self._silence_seconds)
 
-    async def _follow_wishes(self, subscription: PubSub) -> None:
+    async def _follow_wishes(self, subscription: Subscription) -> None:
         """Subscribe to the uploads that are waited for, and some time later no more."""
         subscribed: dict[str, None] = {}  # in the order of their subscription
         while True:
@@ -151,30 +135,28 @@ class Announcements:
             wanted = self._changes.waited_for() | self._room.waited_for() | self._expected
             self._expected.clear()
             fresh = wanted - subscribed.keys()
-            await _in_batches(subscription.subscribe, fresh)
+            _in_batches(subscription, "SUBSCRIBE", fresh)
             subscribed.update(dict.fromkeys(fresh))
             if len(subscribed) - len(wanted) > _IDLE_CHANNELS:
                 # The newest stay: their waiters may be about to come.
                 idle = [upload_id for upload_id in subscribed if upload_id not in wanted]
                 idle = idle[: -_IDLE_CHANNELS // 2]
-                await _in_batches(subscription.unsubscribe, idle)
+                _in_batches(subscription, "UNSUBSCRIBE", idle)
                 for upload_id in idle:
                     del subscribed[upload_id]
             await self._wanted_changed.wait()
 
-    def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] == "pong":
-            return
-        channel, is_news = message["channel"].decode(), message["type"] == "message"
+    def _take(self, kind: bytes, channel: str, data: Any) -> None:
+        is_news = kind == b"message"
         if channel == _ROOM:
             if is_news:
                 self._room.ring_all()
             return
         upload_id = channel.removeprefix(_CHANGED)
         if is_news:
-            self._learn(upload_id, message["data"])
+            self._learn(upload_id, data)
             self._room.ring([upload_id])
-        elif message["type"] == "subscribe":
+        elif kind == b"subscribe":
             self._heard[upload_id] = Heard()
         else:
             self._heard.pop(upload_id, None)
@@ -190,7 +172,7 @@ class Announcements:
             heard.note(int(sequence), ended=not status or status in _ENDED)
 
 
-async def _in_batches(send: Any, upload_ids: Iterable[str]) -> None:
+def _in_batches(subscription: Subscription, command: str, upload_ids: Iterable[str]) -> None:
     channels = [_CHANGED + upload_id for upload_id in upload_ids]
     for at in range(0, len(channels), _AT_ONCE):
-        await send(*channels[at : at + _AT_ONCE])
+        subscription.tell(command, *channels[at : at + _AT_ONCE])
