@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from s3transfer.manager import TransferConfig, TransferManager  # type: ignore[i
 from bench.steps import await_start, report
 from bench.units import MIB
 
+_WARM_UP_BYTES = MIB
+"""What each connection carries before the clock starts."""
 _DELETE_AT_ONCE = 1000
 """Keys in one DeleteObjects, S3's limit."""
 
@@ -83,10 +86,9 @@ def run(options: argparse.Namespace) -> None:
     files = sorted(path for path in options.files.iterdir() if path.is_file())
     client = make_client(options.concurrency)
     with transfers(client, options.concurrency, options.part_bytes) as manager:
-        small = min(files, key=lambda path: path.stat().st_size)
         warm = [
             manager.upload(
-                str(small),
+                BytesIO(bytes(_WARM_UP_BYTES)),
                 options.bucket,
                 f"{options.prefix}/warm-up-{number}",
                 extra_args={"ChecksumAlgorithm": "CRC32C"},
