@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Final, Protocol, cast
 
 import grpc
@@ -106,13 +107,13 @@ class RpcMetrics:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        # Found once per method: looking a metric up by its labels costs more than counting.
+        self._of_method = cache(partial(_MethodMetrics, metrics))
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        metrics, labels = self._metrics, (call.kind, call.service, call.method)
-        metrics.rpc_started.labels(*labels).inc()
-        received = metrics.rpc_received.labels(*labels).inc
-        sent = metrics.rpc_sent.labels(*labels).inc
+        metrics = self._of_method(call.kind, call.service, call.method)
+        metrics.started.inc()
+        received, sent = metrics.received.inc, metrics.sent.inc
         if call.kind in ("unary", "server_stream"):
             received()
         else:
@@ -129,8 +130,20 @@ class RpcMetrics:
             code = _code_name(context)
             raise
         finally:
-            metrics.rpc_seconds.labels(*labels).observe(time.perf_counter() - began)
-            metrics.rpc_handled.labels(*labels, code).inc()
+            metrics.seconds.observe(time.perf_counter() - began)
+            metrics.handled(code).inc()
+
+
+class _MethodMetrics:
+    """What is counted of one method."""
+
+    def __init__(self, metrics: Metrics, kind: str, service: str, method: str) -> None:
+        labels = (kind, service, method)
+        self.started = metrics.rpc_started.labels(*labels)
+        self.received = metrics.rpc_received.labels(*labels)
+        self.sent = metrics.rpc_sent.labels(*labels)
+        self.seconds = metrics.rpc_seconds.labels(*labels)
+        self.handled = cache(partial(metrics.rpc_handled.labels, *labels))
 
 
 class ErrorMapping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from itertools import chain
 from time import perf_counter
 from typing import Any, Final
@@ -56,6 +57,7 @@ class RedisClients:
     def __init__(self, options: RedisOptions, metrics: Metrics | None = None) -> None:
         self._options = options
         self._metrics = metrics if metrics is not None else Metrics()
+        self._seconds = cache(self._metrics.redis_seconds.labels)
         self._slots = SlotTable(options) if options.cluster else None
         self._server = Server(options) if self._slots is None else None
 
@@ -277,7 +279,7 @@ class RedisClients:
             self._metrics.redis_errors.labels(operation).inc()
             raise translated(error) from error
         finally:
-            self._metrics.redis_seconds.labels(operation).observe(perf_counter() - begun)
+            self._seconds(operation).observe(perf_counter() - begun)
 
 
 _REDIRECTED: Final = (AskError, TryAgainError)  # MovedError is an AskError
