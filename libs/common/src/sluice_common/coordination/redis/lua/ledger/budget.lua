@@ -26,11 +26,12 @@ local function fits_reserve(upload_id, request, size, used, of_tenant, of_upload
   if not full and not tenant_full then
     return true
   end
-  ask(upload_id, request, now)
+  local elections = electing()
+  elections.ask(upload_id, request, now)
   -- The deployment's elected upload is not asked twice: two elections that wait for each other
   -- would admit nobody.
   local scope = full and DEPLOYMENT or scope_of(request.tenant)
-  local election = elected(scope, upload_id, request.needed_part, now)
+  local election = elections.elected(scope, upload_id, request.needed_part, now)
   if not election then
     return false
   end
@@ -39,7 +40,7 @@ local function fits_reserve(upload_id, request, size, used, of_tenant, of_upload
   if served then
     election.served_at = now
   end
-  store_election(election)
+  elections.store(election)
   return served
 end
 
@@ -133,7 +134,6 @@ end
 
 -- Take note of a step. Every part of it may come again: nothing is counted twice.
 function budget.learn(upload_id, note)
-  local now = call.now()
   if note.token then
     if note.given_back then
       budget.release(note.token)
@@ -147,11 +147,11 @@ function budget.learn(upload_id, note)
     end
     return
   end
-  local anybody_elected = redis.call('HLEN', ELECTIONS) > 0
-  if anybody_elected then
-    part_became(upload_id, note, note.ready, true)
-    part_became(upload_id, note, note.unready, false)
-    parts_stored(upload_id, note)
+  local elections = redis.call('HLEN', ELECTIONS) > 0 and electing() or nil
+  if elections then
+    elections.part_became(upload_id, note, note.ready, true)
+    elections.part_became(upload_id, note, note.unready, false)
+    elections.parts_stored(upload_id, note)
   end
   set_queued(upload_id, note)
   if note.moved_on then
@@ -159,14 +159,16 @@ function budget.learn(upload_id, note)
       -- In a cluster this comes after the upload's own announcement: wake who waited for it.
       redis.call('PUBLISH', 'sluice:changed:' .. upload_id, note.sequence)
     end
-    if anybody_elected then
-      moved_on(upload_id, note, now)
+    if elections then
+      elections.moved_on(upload_id, note, call.now())
     end
   end
   if note.ended then
     stop_asking(upload_id)
     redis.call('HDEL', REFUSED, upload_id)
-    end_elections(elections_of(upload_id, note.tenant))
+    if elections then
+      elections.end_all(elections.held_by(upload_id, note.tenant))
+    end
   end
   if note.freed then
     freed()

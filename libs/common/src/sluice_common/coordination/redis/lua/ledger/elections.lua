@@ -11,133 +11,140 @@ local function stop_asking(upload_id)
   end
 end
 
-local function ask(upload_id, request, now)
-  redis.call('HSET', ASKED, upload_id, string.format('%s %s %s %s', text(request.needed_part),
-    text(now), request.created_at, request.tenant))
-  redis.call('ZADD', ASKING, request.created_at, upload_id)
-  redis.call('ZADD', asking_in(scope_of(request.tenant)), request.created_at, upload_id)
-end
+-- All that concerns elections: seldom needed, so a script defines it only when it gets there.
+local function electing()
+  local elections = {}
 
-local function election_in(scope)
-  local entry = redis.call('HGET', ELECTIONS, scope)
-  if not entry then
-    return nil
+  function elections.ask(upload_id, request, now)
+    redis.call('HSET', ASKED, upload_id, string.format('%s %s %s %s', text(request.needed_part),
+      text(now), request.created_at, request.tenant))
+    redis.call('ZADD', ASKING, request.created_at, upload_id)
+    redis.call('ZADD', asking_in(scope_of(request.tenant)), request.created_at, upload_id)
   end
-  local part, served_at, part_ready, upload_id = string.match(entry, '^(%S+) (%S+) (%d) (%S+)$')
-  return {
-    scope = scope,
-    part = tonumber(part),
-    served_at = tonumber(served_at),
-    part_ready = part_ready == '1',
-    upload_id = upload_id,
-  }
-end
 
-local function store_election(election)
-  redis.call('HSET', ELECTIONS, election.scope, string.format('%s %s %s %s', text(election.part),
-    text(election.served_at), election.part_ready and 1 or 0, election.upload_id))
-end
-
--- The elections of an upload: it can only be elected for the deployment and for its tenant.
-local function elections_of(upload_id, tenant)
-  local found = {}
-  for _, scope in ipairs({ DEPLOYMENT, scope_of(tenant) }) do
-    local election = election_in(scope)
-    if election and election.upload_id == upload_id then
-      found[#found + 1] = election
-    end
-  end
-  return found
-end
-
--- The oldest upload that still asks. Those that stopped are dropped on the way.
-local function elect(scope, now)
-  for _ = 1, STALE_AT_ONCE do
-    local upload_id = redis.call('ZRANGE', asking_in(scope), 0, 0)[1]
-    if not upload_id then
+  local function election_in(scope)
+    local entry = redis.call('HGET', ELECTIONS, scope)
+    if not entry then
       return nil
     end
-    local entry = redis.call('HGET', ASKED, upload_id)
-    local part, asked_at
-    if entry then
-      part, asked_at = string.match(entry, '^(%S+) (%S+) ')
-    end
-    if entry and now - tonumber(asked_at) < options.election_seconds then
-      local election = {
-        scope = scope,
-        part = tonumber(part),
-        served_at = now,
-        part_ready = false,
-        upload_id = upload_id,
-      }
-      store_election(election)
-      freed()
-      return election
-    end
-    stop_asking(upload_id)
-    redis.call('ZREM', asking_in(scope), upload_id)
+    local part, served_at, part_ready, upload_id = string.match(entry, '^(%S+) (%S+) (%d) (%S+)$')
+    return {
+      scope = scope,
+      part = tonumber(part),
+      served_at = tonumber(served_at),
+      part_ready = part_ready == '1',
+      upload_id = upload_id,
+    }
   end
-  return nil
-end
 
--- The election of the scope, if it is the upload's. One whose part has all of its chunks does not
--- lapse: only a worker can move it on.
-local function elected(scope, upload_id, part, now)
-  local election = election_in(scope)
-  local lapsed = election
-    and not election.part_ready
-    and now - election.served_at >= options.election_seconds
-  if not election or lapsed then
-    election = elect(scope, now)
+  function elections.store(election)
+    redis.call('HSET', ELECTIONS, election.scope, string.format('%s %s %s %s', text(election.part),
+      text(election.served_at), election.part_ready and 1 or 0, election.upload_id))
   end
-  if not election or election.upload_id ~= upload_id then
+
+  -- The elections of an upload: it can only be elected for the deployment and for its tenant.
+  function elections.held_by(upload_id, tenant)
+    local found = {}
+    for _, scope in ipairs({ DEPLOYMENT, scope_of(tenant) }) do
+      local election = election_in(scope)
+      if election and election.upload_id == upload_id then
+        found[#found + 1] = election
+      end
+    end
+    return found
+  end
+
+  -- The oldest upload that still asks. Those that stopped are dropped on the way.
+  local function elect(scope, now)
+    for _ = 1, STALE_AT_ONCE do
+      local upload_id = redis.call('ZRANGE', asking_in(scope), 0, 0)[1]
+      if not upload_id then
+        return nil
+      end
+      local entry = redis.call('HGET', ASKED, upload_id)
+      local part, asked_at
+      if entry then
+        part, asked_at = string.match(entry, '^(%S+) (%S+) ')
+      end
+      if entry and now - tonumber(asked_at) < options.election_seconds then
+        local election = {
+          scope = scope,
+          part = tonumber(part),
+          served_at = now,
+          part_ready = false,
+          upload_id = upload_id,
+        }
+        elections.store(election)
+        freed()
+        return election
+      end
+      stop_asking(upload_id)
+      redis.call('ZREM', asking_in(scope), upload_id)
+    end
     return nil
   end
-  if election.part_ready and election.part ~= part then
-    return nil -- its part is on the way to the object store; wait for those bytes
-  end
-  election.part = part
-  return election
-end
 
--- ------------------------------------------------------------------ what moves an election on
-
-local function end_elections(elections)
-  for _, election in ipairs(elections) do
-    redis.call('HDEL', ELECTIONS, election.scope)
+  -- The election of the scope, if it is the upload's. One whose part has all of its chunks does not
+  -- lapse: only a worker can move it on.
+  function elections.elected(scope, upload_id, part, now)
+    local election = election_in(scope)
+    local lapsed = election
+      and not election.part_ready
+      and now - election.served_at >= options.election_seconds
+    if not election or lapsed then
+      election = elect(scope, now)
+    end
+    if not election or election.upload_id ~= upload_id then
+      return nil
+    end
+    if election.part_ready and election.part ~= part then
+      return nil -- its part is on the way to the object store; wait for those bytes
+    end
+    election.part = part
+    return election
   end
-  if #elections > 0 then
-    freed()
-  end
-end
 
-local function part_became(upload_id, note, list, ready)
-  for _, part in ipairs(list or {}) do
-    for _, election in ipairs(elections_of(upload_id, note.tenant)) do
-      if election.part == part then
-        election.part_ready = ready
-        store_election(election)
+  -- ------------------------------------------------------------------ what moves an election on
+
+  function elections.end_all(over)
+    for _, election in ipairs(over) do
+      redis.call('HDEL', ELECTIONS, election.scope)
+    end
+    if #over > 0 then
+      freed()
+    end
+  end
+
+  function elections.part_became(upload_id, note, list, ready)
+    for _, part in ipairs(list or {}) do
+      for _, election in ipairs(elections.held_by(upload_id, note.tenant)) do
+        if election.part == part then
+          election.part_ready = ready
+          elections.store(election)
+        end
       end
     end
   end
-end
 
-local function parts_stored(upload_id, note)
-  for _, part in ipairs(note.stored or {}) do
-    local over = {}
-    for _, election in ipairs(elections_of(upload_id, note.tenant)) do
-      if election.part == part then
-        over[#over + 1] = election
+  function elections.parts_stored(upload_id, note)
+    for _, part in ipairs(note.stored or {}) do
+      local over = {}
+      for _, election in ipairs(elections.held_by(upload_id, note.tenant)) do
+        if election.part == part then
+          over[#over + 1] = election
+        end
       end
+      elections.end_all(over)
     end
-    end_elections(over)
   end
-end
 
--- A chunk of the upload came in: what it waits for may be another one now.
-local function moved_on(upload_id, note, now)
-  for _, election in ipairs(elections_of(upload_id, note.tenant)) do
-    election.served_at = now
-    store_election(election)
+  -- A chunk of the upload came in: what it waits for may be another one now.
+  function elections.moved_on(upload_id, note, now)
+    for _, election in ipairs(elections.held_by(upload_id, note.tenant)) do
+      election.served_at = now
+      elections.store(election)
+    end
   end
+
+  return elections
 end

@@ -48,9 +48,11 @@ end
 
 local function make_ready(r, part, ready)
   r.pending_bytes = r.pending_bytes - part.size
+  if part.queued == 1 then
+    -- A claim from before a rejection must not store what came back since (rule 15).
+    fences.drop(part.number)
+  end
   part.queued = 1
-  -- A claim from before a rejection must not store what came back since (rule 15).
-  fences.drop(part.number)
   if options.discard_on_accept then
     layout.mark_stored(r, part)
     return
