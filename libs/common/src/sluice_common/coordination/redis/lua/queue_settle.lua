@@ -5,10 +5,13 @@ local id, delay_ms, attempts = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 if not holder_of(id, ARGV[2]) then
   return redis.status_reply('OK')
 end
-local upload, part, tenant = read_entry(id)
+local upload, part, tenant
+if delay_ms >= 0 then
+  upload, part, tenant = read_entry(id)
+end
 redis.call('XACK', stream, GROUP, id)
 redis.call('XDEL', stream, id)
-if delay_ms >= 0 and upload then
+if upload then
   local item = upload .. ':' .. part
   local known = redis.call('HGET', waiting, item)
   if known then
