@@ -16,8 +16,11 @@ from sluice_common.uploads.model import MAX_BLOCK_BYTES, ChunkRef
 
 T = TypeVar("T")
 
-_HASHED_AT_ONCE_BYTES = 32 * 1024
-"""SHA-256 of this takes about as long as a trip to a thread; larger blocks make the trip."""
+_HASHED_HERE_BYTES = 128 * 1024
+"""SHA-256 of this takes about as long as a trip to a thread; what is larger makes the trip."""
+
+_HASHED_TOGETHER_BYTES = 2 * MAX_BLOCK_BYTES
+"""Blocks that make it together: as many as are read from the chunk store in one go."""
 
 _READ_AT_ONCE_CHUNKS = 1_000
 """Chunks asked of the chunk store in one call."""
@@ -128,7 +131,8 @@ class ChunksBody:
 class HashingBody:
     """A body whose SHA-256 is taken in passing (rule 20).
 
-    Hashing a block goes on in a thread while the consumer works on that same block.
+    A few blocks at a time are hashed in a thread while the consumer works on those that follow;
+    the last of them when it asks for more.
     """
 
     def __init__(self, body: Body) -> None:
@@ -150,16 +154,51 @@ class HashingBody:
 
     async def blocks(self) -> AsyncIterator[bytes]:
         self._sha256 = None
-        digest = hashlib.sha256()
+        hashing = _Hashing()
         async with closing(self._body.blocks()) as blocks:
-            async for block in blocks:
-                if len(block) <= _HASHED_AT_ONCE_BYTES:
-                    digest.update(block)
+            try:
+                async for block in blocks:
+                    await hashing.add(block)
                     yield block
-                    continue
-                hashed = asyncio.get_running_loop().run_in_executor(None, digest.update, block)
-                try:
-                    yield block
-                finally:
-                    await hashed
-        self._sha256 = digest.digest()
+            finally:
+                await hashing.settled()
+        self._sha256 = await hashing.digest()
+
+
+class _Hashing:
+    """SHA-256 of blocks that come one by one; holds a lot of them and no more."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._lot: list[bytes] = []
+        self._lot_bytes = 0
+        self._under_way: asyncio.Future[None] | None = None
+
+    async def add(self, block: bytes) -> None:
+        await self.settled()
+        self._lot.append(block)
+        self._lot_bytes += len(block)
+        if self._lot_bytes >= _HASHED_TOGETHER_BYTES:
+            self._begin()
+
+    async def digest(self) -> bytes:
+        await self.settled()
+        if self._lot_bytes <= _HASHED_HERE_BYTES:
+            self._hash(self._lot)
+        else:
+            self._begin()
+            await self.settled()
+        return self._sha256.digest()
+
+    async def settled(self) -> None:
+        """Returns when no thread is at it."""
+        if self._under_way is not None:
+            await self._under_way
+
+    def _begin(self) -> None:
+        lot, self._lot, self._lot_bytes = self._lot, [], 0
+        self._under_way = asyncio.get_running_loop().run_in_executor(None, self._hash, lot)
+
+    def _hash(self, lot: Sequence[bytes]) -> None:
+        for block in lot:
+            self._sha256.update(block)
