@@ -76,11 +76,10 @@ class StagingLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
 
-    @property
-    def looks(self) -> int:
-        """How often an upload was asked for."""
-        labels = {"operation": "ledger_get"}
+    def calls(self, operation: str) -> int:
+        """How often Redis was asked for that."""
         registry = self._clients.metrics.registry
+        labels = {"operation": operation}
         return int(registry.get_sample_value("sluice_redis_seconds_count", labels) or 0)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from redis.exceptions import RedisError, ResponseError
 
 from sluice_common.coordination.redis.connection import RedisClients, open_redis
 from sluice_common.coordination.redis.options import RedisOptions
@@ -181,5 +182,53 @@ def test_what_does_not_speak_redis_is_unavailable(run: Run) -> None:
             await clients.pipeline("k", [("PING",)] * 8, operation="test")
         await clients.aclose()
         stranger.close()
+
+    run(scenario())
+
+
+def test_a_subscription_hears_until_it_is_cut(run: Run) -> None:
+    server = shared_server()
+    heard: list[tuple[bytes, str, Any]] = []
+
+    async def scenario() -> None:
+        async with (
+            open_redis(RedisOptions(server.url)) as clients,
+            clients.subscription(lambda *news: heard.append(news)) as subscription,
+        ):
+            subscription.tell("SUBSCRIBE", "news")
+            await asyncio.sleep(0.1)
+            listening = asyncio.ensure_future(subscription.listen(0.2))
+            for word in ("one", "two", "tri"):  # the answer to a PING is silent beside them
+                await clients.execute("k", "PUBLISH", "news", word)
+                await asyncio.sleep(0.3)
+            subscription.tell("UNSUBSCRIBE", "news")
+            await asyncio.sleep(0.1)
+            assert not listening.done()
+            with server.client() as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            with pytest.raises((OSError, RedisError)):
+                async with asyncio.timeout(2):
+                    await listening
+
+    run(scenario())
+    assert heard == [
+        (b"subscribe", "news", 1),
+        (b"message", "news", b"one"),
+        (b"message", "news", b"two"),
+        (b"message", "news", b"tri"),
+        (b"unsubscribe", "news", 0),
+    ]
+
+
+def test_a_subscription_that_is_refused_ends_with_the_servers_words(run: Run) -> None:
+    async def scenario() -> None:
+        async with (
+            open_redis(RedisOptions(shared_server().url)) as clients,
+            clients.subscription(lambda *_: None) as subscription,
+        ):
+            subscription.tell("SUBSCRIBE")
+            with pytest.raises(ResponseError, match="wrong number of arguments"):
+                async with asyncio.timeout(2):
+                    await subscription.listen()
 
     run(scenario())

@@ -42,6 +42,19 @@ async def take(queue: RedisQueue, wait_seconds: float = 3.0) -> Delivery:
 # ------------------------------------------------------------------ several processes
 
 
+async def test_who_only_puts_does_not_listen(queue: RedisQueue, server: RedisServer) -> None:
+    def listening() -> str:
+        with server.client() as client:
+            return str(client.execute_command("CLIENT", "LIST", "TYPE", "pubsub"))
+
+    await queue.put(part())
+    await asyncio.sleep(0.1)
+    assert "sub=1" not in listening()
+    await take(queue)
+    await asyncio.sleep(0.1)
+    assert "sub" in listening()
+
+
 async def test_what_one_process_puts_another_gets_at_once(server: RedisServer) -> None:
     options = RedisOptions(server.url)
     async with AsyncExitStack() as stack:

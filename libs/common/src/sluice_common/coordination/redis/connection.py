@@ -32,7 +32,7 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.coordination.redis.server import Argument, Command, Server
 from sluice_common.coordination.redis.slots import SlotTable
-from sluice_common.coordination.redis.subscription import Subscription
+from sluice_common.coordination.redis.subscription import OnNews, Subscription
 from sluice_common.errors import SluiceError, Unavailable
 from sluice_common.telemetry.metrics import Metrics
 
@@ -151,7 +151,7 @@ class RedisClients:
         }
 
     @asynccontextmanager
-    async def subscription(self) -> AsyncIterator[Subscription]:
+    async def subscription(self, on_news: OnNews) -> AsyncIterator[Subscription]:
         """A connection of its own for subscriptions, closed at the end of the block.
 
         In a cluster any server will do: what is published reaches all of them.
@@ -159,6 +159,7 @@ class RedisClients:
         with self._told("subscribe"):
             async with asyncio.timeout(self._options.operation_timeout_seconds):
                 opened = await (await self._masters())[0].subscription()
+        opened.on_news = on_news
         try:
             yield opened
         finally:

@@ -198,9 +198,9 @@ class RedisQueue:
             self._hot.add(lane.name)
 
     async def _listen_once(self) -> None:
-        async with self._clients.subscription() as subscription:
+        async with self._clients.subscription(self._hear) as subscription:
             subscription.tell("SUBSCRIBE", keys.QUEUE_WAKE)
-            await subscription.listen(self._hear)
+            await subscription.listen()
 
     def _hear(self, kind: bytes, _channel: str, data: Any) -> None:
         if kind == b"message":

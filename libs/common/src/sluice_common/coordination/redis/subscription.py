@@ -22,7 +22,7 @@ class Subscription(Link):
 
     def __init__(self) -> None:
         super().__init__()
-        self._on_news: OnNews = _ignored
+        self.on_news: OnNews = _ignored
         self._heard_anything = False
         self._failure: Exception | None = None
 
@@ -30,13 +30,12 @@ class Subscription(Link):
         """Send SUBSCRIBE or UNSUBSCRIBE; the answer is news like any other."""
         self._write([command])
 
-    async def listen(self, on_news: OnNews, silence_seconds: float = SILENCE_SECONDS) -> None:
-        """Give what comes to `on_news`; ends only by raising why nothing comes any more.
+    async def listen(self, silence_seconds: float = SILENCE_SECONDS) -> None:
+        """Ends only by raising why nothing comes any more.
 
         A connection that was cut without a word would stay silent for ever: it is asked after so
         much silence, and given up after as much again.
         """
-        self._on_news = on_news
         asked = False
         while True:
             self._heard_anything = False
@@ -62,7 +61,7 @@ class Subscription(Link):
             self.abort()
         elif isinstance(reply, list) and len(reply) == 3:  # else it is a pong
             kind, channel, data = reply
-            self._on_news(kind, channel.decode(), data)
+            self.on_news(kind, channel.decode(), data)
 
     def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error

@@ -111,7 +111,7 @@ class Announcements:
     async def _listen_for_ever(self) -> None:
         while True:
             try:
-                async with self._clients.subscription() as subscription:
+                async with self._clients.subscription(self._take) as subscription:
                     await self._listen(subscription)
             except* (RedisError, OSError, SluiceError) as errors:
                 _log.warning("ledger.announcements_lost", error=str(errors.exceptions[0]))
@@ -125,7 +125,7 @@ class Announcements:
         subscription.tell("SUBSCRIBE", _ROOM)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_wishes(subscription))
-            await subscription.listen(self._take, self._silence_seconds)
+            await subscription.listen(self._silence_seconds)
 
     async def _follow_wishes(self, subscription: Subscription) -> None:
         """Subscribe to the uploads that are waited for, and some time later no more."""
