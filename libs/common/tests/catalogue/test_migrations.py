@@ -94,6 +94,20 @@ async def test_two_that_migrate_at_once_take_turns(url: str, engine: Engine) -> 
     assert set(described(engine)) == set(metadata.tables)
 
 
+async def test_a_fresh_file_that_another_writes_to_is_waited_for(url: str, path: Path) -> None:
+    """It is not in WAL mode yet, and SQLite refuses the switch to it instead of waiting."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            switch_to_wal(path)
+        async with asyncio.timeout(9), asyncio.TaskGroup() as group:
+            migration = group.create_task(migrate(url))
+            await asyncio.sleep(0.2)
+            assert not migration.done()
+            other.execute("COMMIT")
+    assert migration.result().applied
+
+
 async def test_a_database_of_a_newer_release_is_left_alone(url: str, path: Path) -> None:
     await migrate(url)
     set_revision(path, "9999")
@@ -132,6 +146,11 @@ def test_the_schema_is_good_for_mysql_and_mariadb(dialect_name: str) -> None:
     assert "row_id BIGINT NOT NULL AUTO_INCREMENT" in tables["outbox"]
     assert all("utf8mb4_bin" in statement for statement in tables.values())
     assert any("(object_key, bucket)" in statement for statement in indexes)
+
+
+def switch_to_wal(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=9)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def set_revision(path: Path, revision: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, ColumnElement, Connection, Insert, Table, event, literal
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import (
@@ -25,6 +27,8 @@ from sluice_common.coordination.options import Clock
 
 BUSY_SECONDS = 10
 """How long a writer waits for a writer of another process before CATALOGUE_UNAVAILABLE."""
+
+_SWITCH_AGAIN_SECONDS = 0.01
 
 
 class SqliteDialect:
@@ -105,14 +109,30 @@ class SqliteDialect:
 
     def _on_connect(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself
-        cursor = connection.cursor()
+        connection.run_async(self._set_up)
+
+    async def _set_up(self, driver: aiosqlite.Connection) -> None:
+        await driver.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        await _switch_to_wal(driver)
+        await driver.execute_fetchall(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
+        await driver.execute_fetchall("PRAGMA foreign_keys = ON")
+
+
+async def _switch_to_wal(driver: aiosqlite.Connection) -> None:
+    """The switch is once in the life of a file, and of several that open a fresh file at once all
+    but one may be told that it is locked, at once: SQLite does not let the switch wait
+    (`busy_timeout` is for what comes after it), because two that wait for each other never end.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
         try:
-            cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
-            cursor.execute("PRAGMA foreign_keys = ON")
-        finally:
-            cursor.close()
+            await driver.execute_fetchall("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # The low byte is the kind; the others tell more about it.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_SWITCH_AGAIN_SECONDS)
 
 
 def _on_begin(connection: Connection) -> None:
