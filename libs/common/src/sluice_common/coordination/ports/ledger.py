@@ -1,20 +1,24 @@
-"""The coordination ports: who holds which bytes, and what is to be done next.
-
-Rules bound to these ports are numbered as in docs/protocol.md. Every adapter passes
-tests/contract/. All methods are coroutine-safe: any number of callers at once.
-
-Any method may raise `Unavailable` when its backend does not answer; nothing has then changed, or
-the same call again finds what it did (every method is idempotent).
-"""
+"""The ledger: which chunks are in, which parts are stored, and how each upload ends."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
+from sluice_common.coordination.ports.answers import (
+    Acceptance,
+    Admission,
+    Backlog,
+    ChunkOffer,
+    Completion,
+    CompletionClaim,
+    Fence,
+    LedgerEvent,
+    PartClaim,
+    StoredPartRecord,
+    UploadPage,
+)
+from sluice_common.coordination.ports.work_queue import WorkItem
 from sluice_common.uploads.model import (
     ChunkRef,
     MissingChunks,
@@ -23,150 +27,6 @@ from sluice_common.uploads.model import (
     UploadSnapshot,
     UploadStatus,
 )
-
-Block = bytes | memoryview
-"""At most MAX_BLOCK_BYTES. A memoryview stays valid only until the call it is given to returns."""
-
-
-# ------------------------------------------------------------------ ledger
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkOffer:
-    """A chunk that asks to come in; `token` is the private staging token of its bytes."""
-
-    upload_id: str
-    number: int
-    size: int
-    token: str
-    is_last: bool = False
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The answer to `admit_chunk`: with `granted`, the bytes may be read; else wait or refuse.
-
-    `reason` is BUDGET_FULL or LOOKAHEAD_EXCEEDED; `needed_number` is the chunk that would let the
-    upload move on.
-    """
-
-    granted: bool
-    reason: str = ""
-    needed_number: int = 0
-
-
-class Verdict(StrEnum):
-    """What `accept_chunk` did. CONFLICT and the like are raised, not returned."""
-
-    NEW = "NEW"
-    DUPLICATE = "DUPLICATE"
-    REPLACED = "REPLACED"
-
-
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """What became of an accepted chunk.
-
-    `ready_parts` are parts that this chunk made ready: the caller queues them (a hint: the
-    sweeper re-issues them). `drop_tokens` are staged bytes that nothing names any more (the
-    duplicate's own, or the replaced chunk's): the caller discards them.
-    """
-
-    verdict: Verdict
-    chunk: ChunkRef
-    snapshot: UploadSnapshot
-    ready_parts: tuple[int, ...] = ()
-    drop_tokens: tuple[str, ...] = ()
-    completion_ready: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """The answer to `request_completion`."""
-
-    snapshot: UploadSnapshot
-    ready_parts: tuple[int, ...] = ()
-    completion_ready: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """Fencing token (rule 15): a write that carries an older one than the ledger's is refused."""
-
-    nonce: str
-    counter: int
-
-
-@dataclass(frozen=True, slots=True)
-class PartClaim:
-    """The right to store one part, until the lease ends or is taken over.
-
-    `single_put`: the part is the whole object, to be stored by one PUT without a multipart.
-    `claimed_at`: in seconds since the epoch, by the ledger's clock, which the snapshot's times are
-    of too.
-    """
-
-    snapshot: UploadSnapshot
-    plan: PartPlan
-    size: int
-    fence: Fence
-    single_put: bool
-    claimed_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPartRecord:
-    """A part that the object store holds. `sha256` only for a single PUT (seen in passing)."""
-
-    number: int
-    etag: str
-    size: int
-    crc32c: int
-    sha256: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionClaim:
-    """The right to complete one upload (rule 18)."""
-
-    snapshot: UploadSnapshot
-    fence: Fence
-    part_count: int
-    single_put: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEvent:
-    """A transition that awaits the relay (rule 22). `type` is the protobuf message name."""
-
-    event_id: str
-    upload_id: str
-    node_id: str
-    tenant: str
-    type: str
-    sequence: int
-    occurred_at: float
-    payload: bytes
-    trace_parent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadPage:
-    """One page of uploads, newest first; `next_after` is empty on the last page."""
-
-    uploads: tuple[UploadSnapshot, ...]
-    next_after: str
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How full the chunk store is, for gauges and for pressure decisions."""
-
-    queued_bytes: int
-    reserved_bytes: int
-    budget_bytes: int
-    open_uploads: int
 
 
 class UploadLedger(Protocol):
@@ -389,119 +249,3 @@ class UploadLedger(Protocol):
         ...
 
     async def backlog(self) -> Backlog: ...
-
-
-# ------------------------------------------------------------------ chunk store
-
-
-class StagedChunk(Protocol):
-    """Bytes of one chunk on their way in, private to one sender until the ledger accepts them."""
-
-    @property
-    def token(self) -> str: ...
-
-    async def append(self, block: Block) -> None:
-        """Add a block. Never repeated blindly: a repeat would double it (rule 1)."""
-        ...
-
-    async def seal(self) -> None:
-        """Make the bytes as safe as the durability class asks, before the ledger accepts them."""
-        ...
-
-
-class ChunkStore(Protocol):
-    """Keeps the blocks of chunks from their arrival until their part is stored."""
-
-    def stage(self, offer: ChunkOffer) -> AbstractAsyncContextManager[StagedChunk]:
-        """Open a staging area for the bytes of an offered chunk, under its token.
-
-        Leaving it without `seal` discards the bytes; after `seal` they stay until `drop` (the
-        ledger may have accepted them even if its answer was lost).
-        """
-        ...
-
-    def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
-        """The chunk's blocks. Raises `DataLoss` CHUNK_MISSING or CHUNK_DAMAGED when the bytes are
-        gone, have another length or another CRC32C; detected at the latest at the end."""
-        ...
-
-    def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
-        """The blocks of these chunks, one chunk after the other, with fewer round trips than
-        `read` of each; a block may hold several small chunks. Raises as `read` does."""
-        ...
-
-    async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
-        """Forget chunks; unknown tokens are no error."""
-        ...
-
-    async def drop_upload(self, upload_id: str) -> None:
-        """Forget everything of an upload, staging included."""
-        ...
-
-    async def leftovers(
-        self, older_than_seconds: float, limit: int
-    ) -> Sequence[tuple[str, Sequence[str]]]:
-        """(upload id, tokens) of bytes older than this; the sweeper asks the ledger which of them
-        are still named and drops the rest. May be empty where the store expires by itself."""
-        ...
-
-
-# ------------------------------------------------------------------ work queue
-
-
-class WorkKind(StrEnum):
-    PART = "PART"
-    COMPLETION = "COMPLETION"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkItem:
-    """A hint that something is ready; the ledger is the truth (rule 15)."""
-
-    kind: WorkKind
-    upload_id: str
-    tenant: str
-    part_number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One item in a worker's hands until it is acknowledged or its lease ends."""
-
-    item: WorkItem
-    delivery_id: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    items: int
-    oldest_age_seconds: float
-
-
-class WorkQueue(Protocol):
-    """At least once, shared fairly between tenants. Items are hints: losing one costs time only."""
-
-    async def put(self, item: WorkItem) -> None:
-        """Add an item; one that is already waiting is not added twice. Waits while full."""
-        ...
-
-    async def take(
-        self, kinds: frozenset[WorkKind], consumer: str, wait_seconds: float
-    ) -> Delivery | None:
-        """The next item of these kinds, or one whose holder lost its lease; None after the wait."""
-        ...
-
-    async def extend(self, delivery: Delivery) -> None:
-        """Heartbeat: the lease starts anew. A lost delivery is no error."""
-        ...
-
-    async def acknowledge(self, delivery: Delivery) -> None:
-        """Done, or no longer true."""
-        ...
-
-    async def retry(self, delivery: Delivery, delay_seconds: float) -> None:
-        """Give it back, to be delivered again after the delay."""
-        ...
-
-    async def depth(self) -> QueueDepth: ...
