@@ -31,8 +31,9 @@ from sluice_common.errors import (
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import MIB
 from sluice_intake.options import IntakeOptions
-from support.chunk_sink import Sink, SinkProcess, direct_store, eventually, running_sink
+from support.chunk_sink import Sink, SinkProcess, direct_store, running_sink
 from support.intake import block, cut, frames_of, header, running_intake
+from support.waiting import until
 
 OPTIONS = DirectOptions(stall_seconds=5.0, wait_seconds=5.0, retry_after_seconds=0.1)
 UPLOAD = "n1-upload"
@@ -116,7 +117,7 @@ async def test_a_chunk_of_which_no_byte_came_holds_no_stream(sink: Sink) -> None
 async def test_a_stream_ends_when_nothing_needs_it(sink: Sink) -> None:
     async with direct_store(sink.address, replace(OPTIONS, idle_seconds=0.05)) as store:
         await hand_over(store, 0, b"x")
-        await eventually(lambda: sink.ended_streams == 1)
+        await until(lambda: sink.ended_streams == 1)
         await hand_over(store, 1, b"x")
         assert (sink.count(), sink.streams) == (2, 2)
 
@@ -134,8 +135,8 @@ async def test_an_old_stream_is_replaced_between_chunks(sink: Sink) -> None:
 async def test_a_chunk_left_halfway_never_counts(store: DirectChunkStore, sink: Sink) -> None:
     async with store.stage(offer(0, 2 * MIB)) as staged:
         await staged.append(b"x" * MIB)
-        await eventually(lambda: sink.messages == 1)
-    await eventually(lambda: sink.given_up == 1)
+        await until(lambda: sink.messages == 1)
+    await until(lambda: sink.given_up == 1)
     await hand_over(store, 0, b"y" * MIB)
     assert (sink.count(), sink.bytes) == (1, MIB)
 
@@ -319,8 +320,8 @@ async def test_a_client_that_goes_away_leaves_no_half_chunk(
         call = intake.stream()
         await call.write(header(upload.upload_id, 0, 2 * MIB))
         await call.write(block(bytes(MIB)))
-        await eventually(lambda: sink.messages == 1)
+        await until(lambda: sink.messages == 1)
         call.cancel()
-        await eventually(lambda: sink.given_up == 1)
+        await until(lambda: sink.given_up == 1)
         assert (await intake.send(upload.upload_id, 0, b"again")).number == 0
     assert (sink.count(), sink.bytes) == (1, 5)

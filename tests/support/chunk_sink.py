@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,15 +77,6 @@ class Sink:
 
     def _sample(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until it holds; a few seconds at most."""
-    async with asyncio.timeout(5):
-        for pause in iter(lambda: 0.01, None):
-            if holds():
-                return
-            await asyncio.sleep(pause)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -212,10 +211,3 @@ async def lag_of(options: KafkaOptions, group: str, topic: str) -> int:
 def first_appearances(records: Sequence[EventRecord], key: str) -> list[str]:
     """The ids of a key's events, repetitions left out."""
     return list(dict.fromkeys(record.event_id for record in records if record.key == key))
-
-
-async def eventually(check: Any, seconds: float = 30.0) -> None:
-    """Wait until `check()` is true."""
-    async with asyncio.timeout(seconds):
-        while not check():  # noqa: ASYNC110 - nothing announces it
-            await asyncio.sleep(0.02)

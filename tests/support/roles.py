@@ -6,7 +6,6 @@ fails as a test says. `World.orphans` is the oracle: what is left anywhere that 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -87,18 +86,6 @@ def crash_at(point: CrashPoint) -> Iterator[None]:
     """The process dies when it gets to this point; fails when it does not."""
     with armed(point), pytest.raises(CrashSimulated):
         yield
-
-
-async def eventually(
-    condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0
-) -> None:
-    """Return once the condition holds; raises TimeoutError when it does not in time."""
-    async with asyncio.timeout(seconds):
-        while True:
-            held = condition()
-            if held if isinstance(held, bool) else await held:
-                return
-            await asyncio.sleep(0.01)
 
 
 class Clock:

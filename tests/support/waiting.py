@@ -6,19 +6,29 @@ import asyncio
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-POLL_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 0.1
 
 
-async def until(check: Callable[[], Awaitable[object]], seconds: float, what: str) -> float:
+async def until(
+    check: Callable[[], object | Awaitable[object]],
+    seconds: float = 30.0,
+    what: str = "what is waited for",
+) -> float:
     """Ask until the answer is true; the seconds that it took. AssertionError after `seconds`."""
     begun = time.monotonic()
-    while not await check():
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        answer = check()
+        if await answer if isawaitable(answer) else answer:
+            return time.monotonic() - begun
         assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(POLL_SECONDS)
-    return time.monotonic() - begun
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
 
 async def metric(address: str, name: str, **labels: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ from sluice_common.rpc.server import Health, build_server, listen
 from sluice_common.security.authentication import Authenticator, LocalAuthenticator
 from sluice_common.security.principal import Principal, current_principal
 from sluice_common.telemetry.metrics import Metrics
+from support.waiting import until
 
 SERVICE = "test.Echo"
 
@@ -199,15 +200,6 @@ async def refusal(
     return from_rpc_error(caught.value)
 
 
-async def eventually(check: Callable[[], bool]) -> None:
-    """The server notes the end of a call a moment after the client has its answer."""
-    for _ in range(1000):
-        if check():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("It did not come true within five seconds.")
-
-
 def sample(metrics: Metrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -226,7 +218,7 @@ async def test_every_kind_of_handler_is_counted(method: str) -> None:
     labels = {"grpc_type": kind, "grpc_service": SERVICE, "grpc_method": method}
     async with serving(metrics) as channel:
         await call(channel, method)
-        await eventually(
+        await until(
             lambda: sample(metrics, "grpc_server_handled_total", **labels, grpc_code="OK") == 1
         )
         assert sample(metrics, "grpc_server_started_total", **labels) == 1
@@ -234,7 +226,7 @@ async def test_every_kind_of_handler_is_counted(method: str) -> None:
         assert sample(metrics, "grpc_server_msg_sent_total", **labels) == sent
         assert sample(metrics, "grpc_server_handling_seconds_count", **labels) == 1
         await refusal(channel, method, b"refuse")
-        await eventually(
+        await until(
             lambda: (
                 sample(metrics, "grpc_server_handled_total", **labels, grpc_code="NOT_FOUND") == 1
             )
@@ -285,9 +277,9 @@ async def test_a_call_cancelled_while_its_handler_works_is_counted_as_cancelled(
     labels = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Echo"}
     async with serving(metrics) as channel:
         pending = channel.unary_unary(f"/{SERVICE}/Echo", None, None)(b"wait")
-        await eventually(lambda: sample(metrics, "grpc_server_started_total", **labels) == 1)
+        await until(lambda: sample(metrics, "grpc_server_started_total", **labels) == 1)
         pending.cancel()
-        await eventually(
+        await until(
             lambda: (
                 sample(metrics, "grpc_server_handled_total", **labels, grpc_code="CANCELLED") == 1
             )
@@ -303,7 +295,7 @@ async def test_writing_to_a_client_that_has_gone_is_no_defect() -> None:
                 flood = channel.unary_stream(f"/{SERVICE}/Flood", None, None)(b"x" * 100_000)
                 assert await flood.read()
                 flood.cancel()
-            await eventually(
+            await until(
                 lambda: (
                     sample(metrics, "grpc_server_handled_total", **labels, grpc_code="CANCELLED")
                     == 10
@@ -398,7 +390,7 @@ async def test_opentelemetry_outside_sees_every_kind_with_its_status(method: str
     async with serving(Metrics(), outermost=outermost) as channel:
         await call(channel, method)
         await refusal(channel, method, b"defect")
-        await eventually(lambda: len(exporter.get_finished_spans()) == 2)
+        await until(lambda: len(exporter.get_finished_spans()) == 2)
     good, bad = exporter.get_finished_spans()
     assert good.name.endswith(f"{SERVICE}/{method}")
     assert good.status.status_code is not StatusCode.ERROR

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
@@ -17,15 +16,7 @@ from sluice_common.coordination.options import LedgerOptions
 from sluice_common.errors import FailedPrecondition, SluiceError, Unavailable
 from sluice_common.uploads.model import MIB
 from support.intake import Answered, Intake, block, frames_of, header, read_all, running_intake
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until it holds; a few seconds at most."""
-    async with asyncio.timeout(5):
-        for pause in iter(lambda: 0.01, None):
-            if await holds():
-                return
-            await asyncio.sleep(pause)
+from support.waiting import until
 
 
 async def tokens_in_store(intake: Intake) -> set[str]:
@@ -50,10 +41,10 @@ async def test_a_client_that_cancels_in_a_chunk_gives_back_its_room_and_its_byte
         async def bytes_have_arrived() -> bool:
             return bool(await tokens_in_store(intake))
 
-        await eventually(bytes_have_arrived)
+        await until(bytes_have_arrived)
         assert (await intake.ledger.backlog()).reserved_bytes == 2 * MIB
         call.cancel()
-        await eventually(lambda: nothing_is_left(intake, upload.upload_id))
+        await until(lambda: nothing_is_left(intake, upload.upload_id))
         assert await tokens_in_store(intake) == set()
         assert (await intake.send(upload.upload_id, 0, b"again")).number == 0
 
@@ -100,7 +91,7 @@ async def test_an_accept_that_has_begun_is_carried_to_its_end(way: str) -> None:
         async def it_is_in() -> bool:
             return (await intake.status(upload.upload_id)).received_chunks == 1
 
-        await eventually(it_is_in)
+        await until(it_is_in)
         assert len(await tokens_in_store(intake)) == 1
 
 
@@ -167,7 +158,7 @@ async def test_a_storm_of_cancellations_leaves_a_clean_house() -> None:
                 await asyncio.gather(task, return_exceptions=True)
 
             await asyncio.gather(*(one(number) for number in range(100)))
-            await eventually(lambda: nothing_is_left(intake, upload.upload_id))
+            await until(lambda: nothing_is_left(intake, upload.upload_id))
             status = await intake.status(upload.upload_id)
             assert len(await tokens_in_store(intake)) == status.received_chunks
             for number in range(100):  # what is missing is simply sent again

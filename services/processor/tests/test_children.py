@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from sluice_processor.model import (
 from support import pictures
 from support.files import held
 from support.pictures import quadrants, saved
+from support.waiting import until
 
 OPTIONS = ImageOptions(workers=1, thumbnail_sizes=(64, 128), wall_seconds=60)
 SMALL = saved(quadrants(), "PNG")
@@ -74,22 +75,16 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not check():  # noqa: ASYNC110  of other processes nobody tells us
-            await asyncio.sleep(0.005)
-
-
 async def gone(*pids: int) -> None:
     """Until none of these processes is left, zombies neither."""
-    await eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
 async def busy(pid: int) -> None:
     """Until the child is at work."""
     process = psutil.Process(pid)
     before = process.cpu_times().user
-    await eventually(lambda: process.cpu_times().user >= before + 0.02)
+    await until(lambda: process.cpu_times().user >= before + 0.02)
 
 
 # --- what they do ---------------------------------------------------------------------------------

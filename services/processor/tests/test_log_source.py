@@ -21,6 +21,7 @@ from sluice_processor.handler import Outcome, Work
 from sluice_processor.log_letters import LogLetters
 from sluice_processor.log_source import LogSource, WakingPublisher
 from support.commits import finished_upload
+from support.waiting import until
 
 OPTIONS = ProcessorOptions(
     concurrency=4, attempts=3, retry_base_seconds=0.01, handling_seconds=5.0, drain_seconds=0.5
@@ -44,14 +45,6 @@ class Handler:
             raise self.errors[work.node_id].pop(0)
         self.done.append(work.node_id)
         return Outcome("processed")
-
-
-async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    for _ in range(round(seconds * 100)):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not within {seconds:g} s")
 
 
 def completed(node_id: str) -> EventRecord:
@@ -83,22 +76,25 @@ async def following(
                 stop.set()
 
 
-async def test_new_events_are_handled_at_once(tmp_path: Path) -> None:
+async def test_new_events_are_handled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice_processor.log_source._POLL_SECONDS", 600.0)
     handler = Handler()
     async with following(tmp_path, handler) as log:
         for number in range(3):
             await log.publish([completed(f"n-{number}")])
-            await eventually(lambda: len(handler.done) > number, 1.0)  # noqa: B023 - awaited here
+            await until(lambda: len(handler.done) > number)  # noqa: B023 - awaited here
 
 
 async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     handler = Handler()
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a"), completed("b")])
-        await eventually(lambda: len(handler.done) == 2)
+        await until(lambda: len(handler.done) == 2)
     async with following(tmp_path, handler) as log:
         await log.publish([completed("c")])
-        await eventually(lambda: "c" in handler.done)
+        await until(lambda: "c" in handler.done)
     assert sorted(handler.asked) == ["a", "b", "c"]
 
 
@@ -114,10 +110,10 @@ async def test_a_slow_node_does_not_hold_up_the_others_and_is_not_forgotten(
     handler.hold = hold
     async with following(tmp_path, handler) as log:
         await log.publish([completed("slow"), completed("a"), completed("b")])
-        await eventually(lambda: sorted(handler.done) == ["a", "b"])
+        await until(lambda: sorted(handler.done) == ["a", "b"])
     again = Handler()
     async with following(tmp_path, again):
-        await eventually(lambda: "slow" in again.done)
+        await until(lambda: "slow" in again.done)
     # What came after it comes again: its position is what counts.
     assert sorted(again.done) == ["a", "b", "slow"]
 
@@ -132,7 +128,7 @@ async def test_a_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with following(tmp_path, handler) as log:
         await log.publish([completed(f"n-{number}") for number in range(9)])
-        await eventually(lambda: len(handler.asked) == OPTIONS.concurrency)
+        await until(lambda: len(handler.asked) == OPTIONS.concurrency)
         begun = loop.time()
     assert loop.time() - begun < 3.0
     assert len(handler.asked) == OPTIONS.concurrency
@@ -143,7 +139,7 @@ async def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
     handler.errors["a"] = [Unavailable("X", "…"), RuntimeError("…")]
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a")])
-        await eventually(lambda: "a" in handler.done)
+        await until(lambda: "a" in handler.done)
     assert handler.asked == ["a"] * 3
     assert LogLetters(tmp_path / "state").letters() == []
 
@@ -165,7 +161,7 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
     letters = LogLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([completed("bad"), completed("good")])
-        await eventually(lambda: "good" in handler.done and bool(letters.letters()))
+        await until(lambda: "good" in handler.done and bool(letters.letters()))
         (letter,) = letters.letters()
         assert (letter.cause.reason, letter.cause.attempts) == (reason, tries)
         assert letter.record == completed("bad")
@@ -173,7 +169,7 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
         handler.errors["bad"] = []
         assert letters.replay(letter.record.event_id)
         await log.publish([completed("next")])  # wakes it; otherwise it looks every few seconds
-        await eventually(lambda: "bad" in handler.done)
+        await until(lambda: "bad" in handler.done)
     assert letters.letters() == []
     assert letters.to_replay() == []
 
@@ -184,10 +180,10 @@ async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:
     letters = LogLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([completed("bad")])
-        await eventually(lambda: bool(letters.letters()))
+        await until(lambda: bool(letters.letters()))
         assert letters.replay(completed("bad").event_id)
         await log.publish([completed("next")])
-        await eventually(lambda: handler.asked.count("bad") == 2 and bool(letters.letters()))
+        await until(lambda: handler.asked.count("bad") == 2 and bool(letters.letters()))
     assert letters.drop(completed("bad").event_id)
     assert not letters.drop(completed("bad").event_id)
     assert not letters.replay("unknown")
@@ -199,7 +195,7 @@ async def test_an_event_that_nobody_can_read_becomes_a_letter(tmp_path: Path) ->
     letters = LogLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([bad, completed("b")])
-        await eventually(lambda: "b" in handler.done and bool(letters.letters()))
+        await until(lambda: "b" in handler.done and bool(letters.letters()))
     assert [letter.cause.reason for letter in letters.letters()] == ["NOT_PROTOBUF"]
 
 
@@ -207,12 +203,12 @@ async def test_a_damaged_note_means_everything_again(tmp_path: Path) -> None:
     handler = Handler()
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a")])
-        await eventually(lambda: "a" in handler.done)
+        await until(lambda: "a" in handler.done)
     note = tmp_path / "state" / "position.json"
     assert json.loads(note.read_text())["offset"] > 0
     note.write_text("{")
     async with following(tmp_path, handler):
-        await eventually(lambda: handler.done == ["a", "a"])
+        await until(lambda: handler.done == ["a", "a"])
 
 
 @pytest.mark.row(20)
@@ -226,7 +222,7 @@ async def test_a_damaged_letter_is_put_aside_and_nothing_stops_for_it(tmp_path: 
             (tmp_path / "state" / folder / f"{number}.json").write_text(content)
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a")])
-        await eventually(lambda: handler.done == ["a"])
+        await until(lambda: handler.done == ["a"])
     assert letters.letters() == []
     for folder in ("replay", "dead-letters"):
         assert len(list((tmp_path / "state" / folder).glob("*.damaged"))) == 5
@@ -241,5 +237,5 @@ async def test_a_batch_before_a_damaged_segment_is_handled_once(tmp_path: Path) 
         for node_id in ("a", "b", "c"):
             await log.publish([completed(node_id)])
             await asyncio.sleep(0.3)
-        await eventually(lambda: handler.done == ["a", "b", "c"])
+        await until(lambda: handler.done == ["a", "b", "c"])
     assert handler.asked == ["a", "b", "c"]

@@ -15,7 +15,8 @@ from sluice_common.errors import DataLoss, InvalidArgument, OutOfRange, SluiceEr
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB
-from support.chunk_sink import Sink, eventually, running_sink
+from support.chunk_sink import Sink, running_sink
+from support.waiting import until
 
 EOF = grpc.aio.EOF  # type: ignore[attr-defined]
 UNLIMITED = [("grpc.max_send_message_length", -1)]
@@ -125,7 +126,7 @@ async def test_a_repository_that_stops_ends_a_stream_after_its_chunk(
     await call.write(header(0, 2))
     await call.write(block(b"x"))
     # The first block is in the handler's hands before it is told to stop.
-    await eventually(lambda: sink.messages == 2)
+    await until(lambda: sink.messages == 2)
     sink.stop.set()
     await call.write(block(b"y"))
     assert (await call.read()).accepted == accepted(0, b"xy")

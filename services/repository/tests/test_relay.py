@@ -24,10 +24,10 @@ from support.roles import (
     Upload,
     World,
     crash_at,
-    eventually,
     pieces,
     small_world,
 )
+from support.waiting import until
 
 CHUNKS = pieces(2_300, 500)
 LIFE = ["UploadInitiated", "UploadCompleted", "NodeDeleted"]
@@ -276,7 +276,7 @@ async def test_a_stopped_relay_gives_its_lease_to_the_next_at_once(world: World)
     async with asyncio.TaskGroup() as group:
         group.create_task(world.relay.run(stop))
         upload = await lived(world)
-        await eventually(lambda: len(first_appearances(world, upload)) == 3)
+        await until(lambda: len(first_appearances(world, upload)) == 3)
         stop.set()
         world.deps.relay_poke.set()
     world.boot()
@@ -292,7 +292,7 @@ async def test_a_poke_wakes_the_relay_before_its_poll(world: World) -> None:
         await asyncio.sleep(0.1)
         upload = await world.begin(CHUNKS)
         deps.relay_poke.set()
-        await eventually(lambda: first_appearances(world, upload) == LIFE[:1])
+        await until(lambda: first_appearances(world, upload) == LIFE[:1])
         stop.set()
         deps.relay_poke.set()
 
@@ -303,7 +303,7 @@ async def test_the_running_relay_survives_a_broker_that_comes_and_goes(world: Wo
     upload = await lived(world)
     async with asyncio.TaskGroup() as group:
         group.create_task(world.relay.run(stop))
-        await eventually(lambda: len(first_appearances(world, upload)) == 3)
+        await until(lambda: len(first_appearances(world, upload)) == 3)
         stop.set()
         world.deps.relay_poke.set()
     assert first_appearances(world, upload) == LIFE

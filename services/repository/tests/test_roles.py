@@ -18,7 +18,8 @@ from sluice_common.errors import Unavailable
 from sluice_common.uploads.model import UploadStatus
 from sluice_repository.deps import RepositoryOptions
 from sluice_repository.roles import ALL_ROLES, Role, run_roles
-from support.roles import Upload, World, eventually, pieces, small_world
+from support.roles import Upload, World, pieces, small_world
+from support.waiting import until
 
 CHUNKS = pieces(5_300, 300)
 OPTIONS = RepositoryOptions(
@@ -63,7 +64,7 @@ async def ended(world: World, upload: Upload) -> None:
     async def is_completed() -> bool:
         return await world.status(upload) is UploadStatus.COMPLETED
 
-    await eventually(is_completed)
+    await until(is_completed)
 
 
 async def test_uploads_become_verified_nodes_and_their_events_go_out(world: World) -> None:
@@ -75,7 +76,7 @@ async def test_uploads_become_verified_nodes_and_their_events_go_out(world: Worl
             async def told(node_id: str = upload.new.node_id) -> bool:
                 return world.publisher.types(node_id)[-1:] == ["NodeVerified"]
 
-            await eventually(told)
+            await until(told)
             node = await world.assert_whole(upload)
             assert node is not None
             assert node.sha256 is not None
@@ -131,7 +132,7 @@ async def test_what_takes_longer_than_the_drain_is_given_back_at_once(world: Wor
         async def stored() -> bool:
             return (await world.snapshot(upload)).stored_parts == 1
 
-        await eventually(stored, 5)
+        await until(stored, 12)
 
 
 async def test_a_queue_that_fails_does_not_end_the_workers(world: World) -> None:

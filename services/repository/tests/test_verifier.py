@@ -16,7 +16,8 @@ from sluice_common.objects.port import ObjectAttributes
 from sluice_common.uploads.model import Integrity, ObjectRef
 from sluice_repository.digests import digest_object
 from sluice_repository.verifier import Verifier
-from support.roles import TENANT, Upload, World, eventually, pieces, small_world
+from support.roles import TENANT, Upload, World, pieces, small_world
+from support.waiting import until
 
 CHUNKS = pieces(2_300, 500)
 
@@ -116,7 +117,7 @@ async def test_the_running_verifier_waits_for_a_store_that_is_away(world: World)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(Verifier(deps, world.catalogue).run(stop))
-        await eventually(verified)
+        await until(verified)
         stop.set()
     assert failures(world) == 0
 

@@ -15,8 +15,9 @@ from sluice_common.events.kafka.handling import ConsumerOptions
 from sluice_common.events.kafka.publisher import KafkaPublisher, open_kafka_publisher
 from sluice_common.events.kafka.receiving import ReceivedEvent
 from sluice_common.events.port import EventRecord
-from support.kafka import eventually, failed, first_appearances, records_in, unique_name
+from support.kafka import failed, first_appearances, records_in, unique_name
 from support.kafka_broker import KafkaBroker
+from support.waiting import until
 
 KEYS = [f"node-{number}" for number in range(6)]
 PAGE = 60
@@ -58,12 +59,12 @@ async def test_publishing_goes_on_where_it_was_when_the_broker_comes_back(
     async with open_kafka_publisher(replace(broker.options, batch_bytes=2048)) as publisher:
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(relay(publisher, events, gone))
-            await eventually(lambda: len(gone) > 3)
+            await until(lambda: len(gone) > 3)
             broker.kill()
             await asyncio.sleep(1)
             await broker.start()
             here = len(gone)
-            await eventually(lambda: len(gone) > here + 3)
+            await until(lambda: len(gone) > here + 3)
             broker.pause()
             await asyncio.sleep(4)
             assert not publishing.done()
@@ -89,10 +90,10 @@ async def test_a_consumer_survives_a_restart_and_misses_nothing(broker: KafkaBro
         await publisher.publish(events)
     async with asyncio.TaskGroup() as group:
         group.create_task(EventConsumer(broker.options, options, handler).run(stop))
-        await eventually(lambda: len(handled) > 40)
+        await until(lambda: len(handled) > 40)
         broker.kill()
         await asyncio.sleep(1)
         await broker.start()
-        await eventually(lambda: len(set(handled)) == len(events), seconds=90)
+        await until(lambda: len(set(handled)) == len(events), seconds=90)
         stop.set()
     assert set(handled) == {event.event_id for event in events}

@@ -19,7 +19,7 @@ from sluice_common.uploads.model import ObjectRef
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import Outcome, Work
 from sluice_processor.kafka_source import work_consumer
-from support.kafka import begin_at, ends_of, eventually, make_topic, messages_in, put, unique_name
+from support.kafka import begin_at, ends_of, make_topic, messages_in, put, unique_name
 from support.notices import aws_message, minio_message
 from support.waiting import until
 
@@ -91,7 +91,7 @@ async def test_what_a_store_tells_is_worked_on(kafka: KafkaOptions, topic: str, 
         message(minio_message(THUMBNAIL)),
     )
     async with running(kafka, group, topic, handler, metrics):
-        await eventually(lambda: len(handler.done) == 3)
+        await until(lambda: len(handler.done) == 3)
     assert set(handler.done) == {ref("n-1"), ref("n-2"), ref("n-3")}
     value = metrics.registry.get_sample_value
     passed = {"source": "kafka-s3", "reason": "THUMBNAIL"}
@@ -118,7 +118,7 @@ async def test_what_cannot_be_read_or_done_is_a_dead_letter_and_stops_nobody(
     await put(kafka, topic, *(message(body) for body in bodies))
     letters = dead_letter_topic(topic, group)
     async with running(kafka, group, topic, handler, metrics):
-        await eventually(lambda: len(handler.done) == 6)
+        await until(lambda: len(handler.done) == 6)
 
         async def buried() -> list[tuple[str, str, str]]:
             return sorted(
@@ -171,4 +171,4 @@ async def test_a_message_comes_again_to_whoever_follows(
     await put(kafka, topic, message(minio_message(ref("n-1"))))
     await put(kafka, topic, message(minio_message(ref("n-1"))))
     async with running(kafka, group, topic, handler, Metrics()):
-        await eventually(lambda: handler.asked["n-1"] == 2)
+        await until(lambda: handler.asked["n-1"] == 2)
