@@ -15,6 +15,7 @@ from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledg
 from sluice_common.coordination.redis.monitoring import open_redis_monitor
 from sluice_common.coordination.redis.options import RedisOptions
 from support.redis_server import RedisCluster, RedisServer, shared_cluster, shared_server
+from support.waiting import until
 
 _SECONDS = 30.0
 """Of one operation. Long histories run beside other work; a server that hangs is found even so."""
@@ -81,6 +82,14 @@ class StagingLedger:
         registry = self._clients.metrics.registry
         labels = {"operation": operation}
         return int(registry.get_sample_value("sluice_redis_seconds_count", labels) or 0)
+
+    async def hears_of(self, upload_id: str) -> None:
+        """Return once no change of the upload goes unheard."""
+
+        async def is_heard() -> bool:
+            return self.bare._announcements.heard_of(upload_id) is not None
+
+        await until(is_heard, _SECONDS, f"{upload_id} is subscribed to")
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         return await self.bare.accept_chunk(await self.stage(offer), crc32c)
