@@ -29,7 +29,7 @@ from sluice_processor.deps import ProcessorDeps, ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Outcome, Work
 from sluice_processor.model import ImageOptions, ProcessedImage
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
-from support.roles import FaultyObjects
+from support.faulty_objects import FaultyObjects
 
 IMAGES = ImageOptions(thumbnail_sizes=(32, 64))
 

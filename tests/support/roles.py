@@ -1,21 +1,18 @@
 """A repository's roles over embedded adapters, driven step by step, with a clock of its own.
 
-Time moves only when a test says so, processes die where a test says so, and the object store
-fails as a test says. `World.orphans` is the oracle: what is left anywhere that nothing names.
+Time moves only when a test says so, processes die where a test says so (`crashes.py`), and the
+object store fails as a test says (`faulty_objects.py`). `World.orphans` is the oracle: what is left anywhere that nothing names.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import pytest
-
-from sluice_common import crash_points
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.port import Catalogue, DrivePolicy, Node
 from sluice_common.catalogue.sql import open_catalogue
@@ -24,18 +21,9 @@ from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.memory.queue import InProcessQueue
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.ports import ChunkOffer, Completion, WorkItem, WorkKind
-from sluice_common.crash_points import CrashPoint
 from sluice_common.errors import Unavailable
 from sluice_common.events.port import EventRecord
 from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import (
-    Body,
-    ObjectAttributes,
-    ObjectInfo,
-    ObjectStore,
-    PartTag,
-    PresignedPut,
-)
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_node_id, new_token, new_upload_id
@@ -54,38 +42,13 @@ from sluice_repository.relay import Relay
 from sluice_repository.sweeper import Sweeper
 from sluice_repository.verifier import Verifier
 from sluice_repository.worker import QueueWorker
+from support.faulty_objects import FaultyObjects
 
 TENANT = "acme"
 DRIVE = "photos"
 BUCKET = "sluice"
 PART_BYTES = 1_000
 HOUR = 3600.0
-
-T = TypeVar("T")
-
-
-class CrashSimulated(BaseException):
-    """Stands for the end of a process: no `except Exception` of ours may see it."""
-
-
-@contextmanager
-def armed(point: CrashPoint) -> Iterator[None]:
-    """Inside, whoever gets to this point raises `CrashSimulated`."""
-
-    def die(reached: CrashPoint) -> None:
-        raise CrashSimulated(reached)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crash_points, "_armed", point)
-        patch.setattr(crash_points, "exit_hard", die)
-        yield
-
-
-@contextmanager
-def crash_at(point: CrashPoint) -> Iterator[None]:
-    """The process dies when it gets to this point; fails when it does not."""
-    with armed(point), pytest.raises(CrashSimulated):
-        yield
 
 
 class Clock:
@@ -123,84 +86,6 @@ class RecordingPublisher:
         """The types of a node's events in order of their first appearance."""
         seen = {e.event_id: e.type.rpartition(".")[2] for e in self.events if e.key == node_id}
         return list(seen.values())
-
-
-class FaultyObjects:
-    """An object store in front of a real one that fails as told.
-
-    `before[name]` and `after[name]` hold errors to raise, one per call of that method: before the
-    store is asked, or after it has done it (its answer is lost then).
-    """
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self.before: dict[str, list[Exception]] = {}
-        self.after: dict[str, list[Exception]] = {}
-        self.calls: list[str] = []
-        self.on_call: dict[str, Callable[[], Awaitable[None]]] = {}
-
-    async def _through(self, name: str, call: Awaitable[T]) -> T:
-        self.calls.append(name)
-        try:
-            if (hook := self.on_call.get(name)) is not None:
-                await hook()
-            if self.before.get(name):
-                raise self.before[name].pop(0)
-        except BaseException:
-            call.close()  # type: ignore[attr-defined]
-            raise
-        result = await call
-        if self.after.get(name):
-            raise self.after[name].pop(0)
-        return result
-
-    async def check(self, bucket: str) -> None:
-        await self._through("check", self._store.check(bucket))
-
-    async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
-        return await self._through("put", self._store.put(ref, body, attributes))
-
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
-        return await self._through("open_multipart", self._store.open_multipart(ref, attributes))
-
-    async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
-        return await self._through(
-            "put_part", self._store.put_part(ref, multipart_id, number, body)
-        )
-
-    async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
-        return await self._through("list_parts", self._store.list_parts(ref, multipart_id))
-
-    async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
-        return await self._through("open_multiparts", self._store.open_multiparts(ref))
-
-    async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
-    ) -> ObjectInfo:
-        return await self._through(
-            "complete_multipart", self._store.complete_multipart(ref, multipart_id, parts)
-        )
-
-    async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
-        await self._through("abort_multipart", self._store.abort_multipart(ref, multipart_id))
-
-    def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
-        self.calls.append("read")
-        return self._store.read(ref, offset, length)
-
-    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
-        return await self._through("head", self._store.head(ref))
-
-    async def delete(self, ref: ObjectRef) -> None:
-        await self._through("delete", self._store.delete(ref))
-
-    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        return await self._store.presign_get(ref, lifetime_seconds, filename)
-
-    async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
-    ) -> PresignedPut:
-        return await self._store.presign_put(ref, lifetime_seconds, size, attributes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Outcome, Work
 from sluice_processor.keys import place_of
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
+from support.faulty_objects import FaultyObjects
 from support.pictures import as_stored, exif, quadrants, saved
 from support.processor import IMAGES, Darkroom, darkroom
-from support.roles import FaultyObjects
 
 PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 PROCESSED = Outcome("processed")

@@ -21,7 +21,8 @@ from sluice_common.uploads.model import UploadStatus
 from sluice_repository.completer import Completer, FreshPut
 from sluice_repository.parts import PartStorer
 from sluice_repository.worker import QueueWorker
-from support.roles import World, crash_at, pieces, small_world
+from support.crashes import crash_at
+from support.roles import World, pieces, small_world
 
 SMALL = pieces(700, 100)
 CATALOGUE_AWAY = Unavailable("CATALOGUE_UNAVAILABLE", "The database is away for a moment.")

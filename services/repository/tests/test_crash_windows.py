@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sluice_common.coordination.ports import WorkItem
 from sluice_common.crash_points import CrashPoint
 from sluice_common.uploads.model import UploadStatus
-from support.roles import CrashSimulated, World, armed, crash_at, pieces, small_world
+from support.crashes import CrashSimulated, armed, crash_at
+from support.roles import World, pieces, small_world
 
 MULTIPART = pieces(3_300, 500)
 SINGLE = pieces(700, 100)

@@ -18,12 +18,12 @@ from sluice_common.crash_points import CrashPoint
 from sluice_common.errors import NotFound, Unavailable
 from sluice_common.events.port import EventRecord, event_refused
 from sluice_repository.relay import Relay
+from support.crashes import crash_at
 from support.roles import (
     TENANT,
     RecordingPublisher,
     Upload,
     World,
-    crash_at,
     pieces,
     small_world,
 )
