@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from sluice_common.allowance import Allowance, not_counted
+from support.virtual_time import in_virtual_time
 
 
+@in_virtual_time
 async def test_what_takes_longer_is_ended() -> None:
     allowance = Allowance(0.05)
     with pytest.raises(TimeoutError):
@@ -17,6 +19,7 @@ async def test_what_takes_longer_is_ended() -> None:
     assert allowance.left_seconds == 0
 
 
+@in_virtual_time
 async def test_waiting_for_a_turn_is_not_counted() -> None:
     allowance = Allowance(0.2)
     async with allowance.spending():
@@ -26,6 +29,7 @@ async def test_waiting_for_a_turn_is_not_counted() -> None:
     assert 0.05 < allowance.left_seconds <= 0.2
 
 
+@in_virtual_time
 async def test_what_comes_after_the_wait_is_counted_again() -> None:
     async def wait_and_work() -> None:
         async with Allowance(0.1).spending():
@@ -39,6 +43,7 @@ async def test_what_comes_after_the_wait_is_counted_again() -> None:
     assert 0.4 <= asyncio.get_running_loop().time() - begun < 3
 
 
+@in_virtual_time
 async def test_tries_share_what_is_left() -> None:
     allowance = Allowance(10.0)
     for _ in range(2):
@@ -52,6 +57,7 @@ async def test_tries_share_what_is_left() -> None:
             await asyncio.sleep(1)
 
 
+@in_virtual_time
 async def test_who_waits_inside_a_wait_or_without_a_limit_waits() -> None:
     with not_counted():
         await asyncio.sleep(0)
@@ -64,6 +70,7 @@ async def test_who_waits_inside_a_wait_or_without_a_limit_waits() -> None:
     assert allowance.left_seconds > 0
 
 
+@in_virtual_time
 async def test_a_cancellation_ends_the_wait() -> None:
     allowance = Allowance(0.1)
 
@@ -79,6 +86,7 @@ async def test_a_cancellation_ends_the_wait() -> None:
         await task
 
 
+@in_virtual_time
 async def test_each_task_has_a_clock_of_its_own() -> None:
     async def one(seconds: float) -> float:
         allowance = Allowance(0.5)

@@ -8,6 +8,7 @@ import pytest
 
 from sluice_common.errors import Aborted, Unavailable
 from sluice_repository.claims import is_fenced, while_held
+from support.virtual_time import in_virtual_time
 
 FENCED = Aborted("FENCED", "Somebody else has it.")
 AWAY = Unavailable("LEDGER_UNAVAILABLE", "Away.")
@@ -49,12 +50,14 @@ async def run(beats: Beats, work: Work, lease: float = 0.3, heartbeat: float = 0
 
 
 @pytest.mark.rule(15)
+@in_virtual_time
 async def test_work_that_outlasts_its_lease_is_kept_alive_by_heartbeats() -> None:
     beats, work = Beats(), Work(0.5)
     assert await run(beats, work) == "result"
     assert beats.count >= 5
 
 
+@in_virtual_time
 async def test_short_work_needs_no_heartbeat() -> None:
     beats, work = Beats(), Work(0.0)
     assert await run(beats, work) == "result"
@@ -62,6 +65,7 @@ async def test_short_work_needs_no_heartbeat() -> None:
 
 
 @pytest.mark.rule(15)
+@in_virtual_time
 async def test_a_lost_claim_cancels_the_work() -> None:
     work = Work(5)
     with pytest.raises(Aborted) as lost:
@@ -70,11 +74,13 @@ async def test_a_lost_claim_cancels_the_work() -> None:
     assert work.ended == "cancelled"
 
 
+@in_virtual_time
 async def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing() -> None:
     beats, work = Beats(None, AWAY, AWAY, TimeoutError()), Work(0.4)
     assert await run(beats, work) == "result"
 
 
+@in_virtual_time
 async def test_a_ledger_that_is_away_for_a_whole_lease_ends_the_work() -> None:
     work = Work(5)
     with pytest.raises(Aborted, match="FENCED"):
@@ -82,6 +88,7 @@ async def test_a_ledger_that_is_away_for_a_whole_lease_ends_the_work() -> None:
     assert work.ended == "cancelled"
 
 
+@in_virtual_time
 async def test_a_heartbeat_that_hangs_ends_the_work_with_the_lease() -> None:
     work = Work(5)
     began = asyncio.get_running_loop().time()
@@ -95,6 +102,7 @@ async def test_a_heartbeat_that_hangs_ends_the_work_with_the_lease() -> None:
     assert work.ended == "cancelled"
 
 
+@in_virtual_time
 async def test_what_the_work_raises_passes_through_as_it_is() -> None:
     error = RuntimeError("of the work")
     with pytest.raises(RuntimeError) as raised:
@@ -102,6 +110,7 @@ async def test_what_the_work_raises_passes_through_as_it_is() -> None:
     assert raised.value is error
 
 
+@in_virtual_time
 async def test_cancelling_from_outside_cancels_the_work() -> None:
     work = Work(5)
     task = asyncio.ensure_future(run(Beats(), work))

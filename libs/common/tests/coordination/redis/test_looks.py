@@ -7,6 +7,7 @@ from typing import Any
 
 from sluice_common.coordination.redis.looks import GATHER_SECONDS, SharedLooks
 from sluice_common.errors import Unavailable
+from support.virtual_time import in_virtual_time
 
 
 class Ledger:
@@ -28,6 +29,7 @@ class Ledger:
         return (upload_id, seen)
 
 
+@in_virtual_time
 async def test_one_look_is_enough_for_all_who_ask_at_once() -> None:
     ledger = Ledger()
     shared: Any = SharedLooks(ledger.look)
@@ -36,6 +38,7 @@ async def test_one_look_is_enough_for_all_who_ask_at_once() -> None:
     assert ledger.looks == 2
 
 
+@in_virtual_time
 async def test_nobody_is_given_what_was_seen_before_it_asked() -> None:
     ledger = Ledger()
     shared: Any = SharedLooks(ledger.look)
@@ -50,6 +53,7 @@ async def test_nobody_is_given_what_was_seen_before_it_asked() -> None:
     assert [await early, await late] == [("a", 0), ("a", 1)]
 
 
+@in_virtual_time
 async def test_when_the_one_who_was_to_look_goes_another_does() -> None:
     ledger = Ledger()
     shared: Any = SharedLooks(ledger.look)
@@ -65,6 +69,7 @@ async def test_when_the_one_who_was_to_look_goes_another_does() -> None:
         assert leader.cancelled()
 
 
+@in_virtual_time
 async def test_all_get_the_error() -> None:
     ledger = Ledger()
     ledger.error = Unavailable("REDIS_UNAVAILABLE", "away")
