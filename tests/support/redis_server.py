@@ -87,6 +87,12 @@ class RedisServer:
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def fill_up(self) -> None:
+        """It has no room for any value from now on. Values would not do: a server takes memory
+        back from connections that have fallen silent, and has room again."""
+        with self.client() as client:
+            client.config_set("maxmemory", 1)
+
     def client(self) -> Redis:
         """For a test to look inside; password-less, blocking. The caller closes it."""
         return Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5)

@@ -18,8 +18,12 @@ from sluice_common.errors import Internal, ResourceExhausted, Unavailable
 from sluice_common.telemetry.metrics import Metrics
 from support.mysql_tls import write_certificates
 from support.redis_server import RedisServer, free_port, replicated, shared_cluster
+from support.waiting import until
 
 MIB = 1024 * 1024
+
+SECONDS = 20.0
+"""By then anything has happened, on the busiest machine too."""
 
 
 def script(source: bytes) -> Script:
@@ -93,7 +97,7 @@ async def test_a_cancelled_call_leaves_the_others_their_own_answers(server: Redi
 
 
 async def test_a_storm_of_cancelled_calls_costs_no_connection(server: RedisServer) -> None:
-    options = RedisOptions(server.url, max_connections=4, operation_timeout_seconds=2.0)
+    options = RedisOptions(server.url, max_connections=4, operation_timeout_seconds=SECONDS)
     block = b"x" * MIB
     async with open_redis(options) as clients:
         for _ in range(10):
@@ -106,10 +110,16 @@ async def test_a_storm_of_cancelled_calls_costs_no_connection(server: RedisServe
                 call.cancel()
             await asyncio.wait(calls)
         # All four are there, and each has nothing left on it.
-        sleeping = [clients.execute("l", "BLPOP", "l", 0.3) for _ in range(4)]
-        begun = time.monotonic()
-        assert await asyncio.gather(*sleeping) == [None] * 4
-        assert time.monotonic() - begun < 0.9
+        waiting = [asyncio.create_task(clients.execute("l", "BLPOP", "l", 0)) for _ in range(4)]
+        with server.client() as inside:
+
+            async def all_wait() -> bool:
+                return int(inside.info("clients")["blocked_clients"]) == 4
+
+            await until(all_wait, SECONDS, "four connections are in use")
+            inside.rpush("l", *range(4))
+        popped = await asyncio.gather(*waiting)
+        assert sorted(popped) == [[b"l", str(n).encode()] for n in range(4)]
 
 
 # ------------------------------------------------------------------ faults
@@ -118,15 +128,15 @@ async def test_a_storm_of_cancelled_calls_costs_no_connection(server: RedisServe
 async def test_a_killed_server_is_unavailable_and_comes_back() -> None:
     metrics = Metrics()
     with RedisServer() as server:
-        async with open_redis(RedisOptions(server.url), metrics) as clients:
+        options = RedisOptions(server.url, operation_timeout_seconds=10 * SECONDS)
+        async with open_redis(options, metrics) as clients:
             await clients.execute("k", "SET", "k", "v")
             server.kill()
-            begun = time.monotonic()
-            for _ in range(3):
-                with pytest.raises(Unavailable) as caught:
-                    await clients.execute("k", "GET", "k")
-                assert caught.value.reason == "REDIS_UNAVAILABLE"
-            assert time.monotonic() - begun < 2.0
+            async with asyncio.timeout(SECONDS):  # nobody waits for an answer
+                for _ in range(3):
+                    with pytest.raises(Unavailable) as caught:
+                        await clients.execute("k", "GET", "k")
+                    assert caught.value.reason == "REDIS_UNAVAILABLE"
             server.start()
             assert await clients.execute("k", "GET", "k") is None
     failed = metrics.registry.get_sample_value("sluice_redis_errors_total", {"operation": "get"})
@@ -135,14 +145,15 @@ async def test_a_killed_server_is_unavailable_and_comes_back() -> None:
 
 async def test_a_server_that_hangs_is_unavailable_after_the_timeout() -> None:
     with RedisServer() as server:
-        options = RedisOptions(server.url, operation_timeout_seconds=0.3)
+        options = RedisOptions(server.url, operation_timeout_seconds=1.0)
         async with open_redis(options) as clients:
             server.pause()
             try:
                 begun = time.monotonic()
-                with pytest.raises(Unavailable):
-                    await clients.execute("k", "GET", "k")
-                assert 0.25 < time.monotonic() - begun < 2.0
+                async with asyncio.timeout(SECONDS):
+                    with pytest.raises(Unavailable):
+                        await clients.execute("k", "GET", "k")
+                assert time.monotonic() - begun > 0.9
             finally:
                 server.go_on()
             assert await clients.execute("k", "GET", "k") is None

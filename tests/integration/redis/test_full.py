@@ -6,7 +6,7 @@ import pytest
 
 from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.coordination.redis.chunks import RedisChunkStore
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
+from sluice_common.coordination.redis.connection import open_redis
 from sluice_common.coordination.redis.ledger import open_redis_ledger
 from sluice_common.coordination.redis.monitoring import open_redis_monitor
 from sluice_common.coordination.redis.options import RedisOptions
@@ -21,7 +21,7 @@ CRC = crc32c(CONTENT)
 
 
 async def test_what_was_accepted_is_stored_and_dropped_while_redis_is_full() -> None:
-    with RedisServer("--maxmemory", "8mb") as server:
+    with RedisServer() as server:
         options = RedisOptions(server.url)
         async with (
             open_redis(options) as clients,
@@ -36,7 +36,7 @@ async def test_what_was_accepted_is_stored_and_dropped_while_redis_is_full() -> 
             await ledger.accept_chunk(offer, CRC)
             await driver.complete(upload_id)
 
-            await _fill(clients)
+            server.fill_up()
             other = driver.offer(upload_id, 1, len(CONTENT))
             with pytest.raises(ResourceExhausted) as caught:
                 await _send(store, other)
@@ -60,14 +60,3 @@ async def _send(store: RedisChunkStore, offer: ChunkOffer) -> None:
     async with store.stage(offer) as staged:
         await staged.append(CONTENT)
         await staged.seal()
-
-
-async def _fill(clients: RedisClients) -> None:
-    """Until not even a small value has room."""
-    for size in (512 * 1024, 4096, 64):
-        for number in range(3000):
-            try:
-                await clients.execute("full", "RPUSH", "full", b"x" * size)
-            except ResourceExhausted:
-                break
-            assert number < 2999

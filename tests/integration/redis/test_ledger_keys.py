@@ -303,7 +303,7 @@ async def test_with_little_memory_left_only_chunks_that_help_a_part_out_come_in(
 ) -> None:
     redis = RedisOptions(server.url)
     async with (
-        open_redis_monitor(clients, redis) as monitor,
+        open_redis_monitor(clients, redis, 3600.0) as monitor,  # looks when it is told to
         open_redis_ledger(clients, LARGE, redis, monitor, clock=clock) as ledger,
     ):
         driver = Driver(ledger, clock)

@@ -20,8 +20,10 @@ from sluice_common.coordination.redis.server import Server
 from sluice_common.errors import Unavailable
 from support.mysql_tls import write_certificates
 from support.redis_server import RedisServer, free_port, shared_server
+from support.waiting import until
 
 MIB = 1024 * 1024
+SECONDS = 20.0
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -158,7 +160,7 @@ def test_a_server_that_was_closed_keeps_no_connection(run: Run) -> None:
 def test_a_push_that_cannot_be_written_keeps_no_connection(run: Run) -> None:
     async def scenario() -> None:
         options = RedisOptions(shared_server().url, max_connections=1)
-        async with open_redis(options) as clients, asyncio.timeout(4):
+        async with open_redis(options) as clients, asyncio.timeout(SECONDS):
             pushes = Pushes(clients, "k")
             with pytest.raises(UnicodeEncodeError):
                 await pushes.push([("RPUSH", "k", "\ud800")], lambda _: None)
@@ -186,6 +188,12 @@ def test_what_does_not_speak_redis_is_unavailable(run: Run) -> None:
     run(scenario())
 
 
+def pings(server: RedisServer) -> int:
+    with server.client() as client:
+        asked = client.info("commandstats").get("cmdstat_ping", {"calls": 0})
+    return int(asked["calls"])
+
+
 def test_a_subscription_hears_until_it_is_cut(run: Run) -> None:
     server = shared_server()
     heard: list[tuple[bytes, str, Any]] = []
@@ -196,18 +204,19 @@ def test_a_subscription_hears_until_it_is_cut(run: Run) -> None:
             clients.subscription(lambda *news: heard.append(news)) as subscription,
         ):
             subscription.tell("SUBSCRIBE", "news")
-            await asyncio.sleep(0.1)
-            listening = asyncio.ensure_future(subscription.listen(0.2))
+            await until(lambda: len(heard) == 1, SECONDS, "subscribed")
+            listening = asyncio.ensure_future(subscription.listen(0.5))
             for word in ("one", "two", "tri"):  # the answer to a PING is silent beside them
                 await clients.execute("k", "PUBLISH", "news", word)
-                await asyncio.sleep(0.3)
+                before = pings(server)
+                await until(lambda: pings(server) > before, SECONDS, "a PING")  # noqa: B023
             subscription.tell("UNSUBSCRIBE", "news")
-            await asyncio.sleep(0.1)
+            await until(lambda: len(heard) == 5, SECONDS, "unsubscribed")
             assert not listening.done()
             with server.client() as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             with pytest.raises((OSError, RedisError)):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(SECONDS):
                     await listening
 
     run(scenario())
@@ -228,7 +237,7 @@ def test_a_subscription_that_is_refused_ends_with_the_servers_words(run: Run) ->
         ):
             subscription.tell("SUBSCRIBE")
             with pytest.raises(ResponseError, match="wrong number of arguments"):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(SECONDS):
                     await subscription.listen()
 
     run(scenario())

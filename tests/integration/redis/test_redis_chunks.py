@@ -32,6 +32,9 @@ from support.waiting import until
 UPLOAD = "n1-upload"
 STAGING = keys.staging(UPLOAD, "t0")
 
+SECONDS = 20.0
+"""By then anything has happened, on the busiest machine too."""
+
 
 @pytest.fixture
 def store(clients: RedisClients) -> RedisChunkStore:
@@ -55,7 +58,7 @@ async def arrived(server: RedisServer) -> None:
     async def is_there() -> bool:
         return STAGING in server.all_keys()
 
-    await until(is_there, 2.0, "the staging list")
+    await until(is_there, SECONDS, "the staging list")
 
 
 async def finish(staged: StagedChunk, *blocks: bytes) -> None:
@@ -103,17 +106,36 @@ async def test_the_last_block_of_the_size_offered_is_sent_at_once(
 
 @pytest.mark.rule(1)
 async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
-    clients: RedisClients, server: RedisServer
+    clients: RedisClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = RedisChunkStore(clients, staging_seconds=0.4)
+    clock = 1000.0
+    monkeypatch.setattr("sluice_common.coordination.redis.staging.monotonic", lambda: clock)
+    store = RedisChunkStore(clients, staging_seconds=40.0)
+
+    async def is_renewed() -> bool:
+        return 25_000 < int(await clients.execute(STAGING, "PTTL", STAGING)) <= 40_000
+
     async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
         for _ in range(6):
             await staged.append(b"x" * MIB)
-            await asyncio.sleep(0.15)
-        assert server.all_keys() == [STAGING]
+            await until(is_renewed, SECONDS, "a new time to live")
+            # Fifteen seconds pass.
+            assert await clients.execute(STAGING, "PEXPIRE", STAGING, 25_000) == 1
+            clock += 15.0
         await staged.seal()
-    await asyncio.sleep(0.6)
-    assert server.all_keys() == []
+    assert 0 < await clients.execute(STAGING, "PTTL", STAGING) <= 25_000
+
+
+@pytest.mark.rule(1)
+async def test_a_staging_list_whose_time_is_over_is_gone(
+    clients: RedisClients, server: RedisServer
+) -> None:
+    await send(RedisChunkStore(clients, staging_seconds=0.4), b"x" * MIB)
+
+    async def is_gone() -> bool:
+        return server.all_keys() == []
+
+    await until(is_gone, SECONDS, "the staging list ends")
 
 
 @pytest.mark.rule(1)
@@ -188,7 +210,7 @@ async def test_nothing_that_could_outlive_its_sender_is_written(
 @pytest.mark.rule(1)
 async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
     with RedisServer() as server:
-        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.3)) as clients:
+        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=1.0)) as clients:
             store = RedisChunkStore(clients)
             with suppress(Unavailable):
                 async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
@@ -208,9 +230,10 @@ async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
 
 async def test_a_sender_whose_redis_died_gets_away_in_time() -> None:
     with RedisServer() as server:
-        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.5)) as clients:
+        async with open_redis(RedisOptions(server.url)) as clients:
             store = RedisChunkStore(clients)
-            async with asyncio.timeout(3.0), store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
+            offer = ChunkOffer(UPLOAD, 0, 0, "t0")
+            async with asyncio.timeout(SECONDS), store.stage(offer) as staged:
                 await staged.append(b"1" * MIB)
                 await arrived(server)
                 server.kill()
@@ -225,7 +248,7 @@ async def test_a_sender_whose_redis_died_gets_away_in_time() -> None:
 @pytest.mark.rule(1)
 async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
     with RedisServer() as server:
-        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=0.3)) as clients:
+        async with open_redis(RedisOptions(server.url, operation_timeout_seconds=1.0)) as clients:
             store = RedisChunkStore(clients)
             with suppress(Unavailable):
                 async with store.stage(ChunkOffer(UPLOAD, 0, 2 * MIB, "t0")) as staged:
@@ -242,7 +265,7 @@ async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
 
 
 async def test_a_silent_sender_holds_no_connection(server: RedisServer) -> None:
-    options = RedisOptions(server.url, max_connections=1, operation_timeout_seconds=1.0)
+    options = RedisOptions(server.url, max_connections=1, operation_timeout_seconds=SECONDS)
     async with open_redis(options) as clients:
         store = RedisChunkStore(clients)
         async with store.stage(ChunkOffer(UPLOAD, 0, 3 * MIB, "t0")) as staged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -17,15 +16,19 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.queue import RedisQueue, open_redis_queue
 from sluice_common.errors import ResourceExhausted, Unavailable
 from support.redis_server import RedisServer
+from support.waiting import until
 
-LEASE_SECONDS = 0.3
+LEASE_SECONDS = 1.0
+SECONDS = 20.0
+"""By then anything has happened, on the busiest machine too."""
+
 PARTS = frozenset({WorkKind.PART})
 BOTH = frozenset(WorkKind)
 
 
 @pytest.fixture
 async def queue(clients: RedisClients, server: RedisServer) -> AsyncIterator[RedisQueue]:
-    async with open_redis_queue(clients, RedisOptions(server.url), LEASE_SECONDS) as opened:
+    async with open_redis_queue(clients, RedisOptions(server.url)) as opened:
         yield opened
 
 
@@ -33,7 +36,7 @@ def part(number: int = 1, tenant: str = "t", upload_id: str = "n1-u") -> WorkIte
     return WorkItem(WorkKind.PART, upload_id, tenant, number)
 
 
-async def take(queue: RedisQueue, wait_seconds: float = 3.0) -> Delivery:
+async def take(queue: RedisQueue, wait_seconds: float = SECONDS) -> Delivery:
     delivery = await queue.take(PARTS, "worker", wait_seconds)
     assert delivery is not None
     return delivery
@@ -43,19 +46,22 @@ async def take(queue: RedisQueue, wait_seconds: float = 3.0) -> Delivery:
 
 
 async def test_who_only_puts_does_not_listen(queue: RedisQueue, server: RedisServer) -> None:
-    def listening() -> str:
+    async def is_listening() -> bool:
         with server.client() as client:
-            return str(client.execute_command("CLIENT", "LIST", "TYPE", "pubsub"))
+            return bool(client.pubsub_numsub(keys.QUEUE_WAKE)[0][1])
 
     await queue.put(part())
     await asyncio.sleep(0.1)
-    assert "sub=1" not in listening()
+    assert not await is_listening()
     await take(queue)
-    await asyncio.sleep(0.1)
-    assert "sub" in listening()
+    await until(is_listening, SECONDS, "who takes listens")
 
 
-async def test_what_one_process_puts_another_gets_at_once(server: RedisServer) -> None:
+async def test_what_one_process_puts_another_gets_at_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By the wake-up: nobody looks by himself.
+    monkeypatch.setattr("sluice_common.coordination.redis.queue._LOOK_SECONDS", 10 * SECONDS)
     options = RedisOptions(server.url)
     async with AsyncExitStack() as stack:
         putting, taking = [
@@ -65,16 +71,11 @@ async def test_what_one_process_puts_another_gets_at_once(server: RedisServer) -
             for _ in range(2)
         ]
         assert await taking.take(PARTS, "worker", 0.3) is None
-        delays = []
         for number in range(1, 11):
             waiting = asyncio.create_task(take(taking))
             await asyncio.sleep(0.02)
-            begun = time.monotonic()
             await putting.put(part(number))
             assert (await waiting).item == part(number)
-            delays.append(time.monotonic() - begun)
-        # By the wake-up, not by the look every second.
-        assert sorted(delays)[5] < 0.2
 
 
 async def test_processes_share_the_work_and_none_is_done_twice(server: RedisServer) -> None:
@@ -82,20 +83,22 @@ async def test_processes_share_the_work_and_none_is_done_twice(server: RedisServ
     done: Counter[WorkItem] = Counter()
 
     async def work(queue: RedisQueue, name: str) -> None:
-        while (delivery := await queue.take(BOTH, name, 0.5)) is not None:
-            done[delivery.item] += 1
-            await queue.acknowledge(delivery)
+        while done.total() < len(items):
+            delivery = await queue.take(BOTH, name, 0.5)
+            if delivery is not None:
+                done[delivery.item] += 1
+                await queue.acknowledge(delivery)
 
     items = [part(number, tenant=f"t{number % 7}") for number in range(1, 301)]
     items += [WorkItem(WorkKind.COMPLETION, f"n1-{n}", f"t{n % 7}") for n in range(50)]
     async with AsyncExitStack() as stack:
         queues = [
             await stack.enter_async_context(
-                open_redis_queue(await stack.enter_async_context(open_redis(options)), options, 5.0)
+                open_redis_queue(await stack.enter_async_context(open_redis(options)), options)
             )
             for _ in range(3)
         ]
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.timeout(2 * SECONDS), asyncio.TaskGroup() as group:
             for n, queue in enumerate(queues):
                 for m in range(4):
                     group.create_task(work(queue, f"w{n}-{m}"))
@@ -191,7 +194,7 @@ async def test_workers_hear_that_redis_is_away_and_go_on_when_it_is_back() -> No
             await queue.acknowledge(await take(queue))
             server.kill()
             with pytest.raises(Unavailable):
-                await queue.take(PARTS, "worker", 3.0)
+                await queue.take(PARTS, "worker", SECONDS)
             with pytest.raises(Unavailable):
                 await queue.put(part(2))
             server.start()
@@ -212,7 +215,7 @@ async def _take_when_back(queue: RedisQueue) -> Delivery:
 
 async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
     # Or nothing would ever make room again.
-    with RedisServer("--maxmemory", "6mb") as server:
+    with RedisServer() as server:
         options = RedisOptions(server.url)
         async with (
             open_redis(options) as clients,
@@ -220,7 +223,7 @@ async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
         ):
             for number in range(1, 7):
                 await queue.put(part(number))
-            await _fill(clients)
+            server.fill_up()
             with pytest.raises(ResourceExhausted):
                 await queue.put(part(100))
             delayed = await take(queue)
@@ -228,25 +231,14 @@ async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
             held = await take(queue)
             await queue.extend(held)
             await queue.acknowledge(held)
-            lapsed = (await take(queue)).item
-            await asyncio.sleep(LEASE_SECONDS)
+            await take(queue)
+            await asyncio.sleep(LEASE_SECONDS)  # that one lapses
             left = set()
             for _ in range(5):
                 delivery = await take(queue)
                 left.add(delivery.item)
                 await queue.acknowledge(delivery)
-            assert left == {delayed.item, lapsed, part(4), part(5), part(6)}
-
-
-async def _fill(clients: RedisClients) -> None:
-    """Until not even a small value has room."""
-    for size in (512 * 1024, 4096, 64):
-        for number in range(2000):
-            try:
-                await clients.execute("full", "RPUSH", "full", b"x" * size)
-            except ResourceExhausted:
-                break
-            assert number < 1999
+            assert left == {part(number) for number in range(1, 7)} - {held.item}
 
 
 @pytest.mark.rule(15)
