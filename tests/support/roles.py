@@ -1,7 +1,8 @@
 """A repository's roles over embedded adapters, driven step by step, with a clock of its own.
 
 Time moves only when a test says so, processes die where a test says so (`crashes.py`), and the
-object store fails as a test says (`faulty_objects.py`). `World.orphans` is the oracle: what is left anywhere that nothing names.
+object store fails as a test says (`faulty_objects.py`). `World.orphans` is the oracle: what is
+left anywhere that nothing names.
 """
 
 from __future__ import annotations
