@@ -47,10 +47,21 @@ def test_a_database_is_migrated_once_and_then_there_is_nothing_to_do(
 def test_the_file_of_a_development_set_up_is_migrated_as_well(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(CatalogueKind.SQLITE, tmp_path) == 0
+    data_dir = tmp_path / "not" / "there yet"
+    assert run(CatalogueKind.SQLITE, data_dir) == 0
     assert "applied 0001" in capsys.readouterr().out
-    with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as connection:
+    with closing(sqlite3.connect(data_dir / "catalogue.sqlite")) as connection:
         assert connection.execute("SELECT COUNT(*) FROM nodes").fetchone() == (0,)
+
+
+def test_a_data_directory_that_cannot_be_made_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert run(CatalogueKind.SQLITE, tmp_path / "file" / "data") == 78
+    assert capsys.readouterr().err == (
+        f"SLUICE_DATA_DIR: {tmp_path / 'file' / 'data'} cannot be used: Not a directory\n"
+    )
 
 
 def test_a_schema_of_a_newer_release_is_refused_in_one_line(

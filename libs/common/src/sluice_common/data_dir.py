@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from sluice_common.configuration import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +45,24 @@ class DataDir:
     def announcement(self) -> Path:
         """server.json: the addresses and the process id of the running server."""
         return self.root / "server.json"
+
+
+def made(root: Path) -> DataDir:
+    """The data directory at `root`, made if need be.
+
+    Raises `ConfigurationError` when it cannot be.
+    """
+    with blaming_the_directory(root):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return DataDir(root)
+
+
+@contextmanager
+def blaming_the_directory(root: Path) -> Iterator[None]:
+    """Inside, a directory that cannot be used is a mistake in the settings, told in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"SLUICE_DATA_DIR: {root} cannot be used: {error.strerror}"
+        ) from None

@@ -86,10 +86,18 @@ async def test_a_file_that_is_no_database_is_called_damaged(path: Path) -> None:
             pass
 
 
-async def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
+async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*/no/where\.db cannot be"):
         async with open_catalogue(f"sqlite:///{tmp_path / 'no' / 'where.db'}"):
             pass
+
+
+async def test_a_file_that_may_only_be_read_is_named(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*catalogue\.db cannot be"):
+        # Rights do not hold the superuser back, SQLite's own mode does.
+        await migrate(f"sqlite:///file:{path}?mode=ro&uri=true")
 
 
 async def test_a_statement_that_breaks_a_constraint_is_our_defect(database: Database) -> None:

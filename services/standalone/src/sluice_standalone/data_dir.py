@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sluice_common.configuration import ConfigurationError
-from sluice_common.data_dir import DataDir
+from sluice_common.data_dir import DataDir, blaming_the_directory, made
 
 LAYOUT_VERSION: Final = 1
 """Version of the layout (`DataDir`); a directory of a newer one is left alone."""
@@ -25,8 +25,8 @@ def opened(root: Path) -> Iterator[DataDir]:
 
     Raises `ConfigurationError` when the directory cannot be used, or another server uses it.
     """
-    with _configuration_error(root):
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir = made(root)
+    with blaming_the_directory(root):
         lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -36,8 +36,7 @@ def opened(root: Path) -> Iterator[DataDir]:
                 f"SLUICE_DATA_DIR: another server is using {root}; stop it, or choose another"
                 " directory with --data-dir"
             ) from None
-        data_dir = DataDir(root)
-        with _configuration_error(root):
+        with blaming_the_directory(root):
             _check_version(root / "version")
             # Left over from a server that was killed; nobody listens there any more.
             data_dir.announcement.unlink(missing_ok=True)
@@ -74,13 +73,3 @@ def _write_whole(path: Path, text: str) -> None:
     draft = path.with_name(f"{path.name}.new")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
-
-
-@contextmanager
-def _configuration_error(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(
-            f"SLUICE_DATA_DIR: {root} cannot be used: {error.strerror}"
-        ) from None

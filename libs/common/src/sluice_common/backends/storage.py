@@ -11,7 +11,7 @@ from sluice_common.backends.opening import blaming
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.port import Catalogue
 from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.data_dir import DataDir
+from sluice_common.data_dir import DataDir, made
 from sluice_common.mixtures import CatalogueKind, Objects
 from sluice_common.objects.discard import DiscardObjectStore
 from sluice_common.objects.files import FileObjectStore
@@ -57,12 +57,15 @@ class CatalogueDatabase:
 
 
 def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
-    """The database of the settings; None without a catalogue."""
+    """The database of the settings; None without a catalogue.
+
+    Raises `ConfigurationError` when it is a file and its directory cannot be made.
+    """
     match settings.catalogue:
         case CatalogueKind.MYSQL:
             return CatalogueDatabase(settings.mysql.url, "SLUICE_MYSQL__URL")
         case CatalogueKind.SQLITE:
-            file = DataDir(settings.data_dir).catalogue
+            file = made(settings.data_dir).catalogue
             return CatalogueDatabase(f"sqlite:///{file.absolute()}", "SLUICE_DATA_DIR")
         case CatalogueKind.OFF:
             return None

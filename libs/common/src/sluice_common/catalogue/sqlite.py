@@ -30,6 +30,10 @@ BUSY_SECONDS = 10
 
 _SWITCH_AGAIN_SECONDS = 0.01
 
+_CLOSED_TO_US = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
+)
+
 
 class SqliteDialect:
     """SQLite in WAL mode: readers never wait, writers take turns.
@@ -97,6 +101,8 @@ class SqliteDialect:
         """The library came with Python; there is no server."""
 
     def fault_of(self, error: DBAPIError) -> Fault:
+        if _kind(error.orig) in _CLOSED_TO_US:
+            return Fault.REFUSED
         if isinstance(error, (OperationalError, InterfaceError, InternalError)):
             return Fault.AWAY
         if error.connection_invalidated:
@@ -105,7 +111,10 @@ class SqliteDialect:
         return Fault.DAMAGED if type(error) is DatabaseError else Fault.DEFECT
 
     def refusal(self, error: DBAPIError) -> str:
-        return "the catalogue's file cannot be opened"
+        return (
+            f"the file {self._url.database} cannot be opened for writing; make its folder if it is"
+            " missing, and let this user write to both"
+        )
 
     def _on_connect(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself
@@ -116,6 +125,12 @@ class SqliteDialect:
         await _switch_to_wal(driver)
         await driver.execute_fetchall(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
         await driver.execute_fetchall("PRAGMA foreign_keys = ON")
+
+
+def _kind(error: BaseException | None) -> int | None:
+    """SQLite's code of an error, without the upper bytes that tell more about it."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 async def _switch_to_wal(driver: aiosqlite.Connection) -> None:
@@ -129,8 +144,7 @@ async def _switch_to_wal(driver: aiosqlite.Connection) -> None:
             await driver.execute_fetchall("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # The low byte is the kind; the others tell more about it.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _kind(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(_SWITCH_AGAIN_SECONDS)
 
