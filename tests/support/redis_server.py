@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -257,18 +257,32 @@ def binary(name: str) -> str:
     return found
 
 
+_PORTS = range(11_000, 22_000)
 _handed_out: set[int] = set()
 
 
 def free_port() -> int:
     """A port nobody listens on, nor on the one of Redis Cluster's bus, 10,000 above it. Below the
     range from which outgoing connections take theirs: those come and go between look and use.
-    None comes twice: whoever got it may not listen yet."""
+    None comes twice, to no process of a test run: whoever got it may not listen yet, or not just
+    now."""
+    ports = ports_of(
+        os.environ.get("PYTEST_XDIST_WORKER", "gw0"),
+        int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+    )
     while True:
-        port = random.randint(11_000, 21_999)
+        # Not the generator that a test may have seeded.
+        port = secrets.choice(ports)
         if port not in _handed_out and _is_free(port) and _is_free(port + 10_000):
             _handed_out.add(port)
             return port
+
+
+def ports_of(worker: str, workers: int) -> range:
+    """A share of the ports for each process of pytest-xdist: "gw0", "gw1", ..."""
+    each = len(_PORTS) // workers
+    number = int(worker.removeprefix("gw")) % workers  # one that replaces another has a new number
+    return _PORTS[number * each : (number + 1) * each]
 
 
 def _is_free(port: int) -> bool:

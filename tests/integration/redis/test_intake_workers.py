@@ -23,7 +23,7 @@ from sluice_common.uploads.model import MIB
 from support.environment import process_environment
 from support.intake import frames_of
 from support.processes import ServiceProcess
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, free_port
 
 PHASE_3 = {
     "SLUICE_COORDINATION": "redis",
@@ -192,9 +192,18 @@ def test_a_port_that_somebody_shares_already_is_refused(settings: dict[str, str]
     assert address in told
 
 
+def server_beside_a_free_port() -> socket.socket:
+    """The port below it is free, and no outgoing connection takes it meanwhile."""
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", free_port() + 1))
+        except OSError:
+            continue
+
+
 def test_workers_that_cannot_work_with_their_settings_end_all(settings: dict[str, str]) -> None:
     # One metrics address for both that is taken: the second worker's port is the next one.
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with server_beside_a_free_port() as taken:
         port = taken.getsockname()[1]
         told = refused(
             {
