@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
+import pytest
+
 from sluice_common.coordination.memory.queue import InProcessQueue
 from sluice_common.coordination.ports import WorkItem, WorkKind
 
@@ -77,3 +82,20 @@ async def test_heartbeats_do_not_pile_up() -> None:
         await queue.extend(held)
         assert await queue.take(PARTS, "b", 0.0) is None
     assert len(queue._leases) <= 5
+
+
+async def test_room_that_was_given_to_a_put_that_leaves_is_passed_on() -> None:
+    queue = InProcessQueue(max_items=1)
+    await queue.put(ITEM)
+    others = [replace(ITEM, part_number=number) for number in (2, 3)]
+    leaving, staying = [asyncio.create_task(queue.put(item)) for item in others]
+    await asyncio.sleep(0)
+    assert await queue.take(PARTS, "a", 0.0) is not None
+    leaving.cancel()  # it was given the room and has not heard of it
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await asyncio.wait_for(staying, 20.0)
+    found = await queue.take(PARTS, "a", 0.0)
+    assert found is not None
+    assert found.item == others[1]
+    assert await queue.take(PARTS, "a", 0.0) is None
