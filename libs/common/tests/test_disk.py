@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Generator
 import pytest
 
 from sluice_common.disk import DiskThreads
+from support.waiting import until
 
 
 @pytest.fixture
@@ -29,18 +30,20 @@ async def test_an_error_of_the_job_is_the_callers(threads: DiskThreads) -> None:
 
 
 async def test_a_caller_cancelled_twice_still_waits_for_its_job(threads: DiskThreads) -> None:
-    begun, ended = threading.Event(), threading.Event()
+    go_on, ended = threading.Event(), threading.Event()
 
     def job() -> None:
-        begun.set()
-        time.sleep(0.2)
+        assert go_on.wait(60)
         ended.set()
 
     caller = asyncio.create_task(threads.run(job))
-    await asyncio.to_thread(begun.wait, 5)
+    await asyncio.sleep(0.01)
     caller.cancel()
     await asyncio.sleep(0.01)
     caller.cancel()
+    await asyncio.sleep(0.01)
+    assert not caller.done()
+    go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert ended.is_set()
@@ -73,6 +76,7 @@ async def test_a_stream_is_one_item_ahead_and_closes_its_source(threads: DiskThr
     made: list[int] = []
     items = threads.stream(counting(closed, made))
     assert await anext(items) == 0
+    await until(lambda: len(made) > 1)
     await asyncio.sleep(0.05)
     assert made == [0, 1]
     assert [item async for item in items] == [1, 2, 3, 4]

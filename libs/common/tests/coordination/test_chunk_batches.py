@@ -12,9 +12,37 @@ from pathlib import Path
 import pytest
 
 from sluice_common.coordination.embedded.chunks import FileChunkStore
+from sluice_common.coordination.embedded.packs import Batch, ChunkPacks
 from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.errors import Aborted
 from support.packed import UPLOAD, files, keep, keep_together, read
+from support.waiting import until
+
+
+class StuckWrite:
+    """Writes of chunks with the text "stuck" have begun, and wait until they may go on."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self._may_go_on = threading.Event()
+        self._write = os.write
+
+    def __call__(self, fd: int, data: bytes) -> int:
+        if b"stuck" in data:
+            self.begun.set()
+            assert self._may_go_on.wait(60)
+        return self._write(fd, data)
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+
+@pytest.fixture
+def stuck_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[StuckWrite]:
+    stuck = StuckWrite()
+    monkeypatch.setattr(os, "write", stuck)
+    yield stuck
+    stuck.go_on()
 
 
 @pytest.mark.parametrize("fsync", [False, True])
@@ -22,9 +50,19 @@ async def test_chunks_that_come_together_are_written_and_synced_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
 ) -> None:
     calls: Counter[str] = Counter()
-    write, sync = os.write, os.fsync
+    all_came = threading.Event()
+    write, sync, add = os.write, os.fsync, ChunkPacks.add
+
+    def counted_add(packs: ChunkPacks, upload_id: str, token: str, data: bytes) -> Batch:
+        calls["add"] += 1
+        batch = add(packs, upload_id, token, data)
+        if calls["add"] == 200:
+            all_came.set()
+        return batch
 
     def counted_write(fd: int, data: bytes) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            assert all_came.wait(60)  # the disk is slow, or the machine quick
         calls["write"] += 1
         return write(fd, data)
 
@@ -35,6 +73,7 @@ async def test_chunks_that_come_together_are_written_and_synced_together(
 
     async with FileChunkStore(tmp_path, fsync=fsync) as store:
         stays = await keep(store, b"there")
+        monkeypatch.setattr(ChunkPacks, "add", counted_add)
         monkeypatch.setattr(os, "write", counted_write)
         monkeypatch.setattr(os, "fsync", counted_sync)
         chunks = await keep_together(store, *(bytes([number]) * 50 for number in range(200)))
@@ -52,7 +91,7 @@ async def test_seal_waits_for_the_sync(tmp_path: Path, monkeypatch: pytest.Monke
     sync = os.fsync
 
     def slow(fd: int) -> None:
-        may_sync.wait(5)
+        assert may_sync.wait(60)
         sync(fd)
 
     async with FileChunkStore(tmp_path, fsync=True) as store:
@@ -65,47 +104,31 @@ async def test_seal_waits_for_the_sync(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 async def test_one_upload_does_not_wait_for_anothers_write(
-    tmp_path: Path, stuck_write: threading.Event
+    tmp_path: Path, stuck_write: StuckWrite
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         stuck = asyncio.create_task(keep(store, b"stuck"))
-        async with asyncio.timeout(4):
-            await keep(store, b"other", upload_id="n1-other")
+        await until(stuck_write.begun.is_set)
+        await keep(store, b"other", upload_id="n1-other")
         assert not stuck.done()
-        stuck_write.set()
+        stuck_write.go_on()
         await stuck
-
-
-@pytest.fixture
-def stuck_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Writes of chunks with the text "stuck" wait for this event."""
-    go_on = threading.Event()
-    write = os.write
-
-    def stuck(fd: int, data: bytes) -> int:
-        if b"stuck" in data:
-            go_on.wait(10)
-        return write(fd, data)
-
-    monkeypatch.setattr(os, "write", stuck)
-    yield go_on
-    go_on.set()
 
 
 @pytest.mark.parametrize("first", ["being written", "waiting"])
 async def test_a_cancelled_seal_keeps_nothing_and_harms_no_other(
-    tmp_path: Path, stuck_write: threading.Event, first: str
+    tmp_path: Path, stuck_write: StuckWrite, first: str
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         written = asyncio.create_task(keep(store, b"stuck"))
-        await asyncio.sleep(0.1)
+        await until(stuck_write.begun.is_set)
         waiting = asyncio.create_task(keep(store, b"next"))
         await asyncio.sleep(0.1)
         cancelled, other = (written, waiting) if first == "being written" else (waiting, written)
         cancelled.cancel()
         await asyncio.sleep(0.1)
         assert not cancelled.done()  # its bytes are on their way: they are removed afterwards
-        stuck_write.set()
+        stuck_write.go_on()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         chunk = await other
@@ -117,15 +140,15 @@ async def test_a_cancelled_seal_keeps_nothing_and_harms_no_other(
 
 
 async def test_dropping_the_upload_ends_what_is_being_written(
-    tmp_path: Path, stuck_write: threading.Event
+    tmp_path: Path, stuck_write: StuckWrite
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         senders = [asyncio.create_task(keep(store, b"stuck"))]
-        await asyncio.sleep(0.1)
+        await until(stuck_write.begun.is_set)
         senders.append(asyncio.create_task(keep(store, b"next")))
         await asyncio.sleep(0.1)
         await store.drop_upload(UPLOAD)
-        stuck_write.set()
+        stuck_write.go_on()
         for sender in senders:
             with pytest.raises(Aborted) as caught:
                 await sender
