@@ -104,7 +104,8 @@ async def test_only_the_holder_of_the_lease_publishes(
 ) -> None:
     broker = SlowBroker()
     async with processes(url, tmp_path, broker, 3) as deps:
-        relays = [Relay(one) for one in deps]
+        long = replace(OPTIONS, relay_lease_seconds=60.0)
+        relays = [Relay(replace(one, options=long)) for one in deps]
         await catalogue.commit_node(finished_upload("a"))
         moved = await asyncio.gather(*(relay.relay_once() for relay in relays))
         assert sorted(moved) == [0, 0, 1]
