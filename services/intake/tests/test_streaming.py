@@ -14,11 +14,13 @@ from sluice.upload.v1 import upload_pb2 as pb
 from sluice_common.coordination.discard.chunks import DiscardChunkStore
 from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.signals import wait_at_most
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB
 from sluice_intake.options import IntakeOptions
 from support.intake import BLOCK, Answered, Intake, block, cut, frames_of, header, running_intake
 from support.part_worker import working_for
+from support.waiting import until
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 DATA = os.urandom(3 * MIB + 12345)
@@ -143,7 +145,7 @@ async def test_stored_tells_the_watermark_while_the_stream_is_open() -> None:
             for frame in frames_of(upload.upload_id, number, bytes([number]) * MIB):
                 await call.write(frame)
         answered = Answered()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not answered.stored or answered.stored[-1].watermark < 10:
                 answered.add(await call.read())
         await call.done_writing()
@@ -175,7 +177,7 @@ async def test_a_chunk_is_accepted_before_it_is_stored() -> None:
 async def test_the_stream_ends_without_waiting_for_stored() -> None:
     async with running_intake() as intake:  # nobody stores anything
         upload = await intake.initiate(chunk_size=8 * MIB)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answered = await intake.send_stream(frames_of(upload.upload_id, 0, bytes(8 * MIB)))
         assert (answered.error, answered.numbers, answered.stored) == (None, [0], [])
 
@@ -185,7 +187,7 @@ async def test_a_reopened_stream_is_told_what_is_stored_already() -> None:
     async with running_intake() as intake, working_for(intake):
         upload = await intake.initiate(chunk_size=8 * MIB)
         await intake.send_stream(frames_of(upload.upload_id, 0, bytes(8 * MIB)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for status in intake.watch(upload.upload_id):
                 if status.stored_chunks:
                     break
@@ -194,11 +196,12 @@ async def test_a_reopened_stream_is_told_what_is_stored_already() -> None:
 
 
 class SlowLedger:
-    """A ledger whose accepts take a while; everything else is the real one's."""
+    """A ledger whose accepts take a while, or until `hurry`; everything else is the real one's."""
 
     def __init__(self, ledger: Any, accept_seconds: float) -> None:
         self._ledger = ledger
         self._accept_seconds = accept_seconds
+        self.hurry = asyncio.Event()
         self.accepting = 0
         self.most_accepting = 0
 
@@ -209,19 +212,23 @@ class SlowLedger:
         self.accepting += 1
         self.most_accepting = max(self.most_accepting, self.accepting)
         try:
-            await asyncio.sleep(self._accept_seconds)
+            await wait_at_most(self.hurry, self._accept_seconds)
             return await self._ledger.accept_chunk(*args)
         finally:
             self.accepting -= 1
 
 
 async def test_the_next_chunk_is_read_while_the_last_ones_are_accepted_within_a_bound() -> None:
-    ledger = SlowLedger(MemoryLedger(LedgerOptions()), 0.05)
+    ledger = SlowLedger(MemoryLedger(LedgerOptions()), 60.0)
     options = IntakeOptions(max_accepts_in_flight=3)
     async with running_intake(options, ledger=ledger) as intake:
         upload = await intake.initiate()
         frames = [f for n in range(12) for f in frames_of(upload.upload_id, n, b"x" * 100)]
-        answered = await intake.send_stream(frames)
+        sending = asyncio.ensure_future(intake.send_stream(frames))
+        await until(lambda: ledger.accepting == 3)
+        await asyncio.sleep(0.1)  # a fourth would come, if it might
+        ledger.hurry.set()
+        answered = await sending
         assert sorted(answered.numbers) == list(range(12))
         assert ledger.most_accepting == 3
 
