@@ -31,6 +31,7 @@ from sluice_common.rpc.errors import (
     to_sluice_error,
     to_status,
 )
+from sluice_common.rpc.reading import to_its_end
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.principal import set_principal
 from sluice_common.telemetry.metrics import Metrics
@@ -262,7 +263,10 @@ class _CountedRequests:
 
 
 class _CountingContext:
-    """The servicer context; `read` and `write` are counted, all else is the original's."""
+    """The servicer context; `read` and `write` are counted, all else is the original's.
+
+    A `read` that is cancelled ends all the same (sluice_common/rpc/reading.py).
+    """
 
     __slots__ = ("_context", "_read", "_received", "_sent", "_write")
 
@@ -277,7 +281,7 @@ class _CountingContext:
         self._sent = sent
 
     async def read(self) -> Any:
-        message = await self._read()
+        message = await to_its_end(self._read())
         if message is not _EOF:
             self._received()
         return message
