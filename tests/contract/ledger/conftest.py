@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from sluice_common.coordination import transactional
 from sluice_common.coordination.ports import UploadLedger
+from sluice_common.coordination.redis import ledger as redis_ledger
 from support.ledgers import LEDGERS, ROOMY, Driver, FakeClock, LedgerFactory, OpenDriver
 
 
@@ -40,6 +42,14 @@ async def open_driver(
             return Driver(ledger, clock)
 
         yield open_ledger
+
+
+@pytest.fixture
+def nobody_looks_by_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits learns of a change by being woken, or not in the time of a test."""
+    for module in (transactional, redis_ledger):
+        monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 600.0)
+        monkeypatch.setattr(module, "_POLL_SECONDS", 600.0)
 
 
 @pytest.fixture

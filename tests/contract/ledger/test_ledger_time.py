@@ -99,11 +99,12 @@ async def test_rule_27_the_sequence_grows_with_every_change(driver: Driver) -> N
 
 
 async def next_of(watch: AsyncIterator[UploadSnapshot]) -> UploadSnapshot:
-    async with asyncio.timeout(2):  # well below the polling interval
+    async with asyncio.timeout(20):  # well below the polling interval
         return await anext(watch)
 
 
 @pytest.mark.rule(27)
+@pytest.mark.usefixtures("nobody_looks_by_himself")
 async def test_rule_27_a_watcher_sees_changes_as_they_come(driver: Driver) -> None:
     upload_id = await driver.create()
     watch = driver.ledger.watch(upload_id, 0)
@@ -130,6 +131,7 @@ async def test_rule_27_a_watcher_goes_on_after_what_it_saw(driver: Driver) -> No
 
 
 @pytest.mark.rule(27)
+@pytest.mark.usefixtures("nobody_looks_by_himself")
 async def test_rule_27_who_waits_for_the_end_sees_nothing_else(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc", is_last=True)
