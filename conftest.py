@@ -20,8 +20,8 @@ _VERSIONS = {
 }
 _TESTS = Path(__file__).parent / "tests"
 
-# On top of what Hypothesis does by itself, which is to be repeatable in CI: how long an example takes
-# is no property of ours. On a busy machine one of them takes longer than its 0.2 s any day.
+# On top of what Hypothesis does by itself, which is to be repeatable in CI: how long an example
+# takes is no property of ours, and on a busy machine one takes longer than its 0.2 s any day.
 settings.register_profile(
     "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
