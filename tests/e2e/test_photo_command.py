@@ -25,7 +25,7 @@ from support.pictures import (
 )
 from support.server import StandaloneServer, standalone
 
-SECONDS = 30.0
+SECONDS = 90.0
 PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 
 

@@ -32,7 +32,7 @@ from support.environment import process_environment
 from support.processes import ServiceProcess
 from support.waiting import until
 
-SECONDS = 30.0
+SECONDS = 90.0
 
 
 class Stage:
