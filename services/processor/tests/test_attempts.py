@@ -22,7 +22,7 @@ from support.pictures import quadrants, saved
 from support.processor import IMAGES, Darkroom, darkroom
 
 PHOTO = saved(quadrants(), "JPEG")
-OPTIONS = ProcessorOptions(images=replace(IMAGES, workers=1), attempts=2, handling_seconds=1.5)
+OPTIONS = ProcessorOptions(images=replace(IMAGES, workers=1), attempts=2, handling_seconds=5.0)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom
             slow = asyncio.create_task(pool.process(fd))
             work = Work(TENANT, commit.node_id)
             waiting = asyncio.create_task(attempted(processor, work, OPTIONS))
-            done, _ = await asyncio.wait([waiting], timeout=2 * OPTIONS.handling_seconds)
+            done, _ = await asyncio.wait([waiting], timeout=1.2 * OPTIONS.handling_seconds)
             assert not done
         assert await waiting is None
         assert (await slow).thumbnails
@@ -64,7 +64,7 @@ async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom
 @pytest.mark.row(20)
 async def test_a_picture_that_takes_too_long_itself_is_given_up(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
-    options = replace(OPTIONS, handling_seconds=0.5)
+    options = replace(OPTIONS, handling_seconds=3.0)
     async with ImageWorkers(OPTIONS.images) as pool:
         processor = NodeProcessor(replace(room.deps, images=pool))
         (pid,) = pool.pids
@@ -72,4 +72,5 @@ async def test_a_picture_that_takes_too_long_itself_is_given_up(room: Darkroom) 
         given_up = await attempted(processor, Work(TENANT, commit.node_id), options)
         assert given_up == GivenUp("HANDLER_TIMEOUT", "The node took too long.", 1)
         # Its child is gone, and the next one is served.
-        assert await attempted(processor, Work(TENANT, commit.node_id), OPTIONS) is None
+        patient = replace(OPTIONS, handling_seconds=60.0)
+        assert await attempted(processor, Work(TENANT, commit.node_id), patient) is None

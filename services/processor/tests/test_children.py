@@ -253,7 +253,7 @@ async def test_a_child_that_hangs_is_killed_after_its_time() -> None:
         os.kill(pid, signal.SIGSTOP)
         began = time.monotonic()
         assert await reason(pool, SMALL) is RefusalReason.TIMEOUT
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         await gone(pid)
     async with ImageWorkers(OPTIONS) as pool:
         assert (await process(pool, SMALL)).thumbnails
@@ -407,7 +407,7 @@ def test_children_end_with_a_parent_that_is_killed(slow: Path) -> None:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(pids) == 2
-    ended = time.monotonic() + 5
+    ended = time.monotonic() + 30
     while any(_runs(pid) for pid in pids):
         assert time.monotonic() < ended
         time.sleep(0.01)

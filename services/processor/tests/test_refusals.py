@@ -91,7 +91,7 @@ def test_no_bytes() -> None:
 
 
 def test_a_header_that_claims_too_much_is_refused_before_a_pixel_is_decoded() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert reason(pictures.png_claiming(50_000, 50_000)) is RefusalReason.TOO_MANY_PIXELS
     assert reason(pictures.gif_claiming(60_000, 60_000)) is RefusalReason.TOO_MANY_PIXELS
     for kind in ("JPEG", "WEBP", "TIFF"):
@@ -100,7 +100,7 @@ def test_a_header_that_claims_too_much_is_refused_before_a_pixel_is_decoded() ->
             RefusalReason.TOO_MANY_PIXELS
         )
         process(large, replace(OPTIONS, max_pixels=2_000_000))
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @pytest.mark.parametrize("lossless", [True, False])
@@ -118,9 +118,9 @@ def test_a_webp_s_claim_is_seen_before_its_decoder_takes_memory(
 
 
 def test_a_gif_of_a_hundred_thousand_frames() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert reason(pictures.gif_of_frames(100_000)) is RefusalReason.TOO_MANY_FRAMES
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
     assert process(pictures.gif_of_frames(OPTIONS.max_frames)).facts.frames == OPTIONS.max_frames
 
 
