@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sluice_common.catalogue.port import NodeCommit
+from sluice_common.catalogue.port import NodeCommit, ObjectIntent
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.events.uploads import upload_initiated
 from sluice_common.uploads.checksums import crc32c
@@ -47,6 +47,11 @@ def finished_upload(
         integrity=integrity,
         ledger_events=ledger_events,
     )
+
+
+def intent_of(commit: NodeCommit) -> ObjectIntent:
+    """What its worker has written before the object was made (rule 13)."""
+    return ObjectIntent(commit.upload_id, commit.tenant, commit.object, "", 1_000.5)
 
 
 def initiated_event(commit: NodeCommit) -> LedgerEvent:

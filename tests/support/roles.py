@@ -354,8 +354,9 @@ async def small_world(
     integrity: Integrity = Integrity.SHA256_ASYNC,
     ledger_options: LedgerOptions | None = None,
     options: RepositoryOptions | None = None,
+    catalogue_url: str = "",
 ) -> AsyncIterator[World]:
-    """Embedded adapters in `root`, tiny parts, no time passing."""
+    """Embedded adapters in `root`, tiny parts, no time passing; the catalogue elsewhere if said."""
     clock = Clock()
     publisher = RecordingPublisher()
     # Chunks in any order: how far one may run ahead is the ledger's own test.
@@ -378,7 +379,7 @@ async def small_world(
         if not with_catalogue:
             yield World(deps, clock, root / "objects", publisher)
             return
-        url = f"sqlite:///{root / 'catalogue.db'}"
+        url = catalogue_url or f"sqlite:///{root / 'catalogue.db'}"
         await migrate(url)
         async with open_catalogue(url, clock=clock) as catalogue:
             await catalogue.create_drive(

@@ -14,10 +14,10 @@ from sluice_common.catalogue import mysql_connection
 from sluice_common.catalogue.database import Database, open_database
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.port import CommitOutcome, ObjectIntent
+from sluice_common.catalogue.port import CommitOutcome
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from sluice_common.errors import FailedPrecondition, Internal, NotFound, Unavailable
-from support.commits import DRIVE, TENANT, finished_upload, initiated_event
+from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import PASSWORD, USER, MysqlServer, shared_server
 from support.redis_server import free_port
@@ -49,6 +49,7 @@ async def test_a_commit_whose_answer_was_lost_is_there_and_may_be_repeated(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
     upload = finished_upload("a")
+    await catalogue.record_intent(intent_of(upload))
     async with open_catalogue(proxied) as remote:
         await remote.ping()
         proxy.at_commit = AtCommit.LOSE_ANSWER
@@ -64,6 +65,7 @@ async def test_a_commit_that_never_arrived_left_nothing_and_may_be_repeated(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
     upload = finished_upload("a")
+    await catalogue.record_intent(intent_of(upload))
     async with open_catalogue(proxied) as remote:
         await remote.ping()
         proxy.at_commit = AtCommit.LOSE_REQUEST
@@ -124,9 +126,7 @@ async def test_an_intent_is_one_request_and_so_is_a_commit_to_a_free_path(
         await remote.commit_node(finished_upload("a"))  # asks for the drive, once
         upload = finished_upload("b", metadata={"with": "it's % \\ and ; \x00"})
         before = proxy.requests
-        await remote.record_intent(
-            ObjectIntent(upload.upload_id, TENANT, upload.object, "", time.time())
-        )
+        await remote.record_intent(intent_of(upload))
         assert proxy.requests == before + 1
         assert await remote.commit_node(upload) == CommitOutcome(created=True)
         assert proxy.requests == before + 2
@@ -137,9 +137,7 @@ async def test_an_intent_is_one_request_and_so_is_a_commit_to_a_free_path(
 
 async def test_what_fails_within_a_packet_leaves_nothing_of_it(catalogue: SqlCatalogue) -> None:
     upload = finished_upload("a")
-    await catalogue.record_intent(
-        ObjectIntent(upload.upload_id, TENANT, upload.object, "", time.time())
-    )
+    await catalogue.record_intent(intent_of(upload))
     # Its row is inserted last, and does not fit.
     event = replace(initiated_event(upload), event_id="e" * 37)
     with pytest.raises(Internal, match="CATALOGUE_DEFECT"):

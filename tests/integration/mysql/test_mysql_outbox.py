@@ -15,7 +15,7 @@ from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from sluice_common.errors import NotFound
 from sluice_common.events.port import EventRecord
 from sluice_common.events.uploads import to_record
-from support.commits import DRIVE, TENANT, finished_upload, initiated_event
+from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer
 
@@ -28,7 +28,6 @@ def described(event: EventRecord) -> tuple[str, str]:
     return event.key, event.type.rpartition(".")[2]
 
 
-@pytest.mark.rule(22)
 @pytest.mark.rule(22)
 async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
     url: str, catalogue: SqlCatalogue
@@ -47,7 +46,6 @@ async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
     assert found.event == late
 
 
-@pytest.mark.rule(22)
 @pytest.mark.rule(22)
 @pytest.mark.usefixtures("step_by_step")
 async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
@@ -77,11 +75,12 @@ async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
 
 
 @pytest.mark.rule(22)
-@pytest.mark.rule(22)
 async def test_a_relay_sees_every_nodes_life_in_order_while_many_write(
     url: str, catalogue: SqlCatalogue
 ) -> None:
     uploads = [finished_upload(f"path-{number % 3}") for number in range(40)]
+    for upload in uploads:
+        await catalogue.record_intent(intent_of(upload))
     done = asyncio.Event()
     published: list[tuple[str, str]] = []
 

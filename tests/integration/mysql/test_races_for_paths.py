@@ -19,10 +19,10 @@ from sqlalchemy import text
 from sluice.events.v1 import nodes_pb2
 from sluice_common.catalogue.database import Database, open_database
 from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.port import CommitOutcome, ObjectIntent
+from sluice_common.catalogue.port import CommitOutcome, NodeCommit
 from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
 from sluice_common.errors import AlreadyExists, NotFound, Unavailable
-from support.commits import DRIVE, TENANT, finished_upload
+from support.commits import DRIVE, TENANT, finished_upload, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer
 
@@ -68,6 +68,12 @@ async def race(
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def announced(catalogue: SqlCatalogue, *uploads: NodeCommit) -> None:
+    """As workers do before they store anything: only then does a commit go in one packet."""
+    for upload in uploads:
+        await catalogue.record_intent(intent_of(upload))
+
+
 async def told(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
     """What the outbox says of whom, in order."""
     rows = await catalogue.outbox(10_000)
@@ -78,7 +84,6 @@ async def doomed(catalogue: SqlCatalogue) -> list[str]:
     return sorted(one.object.key for one in await catalogue.deletions_due(FAR, 10_000))
 
 
-@pytest.mark.rule(19)
 @pytest.mark.rule(19)
 async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
@@ -105,7 +110,6 @@ async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
 
 
 @pytest.mark.rule(19)
-@pytest.mark.rule(19)
 @pytest.mark.parametrize("commits", [2, 6])
 async def test_commits_that_all_find_the_path_free_take_turns(
     url: str, catalogue: SqlCatalogue, server: MysqlServer, commits: int
@@ -113,6 +117,7 @@ async def test_commits_that_all_find_the_path_free_take_turns(
     """All of them wait for a path that is being made, and then it is not: whoever comes first
     makes it, although the database lets the others die of it."""
     uploads = [finished_upload("a") for _ in range(commits)]
+    await announced(catalogue, *uploads)
     outcomes = await race(
         url, server, UNCOMMITTED_PATH, *(catalogue.commit_node(upload) for upload in uploads)
     )
@@ -125,11 +130,11 @@ async def test_commits_that_all_find_the_path_free_take_turns(
 
 
 @pytest.mark.rule(19)
-@pytest.mark.rule(19)
 async def test_of_two_that_want_an_absent_path_one_is_refused(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     uploads = [finished_upload("a", if_absent=True) for _ in range(2)]
+    await announced(catalogue, *uploads)
     outcomes = await race(
         url, server, UNCOMMITTED_PATH, *(catalogue.commit_node(upload) for upload in uploads)
     )
@@ -142,7 +147,6 @@ async def test_of_two_that_want_an_absent_path_one_is_refused(
 
 
 @pytest.mark.rule(19, 26)
-@pytest.mark.rule(19)
 @pytest.mark.parametrize("deletes_first", [True, False])
 async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
     url: str, catalogue: SqlCatalogue, server: MysqlServer, deletes_first: bool
@@ -171,7 +175,6 @@ async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
 
 
 @pytest.mark.rule(19)
-@pytest.mark.rule(19)
 async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
@@ -189,12 +192,12 @@ async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
     assert len(await told(catalogue)) == 3
 
 
-@pytest.mark.rule(19)
 @pytest.mark.rule(18, 19)
 async def test_two_completers_of_one_upload_make_one_node(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     upload = finished_upload("a")
+    await announced(catalogue, upload)
     uncommitted_node = (
         "INSERT INTO nodes (node_id, drive_id, path, upload_id, state, size, content_type, crc32c,"
         " metadata, bucket, object_key, version, created_at, updated_at)"
@@ -213,8 +216,7 @@ async def test_a_commit_in_one_packet_keeps_others_from_its_path_until_it_is_don
 ) -> None:
     """Held at the step after the path's, which needs a row that somebody else has locked."""
     old, new = finished_upload("a"), finished_upload("a")
-    intent = ObjectIntent(old.upload_id, TENANT, old.object, "", time.time())
-    await catalogue.record_intent(intent)
+    await announced(catalogue, old)
     intent_row = f"SELECT * FROM object_intents WHERE upload_id = '{old.upload_id}' FOR UPDATE"
     first, second = await race(
         url, server, intent_row, catalogue.commit_node(old), catalogue.commit_node(new)
@@ -250,11 +252,11 @@ async def test_commits_to_other_paths_of_the_drive_do_not_wait(
 
 
 @pytest.mark.rule(19, 22)
-@pytest.mark.rule(19)
 async def test_a_storm_of_commits_to_a_few_paths_all_get_through(
     url: str, catalogue: SqlCatalogue
 ) -> None:
     uploads = [finished_upload(f"path-{number % 4}") for number in range(32)]
+    await announced(catalogue, *uploads)
     async with open_catalogue(url) as another_process, asyncio.timeout(60):
         outcomes = await asyncio.gather(
             *(

@@ -24,7 +24,7 @@ class Cleaner:
         self._deps = deps
 
     async def ended_upload(self, snapshot: UploadSnapshot) -> None:
-        """Rule 25: object, multiparts, chunks and intent of an upload that ended; then its note.
+        """Rule 25: multiparts, intent, object and chunks of an upload that ended; then its note.
 
         A completed upload keeps its object, but a worker that died while opening may have left a
         multipart beside it.
@@ -34,10 +34,13 @@ class Cleaner:
         if not completed or snapshot.multipart_id:
             await self._abort_multiparts(new.object, snapshot.multipart_id)
         if not completed:
+            # The intent first. A commit of this upload may be under way still, from a completer
+            # that is long gone: it is over when the intent is, and then seen below, or it finds
+            # none and makes no node. The other way round the node could lose its object.
+            if self._deps.catalogue is not None:
+                await self._deps.catalogue.clear_intent(new.upload_id)
             await self._delete_unless_live(new.object)
         await self._deps.chunks.drop_upload(new.upload_id)
-        if self._deps.catalogue is not None and not completed:
-            await self._deps.catalogue.clear_intent(new.upload_id)
         await self._deps.ledger.cleanup_done(new.upload_id)
 
     async def stale_intent(self, intent: ObjectIntent) -> bool:

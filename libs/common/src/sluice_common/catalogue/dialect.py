@@ -29,6 +29,9 @@ class Step:
 
     statement: Insert | Delete
     values: Mapping[str, Any]
+    if_changed: bool = False
+    """Fails when the step before it has changed no row. For an INSERT whose first value is of a
+    column that is never NULL."""
 
 
 NOTHING: Mapping[str, ColumnElement[Any]] = MappingProxyType({})
@@ -72,7 +75,8 @@ class Dialect(Protocol):
 
     async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         """A transaction of these steps in one exchange with the database. False, with nothing
-        done, when a primary or unique key was taken, and always where nothing is gained by it."""
+        done, when a primary or unique key was taken, when a step failed by its `if_changed`, and
+        always where nothing is gained by it."""
         ...
 
     def insert_or_lock(self, table: Table) -> Insert:

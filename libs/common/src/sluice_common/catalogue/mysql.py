@@ -19,6 +19,7 @@ from sluice_common.catalogue.dialect import NOTHING, Fault, Step
 from sluice_common.catalogue.mysql_connection import MysqlConnection
 from sluice_common.catalogue.mysql_errors import (
     DUPLICATE_KEY,
+    NULL_REFUSED,
     TLS_FAILED,
     UNKNOWN_DATABASE,
     code_of,
@@ -115,7 +116,7 @@ class MysqlDialect:
             try:
                 await connection.run_all(packet_of(engine.dialect, steps, connection.escape))
             except aiomysql.IntegrityError as error:
-                if code_of(error) != DUPLICATE_KEY:
+                if code_of(error) not in (DUPLICATE_KEY, NULL_REFUSED):
                     raise
                 await connection.rollback()
                 return False

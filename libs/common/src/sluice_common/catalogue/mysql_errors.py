@@ -11,6 +11,7 @@ from typing import Final
 from sluice_common.catalogue.dialect import Fault
 
 DUPLICATE_KEY: Final = 1062
+NULL_REFUSED: Final = 1048
 UNKNOWN_DATABASE: Final = 1049
 TLS_FAILED: Final = 2026
 

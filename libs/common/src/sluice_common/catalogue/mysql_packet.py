@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,9 +21,7 @@ def packet_of(dialect: Dialect, steps: Sequence[Step], escape: Callable[[Any], s
     Args:
         escape: makes a value a literal, as the driver does with those of any statement.
     """
-    texts = [
-        _prepared(dialect, one.statement, tuple(one.values))(one.values, escape) for one in steps
-    ]
+    texts = [_prepared(dialect, one.statement, tuple(one.values))(one, escape) for one in steps]
     return ";".join([*texts, "COMMIT"])
 
 
@@ -38,11 +36,16 @@ class _Prepared:
             for name in compiled.positiontup or ()
         )
 
-    def __call__(self, values: Mapping[str, Any], escape: Callable[[Any], str]) -> str:
-        return self._text % tuple(
+    def __call__(self, step: Step, escape: Callable[[Any], str]) -> str:
+        values = step.values
+        literals = [
             escape(values[name] if convert is None else convert(values[name]))
             for name, convert in self._parameters
-        )
+        ]
+        if step.if_changed:
+            # There is no IF for a statement outside of procedures that both vendors have.
+            literals[0] = f"IF(ROW_COUNT() > 0, {literals[0]}, NULL)"
+        return self._text % tuple(literals)
 
 
 @lru_cache(_STATEMENTS)

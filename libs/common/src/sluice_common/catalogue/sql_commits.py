@@ -118,12 +118,17 @@ class SqlCommits(SqlFamily):
                 drive_id = await self._drive_id(connection, commit)
         now = self._db.clock()
         path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
+        first_event, *events = appending(_events(commit, "", now))
         return await self._db.commit_at_once(
             [
                 Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
                 Step(_NEW_PATH, path),
                 dropping_intent(commit.upload_id),
-                *appending(_events(commit, "", now)),
+                # Only while the intent was there: it goes when the upload is completed, and when
+                # what is left of a failed one is removed. Such a packet may be late: its sender
+                # has given up, and it was under way still.
+                replace(first_event, if_changed=True),
+                *events,
             ]
         )
 
