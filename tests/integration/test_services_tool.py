@@ -281,22 +281,31 @@ def test_a_run_that_is_told_to_end_ends_its_command_and_its_services(tool: Tool)
 
 @pytest.mark.slow
 def test_the_first_of_two_runs_leaves_the_services_to_the_second(tool: Tool) -> None:
-    begun = tool.state.parent / "begun"
-    first = subprocess.Popen(
-        tool.command("run", "--", "sh", "-c", f"touch {begun}; sleep 4"),
-        env=tool.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + SECONDS
-    while not begun.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    second = tool.run("run", "--", "sleep", "6")
-    assert second.returncode == 0, second.stderr
-    report = first.communicate(timeout=SECONDS)[1]
-    assert first.returncode == 0, report
-    assert "left running: another command uses them" in report
+    def begin(name: str) -> subprocess.Popen[str]:
+        """A run whose command has begun, and ends when `end` is told its name."""
+        begun, ended = (tool.state.parent / f"{name}-{what}" for what in ("begun", "ended"))
+        script = f"touch {begun}; while [ ! -e {ended} ]; do sleep 0.1; done"
+        run = subprocess.Popen(
+            tool.command("run", "--", "sh", "-c", script),
+            env=tool.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + SECONDS
+        while not begun.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return run
+
+    def end(name: str, run: subprocess.Popen[str]) -> str:
+        (tool.state.parent / f"{name}-ended").touch()
+        report = run.communicate(timeout=SECONDS)[1]
+        assert run.returncode == 0, report
+        return report
+
+    first, second = begin("first"), begin("second")
+    assert "left running: another command uses them" in end("first", first)
+    end("second", second)
     assert sorted(tool.published()) == ["kafka", "mysql", "redis", "s3"]
 
 

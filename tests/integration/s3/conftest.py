@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sluice_common.objects.s3.store import open_s3_store
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.model import ObjectRef
 from support.s3_proxy import S3Proxy, s3_proxy
-from support.s3_server import S3Account, new_bucket, s3_account
+from support.s3_server import QUICK, S3Account, new_bucket, s3_account
 
 OpenStore = Callable[..., Awaitable[ObjectStore]]
 
@@ -67,11 +68,12 @@ async def store(open_store: OpenStore, bucket: str) -> ObjectStore:
 
 @pytest.fixture
 async def through_proxy(open_store: OpenStore, proxy: S3Proxy, bucket: str) -> ObjectStore:
-    """A store behind the proxy that is ready, waits a second at most, and is never left
+    """A store behind the proxy that is ready, waits two seconds at most, and is never left
     alone."""
     store = await open_store(
         endpoint_url=proxy.url,
-        stall_timeout_seconds=1.0,
+        stall_timeout_seconds=2.0,
+        retry=replace(QUICK, total_seconds=30.0),
         breaker=BreakerOptions(window=1000, min_calls=1000),
     )
     await store.check(bucket)

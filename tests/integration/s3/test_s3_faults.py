@@ -31,8 +31,12 @@ from support.s3_proxy import (
     takes_no_more,
 )
 from support.s3_server import keys_of
+from support.waiting import until
 
 PLAIN = ObjectAttributes()
+SECONDS = 20.0
+"""By then anything has happened, on the busiest machine too."""
+
 CONTENT = bytes(range(256)) * (3 * MIB // 256)
 FAULTS = {
     "500": answers(500, error_body("InternalError")),
@@ -145,11 +149,11 @@ async def test_a_retry_waits_as_long_as_the_store_asks(
 async def test_retries_end_at_their_deadline(
     open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
 ) -> None:
-    patient = RetryOptions(attempts=1000, total_seconds=0.5, wait_initial_seconds=0.01)
+    patient = RetryOptions(attempts=1000, total_seconds=1.5, wait_initial_seconds=0.01)
     never = BreakerOptions(window=1000, min_calls=1000)
     store = await open_store(endpoint_url=proxy.url, retry=patient, breaker=never)
     proxy.inject(slow_down(), times=1000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
             await store.head(ref)
     assert proxy.requests["HEAD"] > 1
@@ -275,7 +279,7 @@ class Slow(BytesBody):
 
     async def blocks(self) -> AsyncIterator[bytes]:
         async for block in super().blocks():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.8)
             yield block
 
 
@@ -317,12 +321,6 @@ async def test_an_upload_that_is_cancelled_leaves_no_connection(
     await until(lambda: proxy.connections_from_here() == 0)
 
 
-async def until(true: Any) -> None:
-    async with asyncio.timeout(5):
-        while not true():  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(0.01)
-
-
 async def test_nothing_is_left_in_the_bucket_by_the_probe(store: ObjectStore, bucket: str) -> None:
     assert await keys_of(bucket) == []
 
@@ -336,7 +334,7 @@ async def test_a_store_that_is_down_is_left_alone_and_found_again(
     store = await open_store(
         endpoint_url=proxy.url,
         retry=RetryOptions(attempts=1),
-        breaker=BreakerOptions(open_seconds=0.3),
+        breaker=BreakerOptions(open_seconds=1.5),
     )
     await store.check(bucket)
     proxy.inject(slow_down(), times=1000)
@@ -346,17 +344,17 @@ async def test_a_store_that_is_down_is_left_alone_and_found_again(
     asked = proxy.requests["HEAD"]
     with pytest.raises(Unavailable, match="STORE_CIRCUIT_OPEN") as refused:
         await store.put(ref, BytesBody(b"x"), PLAIN)
-    assert 0 < cast(float, refused.value.retry_after_seconds) <= 0.3
+    assert 0 < cast(float, refused.value.retry_after_seconds) <= 1.5
     assert proxy.requests["HEAD"] == asked < 11
     state = metrics.registry.get_sample_value
     assert state("sluice_store_breaker_state") == 2
 
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(1.6)
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
         await store.head(ref)  # the one that tries: still down
     assert state("sluice_store_breaker_state") == 2
     proxy.heal()
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(1.6)
     assert await store.head(ref) is None
     assert state("sluice_store_breaker_state") == 0
 
