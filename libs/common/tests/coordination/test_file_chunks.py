@@ -21,6 +21,7 @@ from sluice_common.errors import DataLoss, ResourceExhausted, SluiceError, Unava
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import MIB, ChunkRef
+from support.waiting import until
 
 UPLOAD = "n1-upload"
 
@@ -167,22 +168,25 @@ async def test_a_cancelled_append_waits_for_the_write_in_flight(
     # The block is the caller's again as soon as append has ended, also by cancellation.
     write = os.write
     state: list[str] = []
-    begun = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def slow(fd: int, block: bytes) -> int:
         if len(block) == 0:
             return 0
         state.append("begun")
         begun.set()
-        time.sleep(0.2)
+        assert go_on.wait(60)
         state.append("ended")
         return write(fd, block)
 
     monkeypatch.setattr(os, "write", slow)
     async with FileChunkStore(tmp_path, fsync=False) as store:
         sender = asyncio.create_task(keep(store, b"x" * MIB))
-        await asyncio.to_thread(begun.wait, 5)
+        await until(begun.is_set)
         sender.cancel()
+        await asyncio.sleep(0.05)
+        assert not sender.done()
+        go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await sender
         assert state == ["begun", "ended"]
