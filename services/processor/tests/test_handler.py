@@ -35,6 +35,7 @@ from support.pictures import (
     saved,
 )
 from support.processor import IMAGES, Darkroom, darkroom, stored_thumbnails
+from support.waiting import until
 
 PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 CRASH = ImageRefused(RefusalReason.CRASHED, "The child died.")
@@ -112,6 +113,8 @@ async def test_small_objects_that_are_no_pictures_cost_little(
     record = room.catalogue.record_all_processed
 
     async def counted(results: Sequence[NodeResult]) -> Sequence[Recorded]:
+        if not batches:  # as slow as it takes for the others to come
+            await until(lambda: len(processor._results._waiting) == 20)
         batches.append(len(results))
         return await record(results)
 
