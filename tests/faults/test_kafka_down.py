@@ -27,8 +27,8 @@ BETWEEN_UPLOADS_SECONDS = 0.5
 async def broker(tmp_path: Path) -> AsyncIterator[KafkaBroker]:
     """A broker of the test's own: its end is no other test's affair."""
     broker = KafkaBroker(tmp_path)
-    await broker.start()
     try:
+        await broker.start()
         yield broker
     finally:
         broker.kill()

@@ -16,7 +16,7 @@ from tools.backends.errors import NotReadyError
 from tools.backends.kafka import Kafka
 from tools.backends.ports import PortPicker
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 
 class KafkaBroker:

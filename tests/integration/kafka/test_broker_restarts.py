@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[KafkaBroker]:
     broker = KafkaBroker(tmp_path)
-    await broker.start()
     try:
+        await broker.start()
         yield broker
     finally:
         broker.kill()

@@ -85,8 +85,7 @@ async def test_a_session_that_is_killed_in_a_transaction_takes_it_along(
             await holder.execute(text("SELECT * FROM drives FOR UPDATE"))
             own = (await holder.execute(text("SELECT CONNECTION_ID()"))).scalar_one()
             committing = asyncio.create_task(other.commit_node(upload))
-            while await asyncio.to_thread(server.lock_waits) == 0:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+            await until(lambda: asyncio.to_thread(server.lock_waits), SECONDS, "it waits")
             for session in set(server.sessions()) - {own}:
                 server.run(f"KILL CONNECTION {session}")
             with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
