@@ -80,11 +80,19 @@ async def gone(*pids: int) -> None:
     await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
-async def busy(pid: int) -> None:
-    """Until the child is at work."""
+async def held_at_work(pid: int) -> None:
+    """Until the child is at work, and then it is stopped: it would be through if we are slow."""
     process = psutil.Process(pid)
     before = process.cpu_times().user
     await until(lambda: process.cpu_times().user >= before + 0.02)
+    os.kill(pid, signal.SIGSTOP)
+
+
+def go_on(*pids: int) -> None:
+    """Those of them that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 # --- what they do ---------------------------------------------------------------------------------
@@ -124,11 +132,15 @@ def test_they_serve_on_uvloop_as_well(slow: Path) -> None:
         async with ImageWorkers(replace(OPTIONS, workers=2)) as pool:
             done = await asyncio.gather(*(process(pool, SMALL) for _ in range(6)))
             assert len({one.thumbnails[0].data for one in done}) == 1
+            stopped = pool.pids
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
             running = asyncio.create_task(pool.process(slow))
             await asyncio.sleep(0.1)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
+            go_on(*stopped)
             assert await reason(pool, b"no picture") is RefusalReason.UNSUPPORTED_FORMAT
             pids = pool.pids
         assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -275,9 +287,10 @@ async def test_a_child_that_dies_costs_the_one_picture(
 ) -> None:
     pid = only(workers)
     running = asyncio.create_task(workers.process(slow))
-    await busy(pid)
+    await held_at_work(pid)
     waiting = asyncio.create_task(process(workers, SMALL))
     os.kill(pid, number)
+    go_on(pid)
     with pytest.raises(ImageRefused) as refused:
         await running
     assert refused.value.reason is expected
@@ -330,16 +343,26 @@ async def test_a_cancelled_caller_leaves_no_child_at_work_and_no_descriptor(
 ) -> None:
     await process(workers, SMALL)
     before = open_descriptors()
-    for wait in (0.0, 0.001, 0.01, 0.05, 0.15):
-        running = asyncio.create_task(workers.process(slow))
-        await asyncio.sleep(wait)
-        pids = workers.pids
+
+    async def cancelled(running: asyncio.Task[ProcessedImage]) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        if wait >= 0.05:
-            await gone(*pids)
+
+    for wait in (0.0, 0.001, 0.01, 0.05, 0.15):  # before it is opened, handed over, read, ...
+        pid = only(workers)
+        os.kill(pid, signal.SIGSTOP)
+        running = asyncio.create_task(workers.process(slow))
+        await asyncio.sleep(wait)
+        await cancelled(running)
+        go_on(pid)
         assert (await process(workers, SMALL)).thumbnails
+    pid = only(workers)
+    running = asyncio.create_task(workers.process(slow))
+    await held_at_work(pid)
+    await cancelled(running)
+    await gone(pid)
+    assert (await process(workers, SMALL)).thumbnails
     assert open_descriptors() <= before
 
 
@@ -347,7 +370,7 @@ async def test_who_is_decoding_or_waiting_when_the_pool_is_left_is_told(slow: Pa
     async with ImageWorkers(OPTIONS) as pool:
         pid = only(pool)
         running = asyncio.create_task(pool.process(slow))
-        await busy(pid)
+        await held_at_work(pid)
         waiting = [asyncio.create_task(pool.process(slow)) for _ in range(3)]
         await asyncio.sleep(0.05)
     for task in (running, *waiting):
