@@ -1,4 +1,4 @@
-"""Fault 9: MySQL is away."""
+"""Fault 9: MySQL is away, or who commits there is gone before the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from support import mysql_server
-from support.apart import ALL_WORK, MIB, PART_BYTES, Stage, apart
+from support.apart import ALL_WORK, MIB, PART_BYTES, SHORT_LEASES, Stage, apart
+from support.mysql_proxy import AtCommit, running_proxy
 from support.wire import cut
 
 IN_PARTS = random.Random(9).randbytes(PART_BYTES + MIB)
@@ -22,6 +23,10 @@ IN_ONE = random.Random(10).randbytes(MIB)
 DRAINED_SECONDS = 60.0
 LONGEST_ACK_SECONDS = 5.0
 BETWEEN_UPLOADS_SECONDS = 0.5
+
+
+FINISHED_SECONDS = 60.0
+THE_COMMIT = b"INSERT INTO nodes"
 
 
 @asynccontextmanager
@@ -71,3 +76,44 @@ async def test_uploads_go_on_while_mysql_is_down(tmp_path: Path, outage_seconds:
             left = back + DRAINED_SECONDS - time.monotonic()
             await stage.completed(upload_id, len(content), left)
         await stage.judge()
+
+
+@pytest.mark.row(9)
+@pytest.mark.parametrize(
+    "comes",
+    [
+        pytest.param("never", marks=pytest.mark.slow_fault),
+        "before the next holder begins",
+        "after the next holder has finished",
+    ],
+)
+async def test_a_repository_is_killed_while_its_commit_is_on_the_way(
+    tmp_path: Path, comes: str
+) -> None:
+    """Row 9: the packet lacks its last byte when its sender dies, and then comes or does not. The
+    next holder finishes within 60 s; one row; one event of each kind."""
+    server = mysql_server.shared_server()
+    async with running_proxy(server.port) as proxy, apart(tmp_path, SHORT_LEASES) as stage:
+        database = stage.services.mysql_url.rpartition("/")[2]
+        by_proxy = {"SLUICE_MYSQL__URL": server.url(database, port=proxy.port)}
+        proxy.only_with, proxy.first_bytes, proxy.at_commit = THE_COMMIT, -1, AtCommit.HOLD
+        upload_id = await stage.send("file", IN_ONE)
+        async with stage.repository(ALL_WORK, by_proxy) as dying:
+            await stage.wire.complete(upload_id, len(IN_ONE) // MIB, 0)
+            async with asyncio.timeout(FINISHED_SECONDS):
+                await proxy.commits_seen.acquire()
+            await asyncio.to_thread(dying.kill)
+        nodes = f"SELECT COUNT(*) FROM {database}.nodes WHERE upload_id = '{upload_id}'"
+        assert server.run(nodes) == [(0,)]
+        if comes == "before the next holder begins":
+            await proxy.deliver()
+            assert server.run(nodes) == [(1,)]
+        elif comes == "never":
+            proxy.cut()
+        async with stage.repository(ALL_WORK):
+            await stage.completed(upload_id, len(IN_ONE), FINISHED_SECONDS)
+            if comes == "after the next holder has finished":
+                await proxy.deliver()
+            await stage.judge()
+        assert server.run(nodes) == [(1,)]
+        assert server.run(f"SELECT COUNT(*) FROM {database}.object_intents") == [(0,)]
