@@ -75,8 +75,8 @@ class Dialect(Protocol):
 
     async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         """A transaction of these steps in one exchange with the database. False, with nothing
-        done, when a primary or unique key was taken, when a step failed by its `if_changed`, and
-        always where nothing is gained by it."""
+        done, when a primary or unique key was taken, when a step failed by its `if_changed`, when
+        the database would not have them together, and always where nothing is gained by it."""
         ...
 
     def insert_or_lock(self, table: Table) -> Insert:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any, Final, cast
 
 import aiomysql
+import structlog
 from pymysql.constants import CLIENT
 from sqlalchemy import URL, ColumnElement, Insert, Table, insert, literal_column, text
 from sqlalchemy.dialects import mysql
@@ -20,6 +21,7 @@ from sluice_common.catalogue.mysql_connection import MysqlConnection
 from sluice_common.catalogue.mysql_errors import (
     DUPLICATE_KEY,
     NULL_REFUSED,
+    PACKET_REFUSED,
     TLS_FAILED,
     UNKNOWN_DATABASE,
     code_of,
@@ -30,6 +32,7 @@ from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.schema import Micros
 from sluice_common.errors import FailedPrecondition, Unavailable
 
+_log = structlog.get_logger(__name__)
 _DEFAULT_PORT: Final = 3306
 _QUERY: Final = frozenset({"charset", "ssl", "ssl_ca", "ssl_cert", "ssl_key", "unix_socket"})
 # From these on a statement that changes tables is done whole or not at all, which is what makes a
@@ -69,6 +72,7 @@ class MysqlDialect:
         self._url = url
         self._options = options
         self._tls = _tls_context(url)
+        self._takes_packets = True
         self.deadline_seconds: float | None = options.transaction_seconds
 
     def create_engine(self) -> AsyncEngine:
@@ -110,11 +114,29 @@ class MysqlDialect:
         return True
 
     async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        if not self._takes_packets:
+            return False
+        try:
+            return await self._commit_packet(engine, steps)
+        except DBAPIError as error:
+            # The session went with the error, and with it what was done of the packet. What is
+            # wrong may be the packet itself: then every statement on its own goes through.
+            code = code_of(error.orig)
+            if code in PACKET_REFUSED:
+                self._takes_packets = False
+                _log.warning("catalogue_takes_single_statements_only", code=code)
+                return False
+            if self.fault_of(error) is Fault.DEFECT:
+                return False
+            raise
+
+    async def _commit_packet(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         # One packet instead of one for each step and one for COMMIT. The server stops at the first
         # statement that fails, and what comes after it, COMMIT with it, is not done.
         async with _borrowed(engine) as connection:
+            packet = packet_of(engine.dialect, steps, connection.escape)
             try:
-                await connection.run_all(packet_of(engine.dialect, steps, connection.escape))
+                await connection.run_all(packet, len(steps) + 1)
             except aiomysql.IntegrityError as error:
                 if code_of(error) not in (DUPLICATE_KEY, NULL_REFUSED):
                     raise

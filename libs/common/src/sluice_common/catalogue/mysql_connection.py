@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiomysql
 from pymysql.constants import CLIENT, CR
 
-from sluice_common.catalogue.mysql_errors import TLS_FAILED
+from sluice_common.catalogue.mysql_errors import NOT_ALL_RUN, TLS_FAILED
 
 _TRUSTED_SECONDS: Final = 5.0
 """A connection that was in use so recently is not asked whether it still is one: a server that ends
@@ -38,14 +38,19 @@ class MysqlConnection(aiomysql.Connection):  # type: ignore[misc]  # the driver 
             raise aiomysql.OperationalError(CR.CR_SERVER_LOST, "the server ended the session")
         self._used_at = now
 
-    async def run_all(self, packet: str) -> None:
-        """Run statements that stand in one packet, in order, until one fails.
+    async def run_all(self, packet: str, statements: int) -> None:
+        """Run so many statements that stand in one packet, in order, until one fails.
 
-        Raises the error of the one that failed; those before it are part of the transaction.
+        Raises the error of the one that failed; those before it are part of the transaction. An
+        `OperationalError` NOT_ALL_RUN when not every one was answered: a proxy dropped the rest.
         """
         await self.query(packet)
+        answers = 1
         while self._result.has_next:
             await self.next_result()
+            answers += 1
+        if answers != statements:
+            raise aiomysql.OperationalError(NOT_ALL_RUN, f"{answers} of {statements} answered")
 
     def _is_quiet(self) -> bool:
         """Nothing waits to be read: a session that should be silent and is not has ended."""

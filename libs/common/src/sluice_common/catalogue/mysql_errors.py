@@ -15,6 +15,18 @@ NULL_REFUSED: Final = 1048
 UNKNOWN_DATABASE: Final = 1049
 TLS_FAILED: Final = 2026
 
+NOT_ALL_RUN: Final = -2
+"""Ours: no server has negative ones."""
+
+PACKET_REFUSED: Final = frozenset(
+    {
+        NOT_ALL_RUN,
+        1064,  # a second statement is an error of syntax where only one is allowed
+        *(1148, 1235),  # not allowed, not supported: as proxies may say it
+    }
+)
+"""What several statements in one packet are answered where only single ones are taken."""
+
 _CONTENDED: Final = frozenset(
     {
         1205,  # lock wait timeout: only the statement was undone, so the transaction is rolled back
