@@ -15,6 +15,8 @@ from sluice_common.catalogue.port import Catalogue, DrivePolicy
 from sluice_common.catalogue.sql import open_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
 from support.committer import PATHS
+from support.mysql_server import shared_server
+from support.waiting import until
 
 TESTS = Path(__file__).parents[2]
 FAR = time.time() + 1e6
@@ -39,6 +41,9 @@ async def commit_until_killed(url: str, confirmed_at_least: int) -> list[str]:
         process.kill()
         rest = (await process.stdout.read()).decode()
         await process.wait()
+    if url.startswith("mysql"):
+        # The server goes on with the commit that it has, and only then misses its client.
+        await until(lambda: not shared_server().sessions(), what="the end of its sessions")
     confirmed += [line.strip() for line in rest.splitlines(keepends=True) if line.endswith("\n")]
     assert all(confirmed), "the committing process ended by itself"
     return confirmed
