@@ -1,12 +1,18 @@
-"""A step that has begun is carried to its end; its task is cancelled all the same."""
+"""A step that has begun is carried to its end; its task is cancelled all the same. Errors keep
+nothing of where they came through.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import traceback
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
-from sluice_common.finishing import to_the_end
+from sluice_common.finishing import forget_frames, to_the_end
 
 
 async def test_the_result_of_the_step_is_returned() -> None:
@@ -47,3 +53,88 @@ async def test_a_cancelled_task_finishes_the_step_and_ends_as_cancelled(fails: b
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing goes but what nobody knows any longer."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Block:
+    """What a frame has in hand."""
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_a_caller_had_in_hand_goes_with_its_task(cancelled: bool) -> None:
+    had: list[weakref.ref[Block]] = []
+
+    async def step() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("broken")
+
+    async def caller() -> None:
+        block = Block()
+        had.append(weakref.ref(block))
+        await to_the_end(step())
+
+    task = asyncio.ensure_future(caller())
+    await asyncio.sleep(0)
+    if cancelled:
+        task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() == cancelled
+    if not cancelled:
+        assert isinstance(task.exception(), ValueError)
+    del task
+    await asyncio.sleep(0)
+    assert had[0]() is None
+
+
+def fail_in_a_circle(had: list[weakref.ref[Block]]) -> None:
+    """The frame knows its error, which knows the frame."""
+    block = Block()
+    had.append(weakref.ref(block))
+    error = ValueError("in a circle")
+    raise error
+
+
+def fail_because_of_it(had: list[weakref.ref[Block]]) -> None:
+    try:
+        fail_in_a_circle(had)
+    except ValueError as cause:
+        raise KeyError("because of it") from cause
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_an_error_that_forgets_its_frames_frees_what_they_had_and_reads_the_same() -> None:
+    had: list[weakref.ref[Block]] = []
+    with pytest.raises(KeyError) as caught:
+        fail_because_of_it(had)
+    before = traceback.format_exception(caught.value)
+    forget_frames(caught.value)
+    assert traceback.format_exception(caught.value) == before
+    assert "fail_in_a_circle" in "".join(before)
+    assert had[0]() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_without_that_they_stay_until_they_are_collected() -> None:
+    had: list[weakref.ref[Block]] = []
+    with pytest.raises(ValueError, match="in a circle"):
+        fail_in_a_circle(had)
+    assert had[0]() is not None
+    gc.collect()
+    assert had[0]() is None
+
+
+def test_errors_that_led_to_each_other_are_forgotten_once() -> None:
+    first, second = ValueError("hen"), ValueError("egg")
+    first.__cause__, second.__cause__ = second, first
+    forget_frames(first)

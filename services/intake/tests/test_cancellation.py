@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from typing import Any
 
@@ -15,6 +16,9 @@ from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.errors import FailedPrecondition, SluiceError, Unavailable
 from sluice_common.uploads.model import MIB
+from sluice_intake.permits import Permit
+from sluice_intake.receiving import IncomingChunk
+from sluice_intake.streaming import _Stream
 from support.intake import Answered, Intake, block, frames_of, header, read_all, running_intake
 from support.waiting import until
 
@@ -165,6 +169,41 @@ async def test_a_storm_of_cancellations_leaves_a_clean_house() -> None:
                 await intake.send(upload.upload_id, number, bytes(100_000))
             assert (await intake.status(upload.upload_id)).received_chunks == 100
     assert [line for line in logs if line["event"] == "rpc.defect"] == []
+
+
+def of_calls() -> list[object]:
+    """What the calls of this process still have in memory."""
+    return [one for one in gc.get_objects() if type(one) in (IncomingChunk, Permit, _Stream)]
+
+
+@pytest.mark.parametrize("way", ["stream", "stream, refused", "unary"])
+async def test_a_call_that_is_given_up_is_gone_at_once(way: str) -> None:
+    """And not when the garbage collector comes: its frames have blocks in hand."""
+    ledger: Any = HeldLedger()
+    async with running_intake(ledger=ledger) as intake:
+        upload = await intake.initiate()
+        gc.collect()
+        gc.disable()
+        try:
+            if way == "unary":
+                sending = asyncio.ensure_future(intake.send(upload.upload_id, 0, b"committed"))
+                await ledger.reached.wait()
+                assert of_calls() != []
+                sending.cancel()
+            else:
+                call = intake.stream()
+                await call.write(header(upload.upload_id, 0, 2 * MIB))
+                await call.write(block(bytes(MIB)))
+                await until(of_calls)
+                if way == "stream, refused":
+                    await call.write(block(bytes(MIB + 1)))
+                    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+                else:
+                    call.cancel()
+            ledger.go_on.set()
+            await until(lambda: not of_calls(), what="nothing of the call is left")
+        finally:
+            gc.enable()
 
 
 async def test_a_watch_that_is_cancelled_ends_its_subscription() -> None:

@@ -1,8 +1,11 @@
-"""Steps that, once begun, are carried to their end although the caller has gone."""
+"""What ends ends whole: steps that are carried to their end although the caller has gone, and
+errors that keep nothing of where they came through.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -25,6 +28,27 @@ async def to_the_end(step: Coroutine[Any, Any, T]) -> T:
             cancelled = cancellation
         except Exception:  # noqa: BLE001 - `task.result()` below raises it again
             break
-    if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    return task.result()
+    try:
+        if cancelled is not None:
+            raise cancelled from (None if task.cancelled() else task.exception())
+        return task.result()
+    finally:
+        # What is raised knows this frame, which must not know it in turn: only the garbage
+        # collector would find them, and until then every caller's frame stays, with its bytes.
+        del task, cancelled
+
+
+def forget_frames(error: BaseException) -> None:
+    """Drop the local variables of every frame that `error`, and what led to it, has left.
+
+    An error knows the frames that it came through. Where one of them knows the error, as in
+    `TaskGroup` and `AsyncExitStack` of Python 3.11, none of them goes before the garbage collector
+    comes, and with them stays what they had in hand: the block of a chunk, say. Tracebacks print
+    the same as before.
+    """
+    seen: set[int] = set()
+    told: BaseException | None = error
+    while told is not None and id(told) not in seen:
+        seen.add(id(told))
+        traceback.clear_frames(told.__traceback__)  # leaves alone those that still run
+        told = told.__cause__ or told.__context__

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, UploadLedger
 from sluice_common.errors import InvalidArgument, SluiceError
+from sluice_common.finishing import forget_frames
 from sluice_common.rpc.frames import Frame, Header
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
@@ -105,6 +106,9 @@ class _Stream:
             # Accepts that were cancelled before their first step did not close their chunk.
             for opened in tuple(self._unaccepted):
                 await opened.aclose()
+            # Cancelled, it keeps the frames that it was in, with a block, and they know this
+            # stream: without a cycle they go now, and not when the garbage collector comes.
+            self._reader = None
         if self._failure is not None:
             with telling_lost(self._serves.ledger, self._upload_id):
                 raise self._failure
@@ -130,7 +134,11 @@ class _Stream:
                     continue
                 if not self._upload_id:
                     await self._open_upload(header)
-                await self._receive_chunk(header, data)
+                try:
+                    await self._receive_chunk(header, data)
+                except BaseException as failure:
+                    forget_frames(failure)  # they have a block in hand
+                    raise
         except SluiceError as error:
             if self._failure is None:
                 self._failure = error

@@ -25,6 +25,7 @@ import structlog
 from grpc_status import rpc_status
 
 from sluice_common.errors import Unauthenticated
+from sluice_common.finishing import forget_frames
 from sluice_common.rpc.errors import (
     client_is_gone,
     internal_error,
@@ -227,6 +228,7 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
         proceed = _as_coroutine(behavior) if handler.response_streaming else _as_unary(behavior)
         for layer in reversed(self._layers):
             proceed = _enter(layer, call, proceed)
+        proceed = _forgetting(proceed)
         return factory(
             _as_generator(proceed) if handler.response_streaming else proceed,
             request_deserializer=handler.request_deserializer,
@@ -339,6 +341,19 @@ def _as_coroutine(behavior: Behavior) -> Proceed:
 def _enter(layer: Layer, call: Call, proceed: Proceed) -> Proceed:
     async def run(requests: Any, context: Any) -> Any:
         return await layer.around(call, requests, context, proceed)
+
+    return run
+
+
+def _forgetting(proceed: Proceed) -> Proceed:
+    """A call that fails or is cancelled is gone when it has ended, with all that it had in hand."""
+
+    async def run(requests: Any, context: Any) -> Any:
+        try:
+            return await proceed(requests, context)
+        except BaseException as error:
+            forget_frames(error)
+            raise
 
     return run
 
