@@ -32,7 +32,7 @@ PHASE_3 = {
     "SLUICE_EVENTS": "off",
     "SLUICE_CATALOGUE": "off",
     "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
-    "SLUICE_DRAIN_SECONDS": "5",
+    "SLUICE_DRAIN_SECONDS": "15",
 }
 WORKERS = 2
 
@@ -99,7 +99,7 @@ def initiate(address: str, path: str) -> str:
     with channel_to(address) as channel:
         stub = IntakeServiceStub(channel)
         request = pb.InitiateUploadRequest(drive="d", path=path)
-        return stub.InitiateUpload(request, wait_for_ready=True, timeout=10).upload_id
+        return stub.InitiateUpload(request, wait_for_ready=True, timeout=60).upload_id
 
 
 def test_any_worker_goes_on_with_an_upload_and_each_has_metrics_of_its_own(
@@ -110,7 +110,7 @@ def test_any_worker_goes_on_with_an_upload_and_each_has_metrics_of_its_own(
     for number in range(16):
         with channel_to(intake.address) as channel:
             frames = iter(frames_of(upload_id, number, bytes(MIB)))
-            [answer] = IntakeServiceStub(channel).UploadStream(frames, timeout=20)
+            [answer] = IntakeServiceStub(channel).UploadStream(frames, timeout=60)
             assert answer.accepted.number == number
     calls = streams(targets, "handled")
     assert len(calls) == WORKERS
@@ -152,16 +152,16 @@ def test_a_stop_lets_every_worker_end_its_calls(
         yield from chunk[2:]
 
     with channel_to(intake.address) as channel:
-        [answer] = IntakeServiceStub(channel).UploadStream(while_it_stops(), timeout=20)
+        [answer] = IntakeServiceStub(channel).UploadStream(while_it_stops(), timeout=60)
     assert answer.accepted.size == 4 * MIB
-    assert intake.wait(15) == 0
+    assert intake.wait(60) == 0
     assert not [worker for worker in workers if worker.is_running()]
 
 
 def test_workers_do_not_outlive_a_killed_parent(intake: ServiceProcess) -> None:
     workers = workers_of(intake)
     intake.kill()
-    _, alive = psutil.wait_procs(workers, timeout=15)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
 
 
