@@ -25,7 +25,7 @@ from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, MIB, ChunkRef
 from support.chunk_sink import direct_store, running_sink
 from support.redis_chunks import PublishingChunkStore
-from support.redis_server import shared_cluster, shared_server
+from support.redis_server import OPERATION_SECONDS, shared_cluster, shared_server
 
 Factory = Callable[[Path], AbstractAsyncContextManager[ChunkStore]]
 
@@ -62,7 +62,8 @@ async def direct(path: Path) -> AsyncIterator[ChunkStore]:
 async def redis(path: Path) -> AsyncIterator[ChunkStore]:
     server = shared_server()
     server.flush()
-    async with open_redis(RedisOptions(server.url)) as clients:
+    options = RedisOptions(server.url, operation_timeout_seconds=OPERATION_SECONDS)
+    async with open_redis(options) as clients:
         yield PublishingChunkStore(clients)
 
 
@@ -70,7 +71,8 @@ async def redis(path: Path) -> AsyncIterator[ChunkStore]:
 async def redis_cluster(path: Path) -> AsyncIterator[ChunkStore]:
     cluster = shared_cluster()
     cluster.flush()
-    async with open_redis(RedisOptions(cluster.url, cluster=True)) as clients:
+    options = RedisOptions(cluster.url, cluster=True, operation_timeout_seconds=OPERATION_SECONDS)
+    async with open_redis(options) as clients:
         yield PublishingChunkStore(clients)
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -19,7 +20,7 @@ from sluice_common.coordination.redis.connection import open_redis
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.queue import open_redis_queue
 from support.redis_queues import TakingTurns
-from support.redis_server import shared_cluster, shared_server
+from support.redis_server import OPERATION_SECONDS, shared_cluster, shared_server
 
 LONG_SECONDS = 600.0
 """Longer than any test takes, on a machine as busy as may be."""
@@ -71,6 +72,7 @@ async def redis_two_processes(lease_seconds: float) -> AsyncIterator[WorkQueue]:
 
 @asynccontextmanager
 async def redis_queue(options: RedisOptions, lease_seconds: float) -> AsyncIterator[WorkQueue]:
+    options = replace(options, operation_timeout_seconds=OPERATION_SECONDS)
     async with (
         open_redis(options) as clients,
         open_redis_queue(clients, options, lease_seconds, MAX_ITEMS) as queue,

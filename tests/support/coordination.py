@@ -19,7 +19,7 @@ from sluice_common.coordination.redis.ledger import open_redis_ledger
 from sluice_common.coordination.redis.monitoring import open_redis_monitor
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.uploads.model import ChunkRef
-from support.redis_server import shared_server
+from support.redis_server import OPERATION_SECONDS, shared_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ async def embedded(folder: Path, options: LedgerOptions) -> AsyncIterator[Coordi
 async def redis(folder: Path, options: LedgerOptions) -> AsyncIterator[Coordination]:
     server = shared_server()
     server.flush()
-    settings = RedisOptions(server.url)
+    settings = RedisOptions(server.url, operation_timeout_seconds=OPERATION_SECONDS)
     async with (
         open_redis(settings) as clients,
         open_redis_monitor(clients, settings) as monitor,

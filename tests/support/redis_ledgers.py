@@ -14,11 +14,14 @@ from sluice_common.coordination.redis.connection import RedisClients, open_redis
 from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
 from sluice_common.coordination.redis.monitoring import open_redis_monitor
 from sluice_common.coordination.redis.options import RedisOptions
-from support.redis_server import RedisCluster, RedisServer, shared_cluster, shared_server
+from support.redis_server import (
+    OPERATION_SECONDS,
+    RedisCluster,
+    RedisServer,
+    shared_cluster,
+    shared_server,
+)
 from support.waiting import until
-
-_SECONDS = 30.0
-"""Of one operation. Long histories run beside other work; a server that hangs is found even so."""
 
 
 @asynccontextmanager
@@ -55,7 +58,7 @@ async def opened(
 
 
 def _options(url: str, *, cluster: bool = False) -> RedisOptions:
-    return RedisOptions(url, cluster=cluster, operation_timeout_seconds=_SECONDS)
+    return RedisOptions(url, cluster=cluster, operation_timeout_seconds=OPERATION_SECONDS)
 
 
 def _empty_once(folder: Path, server: RedisServer | RedisCluster) -> None:
@@ -94,7 +97,7 @@ class StagingLedger:
         async def is_heard() -> bool:
             return self.bare._announcements.heard_of(upload_id) is not None
 
-        await until(is_heard, _SECONDS, f"{upload_id} is subscribed to")
+        await until(is_heard, OPERATION_SECONDS, f"{upload_id} is subscribed to")
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         return await self.bare.accept_chunk(await self.stage(offer), crc32c)
