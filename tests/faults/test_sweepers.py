@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_repository.timing import wait_for_event
+from sluice_common.waiting import wait_at_most
 from support.apart import MIB, PART_BYTES, Stage, apart
 from support.waiting import until
 from support.wire import cut
@@ -70,7 +70,7 @@ async def test_two_sweepers_and_a_dying_one_touch_nothing_that_lives(tmp_path: P
             while not enough.is_set():
                 chunk = waiting.pop(0)
                 assert await stage.wire.send_stream(live, [chunk]) == [chunk.number]
-                await wait_for_event(enough, 1)
+                await wait_at_most(enough, 1)
 
         async def swept() -> bool:
             return not await leftovers_of_others(stage, live)

@@ -28,9 +28,9 @@ import structlog
 from sluice_common.addresses import Address
 from sluice_common.command import announce
 from sluice_common.configuration import EXIT_CONFIGURATION, ConfigurationError
-from sluice_common.coordination.signals import wait_at_most
 from sluice_common.mixtures import Coordination
 from sluice_common.settings import SluiceSettings
+from sluice_common.waiting import wait_at_most
 from sluice_intake.targets import read_targets, write_targets
 
 _START_SECONDS: Final = 60.0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass
 
 import structlog
 
 from sluice_common.allowance import Allowance
 from sluice_common.errors import SluiceError
+from sluice_common.waiting import backoff_seconds
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Work
 
@@ -39,7 +39,7 @@ async def attempted(
         failure = await _attempt(processor, work, allowance, attempt)
         if failure is None:
             return None
-        delay = _delay_seconds(options, attempt)
+        delay = backoff_seconds(attempt, options.retry_base_seconds, options.retry_cap_seconds)
         hopeless = isinstance(failure, SluiceError) and not failure.retryable
         if hopeless or attempt >= options.attempts or allowance.left_seconds <= delay:
             return _given_up(failure, attempt)
@@ -66,9 +66,3 @@ def _given_up(error: Exception, attempts: int) -> GivenUp:
         return GivenUp("HANDLER_TIMEOUT", "The node took too long.", attempts)
     # The text of an unexpected error may quote anything.
     return GivenUp("HANDLER_FAILED", type(error).__name__, attempts)
-
-
-def _delay_seconds(options: ProcessorOptions, attempt: int) -> float:
-    doublings = min(attempt - 1, 30)
-    ceiling = min(options.retry_cap_seconds, options.retry_base_seconds * 2.0**doublings)
-    return ceiling * random.uniform(0.5, 1.0)

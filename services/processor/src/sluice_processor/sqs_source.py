@@ -14,9 +14,9 @@ from typing import Final
 
 import structlog
 
-from sluice_common.coordination.signals import wait_at_most
 from sluice_common.errors import SluiceError
 from sluice_common.telemetry.metrics import Metrics
+from sluice_common.waiting import wait_at_most
 from sluice_processor.attempts import GivenUp, attempted
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Work

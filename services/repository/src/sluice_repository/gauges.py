@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from sluice_common.waiting import wait_at_most
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.guard import guarded
-from sluice_repository.timing import wait_for_event
 
 
 class GaugeRefresher:
@@ -20,7 +20,7 @@ class GaugeRefresher:
             with guarded(self._deps.metrics, "gauges"):
                 async with asyncio.timeout(self._deps.options.call_timeout_seconds):
                     await self.refresh()
-            await wait_for_event(stop, self._deps.options.gauge_interval_seconds)
+            await wait_at_most(stop, self._deps.options.gauge_interval_seconds)
 
     async def refresh(self) -> None:
         """Ask ledger and queue once."""

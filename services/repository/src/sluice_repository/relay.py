@@ -45,10 +45,10 @@ from sluice_common.crash_points import CrashPoint, crash_point
 from sluice_common.errors import InvalidArgument, NotFound, Unavailable
 from sluice_common.events.port import EVENT_REFUSED, EventRecord
 from sluice_common.events.uploads import to_record
+from sluice_common.waiting import backoff_seconds, wait_at_most
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.guard import guarded
 from sluice_repository.leases import Lease
-from sluice_repository.timing import backoff_seconds, wait_for_event
 
 _log = structlog.get_logger(__name__)
 _BACKOFF_BASE_SECONDS = 0.2
@@ -78,7 +78,7 @@ class Relay:
                 if relaying.failed:
                     # A poke must not cut this short: what it announces can wait for the broker.
                     failures += 1
-                    await wait_for_event(
+                    await wait_at_most(
                         stop,
                         backoff_seconds(failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS),
                     )
@@ -87,11 +87,9 @@ class Relay:
                 if 0 < moved < self._deps.options.relay_batch_events:
                     # Whatever comes in meanwhile goes with the next page: a page costs the same,
                     # whether it brings one event or hundreds.
-                    await wait_for_event(stop, self._deps.options.relay_linger_seconds)
+                    await wait_at_most(stop, self._deps.options.relay_linger_seconds)
                 if moved == 0:
-                    await wait_for_event(
-                        self._deps.relay_poke, self._deps.options.relay_poll_seconds
-                    )
+                    await wait_at_most(self._deps.relay_poke, self._deps.options.relay_poll_seconds)
         finally:
             await self._lease.release()
 

@@ -16,11 +16,11 @@ import structlog
 from sluice_common.catalogue.port import ObjectDeletion, ObjectIntent
 from sluice_common.errors import NotFound, SluiceError
 from sluice_common.uploads.model import UploadSnapshot
+from sluice_common.waiting import wait_at_most
 from sluice_repository.cleanup import Cleaner
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.guard import guarded
 from sluice_repository.paging import PAGE, walk
-from sluice_repository.timing import wait_for_event
 
 _log = structlog.get_logger(__name__)
 _HINTS_PER_PASS = 10_000
@@ -44,7 +44,7 @@ class Sweeper:
         per interval."""
         while not stop.is_set():
             await self.sweep()
-            await wait_for_event(stop, self._deps.options.sweep_interval_seconds)
+            await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
 
     async def sweep(self) -> None:
         """One pass. A kind that fails is logged and counted, and the others still have their turn.

@@ -9,12 +9,12 @@ import structlog
 
 from sluice_common.catalogue.port import Catalogue, Node
 from sluice_common.errors import SluiceError, Unavailable
+from sluice_common.waiting import wait_at_most
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.digests import digest_object
 from sluice_repository.guard import guarded
 from sluice_repository.leases import Lease
 from sluice_repository.paging import walk
-from sluice_repository.timing import wait_for_event
 
 _log = structlog.get_logger(__name__)
 _LEASE_SECONDS = 60.0
@@ -39,7 +39,7 @@ class Verifier:
             while not stop.is_set():
                 with guarded(self._deps.metrics, "verifier"):
                     await self.verify_all()
-                await wait_for_event(stop, self._deps.options.verify_interval_seconds)
+                await wait_at_most(stop, self._deps.options.verify_interval_seconds)
         finally:
             await self._lease.release()
 

@@ -15,10 +15,10 @@ from prometheus_client import Counter
 
 from sluice_common.coordination.ports import Delivery, WorkKind
 from sluice_common.errors import SluiceError
+from sluice_common.waiting import backoff_seconds, wait_at_most
 from sluice_repository.claims import is_fenced
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.guard import guarded, is_transient
-from sluice_repository.timing import backoff_seconds, wait_for_event
 
 _log = structlog.get_logger(__name__)
 _SETTLE_SECONDS = 2.0
@@ -66,7 +66,7 @@ class QueueWorker:
                 await self.work_one(self._deps.options.take_wait_seconds)
             failures = failures + 1 if working.failed else 0
             if working.failed:
-                await wait_for_event(stop, self._delay(failures))
+                await wait_at_most(stop, self._delay(failures))
 
     async def work_one(self, wait_seconds: float) -> bool:
         """Take one item and see it through; False when none came within the wait.

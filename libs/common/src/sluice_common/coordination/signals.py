@@ -45,13 +45,3 @@ class Bell:
     def ring_all(self) -> None:
         """Wake everybody."""
         self.ring(self._waiting)
-
-
-async def wait_at_most(event: asyncio.Event, seconds: float) -> bool:
-    """Return when the event is set, or after that time; whether it is set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
-    return event.is_set()

@@ -26,7 +26,7 @@ from sluice_common.coordination.ports import (
 )
 from sluice_common.coordination.rules import chunks, completion, fences, lifecycle, parts, sweep
 from sluice_common.coordination.rules.store import Session
-from sluice_common.coordination.signals import Bell, wait_at_most
+from sluice_common.coordination.signals import Bell
 from sluice_common.uploads.model import (
     ChunkRef,
     MissingChunks,
@@ -36,6 +36,7 @@ from sluice_common.uploads.model import (
     UploadStatus,
 )
 from sluice_common.uploads.states import is_terminal
+from sluice_common.waiting import wait_at_most
 
 P = ParamSpec("P")
 T = TypeVar("T")

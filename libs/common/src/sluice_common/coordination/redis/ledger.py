@@ -42,7 +42,6 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.watching import Announcements, Heard
 from sluice_common.coordination.rules.fences import number_of
 from sluice_common.coordination.rules.lifecycle import decode_cursor, encode_cursor
-from sluice_common.coordination.signals import wait_at_most
 from sluice_common.uploads.model import (
     ChunkRange,
     ChunkRef,
@@ -53,6 +52,7 @@ from sluice_common.uploads.model import (
     UploadStatus,
 )
 from sluice_common.uploads.states import is_terminal
+from sluice_common.waiting import wait_at_most
 
 _ASK_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 5.0

@@ -24,8 +24,8 @@ from sluice_common.coordination.redis.errors import VENDOR_ERRORS
 from sluice_common.coordination.redis.lanes import Lane
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.takers import Takers
-from sluice_common.coordination.signals import wait_at_most
 from sluice_common.errors import Internal, SluiceError
+from sluice_common.waiting import wait_at_most
 
 _LOOK_SECONDS: Final = 1.0
 _ROOM_SECONDS: Final = 0.1

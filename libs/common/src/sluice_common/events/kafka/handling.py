@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sluice_common.events.kafka.deadletters import Cause, DeadLetters
 from sluice_common.events.kafka.receiving import ReceivedEvent, Start
 from sluice_common.events.registry import BadEvent
 from sluice_common.telemetry.metrics import Metrics
+from sluice_common.waiting import backoff_seconds, wait_at_most
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +149,7 @@ class Handling(Generic[M]):
             if hopeless or attempt >= self._options.attempts or allowance.left_seconds <= delay:
                 return await self._bury(raw, _cause(failure, attempt), leaving)
             self._count(event.topic, "retried")
-            if await _is_set_within(leaving, delay):
+            if await wait_at_most(leaving, delay):
                 return False
             allowance.spend(delay)
 
@@ -187,7 +187,7 @@ class Handling(Generic[M]):
                 _log.warning(
                     "dead_letter_waits", topic=raw.topic, offset=raw.offset, error=str(error)
                 )
-                if await _is_set_within(leaving, self._delay_seconds(tries)):
+                if await wait_at_most(leaving, self._delay_seconds(tries)):
                     return False
             else:
                 break
@@ -204,11 +204,8 @@ class Handling(Generic[M]):
         return True
 
     def _delay_seconds(self, attempt: int) -> float:
-        ceiling = min(
-            self._options.retry_cap_seconds,
-            self._options.retry_base_seconds * 2.0 ** min(attempt - 1, 30),
-        )
-        return ceiling * random.uniform(0.5, 1.0)
+        options = self._options
+        return backoff_seconds(attempt, options.retry_base_seconds, options.retry_cap_seconds)
 
     def _count(self, topic: str, outcome: str) -> None:
         self._metrics.consumer_events.labels(self._options.group, topic, outcome).inc()
@@ -220,12 +217,3 @@ def _cause(error: Exception, attempts: int) -> Cause:
     if isinstance(error, TimeoutError):
         return Cause("HANDLER_TIMEOUT", "the handler took too long", attempts)
     return Cause("HANDLER_FAILED", repr(error), attempts)
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
