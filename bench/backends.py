@@ -35,7 +35,7 @@ REDIS_SETTINGS: Final[Mapping[str, str]] = {
     "maxmemory-policy": "noeviction",
 }
 """Redis as the durability class `memory` needs it, and nothing else changed."""
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
 _AT_ONCE = 1000
 
 

@@ -13,7 +13,7 @@ from support.deployments import Services, deployment
 from support.environment import process_environment
 from support.redis_server import RedisServer, free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from typing import Self
 from support.environment import process_environment
 from support.redis_server import free_port
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS = 120.0
+STOP_SECONDS = 40.0
 
 
 class ServiceProcess:

@@ -15,8 +15,8 @@ import psutil
 
 from support.environment import process_environment
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS = 120.0
+STOP_SECONDS = 40.0
 
 
 class StandaloneServer:
