@@ -39,6 +39,7 @@ def real_folder(target: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes
 def test_thousands_of_real_files_come_back_byte_for_byte(
     sluice: Sluice, server: StandaloneServer, tmp_path: Path
 ) -> None:
@@ -48,7 +49,9 @@ def test_thousands_of_real_files_come_back_byte_for_byte(
     sources = files_below(folder)
     assert len(sources) >= WANTED_FILES, "this machine has too few files for the test"
 
-    up = sluice.ok("upload", str(folder), "--drive", "docs", "--parallel", "16", "--json")
+    up = sluice.ok(
+        "upload", str(folder), "--drive", "docs", "--parallel", "16", "--json", timeout=400
+    )
     lines = up.json_lines()
     uploaded = [line for line in lines if line["status"] == "completed"]
     skipped = [line for line in lines if line["status"] == "skipped"]
@@ -57,7 +60,7 @@ def test_thousands_of_real_files_come_back_byte_for_byte(
     assert all("link" in line["reason"].lower() for line in skipped)
 
     back = tmp_path / "back"
-    sluice.ok("get", "docs:documents", str(back), "--recursive", "--json")
+    sluice.ok("get", "docs:documents", str(back), "--recursive", "--json", timeout=400)
     returned = (
         files_below(back / "documents") if (back / "documents").is_dir() else files_below(back)
     )

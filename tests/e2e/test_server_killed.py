@@ -20,6 +20,7 @@ KILLS = 10
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes
 async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing(
     deployed: Deployment, tmp_path: Path
 ) -> None:
