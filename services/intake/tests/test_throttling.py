@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from sluice.upload.v1 import upload_pb2 as pb
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.uploads.model import MIB
-from sluice_intake import stalls
+from sluice_intake import rpc, stalls
 from sluice_intake.options import IntakeOptions
+from sluice_intake.permits import BytePermits
 from sluice_intake.stalls import StallClock
-from support.intake import Answered, frames_of, header, read_all, refusal, running_intake
+from support.intake import (
+    Answered,
+    block,
+    frames_of,
+    header,
+    read_all,
+    refusal,
+    running_intake,
+)
 from support.part_worker import working_for
+from support.sending import forward_all
 from support.waiting import until
 
 SMALL_BUDGET = LedgerOptions(
@@ -183,15 +195,15 @@ async def test_a_client_that_trickles_loses_its_slot() -> None:
     async with running_intake(STALLING) as intake:
         upload = await intake.initiate()
         call = intake.stream()
-        await call.write(header(upload.upload_id, 0, 10_000))
 
-        async def trickle() -> None:
-            while not call.done():
-                await call.write(frames_of("", 0, b"x")[1])
+        async def trickle() -> AsyncIterator[pb.UploadStreamRequest]:
+            yield header(upload.upload_id, 0, 10_000)
+            while True:
+                yield block(b"x")
                 await asyncio.sleep(0.05)
 
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-            trickling = group.create_task(trickle())
+            trickling = group.create_task(forward_all(call, trickle()))
             error = await read_all(call, Answered())
             trickling.cancel()
         assert error is not None
@@ -264,12 +276,21 @@ async def test_a_unary_chunk_that_does_not_arrive_frees_its_permit() -> None:
 
 
 @pytest.mark.rule(11)
-async def test_unary_bytes_are_capped_before_the_messages_are_read() -> None:
+async def test_unary_bytes_are_capped_before_the_messages_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[BytePermits] = []
+
+    def noted(budget_bytes: int) -> BytePermits:
+        made.append(BytePermits(budget_bytes))
+        return made[-1]
+
+    monkeypatch.setattr(rpc, "BytePermits", noted)
     options = IntakeOptions(
         max_unary_message_bytes=MIB,
         unary_budget_bytes=2 * MIB,
         unary_permit_wait_seconds=0.2,
-        unary_read_seconds=2.0,
+        unary_read_seconds=60.0,
     )
     async with running_intake(options) as intake:
         upload = await intake.initiate()
@@ -280,7 +301,8 @@ async def test_unary_bytes_are_capped_before_the_messages_are_read() -> None:
             yield b""
 
         holding = [intake.raw("UploadChunk")(held()) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        (permits,) = made
+        await until(lambda: permits.free_bytes == 0)
         error = await refusal(intake.send(upload.upload_id, 0, b"x"))
         assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "UNARY_BUSY")
         assert error.retry_after_seconds is not None
