@@ -17,12 +17,15 @@ from sluice_common.catalogue.migrate import Migration, migrate
 from sluice_common.catalogue.options import MysqlOptions
 from sluice_common.catalogue.schema import metadata
 from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.catalogue.sql_objects import is_intended
 from sluice_common.errors import FailedPrecondition, Unavailable
+from sluice_common.uploads.model import ObjectRef
 from support.mysql_server import MysqlServer
 
 LOCK = "CONCAT('sluice.migrate.', MD5('{}'))"
-DDL = 16
-"""Statements of the migrations that change tables: nine tables, six indexes and a column."""
+DDL = 17
+"""Statements of the migrations that change tables: nine tables, seven indexes and a column."""
+ALL = ("0001", "0002", "0003")
 CREATE = ("CREATE", "ALTER")
 
 
@@ -71,7 +74,7 @@ def described(engine: Engine) -> dict[str, object]:
 async def test_migrations_and_schema_make_the_same_tables(
     fresh: str, engine: Engine, server: MysqlServer
 ) -> None:
-    assert await migrate(fresh) == Migration("0002", ("0001", "0002"))
+    assert await migrate(fresh) == Migration(ALL[-1], ALL)
     other = server.create_database()
     directly = create_engine(plain(other))
     metadata.create_all(directly)
@@ -125,9 +128,9 @@ async def test_a_migration_that_died_half_way_is_finished_by_the_next(
     assert done == statements
     with pytest.raises(FailedPrecondition, match="SCHEMA_TOO_OLD"):
         await opened(fresh)
-    # The first revision is written once all of its twelve statements are through.
-    lacking = ("0001", "0002") if statements <= 12 else ("0002",)
-    assert (await migrate(fresh)).applied == lacking
+    # A revision is written once all of its statements are through: twelve, four and one.
+    written = 0 if statements <= 12 else 1 if statements <= 16 else 2
+    assert (await migrate(fresh)).applied == ALL[written:]
     assert set(described(engine)) == set(metadata.tables)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
@@ -147,7 +150,7 @@ async def with_listener(
 
 async def test_several_that_migrate_at_once_take_turns(fresh: str, engine: Engine) -> None:
     runs = await asyncio.gather(*(migrate(fresh) for _ in range(4)))
-    assert sorted(run.applied for run in runs) == [(), (), (), ("0001", "0002")]
+    assert sorted(run.applied for run in runs) == [(), (), (), ALL]
     assert set(described(engine)) == set(metadata.tables)
 
 
@@ -163,7 +166,7 @@ async def test_a_migration_waits_for_another_one_and_says_so_when_it_is_too_long
         await asyncio.sleep(0.2)
         assert not waiting.done()
         await other.exec_driver_sql(f"SELECT RELEASE_LOCK({lock})")
-        assert (await waiting).applied == ("0001", "0002")
+        assert (await waiting).applied == ALL
 
 
 async def test_databases_of_one_server_are_migrated_side_by_side(
@@ -172,7 +175,7 @@ async def test_databases_of_one_server_are_migrated_side_by_side(
     lock = LOCK.format(name_of(fresh))
     async with open_database(fresh) as database, database.reader.connect() as other:
         await other.exec_driver_sql(f"SELECT GET_LOCK({lock}, 0)")
-        assert (await migrate(server.create_database())).applied == ("0001", "0002")
+        assert (await migrate(server.create_database())).applied == ALL
 
 
 async def test_a_database_of_a_newer_release_is_left_alone_and_still_served(
@@ -215,3 +218,32 @@ async def test_a_server_that_is_too_old_is_refused_in_one_line(
         FailedPrecondition, match=r"CATALOGUE_SERVER_TOO_OLD: .* MariaDB 10\..*; use 99\.1 or later"
     ):
         await start(fresh)
+
+
+async def test_whether_an_upload_is_at_an_object_is_not_asked_of_every_upload(
+    url: str, server: MysqlServer
+) -> None:
+    rows = ", ".join(f"('u{n}', 't', 'b', 'key/{n}', '', {n})" for n in range(1_000))
+    table = f"{name_of(url)}.object_intents"
+    server.run(
+        f"INSERT INTO {table} (upload_id, tenant, bucket, object_key, multipart_id, created_at)"
+        f" VALUES {rows}",
+        "COMMIT",
+        f"ANALYZE TABLE {table}",
+    )
+    plans: list[dict[str, object]] = []
+
+    def explain(
+        connection: Connection, cursor: object, statement: str, parameters: object, *_rest: object
+    ) -> None:
+        if not statement.startswith("EXPLAIN"):
+            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)  # type: ignore[arg-type]
+            plans.extend(dict(row) for row in plan.mappings())
+
+    async with open_database(url) as database, database.reader.connect() as connection:
+        event.listen(connection.sync_connection, "before_cursor_execute", explain)
+        assert await is_intended(connection, ObjectRef("b", "key/7"))
+        assert not await is_intended(connection, ObjectRef("b", "another"))
+    read = [plan["rows"] for plan in plans if plan["table"] == "object_intents"]
+    assert len(read) == 2
+    assert all(int(str(rows)) <= 1 for rows in read)

@@ -273,6 +273,8 @@ object_intents = Table(
     Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
     Column("multipart_id", String(1024), nullable=False),
     Column("created_at", Micros, nullable=False, index=True),
+    # "Is an upload about to make this object?"
+    Index(None, "object_key", "bucket"),
     **_OPTIONS,
 )
 

@@ -67,8 +67,6 @@ _SET_MULTIPART = (
     .values(multipart_id=bindparam("p_multipart"))
 )
 _CLEAR = delete(object_intents).where(object_intents.c.upload_id == bindparam("p_upload"))
-# No index: as many rows as there are uploads in flight, and asked only about objects that are not
-# marked as an upload's.
 _INTENDED = select(
     exists().where(
         object_intents.c.object_key == bindparam("p_key"),
