@@ -292,15 +292,22 @@ async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Pro
     await watch.aclose()
 
 
-@pytest.mark.rule(27)
-@pytest.mark.usefixtures("unpolled")
-async def test_rule_27_who_waits_for_the_end_looks_once(processes: Processes) -> None:
+async def completing(processes: Processes) -> tuple[StagingLedger, Driver, str, int]:
+    """A ledger that listens to a COMPLETING upload, the worker elsewhere that has yet to store its
+    one part, the upload's id, and the last change that the listener's process has made."""
     here, there = await processes.start(2)
-    driver, worker = Driver(here, processes.clock), Driver(there, processes.clock)
+    driver = Driver(here, processes.clock)
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc", is_last=True)
     await here.hears_of(upload_id)  # that was the last chunk
     seen = (await driver.complete(upload_id)).snapshot.sequence
+    return here, Driver(there, processes.clock), upload_id, seen
+
+
+@pytest.mark.rule(27)
+@pytest.mark.usefixtures("unpolled")
+async def test_rule_27_who_waits_for_the_end_looks_once(processes: Processes) -> None:
+    here, worker, upload_id, seen = await completing(processes)
     waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen, only_end=True)))
     await asyncio.sleep(0.1)
     await worker.store(upload_id, 1)
@@ -315,12 +322,7 @@ async def test_rule_27_who_waits_for_the_end_looks_once(processes: Processes) ->
 @pytest.mark.rule(27)
 @pytest.mark.usefixtures("unpolled")
 async def test_rule_27_who_has_seen_a_change_looks_at_the_next_one(processes: Processes) -> None:
-    here, there = await processes.start(2)
-    driver, worker = Driver(here, processes.clock), Driver(there, processes.clock)
-    upload_id = await driver.create()
-    await driver.send(upload_id, 0, b"abc", is_last=True)
-    await here.hears_of(upload_id)
-    seen = (await driver.complete(upload_id)).snapshot.sequence
+    here, worker, upload_id, seen = await completing(processes)
     waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen)))
     await asyncio.sleep(0.1)
     assert here.calls("ledger_get") == 0
@@ -352,12 +354,7 @@ async def test_rule_27_what_was_announced_in_vain_is_found_by_the_poll(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, *, only_end: bool
 ) -> None:
     monkeypatch.setattr("sluice_common.coordination.redis.ledger._POLL_SECONDS", 0.5)
-    here, there = await processes.start(2)
-    driver, worker = Driver(here, processes.clock), Driver(there, processes.clock)
-    upload_id = await driver.create()
-    await driver.send(upload_id, 0, b"abc", is_last=True)
-    await here.hears_of(upload_id)
-    seen = (await driver.complete(upload_id)).snapshot.sequence
+    here, worker, upload_id, seen = await completing(processes)
     monkeypatch.setattr(Announcements, "_take", lambda *_: None)
     waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen, only_end=only_end)))
     ended = await worker.finish(upload_id)
