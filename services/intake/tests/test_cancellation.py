@@ -176,6 +176,35 @@ def of_calls() -> list[object]:
     return [one for one in gc.get_objects() if type(one) in (IncomingChunk, Permit, _Stream)]
 
 
+class SlowToRelease(HeldLedger):
+    """A ledger that takes back room when it is told to."""
+
+    async def release_chunk(self, offer: Any) -> None:
+        self.reached.set()
+        await self.go_on.wait()
+        await self._ledger.release_chunk(offer)
+
+
+async def test_a_call_that_is_given_up_while_it_cleans_up_is_gone_when_it_has() -> None:
+    ledger: Any = SlowToRelease()
+    async with running_intake(ledger=ledger) as intake:
+        upload = await intake.initiate()
+        gc.collect()
+        gc.disable()
+        try:
+            call = intake.stream()
+            await call.write(header(upload.upload_id, 0, 2 * MIB))
+            await call.write(block(bytes(MIB)))
+            await call.done_writing()
+            await ledger.reached.wait()
+            call.cancel()
+            await asyncio.sleep(0.1)
+            ledger.go_on.set()
+            await until(lambda: not of_calls(), what="nothing of the call is left")
+        finally:
+            gc.enable()
+
+
 @pytest.mark.parametrize("way", ["stream", "stream, refused", "unary"])
 async def test_a_call_that_is_given_up_is_gone_at_once(way: str) -> None:
     """And not when the garbage collector comes: its frames have blocks in hand."""

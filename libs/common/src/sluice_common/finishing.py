@@ -5,7 +5,6 @@ errors that keep nothing of where they came through.
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -39,16 +38,17 @@ async def to_the_end(step: Coroutine[Any, Any, T]) -> T:
 
 
 def forget_frames(error: BaseException) -> None:
-    """Drop the local variables of every frame that `error`, and what led to it, has left.
+    """Let go of the frames that `error`, and what led to it, came through.
 
-    An error knows the frames that it came through. Where one of them knows the error, as in
-    `TaskGroup` and `AsyncExitStack` of Python 3.11, none of them goes before the garbage collector
-    comes, and with them stays what they had in hand: the block of a chunk, say. Tracebacks print
-    the same as before.
+    For the end of a call, when all is logged. An error knows its frames through its traceback.
+    Where one of them knows the error, as `TaskGroup` of Python 3.11 does, none of them goes before
+    the garbage collector comes, and with them stays what they had in hand: the block of a chunk,
+    say. The frames themselves are left alone: those of an error that several tasks wait for may
+    be in use.
     """
     seen: set[int] = set()
     told: BaseException | None = error
     while told is not None and id(told) not in seen:
         seen.add(id(told))
-        traceback.clear_frames(told.__traceback__)  # leaves alone those that still run
+        told.__traceback__ = None
         told = told.__cause__ or told.__context__

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, UploadLedger
 from sluice_common.errors import InvalidArgument, SluiceError
-from sluice_common.finishing import forget_frames
 from sluice_common.rpc.frames import Frame, Header
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
@@ -134,11 +133,7 @@ class _Stream:
                     continue
                 if not self._upload_id:
                     await self._open_upload(header)
-                try:
-                    await self._receive_chunk(header, data)
-                except BaseException as failure:
-                    forget_frames(failure)  # they have a block in hand
-                    raise
+                await self._receive_chunk(header, data)
         except SluiceError as error:
             if self._failure is None:
                 self._failure = error
@@ -158,10 +153,9 @@ class _Stream:
                 field="upload_id",
             )
         offer = make_offer(self._upload_id, header, self._serves.options.ledger.max_chunk_bytes)
-        async with AsyncExitStack() as opened:
-            chunk = await opened.enter_async_context(
-                self._serves.receiving.open(offer, header.crc32c, self._admit)
-            )
+        receiving = self._serves.receiving.open(offer, header.crc32c, self._admit)
+        chunk = await receiving.__aenter__()
+        try:
             if data:
                 await chunk.append(data)
             # The loop of every block: nothing here may log, make a task or copy.
@@ -181,7 +175,14 @@ class _Stream:
             stalls.rest()
             last_byte_at = time.perf_counter()
             await self._slots.acquire()
-            self._leave_to_accept(chunk, opened.pop_all(), last_byte_at)
+        except BaseException as failure:
+            # Not by an AsyncExitStack: when leaving is cancelled as well, the stack of Python 3.11
+            # and its own traceback know each other, and a block stays until they are collected.
+            await receiving.__aexit__(type(failure), failure, failure.__traceback__)
+            raise
+        opened = AsyncExitStack()
+        opened.push_async_exit(receiving)
+        self._leave_to_accept(chunk, opened, last_byte_at)
 
     async def _admit(self, offer: ChunkOffer) -> None:
         async def throttled(admission: Admission) -> None:
