@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 SETTLING_SECONDS: Final = 60.0
 """Buffers, pools and caches fill in the first minute; what is judged is what comes after it."""
-_WINDOW_SECONDS: Final = 60.0
+WINDOW_SECONDS: Final = 60.0
 
 
 class Resident(Protocol):
@@ -33,13 +33,13 @@ class Memory:
     def peak(self) -> int:
         return max(self.bytes)
 
-    def growth_percent(self) -> float:
+    def growth_percent(self, window_seconds: float = WINDOW_SECONDS) -> float:
         """How much larger it is at the end than when it had settled, in %; negative: smaller.
 
-        Both are medians over a window, a minute or, in a short run, a quarter of the time: single
+        Both are medians over a window, or, in a short run, over a quarter of the time: single
         samples go up and down with what is in flight. Raises ValueError without samples.
         """
-        begin, end = growth_windows(self.seconds[-1])
+        begin, end = growth_windows(self.seconds[-1], window_seconds)
         early = self._median(*begin)
         return (self._median(*end) - early) / early * 100
 
@@ -50,14 +50,16 @@ class Memory:
         return median(within or [min(pairs, key=lambda pair: abs(pair[0] - begin))[1]])
 
 
-def growth_windows(duration: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def growth_windows(
+    duration: float, window_seconds: float = WINDOW_SECONDS
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """The windows, in seconds, that are held against each other in a run so long.
 
-    Four minutes or more: the second minute and the last one. Shorter runs settle for a quarter of
-    their time, and have windows of a quarter.
+    Of a run that is long enough: one window right after the first minute, and one at the end.
+    Shorter runs settle for a quarter of their time, and have windows of a quarter.
     """
     settling = min(SETTLING_SECONDS, duration / 4)
-    window = min(_WINDOW_SECONDS, duration / 4)
+    window = min(window_seconds, duration / 4)
     return (settling, settling + window), (duration - window, duration)
 
 
@@ -87,6 +89,6 @@ def sampling(
         thread.join()
 
 
-def worst(memories: Sequence[Memory]) -> float:
+def worst(memories: Sequence[Memory], window_seconds: float = WINDOW_SECONDS) -> float:
     """The largest growth in %."""
-    return max(memory.growth_percent() for memory in memories)
+    return max(memory.growth_percent(window_seconds) for memory in memories)

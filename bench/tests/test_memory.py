@@ -37,9 +37,19 @@ def test_the_worst_process_counts() -> None:
     assert worst([memory(*[100] * 40), memory(*[100] * 20, *[110] * 20)]) == pytest.approx(10)
 
 
-@given(st.floats(0.1, 10_000))
-def test_the_windows_lie_one_after_the_other_within_the_run(duration: float) -> None:
-    (begin, end), (last_begin, last_end) = growth_windows(duration)
+def test_longer_windows_see_a_leak_as_well_and_less_of_what_comes_and_goes() -> None:
+    leaking = [1000 + number for number in range(601)]
+    assert memory(*leaking).growth_percent(120) == pytest.approx(420 / 1120 * 100, rel=0.02)
+    moody = [*[100] * 480, *[100] * 60, *[110] * 60]  # for the last minute
+    assert memory(*moody).growth_percent() == pytest.approx(10)
+    assert memory(*moody).growth_percent(120) <= 5
+
+
+@given(st.floats(0.1, 10_000), st.sampled_from([60.0, 120.0]))
+def test_the_windows_lie_one_after_the_other_within_the_run(
+    duration: float, window_seconds: float
+) -> None:
+    (begin, end), (last_begin, last_end) = growth_windows(duration, window_seconds)
     assert 0 < begin < end <= last_begin < last_end == duration
 
 
