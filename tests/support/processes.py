@@ -74,6 +74,7 @@ class ServiceProcess:
         deadline = time.monotonic() + START_SECONDS
         while not self._ready.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()  # or it runs on into other tests
                 raise AssertionError(f"{self._module} did not start:\n{self.log_tail()}")
             time.sleep(0.02)
 

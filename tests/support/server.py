@@ -62,6 +62,7 @@ class StandaloneServer:
         deadline = time.monotonic() + START_SECONDS
         while not announced.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()  # or it runs on into other tests
                 raise AssertionError(f"the server did not start:\n{self.log_tail()}")
             time.sleep(0.02)
         addresses = json.loads(announced.read_text(encoding="utf-8"))
