@@ -37,8 +37,13 @@ class Server(Watched):
 
 
 def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
-    """That of this process; a setting of Sluice only if the scenario made it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE")}
+    """That of this process; a setting of Sluice only if the scenario made it. Without coverage,
+    which takes time and memory of what is measured."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLUICE") and "COVERAGE" not in name
+    }
     return {**inherited, **(settings or {})}
 
 
