@@ -18,16 +18,14 @@ from sluice_common.coordination.ports import Delivery, WorkItem, WorkKind, WorkQ
 from sluice_common.coordination.redis import queue as redis_queues
 from sluice_common.coordination.redis.connection import open_redis
 from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.queue import open_redis_queue
-from support.redis_queues import TakingTurns
+from sluice_common.coordination.redis.queue import RedisQueue, open_redis_queue
+from support import redis_queues as redis_support
 from support.redis_server import OPERATION_SECONDS, shared_cluster, shared_server
 
 LONG_SECONDS = 600.0
 """Longer than any test takes, on a machine as busy as may be."""
 QUICK_LEASE_SECONDS = 0.3
 """Over at once, for what is never held on to."""
-LEASE_SECONDS = 2.0
-"""Kept through the pauses of a busy machine by whoever acts within half a second."""
 MAX_ITEMS = 50
 
 Factory = Callable[[float], AbstractAsyncContextManager[WorkQueue]]
@@ -67,7 +65,7 @@ async def redis_two_processes(lease_seconds: float) -> AsyncIterator[WorkQueue]:
         redis_queue(options, lease_seconds) as first,
         redis_queue(options, lease_seconds) as second,
     ):
-        yield TakingTurns(first, second)
+        yield redis_support.TakingTurns(first, second)
 
 
 @asynccontextmanager
@@ -115,8 +113,13 @@ async def never_looks(
 
 
 @pytest.fixture
-async def lapsing(factory: Factory) -> AsyncIterator[WorkQueue]:
-    async with factory(LEASE_SECONDS) as opened:
+async def looks_often(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[WorkQueue]:
+    """A lease that has ended is found soon; it ends where `grow_old` says so."""
+    monkeypatch.setattr(memory_queue, "_LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(redis_queues, "_LOOK_SECONDS", 0.02)
+    async with factory(LONG_SECONDS) as opened:
         yield opened
 
 
@@ -140,6 +143,33 @@ async def take(
     delivery = await queue.take(kinds, "worker", wait_seconds)
     assert delivery is not None
     return delivery
+
+
+async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
+    """As if so many times the length of a lease had passed."""
+    if isinstance(queue, InProcessQueue):
+        move_clock(queue, leases)
+    else:
+        await redis_support.grow_old(on_redis(queue), delivery, leases * LONG_SECONDS)
+
+
+async def pass_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
+    """The same for what waits for the end of a delay, as this item does."""
+    if isinstance(queue, InProcessQueue):
+        move_clock(queue, leases)
+    else:
+        await redis_support.pass_delays(on_redis(queue), item, leases * LONG_SECONDS)
+
+
+def move_clock(queue: InProcessQueue, leases: float) -> None:
+    clock = queue._clock
+    queue._clock = lambda: clock() + leases * LONG_SECONDS
+
+
+def on_redis(queue: WorkQueue) -> RedisQueue:
+    found = queue.first if isinstance(queue, redis_support.TakingTurns) else queue
+    assert isinstance(found, RedisQueue)
+    return found
 
 
 async def assert_nothing(queue: WorkQueue, wait_seconds: float = 0.05) -> None:
@@ -179,17 +209,18 @@ async def test_an_item_that_waits_is_not_added_twice(queue: WorkQueue) -> None:
     await assert_nothing(queue)
 
 
-async def test_an_item_that_is_held_can_be_put_again(lapsing: WorkQueue) -> None:
-    queue = lapsing
+async def test_an_item_that_is_held_can_be_put_again(looks_often: WorkQueue) -> None:
+    queue = looks_often
     # Something may have become true since its holder looked.
     await queue.put(part())
     first = await take(queue)
     await queue.put(part())
     second = await take(queue)
     assert second.item == part()
-    await queue.acknowledge(first)
-    await queue.acknowledge(second)
-    await assert_nothing(queue, LEASE_SECONDS * 1.2)
+    for delivery in (first, second):
+        await queue.acknowledge(delivery)
+        await grow_old(queue, delivery, 1.1)
+    await assert_nothing(queue, 0.2)
 
 
 async def test_a_worker_gets_only_the_kinds_it_asks_for(queue: WorkQueue) -> None:
@@ -298,29 +329,45 @@ async def test_a_dead_workers_item_is_taken_over(lapsing_soon: WorkQueue) -> Non
     assert second.delivery_id != first.delivery_id
 
 
-async def test_a_heartbeat_keeps_an_item(lapsing: WorkQueue) -> None:
-    queue = lapsing
+async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
+    queue = looks_often
     await queue.put(part())
     delivery = await take(queue)
-    for _ in range(6):
-        await assert_nothing(queue, LEASE_SECONDS / 5)
+    for _ in range(5):
+        await grow_old(queue, delivery, 0.6)
+        await assert_nothing(queue, 0.2)
         await queue.extend(delivery)
+    await grow_old(queue, delivery, 1.1)  # and without one
+    assert (await take(queue)).attempt == 2
+
+
+async def test_an_item_that_was_kept_and_acknowledged_does_not_come_again(
+    looks_often: WorkQueue,
+) -> None:
+    queue = looks_often
+    await queue.put(part())
+    delivery = await take(queue)
+    await grow_old(queue, delivery, 0.6)
+    await queue.extend(delivery)
     await queue.acknowledge(delivery)
-    await assert_nothing(queue, LEASE_SECONDS * 1.2)
+    await grow_old(queue, delivery, 1.1)
+    await assert_nothing(queue, 0.2)
 
 
 @pytest.mark.rule(15)
-async def test_a_late_word_of_the_old_holder_changes_nothing(lapsing: WorkQueue) -> None:
-    queue = lapsing
+async def test_a_late_word_of_the_old_holder_changes_nothing(looks_often: WorkQueue) -> None:
+    queue = looks_often
     await queue.put(part())
     old = await take(queue)
+    await grow_old(queue, old, 1.1)
     new = await take(queue)
     await queue.extend(old)
     await queue.acknowledge(old)
     await queue.retry(old, 0.0)
-    await assert_nothing(queue)
+    await assert_nothing(queue, 0.2)
     await queue.acknowledge(new)
-    await assert_nothing(queue, LEASE_SECONDS * 1.2)
+    await grow_old(queue, new, 1.1)
+    await assert_nothing(queue, 0.2)
 
 
 @pytest.mark.rule(15)
@@ -334,10 +381,13 @@ async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
 # ------------------------------------------------------------------ retries
 
 
-async def test_an_item_given_back_comes_again_after_the_delay(queue: WorkQueue) -> None:
+async def test_an_item_given_back_comes_again_after_the_delay(looks_often: WorkQueue) -> None:
+    queue = looks_often
     await queue.put(part())
-    await queue.retry(await take(queue), 2.0)
-    await assert_nothing(queue, 0.05)
+    await queue.retry(await take(queue), LONG_SECONDS)
+    await pass_delays(queue, part(), 0.6)
+    await assert_nothing(queue, 0.2)
+    await pass_delays(queue, part(), 0.6)
     again = await take(queue)
     assert (again.item, again.attempt) == (part(), 2)
 
@@ -348,11 +398,13 @@ async def test_an_item_given_back_without_delay_comes_at_once(never_looks: WorkQ
     assert (await take(never_looks)).attempt == 2
 
 
-async def test_putting_an_item_does_not_shorten_its_delay(queue: WorkQueue) -> None:
+async def test_putting_an_item_does_not_shorten_its_delay(looks_often: WorkQueue) -> None:
+    queue = looks_often
     await queue.put(part())
-    await queue.retry(await take(queue), 2.0)
+    await queue.retry(await take(queue), LONG_SECONDS)
     await queue.put(part())
-    await assert_nothing(queue, 0.1)
+    await assert_nothing(queue, 0.2)
+    await pass_delays(queue, part(), 1.1)
     await queue.acknowledge(await take(queue))
     await assert_nothing(queue)
 

@@ -1,16 +1,21 @@
-"""Two work queues on one Redis, called as if their callers were in two processes."""
+"""Work queues on Redis for tests: two that are called as if their callers were in two processes,
+and deliveries that grow old without anybody waiting for it."""
 
 from __future__ import annotations
 
 from itertools import cycle
 
 from sluice_common.coordination.ports import Delivery, QueueDepth, WorkItem, WorkKind, WorkQueue
+from sluice_common.coordination.redis.queue import RedisQueue
+
+_GROUP = "repository"
 
 
 class TakingTurns:
     """A `WorkQueue` over several: each call goes to the next of them."""
 
     def __init__(self, *queues: WorkQueue) -> None:
+        self.first = queues[0]
         self._queues = cycle(queues)
 
     async def put(self, item: WorkItem) -> None:
@@ -32,3 +37,20 @@ class TakingTurns:
 
     async def depth(self) -> QueueDepth:
         return await next(self._queues).depth()
+
+
+async def grow_old(queue: RedisQueue, delivery: Delivery, seconds: float) -> None:
+    """As if its holder had said nothing for so much longer; nothing happens if nobody holds it."""
+    stream = queue._lane_of(delivery.item).name
+    entry = delivery.delivery_id.rsplit("/", 2)[1]
+    execute = queue._clients.execute
+    for _, holder, idle_ms, _ in await execute(stream, "XPENDING", stream, _GROUP, entry, entry, 1):
+        idle_ms += int(seconds * 1000)
+        await execute(stream, "XCLAIM", stream, _GROUP, holder, 0, entry, "IDLE", idle_ms, "JUSTID")
+
+
+async def pass_delays(queue: RedisQueue, item: WorkItem, seconds: float) -> None:
+    """As if so much more time had passed for what waits, with this item, for its delay to end."""
+    later = queue._lane_of(item)._keys[3]
+    for entry in await queue._clients.execute(later, "ZRANGE", later, 0, -1):
+        await queue._clients.execute(later, "ZINCRBY", later, -int(seconds * 1000), entry)
