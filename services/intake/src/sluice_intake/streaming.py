@@ -16,7 +16,7 @@ from typing import Protocol
 
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, UploadLedger
 from sluice_common.errors import InvalidArgument, SluiceError
-from sluice_common.rpc.frames import Frame, Header
+from sluice_common.rpc.frames import Frame, Header, block_before_header
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_intake.accepting import Accepting
@@ -129,7 +129,7 @@ class _Stream:
                     raise error
                 if header is None:
                     if data:
-                        raise _block_before_header()
+                        raise block_before_header()
                     continue
                 if not self._upload_id:
                     await self._open_upload(header)
@@ -230,14 +230,6 @@ class _Stream:
 
     def _follow(self) -> None:
         self._following = self._background.create_task(self._notices.follow(self._upload_id))
-
-
-def _block_before_header() -> InvalidArgument:
-    return InvalidArgument(
-        "BLOCK_BEFORE_HEADER",
-        "A block came while no chunk was open; send a header with number and size first.",
-        field="header",
-    )
 
 
 def _chunk_open(chunk: IncomingChunk) -> InvalidArgument:

@@ -18,7 +18,7 @@ from sluice.repository.v1 import chunk_sink_pb2 as pb
 from sluice.upload.v1.upload_pb2 import Accepted
 from sluice_common.coordination.staging import check_name
 from sluice_common.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
-from sluice_common.rpc.frames import Frame, Header, read_stream_frame
+from sluice_common.rpc.frames import Frame, Header, block_before_header, read_stream_frame
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES
@@ -88,7 +88,7 @@ class ChunkSink:
 
     def _checked(self, header: Header | None) -> Header:
         if header is None:
-            raise _block_before_header()
+            raise block_before_header()
         check_name(header.upload_id, "upload_id")
         check_chunk_number(header.number)
         if not 0 <= header.size <= self._max_chunk_bytes:
@@ -152,14 +152,6 @@ async def _next_frame(context: Context) -> Frame | None:
 
 def _of(header: Header) -> dict[str, str]:
     return {"upload_id": header.upload_id, "number": str(header.number)}
-
-
-def _block_before_header() -> InvalidArgument:
-    return InvalidArgument(
-        "BLOCK_BEFORE_HEADER",
-        "A block came while no chunk was open; send a header with number and size first.",
-        field="header",
-    )
 
 
 def _chunk_open(header: Header, missing_bytes: int) -> InvalidArgument:

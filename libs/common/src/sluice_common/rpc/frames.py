@@ -113,6 +113,15 @@ def read_chunk_frame(wire: bytes) -> Frame:
 _USUAL_START: Final = bytes([_STREAM_DATA_TAG])
 
 
+def block_before_header() -> InvalidArgument:
+    """For the handler of a stream whose frame has data that belong to no chunk."""
+    return InvalidArgument(
+        "BLOCK_BEFORE_HEADER",
+        "A block came while no chunk was open; send a header with number and size first.",
+        field="header",
+    )
+
+
 def _malformed_frame() -> Frame:
     return Frame(
         None,
