@@ -83,7 +83,7 @@ async def test_uploads_go_on_while_mysql_is_down(tmp_path: Path, outage_seconds:
     "comes",
     [
         pytest.param("never", marks=pytest.mark.slow_fault),
-        "before the next holder begins",
+        pytest.param("before the next holder begins", marks=pytest.mark.slow_fault),
         "after the next holder has finished",
     ],
 )
