@@ -35,7 +35,6 @@ class Load:
     uploads: int | None = None
     connections: int = 1
     warm_up: float = WARM_UP_SECONDS
-    gives_way: bool = False
 
     def arguments(self) -> list[str]:
         found = {
@@ -50,8 +49,7 @@ class Load:
             "warm-up": self.warm_up,
         }
         words = [str(w) for k, v in found.items() if v is not None for w in (f"--{k}", v)]
-        flags = {"--complete": self.complete, "--give-way": self.gives_way}
-        return [*words, *(name for name, is_set in flags.items() if is_set)]
+        return [*words, "--complete"] if self.complete else words
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 
@@ -28,9 +27,6 @@ from bench.load.payload import Payload
 from bench.load.schedule import Schedule
 from bench.load.sending import Figures, Sender
 from bench.units import MIB
-
-GIVEN_WAY = 10
-"""Niceness."""
 
 
 async def measure(
@@ -63,8 +59,6 @@ async def measure(
 
 
 async def run(options: argparse.Namespace) -> None:
-    if options.give_way:
-        os.nice(GIVEN_WAY)  # of this thread and of those that it starts
     payload = Payload(options.payload, options.chunk_bytes, options.block_bytes)
     async with connected(options.target, options.connections) as channels:
         if options.warm_up:
@@ -99,9 +93,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--warm-up", type=float, default=0.0, help="seconds, not measured")
     parser.add_argument("--complete", action="store_true", help="and wait until COMPLETED")
-    parser.add_argument(
-        "--give-way", action="store_true", help="to the intake, where both wait for a processor"
-    )
     parser.add_argument(
         "--in-step",
         action="store_true",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -21,19 +20,16 @@ WHOLE: Final = Load(
 """1 GiB at once, if nothing held it back."""
 
 
-def _peak_mib(window_bytes: int, load: Load = WHOLE) -> float:
+def _peak_mib(window_bytes: int) -> float:
     with deployment(1, SLUICE_GRPC__STREAM_WINDOW_BYTES=str(window_bytes)) as sluice:
-        run = measure(sluice, load)
+        run = measure(sluice, WHOLE)
     assert not run.figures["errors"]
     return run.usage["intake"].peak_bytes / MIB
 
 
 @pytest.mark.long
 def test_many_fast_streams_stay_below_the_bound() -> None:
-    """The gate is that of an intake with a processor to itself: what other tests take of it, its
-    clients have to do without."""
-    giving_way = replace(WHOLE, gives_way=True)
-    assert _peak_mib(load_settings().grpc.stream_window_bytes, giving_way) <= BOUND_MIB
+    assert _peak_mib(load_settings().grpc.stream_window_bytes) <= BOUND_MIB
 
 
 @pytest.mark.long
