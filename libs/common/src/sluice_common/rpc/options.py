@@ -33,7 +33,7 @@ class ServerOptions:
     keepalive_timeout_seconds: float = 20.0
     max_connection_age_seconds: float = 0.0
     connection_grace_seconds: float = 60.0
-    stream_window_bytes: int = 3 * MIB
+    stream_window_bytes: int = 2 * MIB
     """What a client may send on one stream ahead of its reader; 0: gRPC measures the connection and
     gives each stream as much as that seems to carry, which has no bound that holds for all of
     them. Times the streams that send, it is most of what a server needs in memory; divided by the
