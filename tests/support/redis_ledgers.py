@@ -93,11 +93,8 @@ class StagingLedger:
 
     async def hears_of(self, upload_id: str) -> None:
         """Return once no change of the upload goes unheard."""
-
-        async def is_heard() -> bool:
-            return self.bare._announcements.heard_of(upload_id) is not None
-
-        await until(is_heard, OPERATION_SECONDS, f"{upload_id} is subscribed to")
+        what = f"{upload_id} is subscribed to"
+        await until(lambda: self.hears(upload_id), OPERATION_SECONDS, what)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         return await self.bare.accept_chunk(await self.stage(offer), crc32c)
