@@ -1,9 +1,13 @@
 # Every target that a person calls has a line after `##`; a bare `make` prints them.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that starts and is 3.11, 3.12 or 3.13.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+    && echo $$python && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Trust what the system trusts, as pip does on a machine behind a TLS proxy.
+UV     := UV_SYSTEM_CERTS=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv --quiet --no-config
 
 PACKAGES := libs/protos libs/common libs/client services/intake services/repository \
             services/processor services/standalone
@@ -28,19 +32,30 @@ help: ## Print this list
 # --- setting up ---------------------------------------------------------------------------------
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Sluice needs Python 3.11 or newer, this is {v[0]}.{v[1]}: set PYTHON=…" if v < (3, 11) else 0)'
-	@echo "making $(VENV)"
+	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11, 3.12 or 3.13: install one, or set PYTHON=…" >&2; exit 1; }
+	@echo "creating $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: requirements/run.txt $(MANIFESTS) | $(BIN)/python
+$(BIN)/uv: requirements/uv.txt | $(BIN)/python
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
+	@touch $@
+
+# Makes the environment hold exactly what the lock $(1) lists, and the distributions of this
+# workspace. Nothing is resolved: what has been released since the lock was made does not matter.
+define install-lock
+@$(UV) pip sync --require-hashes $(1)
+@$(UV) pip install --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+@$(UV) pip check
+endef
+
+$(VENV)/.run: requirements/run.txt $(MANIFESTS) $(BIN)/uv
 	@echo "installing what Sluice runs on (once)"
-	@$(PIP) install --require-hashes -r requirements/run.txt
-	@$(PIP) install --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	$(call install-lock,requirements/run.txt)
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@echo "installing the development tools (once)"
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	$(call install-lock,requirements/dev.txt)
 	@touch $@
 
 install-run: $(VENV)/.run ## Install what Sluice runs on into .venv
@@ -122,7 +137,7 @@ bench-quick: $(VENV)/.dev ## The same in under two minutes, without judging the 
 # --- upkeep -------------------------------------------------------------------------------------
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
-	$(BIN)/python tools/lock.py
+	$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

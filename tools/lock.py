@@ -1,7 +1,12 @@
-"""Resolve every dependency to hash-pinned locks: requirements/run.txt and requirements/dev.txt.
+"""Resolve all dependencies to hash-pinned locks in requirements/. Run by `make lock`.
 
 The input is what the distributions' own pyproject.toml files ask for, so that nothing is listed
-twice; the development tools come from requirements/dev.in. Needs the network; run by `make lock`.
+twice; the development tools come from requirements/dev.in. A version that is in a lock stays:
+`make lock ARGS=--upgrade` takes the newest of all, `ARGS="--upgrade-package NAME"` of one.
+
+Each lock holds for Python 3.11 and newer on every platform. Extras stay in it
+(`coverage[toml]==…`): without them an installer that resolves looks for a newer release that
+offers the extra, and fails as soon as there is one.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 BUILD_TOOLS = ["setuptools>=77"]
+OLDEST_PYTHON = "3.11"
 
 
 def declared_dependencies() -> list[str]:
-    """The third-party requirements of all distributions of the workspace."""
+    """Return the third-party requirements of all distributions of the workspace."""
     found: set[str] = set(BUILD_TOOLS)
     for folder in ("libs", "services"):
         for path in sorted((ROOT / folder).glob("*/pyproject.toml")):
@@ -27,27 +33,17 @@ def declared_dependencies() -> list[str]:
     return sorted(found)
 
 
-def compile_lock(inputs: list[Path], output: Path, title: str) -> None:
-    """Run pip-compile over `inputs` and write `output` with hashes and no index address."""
+def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> None:
+    """Resolve `source` and write `output` with hashes and no index address."""
     print(f"resolving {output.relative_to(ROOT)} …", file=sys.stderr)
     subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "piptools",
-            "compile",
-            "--quiet",
-            "--generate-hashes",
-            "--allow-unsafe",
-            "--strip-extras",
-            "--no-annotate",
-            "--no-header",
-            "--no-emit-index-url",
-            "--no-emit-trusted-host",
-            "--no-emit-find-links",
-            "--output-file",
-            str(output),
-            *map(str, inputs),
+            str(Path(sys.executable).with_name("uv")),
+            *("--quiet", "--no-config", "--system-certs", "pip", "compile"),
+            *("--universal", "--python-version", OLDEST_PYTHON),
+            *("--generate-hashes", "--no-strip-extras", "--no-annotate", "--no-header"),
+            *options,
+            *("--output-file", str(output), str(source)),
         ],
         check=True,
         cwd=ROOT,
@@ -57,17 +53,20 @@ def compile_lock(inputs: list[Path], output: Path, title: str) -> None:
 
 
 def main() -> None:
+    options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
-        run_in = Path(scratch) / "run.in"
+        uv_in, run_in, dev_in = (Path(scratch) / name for name in ("uv.in", "run.in", "dev.in"))
+        uv_in.write_text("uv\n", encoding="utf-8")
+        compile_lock(uv_in, REQUIREMENTS / "uv.txt", "What installs the other two.", options)
         run_in.write_text("\n".join(declared_dependencies()) + "\n", encoding="utf-8")
         run_txt = REQUIREMENTS / "run.txt"
-        compile_lock([run_in], run_txt, "What the services and the client run on.")
-        dev_in = Path(scratch) / "dev.in"
+        compile_lock(run_in, run_txt, "What the services and the client run on.", options)
         dev_in.write_text(
             f"-c {run_txt}\n-r {run_in}\n" + (REQUIREMENTS / "dev.in").read_text(encoding="utf-8"),
             encoding="utf-8",
         )
-        compile_lock([dev_in], REQUIREMENTS / "dev.txt", "The same, and what checks and tests it.")
+        dev_txt = REQUIREMENTS / "dev.txt"
+        compile_lock(dev_in, dev_txt, "The same, and what checks and tests it.", options)
 
 
 if __name__ == "__main__":

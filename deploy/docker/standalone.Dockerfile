@@ -9,7 +9,8 @@ WORKDIR /src
 RUN python -m venv /opt/sluice
 # The lock alone first: this layer is built anew only when a dependency changes.
 COPY requirements/run.txt requirements/run.txt
-RUN /opt/sluice/bin/pip install --require-hashes --requirement requirements/run.txt
+RUN /opt/sluice/bin/pip install --no-deps --require-hashes --requirement requirements/run.txt \
+ && /opt/sluice/bin/pip check
 COPY libs/protos libs/protos
 COPY libs/common libs/common
 COPY libs/client libs/client
