@@ -28,13 +28,14 @@ class Outcome:
 class Sluice:
     """Runs `sluice` against one server, with a journal of its own."""
 
-    def __init__(self, address: str, state_dir: Path) -> None:
+    def __init__(self, address: str, state_dir: Path, *, python: str = sys.executable) -> None:
+        self._python = python
         self.environment: Mapping[str, str] = process_environment(
             {"SLUICE_SERVER": address, "SLUICE_STATE_DIR": str(state_dir)}
         )
 
     def command(self, *arguments: str) -> Sequence[str]:
-        return [sys.executable, "-m", "sluice_client.cli", *arguments]
+        return [self._python, "-m", "sluice_client.cli", *arguments]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command without waiting for it."""

@@ -25,8 +25,15 @@ class StandaloneServer:
     The address stays the same over restarts, so that clients find it again.
     """
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        python: str = sys.executable,
+    ) -> None:
         self.data_dir = data_dir
+        self._python = python
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +60,7 @@ class StandaloneServer:
         )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sluice_standalone", "--data-dir", str(self.data_dir)],
+                [self._python, "-m", "sluice_standalone", "--data-dir", str(self.data_dir)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
