@@ -20,10 +20,13 @@ ARGS ?=
 WITH_SERVICES := $(BIN)/python tools/services.py run --
 # Workers of the test run; 0 runs everything in one process.
 JOBS ?= 2
+# Of test-repeat: rounds, and processes that compute beside the tests.
+N    ?= 20
+BUSY ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-fast test-faults \
-        test-containers test-model coverage check fmt lint types layers proto proto-check lock bench \
+        test-containers test-model test-repeat test-changed coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
 help: ## Print this list
@@ -90,6 +93,14 @@ test-fast: $(VENV)/.dev ## Run the tests that take seconds
 
 test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults -n $(JOBS) --dist worksteal -m "" --timeout 900 $(ARGS)
+
+test-repeat: $(VENV)/.dev ## Count failures: make test-repeat N=20 PATHS=tests/e2e/test_budget.py BUSY=2
+	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds $(N) --busy $(BUSY) $(PATHS) -- \
+	  -n $(JOBS) --dist worksteal -m "" $(ARGS)
+
+test-changed: $(VENV)/.dev ## Run the tests that this branch changed three times under load
+	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds 3 --busy 2 --minutes 6 \
+	  --changed-since auto -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 $(ARGS)
 
 test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)
 	$(BIN)/python -m pytest tests/containers $(ARGS)

@@ -1,0 +1,87 @@
+"""Which tests a change touches: by their own lines, or those of helpers in the same file."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# What was committed within this time before the newest commit counts as one submission.
+SUBMISSION_HOURS = 6
+
+
+def default_base() -> str:
+    """Return the commit that a submission builds on.
+
+    That is SLUICE_CI_BASE where it is set; on a branch, where it left origin's main; on main
+    itself, the last commit that is SUBMISSION_HOURS older than the newest.
+    """
+    if base := os.environ.get("SLUICE_CI_BASE"):
+        return base
+    head = _git("rev-parse", "HEAD")
+    branched = _git("merge-base", "HEAD", "origin/main", check=False)
+    if branched not in ("", head):
+        return branched
+    newest = int(_git("show", "--no-patch", "--format=%ct", "HEAD"))
+    before = f"--before={newest - SUBMISSION_HOURS * 3600}"
+    return _git("rev-list", "--max-count=1", before, "HEAD") or head
+
+
+def changed_since(base: str, root: Path = ROOT) -> list[str]:
+    """Return the pytest ids (`path::name`) of the tests that differ from `base`."""
+    diff = _git("diff", "--unified=0", "--no-color", "--no-ext-diff", base, "--", "*.py", root=root)
+    found = []
+    for path, lines in _changed_lines(diff).items():
+        file = root / path
+        if file.name.startswith("test_") and file.exists():
+            found += [f"{path}::{name}" for name in _tests_at(file.read_text("utf-8"), lines)]
+    return found
+
+
+def _changed_lines(diff: str) -> dict[str, set[int]]:
+    """Return the new line numbers of each changed file; a removal counts at the line after it."""
+    changed: dict[str, set[int]] = {}
+    path = ""
+    for line in diff.splitlines():
+        if line.startswith("+++ "):
+            path = line.removeprefix("+++ b/")
+        elif hunk := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
+            first, count = int(hunk[1]), int(hunk[2] or 1)
+            changed.setdefault(path, set()).update(range(first, first + max(count, 1)))
+    return changed
+
+
+def _tests_at(source: str, lines: set[int]) -> list[str]:
+    """Return the tests that stand at `lines`; all, if helpers or constants stand there."""
+    tests: dict[str, set[int]] = {}
+    others: set[int] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+            members, prefix = node.body, f"{node.name}::"
+        else:
+            members, prefix = [node], ""
+        for member in members:
+            if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and (
+                member.name.startswith("test_")
+            ):
+                tests[prefix + member.name] = _span(member)
+            elif not isinstance(member, ast.Import | ast.ImportFrom | ast.Expr):
+                others |= _span(member)
+    if lines & others:
+        return list(tests)
+    return [name for name, span in tests.items() if span & lines]
+
+
+def _span(node: ast.stmt) -> set[int]:
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(one.lineno for one in decorators)])
+    return set(range(first, (node.end_lineno or node.lineno) + 1))
+
+
+def _git(*arguments: str, root: Path = ROOT, check: bool = True) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=check
+    ).stdout.strip()
