@@ -81,11 +81,11 @@ services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 # --- checking -----------------------------------------------------------------------------------
 
 test: $(VENV)/.dev ## Run the tests, with the services that they need; the longest ones are for check
-	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 $(ARGS)
 
 coverage: $(VENV)/.dev ## Run those and the long ones, and measure: coverage has to stay above 90 %
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= -m "not slow_fault" $(ARGS)'
+	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= -m "not slow_fault and not unchanged" $(ARGS)'
 	@$(BIN)/python -m coverage report --fail-under=90
 
 test-fast: $(VENV)/.dev ## Run the tests that take seconds

@@ -13,12 +13,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.changed_tests import changed_files, default_base
+
 _VERSIONS = {
     "Redis": ("redis-server", "--version"),
     "MySQL": ("mariadbd", "--version"),
     "S3": ("weed", "version"),
 }
-_TESTS = Path(__file__).parent / "tests"
+_ROOT = Path(__file__).parent
+_TESTS = _ROOT / "tests"
+# The tests of what tests are made of, and where that lies.
+_TOOLING_TESTS = _TESTS / "tooling"
+_TOOLING = ("tests/support/", "tests/tooling/", "tools/", "conftest.py", "requirements/")
 
 # On top of what Hypothesis does by itself, which is to be repeatable in CI: how long an example
 # takes is no property of ours, and on a busy machine one takes longer than its 0.2 s any day.
@@ -29,15 +35,26 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make check` runs what `make test` has no time for: the faults, what is slow about one
-    backend, and on services again what is slow on the embedded adapters already."""
+    """Mark as `long` what only `make check` has time for, and the tests of unchanged tooling.
+
+    `long` are the faults, the benchmark's own tests, what is slow about one backend, and on
+    services again what is slow on the embedded adapters already.
+    """
+    tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
+        (_ROOT / ".git").exists()
+        and not any(file.startswith(_TOOLING) for file in changed_files(default_base()))
+    )
     for item in items:
         slow = item.get_closest_marker("slow") is not None
         again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
-        if item.path.is_relative_to(_TESTS / "faults") or (
-            slow and (again or item.path.is_relative_to(_TESTS / "integration"))
+        if (
+            item.path.is_relative_to(_TESTS / "faults")
+            or item.path.is_relative_to(_ROOT / "bench")
+            or (slow and (again or item.path.is_relative_to(_TESTS / "integration")))
         ):
             item.add_marker(pytest.mark.long)
+        if tooling_is_unchanged and item.path.is_relative_to(_TOOLING_TESTS):
+            item.add_marker(pytest.mark.unchanged)
 
 
 def pytest_report_header() -> list[str]:

@@ -30,6 +30,15 @@ def default_base() -> str:
     return _git("rev-list", "--max-count=1", before, "HEAD") or head
 
 
+def changed_files(base: str) -> list[str]:
+    """Return the files that differ from `base`, those that git does not track yet included."""
+    listings = (
+        ("diff", "--name-only", base),
+        ("ls-files", "--others", "--exclude-standard"),
+    )
+    return [name for listing in listings for name in _git(*listing).splitlines()]
+
+
 def changed_since(base: str, root: Path = ROOT) -> list[str]:
     """Return the pytest ids (`path::name`) of the tests that differ from `base`."""
     diff = _git("diff", "--unified=0", "--no-color", "--no-ext-diff", base, "--", "*.py", root=root)
