@@ -25,7 +25,7 @@ N    ?= 20
 BUSY ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo services-up services-down test test-fast test-faults \
+.PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-model test-repeat test-changed coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
@@ -87,9 +87,6 @@ coverage: $(VENV)/.dev ## Run those and the long ones, and measure: coverage has
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= -m "not slow_fault and not unchanged" $(ARGS)'
 	@$(BIN)/python -m coverage report --fail-under=90
-
-test-fast: $(VENV)/.dev ## Run the tests that take seconds
-	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not slow_fault and not long" $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults -n $(JOBS) --dist worksteal -m "" --timeout 900 $(ARGS)

@@ -37,20 +37,17 @@ settings.load_profile("any machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `long` what only `make check` has time for, and the tests of unchanged tooling.
 
-    `long` are the faults, the benchmark's own tests, what is slow about one backend, and on
-    services again what is slow on the embedded adapters already.
+    `long` is what is `slow`, the faults, and the benchmark's own tests.
     """
     tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
         (_ROOT / ".git").exists()
         and not any(file.startswith(_TOOLING) for file in changed_files(default_base()))
     )
     for item in items:
-        slow = item.get_closest_marker("slow") is not None
-        again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
         if (
-            item.path.is_relative_to(_TESTS / "faults")
+            item.get_closest_marker("slow") is not None
+            or item.path.is_relative_to(_TESTS / "faults")
             or item.path.is_relative_to(_ROOT / "bench")
-            or (slow and (again or item.path.is_relative_to(_TESTS / "integration")))
         ):
             item.add_marker(pytest.mark.long)
         if tooling_is_unchanged and item.path.is_relative_to(_TOOLING_TESTS):

@@ -35,7 +35,13 @@ from support.wire import CHANNEL_OPTIONS, WireClient, cut
 MIB = 1024 * 1024
 CONTENT = random.Random(5).randbytes(21 * MIB)
 TOGETHER = [mixture for row in ROWS if row.standalone_only for mixture in row.mixtures()]
-APART = [mixture for row in ROWS if not row.standalone_only for mixture in row.mixtures()]
+# One of each phase in `make test`, the other pairs of backends in `make check`.
+APART = [
+    pytest.param(mixture, marks=[pytest.mark.long] if number else [])
+    for row in ROWS
+    if not row.standalone_only
+    for number, mixture in enumerate(row.mixtures())
+]
 
 
 def name_of(mixture: Mixture) -> str:
