@@ -180,6 +180,8 @@ class Processing:
     """Where the picture was taken, if that is known and kept."""
     thumbnails: tuple[Thumbnail, ...]
     processed_at: datetime | None
+    damaged: bool = False
+    """The file is not as its format wants it; what is shown of it is whole all the same."""
 
 
 @dataclass(frozen=True, slots=True)

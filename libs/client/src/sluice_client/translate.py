@@ -154,6 +154,7 @@ def processing(answer: repository_pb2.Processing) -> model.Processing:
         location=json.loads(answer.location_json) if answer.location_json else None,
         thumbnails=tuple(thumbnail(one) for one in answer.thumbnails),
         processed_at=_moment(answer, "processed_at", answer.processed_at),
+        damaged=answer.damaged,
     )
 
 

@@ -62,6 +62,7 @@ def encode_answer(image: ProcessedImage) -> bytes:
             "width": facts.width,
             "height": facts.height,
             "frames": facts.frames,
+            "damaged": facts.damaged,
             "exif": facts.exif.to_json(),
             "gps": None if facts.gps is None else asdict(facts.gps),
             "thumbnails": [
@@ -104,6 +105,7 @@ def _image(answer: dict[str, Any], body: bytes, sizes: Sequence[int]) -> Process
         _count(answer["frames"]),
         _facts(ExifFacts, answer["exif"]),
         None if answer["gps"] is None else _facts(Gps, answer["gps"]),
+        damaged=_truth(answer["damaged"]),
     )
     decode, scale = (_number(seconds) for seconds in answer["seconds"])
     return ProcessedImage(facts, tuple(made), decode, scale)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pi_heif
@@ -26,6 +28,8 @@ from PIL import (
 from sluice_processor import thumbnails
 from sluice_processor.avif import complains_of_exif, without_exif
 from sluice_processor.exif import read_exif, read_orientation
+from sluice_processor.exif_values import accept_utf8_fields
+from sluice_processor.mending import MAX_PROFILE_BYTES, Mended, mend
 from sluice_processor.model import (
     ExifFacts,
     ImageFacts,
@@ -80,6 +84,9 @@ _DECODER_ERRORS: Final = (
 
 _WEBP_BYTES_PER_PIXEL: Final = 12
 """Two canvases of the decoder and the picture itself."""
+_SAMPLE_PIXELS: Final = 50_000_000
+_SAMPLE_SIDE: Final = 4096
+_SAMPLE_ROWS: Final = 64
 _DNG_VERSION: Final = 50706
 _SUBFILE_TYPE: Final = 254
 _REDUCED: Final = 1
@@ -91,7 +98,10 @@ def prepare() -> None:
     pi_heif.register_heif_opener(
         decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
     )
+    accept_utf8_fields()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    # Bounds colour profiles too. All texts of a picture together stay within MAX_TEXT_MEMORY.
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
     Image.MAX_IMAGE_PIXELS = None  # ours is checked before a pixel is decoded
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.preinit()
@@ -101,29 +111,103 @@ def prepare() -> None:
 def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> ProcessedImage:
     """Decode the picture behind `fd` and make a thumbnail for each of `sizes`.
 
-    Raises `ImageRefused` for every file that cannot be shown, and `MemoryError`.
+    A file that its decoder refuses is put together without its damage and tried again: only
+    missing pixels are a reason to refuse it.
+
+    Raises `ImageRefused` for every file that cannot be shown, TRUNCATED for one that is cut,
+    whatever its decoder stumbled over, and `MemoryError`.
     """
-    began = time.perf_counter()
     with open_descriptor(fd) as file:
         image_format = _sniffed(file)
         structure = walk(file, image_format, options.max_frames)
         if structure.size is not None:
             _check_pixels(structure.size, options)
         refuse_polyglots(file, structure)
-        try:
-            image = _opened(file, image_format, options)
-            frames = structure.frames or _frames(image, options)
-            facts, pixels, orientation = _loaded(image, image_format, frames, options, sizes)
+        job = _Job(image_format, structure, options, sizes)
+        first = _truncated()
+        if not (structure.cut and image_format in _NEEDS_AN_END):
+            try:
+                return job.decode(file, damaged=structure.damaged)
+            except ImageRefused as refused:
+                if refused.reason not in _MENDABLE:
+                    raise
+                first = refused
+        for mended in mend(file, image_format):
+            try:
+                image = job.decode(mended.file, damaged=True)
+            except ImageRefused as refused:
+                if refused.reason not in _MENDABLE:
+                    raise  # a bomb, too many pixels, too little memory: more than damage
+                continue
+            if job.is_whole(mended):
+                return image
+        raise _truncated() if structure.cut else first
+
+
+_NEEDS_AN_END: Final = frozenset({ImageFormat.JPEG, ImageFormat.WEBP})
+"""Formats whose decoder takes what follows for data, or reads nothing at all, without one."""
+_MENDABLE: Final = frozenset({RefusalReason.TRUNCATED, RefusalReason.CORRUPT})
+
+
+def _truncated() -> ImageRefused:
+    return ImageRefused(RefusalReason.TRUNCATED, "The file ends before the picture does.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is to be made of one file, in whatever form it is decoded."""
+
+    image_format: ImageFormat
+    structure: Structure
+    options: ImageOptions
+    sizes: Sequence[int]
+
+    def decode(self, file: io.BufferedReader, *, damaged: bool) -> ProcessedImage:
+        """Raise `ImageRefused`, and `MemoryError`."""
+        began = time.perf_counter()
+        options, sizes = self.options, self.sizes
+        with self._translated():
+            image = _opened(file, self.image_format, options)
+            frames = self.structure.frames or _frames(image, options)
+            facts, pixels, orientation = _loaded(image, self.image_format, frames, options, sizes)
+            facts = replace(facts, damaged=damaged)
             decoded = time.perf_counter()
             made = thumbnails.make(pixels, orientation, facts, options, sizes)
+        ended = time.perf_counter()
+        return ProcessedImage(facts, made, decoded - began, ended - decoded)
+
+    def is_whole(self, mended: Mended) -> bool:
+        """Whether no pixel depends on what stands behind the data of the picture."""
+        if mended.witness is None:
+            return True
+        pixels = self._sample(mended.file)
+        if pixels != self._sample(mended.witness):
+            return False
+        return mended.counter is None or pixels != self._sample(mended.counter)
+
+    def _sample(self, file: io.BufferedReader) -> bytes:
+        """Return a digest of the pixels; of a very large picture's, as a thumbnail needs them."""
+        with self._translated():
+            image = _opened(file, self.image_format, self.options)
+            if image.width * image.height > _SAMPLE_PIXELS:
+                thumbnails.draft(image, _SAMPLE_SIDE)
+            image.load()
+            digest = hashlib.sha256()
+            for top in range(0, image.height, _SAMPLE_ROWS):
+                below = min(image.height, top + _SAMPLE_ROWS)
+                digest.update(image.crop((0, top, image.width, below)).tobytes())
+        return digest.digest()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
         except (ImageRefused, PermissionError):
             raise  # the latter is ours: a confined child needs a file that is no module
         except _DECODER_ERRORS as error:
-            if _was_too_large(structure, options):
+            if _was_too_large(self.structure, self.options):
                 raise MemoryError from None
             raise _refusal(error) from None
-    ended = time.perf_counter()
-    return ProcessedImage(facts, made, decoded - began, ended - decoded)
 
 
 def _sniffed(file: io.BufferedReader) -> ImageFormat:

@@ -281,6 +281,7 @@ def _processing(etag: str, finding: Finding, thumbnails: tuple[Thumbnail, ...]) 
         width=facts.width,
         height=facts.height,
         frames=facts.frames,
+        damaged=facts.damaged,
         exif=facts.exif.to_json(),
         location=None if facts.gps is None else facts.gps.to_json(),
         thumbnails=thumbnails,

@@ -195,6 +195,8 @@ class ImageFacts:
     """1 for a still picture."""
     exif: ExifFacts
     gps: Gps | None
+    damaged: bool = False
+    """The file is not as its format wants it; every pixel that is shown is there."""
 
 
 @dataclass(frozen=True, slots=True)

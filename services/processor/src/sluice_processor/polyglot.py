@@ -1,13 +1,18 @@
 """Finds files that are an image for one reader and something else for another.
 
 Only what another reader would take: a motion photo's film or a maker's trailer behind a JPEG is
-common and harmless, an archive there or a page of script in front is not an accident.
+common and harmless, an archive there is not an accident.
+
+Markup within a picture is none of it. A browser takes bytes for a page only if they begin as one
+(WHATWG MIME Sniffing, section 7.1), and these begin with the signature of a picture; the first bytes
+say so before anything here is asked. A caption may hold any text.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from typing import Final
 
@@ -18,8 +23,8 @@ from sluice_processor.structure import Structure
 
 _PDF_WINDOW: Final = 1024
 """PDF readers look for their header so far into a file."""
-_MARKUP_WINDOW: Final = 4096
-_MARKUP: Final = (b"<script", b"<html", b"<!doctype html", b"<?php")
+_PDF_HEADER: Final = re.compile(rb"%PDF-\d\.\d[ \t]*[\r\n]")
+"""A line of its own (ISO 32000-2, section 7.5.2); a caption that mentions it is none."""
 _ZIP_END: Final = struct.Struct("<4s4H2IH")
 _ZIP_MARK: Final = b"PK\x05\x06"
 _ZIP_WINDOW: Final = _ZIP_END.size + 0xFFFF
@@ -32,12 +37,8 @@ def refuse_polyglots(file: io.BufferedReader, structure: Structure) -> None:
     """Raise `ImageRefused` POLYGLOT when something other than an image reader wants this file."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    head = file.read(_MARKUP_WINDOW)
-    if b"%PDF-" in head[:_PDF_WINDOW]:
+    if _PDF_HEADER.search(file.read(_PDF_WINDOW)):
         _refuse("a PDF document")
-    lowered = head.lower()
-    if any(mark in lowered for mark in _MARKUP):
-        _refuse("a page or a script")
     if _is_zip(file, size):
         _refuse("a ZIP archive")
     if structure.end is not None and structure.end < size:

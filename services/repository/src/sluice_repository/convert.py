@@ -111,6 +111,7 @@ def processing_message(found: Processing) -> pb.Processing:
         width=found.width,
         height=found.height,
         frames=found.frames,
+        damaged=found.damaged,
         exif_json=json.dumps(dict(found.exif), ensure_ascii=False),
         location_json="" if found.location is None else json.dumps(dict(found.location)),
         thumbnails=[thumbnail_message(one) for one in found.thumbnails],

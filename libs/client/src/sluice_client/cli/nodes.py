@@ -82,6 +82,8 @@ def _processing_lines(found: Processing | None) -> list[tuple[str, object]]:
     ]
     if found.state is ProcessingState.FAILED:
         lines.append(("reason", f"{found.reason}: {found.detail}"))
+    if found.damaged:
+        lines.append(("note", "damaged: the file is not whole, what is shown of it is"))
     if found.width:
         frames = f", {found.frames} frames" if found.frames > 1 else ""
         lines.append(("dimensions", f"{found.width} x {found.height}{frames}"))

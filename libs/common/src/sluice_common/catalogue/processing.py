@@ -53,6 +53,8 @@ class Processing:
     """Pixels as shown; 0 for what is no picture."""
     height: int = 0
     frames: int = 0
+    damaged: bool = False
+    """The file is not as its format wants it, and what is shown of it is whole all the same."""
     exif: Mapping[str, Json] = field(default_factory=dict, repr=False)
     location: Mapping[str, Json] | None = field(default=None, repr=False)
     """Where it was taken, kept apart: a drive's policy may drop it."""

@@ -15,6 +15,9 @@ from sluice_common.errors import DataLoss
 from sluice_common.events.port import EventRecord
 from sluice_common.uploads.model import Integrity, ObjectRef
 
+_DAMAGED = "DAMAGED"
+"""In the column of reasons, which a PROCESSED result leaves empty otherwise: a note needs no column
+of its own, and releases that do not know it show it as it is."""
 _TEXT_FORMAT = 1
 """Format of text columns that hold a map; written beside the entries, checked when read."""
 
@@ -118,7 +121,7 @@ def processing_columns(processing: Processing, *, drop_location: bool) -> dict[s
     return {
         "etag": processing.etag,
         "state": processing.state.value,
-        "reason": processing.reason,
+        "reason": _DAMAGED if processing.damaged else processing.reason,
         "detail": processing.detail,
         "content_type": processing.content_type,
         "width": processing.width,
@@ -133,15 +136,17 @@ def processing_columns(processing: Processing, *, drop_location: bool) -> dict[s
 def processing_of_row(row: Row[Any], thumbnail_rows: Iterable[Row[Any]]) -> Processing:
     """`row` is one of `processings` with its drive's `drop_location`."""
     hidden = row.drop_location or row.location is None
+    damaged = row.state == ProcessingState.PROCESSED and row.reason == _DAMAGED
     return Processing(
         etag=row.etag,
         state=ProcessingState(row.state),
         content_type=row.content_type,
-        reason=row.reason,
+        reason="" if damaged else row.reason,
         detail=row.detail,
         width=row.width,
         height=row.height,
         frames=row.frames,
+        damaged=damaged,
         exif=json.loads(row.exif),
         location=None if hidden else json.loads(row.location),
         thumbnails=tuple(_thumbnail_of(one) for one in thumbnail_rows),

@@ -120,6 +120,7 @@ def node_processed(
             width=processing.width,
             height=processing.height,
             frames=processing.frames,
+            damaged=processing.damaged,
             bucket=node.object.bucket,
             thumbnails=[
                 nodes_pb2.NodeThumbnail(

@@ -114,6 +114,7 @@ class NodeProcessed(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     BUCKET_FIELD_NUMBER: _builtins.int
     THUMBNAILS_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     drive: _builtins.str
     path: _builtins.str
@@ -127,6 +128,8 @@ class NodeProcessed(_message.Message):
     frames: _builtins.int
     """1 for a still picture."""
     bucket: _builtins.str
+    damaged: _builtins.bool
+    """The file is not as its format wants it; every pixel that is shown is there all the same."""
     @_builtins.property
     def header(self) -> _uploads_pb2.EventHeader: ...
     @_builtins.property
@@ -145,10 +148,11 @@ class NodeProcessed(_message.Message):
         frames: _builtins.int = ...,
         bucket: _builtins.str = ...,
         thumbnails: _abc.Iterable[Global___NodeThumbnail] | None = ...,
+        damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "content_type", b"content_type", "drive", b"drive", "etag", b"etag", "frames", b"frames", "header", b"header", "height", b"height", "node_id", b"node_id", "path", b"path", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "content_type", b"content_type", "damaged", b"damaged", "drive", b"drive", "etag", b"etag", "frames", b"frames", "header", b"header", "height", b"height", "node_id", b"node_id", "path", b"path", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

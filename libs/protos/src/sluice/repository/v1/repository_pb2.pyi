@@ -498,6 +498,7 @@ class Processing(_message.Message):
     LOCATION_JSON_FIELD_NUMBER: _builtins.int
     THUMBNAILS_FIELD_NUMBER: _builtins.int
     PROCESSED_AT_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     state: Global___ProcessingState.ValueType
     reason: _builtins.str
     """A stable word, e.g. TRUNCATED or UNSUPPORTED_FORMAT."""
@@ -513,6 +514,10 @@ class Processing(_message.Message):
     """A JSON object: times, camera, lens, exposure."""
     location_json: _builtins.str
     """A JSON object, or empty: where the picture was taken."""
+    damaged: _builtins.bool
+    """The file is not as its format wants it (no end, a wrong checksum, bytes that belong nowhere),
+    and every pixel that is shown is there all the same. Never with FAILED.
+    """
     @_builtins.property
     def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]: ...
     @_builtins.property
@@ -531,10 +536,11 @@ class Processing(_message.Message):
         location_json: _builtins.str = ...,
         thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
         processed_at: _timestamp_pb2.Timestamp | None = ...,
+        damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["processed_at", b"processed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "detail", b"detail", "exif_json", b"exif_json", "frames", b"frames", "height", b"height", "location_json", b"location_json", "processed_at", b"processed_at", "reason", b"reason", "state", b"state", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "damaged", b"damaged", "detail", b"detail", "exif_json", b"exif_json", "frames", b"frames", "height", b"height", "location_json", b"location_json", "processed_at", b"processed_at", "reason", b"reason", "state", b"state", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

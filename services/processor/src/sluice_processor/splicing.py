@@ -1,0 +1,64 @@
+"""A file read as a sequence of pieces of another one, without a copy of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final
+
+_BUFFER_BYTES: Final = 256 * 1024
+
+Piece = bytes | tuple[int, int]
+"""Bytes as they are, or (begin, end) in the file."""
+
+
+class _Spliced(io.RawIOBase):
+    def __init__(self, file: io.BufferedReader, pieces: Sequence[Piece]) -> None:
+        self._file = file
+        self._pieces = [piece for piece in pieces if _length(piece) > 0]
+        self._starts = [0]
+        for piece in self._pieces:
+            self._starts.append(self._starts[-1] + _length(piece))
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        index = bisect_right(self._starts, self._at) - 1
+        if index >= len(self._pieces):
+            return 0
+        piece, within = self._pieces[index], self._at - self._starts[index]
+        count = min(len(buffer), _length(piece) - within)
+        if isinstance(piece, bytes):
+            data = piece[within : within + count]
+        else:
+            self._file.seek(piece[0] + within)
+            data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._starts[-1]}[whence]
+        if base + offset < 0:
+            raise OSError("a position before the beginning of the file")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+def spliced(file: io.BufferedReader, pieces: Sequence[Piece]) -> io.BufferedReader:
+    """Return a buffered reader of the pieces, one after the other; moves the file's position."""
+    return io.BufferedReader(_Spliced(file, pieces), _BUFFER_BYTES)
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
