@@ -46,6 +46,14 @@ class Allowance:
         self.left_seconds = max(0.0, self.left_seconds - seconds)
 
 
+def extend(seconds: float) -> None:
+    """Give back time that this task has just spent, for a reason that is not its own."""
+    timeout = _spending.get()
+    ends = None if timeout is None else timeout.when()
+    if timeout is not None and ends is not None and not timeout.expired():
+        timeout.reschedule(ends + seconds)
+
+
 @contextmanager
 def not_counted() -> Iterator[None]:
     """The clock of the `Allowance` that this task spends, if there is one, stands still.

@@ -9,8 +9,10 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Self
 
+from sluice_common.allowance import extend
 from sluice_common.finishing import to_the_end
 from sluice_processor import answers
 from sluice_processor.child import READY, encode_options
@@ -22,7 +24,9 @@ _ENVIRONMENT: Final = {
     "MALLOC_ARENA_MAX": "1",  # each further arena would take 64 MiB of the address space
 }
 """All that a child sees: it needs no setting of the service and may know no secret."""
-_OUT_OF_TIME: Final = frozenset({signal.SIGXCPU, signal.SIGALRM})
+_OUT_OF_TIME: Final = frozenset({signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM})
+_PROGRESS_SECONDS: Final = 0.5
+"""How often it is measured whether a child gets processor time."""
 _LAST_WORDS_BYTES: Final = 2048
 _DYING_SECONDS: Final = 2.0
 """Between the end of its socket and the end of a process: a core dump is switched off."""
@@ -109,18 +113,21 @@ class DecoderChild:
     async def ask(self, fd: int, sizes: Sequence[int]) -> ProcessedImage:
         """Have the picture behind `fd` made into thumbnails.
 
+        Its time in the child is limited by the child's processor time; the clock ends only one
+        that hangs. While the child gets on, the caller's `Allowance` is not spent: how fast it
+        does is a matter of the machine.
+
         Raises `ImageRefused`. After TIMEOUT, CRASHED or a cancellation the child is of no more
         use: `stop` it.
         """
         self.asked += 1
         try:
-            async with asyncio.timeout(self._options.wall_seconds):
-                header, body = await self._exchange(fd, sizes)
+            header, body = await self._exchange_in_time(fd, sizes)
             return answers.decode_answer(header, body, sizes)
         except TimeoutError:
             raise ImageRefused(
                 RefusalReason.TIMEOUT,
-                f"Decoding takes more than {self._options.wall_seconds:g} s.",
+                f"The decoder did not finish within {self._options.wall_seconds:g} s.",
             ) from None
         except (EOFError, OSError):
             raise await self._died() from None
@@ -145,6 +152,36 @@ class DecoderChild:
             os.close(self._pidfd)
             self._pidfd = -1
         await to_the_end(self._process.wait())
+
+    async def _exchange_in_time(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
+        """Raise `TimeoutError` when the wall time is over, and what `_exchange` raises."""
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self._options.wall_seconds
+        used = self._cpu_ticks()
+        exchange = asyncio.ensure_future(self._exchange(fd, sizes))
+        try:
+            while not exchange.done():
+                began = clock()
+                if began >= ends:
+                    raise TimeoutError
+                await asyncio.wait([exchange], timeout=min(_PROGRESS_SECONDS, ends - began))
+                before, used = used, self._cpu_ticks()
+                if used > before:
+                    extend(clock() - began)
+            return exchange.result()
+        finally:
+            if not exchange.done():
+                exchange.cancel()
+                await asyncio.wait([exchange])
+
+    def _cpu_ticks(self) -> int:
+        """Return the processor time of the child so far (proc(5), `stat`); 0 when it is gone."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return 0
+        user, system = stat.rpartition(b")")[2].split()[11:13]
+        return int(user) + int(system)
 
     async def _exchange(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
         socket.send_fds(self._channel, [answers.encode_request(sizes)], [fd])
@@ -189,7 +226,7 @@ class DecoderChild:
         if -code in _OUT_OF_TIME:
             return ImageRefused(
                 RefusalReason.TIMEOUT,
-                f"Decoding takes more than {self._options.cpu_seconds} s of processor time.",
+                f"Decoding takes more than {self._options.cpu_seconds:g} s of processor time.",
             )
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return ImageRefused(RefusalReason.CRASHED, f"The decoder died {how}.")

@@ -106,7 +106,7 @@ class ImageWorkers:
             raise ValueError("a thumbnail has at least one pixel")
         async with _opened(source) as fd:
             self._check_size(os.fstat(fd))
-            with not_counted():  # those before us take `wall_seconds` at most, each
+            with not_counted():  # those before us end by their own limits
                 seat = await self._free.get()
             try:
                 return await self._process_at(seat, fd, wanted)
@@ -137,7 +137,8 @@ class ImageWorkers:
             seat.vacate()
         await seat.vacated()
         if seat.child is None:
-            seat.child = await DecoderChild.start(self._options)
+            with not_counted():  # `start_seconds` at most
+                seat.child = await DecoderChild.start(self._options)
         return seat.child
 
     async def _close(self) -> None:

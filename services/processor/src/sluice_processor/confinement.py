@@ -59,13 +59,17 @@ def confine(options: ImageOptions) -> None:
 def limit_time(options: ImageOptions) -> None:
     """Give the next picture its processor time, and an alarm should the parent not look."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = math.ceil(used.ru_utime + used.ru_stime) + options.cpu_seconds
+    # RLIMIT_CPU counts whole seconds, and holds whatever a decoder does with its timers.
+    seconds = math.ceil(used.ru_utime + used.ru_stime + options.cpu_seconds)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
+    if options.cpu_seconds > 0:
+        signal.setitimer(signal.ITIMER_PROF, options.cpu_seconds)
     signal.setitimer(signal.ITIMER_REAL, options.wall_seconds + _GRACE_SECONDS)
 
 
 def end_limit_of_time() -> None:
+    signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

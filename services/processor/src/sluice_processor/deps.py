@@ -33,6 +33,10 @@ class ProcessorOptions:
     """All tries at one piece of work."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
+    retries: int = 3
+    """Later tries at a node that ran out of time."""
+    retry_seconds: float = 300.0
+    """Before each later try."""
     drain_seconds: float = 8.0
     whole_bytes: int = 16 * MIB
     """What is no picture is read whole, and checked, up to this size, where the store itself tells

@@ -65,8 +65,10 @@ def _degrees(
         return None
     degrees += minutes / 60 + seconds / 3600
     south_or_west = direction == directions[1]
-    if degrees > limit or (not direction and not negative) or (
-        direction and negative and not south_or_west
+    if (
+        degrees > limit
+        or (not direction and not negative)
+        or (direction and negative and not south_or_west)
     ):
         return None
     return round(-degrees if south_or_west or negative else degrees, 7) + 0.0

@@ -20,13 +20,17 @@ _LATEST_YEAR: Final = 2999
 _MAX_FRACTION_DIGITS: Final = 6
 _MAX_OFFSET_HOURS: Final = 14
 
-_DATE: Final = re.compile(r"(\d{4})(?:[^\d+]{1,3}(\d{1,2})[^\d+]{1,3}(\d{1,2})|(\d{2})(\d{2}))(?!\d)")
+_DATE: Final = re.compile(
+    r"(\d{4})(?:[^\d+]{1,3}(\d{1,2})[^\d+]{1,3}(\d{1,2})|(\d{2})(\d{2}))(?!\d)"
+)
 _COMPACT: Final = re.compile(r"(\d{4})(\d{2})(\d{2})[T ]?(?=\d{6}(?!\d))")
 _CLOCK: Final = re.compile(
     r"[^\d+]{0,4}(?:(\d{1,2})([^\d+-]{1,3}|-)(\d{1,2})(?:(?:[^\d+Z-]{1,3}|\2)(\d{1,2}))?"
     r"|(\d{2})(\d{2})(\d{2}))(?!\d)(?:[.,](\d+))?"
 )
-_ZONE: Final = re.compile(r"\s*(?:(Z|UTC|GMT)\b|([+-])(\d{1,2})(?::?(\d{2}))?(?!\d))", re.IGNORECASE)
+_ZONE: Final = re.compile(
+    r"\s*(?:(Z|UTC|GMT)\b|([+-])(\d{1,2})(?::?(\d{2}))?(?!\d))", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,14 @@ from sluice_processor.deps import ProcessorDeps
 from sluice_processor.examining import MAY_PASS_LATER, Examiner, Finding
 from sluice_processor.gathering import Gathering
 from sluice_processor.keys import Place, thumbnail_ref
+from sluice_processor.model import RefusalReason
 from sluice_processor.stages import Stage, staged
 
 _log = structlog.get_logger(__name__)
+TRIED_LATER: Final = frozenset(
+    {RefusalReason.TIMEOUT.value, "HANDLER_TIMEOUT", "DECODER_UNAVAILABLE"}
+)
+"""Reasons that a busy machine may have: sources try again later before they give up for good."""
 _MAX_DETAIL_CHARACTERS: Final = 500
 
 PROCESSED: Final = "processed"
@@ -47,6 +52,7 @@ GONE: Final = "gone"
 ADOPTED: Final = "adopted"
 ANNOUNCED: Final = "announced"
 IGNORED: Final = "ignored"
+POSTPONED: Final = "postponed"
 """Outcomes, as the metrics name them."""
 
 
@@ -64,6 +70,8 @@ class Work:
     since: float | None = None
     """When there was something to look at, in seconds since the epoch."""
     place: Place | None = None
+    is_final: bool = True
+    """Whether a TIMEOUT is recorded; otherwise the source tries again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,8 @@ class NodeProcessor:
 
         Raises `SluiceError`: a retryable one for what may work later, `FailedPrecondition`
         with one of `MAY_PASS_LATER`, e.g. for a picture that its child did not survive: such a
-        node is marked as FAILED, and is looked at again when somebody asks again.
+        node is marked as FAILED, and is looked at again when somebody asks again. After a TIMEOUT
+        of work that is not final it is not marked.
         """
         metrics = self._deps.metrics
         with (
@@ -104,6 +113,8 @@ class NodeProcessor:
         metrics.processor_nodes.labels(outcome.kind, outcome.reason).inc()
         if outcome.kind in (PROCESSED, FAILED) and work.since is not None:
             metrics.processor_delay_seconds.observe(max(0.0, time.time() - work.since))
+        if outcome.kind == POSTPONED:
+            raise FailedPrecondition(outcome.reason, "There was no time for the node; try later.")
         if outcome.kind == FAILED:
             _log.info("node_failed", node_id=work.node_id, reason=outcome.reason)
             if outcome.reason in MAY_PASS_LATER:
@@ -145,6 +156,8 @@ class NodeProcessor:
         if candidate.etag == info.etag and candidate.reason not in MAY_PASS_LATER:
             return Outcome(REPEATED)
         finding = await self._examiner.examine(node, info)
+        if finding.reason == RefusalReason.TIMEOUT and not work.is_final:
+            return Outcome(POSTPONED, finding.reason)
         thumbnails: tuple[Thumbnail, ...] = ()
         with staged(self._deps.metrics, Stage.WRITE):
             if finding.image is not None and finding.image.thumbnails:

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sluice_common.events.kafka.consumer import MessageConsumer
 from sluice_common.events.kafka.handling import ConsumerOptions
+from sluice_common.events.kafka.later import LaterTries
 from sluice_common.events.kafka.options import KafkaOptions
 from sluice_common.events.kafka.receiving import ReceivedEvent, received
 from sluice_common.events.port import UPLOADS_TOPIC
 from sluice_common.events.registry import BadEvent
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import NodeProcessor
+from sluice_processor.handler import TRIED_LATER, NodeProcessor
 from sluice_processor.noticing import count_passed, process_all
 from sluice_processor.notifications import BadNotification, Notice, parse_notification
 from sluice_processor.work import sorted_notices, work_of
@@ -32,6 +33,7 @@ class ReceivedNotices:
 
     topic: str
     notices: Sequence[Notice]
+    tried_later: int = 0
 
     @property
     def event_id(self) -> str:
@@ -51,7 +53,8 @@ def work_consumer(
     for them, of the objects that a store tells of.
 
     Tries, delays and dead letters are the consumer's: a message that fails `attempts` times, or
-    for `handling_seconds`, goes to `<topic>.<group>.dlq`, and its partition moves on.
+    for `handling_seconds`, goes to `<topic>.<group>.dlq`, and its partition moves on. One that ran
+    out of time goes to `<topic>.<group>.retry` first, `retries` times.
     """
     slots = asyncio.Semaphore(options.concurrency)
 
@@ -62,11 +65,13 @@ def work_consumer(
         if isinstance(message, ReceivedNotices):
             found = sorted_notices(message.notices)
             count_passed(metrics, KAFKA_S3, found)
-            await process_all(processor, found, slots)
+            is_final = message.tried_later >= options.retries
+            await process_all(processor, found, slots, is_final=is_final)
             return
         work = work_of(message.record, message.message)
         if work is not None:
-            await processor.process(work)
+            is_final = message.tried_later >= options.retries
+            await processor.process(replace(work, is_final=is_final))
 
     consuming = ConsumerOptions(
         group=group,
@@ -77,6 +82,7 @@ def work_consumer(
         retry_base_seconds=options.retry_base_seconds,
         retry_cap_seconds=options.retry_cap_seconds,
         drain_seconds=options.drain_seconds,
+        later=LaterTries(TRIED_LATER, options.retries, options.retry_seconds),
     )
     return MessageConsumer(kafka, consuming, receive, handle, metrics=metrics)
 
@@ -87,6 +93,6 @@ def _notices(raw: Any, max_bytes: int) -> ReceivedNotices:
     if len(value) > max_bytes:
         raise BadEvent("TOO_LARGE", f"{len(value)} bytes are more than the {max_bytes} allowed")
     try:
-        return ReceivedNotices(raw.topic, parse_notification(value))
+        return ReceivedNotices(raw.topic, parse_notification(value), raw.tried_later)
     except BadNotification as error:
         raise BadEvent(error.reason, str(error)) from None

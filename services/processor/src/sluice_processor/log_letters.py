@@ -2,6 +2,7 @@
 
     ROOT/dead-letters/<event id>.json    given up
     ROOT/replay/<event id>.json          to be tried again: the running server looks here
+    ROOT/later/<event id>.json           ran out of time: tried again by itself when it is due
 
 Moving a file from one folder to the other is all that a replay is, so that a command may do it
 while the server runs.
@@ -10,9 +11,10 @@ while the server runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -21,6 +23,7 @@ from sluice_common.events.port import EventRecord
 from sluice_processor.attempts import GivenUp
 
 _log = structlog.get_logger(__name__)
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,26 @@ class LogLetter:
     time: str
 
 
+@dataclass(frozen=True, slots=True)
+class LaterTry:
+    """An event that is tried again by itself, for the `number`-th time (from 1)."""
+
+    record: EventRecord
+    number: int
+    due: float
+    """Seconds since the epoch."""
+
+
 class LogLetters:
     """The folder of dead letters, and that of what is to be tried again."""
 
     def __init__(self, root: Path) -> None:
         self._dead = root / "dead-letters"
         self._replay = root / "replay"
+        self._later = root / "later"
 
     def bury(self, record: EventRecord, cause: GivenUp, now: float) -> None:
         """Write a letter; one for the same event is replaced."""
-        self._dead.mkdir(mode=0o700, parents=True, exist_ok=True)
         letter = {
             "reason": cause.reason,
             "detail": cause.detail,
@@ -49,13 +62,29 @@ class LogLetters:
             "time": to_rfc3339(now),
             "event": json.loads(to_line(record)),
         }
-        draft = self._dead / f"{record.event_id}.new"
-        draft.write_text(json.dumps(letter), encoding="utf-8")
-        draft.replace(self._dead / f"{record.event_id}.json")
+        _write(self._dead, record.event_id, letter)
+
+    def postpone(self, later: LaterTry) -> None:
+        """Note a later try; one for the same event is replaced."""
+        note = {
+            "number": later.number,
+            "due": later.due,
+            "event": json.loads(to_line(later.record)),
+        }
+        _write(self._later, later.record.event_id, note)
+
+    def postponed(self) -> list[LaterTry]:
+        """Later tries, the one that is due first before the others."""
+        found = (_read(path, _later_try) for path in self._later.glob("*.json"))
+        return sorted((one for one in found if one is not None), key=lambda later: later.due)
+
+    def settled(self, event_id: str) -> None:
+        """There is no later try to make any more."""
+        self._path(self._later, event_id).unlink(missing_ok=True)
 
     def letters(self) -> list[LogLetter]:
         """Those in the folder, by the time at which they were given up."""
-        found = (_read(path) for path in self._dead.glob("*.json"))
+        found = (_read(path, _letter) for path in self._dead.glob("*.json"))
         return sorted((one for one in found if one is not None), key=lambda letter: letter.time)
 
     def replay(self, event_id: str) -> bool:
@@ -77,7 +106,7 @@ class LogLetters:
 
     def to_replay(self) -> list[EventRecord]:
         """What somebody wants to be tried again."""
-        found = (_read(path) for path in sorted(self._replay.glob("*.json")))
+        found = (_read(path, _letter) for path in sorted(self._replay.glob("*.json")))
         return [letter.record for letter in found if letter is not None]
 
     def replayed(self, event_id: str) -> None:
@@ -89,14 +118,31 @@ class LogLetters:
         return folder / f"{event_id}.json"
 
 
-def _read(path: Path) -> LogLetter | None:
+def _write(folder: Path, name: str, content: dict[str, Any]) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = folder / f"{name}.new"
+    draft.write_text(json.dumps(content), encoding="utf-8")
+    draft.replace(folder / f"{name}.json")
+
+
+def _letter(content: dict[str, Any]) -> LogLetter:
+    cause = GivenUp(content["reason"], content["detail"], content["attempts"])
+    return LogLetter(_event(content), cause, content["time"])
+
+
+def _later_try(content: dict[str, Any]) -> LaterTry:
+    return LaterTry(_event(content), int(content["number"]), float(content["due"]))
+
+
+def _event(content: dict[str, Any]) -> EventRecord:
+    return from_line(json.dumps(content["event"]).encode())
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any]], Kept]) -> Kept | None:
     """None for one that is gone meanwhile, and for a file that is no letter: a power cut or an
     editor may have damaged it. Such a one is put aside, and nobody's way is blocked by it."""
     try:
-        letter: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        cause = GivenUp(letter["reason"], letter["detail"], letter["attempts"])
-        record = from_line(json.dumps(letter["event"]).encode())
-        return LogLetter(record, cause, letter["time"])
+        return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +27,8 @@ from sluice_common.events.registry import BadEvent, parse_record
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.attempts import GivenUp, attempted
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import NodeProcessor
-from sluice_processor.log_letters import LogLetters
+from sluice_processor.handler import TRIED_LATER, NodeProcessor
+from sluice_processor.log_letters import LaterTry, LogLetters
 from sluice_processor.work import work_of
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +94,10 @@ class LogSource:
         self._window: deque[_Read] = deque()
         self._slots = asyncio.Semaphore(options.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._trying: set[str] = set()
+        """Events whose later try is in hand."""
+        self._next_due = 0.0
+        """When the next later try is due, in seconds since the epoch; 0: not read yet."""
         self._position = BEGINNING
         """The log has been read up to here."""
         self._handled = BEGINNING
@@ -114,6 +119,7 @@ class LogSource:
                     before = self._position
                     try:
                         await self._replay(group)
+                        await self._try_due(group, stop)
                         await self._read(group, stop)
                     except SluiceError as error:
                         _log.warning("event_log_waits", error=str(error))
@@ -143,7 +149,11 @@ class LogSource:
                 await self._bounded(stop)
 
     async def _begin(
-        self, group: asyncio.TaskGroup, record: EventRecord, stop: asyncio.Event
+        self,
+        group: asyncio.TaskGroup,
+        record: EventRecord,
+        stop: asyncio.Event,
+        tried_later: int = 0,
     ) -> asyncio.Task[None] | None:
         """Handle an event in the background once there is a slot; None when nothing more is to
         be begun."""
@@ -151,7 +161,7 @@ class LogSource:
         if stop.is_set():
             self._slots.release()
             return None
-        task = group.create_task(self._handle(record))
+        task = group.create_task(self._handle(record, tried_later))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -164,29 +174,56 @@ class LogSource:
                 await asyncio.wait([oldest])
             self._advance()
 
-    async def _handle(self, record: EventRecord) -> None:
-        """Bring an event to its end; a slot is held."""
+    async def _handle(self, record: EventRecord, tried_later: int = 0) -> None:
+        """Bring an event to its end, or put it off; a slot is held.
+
+        Args:
+            tried_later: later tries, this one included.
+        """
         try:
-            given_up = await self._attempt(record)
-            if given_up is not None:
+            given_up = await self._attempt(record, is_final=tried_later >= self._options.retries)
+            if given_up is None:
+                pass
+            elif given_up.reason in TRIED_LATER and tried_later < self._options.retries:
+                await self._postpone(record, given_up, tried_later + 1)
+                return
+            else:
                 await self._bury(record, given_up)
+            if tried_later:
+                await self._kept(record, self._letters.settled, record.event_id)
         finally:
             self._slots.release()
+            self._trying.discard(record.event_id)
 
-    async def _attempt(self, record: EventRecord) -> GivenUp | None:
+    async def _attempt(self, record: EventRecord, *, is_final: bool) -> GivenUp | None:
         try:
             work = work_of(record, parse_record(record))
         except BadEvent as error:
             return GivenUp(error.reason, str(error), 0)
         if work is None:
             return None
-        return await attempted(self._processor, work, self._options)
+        return await attempted(self._processor, replace(work, is_final=is_final), self._options)
 
     async def _bury(self, record: EventRecord, cause: GivenUp) -> None:
         _log.error("event_given_up", event_id=record.event_id, reason=cause.reason)
+        await self._kept(record, self._letters.bury, record, cause, time.time())
+
+    async def _postpone(self, record: EventRecord, cause: GivenUp, number: int) -> None:
+        seconds = self._options.retry_seconds
+        _log.warning(
+            "event_postponed", event_id=record.event_id, reason=cause.reason, seconds=seconds
+        )
+        later = LaterTry(record, number, time.time() + seconds)
+        await self._kept(record, self._letters.postpone, later)
+        self._note_due(later)
+
+    async def _kept(
+        self, record: EventRecord, keep: Callable[..., None], *arguments: object
+    ) -> None:
+        """Write to the state's folder, however long that takes."""
         while True:
             try:
-                await self._threads.run(self._letters.bury, record, cause, time.time())
+                await self._threads.run(keep, *arguments)
             except SluiceError as error:
                 # Nothing is skipped: the position stays before this event.
                 _log.warning("dead_letter_waits", event_id=record.event_id, error=str(error))
@@ -203,6 +240,25 @@ class LogSource:
             if task.cancelled():
                 return
             await self._threads.run(self._letters.replayed, record.event_id)
+
+    async def _try_due(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        """Begin the later tries that are due, beside what is new."""
+        if time.time() < self._next_due:
+            return
+        self._next_due = math.inf
+        for later in await self._threads.run(self._letters.postponed):
+            event_id = later.record.event_id
+            if event_id in self._trying:
+                continue
+            if later.due > time.time():
+                self._note_due(later)
+                return
+            self._trying.add(event_id)
+            if await self._begin(group, later.record, stop, later.number) is None:
+                return
+
+    def _note_due(self, later: LaterTry) -> None:
+        self._next_due = min(self._next_due, later.due)
 
     def _advance(self) -> None:
         """Move on over what is through; what was cancelled is not."""
@@ -224,7 +280,10 @@ class LogSource:
 
     async def _rest(self) -> None:
         try:
-            async with asyncio.timeout(_NOTE_SECONDS if self._window else _POLL_SECONDS):
+            until_due = max(0.0, self._next_due - time.time())
+            async with asyncio.timeout(
+                min(_NOTE_SECONDS if self._window else _POLL_SECONDS, until_due)
+            ):
                 await self._wake.wait()
         except TimeoutError:
             return

@@ -118,10 +118,11 @@ class ImageOptions:
     """After so many a child is replaced, whatever its decoders have leaked."""
     child_memory_bytes: int = 1280 * MIB
     """Address space of one child (RLIMIT_AS)."""
-    cpu_seconds: int = 20
-    """Of one picture (RLIMIT_CPU)."""
-    wall_seconds: float = 30.0
-    """Of one picture, from the moment a child takes it."""
+    cpu_seconds: float = 10.0
+    """Processor time of one picture: the same on a busy machine."""
+    wall_seconds: float = 60.0
+    """Of one picture, from the moment a child takes it: ends a child that hangs, and is a multiple
+    of `cpu_seconds`, so that a busy machine does not fail good pictures."""
     start_seconds: float = 20.0
     """Within which a new child has to be ready."""
     max_answer_bytes: int = 16 * MIB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from sluice_common.allowance import not_counted
 from sluice_common.errors import SluiceError
@@ -17,7 +18,9 @@ def count_passed(metrics: Metrics, source: str, found: Sorted) -> None:
         metrics.processor_passed.labels(source, reason.value).inc()
 
 
-async def process_all(processor: NodeProcessor, found: Sorted, slots: asyncio.Semaphore) -> None:
+async def process_all(
+    processor: NodeProcessor, found: Sorted, slots: asyncio.Semaphore, *, is_final: bool
+) -> None:
     """Everything that a message asks for, side by side, as far as there are slots.
 
     Nothing is left out because something else failed. Raises one of the errors: one that may pass,
@@ -29,7 +32,7 @@ async def process_all(processor: NodeProcessor, found: Sorted, slots: asyncio.Se
         with not_counted():
             await slots.acquire()
         try:
-            await processor.process(work)
+            await processor.process(replace(work, is_final=is_final))
         except Exception as error:  # noqa: BLE001 - raised below, when all have had their turn
             errors.append(error)
         finally:

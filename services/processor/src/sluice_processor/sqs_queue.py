@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class QueueFacts:
 
     waiting: int
     has_dead_letters: bool
+    max_receives: int | None = None
+    """After so many a message goes to the dead letters; None without them."""
 
 
 class SqsQueue:
@@ -102,7 +105,9 @@ class SqsQueue:
         )
         found = answer.get("Attributes", {})
         return QueueFacts(
-            sum(int(found.get(name, 0)) for name in _COUNTS), "RedrivePolicy" in found
+            sum(int(found.get(name, 0)) for name in _COUNTS),
+            "RedrivePolicy" in found,
+            _max_receives(found.get("RedrivePolicy")),
         )
 
     async def _call(self, operation: str, **parameters: Any) -> Any:
@@ -164,6 +169,14 @@ def _translated(error: Exception) -> SluiceError:
             "QUEUE_UNAVAILABLE", f"The queue answered {code or status}; try again later."
         )
     return FailedPrecondition("QUEUE_REFUSED", f"The queue refused a request ({code or status}).")
+
+
+def _max_receives(policy: str | None) -> int | None:
+    """Return the `maxReceiveCount` of a redrive policy, which is a text of JSON."""
+    try:
+        return None if policy is None else int(json.loads(policy)["maxReceiveCount"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _secret(value: SecretStr | None) -> str | None:

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -19,7 +21,7 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_common.waiting import wait_at_most
 from sluice_processor.attempts import GivenUp, attempted
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import NodeProcessor, Work
+from sluice_processor.handler import TRIED_LATER, NodeProcessor, Work
 from sluice_processor.noticing import count_passed
 from sluice_processor.notifications import BadNotification, parse_notification
 from sluice_processor.sqs_options import SqsOptions
@@ -55,6 +57,8 @@ class SqsSource:
         self._options = options
         self._metrics = metrics
         self._slots = asyncio.Semaphore(options.concurrency)
+        self._max_receives: int | None = None
+        """Of the queue's redrive policy, as last measured."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Process until `stop`. The queue may be away, now and later."""
@@ -113,7 +117,7 @@ class SqsSource:
         count_passed(self._metrics, SQS, found)
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(self._beat(queue, message))
-            given_up = await self._process(found)
+            given_up = await self._process(found, is_final=self._is_last(message))
             beating.cancel()
         if given_up is not None:
             await self._leave(queue, message, "left", given_up)
@@ -125,10 +129,16 @@ class SqsSource:
             _log.warning("message_not_deleted", message_id=message.message_id, error=str(error))
         self._count("handled")
 
-    async def _process(self, found: Sorted) -> GivenUp | None:
+    def _is_last(self, message: QueuedMessage) -> bool:
+        """Whether a TIMEOUT is final: the queue buries the message next, or, where it never does,
+        there were enough tries."""
+        return message.receives >= (self._max_receives or self._options.retries + 1)
+
+    async def _process(self, found: Sorted, *, is_final: bool) -> GivenUp | None:
         """All of a message; the first thing that was given up."""
+        works = [replace(work, is_final=is_final) for work in found.works]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._attempted(work)) for work in found.works]
+            tasks = [group.create_task(self._attempted(work)) for work in works]
         return next((one for one in (task.result() for task in tasks) if one is not None), None)
 
     async def _attempted(self, work: Work) -> GivenUp | None:
@@ -150,8 +160,11 @@ class SqsSource:
     async def _leave(
         self, queue: SqsQueue, message: QueuedMessage, outcome: str, cause: GivenUp
     ) -> None:
-        """Let it come again, in a while that doubles with each time."""
+        """Let it come again, in a while that doubles with each time; what ran out of time, when
+        the machine may be less busy."""
         seconds = min(_LONGEST_HIDING_SECONDS, 2 ** min(message.receives - 1, 30))
+        if cause.reason in TRIED_LATER:
+            seconds = math.ceil(self._options.retry_seconds)
         _log.error(
             "message_left_to_queue",
             message_id=message.message_id,
@@ -193,6 +206,7 @@ class SqsSource:
                 _log.warning("lag_not_measured", source=SQS, error=str(error))
             else:
                 gauge.set(facts.waiting)
+                self._max_receives = facts.max_receives
                 if not (facts.has_dead_letters or warned):
                     _log.warning("queue_has_no_redrive_policy")
                     warned = True

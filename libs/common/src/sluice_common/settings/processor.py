@@ -39,9 +39,14 @@ class Processor(Group):
     max_pixels: PositiveInt = 200_000_000
     child_memory_bytes: Bytes = 1280 * MIB
     picture_seconds: Annotated[float, Field(gt=0, le=20)] = 10.0
-    """One picture in its child, by the clock. A try with all its reading and writing takes
-    `handling_seconds` at most, so that a partition moves on within 30 s."""
+    """Processor time of one picture in its child; it may take six times as long by the clock."""
     handling_seconds: Annotated[float, Field(gt=0, le=28)] = 25.0
+    """All tries at one event, without what a decoder waits for or works on it, so that a
+    partition moves on within 30 s unless a decoder still gets on."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    """How often a node that ran out of time is tried again later, before that is final."""
+    retry_seconds: Annotated[float, Field(gt=0, le=43_200)] = 300.0
+    """How long it waits before each of them."""
     attempts: PositiveInt = 5
     """Tries at one event before it goes to the dead letters."""
     spool_dir: Path | None = None

@@ -34,6 +34,7 @@ from sluice_common.events.kafka.handling import (
     RecentlySeen,
     SeenEvents,
 )
+from sluice_common.events.kafka.later import with_retry_topics
 from sluice_common.events.kafka.options import KafkaOptions
 from sluice_common.events.kafka.receiving import ReceivedEvent, open_consumer, received
 from sluice_common.events.kafka.topics import ensure_topics
@@ -98,15 +99,18 @@ class MessageConsumer(Generic[M]):
             await letters.aclose()
 
     async def _consume(self, handling: Handling[M], stop: asyncio.Event) -> None:
+        topics = self._options.topics
+        if self._options.later is not None:
+            topics = with_retry_topics(topics, self._options.group)
         try:
             async with asyncio.timeout(self._kafka.publish_timeout_seconds):
-                await ensure_topics(self._kafka, self._options.topics)
+                await ensure_topics(self._kafka, topics)
         except (KafkaError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
         work = _Work(self._options, handling, self._metrics)
         async with open_consumer(
             self._kafka,
-            self._options.topics,
+            topics,
             self._options.start,
             group=self._options.group,
             listener=_Listener(work),

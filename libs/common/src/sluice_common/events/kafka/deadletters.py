@@ -1,4 +1,4 @@
-"""Where events go that a consumer gave up on: `<topic>.<group>.dlq`."""
+"""Where events go that a consumer gave up on: `<topic>.<group>.dlq`; or, for now, put off."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from sluice_common.errors import InvalidArgument
 from sluice_common.events.cloudevents import to_rfc3339
 from sluice_common.events.kafka.headers import Headers
+from sluice_common.events.kafka.later import Delivery, put_off
 from sluice_common.events.kafka.options import KafkaOptions
 from sluice_common.events.kafka.producer import OrderedProducer, Outgoing
 from sluice_common.uploads.model import MIB
@@ -50,6 +51,11 @@ class DeadLetters:
             await self._producer.send([letter])
         except InvalidArgument:
             await self._producer.send([self._letter(raw, cause, b"")])
+
+    async def put_off(self, delivery: Delivery, due: float) -> None:
+        """Returns when the broker has the later try. Raises `Unavailable` when that is not
+        certain."""
+        await self._producer.send([put_off(delivery, self._group, due)])
 
     async def aclose(self) -> None:
         await self._producer.aclose()

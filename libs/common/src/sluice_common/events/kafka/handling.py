@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import structlog
 from sluice_common.allowance import Allowance
 from sluice_common.errors import SluiceError, Unavailable
 from sluice_common.events.kafka.deadletters import Cause, DeadLetters
+from sluice_common.events.kafka.later import Delivery, LaterTries, delivery_of
 from sluice_common.events.kafka.receiving import ReceivedEvent, Start
 from sluice_common.events.registry import BadEvent
 from sluice_common.telemetry.metrics import Metrics
@@ -61,6 +63,8 @@ class ConsumerOptions:
     its partition moves on."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
+    later: LaterTries | None = None
+    """What is tried again later before it is given up; by default nothing."""
     drain_seconds: float = 8.0
     """What a stop, or the loss of a partition, leaves to handlers that run."""
 
@@ -130,6 +134,9 @@ class Handling(Generic[M]):
         Args:
             leaving: set when the partition is not ours for long any more: begin nothing.
         """
+        raw = delivery_of(raw, self._options.topics, self._options.group)
+        if raw.due and await wait_at_most(leaving, raw.due - time.time()):
+            return False
         try:
             event = self._receive(raw, self._max_event_bytes)
         except BadEvent as error:
@@ -147,7 +154,7 @@ class Handling(Generic[M]):
             delay = self._delay_seconds(attempt)
             hopeless = isinstance(failure, SluiceError) and not failure.retryable
             if hopeless or attempt >= self._options.attempts or allowance.left_seconds <= delay:
-                return await self._bury(raw, _cause(failure, attempt), leaving)
+                return await self._give_up(raw, _cause(failure, attempt), leaving)
             self._count(event.topic, "retried")
             if await wait_at_most(leaving, delay):
                 return False
@@ -176,12 +183,33 @@ class Handling(Generic[M]):
         self._count(event.topic, "handled")
         return None
 
-    async def _bury(self, raw: Any, cause: Cause, leaving: asyncio.Event) -> bool:
-        """Write a dead letter, however long it takes; False if the partition goes away first."""
+    async def _give_up(self, raw: Delivery, cause: Cause, leaving: asyncio.Event) -> bool:
+        """Put a message off, or bury it; False if the partition goes away first."""
+        later = self._options.later
+        if later is None or cause.reason not in later.reasons or raw.tried_later >= later.tries:
+            return await self._bury(raw, cause, leaving)
+        due = time.time() + later.seconds
+        if not await self._sent(raw, leaving, lambda: self._letters.put_off(raw, due)):
+            return False
+        self._count(raw.topic, "postponed")
+        _log.warning(
+            "event_postponed",
+            topic=raw.topic,
+            partition=raw.partition,
+            offset=raw.offset,
+            reason=cause.reason,
+            seconds=later.seconds,
+        )
+        return True
+
+    async def _sent(
+        self, raw: Delivery, leaving: asyncio.Event, send: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """Write, however long it takes; False if the partition goes away first."""
         tries = 0
         while True:
             try:
-                await self._letters.send(raw, cause)
+                await send()
             except Unavailable as error:
                 tries += 1
                 _log.warning(
@@ -190,7 +218,12 @@ class Handling(Generic[M]):
                 if await wait_at_most(leaving, self._delay_seconds(tries)):
                     return False
             else:
-                break
+                return True
+
+    async def _bury(self, raw: Delivery, cause: Cause, leaving: asyncio.Event) -> bool:
+        """Write a dead letter; False if the partition goes away first."""
+        if not await self._sent(raw, leaving, lambda: self._letters.send(raw, cause)):
+            return False
         self._count(raw.topic, "dead_letter")
         _log.error(
             "event_given_up",

@@ -46,6 +46,8 @@ class ReceivedEvent:
     message: Message
     partition: int
     offset: int
+    tried_later: int = 0
+    """Later tries, this one included (`later.py`)."""
 
     @property
     def event_id(self) -> str:
@@ -66,7 +68,8 @@ def received(raw: Any, max_bytes: int) -> ReceivedEvent:
     except NotAnEvent as error:
         raise BadEvent("NOT_AN_EVENT", str(error)) from None
     record = replace(record, payload=unframed(value))
-    return ReceivedEvent(record, parse_record(record), raw.partition, raw.offset)
+    tried_later = getattr(raw, "tried_later", 0)  # a client's own record has none
+    return ReceivedEvent(record, parse_record(record), raw.partition, raw.offset, tried_later)
 
 
 @asynccontextmanager
