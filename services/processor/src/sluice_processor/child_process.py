@@ -170,9 +170,8 @@ class DecoderChild:
                     extend(clock() - began)
             return exchange.result()
         finally:
-            if not exchange.done():
-                exchange.cancel()
-                await asyncio.wait([exchange])
+            exchange.cancel()
+            await asyncio.gather(exchange, return_exceptions=True)
 
     def _cpu_ticks(self) -> int:
         """Return the processor time of the child so far (proc(5), `stat`); 0 when it is gone."""

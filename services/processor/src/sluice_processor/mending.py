@@ -25,7 +25,8 @@ MAX_PROFILE_BYTES: Final = 16 * 1024 * 1024
 """A colour profile; larger ones are left out."""
 _TAIL_BYTES: Final = 512
 _BLOCK_BYTES: Final = 64 * 1024
-_FEW_ZEROS: Final = 2
+_COUNTED_ZEROS: Final = 4
+_FEW_ZEROS: Final = 4
 """At the end of a scan: with more of them, they are either data to the last one, or what a disk
 fills the place of missing data with."""
 _PNG_NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS"})
@@ -52,8 +53,8 @@ class Mended:
 
     file: io.BufferedReader
     witness: io.BufferedReader | None = None
-    counter: io.BufferedReader | None = None
-    """One that has a little less of what may be data: if its pixels are the same, it is none."""
+    counters: tuple[io.BufferedReader, ...] = ()
+    """Files that have a little less of what may be data: if no pixel depends on it, it is none."""
 
 
 def mend(file: io.BufferedReader, image_format: ImageFormat) -> Iterator[Mended]:
@@ -84,8 +85,11 @@ def _jpeg(file: io.BufferedReader) -> Iterator[Mended]:
     for kept in sorted({0, few}):
         yield Mended(ending(kept, tail), witness=ending(kept, other))
     if zeros > few:
+        less = zeros - _COUNTED_ZEROS
         yield Mended(
-            ending(zeros, tail), witness=ending(zeros, other), counter=ending(zeros - 2, other)
+            ending(zeros, tail),
+            witness=ending(zeros, other),
+            counters=(ending(less, tail), ending(less, other)),
         )
 
 

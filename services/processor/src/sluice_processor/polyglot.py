@@ -4,8 +4,8 @@ Only what another reader would take: a motion photo's film or a maker's trailer 
 common and harmless, an archive there is not an accident.
 
 Markup within a picture is none of it. A browser takes bytes for a page only if they begin as one
-(WHATWG MIME Sniffing, section 7.1), and these begin with the signature of a picture; the first bytes
-say so before anything here is asked. A caption may hold any text.
+(WHATWG MIME Sniffing, section 7.1), and these begin with the signature of a picture: the first
+bytes say so before anything here is asked. A caption may hold any text.
 """
 
 from __future__ import annotations
