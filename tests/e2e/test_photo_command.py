@@ -88,6 +88,19 @@ def test_what_is_no_photo_says_so(sluice: Sluice, tmp_path: Path) -> None:
     assert (outcome.code, outcome.out) == (1, "")
 
 
+def test_a_damaged_photo_is_shown_with_a_note(sluice: Sluice, tmp_path: Path) -> None:
+    """No end, and a caption with markup: browsers show it, and so does `stat`."""
+    whole = saved(quadrants(), "JPEG", comment=b"<html><b>Sunset</b>")
+    for name, content in (("cut.jpg", whole[:-2]), ("whole.jpg", whole)):
+        (tmp_path / name).write_bytes(content)
+        sluice.ok("upload", str(tmp_path / name), "--drive", "damaged")
+    found = processed(sluice, "damaged:cut.jpg")
+    assert (found["state"], found["reason"], found["damaged"]) == ("PROCESSED", "", True)
+    assert [one["size"] for one in found["thumbnails"]] == [64, 128]
+    assert processed(sluice, "damaged:whole.jpg")["damaged"] is False
+    assert "damaged" in sluice.ok("stat", "damaged:cut.jpg").out.partition("note")[2]
+
+
 def test_a_drive_may_keep_no_places(sluice: Sluice, tmp_path: Path) -> None:
     photo = tmp_path / "holiday.jpg"
     photo.write_bytes(PHOTO)

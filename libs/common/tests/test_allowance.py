@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sluice_common.allowance import Allowance, not_counted
+from sluice_common.allowance import Allowance, extend, not_counted
 from support.virtual_time import in_virtual_time
 
 
@@ -98,6 +98,20 @@ async def test_each_task_has_a_clock_of_its_own() -> None:
 
     for left in await asyncio.gather(*(one(0.05 * number) for number in range(10))):
         assert 0.2 < left < 0.45
+
+
+@in_virtual_time
+async def test_time_given_back_is_not_spent() -> None:
+    allowance = Allowance(1.0)
+    async with allowance.spending():
+        await asyncio.sleep(0.75)
+        extend(0.5)
+        await asyncio.sleep(0.5)
+    assert allowance.left_seconds == pytest.approx(0.25)
+    extend(5.0)  # outside nothing is spent
+    with pytest.raises(TimeoutError):
+        async with allowance.spending():
+            await asyncio.sleep(1)
 
 
 async def test_a_wait_that_begins_too_late_does_not_hide_that() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+from PIL import Image
 
 from sluice_processor.attempts import GivenUp, attempted
 from sluice_processor.children import ImageWorkers
@@ -20,6 +23,7 @@ from support.commits import TENANT
 from support.files import held
 from support.pictures import quadrants, saved
 from support.processor import IMAGES, Darkroom, darkroom
+from support.waiting import until
 
 PHOTO = saved(quadrants(), "JPEG")
 OPTIONS = ProcessorOptions(images=replace(IMAGES, workers=1), attempts=2, handling_seconds=5.0)
@@ -59,6 +63,27 @@ async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom
     found = await room.result(commit)
     assert found is not None
     assert found.reason == ""
+
+
+async def test_decoder_that_gets_on_slowly_is_waited_for(room: Darkroom) -> None:
+    """A child that gets little processor time does not spend the time of its node."""
+    photo = saved(Image.new("RGB", (8000, 5000)), "PNG", compress_level=1)
+    commit = await room.upload(photo)
+    options = replace(OPTIONS, handling_seconds=2.0)
+    async with ImageWorkers(OPTIONS.images) as pool:
+        processor = NodeProcessor(replace(room.deps, images=pool))
+        (pid,) = pool.pids
+        child = psutil.Process(pid)
+        used = [child.cpu_times()]
+        working = asyncio.create_task(attempted(processor, Work(TENANT, commit.node_id), options))
+        began = time.monotonic()
+        while not working.done() and time.monotonic() - began < 2 * options.handling_seconds:
+            await until(lambda: working.done() or child.cpu_times() != used[-1])
+            used.append(child.cpu_times())
+            with stopped(pool):
+                await asyncio.wait([working], timeout=0.2)
+        assert await working is None
+        assert time.monotonic() - began > options.handling_seconds
 
 
 @pytest.mark.row(20)

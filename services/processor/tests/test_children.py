@@ -271,6 +271,30 @@ async def test_a_child_that_hangs_is_killed_after_its_time() -> None:
         assert (await process(pool, SMALL)).thumbnails
 
 
+async def test_busy_machine_does_not_fail_a_picture(slow: Path) -> None:
+    """The clock says more than its limit of processor time while its child gets none."""
+    options = replace(OPTIONS, cpu_seconds=4.0, wall_seconds=24.0)
+    async with ImageWorkers(options) as pool:
+        pid = only(pool)
+        began = time.monotonic()
+        running = asyncio.create_task(pool.process(slow))
+        await held_at_work(pid)
+        await asyncio.sleep(1.1 * options.cpu_seconds)
+        assert not running.done()
+        go_on(pid)
+        assert (await running).thumbnails
+        assert time.monotonic() - began > options.cpu_seconds
+
+
+async def test_picture_beyond_its_processor_time_times_out(slow: Path) -> None:
+    async with ImageWorkers(replace(OPTIONS, cpu_seconds=0.05)) as pool:
+        with pytest.raises(ImageRefused) as refused:
+            await pool.process(slow)
+        assert refused.value.reason is RefusalReason.TIMEOUT
+        assert "processor time" in refused.value.detail
+        assert (await process(pool, saved(quadrants(16, 16), "GIF"))).thumbnails
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
@@ -279,6 +303,7 @@ async def test_a_child_that_hangs_is_killed_after_its_time() -> None:
         (signal.SIGABRT, RefusalReason.CRASHED),
         (signal.SIGTERM, RefusalReason.CRASHED),
         (signal.SIGXCPU, RefusalReason.TIMEOUT),
+        (signal.SIGPROF, RefusalReason.TIMEOUT),
         (signal.SIGALRM, RefusalReason.TIMEOUT),
     ],
 )
@@ -519,6 +544,18 @@ def test_processor_time_is_limited_by_the_picture() -> None:
         cpu_seconds=0,
     )
     assert done.returncode == -signal.SIGXCPU
+
+
+def test_processor_time_is_limited_to_less_than_a_second() -> None:
+    done = confined(
+        """
+        confinement.limit_time(options)
+        while True:
+            pass
+        """,
+        cpu_seconds=0.1,
+    )
+    assert done.returncode == -signal.SIGPROF
 
 
 def test_an_alarm_ends_a_child_whose_parent_does_not_look() -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from sluice_common.catalogue.port import DrivePolicy
 from sluice_common.catalogue.processing import NodeResult, ProcessingState, Recorded
 from sluice_common.errors import Aborted, FailedPrecondition, Unavailable
+from sluice_common.events.registry import parse_record
 from sluice_processor import examining
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.handler import NodeProcessor, Outcome, Work
@@ -207,6 +208,41 @@ async def test_a_photo_that_kills_its_children_fails_alone_and_may_be_tried_agai
     found = await room.result(commit)
     assert found is not None
     assert found.state is ProcessingState.PROCESSED
+
+
+async def test_timeout_is_recorded_only_when_it_is_final(room: Darkroom) -> None:
+    """Until then the node waits, and nobody hears that it has failed."""
+    commit = await room.upload(PHOTO)
+    timeout = ImageRefused(RefusalReason.TIMEOUT, "…")
+    room.decoder.errors = [timeout, timeout]
+    work = Work(TENANT, commit.node_id, is_final=False)
+    with pytest.raises(FailedPrecondition) as failed:
+        await room.processor.process(work)
+    assert failed.value.reason == "TIMEOUT"
+    assert await room.result(commit) is None
+    assert await room.events("NodeProcessingFailed") == []
+    with pytest.raises(FailedPrecondition):
+        await room.processor.process(replace(work, is_final=True))
+    found = await room.result(commit)
+    assert found is not None
+    assert (found.state, found.reason) == (ProcessingState.FAILED, "TIMEOUT")
+    assert (await room.processor.process(work)).kind == "processed"
+
+
+async def test_damage_that_hides_no_pixel_is_noted(room: Darkroom) -> None:
+    commit = await room.upload(saved(quadrants(), "JPEG")[:-2])
+    await room.process(commit)
+    found = await room.result(commit)
+    assert found is not None
+    assert (found.state, found.reason, found.damaged) == (ProcessingState.PROCESSED, "", True)
+    assert len(found.thumbnails) == 2
+    (event,) = await room.events("NodeProcessed")
+    assert parse_record(event).damaged is True  # type: ignore[attr-defined]
+    whole = await room.upload(saved(quadrants(), "JPEG"), "b.jpg")
+    await room.process(whole)
+    other = await room.result(whole)
+    assert other is not None
+    assert not other.damaged
 
 
 async def test_a_damaged_object_gets_no_sha256_and_no_thumbnail(room: Darkroom) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from sluice_common.events.nodes import upload_completed
 from sluice_common.events.port import EventPublisher, EventRecord
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import Outcome, Work
+from sluice_processor.handler import TRIED_LATER, Outcome, Work
 from sluice_processor.log_letters import LogLetters
 from sluice_processor.log_source import LogSource, WakingPublisher
 from support.commits import finished_upload
@@ -34,11 +35,13 @@ class Handler:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.done: list[str] = []
+        self.final: list[bool] = []
         self.errors: dict[str, list[Exception]] = {}
         self.hold: Callable[[str], Awaitable[None]] | None = None
 
     async def process(self, work: Work) -> Outcome:
         self.asked.append(work.node_id)
+        self.final.append(work.is_final)
         if self.hold is not None:
             await self.hold(work.node_id)
         if self.errors.get(work.node_id):
@@ -171,6 +174,59 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
         await until(lambda: "bad" in handler.done)
     assert letters.letters() == []
     assert letters.to_replay() == []
+
+
+BUSY = replace(OPTIONS, retries=2, retry_seconds=0.05)
+
+
+@pytest.mark.parametrize("reason", sorted(TRIED_LATER))
+async def test_timeouts_are_retried_later_and_pass(tmp_path: Path, reason: str) -> None:
+    handler = Handler()
+    handler.errors["slow"] = [FailedPrecondition(reason, "…")] * 2
+    letters = LogLetters(tmp_path / "state")
+    async with following(tmp_path, handler, BUSY) as log:
+        await log.publish([completed("slow")])
+        await until(lambda: handler.done == ["slow"] and letters.postponed() == [])
+    assert handler.final == [False, False, True]
+    assert letters.letters() == []
+
+
+async def test_timeouts_without_end_become_a_letter(tmp_path: Path) -> None:
+    handler = Handler()
+    handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 9
+    letters = LogLetters(tmp_path / "state")
+    async with following(tmp_path, handler, BUSY) as log:
+        await log.publish([completed("slow"), completed("good")])
+        await until(lambda: bool(letters.letters()) and letters.postponed() == [])
+    assert handler.asked.count("slow") == 3
+    (letter,) = letters.letters()
+    assert letter.cause.reason == "TIMEOUT"
+    assert "good" in handler.done
+
+
+async def test_later_tries_survive_a_restart_and_are_counted(tmp_path: Path) -> None:
+    handler = Handler()
+    handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 9
+    letters = LogLetters(tmp_path / "state")
+    patient = replace(BUSY, retry_seconds=3600.0)
+
+    async def put_off(number: int) -> None:
+        """Until it was tried so often, and the next try is noted; then make that one due."""
+        await until(lambda: [later.number for later in letters.postponed()] == [number])
+        (later,) = letters.postponed()
+        assert later.due > time.time() + 3000
+        letters.postpone(replace(later, due=0.0))
+
+    async with following(tmp_path, handler, patient) as log:
+        await log.publish([completed("slow")])
+        await until(lambda: bool(letters.postponed()))
+    await put_off(1)
+    async with following(tmp_path, handler, patient):
+        await until(lambda: letters.postponed()[0].number == 2)
+    await put_off(2)
+    async with following(tmp_path, handler, patient):
+        await until(lambda: bool(letters.letters()) and letters.postponed() == [])
+    assert handler.final == [False, False, True]
 
 
 async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:

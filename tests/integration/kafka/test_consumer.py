@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 from aiokafka import TopicPartition
 
-from sluice_common.errors import InvalidArgument, Unavailable
+from sluice_common.errors import FailedPrecondition, InvalidArgument, Unavailable
 from sluice_common.events.kafka.consumer import EventConsumer
 from sluice_common.events.kafka.deadletters import dead_letter_topic
 from sluice_common.events.kafka.handling import ConsumerOptions, Handler, RecentlySeen
 from sluice_common.events.kafka.headers import to_headers
+from sluice_common.events.kafka.later import LaterTries
 from sluice_common.events.kafka.options import KafkaOptions
 from sluice_common.events.kafka.publisher import open_kafka_publisher
 from sluice_common.events.kafka.receiving import ReceivedEvent
@@ -269,6 +271,58 @@ async def test_a_handler_that_hangs_holds_its_partition_up_for_a_bounded_time(
         await until(lambda: len(done) == 1, seconds=15)
     (letter,) = await letters(kafka, options)
     assert letter["dlq_reason"] == b"HANDLER_TIMEOUT"
+
+
+async def test_timeouts_go_to_the_retry_topic_first(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    """So often, each after its time, by whichever member of the group; then it is a letter."""
+    slow, good = failed(topic, "node-1", 1), failed(topic, "node-2", 1)
+    await publish(kafka, slow)
+    tries: list[int] = []
+
+    def fails(event: ReceivedEvent) -> Exception | None:
+        if event.record.key != slow.key:
+            return None
+        assert event.record == slow
+        tries.append(event.tried_later)
+        return FailedPrecondition("TIMEOUT", "…")
+
+    handled = Handled(fails=fails)
+    patient = replace(options, later=LaterTries(frozenset({"TIMEOUT"}), 2, 1.0))
+    began = time.monotonic()
+    async with running(kafka, patient, handled):
+        await until(lambda: tries == [0])
+        await publish(kafka, good)
+        await until(lambda: len(handled.events) == 1)
+        await until(lambda: tries == [0, 1], seconds=30)
+    async with running(kafka, patient, handled):  # another process
+
+        async def buried() -> bool:
+            return len(await letters(kafka, options)) == 1
+
+        await until(buried, seconds=30)
+    assert tries == [0, 1, 2]
+    assert time.monotonic() - began >= 2.0
+    (letter,) = await letters(kafka, options)
+    assert letter["dlq_reason"] == b"TIMEOUT"
+    assert letter["dlq_topic"] == topic.encode()
+    assert not any(name.startswith("retry_") for name in letter)
+
+
+async def test_other_causes_are_not_put_off(
+    kafka: KafkaOptions, options: ConsumerOptions, topic: str
+) -> None:
+    await publish(kafka, failed(topic, "node-1", 1))
+    handled = Handled(fails=lambda event: FailedPrecondition("CRASHED", "…"))
+    patient = replace(options, later=LaterTries(frozenset({"TIMEOUT"}), 2, 600.0))
+    async with running(kafka, patient, handled):
+
+        async def buried() -> bool:
+            return len(await letters(kafka, options)) == 1
+
+        await until(buried, seconds=30)
+    assert handled.calls == {failed(topic, "node-1", 1).event_id: 1}
 
 
 async def test_a_failing_event_holds_up_no_other_partition(

@@ -40,6 +40,7 @@ class Handler:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.done: list[str] = []
+        self.final: list[bool] = []
         self.errors: dict[str, Exception] = {}
         self.hold: Callable[[str], Awaitable[None]] | None = None
         self.at_once = 0
@@ -47,6 +48,7 @@ class Handler:
 
     async def process(self, work: Work) -> Outcome:
         self.asked.append(work.node_id)
+        self.final.append(work.is_final)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -151,6 +153,30 @@ async def test_what_cannot_be_done_ends_as_a_dead_letter() -> None:
             await until(buried, SECONDS, "the redrive policy has moved it")
     assert handler.asked.count("bad") == handler.asked.count("good") == 2
     assert value(metrics, "sluice_processor_messages_total", outcome="left") == 2
+
+
+async def test_timeouts_are_final_with_the_last_receive() -> None:
+    """The queue counts the tries, across restarts; the last one is recorded."""
+    handler = Handler()
+    handler.errors["slow"] = FailedPrecondition("TIMEOUT", "…")
+    body = aws_message(ref("slow"))
+    options = replace(OPTIONS, retry_seconds=1.0)
+    async with new_queue(receives=3) as queue:
+        await queue.send(body)
+        for tries in (1, 2):
+            async with running(queue.options(), handler, options=options):
+
+                async def tried() -> bool:
+                    return len(handler.asked) >= tries  # noqa: B023 - awaited in the loop
+
+                await until(tried, SECONDS, "it came again")
+        async with running(queue.options(), handler, options=options):
+
+            async def buried() -> bool:
+                return await queue.dead() == [body]
+
+            await until(buried, SECONDS, "the redrive policy has moved it")
+    assert handler.final == [False, False, True]
 
 
 async def test_an_error_that_passes_is_tried_again_and_the_message_comes_again(
