@@ -470,7 +470,7 @@ def _runs(pid: int) -> bool:
 # --- what they may not ----------------------------------------------------------------------------
 
 
-def confined(body: str, **changes: int) -> subprocess.CompletedProcess[str]:
+def confined(body: str, **changes: float) -> subprocess.CompletedProcess[str]:
     """Run a few lines as a confined process would."""
     program = textwrap.dedent(
         f"""

@@ -256,7 +256,7 @@ def test_spliced_pieces_read_as_one_file(
         for one in pieces
     ]
     whole = b"".join(one if isinstance(one, bytes) else data[one[0] : one[1]] for one in within)
-    file = spliced(io.BufferedReader(io.BytesIO(data)), within)  # type: ignore[arg-type]
+    file = spliced(io.BufferedReader(io.BytesIO(data)), within)
     assert file.read() == whole
     file.seek(at)
     assert file.read(count) == whole[at : at + count]
