@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -39,11 +40,13 @@ class Handler:
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.done: list[ObjectRef] = []
+        self.final: list[bool] = []
         self.errors: dict[str, list[SluiceError]] = {}
 
     async def process(self, work: Work) -> Outcome:
         assert work.place is not None
         self.asked[work.node_id] += 1
+        self.final.append(work.is_final)
         if self.errors.get(work.node_id):
             raise self.errors[work.node_id].pop(0)
         self.done.append(work.place.ref)
@@ -60,10 +63,15 @@ async def group(kafka: KafkaOptions) -> str:
 
 @asynccontextmanager
 async def running(
-    kafka: KafkaOptions, group: str, topic: str, handler: Handler, metrics: Metrics
+    kafka: KafkaOptions,
+    group: str,
+    topic: str,
+    handler: Handler,
+    metrics: Metrics,
+    options: ProcessorOptions = OPTIONS,
 ) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    consumer = work_consumer(kafka, group, topic, handler, OPTIONS, metrics)  # type: ignore[arg-type]
+    consumer = work_consumer(kafka, group, topic, handler, options, metrics)  # type: ignore[arg-type]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(consumer.run(stop))
         try:
@@ -98,6 +106,20 @@ async def test_what_a_store_tells_is_worked_on(kafka: KafkaOptions, topic: str, 
     assert value("sluice_processor_passed_total", passed) == 2
     handled = {"group": group, "topic": topic, "outcome": "handled"}
     assert value("sluice_consumer_events_total", handled) == 4
+
+
+async def test_timeouts_of_notifications_are_retried_later(
+    kafka: KafkaOptions, topic: str, group: str
+) -> None:
+    handler, metrics = Handler(), Metrics()
+    handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 2
+    await make_topic(kafka, topic, 1)
+    await put(kafka, topic, message(minio_message(ref("slow"))))
+    options = replace(OPTIONS, retries=2, retry_seconds=0.5)
+    async with running(kafka, group, topic, handler, metrics, options):
+        await until(lambda: handler.done == [ref("slow")], seconds=60)
+    assert handler.final == [False, False, True]
+    assert await messages_in(kafka, dead_letter_topic(topic, group)) == []
 
 
 async def test_what_cannot_be_read_or_done_is_a_dead_letter_and_stops_nobody(
