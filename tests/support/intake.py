@@ -20,7 +20,8 @@ from sluice_common.errors import SluiceError
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.options import ServerOptions
-from sluice_common.rpc.server import add_reflection, build_server
+from sluice_common.rpc.reflection import add_reflection
+from sluice_common.rpc.server import build_server
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.checksums import crc32c

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sluice_common.errors import InvalidArgument
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
+from sluice_common.uploads.names import normalize_path
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -40,3 +41,11 @@ def test_a_token_does_nothing_in_another_listing(after: str, listing: str, other
 def test_nonsense_is_refused_and_nothing_else_happens(token: str) -> None:
     with pytest.raises(InvalidArgument, match="BAD_PAGE_TOKEN"):
         decode_page_token(token, "listing")
+
+
+def test_a_token_with_an_impossible_place_is_refused() -> None:
+    for after in ("../x", "/", "a//b", "x" * 2000, "\0"):
+        token = encode_page_token(after, "nodes")
+        with pytest.raises(InvalidArgument, match="BAD_PAGE_TOKEN"):
+            decode_page_token(token, "nodes", check=normalize_path)
+    assert decode_page_token(encode_page_token("a/b", "nodes"), "nodes", check=normalize_path)

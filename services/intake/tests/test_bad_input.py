@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.errors import SluiceError
+from sluice_common.rpc.paging import encode_page_token
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MAX_CHUNK_BYTES, MAX_CHUNKS, MIB
 from sluice_intake.options import IntakeOptions
@@ -171,6 +173,8 @@ def list_uploads(**fields: Any) -> Call:
     return lambda intake, _: intake.stub.ListUploads(pb.ListUploadsRequest(**fields))
 
 
+_NAN_CURSOR = base64.urlsafe_b64encode(b"nan u-1").decode()
+
 BAD_CALLS: dict[str, tuple[Call, str, str, str | None]] = {
     # InitiateUpload
     "no drive": (initiate(drive=""), INVALID, "BAD_DRIVE_NAME", "drive"),
@@ -278,6 +282,10 @@ BAD_CALLS: dict[str, tuple[Call, str, str, str | None]] = {
     "a negative page": (list_uploads(page_size=-1), INVALID, "BAD_PAGE_SIZE", "page_size"),
     "a made-up page token": (
         list_uploads(page_token="next, please"),
+        *(INVALID, "BAD_PAGE_TOKEN", "page_token"),
+    ),
+    "a page token with a cursor that is no number": (
+        list_uploads(page_token=encode_page_token(_NAN_CURSOR, "default")),
         *(INVALID, "BAD_PAGE_TOKEN", "page_token"),
     ),
     "a state that is none": (

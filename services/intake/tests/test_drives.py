@@ -37,6 +37,10 @@ class Source:
             raise self.failure
         return replace(self.drive, tenant=tenant, name=name)
 
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        self.asked += 1
+        return False
+
 
 class Clock:
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice_common.catalogue.port import Drive, DrivePolicy
 from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import NotFound
+from sluice_common.errors import NotFound, PermissionDenied, SluiceError, Unavailable
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB, Integrity, ObjectRef
 from sluice_intake.options import IntakeOptions
@@ -22,6 +22,8 @@ class OneDrive:
     """Knows one drive."""
 
     def __init__(self, policy: DrivePolicy, bucket: str = "", key_prefix: str = "") -> None:
+        self.taken = set[str]()
+        self.failure: SluiceError | None = None
         self._policy = policy
         self._bucket = bucket
         self._key_prefix = key_prefix
@@ -30,6 +32,11 @@ class OneDrive:
         if name != "photos":
             raise NotFound("DRIVE_NOT_FOUND", "There is no such drive.")
         return Drive(tenant, name, self._bucket, self._key_prefix, self._policy, 0.0, 0.0)
+
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        return path in self.taken
 
 
 async def test_the_answer_names_the_sizes_to_use() -> None:
@@ -90,6 +97,43 @@ async def test_a_drive_of_equal_parts_wants_both_sizes_declared() -> None:
             assert (error.code, error.reason) == ("FAILED_PRECONDITION", "UNIFORM_REQUIRED")
         await intake.initiate(chunk_size=MIB, expected_size=MIB)
         await intake.initiate(inline_data=b"one part by nature")
+
+
+# ------------------------------------------------------------------ if_absent
+
+
+@pytest.mark.parametrize("fields", [{}, {"inline_data": b"x"}, {"request_id": "r"}])
+async def test_a_taken_path_is_refused_at_once(fields: dict[str, Any]) -> None:
+    """Nobody sends a byte for an upload that cannot complete; the path counts in NFC."""
+    drives = OneDrive(DrivePolicy())
+    drives.taken.add("Caf\u00e9")
+    async with running_intake(drives=drives) as intake:
+        error = await refusal(intake.initiate("Cafe\u0301", if_absent=True, **fields))
+        assert (error.code, error.reason, error.field) == ("ALREADY_EXISTS", "PATH_EXISTS", "path")
+        assert not (await intake.stub.ListUploads(pb.ListUploadsRequest())).uploads
+        await intake.initiate("Cafe\u0301", **fields)
+        await intake.initiate("other", if_absent=True)
+
+
+async def test_a_repeat_finds_its_upload_on_its_own_path() -> None:
+    drives = OneDrive(DrivePolicy())
+    async with running_intake(drives=drives) as intake:
+        first = await intake.initiate("a", if_absent=True, request_id="r1")
+        drives.taken.add("a")
+        again = await intake.initiate("a", if_absent=True, request_id="r1")
+        assert again.upload_id == first.upload_id
+        error = await refusal(intake.initiate("a", if_absent=True, request_id="r2"))
+        assert error.reason == "PATH_EXISTS"
+
+
+async def test_completion_decides_where_nobody_can_tell() -> None:
+    drives = OneDrive(DrivePolicy())
+    drives.failure = Unavailable("DRIVES_UNAVAILABLE", "Not now.")
+    async with running_intake(drives=drives) as intake:
+        upload = await intake.initiate("a", if_absent=True)
+        assert (await intake.ledger.get(upload.upload_id)).new.if_absent
+        drives.failure = PermissionDenied("NO_SCOPE", "Not you.")
+        assert (await refusal(intake.initiate("b", if_absent=True))).reason == "NO_SCOPE"
 
 
 # ------------------------------------------------------------------ request_id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 
 from sluice.events.v1 import uploads_pb2
+from sluice_common.coordination.rules.lifecycle import encode_cursor
 from sluice_common.errors import FailedPrecondition, InvalidArgument, NotFound
 from sluice_common.events.uploads import to_record
 from sluice_common.uploads.ids import event_id
@@ -165,9 +167,30 @@ async def test_uploads_are_listed_newest_first_in_pages(driver: Driver) -> None:
     pending = frozenset({UploadStatus.PENDING})
     page = await driver.ledger.list_uploads("acme", pending, 10, first.next_after)
     assert [u.upload_id for u in page.uploads] == [made[2], made[1], made[0]]
-    with pytest.raises(InvalidArgument) as refused:
-        await driver.ledger.list_uploads("acme", ALL, 10, "nonsense")
-    assert refused.value.reason == "BAD_PAGE_TOKEN"
+    assert first.next_after == encode_cursor(first.uploads[-1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        " ",
+        *(f"{number} u-1" for number in ("nan", "inf", "-inf", "-1.0", "1e300", "1e3", "1_0.0")),
+        *(f"{number} u-1" for number in ("1", "0x10", "1.0 ", "1.0\n", "\u0661.0", "1" * 5000)),
+        "1.0",
+        "1.0 ",
+        "1.0 {u}",
+        "1.0 u 1",
+        f"1.0 {'u' * 129}",
+    ],
+)
+async def test_a_cursor_that_no_page_gave_is_refused(driver: Driver, text: str) -> None:
+    """A caller can make one up: its number must be one that `encode_cursor` writes."""
+    await driver.create()
+    for cursor in (base64.urlsafe_b64encode(text.encode()).decode(), text or "="):
+        with pytest.raises(InvalidArgument) as refused:
+            await driver.ledger.list_uploads("acme", ALL, 10, cursor)
+        assert (refused.value.reason, refused.value.field) == ("BAD_PAGE_TOKEN", "page_token")
 
 
 async def test_uploads_of_one_moment_are_listed_once_each(driver: Driver) -> None:

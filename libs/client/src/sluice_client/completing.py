@@ -43,10 +43,14 @@ class Completer:
                 ),
                 self._patience,
             )
-        except FailedPrecondition as error:
-            if error.reason not in _INCOMPLETE:
+        except SluiceError as error:
+            if error.upload_status is not None:
+                # The upload ended without a node; an older server answers OK and its status.
+                status = error.upload_status
+            elif isinstance(error, FailedPrecondition) and error.reason in _INCOMPLETE:
+                status = await retrying(lambda: self._intake.status(upload_id), self._patience)
+            else:
                 raise
-            status = await retrying(lambda: self._intake.status(upload_id), self._patience)
         return await self.wait(status)
 
     async def wait(self, status: UploadStatus) -> UploadStatus:

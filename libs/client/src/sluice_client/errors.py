@@ -29,7 +29,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sluice_client.model import UploadStatus
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -45,6 +48,7 @@ class SluiceError(Exception):
         field: the request field at fault, if one is.
         retry_after_seconds: how long the server asks to wait before the same call, if it does.
         request_id: the `x-request-id` of the call that failed; empty for local errors.
+        upload_status: of the upload that ended without a node, where that is why a call failed.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -58,6 +62,7 @@ class SluiceError(Exception):
         field: str | None = None,
         retry_after_seconds: float | None = None,
         request_id: str = "",
+        upload_status: UploadStatus | None = None,
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
@@ -66,6 +71,7 @@ class SluiceError(Exception):
         self.field = field
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
+        self.upload_status = upload_status
 
     @property
     def retryable(self) -> bool:

@@ -8,7 +8,10 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from sluice.upload.v1 import upload_pb2
+from sluice_client import translate
 from sluice_client.errors import BY_CODE, Internal, NotFound, SluiceError, Unavailable, UploadGone
+from sluice_client.model import UploadStatus
 
 _GONE = frozenset({"UPLOAD_LOST", "UPLOAD_NOT_FOUND"})
 _TORN_TRANSPORT = (
@@ -48,6 +51,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
         field=details.field,
         retry_after_seconds=details.retry_after_seconds,
         request_id=request_id,
+        upload_status=details.upload_status,
     )
 
 
@@ -59,6 +63,7 @@ class _Details:
         self.metadata: dict[str, str] = {}
         self.field: str | None = None
         self.retry_after_seconds: float | None = None
+        self.upload_status: UploadStatus | None = None
 
 
 def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
@@ -76,6 +81,7 @@ def _details(status: status_pb2.Status | None) -> _Details:
         info = error_details_pb2.ErrorInfo()
         retry = error_details_pb2.RetryInfo()
         bad = error_details_pb2.BadRequest()
+        upload = upload_pb2.UploadStatus()
         if packed.Unpack(info):
             result.reason = info.reason
             result.metadata = dict(info.metadata)
@@ -83,6 +89,8 @@ def _details(status: status_pb2.Status | None) -> _Details:
             result.retry_after_seconds = _seconds(retry.retry_delay)
         elif packed.Unpack(bad) and bad.field_violations:
             result.field = bad.field_violations[0].field
+        elif packed.Unpack(upload):
+            result.upload_status = translate.upload_status(upload)
     return result
 
 

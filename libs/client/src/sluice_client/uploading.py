@@ -122,7 +122,12 @@ class Upload:
         crc = crc32c(data)
         if self._request.sha256 is True:
             self._sha256 = hashlib.sha256(data).digest()
-        opened = await self._initiate(uuid.uuid4().hex, len(data), None, crc, data)
+        try:
+            opened = await self._initiate(uuid.uuid4().hex, len(data), None, crc, data)
+        except SluiceError as error:
+            if error.upload_status is not None:
+                self._require_completed(error.upload_status, resumed=False)
+            raise
         self._meter.sent(len(data))
         self._meter.accepted(len(data))
         if opened.state is UploadState.COMPLETED:

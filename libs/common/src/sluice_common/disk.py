@@ -28,19 +28,22 @@ T = TypeVar("T")
 
 
 def disk_error(error: OSError, unavailable: str, denied: str = "") -> SluiceError:
-    """The error that a caller sees; paths stay in the log (`__cause__`)."""
-    why = os.strerror(error.errno) if error.errno else type(error).__name__
+    """The error that a caller sees; why it failed, and on which path, is for the log."""
+    why = f"{type(error).__name__}: {error}"
     if error.errno in _FULL:
         return ResourceExhausted(
             "DISK_FULL",
             "The server's disk is full; try again once space has been freed.",
             retry_after_seconds=_DISK_FULL_RETRY_SECONDS,
+            log_detail=why,
         )
     if denied and error.errno in _DENIED:
         return PermissionDenied(
-            denied, f"The server may not use its own storage ({why}); check its file permissions."
+            denied,
+            "The server may not use its own storage; its operator has to check the permissions.",
+            log_detail=why,
         )
-    return Unavailable(unavailable, f"The server's storage failed ({why}); try again.")
+    return Unavailable(unavailable, "The server's storage failed; try again.", log_detail=why)
 
 
 class DiskThreads:

@@ -22,9 +22,12 @@ Only the RPC edge (`rpc/errors.py`, the gateway's HTTP twin) turns these into wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -34,10 +37,14 @@ class SluiceError(Exception):
 
     Args:
         reason: stable word in UPPER_SNAKE, part of the public contract.
-        message: one sentence for people: what is wrong and what to do next. No secrets.
+        message: one sentence for callers: what is wrong and what to do next. No secrets, and
+            nothing of the infrastructure: no host, path, bucket, user or vendor's text.
         field: the request field at fault, if one is.
         retry_after_seconds: when the same call is worth repeating.
         metadata: facts for programs, e.g. {"needed_number": "7"}.
+        log_detail: what operators need besides the message; it stays in logs and in what a
+            command says at its start, and never reaches a caller.
+        attachments: messages that travel in the details of the wire's status.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -51,13 +58,24 @@ class SluiceError(Exception):
         field: str | None = None,
         retry_after_seconds: float | None = None,
         metadata: Mapping[str, str] = _NOTHING,
+        log_detail: str = "",
+        attachments: Sequence[Message] = (),
     ) -> None:
-        super().__init__(f"{reason}: {message}")
+        super().__init__(
+            f"{reason}: {message} [{log_detail}]" if log_detail else f"{reason}: {message}"
+        )
         self.reason = reason
         self.message = message
         self.field = field
         self.retry_after_seconds = retry_after_seconds
         self.metadata = metadata
+        self.log_detail = log_detail
+        self.attachments = attachments
+
+    @property
+    def operator_message(self) -> str:
+        """The message with the detail, for operators."""
+        return f"{self.message} ({self.log_detail})" if self.log_detail else self.message
 
 
 class InvalidArgument(SluiceError):

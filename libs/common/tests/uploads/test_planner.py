@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sluice_common.errors import InvalidArgument
 from sluice_common.uploads.checksums import combined_crc32c, crc32c
 from sluice_common.uploads.model import (
     DEFAULT_PART_BYTES,
@@ -87,6 +88,26 @@ class TestUniform:
         count, largest = uniform_parts(size, chunk_size, part_bytes)
         assert count <= MAX_PARTS
         assert largest <= MAX_PART_BYTES
+
+    @pytest.mark.rule(12)
+    @given(
+        st.integers(MIN_PART_BYTES, MAX_PART_BYTES),
+        st.integers(1, MAX_PART_BYTES),
+        st.integers(1, MAX_PARTS),
+    )
+    @example(MAX_PART_BYTES, 3 * MIB, 1)
+    @example(MAX_PART_BYTES, 3 * 1024 * MIB, MAX_PARTS)
+    def test_no_uniform_part_passes_the_limit_of_the_store(
+        self, part_bytes: int, chunk_size: int, part: int
+    ) -> None:
+        plan = uniform_plan(part_bytes, chunk_size)
+        assert 0 < plan.part_bytes(part) <= MAX_PART_BYTES
+        assert plan.part_of_chunk(plan.chunks_of_part(part).first) == part
+
+    @pytest.mark.parametrize("chunk_size", [-1, 0, MAX_PART_BYTES + 1, 2**62])
+    def test_a_chunk_that_no_part_holds_is_refused(self, chunk_size: int) -> None:
+        with pytest.raises(InvalidArgument, match="BAD_CHUNK_SIZE"):
+            uniform_plan(8 * MIB, chunk_size)
 
     @pytest.mark.rule(12)
     def test_five_tebibytes_of_small_parts_fit(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from sluice_common.coordination.ports import Completion, UploadLedger
-from sluice_common.errors import InvalidArgument
+from sluice_common.errors import FailedPrecondition, InvalidArgument
 from sluice_common.security.principal import Principal
 from sluice_common.uploads.model import MAX_CHUNKS, UploadSnapshot
 from sluice_common.uploads.names import check_sha256
 from sluice_common.uploads.states import is_terminal
 from sluice_intake.accepting import Accepting
+from sluice_intake.endings import check_not_ended
 from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.watching import snapshots_after
@@ -35,7 +36,8 @@ class Completing:
     ) -> Completion:
         """Fix the number of chunks and start the completion; repeats answer the same.
 
-        Raises `InvalidArgument` and the errors of `UploadLedger.request_completion`.
+        Raises `InvalidArgument`, the errors of `UploadLedger.request_completion` and those of
+        `check_not_ended`.
         """
         if total_chunks is not None and not 0 <= total_chunks <= MAX_CHUNKS:
             raise InvalidArgument(
@@ -48,14 +50,28 @@ class Completing:
             check_sha256(sha256)
         await check_upload(self._ledger, principal, upload_id)
         with telling_lost(self._ledger, upload_id):
-            completion = await self._ledger.request_completion(
-                upload_id, total_chunks, sha256, crc32c
-            )
+            try:
+                completion = await self._ledger.request_completion(
+                    upload_id, total_chunks, sha256, crc32c
+                )
+            except FailedPrecondition:
+                # Whatever else is wrong with the request: that the upload ended comes first.
+                check_not_ended(await self._ledger.get(upload_id))
+                raise
+        check_not_ended(completion.snapshot)  # a ledger that discards completes at once
         await self._accepting.announce(upload_id, principal.tenant, completion)
         return completion
 
     async def wait(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
-        """The upload once it has ended, or as it is after `seconds`: that is no error."""
+        """The upload once it is COMPLETED, or as it is after `seconds`: that is no error.
+
+        Raises the errors of `check_not_ended`.
+        """
+        snapshot = await self._ended(snapshot, seconds)
+        check_not_ended(snapshot)
+        return snapshot
+
+    async def _ended(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
         if is_terminal(snapshot.status):
             return snapshot
         upload_id, ledger = snapshot.upload_id, self._ledger

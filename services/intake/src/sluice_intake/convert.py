@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.upload.v1 import upload_pb2
 from sluice_common.coordination.ports import Acceptance, Admission, Verdict
@@ -12,18 +11,9 @@ from sluice_common.mixtures import Durability
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 from sluice_intake.initiating import InitiateRequest
 from sluice_intake.limits import Limits
-from sluice_intake.status import Status
+from sluice_intake.status_message import STATES, timestamp
 
-_STATES = {
-    UploadStatus.PENDING: upload_pb2.UPLOAD_STATE_PENDING,
-    UploadStatus.UPLOADING: upload_pb2.UPLOAD_STATE_UPLOADING,
-    UploadStatus.COMPLETING: upload_pb2.UPLOAD_STATE_COMPLETING,
-    UploadStatus.COMPLETED: upload_pb2.UPLOAD_STATE_COMPLETED,
-    UploadStatus.FAILED: upload_pb2.UPLOAD_STATE_FAILED,
-    UploadStatus.ABORTED: upload_pb2.UPLOAD_STATE_ABORTED,
-    UploadStatus.EXPIRED: upload_pb2.UPLOAD_STATE_EXPIRED,
-}
-_STATUSES = {state: status for status, state in _STATES.items()}
+_STATUSES = {state: status for status, state in STATES.items()}
 _DURABILITIES = {
     Durability.MEMORY: upload_pb2.DURABILITY_MEMORY,
     Durability.REPLICATED: upload_pb2.DURABILITY_REPLICATED,
@@ -98,11 +88,11 @@ def initiate_response(
     return upload_pb2.InitiateUploadResponse(
         upload_id=snapshot.upload_id,
         node_id=snapshot.new.node_id,
-        state=_STATES[snapshot.status],
+        state=STATES[snapshot.status],
         chunk_size=snapshot.new.chunk_size or preferred_chunk_bytes,
         part_bytes=snapshot.new.part_bytes,
         max_block_bytes=max_block_bytes,
-        expires_at=_timestamp(snapshot.expires_at),
+        expires_at=timestamp(snapshot.expires_at),
     )
 
 
@@ -132,41 +122,6 @@ def throttled_event(number: int, admission: Admission) -> upload_pb2.UploadStrea
             number=number, reason=admission.reason, needed_number=admission.needed_number
         )
     )
-
-
-def status_message(status: Status) -> upload_pb2.UploadStatus:
-    snapshot, missing = status.snapshot, status.missing
-    new = snapshot.new
-    return upload_pb2.UploadStatus(
-        upload_id=snapshot.upload_id,
-        node_id=new.node_id,
-        drive=new.drive,
-        path=new.path,
-        state=_STATES[snapshot.status],
-        sequence=snapshot.sequence,
-        received_bytes=snapshot.received_bytes,
-        received_chunks=snapshot.received_chunks,
-        stored_bytes=snapshot.stored_bytes,
-        stored_chunks=snapshot.stored_chunks,
-        total_chunks=snapshot.total_chunks,
-        expected_size=new.expected_size,
-        chunk_size=new.chunk_size,
-        missing=[upload_pb2.ChunkRange(first=gap.first, last=gap.last) for gap in missing.ranges],
-        missing_truncated=missing.truncated,
-        failure_reason=snapshot.failure_reason,
-        failure_detail=snapshot.failure_detail,
-        created_at=_timestamp(snapshot.created_at),
-        updated_at=_timestamp(snapshot.updated_at),
-        expires_at=_timestamp(snapshot.expires_at),
-        crc32c=snapshot.crc32c,
-        sha256=snapshot.sha256,
-    )
-
-
-def _timestamp(seconds: float) -> Timestamp:
-    message = Timestamp()
-    message.FromNanoseconds(round(seconds * 1_000_000) * 1_000)
-    return message
 
 
 def _duration(seconds: float) -> Duration:

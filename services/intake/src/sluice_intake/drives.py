@@ -15,8 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_common.catalogue.port import Drive, DrivePolicy
-from sluice_common.errors import NotFound, SluiceError, Unavailable
-from sluice_common.rpc.errors import from_rpc_error
+from sluice_common.errors import DeadlineExceeded, NotFound, SluiceError, Unavailable
+from sluice_common.rpc.errors import NOT_OURS, from_rpc_error
 from sluice_common.uploads.model import Integrity
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +27,13 @@ class DriveDirectory(Protocol):
         """The drive as it is now, or was a minute ago.
 
         Raises `NotFound` DRIVE_NOT_FOUND, `Unavailable` when it cannot be told.
+        """
+        ...
+
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        """Whether a path of the drive has a node now; `path` is normalized.
+
+        Raises `Unavailable` when it cannot be told.
         """
         ...
 
@@ -44,6 +51,9 @@ class DefaultDrives:
             created_at=0.0,
             updated_at=0.0,
         )
+
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        return False  # no catalogue, no node
 
 
 @dataclass(slots=True)
@@ -91,6 +101,9 @@ class CachedDrives:
         finally:
             if not lock.locked():
                 self._asking.pop(key, None)
+
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        return await self._source.holds(tenant, name, path)  # never cached: nodes come and go
 
     def _fresh(self, key: tuple[str, str]) -> Drive | None:
         entry = self._entries.get(key)
@@ -155,14 +168,35 @@ class GrpcDrives:
                 metadata=self._credentials_for(tenant),
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise Unavailable(
-                    "DRIVES_UNAVAILABLE",
-                    "The server cannot look up the drive at the moment; try again.",
-                    retry_after_seconds=1.0,
-                ) from error
-            raise from_rpc_error(error) from error
+            raise _translated(error) from error
         return _from_proto(tenant, response.drive)
+
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        place = repository_pb2.NodePath(drive=name, path=path)
+        try:
+            await self._stub.GetNode(
+                repository_pb2.GetNodeRequest(location=place),
+                timeout=self._timeout_seconds,
+                metadata=self._credentials_for(tenant),
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return False
+            raise _translated(error) from error
+        return True
+
+
+def _translated(error: grpc.aio.AioRpcError) -> SluiceError:
+    """What the repository answered, or that it did not: gRPC's own words name its address."""
+    told = from_rpc_error(error)
+    if told.reason == NOT_OURS or isinstance(told, Unavailable | DeadlineExceeded):
+        return Unavailable(
+            "DRIVES_UNAVAILABLE",
+            "The server cannot look up the drive at the moment; try again.",
+            retry_after_seconds=told.retry_after_seconds or 1.0,
+            log_detail=f"{error.code().name} {told.reason}: {told.message}",
+        )
+    return told
 
 
 _INTEGRITY = {

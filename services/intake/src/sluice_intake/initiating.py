@@ -13,7 +13,14 @@ import structlog
 
 from sluice_common.catalogue.port import Drive
 from sluice_common.coordination.ports import UploadLedger
-from sluice_common.errors import FailedPrecondition, InvalidArgument, PermissionDenied, SluiceError
+from sluice_common.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    SluiceError,
+)
 from sluice_common.finishing import to_the_end
 from sluice_common.rpc.frames import Header
 from sluice_common.security.principal import Principal
@@ -31,6 +38,7 @@ from sluice_common.uploads.planner import choose_part_bytes
 from sluice_intake.chunks import WholeChunks
 from sluice_intake.completing import Completing
 from sluice_intake.drives import DriveDirectory
+from sluice_intake.endings import check_not_ended
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)
@@ -79,14 +87,19 @@ class Initiating:
         With inline data the answer is that of an upload that is COMPLETING, or further.
 
         Raises `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` DRIVE_READ_ONLY,
-        `FailedPrecondition` UNIFORM_REQUIRED and the errors of `UploadLedger.create`.
+        `FailedPrecondition` UNIFORM_REQUIRED, `AlreadyExists` PATH_EXISTS and the errors of
+        `UploadLedger.create`; with inline data also those of `Completing.request`.
         """
         request = self._checked(request)
         drive = await self._drives.get(principal.tenant, request.drive)
         _check_policy(drive, request)
-        snapshot = await self._ledger.create(self._new_upload(principal, drive, request))
+        new = self._new_upload(principal, drive, request)
+        if request.if_absent:
+            await self._check_absent(new, is_repeatable=bool(request.request_id))
+        snapshot = await self._ledger.create(new)
         if request.inline_data is None:
             return snapshot
+        check_not_ended(snapshot)  # of a repeated call
         return await self._store_inline(principal, snapshot, request)
 
     def _checked(self, request: InitiateRequest) -> InitiateRequest:
@@ -149,6 +162,31 @@ class Initiating:
                 "The expected size is not that of the inline data.",
                 field="expected_size",
             )
+
+    async def _check_absent(self, new: NewUpload, *, is_repeatable: bool) -> None:
+        """Refuse a path that has a node now, before anybody sends a byte for it. Completion
+        decides (rule 19): so where nobody can tell, the upload goes on."""
+        try:
+            is_taken = await self._drives.holds(new.tenant, new.drive, new.path)
+        except SluiceError as error:
+            if not error.retryable:
+                raise
+            _log.warning("path.check_skipped", drive=new.drive, reason=error.reason)
+            return
+        # The node of a repeated call may be its own.
+        if is_taken and not (is_repeatable and await self._is_known(new.upload_id)):
+            raise AlreadyExists(
+                "PATH_EXISTS",
+                "The path has a node already; choose another path, or leave if_absent out.",
+                field="path",
+            )
+
+    async def _is_known(self, upload_id: str) -> bool:
+        try:
+            await self._ledger.get(upload_id)
+        except NotFound:
+            return False
+        return True
 
     def _new_upload(
         self, principal: Principal, drive: Drive, request: InitiateRequest

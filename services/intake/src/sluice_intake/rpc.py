@@ -33,6 +33,7 @@ from sluice_intake.options import IntakeOptions
 from sluice_intake.permits import BytePermits, Permit
 from sluice_intake.stalls import chunk_stalled
 from sluice_intake.status import Statuses
+from sluice_intake.status_message import status_message
 from sluice_intake.streaming import Streaming
 
 SERVICE_NAME: Final = upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name
@@ -126,7 +127,7 @@ class IntakeRpc:
                 wait_seconds = min(wait_seconds, max(left - _ANSWER_SECONDS, 0.0))
             snapshot = await self._completing.wait(snapshot, wait_seconds)
         return upload_pb2.CompleteUploadResponse(
-            status=convert.status_message(await self._statuses.of(snapshot))
+            status=status_message(await self._statuses.of(snapshot))
         )
 
     async def abort_upload(
@@ -134,7 +135,7 @@ class IntakeRpc:
     ) -> upload_pb2.AbortUploadResponse:
         snapshot = await self._completing.abort(current_principal(), request.upload_id)
         return upload_pb2.AbortUploadResponse(
-            status=convert.status_message(await self._statuses.of(snapshot))
+            status=status_message(await self._statuses.of(snapshot))
         )
 
     # -- bytes
@@ -183,7 +184,7 @@ class IntakeRpc:
         self, request: upload_pb2.GetUploadStatusRequest, context: Context
     ) -> upload_pb2.GetUploadStatusResponse:
         status = await self._statuses.get(current_principal(), request.upload_id)
-        return upload_pb2.GetUploadStatusResponse(status=convert.status_message(status))
+        return upload_pb2.GetUploadStatusResponse(status=status_message(status))
 
     async def watch_upload(self, request: upload_pb2.WatchUploadRequest, context: Context) -> None:
         statuses = self._statuses.watch(
@@ -192,9 +193,7 @@ class IntakeRpc:
         # A caller who goes away ends the watch at once, not when it is collected.
         async with aclosing(statuses):
             async for status in statuses:
-                await context.write(
-                    upload_pb2.WatchUploadResponse(status=convert.status_message(status))
-                )
+                await context.write(upload_pb2.WatchUploadResponse(status=status_message(status)))
 
     async def list_uploads(
         self, request: upload_pb2.ListUploadsRequest, context: Context
@@ -206,7 +205,7 @@ class IntakeRpc:
             request.page_token,
         )
         return upload_pb2.ListUploadsResponse(
-            uploads=[convert.status_message(status) for status in page.uploads],
+            uploads=[status_message(status) for status in page.uploads],
             next_page_token=page.next_page_token,
         )
 

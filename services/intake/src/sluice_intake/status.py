@@ -49,12 +49,17 @@ class Statuses:
     async def of(self, snapshot: UploadSnapshot) -> Status:
         """The snapshot with its gaps, of which an upload that has ended has none to tell."""
         if is_terminal(snapshot.status):
-            return Status(snapshot, _NOTHING_MISSING)
+            return self.of_ended(snapshot)
         with telling_lost(self._ledger, snapshot.upload_id):
             missing = await self._ledger.missing_chunks(
                 snapshot.upload_id, self._options.max_missing_ranges
             )
         return Status(snapshot, missing)
+
+    @staticmethod
+    def of_ended(snapshot: UploadSnapshot) -> Status:
+        """An upload in a terminal state."""
+        return Status(snapshot, _NOTHING_MISSING)
 
     async def watch(
         self, principal: Principal, upload_id: str, after_sequence: int

@@ -61,7 +61,7 @@ async def _attempt(
 
 def _given_up(error: Exception, attempts: int) -> GivenUp:
     if isinstance(error, SluiceError):
-        return GivenUp(error.reason, error.message, attempts)
+        return GivenUp(error.reason, error.operator_message, attempts)
     if isinstance(error, TimeoutError):
         return GivenUp("HANDLER_TIMEOUT", "The node took too long.", attempts)
     # The text of an unexpected error may quote anything.

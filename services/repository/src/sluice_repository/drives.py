@@ -63,6 +63,14 @@ class DriveRegistry:
         """The drive if there is one; looking never makes it. Errors as of `get`."""
         return await self._catalogue.get_drive(tenant, check_drive_name(name, "name"))
 
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        """Whether a path of the drive has a node now. `path` is normalized."""
+        try:
+            await self._catalogue.find_node(tenant, name, path)
+        except NotFound:
+            return False
+        return True
+
     async def create(
         self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
     ) -> Drive:

@@ -16,6 +16,7 @@ from sluice_common.objects.body import closing
 from sluice_common.objects.port import ObjectStore
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_common.security.principal import current_principal
+from sluice_common.uploads.names import check_drive_name, normalize_path
 from sluice_repository.convert import (
     drive_message,
     locator_of,
@@ -57,7 +58,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         self, request: pb.ListDrivesRequest, context: Context
     ) -> pb.ListDrivesResponse:
         listing = (_tenant(), "drives")
-        after = decode_page_token(request.page_token, *listing)
+        after = decode_page_token(request.page_token, *listing, check=check_drive_name)
         page = await self._drives.list(_tenant(), page_limit(request.page_size), after)
         return pb.ListDrivesResponse(
             drives=[drive_message(drive) for drive in page.drives],
@@ -87,7 +88,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         self, request: pb.ListNodesRequest, context: Context
     ) -> pb.ListNodesResponse:
         listing = (_tenant(), "nodes", request.drive, request.path_prefix)
-        after = decode_page_token(request.page_token, *listing)
+        after = decode_page_token(request.page_token, *listing, check=normalize_path)
         page = await self._nodes.list(
             _tenant(), request.drive, request.path_prefix, page_limit(request.page_size), after
         )

@@ -15,4 +15,4 @@ def blaming(setting: str) -> Iterator[None]:
     try:
         yield
     except SluiceError as error:
-        raise ConfigurationError(f"{setting}: {error.message}") from error
+        raise ConfigurationError(f"{setting}: {error.operator_message}") from error

@@ -134,8 +134,10 @@ class Database:
                 # Retryable: rights and passwords are mended by people, and uploads wait for them.
                 return Unavailable(
                     "CATALOGUE_ACCESS_DENIED",
-                    f"The catalogue is out of reach: {self.dialect.refusal(error)}.",
+                    "The catalogue's database does not let this server in, which its operator has"
+                    " to change; repeat the call later.",
                     retry_after_seconds=10.0,
+                    log_detail=self.dialect.refusal(error),
                 )
             case Fault.DAMAGED:
                 return DataLoss(

@@ -186,8 +186,10 @@ class MysqlDialect:
         if found < oldest:
             raise FailedPrecondition(
                 "CATALOGUE_SERVER_TOO_OLD",
-                f"The catalogue's server is {'MariaDB' if mariadb else 'MySQL'}"
-                f" {'.'.join(map(str, found))}; use {'.'.join(map(str, oldest))} or later.",
+                "The catalogue's server is too old for this release; its operator has to upgrade"
+                " it.",
+                log_detail=f"it is {'MariaDB' if mariadb else 'MySQL'}"
+                f" {'.'.join(map(str, found))}; use {'.'.join(map(str, oldest))} or later",
             )
 
     def fault_of(self, error: DBAPIError) -> Fault:

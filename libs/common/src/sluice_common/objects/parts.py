@@ -126,7 +126,11 @@ def object_not_found() -> NotFound:
 
 
 def bucket_not_found(bucket: str) -> NotFound:
-    return NotFound("BUCKET_NOT_FOUND", f"There is no bucket {bucket!r}; create it first.")
+    return NotFound(
+        "BUCKET_NOT_FOUND",
+        "The drive's bucket does not exist; the server's operator has to create it.",
+        log_detail=f"bucket {bucket!r}",
+    )
 
 
 def object_damaged() -> DataLoss:

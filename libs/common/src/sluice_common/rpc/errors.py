@@ -20,6 +20,9 @@ from sluice_common.errors import SluiceError
 
 DOMAIN: Final = "sluice"
 
+NOT_OURS: Final = "REMOTE_ERROR"
+"""The reason of a status that no Sluice service made: gRPC's own, or a proxy's."""
+
 _MAX_MESSAGE_CHARS: Final = 1024
 _MAX_METADATA_ENTRIES: Final = 16
 _MAX_VALUE_CHARS: Final = 256
@@ -52,8 +55,11 @@ def status_code(error: SluiceError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 
 
-def to_status(error: SluiceError) -> status_pb2.Status:
-    """The wire form of an error; over-long text is cut so that it can always be delivered."""
+def to_status(error: SluiceError, request_id: str = "") -> status_pb2.Status:
+    """The wire form of an error; over-long text is cut so that it can always be delivered.
+
+    `log_detail` stays behind; the request id is how its log line is found.
+    """
     number: int = status_code(error).value[0]
     status = status_pb2.Status(code=number, message=error.message[:_MAX_MESSAGE_CHARS])
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
@@ -69,12 +75,16 @@ def to_status(error: SluiceError) -> status_pb2.Status:
         delay = Duration()
         delay.FromNanoseconds(round(max(error.retry_after_seconds, 0.0) * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    if request_id:
+        status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
+    for attachment in error.attachments:
+        status.details.add().Pack(attachment)
     return status
 
 
 def from_status(status: status_pb2.Status) -> SluiceError:
     """The error that a status stands for; reason REMOTE_ERROR when the sender was not Sluice."""
-    reason, metadata = "REMOTE_ERROR", dict[str, str]()
+    reason, metadata = NOT_OURS, dict[str, str]()
     field: str | None = None
     retry_after_seconds: float | None = None
     for detail in status.details:
@@ -103,7 +113,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
     if status is not None:
         return from_status(status)
     cls = _CLASSES.get(error.code().name, errors.Internal)
-    return cls("REMOTE_ERROR", error.details() or "The service gave no reason.")
+    return cls(NOT_OURS, error.details() or "The service gave no reason.")
 
 
 def to_sluice_error(error: BaseException) -> SluiceError | None:

@@ -18,9 +18,9 @@ import grpc.aio
 from sluice_common.addresses import Address, require_loopback
 from sluice_common.lifecycle import serve_until_stopped
 from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
     Health,
-    add_reflection,
     build_channelz_server,
     build_server,
     listen,

@@ -42,7 +42,11 @@ REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 
 PUBLIC_SERVICES: Final = frozenset(
-    {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    {
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
 )
 """Answer without credentials: probes have none, and the wire contract is no secret."""
 
@@ -168,9 +172,20 @@ class ErrorMapping:
             if told is None:
                 _log.exception("rpc.defect", service=call.service, method=call.method)
                 told = internal_error()
-            status = rpc_status.to_status(to_status(told))
+            elif told.log_detail:
+                # The caller gets none of it, so this line is all that an operator has.
+                _log.warning(
+                    "rpc.failed",
+                    service=call.service,
+                    method=call.method,
+                    reason=told.reason,
+                    detail=told.log_detail,
+                )
             # abort() replaces the trailers, so those set before (the request id) go along.
-            trailers = (*(context.trailing_metadata() or ()), *(status.trailing_metadata or ()))
+            before = tuple(context.trailing_metadata() or ())
+            request_id = str(dict(before).get(REQUEST_ID_KEY, ""))
+            status = rpc_status.to_status(to_status(told, request_id))
+            trailers = (*before, *(status.trailing_metadata or ()))
             await context.abort(status.code, status.details, trailers)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable
 
 from sluice_common.errors import InvalidArgument
 
@@ -40,14 +41,22 @@ def encode_page_token(after: str, *listing: str) -> str:
     return base64.urlsafe_b64encode(_FORMAT + _digest(listing) + after.encode()).decode()
 
 
-def decode_page_token(token: str, *listing: str) -> str:
-    """The `after` of a token, empty for the first page. `InvalidArgument` BAD_PAGE_TOKEN."""
+def decode_page_token(
+    token: str, *listing: str, check: Callable[[str], object] | None = None
+) -> str:
+    """The `after` of a token, empty for the first page. `InvalidArgument` BAD_PAGE_TOKEN.
+
+    `check` raises `InvalidArgument` for an `after` that no page of this listing ends with: a
+    token is no secret, so a caller can make one up.
+    """
     if not token:
         return ""
     try:
         raw = base64.b64decode(token, altchars=b"-_", validate=True)
         head, after = raw[: 1 + _DIGEST_BYTES], raw[1 + _DIGEST_BYTES :].decode()
-    except (binascii.Error, ValueError) as error:
+        if check is not None:
+            check(after)
+    except (binascii.Error, ValueError, InvalidArgument) as error:
         raise _bad_token() from error
     if head != _FORMAT + _digest(listing) or not after:
         raise _bad_token()

@@ -9,7 +9,6 @@ import grpc
 import grpc.aio
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
@@ -105,12 +104,6 @@ class Health:
     async def drain(self) -> None:
         """NOT_SERVING for good: load balancers look elsewhere while calls in flight end."""
         await self._servicer.enter_graceful_shutdown()
-
-
-def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Let tools like grpcurl ask the server for its contract."""
-    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
 
 
 def build_channelz_server() -> grpc.aio.Server:

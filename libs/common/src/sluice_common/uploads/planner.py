@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from sluice_common.errors import InvalidArgument
 from sluice_common.uploads.model import (
     DEFAULT_PART_BYTES,
     MAX_CHUNK_BYTES,
@@ -97,9 +98,19 @@ class UniformPlan:
 
 @lru_cache(maxsize=256)
 def uniform_plan(part_bytes: int, chunk_size: int) -> UniformPlan:
-    """The plan for parts of at least `part_bytes` from chunks of `chunk_size` bytes."""
-    per_part = -(-part_bytes // chunk_size)
-    last_tier = max((MAX_PART_BYTES // (per_part * chunk_size)).bit_length() - 1, 0)
+    """The plan for parts of at least `part_bytes` from chunks of `chunk_size` bytes.
+
+    No part passes 5 GiB: where whole chunks do not fit in between, parts are smaller than
+    `part_bytes`. Raises `InvalidArgument` BAD_CHUNK_SIZE for a chunk that is larger than any part.
+    """
+    if not 0 < chunk_size <= MAX_PART_BYTES:
+        raise InvalidArgument(
+            "BAD_CHUNK_SIZE",
+            f"A chunk of a uniform upload has 1 to {MAX_PART_BYTES} bytes; declare another size.",
+            field="chunk_size",
+        )
+    per_part = min(-(-part_bytes // chunk_size), MAX_PART_BYTES // chunk_size)
+    last_tier = (MAX_PART_BYTES // (per_part * chunk_size)).bit_length() - 1
     return UniformPlan(chunk_size, per_part, last_tier)
 
 

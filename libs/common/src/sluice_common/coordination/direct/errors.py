@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import grpc
 import grpc.aio
 
 from sluice_common.errors import DataLoss, Internal, SluiceError, Unavailable
-from sluice_common.rpc.errors import from_rpc_error
-
-_WITHOUT_REASON: Final = "REMOTE_ERROR"
+from sluice_common.rpc.errors import NOT_OURS, from_rpc_error
 
 
 def repository_unavailable(retry_after_seconds: float) -> Unavailable:
@@ -29,14 +25,14 @@ def told_to_client(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> S
     the two services: the client's request was in order, so it must not be blamed for it.
     """
     told = from_rpc_error(error)
-    if told.reason == _WITHOUT_REASON and error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+    if told.reason == NOT_OURS and error.code() is not grpc.StatusCode.UNIMPLEMENTED:
         # Refused connections, resets, a server that stops: gRPC's own words for a lost call.
         return repository_unavailable(retry_after_seconds)
     if told.retryable or isinstance(told, DataLoss):
         return told
     return Internal(
         "REPOSITORY_REFUSED",
-        "The repository refused the chunk; the operator has to look whether it runs the same "
-        "release and the same SLUICE_CHUNK_TRANSPORT as the intake.",
-        metadata={"repository_code": error.code().name, "repository_reason": told.reason},
+        "The server refused the chunk inside of itself, which its operator has to look into.",
+        log_detail=f"the repository answered {error.code().name} {told.reason}; does it run the "
+        "release and the SLUICE_CHUNK_TRANSPORT of the intake?",
     )

@@ -143,5 +143,5 @@ class SinkStreams:
 def _told(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> SluiceError:
     told = told_to_client(error, retry_after_seconds)
     if isinstance(told, Internal):
-        _log.error("chunk_sink.refused", details=error.details(), **told.metadata)
+        _log.error("chunk_sink.refused", details=error.details(), reason=told.log_detail)
     return told

@@ -206,5 +206,7 @@ def _answer(group: list[_Step], then: Callable[[], None]) -> None:
 
 def _unavailable(error: Exception) -> Unavailable:
     return Unavailable(
-        "LEDGER_UNAVAILABLE", f"The ledger's file does not take writes ({error}); try again."
+        "LEDGER_UNAVAILABLE",
+        "The server cannot record uploads at the moment; try again.",
+        log_detail=f"{type(error).__name__}: {error}",
     )

@@ -57,7 +57,11 @@ def translated(error: Exception) -> SluiceError:
         )
     if isinstance(error, redis_errors.ResponseError) and word not in (*_NOT_READY, *_REFUSED):
         # Not a matter of trying again: a command or a script of ours is wrong for this server.
-        return Internal("REDIS_REFUSED", f"Redis refused a command ({word}); this is a defect.")
+        return Internal(
+            "REDIS_REFUSED",
+            "Redis refused a command; this is a defect, please report it.",
+            log_detail=word,
+        )
     return unavailable()
 
 

@@ -18,7 +18,11 @@ from sluice_common.uploads.model import (
     UploadSnapshot,
     UploadStatus,
 )
+from sluice_common.uploads.names import check_upload_id
 from sluice_common.uploads.states import check_transition
+
+_END_OF_TIME = 253_402_300_800.0
+"""The year 10,000, in seconds since the epoch: no upload was created then."""
 
 EventMaker = Callable[[NewUpload, int, float], LedgerEvent]
 """Makes an event of an upload from its number and its time."""
@@ -128,18 +132,30 @@ def append_event(s: Session, record: UploadRecord, now: float, event: EventMaker
 
 def encode_cursor(last: UploadRecord | UploadSnapshot) -> str:
     """Where a page of uploads ended."""
-    text = f"{last.created_at!r} {last.upload_id}"
+    text = f"{float(last.created_at)!r} {last.upload_id}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:
-    """(created_at, upload id) of the last one seen; raises `InvalidArgument` BAD_PAGE_TOKEN."""
+    """(created_at, upload id) of the last one seen; raises `InvalidArgument` BAD_PAGE_TOKEN for
+    everything that `encode_cursor` does not make: NaN compares with nothing, and a page after it
+    would be anything."""
     try:
-        created_at, _, upload_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return float(created_at), upload_id
-    except (binascii.Error, ValueError) as error:
-        raise InvalidArgument(
-            "BAD_PAGE_TOKEN",
-            "This page token is not one of ours; start from the first page.",
-            field="page_token",
-        ) from error
+        text = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+        number, _, upload_id = text.partition(" ")
+        created_at = float(number)
+        is_ours = 0 <= created_at < _END_OF_TIME and repr(created_at) == number
+        check_upload_id(upload_id)
+    except (binascii.Error, ValueError, InvalidArgument) as error:
+        raise _bad_page_token() from error
+    if not is_ours:
+        raise _bad_page_token()
+    return created_at, upload_id
+
+
+def _bad_page_token() -> InvalidArgument:
+    return InvalidArgument(
+        "BAD_PAGE_TOKEN",
+        "This page token is not one of ours; start from the first page.",
+        field="page_token",
+    )

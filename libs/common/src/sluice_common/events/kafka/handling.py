@@ -246,7 +246,7 @@ class Handling(Generic[M]):
 
 def _cause(error: Exception, attempts: int) -> Cause:
     if isinstance(error, SluiceError):
-        return Cause(error.reason, error.message, attempts)
+        return Cause(error.reason, error.operator_message, attempts)
     if isinstance(error, TimeoutError):
         return Cause("HANDLER_TIMEOUT", "the handler took too long", attempts)
     return Cause("HANDLER_FAILED", repr(error), attempts)

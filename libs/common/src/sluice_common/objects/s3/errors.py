@@ -64,12 +64,13 @@ def checksum_mismatch() -> DataLoss:
 
 
 def store_unavailable(
-    what: str = "does not answer", retry_after_seconds: float | None = None
+    detail: str = "does not answer", retry_after_seconds: float | None = None
 ) -> Unavailable:
     return Unavailable(
         "STORE_UNAVAILABLE",
-        f"The object store {what}; try again later.",
+        "The object store does not do its work at the moment; try again later.",
         retry_after_seconds=retry_after_seconds,
+        log_detail=detail,
     )
 
 
@@ -120,11 +121,14 @@ def translated(error: Exception, bucket: str) -> SluiceError:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return PermissionDenied(
             "STORE_DENIED",
-            "There are no credentials for the object store; set them, or give this machine a role.",
+            "The object store refuses access; the server's operator has to look into it.",
+            log_detail="there are no credentials; set them, or give this machine a role",
         )
     if isinstance(error, ParamValidationError):
         return InvalidArgument(
-            "BAD_BUCKET", f"The object store cannot have a bucket or key like that in {bucket!r}."
+            "BAD_BUCKET",
+            "The object store cannot have such a bucket or key; correct the drive.",
+            log_detail=f"bucket {bucket!r}",
         )
     if isinstance(error, TimeoutError):
         return store_unavailable("stood still for too long")
@@ -145,8 +149,9 @@ def _answered(response: Mapping[str, Any], bucket: str) -> SluiceError:
     if status in (401, 403):
         return PermissionDenied(
             "STORE_DENIED",
-            f"The object store refuses access to bucket {bucket!r} ({code or status}); check the "
-            "credentials and what they may do.",
+            "The object store refuses access; the server's operator has to look into it.",
+            log_detail=f"bucket {bucket!r}, {code or status}; check the credentials and what they "
+            "may do",
         )
     if status in (405, 501):
         return Unimplemented(
@@ -159,8 +164,9 @@ def _answered(response: Mapping[str, Any], bucket: str) -> SluiceError:
         return object_not_found()
     return FailedPrecondition(
         "STORE_REFUSED",
-        f"The object store refused the request with {code or status}; compare the settings of the "
-        "store and of the drive with what it supports.",
+        "The object store refused the request; compare the settings of the store and of the drive "
+        "with what it supports.",
+        log_detail=f"bucket {bucket!r}, {code or status}",
     )
 
 

@@ -1,0 +1,140 @@
+"""CompleteUpload of an upload that ended without a node answers the error that it ended with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_status import rpc_status
+
+from sluice.upload.v1 import upload_pb2 as pb
+from sluice_common.coordination.options import LedgerOptions
+from sluice_common.coordination.ports import WorkKind
+from sluice_common.errors import SluiceError
+from sluice_common.rpc.errors import from_status
+from sluice_common.uploads.checksums import crc32c
+from sluice_intake.options import IntakeOptions
+from support.intake import Intake, running_intake
+
+WAIT = {"seconds": 30}
+FAILURES = [
+    ("PATH_EXISTS", "ALREADY_EXISTS"),
+    ("CHECKSUM_MISMATCH", "DATA_LOSS"),
+    ("OBJECT_DAMAGED", "DATA_LOSS"),
+    ("INVALID_PART", "DATA_LOSS"),
+    ("DRIVE_NOT_FOUND", "NOT_FOUND"),
+    ("BUCKET_NOT_FOUND", "FAILED_PRECONDITION"),
+    ("STORE_DENIED", "FAILED_PRECONDITION"),
+    ("STORE_UNAVAILABLE", "FAILED_PRECONDITION"),
+    ("OF_A_LATER_RELEASE", "FAILED_PRECONDITION"),
+]
+"""Reason → status; a store that was away for the upload's whole life is no reason to call again."""
+
+
+async def ended(call: Awaitable[Any]) -> tuple[SluiceError, pb.UploadStatus]:
+    """The error of a call, and the upload's status in its details."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    status = rpc_status.from_call(cast("grpc.Call", caught.value))
+    assert status is not None
+    found = pb.UploadStatus()
+    assert [detail for detail in status.details if detail.Unpack(found)]
+    return from_status(status), found
+
+
+async def sent(intake: Intake, **fields: Any) -> str:
+    upload = await intake.initiate(**fields)
+    await intake.send(upload.upload_id, 0, b"x")
+    return str(upload.upload_id)
+
+
+async def fail(intake: Intake, upload_id: str, reason: str, detail: str = "It failed.") -> None:
+    await intake.ledger.fail(upload_id, reason, detail)
+
+
+@pytest.mark.parametrize(("reason", "code"), FAILURES)
+async def test_a_failed_upload_answers_its_own_error(reason: str, code: str) -> None:
+    async with running_intake() as intake:
+        upload_id = await sent(intake)
+        await intake.complete(upload_id, total_chunks=1)
+        await fail(intake, upload_id, reason)
+        requests: list[dict[str, Any]] = [
+            {"total_chunks": 1},
+            {"total_chunks": 1, "wait": WAIT},
+            {},
+            {"total_chunks": 7},
+            {"total_chunks": 1, "sha256": bytes(32)},
+        ]
+        for request in requests:
+            error, status = await ended(intake.complete(upload_id, **request))
+            assert (error.code, error.reason, error.message) == (code, reason, "It failed.")
+            assert error.retry_after_seconds is None
+            assert error.metadata == {"status": "FAILED", "upload_id": upload_id}
+            assert status == await intake.status(upload_id)
+            assert (status.state, status.failure_reason) == (pb.UPLOAD_STATE_FAILED, reason)
+
+
+async def test_a_wait_that_ends_in_failure_answers_it() -> None:
+    async with running_intake() as intake:
+        upload_id = await sent(intake)
+        waiting = asyncio.ensure_future(
+            ended(intake.complete(upload_id, total_chunks=1, wait=WAIT))
+        )
+        # Its completion has begun once its part is queued.
+        assert await intake.queue.take(frozenset(WorkKind), "tests", wait_seconds=30)
+        await fail(intake, upload_id, "PATH_EXISTS")
+        error, status = await waiting
+        assert (error.code, error.reason) == ("ALREADY_EXISTS", "PATH_EXISTS")
+        assert status.state == pb.UPLOAD_STATE_FAILED
+
+
+async def test_a_failure_before_completion_is_answered_too() -> None:
+    """Also where the request would be refused for another reason: the total is unknown."""
+    async with running_intake() as intake:
+        upload_id = await sent(intake)
+        await fail(intake, upload_id, "STORE_DENIED")
+        error, _ = await ended(intake.complete(upload_id))
+        assert error.reason == "STORE_DENIED"
+
+
+async def test_a_repeated_inline_upload_answers_its_failure() -> None:
+    async with running_intake() as intake:
+        fields: dict[str, Any] = {"inline_data": b"x", "request_id": "r"}
+        upload = await intake.initiate(**fields)
+        assert upload.state == pb.UPLOAD_STATE_COMPLETING
+        await fail(intake, upload.upload_id, "PATH_EXISTS")
+        for call in (intake.initiate(**fields), intake.complete(upload.upload_id)):
+            error, status = await ended(call)
+            assert (error.code, error.reason) == ("ALREADY_EXISTS", "PATH_EXISTS")
+            assert status.upload_id == upload.upload_id
+
+
+async def test_a_ledger_that_completes_at_once_answers_failure() -> None:
+    options = IntakeOptions(ledger=LedgerOptions(discard_on_accept=True))
+    async with running_intake(options) as intake:
+        upload_id = await sent(intake, crc32c=crc32c(b"other"))
+        for _ in range(2):
+            error, _ = await ended(intake.complete(upload_id, total_chunks=1))
+            assert (error.code, error.reason) == ("DATA_LOSS", "CHECKSUM_MISMATCH")
+
+
+async def test_an_aborted_upload_says_that_it_has_ended() -> None:
+    async with running_intake() as intake:
+        upload_id = await sent(intake)
+        await intake.abort(upload_id)
+        error, status = await ended(intake.complete(upload_id, total_chunks=1, wait=WAIT))
+        assert (error.code, error.reason) == ("FAILED_PRECONDITION", "UPLOAD_ENDED")
+        assert status.state == pb.UPLOAD_STATE_ABORTED
+
+
+async def test_the_longest_failure_can_be_delivered() -> None:
+    """Path, detail and status share the trailers, of which clients take 8 KiB."""
+    async with running_intake() as intake:
+        upload_id = await sent(intake, path="é" * 512, metadata={"k": "v" * 8000})
+        await fail(intake, upload_id, "CHECKSUM_MISMATCH", "d" * 2000)
+        error, status = await ended(intake.complete(upload_id, total_chunks=1))
+        assert (error.reason, status.path) == ("CHECKSUM_MISMATCH", "é" * 512)
