@@ -56,3 +56,26 @@ async def test_a_name_that_cannot_be_makes_no_drive(catalogue: Catalogue) -> Non
     drives = DriveRegistry(catalogue, auto_create=True)
     with pytest.raises(InvalidArgument, match="BAD_DRIVE_NAME"):
         await drives.get("t", "a/b")
+
+
+@pytest.mark.rule(14)
+async def test_a_prefix_that_mixes_tenants_keys_is_refused(catalogue: Catalogue) -> None:
+    drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
+    own = await drives.create("acme", "photos", "", "", DrivePolicy())
+    for prefix in ("acme/photos/", "acme/photos/x/", "acme/"):
+        with pytest.raises(InvalidArgument, match="BAD_KEY_PREFIX"):
+            await drives.create("rival", "d", "", prefix, DrivePolicy())
+        with pytest.raises(InvalidArgument, match="BAD_KEY_PREFIX"):
+            await drives.create("rival", "d", "sluice", prefix, DrivePolicy())
+    assert not (await drives.list("rival", 10, "")).drives
+    elsewhere = await drives.create("rival", "d", "another", "acme/photos/", DrivePolicy())
+    assert await drives.create("rival", "d", "another", "acme/photos/", DrivePolicy()) == elsewhere
+    assert await drives.create("acme", "photos", "", "", DrivePolicy()) == own
+
+
+async def test_an_older_overlapping_drive_still_answers(catalogue: Catalogue) -> None:
+    """One that was made before such prefixes were refused."""
+    drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
+    made = await catalogue.create_drive("rival", "d", "sluice", "acme/photos/", DrivePolicy())
+    await catalogue.create_drive("acme", "photos", "sluice", "", DrivePolicy())
+    assert await drives.create("rival", "d", "", "acme/photos/", DrivePolicy()) == made

@@ -93,6 +93,8 @@ async def test_a_drive_with_other_settings_exists_already(repository: Repository
         (pb.CreateDriveRequest(name="d", bucket="UPPER"), "BAD_BUCKET", "bucket"),
         (pb.CreateDriveRequest(name="d", bucket="a..b"), "BAD_BUCKET", "bucket"),
         (pb.CreateDriveRequest(name="d", key_prefix="/abs"), "BAD_KEY_PREFIX", "key_prefix"),
+        (pb.CreateDriveRequest(name="d", key_prefix="p"), "BAD_KEY_PREFIX", "key_prefix"),
+        (pb.CreateDriveRequest(name="d", key_prefix="a/b"), "BAD_KEY_PREFIX", "key_prefix"),
         (pb.CreateDriveRequest(name="d", key_prefix="a/../b"), "BAD_KEY_PREFIX", "key_prefix"),
         (pb.CreateDriveRequest(name="d", key_prefix="a//b"), "BAD_KEY_PREFIX", "key_prefix"),
         (pb.CreateDriveRequest(name="d", key_prefix="x" * 513), "BAD_KEY_PREFIX", "key_prefix"),

@@ -88,3 +88,36 @@ async def test_updates_of_different_fields_do_not_undo_each_other(catalogue: Cat
     )
     policy = (await catalogue.get_drive(TENANT, DRIVE)).policy
     assert policy == DrivePolicy(read_only=True, part_bytes=STRICT.part_bytes)
+
+
+@pytest.mark.rule(14)
+@pytest.mark.parametrize(
+    ("tenant", "name", "prefix", "overlaps"),
+    [
+        ("rival", "d", "acme/album/", True),  # inside of the drive
+        ("rival", "d", "acme/album/x/", True),
+        ("rival", "d", "acme/", True),  # where acme's next drive may be
+        ("acme/album", "d", "", True),
+        ("rival", "d", "acme-album/", False),
+        ("rival", "d", "acm/", False),
+        ("rival", "d", "x/acme/", False),
+        ("rival", "d", "ACME/album/", False),
+        ("acm", "album", "", False),
+        ("acme ", "album", "", False),
+        ("rival", "album", "", False),
+        ("acme", "d", "acme/album/", False),  # no other tenant's
+        ("out", "er", "", True),  # around out/er/in/ of "inner"
+        ("out", "e", "", False),
+        ("é", "d", "", False),
+        ("rival", "d", "é/", False),
+    ],
+)
+async def test_drives_that_share_keys_are_found(
+    catalogue: Catalogue, tenant: str, name: str, prefix: str, overlaps: bool
+) -> None:
+    await catalogue.create_drive("acme", "album", "shared", "", DrivePolicy())
+    await catalogue.create_drive("inner", "d", "shared", "out/er/in/", DrivePolicy())
+    await catalogue.create_drive("acme", "else", "elsewhere", "", DrivePolicy())
+    found = await catalogue.drives_overlapping(tenant, name, ["shared", ""], prefix)
+    assert bool(found) is overlaps
+    assert not await catalogue.drives_overlapping(tenant, name, ["third"], prefix)

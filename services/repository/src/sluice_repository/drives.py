@@ -52,9 +52,7 @@ class DriveRegistry:
             if not self._auto_create:
                 raise
         try:
-            return await self._catalogue.create_drive(
-                tenant, name, self._default_bucket, "", DrivePolicy()
-            )
+            return await self._create(tenant, name, self._default_bucket, "", DrivePolicy())
         except AlreadyExists:
             # Somebody created it with other settings in between; those are the drive's.
             return await self._catalogue.get_drive(tenant, name)
@@ -79,13 +77,36 @@ class DriveRegistry:
         Raises `InvalidArgument` for what a drive cannot be, `AlreadyExists` DRIVE_EXISTS.
         """
         check_drive_name(name, "name")
-        return await self._catalogue.create_drive(
+        return await self._create(
             tenant,
             name,
             _check_bucket(bucket) if bucket else self._default_bucket,
             _check_key_prefix(key_prefix),
             _check_policy(policy),
         )
+
+    async def _create(
+        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+    ) -> Drive:
+        buckets = (bucket, "") if bucket == self._default_bucket else (bucket,)
+        catalogue = self._catalogue
+        if await catalogue.drives_overlapping(
+            tenant, name, buckets, key_prefix
+        ) and not await self._exists(tenant, name):
+            raise InvalidArgument(
+                "BAD_KEY_PREFIX",
+                "Keys of this drive could not be told from those of other drives in the bucket;"
+                " choose another key prefix, or another bucket.",
+                field="key_prefix",
+            )
+        return await catalogue.create_drive(tenant, name, bucket, key_prefix, policy)
+
+    async def _exists(self, tenant: str, name: str) -> bool:
+        try:
+            await self._catalogue.get_drive(tenant, name)
+        except NotFound:
+            return False
+        return True
 
     async def list(self, tenant: str, limit: int, after: str) -> DrivePage:
         return await self._catalogue.list_drives(tenant, limit, after)
@@ -128,11 +149,13 @@ def _check_key_prefix(prefix: str) -> str:
         not _KEY_PREFIX.fullmatch(prefix)
         or any(segment in (".", "..") for segment in segments)
         or "" in segments[:-1]
+        # The tenant follows: "a" and tenant "bc" would have the keys of "ab" and tenant "c".
+        or segments[-1] != ""
     ):
         raise InvalidArgument(
             "BAD_KEY_PREFIX",
-            "A key prefix has at most 512 letters, digits or any of !_.*'()-, with single '/'"
-            " between segments, and does not begin with one.",
+            "A key prefix has at most 512 letters, digits or any of !_.*'()-, with a single '/'"
+            " after each segment, and does not begin with one.",
             field="key_prefix",
         )
     return prefix

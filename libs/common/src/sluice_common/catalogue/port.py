@@ -162,6 +162,14 @@ class Catalogue(Protocol):
         """The drives of this name that some of these tenants have."""
         ...
 
+    async def drives_overlapping(
+        self, tenant: str, name: str, buckets: Sequence[str], key_prefix: str
+    ) -> Sequence[Drive]:
+        """Drives of other tenants in these buckets whose keys could not be told from those of such
+        a drive: its `{key_prefix}{tenant}/{name}/` lies where another tenant's keys begin
+        (`{key_prefix}{tenant}/`), or another drive's lies inside of it."""
+        ...
+
     async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage: ...
 
     async def update_drive(

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    String,
+    bindparam,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_common.catalogue.database import SqlFamily, transaction
 from sluice_common.catalogue.port import POLICY_FIELDS, Drive, DrivePage, DrivePolicy
 from sluice_common.catalogue.rows import drive_columns, drive_of
-from sluice_common.catalogue.schema import drives
+from sluice_common.catalogue.schema import MAX_KEY_BYTES, Exact, drives
 from sluice_common.errors import AlreadyExists, NotFound
 
 _FIND = select(drives).where(
@@ -21,6 +31,17 @@ _LOCK = _FIND.with_for_update()
 _NAMED = select(drives).where(
     drives.c.name == bindparam("p_name"),
     drives.c.tenant.in_(bindparam("p_tenants", expanding=True)),
+)
+_ROOT: ColumnElement[str] = bindparam("p_root", type_=Exact(MAX_KEY_BYTES))
+_TENANT_AREA = drives.c.key_prefix + type_coerce(drives.c.tenant, String) + "/"
+_DRIVE_AREA = _TENANT_AREA + drives.c.name + "/"
+_OVERLAPPING = select(drives).where(
+    drives.c.tenant != bindparam("p_tenant"),
+    drives.c.bucket.in_(bindparam("p_buckets", expanding=True)),
+    or_(
+        func.substr(_ROOT, 1, func.length(_TENANT_AREA)) == _TENANT_AREA,
+        func.substr(_DRIVE_AREA, 1, func.length(_ROOT)) == _ROOT,
+    ),
 )
 _LIST = (
     select(drives)
@@ -75,6 +96,17 @@ class SqlDrives(SqlFamily):
         parameters = {"p_name": name, "p_tenants": list(tenants)}
         async with self._db.read() as connection:
             return [drive_of(row) for row in await connection.execute(_NAMED, parameters)]
+
+    async def drives_overlapping(
+        self, tenant: str, name: str, buckets: Sequence[str], key_prefix: str
+    ) -> Sequence[Drive]:
+        parameters = {
+            "p_tenant": tenant,
+            "p_buckets": list(buckets),
+            "p_root": f"{key_prefix}{tenant}/{name}/",
+        }
+        async with self._db.read() as connection:
+            return [drive_of(row) for row in await connection.execute(_OVERLAPPING, parameters)]
 
     async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage:
         parameters = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}
