@@ -45,13 +45,13 @@ _BULK = bytes(8 * MIB)
 """Far more than a stream's window: the client has not sent all of it when it is refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # pytest shows fixtures: 26 MiB take it 15 s
 class RefusedCall:
     """One call. `flood` is sent again and again until the call ends.
 
     Attributes:
         expected: the name of the status, and the reason; empty where gRPC itself refuses.
-        on_frames: whether the server always ends it in trailers.
+        is_known: whether the caller sends a token.
     """
 
     name: str
