@@ -223,9 +223,20 @@ async def test_a_server_without_the_service_is_no_fault_of_the_client() -> None:
         async with direct_store(f"127.0.0.1:{port}", OPTIONS) as store:
             error = await failure(hand_over(store, 0, b"abc"))
             assert (type(error), error.reason) == (Internal, "REPOSITORY_REFUSED")
-            assert error.metadata["repository_code"] == "UNIMPLEMENTED"
+            assert "UNIMPLEMENTED" in error.log_detail
+            assert "UNIMPLEMENTED" not in error.message
     finally:
         await server.stop(None)
+
+
+async def test_a_refusal_arrives_while_the_chunk_is_sent() -> None:
+    """Whether the status or the failed write is noticed first is chance: hence many times."""
+    async with running_sink(max_chunk_bytes=MIB) as sink:
+        async with direct_store(sink.address, OPTIONS) as store:
+            for number in range(100):
+                error = await failure(hand_over(store, number, *[bytes(MIB)] * 8))
+                assert (type(error), error.reason) == (Internal, "REPOSITORY_REFUSED")
+                assert "CHUNK_TOO_LARGE" in error.log_detail
 
 
 # ------------------------------------------------------------------ the repository goes away

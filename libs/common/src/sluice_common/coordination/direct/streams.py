@@ -14,6 +14,7 @@ from sluice.upload.v1.upload_pb2 import Accepted
 from sluice_common.coordination.direct.errors import repository_unavailable, told_to_client
 from sluice_common.coordination.direct.options import DirectOptions
 from sluice_common.errors import Internal, ResourceExhausted, SluiceError
+from sluice_common.rpc.writing import CallWriter
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class SinkStream:
 
     def __init__(self, call: Any, options: DirectOptions, now: float) -> None:
         self._call = call
+        self._writer = CallWriter(call)
         self._options = options
         self._retire_at = now + options.max_stream_seconds
         self._in_chunk = False
@@ -40,7 +42,8 @@ class SinkStream:
     async def send(self, message: bytes) -> None:
         """Hand one message over; waits while HTTP/2 has no room for it (back-pressure)."""
         self._in_chunk = True
-        await self._within_bounds(self._call.write(message))
+        if not await self._within_bounds(self._writer.write(message)):
+            raise repository_unavailable(self._options.retry_after_seconds)
 
     async def accepted(self) -> Accepted:
         """The answer to the chunk whose last block was sent."""
@@ -64,8 +67,6 @@ class SinkStream:
             async with asyncio.timeout(self._options.stall_seconds):
                 return await step
         except TimeoutError as error:
-            raise repository_unavailable(retry_after_seconds) from error
-        except asyncio.InvalidStateError as error:  # the call ended before the write
             raise repository_unavailable(retry_after_seconds) from error
         except grpc.aio.AioRpcError as error:
             raise _told(error, retry_after_seconds) from error
