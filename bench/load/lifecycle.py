@@ -74,6 +74,15 @@ async def open_uploads(
     return await asyncio.gather(*(one(index) for index in range(number)))
 
 
+_ENDED = (
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.NOT_FOUND,
+)
+"""What CompleteUpload answers of an upload that ended without a node."""
+
+
 async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
     """Complete an upload and wait until it is.
 
@@ -85,7 +94,12 @@ async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
     )
     request.wait.FromSeconds(_WAIT_SECONDS)
     while True:
-        status = (await stub.CompleteUpload(request)).status
+        try:
+            status = (await stub.CompleteUpload(request)).status
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _ENDED:
+                raise EndedOtherwiseError(error.details()) from error
+            raise
         if status.state == upload_pb2.UPLOAD_STATE_COMPLETED:
             return
         if status.state != upload_pb2.UPLOAD_STATE_COMPLETING:

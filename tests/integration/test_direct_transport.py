@@ -231,12 +231,14 @@ async def test_a_server_without_the_service_is_no_fault_of_the_client() -> None:
 
 async def test_a_refusal_arrives_while_the_chunk_is_sent() -> None:
     """Whether the status or the failed write is noticed first is chance: hence many times."""
-    async with running_sink(max_chunk_bytes=MIB) as sink:
-        async with direct_store(sink.address, OPTIONS) as store:
-            for number in range(100):
-                error = await failure(hand_over(store, number, *[bytes(MIB)] * 8))
-                assert (type(error), error.reason) == (Internal, "REPOSITORY_REFUSED")
-                assert "CHUNK_TOO_LARGE" in error.log_detail
+    async with (
+        running_sink(max_chunk_bytes=MIB) as sink,
+        direct_store(sink.address, OPTIONS) as store,
+    ):
+        for number in range(100):
+            error = await failure(hand_over(store, number, *[bytes(MIB)] * 8))
+            assert (type(error), error.reason) == (Internal, "REPOSITORY_REFUSED")
+            assert "CHUNK_TOO_LARGE" in error.log_detail
 
 
 # ------------------------------------------------------------------ the repository goes away

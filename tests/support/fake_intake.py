@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import grpc.aio
 from awscrt.checksums import crc32c
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -104,6 +105,10 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         """Accepted chunks until the ledger is emptied (rule 28)."""
         self.hold_completing = 0
         """CompleteUpload answers COMPLETING this often before it is done."""
+        self.fail_at_completion: tuple[grpc.StatusCode, str] | None = None
+        """Uploads end as FAILED with this reason."""
+        self.answers_failures = True
+        """CompleteUpload of a failed upload answers its error; older servers answer OK."""
         self.max_ranges = 1000
         self.wait_for_chunk: int | None = None
         """Chunks above this one are throttled until it is there."""
@@ -163,6 +168,9 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 upload.chunks[0] = request.inline_data
                 upload.total = 1
                 upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
+                if self.fail_at_completion is not None:
+                    # Its completion has begun, and fails before anybody asks for it.
+                    upload.state = upload_pb2.UPLOAD_STATE_COMPLETING
         elif upload.request != request:
             await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_CONFLICT")
         await self._leave(lose_answer, context)
@@ -208,9 +216,18 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             upload.claimed_crc32c = request.crc32c
         if request.HasField("sha256"):
             upload.claimed_sha256 = request.sha256
-        if upload.state in (upload_pb2.UPLOAD_STATE_PENDING, upload_pb2.UPLOAD_STATE_UPLOADING):
+        begun = [upload_pb2.UPLOAD_STATE_PENDING, upload_pb2.UPLOAD_STATE_UPLOADING]
+        if self.fail_at_completion is not None:
+            begun.append(upload_pb2.UPLOAD_STATE_COMPLETING)
+        if upload.state in begun:
             await self._complete(upload, context)
         await self._leave(lose_answer, context)
+        if self.answers_failures and upload.state == upload_pb2.UPLOAD_STATE_FAILED:
+            code, reason = self.fail_at_completion or (
+                grpc.StatusCode.FAILED_PRECONDITION,
+                upload.failure[0],
+            )
+            await refuse(context, code, reason, attachment=self._status(upload))
         return upload_pb2.CompleteUploadResponse(status=self._status(upload))
 
     async def _complete(self, upload: FakeUpload, context: Context) -> None:
@@ -231,7 +248,10 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         if upload.claimed_crc32c is not None and upload.claimed_crc32c != crc32c(upload.data):
             await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "CLAIM_MISMATCH")
         upload.sequence += 1
-        if self.hold_completing:
+        if self.fail_at_completion is not None:
+            upload.state = upload_pb2.UPLOAD_STATE_FAILED
+            upload.failure = (self.fail_at_completion[1], "It failed.")
+        elif self.hold_completing:
             upload.state = upload_pb2.UPLOAD_STATE_COMPLETING
         else:
             upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
@@ -450,6 +470,7 @@ async def refuse(
     metadata: dict[str, str] | None = None,
     *,
     retry_after_seconds: float | None = None,
+    attachment: Message | None = None,
 ) -> NoReturn:
     """End a call with a rich status, as the contract words it."""
     status = status_pb2.Status(code=code.value[0], message=f"scripted {reason}")
@@ -459,6 +480,8 @@ async def refuse(
         delay = Duration()
         delay.FromNanoseconds(round(retry_after_seconds * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    if attachment is not None:
+        status.details.add().Pack(attachment)
     rich = rpc_status.to_status(status)
     await context.abort(code, rich.details, rich.trailing_metadata)
     raise AssertionError("abort raises")

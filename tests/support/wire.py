@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from grpc.aio import Metadata
+from grpc_status import rpc_status
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
@@ -125,12 +126,20 @@ class WireClient:
     async def complete(
         self, upload_id: str, total_chunks: int | None = None, wait_seconds: int = 60
     ) -> upload_pb2.UploadStatus:
+        """The upload's status, also of one that ended without a node: then it is in the error."""
         request = upload_pb2.CompleteUploadRequest(
             upload_id=upload_id, wait=Duration(seconds=wait_seconds)
         )
         if total_chunks is not None:
             request.total_chunks = total_chunks
-        return (await self.intake.CompleteUpload(request)).status
+        try:
+            return (await self.intake.CompleteUpload(request)).status
+        except grpc.aio.AioRpcError as error:
+            rich = rpc_status.from_call(cast("grpc.Call", error))
+            ended = upload_pb2.UploadStatus()
+            if rich is None or not [one for one in rich.details if one.Unpack(ended)]:
+                raise
+            return ended
 
     async def status(self, upload_id: str) -> upload_pb2.UploadStatus:
         request = upload_pb2.GetUploadStatusRequest(upload_id=upload_id)

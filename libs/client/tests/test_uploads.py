@@ -23,6 +23,7 @@ from sluice_client import (
     PermissionDenied,
     Phase,
     Progress,
+    SluiceError,
     SourceNotRepeatable,
     Unavailable,
     UploadFailed,
@@ -239,6 +240,35 @@ async def test_a_path_taken_at_completion_is_the_same_error_as_at_the_beginning(
     intake.stream_faults = [StreamFault(5, Break.UNAVAILABLE)]
     with pytest.raises(AlreadyExists, match="PATH_EXISTS"):
         await client.upload(DATA, drive="d", path="p", if_absent=True, on_progress=taken)
+
+
+@pytest.mark.parametrize("answers_failures", [True, False])
+@pytest.mark.parametrize("size", [1, len(DATA)])
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (grpc.StatusCode.ALREADY_EXISTS, "PATH_EXISTS", AlreadyExists),
+        (grpc.StatusCode.DATA_LOSS, "CHECKSUM_MISMATCH", UploadFailed),
+        (grpc.StatusCode.FAILED_PRECONDITION, "STORE_DENIED", UploadFailed),
+    ],
+)
+async def test_a_failed_completion_is_one_error_from_any_server(
+    client: Client,
+    intake: FakeIntake,
+    code: grpc.StatusCode,
+    reason: str,
+    kind: type[SluiceError],
+    size: int,
+    answers_failures: bool,
+) -> None:
+    """Whether CompleteUpload answers the error, or OK and a status that says FAILED."""
+    intake.fail_at_completion = (code, reason)
+    intake.answers_failures = answers_failures
+    with pytest.raises(kind, match=f"{reason}: It failed.") as caught:
+        await client.upload(DATA[:size], drive="d", path="p")
+    assert type(caught.value) is kind
+    assert caught.value.metadata == {"upload_id": "n1-1", "state": "FAILED"}
+    assert intake.calls["CompleteUpload"] == 1, "what has failed is not asked again"
 
 
 @pytest.mark.rule(7)

@@ -1,0 +1,150 @@
+"""Callers learn nothing of the infrastructure: no host, path, bucket, user or vendor's text.
+
+What an operator needs besides the message is `log_detail`, which goes into the log alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from structlog.testing import capture_logs
+
+from sluice_common import errors
+from sluice_common.addresses import Address
+from sluice_common.catalogue.sql import open_catalogue
+from sluice_common.disk import disk_error
+from sluice_common.errors import SluiceError, Unavailable
+from sluice_common.objects.parts import bucket_not_found
+from sluice_common.objects.s3.errors import translated
+from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.options import ServerOptions
+from sluice_common.rpc.server import build_server, listen
+from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.telemetry.metrics import Metrics
+
+SOURCES = Path(inspect.getfile(errors)).parent
+ADAPTERS = ("catalogue", "coordination", "objects", "disk.py", "rpc")
+"""What stands between a caller and the infrastructure."""
+
+FACTS = {
+    # Numbers and words of ours, and names that the caller gave.
+    *("MAX_CHUNKS - 1", "MAX_OBJECT_BYTES", "MAX_PAGE_SIZE", "MAX_PARTS", "_MAX_KEY_BYTES"),
+    *("FORMAT_VERSION", "PATH_MARK", "asked", "chunk.number", "expected", "field", "highest"),
+    *("if_version", "min_part_bytes", "most", "name", "needed", "number", "offer.number", "part"),
+    *("part.number", "part.size", "received", "row.version", "seconds", "self._missing_bytes"),
+    *("self._offer.number", "self._offer.size", "size", "stored", "tag.number", "total"),
+    *("version", "status.value"),
+}
+AT_START = {"CATALOGUE_URL_UNSUPPORTED", "LEDGER_FORMAT", "UNKNOWN_EVENT"}
+"""No call ends with these: they are for the operator who starts a process."""
+
+
+def messages() -> Iterator[tuple[str, str, list[str]]]:
+    """Every error that an adapter constructs: its place, its reason, what its message shows."""
+    kinds = {name for name, one in vars(errors).items() if isinstance(one, type)}
+    for name in ADAPTERS:
+        root = SOURCES / name
+        for file in [root] if root.is_file() else sorted(root.rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in kinds:
+                    reason = ast.unparse(node.args[0]).strip("'") if node.args else ""
+                    shown = [
+                        ast.unparse(part.value)
+                        for argument in node.args[1:]
+                        for part in ast.walk(argument)
+                        if isinstance(part, ast.FormattedValue)
+                    ]
+                    yield f"{file.relative_to(SOURCES)}:{node.lineno}", reason, shown
+
+
+def test_messages_of_adapters_show_facts_only() -> None:
+    """A new expression in a message is either a fact for callers or belongs into `log_detail`."""
+    found = list(messages())
+    assert len(found) > 60
+    shown = {
+        f"{place} {reason}: {expression}"
+        for place, reason, expressions in found
+        for expression in expressions
+        if reason not in AT_START and expression not in FACTS
+    }
+    assert shown == set()
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EACCES, errno.EIO, errno.ENOENT, errno.ENOSPC, errno.EROFS, 0]
+)
+def test_an_error_of_the_disk_names_no_path(code: int) -> None:
+    error = disk_error(OSError(code, "vendor's words", "/srv/secret/chunks"), "BROKEN", "DENIED")
+    assert "/srv" not in error.message
+    assert "vendor" not in error.message
+    assert "/srv/secret/chunks" in error.log_detail
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("NoSuchBucket", 404), ("AccessDenied", 403), ("InvalidRequest", 400), ("SlowDown", 503)],
+)
+def test_an_error_of_the_store_names_no_bucket(code: str, status: int) -> None:
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+    answer = {"Error": {"Code": code, "Message": "s3.internal:8333"}}
+    answer["ResponseMetadata"] = {"HTTPStatusCode": status}  # type: ignore[dict-item]
+    error = translated(ClientError(answer, "PutObject"), "tenants-prod")
+    for secret in ("tenants-prod", code, "s3.internal", str(status)):
+        assert secret not in error.message
+    assert code in error.log_detail or "tenants-prod" in error.log_detail
+
+
+async def test_a_catalogue_out_of_reach_names_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "missing"
+    with pytest.raises(SluiceError) as caught:
+        async with open_catalogue(f"sqlite:///{folder / 'catalogue.db'}"):
+            pass
+    assert caught.value.reason == "CATALOGUE_ACCESS_DENIED"
+    assert str(folder) not in caught.value.message
+    assert str(folder) in caught.value.log_detail
+
+
+def test_logs_and_operators_get_the_detail() -> None:
+    error = bucket_not_found("tenants-prod")
+    assert "tenants-prod" in str(error)
+    assert "tenants-prod" in error.operator_message
+
+
+async def _broken(_request: bytes, _context: object) -> bytes:
+    raise Unavailable("STORE_UNAVAILABLE", "Try again later.", log_detail="s3.internal:8333")
+
+
+async def test_the_wire_has_the_request_id_and_no_detail() -> None:
+    server = build_server(ServerOptions(), [server_layers(Metrics(), LocalAuthenticator())])
+    handlers = {"Call": grpc.unary_unary_rpc_method_handler(_broken)}
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Broken", handlers),)
+    )
+    address = listen(server, "TEST", Address("127.0.0.1", 0))
+    await server.start()
+    async with grpc.aio.insecure_channel(str(address)) as channel:
+        with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/test.Broken/Call", None, None)(
+                b"", metadata=(("x-request-id", "r-17"),)
+            )
+    await server.stop(None)
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
+    assert status is not None
+    assert b"s3.internal" not in status.SerializeToString()
+    assert "s3.internal" not in (caught.value.details() or "")
+    info = error_details_pb2.RequestInfo()
+    assert [one for one in status.details if one.Unpack(info)]
+    assert info.request_id == "r-17"
+    (line,) = logs
+    assert (line["event"], line["reason"]) == ("rpc.failed", "STORE_UNAVAILABLE")
+    assert line["detail"] == "s3.internal:8333"
