@@ -98,7 +98,7 @@ async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
             status = (await stub.CompleteUpload(request)).status
         except grpc.aio.AioRpcError as error:
             if error.code() in _ENDED:
-                raise EndedOtherwiseError(error.details()) from error
+                raise EndedOtherwiseError(error.code().name) from error
             raise
         if status.state == upload_pb2.UPLOAD_STATE_COMPLETED:
             return

@@ -108,7 +108,9 @@ def refused_calls(upload_id: str) -> Sequence[RefusedCall]:
         ),
         _intake("bidi, no upload", "UploadStream", opening, expected=NO_UPLOAD, **flood),
         _intake(
-            *("bidi, after an answer", "UploadStream", *again),
+            "bidi, after an answer",
+            "UploadStream",
+            *again,
             expected=("INVALID_ARGUMENT", "BLOCK_BEFORE_HEADER"),
             **flood,
         ),
@@ -146,8 +148,9 @@ async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            initiate: Any = channel.unary_unary(f"/{SERVICE_NAME}/InitiateUpload")
+        async with grpc.aio.insecure_channel(address) as opened:
+            channel: Any = opened  # its stubs want serializers
+            initiate = channel.unary_unary(f"/{SERVICE_NAME}/InitiateUpload")
             request = pb.InitiateUploadRequest(drive="d", path="p")
             answer = await initiate(request.SerializeToString(), metadata=GOOD)
         upload_id = pb.InitiateUploadResponse.FromString(answer).upload_id

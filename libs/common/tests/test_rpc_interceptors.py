@@ -171,8 +171,8 @@ async def call(
     if kind == "server_stream":
         answers = opened.unary_stream(path)(request, metadata=metadata)
         return b"".join([answer async for answer in answers])
-    method = opened.stream_unary if kind == "client_stream" else opened.stream_stream
-    stream = method(path)(metadata=metadata)
+    streaming = opened.stream_unary if kind == "client_stream" else opened.stream_stream
+    stream = streaming(path)(metadata=metadata)
     async with asyncio.TaskGroup() as group:
         group.create_task(send_all(stream, [request, request]))
         if kind == "client_stream":

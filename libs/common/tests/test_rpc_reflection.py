@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -60,7 +61,7 @@ def every_name() -> dict[str, str]:
             names.update((method.full_name, file.name) for method in service.methods)
         for message in file.message_types_by_name.values():
             names[message.full_name] = file.name
-            members = (*message.fields, *message.oneofs, *message.nested_types)
+            members: list[Any] = [*message.fields, *message.oneofs, *message.nested_types]
             names.update((member.full_name, file.name) for member in members)
         for enum in file.enum_types_by_name.values():
             names[enum.full_name] = file.name
@@ -109,5 +110,5 @@ async def test_both_versions_are_listed_and_described(
         method = pool.FindServiceByName(name).methods_by_name["ServerReflectionInfo"]
         package = name.rpartition(".")[0]
         assert method.input_type.full_name == f"{package}.ServerReflectionRequest"
-        oneof = method.output_type.oneofs_by_name["message_response"]
+        oneof: Any = method.output_type.oneofs_by_name["message_response"]
         assert all(field.message_type.full_name.startswith(f"{package}.") for field in oneof.fields)

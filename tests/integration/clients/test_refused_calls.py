@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
+from support.doorkeeper import GOOD
 from support.foreign_clients import go_client, node_client
 from support.refused_calls import (
+    LARGEST_MESSAGE,
     RefusedCall,
     call_in_asyncio,
     call_in_sync,
     ended_in_json,
     refusing_server,
 )
+from support.sending import send_all
 
 TIMES = 5
 Server = tuple[str, Sequence[RefusedCall]]
@@ -76,3 +81,47 @@ async def test_a_foreign_client_gets_every_refusal(server: Server, language: str
             assert ending in (["TRAILERS"], ["TRAILERS", "RST_STREAM NO_ERROR"])
     on_frames = int(language == "go")
     assert seen == {case.name: TIMES + on_frames * case.client_streams for case in cases}
+
+
+GRPCS_OWN: dict[str, dict[str, Any]] = {
+    "a message too large": {"request": bytes(LARGEST_MESSAGE + 1)},
+    "a bomb": {"request": bytes(4 * LARGEST_MESSAGE), "compression": grpc.Compression.Gzip},
+    "too much metadata": {"metadata": (*GOOD, ("x-fill", "y" * 20_000))},
+    "an unknown method": {"method": "/sluice.upload.v1.IntakeService/Nothing"},
+    "an unknown service": {"method": "/sluice.upload.v1.Nothing/GetLimits"},
+}
+
+
+@pytest.mark.parametrize("case", GRPCS_OWN)
+async def test_what_grpc_refuses_has_a_status_and_no_details(server: Server, case: str) -> None:
+    """docs/wire.md says so; once a library carries details, that page is to say it."""
+    how = {"method": "/sluice.upload.v1.IntakeService/GetLimits", "request": b"", "metadata": GOOD}
+    method, request, metadata = ({**how, **GRPCS_OWN[case]}[name] for name in how)
+    compression = GRPCS_OWN[case].get("compression")
+    expected = "UNIMPLEMENTED" if "unknown" in case else "RESOURCE_EXHAUSTED"
+    async with grpc.aio.insecure_channel(
+        server[0], options=[("grpc.max_send_message_length", -1)]
+    ) as opened:
+        channel: Any = opened  # its stubs want serializers
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(method)(request, metadata=metadata, compression=compression)
+    assert caught.value.code().name == expected
+    trailers: Any = caught.value.trailing_metadata() or ()
+    assert {"grpc-status-details-bin", "x-request-id"}.isdisjoint(dict(trailers))
+
+
+async def test_a_message_too_large_after_an_answer_is_exhausted(server: Server) -> None:
+    """The stream's headers are out by then, so gRPC resets it; the code says why."""
+    address, cases = server
+    (case,) = (one for one in cases if one.name == "bidi, after an answer")
+    async with grpc.aio.insecure_channel(
+        address, options=[("grpc.max_send_message_length", -1)]
+    ) as opened:
+        channel: Any = opened
+        call = channel.stream_stream(case.method)(metadata=GOOD)
+        await call.write(b"".join(message.SerializeToString() for message in case.messages))
+        assert await call.read()  # the chunk is accepted
+        await send_all(call, [bytes(LARGEST_MESSAGE + 1)])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

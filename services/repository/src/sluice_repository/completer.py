@@ -157,7 +157,7 @@ class Completer:
         except SluiceError as error:
             # Damage that the store itself reports is as final: the bytes are nowhere else.
             if error.reason in _HOPELESS or isinstance(error, DataLoss):
-                return await self._fail(claim, error.reason, error.message)
+                return await self._fail(claim, error.reason, error.message, error.log_detail)
             raise
         # Outside the heartbeat: once finished, the claim is over and must not count as lost.
         await insistently(deps.ledger.finish, claim, crc32c, sha256)
@@ -294,10 +294,15 @@ class Completer:
 
     # -- ends
 
-    async def _fail(self, claim: CompletionClaim, reason: str, detail: str) -> str:
+    async def _fail(
+        self, claim: CompletionClaim, reason: str, detail: str, log_detail: str = ""
+    ) -> str:
+        """End the upload. `detail` is stored with it, for its owner; `log_detail` is not."""
         upload_id = claim.snapshot.upload_id
         await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        _log.warning("upload_failed", upload_id=upload_id, reason=reason, detail=detail)
+        _log.warning(
+            "upload_failed", upload_id=upload_id, reason=reason, detail=log_detail or detail
+        )
         self._deps.relay_poke.set()
         return "failed"
 

@@ -142,7 +142,7 @@ class PartStorer:
             ) from loss
         except (SluiceError, TimeoutError) as error:
             if (reason := self._hopeless(claim, error)) is not None:
-                return await self._fail(claim, reason, _sentence(error))
+                return await self._fail(claim, reason, error)
             raise
         # Outside the heartbeat: once recorded, the claim is over and must not count as lost.
         completion = await insistently(deps.ledger.record_part, claim, stored)
@@ -330,10 +330,12 @@ class PartStorer:
             return error.reason if isinstance(error, SluiceError) else "STORE_UNAVAILABLE"
         return None
 
-    async def _fail(self, claim: PartClaim, reason: str, detail: str) -> str:
-        upload_id = claim.snapshot.upload_id
+    async def _fail(self, claim: PartClaim, reason: str, error: SluiceError | TimeoutError) -> str:
+        """End the upload. The sentence is stored with it, for its owner; the detail is not."""
+        upload_id, detail = claim.snapshot.upload_id, _sentence(error)
         await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        _log.error("upload_failed", upload_id=upload_id, reason=reason, detail=detail)
+        shown = error.operator_message if isinstance(error, SluiceError) else detail
+        _log.error("upload_failed", upload_id=upload_id, reason=reason, detail=shown)
         self._deps.relay_poke.set()
         return "failed"
 

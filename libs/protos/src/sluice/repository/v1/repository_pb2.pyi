@@ -157,6 +157,9 @@ class CreateDriveRequest(_message.Message):
     bucket: _builtins.str
     """Empty means the server's bucket."""
     key_prefix: _builtins.str
+    """Stands before "{tenant}/{drive}/{node id}" in the keys of the drive's objects; empty, or ends
+    in "/". Refused where those keys could be taken for another tenant's.
+    """
     @_builtins.property
     def policy(self) -> Global___DrivePolicy: ...
     def __init__(

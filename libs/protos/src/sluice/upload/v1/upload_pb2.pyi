@@ -256,7 +256,9 @@ class InitiateUploadRequest(_message.Message):
     request_id: _builtins.str
     """Makes the call repeatable: the same id and arguments get the same answer."""
     inline_data: _builtins.bytes
-    """The whole object, up to 1 MiB; present and empty makes an empty node."""
+    """The whole object, up to 1 MiB; present and empty makes an empty node. The upload goes on to
+    COMPLETING by itself; CompleteUpload answers how it ends.
+    """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free attributes of the node: at most 64 entries, 8 KiB together."""

@@ -121,7 +121,9 @@ class IntakeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """CompleteUpload fixes the number of chunks and starts the completion.
+        """CompleteUpload fixes the number of chunks and starts the completion. An upload that ended
+        without a node answers the error that it ended with, every time, with its UploadStatus in the
+        details.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,10 @@ class IntakeServiceStub:
     UploadStream: _grpc.StreamStreamMultiCallable[_upload_pb2.UploadStreamRequest, _upload_pb2.UploadStreamResponse]
     """UploadStream takes many chunks of one upload as blocks of at most 1 MiB."""
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.CompleteUploadRequest, _upload_pb2.CompleteUploadResponse]
-    """CompleteUpload fixes the number of chunks and starts the completion."""
+    """CompleteUpload fixes the number of chunks and starts the completion. An upload that ended
+    without a node answers the error that it ended with, every time, with its UploadStatus in the
+    details.
+    """
     AbortUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]
     """AbortUpload ends an upload that is not complete; idempotent."""
     GetUploadStatus: _grpc.UnaryUnaryMultiCallable[_upload_pb2.GetUploadStatusRequest, _upload_pb2.GetUploadStatusResponse]
@@ -74,7 +77,10 @@ class IntakeServiceAsyncStub(IntakeServiceStub):
     UploadStream: _aio.StreamStreamMultiCallable[_upload_pb2.UploadStreamRequest, _upload_pb2.UploadStreamResponse]  # type: ignore[assignment]
     """UploadStream takes many chunks of one upload as blocks of at most 1 MiB."""
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.CompleteUploadRequest, _upload_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """CompleteUpload fixes the number of chunks and starts the completion."""
+    """CompleteUpload fixes the number of chunks and starts the completion. An upload that ended
+    without a node answers the error that it ended with, every time, with its UploadStatus in the
+    details.
+    """
     AbortUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]  # type: ignore[assignment]
     """AbortUpload ends an upload that is not complete; idempotent."""
     GetUploadStatus: _aio.UnaryUnaryMultiCallable[_upload_pb2.GetUploadStatusRequest, _upload_pb2.GetUploadStatusResponse]  # type: ignore[assignment]
@@ -129,7 +135,10 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.CompleteUploadResponse, _abc.Awaitable[_upload_pb2.CompleteUploadResponse]]:
-        """CompleteUpload fixes the number of chunks and starts the completion."""
+        """CompleteUpload fixes the number of chunks and starts the completion. An upload that ended
+        without a node answers the error that it ended with, every time, with its UploadStatus in the
+        details.
+        """
 
     @_abc_1.abstractmethod
     def AbortUpload(
