@@ -120,7 +120,7 @@ async def test_without_a_catalogue_every_name_is_a_drive_with_the_defaults() -> 
 
 
 class Repository:
-    """Answers GetDrive, or fails."""
+    """Answers GetDrive and GetNode, or fails."""
 
     def __init__(self) -> None:
         self.failure: SluiceError | None = None
@@ -143,14 +143,28 @@ class Repository:
         drive.created_at.FromNanoseconds(1_500_000_000)
         return repository_pb2.GetDriveResponse(drive=drive)
 
+    async def get_node(self, request: Any, context: Any) -> repository_pb2.GetNodeResponse:
+        self.metadata = dict(context.invocation_metadata())
+        if self.failure is not None:
+            await context.abort_with_status(rpc_status.to_status(to_status(self.failure)))
+        assert (request.location.drive, request.location.path) == ("photos", "a/b")
+        return repository_pb2.GetNodeResponse(node=repository_pb2.Node(node_id="n"))
+
     def add_to(self, server: grpc.aio.Server) -> None:
+        node = grpc.unary_unary_rpc_method_handler(
+            self.get_node,
+            repository_pb2.GetNodeRequest.FromString,
+            repository_pb2.GetNodeResponse.SerializeToString,
+        )
         handler = grpc.unary_unary_rpc_method_handler(
             self.get_drive,
             repository_pb2.GetDriveRequest.FromString,
             repository_pb2.GetDriveResponse.SerializeToString,
         )
         service = "sluice.repository.v1.RepositoryService"
-        handlers = grpc.method_handlers_generic_handler(service, {"GetDrive": handler})
+        handlers = grpc.method_handlers_generic_handler(
+            service, {"GetDrive": handler, "GetNode": node}
+        )
         server.add_generic_rpc_handlers((handlers,))
 
 
@@ -174,3 +188,24 @@ async def test_the_repository_is_asked_on_behalf_of_the_tenant() -> None:
         with pytest.raises(Unavailable) as down:
             await drives.get("t", "photos")
         assert down.value.reason == "DRIVES_UNAVAILABLE"
+
+
+async def test_the_repository_says_whether_a_path_is_taken() -> None:
+    repository, server = Repository(), grpc.aio.server()
+    repository.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        source = GrpcDrives(channel, credentials_for=lambda tenant: (("x-for", tenant),))
+        drives = CachedDrives(source)
+        assert await drives.holds("t", "photos", "a/b")
+        assert repository.metadata["x-for"] == "t"
+        repository.failure = NotFound("NODE_NOT_FOUND", "No such node.")
+        assert not await drives.holds("t", "photos", "a/b"), "nothing of this is cached"
+        await server.stop(None)
+        for asking in (drives.holds("t", "photos", "a/b"), drives.get("t", "photos")):
+            with pytest.raises(Unavailable) as down:
+                await asking
+            assert down.value.reason == "DRIVES_UNAVAILABLE"
+            assert "127.0.0.1" not in down.value.message
+            assert str(port) in down.value.log_detail
