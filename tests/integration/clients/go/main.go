@@ -1,6 +1,9 @@
 // Calls a server that refuses, while it still sends, and prints how each call ended.
 //
 //	refusals ADDRESS < cases.json
+//	refusals ADDRESS METHOD
+//
+// The second form calls one method that it finds by reflection.
 //
 // One line of JSON per call: the case, the status code, google.rpc.Status as bytes, and, for calls
 // made of bare HTTP/2 frames, the frames that ended the stream.
@@ -132,7 +135,13 @@ func run(address string) error {
 }
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	var err error
+	if len(os.Args) > 2 {
+		err = callByName(os.Args[1], os.Args[2])
+	} else {
+		err = run(os.Args[1])
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
