@@ -188,15 +188,15 @@ class GrpcDrives:
 
 def _translated(error: grpc.aio.AioRpcError) -> SluiceError:
     """What the repository answered, or that it did not: gRPC's own words name its address."""
-    told = from_rpc_error(error)
-    if told.reason == NOT_OURS or isinstance(told, Unavailable | DeadlineExceeded):
+    answer = from_rpc_error(error)
+    if answer.reason == NOT_OURS or isinstance(answer, Unavailable | DeadlineExceeded):
         return Unavailable(
             "DRIVES_UNAVAILABLE",
             "The server cannot look up the drive at the moment; try again.",
-            retry_after_seconds=told.retry_after_seconds or 1.0,
-            log_detail=f"{error.code().name} {told.reason}: {told.message}",
+            retry_after_seconds=answer.retry_after_seconds or 1.0,
+            log_detail=f"{error.code().name} {answer.reason}: {answer.message}",
         )
-    return told
+    return answer
 
 
 _INTEGRITY = {

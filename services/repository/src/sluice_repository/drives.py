@@ -95,7 +95,7 @@ class DriveRegistry:
         ) and not await self._exists(tenant, name):
             raise InvalidArgument(
                 "BAD_KEY_PREFIX",
-                "Keys of this drive could not be told from those of other drives in the bucket;"
+                "Keys of this drive could be mistaken for those of other drives in the bucket;"
                 " choose another key prefix, or another bucket.",
                 field="key_prefix",
             )

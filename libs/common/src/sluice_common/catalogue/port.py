@@ -165,7 +165,7 @@ class Catalogue(Protocol):
     async def drives_overlapping(
         self, tenant: str, name: str, buckets: Sequence[str], key_prefix: str
     ) -> Sequence[Drive]:
-        """Drives of other tenants in these buckets whose keys could not be told from those of such
+        """Drives of other tenants in these buckets whose keys could be mistaken for those of such
         a drive: its `{key_prefix}{tenant}/{name}/` lies where another tenant's keys begin
         (`{key_prefix}{tenant}/`), or another drive's lies inside of it."""
         ...
