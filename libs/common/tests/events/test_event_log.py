@@ -6,6 +6,8 @@ import base64
 import errno
 import json
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_common.errors import DataLoss, ResourceExhausted
+from sluice_common.events import log as event_log
 from sluice_common.events.cloudevents import from_line, to_line
 from sluice_common.events.log import (
     BEGINNING,
@@ -229,3 +232,82 @@ async def test_a_damaged_line_is_data_loss_after_what_went_before(tmp_path: Path
     with pytest.raises(DataLoss) as caught:
         await ids(tmp_path)
     assert caught.value.reason == "EVENT_LOG_DAMAGED"
+
+
+async def test_events_before_a_damaged_line_are_read(tmp_path: Path) -> None:
+    async with open_event_log(tmp_path, fsync=False) as log:
+        await log.publish([event(0), event(1)])
+    with (tmp_path / "events-000001.jsonl").open("ab") as file:
+        file.write(b"no event\n")
+    seen: list[str] = []
+    with pytest.raises(DataLoss):
+        async for logged in read_events(tmp_path):
+            seen.append(logged.record.event_id)
+    assert seen == ["id-0", "id-1"]
+
+
+# ------------------------------------------------------------------ a last line that is half-written
+
+
+def on_parsing(
+    monkeypatch: pytest.MonkeyPatch, marker: bytes, action: Callable[[], object]
+) -> None:
+    """Do something the first time that the reader parses a line with `marker` in it."""
+    actions = [action]
+
+    def parse(line: bytes) -> EventRecord:
+        if marker in line and actions:
+            actions.pop()()
+        return from_line(line)
+
+    monkeypatch.setattr(event_log, "from_line", parse)
+
+
+@pytest.mark.parametrize("cut", [1, 40, -1])
+async def test_a_half_written_last_line_is_not_there_yet(tmp_path: Path, cut: int) -> None:
+    segment = tmp_path / "events-000001.jsonl"
+    segment.write_bytes(to_line(event(0)) + to_line(event(1))[:cut])
+    assert await ids(tmp_path) == ["id-0"]
+    segment.write_bytes(to_line(event(0)) + to_line(event(1)))
+    assert await ids(tmp_path) == ["id-0", "id-1"]
+
+
+async def test_a_line_completed_between_reads_is_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rest arrives after the reader saw its beginning and before it reads on."""
+    segment, line = tmp_path / "events-000001.jsonl", to_line(event(1))
+    segment.write_bytes(to_line(event(0)) + line[:40])
+
+    def complete() -> None:
+        with segment.open("ab") as file:
+            file.write(line[40:])
+
+    on_parsing(monkeypatch, b'"id-0"', complete)
+    assert await ids(tmp_path) == ["id-0", "id-1"]
+
+
+async def test_a_torn_line_replaced_between_reads_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer cuts it off and writes another one, while the reader has its beginning."""
+    segment, first = tmp_path / "events-000001.jsonl", to_line(event(0))
+    segment.write_bytes(first + b'{"torn')
+    on_parsing(monkeypatch, b'"id-0"', lambda: segment.write_bytes(first + to_line(event(2))))
+    assert await ids(tmp_path) == ["id-0", "id-2"]
+
+
+async def test_a_line_mixed_of_two_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment, first = tmp_path / "events-000001.jsonl", to_line(event(0))
+    segment.write_bytes(first + b'{"torn and the end of another"}\n')
+    on_parsing(monkeypatch, b"torn", lambda: segment.write_bytes(first + to_line(event(2))))
+    assert await ids(tmp_path) == ["id-0", "id-2"]
+
+
+async def test_a_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
+    long = replace(event(0), payload=b"x" * 3_000_000)
+    async with open_event_log(tmp_path, fsync=False) as log:
+        await log.publish([long, event(1)])
+    assert await ids(tmp_path) == ["id-0", "id-1"]

@@ -193,17 +193,43 @@ def _read(path: Path, after: LogPosition) -> Generator[list[LoggedEvent], None, 
         if number < after.segment:
             continue
         offset = after.offset if number == after.segment else 0
-        with segment.open("rb") as file:
-            file.seek(offset)
-            while lines := file.readlines(MIB):
+        fd = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while lines := _whole_lines(fd, offset):
                 batch: list[LoggedEvent] = []
                 for line in lines:
-                    if not line.endswith(b"\n"):
-                        break  # being written now, or torn and not yet cut off
+                    record = _parse(line)
+                    if record is None:
+                        break
                     offset += len(line)
-                    batch.append(LoggedEvent(LogPosition(number, offset), _parse(line)))
+                    batch.append(LoggedEvent(LogPosition(number, offset), record))
                 if batch:
                     yield batch
+                elif os.pread(fd, len(lines[0]), offset) == lines[0]:
+                    raise DataLoss(
+                        "EVENT_LOG_DAMAGED",
+                        "A line of the event log is no event; repair or remove its segment.",
+                    )
+                # Else the line was read while a torn one made way for it: it is read again.
+        finally:
+            os.close(fd)
+
+
+def _whole_lines(fd: int, offset: int) -> list[bytes]:
+    """The next lines of a segment, about 1 MiB of them, without a last one that has no end.
+
+    Such a line is not there yet: it is being written, or it is torn and will be cut off. The next
+    read begins with it again. Going on where this read stopped would take its rest for a line.
+    """
+    wanted = MIB
+    while True:
+        block = os.pread(fd, wanted, offset)
+        end = block.rfind(b"\n") + 1
+        if end:
+            return [line + b"\n" for line in block[: end - 1].split(b"\n")]
+        if len(block) < wanted:
+            return []
+        wanted *= 2
 
 
 def _end(path: Path) -> LogPosition:
@@ -218,11 +244,9 @@ def _end(path: Path) -> LogPosition:
         os.close(fd)
 
 
-def _parse(line: bytes) -> EventRecord:
+def _parse(line: bytes) -> EventRecord | None:
+    """The event of a line; None for a line that is no event."""
     try:
         return from_line(line)
-    except ValueError as error:
-        raise DataLoss(
-            "EVENT_LOG_DAMAGED",
-            "A line of the event log is no event; repair or remove its segment.",
-        ) from error
+    except ValueError:
+        return None
