@@ -66,7 +66,9 @@ async def _with_signals(main: Main) -> None:
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(128 + number)
-        _log.info("service.stopping", signal=number.name)
+        # Whoever pressed Ctrl-C knows; an orchestrator's SIGTERM is for the log.
+        note = _log.debug if number is signal.SIGINT else _log.info
+        note("service.stopping", signal=number.name)
         stop.set()
 
     for number in _SIGNALS:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from sluice_common.grpc_environment import disable_fork_handlers
 from sluice_common.malloc import tune_malloc
 
 
 def main() -> int:
     """Entry point of the console script; the exit code."""
-    tune_malloc()  # before the import below: it brings grpc, which allocates
+    # Before the import below, which brings grpc: it allocates, and reads the environment.
+    tune_malloc()
+    disable_fork_handlers()
     from sluice_intake.service import run
 
     return run(sys.argv[1:])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
-# The allocator is tuned before grpc is imported, so that even its first buffers profit.
+# Both before grpc is imported: it allocates, and reads the environment.
+from sluice_common.grpc_environment import disable_fork_handlers
 from sluice_common.malloc import tune_malloc
 
 tune_malloc()
-# Children are started by fork and exec: gRPC's own preparations for a fork that goes on using it
-# only write to standard error.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+disable_fork_handlers()
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402

@@ -64,8 +64,15 @@ def _drive_name(text: str) -> str:
     return text
 
 
-Node = Annotated[DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH")]
-Place = Annotated[DrivePath, typer.Argument(parser=_place, metavar="DRIVE:[PREFIX]")]
+Node = Annotated[
+    DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH", help="The node.")
+]
+Place = Annotated[
+    DrivePath,
+    typer.Argument(
+        parser=_place, metavar="DRIVE:[PREFIX]", help="A drive, and what the paths begin with."
+    ),
+]
 UploadId = Annotated[str, typer.Argument(metavar="UPLOAD", help="Upload id.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most this many.", show_default=False)]
 Parallel = Annotated[int, typer.Option("--parallel", "-p", min=1, max=256, help="Files at once.")]
@@ -295,16 +302,21 @@ def get(
 @drive_app.command("create")
 def drive_create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(callback=_drive_name)],
+    name: Annotated[
+        str, typer.Argument(callback=_drive_name, metavar="NAME", help="Name of the drive.")
+    ],
     integrity: Annotated[
         Integrity, typer.Option(help="When SHA-256 is computed.")
     ] = Integrity.SHA256_ASYNC,
-    part_bytes: Annotated[int, typer.Option(min=0, help="0 is the server's default.")] = 0,
-    require_uniform: Annotated[bool, typer.Option("--require-uniform")] = False,
-    bucket: Annotated[str, typer.Option(help="Empty is the server's.")] = "",
-    key_prefix: Annotated[str, typer.Option()] = "",
-    storage_class: Annotated[str, typer.Option()] = "",
-    encryption: Annotated[str, typer.Option()] = "",
+    part_bytes: Annotated[int, typer.Option(min=0, help="Size of a part; 0 is the server's default.")] = 0,
+    require_uniform: Annotated[
+        bool,
+        typer.Option("--require-uniform", help="Take only uploads that declare their sizes."),
+    ] = False,
+    bucket: Annotated[str, typer.Option(help="Bucket of the objects; empty is the server's.")] = "",
+    key_prefix: Annotated[str, typer.Option(help="Put in front of every object's key.")] = "",
+    storage_class: Annotated[str, typer.Option(help="S3 storage class of the objects.")] = "",
+    encryption: Annotated[str, typer.Option(help="S3 server-side encryption, as aws:kms.")] = "",
     drop_location: Annotated[
         bool, typer.Option("--drop-location", help="Keep no place where a picture was taken.")
     ] = False,
@@ -348,11 +360,11 @@ _HANDED_OVER: dict[str, Any] = {
 
 @app.command(context_settings=_HANDED_OVER)
 def events(context: typer.Context) -> None:
-    """Look at events: `sluice events tail` (needs sluice-common)."""
+    """Follow what happens to uploads and nodes: `sluice events tail`."""
     events_command(context.args)
 
 
 @app.command(context_settings=_HANDED_OVER)
 def serve(context: typer.Context) -> None:
-    """Run the whole of Sluice in one process (needs sluice-standalone)."""
+    """Run the whole of Sluice on this machine, in one process."""
     serve_command(context.args)

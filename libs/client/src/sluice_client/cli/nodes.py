@@ -14,6 +14,10 @@ from sluice_client.client import Client
 from sluice_client.model import Drive, DrivePolicy, Node, Processing, ProcessingState
 
 
+_LOCATION_NAMES = {"taken_at": "gps_time"}
+"""How people are shown what the location has under the name of another fact of the picture."""
+
+
 async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -> int:
     """Nodes under a prefix, by path."""
     count = 0
@@ -89,7 +93,7 @@ def _processing_lines(found: Processing | None) -> list[tuple[str, object]]:
         lines.append(("dimensions", f"{found.width} x {found.height}{frames}"))
     lines += [(name, value) for name, value in found.exif.items()]
     if found.location is not None:
-        lines += [(name, value) for name, value in found.location.items()]
+        lines += [(_LOCATION_NAMES.get(name, name), found.location[name]) for name in found.location]
     for one in found.thumbnails:
         picture = f"{one.width} x {one.height}, {one.content_type}, {one.size_bytes:,} bytes"
         lines.append((f"thumbnail {one.size}", picture))
