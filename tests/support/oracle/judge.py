@@ -203,7 +203,7 @@ class Oracle:
                 continue
             names = ["UploadInitiated", *(ENDS[end] for end in upload.ends)]
             for sequence, name in enumerate(names, start=1):
-                yield event_id(upload.upload_id, name, sequence), f"{name} {upload.upload_id}"
+                yield event_id(upload.node_id, name, sequence), f"{name} {upload.upload_id}"
 
     def _node_problems(
         self, records: Sequence[EventRecord], live: Sequence[repository_pb2.Node]

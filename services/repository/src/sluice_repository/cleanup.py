@@ -38,7 +38,7 @@ class Cleaner:
             # that is long gone: it is over when the intent is, and then seen below, or it finds
             # none and makes no node. The other way round the node could lose its object.
             if self._deps.catalogue is not None:
-                await self._deps.catalogue.clear_intent(new.upload_id)
+                await self._deps.catalogue.clear_intent(new.upload_id, new.object)
             await self._delete_unless_live(new.object)
         await self._deps.chunks.drop_upload(new.upload_id)
         await self._deps.ledger.cleanup_done(new.upload_id)
@@ -55,11 +55,14 @@ class Cleaner:
         except NotFound:
             _log.info("intent_of_unknown_upload", upload_id=intent.upload_id)
         else:
-            if not is_terminal(snapshot.status):
+            # Under the same upload id there may be another upload by now, of another object.
+            is_its_own = snapshot.new.object == intent.object
+            if is_its_own and not is_terminal(snapshot.status):
                 return False
         await self._abort_multiparts(intent.object, intent.multipart_id)
-        await self._delete_unless_live(intent.object)
-        await catalogue.clear_intent(intent.upload_id)
+        # The object goes as a deletion, after the intent: a late commit either made its node, which
+        # the deletion then leaves alone, or finds the intent cleared.
+        await catalogue.abandon_intent(intent)
         return True
 
     async def object_deletion(self, deletion: ObjectDeletion) -> None:

@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 _HINTS_PER_PASS = 10_000
 _EXPIRED_AT_ONCE = 5_000
 """A page of uploads seen for the first time hides those behind it for a grace period."""
+_CLEARED_SECONDS = 7 * 24 * 3600.0
+"""A commit that comes so long after its upload's clean-up is not expected any more."""
 _LEFTOVER_TOKENS = 1_000
 _LEFTOVER_CALLS = 20
 
@@ -136,6 +138,9 @@ class Sweeper:
         catalogue = self._deps.catalogue
         assert catalogue is not None
         older_than = self._deps.clock() - self._deps.options.intent_age_seconds
+        forgotten = await catalogue.now() - _CLEARED_SECONDS
+        while await catalogue.forget_cleared_intents(forgotten, PAGE) == PAGE:
+            continue
 
         async def fetch(limit: int) -> Sequence[ObjectIntent]:
             return await catalogue.stale_intents(older_than, limit)
@@ -143,7 +148,7 @@ class Sweeper:
         return await walk(
             fetch,
             partial(self._attempt, "intents", self._cleaner.stale_intent),
-            lambda intent: intent.upload_id,
+            lambda intent: (intent.upload_id, intent.object),
         )
 
     async def _delete_objects(self) -> int:

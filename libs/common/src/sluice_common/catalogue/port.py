@@ -185,7 +185,8 @@ class Catalogue(Protocol):
         tombstone with its object deletion and NodeDeleted, carried ledger events, then
         UploadCompleted into the outbox; the intent row goes.
 
-        Raises `AlreadyExists` PATH_EXISTS under if_absent.
+        Raises `AlreadyExists` PATH_EXISTS under if_absent, `Aborted` FENCED when the intent was
+        cleared: the upload has ended, and such a commit is late.
         """
         ...
 
@@ -272,10 +273,23 @@ class Catalogue(Protocol):
     # -- intents and deletions (rules 13, 26)
 
     async def record_intent(self, intent: ObjectIntent) -> None:
-        """Insert, or set the multipart id of the existing row."""
+        """Insert, or set the multipart id of the existing row. A row is of one upload id and one
+        object: an upload id that is used again has an intent of its own."""
         ...
 
-    async def clear_intent(self, upload_id: str) -> None: ...
+    async def clear_intent(self, upload_id: str, ref: ObjectRef | None = None) -> None:
+        """Clear the intent to make this object, or all intents of the upload id. It waits for a
+        commit that is under way; one that comes later is refused."""
+        ...
+
+    async def abandon_intent(self, intent: ObjectIntent) -> None:
+        """Clear the intent and put its object up for deletion at once, in one transaction: nothing
+        else may know of the object any more."""
+        ...
+
+    async def forget_cleared_intents(self, older_than: float, limit: int) -> int:
+        """Forget that intents were cleared before this time (of `now`); how many were."""
+        ...
 
     async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
         """Intents made before this time, oldest first."""

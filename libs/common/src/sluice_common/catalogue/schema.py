@@ -267,14 +267,27 @@ object_deletions = Table(
 object_intents = Table(
     "object_intents",
     metadata,
-    Column("upload_id", String(128), primary_key=True),
+    Column("upload_id", String(128), nullable=False),
     Column("tenant", String(128), nullable=False),
     Column("bucket", String(255), nullable=False),
     Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
     Column("multipart_id", String(1024), nullable=False),
     Column("created_at", Micros, nullable=False, index=True),
+    # An upload id comes back when its request id does; the key has the node id in it.
+    PrimaryKeyConstraint("upload_id", "object_key"),
     # "Is an upload about to make this object?"
     Index(None, "object_key", "bucket"),
+    **_OPTIONS,
+)
+
+# Intents that were cleared because their upload had ended: no commit of it makes a node any more.
+cleared_intents = Table(
+    "cleared_intents",
+    metadata,
+    Column("upload_id", String(128), nullable=False),
+    Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
+    Column("cleared_at", Micros, nullable=False, index=True),
+    PrimaryKeyConstraint("upload_id", "object_key"),
     **_OPTIONS,
 )
 

@@ -25,7 +25,8 @@ from sluice_common.catalogue.sql_drives import find_drive
 from sluice_common.catalogue.sql_nodes import find_row, node_not_found
 from sluice_common.catalogue.sql_objects import (
     drop_intent,
-    dropping_intent,
+    fulfil_intent,
+    fulfilling_intent,
     is_intended,
     schedule_deletion,
 )
@@ -123,10 +124,10 @@ class SqlCommits(SqlFamily):
             [
                 Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
                 Step(_NEW_PATH, path),
-                dropping_intent(commit.upload_id),
+                fulfilling_intent(commit.upload_id, commit.object),
                 # Only while the intent was there: it goes when the upload is completed, and when
                 # what is left of a failed one is removed. Such a packet may be late: its sender
-                # has given up, and it was under way still.
+                # has given up, and it was under way still. Step by step it is seen why.
                 replace(first_event, if_changed=True),
                 *events,
             ]
@@ -154,7 +155,7 @@ class SqlCommits(SqlFamily):
                 {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
             )
             events.append(await self._bury(connection, holder, DeletionReason.SUPERSEDED, now))
-        await drop_intent(connection, commit.upload_id)
+        await fulfil_intent(connection, commit.upload_id, commit.object)
         await append_events(connection, events)
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
 
@@ -262,4 +263,4 @@ async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> Non
     node lives; a tombstone's stays, so that the sweeper removes what a late worker stored."""
     row = await find_row(connection, commit.node_id)
     if row is not None and row.state == LIVE:
-        await drop_intent(connection, commit.upload_id)
+        await drop_intent(connection, commit.upload_id, commit.object)

@@ -13,11 +13,13 @@ from sluice_common.catalogue.dialect import Step
 from sluice_common.catalogue.port import ObjectDeletion, ObjectIntent
 from sluice_common.catalogue.schema import (
     LIVE,
+    cleared_intents,
     nodes,
     object_deletions,
     object_intents,
     thumbnails,
 )
+from sluice_common.errors import Aborted
 from sluice_common.uploads.model import ObjectRef
 
 _IS_LIVE = select(
@@ -61,12 +63,44 @@ _DUE = (
     .limit(bindparam("p_limit"))
 )
 _DELETED = delete(object_deletions).where(object_deletions.c.deletion_id == bindparam("p_id"))
-_SET_MULTIPART = (
-    update(object_intents)
-    .where(object_intents.c.upload_id == bindparam("p_upload"))
-    .values(multipart_id=bindparam("p_multipart"))
+# The key, with the node id in it, is part of what an intent is found by: an upload id that is
+# derived from a request id comes back, for another node.
+_THE_INTENT = and_(
+    object_intents.c.upload_id == bindparam("p_upload"),
+    object_intents.c.object_key == bindparam("p_key"),
 )
-_CLEAR = delete(object_intents).where(object_intents.c.upload_id == bindparam("p_upload"))
+_SET_MULTIPART = (
+    update(object_intents).where(_THE_INTENT).values(multipart_id=bindparam("p_multipart"))
+)
+_FULFIL = delete(object_intents).where(
+    _THE_INTENT,
+    ~exists().where(
+        cleared_intents.c.upload_id == object_intents.c.upload_id,
+        cleared_intents.c.object_key == object_intents.c.object_key,
+    ),
+)
+_CLEAR = delete(object_intents).where(_THE_INTENT)
+_KEYS_OF_UPLOAD = select(object_intents.c.object_key).where(
+    object_intents.c.upload_id == bindparam("p_upload")
+)
+_WAS_CLEARED = (
+    select(cleared_intents.c.cleared_at)
+    .where(
+        cleared_intents.c.upload_id == bindparam("p_upload"),
+        cleared_intents.c.object_key == bindparam("p_key"),
+    )
+    .with_for_update()
+)
+_OLD_CLEARED = (
+    select(cleared_intents.c.upload_id, cleared_intents.c.object_key)
+    .where(cleared_intents.c.cleared_at < bindparam("p_before"))
+    .order_by(cleared_intents.c.cleared_at)
+    .limit(bindparam("p_limit"))
+)
+_FORGET_CLEARED = delete(cleared_intents).where(
+    cleared_intents.c.upload_id == bindparam("p_upload"),
+    cleared_intents.c.object_key == bindparam("p_key"),
+)
 _INTENDED = select(
     exists().where(
         object_intents.c.object_key == bindparam("p_key"),
@@ -100,14 +134,46 @@ class SqlObjects(SqlFamily):
         # A repeat of the first step knows no multipart yet; it must not wipe out the one
         # that the second step wrote, or that multipart would be orphaned.
         if not created and intent.multipart_id:
-            await connection.execute(
-                _SET_MULTIPART,
-                {"p_upload": intent.upload_id, "p_multipart": intent.multipart_id},
-            )
+            named = _named(intent.upload_id, intent.object)
+            await connection.execute(_SET_MULTIPART, {**named, "p_multipart": intent.multipart_id})
 
     @transaction
-    async def clear_intent(self, connection: AsyncConnection, upload_id: str) -> None:
-        await drop_intent(connection, upload_id)
+    async def clear_intent(
+        self, connection: AsyncConnection, upload_id: str, ref: ObjectRef | None = None
+    ) -> None:
+        if ref is not None:
+            await self._clear(connection, upload_id, ref.key)
+            return
+        found = (await connection.execute(_KEYS_OF_UPLOAD, {"p_upload": upload_id})).scalars()
+        for key in found.all():
+            await self._clear(connection, upload_id, key)
+
+    @transaction
+    async def abandon_intent(self, connection: AsyncConnection, intent: ObjectIntent) -> None:
+        await self._clear(connection, intent.upload_id, intent.object.key)
+        await schedule_deletion(connection, intent.object, await self._db.now(connection))
+
+    async def _clear(self, connection: AsyncConnection, upload_id: str, key: str) -> None:
+        """Take the intent away and remember that; a commit that is under way is waited for."""
+        cleared = await connection.execute(_CLEAR, {"p_upload": upload_id, "p_key": key})
+        if cleared.rowcount:
+            row = {
+                "upload_id": upload_id,
+                "object_key": key,
+                "cleared_at": await self._db.now(connection),
+            }
+            await self._db.dialect.insert_if_absent(connection, cleared_intents, row)
+
+    @transaction
+    async def forget_cleared_intents(
+        self, connection: AsyncConnection, older_than: float, limit: int
+    ) -> int:
+        parameters = {"p_before": older_than, "p_limit": limit}
+        rows = (await connection.execute(_OLD_CLEARED, parameters)).all()
+        for row in rows:
+            named = {"p_upload": row.upload_id, "p_key": row.object_key}
+            await connection.execute(_FORGET_CLEARED, named)
+        return len(rows)
 
     async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
         async with self._db.read() as connection:
@@ -156,13 +222,36 @@ def _columns(intent: ObjectIntent) -> dict[str, Any]:
     }
 
 
-def dropping_intent(upload_id: str) -> Step:
-    """What `drop_intent` does, in a transaction that is made at once."""
-    return Step(_CLEAR, {"p_upload": upload_id})
+def _named(upload_id: str, ref: ObjectRef) -> dict[str, str]:
+    return {"p_upload": upload_id, "p_key": ref.key}
 
 
-async def drop_intent(connection: AsyncConnection, upload_id: str) -> None:
-    await connection.execute(_CLEAR, {"p_upload": upload_id})
+def fulfilling_intent(upload_id: str, ref: ObjectRef) -> Step:
+    """What `fulfil_intent` does, in a transaction that is made at once: no row is changed when the
+    intent is not there, or was cleared before."""
+    return Step(_FULFIL, _named(upload_id, ref))
+
+
+async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
+    """Drop the intent in the transaction that makes the object's node.
+
+    Raises `Aborted` FENCED when it was cleared: the upload has ended, and its object goes or has
+    gone. A commit without any intent passes: its object was announced by nobody.
+    """
+    named = _named(upload_id, ref)
+    fulfilled = await connection.execute(_FULFIL, named)
+    if fulfilled.rowcount:
+        return
+    # A locking read: what the transaction has read before may be older than the clean-up.
+    if (await connection.execute(_WAS_CLEARED, named)).first() is not None:
+        raise Aborted(
+            "FENCED", "The upload has ended and its object was removed; no node is made of it."
+        )
+
+
+async def drop_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
+    """Drop the intent of a node that is there already."""
+    await connection.execute(_CLEAR, _named(upload_id, ref))
 
 
 async def is_intended(connection: AsyncConnection, ref: ObjectRef) -> bool:

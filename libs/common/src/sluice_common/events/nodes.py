@@ -3,8 +3,8 @@
 NodeVerified, NodeProcessed, NodeProcessingFailed and NodeDeleted are numbered by the version of
 the record that the change made.
 UploadCompleted is the upload's event, also when the catalogue says it: an upload has two, the
-first when it is opened and the second when it ends. The event id follows from (upload or node id,
-type, sequence), so that it stays the same however often it is built.
+first when it is opened and the second when it ends. The event id follows from (node id, type,
+sequence), so that it stays the same however often it is built.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def upload_completed(
 ) -> EventRecord:
     """The node is visible. Carries the CRC32C always, the SHA-256 when it is known (rule 20)."""
     header = _header(
-        "UploadCompleted", commit.upload_id, commit.tenant, COMPLETED_SEQUENCE, occurred_at
+        "UploadCompleted", commit.node_id, commit.tenant, COMPLETED_SEQUENCE, occurred_at
     )
     event = uploads_pb2.UploadCompleted(
         header=header,
@@ -140,12 +140,12 @@ def node_processed(
 
 
 def _header(
-    event_type: str, subject_id: str, tenant: str, sequence: int, occurred_at: float
+    event_type: str, node_id: str, tenant: str, sequence: int, occurred_at: float
 ) -> uploads_pb2.EventHeader:
     timestamp = Timestamp()
     timestamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
     return uploads_pb2.EventHeader(
-        event_id=event_id(subject_id, event_type, sequence),
+        event_id=event_id(node_id, event_type, sequence),
         occurred_at=timestamp,
         tenant=tenant,
         sequence=sequence,

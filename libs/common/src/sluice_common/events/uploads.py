@@ -1,7 +1,8 @@
 """The events of uploads (rules 22 and 23): built by the ledger, published by the relay.
 
-An upload's events are numbered from 1 (UploadInitiated); the event id follows from (upload id,
-type, sequence), so that it stays the same however often the event is published.
+An upload's events are numbered from 1 (UploadInitiated); the event id follows from (node id, type,
+sequence), so that it stays the same however often the event is published. Not from the upload id:
+one that is derived from a request id is used again, but every upload has a node id of its own.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _header(
     stamp = Timestamp()
     stamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
     return uploads_pb2.EventHeader(
-        event_id=event_id(new.upload_id, name, sequence),
+        event_id=event_id(new.node_id, name, sequence),
         occurred_at=stamp,
         tenant=new.tenant,
         sequence=sequence,

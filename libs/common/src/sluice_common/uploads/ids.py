@@ -54,6 +54,10 @@ def nonce_of(upload_id: str) -> str:
     return upload_id.partition("-")[0]
 
 
-def event_id(subject_id: str, event_type: str, sequence: int) -> str:
-    """The stable id of an event (rule 23): publishing it twice is harmless."""
-    return str(uuid.uuid5(_EVENTS, f"{subject_id}\n{event_type}\n{sequence}"))
+def event_id(node_id: str, event_type: str, sequence: int) -> str:
+    """The stable id of an event (rule 23): publishing it twice is harmless.
+
+    Of the node's id, also where the event is the upload's: an upload id that is derived from a
+    request id comes back, and a new fact under an old id would be dropped as seen.
+    """
+    return str(uuid.uuid5(_EVENTS, f"{node_id}\n{event_type}\n{sequence}"))

@@ -48,3 +48,16 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
     # Nor has MySQL ADD COLUMN IF NOT EXISTS.
     if column.name not in {one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)}:
         op.add_column(table, column)
+
+
+def change_primary_key(table: str, columns: list[str]) -> None:
+    inspector = sa.inspect(op.get_bind())
+    if inspector.get_pk_constraint(table)["constrained_columns"] == columns:
+        return
+    if op.get_context().dialect.name == "sqlite":
+        with op.batch_alter_table(table, recreate="always") as batch:
+            batch.create_primary_key(f"pk_{table}", columns)
+        return
+    # One statement, so that the table is never without its key.
+    names = ", ".join(columns)
+    op.execute(f"ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({names})")

@@ -22,6 +22,12 @@ COMPLETION_HOLD = 0
 """Key of the completer's hold; parts count from 1."""
 
 
+FENCES_PER_SECOND = 1_000
+"""The counter of an upload's fences begins at its time of creation in this unit. An upload id that
+was forgotten and used again has no fence that a worker of the first upload may still hold: nobody
+claims so often on average."""
+
+
 @dataclass(slots=True)
 class Hold:
     """Who works on a part (or on the completion), by which fence, and until when."""
@@ -193,7 +199,7 @@ def fresh_record(new: NewUpload, now: float) -> UploadRecord:
     Declared chunk and object sizes fix the number of chunks at once. An object of no bytes is left
     open: it may be none or one empty chunk.
     """
-    record = UploadRecord(new, now, now, now)
+    record = UploadRecord(new, now, now, now, fence_counter=int(now * FENCES_PER_SECOND))
     if not new.chunk_size:
         record.frontier = Frontier(new.part_bytes)
     elif new.expected_size:

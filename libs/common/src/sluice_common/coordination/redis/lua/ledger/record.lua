@@ -91,7 +91,8 @@ function record.fresh(now)
     watermark_part = 0,
     watermark_chunk = 0,
     multipart_id = '',
-    fence_counter = 0,
+    -- In milliseconds, see record.py: no fence of an earlier upload under this id is valid again.
+    fence_counter = math.floor(now * 1000),
     finished_by = 0,
     sha256 = '',
     failure_reason = '',
