@@ -106,8 +106,7 @@ async def test_an_object_that_a_client_put_becomes_a_node_and_is_processed(direc
     assert (found.state, len(found.thumbnails)) == (ProcessingState.PROCESSED, 2)
     assert await direct.events() == ["NodeProcessed", "UploadCompleted"]
     (completed,) = await direct.room.events("UploadCompleted")
-    upload_id = f"direct-{node.node_id}"
-    assert completed.event_id == event_id(upload_id, "UploadCompleted", 2)
+    assert completed.event_id == event_id(node.node_id, "UploadCompleted", 2)
 
 
 async def test_without_a_path_it_is_called_by_its_id(direct: Direct) -> None:

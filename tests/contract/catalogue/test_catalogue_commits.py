@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,9 +15,9 @@ from sluice_common.catalogue.port import (
     CommitOutcome,
     ObjectIntent,
 )
-from sluice_common.errors import AlreadyExists, NotFound
+from sluice_common.errors import Aborted, AlreadyExists, NotFound
 from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
-from support.commits import DRIVE, TENANT, finished_upload, initiated_event
+from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 
 LATER = 2 * MAX_DOWNLOAD_URL_SECONDS
 
@@ -229,6 +230,98 @@ async def test_a_late_workers_intent_outlives_a_replay_on_a_tombstone(
     await catalogue.record_intent(intent)
     await catalogue.commit_node(commit)
     assert list(await catalogue.stale_intents(time.time(), 10)) == [intent]
+
+
+@pytest.mark.rule(25)
+async def test_a_commit_after_its_intent_was_cleared_is_refused(catalogue: Catalogue) -> None:
+    """Its upload has ended and the clean-up has begun: the object goes, or has gone."""
+    late, other = finished_upload("a"), finished_upload("b")
+    for commit in (late, other):
+        await catalogue.record_intent(intent_of(commit))
+    await catalogue.clear_intent(late.upload_id, late.object)
+    with pytest.raises(Aborted, match="FENCED"):
+        await catalogue.commit_node(late)
+    with pytest.raises(NotFound, match="NODE_NOT_FOUND"):
+        await catalogue.find_node(TENANT, DRIVE, "a")
+    assert await events(catalogue) == []
+    await catalogue.commit_node(other)
+    assert await catalogue.is_object_live(other.object)
+
+
+@pytest.mark.rule(25)
+async def test_an_intent_recorded_after_the_clean_up_admits_no_commit(
+    catalogue: Catalogue,
+) -> None:
+    """A late worker announces the object once more; it is swept, and the commit stays refused."""
+    late = finished_upload("a")
+    await catalogue.record_intent(intent_of(late))
+    await catalogue.clear_intent(late.upload_id)
+    await catalogue.record_intent(intent_of(late))
+    with pytest.raises(Aborted, match="FENCED"):
+        await catalogue.commit_node(late)
+    assert not await catalogue.is_object_live(late.object)
+    assert list(await catalogue.stale_intents(time.time(), 10)) == [intent_of(late)]
+
+
+@pytest.mark.rule(13, 26)
+async def test_an_abandoned_intent_leaves_a_deletion_and_no_commit(catalogue: Catalogue) -> None:
+    late = finished_upload("a")
+    await catalogue.record_intent(intent_of(late))
+    await catalogue.abandon_intent(intent_of(late))
+    assert await catalogue.stale_intents(time.time(), 10) == []
+    due = await catalogue.deletions_due(await catalogue.now(), 10)
+    assert [deletion.object for deletion in due] == [late.object]
+    with pytest.raises(Aborted, match="FENCED"):
+        await catalogue.commit_node(late)
+
+
+async def test_an_abandoned_intent_of_a_live_node_deletes_nothing(catalogue: Catalogue) -> None:
+    commit = finished_upload("a")
+    await catalogue.commit_node(commit)
+    await catalogue.record_intent(intent_of(commit))
+    await catalogue.abandon_intent(intent_of(commit))
+    assert await catalogue.deletions_due(await catalogue.now() + 1, 10) == []
+    assert not (await catalogue.commit_node(commit)).created
+
+
+@pytest.mark.rule(13)
+async def test_uploads_under_one_id_have_intents_of_their_own(catalogue: Catalogue) -> None:
+    """A request id that is used again gives the second upload the id of the first."""
+    first, second = finished_upload("a"), finished_upload("b")
+    second = replace(second, upload_id=first.upload_id)
+    earlier = intent_of(first)
+    later = replace(intent_of(second), created_at=earlier.created_at + 1)
+    await catalogue.record_intent(earlier)
+    await catalogue.record_intent(later)
+    await catalogue.record_intent(replace(later, multipart_id="m-2"))
+    found = await catalogue.stale_intents(time.time(), 10)
+    assert list(found) == [earlier, replace(later, multipart_id="m-2")]
+    await catalogue.clear_intent(first.upload_id, first.object)
+    assert (await catalogue.commit_node(second)).created
+    assert await catalogue.stale_intents(time.time(), 10) == []
+
+
+async def test_cleared_intents_are_forgotten_by_age(catalogue: Catalogue) -> None:
+    commits = [finished_upload(str(number)) for number in range(3)]
+    for commit in commits:
+        await catalogue.record_intent(intent_of(commit))
+        await catalogue.clear_intent(commit.upload_id, commit.object)
+    now = await catalogue.now()
+    assert await catalogue.forget_cleared_intents(now - 60, 10) == 0
+    assert await catalogue.forget_cleared_intents(now + 60, 2) == 2
+    assert await catalogue.forget_cleared_intents(now + 60, 2) == 1
+
+
+async def test_events_of_uploads_under_one_id_have_ids_of_their_own(
+    catalogue: Catalogue,
+) -> None:
+    first, second = finished_upload("a"), finished_upload("b")
+    second = replace(second, upload_id=first.upload_id)
+    await catalogue.commit_node(replace(first, ledger_events=(initiated_event(first),)))
+    await catalogue.commit_node(replace(second, ledger_events=(initiated_event(second),)))
+    records = await events(catalogue)
+    assert len(records) == 4
+    assert len({record.event_id for record in records}) == 4
 
 
 async def test_deleting_frees_the_path_and_tells_of_it(catalogue: Catalogue) -> None:

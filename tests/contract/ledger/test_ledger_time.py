@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from sluice.events.v1 import uploads_pb2
 from sluice_common.coordination.rules.lifecycle import encode_cursor
-from sluice_common.errors import FailedPrecondition, InvalidArgument, NotFound
+from sluice_common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from sluice_common.events.uploads import to_record
 from sluice_common.uploads.ids import event_id
-from sluice_common.uploads.model import UploadSnapshot, UploadStatus
+from sluice_common.uploads.model import ObjectRef, UploadSnapshot, UploadStatus
 from support.ledgers import DAY, HOUR, Driver, OpenDriver
 
 ALL = frozenset[UploadStatus]()
@@ -38,7 +39,7 @@ async def test_rule_22_a_transition_brings_its_event(driver: Driver) -> None:
     assert (message.upload_id, message.expected_size) == (aborted, 7)
     assert (message.header.sequence, message.header.tenant) == (1, "acme")
     assert (initiated.sequence, ended.sequence) == (1, 2)
-    assert initiated.event_id == event_id(aborted, "UploadInitiated", 1) == message.header.event_id
+    assert initiated.event_id == event_id(message.node_id, "UploadInitiated", 1) == message.header.event_id
     record = to_record(initiated)
     assert record.type == "sluice.events.v1.UploadInitiated"
     assert (record.topic, record.key) == ("sluice.uploads.v1", message.node_id)
@@ -329,3 +330,50 @@ async def test_tokens_are_known_while_something_names_them(driver: Driver) -> No
     await driver.ledger.abort(upload_id)
     assert await known(upload_id, tokens) == frozenset()
     assert await known(driver.new().upload_id, tokens) == frozenset()
+
+
+async def used_again(driver: Driver, upload_id: str) -> str:
+    """Have the upload forgotten and begun anew under its id, as for a request id that comes back
+    after a day; the new node's id."""
+    first = (await driver.ledger.get(upload_id)).new
+    await driver.ledger.abort(upload_id)
+    await driver.ledger.events_published(upload_id, 10)
+    await driver.ledger.cleanup_done(upload_id)
+    driver.clock.advance(DAY)
+    await driver.ledger.cleanup_done(upload_id)
+    assert await driver.ledger.purge_due(10) == 1
+    node_id = f"{first.node_id}-again"
+    key = ObjectRef(first.object.bucket, f"{first.object.key}-again")
+    await driver.ledger.create(replace(first, node_id=node_id, object=key))
+    return node_id
+
+
+@pytest.mark.rule(23)
+async def test_events_of_a_reused_upload_id_have_new_ids(driver: Driver) -> None:
+    upload_id = await driver.create()
+    (before,) = await driver.ledger.upload_events(upload_id)
+    node_id = await used_again(driver, upload_id)
+    (after,) = await driver.ledger.upload_events(upload_id)
+    assert (before.type, before.sequence) == (after.type, after.sequence)
+    assert after.node_id == node_id
+    assert after.event_id != before.event_id
+
+
+@pytest.mark.rule(15)
+async def test_a_fence_is_void_when_its_upload_id_is_reused(driver: Driver) -> None:
+    """A worker that slept for a day must not write into the upload that has the id now."""
+    upload_id = await driver.create(expected_size=16, chunk_size=16)
+    await driver.send(upload_id, 0, b"x" * 16)
+    stale = await driver.claim(upload_id, 1)
+    record = await driver.record_of(stale)
+    await used_again(driver, upload_id)
+    await driver.send(upload_id, 0, b"y" * 16)
+    claim = await driver.claim(upload_id, 1)
+    for call in (
+        driver.ledger.extend_claim(stale, 60),
+        driver.ledger.record_part(stale, record),
+        driver.ledger.fail(upload_id, "BUCKET_NOT_FOUND", "gone", stale.fence),
+    ):
+        with pytest.raises(Aborted, match="FENCED"):
+            await call
+    await driver.ledger.extend_claim(claim, 60)

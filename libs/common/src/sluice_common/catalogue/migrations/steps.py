@@ -55,9 +55,26 @@ def change_primary_key(table: str, columns: list[str]) -> None:
     if inspector.get_pk_constraint(table)["constrained_columns"] == columns:
         return
     if op.get_context().dialect.name == "sqlite":
-        with op.batch_alter_table(table, recreate="always") as batch:
-            batch.create_primary_key(f"pk_{table}", columns)
+        _copied_with_key(table, columns)
         return
     # One statement, so that the table is never without its key.
     names = ", ".join(columns)
     op.execute(f"ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({names})")
+
+
+def _copied_with_key(table: str, columns: list[str]) -> None:
+    """SQLite changes no key of a table that is there; its migrations are one transaction."""
+    old = sa.Table(table, sa.MetaData(), autoload_with=op.get_bind())
+    new = sa.Table(
+        f"{table}_new",
+        sa.MetaData(),
+        *(sa.Column(one.name, one.type, nullable=one.nullable) for one in old.columns),
+        sa.PrimaryKeyConstraint(*columns, name=f"pk_{table}"),
+    )
+    op.get_bind().execute(sa.schema.CreateTable(new))
+    names = [one.name for one in old.columns]
+    op.get_bind().execute(sa.insert(new).from_select(names, sa.select(old)))
+    op.drop_table(table)
+    op.rename_table(new.name, table)
+    for index in old.indexes:
+        create_index(str(index.name), table, [one.name for one in index.columns])
