@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from sluice_common.crash_points import CrashPoint
 from sluice_common.errors import NotFound, Unavailable
-from sluice_common.events.port import EventRecord, event_refused
+from sluice_common.events.port import EventPublisher, EventRecord, event_refused
+from sluice_repository.deps import RepositoryDeps
 from sluice_repository.relay import Relay
 from support.crashes import crash_at
 from support.roles import (
@@ -314,3 +315,85 @@ async def test_a_completed_upload_pokes_the_relay(world: World) -> None:
     world.deps.relay_poke.clear()
     await world.work()
     assert world.deps.relay_poke.is_set()
+
+
+class RefusingAll:
+    """A publisher that refuses every event of some nodes, as Kafka does with large metadata."""
+
+    def __init__(self, inner: RecordingPublisher) -> None:
+        self.inner = inner
+        self.nodes: set[str] = set()
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        for event in events:
+            if event.key in self.nodes:
+                raise event_refused(event.event_id, event.key, "The event is too large.")
+        await self.inner.publish(events)
+
+
+def small_pages(world: World, publisher: EventPublisher) -> RepositoryDeps:
+    options = replace(world.deps.options, relay_batch_events=4)
+    return replace(world.deps, publisher=publisher, options=options)
+
+
+@pytest.mark.rule(22)
+async def test_withheld_outbox_rows_hold_up_no_other_node(world: World) -> None:
+    """There are several pages of them, before and after the others, and a new relay."""
+    publisher = RefusingAll(world.publisher)
+    relay = Relay(small_pages(world, publisher))
+    for number in range(6):
+        stuck = await lived(world, path=f"stuck-{number}")
+        publisher.nodes.add(stuck.new.node_id)
+    others = [await lived(world, path="a")]
+    for _ in range(20):
+        await relay.relay_once()
+    others.append(await lived(world, path="b"))
+    for again in (relay, Relay(small_pages(world, publisher))):
+        for _ in range(20):
+            await again.relay_once()
+        await again._lease.release()
+    for other in others:
+        assert first_appearances(world, other) == LIFE
+    assert await world.catalogue.count_withheld() == 18
+    assert world.counted("sluice_events_withheld") == 18
+
+
+@pytest.mark.rule(22)
+async def test_a_new_event_of_a_withheld_node_waits_in_line(world: World) -> None:
+    publisher = RefusingAll(world.publisher)
+    relay = Relay(small_pages(world, publisher))
+    upload = await world.upload(CHUNKS)
+    await world.work()
+    publisher.nodes.add(upload.new.node_id)
+    await relay.relay_once()
+    publisher.nodes.clear()
+    await world.catalogue.delete_node(TENANT, upload.new.node_id)
+    for _ in range(5):
+        await relay.relay_once()
+    assert first_appearances(world, upload) == []
+    relay._withheld.clear()  # a minute later
+    for _ in range(5):
+        await relay.relay_once()
+    assert first_appearances(world, upload) == LIFE
+    assert await world.catalogue.outbox(10) == []
+
+
+@pytest.mark.rule(22)
+async def test_withheld_ledger_events_hold_up_no_other_upload(tmp_path: Path) -> None:
+    async with small_world(tmp_path, with_catalogue=False) as world:
+        publisher = RefusingAll(world.publisher)
+        relay = Relay(small_pages(world, publisher))
+        stuck = [await world.upload(CHUNKS, path=f"stuck-{number}") for number in range(9)]
+        publisher.nodes |= {upload.new.node_id for upload in stuck}
+        other = await world.upload(CHUNKS, path="other")
+        for _ in range(10):
+            await relay.relay_once()
+        assert first_appearances(world, other) == ["UploadInitiated"]
+        assert world.counted("sluice_events_withheld") == len(stuck)
+        publisher.nodes.clear()
+        world.clock.advance(61)
+        while await relay.relay_once():
+            pass
+        for upload in stuck:
+            assert first_appearances(world, upload) == ["UploadInitiated"]
+        assert world.counted("sluice_events_withheld") == 0

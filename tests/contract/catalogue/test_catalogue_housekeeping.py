@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.catalogue.port import Catalogue, ObjectIntent
+from sluice_common.catalogue.port import Catalogue, ObjectIntent, OutboxPage
 from sluice_common.uploads.model import ObjectRef
 from support.commits import BUCKET, TENANT, finished_upload
 
@@ -150,3 +150,29 @@ async def test_of_many_who_want_a_lease_one_gets_it(catalogue: Catalogue) -> Non
         *(catalogue.hold_lease("relay", f"holder-{n}", 60) for n in range(10))
     )
     assert sum(answers) == 1
+
+
+@pytest.mark.rule(22)
+async def test_withheld_rows_are_no_part_of_ready_pages(catalogue: Catalogue) -> None:
+    stuck, other = finished_upload("a"), finished_upload("b")
+    for commit in (stuck, other):
+        await catalogue.commit_node(commit)
+    first, second = await catalogue.outbox(10)
+    await catalogue.withhold([first.row_id])
+    assert await catalogue.outbox_ready(10) == OutboxPage((second,), frozenset())
+    assert await catalogue.outbox(10) == [first, second]
+    assert await catalogue.count_withheld() == 1
+
+    await catalogue.delete_node(TENANT, stuck.node_id)
+    page = await catalogue.outbox_ready(10)
+    assert [row.event.key for row in page.rows] == [other.node_id, stuck.node_id]
+    assert page.withheld_keys == {stuck.node_id}
+    await catalogue.withhold([page.rows[1].row_id])
+    assert await catalogue.withheld_of([stuck.node_id], 10) == [first, page.rows[1]]
+    assert await catalogue.withheld_of([stuck.node_id], 1) == [first]
+    assert await catalogue.withheld_of([other.node_id], 10) == []
+    ids = [first.row_id, page.rows[1].row_id]
+    assert await catalogue.withheld_after(0, 10) == [(one, stuck.node_id) for one in ids]
+    assert await catalogue.withheld_after(ids[0], 1) == [(ids[1], stuck.node_id)]
+    await catalogue.outbox_published(ids)
+    assert await catalogue.count_withheld() == 0

@@ -377,3 +377,37 @@ async def test_a_fence_is_void_when_its_upload_id_is_reused(driver: Driver) -> N
         with pytest.raises(Aborted, match="FENCED"):
             await call
     await driver.ledger.extend_claim(claim, 60)
+
+
+@pytest.mark.rule(22)
+async def test_withheld_events_leave_the_page_to_others(driver: Driver) -> None:
+    """Any number of uploads may wait: a page is of those that do not."""
+    withheld = [await driver.create() for _ in range(60)]
+    for upload_id in withheld:
+        await driver.ledger.withhold_events(upload_id, 60)
+    other = await driver.create()
+    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [other]
+    await driver.ledger.abort(withheld[0])
+    assert await event_types(driver, withheld[0]) == ["UploadInitiated", "UploadAborted"]
+    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [other]
+
+    driver.clock.advance(61)
+    first, *retried = [event.upload_id for event in await driver.ledger.pending_events(1)]
+    assert first == other
+    assert 1 < len(set(retried)) < len(withheld)
+    assert set(retried) <= set(withheld)
+
+
+@pytest.mark.rule(22)
+async def test_withheld_events_that_were_published_are_gone(driver: Driver) -> None:
+    upload_id = await driver.create()
+    await driver.ledger.withhold_events(upload_id, 60)
+    driver.clock.advance(61)
+    (event,) = await driver.ledger.pending_events(10)
+    await driver.ledger.events_published(upload_id, event.sequence)
+    assert await driver.ledger.pending_events(10) == []
+    await driver.ledger.abort(upload_id)
+    (event,) = await driver.ledger.pending_events(10)
+    assert event.type == "UploadAborted"
+    with pytest.raises(NotFound):
+        await driver.ledger.withhold_events("nonexistent-upload", 60)

@@ -28,22 +28,24 @@ appearance. Rows are dropped only after the publisher acknowledged them, so noth
 
 An event that the publisher refuses for good (it is too large for the topic, say) must not stop the
 others, and neither dropping it nor letting later events of its node overtake it would be right. So
-the events of that one node wait, where they are, and everything else goes on; now and then they
-are tried again, for an operator may have raised the limit.
+the events of that one node are withheld, where they are, and everything else goes on: they are no
+part of the pages that are read, so it does not matter how many there are. Some of them are tried
+again with every page, each now and then, for an operator may have raised the limit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 
-from sluice_common.catalogue.port import OutboxRow
+from sluice_common.catalogue.port import Catalogue, OutboxPage
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.crash_points import CrashPoint, crash_point
 from sluice_common.errors import InvalidArgument, NotFound, Unavailable
-from sluice_common.events.port import EVENT_REFUSED, EventRecord
+from sluice_common.events.port import EventRecord, refused_keys
 from sluice_common.events.uploads import to_record
 from sluice_common.waiting import backoff_seconds, wait_at_most
 from sluice_repository.deps import RepositoryDeps
@@ -56,6 +58,10 @@ _BACKOFF_CAP_SECONDS = 10.0
 """After the broker is back, publishing goes on within this time."""
 _WITHHELD_SECONDS = 60.0
 """Nodes with a refused event are left alone for so long."""
+_WITHHELD_PAGE = 500
+"""Withheld rows of the outbox, without their events, that one turn passes."""
+_RETRIED_KEYS = 50
+"""Nodes with withheld rows that one turn tries again."""
 
 
 class Relay:
@@ -66,6 +72,10 @@ class Relay:
         self._lease = Lease(deps.catalogue, "relay", deps.holder, deps.options.relay_lease_seconds)
         self._withheld: dict[str, float] = {}
         """Nodes with a refused event, and until when they wait."""
+        self._passed = 0
+        """The withheld row that the last turn came to."""
+        self._in_ledger: dict[str, int] = {}
+        """Uploads with events that are withheld in the ledger, and how many."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; wakes at once when poked, else by polling."""
@@ -104,46 +114,95 @@ class Relay:
         # Cleared before looking: what comes in from now on wakes us again.
         self._deps.relay_poke.clear()
         batch = self._deps.options.relay_batch_events
+        metrics, catalogue = self._deps.metrics, self._deps.catalogue
         events = await self._deps.ledger.pending_events(batch)
-        rows = await self._deps.catalogue.outbox(batch) if self._deps.catalogue else ()
-        self._deps.metrics.events_pending.set(len(events) + len(rows))
-        moved = await self._relay_ledger(events) + await self._relay_outbox(rows)
-        self._deps.metrics.events_withheld.set(len(events) + len(rows) - moved)
+        if catalogue is None:
+            metrics.events_pending.set(len(events))
+            moved = await self._relay_ledger(events)
+            metrics.events_withheld.set(sum(self._in_ledger.values()))
+            return moved
+        page = await catalogue.outbox_ready(batch)
+        withheld = await catalogue.count_withheld()
+        metrics.events_pending.set(len(events) + len(page.rows) + withheld)
+        moved = await self._relay_ledger(events)
+        moved += await self._retry_outbox(catalogue)
+        moved += await self._relay_outbox(catalogue, page)
+        metrics.events_withheld.set(sum(self._in_ledger.values()) + await catalogue.count_withheld())
         return moved
 
     async def _relay_ledger(self, events: Sequence[LedgerEvent]) -> int:
-        withheld = await self._publish([to_record(event) for event in events])
-        published = {e.upload_id: e.sequence for e in events if e.node_id not in withheld}
-        for upload_id, sequence in published.items():
+        refused = await self._publish([to_record(event) for event in events])
+        latest = {event.upload_id: event for event in events}
+        counts = Counter(event.upload_id for event in events)
+        for upload_id, event in latest.items():
+            self._in_ledger.pop(upload_id, None)
             try:
-                await self._deps.ledger.events_published(upload_id, sequence)
+                if event.node_id in refused:
+                    await self._deps.ledger.withhold_events(upload_id, _WITHHELD_SECONDS)
+                    self._in_ledger[upload_id] = counts[upload_id]
+                else:
+                    await self._deps.ledger.events_published(upload_id, event.sequence)
             except NotFound:
                 _log.info("upload_is_forgotten", upload_id=upload_id)
-        return sum(1 for event in events if event.node_id not in withheld)
+        return sum(1 for event in events if event.node_id not in refused)
 
-    async def _relay_outbox(self, rows: Sequence[OutboxRow]) -> int:
-        if self._deps.catalogue is None:
-            return 0
-        withheld = await self._publish([row.event for row in rows])
-        published = [row.row_id for row in rows if row.event.key not in withheld]
-        if published:
-            await self._deps.catalogue.outbox_published(published)
+    async def _relay_outbox(self, catalogue: Catalogue, page: OutboxPage) -> int:
+        """Publish a page, and withhold what has to wait of it."""
+        rows = [row for row in page.rows if row.event.key not in page.withheld_keys]
+        waiting = page.withheld_keys | await self._publish([row.event for row in rows])
+        published = [row.row_id for row in rows if row.event.key not in waiting]
+        await catalogue.outbox_published(published)
+        await catalogue.withhold([row.row_id for row in page.rows if row.event.key in waiting])
         return len(published)
 
-    async def _publish(self, events: Sequence[EventRecord]) -> Collection[str]:
-        """Publish all but the events of nodes that have to wait; returns those nodes."""
+    async def _retry_outbox(self, catalogue: Catalogue) -> int:
+        """Try some nodes again whose events are withheld: one round after the other, all of them.
+
+        A node's withheld events go before those that are not, and in order: all of them are tried,
+        or the first ones of them.
+        """
         now = asyncio.get_running_loop().time()
-        self._withheld = {node: until for node, until in self._withheld.items() if until > now}
-        while batch := [event for event in events if event.key not in self._withheld]:
+        found = await catalogue.withheld_after(self._passed, _WITHHELD_PAGE)
+        self._passed = found[-1][0] if len(found) == _WITHHELD_PAGE else 0
+        due: set[str] = set()
+        for row_id, key in found:
+            if self._withheld.get(key, 0.0) > now:
+                continue
+            due.add(key)
+            if len(due) == _RETRIED_KEYS:
+                self._passed = row_id
+                break
+        rows = await catalogue.withheld_of(due, self._deps.options.relay_batch_events)
+        refused = await self._publish([row.event for row in rows])
+        published = [row.row_id for row in rows if row.event.key not in refused]
+        await catalogue.outbox_published(published)
+        for key in due - refused:
+            self._withheld.pop(key, None)
+        return len(published)
+
+    async def _publish(self, events: Sequence[EventRecord]) -> frozenset[str]:
+        """Publish all but the events of nodes of which one is refused; returns those nodes."""
+        refused: set[str] = set()
+        while batch := [event for event in events if event.key not in refused]:
             try:
                 await self._publish_batch(batch)
                 break
             except InvalidArgument as error:
-                if error.reason != EVENT_REFUSED or "key" not in error.metadata:
+                # One that is not of this batch would have it published for ever.
+                keys = refused_keys(error) & {event.key for event in batch}
+                if not keys:
                     raise
-                self._withheld[error.metadata["key"]] = now + _WITHHELD_SECONDS
-                _log.error("event_refused", error=error.message, **error.metadata)
-        return self._withheld
+                refused |= keys
+                _log.error(
+                    "event_refused",
+                    error=error.message,
+                    event_id=error.metadata["event_id"],
+                    key=error.metadata["key"],
+                    nodes=len(keys),
+                )
+        until = asyncio.get_running_loop().time() + _WITHHELD_SECONDS
+        self._withheld |= dict.fromkeys(refused, until)
+        return frozenset(refused)
 
     async def _publish_batch(self, events: Sequence[EventRecord]) -> None:
         """Publish while the lease is certainly ours."""

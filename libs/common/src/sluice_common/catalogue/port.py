@@ -6,7 +6,7 @@ NotFound. Raises `Unavailable` CATALOGUE_UNAVAILABLE when the database does not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -121,6 +121,15 @@ class DrivePage:
 class OutboxRow:
     row_id: int
     event: EventRecord
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxPage:
+    """The first rows that are not withheld, in insertion order."""
+
+    rows: tuple[OutboxRow, ...]
+    withheld_keys: frozenset[str]
+    """Keys among those of the rows of which other rows are withheld: these have to wait too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +321,27 @@ class Catalogue(Protocol):
     # -- outbox and leases (rules 15, 22)
 
     async def outbox(self, limit: int) -> Sequence[OutboxRow]:
-        """Unpublished rows in insertion order."""
+        """Unpublished rows in insertion order, withheld ones included."""
         ...
+
+    async def outbox_ready(self, limit: int) -> OutboxPage:
+        """Unpublished rows that are not withheld. Its cost does not grow with those that are."""
+        ...
+
+    async def withhold(self, row_ids: Sequence[int]) -> None:
+        """Take rows out of `outbox_ready` until they are published: the publisher refuses one of
+        their key, and none may overtake it."""
+        ...
+
+    async def withheld_after(self, row_id: int, limit: int) -> Sequence[tuple[int, str]]:
+        """Withheld rows from the one after this on, in insertion order: row id and key."""
+        ...
+
+    async def withheld_of(self, keys: Collection[str], limit: int) -> Sequence[OutboxRow]:
+        """The withheld rows of these keys in insertion order."""
+        ...
+
+    async def count_withheld(self) -> int: ...
 
     async def outbox_published(self, row_ids: Sequence[int]) -> None: ...
 

@@ -249,6 +249,11 @@ outbox = Table(
     Column("occurred_at", Micros, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("headers", Text, nullable=False),
+    # The publisher has refused an event of this key: its events are no part of the relay's pages,
+    # and are tried again apart from them. The default is for a release that does not know this.
+    Column("withheld", Boolean, nullable=False, server_default=text("0")),
+    Index(None, "withheld"),
+    Index(None, "event_key"),
     sqlite_autoincrement=True,
     **_OPTIONS,
 )

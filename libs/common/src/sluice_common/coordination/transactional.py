@@ -258,6 +258,9 @@ class TransactionalLedger(ABC):
     async def events_published(self, upload_id: str, up_to_sequence: int) -> None:
         await self._run(sweep.events_published, upload_id, up_to_sequence)
 
+    async def withhold_events(self, upload_id: str, seconds: float) -> None:
+        await self._run(sweep.withhold_events, upload_id, seconds)
+
     async def backlog(self) -> Backlog:
         return await self._run(sweep.backlog)
 

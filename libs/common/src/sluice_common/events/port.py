@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -43,11 +43,24 @@ class EventPublisher(Protocol):
         Raises `Unavailable` when that is not certain: the caller publishes all of them again
         (event ids make that harmless). Raises `InvalidArgument` EVENT_REFUSED, with `event_id`
         and `key` in its metadata, for an event that can never be published as it is; the others
-        are then published again without it.
+        are then published again without it. `refused_keys` gives all keys that it names.
         """
         ...
 
 
-def event_refused(event_id: str, key: str, message: str) -> InvalidArgument:
+def event_refused(
+    event_id: str, key: str, message: str, *, other_keys: Collection[str] = ()
+) -> InvalidArgument:
     """What a publisher raises for an event that nobody will ever take."""
-    return InvalidArgument(EVENT_REFUSED, message, metadata={"event_id": event_id, "key": key})
+    metadata = {"event_id": event_id, "key": key}
+    if other_keys:
+        metadata["other_keys"] = "\n".join(sorted(other_keys))
+    return InvalidArgument(EVENT_REFUSED, message, metadata=metadata)
+
+
+def refused_keys(error: InvalidArgument) -> frozenset[str]:
+    """The keys that a refusal names; empty for any other error."""
+    if error.reason != EVENT_REFUSED or "key" not in error.metadata:
+        return frozenset()
+    others = error.metadata.get("other_keys", "")
+    return frozenset([error.metadata["key"], *(others.split("\n") if others else ())])

@@ -28,7 +28,6 @@ CREATE TABLE uploads (
 CREATE INDEX uploads_of_tenant ON uploads (tenant, created_at, upload_id);
 CREATE INDEX uploads_open ON uploads (created_at, upload_id) WHERE ended_at IS NULL;
 CREATE INDEX uploads_behind ON uploads (created_at, upload_id) WHERE behind;
-CREATE INDEX uploads_with_events ON uploads (created_at, upload_id) WHERE events_pending > 0;
 CREATE INDEX uploads_to_clean ON uploads (next_cleanup_at) WHERE next_cleanup_at IS NOT NULL;
 CREATE INDEX uploads_ended ON uploads (ended_at) WHERE ended_at IS NOT NULL;
 
@@ -97,6 +96,8 @@ def prepare(connection: sqlite3.Connection) -> str:
                 connection.execute(statement)
             meta = {"format": str(FORMAT_VERSION), "nonce": new_nonce()}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        if meta.get("format") == str(FORMAT_VERSION):
+            _add_what_came_later(connection)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -108,3 +109,15 @@ def prepare(connection: sqlite3.Connection) -> str:
             f"{FORMAT_VERSION}; run the release that wrote it, or move the file away.",
         )
     return meta["nonce"]
+
+
+def _add_what_came_later(connection: sqlite3.Connection) -> None:
+    """Columns and indexes of a later release, which an earlier one does not mind."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(uploads)")}
+    if "events_retry_at" not in columns:
+        connection.execute("ALTER TABLE uploads ADD COLUMN events_retry_at REAL NOT NULL DEFAULT 0")
+    connection.execute("DROP INDEX IF EXISTS uploads_with_events")
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS uploads_events_due"
+        " ON uploads (events_retry_at, created_at, upload_id) WHERE events_pending > 0"
+    )

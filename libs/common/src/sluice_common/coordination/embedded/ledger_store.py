@@ -102,7 +102,8 @@ class SqliteStore:
     def save(self, record: UploadRecord) -> None:
         self._db.execute(
             "UPDATE uploads SET status = ?, last_chunk_at = ?, queued_bytes = ?, behind = ?,"
-            " events_pending = ?, ended_at = ?, next_cleanup_at = ?, record = ?"
+            " events_pending = ?, events_retry_at = ?, ended_at = ?, next_cleanup_at = ?,"
+            " record = ?"
             " WHERE upload_id = ?",
             (
                 record.status.value,
@@ -110,6 +111,7 @@ class SqliteStore:
                 record.queued_bytes,
                 record.behind,
                 record.events_pending,
+                record.events_retry_at,
                 record.ended_at,
                 record.next_cleanup_at,
                 json.dumps(encode_record(record), separators=(",", ":")),
@@ -323,8 +325,17 @@ class SqliteStore:
 
     def with_events(self, limit: int) -> Sequence[str]:
         return self._ids(
-            "SELECT upload_id FROM uploads WHERE events_pending > 0"
+            "SELECT upload_id FROM uploads WHERE events_pending > 0 AND events_retry_at = 0"
             " ORDER BY created_at, upload_id LIMIT ?",
+            limit,
+        )
+
+    def with_withheld_events(self, limit: int, until: float) -> Sequence[str]:
+        return self._ids(
+            "SELECT upload_id FROM uploads WHERE events_pending > 0"
+            " AND events_retry_at > 0 AND events_retry_at <= ?"
+            " ORDER BY events_retry_at, created_at, upload_id LIMIT ?",
+            until,
             limit,
         )
 

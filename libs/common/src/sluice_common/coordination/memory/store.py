@@ -203,7 +203,16 @@ class MemoryStore:
     # -- finding work
 
     def with_events(self, limit: int) -> Sequence[str]:
-        return self._oldest((r for r in self._uploads.values() if r.events), limit, None)
+        found = (r for r in self._uploads.values() if r.events and not r.record.events_retry_at)
+        return self._oldest(found, limit, None)
+
+    def with_withheld_events(self, limit: int, until: float) -> Sequence[str]:
+        due = (
+            (rows.record.events_retry_at, rows.record.upload_id)
+            for rows in self._uploads.values()
+            if rows.events and 0 < rows.record.events_retry_at <= until
+        )
+        return [upload_id for _, upload_id in heapq.nsmallest(limit, due)]
 
     def with_ready_parts(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]:
         found = (r for r in self._uploads.values() if r.ready and not r.record.ended)

@@ -237,7 +237,13 @@ class UploadLedger(Protocol):
         ...
 
     async def pending_events(self, limit: int) -> Sequence[LedgerEvent]:
-        """Unpublished events, in order per upload, oldest upload first."""
+        """Unpublished events, in order per upload, oldest upload first; none of uploads whose
+        events are withheld, however many those are."""
+        ...
+
+    async def withhold_events(self, upload_id: str, seconds: float) -> None:
+        """Leave the events of an upload out of `pending_events` for so long: the publisher has
+        refused one, and the later ones must not overtake it. `upload_events` has them all."""
         ...
 
     async def upload_events(self, upload_id: str) -> Sequence[LedgerEvent]:

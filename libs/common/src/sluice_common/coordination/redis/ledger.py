@@ -394,6 +394,9 @@ class RedisLedger:
     async def events_published(self, upload_id: str, up_to_sequence: int) -> None:
         await self._steps.run("events_published", upload_id, up_to_sequence)
 
+    async def withhold_events(self, upload_id: str, seconds: float) -> None:
+        await self._steps.run("withhold_events", upload_id, seconds)
+
     async def backlog(self) -> Backlog:
         queued, reserved = await self._steps.budget.backlog()
         return Backlog(queued, reserved, self._options.budget_bytes, await self._sweep.count_open())

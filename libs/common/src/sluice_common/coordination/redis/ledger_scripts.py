@@ -72,6 +72,7 @@ _STEPS = (
     "known_tokens",
     "missing_chunks",
     "part_chunks",
+    "pending_events",
     "places",
     "ready_completion",
     "ready_parts",
@@ -84,6 +85,7 @@ _STEPS = (
     "stored_parts",
     "upload_events",
     "waits_for_room",
+    "withhold_events",
 )
 """Steps on the keys of one upload."""
 

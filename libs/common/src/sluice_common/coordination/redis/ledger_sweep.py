@@ -15,6 +15,7 @@ from sluice_common.coordination.redis.ledger_walk import (
     RepairWalk,
     forget_everywhere,
 )
+from sluice_common.coordination.rules.sweep import RETRIED_AT_ONCE
 from sluice_common.errors import NotFound
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 
@@ -144,23 +145,36 @@ class LedgerSweep:
     # -- events
 
     async def pending_events(self, limit: int) -> list[LedgerEvent]:
-        """In order per upload, oldest upload first."""
+        """In order per upload, oldest upload first; then some that were withheld."""
+        events = await self._fresh_events(limit)
+        for upload_id in await self._finder.due("retries", RETRIED_AT_ONCE):
+            events += await self._events_of(upload_id, "retries")
+        return events
+
+    async def _fresh_events(self, limit: int) -> list[LedgerEvent]:
         events: list[LedgerEvent] = []
         async for page in self._finder.oldest("events"):
             for upload_id in page:
-                found, gone = await self._events_of(upload_id)
-                if not found:
-                    await self._finder.no_longer("events", upload_id, gone=gone)
-                events += found
+                events += await self._events_of(upload_id, "events")
                 if len(events) >= limit:
                     return events[:limit]
         return events
 
-    async def _events_of(self, upload_id: str) -> tuple[list[LedgerEvent], bool]:
+    async def _events_of(self, upload_id: str, kind: str) -> list[LedgerEvent]:
+        """Of an upload that was found by a kind of set; none when it does not belong there."""
+        found: list[LedgerEvent] = []
+        gone = False
         try:
-            return await self.upload_events(upload_id), False
+            answer = await self._steps.run(
+                "pending_events", upload_id, "1" if kind == "retries" else ""
+            )
+            if answer:
+                found = await self._reader.events(upload_id, *answer)
         except NotFound:
-            return [], True
+            gone = True
+        if not found:
+            await self._finder.no_longer(kind, upload_id, gone=gone)
+        return found
 
     async def upload_events(self, upload_id: str) -> list[LedgerEvent]:
         fields, entries = await self._steps.run("upload_events", upload_id)

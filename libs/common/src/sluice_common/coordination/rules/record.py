@@ -93,6 +93,8 @@ class UploadRecord:
     expiry_seen_at: float | None = None
     event_sequence: int = 0
     events_pending: int = 0
+    events_retry_at: float = 0.0
+    """Its events wait until then, because the publisher has refused one."""
 
     @property
     def upload_id(self) -> str:
@@ -239,7 +241,8 @@ def encode_record(record: UploadRecord) -> dict[str, Any]:
 def decode_record(new: NewUpload, values: dict[str, Any]) -> UploadRecord:
     """The inverse of `encode_record`; raises `Internal` UNKNOWN_FORMAT."""
     _check_format(values)
-    plain = {name: values[name] for name in _PLAIN}
+    # What an earlier release did not write yet has its default.
+    plain = {name: values[name] for name in _PLAIN if name in values}
     cut = values["frontier"]
     return UploadRecord(
         new=new,

@@ -151,7 +151,13 @@ class LedgerStore(Protocol):
 
     # -- finding work; ids, oldest upload first
 
-    def with_events(self, limit: int) -> Sequence[str]: ...
+    def with_events(self, limit: int) -> Sequence[str]:
+        """Uploads with events that are not withheld."""
+        ...
+
+    def with_withheld_events(self, limit: int, until: float) -> Sequence[str]:
+        """Uploads whose events were withheld until then at most, longest first."""
+        ...
 
     def with_ready_parts(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]: ...
 

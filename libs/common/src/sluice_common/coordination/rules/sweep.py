@@ -15,6 +15,9 @@ from sluice_common.uploads.states import check_transition
 CLEANUPS = 2
 """At once, and again for what was in flight at the end (rule 25)."""
 
+RETRIED_AT_ONCE = 50
+"""Uploads with withheld events that one call tries again."""
+
 _PAGE = 200
 _CLEAR_ROWS = 10_000
 
@@ -134,13 +137,17 @@ def known_tokens(s: Session, upload_id: str, tokens: Sequence[str]) -> frozenset
 
 
 def pending_events(s: Session, limit: int) -> Sequence[LedgerEvent]:
-    """Unpublished events, in order per upload, oldest upload first."""
+    """Unpublished events, in order per upload, oldest upload first; then some whose time to be
+    tried again has come: they never take the place of others."""
     found: list[LedgerEvent] = []
     for upload_id in s.store.with_events(limit):
         found += s.store.events(upload_id)
         if len(found) >= limit:
             break
-    return found[:limit]
+    found = found[:limit]
+    for upload_id in s.store.with_withheld_events(RETRIED_AT_ONCE, s.clock()):
+        found += s.store.events(upload_id)
+    return found
 
 
 def upload_events(s: Session, upload_id: str) -> Sequence[LedgerEvent]:
@@ -155,7 +162,15 @@ def events_published(s: Session, upload_id: str, up_to_sequence: int) -> None:
     dropped = s.store.drop_events(upload_id, up_to_sequence)
     if dropped:
         record.events_pending -= dropped
+        record.events_retry_at = 0.0
         s.store.save(record)
+
+
+def withhold_events(s: Session, upload_id: str, seconds: float) -> None:
+    """Leave the upload's events out of `pending_events` for a while. Shows in no snapshot."""
+    record = s.require(upload_id)
+    record.events_retry_at = s.clock() + seconds
+    s.store.save(record)
 
 
 def backlog(s: Session) -> Backlog:

@@ -77,9 +77,9 @@ class OrderedProducer:
         Raises `Unavailable` when that is not certain, and `InvalidArgument` EVENT_REFUSED for a
         message that no broker will take. Then, or when it is cancelled, some may have arrived.
         """
-        for message in messages:
-            if message.size > self._max_message_bytes:
-                raise _refused(message)
+        too_large = [one for one in messages if one.size > self._max_message_bytes]
+        if too_large:
+            raise _refused(*too_large)
         if not messages:
             return
         async with self._turn:
@@ -198,12 +198,13 @@ def _fits(batch: Any, message: Outgoing) -> bool:
     return appended is not None
 
 
-def _refused(message: Outgoing) -> InvalidArgument:
+def _refused(message: Outgoing, *others: Outgoing) -> InvalidArgument:
     return event_refused(
         message.name,
         message.key.decode(errors="replace"),
         f"Event {message.name} has {message.size} bytes, more than {message.topic} takes;"
         " raise the topic's max.message.bytes and the limit of events.",
+        other_keys={other.key.decode(errors="replace") for other in others},
     )
 
 

@@ -4,6 +4,7 @@
 --   deadlines       what lives, by the time to look at it next
 --   parts           has ready parts or is `behind`; completions: is COMPLETING; by its beginning
 --   events          has unpublished events, by its beginning
+--   retries         has unpublished events that are withheld, by the time to try them again
 --   cleanups        ended, by its next clean-up
 --   purges          ended, nothing left to be done, by the time to forget it
 --
@@ -11,13 +12,17 @@
 -- looks at the record again.
 
 local finding = {
-  kinds = { 'deadlines', 'parts', 'completions', 'events', 'cleanups', 'purges' },
+  kinds = { 'deadlines', 'parts', 'completions', 'events', 'retries', 'cleanups', 'purges' },
 }
 
 local function places(r)
   local at = {}
   if r.events_pending and r.events_pending > 0 then
-    at.events = r.created_at
+    if r.events_retry_at then
+      at.retries = r.events_retry_at
+    else
+      at.events = r.created_at
+    end
   end
   if r.next_cleanup_at then
     at.cleanups = r.next_cleanup_at

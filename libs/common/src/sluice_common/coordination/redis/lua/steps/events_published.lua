@@ -11,6 +11,7 @@ return run(function()
     redis.call('LPOP', call.events)
     r.events_pending = r.events_pending - 1
   end
+  record.clear(r, 'events_retry_at')
   record.store(r)
   ending.let_expire(r)
   return {}

@@ -1,0 +1,9 @@
+-- Leave the upload's events alone for a while: the broker has refused one. Argument: seconds.
+
+return run(function()
+  call.run_when_memory_is_full()
+  local r = record.require()
+  r.events_retry_at = call.now() + call.number(1)
+  record.store(r)
+  return {}
+end)
