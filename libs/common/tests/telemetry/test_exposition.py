@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+import structlog
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from sluice_common.addresses import Address
 from sluice_common.configuration import ConfigurationError
+from sluice_common.telemetry import exposition
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
 
@@ -72,3 +79,100 @@ async def test_the_port_is_free_afterwards() -> None:
     async with exposing(address, Metrics().registry, lambda: True) as again:
         assert again == address
     assert "exposition" not in {thread.name for thread in threading.enumerate()}
+
+
+# ------------------------------------------------------------------ peers that take their time
+
+
+@contextmanager
+def half_asked(address: Address, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that have sent the beginning of a request."""
+    peers = [socket.create_connection((address.host, address.port), 10) for _ in range(count)]
+    try:
+        for peer in peers:
+            with suppress(OSError):  # hung up already
+                peer.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def trickle_until_closed(peer: socket.socket, pause_seconds: float) -> None:
+    """Send a byte now and then, so that no single read takes long."""
+    peer.settimeout(pause_seconds)
+    while True:
+        try:
+            peer.sendall(b"a")
+            if peer.recv(1) == b"":
+                return
+        except TimeoutError:
+            continue
+        except OSError:
+            return
+
+
+async def test_a_trickling_request_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "REQUEST_SECONDS", 0.5)
+    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+        with half_asked(address, 1) as (peer,):
+            async with asyncio.timeout(30):  # without a deadline it never ends
+                await asyncio.to_thread(trickle_until_closed, peer, 0.05)
+        assert (await asyncio.to_thread(ask, address, "/healthz"))[0] == 200
+
+
+async def test_many_slow_peers_leave_room_for_probes() -> None:
+    before = threading.active_count()
+    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+        with half_asked(address, 5 * exposition.MOST_CONNECTIONS):
+            for _ in range(5):
+                assert (await asyncio.to_thread(ask, address, "/healthz"))[0] == 200
+            assert threading.active_count() - before <= 2 * exposition.MOST_CONNECTIONS + 3
+
+
+async def test_lost_peers_and_bad_requests_leave_no_traceback(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposition, "REQUEST_SECONDS", 0.3)
+    reset = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger: close by RST
+    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+        for request in (
+            b"",
+            b"GET /metrics HTTP/1.0\r\n\r\n",
+            b"\x00\xff\r\n\r\n",
+            b"GET " + b"/" * 70_000 + b" HTTP/1.0\r\n\r\n",
+            b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200,
+        ):
+            peer = socket.create_connection((address.host, address.port), 10)
+            peer.sendall(request)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            peer.close()
+        with half_asked(address, 1) as (peer,):  # until it is hung up
+            await asyncio.to_thread(peer.recv, 1)
+        assert (await asyncio.to_thread(ask, address, "/readyz"))[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+class Failing(Collector):
+    """A collector with a defect."""
+
+    fails = False
+
+    def collect(self) -> Iterator[Metric]:
+        if self.fails:
+            raise RuntimeError("no such metric")
+        yield from ()
+
+
+async def test_a_failing_collector_is_logged_and_answered(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    registry, failing = Metrics().registry, Failing()
+    registry.register(failing)
+    async with exposing(ANY, registry, lambda: True) as address:
+        failing.fails = True
+        with structlog.testing.capture_logs() as logs:
+            status, _ = await asyncio.to_thread(ask, address, "/metrics")
+    assert status == 500
+    assert [entry["event"] for entry in logs] == ["metrics.request_failed"]
+    assert capfd.readouterr().err == ""

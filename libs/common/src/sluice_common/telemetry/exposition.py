@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import socket
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from sluice_common.addresses import Address
@@ -26,15 +29,108 @@ if TYPE_CHECKING:
 
 LOOP_ANSWER_SECONDS: Final = 2.0
 """An event loop that does not answer a probe within this time counts as dead."""
-_REQUEST_SECONDS: Final = 10.0
+REQUEST_SECONDS: Final = 10.0
+"""From the connection to the last byte of the answer, however busily the peer trickles."""
+_LINE_BYTES: Final = 8192
+MOST_CONNECTIONS: Final = 64
+"""At once; with one more the oldest is closed. Whoever asks honestly is done in milliseconds."""
+
+_log = structlog.get_logger(__name__)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per connection, for one request each; bounded in number and in time."""
+
     daemon_threads = True
+    request_queue_size = 2 * MOST_CONNECTIONS
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._lock = threading.Lock()
+        self._deadlines: dict[socket.socket, float] = {}
+        """Of open connections, oldest first."""
+        self._threads_alive = 0
+        super().__init__(*arguments, **named)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            while len(self._deadlines) >= MOST_CONNECTIONS:
+                self._hang_up(next(iter(self._deadlines)))
+            # Threads of connections that were closed end at once, unless the event loop hangs.
+            admitted = self._threads_alive < 2 * MOST_CONNECTIONS
+            if admitted:
+                self._threads_alive += 1
+                self._deadlines[request] = time.monotonic() + REQUEST_SECONDS
+        if admitted:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._deadlines.pop(request, None)
+                self._threads_alive -= 1
+
+    def service_actions(self) -> None:
+        """Close what is out of time; called by `serve_forever` between two requests."""
+        super().service_actions()
+        now = time.monotonic()
+        with self._lock:
+            for connection in [one for one, end in self._deadlines.items() if end <= now]:
+                self._hang_up(connection)
+
+    def server_close(self) -> None:
+        super().server_close()
+        with self._lock:
+            for connection in list(self._deadlines):
+                self._hang_up(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what ended a connection's thread, for which there is no other place."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _log.debug("metrics.connection_lost", error=repr(error))
+        else:
+            _log.error("metrics.request_failed", exc_info=error)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        """Wake the connection's thread, which closes it; the lock is held."""
+        del self._deadlines[connection]
+        with suppress(OSError):  # closed already
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Answering(ServerHandler):
+    """Runs the application for one request."""
+
+    def log_exception(self, exc_info: Any) -> None:
+        """Log it as everything is logged, not as a traceback on standard error."""
+        if isinstance(exc_info[1], OSError):
+            _log.debug("metrics.connection_lost", error=repr(exc_info[1]))
+        else:
+            _log.error("metrics.request_failed", exc_info=exc_info)
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _REQUEST_SECONDS  # a scraper that stops talking frees its thread
+    timeout = REQUEST_SECONDS  # of one read or write; the server's deadline is for all of them
+
+    def handle(self) -> None:
+        """Answer one request, as the base class does, but for what is done with errors."""
+        self.raw_requestline = self.rfile.readline(_LINE_BYTES + 1)
+        if len(self.raw_requestline) > _LINE_BYTES:
+            self.requestline, self.request_version, self.command = "", "", ""
+            self.send_error(414)
+            return
+        if not self.parse_request():
+            return
+        answering = _Answering(
+            self.rfile, self.wfile, self.get_stderr(), self.get_environ(), multithread=True
+        )
+        answering.request_handler = self  # type: ignore[attr-defined]
+        app = self.server.get_app()  # type: ignore[attr-defined]
+        answering.run(app)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Say nothing: probes come every few seconds."""

@@ -6,7 +6,7 @@
 return quietly(function()
   local r = record.require()
   local retry_at, due = r.events_retry_at, nil
-  if call.argument(1) == '' then
+  if not call.argument(1) then
     due = not retry_at
   else
     due = retry_at and retry_at <= call.now()
