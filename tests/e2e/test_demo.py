@@ -33,6 +33,10 @@ from tools.pictures import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPECTED_WORDS = re.compile(
+    r"\d+ files? uploaded, \S+ \S+ in \S+ s \(\S+ \S+\)|.*: \S+ \S+ in \S+ s, verified"
+)
+"""All that the demo may write to standard error."""
 
 
 @pytest.mark.long
@@ -54,6 +58,9 @@ def test_the_photos_of_the_demo_come_back_right(tmp_path: Path) -> None:
     for word in ("camera-", "orientation-8", "cmyk", "16-bit", "animated", ".heic", ".avif"):
         assert word in done.stdout
     assert not list(tmp_path.glob("sluice-demo-*"))
+    # What the commands say of their progress, and nothing that a newcomer would have to ignore.
+    strange = [line for line in done.stderr.splitlines() if not EXPECTED_WORDS.fullmatch(line)]
+    assert strange == []
 
 
 def wrong_side_up(expected: Expected) -> Expected:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_repository.paging import walk
+from sluice_repository.paging import PAGE, walk
 
 
 @given(stuck=st.sets(st.integers(0, 60)), total=st.integers(0, 60), page=st.integers(1, 7))
@@ -17,8 +17,8 @@ async def test_every_due_item_has_one_turn_however_many_stay_behind(
     due = list(range(total))
     handled: list[int] = []
 
-    async def fetch(limit: int) -> Sequence[int]:
-        return due[:limit]
+    async def fetch(limit: int, offset: int) -> Sequence[int]:
+        return due[offset : offset + limit]
 
     async def handle(item: int) -> bool:
         handled.append(item)
@@ -33,10 +33,29 @@ async def test_every_due_item_has_one_turn_however_many_stay_behind(
 
 
 async def test_a_list_that_never_shrinks_ends_the_walk() -> None:
-    async def fetch(limit: int) -> Sequence[int]:
-        return list(range(limit))[:10]
+    async def fetch(limit: int, offset: int) -> Sequence[int]:
+        return list(range(10))[offset : offset + limit]
 
     async def handle(item: int) -> bool:
         return True
 
     assert await walk(fetch, handle, lambda item: item, 10) == 10
+
+
+async def test_a_walk_reaches_what_is_behind_any_number_that_stays() -> None:
+    """In pages of one size: what stays is not fetched again."""
+    due = list(range(120_001))
+    sizes: set[int] = set()
+    handled: list[int] = []
+
+    async def fetch(limit: int, offset: int) -> Sequence[int]:
+        sizes.add(limit)
+        return due[offset : offset + limit]
+
+    async def handle(item: int) -> bool:
+        handled.append(item)
+        return False
+
+    assert await walk(fetch, handle, lambda item: item) == 0
+    assert handled == due
+    assert sizes == {PAGE}

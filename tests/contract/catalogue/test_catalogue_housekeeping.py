@@ -176,3 +176,21 @@ async def test_withheld_rows_are_no_part_of_ready_pages(catalogue: Catalogue) ->
     assert await catalogue.withheld_after(ids[0], 1) == [(ids[1], stuck.node_id)]
     await catalogue.outbox_published(ids)
     assert await catalogue.count_withheld() == 0
+
+
+async def test_due_lists_leave_out_what_is_before_the_offset(catalogue: Catalogue) -> None:
+    commits = [finished_upload(str(number)) for number in range(4)]
+    for number, commit in enumerate(commits):
+        await catalogue.commit_node(commit)
+        await catalogue.record_intent(intent(f"u{number}", created_at=10.0 + number))
+    stale = await catalogue.stale_intents(FAR, 10)
+    assert await catalogue.stale_intents(FAR, 2, 1) == stale[1:3]
+    owed = await catalogue.nodes_without_sha256(10)
+    assert len(owed) == len(commits)
+    assert await catalogue.nodes_without_sha256(2, 3) == owed[3:]
+    for commit in commits:
+        await catalogue.delete_node(TENANT, commit.node_id)
+    due = await catalogue.deletions_due(FAR, 10)
+    assert len(due) == len(commits)
+    assert await catalogue.deletions_due(FAR, 2, 1) == due[1:3]
+    assert await catalogue.deletions_due(FAR, 2, 4) == []

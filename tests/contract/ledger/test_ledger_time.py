@@ -411,3 +411,14 @@ async def test_withheld_events_that_were_published_are_gone(driver: Driver) -> N
     assert event.type == "UploadAborted"
     with pytest.raises(NotFound):
         await driver.ledger.withhold_events("nonexistent-upload", 60)
+
+
+@pytest.mark.rule(25)
+async def test_due_cleanups_leave_out_what_is_before_the_offset(driver: Driver) -> None:
+    for _ in range(5):
+        driver.clock.advance(1)
+        await driver.ledger.abort(await driver.create())
+    due = [snapshot.upload_id for snapshot in await driver.ledger.cleanups_due(10)]
+    assert len(due) == 5
+    assert [one.upload_id for one in await driver.ledger.cleanups_due(2, 1)] == due[1:3]
+    assert await driver.ledger.cleanups_due(2, 5) == []

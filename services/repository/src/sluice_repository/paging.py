@@ -8,35 +8,31 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 PAGE = 200
-MOST_SEEN = 100_000
-"""Items of one walk; beyond that, the rest waits for the next one."""
 
 
 async def walk(
-    fetch: Callable[[int], Awaitable[Sequence[Item]]],
+    fetch: Callable[[int, int], Awaitable[Sequence[Item]]],
     handle: Callable[[Item], Awaitable[bool]],
     key: Callable[[Item], Hashable],
     page: int = PAGE,
 ) -> int:
     """Handle every due item once; returns how many were done.
 
-    `fetch(limit)` lists the first due items, `handle` answers whether the item is done, i.e. will
-    not be listed again. Items that stay are asked for again on top of the page, so that a few
-    that cannot be done never hide those behind them.
+    `fetch(limit, offset)` lists due items in a fixed order, `handle` answers whether the item is
+    done, i.e. will not be listed again. Items that stay are passed over by the offset, so that
+    those that cannot be done never hide those behind them, however many they are.
     """
-    seen: set[Hashable] = set()
+    before: frozenset[Hashable] = frozenset()
     done = 0
     kept = 0
-    while len(seen) < MOST_SEEN:
-        asked = page + kept
-        items = await fetch(asked)
-        fresh = [item for item in items if key(item) not in seen]
+    while True:
+        items = await fetch(page, kept)
+        fresh = [item for item in items if key(item) not in before]
         for item in fresh:
-            seen.add(key(item))
             if await handle(item):
                 done += 1
             else:
                 kept += 1
-        if len(items) < asked or not fresh:
-            break
-    return done
+        if len(items) < page or not fresh:
+            return done
+        before = frozenset(map(key, items))

@@ -142,8 +142,8 @@ class Sweeper:
         while await catalogue.forget_cleared_intents(forgotten, PAGE) == PAGE:
             continue
 
-        async def fetch(limit: int) -> Sequence[ObjectIntent]:
-            return await catalogue.stale_intents(older_than, limit)
+        async def fetch(limit: int, offset: int) -> Sequence[ObjectIntent]:
+            return await catalogue.stale_intents(older_than, limit, offset)
 
         return await walk(
             fetch,
@@ -157,8 +157,8 @@ class Sweeper:
         # Not by the clock of this process, which may have been stepped.
         now = await catalogue.now()
 
-        async def fetch(limit: int) -> Sequence[ObjectDeletion]:
-            return await catalogue.deletions_due(now, limit)
+        async def fetch(limit: int, offset: int) -> Sequence[ObjectDeletion]:
+            return await catalogue.deletions_due(now, limit, offset)
 
         return await walk(
             fetch,

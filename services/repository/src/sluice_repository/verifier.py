@@ -47,11 +47,11 @@ class Verifier:
         """Verify every node that lacks its SHA-256; returns how many were."""
         return await walk(self._nodes, self._verify, lambda node: node.node_id, page=_PAGE_NODES)
 
-    async def _nodes(self, limit: int) -> Sequence[Node]:
+    async def _nodes(self, limit: int, offset: int) -> Sequence[Node]:
         # Asked before every page: a pass over a large catalogue outlasts the lease.
         if not await self._lease.hold():
             return ()
-        return await self._catalogue.nodes_without_sha256(limit)
+        return await self._catalogue.nodes_without_sha256(limit, offset)
 
     async def _verify(self, node: Node) -> bool:
         options = self._deps.options

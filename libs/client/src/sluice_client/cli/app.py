@@ -308,7 +308,9 @@ def drive_create(
     integrity: Annotated[
         Integrity, typer.Option(help="When SHA-256 is computed.")
     ] = Integrity.SHA256_ASYNC,
-    part_bytes: Annotated[int, typer.Option(min=0, help="Size of a part; 0 is the server's default.")] = 0,
+    part_bytes: Annotated[
+        int, typer.Option(min=0, help="Size of a part; 0 is the server's default.")
+    ] = 0,
     require_uniform: Annotated[
         bool,
         typer.Option("--require-uniform", help="Take only uploads that declare their sizes."),

@@ -230,8 +230,9 @@ class Catalogue(Protocol):
 
     # -- SHA-256 afterwards (rule 20)
 
-    async def nodes_without_sha256(self, limit: int) -> Sequence[Node]:
-        """Live nodes of all tenants, under the policy sha256_async, that lack it; oldest first."""
+    async def nodes_without_sha256(self, limit: int, offset: int = 0) -> Sequence[Node]:
+        """Live nodes of all tenants, under the policy sha256_async, that lack it; oldest first, those
+        before the offset left out."""
         ...
 
     async def record_sha256(self, node_id: str, sha256: bytes) -> bool:
@@ -300,8 +301,10 @@ class Catalogue(Protocol):
         """Forget that intents were cleared before this time (of `now`); how many were."""
         ...
 
-    async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
-        """Intents made before this time, oldest first."""
+    async def stale_intents(
+        self, older_than: float, limit: int, offset: int = 0
+    ) -> Sequence[ObjectIntent]:
+        """Intents made before this time, oldest first, those before the offset left out."""
         ...
 
     async def is_object_live(self, ref: ObjectRef) -> bool:
@@ -312,8 +315,11 @@ class Catalogue(Protocol):
         """The time by which deletions fall due: that of the database, one for all processes."""
         ...
 
-    async def deletions_due(self, now: float, limit: int) -> Sequence[ObjectDeletion]:
-        """Due deletions whose object no live node names."""
+    async def deletions_due(
+        self, now: float, limit: int, offset: int = 0
+    ) -> Sequence[ObjectDeletion]:
+        """Due deletions whose object no live node names, longest due first, those before the
+        offset left out."""
         ...
 
     async def deletion_done(self, deletion_id: int) -> None: ...

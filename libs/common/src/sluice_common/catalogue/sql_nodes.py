@@ -46,8 +46,9 @@ _LIST_PREFIX = _LIST.where(
 _OWED = (
     select_nodes()
     .where(nodes.c.sha256_owed_since.is_not(None))
-    .order_by(nodes.c.sha256_owed_since)
+    .order_by(nodes.c.sha256_owed_since, nodes.c.node_id)
     .limit(bindparam("p_limit"))
+    .offset(bindparam("p_offset"))
 )
 _SET_METADATA = (
     update(nodes)
@@ -127,9 +128,10 @@ class SqlNodes(SqlFamily):
         )
         return node_of(_live(await find_row(connection, node_id), tenant))
 
-    async def nodes_without_sha256(self, limit: int) -> Sequence[Node]:
+    async def nodes_without_sha256(self, limit: int, offset: int = 0) -> Sequence[Node]:
         async with self._db.read() as connection:
-            rows = (await connection.execute(_OWED, {"p_limit": limit})).all()
+            parameters = {"p_limit": limit, "p_offset": offset}
+            rows = (await connection.execute(_OWED, parameters)).all()
         return [node_of(row) for row in rows]
 
     @transaction

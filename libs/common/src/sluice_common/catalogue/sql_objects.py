@@ -59,8 +59,9 @@ _DUE = (
             )
         ),
     )
-    .order_by(object_deletions.c.not_before)
+    .order_by(object_deletions.c.not_before, object_deletions.c.deletion_id)
     .limit(bindparam("p_limit"))
+    .offset(bindparam("p_offset"))
 )
 _DELETED = delete(object_deletions).where(object_deletions.c.deletion_id == bindparam("p_id"))
 # The key, with the node id in it, is part of what an intent is found by: an upload id that is
@@ -110,8 +111,11 @@ _INTENDED = select(
 _STALE = (
     select(object_intents)
     .where(object_intents.c.created_at < bindparam("p_before"))
-    .order_by(object_intents.c.created_at)
+    .order_by(
+        object_intents.c.created_at, object_intents.c.upload_id, object_intents.c.object_key
+    )
     .limit(bindparam("p_limit"))
+    .offset(bindparam("p_offset"))
 )
 
 
@@ -175,9 +179,11 @@ class SqlObjects(SqlFamily):
             await connection.execute(_FORGET_CLEARED, named)
         return len(rows)
 
-    async def stale_intents(self, older_than: float, limit: int) -> Sequence[ObjectIntent]:
+    async def stale_intents(
+        self, older_than: float, limit: int, offset: int = 0
+    ) -> Sequence[ObjectIntent]:
         async with self._db.read() as connection:
-            parameters = {"p_before": older_than, "p_limit": limit}
+            parameters = {"p_before": older_than, "p_limit": limit, "p_offset": offset}
             rows = (await connection.execute(_STALE, parameters)).all()
         return [
             ObjectIntent(
@@ -198,9 +204,12 @@ class SqlObjects(SqlFamily):
         async with self._db.read() as connection:
             return await self._db.now(connection)
 
-    async def deletions_due(self, now: float, limit: int) -> Sequence[ObjectDeletion]:
+    async def deletions_due(
+        self, now: float, limit: int, offset: int = 0
+    ) -> Sequence[ObjectDeletion]:
         async with self._db.read() as connection:
-            rows = (await connection.execute(_DUE, {"p_now": now, "p_limit": limit})).all()
+            parameters = {"p_now": now, "p_limit": limit, "p_offset": offset}
+            rows = (await connection.execute(_DUE, parameters)).all()
         return [
             ObjectDeletion(row.deletion_id, ObjectRef(row.bucket, row.object_key), row.not_before)
             for row in rows

@@ -234,8 +234,8 @@ class TransactionalLedger(ABC):
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
         return await self._run(sweep.expire_due, limit)
 
-    async def cleanups_due(self, limit: int) -> Sequence[UploadSnapshot]:
-        return await self._run(sweep.cleanups_due, limit)
+    async def cleanups_due(self, limit: int, offset: int = 0) -> Sequence[UploadSnapshot]:
+        return await self._run(sweep.cleanups_due, limit, offset)
 
     async def cleanup_done(self, upload_id: str) -> None:
         await self._run(sweep.cleanup_done, upload_id)

@@ -125,9 +125,8 @@ class _Handler(WSGIRequestHandler):
             return
         if not self.parse_request():
             return
-        answering = _Answering(
-            self.rfile, self.wfile, self.get_stderr(), self.get_environ(), multithread=True
-        )
+        streams: Any = (self.rfile, self.wfile, self.get_stderr())
+        answering = _Answering(*streams, self.get_environ(), multithread=True)
         answering.request_handler = self  # type: ignore[attr-defined]
         app = self.server.get_app()  # type: ignore[attr-defined]
         answering.run(app)

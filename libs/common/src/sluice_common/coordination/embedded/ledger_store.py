@@ -389,12 +389,13 @@ class SqliteStore:
             limit,
         )
 
-    def cleanups_due(self, now: float, limit: int) -> Sequence[str]:
+    def cleanups_due(self, now: float, limit: int, offset: int) -> Sequence[str]:
         return self._ids(
             "SELECT upload_id FROM uploads WHERE next_cleanup_at <= ?"
-            " ORDER BY created_at, upload_id LIMIT ?",
+            " ORDER BY created_at, upload_id LIMIT ? OFFSET ?",
             now,
             limit,
+            offset,
         )
 
     def purgeable(self, ended_before: float, limit: int) -> Sequence[str]:

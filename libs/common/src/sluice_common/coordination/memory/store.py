@@ -249,13 +249,13 @@ class MemoryStore:
         )
         return self._oldest(found, limit, None)
 
-    def cleanups_due(self, now: float, limit: int) -> Sequence[str]:
+    def cleanups_due(self, now: float, limit: int, offset: int) -> Sequence[str]:
         found = (
             rows
             for rows in self._uploads.values()
             if rows.record.next_cleanup_at is not None and rows.record.next_cleanup_at <= now
         )
-        return self._oldest(found, limit, None)
+        return self._oldest(found, offset + limit, None)[offset:]
 
     def purgeable(self, ended_before: float, limit: int) -> Sequence[str]:
         found = (

@@ -219,9 +219,9 @@ class UploadLedger(Protocol):
         expires."""
         ...
 
-    async def cleanups_due(self, limit: int) -> Sequence[UploadSnapshot]:
+    async def cleanups_due(self, limit: int, offset: int = 0) -> Sequence[UploadSnapshot]:
         """Terminal uploads whose leftovers are to be removed now: at once, and after one hour
-        (rule 25)."""
+        (rule 25). Longest due first, those before the offset left out."""
         ...
 
     async def cleanup_done(self, upload_id: str) -> None:

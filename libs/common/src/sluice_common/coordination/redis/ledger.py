@@ -373,8 +373,8 @@ class RedisLedger:
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
         return await self._sweep.expire_due(limit)
 
-    async def cleanups_due(self, limit: int) -> Sequence[UploadSnapshot]:
-        return await self._sweep.cleanups_due(limit)
+    async def cleanups_due(self, limit: int, offset: int = 0) -> Sequence[UploadSnapshot]:
+        return await self._sweep.cleanups_due(limit, offset)
 
     async def cleanup_done(self, upload_id: str) -> None:
         await self._steps.run("cleanup_done", upload_id)

@@ -51,15 +51,15 @@ class UploadFinder:
             ]
             start += _PAGE
 
-    async def due(self, kind: str, limit: int) -> list[str]:
-        """Uploads whose time has come, longest first."""
+    async def due(self, kind: str, limit: int, offset: int = 0) -> list[str]:
+        """Uploads whose time has come, longest first, those before the offset left out."""
         now = await self._steps.now()
         found = await self._ranges(
             range(self._steps.shards),
             kind,
-            ("ZRANGEBYSCORE", "-inf", repr(now), "WITHSCORES", "LIMIT", 0, limit),
+            ("ZRANGEBYSCORE", "-inf", repr(now), "WITHSCORES", "LIMIT", 0, offset + limit),
         )
-        return [upload_id for _, upload_id in heapq.merge(*found)][:limit]
+        return [upload_id for _, upload_id in heapq.merge(*found)][offset : offset + limit]
 
     async def count(self, kind: str) -> int:
         replies = await self._ask(range(self._steps.shards), kind, ("ZCARD",))

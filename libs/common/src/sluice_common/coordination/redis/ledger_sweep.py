@@ -107,10 +107,10 @@ class LedgerSweep:
 
     # -- ends
 
-    async def cleanups_due(self, limit: int) -> list[UploadSnapshot]:
+    async def cleanups_due(self, limit: int, offset: int) -> list[UploadSnapshot]:
         """Ended uploads with leftovers to remove now, oldest first."""
         found = []
-        for upload_id in await self._finder.due("cleanups", limit):
+        for upload_id in await self._finder.due("cleanups", limit, offset):
             answer = await self._steps.run("due_cleanup", upload_id)
             if answer:
                 found.append(await self._reader.snapshot(upload_id, *answer))

@@ -92,9 +92,9 @@ def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
     return ended
 
 
-def cleanups_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
+def cleanups_due(s: Session, limit: int, offset: int) -> Sequence[UploadSnapshot]:
     """Ended uploads with leftovers to remove now."""
-    return [s.snapshot(s.require(i)) for i in s.store.cleanups_due(s.clock(), limit)]
+    return [s.snapshot(s.require(i)) for i in s.store.cleanups_due(s.clock(), limit, offset)]
 
 
 def cleanup_done(s: Session, upload_id: str) -> None:
