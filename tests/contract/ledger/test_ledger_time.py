@@ -39,7 +39,11 @@ async def test_rule_22_a_transition_brings_its_event(driver: Driver) -> None:
     assert (message.upload_id, message.expected_size) == (aborted, 7)
     assert (message.header.sequence, message.header.tenant) == (1, "acme")
     assert (initiated.sequence, ended.sequence) == (1, 2)
-    assert initiated.event_id == event_id(message.node_id, "UploadInitiated", 1) == message.header.event_id
+    assert (
+        initiated.event_id
+        == event_id(message.node_id, "UploadInitiated", 1)
+        == message.header.event_id
+    )
     record = to_record(initiated)
     assert record.type == "sluice.events.v1.UploadInitiated"
     assert (record.topic, record.key) == ("sluice.uploads.v1", message.node_id)

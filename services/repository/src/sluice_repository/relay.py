@@ -127,7 +127,9 @@ class Relay:
         moved = await self._relay_ledger(events)
         moved += await self._retry_outbox(catalogue)
         moved += await self._relay_outbox(catalogue, page)
-        metrics.events_withheld.set(sum(self._in_ledger.values()) + await catalogue.count_withheld())
+        metrics.events_withheld.set(
+            sum(self._in_ledger.values()) + await catalogue.count_withheld()
+        )
         return moved
 
     async def _relay_ledger(self, events: Sequence[LedgerEvent]) -> int:

@@ -64,9 +64,7 @@ def _drive_name(text: str) -> str:
     return text
 
 
-Node = Annotated[
-    DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH", help="The node.")
-]
+Node = Annotated[DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH", help="The node.")]
 Place = Annotated[
     DrivePath,
     typer.Argument(

@@ -13,7 +13,6 @@ from sluice_client.cli.output import Output
 from sluice_client.client import Client
 from sluice_client.model import Drive, DrivePolicy, Node, Processing, ProcessingState
 
-
 _LOCATION_NAMES = {"taken_at": "gps_time"}
 """How people are shown what the location has under the name of another fact of the picture."""
 
@@ -93,7 +92,9 @@ def _processing_lines(found: Processing | None) -> list[tuple[str, object]]:
         lines.append(("dimensions", f"{found.width} x {found.height}{frames}"))
     lines += [(name, value) for name, value in found.exif.items()]
     if found.location is not None:
-        lines += [(_LOCATION_NAMES.get(name, name), found.location[name]) for name in found.location]
+        lines += [
+            (_LOCATION_NAMES.get(name, name), found.location[name]) for name in found.location
+        ]
     for one in found.thumbnails:
         picture = f"{one.width} x {one.height}, {one.content_type}, {one.size_bytes:,} bytes"
         lines.append((f"thumbnail {one.size}", picture))

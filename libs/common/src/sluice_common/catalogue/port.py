@@ -231,8 +231,8 @@ class Catalogue(Protocol):
     # -- SHA-256 afterwards (rule 20)
 
     async def nodes_without_sha256(self, limit: int, offset: int = 0) -> Sequence[Node]:
-        """Live nodes of all tenants, under the policy sha256_async, that lack it; oldest first, those
-        before the offset left out."""
+        """Live nodes of all tenants, under the policy sha256_async, that lack it; oldest first,
+        those before the offset left out."""
         ...
 
     async def record_sha256(self, node_id: str, sha256: bytes) -> bool:

@@ -111,9 +111,7 @@ _INTENDED = select(
 _STALE = (
     select(object_intents)
     .where(object_intents.c.created_at < bindparam("p_before"))
-    .order_by(
-        object_intents.c.created_at, object_intents.c.upload_id, object_intents.c.object_key
-    )
+    .order_by(object_intents.c.created_at, object_intents.c.upload_id, object_intents.c.object_key)
     .limit(bindparam("p_limit"))
     .offset(bindparam("p_offset"))
 )

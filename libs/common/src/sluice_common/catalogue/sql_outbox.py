@@ -57,9 +57,7 @@ _WITHHELD_OF = (
     .order_by(outbox.c.row_id)
     .limit(bindparam("p_limit"))
 )
-_COUNT_WITHHELD = (
-    select(func.count()).select_from(outbox).where(outbox.c.withheld == literal(True))
-)
+_COUNT_WITHHELD = select(func.count()).select_from(outbox).where(outbox.c.withheld == literal(True))
 _PUBLISHED = delete(outbox).where(outbox.c.row_id.in_(bindparam("p_row_ids", expanding=True)))
 
 

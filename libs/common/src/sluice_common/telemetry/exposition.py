@@ -125,8 +125,9 @@ class _Handler(WSGIRequestHandler):
             return
         if not self.parse_request():
             return
-        streams: Any = (self.rfile, self.wfile, self.get_stderr())
-        answering = _Answering(*streams, self.get_environ(), multithread=True)
+        read: Any = self.rfile
+        write: Any = self.wfile
+        answering = _Answering(read, write, self.get_stderr(), self.get_environ(), multithread=True)
         answering.request_handler = self  # type: ignore[attr-defined]
         app = self.server.get_app()  # type: ignore[attr-defined]
         answering.run(app)

@@ -22,7 +22,16 @@ _PAGE = 100
 _AT_ONCE = 16
 """Uploads that one search looks at in parallel; it has to leave connections to others."""
 
-ALL_KINDS = ("index", "deadlines", "parts", "completions", "events", "retries", "cleanups", "purges")
+ALL_KINDS = (
+    "index",
+    "deadlines",
+    "parts",
+    "completions",
+    "events",
+    "retries",
+    "cleanups",
+    "purges",
+)
 
 Age = tuple[float, str]
 
