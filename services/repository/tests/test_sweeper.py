@@ -10,6 +10,7 @@ import pytest
 
 from sluice_common.catalogue.port import ObjectIntent
 from sluice_common.coordination.memory.ledger import MemoryLedger
+from sluice_common.coordination.memory.queue import InProcessQueue
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.ports import ChunkOffer, WorkItem, WorkKind
 from sluice_common.errors import NotFound, PermissionDenied, Unavailable
@@ -17,6 +18,7 @@ from sluice_common.objects.body import BytesBody
 from sluice_common.objects.port import ObjectAttributes
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.model import ObjectRef, UploadStatus
+from sluice_repository import sweeper
 from sluice_repository.gauges import GaugeRefresher
 from sluice_repository.sweeper import Sweeper
 from support.roles import HOUR, TENANT, Upload, World, pieces, small_world
@@ -327,3 +329,25 @@ async def test_gauges_say_what_waits(world: World) -> None:
     assert world.counted("sluice_queued_bytes") == 500 + 3_300
     assert world.counted("sluice_queue_items") == 4
     assert world.counted("sluice_budget_bytes") == LedgerOptions().budget_bytes
+
+
+@pytest.mark.rule(15)
+async def test_work_that_stays_ready_keeps_no_hints_from_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue's hints are lost, and nothing is done: every item is hinted all the same."""
+    monkeypatch.setattr(sweeper, "_HINTS_PER_PASS", 2)
+    ready = set()
+    for number in range(5):
+        upload = await world.begin([b"small"], path=f"{number}.bin")
+        await world.send(upload, 0)
+        await world.complete(upload)
+        ready.add(upload.id)
+    queue = InProcessQueue(clock=world.clock)
+    sweeping = Sweeper(replace(world.deps, queue=queue))
+    for _ in range(3):
+        await sweeping.sweep()
+    hinted = set()
+    while delivery := await queue.take([WorkKind.PART, WorkKind.COMPLETION], "test", 0):
+        hinted.add(delivery.item.upload_id)
+    assert hinted == ready

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from sluice.events.v1 import uploads_pb2
 from sluice_common.coordination.rules.lifecycle import encode_cursor
-from sluice_common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from sluice_common.errors import FailedPrecondition, InvalidArgument, NotFound
 from sluice_common.events.uploads import to_record
 from sluice_common.uploads.ids import event_id
-from sluice_common.uploads.model import ObjectRef, UploadSnapshot, UploadStatus
+from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 from support.ledgers import DAY, HOUR, Driver, OpenDriver
 
 ALL = frozenset[UploadStatus]()
@@ -334,87 +333,6 @@ async def test_tokens_are_known_while_something_names_them(driver: Driver) -> No
     await driver.ledger.abort(upload_id)
     assert await known(upload_id, tokens) == frozenset()
     assert await known(driver.new().upload_id, tokens) == frozenset()
-
-
-async def used_again(driver: Driver, upload_id: str) -> str:
-    """Have the upload forgotten and begun anew under its id, as for a request id that comes back
-    after a day; the new node's id."""
-    first = (await driver.ledger.get(upload_id)).new
-    await driver.ledger.abort(upload_id)
-    await driver.ledger.events_published(upload_id, 10)
-    await driver.ledger.cleanup_done(upload_id)
-    driver.clock.advance(DAY)
-    await driver.ledger.cleanup_done(upload_id)
-    assert await driver.ledger.purge_due(10) == 1
-    node_id = f"{first.node_id}-again"
-    key = ObjectRef(first.object.bucket, f"{first.object.key}-again")
-    await driver.ledger.create(replace(first, node_id=node_id, object=key))
-    return node_id
-
-
-@pytest.mark.rule(23)
-async def test_events_of_a_reused_upload_id_have_new_ids(driver: Driver) -> None:
-    upload_id = await driver.create()
-    (before,) = await driver.ledger.upload_events(upload_id)
-    node_id = await used_again(driver, upload_id)
-    (after,) = await driver.ledger.upload_events(upload_id)
-    assert (before.type, before.sequence) == (after.type, after.sequence)
-    assert after.node_id == node_id
-    assert after.event_id != before.event_id
-
-
-@pytest.mark.rule(15)
-async def test_a_fence_is_void_when_its_upload_id_is_reused(driver: Driver) -> None:
-    """A worker that slept for a day must not write into the upload that has the id now."""
-    upload_id = await driver.create(expected_size=16, chunk_size=16)
-    await driver.send(upload_id, 0, b"x" * 16)
-    stale = await driver.claim(upload_id, 1)
-    record = await driver.record_of(stale)
-    await used_again(driver, upload_id)
-    await driver.send(upload_id, 0, b"y" * 16)
-    claim = await driver.claim(upload_id, 1)
-    for call in (
-        driver.ledger.extend_claim(stale, 60),
-        driver.ledger.record_part(stale, record),
-        driver.ledger.fail(upload_id, "BUCKET_NOT_FOUND", "gone", stale.fence),
-    ):
-        with pytest.raises(Aborted, match="FENCED"):
-            await call
-    await driver.ledger.extend_claim(claim, 60)
-
-
-@pytest.mark.rule(22)
-async def test_withheld_events_leave_the_page_to_others(driver: Driver) -> None:
-    """Any number of uploads may wait: a page is of those that do not."""
-    withheld = [await driver.create() for _ in range(60)]
-    for upload_id in withheld:
-        await driver.ledger.withhold_events(upload_id, 60)
-    other = await driver.create()
-    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [other]
-    await driver.ledger.abort(withheld[0])
-    assert await event_types(driver, withheld[0]) == ["UploadInitiated", "UploadAborted"]
-    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [other]
-
-    driver.clock.advance(61)
-    first, *retried = [event.upload_id for event in await driver.ledger.pending_events(1)]
-    assert first == other
-    assert 1 < len(set(retried)) < len(withheld)
-    assert set(retried) <= set(withheld)
-
-
-@pytest.mark.rule(22)
-async def test_withheld_events_that_were_published_are_gone(driver: Driver) -> None:
-    upload_id = await driver.create()
-    await driver.ledger.withhold_events(upload_id, 60)
-    driver.clock.advance(61)
-    (event,) = await driver.ledger.pending_events(10)
-    await driver.ledger.events_published(upload_id, event.sequence)
-    assert await driver.ledger.pending_events(10) == []
-    await driver.ledger.abort(upload_id)
-    (event,) = await driver.ledger.pending_events(10)
-    assert event.type == "UploadAborted"
-    with pytest.raises(NotFound):
-        await driver.ledger.withhold_events("nonexistent-upload", 60)
 
 
 @pytest.mark.rule(25)

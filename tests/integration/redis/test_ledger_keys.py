@@ -354,3 +354,18 @@ async def test_rule_28_a_claim_of_an_emptied_redis_is_fenced(
             await ledger.extend_claim(old, 15)
         assert fenced.value.reason == "FENCED"
         await ledger.extend_claim(again, 15)
+
+
+@pytest.mark.rule(22)
+async def test_an_unreadable_event_holds_up_no_other_upload(
+    driver: Driver, clients: RedisClients
+) -> None:
+    """A later release may have written it; it is tried again and never dropped."""
+    stuck, other = await driver.create(), await driver.create()
+    events = keys.events(stuck)
+    entry = b'{"v":1,"type":"UploadTeleported","sequence":1,"at":"1"}'
+    await clients.execute(events, "LSET", events, 0, entry)
+    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [other]
+    driver.clock.advance(61)
+    assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [other]
+    assert await clients.execute(events, "LRANGE", events, 0, -1) == [entry]

@@ -40,6 +40,8 @@ class Sweeper:
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
         self._cleaner = Cleaner(deps)
+        self._hinted = 0
+        """Ready items that the last passes gave hints of, and that the next one leaves out."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """A pass at once, because after a `kill -9` the queue of this process is empty; then one
@@ -70,12 +72,18 @@ class Sweeper:
     async def _requeue(self) -> int:
         """Rule 15: the ledger knows what is ready; hints may have been lost with a process."""
         done = 0
+        passed = self._hinted
+        self._hinted = 0
         try:
             # A full queue makes `put` wait; it has enough hints then.
             async with asyncio.timeout(self._deps.options.call_timeout_seconds):
-                for item in await self._deps.ledger.ready_work(_HINTS_PER_PASS):
+                for item in await self._deps.ledger.ready_work(_HINTS_PER_PASS, passed):
                     await self._deps.queue.put(item)
                     done += 1
+                if done == _HINTS_PER_PASS:
+                    # The next pass goes on from here: work that fails again and again stays ready,
+                    # and must not keep the hints from what comes behind it.
+                    self._hinted = passed + done
         except TimeoutError:
             _log.warning("queue_full", hints=done)
         return done

@@ -223,13 +223,14 @@ class TransactionalLedger(ABC):
 
     # -- the sweeper's and the relay's side
 
-    async def ready_work(self, limit: int) -> Sequence[WorkItem]:
+    async def ready_work(self, limit: int, offset: int = 0) -> Sequence[WorkItem]:
         for upload_id in await self._run(sweep.behind, _BEHIND_LIMIT):
             await self._catch_up(upload_id)
-        items = list(await self._run(sweep.ready_completions, limit))
-        if len(items) < limit:
-            items += await self._run(sweep.ready_parts, limit - len(items))
-        return items
+        end = offset + limit
+        items = list(await self._run(sweep.ready_completions, end))
+        if len(items) < end:
+            items += await self._run(sweep.ready_parts, end - len(items))
+        return items[offset:]
 
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
         return await self._run(sweep.expire_due, limit)

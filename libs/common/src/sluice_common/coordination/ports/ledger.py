@@ -209,8 +209,9 @@ class UploadLedger(Protocol):
 
     # -- the sweeper's and the relay's side
 
-    async def ready_work(self, limit: int) -> Sequence[WorkItem]:
-        """Parts and completions that are ready and that nobody holds, oldest upload first."""
+    async def ready_work(self, limit: int, offset: int = 0) -> Sequence[WorkItem]:
+        """Parts and completions that are ready and that nobody holds, oldest upload first, those
+        before the offset left out."""
         ...
 
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:

@@ -367,8 +367,8 @@ class RedisLedger:
 
     # -- the sweeper's and the relay's side
 
-    async def ready_work(self, limit: int) -> Sequence[WorkItem]:
-        return await self._sweep.ready_work(limit)
+    async def ready_work(self, limit: int, offset: int = 0) -> Sequence[WorkItem]:
+        return (await self._sweep.ready_work(offset + limit))[offset:]
 
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
         return await self._sweep.expire_due(limit)

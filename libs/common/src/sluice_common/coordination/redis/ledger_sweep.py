@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import structlog
 
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.ports import LedgerEvent, WorkItem, WorkKind
@@ -16,7 +19,7 @@ from sluice_common.coordination.redis.ledger_walk import (
     forget_everywhere,
 )
 from sluice_common.coordination.rules.sweep import RETRIED_AT_ONCE
-from sluice_common.errors import NotFound
+from sluice_common.errors import Internal, NotFound
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
 
 _PAGE = 100
@@ -24,6 +27,10 @@ _READY_PARTS = 1_000
 """Of one upload; the first of them go first."""
 
 _TOKENS = 500
+_UNREADABLE_SECONDS = 60.0
+"""After this time an event that this release does not know is read again: it may be a later one."""
+
+_log = structlog.get_logger(__name__)
 
 
 class LedgerSweep:
@@ -172,6 +179,12 @@ class LedgerSweep:
                 found = await self._reader.events(upload_id, *answer)
         except NotFound:
             gone = True
+        except Internal as error:
+            # Of a later release, most likely. Others must not wait for it, and it is not lost.
+            _log.error("ledger.event_unreadable", upload_id=upload_id, reason=error.reason)
+            with suppress(Internal):  # its record is unreadable as well
+                await self._steps.run("withhold_events", upload_id, _UNREADABLE_SECONDS)
+            return []
         if not found:
             await self._finder.no_longer(kind, upload_id, gone=gone)
         return found

@@ -74,12 +74,7 @@ def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
     )
     if s.budget.is_full(now):
         idle_since = now - options.pressure_idle_seconds
-        due += [
-            upload_id
-            for upload_id in s.store.idle_holders(idle_since, limit - len(due))
-            # Whoever was refused meanwhile sent nothing because of the pressure itself.
-            if not s.budget.refused_since(upload_id, idle_since)
-        ]
+        due += _idle_holders(s, idle_since, limit - len(due))
     ended: list[UploadSnapshot] = []
     for upload_id in dict.fromkeys(due):
         record = s.require(upload_id)
@@ -187,6 +182,19 @@ def backlog(s: Session) -> Backlog:
 def behind(s: Session, limit: int) -> Sequence[str]:
     """Uploads with a step left to do, after a crash between two steps."""
     return s.store.behind(limit)
+
+
+def _idle_holders(s: Session, since: float, limit: int) -> list[str]:
+    """Uploads that hold bytes and got no chunk since. Whoever was refused meanwhile sent nothing
+    because of the pressure itself, and hides nobody."""
+    asked = limit
+    while asked > 0:
+        found = s.store.idle_holders(since, asked)
+        idle = [upload_id for upload_id in found if not s.budget.refused_since(upload_id, since)]
+        if len(idle) >= limit or len(found) < asked:
+            return idle[:limit]
+        asked *= 2
+    return []
 
 
 def _expire(s: Session, record: UploadRecord, now: float) -> None:

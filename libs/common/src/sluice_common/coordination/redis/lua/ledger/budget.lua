@@ -175,15 +175,25 @@ function budget.learn(upload_id, note)
   end
 end
 
+-- Pages of holders that one search reads at most, because those that were refused may fill some.
+local IDLE_PAGES = 10
+
 -- Uploads that hold bytes and got no chunk since, oldest chunk first. Whoever was refused
 -- meanwhile sent nothing because of the pressure itself.
 function budget.idle_holders(since, limit)
   local idle = {}
-  local found = redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', text(since), 'LIMIT', 0, limit)
-  for _, upload_id in ipairs(found) do
-    local refused = redis.call('HGET', REFUSED, upload_id)
-    if not refused or tonumber(string.match(refused, '%S+$')) <= since then
-      idle[#idle + 1] = upload_id
+  for page = 0, IDLE_PAGES - 1 do
+    local found =
+      redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', text(since), 'LIMIT', page * limit, limit)
+    for _, upload_id in ipairs(found) do
+      local refused = redis.call('HGET', REFUSED, upload_id)
+      local is_idle = not refused or tonumber(string.match(refused, '%S+$')) <= since
+      if is_idle and #idle < limit then
+        idle[#idle + 1] = upload_id
+      end
+    end
+    if #idle == limit or #found < limit then
+      break
     end
   end
   return idle
