@@ -58,12 +58,15 @@ def run_command(
     arguments: Sequence[str],
     main: ServiceMain,
     overrides: Overrides = no_overrides,
+    *,
+    quiet_interrupt: bool = False,
 ) -> int:
     """Parse, load the settings, set up logging, run `main`; returns the exit code.
 
     Args:
         arguments: without the program's name.
         overrides: settings that the command line gives; they win over the environment.
+        quiet_interrupt: as `run_service` says.
     """
     parsed = parser.parse_args(arguments)
     try:
@@ -74,4 +77,4 @@ def run_command(
         sys.stdout.write(shown_settings(settings) + "\n")
         return EXIT_OK
     configure_logging(settings.log_level, settings.log_format)
-    return run_service(lambda stop: main(settings, parsed, stop))
+    return run_service(lambda stop: main(settings, parsed, stop), quiet_interrupt=quiet_interrupt)

@@ -27,16 +27,20 @@ _log = structlog.get_logger(__name__)
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def run_service(main: Main) -> int:
+def run_service(main: Main, *, quiet_interrupt: bool = False) -> int:
     """Run `main` under uvloop and return the exit code of the process.
 
     `main` gets an event that the first SIGTERM or SIGINT sets, and then ends by itself. The
     second signal ends the process at once: whoever sends it has waited long enough.
+
+    Args:
+        quiet_interrupt: SIGINT is not logged, because `main` tells the person who pressed Ctrl-C
+            itself; SIGTERM, an orchestrator's, always is.
     """
     tune_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_with_signals(main))
+            runner.run(_with_signals(main, quiet_interrupt=quiet_interrupt))
     except Exception as error:  # noqa: BLE001 - the last line before the shell
         if (unusable := _configuration_error(error)) is not None:
             return configuration_failed(unusable)
@@ -59,15 +63,14 @@ def _configuration_error(error: BaseException) -> ConfigurationError | None:
     return error if isinstance(error, ConfigurationError) else None
 
 
-async def _with_signals(main: Main) -> None:
+async def _with_signals(main: Main, *, quiet_interrupt: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(128 + number)
-        # Whoever pressed Ctrl-C knows; an orchestrator's SIGTERM is for the log.
-        note = _log.debug if number is signal.SIGINT else _log.info
+        note = _log.debug if quiet_interrupt and number is signal.SIGINT else _log.info
         note("service.stopping", signal=number.name)
         stop.set()
 

@@ -30,7 +30,7 @@ def serve(args: list[str]) -> int:
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="where everything is kept (SLUICE_DATA_DIR)"
     )
-    return run_command(parser, args, _main, _overrides)
+    return run_command(parser, args, _main, _overrides, quiet_interrupt=True)
 
 
 def main() -> int:
