@@ -348,6 +348,6 @@ async def test_work_that_stays_ready_keeps_no_hints_from_others(
     for _ in range(3):
         await sweeping.sweep()
     hinted = set()
-    while delivery := await queue.take([WorkKind.PART, WorkKind.COMPLETION], "test", 0):
+    while delivery := await queue.take(frozenset(WorkKind), "test", 0):
         hinted.add(delivery.item.upload_id)
     assert hinted == ready
