@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from sluice_client.errors import InvalidArgument
+from sluice_client.names import is_utf8
 from sluice_client.options import ClientOptions
 from sluice_client.status import from_rpc_error
 
@@ -48,6 +49,15 @@ class Connection:
     """
 
     def __init__(self, target: str, token: str | None, options: ClientOptions, count: int) -> None:
+        if not is_utf8(target):
+            raise InvalidArgument(
+                "BAD_TARGET", "The server's address is not UTF-8; give host:port."
+            )
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise InvalidArgument(
+                "BAD_TOKEN",
+                "The token holds characters that no token has; give it as it was issued.",
+            )
         self.target = target
         self.reached = False
         """Whether the server ever answered anything, be it an error."""

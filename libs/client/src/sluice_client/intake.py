@@ -16,6 +16,7 @@ from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 from sluice_client import frames, translate
 from sluice_client.connection import Connection
 from sluice_client.model import Limits, UploadState, UploadStatus
+from sluice_client.names import request_values
 
 _STREAM_METHOD = "/sluice.upload.v1.IntakeService/UploadStream"
 _CALL_ENDED = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
@@ -73,6 +74,15 @@ class Throttled:
     number: int
     reason: str
     needed_number: int
+
+    @property
+    def explanation(self) -> str:
+        """What the upload waits for, for people."""
+        what = {
+            "BUDGET_FULL": "the server holds as many bytes as it may and stores them first",
+            "LOOKAHEAD_EXCEEDED": f"the server needs chunk {self.needed_number} first",
+        }.get(self.reason, "the server delays the next chunk")
+        return f"{what} [{self.reason}]"
 
 
 StreamEvent = Accepted | Stored | Throttled
@@ -159,19 +169,20 @@ class IntakeApi:
         return translate.limits(answer)
 
     async def initiate(self, new: NewUpload) -> Opened:
-        request = upload_pb2.InitiateUploadRequest(
-            drive=new.drive,
-            path=new.path,
-            content_type=new.content_type,
-            expected_size=new.expected_size,
-            chunk_size=new.chunk_size,
-            sha256=new.sha256,
-            crc32c=new.crc32c,
-            metadata=new.metadata,
-            if_absent=new.if_absent,
-            request_id=new.request_id,
-            inline_data=new.inline_data,
-        )
+        with request_values():
+            request = upload_pb2.InitiateUploadRequest(
+                drive=new.drive,
+                path=new.path,
+                content_type=new.content_type,
+                expected_size=new.expected_size,
+                chunk_size=new.chunk_size,
+                sha256=new.sha256,
+                crc32c=new.crc32c,
+                metadata=new.metadata,
+                if_absent=new.if_absent,
+                request_id=new.request_id,
+                inline_data=new.inline_data,
+            )
         answer = await self.connection.unary(
             self._stub.InitiateUpload, request, self._timeout_seconds
         )
@@ -196,31 +207,30 @@ class IntakeApi:
         sha256: bytes | None,
         wait_seconds: float,
     ) -> UploadStatus:
-        request = upload_pb2.CompleteUploadRequest(
-            upload_id=upload_id,
-            total_chunks=total_chunks,
-            crc32c=crc32c,
-            sha256=sha256,
-            wait=translate.duration(wait_seconds) if wait_seconds > 0 else None,
-        )
+        with request_values():
+            request = upload_pb2.CompleteUploadRequest(
+                upload_id=upload_id,
+                total_chunks=total_chunks,
+                crc32c=crc32c,
+                sha256=sha256,
+                wait=translate.duration(wait_seconds) if wait_seconds > 0 else None,
+            )
         answer = await self.connection.unary(
             self._stub.CompleteUpload, request, self._timeout_seconds + wait_seconds
         )
         return translate.upload_status(answer.status)
 
     async def abort(self, upload_id: str) -> UploadStatus:
-        answer = await self.connection.unary(
-            self._stub.AbortUpload,
-            upload_pb2.AbortUploadRequest(upload_id=upload_id),
-            self._timeout_seconds,
-        )
+        with request_values():
+            request = upload_pb2.AbortUploadRequest(upload_id=upload_id)
+        answer = await self.connection.unary(self._stub.AbortUpload, request, self._timeout_seconds)
         return translate.upload_status(answer.status)
 
     async def status(self, upload_id: str) -> UploadStatus:
+        with request_values():
+            request = upload_pb2.GetUploadStatusRequest(upload_id=upload_id)
         answer = await self.connection.unary(
-            self._stub.GetUploadStatus,
-            upload_pb2.GetUploadStatusRequest(upload_id=upload_id),
-            self._timeout_seconds,
+            self._stub.GetUploadStatus, request, self._timeout_seconds
         )
         return translate.upload_status(answer.status)
 
@@ -228,7 +238,10 @@ class IntakeApi:
         self, upload_id: str, after_sequence: int, timeout_seconds: float
     ) -> AsyncGenerator[UploadStatus, None]:
         """Snapshots after a sequence number; DeadlineExceeded when the time is up."""
-        request = upload_pb2.WatchUploadRequest(upload_id=upload_id, after_sequence=after_sequence)
+        with request_values():
+            request = upload_pb2.WatchUploadRequest(
+                upload_id=upload_id, after_sequence=after_sequence
+            )
         async with aclosing(
             self.connection.pushed(self._stub.WatchUpload, request, timeout_seconds)
         ) as answers:
@@ -238,11 +251,12 @@ class IntakeApi:
     async def list_uploads(
         self, states: Sequence[UploadState], page_size: int, page_token: str
     ) -> tuple[list[UploadStatus], str]:
-        request = upload_pb2.ListUploadsRequest(
-            states=[translate.upload_state_number(state) for state in states],
-            page_size=page_size,
-            page_token=page_token,
-        )
+        with request_values():
+            request = upload_pb2.ListUploadsRequest(
+                states=[translate.upload_state_number(state) for state in states],
+                page_size=page_size,
+                page_token=page_token,
+            )
         answer = await self.connection.unary(self._stub.ListUploads, request, self._timeout_seconds)
         return [translate.upload_status(one) for one in answer.uploads], answer.next_page_token
 

@@ -11,6 +11,7 @@ from sluice_client import translate
 from sluice_client.connection import Connection
 from sluice_client.errors import InvalidArgument, Unimplemented
 from sluice_client.model import Drive, DrivePolicy, Node
+from sluice_client.names import check_text, normalize_path, request_values
 
 _NodeRequest = (
     repository_pb2.GetNodeRequest
@@ -34,12 +35,12 @@ class NodeRef:
             )
 
     def put_into(self, request: _NodeRequest) -> None:
-        """Name the node in a request."""
+        """Name the node in a request. Raise InvalidArgument NOT_UTF8."""
         if self.node_id:
-            request.node_id = self.node_id
+            request.node_id = check_text(self.node_id, "node_id")
         else:
-            request.location.drive = self.drive
-            request.location.path = self.path
+            request.location.drive = check_text(self.drive, "drive")
+            request.location.path = normalize_path(self.path)
 
 
 class RepositoryApi:
@@ -55,20 +56,25 @@ class RepositoryApi:
     async def create_drive(
         self, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
     ) -> Drive:
-        request = repository_pb2.CreateDriveRequest(
-            name=name, bucket=bucket, key_prefix=key_prefix, policy=translate.drive_policy(policy)
-        )
+        with request_values():
+            request = repository_pb2.CreateDriveRequest(
+                name=name,
+                bucket=bucket,
+                key_prefix=key_prefix,
+                policy=translate.drive_policy(policy),
+            )
         answer = await self.connection.unary(self._stub.CreateDrive, request, self._timeout_seconds)
         return translate.drive(answer.drive)
 
     async def get_drive(self, name: str) -> Drive:
-        answer = await self.connection.unary(
-            self._stub.GetDrive, repository_pb2.GetDriveRequest(name=name), self._timeout_seconds
-        )
+        with request_values():
+            request = repository_pb2.GetDriveRequest(name=name)
+        answer = await self.connection.unary(self._stub.GetDrive, request, self._timeout_seconds)
         return translate.drive(answer.drive)
 
     async def list_drives(self, page_size: int, page_token: str) -> tuple[list[Drive], str]:
-        request = repository_pb2.ListDrivesRequest(page_size=page_size, page_token=page_token)
+        with request_values():
+            request = repository_pb2.ListDrivesRequest(page_size=page_size, page_token=page_token)
         answer = await self.connection.unary(self._stub.ListDrives, request, self._timeout_seconds)
         return [translate.drive(one) for one in answer.drives], answer.next_page_token
 
@@ -84,16 +90,18 @@ class RepositoryApi:
     async def list_nodes(
         self, drive: str, prefix: str, page_size: int, page_token: str
     ) -> tuple[list[Node], str]:
-        request = repository_pb2.ListNodesRequest(
-            drive=drive, path_prefix=prefix, page_size=page_size, page_token=page_token
-        )
+        with request_values():
+            request = repository_pb2.ListNodesRequest(
+                drive=drive, path_prefix=prefix, page_size=page_size, page_token=page_token
+            )
         answer = await self.connection.unary(self._stub.ListNodes, request, self._timeout_seconds)
         return [translate.node(one) for one in answer.nodes], answer.next_page_token
 
     async def update_node(self, node_id: str, metadata: Mapping[str, str], if_version: int) -> Node:
-        request = repository_pb2.UpdateNodeRequest(
-            node_id=node_id, metadata=metadata, if_version=if_version
-        )
+        with request_values():
+            request = repository_pb2.UpdateNodeRequest(
+                node_id=node_id, metadata=metadata, if_version=if_version
+            )
         answer = await self.connection.unary(self._stub.UpdateNode, request, self._timeout_seconds)
         return translate.node(answer.node)
 
@@ -111,9 +119,10 @@ class RepositoryApi:
         With a thumbnail's size its bytes instead; the node then has the thumbnail's size, type
         and CRC32C, and no SHA-256.
         """
-        request = repository_pb2.ReadNodeRequest(
-            offset=offset, length=length, thumbnail_size=thumbnail_size
-        )
+        with request_values():
+            request = repository_pb2.ReadNodeRequest(
+                offset=offset, length=length, thumbnail_size=thumbnail_size
+            )
         ref.put_into(request)
         # No deadline: a large node takes as long as it takes; keepalive ends a dead connection.
         async with aclosing(self.connection.pushed(self._stub.ReadNode, request, None)) as answers:
