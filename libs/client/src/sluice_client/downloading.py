@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from pathlib import Path
-from typing import BinaryIO, cast
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import BinaryIO
 
 from sluice_client.checksums import EMPTY_CRC32C, crc32c
+from sluice_client.destinations import Sink, pour_into_path, write_to
 from sluice_client.errors import DataLoss, InvalidArgument, SluiceError, Unavailable
 from sluice_client.model import DownloadResult, Node
 from sluice_client.progress import Meter, Phase
 from sluice_client.repository import NodeRef, RepositoryApi
 from sluice_client.retry import Patience
-from sluice_client.tasks import in_thread
 
 Destination = str | os.PathLike[str] | BinaryIO | None
 """Where a download goes: a path, a binary file object, or None for bytes in the result."""
@@ -48,7 +46,7 @@ class NodeReader:
         self._ref = ref
         self._offset = offset
         self._length = length
-        self._patience = patience
+        self.patience = patience
         self._stall_seconds = stall_seconds
         self._thumbnail_size = thumbnail_size
         self.node: Node | None = None
@@ -81,7 +79,7 @@ class NodeReader:
                     self._check()
                     return
                 attempt = 0 if self.size > before else attempt + 1
-                await self._patience.pause(error, attempt)
+                await self.patience.pause(error, attempt)
             else:
                 return
 
@@ -102,7 +100,7 @@ class NodeReader:
                     raise Unavailable(
                         "STREAM_STALLED", f"no byte came for {self._stall_seconds:.0f} s"
                     ) from error
-                self._patience.progressed()
+                self.patience.progressed()
                 if self.node is None:
                     self.node = node
                 if block:
@@ -131,19 +129,25 @@ class NodeReader:
 async def download(reader: NodeReader, destination: Destination, meter: Meter) -> DownloadResult:
     """Read all of `reader` into the destination.
 
-    A path is written as a temporary file beside it and renamed when every byte is verified, so
-    that nobody ever sees a part of it; on failure nothing is left.
+    A path that is free or names a regular file is written as a temporary file beside it and
+    renamed when every byte is verified, so that nobody ever sees a part of it; on failure nothing
+    is left. What else exists there is written into; see `destinations`.
     """
     started = time.monotonic()
+    reader.patience.on_wait = meter.wait_for_retry
     data: bytes | None = None
     if destination is None:
         pieces: list[bytes] = []
         await _pour(reader, _append_to(pieces), meter)
         data = b"".join(pieces)
     elif isinstance(destination, str | os.PathLike):
-        await _into_path(reader, Path(destination), meter)
+        await pour_into_path(
+            destination,
+            lambda sink: _pour(reader, sink, meter),
+            lambda: meter.wait(Phase.WAITING, "a reader of the pipe", 0.0),
+        )
     else:
-        await _pour(reader, _write_to(destination), meter)
+        await _pour(reader, write_to(destination), meter)
     assert reader.node is not None
     meter.enter(Phase.DONE)
     return DownloadResult(
@@ -155,38 +159,7 @@ async def download(reader: NodeReader, destination: Destination, meter: Meter) -
     )
 
 
-async def _into_path(reader: NodeReader, path: Path, meter: Meter) -> None:
-    with _temporary_beside(path) as (file, temporary):
-        await _pour(reader, _write_to(file), meter)
-        await in_thread(_publish, temporary, path)
-
-
-@contextmanager
-def _temporary_beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file in the same folder, gone afterwards unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(
-        prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
-    )
-    temporary = Path(name)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
-            yield cast(BinaryIO, file), temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    # mkstemp makes files that only their owner may read; give what the user's umask says.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
-    temporary.replace(path)
-
-
-_Sink = Callable[[bytes], Awaitable[None]]
-
-
-async def _pour(reader: NodeReader, sink: _Sink, meter: Meter) -> None:
+async def _pour(reader: NodeReader, sink: Sink, meter: Meter) -> None:
     async with aclosing(reader.blocks()) as blocks:
         async for block in blocks:
             meter.total_bytes = reader.expected_bytes
@@ -194,21 +167,8 @@ async def _pour(reader: NodeReader, sink: _Sink, meter: Meter) -> None:
             meter.accepted(len(block))
 
 
-def _append_to(pieces: list[bytes]) -> _Sink:
+def _append_to(pieces: list[bytes]) -> Sink:
     async def append(block: bytes) -> None:
         pieces.append(block)
 
     return append
-
-
-def _write_to(file: BinaryIO) -> _Sink:
-    def write(block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            # An unbuffered file may take less than it is given.
-            view = view[file.write(view) :]
-
-    async def write_in_thread(block: bytes) -> None:
-        await in_thread(write, block)
-
-    return write_in_thread

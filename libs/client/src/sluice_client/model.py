@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -204,6 +205,26 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """The version of a local file, for comparison with a record of it.
+
+    The change time tells content that was written under a modification time set back.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileIdentity:
+        return cls(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UploadResult:
     """A finished upload: the node is visible."""
 
@@ -222,6 +243,8 @@ class UploadResult:
     restarts: int
     """How often the upload had to begin anew (server lost it, source had changed)."""
     seconds: float
+    source_identity: FileIdentity | None = None
+    """Of the file that was read, as it was when it was opened; None when the source was no file."""
 
 
 @dataclass(frozen=True, slots=True)

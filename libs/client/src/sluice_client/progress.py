@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sluice_client.errors import SluiceError
+
 
 class Phase(StrEnum):
     STARTING = "starting"
@@ -37,12 +39,18 @@ class Progress:
     """Already there when this run began."""
     notice: str = ""
     """Something worth telling a person, e.g. why the upload begins anew; at most once each."""
+    waiting_for: str = ""
+    """What a transfer that does not move waits for; empty while it moves."""
 
+
+_WAITS = frozenset({Phase.THROTTLED, Phase.WAITING, Phase.COMPLETING})
 
 ProgressCallback = Callable[[Progress], None]
 """Called on the event loop, at most every 50 ms and at every change of phase; must not block."""
 
 _REPORT_SECONDS = 0.05
+_NOTICE_AFTER_SECONDS = 5.0
+"""A wait that takes this long becomes a notice; shorter ones happen all the time."""
 
 
 class Meter:
@@ -63,6 +71,9 @@ class Meter:
         self.accepted_bytes = 0
         self.stored_bytes = 0
         self.skipped_bytes = 0
+        self._waiting_for = ""
+        self._told: set[str] = set()
+        """Waits that became a notice since something moved."""
 
     def sent(self, size: int) -> None:
         self.sent_bytes += size
@@ -70,6 +81,7 @@ class Meter:
 
     def accepted(self, size: int) -> None:
         self.accepted_bytes += size
+        self._told.clear()
         self._report(Phase.SENDING)
 
     def skipped(self, size: int) -> None:
@@ -90,14 +102,34 @@ class Meter:
     def enter(self, phase: Phase, notice: str = "") -> None:
         self._report(phase, notice)
 
+    def notify(self, notice: str) -> None:
+        """Pass on something worth telling, whatever the phase."""
+        self._report(self.phase, notice)
+
+    def wait(self, phase: Phase, what: str, idle_seconds: float) -> None:
+        """Nothing has moved for so long, because of `what`; a notice once it is long enough."""
+        known, self._waiting_for = self._waiting_for, what
+        notice = ""
+        if idle_seconds >= _NOTICE_AFTER_SECONDS and what not in self._told:
+            self._told.add(what)
+            notice = f"waiting: {what}"
+        self._report(phase, notice, changed=known != what)
+
+    def wait_for_retry(self, error: SluiceError, idle_seconds: float) -> None:
+        """An attempt failed, and another one follows: a `Patience.on_wait`."""
+        text = f"{error.message.rstrip('.')} [{error.reason}]"
+        self.wait(Phase.WAITING, text, idle_seconds)
+
     def begin_anew(self, notice: str) -> None:
         """Everything that was acknowledged is gone; `sent_bytes` goes on counting."""
         self.accepted_bytes = self.stored_bytes = self.skipped_bytes = 0
         self._report(Phase.STARTING, notice)
 
-    def _report(self, phase: Phase, notice: str = "") -> None:
-        changed = phase is not self.phase
+    def _report(self, phase: Phase, notice: str = "", *, changed: bool = False) -> None:
+        changed = changed or phase is not self.phase
         self.phase = phase
+        if phase not in _WAITS:
+            self._waiting_for = ""
         if self._callback is None:
             return
         now = self._clock()
@@ -113,5 +145,6 @@ class Meter:
                 stored_bytes=self.stored_bytes,
                 skipped_bytes=self.skipped_bytes,
                 notice=notice,
+                waiting_for=self._waiting_for,
             )
         )

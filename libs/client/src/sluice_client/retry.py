@@ -69,6 +69,8 @@ class Patience:
         self._sleep = sleep
         self._chance = chance
         self._since = clock()
+        self.on_wait: Callable[[SluiceError, float], None] | None = None
+        """Called before each wait: why, and how long nothing will have moved when it ends."""
 
     @property
     def policy(self) -> RetryPolicy:
@@ -102,7 +104,10 @@ class Patience:
         if left <= 0 or asked > left:
             raise error
         # The last attempt is made when patience ends, not skipped because the backoff overshoots.
-        await self._sleep(min(delay, left))
+        delay = min(delay, left)
+        if self.on_wait is not None:
+            self.on_wait(error, self.idle_seconds + delay)
+        await self._sleep(delay)
 
 
 async def retrying(call: Callable[[], Awaitable[T]], patience: Patience) -> T:

@@ -11,16 +11,16 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
 from sluice_client.blocks import BlockPool
 from sluice_client.checksums import Block, crc32c, crc32c_of_blocks
 from sluice_client.errors import InvalidArgument, SourceChanged, SourceNotRepeatable
-from sluice_client.model import BLOCK_BYTES
+from sluice_client.local_files import descriptor_blocks, named_descriptor, open_for_reading
+from sluice_client.model import BLOCK_BYTES, FileIdentity
 from sluice_client.tasks import in_thread
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncIterator[bytes]
@@ -36,20 +36,6 @@ class Chunk:
     crc32c: int
     is_last: bool
     blocks: list[memoryview] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """Tells whether a file still is the file that it was."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileIdentity:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class ChunkSource(Protocol):
@@ -93,7 +79,9 @@ class FileSource:
         self._start = start
         self._in_one_piece = False
         """The file was read by one call, and checked right after that."""
-        self.identity = FileIdentity.of(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        self.identity = FileIdentity.of(status)
+        self._links = status.st_nlink
 
     @property
     def size(self) -> int:
@@ -123,6 +111,7 @@ class FileSource:
         data = os.pread(self._descriptor, self.size + 1, self._start)
         if len(data) != self.size:
             raise self._changed()
+        self._check_identity()
         return data
 
     def _fill(self, blocks: list[memoryview], offset: int, *, whole: bool) -> int:
@@ -141,7 +130,13 @@ class FileSource:
         return crc32c_of_blocks(blocks)
 
     def _check_identity(self) -> None:
-        if FileIdentity.of(os.fstat(self._descriptor)) != self.identity:
+        status = os.fstat(self._descriptor)
+        now = FileIdentity.of(status)
+        if status.st_nlink != self._links:
+            # A name was added or taken away (a hard link, a rename over the file): that alone moves
+            # the change time, and the content that is read here stays what it was.
+            now = replace(now, ctime_ns=self.identity.ctime_ns)
+        if now != self.identity:
             raise self._changed()
 
     def _changed(self) -> SourceChanged:
@@ -324,13 +319,24 @@ async def open_source(source: Source, pool: BlockPool) -> AsyncIterator[AnySourc
     """Open what the caller gave; closes what it opened itself.
 
     A file object over a regular file is read by position from where it stands, without moving it;
-    every other one is read once to its end.
+    every other one, and a path that names a pipe, a terminal or a device, is read once to its end.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield BytesSource(source)
     elif isinstance(source, str | os.PathLike):
-        with _opened(Path(source)) as descriptor:
-            yield FileSource(descriptor, str(source), pool)
+        descriptor = await in_thread(open_for_reading, source)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                start = _position(descriptor) if named_descriptor(source) is not None else 0
+                yield FileSource(descriptor, os.fspath(source), pool, start)
+            else:
+                async with (
+                    aclosing(descriptor_blocks(descriptor)) as blocks,
+                    aclosing(OneWaySource(blocks)) as stream,
+                ):
+                    yield stream
+        finally:
+            os.close(descriptor)
     elif isinstance(source, AsyncIterator):
         async with aclosing(OneWaySource(source)) as one_way:
             yield one_way
@@ -346,6 +352,29 @@ async def open_source(source: Source, pool: BlockPool) -> AsyncIterator[AnySourc
             "BAD_SOURCE",
             "A source is a path, bytes, a binary file object or an async iterator of bytes.",
         )
+
+
+async def whole_if_small(source: AnySource, limit: int) -> bytes | None:
+    """Return all of a source of at most `limit` bytes, which then fits into InitiateUpload."""
+    if isinstance(source, OneWaySource):
+        return await source.whole(limit)
+    if source.size > limit:
+        return None
+    if isinstance(source, BytesSource):
+        return bytes(source.data)
+    return await in_thread(source.read_whole)
+
+
+async def sha256_of(source: FileSource | BytesSource, chunk_size: int) -> bytes:
+    """SHA-256 needs the bytes in order, which parallel streams do not give: one more pass."""
+    digest = hashlib.sha256()
+    number = 0
+    while (chunk := await source.read(number, chunk_size)) is not None:
+        for block in chunk.blocks:
+            await in_thread(digest.update, block)
+        source.sent(chunk)
+        number += 1
+    return digest.digest()
 
 
 def _from_file_object(file: BinaryIO, pool: BlockPool) -> AnySource:
@@ -366,14 +395,6 @@ def _regular_descriptor(file: BinaryIO) -> int | None:
     return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """A file descriptor of a regular file, closed afterwards."""
-    # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InvalidArgument("NOT_A_REGULAR_FILE", f"{path} is not a regular file")
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _position(descriptor: int) -> int:
+    """Where a descriptor that was opened by somebody else stands."""
+    return os.lseek(descriptor, 0, os.SEEK_CUR)
