@@ -103,6 +103,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         """For each CompleteUpload that finds every chunk: chunks that turn out damaged (rule 8)."""
         self.lose_everything_after: int | None = None
         """Accepted chunks until the ledger is emptied (rule 28)."""
+        self.silent_watches = 0
+        """This many WatchUpload calls say nothing until their deadline."""
         self.hold_completing = 0
         """CompleteUpload answers COMPLETING this often before it is done."""
         self.fail_at_completion: tuple[grpc.StatusCode, str] | None = None
@@ -110,6 +112,9 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         self.answers_failures = True
         """CompleteUpload of a failed upload answers its error; older servers answer OK."""
         self.max_ranges = 1000
+        self.max_chunk_bytes = 64 * CHUNK_BYTES
+        self.preferred_chunk_bytes = CHUNK_BYTES
+        self.max_inline_bytes = INLINE_BYTES
         self.wait_for_chunk: int | None = None
         """Chunks above this one are throttled until it is there."""
         self.hold_from: int | None = None
@@ -135,6 +140,12 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 lambda: any(len(one.chunks) >= count for one in self.uploads.values())
             )
 
+    async def release(self) -> None:
+        """Let the chunks go on that `hold_from` holds."""
+        async with self._changed:
+            self.hold_from = None
+            self._changed.notify_all()
+
     # -- unary calls
 
     async def GetLimits(
@@ -143,13 +154,13 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         await self._enter("GetLimits", context)
         return upload_pb2.GetLimitsResponse(
             max_block_bytes=BLOCK_BYTES,
-            max_chunk_bytes=64 * CHUNK_BYTES,
+            max_chunk_bytes=self.max_chunk_bytes,
             max_unary_message_bytes=32 << 20,
-            preferred_chunk_bytes=CHUNK_BYTES,
+            preferred_chunk_bytes=self.preferred_chunk_bytes,
             part_bytes=CHUNK_BYTES,
             max_object_bytes=1 << 40,
             max_chunks=10_000,
-            max_inline_bytes=INLINE_BYTES,
+            max_inline_bytes=self.max_inline_bytes,
             durability=upload_pb2.DURABILITY_MEMORY,
         )
 
@@ -157,6 +168,10 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
         lose_answer = await self._enter("InitiateUpload", context)
+        if request.chunk_size > self.max_chunk_bytes:
+            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "BAD_CHUNK_SIZE")
+        if len(request.inline_data) > self.max_inline_bytes:
+            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INLINE_TOO_LARGE")
         upload = next(
             (one for one in self.uploads.values() if one.request.request_id == request.request_id),
             None,
@@ -269,6 +284,9 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
     ) -> AsyncIterator[upload_pb2.WatchUploadResponse]:
         await self._enter("WatchUpload", context)
         upload = await self._find(request.upload_id, context)
+        if self.silent_watches:
+            self.silent_watches -= 1
+            await asyncio.Event().wait()
         self.hold_completing -= 1
         if self.hold_completing <= 0 and upload.state == upload_pb2.UPLOAD_STATE_COMPLETING:
             upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
@@ -314,6 +332,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 if header.upload_id:
                     upload = await self._find(header.upload_id, context)
                 assert upload is not None, "the first header of a stream names the upload"
+                if header.size > self.max_chunk_bytes:
+                    await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "CHUNK_TOO_LARGE")
                 self.order.append(header.number)
                 if header.number in upload.told:
                     self.sent_again.append(header.number)
@@ -353,8 +373,10 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
 
     async def _until_unblocked(self, upload: FakeUpload) -> None:
         if self.hold_from is not None:
-            # Whoever holds it wants the client to go away meanwhile.
-            await asyncio.Event().wait()
+            # Most tests want the client to go away meanwhile.
+            async with self._changed:
+                await self._changed.wait_for(lambda: self.hold_from is None)
+            return
         waits = self.wait_for_chunk
         if waits is None:
             await asyncio.sleep(0.001)

@@ -15,11 +15,11 @@ import pytest
 from sluice.upload.v1 import upload_pb2
 from sluice_client import Client, PermissionDenied, Phase, SourceChanged, UploadBusy, UploadResult
 from sluice_client.journal import Entry, Journal, open_journal, prune, state_dir
-from sluice_client.sources import FileIdentity
+from sluice_client.model import FileIdentity
 from support.fake_intake import CHUNK_BYTES, Break, CallFault, FakeIntake, StreamFault
 
 DATA = random.Random(4).randbytes(7 * CHUNK_BYTES + 5)
-IDENTITY = FileIdentity(1, 2, 3, 4)
+IDENTITY = FileIdentity(1, 2, 3, 4, 5)
 
 
 class Crash(BaseException):
@@ -269,11 +269,11 @@ def test_an_entry_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         b"{",
         b"[]",
         b"null",
-        b'{"version": 2}',
-        b'{"version": 1, "identity": {}}',
+        b'{"version": 3}',
+        b'{"version": 2, "identity": {}}',
         b"\xff",
         Entry.new(IDENTITY, 8, "").dump()[:-9],
-        Entry.new(IDENTITY, 8, "").dump().replace(b'"version": 1', b'"version": 99'),
+        Entry.new(IDENTITY, 8, "").dump().replace(b'"version": 2', b'"version": 99'),
     ],
 )
 def test_a_torn_or_foreign_journal_is_no_journal(tmp_path: Path, content: bytes) -> None:

@@ -15,7 +15,8 @@ from sluice_client.connection import Connection
 from sluice_client.downloading import Destination, NodeReader, download
 from sluice_client.errors import InvalidArgument, SluiceError
 from sluice_client.intake import IntakeApi
-from sluice_client.journal import open_journal, state_dir
+from sluice_client.journal import Journal, open_journal, state_dir
+from sluice_client.local_files import named_descriptor
 from sluice_client.model import (
     DownloadResult,
     Drive,
@@ -26,12 +27,14 @@ from sluice_client.model import (
     UploadState,
     UploadStatus,
 )
+from sluice_client.names import check_metadata, check_text, normalize_path
 from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, ProgressCallback
 from sluice_client.repository import NodeRef, RepositoryApi
 from sluice_client.requests import ExtraStreams, UploadRequest
+from sluice_client.resuming import JournalWarning, ResumeRecord, resume_record
 from sluice_client.retry import Patience, retrying
-from sluice_client.sources import Source, open_source
+from sluice_client.sources import FileSource, Source, open_source
 from sluice_client.uploading import Upload
 
 T = TypeVar("T")
@@ -68,6 +71,7 @@ class Client:
         self._token = token
         self._connections: list[Connection] = []
         self._limits: Limits | None = None
+        self._journal_warning = JournalWarning()
         self._pool = BlockPool()
         self._extra = ExtraStreams(self.options.extra_streams)
 
@@ -118,7 +122,8 @@ class Client:
         run. Files can: the same call after a crash goes on where the last one stopped.
 
         Args:
-            source: a path, bytes, a binary file object, or an async iterator of bytes.
+            source: a path, bytes, a binary file object, or an async iterator of bytes. A path may
+                name a pipe or a device, which is read once to its end.
             drive: the drive, which must exist unless the server makes drives by itself.
             path: of the node; relative, "/" between segments, at most 1,024 bytes in NFC.
             content_type: MIME type; None lets the server guess it from the path.
@@ -129,7 +134,8 @@ class Client:
             chunk_size: bytes of every chunk but the last; None means what the server prefers.
             streams: parallel streams; None means 1 to `max_streams`, by size.
             on_progress: called on the event loop now and then; must not block.
-            resume: keep a journal of a file's upload so that another run can go on.
+            resume: keep a journal of a file's upload so that another run can go on. Where none
+                can be written the upload goes on without, and says so once per client.
 
         Raises:
             UploadFailed: the server ended the upload; `reason` says why.
@@ -143,10 +149,10 @@ class Client:
         if streams is not None and streams < 1:
             raise InvalidArgument("BAD_STREAMS", "At least one stream is needed.", field="streams")
         request = UploadRequest(
-            drive=drive,
-            path=path,
-            content_type=content_type or "",
-            metadata=dict(metadata or {}),
+            drive=check_text(drive, "drive"),
+            path=normalize_path(path),
+            content_type=check_text(content_type or "", "content_type"),
+            metadata=check_metadata(metadata or {}),
             if_absent=if_absent,
             sha256=sha256,
             chunk_size=chunk_size,
@@ -157,19 +163,33 @@ class Client:
             upload = Upload(
                 intake=self._intake,
                 limits=limits,
+                refresh_limits=self._fresh_limits,
                 request=request,
                 options=self.options,
                 extra=self._extra,
                 on_progress=on_progress,
             )
-            # Small files travel in one call: there is nothing to go on with.
+            # Small files travel in one call, and streams come once: nothing to go on with.
             small = opened.size is not None and opened.size <= limits.max_inline_bytes
-            if not resume or small or not isinstance(source, str | os.PathLike):
-                return await upload.run(opened, None)
-            directory = state_dir(self.options.state_dir)
-            journal = open_journal(directory, self.target, drive, path, Path(source))
-            with journal:
-                return await upload.run(opened, journal)
+            if (
+                not resume
+                or small
+                or not isinstance(source, str | os.PathLike)
+                or not isinstance(opened, FileSource)
+                or named_descriptor(source) is not None
+            ):
+                return await upload.run(opened, ResumeRecord(None))
+            file = Path(source)
+
+            def journal() -> Journal:
+                directory = state_dir(self.options.state_dir)
+                return open_journal(directory, self.target, drive, request.path, file)
+
+            def journal_failed(error: OSError) -> None:
+                self._journal_warning.give(error, None if on_progress is None else upload.notify)
+
+            with resume_record(journal, journal_failed) as record:
+                return await upload.run(opened, record)
 
     async def download(
         self,
@@ -186,14 +206,16 @@ class Client:
         """Read a node, named by its id or by drive and path.
 
         Args:
-            destination: a path (replaced when every byte is verified, never written in part), a
-                binary file object, or None for the bytes in the result.
+            destination: a path, a binary file object, or None for the bytes in the result. A file
+                is replaced when every byte is verified, never written in part; a pipe or a device
+                that exists is written into, and links are followed.
             offset: first byte to read.
             length: bytes to read; None means to the end.
             thumbnail_size: read the node's thumbnail of this size instead, see `stat`.
             on_progress: as in `upload`.
 
-        Raises DataLoss when the bytes do not match the node's CRC32C (whole nodes only).
+        Raises DataLoss when the bytes do not match the node's CRC32C (whole nodes only), OSError
+        naming the destination when it cannot be written, IsADirectoryError when it is a folder.
         """
         reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         return await download(reader, destination, Meter(on_progress, None))
@@ -224,6 +246,11 @@ class Client:
         if self._limits is None:
             self._limits = await self._retrying(self._intake.limits)
         return self._limits
+
+    async def _fresh_limits(self) -> Limits:
+        """Ask again: a server that was started again may have other limits."""
+        self._limits = None
+        return await self.limits()
 
     async def status(self, upload_id: str) -> UploadStatus:
         """Where an upload stands."""
@@ -276,8 +303,9 @@ class Client:
 
     async def list_nodes(self, drive: str, prefix: str = "") -> AsyncGenerator[Node, None]:
         """Nodes whose path begins with `prefix`, by path; page after page as they are consumed."""
+        wanted = normalize_path(prefix, "path_prefix")
         pages = self._pages(
-            lambda token: self._repository.list_nodes(drive, prefix, _PAGE_SIZE, token)
+            lambda token: self._repository.list_nodes(drive, wanted, _PAGE_SIZE, token)
         )
         async with aclosing(pages):
             async for node in pages:

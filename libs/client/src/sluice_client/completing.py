@@ -10,8 +10,9 @@ from sluice_client.model import UploadState, UploadStatus
 from sluice_client.progress import Meter, Phase
 from sluice_client.retry import Patience, retrying
 
-_WATCH_SECONDS = 60.0
-"""Deadline of one WatchUpload call: a connection that went silent is found out by then."""
+_WATCH_SECONDS = 15.0
+"""Deadline of one WatchUpload call: a connection that went silent is found out by then, and the
+one who waits hears what for."""
 _INCOMPLETE = frozenset({"CHUNKS_MISSING", "UPLOAD_ENDED"})
 """Refusals of CompleteUpload that the upload's status explains better."""
 
@@ -66,8 +67,10 @@ class Completer:
                 status = await self._next(status)
                 attempt = 0
             except DeadlineExceeded as error:
-                if self._patience.idle_seconds >= self._patience.policy.patience_seconds:
+                idle_seconds = self._patience.idle_seconds
+                if idle_seconds >= self._patience.policy.patience_seconds:
                     raise _pending(status) from error
+                self._meter.wait(Phase.COMPLETING, _waiting_for(status), idle_seconds)
             except SluiceError as error:
                 await self._patience.pause(error, attempt)
                 attempt += 1
@@ -83,6 +86,13 @@ class Completer:
                     return snapshot
                 status = snapshot
         raise Unavailable("WATCH_ENDED", "the server stopped reporting before the upload ended")
+
+
+def _waiting_for(status: UploadStatus) -> str:
+    return (
+        "the server has every byte and has not put the object together yet"
+        f" ({status.stored_bytes:,} of {status.received_bytes:,} bytes are in its object store)"
+    )
 
 
 def _pending(status: UploadStatus) -> DeadlineExceeded:

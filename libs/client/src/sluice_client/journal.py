@@ -8,12 +8,14 @@ server, never kept here.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +24,10 @@ from typing import Any, Self
 import platformdirs
 
 from sluice_client.errors import UploadBusy
-from sluice_client.sources import FileIdentity
+from sluice_client.local_files import naming
+from sluice_client.model import FileIdentity
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEEP_SECONDS = 8 * 24 * 3600.0
 """No upload lives longer than seven days (rule 24)."""
 
@@ -86,8 +89,13 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         # Unlinked while it is still held: whoever opened the old file looks again (_take_lock).
-        self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
+        try:
+            self._lock_path.unlink(missing_ok=True)
+        except OSError:
+            # A lock file that stays is harmless: what counts is the lock on it.
+            pass
+        finally:
+            os.close(self._lock)
 
     def load(self) -> Entry | None:
         try:
@@ -99,10 +107,16 @@ class Journal:
     def save(self, entry: Entry) -> None:
         """Replace the entry by a whole new one."""
         temporary = self.path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(entry.dump())
-        temporary.replace(self.path)
+        try:
+            with naming(temporary):
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with open(descriptor, "wb") as file:
+                    file.write(entry.dump())
+            temporary.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
     def remove(self) -> None:
         """The upload has ended."""
@@ -127,12 +141,25 @@ class Journal:
             os.close(descriptor)
 
 
+def home_dir() -> Path | None:
+    """Return the user's home, if the user has one and it is there."""
+    home = os.path.expanduser("~")
+    return Path(home) if os.path.isabs(home) and os.path.isdir(home) else None
+
+
 def state_dir(configured: Path | None) -> Path:
-    """Where journals live: the option, SLUICE_STATE_DIR, or the user's state directory."""
+    """Return where journals live: the option, SLUICE_STATE_DIR, or the user's state directory.
+
+    Raise FileNotFoundError when none is named and the user has no home: a home is nothing to make.
+    """
     if configured is not None:
         return configured
     named = os.environ.get("SLUICE_STATE_DIR")
-    return Path(named) if named else platformdirs.user_state_path("sluice")
+    if named:
+        return Path(named)
+    if not os.path.isabs(os.environ.get("XDG_STATE_HOME", "")) and home_dir() is None:
+        raise FileNotFoundError(errno.ENOENT, "there is no home directory", os.path.expanduser("~"))
+    return platformdirs.user_state_path("sluice")
 
 
 def open_journal(directory: Path, server: str, drive: str, path: str, source: Path) -> Journal:
@@ -145,7 +172,7 @@ def open_journal(directory: Path, server: str, drive: str, path: str, source: Pa
 def prune(directory: Path, now: float | None = None) -> int:
     """Remove journals, and lists of interrupted runs, that no upload can outlive; how many.
 
-    Blocking.
+    What cannot be removed stays. Blocking.
     """
     oldest = (time.time() if now is None else now) - _KEEP_SECONDS
     removed = 0
@@ -154,8 +181,8 @@ def prune(directory: Path, now: float | None = None) -> int:
             if path.suffix != ".lock" and path.stat().st_mtime < oldest:
                 path.unlink()
                 removed += 1
-        except FileNotFoundError:
-            # Its own run removed it in between.
+        except OSError:
+            # Its own run removed it in between, or the folder is read-only.
             continue
     return removed
 

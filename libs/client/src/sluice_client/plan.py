@@ -23,8 +23,9 @@ def chunk_size_for(size: int | None, limits: Limits, wanted: int | None) -> int:
             f"{size} bytes are more than the {limits.max_object_bytes} that this server takes",
         )
     least = 1 if size is None else -(-size // limits.max_chunks)
-    if wanted is None and least <= limits.preferred_chunk_bytes:
-        return limits.preferred_chunk_bytes
+    preferred = min(limits.preferred_chunk_bytes, limits.max_chunk_bytes)
+    if wanted is None and least <= preferred:
+        return preferred
     if wanted is None:
         # Whole MiB where there is room for it: chunks are then cut at block borders.
         return min(-(-least // MIB) * MIB, limits.max_chunk_bytes)
@@ -35,6 +36,13 @@ def chunk_size_for(size: int | None, limits: Limits, wanted: int | None) -> int:
             field="chunk_size",
         )
     return wanted
+
+
+def is_usable_chunk_size(chunk_size: int, size: int, limits: Limits) -> bool:
+    """Whether an upload that was begun with this chunk size can go on under these limits."""
+    if not 1 <= chunk_size <= limits.max_chunk_bytes or size > limits.max_object_bytes:
+        return False
+    return chunk_count(size, chunk_size) <= limits.max_chunks
 
 
 def chunk_count(size: int, chunk_size: int) -> int:

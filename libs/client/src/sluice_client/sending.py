@@ -60,6 +60,7 @@ class _Lane:
     last_event: float
     throttled_by: int | None = None
     """The chunk that the server waits for before it goes on with this stream."""
+    delay_text: str = ""
     all_sent: bool = False
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Everything this stream will ever carry is acknowledged."""
@@ -257,9 +258,9 @@ class Sender:
                     self._meter.stored(self._bytes_below(watermark))
                 case Throttled(needed_number=needed):
                     # Rule 5: the chunk is delayed, not refused. The stream stays as it is.
-                    lane.throttled_by = needed
+                    lane.throttled_by, lane.delay_text = needed, event.explanation
                     self._board.prefer(needed)
-                    self._meter.enter(Phase.THROTTLED)
+                    self._meter.wait(Phase.THROTTLED, lane.delay_text, 0.0)
         lane.check_settled()
         if not lane.settled.is_set():
             raise Unavailable("STREAM_ENDED", "the server ended the stream before its last chunk")
@@ -293,10 +294,10 @@ class Sender:
                     await lane.settled.wait()
                 return
             quiet = clock() - lane.last_event
-            if lane.throttled_by is None:
-                limit = self._stall_seconds
-            else:
+            limit = self._stall_seconds
+            if lane.throttled_by is not None:
                 limit = self._patience.policy.patience_seconds
+                self._meter.wait(Phase.THROTTLED, lane.delay_text, quiet)
                 if quiet >= _THROTTLE_CHECK_SECONDS:
                     await self._check_taken_back(lane.throttled_by)
             if quiet >= limit:
@@ -322,7 +323,6 @@ class Sender:
         if error.reason == "CHECKSUM_MISMATCH" and self._damaged < _DAMAGED_TRIES:
             self._damaged += 1
         else:
-            self._meter.enter(Phase.WAITING)
             await self._patience.pause(error, attempt)
         needed = error.metadata.get("needed_number", "")
         if needed.isdecimal():
@@ -385,12 +385,8 @@ class Sender:
 
     def _size_of(self, number: int) -> int:
         """Bytes of a chunk; only the last one may be shorter."""
-        size = self._source.size
-        return (
-            self._chunk_size
-            if size is None
-            else min(self._chunk_size, size - number * self._chunk_size)
-        )
+        size, begin = self._source.size, number * self._chunk_size
+        return self._chunk_size if size is None else min(self._chunk_size, size - begin)
 
     def _bytes_below(self, watermark: int) -> int:
         size = self._source.size

@@ -6,34 +6,44 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from sluice_client.board import Board
 from sluice_client.checksums import combined_crc32c, crc32c
 from sluice_client.completing import Completer
 from sluice_client.errors import (
     AlreadyExists,
+    InvalidArgument,
     SluiceError,
     SourceChanged,
     SourceNotRepeatable,
-    UploadFailed,
     UploadGone,
 )
 from sluice_client.intake import IntakeApi, NewUpload, Opened
-from sluice_client.journal import Entry, Journal
-from sluice_client.model import Limits, UploadResult, UploadState, UploadStatus
+from sluice_client.journal import Entry
+from sluice_client.model import FileIdentity, Limits, UploadResult, UploadState, UploadStatus
 from sluice_client.options import ClientOptions
-from sluice_client.plan import chunk_count, chunk_size_for, chunk_sizes, lanes_for
+from sluice_client.plan import (
+    chunk_count,
+    chunk_size_for,
+    chunk_sizes,
+    is_usable_chunk_size,
+    lanes_for,
+)
 from sluice_client.progress import Meter, Phase, ProgressCallback
+from sluice_client.refusals import BeginAnew, failure_of, is_misfit, is_mismatch
 from sluice_client.requests import ExtraStreams, UploadRequest
+from sluice_client.resuming import ResumeRecord
 from sluice_client.retry import Patience, retrying
 from sluice_client.sending import Sender
 from sluice_client.sources import (
     AnySource,
     BytesSource,
-    FileIdentity,
     FileSource,
     OneWaySource,
+    sha256_of,
+    whole_if_small,
 )
 from sluice_client.tasks import Ended, in_thread, last_wish, single_failure
 
@@ -43,20 +53,7 @@ _ONE_WAY_WINDOW_CHUNKS = 2
 _ABORT_SECONDS = 2.0
 _MAX_ROUNDS = 20
 """How often a server may ask for chunks again that it had acknowledged."""
-_NO_FILE = FileIdentity(0, 0, 0, 0)
-_MISMATCHES = frozenset({"CLAIM_MISMATCH", "CHUNK_CONFLICT", "CHECKSUM_MISMATCH", "FOREIGN_CHUNK"})
-"""What an upload of other bytes than today's looks like, although the file seems the same."""
-
-
-class _Anew(Exception):
-    """Only a new upload helps; `cause` is what to raise when it may not be tried again."""
-
-    def __init__(self, why: str, cause: SluiceError, upload_id: str = "") -> None:
-        super().__init__(why)
-        self.why = why
-        self.cause = cause
-        self.upload_id = upload_id
-        """An upload that is of no use any more but still lives on the server."""
+_NO_FILE = FileIdentity(0, 0, 0, 0, 0)
 
 
 class Upload:
@@ -67,6 +64,7 @@ class Upload:
         *,
         intake: IntakeApi,
         limits: Limits,
+        refresh_limits: Callable[[], Awaitable[Limits]],
         request: UploadRequest,
         options: ClientOptions,
         extra: ExtraStreams,
@@ -74,12 +72,15 @@ class Upload:
     ) -> None:
         self._intake = intake
         self._limits = limits
+        self._refresh_limits = refresh_limits
         self._request = request
         self._options = options
         self._extra = extra
         self._on_progress = on_progress
         self._patience = Patience(options.retry, reached=lambda: intake.connection.reached)
         self._meter = Meter(on_progress, None)
+        self._patience.on_wait = self._meter.wait_for_retry
+        self.notify = self._meter.notify
         self._completer = Completer(
             intake, self._patience, self._meter, options.completion_wait_seconds
         )
@@ -87,36 +88,28 @@ class Upload:
         self._restarts = 0
         self._sha256 = request.sha256 if isinstance(request.sha256, bytes) else None
 
-    async def run(self, source: AnySource, journal: Journal | None) -> UploadResult:
-        """Upload the source; with a journal, go on where an earlier run stopped."""
+    async def run(self, source: AnySource, record: ResumeRecord) -> UploadResult:
+        """Upload the source; with a record that is kept, go on where an earlier run stopped."""
         self._meter.total_bytes = source.size
-        whole = await self._small_enough(source)
-        if whole is not None:
-            self._meter.total_bytes = len(whole)
-            source = BytesSource(whole)
+        identity = source.identity if isinstance(source, FileSource) else None
         while True:
             try:
-                if whole is not None:
-                    return await self._inline(whole)
-                return await self._in_chunks(source, journal)
+                whole = await whole_if_small(source, self._limits.max_inline_bytes)
+                if whole is None:
+                    result = await self._in_chunks(source, record)
+                else:
+                    self._meter.total_bytes = len(whole)
+                    if isinstance(source, OneWaySource):
+                        source = BytesSource(whole)
+                    result = await self._inline(whole)
+                return replace(result, source_identity=identity)
             except UploadGone as error:
-                anew = _Anew("the server does not know the upload any more", error)
-            except _Anew as decision:
+                anew = BeginAnew("the server does not know the upload any more", error)
+            except BeginAnew as decision:
                 anew = decision
-            await self._begin_anew(anew, source, journal)
+            await self._begin_anew(anew, source, record)
 
     # -- small objects
-
-    async def _small_enough(self, source: AnySource) -> bytes | None:
-        """The whole object when it fits into InitiateUpload, which saves all other calls."""
-        limit = self._limits.max_inline_bytes
-        if isinstance(source, OneWaySource):
-            return await source.whole(limit)
-        if source.size > limit:
-            return None
-        if isinstance(source, BytesSource):
-            return bytes(source.data)
-        return await in_thread(source.read_whole)
 
     async def _inline(self, data: bytes) -> UploadResult:
         crc = crc32c(data)
@@ -127,6 +120,8 @@ class Upload:
         except SluiceError as error:
             if error.upload_status is not None:
                 self._require_completed(error.upload_status, resumed=False)
+            if error.reason == "INLINE_TOO_LARGE" and await self._limits_changed():
+                raise BeginAnew("the server's limits changed", error) from error
             raise
         self._meter.sent(len(data))
         self._meter.accepted(len(data))
@@ -136,67 +131,88 @@ class Upload:
             opened.upload_id, total_chunks=None, crc32c=crc, sha256=self._sha256
         )
         if status.state is UploadState.UPLOADING:
-            cause = _failed(status)
-            raise _Anew("the server lost the bytes it had acknowledged", cause, opened.upload_id)
+            cause = failure_of(status)
+            raise BeginAnew(
+                "the server lost the bytes it had acknowledged", cause, opened.upload_id
+            )
         self._require_completed(status, resumed=False)
         return self._result(opened.upload_id, status.node_id, len(data), crc, status.sha256)
 
     # -- everything else
 
-    async def _in_chunks(self, source: AnySource, journal: Journal | None) -> UploadResult:
-        entry = await self._entry(source, journal)
+    async def _in_chunks(self, source: AnySource, record: ResumeRecord) -> UploadResult:
+        entry, loaded = await self._entry(source, record)
         resumed = bool(entry.upload_id)
-        if not resumed:
-            entry = await self._open(entry, source, journal)
         try:
-            return await self._send_and_complete(entry, source, journal, resumed=resumed)
+            if not resumed:
+                entry = await self._open(entry, source, record)
+            return await self._send_and_complete(entry, source, record, resumed=resumed)
         except SluiceError as error:
-            if resumed and error.reason in _MISMATCHES:
-                raise _Anew(
-                    "the file is not the one that was being uploaded", error, entry.upload_id
-                ) from error
-            if journal is None or isinstance(error, SourceChanged):
-                await self._give_up(entry.upload_id, journal)
+            why = await self._reason_to_begin_anew(error, loaded=loaded)
+            if why:
+                raise BeginAnew(why, error, entry.upload_id) from error
+            if not record.kept or isinstance(error, SourceChanged):
+                await self._give_up(entry.upload_id, record)
             raise
         except BaseException:
-            if journal is None:
+            if not record.kept:
                 # Nobody can go on with it: do not let it hold the server's budget for a day.
-                await self._give_up(entry.upload_id, None)
+                await self._give_up(entry.upload_id, record)
             raise
 
-    async def _entry(self, source: AnySource, journal: Journal | None) -> Entry:
-        """The entry of an earlier run of this very upload, else a new one."""
+    async def _entry(self, source: AnySource, record: ResumeRecord) -> tuple[Entry, bool]:
+        """Return the entry of an earlier run of this very upload and True, else a new one."""
         chunk_size = chunk_size_for(source.size, self._limits, self._request.chunk_size)
-        if journal is None or not isinstance(source, FileSource):
-            return Entry.new(_NO_FILE, chunk_size, "")
+        if not record.enabled or not isinstance(source, FileSource):
+            return Entry.new(_NO_FILE, chunk_size, ""), False
         arguments = self._request.digest()
-        entry = await in_thread(journal.load)
-        if entry is not None and (entry.identity, entry.arguments) == (source.identity, arguments):
-            return entry
+        entry = await record.load()
         if entry is not None:
-            self._meter.enter(
-                Phase.STARTING,
-                "the file or its options changed since the upload was interrupted; it begins anew",
-            )
-            await self._give_up(entry.upload_id, journal)
+            if (entry.identity, entry.arguments) != (source.identity, arguments):
+                why = "the file or its options changed since the upload was interrupted"
+            elif not is_usable_chunk_size(entry.chunk_size, source.size, self._limits):
+                why = "the server's limits changed since the upload was interrupted"
+            else:
+                return entry, True
+            self._meter.enter(Phase.STARTING, f"{why}; it begins anew")
+            self._restarts += 1
+            await self._give_up(entry.upload_id, record)
         entry = Entry.new(source.identity, chunk_size, arguments)
         # On disk before the call: a crash in between finds the same upload by its request id.
-        await in_thread(journal.save, entry)
-        return entry
+        await record.save(entry)
+        return entry, False
 
-    async def _open(self, entry: Entry, source: AnySource, journal: Journal | None) -> Entry:
+    async def _open(self, entry: Entry, source: AnySource, record: ResumeRecord) -> Entry:
         try:
             opened = await self._initiate(entry.request_id, source.size, entry.chunk_size, None)
         except AlreadyExists as error:
-            if journal is not None:
-                await in_thread(journal.remove)
+            await record.remove()
             if error.reason == "REQUEST_ID_CONFLICT":
-                raise _Anew("the earlier attempt had other arguments", error) from error
+                raise BeginAnew("the earlier attempt had other arguments", error) from error
+            raise
+        except InvalidArgument:
+            # The same call can never work: nothing to go on with.
+            await record.remove()
             raise
         entry = entry.named(opened.upload_id)
-        if journal is not None:
-            await in_thread(journal.save, entry)
+        await record.save(entry)
         return entry
+
+    async def _reason_to_begin_anew(self, error: SluiceError, *, loaded: bool) -> str:
+        """Return why a new upload may work where this one failed; empty when it would not."""
+        if loaded and is_mismatch(error):
+            return "the file is not the one that was being uploaded"
+        if not is_misfit(error):
+            return ""
+        # A restart may have changed what the server takes, between two runs or under this one.
+        if await self._limits_changed() or loaded:
+            return "the server does not take the upload as it was begun"
+        return ""
+
+    async def _limits_changed(self) -> bool:
+        before = self._limits
+        self._limits = await self._refresh_limits()
+        return self._limits != before
 
     async def _initiate(
         self,
@@ -222,7 +238,7 @@ class Upload:
         return await retrying(lambda: self._intake.initiate(new), self._patience)
 
     async def _send_and_complete(
-        self, entry: Entry, source: AnySource, journal: Journal | None, *, resumed: bool
+        self, entry: Entry, source: AnySource, record: ResumeRecord, *, resumed: bool
     ) -> UploadResult:
         one_way = isinstance(source, OneWaySource)
         size = source.size
@@ -241,8 +257,7 @@ class Upload:
         )
         status = await self._until_terminal(entry, source, board, sender, resumed=resumed)
         self._require_completed(status, resumed=resumed)
-        if journal is not None:
-            await in_thread(journal.remove)
+        await record.remove()
         size = status.received_bytes if source.size is None else source.size
         # An earlier run may have sent everything: what this one did not send, it skipped.
         self._meter.skipped(size - self._meter.accepted_bytes)
@@ -274,7 +289,7 @@ class Upload:
                 return status
             look = True
             self._meter.enter(Phase.SENDING, "the server asks for chunks again")
-        raise _failed(status)
+        raise failure_of(status)
 
     async def _send(self, entry: Entry, source: AnySource, board: Board, sender: Sender) -> None:
         """Send what is missing; meanwhile read what an earlier run sent, for the checksums."""
@@ -294,25 +309,16 @@ class Upload:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(sender.send(1 + extra))
                         if digest:
-                            group.create_task(self._digest(entry, source))
+                            group.create_task(self._claim_sha256(entry, source))
                         group.create_task(self._account(skipped, entry, source, board))
         finally:
             self._extra.give_back(extra)
         if isinstance(source, OneWaySource) and self._request.sha256 is True:
             self._sha256 = source.sha256.digest()
 
-    async def _digest(self, entry: Entry, source: AnySource) -> None:
-        """SHA-256 needs the bytes in order, which parallel streams do not give: one more pass."""
-        if isinstance(source, OneWaySource):
-            return
-        digest = hashlib.sha256()
-        number = 0
-        while (chunk := await source.read(number, entry.chunk_size)) is not None:
-            for block in chunk.blocks:
-                await in_thread(digest.update, block)
-            source.sent(chunk)
-            number += 1
-        self._sha256 = digest.digest()
+    async def _claim_sha256(self, entry: Entry, source: AnySource) -> None:
+        if not isinstance(source, OneWaySource):
+            self._sha256 = await sha256_of(source, entry.chunk_size)
 
     async def _account(
         self, numbers: Iterable[int], entry: Entry, source: AnySource, board: Board
@@ -346,16 +352,18 @@ class Upload:
             case UploadState.COMPLETED:
                 return
             case UploadState.EXPIRED:
-                raise _Anew("the upload had expired", _failed(status))
+                raise BeginAnew("the upload had expired", failure_of(status))
             case UploadState.ABORTED | UploadState.FAILED if resumed:
-                raise _Anew(f"the earlier attempt was {status.state.lower()}", _failed(status))
+                raise BeginAnew(
+                    f"the earlier attempt was {status.state.lower()}", failure_of(status)
+                )
             case _:
-                raise _failed(status)
+                raise failure_of(status)
 
-    async def _begin_anew(self, anew: _Anew, source: AnySource, journal: Journal | None) -> None:
+    async def _begin_anew(self, anew: BeginAnew, source: AnySource, record: ResumeRecord) -> None:
         """Rule 28: by itself, but not for ever, and never by leaving bytes out."""
         self._restarts += 1
-        await self._give_up(anew.upload_id, journal)
+        await self._give_up(anew.upload_id, record)
         if self._restarts > self._options.max_restarts:
             raise anew.cause
         if isinstance(source, OneWaySource):
@@ -365,11 +373,10 @@ class Upload:
             ) from anew.cause
         self._meter.begin_anew(f"{anew.why}; it begins anew")
 
-    async def _give_up(self, upload_id: str, journal: Journal | None) -> None:
+    async def _give_up(self, upload_id: str, record: ResumeRecord) -> None:
         """Free what an upload that nobody will finish holds on the server, as far as it can be
         reached; otherwise it expires by itself (rule 24)."""
-        if journal is not None:
-            await in_thread(journal.remove)
+        await record.remove()
         if upload_id:
             await last_wish(self._intake.abort(upload_id), _ABORT_SECONDS)
 
@@ -391,12 +398,3 @@ class Upload:
             restarts=self._restarts,
             seconds=time.monotonic() - self._started,
         )
-
-
-def _failed(status: UploadStatus) -> SluiceError:
-    """Why an upload ended without a node."""
-    reason = status.failure_reason or f"UPLOAD_{status.state}"
-    detail = status.failure_detail or f"the upload is {status.state.lower()}"
-    # `if_absent` is one promise, whether it breaks at the first call or at completion.
-    kind = AlreadyExists if reason == "PATH_EXISTS" else UploadFailed
-    return kind(reason, detail, metadata={"upload_id": status.upload_id, "state": status.state})
