@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from sluice_client import Client, ClientOptions, RetryPolicy
+from support.command import Command
 from support.fake_intake import FakeIntake, serving
+from support.fake_repository import FakeRepository, serving_both
 
 
 @pytest.fixture
@@ -38,3 +41,28 @@ async def address(intake: FakeIntake) -> AsyncIterator[str]:
 async def client(address: str, fast_options: ClientOptions) -> AsyncIterator[Client]:
     async with Client(address, token="a-token", options=fast_options) as client:
         yield client
+
+
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """A test run that a shell started in the background ignores SIGINT, and so would the command.
+
+    A handler here is the default in a child. Not set in the child itself: that takes a fork of
+    this process, whose gRPC threads do not survive one.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+async def repository() -> FakeRepository:
+    return FakeRepository()
+
+
+@pytest.fixture
+async def sluice(
+    intake: FakeIntake, repository: FakeRepository, tmp_path: Path, _interrupts: None
+) -> AsyncIterator[Command]:
+    async with serving_both(intake, repository) as address:
+        yield Command(address, tmp_path)

@@ -2,95 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import random
 import signal
-import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
+from support.command import Command, ended
 from support.fake_intake import CHUNK_BYTES, Break, CallFault, FakeIntake, StreamFault
-from support.fake_repository import FakeRepository, serving_both
+from support.fake_repository import FakeRepository
 
 DATA = random.Random(6).randbytes(6 * CHUNK_BYTES + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Command:
-    """Runs `sluice` in a process of its own."""
-
-    def __init__(self, address: str, folder: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "SLUICE_SERVER": address,
-            "SLUICE_STATE_DIR": str(folder / "state"),
-            "XDG_DATA_HOME": str(folder / "share"),
-        }
-
-    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sluice_client.cli",
-            *arguments,
-            env={**self.environment, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    async def __call__(self, *arguments: str | Path, **environment: str) -> Outcome:
-        return await ended(await self.start(*map(str, arguments), **environment))
-
-
-async def ended(process: asyncio.subprocess.Process) -> Outcome:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in err, err.decode()
-    return Outcome(process.returncode, out, err.decode())
-
-
-@pytest.fixture(autouse=True)
-def _interrupts() -> Iterator[None]:
-    """A test run that a shell started in the background ignores SIGINT, and so would the command.
-
-    A handler here is the default in a child. Not set in the child itself: that takes a fork of
-    this process, whose gRPC threads do not survive one.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-async def repository() -> FakeRepository:
-    return FakeRepository()
-
-
-@pytest.fixture
-async def sluice(
-    intake: FakeIntake, repository: FakeRepository, tmp_path: Path
-) -> AsyncIterator[Command]:
-    async with serving_both(intake, repository) as address:
-        yield Command(address, tmp_path)
 
 
 @pytest.fixture

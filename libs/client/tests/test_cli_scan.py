@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_client.cli.scan import Found, LeftOut, LocalFile, scan
+from sluice_client.cli.scan import Found, LeftOut, LocalFile, naming_problem, scan
 
 
 def found(*roots: str | Path, prefix: str = "") -> dict[str, str]:
@@ -83,10 +83,72 @@ def test_links_and_special_files_are_skipped_not_failed(folder: Path) -> None:
     }
 
 
-def test_a_link_that_is_named_is_skipped_like_any_other(folder: Path) -> None:
-    link = folder / "link"
-    link.symlink_to(folder / "2026")
-    assert found(link) == {str(link): "SYMBOLIC_LINK"}
+def test_named_link_is_followed(folder: Path, tmp_path: Path) -> None:
+    to_folder = tmp_path / "to-folder"
+    to_folder.symlink_to(folder / "2026")
+    to_file = tmp_path / "to-file"
+    to_file.symlink_to(folder / "a.jpg")
+    assert found(to_folder, to_file) == {
+        f"{to_folder}/may/b.jpg": "to-folder/may/b.jpg",
+        str(to_file): "to-file",
+    }
+    assert node_paths(f"{to_folder}/") == {"may/b.jpg"}
+    assert [one.size for one in list_found(to_file) if isinstance(one, LocalFile)] == [1]
+
+
+def test_named_link_that_leads_nowhere_fails(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {
+        one.source: (one.reason, one.failed)
+        for one in list_found(tmp_path / "dangling", tmp_path / "loop")
+        if isinstance(one, LeftOut)
+    }
+    assert reasons == {
+        f"{tmp_path}/dangling": ("NOT_FOUND", True),
+        f"{tmp_path}/loop": ("UNREADABLE", True),
+    }
+
+
+def test_named_socket_fails(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        (left_out,) = list_found(tmp_path / "s")
+    assert isinstance(left_out, LeftOut)
+    assert (left_out.reason, left_out.failed) == ("SPECIAL_FILE", True)
+
+
+def test_name_replaces_that_of_the_file(folder: Path) -> None:
+    (found_file,) = scan([f"{folder}/a.jpg"], "p", "b/c.jpg")
+    assert isinstance(found_file, LocalFile)
+    assert found_file.node_path == "p/b/c.jpg"
+
+
+def test_stream_has_a_given_name_and_no_size(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for root, source in ((str(pipe), str(pipe)), ("/dev/zero", "/dev/zero")):
+        assert list(scan([root], "", "name")) == [LocalFile(source, "name", None)]
+
+
+def test_stream_needs_a_name(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    link = tmp_path / "link"
+    link.symlink_to("pipe")
+    for root in ("-", "/dev/stdin", "/dev/fd/63", f"{tmp_path}/pipe", str(link), "/dev/null"):
+        assert "--name" in (naming_problem([f"{folder}/a.jpg", root], None) or ""), root
+        assert naming_problem([root], "name") is None
+    assert naming_problem([str(folder), f"{folder}/a.jpg", "nothing"], None) is None
+
+
+@pytest.mark.parametrize("name", ["", "/", "a//b", "../a", "a/", "."])
+def test_name_that_no_node_can_have_is_a_problem(folder: Path, name: str) -> None:
+    assert naming_problem([f"{folder}/a.jpg"], name) is not None
+
+
+def test_name_is_for_a_single_file(folder: Path) -> None:
+    assert naming_problem([str(folder)], "name") is not None
+    assert naming_problem([f"{folder}/a.jpg", f"{folder}/a.jpg"], "name") is not None
 
 
 @pytest.mark.parametrize(

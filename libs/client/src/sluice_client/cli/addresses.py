@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_client.cli.exits import ConfigurationError
+from sluice_client.journal import home_dir
+from sluice_client.names import is_utf8, normalize_path
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 
@@ -74,8 +76,11 @@ def _announcements(environment: Mapping[str, str]) -> list[Path]:
     places = []
     if environment.get("SLUICE_DATA_DIR"):
         places.append(Path(environment["SLUICE_DATA_DIR"]))
-    share = environment.get("XDG_DATA_HOME") or "~/.local/share"
-    places.append(Path(share).expanduser() / "sluice")
+    share, home = environment.get("XDG_DATA_HOME"), home_dir()
+    if share:
+        places.append(Path(share) / "sluice")
+    elif home is not None:
+        places.append(home / ".local" / "share" / "sluice")
     return [place / "server.json" for place in places]
 
 
@@ -93,7 +98,7 @@ def _alive(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DrivePath:
-    """DRIVE:PATH; the path may be empty where a prefix is asked for."""
+    """DRIVE:PATH, the path in NFC; it may be empty where a prefix is asked for."""
 
     drive: str
     path: str
@@ -104,7 +109,9 @@ class DrivePath:
         drive, separator, path = text.partition(":")
         if not drive or "/" in drive or not separator:
             raise ValueError(f"{text!r} is not DRIVE:PATH, for example photos:2026/cat.jpg")
-        return cls(drive, path.removeprefix("/"))
+        if not is_utf8(text):
+            raise ValueError(f"{text!r} is not UTF-8, which the names of drives and nodes are")
+        return cls(drive, normalize_path(path.removeprefix("/")))
 
     def __str__(self) -> str:
         return f"{self.drive}:{self.path}"

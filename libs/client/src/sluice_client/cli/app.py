@@ -11,6 +11,9 @@ import typer
 from sluice_client.cli import get as get_command
 from sluice_client.cli import nodes, uploads
 from sluice_client.cli.addresses import DrivePath
+from sluice_client.cli.arguments import Command, Group
+from sluice_client.cli.get_recursive import RecursiveGet
+from sluice_client.cli.scan import naming_problem
 from sluice_client.cli.serve import events as events_command
 from sluice_client.cli.serve import serve as serve_command
 from sluice_client.cli.session import Where, run
@@ -19,13 +22,14 @@ from sluice_client.model import DrivePolicy, Integrity, UploadState
 
 app = typer.Typer(
     name="sluice",
+    cls=Group,
     help="Upload files to Sluice, find them, and get them back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-drive_app = typer.Typer(help="Create and list drives.", no_args_is_help=True)
+drive_app = typer.Typer(cls=Group, help="Create and list drives.", no_args_is_help=True)
 app.add_typer(drive_app, name="drive")
 
 Server = Annotated[
@@ -100,7 +104,7 @@ def _where(context: typer.Context, server: str | None, token: str | None) -> Whe
     return Where(server, token).or_else(above)
 
 
-@app.command()
+@app.command(cls=Command)
 def upload(
     context: typer.Context,
     paths: Annotated[
@@ -108,13 +112,17 @@ def upload(
         typer.Argument(
             metavar="PATH…",
             help="Files and folders. A folder keeps its name; written with a / at its end, only"
-            " its contents go up.",
+            " its contents go up. - is standard input; it and a pipe need --name.",
         ),
     ],
     drive: Annotated[
         str, typer.Option("--drive", "-d", callback=_drive_name, help="Drive to upload to.")
     ],
     prefix: Annotated[str, typer.Option(help="Put in front of every path.")] = "",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the node, for a single file or stream.", show_default=False),
+    ] = None,
     parallel: Parallel = 4,
     json_lines: Json = False,
     sha256: Annotated[
@@ -136,10 +144,14 @@ def upload(
     token: Token = None,
 ) -> None:
     """Upload files and folders. The same command again goes on where it was interrupted."""
+    problem = naming_problem(paths, name)
+    if problem is not None:
+        raise typer.BadParameter(problem, param_hint="--name")
     options = UploadOptions(
         paths=paths,
         drive=drive,
         prefix=prefix,
+        name=name,
         parallel=parallel,
         content_type=content_type,
         if_absent=if_absent,
@@ -154,7 +166,7 @@ def upload(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     context: typer.Context,
     upload_id: UploadId,
@@ -167,7 +179,7 @@ def status(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command()
+@app.command(cls=Command)
 def watch(
     context: typer.Context,
     upload_id: UploadId,
@@ -180,7 +192,7 @@ def watch(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command()
+@app.command(cls=Command)
 def abort(
     context: typer.Context,
     upload_id: UploadId,
@@ -193,7 +205,7 @@ def abort(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command("uploads")
+@app.command("uploads", cls=Command)
 def list_uploads(
     context: typer.Context,
     state: Annotated[
@@ -210,7 +222,7 @@ def list_uploads(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command()
+@app.command(cls=Command)
 def ls(
     context: typer.Context,
     place: Place,
@@ -224,7 +236,7 @@ def ls(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command()
+@app.command(cls=Command)
 def stat(
     context: typer.Context,
     node: Node,
@@ -237,7 +249,7 @@ def stat(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command()
+@app.command(cls=Command)
 def rm(
     context: typer.Context,
     node: Node,
@@ -250,14 +262,16 @@ def rm(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@app.command()
+@app.command(cls=Command)
 def get(
     context: typer.Context,
     place: Place,
     destination: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DEST]", help="File or folder; - is standard output.", show_default=False
+            metavar="[DEST]",
+            help="File, or folder (made when written with a / at its end); - is standard output.",
+            show_default=False,
         ),
     ] = None,
     recursive: Annotated[
@@ -282,9 +296,7 @@ def get(
         if thumbnail is not None:
             raise typer.BadParameter("--thumbnail is for one node, without --recursive")
         run(
-            lambda client, out: get_command.RecursiveGet(
-                client, out, place, destination, parallel
-            ).run(),
+            lambda client, out: RecursiveGet(client, out, place, destination, parallel).run(),
             where,
             json_lines=json_lines,
         )
@@ -297,7 +309,7 @@ def get(
     run(work, where, json_lines=json_lines)
 
 
-@drive_app.command("create")
+@drive_app.command("create", cls=Command)
 def drive_create(
     context: typer.Context,
     name: Annotated[
@@ -339,7 +351,7 @@ def drive_create(
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
-@drive_app.command("list")
+@drive_app.command("list", cls=Command)
 def drive_list(
     context: typer.Context,
     json_lines: Json = False,

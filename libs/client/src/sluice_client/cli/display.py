@@ -32,6 +32,8 @@ class Display:
         self._files = 0
         self._found_files = 0
         self._found_bytes = 0
+        self._waits: dict[str, str] = {}
+        """What the files that do not move wait for, by name."""
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -51,10 +53,10 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def found(self, size: int) -> None:
-        """One more file to go."""
+    def found(self, size: int | None) -> None:
+        """One more file to go; None while its size is unknown."""
         self._found_files += 1
-        self._found_bytes += size
+        self._found_bytes += size or 0
         self._bars.update(self._overall, total=self._found_bytes)
         self._describe()
 
@@ -67,17 +69,34 @@ class Display:
         task: TaskID | None = None
         if size is None or size >= _OWN_BAR_BYTES:
             task = self._bars.add_task(shortened(name), total=size)
-        return FileBar(self._bars, self._overall, task, shortened(name))
+        return FileBar(self, self._bars, self._overall, task, shortened(name))
+
+    def note_wait(self, name: str, what: str) -> None:
+        """What a file waits for; nothing when it moves again, or is done."""
+        if what == self._waits.get(name, ""):
+            return
+        if what:
+            self._waits[name] = what
+        else:
+            del self._waits[name]
+        self._describe()
 
     def _describe(self) -> None:
-        text = f"{self._verb} {self._files:,} of {self._found_files:,} files"
+        text = self._verb
+        if self._found_files:
+            text += f" {self._files:,} of {self._found_files:,} files"
+        if self._waits:
+            text += f" (waiting: {next(reversed(self._waits.values()))})"
         self._bars.update(self._overall, description=text)
 
 
 class FileBar:
     """Follows one transfer on its own bar and on that of the run."""
 
-    def __init__(self, bars: Progress, overall: TaskID, task: TaskID | None, name: str) -> None:
+    def __init__(
+        self, display: Display, bars: Progress, overall: TaskID, task: TaskID | None, name: str
+    ) -> None:
+        self._display = display
         self._bars = bars
         self._overall = overall
         self._task = task
@@ -88,13 +107,18 @@ class FileBar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._display.note_wait(self._name, "")
         if self._task is not None:
             self._bars.remove_task(self._task)
 
     def update(self, progress: TransferProgress) -> None:
         self.advance_to(progress.accepted_bytes)
+        what = printable(progress.waiting_for)
+        self._display.note_wait(self._name, what)
         if self._task is not None:
             state = "" if progress.phase is Phase.SENDING else f" ({progress.phase})"
+            if what:
+                state = f" ({progress.phase}: {what})"
             self._bars.update(self._task, description=self._name + state)
 
     def advance_to(self, size: int) -> None:

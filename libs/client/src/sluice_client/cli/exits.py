@@ -37,6 +37,16 @@ _HINTS = {
 }
 
 
+_LOCAL = {
+    errno.EMFILE: "too many open files; use a smaller --parallel or a higher `ulimit -n`",
+    errno.ENOSPC: "the disk of this machine is full; free some space there",
+    errno.EDQUOT: "the disk quota on this machine is used up; free some space there",
+    errno.EROFS: "the file system on this machine is read-only; choose another folder",
+    errno.ELOOP: "the link leads in a circle",
+}
+"""What fails on this machine, so that nobody looks for it on the server."""
+
+
 def exit_code(error: Exception) -> int:
     """The exit code of an error that ends a command."""
     if isinstance(error, ConfigurationError):
@@ -48,6 +58,17 @@ def exit_code(error: Exception) -> int:
     return SOME_FAILED
 
 
+def failure_record(error: Exception) -> dict[str, str]:
+    """What programs get, by `--json`, of an error that ends a command."""
+    if isinstance(error, SluiceError):
+        reason = error.reason
+    elif isinstance(error, OSError):
+        reason = errno.errorcode.get(error.errno or 0, "IO_ERROR")
+    else:
+        reason = "BAD_CONFIGURATION"
+    return {"status": "failed", "reason": reason, "message": explain(error)}
+
+
 def explain(error: Exception) -> str:
     """One readable line: what is wrong and, where it helps, what to do next."""
     if isinstance(error, SluiceError):
@@ -55,8 +76,6 @@ def explain(error: Exception) -> str:
         text = f"{error.message.rstrip('.')} [{error.reason}]"
         return printable(f"{text}. {hint}" if hint else text)
     if isinstance(error, OSError):
-        what = error.strerror or str(error)
-        if error.errno == errno.EMFILE:
-            what = "too many open files; use a smaller --parallel or a higher `ulimit -n`"
+        what = _LOCAL.get(error.errno or 0) or error.strerror or str(error)
         return printable(f"{error.filename}: {what}" if error.filename else what)
     return printable(str(error))

@@ -1,24 +1,22 @@
-"""`sluice get`: one node, or everything under a prefix, to files that are whole or not there."""
+"""`sluice get` of one node: to a file that is whole or not there, or into what is there."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import time
-from collections.abc import AsyncIterator
+import errno
+import os
+from contextlib import aclosing
 from pathlib import Path, PurePosixPath
 
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.display import Display
-from sluice_client.cli.output import Output
-from sluice_client.cli.text import count_text, encodable, size_text
+from sluice_client.cli.output import STANDARD_OUTPUT, Output, standard_output
+from sluice_client.cli.text import encodable, size_text
 from sluice_client.client import Client
-from sluice_client.errors import InvalidArgument, NotFound, SluiceError
-from sluice_client.model import DownloadResult, Node
-from sluice_client.tasks import in_thread, single_failure
-
-_QUEUE_NODES = 1024
+from sluice_client.destinations import Sink, pour_into_descriptor
+from sluice_client.errors import InvalidArgument
+from sluice_client.model import DownloadResult
+from sluice_client.tasks import in_thread
 
 
 async def get_one(
@@ -35,9 +33,7 @@ async def get_one(
     name = PurePosixPath(place.path).name
     if thumbnail_size:
         name = await _thumbnail_name(client, place, thumbnail_size)
-    target = Path(destination) if destination is not None else Path(name)
-    if await in_thread(target.is_dir):
-        target = await in_thread(local_path, target, name)
+    target = await in_thread(_target, destination, name)
     with Display(out.console, "Downloading") as display, display.bar(str(place), None) as bar:
         result = await client.download(
             target,
@@ -46,7 +42,7 @@ async def get_one(
             thumbnail_size=thumbnail_size,
             on_progress=bar.update,
         )
-    out.record(_record(result, target))
+    out.record(download_record(result, target))
     if not out.json_lines:
         out.message(f"{target}: {size_text(result.size)} in {result.seconds:.1f} s, verified")
     return exits.OK
@@ -67,91 +63,34 @@ async def _thumbnail_name(client: Client, place: DrivePath, size: int) -> str:
 
 async def _to_standard_output(client: Client, place: DrivePath, thumbnail_size: int) -> None:
     blocks = client.read(drive=place.drive, path=place.path, thumbnail_size=thumbnail_size)
-    async for block in blocks:
-        await in_thread(sys.stdout.buffer.write, block)
-    await in_thread(sys.stdout.buffer.flush)
+
+    async def pour(sink: Sink) -> None:
+        async with aclosing(blocks):
+            async for block in blocks:
+                await sink(block)
+
+    await pour_into_descriptor(standard_output().fileno(), pour, STANDARD_OUTPUT)
 
 
-class RecursiveGet:
-    """Everything under a prefix, several nodes at once."""
+def _target(destination: str | None, name: str) -> Path:
+    """The file that a node is written to; makes the folder of `folder/`. Blocking."""
+    if destination is None:
+        destination = name
+    if destination.endswith("/"):
+        make_folder(Path(destination))
+    if os.path.isdir(destination):
+        return local_path(Path(destination), name)
+    return Path(destination)
 
-    def __init__(
-        self, client: Client, out: Output, place: DrivePath, destination: str | None, parallel: int
-    ) -> None:
-        self._client = client
-        self._out = out
-        self._place = place
-        self._destination = Path(destination or ".")
-        self._parallel = parallel
-        self._cut = place.path.rfind("/") + 1
-        """What the prefix has in front of its last "/" is not repeated below the destination."""
-        self._display = Display(out.console, "Downloading")
-        self._queue: asyncio.Queue[Node | None] = asyncio.Queue(_QUEUE_NODES)
-        self._done = self._failed = self._bytes = 0
 
-    async def run(self) -> int:
-        """Download everything; the exit code."""
-        started = time.monotonic()
-        await in_thread(self._destination.mkdir, parents=True, exist_ok=True)
-        with self._display, single_failure():
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._list())
-                for _ in range(self._parallel):
-                    group.create_task(self._work())
-        if not self._done and not self._failed:
-            raise NotFound("NODE_NOT_FOUND", f"no path begins with {self._place}")
-        seconds = time.monotonic() - started
-        failed = f"; {self._failed:,} failed" if self._failed else ""
-        self._out.message(
-            f"{count_text(self._done, 'file')} downloaded and verified,"
-            f" {size_text(self._bytes)} in {seconds:.1f} s{failed}"
-        )
-        return exits.SOME_FAILED if self._failed else exits.OK
-
-    async def _list(self) -> None:
-        nodes: AsyncIterator[Node] = self._client.list_nodes(self._place.drive, self._place.path)
-        async for node in nodes:
-            self._display.found(node.size)
-            await self._queue.put(node)
-        for _ in range(self._parallel):
-            await self._queue.put(None)
-
-    async def _work(self) -> None:
-        while (node := await self._queue.get()) is not None:
-            try:
-                await self._one(node)
-            except SluiceError as error:
-                if exits.exit_code(error) != exits.SOME_FAILED:
-                    raise
-                self._report_failure(node, error.reason, exits.explain(error))
-            except OSError as error:
-                self._report_failure(node, "UNWRITABLE", exits.explain(error))
-            self._display.file_done()
-
-    async def _one(self, node: Node) -> None:
-        target = await in_thread(local_path, self._destination, node.path[self._cut :])
-        with self._display.bar(node.path, node.size) as bar:
-            # By id: the listing and the bytes are of one version.
-            result = await self._client.download(
-                target, node_id=node.node_id, on_progress=bar.update
-            )
-            bar.advance_to(result.size)
-        self._done += 1
-        self._bytes += result.size
-        self._out.record(_record(result, target))
-
-    def _report_failure(self, node: Node, reason: str, message: str) -> None:
-        self._failed += 1
-        self._out.message(f"failed   {node.drive}:{node.path}: {message}")
-        self._out.record(
-            {
-                "status": "failed",
-                "drive": node.drive,
-                "path": node.path,
-                "reason": reason,
-                "message": message,
-            }
-        )
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents. Raise NotADirectoryError when something else is there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(
+            errno.ENOTDIR, "exists and is no folder; name another destination", str(folder)
+        ) from None
 
 
 def local_path(destination: Path, relative: str) -> Path:
@@ -179,7 +118,7 @@ def _unsafe(relative: str) -> InvalidArgument:
     )
 
 
-def _record(result: DownloadResult, target: Path) -> dict[str, object]:
+def download_record(result: DownloadResult, target: Path) -> dict[str, object]:
     return {
         "status": "completed",
         "drive": result.node.drive,

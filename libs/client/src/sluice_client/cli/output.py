@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
+from rich.text import Text
 
 from sluice_client.cli.text import printable
+
+STANDARD_OUTPUT = "standard output"
+"""Its name in error texts."""
+
+
+def standard_output() -> TextIO:
+    """Return it. Raise OSError when it was closed before the command began."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "is closed", STANDARD_OUTPUT)
+    return sys.stdout
 
 
 class Output:
@@ -22,7 +34,10 @@ class Output:
 
     def __init__(self, *, json_lines: bool) -> None:
         self.json_lines = json_lines
-        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        # Names are text, never markup: neither [bold] nor :key: means anything in them.
+        self.console = Console(
+            stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
+        )
 
     @property
     def interactive(self) -> bool:
@@ -32,10 +47,11 @@ class Output:
     def result(self, record: Mapping[str, Any], text: str) -> None:
         """One result, in the chosen form."""
         line = json.dumps(record, default=_json_value) if self.json_lines else printable(text)
-        sys.stdout.write(line + "\n")
+        out = standard_output()
+        out.write(line + "\n")
         if self.json_lines:
             # A program may be reading along.
-            sys.stdout.flush()
+            out.flush()
 
     def record(self, record: Mapping[str, Any]) -> None:
         """A result that only programs want; people get a summary."""
@@ -44,7 +60,7 @@ class Output:
 
     def message(self, text: str) -> None:
         """A line for people, above any progress bars."""
-        self.console.print(printable(text), markup=False)
+        self.console.print(Text(printable(text)))
 
     def error(self, text: str) -> None:
         self.message(f"sluice: {text}")

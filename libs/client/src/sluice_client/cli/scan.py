@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from sluice_client.local_files import named_descriptor
 
 _FORBIDDEN = frozenset({"Cc", "Zl", "Zp"})
 """Unicode categories that no node path holds: control characters and line separators."""
@@ -14,11 +17,12 @@ _FORBIDDEN = frozenset({"Cc", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A regular file and the path of its node."""
+    """A file and the path of its node."""
 
     source: str
     node_path: str
-    size: int
+    size: int | None
+    """None for what has no size before it ends: a pipe, a terminal, a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +37,34 @@ class LeftOut:
 
 Found = LocalFile | LeftOut
 
+STANDARD_INPUT = "/dev/stdin"
 
-def scan(roots: Sequence[str], prefix: str) -> Iterator[Found]:
+
+def naming_problem(roots: Sequence[str], name: str | None) -> str | None:
+    """Why the node of a single source needs a name of its own, or cannot have this one."""
+    if name is None:
+        nameless = next((root for root in roots if _is_nameless(root)), None)
+        if nameless is None:
+            return None
+        return f"{nameless} has no name that its node could get; give one by --name"
+    if len(roots) != 1 or os.path.isdir(roots[0]):
+        return "--name names the node of a single file, not of several or of a folder"
+    if any(segment in ("", ".", "..") for segment in name.split("/")):
+        return f"{name!r} is no path of a node; write it like 2026/cat.jpg"
+    return None
+
+
+def scan(roots: Sequence[str], prefix: str, name: str | None = None) -> Iterator[Found]:
     """Everything below the roots, in the order of the file system.
 
-    A file keeps its name; a folder keeps its own name in front of what lies in it, unless it is
-    written with a "/" at its end (or is `.`, `..` or `/`), which means its contents. Memory is
-    bounded by the number of folders side by side, not by the number of files.
+    A file keeps its name, unless `name` is another one; a folder keeps its own name in front of
+    what lies in it, unless it is written with a "/" at its end (or is `.`, `..` or `/`), which
+    means its contents. Links are followed when they are roots. Memory is bounded by the number of
+    folders side by side, not by the number of files.
     """
     seen: set[int] = set()
     for root in roots:
-        for found in _scan_root(root, prefix.strip("/")):
+        for found in _scan_root(root, prefix.strip("/"), name):
             if isinstance(found, LocalFile):
                 mark = hash(found.node_path)
                 if mark in seen:
@@ -58,9 +79,20 @@ def scan(roots: Sequence[str], prefix: str) -> Iterator[Found]:
             yield found
 
 
-def _scan_root(root: str, prefix: str) -> Iterator[Found]:
+def _scan_root(root: str, prefix: str, given: str | None) -> Iterator[Found]:
+    if root == "-" and sys.stdin is None:
+        yield LeftOut(root, "NOT_FOUND", "standard input is closed", failed=True)
+        return
+    source = STANDARD_INPUT if root == "-" else root.rstrip("/") or root[:1]
     try:
-        status = os.lstat(root.rstrip("/") or "/")
+        status = os.stat(source)
+    except FileNotFoundError as error:
+        if os.path.islink(source):
+            message = "the link leads to nothing"
+            yield LeftOut(root, "NOT_FOUND", message, failed=True)
+        else:
+            yield _unreadable(root, error)
+        return
     except (OSError, ValueError) as error:
         yield _unreadable(root, error)
         return
@@ -73,9 +105,25 @@ def _scan_root(root: str, prefix: str) -> Iterator[Found]:
                 return
             prefix = _join(prefix, name)
         yield from _walk(root, prefix)
-    else:
-        source = root.rstrip("/")
-        yield _one(source, os.path.basename(source), prefix, status)
+        return
+    if stat.S_ISSOCK(status.st_mode) and named_descriptor(source) is None:
+        message = "a socket cannot be read like a file"
+        yield LeftOut(root, "SPECIAL_FILE", message, failed=True)
+        return
+    name = os.path.basename(source) if given is None else given
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    yield name_problem(source, name) or LocalFile(source, _join(prefix, name), size)
+
+
+def _is_nameless(root: str) -> bool:
+    """Whether a root is a stream, or named only by the number of a descriptor."""
+    if root == "-" or named_descriptor(root) is not None:
+        return True
+    try:
+        mode = os.stat(root.rstrip("/") or root[:1]).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def _walk(root: str, prefix: str) -> Iterator[Found]:
@@ -106,7 +154,8 @@ def _walk(root: str, prefix: str) -> Iterator[Found]:
 
 def _one(source: str, name: str, prefix: str, status: os.stat_result) -> Found:
     if stat.S_ISLNK(status.st_mode):
-        return LeftOut(source, "SYMBOLIC_LINK", "symbolic links are not followed", failed=False)
+        message = "a symbolic link in a folder is not followed"
+        return LeftOut(source, "SYMBOLIC_LINK", message, failed=False)
     if not stat.S_ISREG(status.st_mode):
         return LeftOut(source, "SPECIAL_FILE", "not a regular file", failed=False)
     problem = name_problem(source, name)

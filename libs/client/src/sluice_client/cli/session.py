@@ -14,7 +14,7 @@ import uvloop
 
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import find_server
-from sluice_client.cli.output import Output
+from sluice_client.cli.output import STANDARD_OUTPUT, Output
 from sluice_client.client import Client
 from sluice_client.errors import SluiceError
 from sluice_client.options import ClientOptions
@@ -62,18 +62,30 @@ def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str 
 
     try:
         code = uvloop.run(supervised())
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (KeyboardInterrupt, asyncio.CancelledError):
         out.error("stopped." + (f" {resume_hint}" if resume_hint else ""))
         code = exits.TERMINATED if terminated else exits.INTERRUPTED
+    except (SluiceError, exits.ConfigurationError, OSError) as error:
+        code = _failed(out, error)
+    raise typer.Exit(code)
+
+
+def _failed(out: Output, error: Exception) -> int:
+    """Report what ended the command; the exit code."""
+    try:
+        if isinstance(error, BrokenPipeError) and error.filename in (None, STANDARD_OUTPUT):
+            raise error
+        out.error(exits.explain(error))
+        if sys.stdout is not None:
+            out.record(exits.failure_record(error))
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone; without this, Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = exits.BROKEN_PIPE
-    except (SluiceError, exits.ConfigurationError, OSError) as error:
-        out.error(exits.explain(error))
-        code = exits.exit_code(error)
-    raise typer.Exit(code)
+        return exits.BROKEN_PIPE
+    return exits.exit_code(error)
 
 
 def _client(where: Where) -> Client:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -33,4 +31,9 @@ def printable(text: str) -> str:
 
 def encodable(name: str) -> str:
     """A file name as text that JSON and terminals can take: bytes that are no UTF-8 as \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        # Not os.fsencode: names of nodes are UTF-8 in every locale.
+        data = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = name.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")

@@ -18,13 +18,18 @@ from sluice_client.client import Client
 from sluice_client.errors import NotFound, SluiceError
 from sluice_client.journal import prune, state_dir
 from sluice_client.model import UploadResult
+from sluice_client.names import normalize_path
 from sluice_client.progress import Progress
+from sluice_client.resuming import NO_JOURNAL, not_kept_text
 from sluice_client.tasks import in_thread, single_failure
 
 _SCAN_BATCH = 256
 _QUEUE_FILES = 1024
-_HOPELESS_REASONS = frozenset({"DRIVE_NOT_FOUND", "BAD_DRIVE_NAME", "BAD_TARGET"})
+_PERMANENT_REASONS = frozenset({"DRIVE_NOT_FOUND", "BAD_DRIVE_NAME", "BAD_TARGET"})
 """What one file is refused for here, every other one will be as well."""
+
+
+_NOTICE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,13 @@ class UploadOptions:
     if_absent: bool = False
     sha256: bool = False
     chunk_size: int | None = None
+    name: str | None = None
 
     def identity(self) -> list[str]:
         """What makes two command lines the same run."""
-        return [self.drive, self.prefix, str(self.content_type), *self.paths]
+        prefix = normalize_path(self.prefix)
+        name = normalize_path(self.name or "")
+        return [self.drive, prefix, name, str(self.content_type), *self.paths]
 
 
 @dataclass(slots=True)
@@ -67,6 +75,8 @@ class UploadRun:
         self._options = options
         self._tally = _Tally()
         self._display = Display(out.console, "Uploading")
+        self._noticed: dict[str, float] = {}
+        """When which notice was given."""
         self._queue: asyncio.Queue[LocalFile | None] = asyncio.Queue(_QUEUE_FILES)
 
     async def run(self) -> int:
@@ -74,9 +84,7 @@ class UploadRun:
 
         Raises what ends the whole run: a server that stays away, a refused token.
         """
-        directory = state_dir(self._client.options.state_dir)
-        await in_thread(prune, directory)
-        with FinishedFiles(directory, [self._client.target, *self._options.identity()]) as finished:
+        with await in_thread(self._finished_files) as finished:
             try:
                 with self._display, single_failure():
                     async with asyncio.TaskGroup() as group:
@@ -90,9 +98,31 @@ class UploadRun:
             finished.forget()
         return exits.OK
 
+    def _finished_files(self) -> FinishedFiles:
+        """The list of what an earlier run finished; blocking."""
+        directory = None
+        try:
+            directory = state_dir(self._client.options.state_dir)
+            prune(directory)
+        except OSError as error:
+            self._not_kept(error)
+        command = [self._client.target, *self._options.identity()]
+        return FinishedFiles(directory, command, self._not_kept)
+
+    def _not_kept(self, error: OSError) -> None:
+        self._notice(not_kept_text(error))
+
+    def _notice(self, text: str, source: str = "") -> None:
+        """Something that people should know; at most once a minute, whichever files it concerns."""
+        now = time.monotonic()
+        kind = "journal" if NO_JOURNAL in text else text
+        if now - self._noticed.get(kind, -_NOTICE_SECONDS) >= _NOTICE_SECONDS:
+            self._noticed[kind] = now
+            self._out.message(f"{source}: {text}" if source else f"sluice: {text}")
+
     async def _scan(self) -> None:
         """Feed the workers; the folder is read in a thread, a batch ahead of them."""
-        found = scan(self._options.paths, self._options.prefix)
+        found = scan(self._options.paths, self._options.prefix, self._options.name)
         while batch := await in_thread(_next_batch, found):
             for one in batch:
                 if isinstance(one, LeftOut):
@@ -112,11 +142,11 @@ class UploadRun:
     async def _one(self, file: LocalFile, finished: FinishedFiles, bar: FileBar) -> None:
         try:
             if await self._is_there(file, finished):
-                bar.advance_to(file.size)
+                bar.advance_to(file.size or 0)
                 return
             result = await self._upload(file, bar)
         except SluiceError as error:
-            if exits.exit_code(error) != exits.SOME_FAILED or error.reason in _HOPELESS_REASONS:
+            if exits.exit_code(error) != exits.SOME_FAILED or error.reason in _PERMANENT_REASONS:
                 raise
             self._failed(file.source, error.reason, exits.explain(error))
         except OSError as error:
@@ -124,7 +154,7 @@ class UploadRun:
         else:
             bar.advance_to(result.size)
             self._uploaded(file, result)
-            finished.add(file, result.node_id)
+            finished.add(file, result.source_identity, result.node_id)
 
     async def _is_there(self, file: LocalFile, finished: FinishedFiles) -> bool:
         """Whether an interrupted run has uploaded the file and its node still stands."""
@@ -162,7 +192,8 @@ class UploadRun:
         def on_progress(progress: Progress) -> None:
             bar.update(progress)
             if progress.notice:
-                self._out.message(f"{file.source}: {progress.notice}")
+                source = "" if NO_JOURNAL in progress.notice else file.source
+                self._notice(progress.notice, source)
 
         return await self._client.upload(
             file.source,

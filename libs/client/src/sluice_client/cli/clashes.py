@@ -1,0 +1,148 @@
+"""Nodes that cannot all be written below one folder: found before anything is written.
+
+A drive may have the nodes `a` and `a/b`, which a file system cannot: the one is a file where the
+other needs a folder. A file system that ignores case, or takes several spellings of a letter for
+one, has one file for several nodes. Blocking parts are named so.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_MOST_NAMED = 20
+"""Clashes that are named; a large tree on a file system that folds names may have thousands."""
+_MOST_PATHS = 3
+
+
+@dataclass(slots=True)
+class Clash:
+    """One local path and the nodes that need it."""
+
+    files: list[str] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
+    """Nodes that need it as a folder."""
+
+    @property
+    def nodes(self) -> list[str]:
+        return self.files + self.below
+
+    def __str__(self) -> str:
+        if self.below:
+            return f"{self.files[0]} would be a file, and a folder for {self.below[0]}"
+        return f"{' and '.join(self.files)} would be one file"
+
+
+class ClashFinder:
+    """Looks for clashes in two passes over the same paths, keeping a number per file and folder.
+
+    Args:
+        key: equal for paths that the file system takes for one.
+    """
+
+    def __init__(self, key: Callable[[str], str]) -> None:
+        self._key = key
+        self._files: set[int] = set()
+        self._folders: set[int] = set()
+        self._suspects: set[int] = set()
+        self._found: dict[str, Clash] = {}
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether a second pass is needed, to find the names."""
+        return bool(self._suspects)
+
+    def is_suspect(self, path: str) -> bool:
+        """Whether another node may need the local path of this one."""
+        return hash(self._key(path)) in self._suspects
+
+    def add(self, path: str) -> None:
+        """First pass: a path below the destination."""
+        key = self._key(path)
+        mark = hash(key)
+        if mark in self._files or mark in self._folders:
+            self._suspects.add(mark)
+        self._files.add(mark)
+        for folder in _folders_of(key):
+            mark = hash(folder)
+            if mark in self._files:
+                self._suspects.add(mark)
+            if mark in self._folders:
+                break
+            self._folders.add(mark)
+
+    def name(self, path: str) -> None:
+        """Second pass: note who needs what."""
+        key = self._key(path)
+        if hash(key) in self._suspects:
+            self._note(key, lambda clash: clash.files, path)
+        for folder in _folders_of(key):
+            if hash(folder) in self._suspects:
+                self._note(folder, lambda clash: clash.below, path)
+
+    def clashes(self) -> list[Clash]:
+        """Return what clashes, after the second pass."""
+        return [
+            clash
+            for clash in self._found.values()
+            if len(clash.files) > 1 or (clash.files and clash.below)
+        ]
+
+    def _note(self, key: str, kind: Callable[[Clash], list[str]], path: str) -> None:
+        if key not in self._found and len(self._found) >= _MOST_NAMED:
+            return
+        paths = kind(self._found.setdefault(key, Clash()))
+        if len(paths) < _MOST_PATHS:
+            paths.append(path)
+
+
+def folded(path: str) -> str:
+    """The key of a path for a file system that folds names.
+
+    Wider than any one of them: case, composition, and the dots and blanks at the end of a name
+    that FAT leaves out.
+    """
+    if path.isascii():
+        text = path.lower()
+    else:
+        text = unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+    if ". " in text or "./" in text or " /" in text or text.endswith((".", " ")):
+        text = "/".join(segment.rstrip(". ") for segment in text.split("/"))
+    return text
+
+
+def folds_names(destination: Path) -> bool:
+    """Whether the file system of a destination takes several spellings for one name; blocking.
+
+    Asks it by an empty file that is gone afterwards, in the nearest folder that exists. Where
+    none can be made, nothing can be written either, which then says so itself.
+    """
+    folder = destination.resolve()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    stem = f".sluice-{secrets.token_hex(4)}-"
+    for name, others in ((f"{stem}é", [f"{stem}e\u0301"]), (f"{stem}x", [f"{stem}X", f"{stem}x."])):
+        probe = folder / name
+        try:
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError:
+            continue
+        try:
+            if any((folder / other).exists() for other in others):
+                return True
+        finally:
+            probe.unlink(missing_ok=True)
+    return False
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    """The folders of a path, the deepest one first."""
+    end = path.rfind("/")
+    while end > 0:
+        path = path[:end]
+        yield path
+        end = path.rfind("/")
