@@ -10,12 +10,13 @@ import socket
 import stat
 import subprocess
 import sys
+import tty
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from sluice_client import Client, DataLoss, Phase, Progress
+from sluice_client import Client, DataLoss, Phase, Progress, destinations
 from support.fake_intake import FakeIntake
 from support.fake_repository import FakeRepository, serving_both
 
@@ -74,20 +75,42 @@ async def test_download_that_waits_for_a_reader_can_be_cancelled(
 
 
 async def test_device_is_written_into(client: Client, tmp_path: Path) -> None:
-    link = tmp_path / "null"
-    link.symlink_to("/dev/null")
-    for destination in ("/dev/null", link):
-        before = os.stat("/dev/null")
-        assert (await client.download(destination, drive="d", path="p")).verified
-        after = os.stat("/dev/null")
-        assert (after.st_ino, after.st_rdev) == (before.st_ino, before.st_rdev)
+    """A terminal of the test's own: nothing is lost should it be replaced."""
+    main, terminal = os.openpty()
+    tty.setraw(terminal)
+    link = tmp_path / "terminal"
+    link.symlink_to(os.ttyname(terminal))
+
+    def read() -> bytes:
+        data = b""
+        while len(data) < len(DATA):
+            data += os.read(main, 65536)
+        return data
+
+    reading = asyncio.create_task(asyncio.to_thread(read))
+    assert (await client.download(link, drive="d", path="p")).verified
+    assert await reading == DATA
+    assert stat.S_ISCHR(link.stat().st_mode)
     assert link.is_symlink()
+    os.close(terminal)
+    os.close(main)
 
 
-async def test_full_device_names_the_destination(client: Client) -> None:
-    with pytest.raises(OSError, match="/dev/full") as caught:
-        await client.download("/dev/full", drive="d", path="p")
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_full_disk_names_the_destination_and_leaves_nothing(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(_: object) -> destinations.Sink:
+        async def refuse(_: bytes) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return refuse
+
+    monkeypatch.setattr(destinations, "write_to", full)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 (the fields are checked)
+        await client.download(tmp_path / "file", drive="d", path="p")
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "file"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["a file", "nothing"])
