@@ -155,7 +155,7 @@ async def test_refusal_for_another_cause_keeps_what_was_sent(
     assert (result.upload_id, result.skipped_bytes) == ("n1-1", 3 * CHUNK_BYTES)
 
 
-async def test_request_that_can_never_work_is_tried_once_and_leaves_no_journal(
+async def test_hopeless_request_is_tried_once_and_leaves_no_journal(
     client: Client, intake: FakeIntake, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Any] = []

@@ -105,7 +105,7 @@ async def test_prefix_in_another_spelling_cuts_the_same_names(
     assert contents(tmp_path / "out") == {name: name.encode() for name in ("a1", "b1", "c1")}
 
 
-async def test_file_and_folder_of_one_name_are_an_error_before_anything_is_written(
+async def test_file_and_folder_of_one_name_fail_before_any_write(
     client: Client,
     repository: FakeRepository,
     tmp_path: Path,

@@ -87,7 +87,7 @@ async def test_upload_without_journal_that_fails_is_aborted(
     assert intake.calls["AbortUpload"] == 1
 
 
-async def test_disk_that_fills_up_after_the_first_entry_keeps_the_upload_resumable(
+async def test_disk_full_after_the_first_entry_stays_resumable(
     client: Client, intake: FakeIntake, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The entry on disk has the request id, which leads to the same upload."""

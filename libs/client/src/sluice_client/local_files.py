@@ -97,7 +97,7 @@ async def open_for_writing(
 
     A FIFO without a reader is waited for; `waiting_for_reader` is called once before that.
     """
-    told = False
+    notified = False
     while True:
         try:
             with naming(path):
@@ -105,8 +105,8 @@ async def open_for_writing(
         except OSError as error:
             if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
                 raise
-        if not told:
-            told = True
+        if not notified:
+            notified = True
             waiting_for_reader()
         await asyncio.sleep(_READER_POLL_SECONDS)
 

@@ -72,7 +72,7 @@ class Meter:
         self.stored_bytes = 0
         self.skipped_bytes = 0
         self._waiting_for = ""
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         """Waits that became a notice since something moved."""
 
     def sent(self, size: int) -> None:
@@ -81,7 +81,7 @@ class Meter:
 
     def accepted(self, size: int) -> None:
         self.accepted_bytes += size
-        self._told.clear()
+        self._notified.clear()
         self._report(Phase.SENDING)
 
     def skipped(self, size: int) -> None:
@@ -110,8 +110,8 @@ class Meter:
         """Nothing has moved for so long, because of `what`; a notice once it is long enough."""
         known, self._waiting_for = self._waiting_for, what
         notice = ""
-        if idle_seconds >= _NOTICE_AFTER_SECONDS and what not in self._told:
-            self._told.add(what)
+        if idle_seconds >= _NOTICE_AFTER_SECONDS and what not in self._notified:
+            self._notified.add(what)
             notice = f"waiting: {what}"
         self._report(phase, notice, changed=known != what)
 
