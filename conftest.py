@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.backends.errors import ServiceError
+from tools.backends.redis import find_server, version_of
 from tools.changed_tests import changed_files, default_base
 
 _VERSIONS = {
-    "Redis": ("redis-server", "--version"),
     "MySQL": ("mariadbd", "--version"),
     "S3": ("weed", "version"),
 }
@@ -67,7 +68,14 @@ def pytest_report_header() -> list[str]:
             )
             version = done.stdout.strip().splitlines()[0]
         lines.append(f"{name}: {version}")
-    return [*lines, f"Kafka: {_kafka()}", f"free: {_free()}"]
+    return [f"Redis: {_redis()}", *lines, f"Kafka: {_kafka()}", f"free: {_free()}"]
+
+
+def _redis() -> str:
+    try:
+        return version_of(find_server()[1])
+    except ServiceError as error:
+        return f"none: {error}"
 
 
 def _kafka() -> str:

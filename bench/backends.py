@@ -25,7 +25,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from bench.processes import running
 from bench.usage import Watched
 from tools.backends import environment
-from tools.backends.installing import need_program
+from tools.backends.redis import find_server
 from tools.backends.state import StateDirectory
 
 REDIS_SETTINGS: Final[Mapping[str, str]] = {
@@ -63,7 +63,7 @@ class OwnRedis:
 @contextmanager
 def own_redis() -> Iterator[OwnRedis]:
     """A Redis server with REDIS_SETTINGS on a port of its own."""
-    program = need_program("redis", ["redis-server", "valkey-server"], "redis-server")
+    _, program = find_server(install=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="sluice-bench-redis-") as folder:

@@ -1,6 +1,7 @@
-"""Redis for tests: servers of their own, started from the binary on PATH, on free ports.
+"""Redis for tests: servers of their own on free ports, or Valkey: SLUICE_SERVICES_REDIS chooses.
 
-A missing binary skips the test on a laptop and fails it where SLUICE_REQUIRE_SERVICES=1 (CI).
+A missing binary skips the test on a laptop and fails it where SLUICE_REQUIRE_SERVICES=1 (CI); one
+that was asked for by name fails it everywhere.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+import pytest
 from redis import Redis
 
 from support.missing import missing
+from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.redis import find_server
 
 OPERATION_SECONDS = 30.0
 """Of one operation of a client that is not to notice how busy the machine is; a server that hangs
 is found even so."""
 _START_SECONDS = 60.0
+_SLOTS = 16_384
 _NOT_DURABLE = ("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
 
 
 class RedisServer:
-    """One redis-server; a context manager. Its port stays the same when it is started again.
+    """One Redis or Valkey; a context manager. Its port stays the same when it is started again.
 
     Args:
         arguments: settings beyond those of a server that keeps nothing: "--maxmemory", "8mb".
@@ -42,7 +47,7 @@ class RedisServer:
     """
 
     def __init__(self, *arguments: str, folder: Path | None = None) -> None:
-        self._binary = binary("redis-server")
+        _, self._binary = redis_program()
         self._arguments = arguments
         self._temporary = tempfile.TemporaryDirectory(prefix="sluice-redis-")
         self._folder = folder if folder is not None else Path(self._temporary.name)
@@ -158,15 +163,19 @@ class RedisCluster:
         return self.servers[0].url
 
     def start(self) -> None:
+        """Share the slots out, and introduce the masters to each other, each with an epoch of its
+        own: with the same one they would have to agree first."""
         for server in self.servers:
             server.start()
-        addresses = [f"127.0.0.1:{server.port}" for server in self.servers]
-        subprocess.run(
-            [binary("redis-cli"), "--cluster", "create", *addresses, "--cluster-yes"],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        share = -(-_SLOTS // len(self.servers))
+        for number, server in enumerate(self.servers):
+            first, last = number * share, min((number + 1) * share, _SLOTS) - 1
+            with server.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        with self.servers[0].client() as client:
+            for server in self.servers[1:]:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
         deadline = time.monotonic() + _START_SECONDS
         while not all(_cluster_is_up(server) for server in self.servers):
             if time.monotonic() > deadline:
@@ -251,6 +260,17 @@ def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
         finally:
             for follower in followers:
                 follower.__exit__(None, None, None)
+
+
+@cache
+def redis_program() -> tuple[str, str]:
+    """Its kind and its path; skips, or fails where services are required or it was asked for."""
+    try:
+        return find_server()
+    except ChoiceError as error:
+        pytest.fail(str(error))
+    except ServiceError as error:
+        missing(str(error))
 
 
 def binary(name: str) -> str:

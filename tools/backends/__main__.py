@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tools.backends.environment import shell_lines
-from tools.backends.errors import ServiceError
+from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.reporting import say
 from tools.backends.state import LOCATION, StateDirectory, alone
 from tools.backends.supervisor import SERVICES, described, down, status, up
@@ -36,10 +36,12 @@ def run(state: StateDirectory, command: Sequence[str]) -> int:
 
 
 def up_where_possible(state: StateDirectory) -> None:
-    """Start them all. What this machine does not have is told and left out, but in CI, where a
-    test must not be skipped for want of its service."""
+    """Start them all. What this machine does not have is reported and left out; not in CI, where
+    a test must not be skipped for want of its service, and not what was asked for by name."""
     try:
         up(state, SERVICES)
+    except ChoiceError:
+        raise
     except ServiceError as error:
         if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
             raise

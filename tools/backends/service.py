@@ -8,10 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from zlib import crc32
 
 from tools.backends.ports import PortPicker
+
+if TYPE_CHECKING:
+    from tools.backends.choosing import Choice
 
 # sun_path holds 108 bytes with the final zero; 104 on the BSDs.
 MAX_SOCKET_PATH: Final = 103
@@ -34,6 +37,8 @@ class Service(ABC):
     """One server in a directory of its own: data, log, configuration, secrets."""
 
     name: ClassVar[str]
+    choice: ClassVar[Choice | None] = None
+    """How a person asks for one of several servers, if there are several."""
     start_seconds: ClassVar[float] = 60.0
     stop_seconds: ClassVar[float] = 15.0
 

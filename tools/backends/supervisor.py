@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from tools.backends.errors import NotReadyError, ServiceError
+from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
 from tools.backends.kafka import Kafka
 from tools.backends.mysql import MySql
 from tools.backends.ports import PortPicker
@@ -37,6 +37,8 @@ def up(state: StateDirectory, names: Iterable[str]) -> list[str]:
         service = SERVICES[name](state.create_home(name))
         before = state.running(name)
         if before is not None:
+            if service.choice is not None:
+                service.choice.check(name, before.facts)
             facts = wait_until_ready(service, before.mark, before.facts)
             say(name, f"already runs: {described(facts)}")
             return
@@ -136,18 +138,21 @@ def publish(state: StateDirectory) -> None:
 
 
 def for_each(names: Iterable[str], work: Callable[[str], None]) -> None:
-    """Do it for all at once; afterwards raises one `ServiceError` for all that failed."""
+    """Do it for all at once; afterwards raises one `ServiceError` for all that failed, a
+    `ChoiceError` if any of them is one."""
     with ThreadPoolExecutor(max_workers=len(SERVICES)) as threads:
         tasks = {name: threads.submit(work, name) for name in names}
     problems = []
+    kind: type[ServiceError] = ServiceError
     for name, task in tasks.items():
         error = task.exception()
         if isinstance(error, ServiceError):
             problems.append(f"{name}: {error}")
+            kind = ChoiceError if isinstance(error, ChoiceError) else kind
         elif error is not None:
             raise error
     if problems:
-        raise ServiceError("\n".join(problems))
+        raise kind("\n".join(problems))
 
 
 def described(facts: Facts) -> str:

@@ -16,8 +16,8 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.errors import Internal, ResourceExhausted, Unavailable
 from sluice_common.telemetry.metrics import Metrics
-from support.mysql_tls import write_certificates
-from support.redis_server import RedisServer, free_port, replicated, shared_cluster
+from support.redis_server import RedisServer, replicated, shared_cluster
+from support.redis_tls import tls_redis
 from support.waiting import until
 
 MIB = 1024 * 1024
@@ -211,18 +211,8 @@ async def test_a_wrong_password_is_a_matter_of_configuration() -> None:
 
 
 async def test_tls_needs_an_authority_that_is_trusted(tmp_path: Path) -> None:
-    write_certificates(tmp_path)
-    authority, port = tmp_path / "ca.pem", free_port()
-    settings = {
-        "port": port,
-        "cert-file": tmp_path / "cert.pem",
-        "key-file": tmp_path / "key.pem",
-        "ca-cert-file": authority,
-        "auth-clients": "no",
-    }
-    arguments = [text for name, value in settings.items() for text in (f"--tls-{name}", str(value))]
-    with RedisServer(*arguments):
-        url = f"rediss://127.0.0.1:{port}/0"
+    with tls_redis(tmp_path) as server:
+        url, authority = f"{server}/0", tmp_path / "ca.pem"
         async with open_redis(RedisOptions(f"{url}?ssl_ca_certs={authority}")) as clients:
             assert await clients.execute("k", "SET", "k", b"x" * MIB) == b"OK"
             assert await clients.execute("k", "GET", "k") == b"x" * MIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.pushes import Pushes
 from sluice_common.coordination.redis.server import Server
 from sluice_common.errors import Unavailable
-from support.mysql_tls import write_certificates
-from support.redis_server import RedisServer, free_port, shared_server
+from support.redis_server import RedisServer, shared_server
+from support.redis_tls import tls_redis
 from support.waiting import until
 
 MIB = 1024 * 1024
@@ -33,25 +33,21 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         yield runner.run
 
 
-def url(scheme: str, folder: Path, port: int) -> str:
-    return {
-        "redis": f"redis://127.0.0.1:{port}/3",
-        "rediss": f"rediss://127.0.0.1:{port}/3?ssl_ca_certs={folder / 'ca.pem'}",
-        "unix": f"unix://{folder / 'redis.sock'}?db=3",
-    }[scheme]
+@contextmanager
+def reached_by(scheme: str, folder: Path) -> Iterator[str]:
+    """The URL of a server of its own, without a password."""
+    if scheme == "rediss":
+        with tls_redis(folder) as server:
+            yield f"{server}/3?ssl_ca_certs={folder / 'ca.pem'}"
+        return
+    socket_path = folder / "redis.sock"
+    with RedisServer("--unixsocket", str(socket_path)) as local:
+        by_port = f"redis://127.0.0.1:{local.port}/3"
+        yield f"unix://{socket_path}?db=3" if scheme == "unix" else by_port
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
 def test_large_and_small_values_travel_together(run: Run, scheme: str, tmp_path: Path) -> None:
-    write_certificates(tmp_path)
-    port = free_port()
-    tls: dict[str, str] = {"cert-file": "cert.pem", "key-file": "key.pem", "ca-cert-file": "ca.pem"}
-    arguments = ["--unixsocket", str(tmp_path / "redis.sock")]
-    if scheme == "rediss":
-        for name, value in tls.items():
-            arguments += [f"--tls-{name}", str(tmp_path / value)]
-        arguments += ["--tls-port", str(port), "--tls-auth-clients", "no"]
-
     async def scenario(options: RedisOptions) -> None:
         blocks = [random.Random(n).randbytes(n * 300_000 + 1) for n in range(5)]
         async with open_redis(options) as clients:
@@ -61,12 +57,8 @@ def test_large_and_small_values_travel_together(run: Run, scheme: str, tmp_path:
             read = [("GET", "n"), ("LRANGE", "l", 0, -1), ("GET", "nothing"), ("LLEN", "l")]
             assert await clients.pipeline("l", read, operation="test") == [b"5", blocks, None, 5]
 
-    with RedisServer(*arguments) as server:
-        run(
-            scenario(
-                RedisOptions(url(scheme, tmp_path, port if scheme == "rediss" else server.port))
-            )
-        )
+    with reached_by(scheme, tmp_path) as url:
+        run(scenario(RedisOptions(url)))
 
 
 def test_a_cancelled_exchange_leaves_nothing_for_the_next(run: Run) -> None:

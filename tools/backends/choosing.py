@@ -1,0 +1,36 @@
+"""Which of several servers: what a person asked for by name, in the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from tools.backends.errors import ChoiceError
+from tools.backends.service import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An environment variable and the kinds of server that it may name."""
+
+    variable: str
+    kinds: tuple[str, ...]
+
+    def asked(self) -> str:
+        """Return the kind that was asked for by name, "" for none. Raises `ChoiceError`."""
+        wanted = os.environ.get(self.variable, "")
+        if wanted not in ("", *self.kinds):
+            names = ", ".join(self.kinds)
+            raise ChoiceError(
+                f"{self.variable} is {wanted!r}: set it to one of {names}, or unset it"
+            )
+        return wanted
+
+    def check(self, service: str, facts: Facts) -> None:
+        """Raise `ChoiceError` if a server that runs already is not of the kind asked for."""
+        wanted, kind = self.asked(), facts.get("kind", "unknown")
+        if wanted not in ("", kind):
+            raise ChoiceError(
+                f"{self.variable} asks for {wanted}, and a server of kind {kind} runs already: "
+                f"stop it with `services.py down {service}` and try again"
+            )
