@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.backends import s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.redis import find_server, version_of
 from tools.changed_tests import changed_files, default_base
 
 _VERSIONS = {
     "MySQL": ("mariadbd", "--version"),
-    "S3": ("weed", "version"),
 }
 _ROOT = Path(__file__).parent
 _TESTS = _ROOT / "tests"
@@ -68,12 +68,20 @@ def pytest_report_header() -> list[str]:
             )
             version = done.stdout.strip().splitlines()[0]
         lines.append(f"{name}: {version}")
-    return [f"Redis: {_redis()}", *lines, f"Kafka: {_kafka()}", f"free: {_free()}"]
+    return [f"Redis: {_redis()}", *lines, f"S3: {_s3()}", f"Kafka: {_kafka()}", f"free: {_free()}"]
 
 
 def _redis() -> str:
     try:
         return version_of(find_server()[1])
+    except ServiceError as error:
+        return f"none: {error}"
+
+
+def _s3() -> str:
+    try:
+        kind, program = s3_servers.find_server()
+        return f"{kind} {s3_servers.version_of(kind, program)}"
     except ServiceError as error:
         return f"none: {error}"
 

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from support.mysql_tls import write_certificates
 from support.redis_server import RedisServer, free_port
@@ -67,7 +68,8 @@ def _terminator(folder: Path, port: int, plain_port: int) -> Iterator[None]:
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         serving = thread.submit(asyncio.run, serve())
-        wait((listening, serving), 10, FIRST_COMPLETED)
+        either: list[Future[Any]] = [listening, serving]
+        wait(either, 10, FIRST_COMPLETED)
         if serving.done():
             serving.result()  # it could not listen, and says why
         end = listening.result(0)

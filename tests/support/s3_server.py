@@ -1,7 +1,8 @@
-"""A real S3 server for tests: SeaweedFS, one for every pytest process, started when first needed.
+"""A real S3 server for tests, one for every pytest process, started when first needed.
 
-SLUICE_TEST_S3 names another one instead, as JSON: {"endpoint_url", "access_key", "secret_key",
-"kind"}; what only SeaweedFS is known to do is skipped then.
+SeaweedFS; or MinIO or versitygw: SLUICE_SERVICES_S3 chooses, and what was asked for by name is
+there or fails the test. SLUICE_TEST_S3 names one that runs elsewhere, as JSON: {"endpoint_url",
+"access_key", "secret_key", "kind"}.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,9 +31,13 @@ from sluice_common.objects.s3.client import S3Client, open_client
 from sluice_common.objects.s3.options import S3Options
 from support.missing import missing
 from support.redis_server import free_port
+from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.ports import PortPicker
+from tools.backends.s3_servers import STARTERS, Account, Start, find_server
 
 _START_SECONDS = 60.0
-_READER = ("reader", "reader-secret")
+READER = ("reader", "reader-secret")
+"""Keys of somebody who may only read; see `s3_readers`."""
 _BUCKETS = count(time.time_ns())
 _FEW_VOLUMES = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 """By default each bucket makes seven, and a test run many buckets."""
@@ -59,70 +62,37 @@ class S3Account:
         )
         return replace(options, **changes)
 
-    def reader_options(self, **changes: Any) -> S3Options:
-        """Of somebody who may read and list, and nothing else."""
-        if self.kind != "seaweedfs":
-            pytest.skip("only our own server has an account that may not write")
-        access_key, secret_key = _READER
-        return self.options(
-            access_key=SecretStr(access_key), secret_key=SecretStr(secret_key), **changes
-        )
+
+class _Ports(PortPicker):
+    """Ports of this process of the test run."""
+
+    def pick(self, *names: str, before: Mapping[str, int]) -> dict[str, int]:
+        return {name: free_port() for name in names}
 
 
-class _SeaweedServer:
-    """`weed server -s3` in a folder of its own. All of it runs in one process."""
+class _OwnServer:
+    """A server in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, kind: str, program: str, folder: Path) -> None:
         self._folder = folder
-        self._port = free_port()
+        account = Account("sluice", "sluice-secret")
+        starter = _seaweedfs if kind == "seaweedfs" else STARTERS[kind]
+        self._start = starter(program, folder, account, _Ports(), {})
         self.account = S3Account(
-            f"http://127.0.0.1:{self._port}", "sluice", "sluice-secret", "seaweedfs"
+            f"http://127.0.0.1:{self._start.ports['s3']}",
+            account.access_key,
+            account.secret_key,
+            kind,
         )
 
     def start(self) -> None:
-        account, (reader, reader_secret) = self.account, _READER
-        identities = [
-            _identity(
-                account.access_key,
-                account.secret_key,
-                ["Admin", "Read", "Write", "List", "Tagging"],
-            ),
-            _identity(reader, reader_secret, ["Read", "List"]),
-        ]
-        config = self._folder / "s3.json"
-        config.write_text(json.dumps({"identities": identities}))
-        ports = [f"-{part}.port={free_port()}" for part in ("master", "volume", "filer")]
-        for part in ("master", "volume", "filer", "s3"):
-            grpc_port = free_port()
-            ports.append(f"-{part}.port.grpc={grpc_port}")
-            # It puts these where it likes, and leaves them there.
-            leftover = Path(f"/tmp/seaweedfs-{part}-grpc-{grpc_port}.sock")
-            atexit.register(leftover.unlink, missing_ok=True)
-        command = [
-            _weed(),
-            "-logtostderr=true",
-            "server",
-            f"-dir={self._folder}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            *ports,
-            "-master.telemetry=false",
-            "-master.volumeSizeLimitMB=256",
-            "-volume.max=1000",
-            "-volume.preStopSeconds=0",
-            "-s3",
-            f"-s3.port={self._port}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            f"-s3.localSocket={self._folder / 's3.sock'}",
-            f"-filer.localSocket={self._folder / 'filer.sock'}",
-            f"-s3.config={config}",
-            "-s3.autoCreateBucket=false",
-        ]
         log = self._folder / "log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | _FEW_VOLUMES
+                self._start.command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self._start.environment,
             )
         atexit.register(_end, process)
         deadline = time.monotonic() + _START_SECONDS
@@ -135,20 +105,72 @@ class _SeaweedServer:
         try:
             with urllib.request.urlopen(f"{self.account.endpoint_url}/status", timeout=5):
                 return True
-        except urllib.error.HTTPError:
-            return True
+        except urllib.error.HTTPError as error:
+            # It refuses those whom it does not know; one that still starts has no time for them.
+            return error.code < 500
         except OSError:
             return False
 
 
+def _seaweedfs(
+    program: str, folder: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+) -> Start:
+    """`weed server -s3`, which knows somebody who may only read. All of it in one process."""
+    identities = [
+        _identity(
+            account.access_key,
+            account.secret_key,
+            ["Admin", "Read", "Write", "List", "Tagging"],
+        ),
+        _identity(*READER, ["Read", "List"]),
+    ]
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": identities}))
+    parts = ("master", "volume", "filer", "s3")
+    picked = ports.pick(*parts, *(f"{part}.grpc" for part in parts), before=before)
+    for part in parts:
+        # It puts these where it likes, and leaves them there.
+        leftover = Path(f"/tmp/seaweedfs-{part}-grpc-{picked[f'{part}.grpc']}.sock")
+        atexit.register(leftover.unlink, missing_ok=True)
+    command = [
+        program,
+        "-logtostderr=true",
+        "server",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{part}.port={picked[part]}" for part in parts),
+        *(f"-{part}.port.grpc={picked[f'{part}.grpc']}" for part in parts),
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=1000",
+        "-volume.preStopSeconds=0",
+        "-s3",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-s3.localSocket={folder / 's3.sock'}",
+        f"-filer.localSocket={folder / 'filer.sock'}",
+        f"-s3.config={config}",
+        "-s3.autoCreateBucket=false",
+    ]
+    return Start(picked, command, _FEW_VOLUMES)
+
+
 @cache
 def s3_account() -> S3Account:
-    """The server of this process; a test skips without one, or fails where CI asks for it."""
+    """The server of this process; a test skips without one, and fails where CI asks for it or
+    where it was asked for by name."""
     if named := os.environ.get("SLUICE_TEST_S3"):
         return S3Account(**json.loads(named))
+    try:
+        kind, program = find_server()
+    except ChoiceError as error:
+        pytest.fail(str(error))
+    except ServiceError as error:
+        missing(str(error))
     folder = TemporaryDirectory(prefix="sluice-s3-")
     atexit.register(folder.cleanup)
-    server = _SeaweedServer(Path(folder.name))
+    server = _OwnServer(kind, program, Path(folder.name))
     server.start()
     return server.account
 
@@ -222,14 +244,6 @@ def _identity(access_key: str, secret_key: str, actions: list[str]) -> dict[str,
         "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
         "actions": actions,
     }
-
-
-def _weed() -> str:
-    beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    found = shutil.which("weed", path=beside)
-    if found is None:
-        missing("weed is not installed; `make install` brings it")
-    return found
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

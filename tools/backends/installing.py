@@ -20,7 +20,11 @@ _one_at_a_time = threading.Lock()
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept for the next time, by the XDG base directory rules."""
+    """Where what was fetched and built is kept for the next time: SLUICE_SERVICES_CACHE, else by
+    the XDG base directory rules."""
+    named = os.environ.get("SLUICE_SERVICES_CACHE", "")
+    if named:
+        return Path(named).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
     return root / "sluice"

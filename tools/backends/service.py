@@ -78,8 +78,14 @@ class Service(ABC):
         return path.read_text(encoding="utf-8")
 
     def socket_path(self, name: str) -> Path:
-        """A path for a Unix socket; in the temporary directory where ours is too long."""
-        path = self.home / name
-        if len(str(path)) <= MAX_SOCKET_PATH:
-            return path
-        return Path(tempfile.gettempdir()) / f"sluice-{crc32(str(path).encode()):08x}.sock"
+        """Return a path for a Unix socket of this server."""
+        return socket_path(self.home, name)
+
+
+def socket_path(home: Path, name: str) -> Path:
+    """Return a path for a Unix socket; in the temporary directory where that in `home` is too
+    long."""
+    path = home / name
+    if len(str(path)) <= MAX_SOCKET_PATH:
+        return path
+    return Path(tempfile.gettempdir()) / f"sluice-{crc32(str(path).encode()):08x}.sock"

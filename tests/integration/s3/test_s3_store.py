@@ -28,6 +28,7 @@ from sluice_common.objects.port import ObjectAttributes, ObjectStore
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
 from support.s3_proxy import Request, S3Proxy, answers, error_body
+from support.s3_readers import reader_keys
 from support.s3_server import S3Account, keys_of, s3_admin
 
 PLAIN = ObjectAttributes()
@@ -248,9 +249,7 @@ async def test_a_bucket_that_is_missing_is_said_to_be(store: ObjectStore) -> Non
 async def test_an_account_that_may_not_write_is_found_out_at_once(
     open_store: Any, account: S3Account, bucket: str
 ) -> None:
-    store = await open_store(
-        **{name: getattr(account.reader_options(), name) for name in ("access_key", "secret_key")}
-    )
+    store = await open_store(**await reader_keys(account, bucket))
     with pytest.raises(PermissionDenied, match=f"STORE_DENIED.*{bucket!r}"):
         await store.check(bucket)
 

@@ -1,0 +1,233 @@
+"""The S3 servers that there are: how each is found, and how it is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.backends.building import GoProgram, build
+from tools.backends.choosing import Choice
+from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.installing import find_program, run_step
+from tools.backends.ports import PortPicker
+from tools.backends.service import socket_path
+
+REGION: Final = "us-east-1"
+VERSION_SECONDS: Final = 30.0
+CHOICE: Final = Choice("SLUICE_SERVICES_S3", ("seaweedfs", "minio", "versitygw"))
+GO_PROGRAMS: Final = {
+    "minio": GoProgram(
+        "minio",
+        "github.com/minio/minio",
+        # The last commit; the tags of its releases are none that Go modules know.
+        "v0.0.0-20260212201848-7aac2a2c5b7c",
+        "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA=",
+        ".",
+        20,
+    ),
+    "versitygw": GoProgram(
+        "versitygw",
+        "github.com/versity/versitygw",
+        "v1.8.0",
+        "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
+        "./cmd/versitygw",
+        5,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who may do everything there."""
+
+    access_key: str
+    secret_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How one server is started; one of its ports is "s3"."""
+
+    ports: dict[str, int]
+    command: list[str]
+    environment: dict[str, str]
+
+
+Starter = Callable[[str, Path, Account, PortPicker, Mapping[str, int]], Start]
+
+
+def find_server(*, install: bool = False) -> tuple[str, str]:
+    """Return the kind of server and its program.
+
+    Without a choice it is SeaweedFS, and MinIO only where that is missing. Raises `ChoiceError`
+    if what was asked for by name is missing and cannot be built, `ServiceError` if there is none.
+
+    Args:
+        install: build what is missing. Tests do not: that takes longer than any of them may.
+    """
+    wanted = CHOICE.asked()
+    if wanted in GO_PROGRAMS:
+        return wanted, _peer(wanted, install=install)
+    seaweedfs = find_seaweedfs()
+    if seaweedfs is not None:
+        return "seaweedfs", seaweedfs
+    if wanted:
+        raise ChoiceError(
+            f"{CHOICE.variable} asks for seaweedfs, which is not on this machine: run "
+            "`make install`, or put its program `weed` on the PATH"
+        )
+    minio = find_program("minio")
+    if minio is None:
+        raise ServiceError(
+            "there is no S3 server on this machine: `make install` brings SeaweedFS; for MinIO "
+            "put its program `minio` on the PATH"
+        )
+    return "minio", minio
+
+
+def find_seaweedfs() -> str | None:
+    """Return the program of the development tools, else that on the PATH."""
+    # The wheel puts it beside the interpreter, which need not be on the PATH.
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else find_program("weed")
+
+
+def _peer(kind: str, *, install: bool) -> str:
+    program, on_path = GO_PROGRAMS[kind], find_program(kind)
+    if on_path is not None:
+        return on_path
+    if program.path.exists():
+        return str(program.path)
+    if not install:
+        raise ChoiceError(
+            f"{CHOICE.variable} asks for {kind}, which is neither built nor on the PATH: "
+            f"`make peers PEERS={kind}` builds it with Go, once, in about "
+            f"{program.minutes} minutes of one core"
+        )
+    try:
+        return str(build("s3", program))
+    except ServiceError as error:
+        raise ChoiceError(f"{CHOICE.variable} asks for {kind}: {error}") from error
+
+
+def version_of(kind: str, program: str) -> str:
+    """Return what the program calls itself: "4.48", "RELEASE.2025-09-07T16-13-09Z"."""
+    # version 8000GB 4.48 pypi linux amd64 / minio version RELEASE.2025-… (commit-id=…) /
+    # Version  : v1.8.0
+    option = "version" if kind == "seaweedfs" else "--version"
+    words = run_step([program, option], VERSION_SECONDS).split()
+    version = words[2] if len(words) > 2 else "unknown"
+    # A binary that Go built does not know its own number.
+    mine = kind in GO_PROGRAMS and Path(program) == GO_PROGRAMS[kind].path
+    return GO_PROGRAMS[kind].version if mine else version
+
+
+def seaweedfs(
+    program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+) -> Start:
+    """`weed mini`: all of it in one process."""
+    data = _folder(home, "seaweedfs")
+    credentials = [{"accessKey": account.access_key, "secretKey": account.secret_key}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "sluice", "credentials": credentials, "actions": actions}
+    identities = home / "identities.json"
+    identities.touch(mode=0o600)
+    identities.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    parts = ("master", "volume", "filer", "s3", "admin")
+    names = [name for part in parts for name in (part, f"{part}.grpc")]
+    picked = ports.pick(*names, before=before)
+    command = [
+        program,
+        "mini",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{part}.port={picked[part]}" for part in parts),
+        *(f"-{part}.port.grpc={picked[f'{part}.grpc']}" for part in parts),
+        f"-s3.config={identities}",
+        f"-s3.localSocket={socket_path(home, 's3.sock')}",
+        f"-filer.localSocket={socket_path(home, 'filer.sock')}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-master.telemetry=false",
+    ]
+    # Every bucket is a collection with volumes of its own; one each is enough here, and tests
+    # make many buckets.
+    return Start(picked, command, {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"})
+
+
+def minio(
+    program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+) -> Start:
+    """`minio server` on one folder."""
+    picked = ports.pick("s3", "console", before=before)
+    command = [
+        program,
+        "server",
+        str(_folder(home, "minio")),
+        f"--address=127.0.0.1:{picked['s3']}",
+        f"--console-address=127.0.0.1:{picked['console']}",
+        f"--certs-dir={home / 'certs'}",
+    ]
+    environment = {
+        "MINIO_ROOT_USER": account.access_key,
+        "MINIO_ROOT_PASSWORD": account.secret_key,
+        "MINIO_BROWSER": "off",
+        "MINIO_UPDATE": "off",
+    }
+    return Start(picked, command, environment)
+
+
+def versitygw(
+    program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+) -> Start:
+    """`versitygw posix` on one folder."""
+    picked = ports.pick("s3", before=before)
+    data = _folder(home, "versitygw")
+    options = [f"--iam-dir={_folder(home, 'users')}"]
+    # Where the file system keeps no attributes for it, it keeps files of its own.
+    kept = [] if _keeps_attributes(data) else [f"--sidecar={_folder(home, 'attributes')}"]
+    command = [program, *options, "posix", *kept, str(data)]
+    environment = {
+        "ROOT_ACCESS_KEY": account.access_key,
+        "ROOT_SECRET_KEY": account.secret_key,
+        "VGW_PORT": f"127.0.0.1:{picked['s3']}",
+        "VGW_REGION": REGION,
+        "VGW_KEEP_ALIVE": "true",
+        "VGW_QUIET": "true",
+    }
+    return Start(picked, command, environment)
+
+
+STARTERS: Final[dict[str, Starter]] = {
+    "seaweedfs": seaweedfs,
+    "minio": minio,
+    "versitygw": versitygw,
+}
+
+
+def _folder(home: Path, name: str) -> Path:
+    folder = home / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _keeps_attributes(folder: Path) -> bool:
+    """Whether files there can have attributes of a user's making."""
+    if not hasattr(os, "setxattr"):
+        return False
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        try:
+            os.setxattr(file.fileno(), "user.sluice", b"1")
+        except OSError:
+            return False
+    return True
