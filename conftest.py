@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tools.backends import s3_servers
+from tools.backends import apicurio, s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.redis import find_server, version_of
 from tools.changed_tests import changed_files, default_base
@@ -68,7 +68,14 @@ def pytest_report_header() -> list[str]:
             )
             version = done.stdout.strip().splitlines()[0]
         lines.append(f"{name}: {version}")
-    return [f"Redis: {_redis()}", *lines, f"S3: {_s3()}", f"Kafka: {_kafka()}", f"free: {_free()}"]
+    return [
+        f"Redis: {_redis()}",
+        *lines,
+        f"S3: {_s3()}",
+        f"Kafka: {_kafka()}",
+        f"schema registry: {_registry()}",
+        f"free: {_free()}",
+    ]
 
 
 def _redis() -> str:
@@ -82,6 +89,13 @@ def _s3() -> str:
     try:
         kind, program = s3_servers.find_server()
         return f"{kind} {s3_servers.version_of(kind, program)}"
+    except ServiceError as error:
+        return f"none: {error}"
+
+
+def _registry() -> str:
+    try:
+        return apicurio.described()
     except ServiceError as error:
         return f"none: {error}"
 

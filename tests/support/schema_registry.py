@@ -1,133 +1,206 @@
-"""A stand-in for a schema registry: the part of the Confluent API that serializers use, in memory.
+"""A schema registry for tests, with a password: Apicurio, or a stand-in where that is missing.
 
-It refuses what a real one refuses: schemas that are none, and references to nothing.
+SLUICE_SERVICES_REGISTRY chooses. A front takes the requests: it asks for the password, counts, and
+refuses on demand; whoever is behind it answers the others. A test process starts one Apicurio: the
+subjects of its other tests are there as well.
 """
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import base64
-from collections.abc import AsyncIterator
+import json
+import subprocess
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+from urllib.parse import quote
+from urllib.request import urlopen
 
+import aiohttp
+import pytest
 from aiohttp import web
 from google.protobuf import timestamp_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
+from yarl import URL
+
+from support.redis_server import free_port
+from support.standin_registry import StandIn
+from tools.backends.apicurio import API, Apicurio, find_registry
+from tools.backends.errors import ChoiceError
 
 CREDENTIALS = "writer:secret"
 _AUTHORIZATION = f"Basic {base64.b64encode(CREDENTIALS.encode()).decode()}"
+_JSON = {"Content-Type": "application/json"}
+_START_SECONDS = 120.0
 
 
-@dataclass(slots=True)
+class Backend(Protocol):
+    """Who answers behind the front. `kind`: "apicurio" or "standin"."""
+
+    kind: str
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+        """Return the status and the JSON of the answer. `path` is quoted as in the request."""
+        ...
+
+
 class SchemaRegistry:
-    """Schemas by id, and the ids of each subject's versions, oldest first.
+    """The front. `refuse` answers registrations with this status in place of the registry, as one
+    does that is out of order (503) or whose administrator forbids them (409)."""
 
-    `refuse` answers registrations with this status, as if a schema were incompatible (409) or the
-    registry out of order (500).
-    """
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.kind = backend.kind
+        self.url = ""
+        self.refuse: int | None = None
+        self.requests = 0
 
-    url: str = ""
-    refuse: int | None = None
-    requests: int = 0
-    schemas: dict[int, dict[str, Any]] = field(default_factory=dict)
-    subjects: dict[str, list[int]] = field(default_factory=dict)
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests += 1
+        if request.headers.get("Authorization") != _AUTHORIZATION:
+            return web.json_response({"error_code": 401, "message": "who are you?"}, status=401)
+        registers = request.method == "POST" and request.path.endswith("/versions")
+        if registers and self.refuse is not None:
+            facts = {"error_code": self.refuse * 100, "message": "not that schema"}
+            return web.json_response(facts, status=self.refuse)
+        body = await request.read()
+        status, text = await self._backend.ask(request.method, request.raw_path, body)
+        return web.Response(status=status, text=text, content_type="application/json")
 
-    def pool(self, schema_id: int) -> tuple[DescriptorPool, FileDescriptorProto]:
+    async def subjects(self) -> set[str]:
+        """The names of all subjects."""
+        return set(await self._get("/subjects"))
+
+    async def version(self, subject: str, version: int) -> dict[str, Any]:
+        """What is registered there."""
+        found: dict[str, Any] = await self._get(f"/subjects/{_quoted(subject)}/versions/{version}")
+        return found
+
+    async def register(self, subject: str, file: FileDescriptorProto) -> None:
+        """Register a file without imports of our own, and let the subject accept only what can
+        read what this one wrote."""
+        schema = base64.b64encode(file.SerializeToString()).decode()
+        body = {"schemaType": "PROTOBUF", "schema": schema}
+        await self._do("POST", f"/subjects/{_quoted(subject)}/versions", body)
+        await self._do("PUT", f"/config/{_quoted(subject)}", {"compatibility": "BACKWARD"})
+
+    async def pool(self, schema_id: int) -> tuple[DescriptorPool, FileDescriptorProto]:
         """The files of a schema, its references before it, ready to parse messages with."""
         pool = DescriptorPool()
         pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
-        return pool, self._add(pool, self.schemas[schema_id], "")
+        return pool, await self._add(pool, await self._get(f"/schemas/ids/{schema_id}"), "")
 
-    def _add(self, pool: DescriptorPool, schema: dict[str, Any], name: str) -> FileDescriptorProto:
+    async def _add(
+        self, pool: DescriptorPool, schema: Mapping[str, Any], name: str
+    ) -> FileDescriptorProto:
         for reference in schema.get("references") or ():
-            versions = self.subjects[reference["subject"]]
-            self._add(pool, self.schemas[versions[reference["version"] - 1]], reference["name"])
+            registered = await self.version(reference["subject"], reference["version"])
+            await self._add(pool, registered, reference["name"])
         file = FileDescriptorProto.FromString(base64.b64decode(schema["schema"], validate=True))
         file.name = name or file.name
         pool.Add(file)
         return file
 
-    async def register(self, request: web.Request) -> web.Response:
-        if self.refuse is not None:
-            return _error(self.refuse, self.refuse * 100, "not that schema")
-        schema = await request.json()
-        known = self._id_of(schema)
-        schema_id = known or len(self.schemas) + 1
-        self.schemas[schema_id] = schema
-        try:
-            self.pool(schema_id)
-        except (ValueError, DecodeError, TypeError, KeyError, IndexError):
-            if known is None:
-                del self.schemas[schema_id]
-            return _error(422, 42201, "invalid schema")
-        versions = self.subjects.setdefault(request.match_info["subject"], [])
-        if schema_id not in versions:
-            versions.append(schema_id)
-        return web.json_response({"id": schema_id})
+    async def _get(self, path: str) -> Any:
+        return await self._do("GET", path)
 
-    async def look_up(self, request: web.Request) -> web.Response:
-        subject = request.match_info["subject"]
-        schema_id = self._id_of(await request.json())
-        versions = self.subjects.get(subject, [])
-        if schema_id is None or schema_id not in versions:
-            return _error(404, 40403, "schema not found")
-        return self._described(subject, versions.index(schema_id) + 1)
+    async def _do(self, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
+        data = b"" if body is None else json.dumps(body).encode()
+        status, text = await self._backend.ask(method, path, data)
+        assert status == 200, text
+        return json.loads(text)
 
-    async def version(self, request: web.Request) -> web.Response:
-        subject, version = request.match_info["subject"], int(request.match_info["version"])
-        if not 1 <= version <= len(self.subjects.get(subject, [])):
-            return _error(404, 40402, "version not found")
-        return self._described(subject, version)
 
-    async def by_id(self, request: web.Request) -> web.Response:
-        schema = self.schemas.get(int(request.match_info["id"]))
-        return _error(404, 40403, "schema not found") if schema is None else _json(schema)
+class _Behind:
+    """An Apicurio that runs."""
 
-    def _described(self, subject: str, version: int) -> web.Response:
-        schema_id = self.subjects[subject][version - 1]
-        facts = {"subject": subject, "id": schema_id, "version": version}
-        return _json({**self.schemas[schema_id], **facts})
+    kind = "apicurio"
 
-    def _id_of(self, schema: dict[str, Any]) -> int | None:
-        return next((number for number, each in self.schemas.items() if each == schema), None)
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+        url = URL(f"{self._url}{path}", encoded=True)
+        asked = self._session.request(method, url, data=body or None, headers=_JSON)
+        async with asked as answer:
+            return answer.status, await answer.text()
 
 
 @asynccontextmanager
 async def schema_registry() -> AsyncIterator[SchemaRegistry]:
-    """A registry that runs, with a password."""
-    registry = SchemaRegistry()
+    """A registry that runs."""
+    async with _backend() as backend:
+        registry = SchemaRegistry(backend)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", registry.answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            registry.url = f"http://{host}:{port}"
+            yield registry
+        finally:
+            await runner.cleanup()
 
-    @web.middleware
-    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-        registry.requests += 1
-        if request.headers.get("Authorization") != _AUTHORIZATION:
-            return _error(401, 401, "who are you?")
-        response: web.StreamResponse = await handler(request)
-        return response
 
-    app = web.Application(middlewares=[guard])
-    app.router.add_post("/subjects/{subject}/versions", registry.register)
-    app.router.add_post("/subjects/{subject}", registry.look_up)
-    app.router.add_get("/subjects/{subject}/versions/{version}", registry.version)
-    app.router.add_get("/schemas/ids/{id}", registry.by_id)
-    runner = web.AppRunner(app)
-    await runner.setup()
+@asynccontextmanager
+async def _backend() -> AsyncIterator[Backend]:
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        registry.url = f"http://{host}:{port}"
-        yield registry
-    finally:
-        await runner.cleanup()
+        found = find_registry()
+    except ChoiceError as error:
+        pytest.fail(str(error))
+    if found is None:
+        yield StandIn()
+        return
+    url = await asyncio.to_thread(_shared_apicurio, found)
+    async with aiohttp.ClientSession() as session:
+        yield _Behind(session, url)
 
 
-def _json(facts: dict[str, Any]) -> web.Response:
-    return web.json_response(facts)
+@cache
+def _shared_apicurio(apicurio: Apicurio) -> str:
+    """The URL of the one of this test process, started when first needed."""
+    folder = TemporaryDirectory(prefix="sluice-apicurio-")
+    atexit.register(folder.cleanup)
+    log, port = Path(folder.name) / "log", free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            apicurio.command(port, Path(folder.name)),
+            cwd=folder.name,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    atexit.register(_end, process)
+    url, deadline = f"http://127.0.0.1:{port}{API}", time.monotonic() + _START_SECONDS
+    while not _answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(log.read_text(errors="replace")[-4000:])
+        time.sleep(0.1)
+    return url
 
 
-def _error(status: int, code: int, message: str) -> web.Response:
-    return web.json_response({"error_code": code, "message": message}, status=status)
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/subjects", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(10)
+
+
+def _quoted(subject: str) -> str:
+    return quote(subject, safe="")

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 from confluent_kafka.schema_registry import AsyncSchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.protobuf import AsyncProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -58,10 +60,10 @@ def one_of_each(topic: str) -> list[EventRecord]:
     return records
 
 
-def by_its_schema(registry: SchemaRegistry, value: bytes) -> Message:
+async def by_its_schema(registry: SchemaRegistry, value: bytes) -> Message:
     """The message in a framed value, read with nothing but what the registry says."""
     assert value[0] == 0
-    pool, file = registry.pool(int.from_bytes(value[1:5], "big"))
+    pool, file = await registry.pool(int.from_bytes(value[1:5], "big"))
     # Our messages are not nested: the way to one is [its place in the file], and [0] is written 0.
     if value[5] == 0:
         index, payload = 0, value[6:]
@@ -82,7 +84,7 @@ async def test_every_event_can_be_read_by_its_registered_schema(
     messages = await messages_in(framing, topic)
     assert len(messages) == len(records)
     for message in messages:
-        read = by_its_schema(registry, message.value)
+        read = await by_its_schema(registry, message.value)
         assert read.DESCRIPTOR.full_name.encode() == dict(message.headers)["ce_type"]
         assert len(UnknownFieldSet(read)) == 0
         (record,) = [r for r in records if r.key == message.key.decode()]
@@ -92,6 +94,9 @@ async def test_every_event_can_be_read_by_its_registered_schema(
 async def test_confluents_own_deserializer_reads_it(
     framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
+    """Not on Apicurio 3.3: asked for a serialized schema it takes the one that Confluent's own
+    serializer registered, which is serialized already, for source. This says when that is mended.
+    """
     record = failed(topic, "node-1", 1)
     async with open_kafka_publisher(framing) as publisher:
         await publisher.publish([record])
@@ -100,8 +105,12 @@ async def test_confluents_own_deserializer_reads_it(
     async with AsyncSchemaRegistryClient(settings) as client:
         deserializer = await AsyncProtobufDeserializer(uploads_pb2.UploadFailed, {}, client)
         context = SerializationContext(topic, MessageField.VALUE)
-        read = await deserializer(message.value, context)
-    assert read == uploads_pb2.UploadFailed.FromString(record.payload)
+        if registry.kind == "apicurio":
+            with pytest.raises(SchemaRegistryError, match="unexpected label"):
+                await deserializer(message.value, context)
+        else:
+            read = await deserializer(message.value, context)
+            assert read == uploads_pb2.UploadFailed.FromString(record.payload)
 
 
 async def test_subjects_are_named_by_topic_and_record_and_imports_are_references(
@@ -111,11 +120,12 @@ async def test_subjects_are_named_by_topic_and_record_and_imports_are_references
     async with open_kafka_publisher(framing) as publisher:
         await publisher.publish(records)
     uploads = "sluice/events/v1/uploads.proto"
-    assert set(registry.subjects) == {*(f"{topic}-{r.type}" for r in records), uploads}
-    (deleted,) = registry.subjects[f"{topic}-sluice.events.v1.NodeDeleted"]
-    assert registry.schemas[deleted]["references"] == [
-        {"name": uploads, "subject": uploads, "version": 1}
-    ]
+    subjects = await registry.subjects()
+    of_topic = {subject for subject in subjects if subject.startswith(topic)}
+    assert of_topic == {f"{topic}-{r.type}" for r in records}
+    assert uploads in subjects
+    deleted = await registry.version(f"{topic}-sluice.events.v1.NodeDeleted", 1)
+    assert deleted["references"] == [{"name": uploads, "subject": uploads, "version": 1}]
 
 
 async def test_the_registry_is_asked_once_per_type(
@@ -164,6 +174,24 @@ async def test_a_registry_that_refuses_stops_publishing_until_it_is_mended(
         registry.refuse = None
         await publisher.publish([failed(topic, "node-1", 1)])
     assert len(await messages_in(framing, topic)) == 1
+
+
+async def test_an_incompatible_schema_is_refused(
+    framing: KafkaOptions, registry: SchemaRegistry, topic: str
+) -> None:
+    """By the registry's own judgement: the subject holds a schema of another program, in which the
+    event's first field is a number."""
+    other = FileDescriptorProto.FromString(uploads_pb2.DESCRIPTOR.serialized_pb)
+    (message,) = [each for each in other.message_type if each.name == "UploadFailed"]
+    message.field[0].type = FieldDescriptorProto.TYPE_INT64
+    message.field[0].ClearField("type_name")
+    record = failed(topic, "node-1", 1)
+    await registry.register(f"{topic}-{record.type}", other)
+    async with open_kafka_publisher(framing) as publisher:
+        with pytest.raises(Unavailable) as caught:
+            await publisher.publish([record])
+    assert caught.value.reason == "SCHEMA_REFUSED"
+    assert await messages_in(framing, topic) == []
 
 
 async def test_a_registry_that_is_away_is_unavailable(kafka: KafkaOptions, topic: str) -> None:

@@ -1,0 +1,160 @@
+"""Apicurio, a schema registry that speaks Confluent's API: fetched with Maven, run on Java 25."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.backends.choosing import Choice
+from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.installing import cache_dir, find_program, install_package, run_step
+from tools.backends.reporting import say
+
+VERSION: Final = "3.3.3"
+SHA256: Final = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
+ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
+API: Final = "/apis/ccompat/v7"
+OLDEST_JAVA: Final = 25
+JAVA_SECONDS: Final = 60.0
+FETCH_SECONDS: Final = 900.0
+CHOICE: Final = Choice("SLUICE_SERVICES_REGISTRY", ("apicurio", "standin"))
+JVM_FOLDER: Final = Path("/usr/lib/jvm")
+NO_JAVA: Final = (
+    f"Apicurio {VERSION} needs Java {OLDEST_JAVA} or newer: install one and name its folder with "
+    "JAVA_HOME_25, or put its `java` first on the PATH"
+)
+NOT_FETCHED: Final = f"Apicurio {VERSION} is not fetched: `make peers PEERS=apicurio` does that"
+
+
+@dataclass(frozen=True, slots=True)
+class Apicurio:
+    """What is needed to start one."""
+
+    java: str
+    folder: Path
+
+    def command(self, port: int, data: Path) -> list[str]:
+        """Serve on a loopback port; schemas are in memory and go with the process."""
+        options = {
+            "quarkus.http.host": "127.0.0.1",
+            "quarkus.http.port": str(port),
+            # Health and metrics, on all addresses if nobody says otherwise.
+            "quarkus.management.host": "127.0.0.1",
+            "quarkus.management.port": "0",
+            "quarkus.http.access-log.enabled": "false",
+            "java.io.tmpdir": str(data),
+        }
+        # As for Kafka: short runs on few cores.
+        machine = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m"]
+        properties = [f"-D{name}={value}" for name, value in options.items()]
+        return [self.java, *machine, *properties, "-jar", str(self.folder / "quarkus-run.jar")]
+
+
+def find_registry() -> Apicurio | None:
+    """Return what starts Apicurio; None where the stand-in is to be used.
+
+    Without a choice it is used where there is Java 25 and it was fetched. Raises `ChoiceError` if
+    it was asked for by name and cannot be had.
+    """
+    wanted = CHOICE.asked()
+    if wanted == "standin":
+        return None
+    try:
+        return _ready()
+    except ServiceError as error:
+        if wanted:
+            raise ChoiceError(f"{CHOICE.variable} asks for apicurio: {error}") from error
+        return None
+
+
+def described() -> str:
+    """Return which registry tests use, and why it is not Apicurio if it is not."""
+    if CHOICE.asked() == "standin":
+        return "the stand-in"
+    try:
+        ready = _ready()
+    except ServiceError as error:
+        return f"the stand-in, for {error}"
+    return f"apicurio {VERSION} on {ready.java}"
+
+
+def _ready() -> Apicurio:
+    java, folder = find_java(), _folder()
+    if java is None:
+        raise ServiceError(NO_JAVA)
+    if not folder.exists():
+        raise ServiceError(NOT_FETCHED)
+    return Apicurio(java, folder)
+
+
+def fetch() -> Path:
+    """Fetch it, if that is still to be done. Raises `ServiceError`, without Java 25 as well."""
+    if find_java() is None:
+        raise ServiceError(NO_JAVA)
+    folder = _folder()
+    if folder.exists():
+        return folder
+    if find_program("mvn") is None:
+        install_package("registry", "maven")
+    maven = find_program("mvn")
+    if maven is None:
+        raise ServiceError("Apicurio is fetched with Maven: install the package maven")
+    say("registry", f"fetching Apicurio {VERSION} with Maven (once, 159 MB)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        goal = ["dependency:copy", f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={scratch}"]
+        run_step([maven, "-B", "-q", *goal], FETCH_SECONDS, directory=Path(scratch))
+        (archive,) = Path(scratch).glob("*.tar.gz")
+        with archive.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != SHA256:
+            raise ServiceError(
+                f"{ARTIFACT} has the checksum {found} and not {SHA256}: do not use it, and find "
+                "out who changed it"
+            )
+        unpacked = Path(scratch) / "unpacked"
+        with tarfile.open(archive) as tar:
+            tar.extractall(unpacked, filter="data")
+        # Complete or not there at all; another process may have been faster.
+        if not folder.exists():
+            unpacked.rename(folder)
+    return folder
+
+
+def find_java() -> str | None:
+    """Return the first `java` of this machine that is new enough.
+
+    Looked for in JAVA_HOME_25, in JAVA_HOME, on the PATH and where distributions put them.
+    """
+    for java in _javas():
+        # The first line reads: openjdk version "25.0.3" 2026-04-21 LTS
+        try:
+            answer = run_step([java, "-version"], JAVA_SECONDS)
+        except ServiceError:
+            continue  # one that does not run is none
+        major = answer.partition('"')[2].partition('"')[0].partition(".")[0].partition("-")[0]
+        if major.isdigit() and int(major) >= OLDEST_JAVA:
+            return java
+    return None
+
+
+def _javas() -> Iterator[str]:
+    homes = [os.environ[name] for name in ("JAVA_HOME_25", "JAVA_HOME") if os.environ.get(name)]
+    for home in homes:
+        if (found := find_program(str(Path(home) / "bin" / "java"))) is not None:
+            yield found
+    if (on_path := find_program("java")) is not None:
+        yield on_path
+    for folder in sorted(JVM_FOLDER.glob(f"*{OLDEST_JAVA}*")):
+        if (found := find_program(str(folder / "bin" / "java"))) is not None:
+            yield found
+
+
+def _folder() -> Path:
+    return cache_dir() / f"apicurio-{VERSION}"
