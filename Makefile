@@ -18,6 +18,12 @@ MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 ARGS ?=
 # Starts the services that do not run yet, and afterwards stops those that it has started.
 WITH_SERVICES := $(BIN)/python tools/services.py run --
+# Servers that `make peers` fetches or builds; by default those that take less than a minute.
+PEERS ?=
+# Where the servers may be others: the S3 servers besides SeaweedFS, and what is tested on them.
+S3_PEERS    ?= minio versitygw
+S3_TESTS    := tests/integration/s3 tests/contract/test_object_store.py tests/e2e
+REDIS_TESTS := tests/integration/redis tests/contract
 # Workers of the test run; 0 runs everything in one process.
 JOBS ?= 2
 # Of test-repeat: rounds, and processes that compute beside the tests.
@@ -26,11 +32,12 @@ BUSY ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
-        test-containers test-model test-repeat test-changed coverage check fmt lint types layers proto proto-check lock bench \
+        test-containers test-valkey test-s3-peers peers test-model test-repeat test-changed \
+        coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- setting up ---------------------------------------------------------------------------------
 
@@ -78,6 +85,9 @@ services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server of thi
 services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 	@$(BIN)/python tools/services.py down
 
+peers: $(VENV)/.dev ## Fetch or build servers to choose besides: PEERS="minio versitygw apicurio valkey"
+	@$(BIN)/python tools/services.py get $(PEERS)
+
 # --- checking -----------------------------------------------------------------------------------
 
 test: $(VENV)/.dev ## Run the tests, with the services that they need; the longest ones are for check
@@ -101,6 +111,16 @@ test-changed: $(VENV)/.dev ## Run the tests that this branch changed three times
 
 test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)
 	$(BIN)/python -m pytest tests/containers $(ARGS)
+
+test-valkey: $(VENV)/.dev ## Run the tests of what is Redis's on Valkey
+	SLUICE_SERVICES_REDIS=valkey $(BIN)/python -m pytest $(REDIS_TESTS) -k redis -n $(JOBS) $(ARGS)
+
+test-s3-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versitygw (built if need be)
+	@for kind in $(S3_PEERS); do \
+	  echo "on $$kind"; \
+	  SLUICE_SERVICES_S3=$$kind SLUICE_SERVICES_DIR=var/services-$$kind $(WITH_SERVICES) \
+	    $(BIN)/python -m pytest $(S3_TESTS) -m "" -k "not embedded" -n $(JOBS) $(ARGS) || exit 1; \
+	done
 
 test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
 	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py -n $(JOBS) \

@@ -1,6 +1,6 @@
 """Start and stop a real Redis, MariaDB, Apache Kafka and S3 server for tests and for a laptop.
 
-    python tools/services.py up | down | status | env | run -- COMMAND
+    python tools/services.py up | down | status | env | get | run -- COMMAND
 
 docs/services.md has the details. The programme itself is the package `tools.backends`; this file
 only makes it callable from anywhere.

@@ -12,6 +12,7 @@ from typing import Final
 
 from tools.backends.environment import shell_lines
 from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.peers import PEERS, get
 from tools.backends.reporting import say
 from tools.backends.state import LOCATION, StateDirectory, alone
 from tools.backends.supervisor import SERVICES, described, down, status, up
@@ -100,10 +101,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands.add_parser("env", help='print the settings, for eval "$(… env)"')
     command = commands.add_parser("run", help="run a command with all services up")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    command = commands.add_parser("get", help="fetch or build servers to choose besides")
+    command.add_argument("names", nargs="*", metavar="PEER", help=", ".join(PEERS))
     parsed = parser.parse_args(arguments)
-    unknown = [name for name in getattr(parsed, "names", []) if name not in SERVICES]
+    known, what = (PEERS, "peer") if parsed.action == "get" else (SERVICES, "service")
+    unknown = [name for name in getattr(parsed, "names", []) if name not in known]
     if unknown:
-        parser.error(f"there is no service {unknown[0]!r}; there are {', '.join(SERVICES)}")
+        parser.error(f"there is no {what} {unknown[0]!r}; there are {', '.join(known)}")
     if parsed.action == "run":
         parsed.command = parsed.command[parsed.command[:1] == ["--"] :]
         if not parsed.command:
@@ -121,6 +125,8 @@ def main(arguments: Sequence[str]) -> int:
                 print(shell_lines(state.published()))
             case "down":
                 down(state, parsed.names or SERVICES, wipe=parsed.wipe)
+            case "get":
+                get(parsed.names)
             case "env":
                 print(shell_lines(state.published()))
             case "status":

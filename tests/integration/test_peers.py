@@ -1,0 +1,323 @@
+"""Servers that were asked for by name: they are used, or it is said how to get them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tools.backends import apicurio, peers, redis, s3_servers
+from tools.backends.building import GoProgram, build
+from tools.backends.choosing import Choice
+from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.state import Record, StateDirectory
+from tools.backends.supervisor import up
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 120
+CHOICES = (redis.CHOICE, s3_servers.CHOICE, apicurio.CHOICE)
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for choice in CHOICES:
+        monkeypatch.delenv(choice.variable, raising=False)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without servers: a PATH of one empty folder, an empty cache, no wheels."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("SLUICE_SERVICES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tools.backends.installing.SYSTEM_FOLDERS", ())
+    monkeypatch.setattr(redis, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    for name in ("JAVA_HOME", "JAVA_HOME_25"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(apicurio, "JVM_FOLDER", tmp_path / "jvm")
+    return folder
+
+
+def put_program(folder: Path, name: str, says: str = "") -> Path:
+    """A program that prints that and ends, whatever it is asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    return program
+
+
+# ------------------------------------------------------------------ Redis and Valkey
+
+
+def test_redis_is_what_runs_unasked(bare: Path) -> None:
+    program = put_program(bare, "redis-server", "Redis server v=7.0.15")
+    put_program(bare, "valkey-server", "Valkey server v=9.1.2")
+    assert redis.find_server() == ("redis", str(program))
+
+
+def test_valkey_runs_unasked_where_redis_is_missing(bare: Path) -> None:
+    program = put_program(bare, "valkey-server", "Valkey server v=9.1.2")
+    assert redis.find_server() == ("valkey", str(program))
+
+
+def test_without_either_it_is_said_what_brings_one(bare: Path) -> None:
+    with pytest.raises(ServiceError, match=r"install the package redis-server.*make install"):
+        redis.find_server()
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_the_server_asked_for_is_not_replaced(
+    kind: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {"redis": "valkey", "valkey": "redis"}[kind]
+    put_program(bare, f"{other}-server", f"{other} server v=9.1.2")
+    monkeypatch.setenv("SLUICE_SERVICES_REDIS", kind)
+    with pytest.raises(ChoiceError, match=f"asks for {kind}, and {kind}-server is not on"):
+        redis.find_server()
+
+
+def test_valkey_under_the_name_of_redis_is_not_redis(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_program(bare, "redis-server", "Valkey server v=9.1.2")
+    monkeypatch.setenv("SLUICE_SERVICES_REDIS", "redis")
+    with pytest.raises(ChoiceError, match="is not it: install the package redis-server"):
+        redis.find_server()
+
+
+def test_the_wheel_carries_a_valkey_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_SERVICES_REDIS", "valkey")
+    kind, program = redis.find_server()
+    assert kind == "valkey"
+    assert redis.version_of(program).startswith("Valkey server v=")
+
+
+# ------------------------------------------------------------------ S3
+
+
+@pytest.mark.parametrize("kind", ["seaweedfs", "minio", "versitygw"])
+def test_the_s3_server_asked_for_is_not_replaced(
+    kind: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in {"weed", "minio", "versitygw"} - {kind.replace("seaweedfs", "weed")}:
+        put_program(bare, name)
+    monkeypatch.setenv("SLUICE_SERVICES_S3", kind)
+    remedy = "make install" if kind == "seaweedfs" else f"make peers PEERS={kind}"
+    with pytest.raises(ChoiceError, match=rf"asks for {kind}.*`{remedy}`"):
+        s3_servers.find_server()
+
+
+def test_what_has_to_be_built_needs_go(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_SERVICES_S3", "versitygw")
+    with pytest.raises(ChoiceError, match=r"neither `versitygw` nor `go`.*install Go"):
+        s3_servers.find_server(install=True)
+
+
+def test_seaweedfs_runs_unasked_beside_a_minio(bare: Path) -> None:
+    weed = put_program(bare, "weed")
+    put_program(bare, "minio")
+    assert s3_servers.find_server() == ("seaweedfs", str(weed))
+
+
+def test_a_kind_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_SERVICES_S3", "ceph")
+    with pytest.raises(ChoiceError, match="set it to one of seaweedfs, minio, versitygw"):
+        s3_servers.find_server()
+
+
+# ------------------------------------------------------------------ building
+
+
+@pytest.fixture
+def go(bare: Path, tmp_path: Path) -> Path:
+    """A Go that hands out a source, "h1:known", and builds a program that says its name."""
+    answer = json.dumps({"Sum": "h1:known", "Dir": str(tmp_path)})
+    program = bare / "go"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {tmp_path / "calls"}\n'
+        'case "$1" in\n'
+        f"mod) echo 'go: downloading something' >&2; echo '{answer}';;\n"
+        'build) /bin/echo \'#!/bin/sh\' > "$3"; /bin/chmod 755 "$3";;\n'
+        "esac\n"
+    )
+    program.chmod(0o755)
+    return tmp_path / "calls"
+
+
+def test_a_program_is_built_once(go: Path) -> None:
+    program = GoProgram("it", "example.org/it", "v1", "h1:known", "./cmd/it", 1)
+    path = build("s3", program)
+    calls = go.read_text()
+    assert os.access(path, os.X_OK)
+    assert "mod download -json example.org/it@v1" in calls
+    assert "./cmd/it" in calls
+    assert build("s3", program) == path
+    assert go.read_text() == calls
+
+
+def test_a_source_of_another_checksum_is_not_built(go: Path) -> None:
+    program = GoProgram("it", "example.org/it", "v1", "h1:other", ".", 1)
+    with pytest.raises(ServiceError, match="checksum h1:known and not h1:other"):
+        build("s3", program)
+    assert "build" not in go.read_text()
+    assert not program.path.exists()
+
+
+# ------------------------------------------------------------------ Java and Apicurio
+
+
+def put_java(home: Path, version: str) -> Path:
+    return put_program(home / "bin", "java", f'openjdk version "{version}" 2026-04-21')
+
+
+@pytest.mark.parametrize("where", ["JAVA_HOME_25", "JAVA_HOME", "PATH", "jvm"])
+def test_java_25_is_found_where_it_may_be(
+    where: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_java(bare.parent, "17.0.15")  # first on the PATH
+    home = tmp_path / "jvm" / "jdk-25" if where == "jvm" else tmp_path / "jdk"
+    java = put_java(home, "25.0.3")
+    if where == "PATH":
+        monkeypatch.setenv("PATH", str(java.parent))
+    elif where != "jvm":
+        monkeypatch.setenv(where, str(home))
+    assert apicurio.find_java() == str(java)
+
+
+@pytest.mark.parametrize(
+    ("version", "new_enough"),
+    [("17.0.15", False), ("24.0.2", False), ("1.8.0_402", False), ("25-ea", True), ("26", True)],
+)
+def test_older_java_is_not_taken(version: str, new_enough: bool, bare: Path) -> None:
+    put_java(bare.parent, version)
+    assert (apicurio.find_java() is not None) == new_enough
+
+
+@pytest.fixture
+def java(bare: Path) -> None:
+    put_java(bare.parent, "25.0.3")
+
+
+def test_apicurio_asked_for_without_java_says_so(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_SERVICES_REGISTRY", "apicurio")
+    with pytest.raises(ChoiceError, match=r"needs Java 25.*JAVA_HOME_25"):
+        apicurio.find_registry()
+
+
+@pytest.mark.usefixtures("java")
+def test_apicurio_asked_for_and_not_fetched_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_SERVICES_REGISTRY", "apicurio")
+    with pytest.raises(ChoiceError, match="make peers PEERS=apicurio"):
+        apicurio.find_registry()
+
+
+def test_the_standin_is_used_unasked_and_says_why(bare: Path) -> None:
+    assert apicurio.find_registry() is None
+    assert "the stand-in, for Apicurio" in apicurio.described()
+
+
+@pytest.fixture
+def maven(bare: Path, java: None, tmp_path: Path) -> str:
+    """A Maven that hands out an archive; its checksum."""
+    archive = tmp_path / "served.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("quarkus-run.jar"), io.BytesIO())
+    program = bare / "mvn"
+    program.write_text(
+        "#!/bin/sh\n"
+        'for word in "$@"; do case "$word" in\n'
+        f'-DoutputDirectory=*) /bin/cp {archive} "${{word#*=}}/";;\n'
+        "esac; done\n"
+    )
+    program.chmod(0o755)
+    return hashlib.sha256(archive.read_bytes()).hexdigest()
+
+
+def test_apicurio_is_used_once_it_is_fetched(maven: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apicurio, "SHA256", maven)
+    folder = apicurio.fetch()
+    found = apicurio.find_registry()
+    assert found is not None
+    assert str(folder / "quarkus-run.jar") in found.command(1, folder)
+
+
+@pytest.mark.usefixtures("maven")
+def test_an_archive_of_another_checksum_is_refused() -> None:
+    with pytest.raises(ServiceError, match="has the checksum"):
+        apicurio.fetch()
+    assert apicurio.find_registry() is None
+
+
+# ------------------------------------------------------------------ all of them
+
+
+def test_the_cheap_peers_do_without_java(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_program(bare, "valkey-server", "Valkey server v=9.1.2")
+    peers.get([])
+    assert "left out: Apicurio" in capsys.readouterr().err
+
+
+def test_a_peer_that_is_named_is_got_or_refused(bare: Path) -> None:
+    with pytest.raises(ServiceError, match=r"apicurio: Apicurio .* needs Java 25"):
+        peers.get(["apicurio"])
+
+
+def test_another_kind_that_runs_already_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor stopped: whoever started it may need it."""
+    state = StateDirectory(tmp_path)
+    state.create_home("redis")
+    running = subprocess.Popen(["sleep", "60"])
+    try:
+        started = psutil.Process(running.pid).create_time()
+        facts = {"url": "redis://127.0.0.1:1/0", "kind": "redis"}
+        state.save("redis", Record(running.pid, started, {}, facts))
+        monkeypatch.setenv("SLUICE_SERVICES_REDIS", "valkey")
+        with pytest.raises(ChoiceError, match=r"kind redis runs already.*services\.py down redis"):
+            up(state, ["redis"])
+        assert running.poll() is None
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_run_does_not_go_on_without_what_was_asked_for(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    environment = {
+        **os.environ,
+        "SLUICE_SERVICES_DIR": str(tmp_path / "state"),
+        "SLUICE_SERVICES_S3": "ceph",
+        "SLUICE_REQUIRE_SERVICES": "",
+    }
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "services.py"), "run", "--", "touch", str(begun)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "set it to one of seaweedfs, minio, versitygw" in done.stderr
+    assert not begun.exists()
+
+
+def test_a_choice_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_CHOICE", "neither")
+    with pytest.raises(ChoiceError, match="A_CHOICE is 'neither': set it to one of this, that"):
+        Choice("A_CHOICE", ("this", "that")).asked()
