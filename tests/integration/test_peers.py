@@ -42,8 +42,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tools.backends.installing.SYSTEM_FOLDERS", ())
     monkeypatch.setattr(redis, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    for name in ("JAVA_HOME", "JAVA_HOME_25"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("JAVA_HOME")]:
+        monkeypatch.delenv(name)
     monkeypatch.setattr(apicurio, "JVM_FOLDER", tmp_path / "jvm")
     return folder
 
@@ -182,7 +182,7 @@ def put_java(home: Path, version: str) -> Path:
     return put_program(home / "bin", "java", f'openjdk version "{version}" 2026-04-21')
 
 
-@pytest.mark.parametrize("where", ["JAVA_HOME_25", "JAVA_HOME", "PATH", "jvm"])
+@pytest.mark.parametrize("where", ["JAVA_HOME_25", "JAVA_HOME_25_X64", "JAVA_HOME", "PATH", "jvm"])
 def test_java_25_is_found_where_it_may_be(
     where: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,8 +145,9 @@ def find_java() -> str | None:
 
 
 def _javas() -> Iterator[str]:
-    homes = [os.environ[name] for name in ("JAVA_HOME_25", "JAVA_HOME") if os.environ.get(name)]
-    for home in homes:
+    # JAVA_HOME_25_X64 and the like are how hosted runners name theirs.
+    named = sorted(name for name in os.environ if name.startswith(f"JAVA_HOME_{OLDEST_JAVA}"))
+    for home in filter(None, (os.environ.get(name) for name in (*named, "JAVA_HOME"))):
         if (found := find_program(str(Path(home) / "bin" / "java"))) is not None:
             yield found
     if (on_path := find_program("java")) is not None:
