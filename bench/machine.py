@@ -138,6 +138,8 @@ def _backends() -> dict[str, str]:
     """Kind and version of the services of this machine; those of others do not tell us."""
     published = StateDirectory.default().published()
     return {
-        name: " ".join(str(facts[key]) for key in ("kind", "version") if key in facts)
+        name: " ".join(
+            str(facts[key]) for key in ("kind", "version") if facts.get(key, name) != name
+        )
         for name, facts in published.items()
     }
