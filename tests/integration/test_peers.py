@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support import services
 from tools.backends import apicurio, peers, redis, s3_servers
 from tools.backends.building import GoProgram, build
 from tools.backends.choosing import Choice
@@ -294,6 +295,16 @@ def test_another_kind_that_runs_already_is_not_used(
     finally:
         running.kill()
         running.wait()
+
+
+def test_tests_do_not_share_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"redis": {"url": "redis://127.0.0.1:1/0", "kind": "redis"}}
+    (tmp_path / "services.json").write_text(json.dumps(facts))
+    monkeypatch.setenv("SLUICE_SERVICES_DIR", str(tmp_path))
+    assert services.redis_url() == "redis://127.0.0.1:1/0"
+    monkeypatch.setenv("SLUICE_SERVICES_REDIS", "valkey")
+    with pytest.raises(pytest.fail.Exception, match="kind redis runs already"):
+        services.redis_url()
 
 
 def test_run_does_not_go_on_without_what_was_asked_for(tmp_path: Path) -> None:

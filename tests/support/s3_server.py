@@ -33,7 +33,7 @@ from support.missing import missing
 from support.redis_server import free_port
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.ports import PortPicker
-from tools.backends.s3_servers import STARTERS, Account, Start, find_server
+from tools.backends.s3_servers import CHOICE, STARTERS, Account, Start, find_server
 
 _START_SECONDS = 60.0
 READER = ("reader", "reader-secret")
@@ -160,9 +160,11 @@ def _seaweedfs(
 def s3_account() -> S3Account:
     """The server of this process; a test skips without one, and fails where CI asks for it or
     where it was asked for by name."""
-    if named := os.environ.get("SLUICE_TEST_S3"):
-        return S3Account(**json.loads(named))
     try:
+        if named := os.environ.get("SLUICE_TEST_S3"):
+            elsewhere = S3Account(**json.loads(named))
+            CHOICE.check("s3", {"kind": elsewhere.kind})
+            return elsewhere
         kind, program = find_server()
     except ChoiceError as error:
         pytest.fail(str(error))

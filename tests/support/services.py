@@ -1,6 +1,7 @@
 """The services that `make services-up` or containers run, for the tests that share them.
 
-Where one is missing the test is skipped, and fails in CI (SLUICE_REQUIRE_SERVICES=1).
+Where one is missing the test is skipped, and fails in CI (SLUICE_REQUIRE_SERVICES=1). It fails
+everywhere if another server runs than the one that was asked for by name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,6 +22,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sluice_common.objects.s3.client import open_client
 from support.missing import missing
 from support.s3_server import S3Account
+from tools.backends.errors import ChoiceError
+from tools.backends.supervisor import SERVICES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -105,4 +109,10 @@ def _facts(service: str) -> Mapping[str, str]:
     facts: Mapping[str, str] | None = services.get(service)
     if facts is None:
         missing(f"no {service} runs for tests: `make services-up` starts one")
+    choice = SERVICES[service].choice
+    if choice is not None:
+        try:
+            choice.check(service, dict(facts))
+        except ChoiceError as error:
+            pytest.fail(str(error))
     return facts
