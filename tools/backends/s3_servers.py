@@ -29,7 +29,7 @@ GO_PROGRAMS: Final = {
         "v0.0.0-20260212201848-7aac2a2c5b7c",
         "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA=",
         ".",
-        20,
+        6,
     ),
     "versitygw": GoProgram(
         "versitygw",
@@ -37,7 +37,7 @@ GO_PROGRAMS: Final = {
         "v1.8.0",
         "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
         "./cmd/versitygw",
-        5,
+        3,
     ),
 }
 
