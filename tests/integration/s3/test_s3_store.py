@@ -384,8 +384,10 @@ async def test_what_is_written_on_an_object_is_told_with_it(
 
 @pytest.mark.parametrize("change", [path_mark("mine.avif"), {}], ids=["another", "none"])
 async def test_the_path_that_was_signed_cannot_be_changed(
-    store: ObjectStore, ref: ObjectRef, change: dict[str, str]
+    store: ObjectStore, ref: ObjectRef, account: S3Account, change: dict[str, str]
 ) -> None:
+    """MinIO answers 400 where a signed header is missing, with the code AccessDenied as well."""
+    refused = 400 if account.kind == "minio" and not change else 403
     signed = await store.presign_put(ref, 60, len(SECOND), MARKED)
     headers = {name: text for name, text in signed.headers.items() if "x-amz-meta" not in name}
     headers |= {f"x-amz-meta-{name}": text for name, text in change.items()}
@@ -393,7 +395,7 @@ async def test_the_path_that_was_signed_cannot_be_changed(
         aiohttp.ClientSession() as session,
         session.put(signed.url, data=SECOND, headers=headers) as answer,
     ):
-        assert answer.status == 403, await answer.text()
+        assert answer.status == refused, await answer.text()
     assert await store.head(ref) is None
 
 
