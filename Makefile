@@ -32,12 +32,12 @@ BUSY ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
-        test-containers test-valkey test-s3-peers peers test-model test-repeat test-changed \
+        test-containers test-valkey test-peers peers test-model test-repeat test-changed \
         coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- setting up ---------------------------------------------------------------------------------
 
@@ -113,9 +113,10 @@ test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images
 	$(BIN)/python -m pytest tests/containers $(ARGS)
 
 test-valkey: $(VENV)/.dev ## Run the tests of what is Redis's on Valkey
-	SLUICE_SERVICES_REDIS=valkey $(BIN)/python -m pytest $(REDIS_TESTS) -k redis -n $(JOBS) $(ARGS)
+	SLUICE_SERVICES_REDIS=valkey $(BIN)/python -m pytest $(REDIS_TESTS) -k "redis and not model" \
+	  -m "not slow and not slow_fault and not long" -n $(JOBS) $(ARGS)
 
-test-s3-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versitygw (built if need be)
+test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versitygw (built if need be)
 	@for kind in $(S3_PEERS); do \
 	  echo "on $$kind"; \
 	  SLUICE_SERVICES_S3=$$kind SLUICE_SERVICES_DIR=var/services-$$kind $(WITH_SERVICES) \
