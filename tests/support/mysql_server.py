@@ -1,4 +1,4 @@
-"""A real MariaDB (or MySQL) server for tests: one of its own for every pytest process."""
+"""A real MariaDB or MySQL server for tests: one of its own for every pytest process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import pymysql
 from sluice_common.catalogue.migrate import migrate
 from sluice_common.catalogue.schema import metadata
 from support.mysql_tls import write_certificates
-from support.redis_server import binary, free_port
+from support.mysql_vendors import chosen_vendor
+from support.redis_server import free_port
 
 _START_SECONDS = 60.0
 PASSWORD = "s3cr3t/of the:tests"
@@ -35,6 +36,7 @@ class MysqlServer:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.vendor = chosen_vendor()
         self._folder = folder
         self._data = folder / "data"
         # A server that starts removes the temporary tables of all that share its folder.
@@ -48,25 +50,12 @@ class MysqlServer:
     def install(self) -> None:
         write_certificates(self._folder)
         self._scratch.mkdir()
-        subprocess.run(
-            [
-                binary("mariadb-install-db"),
-                "--no-defaults",
-                f"--datadir={self._data}",
-                f"--tmpdir={self._scratch}",
-                f"--user={getpass.getuser()}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        self.vendor.install(self._data, self._scratch)
 
     def start(self) -> None:
         """Start and wait until it answers; its port is the same every time."""
         command = [
-            binary("mariadbd"),
+            self.vendor.server,
             "--no-defaults",
             f"--datadir={self._data}",
             f"--tmpdir={self._scratch}",
@@ -83,7 +72,7 @@ class MysqlServer:
             "--performance-schema=off",
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-buffer-pool-size=48M",
-            "--innodb-log-file-size=16M",
+            *self.vendor.options(),
             # Sessions must not lean on what a server happens to be set to.
             "--sql-mode=",
             "--default-time-zone=+05:30",
@@ -162,12 +151,12 @@ class MysqlServer:
 @cache
 def shared_server() -> MysqlServer:
     """The one server of this pytest process; skips, or fails in CI, where none can be started."""
-    binary("mariadbd")
+    _ = chosen_vendor().server  # looked for before anything is made
     # Not under pytest's folder: the path of a socket has about a hundred characters at most.
     folder = TemporaryDirectory(prefix="sluice-mysql-")
     server = MysqlServer(Path(folder.name))
+    atexit.register(folder.cleanup)
     server.install()
     server.start()
-    atexit.register(folder.cleanup)
-    atexit.register(server.kill)  # before the line above: the last registered runs first
+    atexit.register(server.kill)  # runs before the folder goes: the last registered is the first
     return server

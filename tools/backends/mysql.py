@@ -1,4 +1,4 @@
-"""MariaDB, or MySQL where that is what `mysqld` is."""
+"""MariaDB, or MySQL: where there is nothing else, or SLUICE_SERVICES_MYSQL asks for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pymysql
 
-from tools.backends.errors import NotReadyError
+from tools.backends.errors import NotReadyError, ServiceError
 from tools.backends.installing import find_program, need_program, run_step
 from tools.backends.ports import PortPicker
 from tools.backends.reporting import say
@@ -20,14 +20,16 @@ from tools.backends.service import Facts, Launch, Service
 ANSWER_SECONDS: Final = 3
 INITIALISE_SECONDS: Final = 120.0
 DATABASE: Final = "sluice"
+CHOICE: Final = "SLUICE_SERVICES_MYSQL"
 
 
 class MySql(Service):
     name: ClassVar[str] = "mysql"
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        server = need_program(self.name, ["mariadbd", "mysqld"], "mariadb-server")
-        data = self.home / "data"
+        server = _choose()
+        # The two do not read each other's data.
+        data = self.home / ("data-mysql" if _is_mysql(server) else "data")
         self._scratch.mkdir(exist_ok=True)
         if not data.exists():
             say(self.name, "making the data directory (once)")
@@ -48,6 +50,7 @@ class MySql(Service):
             # Accounts are then matched by address, and no start waits for a name server.
             "--skip-name-resolve",
             "--skip-log-bin",
+            *_own_options(server),
             "--loose-mysqlx=OFF",
             "--loose-performance-schema=OFF",
             "--innodb-buffer-pool-size=64M",
@@ -88,10 +91,11 @@ class MySql(Service):
         # Elsewhere first: a directory of the right name is always a complete one.
         unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        installer = find_program("mariadb-install-db", "mysql_install_db")
-        if installer is not None:
+        if not _is_mysql(server):
             command = [
-                installer,
+                need_program(
+                    self.name, ["mariadb-install-db", "mysql_install_db"], "mariadb-server"
+                ),
                 "--no-defaults",
                 *run_as(),
                 f"--datadir={unfinished}",
@@ -107,6 +111,7 @@ class MySql(Service):
                 "--initialize-insecure",
                 f"--datadir={unfinished}",
                 f"--tmpdir={self._scratch}",
+                *_own_options(server),
             ]
         run_step(command, INITIALISE_SECONDS)
         unfinished.rename(data)
@@ -124,6 +129,32 @@ class MySql(Service):
             encoding="utf-8",
         )
         return path
+
+
+def _choose() -> str:
+    """The program of the server that is asked for; MariaDB's where nothing is."""
+    wanted = os.environ.get(CHOICE, "")
+    if wanted not in ("", "mariadb", "mysql"):
+        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to mariadb or mysql, or unset it")
+    if wanted == "mysql":
+        found = find_program("mysqld")
+        if found is None or not _is_mysql(found):
+            raise ServiceError(
+                f"there is no mysqld of MySQL on the PATH: install it, or unset {CHOICE}"
+            )
+        return found
+    names = ["mariadbd"] if wanted == "mariadb" else ["mariadbd", "mysqld"]
+    return need_program(MySql.name, names, "mariadb-server")
+
+
+def _is_mysql(server: str) -> bool:
+    """MariaDB answers to `mysqld` as well, and says so in its version."""
+    return "mariadb" not in run_step([server, "--version"], ANSWER_SECONDS * 10).lower()
+
+
+def _own_options(server: str) -> list[str]:
+    # A package may have set a folder that only its installation makes.
+    return ["--secure-file-priv=NULL"] if _is_mysql(server) else []
 
 
 def run_as() -> list[str]:

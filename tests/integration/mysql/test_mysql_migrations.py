@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -22,11 +23,14 @@ from sluice_common.errors import FailedPrecondition, Unavailable
 from sluice_common.uploads.model import ObjectRef
 from support.mysql_server import MysqlServer
 
-LOCK = "CONCAT('sluice.migrate.', MD5('{}'))"
 DDL = 23
 """Statements of the migrations that change tables: ten tables, ten indexes, two columns, a key."""
 ALL = ("0001", "0002", "0003", "0004", "0005")
 CREATE = ("CREATE", "ALTER")
+LOCK_OF_SLUICE = "sluice.migrate.56c4228bc58d4cdf3ff01c3fc6e84189"
+REMOVED = re.compile(r"\b(MD5|SHA1?|PASSWORD|ENCRYPT|ENCODE|DES_ENCRYPT)\s*\(", re.IGNORECASE)
+EXPLAIN = "EXPLAIN FORMAT=TRADITIONAL"
+"""As a table, which is no longer what MySQL answers by itself."""
 
 
 @pytest.fixture
@@ -157,24 +161,43 @@ async def test_several_that_migrate_at_once_take_turns(fresh: str, engine: Engin
 async def test_a_migration_waits_for_another_one_and_says_so_when_it_is_too_long(
     fresh: str,
 ) -> None:
-    lock = LOCK.format(name_of(fresh))
+    lock = mysql.migration_lock_of(name_of(fresh))
     async with open_database(fresh) as database, database.reader.connect() as other:
-        await other.exec_driver_sql(f"SELECT GET_LOCK({lock}, 0)")
+        await other.exec_driver_sql(f"SELECT GET_LOCK('{lock}', 0)")
         with pytest.raises(Unavailable, match="MIGRATION_IN_PROGRESS"):
             await migrate(fresh, mysql=MysqlOptions(migration_lock_seconds=1))
         waiting = asyncio.create_task(migrate(fresh))
         await asyncio.sleep(0.2)
         assert not waiting.done()
-        await other.exec_driver_sql(f"SELECT RELEASE_LOCK({lock})")
+        await other.exec_driver_sql(f"SELECT RELEASE_LOCK('{lock}')")
         assert (await waiting).applied == ALL
+
+
+def test_the_lock_of_migrations_is_that_of_older_releases() -> None:
+    """They leave the digest to the server, as `CONCAT('sluice.migrate.', MD5(DATABASE()))`. During
+    a rollout both start, and only one of them may migrate."""
+    assert mysql.migration_lock_of("sluice") == LOCK_OF_SLUICE
+    assert len(mysql.migration_lock_of("é" * 64)) <= 64
+
+
+async def test_migrations_call_no_function_that_mysql_removed(fresh: str) -> None:
+    """MD5() and SHA1() went with MySQL 9.6; MariaDB has them still, and would not notice."""
+    said: list[str] = []
+
+    def listen(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        said.append(statement)
+
+    await with_listener(listen, lambda: migrate(fresh))
+    assert len(said) > DDL
+    assert [one for one in said if REMOVED.search(one)] == []
 
 
 async def test_databases_of_one_server_are_migrated_side_by_side(
     fresh: str, server: MysqlServer
 ) -> None:
-    lock = LOCK.format(name_of(fresh))
+    lock = mysql.migration_lock_of(name_of(fresh))
     async with open_database(fresh) as database, database.reader.connect() as other:
-        await other.exec_driver_sql(f"SELECT GET_LOCK({lock}, 0)")
+        await other.exec_driver_sql(f"SELECT GET_LOCK('{lock}', 0)")
         assert (await migrate(server.create_database())).applied == ALL
 
 
@@ -211,11 +234,17 @@ async def opened(url: str) -> None:
 
 @pytest.mark.parametrize("start", [migrate, opened])
 async def test_a_server_that_is_too_old_is_refused_in_one_line(
-    fresh: str, monkeypatch: pytest.MonkeyPatch, start: Callable[[str], Awaitable[object]]
+    fresh: str,
+    server: MysqlServer,
+    monkeypatch: pytest.MonkeyPatch,
+    start: Callable[[str], Awaitable[object]],
 ) -> None:
     monkeypatch.setattr(mysql, "_OLDEST_MARIADB", (99, 1))
+    monkeypatch.setattr(mysql, "_OLDEST_MYSQL", (99, 1))
+    name = "MariaDB" if server.vendor.is_mariadb else "MySQL"
     with pytest.raises(
-        FailedPrecondition, match=r"CATALOGUE_SERVER_TOO_OLD: .* MariaDB 10\..*; use 99\.1 or later"
+        FailedPrecondition,
+        match=rf"CATALOGUE_SERVER_TOO_OLD: .* {name} \d+\..*; use 99\.1 or later",
     ):
         await start(fresh)
 
@@ -237,7 +266,7 @@ async def test_whether_an_upload_is_at_an_object_is_not_asked_of_every_upload(
         connection: Connection, cursor: object, statement: str, parameters: object, *_rest: object
     ) -> None:
         if not statement.startswith("EXPLAIN"):
-            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)  # type: ignore[arg-type]
+            plan = connection.exec_driver_sql(f"{EXPLAIN} {statement}", parameters)  # type: ignore[arg-type]
             plans.extend(dict(row) for row in plan.mappings())
 
     async with open_database(url) as database, database.reader.connect() as connection:

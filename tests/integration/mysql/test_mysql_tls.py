@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import uvloop
 from sqlalchemy import text
@@ -14,16 +15,29 @@ from sluice_common.catalogue.database import open_database
 from sluice_common.errors import Unavailable
 from support.mysql_server import MysqlServer
 from support.mysql_tls import write_certificates
+from support.waiting import until
 
 CLIENT_SSL = 1 << 11
+SECONDS = 20.0
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+def runner(request: pytest.FixtureRequest, server: MysqlServer) -> Iterator[asyncio.Runner]:
     """Both loops: a connection becomes TLS in the middle, by ways that loops differ in."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as running:
         yield running
+        running.run(all_closed(server.port))
+
+
+async def all_closed(port: int) -> None:
+    """TLS ends when the server has said so too: a loop that ends before leaves sockets open."""
+
+    async def none_open() -> bool:
+        connections = psutil.Process().net_connections("tcp")
+        return not any(one.raddr and one.raddr.port == port for one in connections)
+
+    await until(none_open, SECONDS, "the end of every connection")
 
 
 async def cipher(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -42,8 +43,6 @@ _OLDEST_MARIADB: Final = (10, 6)
 # Whole values or an error, whatever the server's own default: a value cut to fit would be a node
 # with another name. Backslashes escape: the driver quotes by that.
 _SQL_MODE: Final = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
-_MIGRATION_LOCK: Final = "CONCAT('sluice.migrate.', MD5(DATABASE()))"
-"""Named locks are the server's, not a database's, and at most 64 characters long."""
 
 
 class MysqlDialect:
@@ -164,8 +163,11 @@ class MysqlDialect:
         # The server commits with every statement that changes a table, so that no transaction
         # could keep a second migration out; a named lock lives as long as its session.
         seconds = self._options.migration_lock_seconds
-        query = text(f"SELECT GET_LOCK({_MIGRATION_LOCK}, :seconds)")
-        if (await connection.execute(query, {"seconds": seconds})).scalar_one() != 1:
+        # By the server's spelling of the name, which its settings may have put in lower case.
+        database = (await connection.execute(text("SELECT DATABASE()"))).scalar_one()
+        lock = migration_lock_of(database)
+        query = text("SELECT GET_LOCK(:lock, :seconds)")
+        if (await connection.execute(query, {"lock": lock, "seconds": seconds})).scalar_one() != 1:
             raise Unavailable(
                 "MIGRATION_IN_PROGRESS",
                 f"Another process has been migrating the catalogue's database for {seconds} s;"
@@ -174,7 +176,7 @@ class MysqlDialect:
             )
         yield
         # Not in a `finally`: what failed closes its session, and with it goes the lock.
-        await connection.execute(text(f"DO RELEASE_LOCK({_MIGRATION_LOCK})"))
+        await connection.execute(text("DO RELEASE_LOCK(:lock)"), {"lock": lock})
 
     async def check_server(self, connection: AsyncConnection) -> None:
         dialect = connection.dialect
@@ -237,6 +239,17 @@ class MysqlDialect:
                 raise aiomysql.OperationalError(TLS_FAILED, "not to be trusted") from error
             raise
         return connection
+
+
+def migration_lock_of(database: str) -> str:
+    """The name of the lock that a migration of this database holds.
+
+    Named locks are the server's, not a database's, and at most 64 characters long. The digest is
+    computed here: MySQL has no MD5() since 9.6. It is still this digest because the releases that
+    left it to the server hold the lock by this name, and must not migrate at the same time.
+    """
+    digest = hashlib.md5(database.encode(), usedforsecurity=False).hexdigest()
+    return f"sluice.migrate.{digest}"
 
 
 @asynccontextmanager
