@@ -14,6 +14,7 @@ from sluice_common.catalogue.mysql_errors import code_of, fault_of_code
     [
         (1205, Fault.CONTENDED),
         (1213, Fault.CONTENDED),
+        (3101, Fault.CONTENDED),
         (0, Fault.AWAY),
         (1040, Fault.AWAY),
         (1290, Fault.AWAY),
@@ -21,6 +22,8 @@ from sluice_common.catalogue.mysql_errors import code_of, fault_of_code
         (2003, Fault.AWAY),
         (2006, Fault.AWAY),
         (2013, Fault.AWAY),
+        (3032, Fault.AWAY),
+        (3168, Fault.AWAY),
         (1044, Fault.REFUSED),
         (1045, Fault.REFUSED),
         (1049, Fault.REFUSED),

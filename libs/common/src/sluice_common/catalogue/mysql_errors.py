@@ -31,6 +31,7 @@ _CONTENDED: Final = frozenset(
     {
         1205,  # lock wait timeout: only the statement was undone, so the transaction is rolled back
         1213,  # deadlock: this transaction was chosen to make way
+        3101,  # MySQL's group replication: another member committed to the same rows first
         1020,  # MariaDB with snapshot isolation: the row changed since it was read
     }
 )
@@ -43,6 +44,8 @@ _AWAY: Final = frozenset(
         *(1040, 1053, 1077, 1079, 1129, 1203, 1226, 1317),
         # A failover: the old primary only reads now; a cluster node has no quorum.
         *(1047, 1290, 1792, 1836),
+        # MySQL's maintenance: it takes administrators only, or is not to be had just now.
+        *(3032, 3168),
         # No room: a table, the disk, or memory for locks and sorting.
         *(3, 28, 1021, 1037, 1038, 1041, 1114, 1206),
     }
