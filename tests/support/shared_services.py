@@ -22,19 +22,24 @@ from support.services import (
 )
 
 # Of the sixteen that every Redis has: a person who tries Sluice out by hand uses the first.
-TEST_DATABASE: Final = 15
+_free_numbers: Final = set(range(1, 16))
 
 
 class SharedServices(Deployment):
-    """A bucket and a database of its own; Redis and Kafka shared, one deployment at a time."""
+    """A bucket, a database of MySQL and one of Redis of its own; only Kafka is shared.
+
+    One of Redis too, because whoever works on a queue takes what is in it: two deployments with
+    one queue and two catalogues complete each other's uploads where there is no such drive.
+    """
 
     name = "shared"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         server, _, _ = redis_url().rpartition("/")
-        self.redis_url = f"{server}/{TEST_DATABASE}"
-        with self._redis() as client:
+        self._number = _free_numbers.pop()
+        self.redis_url = f"{server}/{self._number}"
+        with self.redis() as client:
             client.flushdb()
         self.bucket = run_apart(fresh_bucket())
         self.mysql_url = run_apart(fresh_database())
@@ -58,7 +63,7 @@ class SharedServices(Deployment):
         }
 
     def leftovers(self) -> list[str]:
-        with self._redis() as client:
+        with self.redis() as client:
             keys = [bytes(key).decode() for key in client.scan_iter(count=1000)]
             left = [key for key in keys if ":chunks:" in key]
             # What a dead sender had staged ends by its time to live (rule 1); without one, never.
@@ -70,11 +75,14 @@ class SharedServices(Deployment):
 
     def remove(self) -> None:
         """The services go on; what this deployment made there does not."""
+        with self.redis() as client:
+            client.flushdb()
+        _free_numbers.add(self._number)
         run_apart(drop_bucket(self.bucket))
         run_apart(drop_database(self.mysql_url))
 
     @contextmanager
-    def _redis(self) -> Iterator[Redis]:
+    def redis(self) -> Iterator[Redis]:
         client = Redis.from_url(self.redis_url)
         try:
             yield client
