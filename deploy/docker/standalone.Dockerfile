@@ -29,7 +29,8 @@ RUN groupadd --gid 10001 sluice \
       --shell /usr/sbin/nologin sluice \
  && install --directory --owner sluice --group sluice /data
 COPY --from=build /opt/sluice /opt/sluice
-# Bytecode was made by pip; the file system may be read-only.
+# Bytecode was made by pip; the file system may be read-only. The command works in here as well, and
+# keeps its journals in the volume: this user has no home.
 ENV PATH=/opt/sluice/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -37,7 +38,8 @@ ENV PATH=/opt/sluice/bin:$PATH \
     SLUICE_INTAKE_ADDRESS=0.0.0.0:50051 \
     SLUICE_REPOSITORY_ADDRESS=0.0.0.0:50052 \
     SLUICE_METRICS_ADDRESS=0.0.0.0:9464 \
-    SLUICE_DATA_DIR=/data
+    SLUICE_DATA_DIR=/data \
+    SLUICE_STATE_DIR=/data/client
 USER 10001:10001
 VOLUME /data
 EXPOSE 50051 50052 9464

@@ -60,6 +60,16 @@ def test_what_an_image_copies_is_there_and_not_ignored(file: Path) -> None:
         assert any(f"!{one}" in allowed for one in parents), source
 
 
+def test_the_command_in_an_image_keeps_its_journals_in_a_volume() -> None:
+    """Users of images have no home, and the rest of the file system may be read-only."""
+    images = [file.read_text() for file in DOCKERFILES if "COPY libs/client" in file.read_text()]
+    assert images
+    for text in images:
+        volumes = re.findall(r"^VOLUME (\S+)$", text, re.MULTILINE)
+        (state,) = re.findall(r"SLUICE_STATE_DIR=(\S+)", text)
+        assert any(Path(state).is_relative_to(one) for one in volumes)
+
+
 @pytest.fixture
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
     """Where something answers every request with the status of the parameter."""
