@@ -32,7 +32,7 @@ BUSY ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
-        test-containers test-valkey test-peers peers test-model test-repeat test-changed \
+        test-containers test-valkey test-peers check-images peers test-model test-repeat test-changed \
         coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
@@ -122,6 +122,9 @@ test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versity
 	  SLUICE_SERVICES_S3=$$kind SLUICE_SERVICES_DIR=var/services-$$kind $(WITH_SERVICES) \
 	    $(BIN)/python -m pytest $(S3_TESTS) -m "" -k "not embedded" -n $(JOBS) $(ARGS) || exit 1; \
 	done
+
+check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, the container suite, MySQL proper
+	$(BIN)/python -m tools.images check $(ARGS)
 
 test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
 	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py -n $(JOBS) \

@@ -69,7 +69,7 @@ class Kafka(Service):
         java = None if wanted == "mock" else self._java()
         if find_program("kcat") is None:
             install_package(self.name, "kcat")  # for people, and for a test that does as they do
-        jars = None if java is None else self._jars()
+        jars = None if java is None else fetch_jars(self.name)
         if java is None or jars is None:
             if wanted == "apache":
                 raise ChoiceError(
@@ -118,34 +118,6 @@ class Kafka(Service):
         major = version.partition(".")[0]
         return java if major.isdigit() and int(major) >= OLDEST_JAVA else None
 
-    def _jars(self) -> Path | None:
-        """The jars of the server, downloaded once per user. None without Maven."""
-        jars = cache_dir() / f"kafka-{KAFKA_VERSION}"
-        if jars.exists():
-            return jars
-        if find_program("mvn") is None:
-            install_package(self.name, "maven")
-        maven = find_program("mvn")
-        if maven is None:
-            return None
-        say(self.name, f"fetching Apache Kafka {KAFKA_VERSION} with Maven (once, about 45 MB)")
-        jars.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=jars.parent) as scratch:
-            pom = Path(scratch) / "pom.xml"
-            pom.write_text(POM, encoding="utf-8")
-            target = Path(scratch) / "jars"
-            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
-            command = [maven, "-B", "-q", "-f", str(pom), *goal, "-DincludeScope=runtime"]
-            try:
-                run_step(command, DOWNLOAD_SECONDS)
-            except ServiceError as error:
-                say(self.name, str(error))
-                return None
-            # Complete or not there at all; another process may have been faster.
-            if not jars.exists():
-                shutil.move(target, jars)
-        return jars
-
     def _mock(self) -> Launch:
         say(
             self.name,
@@ -158,6 +130,35 @@ class Kafka(Service):
         command = [sys.executable, "-m", "tools.backends.kafka_mock", str(announced)]
         facts = {"bootstrap_servers": "", "kind": "mock", "version": "librdkafka"}
         return Launch(command, {}, facts, {"PYTHONPATH": str(root)})
+
+
+def fetch_jars(service: str) -> Path | None:
+    """The jars of the server, downloaded once per user. None without Maven."""
+    jars = cache_dir() / f"kafka-{KAFKA_VERSION}"
+    if jars.exists():
+        return jars
+    if find_program("mvn") is None:
+        install_package(service, "maven")
+    maven = find_program("mvn")
+    if maven is None:
+        return None
+    say(service, f"fetching Apache Kafka {KAFKA_VERSION} with Maven (once, about 45 MB)")
+    jars.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=jars.parent) as scratch:
+        pom = Path(scratch) / "pom.xml"
+        pom.write_text(POM, encoding="utf-8")
+        target = Path(scratch) / "jars"
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+        command = [maven, "-B", "-q", "-f", str(pom), *goal, "-DincludeScope=runtime"]
+        try:
+            run_step(command, DOWNLOAD_SECONDS)
+        except ServiceError as error:
+            say(service, str(error))
+            return None
+        # Complete or not there at all; another process may have been faster.
+        if not jars.exists():
+            shutil.move(target, jars)
+    return jars
 
 
 def server_properties(address: str, controller_port: int, data: Path) -> str:

@@ -1,0 +1,1 @@
+"""The images of Sluice: built, put together, and looked at. docs/services.md has the details."""

@@ -1,0 +1,81 @@
+"""Our own images, and those that they and the stack are made of."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tools.backends.errors import ServiceError
+from tools.backends.reporting import say
+from tools.images.compose import ROOT
+from tools.images.engine import Engine
+from tools.images.standins import make_stand_in
+
+BUILD_SECONDS: Final = 3_600.0
+DOCKERFILES: Final = ROOT / "deploy" / "docker"
+CHOICE: Final = "SLUICE_IMAGES_FROM"
+BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian has its bundle of certificates, in the images as well."""
+
+
+def dockerfiles() -> list[Path]:
+    return sorted(DOCKERFILES.glob("*.Dockerfile"))
+
+
+def tag_of(dockerfile: Path) -> str:
+    return f"sluice-{dockerfile.name.removesuffix('.Dockerfile')}"
+
+
+def bases_of(files: Sequence[Path]) -> list[str]:
+    """The images that Dockerfiles begin with, each once."""
+    found = [
+        match[1]
+        for file in files
+        for match in re.finditer(r"^FROM (\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def obtain(engine: Engine, image: str) -> str:
+    """Have an image that is not ours: there, from its registry, or a stand-in; says which.
+
+    SLUICE_IMAGES_FROM=registry takes no stand-in, =distribution asks no registry.
+    """
+    wanted = os.environ.get(CHOICE, "")
+    if wanted not in ("", "registry", "distribution"):
+        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to registry or distribution")
+    if engine.has_image(image):
+        return "was there"
+    if wanted != "distribution":
+        try:
+            engine.pull(image)
+        except ServiceError as error:
+            # Docker imports too, but where it runs a registry is expected.
+            if wanted == "registry" or engine.kind == "docker":
+                raise
+            say("images", f"{image} cannot be had from its registry: {_last_line(error)}")
+        else:
+            return "from its registry"
+    say("images", f"making a STAND-IN for {image} from packages of the distribution (minutes)")
+    return f"STAND-IN: {make_stand_in(engine, image)}"
+
+
+def build(engine: Engine, dockerfile: Path) -> None:
+    """Raises `ServiceError` with the end of what the build has said."""
+    options = ["--file", str(dockerfile), "--tag", tag_of(dockerfile)]
+    if engine.kind == "podman":
+        # Docker's format, for OCI's has no HEALTHCHECK. The steps run in a chroot, on this
+        # machine's network and with what it trusts: no bridge and no extra right is needed.
+        options += ["--format=docker", "--isolation=chroot", "--network=host", "--pull=never"]
+        bundle = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+        if bundle and Path(bundle).is_file():
+            options += ["--layers", f"--volume={Path(bundle).resolve()}:{BUNDLE}:ro"]
+    engine.run("build", *options, str(ROOT), seconds=BUILD_SECONDS)
+
+
+def _last_line(error: ServiceError) -> str:
+    return str(error).strip().splitlines()[-1].strip()

@@ -1,0 +1,194 @@
+"""All services of deploy/compose.yaml, running: by Docker's Compose, or one by one with podman.
+
+Debian's podman has no Compose, and without systemd nothing looks after its health checks and
+restarts: what Compose would do of the file is done here.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+from tools.backends.errors import ServiceError
+from tools.backends.reporting import say
+from tools.images.compose import FILE, Service
+from tools.images.engine import Engine
+from tools.images.waiting import wait_until
+
+PROJECT: Final = "sluice"
+NETWORK: Final = "sluice_default"
+UP_SECONDS: Final = 900.0
+HEALTHY_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 120.0
+
+
+class Stack(ABC):
+    """The services as containers of one engine."""
+
+    def __init__(self, engine: Engine, services: Sequence[Service]) -> None:
+        self.engine = engine
+        self.services = services
+
+    @abstractmethod
+    def up(self) -> None:
+        """Start all of them, each once those are healthy that it waits for."""
+
+    @abstractmethod
+    def container(self, service: Service) -> str: ...
+
+    @abstractmethod
+    def is_healthy(self, service: Service) -> bool: ...
+
+    @abstractmethod
+    def down(self) -> None:
+        """Remove containers, network and volumes."""
+
+    def pid(self, service: Service) -> int:
+        """The number of its first process on the engine's machine; 0 when it does not run."""
+        return int(self.engine.inspect(self.container(service))["State"]["Pid"])
+
+    def exit_code(self, service: Service) -> int:
+        return int(self.engine.inspect(self.container(service))["State"]["ExitCode"])
+
+    def wait_healthy(self, service: Service) -> float:
+        """Seconds until it was; raises `ServiceError` with the end of its log."""
+        try:
+            return wait_until(
+                lambda: self.is_healthy(service),
+                HEALTHY_SECONDS,
+                f"{service.name} does not become healthy",
+            )
+        except ServiceError as error:
+            checked = self.last_check(service)
+            raise ServiceError(f"{error}: {checked}\n{self.log_tail(service)}") from error
+
+    def last_check(self, service: Service) -> str:
+        """What its health check has said last."""
+        state = self.engine.inspect(self.container(service))["State"]
+        health = state.get("Health") or state.get("Healthcheck") or {}
+        said = [str(one["Output"]).strip() for one in health.get("Log") or ()]
+        return said[-1] if said else "nothing was said"
+
+    def wait_all_healthy(self) -> None:
+        for service in self.services:
+            if service.checks_health:
+                self.wait_healthy(service)
+
+    def stop(self, service: Service) -> int:
+        """SIGTERM, and SIGKILL after its time of grace; its exit code."""
+        self.engine.run("stop", self.container(service), seconds=STOP_SECONDS)
+        return self.exit_code(service)
+
+    def start(self, service: Service) -> None:
+        self.engine.run("start", self.container(service))
+
+    def log_tail(self, service: Service, lines: int = 30) -> str:
+        return self.engine.logs(self.container(service), lines)
+
+
+class ComposeStack(Stack):
+    """By `docker compose`."""
+
+    def up(self) -> None:
+        self._compose("up", "--build", "--detach", "--quiet-pull", seconds=UP_SECONDS)
+
+    def container(self, service: Service) -> str:
+        return self._compose("ps", "--all", "--quiet", service.name).strip()
+
+    def is_healthy(self, service: Service) -> bool:
+        state = self.engine.inspect(self.container(service))["State"]
+        return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
+
+    def down(self) -> None:
+        self._compose("down", "--volumes", "--timeout", "30", seconds=UP_SECONDS)
+
+    def _compose(self, *arguments: str, seconds: float = STOP_SECONDS) -> str:
+        return self.engine.run("compose", "--file", str(FILE), *arguments, seconds=seconds)
+
+
+class PodmanStack(Stack):
+    """By `podman run`, in the order of `depends_on`."""
+
+    def up(self) -> None:
+        self.down()
+        self.engine.run("network", "create", NETWORK)
+        for service in self.services:
+            for name, condition in service.needs.items():
+                self._wait_for(name, condition)
+            say(service.name, f"starting from {service.image}")
+            self.engine.run(*self._run_command(service))
+
+    def container(self, service: Service) -> str:
+        return f"{PROJECT}-{service.name}-1"
+
+    def is_healthy(self, service: Service) -> bool:
+        # Runs the check, which is what a timer of systemd does elsewhere.
+        return self.engine.succeeds("healthcheck", "run", self.container(service), seconds=30.0)
+
+    def down(self) -> None:
+        for service in reversed(self.services):
+            name = self.container(service)
+            self.engine.run("rm", "--force", "--ignore", "--time", "30", name)
+        self.engine.succeeds("network", "rm", "--force", NETWORK)
+        for volume in self._volumes():
+            self.engine.succeeds("volume", "rm", "--force", volume)
+
+    def _wait_for(self, name: str, condition: str) -> None:
+        (service,) = (one for one in self.services if one.name == name)
+        match condition:
+            case "service_healthy":
+                self.wait_healthy(service)
+            case "service_completed_successfully":
+                code = int(self.engine.run("wait", self.container(service)).split()[-1])
+                if code != 0:
+                    raise ServiceError(f"{name} failed with {code}:\n{self.log_tail(service)}")
+            case other:
+                raise ServiceError(f"{FILE.name}: the condition {other} is not understood")
+
+    def _volumes(self) -> list[str]:
+        named = {one.partition(":")[0] for service in self.services for one in service.volumes}
+        return [f"{PROJECT}_{name}" for name in sorted(named)]
+
+    def _run_command(self, service: Service) -> list[str]:
+        return [
+            "run",
+            "--detach",
+            "--pull=never",
+            f"--name={self.container(service)}",
+            f"--network={NETWORK}",
+            f"--network-alias={service.name}",
+            f"--restart={service.restart}",
+            *service.options,
+            *(f"--env={name}={value}" for name, value in service.environment.items()),
+            *(f"--volume={PROJECT}_{volume}" for volume in service.volumes),
+            *(f"--publish={port}" for port in service.ports),
+            *_health_options(service),
+            *([f"--entrypoint={json.dumps(service.entrypoint)}"] if service.entrypoint else []),
+            f"localhost/{service.image}" if service.ours else service.image,
+            *service.command,
+        ]
+
+
+def _health_options(service: Service) -> list[str]:
+    if not service.health:
+        return []
+    kind, *words = service.health["test"]
+    # Not as Compose writes it: podman 4.3 takes a list that begins with CMD apart at its spaces.
+    command = " ".join(words) if kind == "CMD-SHELL" else json.dumps(words)
+    return [
+        f"--health-cmd={command}",
+        f"--health-interval={service.health['interval']}",
+        f"--health-timeout={service.health['timeout']}",
+        f"--health-retries={service.health['retries']}",
+    ]
+
+
+def stack_of(engine: Engine, services: Sequence[Service]) -> Stack:
+    """Raises `ServiceError` where Docker lacks its Compose."""
+    if engine.kind == "podman":
+        return PodmanStack(engine, services)
+    if not engine.succeeds("compose", "version"):
+        raise ServiceError("docker has no `compose`: install its plugin, or use podman")
+    return ComposeStack(engine, services)

@@ -1,0 +1,131 @@
+"""What people do with running services: files up and back, and a photo."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from tools.backends.errors import ServiceError
+from tools.images.waiting import wait_until
+from tools.pictures import CORNERS, as_stored, close, corners, quadrants, saved
+
+INTAKE: Final = "127.0.0.1:50051"
+REPOSITORY: Final = "127.0.0.1:50052"
+COMMAND_SECONDS: Final = 300.0
+PHOTO_SECONDS: Final = 180.0
+ORIENTATION: Final = 6
+"""The camera was held upright: width and height are the other way round in the file."""
+
+
+class Traffic:
+    """The command `sluice` of this workspace, and files of random bytes in a folder."""
+
+    def __init__(self, folder: Path, drive: str = "files") -> None:
+        self.folder = folder
+        self.drive = drive
+        self._environment = {**os.environ, "SLUICE_STATE_DIR": str(folder / "state")}
+
+    def create_drive(self) -> None:
+        self.sluice(REPOSITORY, "drive", "create", self.drive)
+
+    def make_file(self, name: str, size: int) -> Path:
+        file = self.folder / name
+        file.write_bytes(os.urandom(size))
+        return file
+
+    def upload(self, file: Path) -> None:
+        self.sluice(INTAKE, "upload", str(file), "--drive", self.drive)
+
+    def start_upload(self, file: Path) -> subprocess.Popen[str]:
+        """The same, not waited for."""
+        return subprocess.Popen(
+            self._command(INTAKE, "upload", str(file), "--drive", self.drive),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, upload: subprocess.Popen[str]) -> None:
+        try:
+            said, _ = upload.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            upload.kill()
+            raise ServiceError("an upload did not finish") from error
+        if upload.returncode != 0:
+            raise ServiceError(f"an upload ended with {upload.returncode}:\n{said}")
+
+    def compare(self, file: Path) -> None:
+        """Raises `ServiceError` unless what comes back is what went up."""
+        back = self.folder / f"{file.name}.back"
+        back.unlink(missing_ok=True)
+        self.sluice(REPOSITORY, "get", f"{self.drive}:{file.name}", str(back))
+        if _digest(back) != _digest(file):
+            raise ServiceError(f"{file.name} came back with other bytes")
+        back.unlink()
+
+    def photo(self, name: str) -> None:
+        """A photo is processed, turned upright, and has a thumbnail of the same picture."""
+        file = self.folder / name
+        exif = Image.Exif()
+        exif[0x0112] = ORIENTATION
+        file.write_bytes(saved(as_stored(quadrants(), ORIENTATION), "JPEG", exif=exif.tobytes()))
+        self.upload(file)
+        found: dict[str, Any] = {}
+
+        def processed() -> bool:
+            said = self.sluice(REPOSITORY, "stat", f"{self.drive}:{name}", "--json")
+            found.update(json.loads(said)["processing"] or {})
+            return bool(found)
+
+        wait_until(processed, PHOTO_SECONDS, f"{name} is not processed")
+        size = (found["width"], found["height"])
+        if found["state"] != "PROCESSED" or size != quadrants().size or not found["thumbnails"]:
+            raise ServiceError(f"{name} came to {found}")
+        self._compare_thumbnail(name, found["thumbnails"][0]["size"])
+
+    def _compare_thumbnail(self, name: str, size: int) -> None:
+        folder = self.folder / "thumbnails"
+        folder.mkdir(exist_ok=True)
+        wanted = ("--thumbnail", str(size))
+        self.sluice(REPOSITORY, "get", f"{self.drive}:{name}", str(folder), *wanted)
+        (file,) = folder.glob(f"{Path(name).stem}-*")
+        with Image.open(io.BytesIO(file.read_bytes())) as image:
+            if not close(corners(image), CORNERS):
+                raise ServiceError(f"the thumbnail of {name} shows something else")
+        file.unlink()
+
+    def sluice(self, server: str, *arguments: str) -> str:
+        command = self._command(server, *arguments)
+        done = subprocess.run(
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServiceError(
+                f"sluice {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}"
+            )
+        return done.stdout
+
+    def _command(self, server: str, *arguments: str) -> Sequence[str]:
+        return [sys.executable, "-m", "sluice_client.cli", "--server", server, *arguments]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
