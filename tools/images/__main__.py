@@ -45,15 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "setup":
             set_up()
             return 0
-        engine = find_engine()
+        try:
+            engine = find_engine()
+        except ServiceError as error:
+            return _without_engine(str(error))
+        parts = PARTS if options.command == "check" else ()
+        if options.command == "check" and options.only:
+            parts = tuple(options.only)
+        return _run(engine, parts)
     except ServiceError as error:
-        return _without_engine(str(error))
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _run(engine: Engine, parts: Sequence[str]) -> int:
     say("images", f"{engine.kind} at {engine.program}")
     services = read_services()
     report = Report()
-    parts = PARTS if options.command == "check" else ()
-    if options.command == "check" and options.only:
-        parts = tuple(options.only)
     expected = _have_images(engine, services, report, mysql="mysql" in parts)
     if report.passed(*expected):
         _check(engine, services, report, parts)

@@ -6,9 +6,10 @@ import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ CHOICE: Final = "SLUICE_CONTAINER_ENGINE"
 REQUIRED: Final = "SLUICE_REQUIRE_CONTAINERS"
 ASK_SECONDS: Final = 30.0
 PULL_SECONDS: Final = 900.0
-SOCKET_SECONDS: Final = 30.0
+SOCKET_SECONDS: Final = 120.0
 LINES: Final = 25
 """Of what a command that failed has printed."""
 
@@ -96,13 +97,15 @@ class Engine:
             yield {}
             return
         with TemporaryDirectory(prefix="sluice-podman-") as folder:
-            socket = Path(folder) / "podman.sock"
-            command = [self.program, "system", "service", "--time=0", f"unix://{socket}"]
+            place = Path(folder) / "podman.sock"
+            command = [self.program, "system", "service", "--time=0", f"unix://{place}"]
             with subprocess.Popen(command, env={**os.environ, **self.environment}) as server:
                 try:
-                    wait_until(socket.exists, SOCKET_SECONDS, "podman's API does not start")
+                    wait_until(
+                        lambda: _pings(place), SOCKET_SECONDS, "podman's API does not answer"
+                    )
                     yield {
-                        "DOCKER_HOST": f"unix://{socket}",
+                        "DOCKER_HOST": f"unix://{place}",
                         # There is no Docker around us whose network could be meant.
                         "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
                         # The container that tidies up would need its image, and privileges.
@@ -131,6 +134,18 @@ def find_engine() -> Engine:
             except ServiceError as error:
                 reasons.append(str(error))
     raise ServiceError("no container engine answers: " + "; ".join(reasons))
+
+
+def _pings(path: Path) -> bool:
+    """Whether the API answers: its socket is there before it does."""
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(ASK_SECONDS)
+        try:
+            connection.connect(str(path))
+            connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: podman\r\n\r\n")
+            return connection.recv(64).startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
+        except OSError:
+            return False
 
 
 def _docker() -> Engine | str:
