@@ -39,7 +39,7 @@ class WholeChunks:
         offer = make_offer(upload_id, header, self.options.ledger.max_chunk_bytes)
         with telling_lost(self.ledger, upload_id):
             async with self.receiving.open(
-                offer, header.crc32c, self.admissions.admit_unary
+                offer, header.crc32c, self.admissions.admit_unary, len(data)
             ) as chunk:
                 await chunk.append_whole(data)
                 acceptance = await self.accepting.accept(chunk)

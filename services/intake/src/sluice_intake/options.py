@@ -54,6 +54,12 @@ class IntakeOptions:
     """A chunk that gets fewer than `chunk_stall_bytes` while its client is waited for this long
     is given up (fault: a client that vanished or trickles)."""
     chunk_stall_bytes: int = 16 * 1024
+    chunk_fair_bytes: int = 256 * 1024
+    """While the budget is full, a chunk that gets fewer than this in the same time is given up:
+    others are waiting for the room that it holds."""
+    room_seconds: float = 5.0
+    """A chunk that takes longer than this keeps its room by asking again so often, and gives back
+    what it does not use."""
     unary_budget_bytes: int = 128 * MIB
     """Bytes of unary chunks in memory at once (rule 11)."""
     unary_permit_wait_seconds: float = 10.0

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 
-from sluice_common.coordination.ports import ChunkOffer, ChunkStore, StagedChunk, UploadLedger
+from sluice_common.coordination.ports import (
+    Block,
+    ChunkOffer,
+    ChunkStore,
+    StagedChunk,
+    UploadLedger,
+)
 from sluice_common.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
 from sluice_common.finishing import to_the_end
 from sluice_common.rpc.frames import Header
@@ -16,10 +23,22 @@ from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_common.uploads.ids import new_token
 from sluice_common.uploads.names import check_chunk_number
 from sluice_intake.options import IntakeOptions
+from sluice_intake.room import Ask, ChunkRoom
 
 _log = structlog.get_logger(__name__)
 
-Admit = Callable[[ChunkOffer], Awaitable[None]]
+
+class _Unstaged:
+    """In place of the bytes of a chunk that is in already: only its checksum matters."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    async def append(self, block: Block) -> None:
+        pass
+
+    async def seal(self) -> None:
+        pass
 
 
 class IncomingChunk:
@@ -27,7 +46,9 @@ class IncomingChunk:
 
     __slots__ = (
         "_append",
+        "_covered_down_to",
         "_max_block_bytes",
+        "_room",
         "_staged",
         "claimed_crc32c",
         "crc32c",
@@ -41,6 +62,7 @@ class IncomingChunk:
         offer: ChunkOffer,
         claimed_crc32c: int | None,
         staged: StagedChunk,
+        room: ChunkRoom,
         max_block_bytes: int,
     ) -> None:
         self.offer = offer
@@ -50,6 +72,8 @@ class IncomingChunk:
         self.sealed = False
         self._staged = staged
         self._append = staged.append
+        self._room = room
+        self._covered_down_to = offer.size - room.held_bytes
         self._max_block_bytes = max_block_bytes
 
     async def append(self, block: memoryview) -> None:
@@ -74,6 +98,9 @@ class IncomingChunk:
                 metadata={"number": str(self.offer.number)},
             )
         self.missing_bytes -= size
+        if self.missing_bytes < self._covered_down_to:
+            await self._room.cover(self._arrived_bytes)
+            self._covered_down_to = self.offer.size - self._room.held_bytes
         self.crc32c = crc32c(block, self.crc32c)
         await self._append(block)
 
@@ -83,6 +110,25 @@ class IncomingChunk:
         for start in range(0, len(data), step):
             await self.append(data[start : start + step])
             await asyncio.sleep(0)  # other calls get their turn: stores in memory never wait
+
+    def seconds_since_asked(self) -> float:
+        """How long ago the chunk asked for its room."""
+        return self._room.seconds_since_asked()
+
+    async def renew(self, *, shrink: bool) -> bool:
+        """Keep the room of the chunk, of a slow one only what it needs.
+
+        Returns whether others are waiting for room.
+        """
+        if not self.offer.staged:
+            return False
+        admission = await self._room.renew(self._arrived_bytes, shrink=shrink)
+        self._covered_down_to = self.offer.size - self._room.held_bytes
+        return admission is not None and admission.pressed
+
+    @property
+    def _arrived_bytes(self) -> int:
+        return self.offer.size - self.missing_bytes
 
     async def seal(self) -> None:
         """Verify the claim and make the bytes as safe as the durability class asks.
@@ -135,18 +181,33 @@ class Receiving:
 
     @asynccontextmanager
     async def open(
-        self, offer: ChunkOffer, claimed_crc32c: int | None, admit: Admit
+        self, offer: ChunkOffer, claimed_crc32c: int | None, ask: Ask, arrived_bytes: int
     ) -> AsyncIterator[IncomingChunk]:
-        """A chunk ready for its bytes, once `admit` has found room for them.
+        """A chunk ready for its bytes, once `ask` has found room for them.
 
         Left before the chunk is sealed, it gives back the room and the staged bytes. After the
         seal both stay: the ledger may have accepted the chunk even if its answer was lost.
+
+        Args:
+            arrived_bytes: how much of the chunk is here already.
         """
         chunk: IncomingChunk | None = None
         try:
-            await admit(offer)
+            room = ChunkRoom(offer, ask)
+            admission = await room.open(arrived_bytes)
+            if admission.known:
+                unstaged = _Unstaged(offer.token)
+                chunk = IncomingChunk(
+                    replace(offer, staged=False),
+                    claimed_crc32c,
+                    unstaged,
+                    room,
+                    self._max_block_bytes,
+                )
+                yield chunk
+                return
             async with self._chunks.stage(offer) as staged:
-                chunk = IncomingChunk(offer, claimed_crc32c, staged, self._max_block_bytes)
+                chunk = IncomingChunk(offer, claimed_crc32c, staged, room, self._max_block_bytes)
                 yield chunk
         finally:
             if chunk is None or not chunk.sealed:

@@ -15,22 +15,33 @@ class StallClock:
 
     Args:
         window_seconds: a chunk is stalled when this much waiting ...
-        least_bytes: ... brought fewer bytes than this.
+        least_bytes: ... brought fewer bytes than this,
+        fair_bytes: ... and slow when it brought fewer than this.
     """
 
-    __slots__ = ("_got_bytes", "_least_bytes", "_since", "_waited_seconds", "_window_seconds")
+    __slots__ = (
+        "_fair_bytes",
+        "_got_bytes",
+        "_lately_bytes",
+        "_lately_seconds",
+        "_least_bytes",
+        "_since",
+        "_waited_seconds",
+        "_window_seconds",
+    )
 
-    def __init__(self, window_seconds: float, least_bytes: int) -> None:
+    def __init__(self, window_seconds: float, least_bytes: int, fair_bytes: int = 0) -> None:
         self._window_seconds = window_seconds
         self._least_bytes = least_bytes
+        self._fair_bytes = fair_bytes
         self._since: float | None = None
         self.rest()
 
     def rest(self) -> None:
         """No chunk is open: the client owes nothing."""
         self._since = None
-        self._waited_seconds = 0.0
-        self._got_bytes = 0
+        self._waited_seconds = self._lately_seconds = 0.0
+        self._got_bytes = self._lately_bytes = 0
 
     def waiting(self) -> None:
         """A block is asked for from now on."""
@@ -39,19 +50,29 @@ class StallClock:
     def received(self, size: int) -> None:
         """A block of this size came."""
         if self._since is not None:
-            self._waited_seconds += time.monotonic() - self._since
+            waited = time.monotonic() - self._since
+            self._waited_seconds += waited
+            self._lately_seconds += waited
             self._since = None
         self._got_bytes += size
         if self._got_bytes >= self._least_bytes:
             self._waited_seconds = 0.0
             self._got_bytes = 0
+        self._lately_bytes += size
+        if self._lately_bytes >= self._fair_bytes:
+            self._lately_seconds = 0.0
+            self._lately_bytes = 0
 
     def seconds_left(self) -> float:
         """Waiting that is still allowed; not positive means stalled."""
-        waited = self._waited_seconds
-        if self._since is not None:
-            waited += time.monotonic() - self._since
-        return self._window_seconds - waited
+        return self._window_seconds - self._waited_seconds - self._waiting_seconds()
+
+    def is_slow(self) -> bool:
+        """The client has made others wait for a window and sent less than a fair amount in it."""
+        return self._lately_seconds + self._waiting_seconds() >= self._window_seconds
+
+    def _waiting_seconds(self) -> float:
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
 
 def chunk_stalled(upload_id: str) -> DeadlineExceeded:

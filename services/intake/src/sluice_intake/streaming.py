@@ -14,8 +14,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, UploadLedger
-from sluice_common.errors import InvalidArgument, SluiceError
+from sluice_common.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_common.rpc.frames import Frame, Header, block_before_header
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
@@ -26,6 +28,8 @@ from sluice_intake.options import IntakeOptions
 from sluice_intake.receiving import IncomingChunk, Receiving, make_offer
 from sluice_intake.stalls import StallClock, chunk_stalled
 from sluice_intake.storing import FIRST_LOOK_SECONDS, StoredNotices
+
+_log = structlog.get_logger(__name__)
 
 Read = Callable[[], Awaitable[Frame | None]]
 """The next frame; None once the client has half-closed."""
@@ -77,7 +81,9 @@ class _Stream:
         self._notices = StoredNotices(serves.ledger, answers.stored, serves.metrics)
         self._failure: SluiceError | None = None
         self._stalls = StallClock(
-            serves.options.chunk_stall_seconds, serves.options.chunk_stall_bytes
+            serves.options.chunk_stall_seconds,
+            serves.options.chunk_stall_bytes,
+            serves.options.chunk_fair_bytes,
         )
         self._slots = asyncio.Semaphore(serves.options.max_accepts_in_flight)
         self._unaccepted: set[AsyncExitStack] = set()
@@ -85,6 +91,12 @@ class _Stream:
         self._background = asyncio.TaskGroup()
         self._work = asyncio.TaskGroup()
         self._reader: asyncio.Task[None] | None = None
+        self._open_chunk: IncomingChunk | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._renew_seconds = min(
+            serves.options.room_seconds, serves.options.ledger.reservation_seconds / 4
+        )
+        self._throttled_number = -1
         self._stall_timer: asyncio.TimerHandle | None = None
         self._follow_timer: asyncio.TimerHandle | None = None
         self._following: asyncio.Task[None] | None = None
@@ -98,7 +110,12 @@ class _Stream:
                     async with self._work:
                         self._reader = self._work.create_task(self._read_chunks())
                 finally:
-                    for watch in (self._stall_timer, self._follow_timer, self._following):
+                    for watch in (
+                        self._stall_timer,
+                        self._follow_timer,
+                        self._following,
+                        self._renewing,
+                    ):
                         if watch is not None:
                             watch.cancel()
         finally:
@@ -153,9 +170,10 @@ class _Stream:
                 field="upload_id",
             )
         offer = make_offer(self._upload_id, header, self._serves.options.ledger.max_chunk_bytes)
-        receiving = self._serves.receiving.open(offer, header.crc32c, self._admit)
+        receiving = self._serves.receiving.open(offer, header.crc32c, self._ask, len(data))
         chunk = await receiving.__aenter__()
         try:
+            self._open_chunk = chunk
             if data:
                 await chunk.append(data)
             # The loop of every block: nothing here may log, make a task or copy.
@@ -175,7 +193,12 @@ class _Stream:
             stalls.rest()
             last_byte_at = time.perf_counter()
             await self._slots.acquire()
+            await self._end_renewing()
+            if chunk.seconds_since_asked() > self._renew_seconds:
+                # Held up for long: without a reservation the bytes would count nowhere (rule 9).
+                await chunk.renew(shrink=False)
         except BaseException as failure:
+            await self._end_renewing()
             # Not by an AsyncExitStack: when leaving is cancelled as well, the stack of Python 3.11
             # and its own traceback know each other, and a block stays until they are collected.
             await receiving.__aexit__(type(failure), failure, failure.__traceback__)
@@ -184,11 +207,13 @@ class _Stream:
         opened.push_async_exit(receiving)
         self._leave_to_accept(chunk, opened, last_byte_at)
 
-    async def _admit(self, offer: ChunkOffer) -> None:
+    async def _ask(self, offer: ChunkOffer, hold_bytes: int) -> Admission:
         async def throttled(admission: Admission) -> None:
-            await self._answers.throttled(offer.number, admission)
+            if self._throttled_number != offer.number:
+                self._throttled_number = offer.number
+                await self._answers.throttled(offer.number, admission)
 
-        await self._serves.admissions.admit_streamed(offer, throttled)
+        return await self._serves.admissions.admit_streamed(offer, hold_bytes, throttled)
 
     # -- the accepts
 
@@ -224,9 +249,37 @@ class _Stream:
         if left <= 0:
             self._fail(chunk_stalled(self._upload_id))
             return
-        often = self._serves.options.chunk_stall_seconds / 4
+        chunk = self._open_chunk
+        if (
+            chunk is not None
+            and self._renewing is None
+            and chunk.seconds_since_asked() >= self._renew_seconds
+        ):
+            self._renewing = self._background.create_task(self._renew(chunk))
+        often = min(self._serves.options.chunk_stall_seconds / 4, self._renew_seconds)
         loop = asyncio.get_running_loop()
         self._stall_timer = loop.call_later(min(left, often), self._watch_stalls)
+
+    async def _renew(self, chunk: IncomingChunk) -> None:
+        """Keep the room of a chunk that takes long, unless others need it more."""
+        try:
+            pressed = await chunk.renew(shrink=True)
+            if pressed and self._stalls.is_slow():
+                self._fail(chunk_stalled(self._upload_id))
+        except Unavailable as error:
+            # The reservation outlives several of these; the next one tries again.
+            _log.warning("room.renewal_failed", upload_id=self._upload_id, reason=error.reason)
+        except SluiceError as error:
+            self._fail(error)
+        finally:
+            self._renewing = None
+
+    async def _end_renewing(self) -> None:
+        """Nothing asks for the room of the chunk any more, so that nothing holds it afterwards."""
+        self._open_chunk = None
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait((self._renewing,))
 
     def _follow(self) -> None:
         self._following = self._background.create_task(self._notices.follow(self._upload_id))

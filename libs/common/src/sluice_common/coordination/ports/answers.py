@@ -10,7 +10,10 @@ from sluice_common.uploads.model import ChunkRef, PartPlan, UploadSnapshot
 
 @dataclass(frozen=True, slots=True)
 class ChunkOffer:
-    """A chunk that asks to come in; `token` is the private staging token of its bytes."""
+    """A chunk that asks to come in; `token` is the private staging token of its bytes.
+
+    Not `staged`: only its checksum was taken, because it was in already (`Admission.known`).
+    """
 
     upload_id: str
     number: int
@@ -18,6 +21,7 @@ class ChunkOffer:
     token: str
     is_last: bool = False
     force: bool = False
+    staged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,17 @@ class Admission:
     """The answer to `admit_chunk`: with `granted`, the bytes may be read; else wait or refuse.
 
     `reason` is BUDGET_FULL or LOOKAHEAD_EXCEEDED; `needed_number` is the chunk that would let the
-    upload move on.
+    upload move on. `held_bytes` is the room that the chunk holds now; it may be more than was asked
+    for, and `pressed` says that others are waiting for room. `known`: the chunk is in already, so
+    that its bytes only have to be compared, by their checksum, and take no room.
     """
 
     granted: bool
     reason: str = ""
     needed_number: int = 0
+    held_bytes: int = 0
+    pressed: bool = False
+    known: bool = False
 
 
 class Verdict(StrEnum):

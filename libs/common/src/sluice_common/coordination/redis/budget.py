@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from sluice_common.coordination.ports import ChunkOffer
 from sluice_common.coordination.redis.connection import RedisClients
 from sluice_common.coordination.redis.scripts import Script
 from sluice_common.coordination.redis.server import Argument
@@ -24,6 +25,8 @@ _KEYS: Final = tuple(
         "reservations",
         "expiries",
         "reserved",
+        "announced",
+        "to_come",
         "asking",
         "asked",
         "elections",
@@ -44,17 +47,30 @@ class RedisBudget:
         self._time = time
 
     async def admit(
-        self, upload_id: str, request: bytes, token: str, size: int, *, memory_is_high: bool
-    ) -> str:
-        """Room for a chunk; the reason to wait, or nothing when room is reserved.
+        self,
+        upload_id: str,
+        request: bytes,
+        offer: ChunkOffer,
+        hold_bytes: int | None,
+        *,
+        memory_is_high: bool,
+    ) -> tuple[str, int, bool]:
+        """Room for a chunk: the reason to wait (or nothing when room is reserved), what the chunk
+        holds, and whether others wait.
 
         Args:
             request: what the upload's step said (`admit_chunk`).
         """
-        reason = await self._run(
-            "admit", upload_id, request, token, size, "1" if memory_is_high else ""
+        reason, held, pressed = await self._run(
+            "admit",
+            upload_id,
+            request,
+            offer.token,
+            offer.size,
+            "" if hold_bytes is None else hold_bytes,
+            "1" if memory_is_high else "",
         )
-        return str(reason.decode())
+        return str(reason.decode()), int(held), bool(pressed)
 
     async def learn(self, upload_id: str, note: bytes) -> None:
         """Take note of a step of an upload; the same note again changes nothing."""

@@ -62,6 +62,9 @@ _X_TO_THE_0 = 0x80000000
 
 _NOBODYS_COUNTER = -1
 
+_KNOWN = -1
+"""No chunk is needed, because the one that is offered is in already."""
+
 
 @asynccontextmanager
 async def open_redis_ledger(
@@ -129,22 +132,24 @@ class RedisLedger:
     async def create(self, new: NewUpload) -> UploadSnapshot:
         return await self._beginnings.create(new, no_room=self._monitor.memory_is_high)
 
-    async def admit_chunk(self, offer: ChunkOffer) -> Admission:
+    async def admit_chunk(self, offer: ChunkOffer, hold_bytes: int | None = None) -> Admission:
         memory_is_high = self._monitor.memory_is_high
-        answer, needed = await self._steps.run(
+        answer, needed, held, pressed = await self._steps.run(
             "admit_chunk",
             offer.upload_id,
             *_offered(offer),
+            hold_bytes,
             "1" if memory_is_high else "",
         )
         reason = answer.decode()
         if answer and not self._steps.alone:
-            reason = await self._steps.budget.admit(
-                offer.upload_id, answer, offer.token, offer.size, memory_is_high=memory_is_high
+            reason, held, pressed = await self._steps.budget.admit(
+                offer.upload_id, answer, offer, hold_bytes, memory_is_high=memory_is_high
             )
-        if not reason:
-            return _GRANTED
-        return Admission(granted=False, reason=reason, needed_number=needed)
+        if reason:
+            return Admission(False, reason, needed, held)
+        known = needed == _KNOWN
+        return Admission(granted=True, held_bytes=held, pressed=bool(pressed), known=known)
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
         with self._announcements.room(upload_id) as woken:
@@ -440,9 +445,6 @@ def _note(heard: Heard | None, snapshot: UploadSnapshot) -> None:
     """A snapshot of a step that began when changes could be heard is as good as an announcement."""
     if heard is not None:
         heard.note(snapshot.sequence, ended=is_terminal(snapshot.status))
-
-
-_GRANTED = Admission(granted=True)
 
 
 def _offered(offer: ChunkOffer) -> tuple[int, int, str, str, str]:

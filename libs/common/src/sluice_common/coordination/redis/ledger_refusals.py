@@ -11,14 +11,6 @@ from sluice_common.uploads.model import UploadStatus
 from sluice_common.uploads.states import upload_completing, upload_ended
 
 
-def staging_lost() -> Aborted:
-    """Staged blocks are gone: their time to live ended, or a failover lost them."""
-    return Aborted(
-        "STAGING_LOST",
-        "The bytes of this chunk are not all there any more; send the chunk again.",
-    )
-
-
 def created_too_late() -> Aborted:
     """The caller was held up between two steps; nothing was opened."""
     return Aborted("CREATED_TOO_LATE", "The upload could not be opened in time; start it again.")
@@ -30,6 +22,7 @@ _OF_NUMBERS: Mapping[str, Callable[..., SluiceError]] = {
         refusals.upload_not_found,
         refusals.request_id_conflict,
         refusals.budget_full,
+        refusals.no_room_for_chunk,
         refusals.upload_not_ended,
         refusals.bad_chunk_number,
         refusals.chunk_too_large,
@@ -53,7 +46,7 @@ _OF_NUMBERS: Mapping[str, Callable[..., SluiceError]] = {
         refusals.part_size_mismatch,
         refusals.chunk_not_in_part,
         upload_completing,
-        staging_lost,
+        refusals.staging_lost,
         created_too_late,
     )
 }

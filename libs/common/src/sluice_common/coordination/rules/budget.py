@@ -1,7 +1,11 @@
 """Who may bring how many bytes in, and who goes first when there is no room (rule 9).
 
 Queued bytes (received, not yet in a stored part) and reserved bytes (on their way in) are bounded
-per deployment, per tenant and per upload. When a bound is reached, one upload is elected, the
+per deployment, per tenant and per upload. A chunk holds room for what has arrived of it and for the
+next step, not for what its header announced: clients that announce and send slowly take no room
+from others. Only the bound of the upload counts announced sizes, which concerns its own client.
+Chunks that have begun go before new ones, so that half-received chunks do not share out the room
+until none of them fits. When a bound is reached, one upload is elected, the
 oldest one that asks, and chunks of the part it lacks come in from a reserve on top of the bound:
 one part and one largest chunk. An election is for one part and ends when that part is stored, so
 that its bytes are back before the next upload draws on the reserve: some part can always be
@@ -37,8 +41,24 @@ _DEPLOYMENT = ""
 class _Reservation:
     upload_id: str
     tenant: str
-    size: int
+    held: int
+    announced: int
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRequest:
+    """What a chunk asks for, in bytes.
+
+    `step` is to be held now beyond what is held already, `rest` is all that is not held yet.
+    `announced` is the size of a chunk that has no reservation, else 0. `begins`: nothing of it has
+    come.
+    """
+
+    step: int
+    rest: int
+    announced: int
+    begins: bool
 
 
 @dataclass(slots=True)
@@ -72,11 +92,12 @@ class Budget:
         self._queued: dict[str, int] = {}
         self._tenants: dict[str, int] = {}
         self._reservations: dict[str, _Reservation] = {}
-        self._reserved_by_upload: dict[str, int] = {}
+        self._announced_by_upload: dict[str, int] = {}
         self._asking: dict[str, _Asking] = {}
         self._elections: dict[str, _Election] = {}
         self._refused: dict[str, tuple[int, float]] = {}
         self._full_until = 0.0
+        self._begun_waits_until = 0.0
         self.queued_bytes = 0
         self.reserved_bytes = 0
         self.generation = 0
@@ -103,14 +124,14 @@ class Budget:
         self._tenants.clear()
         self.queued_bytes = 0
         for reservation in self._reservations.values():
-            self._add_to_tenant(reservation.tenant, reservation.size)
+            self._add_to_tenant(reservation.tenant, reservation.held)
         for upload_id, tenant, queued_bytes in holders:
             self.set_queued(upload_id, tenant, queued_bytes)
         self.freed()
 
-    def reserved_of(self, upload_id: str) -> int:
-        """Bytes of the upload that are on their way in."""
-        return self._reserved_by_upload.get(upload_id, 0)
+    def announced_of(self, upload_id: str) -> int:
+        """Whole sizes of the chunks of the upload that are on their way in."""
+        return self._announced_by_upload.get(upload_id, 0)
 
     def is_full(self, now: float) -> bool:
         """No room in the deployment: nothing is left, or somebody was just refused for it."""
@@ -119,37 +140,62 @@ class Budget:
 
     # -- reservations
 
-    def reserve(self, record: UploadRecord, token: str, size: int, now: float) -> None:
-        """Hold room for a chunk until it is settled, or for `reservation_seconds`."""
+    def held(self, token: str) -> int | None:
+        """Bytes that are reserved for a chunk, None without a reservation."""
+        reservation = self._reservations.get(token)
+        return None if reservation is None else reservation.held
+
+    def hold(
+        self, record: UploadRecord, token: str, held_bytes: int, announced: int, now: float
+    ) -> None:
+        """Hold so much room for a chunk until it is settled, or for `reservation_seconds` after the
+        last call. A repeat changes the amount."""
         new = record.new
-        self._reservations[token] = _Reservation(
-            new.upload_id, new.tenant, size, now + self._options.reservation_seconds
+        before = self._reservations.pop(token, None)
+        self._reservations[token] = _Reservation(  # at the end: in the order in which they end
+            new.upload_id, new.tenant, held_bytes, announced, self._ends_at(now)
         )
-        self.reserved_bytes += size
-        of_upload = self._reserved_by_upload
-        of_upload[new.upload_id] = of_upload.get(new.upload_id, 0) + size
-        self._add_to_tenant(new.tenant, size)
+        delta = held_bytes - (before.held if before else 0)
+        if before is None:
+            of_upload = self._announced_by_upload
+            of_upload[new.upload_id] = of_upload.get(new.upload_id, 0) + announced
+        else:
+            self._begun_waits_until = 0.0
+        self.reserved_bytes += delta
+        self._add_to_tenant(new.tenant, delta)
         self._refused.pop(new.upload_id, None)
         self._asking.pop(new.upload_id, None)
+        if delta < 0:
+            self.freed()
 
-    def settle(self, token: str) -> bool:
-        """The chunk is in: its bytes count as queued from now on. False if none was reserved."""
+    def renew(self, token: str, now: float) -> None:
+        """Keep a reservation whose chunk waits for more room: its staged bytes go on counting."""
+        reservation = self._reservations.pop(token, None)
+        if reservation is not None:
+            reservation.expires_at = self._ends_at(now)
+            self._reservations[token] = reservation
+
+    def settle(self, token: str) -> int | None:
+        """The chunk is in: its bytes count as queued from now on.
+
+        Returns what was held for it, None without a reservation.
+        """
         reservation = self._reservations.pop(token, None)
         if reservation is None:
-            return False
-        size, upload_id = reservation.size, reservation.upload_id
-        self.reserved_bytes -= size
-        left = self._reserved_by_upload[upload_id] - size
+            return None
+        upload_id = reservation.upload_id
+        self.reserved_bytes -= reservation.held
+        left = self.announced_of(upload_id) - reservation.announced
         if left:
-            self._reserved_by_upload[upload_id] = left
+            self._announced_by_upload[upload_id] = left
         else:
-            del self._reserved_by_upload[upload_id]
-        self._add_to_tenant(reservation.tenant, -size)
-        return True
+            self._announced_by_upload.pop(upload_id, None)
+        self._add_to_tenant(reservation.tenant, -reservation.held)
+        return reservation.held
 
     def release(self, token: str) -> None:
         """The chunk will not come: its room is free."""
-        if self.settle(token):
+        if self.settle(token) is not None:
             self.freed()
 
     def expire_reservations(self, now: float) -> None:
@@ -167,54 +213,64 @@ class Budget:
 
     # -- admission
 
-    def fits(self, record: UploadRecord, size: int) -> bool:
+    def fits(self, record: UploadRecord, asked: RoomRequest, now: float) -> bool:
         """Room within all three bounds."""
-        options, new = self._options, record.new
+        options = self._options
         return (
-            self.queued_bytes + self.reserved_bytes + size <= options.budget_bytes
-            and self._tenants.get(new.tenant, 0) + size <= options.tenant_budget_bytes
-            and self._of_upload(record) + size <= options.upload_budget_bytes
+            not self._is_full_for(asked, now)
+            and self._tenants.get(record.new.tenant, 0) + asked.step <= options.tenant_budget_bytes
+            and self._of_upload(record) + asked.announced <= options.upload_budget_bytes
         )
 
     def fits_reserve(
-        self, record: UploadRecord, size: int, part: int, part_bytes: int, now: float
-    ) -> bool:
-        """Room in the reserve for a chunk of `part`, the first part that the upload lacks.
+        self,
+        record: UploadRecord,
+        asked: RoomRequest,
+        part: int,
+        part_bytes: int,
+        now: float,
+    ) -> int | None:
+        """Bytes to hold in addition for a chunk of `part`, the first part that the upload lacks;
+        None when there is no room for it.
 
-        The upload's own bound needs no election: only chunks of one part pass it at a time.
+        From the reserve a chunk gets all that it lacks: whoever is elected must be able
+        to end it. The upload's own bound needs no election: only chunks of one part pass it at a
+        time.
         """
         options, new = self._options, record.new
         reserve = part_bytes + options.max_chunk_bytes
-        if self._of_upload(record) + size > options.upload_budget_bytes + reserve:
-            return False
-        used = self.queued_bytes + self.reserved_bytes + size
-        used_by_tenant = self._tenants.get(new.tenant, 0) + size
+        if self._of_upload(record) + asked.announced > options.upload_budget_bytes + reserve:
+            return None
+        of_tenant = self._tenants.get(new.tenant, 0)
         most = reserve + VANISHED_HOLDERS * part_bytes
-        full = used > options.budget_bytes
-        tenant_full = used_by_tenant > options.tenant_budget_bytes
+        full = self._is_full_for(asked, now)
+        tenant_full = of_tenant + asked.step > options.tenant_budget_bytes
         if not (full or tenant_full):
-            return True
+            return asked.step
         self._asking[new.upload_id] = _Asking(record.created_at, new.tenant, part, now)
         # The deployment's elected upload is not asked twice: two elections that wait for each
         # other would admit nobody.
         scope = _DEPLOYMENT if full else new.tenant
         if not self._is_elected(scope, new.upload_id, part, now):
-            return False
-        if used > options.budget_bytes + most or used_by_tenant > (
+            return None
+        used = self.queued_bytes + self.reserved_bytes
+        if used + asked.rest > options.budget_bytes + most or of_tenant + asked.rest > (
             options.tenant_budget_bytes + most
         ):
-            return False
+            return None
         self._elections[scope].served_at = now
-        return True
+        return asked.rest
 
     def refused(self, upload_id: str, now: float) -> None:
         """Remember since when the upload waits for room, and that its client is there."""
         self._refused[upload_id] = (self.generation, now)
 
-    def note_full(self, size: int, now: float) -> None:
+    def note_full(self, asked: RoomRequest, now: float) -> None:
         """A chunk found no room; was it the deployment's bound?"""
-        if self.queued_bytes + self.reserved_bytes + size > self._options.budget_bytes:
+        if self._exceeds(asked.step):
             self._full_until = now + STILL_FULL_SECONDS
+            if not asked.begins:
+                self._begun_waits_until = now + STILL_FULL_SECONDS
 
     def waits(self, upload_id: str) -> bool:
         """True while nothing has changed since the upload's last refusal."""
@@ -289,7 +345,17 @@ class Budget:
     # -- bookkeeping
 
     def _of_upload(self, record: UploadRecord) -> int:
-        return record.queued_bytes + self._reserved_by_upload.get(record.new.upload_id, 0)
+        return record.queued_bytes + self.announced_of(record.new.upload_id)
+
+    def _exceeds(self, step: int) -> bool:
+        return self.queued_bytes + self.reserved_bytes + step > self._options.budget_bytes
+
+    def _is_full_for(self, asked: RoomRequest, now: float) -> bool:
+        """New chunks wait while one that has begun waits."""
+        return self._exceeds(asked.step) or (asked.begins and now < self._begun_waits_until)
+
+    def _ends_at(self, now: float) -> float:
+        return now + self._options.reservation_seconds
 
     def _add_to_tenant(self, tenant: str, delta: int) -> None:
         left = self._tenants.get(tenant, 0) + delta

@@ -4,43 +4,67 @@ from __future__ import annotations
 
 from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, Verdict
 from sluice_common.coordination.rules import layout, refusals
+from sluice_common.coordination.rules.budget import RoomRequest
 from sluice_common.coordination.rules.limits import check_range, check_total, total_of
 from sluice_common.coordination.rules.record import UploadRecord
 from sluice_common.coordination.rules.store import PartState, Session
 from sluice_common.uploads.model import ChunkRef, UploadStatus
 from sluice_common.uploads.states import TAKES_CHUNKS, check_transition
 
-_GRANTED = Admission(granted=True)
 
-
-def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
-    """May the bytes of this chunk be read now? Reserves them if so."""
+def admit_chunk(s: Session, offer: ChunkOffer, hold_bytes: int | None = None) -> Admission:
+    """May the bytes of this chunk be read now? Reserves room for them if so."""
     record = s.require(offer.upload_id)
     check_range(offer, s.options)
     existing = s.store.chunk(offer.upload_id, offer.number)
     if existing is not None and not (offer.force and record.status in TAKES_CHUNKS):
         check_total(record, offer)
-        return _GRANTED  # a duplicate or a conflict: the content decides, in accept
+        # A duplicate or a conflict: the content decides, in accept.
+        return Admission(granted=True, held_bytes=offer.size, known=True)
     if existing is None:
         _check_open(record)
     total_of(record, offer, existing.size if existing else 0)
 
-    budget, size, now = s.budget, offer.size, s.clock()
+    budget, now = s.budget, s.clock()
     budget.expire_reservations(now)
-    budget.settle(offer.token)  # asked again: not to be counted twice
-    if not _within_look_ahead(s, record, offer):
-        reason = "LOOKAHEAD_EXCEEDED"
-    elif budget.fits(record, size) or (
-        _is_next_needed(record, offer.number)
-        and budget.fits_reserve(record, size, _needed_part(s, record), record.part_bytes_now(), now)
-    ):
-        budget.reserve(record, offer.token, size, now)
-        return _GRANTED
-    else:
-        reason = "BUDGET_FULL"
-        budget.note_full(size, now)
-    budget.refused(offer.upload_id, now)
-    return Admission(granted=False, reason=reason, needed_number=record.needed_number)
+    held = budget.held(offer.token)
+    wanted = offer.size if hold_bytes is None else min(max(hold_bytes, 0), offer.size)
+    reason = ""
+    if held is None or wanted > held:
+        if held is None and not _within_look_ahead(s, record, offer):
+            reason = "LOOKAHEAD_EXCEEDED"
+        else:
+            has = held or 0
+            asked = RoomRequest(
+                wanted - has,
+                offer.size - has,
+                announced=offer.size if held is None else 0,
+                begins=held is None and offer.size > 0,
+            )
+            step = _room_for(s, record, offer.number, asked, now)
+            if step is None:
+                reason = "BUDGET_FULL"
+                budget.note_full(asked, now)
+            else:
+                wanted = has + step
+    if reason:
+        budget.renew(offer.token, now)
+        budget.refused(offer.upload_id, now)
+        return Admission(False, reason, record.needed_number, held or 0)
+    budget.hold(record, offer.token, wanted, offer.size, now)
+    return Admission(granted=True, held_bytes=wanted, pressed=budget.is_full(now))
+
+
+def _room_for(
+    s: Session, record: UploadRecord, number: int, asked: RoomRequest, now: float
+) -> int | None:
+    """Bytes to hold beyond those that are held, None when there is no room (rule 9)."""
+    if s.budget.fits(record, asked, now):
+        return asked.step
+    if not _is_next_needed(record, number):
+        return None
+    part, part_bytes = _needed_part(s, record), record.part_bytes_now()
+    return s.budget.fits_reserve(record, asked, part, part_bytes, now)
 
 
 def release_chunk(s: Session, offer: ChunkOffer) -> None:
@@ -50,21 +74,32 @@ def release_chunk(s: Session, offer: ChunkOffer) -> None:
 
 def accept_chunk(s: Session, offer: ChunkOffer, crc32c: int) -> tuple[Acceptance, bool]:
     """Commit a staged chunk (rule 1); also tells whether a step was left behind."""
-    s.budget.settle(offer.token)
+    held = s.budget.settle(offer.token) or 0
     record = s.require(offer.upload_id)
     check_range(offer, s.options)
     existing = s.store.chunk(offer.upload_id, offer.number)
     if existing is None:
-        return _accept_new(s, record, offer, crc32c)
+        return _accept_new(s, record, offer, crc32c, held)
     if existing.size == offer.size and existing.crc32c == crc32c:
         return _accept_duplicate(s, record, offer, existing)
     if not offer.force:
         raise refusals.chunk_conflict(offer.number)
-    return _replace(s, record, offer, crc32c, existing)
+    return _replace(s, record, offer, crc32c, existing, held)
+
+
+def _check_room(s: Session, record: UploadRecord, offer: ChunkOffer, held: int) -> None:
+    """The reservation ended before its chunk came: the bytes need room all the same (rule 9)."""
+    if not offer.staged:
+        raise refusals.staging_lost()
+    if held >= offer.size:
+        return
+    asked = RoomRequest(offer.size, offer.size, announced=offer.size, begins=False)
+    if _room_for(s, record, offer.number, asked, s.clock()) is None:
+        raise refusals.no_room_for_chunk(offer.number, record.needed_number)
 
 
 def _accept_new(
-    s: Session, record: UploadRecord, offer: ChunkOffer, crc32c: int
+    s: Session, record: UploadRecord, offer: ChunkOffer, crc32c: int, held: int
 ) -> tuple[Acceptance, bool]:
     _check_open(record)
     was = s.store.rejected(offer.upload_id, offer.number) if record.rejected_count else None
@@ -72,6 +107,7 @@ def _accept_new(
         # Its part is laid out already; other bytes now would mix two contents.
         raise refusals.chunk_conflict(offer.number)
     total = total_of(record, offer, 0)
+    _check_room(s, record, offer, held)
 
     if record.status is UploadStatus.PENDING:
         record.status = UploadStatus.UPLOADING
@@ -86,13 +122,19 @@ def _accept_new(
 
 
 def _replace(
-    s: Session, record: UploadRecord, offer: ChunkOffer, crc32c: int, existing: ChunkRef
+    s: Session,
+    record: UploadRecord,
+    offer: ChunkOffer,
+    crc32c: int,
+    existing: ChunkRef,
+    held: int,
 ) -> tuple[Acceptance, bool]:
     """`force` (rule 2): only while the part of the chunk has not been queued."""
     _check_open(record)
     if _is_queued(s, record, offer.number):
         raise refusals.chunk_queued(offer.number)
     total = total_of(record, offer, existing.size)
+    _check_room(s, record, offer, held)
     chunk = ChunkRef(offer.number, offer.size, crc32c, offer.token)
     s.store.put_chunk(offer.upload_id, chunk)
     ready = layout.resize(s, record, offer.number, offer.size - existing.size)
@@ -209,4 +251,4 @@ def _within_look_ahead(s: Session, record: UploadRecord, offer: ChunkOffer) -> b
         return True
     # A chunk larger than a part is a part of its own.
     bound = s.options.look_ahead_parts * max(frontier.target_bytes, offer.size)
-    return record.pending_bytes + s.budget.reserved_of(offer.upload_id) + offer.size <= bound
+    return record.pending_bytes + s.budget.announced_of(offer.upload_id) + offer.size <= bound

@@ -47,6 +47,25 @@ def budget_full() -> ResourceExhausted:
     )
 
 
+def no_room_for_chunk(number: int, needed_number: int) -> ResourceExhausted:
+    return ResourceExhausted(
+        "BUDGET_FULL",
+        "The server has no room for the chunk at the moment; "
+        f"send chunk {needed_number} first, after the delay.",
+        retry_after_seconds=_RETRY_WHEN_FULL_SECONDS,
+        metadata={"number": str(number), "needed_number": str(needed_number)},
+    )
+
+
+def staging_lost() -> Aborted:
+    """Staged blocks are gone: their time to live ended, or a failover lost them. Or there were none
+    because the chunk was in already, and it has been rejected since (rule 8)."""
+    return Aborted(
+        "STAGING_LOST",
+        "The bytes of this chunk are not all there any more; send the chunk again.",
+    )
+
+
 def upload_not_ended() -> FailedPrecondition:
     return FailedPrecondition(
         "UPLOAD_NOT_ENDED", "Only an upload that ended has leftovers; end it first."

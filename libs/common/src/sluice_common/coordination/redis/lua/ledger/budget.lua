@@ -7,86 +7,132 @@
 -- bytes of the upload, look_room (bytes that look-ahead allows, nil without a bound), next_needed,
 -- needed_part, part_bytes.
 
-local function fits(request, size, used, of_tenant, of_upload)
-  return used + size <= options.budget_bytes
-    and of_tenant + size <= options.tenant_budget_bytes
-    and of_upload + size <= options.upload_budget_bytes
+-- What a chunk asks for and what is taken: `step` bytes to hold now beyond `held`, `rest` bytes that
+-- it lacks in all, `announced` its size while it begins and 0 afterwards, `full` whether the
+-- deployment has no room for the step.
+local function question(upload_id, request, held, size, wanted, now)
+  local total = totals()
+  local begins = held == nil and size > 0
+  local asked = {
+    begins = begins,
+    step = wanted - (held or 0),
+    rest = size - (held or 0),
+    announced = held and 0 or size,
+    used = total.used,
+    of_tenant = count(redis.call('HGET', TENANTS, request.tenant)),
+    to_come = count(redis.call('HGET', RESERVED, upload_id))
+      + count(redis.call('HGET', TO_COME, upload_id)),
+  }
+  asked.of_upload = request.queued + asked.to_come
+  asked.exceeds = asked.used + asked.step > options.budget_bytes
+  -- New chunks wait while one that has begun waits.
+  asked.full = asked.exceeds or (begins and now < total.begun_until)
+  asked.tenant_full = asked.of_tenant + asked.step > options.tenant_budget_bytes
+  return asked
 end
 
--- Room in the reserve for a chunk of the first part that the upload lacks. The upload's own bound
--- needs no election: only chunks of one part pass it at a time.
-local function fits_reserve(upload_id, request, size, used, of_tenant, of_upload, now)
+local function fits(asked)
+  return not asked.full
+    and not asked.tenant_full
+    and asked.of_upload + asked.announced <= options.upload_budget_bytes
+end
+
+-- Room in the reserve for a chunk of the first part that the upload lacks; nil without. From the
+-- reserve it gets all that it lacks: whoever is elected must be able to end it. The upload's own
+-- bound needs no election: only chunks of one part pass it at a time.
+local function fits_reserve(upload_id, request, asked, now)
   local reserve = request.part_bytes + options.max_chunk_bytes
-  if of_upload + size > options.upload_budget_bytes + reserve then
-    return false
+  if asked.of_upload + asked.announced > options.upload_budget_bytes + reserve then
+    return nil
   end
   local most = reserve + options.vanished_holders * request.part_bytes
-  local full = used + size > options.budget_bytes
-  local tenant_full = of_tenant + size > options.tenant_budget_bytes
-  if not full and not tenant_full then
-    return true
+  if not asked.full and not asked.tenant_full then
+    return asked.step
   end
   local elections = electing()
   elections.ask(upload_id, request, now)
   -- The deployment's elected upload is not asked twice: two elections that wait for each other
   -- would admit nobody.
-  local scope = full and DEPLOYMENT or scope_of(request.tenant)
+  local scope = asked.full and DEPLOYMENT or scope_of(request.tenant)
   local election = elections.elected(scope, upload_id, request.needed_part, now)
   if not election then
-    return false
+    return nil
   end
-  local served = used + size <= options.budget_bytes + most
-    and of_tenant + size <= options.tenant_budget_bytes + most
+  local served = asked.used + asked.rest <= options.budget_bytes + most
+    and asked.of_tenant + asked.rest <= options.tenant_budget_bytes + most
   if served then
     election.served_at = now
   end
   elections.store(election)
-  return served
+  return served and asked.rest or nil
 end
 
-local function reserve(upload_id, request, token, size, now)
-  redis.call('HSET', RESERVATIONS, token,
-    string.format('%s %s %s', text(size), upload_id, request.tenant))
-  redis.call('ZADD', EXPIRIES, text(now + options.reservation_seconds), token)
-  add(TOTALS, 'reserved', size)
-  add(RESERVED, upload_id, size)
-  add(TENANTS, request.tenant, size)
-  redis.call('HDEL', REFUSED, upload_id)
-  stop_asking(upload_id)
+-- Bytes to hold beyond what is held, nil when there is no room. `memory_is_high`: the server itself
+-- runs out of room, so only chunks that let a part go out come in.
+local function room_for(upload_id, request, asked, memory_is_high, now)
+  if fits(asked) and (not memory_is_high or request.next_needed == 1) then
+    return asked.step
+  end
+  if request.next_needed == 1 then
+    return fits_reserve(upload_id, request, asked, now)
+  end
+  return nil
 end
 
--- '' when room is reserved, else the reason to wait. `memory_is_high`: the server itself runs out
--- of room, so only chunks that let a part go out come in.
-function budget.admit(upload_id, request, token, size, memory_is_high, now)
+local function refused(upload_id, generation, now)
+  redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
+end
+
+-- The reason to wait ('' when room is reserved), what the chunk holds, and whether others wait.
+function budget.admit(upload_id, request, token, size, wanted, memory_is_high, now)
   budget.expire_reservations(now)
-  settle(token) -- asked again: not to be counted twice
-  local total = totals()
-  local of_tenant = count(redis.call('HGET', TENANTS, request.tenant))
-  local reserved = count(redis.call('HGET', RESERVED, upload_id))
-  local of_upload = request.queued + reserved
-  local reason = ''
-  if request.look_room and reserved + size > request.look_room then
-    reason = 'LOOKAHEAD_EXCEEDED'
-  else
-    local room = fits(request, size, total.used, of_tenant, of_upload)
-    if memory_is_high then
-      room = room and request.next_needed == 1
+  local held = budget.held(token)
+  wanted = math.min(math.max(wanted or size, 0), size)
+  if not held or wanted > held then
+    local asked = question(upload_id, request, held, size, wanted, now)
+    local reason, step = '', nil
+    if not held and request.look_room and asked.to_come + size > request.look_room then
+      reason = 'LOOKAHEAD_EXCEEDED'
+    else
+      step = room_for(upload_id, request, asked, memory_is_high, now)
+      if not step then
+        reason = 'BUDGET_FULL'
+        if asked.exceeds or memory_is_high then
+          redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
+          if not asked.begins then
+            redis.call('HSET', TOTALS, 'begun_until', text(now + options.still_full_seconds))
+          end
+        end
+      end
     end
-    if not room and request.next_needed == 1 then
-      room = fits_reserve(upload_id, request, size, total.used, of_tenant, of_upload, now)
+    if reason ~= '' then
+      if held then
+        renew(token, now) -- its staged bytes go on counting
+      end
+      refused(upload_id, count(redis.call('HGET', TOTALS, 'generation')), now)
+      return { reason, held or 0, 0 }
     end
-    if room then
-      reserve(upload_id, request, token, size, now)
-      return ''
-    end
-    reason = 'BUDGET_FULL'
-    if total.used + size > options.budget_bytes or memory_is_high then
-      redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
+    wanted = (held or 0) + step
+    if held then
+      redis.call('HDEL', TOTALS, 'begun_until')
     end
   end
-  local generation = count(redis.call('HGET', TOTALS, 'generation'))
-  redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
-  return reason
+  hold(upload_id, request.tenant, token, wanted, size, now)
+  redis.call('HDEL', REFUSED, upload_id)
+  stop_asking(upload_id)
+  return { '', wanted, budget.is_full(now) and 1 or 0 }
+end
+
+-- The reservation of a chunk ended before it came, or holds too little: is there room for it all
+-- the same? On one server only; in a cluster its sender asks.
+function budget.has_room_for(upload_id, request, token, size, now)
+  local held = budget.held(token)
+  if (held or 0) >= size then
+    return true
+  end
+  local asked = question(upload_id, request, held, size, size, now)
+  asked.full = asked.exceeds -- it has come: nothing that begins
+  return room_for(upload_id, request, asked, false, now) ~= nil
 end
 
 -- True while nothing has changed since the upload's last refusal.
@@ -205,6 +251,7 @@ function budget.forget(upload_id)
   if tenant then
     budget.learn(upload_id, { tenant = tenant, sequence = sequence, queued = 0, ended = 1 })
     redis.call('HDEL', QUEUED, upload_id)
+    redis.call('HDEL', TO_COME, upload_id)
   end
 end
 

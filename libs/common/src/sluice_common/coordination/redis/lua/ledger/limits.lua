@@ -124,3 +124,38 @@ function limits.part_of(r, number)
   local part = rows.part_with_chunk(r, number)
   return part and part.number or 1
 end
+
+-- ------------------------------------------------------------------ what the budget is asked
+
+-- Does the chunk help the first incomplete part?
+local function is_next_needed(r, number)
+  local needed = record.needed_number(r)
+  if not r.chunk_size then
+    return number == needed
+  end
+  return plan.part_of_chunk(r, number) == plan.part_of_chunk(r, needed)
+end
+
+-- Bytes that may come in beyond what is there (rule 10). Binds frontier uploads only: uniform
+-- parts become ready in any order.
+local function look_room(r, offer)
+  if r.chunk_size or offer.number == record.needed_number(r) then
+    return nil
+  end
+  -- A chunk larger than a part is a part of its own.
+  local bound = options.look_ahead_parts * math.max(plan.target_bytes(r), offer.size)
+  return bound - r.pending_bytes
+end
+
+-- What an upload says of a chunk that asks for room (budget.lua).
+function limits.room_request(r, offer)
+  return {
+    tenant = r.tenant,
+    created_at = text(r.created_at),
+    queued = r.queued_bytes,
+    look_room = look_room(r, offer),
+    next_needed = is_next_needed(r, offer.number) and 1 or 0,
+    needed_part = limits.part_of(r, record.needed_number(r)),
+    part_bytes = record.part_bytes_now(r),
+  }
+end

@@ -4,13 +4,16 @@
 
 local budget = {}
 
-local TOTALS = '{sluice:budget}:totals' -- queued, reserved (bytes), generation, full_until
+-- queued, reserved (bytes), generation, full_until, begun_until (begun chunks wait for room)
+local TOTALS = '{sluice:budget}:totals'
 local QUEUED = '{sluice:budget}:queued' -- upload -> sequence:bytes:tenant
 local HOLDERS = '{sluice:budget}:holders' -- uploads with queued bytes, by their last chunk
 local TENANTS = '{sluice:budget}:tenants' -- tenant -> queued and reserved bytes
-local RESERVATIONS = '{sluice:budget}:reservations' -- token -> size upload tenant
+local RESERVATIONS = '{sluice:budget}:reservations' -- token -> held bytes, upload, tenant
 local EXPIRIES = '{sluice:budget}:expiries' -- tokens by the end of their reservation
-local RESERVED = '{sluice:budget}:reserved' -- upload -> reserved bytes
+local RESERVED = '{sluice:budget}:reserved' -- upload -> held bytes
+local ANNOUNCED = '{sluice:budget}:announced' -- token -> announced bytes that it does not hold yet
+local TO_COME = '{sluice:budget}:to_come' -- upload -> the sum of these
 local ASKING = '{sluice:budget}:asking' -- uploads that ask for the reserve, by their beginning
 local ASKED = '{sluice:budget}:asked' -- upload -> part asked_at created_at tenant
 local ELECTIONS = '{sluice:budget}:elections' -- scope -> part served_at part_ready upload
@@ -40,11 +43,13 @@ local function add(hash, field, delta)
 end
 
 local function totals()
-  local values = redis.call('HMGET', TOTALS, 'queued', 'reserved', 'generation', 'full_until')
+  local values = redis.call('HMGET', TOTALS, 'queued', 'reserved', 'generation', 'full_until',
+    'begun_until')
   return {
     used = count(values[1]) + count(values[2]),
     generation = count(values[3]),
     full_until = count(values[4]),
+    begun_until = count(values[5]),
   }
 end
 
@@ -63,19 +68,65 @@ end
 
 -- ------------------------------------------------------------------ reservations
 
-local function settle(token)
+local function reservation(token)
   local entry = redis.call('HGET', RESERVATIONS, token)
   if not entry then
-    return false
+    return nil
   end
-  local size, upload_id, tenant = string.match(entry, '^(%d+) (%S+) (.*)$')
-  size = tonumber(size)
+  local held, upload_id, tenant = string.match(entry, '^(%d+) (%S+) (.*)$')
+  return { held = tonumber(held), upload_id = upload_id, tenant = tenant }
+end
+
+-- Bytes that are reserved for a chunk, nil without a reservation.
+function budget.held(token)
+  local found = reservation(token)
+  return found and found.held
+end
+
+-- A reservation ends so long after the last call for it.
+local function renew(token, now)
+  redis.call('ZADD', EXPIRIES, text(now + options.reservation_seconds), token)
+end
+
+-- Hold so much room for a chunk from now on.
+local function hold(upload_id, tenant, token, held, announced, now)
+  local before = budget.held(token) or 0
+  local was_to_come = count(redis.call('HGET', ANNOUNCED, token))
+  redis.call('HSET', RESERVATIONS, token,
+    string.format('%s %s %s', text(held), upload_id, tenant))
+  renew(token, now)
+  add(TOTALS, 'reserved', held - before)
+  add(RESERVED, upload_id, held - before)
+  add(TENANTS, tenant, held - before)
+  local to_come = announced - held
+  if to_come > 0 then
+    redis.call('HSET', ANNOUNCED, token, text(to_come))
+  elseif was_to_come > 0 then
+    redis.call('HDEL', ANNOUNCED, token)
+  end
+  add(TO_COME, upload_id, to_come - was_to_come)
+  if held < before then
+    freed()
+  end
+end
+
+-- What was held, nil without a reservation.
+local function settle(token)
+  local found = reservation(token)
+  if not found then
+    return nil
+  end
   redis.call('HDEL', RESERVATIONS, token)
   redis.call('ZREM', EXPIRIES, token)
-  add(TOTALS, 'reserved', -size)
-  add(RESERVED, upload_id, -size)
-  add(TENANTS, tenant, -size)
-  return true
+  add(TOTALS, 'reserved', -found.held)
+  add(RESERVED, found.upload_id, -found.held)
+  add(TENANTS, found.tenant, -found.held)
+  local to_come = redis.call('HGET', ANNOUNCED, token)
+  if to_come then
+    redis.call('HDEL', ANNOUNCED, token)
+    add(TO_COME, found.upload_id, -count(to_come))
+  end
+  return found.held
 end
 
 function budget.release(token)

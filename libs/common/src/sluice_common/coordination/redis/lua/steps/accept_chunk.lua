@@ -36,6 +36,17 @@ local function publish(size)
   end
 end
 
+-- The reservation ended before the chunk came: its bytes need room all the same (rule 9).
+local function check_room(r, offer)
+  if not options.alone then
+    return
+  end
+  local request = limits.room_request(r, offer)
+  if not budget.has_room_for(call.upload_id, request, offer.token, offer.size, call.now()) then
+    call.refuse('no_room_for_chunk', offer.number, record.needed_number(r))
+  end
+end
+
 local function accept_new(r, offer, chunk)
   limits.check_open(r)
   local was = r.rejected_count > 0 and rows.rejected(offer.number) or nil
@@ -45,6 +56,7 @@ local function accept_new(r, offer, chunk)
   end
   local total = limits.total_of(r, offer, 0)
   staging.check(staged, offer.size)
+  check_room(r, offer)
   r.status = 'UPLOADING'
   if was then
     rows.drop_rejected(offer.number)
@@ -73,6 +85,7 @@ local function replace(r, offer, chunk, existing)
   end
   local total = limits.total_of(r, offer, existing.size)
   staging.check(staged, offer.size)
+  check_room(r, offer)
   publish(offer.size)
   -- Its bytes are gone with this; whoever drops the old token later must not find the new ones.
   redis.call('HDEL', call.tokens, existing.token)

@@ -1,5 +1,6 @@
--- Room for a chunk (rule 9). Arguments: what the upload's step said (JSON), token, size, whether
--- the server's memory is high. Answers the reason to wait, '' when room is reserved.
+-- Room for a chunk (rule 9). Arguments: what the upload's step said (JSON), token, size, bytes to
+-- hold (all when not given), whether the server's memory is high. Answers the reason to wait, ''
+-- when room is reserved, what the chunk holds and whether others wait for room.
 
 return budget.admit(call.upload_id, cjson.decode(call.argument(1)), call.argument(2),
-  call.number(3), call.argument(4) == '1', call.now())
+  call.number(3), call.number(4), call.argument(5) == '1', call.now())
