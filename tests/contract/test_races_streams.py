@@ -82,6 +82,9 @@ class WatchedChunk:
         await self._staged.append(block)
         self._store.appended.append(self._offer.number)
 
+    async def keep(self) -> None:
+        await self._staged.keep()
+
     async def seal(self) -> None:
         self._store.sealing.set()
         await self._store.may_seal.wait()

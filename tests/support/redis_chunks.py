@@ -52,6 +52,9 @@ class _Published:
     async def append(self, block: Block) -> None:
         await self._inner.append(block)
 
+    async def keep(self) -> None:
+        await self._inner.keep()
+
     async def seal(self) -> None:
         await self._inner.seal()
         await self._store.accept(self._offer)

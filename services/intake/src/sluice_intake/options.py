@@ -65,6 +65,8 @@ class IntakeOptions:
     unary_permit_wait_seconds: float = 10.0
     unary_read_seconds: float = 60.0
     """A unary chunk has to arrive within this; how much of it has arrived cannot be seen."""
+    unary_yield_seconds: float = 1.0
+    """While others wait for a permit, a unary chunk has to arrive within this."""
 
     max_missing_ranges: int = 1000
     watch_interval_seconds: float = 0.1

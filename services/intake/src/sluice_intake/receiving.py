@@ -37,6 +37,9 @@ class _Unstaged:
     async def append(self, block: Block) -> None:
         pass
 
+    async def keep(self) -> None:
+        pass
+
     async def seal(self) -> None:
         pass
 
@@ -122,6 +125,7 @@ class IncomingChunk:
         """
         if not self.offer.staged:
             return False
+        await self._staged.keep()  # first: staged bytes must not outlive their reservation
         admission = await self._room.renew(self._arrived_bytes, shrink=shrink)
         self._covered_down_to = self.offer.size - self._room.held_bytes
         return admission is not None and admission.pressed

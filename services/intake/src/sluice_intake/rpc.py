@@ -30,8 +30,8 @@ from sluice_intake.completing import Completing
 from sluice_intake.initiating import Initiating
 from sluice_intake.limits import limits_of
 from sluice_intake.options import IntakeOptions
-from sluice_intake.permits import BytePermits, Permit
-from sluice_intake.stalls import chunk_stalled
+from sluice_intake.permits import BytePermits, Owner, Permit
+from sluice_intake.stalls import answers_stalled, chunk_stalled
 from sluice_intake.status import Statuses
 from sluice_intake.status_message import status_message
 from sluice_intake.streaming import Streaming
@@ -66,7 +66,7 @@ class IntakeRpc:
         self._completing = completing
         self._statuses = statuses
         self._options = options
-        self._permits = BytePermits(options.unary_budget_bytes)
+        self._permits = BytePermits(options.unary_budget_bytes, options.unary_yield_seconds)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every method of the service."""
@@ -146,7 +146,9 @@ class IntakeRpc:
         principal = current_principal()
         options = self._options
         async with self._permits.hold(
-            options.max_unary_message_bytes, options.unary_permit_wait_seconds
+            options.max_unary_message_bytes,
+            options.unary_permit_wait_seconds,
+            Owner(principal.tenant, context.peer()),
         ) as permit:
             frame = await self._read_only_message(context, permit)
             if frame.header is None:
@@ -157,7 +159,7 @@ class IntakeRpc:
     async def _read_only_message(self, context: Context, permit: Permit) -> Frame:
         """The one message of a unary call; the permit shrinks to its size."""
         try:
-            async with asyncio.timeout(self._options.unary_read_seconds):
+            async with permit.reading(self._options.unary_read_seconds):
                 frame = await context.read()
                 if frame is _END:
                     raise _not_one_message()
@@ -176,7 +178,8 @@ class IntakeRpc:
             message: Any = await read_message()
             return None if message is _END else message
 
-        await self._streaming.serve(current_principal(), read, _StreamAnswers(context))
+        answers = _StreamAnswers(context, self._options.chunk_stall_seconds)
+        await self._streaming.serve(current_principal(), read, answers)
 
     # -- asking
 
@@ -211,10 +214,15 @@ class IntakeRpc:
 
 
 class _StreamAnswers:
-    """Writes what a stream tells its client; gRPC takes one message at a time."""
+    """Writes what a stream tells its client; gRPC takes one message at a time.
 
-    def __init__(self, context: Context) -> None:
+    A client that takes no answer for `stall_seconds` ends its stream: accepted chunks wait for
+    their answer, and the next one holds room behind them.
+    """
+
+    def __init__(self, context: Context, stall_seconds: float) -> None:
         self._context = context
+        self._stall_seconds = stall_seconds
         self._writing = asyncio.Lock()
 
     async def accepted(self, acceptance: Acceptance) -> None:
@@ -227,8 +235,11 @@ class _StreamAnswers:
         await self._write(convert.throttled_event(number, admission))
 
     async def _write(self, message: upload_pb2.UploadStreamResponse) -> None:
-        async with self._writing:
-            await self._context.write(message)
+        try:
+            async with asyncio.timeout(self._stall_seconds), self._writing:
+                await self._context.write(message)
+        except TimeoutError:
+            raise answers_stalled() from None
 
 
 def _unary(behavior: Callable[..., Any], request: Any) -> grpc.RpcMethodHandler[Any, Any]:

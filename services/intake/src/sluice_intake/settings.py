@@ -18,6 +18,7 @@ def intake_options(settings: SluiceSettings) -> IntakeOptions:
         max_unary_message_bytes=limits.max_unary_message_bytes,
         max_accepts_in_flight=limits.max_accepts_in_flight,
         unary_budget_bytes=limits.unary_bytes,
+        unary_yield_seconds=limits.unary_yield_seconds,
         budget_stall_seconds=throttle.budget_stall_seconds,
         look_ahead_stall_seconds=throttle.look_ahead_stall_seconds,
         max_delay_seconds=throttle.max_delay_seconds,

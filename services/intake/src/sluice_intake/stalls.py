@@ -84,3 +84,12 @@ def chunk_stalled(upload_id: str) -> DeadlineExceeded:
         retry_after_seconds=0.0,
         metadata={"upload_id": upload_id} if upload_id else {},
     )
+
+
+def answers_stalled() -> DeadlineExceeded:
+    """A stream whose client does not read; what was acknowledged stays acknowledged."""
+    return DeadlineExceeded(
+        "ANSWERS_STALLED",
+        "The stream's answers were not taken in time; read them while chunks are sent.",
+        retry_after_seconds=0.0,
+    )

@@ -26,19 +26,25 @@ from sluice_repository.chunk_sink import SERVICE_NAME as SINK_SERVICE
 from sluice_repository.chunk_sink import add_chunk_sink
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.drives import DriveRegistry
+from sluice_repository.readers import ReaderOptions
 from sluice_repository.roles import Role
 from sluice_repository.rpc import RepositoryRpc
-from sluice_repository.settings import repository_options
+from sluice_repository.settings import reader_options, repository_options
 
 SERVICE_NAME: str = repository_pb2.DESCRIPTOR.services_by_name["RepositoryService"].full_name
 
 
 def add_repository(
-    server: grpc.aio.Server, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
+    server: grpc.aio.Server,
+    catalogue: Catalogue,
+    objects: ObjectStore,
+    drives: DriveRegistry,
+    readers: ReaderOptions,
 ) -> None:
     """Serve RepositoryService on `server` (the role `api`); its interceptors set the principal
     and map errors."""
-    add_RepositoryServiceServicer_to_server(RepositoryRpc(catalogue, objects, drives), server)
+    rpc = RepositoryRpc(catalogue, objects, drives, readers)
+    add_RepositoryServiceServicer_to_server(rpc, server)
 
 
 def check_runs_apart(row: Row) -> None:
@@ -91,7 +97,7 @@ async def open_work(
             drives = DriveRegistry(
                 storage.catalogue, default_bucket=settings.bucket, auto_create=False
             )
-            services = (repository_service(storage.catalogue, storage.objects, drives),)
+            services = (repository_service(settings, storage.catalogue, storage.objects, drives),)
         deps = repository_deps(settings, coordination, storage, metrics, holder)
         yield Work(services, roles - {Role.API}, deps)
 
@@ -140,12 +146,12 @@ def repository_deps(
 
 
 def repository_service(
-    catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
+    settings: SluiceSettings, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
 ) -> Service:
     """RepositoryService, to be hosted."""
 
     def add(server: grpc.aio.Server) -> None:
-        add_repository(server, catalogue, objects, drives)
+        add_repository(server, catalogue, objects, drives, reader_options(settings))
 
     return Service(SERVICE_NAME, add)
 

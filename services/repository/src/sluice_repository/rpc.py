@@ -6,15 +6,16 @@ Errors are raised as `SluiceError`; the server's interceptor gives them their st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceServicer
 from sluice_common.catalogue.port import Catalogue
+from sluice_common.errors import SluiceError
 from sluice_common.objects.body import closing
 from sluice_common.objects.port import ObjectStore
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
+from sluice_common.rpc.refusing import abort_with
 from sluice_common.security.principal import current_principal
 from sluice_common.uploads.names import check_drive_name, normalize_path
 from sluice_repository.convert import (
@@ -29,6 +30,7 @@ from sluice_repository.convert import (
 )
 from sluice_repository.drives import DriveRegistry
 from sluice_repository.nodes import NodeRegistry, as_content
+from sluice_repository.readers import ReaderOptions, Readers
 from sluice_repository.reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 
 Context = Any  # grpc's own type of it is neither the sync nor the async one
@@ -37,8 +39,15 @@ Context = Any  # grpc's own type of it is neither the sync nor the async one
 class RepositoryRpc(RepositoryServiceServicer):
     """Drives and nodes over gRPC, for the tenant of whoever asks."""
 
-    def __init__(self, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        objects: ObjectStore,
+        drives: DriveRegistry,
+        readers: ReaderOptions | None = None,
+    ) -> None:
         self._drives = drives
+        self._readers = Readers(readers or ReaderOptions())
         self._nodes = NodeRegistry(catalogue)
         self._reader = NodeReader(catalogue, objects)
 
@@ -111,21 +120,39 @@ class RepositoryRpc(RepositoryServiceServicer):
         node_id = await self._nodes.delete(_tenant(), locator_of(request))
         return pb.DeleteNodeResponse(node_id=node_id)
 
-    async def ReadNode(
+    async def ReadNode(  # type: ignore[override]  # a coroutine that writes will do as well
         self, request: pb.ReadNodeRequest, context: Context
-    ) -> AsyncIterator[pb.ReadNodeResponse]:
+    ) -> None:
+        # Writes by itself instead of yielding: a client that takes nothing must be noticed.
+        async with self._readers.calling(context.peer()):
+            try:
+                await self._read_node(request, context)
+            except SluiceError as error:
+                await abort_with(context, error)
+
+    async def _read_node(self, request: pb.ReadNodeRequest, context: Context) -> None:
         node = await self._nodes.get(_tenant(), locator_of(request))
         length = request.length if request.HasField("length") else None
         content, shown = node, None
         if request.thumbnail_size:
             thumbnail = await self._nodes.thumbnail_of(node, request.thumbnail_size)
             content, shown = as_content(node, thumbnail), thumbnail_message(thumbnail)
-        async with closing(self._reader.read(content, request.offset, length)) as blocks:
-            # The node goes out with the first block; alone when there is none.
-            first = await anext(blocks, b"")
-            yield pb.ReadNodeResponse(node=node_message(node), thumbnail=shown, data=first)
+        # The node goes out with the first data; alone when there are none.
+        first = pb.ReadNodeResponse(node=node_message(node), thumbnail=shown)
+
+        async def write(data: bytes) -> None:
+            nonlocal first
+            message, first = first, pb.ReadNodeResponse()
+            message.data = data
+            await context.write(message)
+
+        async with (
+            self._readers.place(_tenant(), context.peer()) as reader,
+            closing(self._reader.read(content, request.offset, length)) as blocks,
+        ):
+            await reader.send(await anext(blocks, b""), write)
             async for block in blocks:
-                yield pb.ReadNodeResponse(data=block)
+                await reader.send(block, write)
 
     async def GetDownloadUrl(
         self, request: pb.GetDownloadUrlRequest, context: Context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sluice_common.settings import SluiceSettings
 from sluice_repository.deps import RepositoryOptions
+from sluice_repository.readers import ReaderOptions
 from sluice_repository.serving import RPC_SHARE
 
 
@@ -20,4 +21,19 @@ def repository_options(settings: SluiceSettings) -> RepositoryOptions:
         intent_age_seconds=settings.sweeper.intent_age_seconds,
         verify_bytes_per_second=settings.workers.verify_bytes_per_second,
         drain_seconds=settings.drain_seconds * (1 - RPC_SHARE),
+    )
+
+
+def reader_options(settings: SluiceSettings) -> ReaderOptions:
+    """Bounds of the clients that read. A quarter of the reads that the object store allows stays
+    for our own: a completion never waits for somebody's download."""
+    reads = settings.reads
+    most = min(reads.max_readers, max(1, settings.s3.max_reads * 3 // 4))
+    return ReaderOptions(
+        max_readers=most,
+        per_tenant=min(reads.per_tenant, most),
+        per_connection=min(reads.per_connection, most),
+        wait_seconds=reads.wait_seconds,
+        yield_seconds=reads.yield_seconds,
+        stall_seconds=reads.stall_seconds,
     )

@@ -122,7 +122,7 @@ def _services(
         )
         # In one process the registry itself is the directory: nothing to ask over a wire.
         drives = registry
-        repository = (repository_service(storage.catalogue, storage.objects, registry),)
+        repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
     deps = intake_deps(adapters.coordination, drives, metrics, intake_options(settings))
     intake = Service(
         upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name,

@@ -44,10 +44,10 @@ async def list_uploads(
     count = 0
     async with aclosing(client.list_uploads(states)) as uploads:
         async for upload in uploads:
-            if limit is not None and count >= limit:
-                break
             count += 1
             out.result(_record(upload), _line(upload))
+            if limit is not None and count >= limit:
+                break
     return exits.OK
 
 

@@ -60,4 +60,7 @@ async def open_redis_coordination(
         queue = await enter(
             open_redis_queue(clients, redis, settings.queue.lease_seconds, settings.queue.max_items)
         )
-        yield CoordinationPorts(ledger, RedisChunkStore(clients), queue)
+        # Staged bytes live as long as the room that they hold, which is asked for later than they
+        # are pushed: so they count for as long as they are there (rule 9).
+        chunks = RedisChunkStore(clients, settings.lifetimes.reservation_seconds)
+        yield CoordinationPorts(ledger, chunks, queue)

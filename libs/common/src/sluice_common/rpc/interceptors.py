@@ -22,7 +22,6 @@ from typing import Any, Final, Protocol, cast
 import grpc
 import grpc.aio
 import structlog
-from grpc_status import rpc_status
 
 from sluice_common.errors import Unauthenticated
 from sluice_common.finishing import forget_frames
@@ -30,15 +29,14 @@ from sluice_common.rpc.errors import (
     client_is_gone,
     internal_error,
     to_sluice_error,
-    to_status,
 )
 from sluice_common.rpc.reading import to_its_end
+from sluice_common.rpc.refusing import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.principal import set_principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
 
-REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 
 PUBLIC_SERVICES: Final = frozenset(
@@ -181,12 +179,7 @@ class ErrorMapping:
                     reason=told.reason,
                     detail=told.log_detail,
                 )
-            # abort() replaces the trailers, so those set before (the request id) go along.
-            before = tuple(context.trailing_metadata() or ())
-            request_id = str(dict(before).get(REQUEST_ID_KEY, ""))
-            status = rpc_status.to_status(to_status(told, request_id))
-            trailers = (*before, *(status.trailing_metadata or ()))
-            await context.abort(status.code, status.details, trailers)
+            await abort_with(context, told)
 
 
 class Authentication:

@@ -88,6 +88,8 @@ class Limits(Group):
         MAX_UNARY_MESSAGE_BYTES
     )
     unary_bytes: Annotated[int, Field(ge=MAX_UNARY_MESSAGE_BYTES)] = 128 * MIB
+    unary_yield_seconds: Seconds = 1.0
+    """A unary chunk that takes longer than this to arrive makes room for those who wait."""
     max_accepts_in_flight: PositiveInt = 4
 
 
@@ -100,6 +102,19 @@ class Throttle(Group):
     unary_wait_seconds: Seconds = 2.0
     retry_after_seconds: Seconds = 1.0
     chunk_stall_seconds: Seconds = 30.0
+
+
+class Reads(Group):
+    """Clients that read nodes (ReadNode), of one process: how many at once, in all and of one
+    tenant and one connection; how long one waits for a place, and how long one keeps its place
+    without taking data while others wait, and in any case."""
+
+    max_readers: PositiveInt = 48
+    per_tenant: PositiveInt = 36
+    per_connection: PositiveInt = 16
+    wait_seconds: Seconds = 10.0
+    yield_seconds: Seconds = 5.0
+    stall_seconds: Seconds = 45.0
 
 
 class Workers(Group):

@@ -45,6 +45,7 @@ from sluice_common.settings.groups import (
     LogFormat,
     LogLevel,
     Queue,
+    Reads,
     Seconds,
     Sweeper,
     Throttle,
@@ -118,6 +119,7 @@ class SluiceSettings(BaseSettings):
     lifetimes: Lifetimes = Lifetimes()
     limits: Limits = Limits()
     throttle: Throttle = Throttle()
+    reads: Reads = Reads()
     workers: Workers = Workers()
     sweeper: Sweeper = Sweeper()
     queue: Queue = Queue()

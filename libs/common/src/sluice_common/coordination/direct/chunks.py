@@ -67,6 +67,9 @@ class _Sending:
         else:
             await self._stream.send(following(block))
 
+    async def keep(self) -> None:
+        """No-op: staged bytes live as long as their sender."""
+
     async def seal(self) -> None:
         """Wait until the repository has the whole chunk, and compare what it has."""
         if self._missing_bytes:

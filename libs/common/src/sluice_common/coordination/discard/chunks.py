@@ -54,6 +54,9 @@ class _Staged:
     async def append(self, block: Block) -> None:
         self.size += len(block)
 
+    async def keep(self) -> None:
+        """No-op: staged bytes live as long as their sender."""
+
     async def seal(self) -> None:
         self.sealed = True
 

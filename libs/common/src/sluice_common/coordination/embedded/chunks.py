@@ -69,6 +69,9 @@ class _StagedFile:
             raise
         self._check()
 
+    async def keep(self) -> None:
+        """No-op: staged bytes live as long as their sender."""
+
     async def seal(self) -> None:
         self._check()
         try:

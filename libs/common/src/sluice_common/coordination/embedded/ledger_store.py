@@ -15,7 +15,7 @@ from sluice_common.coordination.rules.record import (
     encode_new,
     encode_record,
 )
-from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk
+from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk, UploadAge
 from sluice_common.uploads.model import (
     ChunkRange,
     ChunkRef,
@@ -146,27 +146,17 @@ class SqliteStore:
             self._db.execute("DELETE FROM debris WHERE upload_id = ?", row)
         return True
 
-    def page(
-        self,
-        tenant: str,
-        statuses: frozenset[UploadStatus],
-        limit: int,
-        after: tuple[float, str] | None,
-    ) -> Sequence[UploadRecord]:
-        where, values = ["tenant = ?"], [tenant]
-        if statuses:
-            where.append(f"status IN ({', '.join('?' * len(statuses))})")
-            values += sorted(status.value for status in statuses)
-        if after is not None:
-            where.append("(created_at, upload_id) < (?, ?)")
+    def newest(
+        self, tenant: str, limit: int, after: tuple[float, str] | None
+    ) -> Sequence[UploadAge]:
+        beyond = "" if after is None else " AND (created_at, upload_id) < (?, ?)"
         rows = self._db.execute(
-            f"SELECT upload_id, record FROM uploads WHERE {' AND '.join(where)}"
+            f"SELECT created_at, upload_id, status FROM uploads WHERE tenant = ?{beyond}"
             " ORDER BY created_at DESC, upload_id DESC LIMIT ?",
-            (*values, *(after or ()), limit),
-        ).fetchall()
+            (tenant, *(after or ()), limit),
+        )
         return [
-            decode_record(self._identity(upload_id), json.loads(record))
-            for upload_id, record in rows
+            UploadAge(begun, upload_id, UploadStatus(status)) for begun, upload_id, status in rows
         ]
 
     # -- chunks

@@ -45,6 +45,9 @@ class _Chunk:
         self._flush()
         self.blocks.append(bytes(block))
 
+    async def keep(self) -> None:
+        """No-op: staged bytes live as long as their sender."""
+
     async def seal(self) -> None:
         self._check()
         self._flush()

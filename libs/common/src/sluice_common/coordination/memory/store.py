@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.coordination.rules.record import UploadRecord
-from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk
+from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk, UploadAge
 from sluice_common.uploads.model import (
     MAX_CHUNKS,
     ChunkRange,
@@ -44,6 +45,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._uploads: dict[str, _Rows] = {}
+        self._ages: dict[str, list[tuple[float, str]]] = {}
+        """The uploads of each tenant, oldest first."""
 
     def touch(self) -> None:
         """Memory always takes writes."""
@@ -56,6 +59,7 @@ class MemoryStore:
 
     def insert(self, record: UploadRecord) -> None:
         self._uploads[record.new.upload_id] = _Rows(record)
+        insort(self._ages.setdefault(record.new.tenant, []), _age(record))
 
     def save(self, record: UploadRecord) -> None:
         """Nothing to do: the record is the stored object."""
@@ -64,29 +68,24 @@ class MemoryStore:
         """Nothing to do: the record is the stored object."""
 
     def forget(self, upload_id: str) -> None:
-        del self._uploads[upload_id]
+        record = self._uploads.pop(upload_id).record
+        ages = self._ages[record.new.tenant]
+        del ages[bisect_left(ages, _age(record))]
+        if not ages:
+            del self._ages[record.new.tenant]
 
     def clear_forgotten(self, limit: int) -> bool:
         return False
 
-    def page(
-        self,
-        tenant: str,
-        statuses: frozenset[UploadStatus],
-        limit: int,
-        after: tuple[float, str] | None,
-    ) -> Sequence[UploadRecord]:
-        return heapq.nlargest(
-            limit,
-            (
-                rows.record
-                for rows in self._uploads.values()
-                if rows.record.new.tenant == tenant
-                and (not statuses or rows.record.status in statuses)
-                and (after is None or _age(rows.record) < after)
-            ),
-            key=_age,
-        )
+    def newest(
+        self, tenant: str, limit: int, after: tuple[float, str] | None
+    ) -> Sequence[UploadAge]:
+        ages = self._ages.get(tenant, [])
+        end = len(ages) if after is None else bisect_left(ages, after)
+        return [
+            UploadAge(created_at, upload_id, self._uploads[upload_id].record.status)
+            for created_at, upload_id in reversed(ages[max(0, end - limit) : end])
+        ]
 
     # -- chunks
 

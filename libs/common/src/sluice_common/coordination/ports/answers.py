@@ -139,7 +139,7 @@ class LedgerEvent:
 
 @dataclass(frozen=True, slots=True)
 class UploadPage:
-    """One page of uploads, newest first; `next_after` is empty on the last page."""
+    """One page of uploads, newest first; `next_after` is empty on the last page, and only there."""
 
     uploads: tuple[UploadSnapshot, ...]
     next_after: str

@@ -23,6 +23,11 @@ class StagedChunk(Protocol):
         """Add a block. Never repeated blindly: a repeat would double it (rule 1)."""
         ...
 
+    async def keep(self) -> None:
+        """Prolong the life of the staged bytes, where it ends by itself: the chunk is slow and
+        makes progress."""
+        ...
+
     async def seal(self) -> None:
         """Make the bytes as safe as the durability class asks, before the ledger accepts them."""
         ...

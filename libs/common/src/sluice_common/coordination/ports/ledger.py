@@ -145,7 +145,11 @@ class UploadLedger(Protocol):
     async def list_uploads(
         self, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
     ) -> UploadPage:
-        """The tenant's uploads, newest first, from the one after the cursor `after`."""
+        """The tenant's uploads, newest first, from the one after the cursor `after`.
+
+        The work of a page is bounded: while few uploads have such a status, it may be short or
+        empty and still have a next one.
+        """
         ...
 
     # -- the workers' side

@@ -33,6 +33,7 @@ from sluice_common.coordination.ports import (
 from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.connection import RedisClients
 from sluice_common.coordination.redis.ledger_beginning import Beginnings
+from sluice_common.coordination.redis.ledger_list import UploadList
 from sluice_common.coordination.redis.ledger_replies import SnapshotReader
 from sluice_common.coordination.redis.ledger_steps import LedgerSteps
 from sluice_common.coordination.redis.ledger_sweep import LedgerSweep
@@ -41,7 +42,7 @@ from sluice_common.coordination.redis.monitoring import RedisMonitor
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.watching import Announcements, Heard
 from sluice_common.coordination.rules.fences import number_of
-from sluice_common.coordination.rules.lifecycle import decode_cursor, encode_cursor
+from sluice_common.coordination.rules.lifecycle import decode_cursor
 from sluice_common.uploads.model import (
     ChunkRange,
     ChunkRef,
@@ -117,6 +118,7 @@ class RedisLedger:
         self._replicated = replicated
         self._looks = SharedLooks(self.get)
         self._beginnings = Beginnings(steps, reader, options)
+        self._list = UploadList(steps, reader)
         self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
 
     @property
@@ -257,11 +259,9 @@ class RedisLedger:
     async def list_uploads(
         self, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
     ) -> UploadPage:
-        before = decode_cursor(after) if after else None
-        found = await self._sweep.newest(tenant, statuses, limit + 1, before)
-        shown = found[:limit]
-        more = len(found) > limit and shown
-        return UploadPage(tuple(shown), encode_cursor(shown[-1]) if more else "")
+        return await self._list.newest(
+            tenant, statuses, limit, decode_cursor(after) if after else None
+        )
 
     # -- the workers' side
 

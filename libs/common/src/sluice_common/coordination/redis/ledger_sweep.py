@@ -9,20 +9,14 @@ import structlog
 
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.ports import LedgerEvent, WorkItem, WorkKind
-from sluice_common.coordination.redis import keys
 from sluice_common.coordination.redis.ledger_finding import UploadFinder, each
 from sluice_common.coordination.redis.ledger_replies import SnapshotReader
 from sluice_common.coordination.redis.ledger_steps import LedgerSteps
-from sluice_common.coordination.redis.ledger_walk import (
-    FORGOTTEN_AFTER_SECONDS,
-    RepairWalk,
-    forget_everywhere,
-)
+from sluice_common.coordination.redis.ledger_walk import RepairWalk, forget_everywhere
 from sluice_common.coordination.rules.sweep import RETRIED_AT_ONCE
 from sluice_common.errors import Internal, NotFound
-from sluice_common.uploads.model import UploadSnapshot, UploadStatus
+from sluice_common.uploads.model import UploadSnapshot
 
-_PAGE = 100
 _READY_PARTS = 1_000
 """Of one upload; the first of them go first."""
 
@@ -192,61 +186,6 @@ class LedgerSweep:
     async def upload_events(self, upload_id: str) -> list[LedgerEvent]:
         fields, entries = await self._steps.run("upload_events", upload_id)
         return await self._reader.events(upload_id, fields, entries)
-
-    # -- lists
-
-    async def newest(
-        self,
-        tenant: str,
-        statuses: frozenset[UploadStatus],
-        limit: int,
-        before: tuple[float, str] | None,
-    ) -> list[UploadSnapshot]:
-        """The tenant's uploads, newest first, beyond `before`."""
-        uploads, clients = keys.uploads_of(tenant), self._steps.clients
-        highest = "+inf" if before is None else repr(before[0])
-        found: list[UploadSnapshot] = []
-        offset = 0
-        while len(found) < limit:
-            page = await clients.execute(
-                uploads,
-                *("ZREVRANGEBYSCORE", uploads, highest, "-inf"),
-                *("WITHSCORES", "LIMIT", offset, _PAGE),
-            )
-            ages = [
-                (float(score), upload_id.decode())
-                for upload_id, score in zip(page[::2], page[1::2], strict=True)
-            ]
-            names = [name for begun, name in ages if before is None or (begun, name) < before]
-            snapshots = dict(zip(names, await each(names, self._get), strict=True))
-            found += [
-                snapshot
-                for snapshot in snapshots.values()
-                if snapshot is not None and (not statuses or snapshot.status in statuses)
-            ]
-            gone = [age for age in ages if age[1] in snapshots and snapshots[age[1]] is None]
-            offset += _PAGE - await self._take_out(uploads, gone)
-            if len(ages) < _PAGE:
-                break
-        return found[:limit]
-
-    async def _take_out(self, uploads: str, gone: Sequence[tuple[float, str]]) -> int:
-        """Uploads that ended by their time to live are still in their tenant's list. A young one
-        may be about to begin."""
-        if not gone:
-            return 0
-        old = await self._steps.now() - FORGOTTEN_AFTER_SECONDS
-        names = [name for begun, name in gone if begun < old]
-        if names:
-            await self._steps.clients.execute(uploads, "ZREM", uploads, *names)
-        return len(names)
-
-    async def _get(self, upload_id: str) -> UploadSnapshot | None:
-        try:
-            (fields,) = await self._steps.run("get", upload_id)
-            return await self._reader.snapshot(upload_id, fields)
-        except NotFound:
-            return None
 
     async def count_open(self) -> int:
         return await self._finder.count("deadlines")

@@ -74,6 +74,13 @@ class RedisStagedChunk:
         if self._gathered and is_last:
             await self._flush()
 
+    async def keep(self) -> None:
+        """A block is pushed when it is complete, which may take a slow client longer than the list
+        lives."""
+        if self._is_ours and not (self._dropped or self._sealed):
+            _, key, milliseconds = self._live()
+            await self._clients.execute(self._key, "PEXPIRE", key, milliseconds)
+
     async def seal(self) -> None:
         """All pushes were answered. For `memory` and `fsync` (appendfsync always answers after the
         fsync) that is the proof; for `replicated`, the WAIT after the ledger's step covers them."""

@@ -23,6 +23,9 @@ from sluice_common.uploads.states import check_transition
 
 _END_OF_TIME = 253_402_300_800.0
 """The year 10,000, in seconds since the epoch: no upload was created then."""
+SCAN_UPLOADS = 1000
+"""Uploads that one page looks at. Of a state that is rare it may show none of them, and says where
+to go on."""
 
 EventMaker = Callable[[NewUpload, int, float], LedgerEvent]
 """Makes an event of an upload from its number and its time."""
@@ -61,14 +64,19 @@ def missing_chunks(s: Session, upload_id: str, limit: int) -> MissingChunks:
 def list_uploads(
     s: Session, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
 ) -> UploadPage:
-    """Newest first; the cursor is (created_at, upload id) of the last one seen."""
-    records = s.store.page(tenant, statuses, limit + 1, decode_cursor(after) if after else None)
-    shown = records[:limit]
-    more = len(records) > limit and shown
-    return UploadPage(
-        tuple(s.snapshot(record) for record in shown),
-        encode_cursor(shown[-1]) if more else "",
-    )
+    """Newest first; the cursor is (created_at, upload id) of the last one looked at."""
+    seen = s.store.newest(tenant, SCAN_UPLOADS + 1, decode_cursor(after) if after else None)
+    shown: list[UploadSnapshot] = []
+    next_after = ""
+    for at, upload in enumerate(seen):
+        matches = not statuses or upload.status in statuses
+        if at == SCAN_UPLOADS or (matches and len(shown) == limit):
+            last = seen[at - 1]
+            next_after = encode_cursor(last.created_at, last.upload_id)
+            break
+        if matches:
+            shown.append(s.snapshot(s.require(upload.upload_id)))
+    return UploadPage(tuple(shown), next_after)
 
 
 def abort(s: Session, upload_id: str) -> UploadSnapshot:
@@ -130,9 +138,9 @@ def append_event(s: Session, record: UploadRecord, now: float, event: EventMaker
     s.store.append_event(event(record.new, record.event_sequence, now))
 
 
-def encode_cursor(last: UploadRecord | UploadSnapshot) -> str:
+def encode_cursor(created_at: float, upload_id: str) -> str:
     """Where a page of uploads ended."""
-    text = f"{float(last.created_at)!r} {last.upload_id}"
+    text = f"{float(created_at)!r} {upload_id}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 

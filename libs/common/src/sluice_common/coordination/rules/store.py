@@ -44,6 +44,14 @@ class PartRow:
         return self.received == self.last - self.first + 1
 
 
+class UploadAge(NamedTuple):
+    """Where an upload stands among those of its tenant, and its status."""
+
+    created_at: float
+    upload_id: str
+    status: UploadStatus
+
+
 class RejectedChunk(NamedTuple):
     """A chunk that was in and whose bytes are gone: it has to come back with the same content."""
 
@@ -87,14 +95,11 @@ class LedgerStore(Protocol):
         """Remove at most `limit` rows that `forget` left; False when there are none."""
         ...
 
-    def page(
-        self,
-        tenant: str,
-        statuses: frozenset[UploadStatus],
-        limit: int,
-        after: tuple[float, str] | None,
-    ) -> Sequence[UploadRecord]:
-        """By (created_at, upload_id) descending, beyond `after`; no statuses means all."""
+    def newest(
+        self, tenant: str, limit: int, after: tuple[float, str] | None
+    ) -> Sequence[UploadAge]:
+        """By (created_at, upload_id) descending, beyond `after`; the work grows with `limit`, not
+        with the uploads that there are."""
         ...
 
     # -- chunks

@@ -1,0 +1,24 @@
+"""Ends a call with the status of an error."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+import grpc.aio
+from grpc_status import rpc_status
+
+from sluice_common.errors import SluiceError
+from sluice_common.rpc.errors import to_status
+
+REQUEST_ID_KEY: Final = "x-request-id"
+
+async def abort_with(context: Any, error: SluiceError) -> NoReturn:
+    """End the call; returns (by raising `AbortError`) once its client has taken the status, or is
+    gone."""
+    # abort() replaces the trailers, so those set before (the request id) go along.
+    before = tuple(context.trailing_metadata() or ())
+    request_id = str(dict(before).get(REQUEST_ID_KEY, ""))
+    status = rpc_status.to_status(to_status(error, request_id))
+    trailers = (*before, *(status.trailing_metadata or ()))
+    await context.abort(status.code, status.details, trailers)
+    raise grpc.aio.AbortError
