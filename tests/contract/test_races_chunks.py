@@ -48,7 +48,7 @@ class Sender:
 
     async def in_three_turns(self) -> Actor:
         """Room and the first block, the second block, acceptance."""
-        async with self.house.receiving.open(self.offer, None, self.house.admit, 0) as chunk:
+        async with self.house.receiving.open(self.offer, None, self.house.admit) as chunk:
             middle = len(self.data) // 2
             await chunk.append(memoryview(self.data)[:middle])
             yield
@@ -58,7 +58,7 @@ class Sender:
 
     async def in_two_turns(self) -> Actor:
         """All bytes, acceptance."""
-        async with self.house.receiving.open(self.offer, None, self.house.admit, 0) as chunk:
+        async with self.house.receiving.open(self.offer, None, self.house.admit) as chunk:
             await chunk.append(memoryview(self.data))
             yield
             self.answer = await outcome(self.house.accepting.accept(chunk))
@@ -66,7 +66,7 @@ class Sender:
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[Sender]:
         """All bytes are staged; `accept` is all that is left."""
-        async with self.house.receiving.open(self.offer, None, self.house.admit, 0) as chunk:
+        async with self.house.receiving.open(self.offer, None, self.house.admit) as chunk:
             await chunk.append(memoryview(self.data))
             self._chunk = chunk
             yield self
@@ -85,8 +85,8 @@ class House:
     admissions: Admissions
     tokens: list[str] = field(default_factory=list)
 
-    async def admit(self, offer: ChunkOffer, hold_bytes: int) -> Admission:
-        return await self.admissions.admit_unary(offer, hold_bytes)
+    async def admit(self, offer: ChunkOffer) -> Admission:
+        return await self.admissions.admit_unary(offer)
 
     async def begin(self) -> str:
         node_id = new_node_id()

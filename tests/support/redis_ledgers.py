@@ -97,7 +97,9 @@ class StagingLedger:
         await until(lambda: self.hears(upload_id), OPERATION_SECONDS, what)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
-        return await self.bare.accept_chunk(await self.stage(offer), crc32c)
+        if offer.staged:
+            await self.stage(offer)
+        return await self.bare.accept_chunk(offer, crc32c)
 
     async def stage(self, offer: ChunkOffer) -> ChunkOffer:
         """Only the bytes; the rest is for `bare.accept_chunk`."""

@@ -15,6 +15,7 @@ import pytest
 
 from sluice_common.coordination.memory.ledger import MemoryLedger
 from sluice_common.coordination.ports import (
+    ChunkOffer,
     CompletionClaim,
     Fence,
     PartClaim,
@@ -93,7 +94,7 @@ class Twins:
             force=self.random.random() < 0.2,
         )
         offer = replace(offer, token=f"token-{self.random.getrandbits(60)}")
-        admitted, _ = await self.same("admit", lambda ledger: ledger.admit_chunk(offer))
+        admitted = await self.admit(offer)
         if self.random.random() < 0.05:
             await self.same("release", lambda ledger: ledger.release_chunk(offer))
         elif getattr(admitted, "granted", self.random.random() < 0.3):
@@ -108,9 +109,24 @@ class Twins:
             Driver(self.rules, self.clock).offer(upload_id, number, CHUNK),
             token=f"token-{self.random.getrandbits(60)}",
         )
-        admitted, _ = await self.same("admit", lambda ledger: ledger.admit_chunk(offer))
+        admitted = await self.admit(offer)
         if getattr(admitted, "granted", False):
             await self.same("accept", lambda ledger: ledger.accept_chunk(offer, number))
+
+    async def admit(self, offer: ChunkOffer) -> Any:
+        """Room for a chunk, at once or in steps; now and then for a part of it only."""
+        steps = [
+            self.random.randrange(offer.size + 2) for _ in range(self.random.choice([0, 1, 3]))
+        ]
+        for hold_bytes in steps if offer.size > 0 else []:
+            step = replace(offer, hold_bytes=hold_bytes)
+            await self.same("step", lambda ledger, of=step: ledger.admit_chunk(of))  # type: ignore[misc]
+        if steps and self.random.random() < 0.3:
+            await self.same("backlog", lambda ledger: ledger.backlog())
+        if steps and self.random.random() < 0.1:
+            return None
+        admitted, _ = await self.same("admit", lambda ledger: ledger.admit_chunk(offer))
+        return admitted
 
     async def complete(self) -> None:
         upload_id = self.upload()

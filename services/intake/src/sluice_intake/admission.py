@@ -27,16 +27,14 @@ class Admissions:
         self._metrics = metrics
         self._options = options
 
-    async def admit_streamed(
-        self, offer: ChunkOffer, hold_bytes: int, throttled: Notify
-    ) -> Admission:
+    async def admit_streamed(self, offer: ChunkOffer, throttled: Notify) -> Admission:
         """Return once the chunk holds so much room; a delay is told once, by `throttled`.
 
         Raises `ResourceExhausted` with the ledger's reason when what the chunk waits for stood
         still for too long: the needed chunk may be queued behind this one on the same stream, and
         only its client can know.
         """
-        admission = await self._ledger.admit_chunk(offer, hold_bytes)
+        admission = await self._ledger.admit_chunk(offer)
         if admission.granted:
             return admission
         self._metrics.throttled.labels(admission.reason).inc()
@@ -50,19 +48,15 @@ class Admissions:
             if left <= 0:
                 raise self._refusal(offer, admission)
             await self._ledger.wait_for_room(offer.upload_id, min(left, _MAX_WAIT_SECONDS))
-            admission = await self._ledger.admit_chunk(offer, hold_bytes)
+            admission = await self._ledger.admit_chunk(offer)
             if admission.granted:
                 return admission
             position = await self._position(admission)
             if position != seen:
                 seen, moved_at = position, time.monotonic()
 
-    async def renew(self, offer: ChunkOffer, hold_bytes: int) -> Admission:
-        """Keep a reservation alive, with no more room than it has."""
-        return await self._ledger.admit_chunk(offer, hold_bytes)
-
-    async def admit_unary(self, offer: ChunkOffer, _hold_bytes: int) -> Admission:
-        """Return once the bytes may be staged: all of them, for they are in memory already.
+    async def admit_unary(self, offer: ChunkOffer) -> Admission:
+        """Return once the bytes may be staged.
 
         Raises `ResourceExhausted` LOOKAHEAD_EXCEEDED at once, because the client holds the needed
         chunk; BUDGET_FULL after a short wait.

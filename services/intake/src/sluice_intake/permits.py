@@ -94,14 +94,12 @@ class Permit:
 class BytePermits:
     """A semaphore over bytes.
 
-    Args:
-        capacity_bytes: held by all permits together, at most.
-        yield_seconds: for how long a permit may be read under while others wait.
+    `yield_seconds`: for how long a message may arrive under a permit while others wait for one.
     """
 
-    def __init__(self, capacity_bytes: int, yield_seconds: float = 1.0) -> None:
+    def __init__(self, capacity_bytes: int) -> None:
+        self.yield_seconds = 1.0
         self._free_bytes = capacity_bytes
-        self._yield_seconds = yield_seconds
         self._waiters: list[_Waiter] = []
         self._numbers = count()
         self._held: dict[Permit, None] = {}
@@ -149,7 +147,7 @@ class BytePermits:
         since = min((p.reading_since for p in self._held if p.is_reading), default=None)
         if since is not None:
             loop = asyncio.get_running_loop()
-            self._revoking = loop.call_at(since + self._yield_seconds, self._revoke)
+            self._revoking = loop.call_at(since + self.yield_seconds, self._revoke)
 
     def _revoke(self) -> None:
         """End the slow reader whose tenant and connection hold most, and of these the slowest."""
@@ -160,7 +158,7 @@ class BytePermits:
         slow = [
             permit
             for permit in self._held
-            if permit.is_reading and now - permit.reading_since >= self._yield_seconds
+            if permit.is_reading and now - permit.reading_since >= self.yield_seconds
         ]
         if slow:
             victim = max(

@@ -185,7 +185,7 @@ class Receiving:
 
     @asynccontextmanager
     async def open(
-        self, offer: ChunkOffer, claimed_crc32c: int | None, ask: Ask, arrived_bytes: int
+        self, offer: ChunkOffer, claimed_crc32c: int | None, ask: Ask, arrived_bytes: int = 0
     ) -> AsyncIterator[IncomingChunk]:
         """A chunk ready for its bytes, once `ask` has found room for them.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from sluice_common.coordination.ports import Admission, ChunkOffer
 
-Ask = Callable[[ChunkOffer, int], Awaitable[Admission]]
-"""Asks for so many bytes; returns the admission, once there is room for them."""
+Ask = Callable[[ChunkOffer], Awaitable[Admission]]
+"""Asks for `hold_bytes` of the offer; returns the admission, once there is room for them."""
 
 OPENING_BYTES: Final = 64 * 1024
 """What a chunk holds before anything of it has arrived."""
@@ -71,7 +72,7 @@ class ChunkRoom:
             return await self._hold(wanted, arrived_bytes)
 
     async def _hold(self, wanted: int, arrived_bytes: int) -> Admission:
-        admission = await self._ask(self._offer, wanted)
+        admission = await self._ask(replace(self._offer, hold_bytes=wanted))
         self.held_bytes = admission.held_bytes
         # More than was asked for comes from the reserve: it is there for this chunk to end.
         self._is_guaranteed |= admission.held_bytes > wanted

@@ -66,7 +66,8 @@ class IntakeRpc:
         self._completing = completing
         self._statuses = statuses
         self._options = options
-        self._permits = BytePermits(options.unary_budget_bytes, options.unary_yield_seconds)
+        self._permits = BytePermits(options.unary_budget_bytes)
+        self._permits.yield_seconds = options.unary_yield_seconds
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every method of the service."""

@@ -207,13 +207,13 @@ class _Stream:
         opened.push_async_exit(receiving)
         self._leave_to_accept(chunk, opened, last_byte_at)
 
-    async def _ask(self, offer: ChunkOffer, hold_bytes: int) -> Admission:
+    async def _ask(self, offer: ChunkOffer) -> Admission:
         async def throttled(admission: Admission) -> None:
             if self._throttled_number != offer.number:
                 self._throttled_number = offer.number
                 await self._answers.throttled(offer.number, admission)
 
-        return await self._serves.admissions.admit_streamed(offer, hold_bytes, throttled)
+        return await self._serves.admissions.admit_streamed(offer, throttled)
 
     # -- the accepts
 

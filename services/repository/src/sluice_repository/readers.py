@@ -19,7 +19,6 @@ from sluice_common.errors import DeadlineExceeded, ResourceExhausted
 from sluice_common.uploads.model import MAX_BLOCK_BYTES
 from sluice_common.waiting import wait_at_most
 
-_FIRST_PIECE_BYTES: Final = 256 * 1024
 _LEAST_PIECE_BYTES: Final = 64 * 1024
 _SLOW_SECONDS: Final = 1.0
 _QUICK_SECONDS: Final = 0.1
@@ -144,7 +143,7 @@ class Reader:
         self.tenant = tenant
         self.connection = connection
         self._stall_seconds = stall_seconds
-        self._piece_bytes = _FIRST_PIECE_BYTES
+        self._piece_bytes = MAX_BLOCK_BYTES
         self._sending: asyncio.Timeout | None = None
         self._began = 0.0
         self._loop = asyncio.get_running_loop()
@@ -163,16 +162,14 @@ class Reader:
 
         Raises `DeadlineExceeded` READ_STALLED.
         """
+        if len(block) <= self._piece_bytes:
+            await self._send_piece(write(block))
+            return
         at = 0
-        while True:
-            piece = block[at : at + self._piece_bytes] if at or self._is_cut(block) else block
+        while at < len(block):
+            piece = block[at : at + self._piece_bytes]
             await self._send_piece(write(piece))
             at += len(piece)
-            if at >= len(block):
-                return
-
-    def _is_cut(self, block: bytes) -> bool:
-        return len(block) > self._piece_bytes
 
     async def _send_piece(self, writing: Awaitable[Any]) -> None:
         self._began = self._loop.time()

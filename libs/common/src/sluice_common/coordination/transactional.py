@@ -92,8 +92,8 @@ class TransactionalLedger(ABC):
     async def create(self, new: NewUpload) -> UploadSnapshot:
         return await self._run(lifecycle.create, new)
 
-    async def admit_chunk(self, offer: ChunkOffer, hold_bytes: int | None = None) -> Admission:
-        return await self._run(chunks.admit_chunk, offer, hold_bytes)
+    async def admit_chunk(self, offer: ChunkOffer) -> Admission:
+        return await self._run(chunks.admit_chunk, offer)
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
         with self._room.listen(upload_id) as woken:

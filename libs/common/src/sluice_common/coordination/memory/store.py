@@ -1,4 +1,4 @@
-"""The rows of the memory ledger: dictionaries, and one byte per chunk to find gaps by."""
+"""The rows of the memory ledger: dictionaries, and a set of numbers to find gaps by."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sluice_common.coordination.memory.numbers import NumberSet
 from sluice_common.coordination.ports import LedgerEvent
 from sluice_common.coordination.rules.record import UploadRecord
 from sluice_common.coordination.rules.store import PartRow, PartState, RejectedChunk, UploadAge
 from sluice_common.uploads.model import (
-    MAX_CHUNKS,
     ChunkRange,
     ChunkRef,
     MissingChunks,
     UploadStatus,
 )
 from sluice_common.uploads.states import TAKES_CHUNKS
-
-_MISSING, _RECEIVED = b"\0", b"\1"
 
 
 @dataclass(slots=True)
@@ -28,8 +26,7 @@ class _Rows:
 
     record: UploadRecord
     chunks: dict[int, ChunkRef] = field(default_factory=dict)
-    received: bytearray = field(default_factory=bytearray)
-    """1 at the number of every received chunk; gaps are found at memchr's speed."""
+    received: NumberSet = field(default_factory=NumberSet)
     rejected: dict[int, RejectedChunk] = field(default_factory=dict)
     parts: dict[int, PartRow] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)
@@ -95,38 +92,27 @@ class MemoryStore:
     def put_chunk(self, upload_id: str, chunk: ChunkRef) -> None:
         rows = self._uploads[upload_id]
         rows.chunks[chunk.number] = chunk
-        received = rows.received
-        if chunk.number >= len(received):
-            size = min(max(chunk.number + 1, 2 * len(received)), MAX_CHUNKS)
-            received.extend(bytes(size - len(received)))
-        received[chunk.number] = 1
+        rows.received.add(chunk.number)
 
     def chunks(self, upload_id: str, first: int, last: int, limit: int) -> Sequence[ChunkRef]:
         rows = self._uploads[upload_id]
         found: list[ChunkRef] = []
-        number = rows.received.find(_RECEIVED, first, last + 1)
-        while number >= 0 and len(found) < limit:
+        number = rows.received.next_in(first, last)
+        while number is not None and len(found) < limit:
             found.append(rows.chunks[number])
-            number = rows.received.find(_RECEIVED, number + 1, last + 1)
+            number = rows.received.next_in(number + 1, last)
         return found
 
     def missing(self, upload_id: str, first: int, last: int, limit: int) -> MissingChunks:
         received = self._uploads[upload_id].received
-        known = min(last + 1, len(received))
         ranges: list[ChunkRange] = []
-        number = first
-        while number <= last:
-            # What lies beyond the bytes is missing as well.
-            gap = received.find(_MISSING, number, known) if number < known else number
-            if gap < 0:
-                gap = known
-            if gap > last:
-                break
+        gap = received.next_out(first, last)
+        while gap is not None:
             if len(ranges) == limit:
                 return MissingChunks(tuple(ranges), truncated=True)
-            end = received.find(_RECEIVED, gap, known) if gap < known else -1
-            number = last + 1 if end < 0 else end
-            ranges.append(ChunkRange(gap, number - 1))
+            end = received.next_in(gap, last)
+            ranges.append(ChunkRange(gap, last if end is None else end - 1))
+            gap = None if end is None else received.next_out(end, last)
         return MissingChunks(tuple(ranges), truncated=False)
 
     def named_tokens(self, upload_id: str, tokens: Sequence[str]) -> set[str]:
@@ -136,7 +122,7 @@ class MemoryStore:
     def reject(self, upload_id: str, chunk: RejectedChunk) -> None:
         rows = self._uploads[upload_id]
         del rows.chunks[chunk.number]
-        rows.received[chunk.number] = 0
+        rows.received.discard(chunk.number)
         rows.rejected[chunk.number] = chunk
 
     def rejected(self, upload_id: str, number: int) -> RejectedChunk | None:

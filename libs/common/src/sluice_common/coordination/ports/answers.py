@@ -12,7 +12,8 @@ from sluice_common.uploads.model import ChunkRef, PartPlan, UploadSnapshot
 class ChunkOffer:
     """A chunk that asks to come in; `token` is the private staging token of its bytes.
 
-    Not `staged`: only its checksum was taken, because it was in already (`Admission.known`).
+    `hold_bytes`: room that the chunk is to hold from now on, None for its whole size. Not `staged`:
+    only its checksum was taken, because it was in already (`Admission.known`).
     """
 
     upload_id: str
@@ -21,6 +22,7 @@ class ChunkOffer:
     token: str
     is_last: bool = False
     force: bool = False
+    hold_bytes: int | None = None
     staged: bool = True
 
 
@@ -30,8 +32,8 @@ class Admission:
 
     `reason` is BUDGET_FULL or LOOKAHEAD_EXCEEDED; `needed_number` is the chunk that would let the
     upload move on. `held_bytes` is the room that the chunk holds now; it may be more than was asked
-    for, and `pressed` says that others are waiting for room. `known`: the chunk is in already, so
-    that its bytes only have to be compared, by their checksum, and take no room.
+    for, and `pressed` says that others are waiting for room. `known`: the chunk is in already
+    and there is no room to stage it again; its bytes are only to be compared, by their checksum.
     """
 
     granted: bool

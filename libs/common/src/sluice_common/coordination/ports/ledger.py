@@ -56,20 +56,17 @@ class UploadLedger(Protocol):
         """
         ...
 
-    async def admit_chunk(self, offer: ChunkOffer, hold_bytes: int | None = None) -> Admission:
+    async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         """Check the offer and reserve room for its bytes, before they are read (rules 3–5, 9, 10).
 
-        A chunk begins with a call, may take and give back room by further ones as its bytes arrive,
-        and has to hold its whole size when it is accepted.
-
-        Args:
-            hold_bytes: room that the chunk is to hold from now on; None means its whole size. A
-                refusal leaves what it holds already.
+        A chunk begins with a call, may take and give back room by further ones with another
+        `hold_bytes` as its bytes arrive, and has to hold its whole size when it is accepted. A
+        refusal leaves what it holds already.
 
         The reservation is keyed by the token and ends with `accept_chunk`, `release_chunk` or its
-        time to live (10 minutes after the last call). A chunk that is already in is `known`, and is
-        granted without a reservation: its bytes are not to be staged. A chunk that can never be
-        accepted raises at once, with the errors of `accept_chunk`.
+        time to live (10 minutes after the last call). A chunk that is already in is never refused
+        for want of room: it is `known` then. A chunk that can never be accepted raises at once,
+        with the errors of `accept_chunk`.
         """
         ...
 

@@ -46,31 +46,24 @@ class RedisBudget:
         self._scripts = scripts
         self._time = time
 
-    async def admit(
-        self,
-        upload_id: str,
-        request: bytes,
-        offer: ChunkOffer,
-        hold_bytes: int | None,
-        *,
-        memory_is_high: bool,
-    ) -> tuple[str, int, bool]:
-        """Room for a chunk: the reason to wait (or nothing when room is reserved), what the chunk
-        holds, and whether others wait.
+    async def admit(self, offer: ChunkOffer, request: bytes, *, memory_is_high: bool) -> list[Any]:
+        """Room for a chunk: the reason to wait (empty when room is reserved), what the chunk holds,
+        whether others wait, and whether it is known and holds nothing.
 
         Args:
             request: what the upload's step said (`admit_chunk`).
         """
-        reason, held, pressed = await self._run(
-            "admit",
-            upload_id,
-            request,
-            offer.token,
-            offer.size,
-            "" if hold_bytes is None else hold_bytes,
-            "1" if memory_is_high else "",
+        return list(
+            await self._run(
+                "admit",
+                offer.upload_id,
+                request,
+                offer.token,
+                offer.size,
+                "" if offer.hold_bytes is None else offer.hold_bytes,
+                "1" if memory_is_high else "",
+            )
         )
-        return str(reason.decode()), int(held), bool(pressed)
 
     async def learn(self, upload_id: str, note: bytes) -> None:
         """Take note of a step of an upload; the same note again changes nothing."""

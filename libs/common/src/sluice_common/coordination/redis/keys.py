@@ -114,6 +114,7 @@ _OF_UPLOAD: Final = (
     "holds",
     "etags",
     "events",
+    "pages",
 )
 
 # -- of one shard

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +42,7 @@ from sluice_common.coordination.redis.looks import SharedLooks
 from sluice_common.coordination.redis.monitoring import RedisMonitor
 from sluice_common.coordination.redis.options import RedisOptions
 from sluice_common.coordination.redis.watching import Announcements, Heard
+from sluice_common.coordination.rules import refusals
 from sluice_common.coordination.rules.fences import number_of
 from sluice_common.coordination.rules.lifecycle import decode_cursor
 from sluice_common.uploads.model import (
@@ -62,9 +64,6 @@ _X_TO_THE_0 = 0x80000000
 """The polynomial 1 as a reflected CRC."""
 
 _NOBODYS_COUNTER = -1
-
-_KNOWN = -1
-"""No chunk is needed, because the one that is offered is in already."""
 
 
 @asynccontextmanager
@@ -113,6 +112,8 @@ class RedisLedger:
         self._steps = steps
         self._reader = reader
         self._announcements = announcements
+        self._whole: dict[str, float] = {}
+        """When chunks on their way in asked for the room of their whole size, by token."""
         self._options = options
         self._monitor = monitor
         self._replicated = replicated
@@ -134,24 +135,25 @@ class RedisLedger:
     async def create(self, new: NewUpload) -> UploadSnapshot:
         return await self._beginnings.create(new, no_room=self._monitor.memory_is_high)
 
-    async def admit_chunk(self, offer: ChunkOffer, hold_bytes: int | None = None) -> Admission:
+    async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         memory_is_high = self._monitor.memory_is_high
-        answer, needed, held, pressed = await self._steps.run(
+        answer, needed, *room = await self._steps.run(
             "admit_chunk",
             offer.upload_id,
             *_offered(offer),
-            hold_bytes,
+            offer.hold_bytes,
             "1" if memory_is_high else "",
         )
-        reason = answer.decode()
-        if answer and not self._steps.alone:
-            reason, held, pressed = await self._steps.budget.admit(
-                offer.upload_id, answer, offer, hold_bytes, memory_is_high=memory_is_high
+        if not self._steps.alone:
+            answer, *room = await self._steps.budget.admit(
+                offer, answer, memory_is_high=memory_is_high
             )
-        if reason:
-            return Admission(False, reason, needed, held)
-        known = needed == _KNOWN
-        return Admission(granted=True, held_bytes=held, pressed=bool(pressed), known=known)
+        held, pressed, known = room
+        if answer:
+            return Admission(False, answer.decode(), needed, held)
+        if not self._steps.alone and held >= offer.size:
+            self._whole[offer.token] = self._steps.seconds()
+        return Admission(granted=True, held_bytes=held, pressed=bool(pressed), known=bool(known))
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
         with self._announcements.room(upload_id) as woken:
@@ -168,10 +170,13 @@ class RedisLedger:
         return bool(waits) if self._steps.alone else await self._steps.budget.waits(upload_id)
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
+        self._whole.pop(offer.token, None)
         await self._steps.budget.release(offer.token)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         upload_id = offer.upload_id
+        if not self._steps.alone:
+            await self._check_room(offer)
         verdict, fields, token, ready, drop, completion_ready, behind = await self._steps.run(
             "accept_chunk",
             upload_id,
@@ -200,6 +205,18 @@ class RedisLedger:
             tuple(each.decode() for each in drop),
             bool(completion_ready),
         )
+
+    async def _check_room(self, offer: ChunkOffer) -> None:
+        """A chunk whose reservation may have ended needs room all the same (rule 9). In a cluster the
+        step that accepts cannot see the budget."""
+        asked_at = self._whole.pop(offer.token, None)
+        age = None if asked_at is None else self._steps.seconds() - asked_at
+        if age is None or age > self._options.reservation_seconds / 2:
+            admission = await self.admit_chunk(replace(offer, hold_bytes=None))
+            self._whole.pop(offer.token, None)
+            if not admission.granted:
+                await self.release_chunk(offer)
+                raise refusals.no_room_for_chunk(offer.number, admission.needed_number)
 
     async def request_completion(
         self,

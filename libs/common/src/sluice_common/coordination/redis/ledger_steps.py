@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -35,6 +36,8 @@ class LedgerSteps:
         self.shards = redis.shards
         self.clients = clients
         self._clock = clock
+        self.seconds: Clock = clock or monotonic
+        """For measuring spans of time here, in this process."""
         scripts = ledger_scripts(options, alone=self.alone)
         self._scripts = scripts
         self.budget = RedisBudget(clients, scripts, self._time)

@@ -12,47 +12,53 @@ from sluice_common.uploads.model import ChunkRef, UploadStatus
 from sluice_common.uploads.states import TAKES_CHUNKS, check_transition
 
 
-def admit_chunk(s: Session, offer: ChunkOffer, hold_bytes: int | None = None) -> Admission:
+def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
     """May the bytes of this chunk be read now? Reserves room for them if so."""
     record = s.require(offer.upload_id)
     check_range(offer, s.options)
     existing = s.store.chunk(offer.upload_id, offer.number)
-    if existing is not None and not (offer.force and record.status in TAKES_CHUNKS):
+    # A duplicate or a conflict: the content decides, in accept.
+    known = existing is not None and not (offer.force and record.status in TAKES_CHUNKS)
+    if known:
         check_total(record, offer)
-        # A duplicate or a conflict: the content decides, in accept.
-        return Admission(granted=True, held_bytes=offer.size, known=True)
-    if existing is None:
-        _check_open(record)
-    total_of(record, offer, existing.size if existing else 0)
+    else:
+        if existing is None:
+            _check_open(record)
+        total_of(record, offer, existing.size if existing else 0)
 
     budget, now = s.budget, s.clock()
     budget.expire_reservations(now)
     held = budget.held(offer.token)
-    wanted = offer.size if hold_bytes is None else min(max(hold_bytes, 0), offer.size)
-    reason = ""
+    wanted = offer.size if offer.hold_bytes is None else max(0, min(offer.hold_bytes, offer.size))
     if held is None or wanted > held:
-        if held is None and not _within_look_ahead(s, record, offer):
-            reason = "LOOKAHEAD_EXCEEDED"
+        begins, has = held is None, held or 0
+        asked = RoomRequest(
+            wanted - has,
+            offer.size - has,
+            announced=offer.size if begins else 0,
+            begins=begins and offer.size > 0,
+        )
+        if begins and known:
+            if not budget.fits(record, asked, now):
+                return Admission(granted=True, held_bytes=offer.size, known=True)
+        elif begins and not _within_look_ahead(s, record, offer):
+            return _refused(s, record, offer, "LOOKAHEAD_EXCEEDED", has, now)
         else:
-            has = held or 0
-            asked = RoomRequest(
-                wanted - has,
-                offer.size - has,
-                announced=offer.size if held is None else 0,
-                begins=held is None and offer.size > 0,
-            )
             step = _room_for(s, record, offer.number, asked, now)
             if step is None:
-                reason = "BUDGET_FULL"
                 budget.note_full(asked, now)
-            else:
-                wanted = has + step
-    if reason:
-        budget.renew(offer.token, now)
-        budget.refused(offer.upload_id, now)
-        return Admission(False, reason, record.needed_number, held or 0)
+                return _refused(s, record, offer, "BUDGET_FULL", has, now)
+            wanted = has + step
     budget.hold(record, offer.token, wanted, offer.size, now)
     return Admission(granted=True, held_bytes=wanted, pressed=budget.is_full(now))
+
+
+def _refused(
+    s: Session, record: UploadRecord, offer: ChunkOffer, reason: str, held: int, now: float
+) -> Admission:
+    s.budget.renew(offer.token, now)  # what is staged of it goes on counting
+    s.budget.refused(offer.upload_id, now)
+    return Admission(False, reason, record.needed_number, held)
 
 
 def _room_for(

@@ -79,38 +79,38 @@ local function room_for(upload_id, request, asked, memory_is_high, now)
   return nil
 end
 
-local function refused(upload_id, generation, now)
-  redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
-end
-
--- The reason to wait ('' when room is reserved), what the chunk holds, and whether others wait.
+-- The reason to wait ('' when room is reserved), what the chunk holds, whether others wait, and
+-- whether the chunk is in already and holds nothing: its bytes are then not to be staged.
 function budget.admit(upload_id, request, token, size, wanted, memory_is_high, now)
   budget.expire_reservations(now)
   local held = budget.held(token)
   wanted = math.min(math.max(wanted or size, 0), size)
   if not held or wanted > held then
     local asked = question(upload_id, request, held, size, wanted, now)
-    local reason, step = '', nil
-    if not held and request.look_room and asked.to_come + size > request.look_room then
+    local reason, step = 'BUDGET_FULL', nil
+    if not held and request.known then
+      if not fits(asked) or memory_is_high then
+        return { '', size, 0, 1 }
+      end
+      step = asked.step
+    elseif not held and request.look_room and asked.to_come + size > request.look_room then
       reason = 'LOOKAHEAD_EXCEEDED'
     else
       step = room_for(upload_id, request, asked, memory_is_high, now)
-      if not step then
-        reason = 'BUDGET_FULL'
-        if asked.exceeds or memory_is_high then
-          redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
-          if not asked.begins then
-            redis.call('HSET', TOTALS, 'begun_until', text(now + options.still_full_seconds))
-          end
+      if not step and (asked.exceeds or memory_is_high) then
+        redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
+        if not asked.begins then
+          redis.call('HSET', TOTALS, 'begun_until', text(now + options.still_full_seconds))
         end
       end
     end
-    if reason ~= '' then
+    if not step then
       if held then
-        renew(token, now) -- its staged bytes go on counting
+        renew(token, now) -- what is staged of it goes on counting
       end
-      refused(upload_id, count(redis.call('HGET', TOTALS, 'generation')), now)
-      return { reason, held or 0, 0 }
+      local generation = count(redis.call('HGET', TOTALS, 'generation'))
+      redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
+      return { reason, held or 0, 0, 0 }
     end
     wanted = (held or 0) + step
     if held then
@@ -120,7 +120,7 @@ function budget.admit(upload_id, request, token, size, wanted, memory_is_high, n
   hold(upload_id, request.tenant, token, wanted, size, now)
   redis.call('HDEL', REFUSED, upload_id)
   stop_asking(upload_id)
-  return { '', wanted, budget.is_full(now) and 1 or 0 }
+  return { '', wanted, budget.is_full(now) and 1 or 0, 0 }
 end
 
 -- The reservation of a chunk ended before it came, or holds too little: is there room for it all

@@ -23,6 +23,7 @@ call.rejected = KEYS[8]
 call.holds = KEYS[9]
 call.etags = KEYS[10]
 call.events = KEYS[11]
+call.pages = KEYS[12]
 call.note = {} -- what the budget has to learn of this step
 call.is_repeat = false -- nothing has changed, but the budget is told all the same
 

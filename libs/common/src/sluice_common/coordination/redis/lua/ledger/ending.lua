@@ -71,7 +71,7 @@ function ending.let_expire(r)
   end
   local left = r.ended_at + options.forget_after_seconds + options.purge_margin_seconds
   local seconds = math.max(math.ceil(left - call.now()), 1)
-  for n = 1, 11 do
+  for n = 1, 12 do
     redis.call('EXPIRE', KEYS[n], text(seconds))
   end
 end

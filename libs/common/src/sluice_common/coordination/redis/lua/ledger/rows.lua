@@ -8,7 +8,10 @@ local SLICE = 500 -- entries that one command returns; Lua's stack bounds `unpac
 --
 -- received  number -> size:crc32c:token:shift (the last is crc.lua's factor of the size)
 -- tokens    token -> number, while a chunk names the token
--- bits      1 at the number of every received chunk: gaps are found without reading `received`
+-- bits      1 at the number of every received chunk: gaps are found without reading `received`.
+--           Of the first DENSE numbers only: a bitmap is as long as its highest number, so that one
+--           byte under a high number would cost 125 KB. The others are in
+-- pages     page -> PAGE_BYTES of the bitmap, for pages that have a 1
 -- rejected  number -> number:size:crc32c, what has to come back with the same content (rule 8)
 
 local function chunk_of(number, entry)
@@ -27,35 +30,108 @@ function rows.chunk(number)
   return entry and chunk_of(number, entry) or nil
 end
 
+local PAGE_BYTES = 128
+local PAGE = 8 * PAGE_BYTES -- numbers
+local DENSE = 8 * PAGE
+local NOTHING = string.rep('\0', PAGE_BYTES)
+local PAGES_AT_ONCE = 64
+local SOME_IN = '[^%z]'
+local SOME_OUT = '[^' .. string.char(255) .. ']'
+
+-- An upload of an earlier release has all numbers in `bits`.
+local function is_all_in_bits()
+  if rows.all_in_bits == nil then
+    rows.all_in_bits = redis.call('STRLEN', call.bits) > DENSE / 8
+  end
+  return rows.all_in_bits
+end
+
+local function page_in_bits(page)
+  local at = page * PAGE_BYTES
+  local found = redis.call('GETRANGE', call.bits, text(at), text(at + PAGE_BYTES - 1))
+  return found .. string.sub(NOTHING, #found + 1)
+end
+
+-- The bits of so many pages.
+local function pages_from(first, count)
+  local names = {}
+  for page = first, first + count - 1 do
+    names[#names + 1] = text(page)
+  end
+  local found = redis.call('HMGET', call.pages, unpack(names))
+  for n, bits in ipairs(found) do
+    local page = first + n - 1
+    if not bits then
+      local elsewhere = page * PAGE < DENSE or is_all_in_bits()
+      found[n] = elsewhere and page_in_bits(page) or NOTHING
+    end
+  end
+  return found
+end
+
+local function set_bit(number, value)
+  if number < DENSE then
+    redis.call('SETBIT', call.bits, text(number), value)
+    return
+  end
+  local page = math.floor(number / PAGE)
+  local bits = pages_from(page, 1)[1]
+  local at = math.floor(number % PAGE / 8) + 1
+  local mask = 2 ^ (7 - number % 8)
+  local byte = string.byte(bits, at)
+  if math.floor(byte / mask) % 2 ~= value then
+    byte = byte + (value == 1 and mask or -mask)
+  end
+  redis.call('HSET', call.pages, text(page),
+    string.sub(bits, 1, at - 1) .. string.char(byte) .. string.sub(bits, at + 1))
+end
+
+-- The first place from `at` on, in 0..PAGE-1, whose bit is `value`, or nil.
+local function next_in_page(bits, value, at)
+  local byte_at = math.floor(at / 8) + 1
+  local skip = at % 8
+  while byte_at <= PAGE_BYTES do
+    local byte = string.byte(bits, byte_at)
+    for bit = skip, 7 do
+      if math.floor(byte / 2 ^ (7 - bit)) % 2 == value then
+        return (byte_at - 1) * 8 + bit
+      end
+    end
+    skip = 0
+    byte_at = string.find(bits, value == 1 and SOME_IN or SOME_OUT, byte_at + 1)
+    if not byte_at then
+      return nil
+    end
+  end
+  return nil
+end
+
+-- The first number in from..last whose bit is `value`, or nil.
+local function next_with(value, from, last)
+  local count = 1
+  while from <= last do
+    local page = math.floor(from / PAGE)
+    for _, bits in ipairs(pages_from(page, count)) do
+      local found = next_in_page(bits, value, from - page * PAGE)
+      if found then
+        found = page * PAGE + found
+        return found <= last and found or nil
+      end
+      page = page + 1
+      from = page * PAGE
+    end
+    count = PAGES_AT_ONCE
+  end
+  return nil
+end
+
 function rows.put_chunk(chunk)
   local number = text(chunk.number)
   local entry = string.format('%s:%s:%s:%s', text(chunk.size), text(chunk.crc32c), chunk.token,
     text(chunk.shift))
   redis.call('HSET', call.received, number, entry)
   redis.call('HSET', call.tokens, chunk.token, number)
-  redis.call('SETBIT', call.bits, number, 1)
-end
-
--- The first number in from..last whose bit is `value`, or nil. BITPOS counts whole bytes, so the
--- bits up to the next byte are looked at one by one.
-local function next_with(value, from, last)
-  while from <= last and from % 8 ~= 0 do
-    if redis.call('GETBIT', call.bits, text(from)) == value then
-      return from
-    end
-    from = from + 1
-  end
-  if from > last then
-    return nil
-  end
-  local found = redis.call('BITPOS', call.bits, value, text(from / 8))
-  if value == 0 and found < from then
-    found = from -- beyond the end of the string everything is missing
-  end
-  if found < 0 or found > last then
-    return nil
-  end
-  return found
+  set_bit(chunk.number, 1)
 end
 
 -- Received chunks first..last in order, at most `limit`.
@@ -108,7 +184,7 @@ end
 function rows.reject(chunk)
   local number = text(chunk.number)
   redis.call('HDEL', call.received, number)
-  redis.call('SETBIT', call.bits, number, 0)
+  set_bit(chunk.number, 0)
   redis.call('ZADD', call.rejected, number,
     string.format('%s:%s:%s', number, text(chunk.size), text(chunk.crc32c)))
   forget_bytes(chunk)

@@ -5,7 +5,7 @@
 -- Answers: verdict, snapshot, token that holds the bytes, ready parts, tokens to drop, completion
 -- ready, behind.
 
-local staged, chunk_list = KEYS[12], KEYS[13]
+local staged, chunk_list = KEYS[13], KEYS[14]
 
 local function conflict(number)
   call.refuse('chunk_conflict', number)

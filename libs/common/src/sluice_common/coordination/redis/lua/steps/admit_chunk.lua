@@ -3,9 +3,9 @@
 -- Arguments: number, size, is_last, force, token, bytes to hold (all when not given), whether the
 -- server's memory is high.
 --
--- Alone, the answer is the reason to wait ('' when granted), the chunk that is needed (-1: this one
--- is in already), what the
--- chunk holds and whether others wait for room. In a cluster it is what the budget has to be asked.
+-- Alone, the answer is the reason to wait ('' when granted), the chunk that is needed, what the
+-- chunk holds, whether others wait for room, and whether it is known and holds nothing. In a cluster
+-- the first is what the budget has to be asked.
 
 return quietly(function()
   local r = record.require()
@@ -17,21 +17,23 @@ return quietly(function()
   }
   limits.check_range(offer)
   local existing = rows.chunk(offer.number)
-  if existing and not (offer.force and record.takes_chunks(r)) then
+  -- A duplicate or a conflict: the content decides, when it is accepted.
+  local known = existing and not (offer.force and record.takes_chunks(r))
+  if known then
     limits.check_total(r, offer)
-    -- A duplicate or a conflict: the content decides, when it is accepted.
-    return { '', -1, offer.size, 0 }
+  else
+    if not existing then
+      limits.check_open(r)
+    end
+    limits.total_of(r, offer, existing and existing.size or 0)
   end
-  if not existing then
-    limits.check_open(r)
-  end
-  limits.total_of(r, offer, existing and existing.size or 0)
   local needed = record.needed_number(r)
   local request = limits.room_request(r, offer)
+  request.known = known and 1 or nil
   if not options.alone then
-    return { cjson.encode(request), needed, 0, 0 }
+    return { cjson.encode(request), needed, 0, 0, 0 }
   end
-  local reason, held, pressed = unpack(budget.admit(call.upload_id, request, call.argument(5),
+  local reason, held, pressed, unstaged = unpack(budget.admit(call.upload_id, request, call.argument(5),
     offer.size, call.number(6), call.argument(7) == '1', call.now()))
-  return { reason, needed, held, pressed }
+  return { reason, needed, held, pressed, unstaged }
 end)
