@@ -29,6 +29,7 @@ from sluice_common.rpc.server import build_server
 from sluice_common.security.principal import Principal
 from sluice_common.telemetry.metrics import Metrics
 from sluice_repository.drives import DriveRegistry
+from sluice_repository.readers import ReaderOptions
 from sluice_repository.rpc import RepositoryRpc
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
@@ -45,6 +46,7 @@ class Repository:
     catalogue: Catalogue
     objects: ObjectStore
     stub: RepositoryServiceAsyncStub
+    address: str
     tenant: str = TENANT
 
     def of(self, tenant: str) -> Repository:
@@ -94,16 +96,21 @@ async def running_repository(folder: Path) -> AsyncIterator[Repository]:
 
 
 @asynccontextmanager
-async def serving(catalogue: Catalogue, objects: ObjectStore) -> AsyncIterator[Repository]:
+async def serving(
+    catalogue: Catalogue, objects: ObjectStore, readers: ReaderOptions | None = None
+) -> AsyncIterator[Repository]:
     """A server on these adapters."""
     server = build_server(ServerOptions(), [server_layers(Metrics(), _TenantFromHeader())])
     drives = DriveRegistry(catalogue, auto_create=False)
-    add_RepositoryServiceServicer_to_server(RepositoryRpc(catalogue, objects, drives), server)
+    add_RepositoryServiceServicer_to_server(
+        RepositoryRpc(catalogue, objects, drives, readers), server
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Repository(catalogue, objects, RepositoryServiceStub(channel))
+        address = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield Repository(catalogue, objects, RepositoryServiceStub(channel), address)
     finally:
         await server.stop(None)
 

@@ -17,10 +17,10 @@ from sluice_intake import stalls
 from sluice_intake.options import IntakeOptions
 from sluice_intake.permits import BytePermits, Owner
 from sluice_intake.room import OPENING_BYTES, room_for
+from sluice_intake.rpc import _StreamAnswers
 from sluice_intake.stalls import StallClock
 from support.intake import Answered, Intake, block, header, read_all, refusal, running_intake
 from support.part_worker import working_for
-from support.waiting import until
 
 BUDGET = 16 * MIB
 SMALL = LedgerOptions(budget_bytes=BUDGET, tenant_budget_bytes=BUDGET, upload_budget_bytes=BUDGET)
@@ -104,7 +104,6 @@ async def test_a_slow_chunk_outlives_its_reservation_time() -> None:
         call, answered = intake.stream(), Answered()
         await call.write(header(upload.upload_id, 0, 2 * MIB))
         await call.write(block(bytes(MIB)))
-        await until(lambda: intake.metrics is not None)
         loop = asyncio.get_running_loop()
         began, seen = loop.time(), []
         while loop.time() - began < 1.5:  # the span is what is tested: the time passes on purpose
@@ -305,10 +304,12 @@ async def test_the_connection_that_holds_most_yields_first() -> None:
 
     async def read_slowly(connection: str) -> None:
         try:
-            async with permits.hold(1, 5.0, Owner("a", connection)) as permit:
-                async with permit.reading(5.0):
-                    await ready.wait()
-                    await asyncio.Event().wait()
+            async with (
+                permits.hold(1, 5.0, Owner("a", connection)) as permit,
+                permit.reading(5.0),
+            ):
+                await ready.wait()
+                await asyncio.Event().wait()
         except ResourceExhausted:
             revoked.append(connection)
 
@@ -341,7 +342,7 @@ async def test_who_kept_others_waiting_is_served_last() -> None:
     await take("first")
     with pytest.raises(ResourceExhausted):
         await holding
-    async with permits.hold(1, 5.0), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group, permits.hold(1, 5.0):
         group.create_task(take("slow"))
         await asyncio.sleep(0)
         group.create_task(take("fresh"))
@@ -359,8 +360,6 @@ async def test_a_stream_whose_answers_are_not_taken_ends() -> None:
         async def write(self, _message: object) -> None:
             await asyncio.Event().wait()
 
-    from sluice_intake.rpc import _StreamAnswers
-
     stuck: Any = Stuck()
     with pytest.raises(Exception, match="ANSWERS_STALLED"):
         await _StreamAnswers(stuck, 0.05).stored(1, 1)
@@ -368,7 +367,7 @@ async def test_a_stream_whose_answers_are_not_taken_ends() -> None:
 
 async def until_reserved(intake: Intake, wanted: int) -> None:
     async with asyncio.timeout(20):
-        while await reserved(intake) != wanted:
+        while await reserved(intake) != wanted:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.02)
 
 
