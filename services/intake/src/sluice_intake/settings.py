@@ -25,4 +25,5 @@ def intake_options(settings: SluiceSettings) -> IntakeOptions:
         unary_budget_wait_seconds=throttle.unary_wait_seconds,
         retry_after_seconds=throttle.retry_after_seconds,
         chunk_stall_seconds=throttle.chunk_stall_seconds,
+        chunk_fair_bytes=throttle.chunk_fair_bytes,
     )

@@ -102,6 +102,7 @@ class Throttle(Group):
     unary_wait_seconds: Seconds = 2.0
     retry_after_seconds: Seconds = 1.0
     chunk_stall_seconds: Seconds = 30.0
+    chunk_fair_bytes: Bytes = 256 * 1024
 
 
 class Reads(Group):

@@ -207,8 +207,8 @@ class RedisLedger:
         )
 
     async def _check_room(self, offer: ChunkOffer) -> None:
-        """A chunk whose reservation may have ended needs room all the same (rule 9). In a cluster the
-        step that accepts cannot see the budget."""
+        """A chunk whose reservation may have ended needs room all the same (rule 9). In a cluster
+        the step that accepts cannot see the budget."""
         asked_at = self._whole.pop(offer.token, None)
         age = None if asked_at is None else self._steps.seconds() - asked_at
         if age is None or age > self._options.reservation_seconds / 2:

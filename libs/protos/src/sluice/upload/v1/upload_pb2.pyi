@@ -822,7 +822,9 @@ class ListUploadsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
-    def uploads(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadStatus]: ...
+    def uploads(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadStatus]:
+        """May be short or empty before the last page: the work of a page is bounded."""
+
     def __init__(
         self,
         *,
