@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import psutil
@@ -57,7 +58,7 @@ class Seen:
         return sorted(self.acknowledged)[int(0.99 * len(self.acknowledged))]
 
 
-async def upload(stub: IntakeServiceStub, name: str, seen: Seen | None, chunks: int) -> str:
+async def upload(stub: Any, name: str, seen: Seen | None, chunks: int) -> str:
     """One upload of chunks of 1 MiB, each acknowledged before the next; its node id."""
     opened = await stub.InitiateUpload(
         pb.InitiateUploadRequest(drive="honest", path=name, chunk_size=MIB), timeout=30
@@ -80,7 +81,7 @@ async def upload(stub: IntakeServiceStub, name: str, seen: Seen | None, chunks: 
     assert status.state == pb.UPLOAD_STATE_COMPLETED, pb.UploadState.Name(status.state)
     if seen is not None:
         seen.completed += 1
-    return opened.node_id
+    return str(opened.node_id)
 
 
 async def honest(server: StandaloneServer, number: int, seen: Seen, until: float) -> None:
@@ -94,20 +95,19 @@ async def honest(server: StandaloneServer, number: int, seen: Seen, until: float
                 seen.failures.append(repr(error))
 
 
-def health(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/healthz", timeout=5) as answer:
-        return "" if answer.status == 200 else str(answer.status)
+def health(address: str) -> None:
+    """Raise `OSError` when the server is not well."""
+    with urllib.request.urlopen(f"http://{address}/healthz", timeout=5):
+        pass
 
 
 async def watch(server: StandaloneServer, seen: Seen) -> None:
     process = psutil.Process(server.pid)
     while True:
         try:
-            wrong = await asyncio.to_thread(health, server.metrics_address)
+            await asyncio.to_thread(health, server.metrics_address)
         except OSError as error:
-            wrong = repr(error)
-        if wrong:
-            seen.unhealthy.append(wrong)
+            seen.unhealthy.append(repr(error))
         seen.most_bytes = max(seen.most_bytes, process.memory_info().rss)
         await asyncio.sleep(0.25)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -173,7 +174,7 @@ async def repository(tmp_path: Path) -> AsyncIterator[Repository]:
 @asynccontextmanager
 async def idle_readers(
     repository: Repository, address: str, node_id: str, count: int
-) -> AsyncIterator[list[grpc.aio.UnaryStreamCall]]:
+) -> AsyncIterator[list[Any]]:
     """Clients with a connection each that take the first message and no more."""
     async with AsyncExitStack() as stack:
         calls = []
@@ -234,6 +235,6 @@ async def test_a_reader_with_pauses_gets_everything(repository: Repository) -> N
     assert got == len(CONTENT)
 
 
-async def _read_on(call: grpc.aio.UnaryStreamCall) -> None:
+async def _read_on(call: Any) -> None:
     while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
         pass
