@@ -193,7 +193,9 @@ class _Stream:
             stalls.rest()
             last_byte_at = time.perf_counter()
             await self._slots.acquire()
-            await self._end_renewing()
+            self._open_chunk = None
+            if self._renewing is not None:
+                await self._end_renewing()
             if chunk.seconds_since_asked() > self._renew_seconds:
                 # Held up for long: without a reservation the bytes would count nowhere (rule 9).
                 await chunk.renew(shrink=False)

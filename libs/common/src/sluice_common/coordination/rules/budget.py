@@ -46,7 +46,7 @@ class _Reservation:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RoomRequest:
     """What a chunk asks for, in bytes.
 
@@ -151,20 +151,25 @@ class Budget:
         """Hold so much room for a chunk until it is settled, or for `reservation_seconds` after the
         last call. A repeat changes the amount."""
         new = record.new
+        upload_id = new.upload_id
         before = self._reservations.pop(token, None)
         self._reservations[token] = _Reservation(  # at the end: in the order in which they end
-            new.upload_id, new.tenant, held_bytes, announced, self._ends_at(now)
+            upload_id, new.tenant, held_bytes, announced, self._ends_at(now)
         )
-        delta = held_bytes - (before.held if before else 0)
+        delta = held_bytes
         if before is None:
             of_upload = self._announced_by_upload
-            of_upload[new.upload_id] = of_upload.get(new.upload_id, 0) + announced
+            of_upload[upload_id] = of_upload.get(upload_id, 0) + announced
         else:
+            delta -= before.held
             self._begun_waits_until = 0.0
-        self.reserved_bytes += delta
-        self._add_to_tenant(new.tenant, delta)
-        self._refused.pop(new.upload_id, None)
-        self._asking.pop(new.upload_id, None)
+        if delta:
+            self.reserved_bytes += delta
+            self._add_to_tenant(new.tenant, delta)
+        if self._refused:
+            self._refused.pop(upload_id, None)
+        if self._asking:
+            self._asking.pop(upload_id, None)
         if delta < 0:
             self.freed()
 
