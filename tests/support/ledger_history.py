@@ -217,14 +217,18 @@ class LedgerHistory(RuleBasedStateMachine):
         is_last: bool = False,
         force: bool = False,
     ) -> Acceptance | None:
-        """One chunk as an intake sends it; None when it was refused."""
+        """One chunk as an intake sends it, which takes its room in steps; None when it was
+        refused."""
         ledger = self.driver.ledger
         offer = self.driver.offer(
             truth.upload_id, number, len(content), is_last=is_last, force=force
         )
         try:
-            if not self.run(ledger.admit_chunk(offer)).granted:
-                return None
+            for hold_bytes in (len(content) // 3, len(content) // 2, None):
+                step = replace(offer, hold_bytes=hold_bytes)
+                if not self.run(ledger.admit_chunk(step)).granted:
+                    self.run(ledger.release_chunk(offer))
+                    return None
             self.bytes[offer.token] = content
             accepted = self.run(ledger.accept_chunk(offer, crc32c(content)))
         except SluiceError:
