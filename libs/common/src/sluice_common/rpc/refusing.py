@@ -12,6 +12,7 @@ from sluice_common.rpc.errors import to_status
 
 REQUEST_ID_KEY: Final = "x-request-id"
 
+
 async def abort_with(context: Any, error: SluiceError) -> NoReturn:
     """End the call; returns (by raising `AbortError`) once its client has taken the status, or is
     gone."""
