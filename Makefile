@@ -126,9 +126,9 @@ test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versity
 check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, the container suite, MySQL proper
 	$(BIN)/python -m tools.images check $(ARGS)
 
-test-model: $(VENV)/.dev ## Run the state machine of the ledger with many more examples
-	SLUICE_MODEL_EXAMPLES=10000 $(BIN)/python -m pytest tests/contract/test_upload_model.py -n $(JOBS) \
-	  --timeout 3600 $(ARGS)
+test-model: $(VENV)/.dev ## Run the ledger's state machine and the requests of any bytes with many more examples
+	SLUICE_MODEL_EXAMPLES=10000 SLUICE_FUZZ_INPUTS=20000 $(BIN)/python -m pytest \
+	  tests/contract/test_upload_model.py tests/contract/test_request_bytes.py -n $(JOBS) --timeout 3600 $(ARGS)
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests
 	@$(MAKE) --no-print-directory coverage
