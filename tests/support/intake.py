@@ -148,6 +148,7 @@ async def running_intake(
     chunks: ChunkStore | None = None,
     ledger: UploadLedger | None = None,
     drives: DriveDirectory | None = None,
+    server: ServerOptions | None = None,
 ) -> AsyncIterator[Intake]:
     """A server on memory; `authorization: TENANT` says who asks."""
     options = options or IntakeOptions()
@@ -160,11 +161,12 @@ async def running_intake(
         metrics=metrics,
         options=options,
     )
-    server = build_server(ServerOptions(), [server_layers(metrics, TenantFromHeader())])
-    add_intake(server, deps)
-    add_reflection(server, (SERVICE_NAME,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    tuning = server or ServerOptions()
+    running = build_server(tuning, [server_layers(metrics, TenantFromHeader(), tuning)])
+    add_intake(running, deps)
+    add_reflection(running, (SERVICE_NAME,))
+    port = running.add_insecure_port("127.0.0.1:0")
+    await running.start()
     try:
         address = f"127.0.0.1:{port}"
         async with grpc.aio.insecure_channel(address, options=_UNLIMITED) as channel:
@@ -178,7 +180,7 @@ async def running_intake(
                 address,
             )
     finally:
-        await server.stop(None)
+        await running.stop(None)
 
 
 async def read_all(call: Any, answered: Answered) -> SluiceError | None:

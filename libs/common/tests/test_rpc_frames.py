@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sluice.upload.v1 import upload_pb2
-from sluice_common.rpc.frames import Frame, Header, read_chunk_frame, read_stream_frame
+from sluice_common.errors import SluiceError
+from sluice_common.rpc.frames import (
+    MAX_FIELDS,
+    Frame,
+    Header,
+    read_chunk_frame,
+    read_initiate_request,
+    read_stream_frame,
+)
 
 
 def varint(value: int, padding: int = 0) -> bytes:
@@ -175,3 +185,67 @@ def test_repeated_headers_merge(headers: list[upload_pb2.ChunkHeader]) -> None:
 def test_the_block_is_a_view_of_the_wire_bytes(prefix: bytes) -> None:
     wire = prefix + delimited(2, b"x" * 100_000)
     assert read_stream_frame(wire).data.obj is wire
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"\x18\0" * (MAX_FIELDS + 1),
+        delimited(7, b"") * (MAX_FIELDS + 1),
+        field(3, 3, b"\x20\0" * (MAX_FIELDS + 1) + field(3, 4, b"")),
+        field(3, 3, field(3, 4, b"")) * (MAX_FIELDS + 1),
+        b"\x18\0" * 4_000_000,
+    ],
+)
+@pytest.mark.parametrize("data_tag", [2, 3])
+def test_a_flood_of_fields_is_refused_at_its_bound(flood: bytes, data_tag: int) -> None:
+    """Whatever its length: the walk ends there."""
+    read = read_stream_frame if data_tag == 2 else read_chunk_frame
+    flood = flood.replace(b"\x18", b"\x78") if data_tag == 3 else flood
+    frame = read(flood)
+    assert frame.error is not None
+    assert frame.error.reason in ("TOO_MANY_FIELDS", "MALFORMED_MESSAGE")
+    if flood[:1] in (b"\x18", b"\x78"):
+        assert frame.error.reason == "TOO_MANY_FIELDS"
+
+
+def test_as_many_fields_as_allowed_are_read() -> None:
+    wire = b"\x18\0" * (MAX_FIELDS - 1) + delimited(2, b"data")
+    frame = read_stream_frame(wire)
+    assert (frame.error, bytes(frame.data)) == (None, b"data")
+
+
+@pytest.mark.parametrize("read", [read_stream_frame, read_chunk_frame])
+def test_much_beside_the_payload_is_too_large(read: Callable[[bytes], Frame]) -> None:
+    frame = read(delimited(9, bytes(64 * 1024)))
+    assert frame.error is not None
+    assert frame.error.reason == "MESSAGE_TOO_LARGE"
+
+
+def initiate(**fields: object) -> upload_pb2.InitiateUploadRequest:
+    return upload_pb2.InitiateUploadRequest(drive="d", path="p", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "request_", [initiate(), initiate(inline_data=b""), initiate(inline_data=b"x" * 100_000)]
+)
+def test_an_initiate_request_reads_as_it_was_sent(
+    request_: upload_pb2.InitiateUploadRequest,
+) -> None:
+    """Absent and empty inline data differ: one of them makes an empty node."""
+    assert read_initiate_request(request_.SerializeToString()) == request_
+
+
+@pytest.mark.parametrize(
+    ("wire", "reason"),
+    [
+        (b"\x0a\x02\xff\xfe", "MALFORMED_MESSAGE"),
+        (b"\x5a\x7f", "MALFORMED_MESSAGE"),
+        (b"\x42\x00" * (MAX_FIELDS + 1), "TOO_MANY_FIELDS"),
+        (delimited(8, b"\x0a\x00" * 40_000), "MESSAGE_TOO_LARGE"),
+    ],
+)
+def test_a_bad_initiate_request_is_refused_unparsed(wire: bytes, reason: str) -> None:
+    with pytest.raises(SluiceError) as refused:
+        read_initiate_request(wire)
+    assert refused.value.reason == reason

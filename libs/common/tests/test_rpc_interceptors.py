@@ -288,7 +288,7 @@ async def test_writing_to_a_client_that_has_gone_is_no_defect() -> None:
     async with serving(metrics) as channel:
         with capture_logs() as logs:
             for _ in range(10):
-                flood = channel.unary_stream(f"/{SERVICE}/Flood", None, None)(b"x" * 100_000)
+                flood = channel.unary_stream(f"/{SERVICE}/Flood", None, None)(b"x" * 60_000)
                 assert await flood.read()
                 flood.cancel()
             await until(

@@ -9,11 +9,14 @@ from sluice_common.coordination.ports import Acceptance, Admission, Verdict
 from sluice_common.errors import InvalidArgument
 from sluice_common.mixtures import Durability
 from sluice_common.uploads.model import UploadSnapshot, UploadStatus
+from sluice_common.uploads.names import check_metadata_count
 from sluice_intake.initiating import InitiateRequest
 from sluice_intake.limits import Limits
 from sluice_intake.status_message import STATES, timestamp
 
 _STATUSES = {state: status for status, state in STATES.items()}
+_MAX_STATES = 64
+"""Of one request, repeated ones included: more than there will ever be."""
 _DURABILITIES = {
     Durability.MEMORY: upload_pb2.DURABILITY_MEMORY,
     Durability.REPLICATED: upload_pb2.DURABILITY_REPLICATED,
@@ -27,6 +30,7 @@ _DURABILITIES = {
 def initiate_request(
     message: upload_pb2.InitiateUploadRequest, trace_parent: str
 ) -> InitiateRequest:
+    check_metadata_count(message.metadata)
     return InitiateRequest(
         drive=message.drive,
         path=message.path,
@@ -53,6 +57,10 @@ def wait_seconds(message: upload_pb2.CompleteUploadRequest) -> float:
 
 def statuses_of(message: upload_pb2.ListUploadsRequest) -> frozenset[UploadStatus]:
     """The states asked for; empty means all."""
+    if len(message.states) > _MAX_STATES:
+        raise InvalidArgument(
+            "TOO_MANY_STATES", "Name each state once, or none to list all.", field="states"
+        )
     unknown = set(message.states) - set(_STATUSES)
     if unknown:
         raise InvalidArgument(

@@ -1,11 +1,12 @@
 """IntakeService: translate, delegate.
 
-UploadChunk and UploadStream have deserializers of their own (sluice_common/rpc/frames.py), which
-the generated registration does not provide for; so all methods are registered through a generic
-handler.
+Methods that carry bytes have deserializers and limits of their own (sluice_common/rpc/frames.py),
+which the generated registration does not provide for; so all methods are registered through a
+generic handler.
 
 UploadChunk is unary on the wire and a stream of one message here: a unary handler is called with
 a message that is in memory already, this one holds room for it before gRPC reads it (rule 11).
+A handler that waits keeps what it needs of its request and lets the message go.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import grpc.aio
 from sluice.upload.v1 import upload_pb2
 from sluice_common.coordination.ports import Acceptance, Admission
 from sluice_common.errors import InvalidArgument
-from sluice_common.rpc.frames import Frame, read_chunk_frame, read_stream_frame
+from sluice_common.rpc.frames import (
+    Frame,
+    read_chunk_frame,
+    read_initiate_request,
+    read_stream_frame,
+)
+from sluice_common.rpc.messages import ENVELOPE_BYTES, RequestFormat
 from sluice_common.security.principal import current_principal
 from sluice_common.telemetry.tracing import current_traceparent
 from sluice_intake import convert
@@ -71,23 +78,31 @@ class IntakeRpc:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every method of the service."""
-        pb = upload_pb2
+        pb, options = upload_pb2, self._options
+        # Twice an envelope: so much more inline data is too large with a reason of its own.
+        initiate = RequestFormat(
+            read_initiate_request, options.max_inline_bytes + 2 * ENVELOPE_BYTES
+        )
+        chunk = RequestFormat(
+            read_chunk_frame, options.max_unary_message_bytes + ENVELOPE_BYTES, is_timed=False
+        )
+        block = RequestFormat(read_stream_frame, options.max_block_bytes + ENVELOPE_BYTES)
         handlers = {
-            "GetLimits": _unary(self.get_limits, pb.GetLimitsRequest),
-            "InitiateUpload": _unary(self.initiate_upload, pb.InitiateUploadRequest),
+            "GetLimits": _unary(self.get_limits, pb.GetLimitsRequest.FromString),
+            "InitiateUpload": _unary(self.initiate_upload, initiate),
             "UploadChunk": grpc.stream_unary_rpc_method_handler(
-                self.upload_chunk, read_chunk_frame, _serialize
+                self.upload_chunk, chunk, _serialize
             ),
             "UploadStream": grpc.stream_stream_rpc_method_handler(
-                self.upload_stream, read_stream_frame, _serialize
+                self.upload_stream, block, _serialize
             ),
-            "CompleteUpload": _unary(self.complete_upload, pb.CompleteUploadRequest),
-            "AbortUpload": _unary(self.abort_upload, pb.AbortUploadRequest),
-            "GetUploadStatus": _unary(self.get_upload_status, pb.GetUploadStatusRequest),
+            "CompleteUpload": _unary(self.complete_upload, pb.CompleteUploadRequest.FromString),
+            "AbortUpload": _unary(self.abort_upload, pb.AbortUploadRequest.FromString),
+            "GetUploadStatus": _unary(self.get_upload_status, pb.GetUploadStatusRequest.FromString),
             "WatchUpload": grpc.unary_stream_rpc_method_handler(
                 self.watch_upload, pb.WatchUploadRequest.FromString, _serialize
             ),
-            "ListUploads": _unary(self.list_uploads, pb.ListUploadsRequest),
+            "ListUploads": _unary(self.list_uploads, pb.ListUploadsRequest.FromString),
         }
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),)
@@ -121,6 +136,7 @@ class IntakeRpc:
             sha256=request.sha256 if request.HasField("sha256") else None,
             crc32c=request.crc32c if request.HasField("crc32c") else None,
         )
+        del request  # the wait may be long
         snapshot = completion.snapshot
         if wait_seconds > 0:
             left = context.time_remaining()
@@ -191,9 +207,9 @@ class IntakeRpc:
         return upload_pb2.GetUploadStatusResponse(status=status_message(status))
 
     async def watch_upload(self, request: upload_pb2.WatchUploadRequest, context: Context) -> None:
-        statuses = self._statuses.watch(
-            current_principal(), request.upload_id, request.after_sequence
-        )
+        upload_id, after_sequence = request.upload_id, request.after_sequence
+        del request  # a watch may be open for hours
+        statuses = self._statuses.watch(current_principal(), upload_id, after_sequence)
         # A caller who goes away ends the watch at once, not when it is collected.
         async with aclosing(statuses):
             async for status in statuses:
@@ -243,8 +259,10 @@ class _StreamAnswers:
             raise answers_stalled() from None
 
 
-def _unary(behavior: Callable[..., Any], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_unary_rpc_method_handler(behavior, request.FromString, _serialize)
+def _unary(
+    behavior: Callable[..., Any], deserialize: Callable[[bytes], Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(behavior, deserialize, _serialize)
 
 
 def _serialize(message: Any) -> bytes:

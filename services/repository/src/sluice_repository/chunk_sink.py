@@ -19,6 +19,7 @@ from sluice.upload.v1.upload_pb2 import Accepted
 from sluice_common.coordination.staging import check_name
 from sluice_common.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
 from sluice_common.rpc.frames import Frame, Header, block_before_header, read_stream_frame
+from sluice_common.rpc.messages import ENVELOPE_BYTES, RequestFormat
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_common.uploads.model import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES
@@ -47,7 +48,9 @@ def add_chunk_sink(
     # Its deserializer is not the generated one, for which the generated registration has no room.
     handlers = {
         "PutChunks": grpc.stream_stream_rpc_method_handler(
-            sink.put_chunks, read_stream_frame, pb.PutChunksResponse.SerializeToString
+            sink.put_chunks,
+            RequestFormat(read_stream_frame, MAX_BLOCK_BYTES + ENVELOPE_BYTES),
+            pb.PutChunksResponse.SerializeToString,
         )
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))

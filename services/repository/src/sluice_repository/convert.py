@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2 as pb
@@ -26,6 +27,9 @@ _NUMBER_BY_INTEGRITY = {
     Integrity.SHA256_ASYNC: pb.INTEGRITY_SHA256_ASYNC,
     Integrity.SHA256_BEFORE_VISIBLE: pb.INTEGRITY_SHA256_BEFORE_VISIBLE,
 }
+
+_MAX_MASK_PATHS = 64
+"""Of one mask, repeated ones included: more than a policy will ever have."""
 
 
 def locator_of(
@@ -64,6 +68,17 @@ def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
         encryption=message.encryption,
         drop_location=message.drop_location,
     )
+
+
+def fields_of(mask: FieldMask) -> frozenset[str]:
+    """The fields that a mask names. `InvalidArgument` BAD_UPDATE_MASK for far too many."""
+    if len(mask.paths) > _MAX_MASK_PATHS:
+        raise InvalidArgument(
+            "BAD_UPDATE_MASK",
+            "The update mask names more fields than a policy has; name each once.",
+            field="update_mask",
+        )
+    return frozenset(mask.paths)
 
 
 def drive_message(drive: Drive) -> pb.Drive:

@@ -20,6 +20,7 @@ from sluice_common.security.principal import current_principal
 from sluice_common.uploads.names import check_drive_name, normalize_path
 from sluice_repository.convert import (
     drive_message,
+    fields_of,
     locator_of,
     node_message,
     policy_of,
@@ -29,7 +30,7 @@ from sluice_repository.convert import (
     whole_seconds,
 )
 from sluice_repository.drives import DriveRegistry
-from sluice_repository.nodes import NodeRegistry, as_content
+from sluice_repository.nodes import NodeLocator, NodeRegistry, as_content
 from sluice_repository.readers import ReaderOptions, Readers
 from sluice_repository.reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 
@@ -81,7 +82,7 @@ class RepositoryRpc(RepositoryServiceServicer):
             _tenant(),
             request.name,
             policy_of(request.policy),
-            frozenset(request.update_mask.paths),
+            fields_of(request.update_mask),
         )
         return pb.UpdateDriveResponse(drive=drive_message(drive))
 
@@ -123,19 +124,30 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def ReadNode(  # type: ignore[override]  # a coroutine that writes will do as well
         self, request: pb.ReadNodeRequest, context: Context
     ) -> None:
+        # A download may take hours: only these values of the request stay.
+        locator, offset = locator_of(request), request.offset
+        length = request.length if request.HasField("length") else None
+        thumbnail_size = request.thumbnail_size
+        del request
         # Writes by itself instead of yielding: a client that takes nothing must be noticed.
         async with self._readers.calling(context.peer()):
             try:
-                await self._read_node(request, context)
+                await self._read_node(locator, offset, length, thumbnail_size, context)
             except SluiceError as error:
                 await abort_with(context, error)
 
-    async def _read_node(self, request: pb.ReadNodeRequest, context: Context) -> None:
-        node = await self._nodes.get(_tenant(), locator_of(request))
-        length = request.length if request.HasField("length") else None
+    async def _read_node(
+        self,
+        locator: NodeLocator,
+        offset: int,
+        length: int | None,
+        thumbnail_size: int,
+        context: Context,
+    ) -> None:
+        node = await self._nodes.get(_tenant(), locator)
         content, shown = node, None
-        if request.thumbnail_size:
-            thumbnail = await self._nodes.thumbnail_of(node, request.thumbnail_size)
+        if thumbnail_size:
+            thumbnail = await self._nodes.thumbnail_of(node, thumbnail_size)
             content, shown = as_content(node, thumbnail), thumbnail_message(thumbnail)
         # The node goes out with the first data; alone when there are none.
         first = pb.ReadNodeResponse(node=node_message(node), thumbnail=shown)
@@ -148,7 +160,7 @@ class RepositoryRpc(RepositoryServiceServicer):
 
         async with (
             self._readers.place(_tenant(), context.peer()) as reader,
-            closing(self._reader.read(content, request.offset, length)) as blocks,
+            closing(self._reader.read(content, offset, length)) as blocks,
         ):
             await reader.send(await anext(blocks, b""), write)
             async for block in blocks:

@@ -6,8 +6,10 @@ becomes a memoryview of the wire bytes, and all the rest (the header, unknown fi
 generated parser as it came, so merging, defaults, presence and UTF-8 checks are the parser's own.
 The .proto stays the truth: a property test holds this reader against the generated one.
 
-A deserializer must not raise: gRPC would answer with an untyped INTERNAL. A frame that cannot be
-read carries its error, and the handler raises it.
+The walk costs a microsecond a field, so a message may have `MAX_FIELDS` of them, and 64 KiB beside
+its payload: what the messages need is a tenth of that.
+
+A frame that cannot be read carries its error, and the handler raises it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from sluice.upload.v1 import upload_pb2
-from sluice_common.errors import InvalidArgument
+from sluice_common.errors import InvalidArgument, SluiceError
+from sluice_common.rpc.messages import (
+    ENVELOPE_BYTES,
+    malformed_message,
+    message_too_large,
+    parse_message,
+    too_many_fields,
+)
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _MAX_VARINT_BYTES: Final = 10
@@ -28,11 +37,15 @@ _MAX_LENGTH: Final = 2**31 - 1
 _MAX_GROUP_DEPTH: Final = 100
 """The bounds of the generated parser; beyond them it calls a message malformed."""
 
+MAX_FIELDS: Final = 256
+"""Of one message, those inside of groups included; submessages are not looked into."""
+
 _NO_DATA: Final = memoryview(b"")
 
 _STREAM_DATA_FIELD: Final = upload_pb2.UploadStreamRequest.DATA_FIELD_NUMBER
 _STREAM_DATA_TAG: Final = _STREAM_DATA_FIELD << 3 | _BYTES
 _CHUNK_DATA_FIELD: Final = upload_pb2.UploadChunkRequest.DATA_FIELD_NUMBER
+_INLINE_DATA_FIELD: Final = upload_pb2.InitiateUploadRequest.INLINE_DATA_FIELD_NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class Frame(NamedTuple):
 
     header: Header | None
     data: memoryview
-    error: InvalidArgument | None = None
+    error: SluiceError | None = None
 
 
 class _Malformed(Exception):
@@ -66,14 +79,17 @@ def read_stream_frame(wire: bytes) -> Frame:
         try:
             length, start = _read_varint(wire, 1, _MAX_TAG_BYTES)
         except _Malformed:
-            return _malformed_frame()
+            return _unreadable(malformed_message())
         if start + length == len(wire):
             return Frame(None, memoryview(wire)[start:])
     try:
         data, rest = _split_payload(wire, _STREAM_DATA_FIELD)
         message = upload_pb2.UploadStreamRequest.FromString(rest)
     except (_Malformed, DecodeError):
-        return _malformed_frame()
+        return _unreadable(malformed_message())
+    except SluiceError as error:
+        return _unreadable(error)
+    data = _NO_DATA if data is None else data
     if not message.HasField("header"):
         return Frame(None, data)
     header = message.header
@@ -96,7 +112,10 @@ def read_chunk_frame(wire: bytes) -> Frame:
         data, rest = _split_payload(wire, _CHUNK_DATA_FIELD)
         message = upload_pb2.UploadChunkRequest.FromString(rest)
     except (_Malformed, DecodeError):
-        return _malformed_frame()
+        return _unreadable(malformed_message())
+    except SluiceError as error:
+        return _unreadable(error)
+    data = _NO_DATA if data is None else data
     return Frame(
         Header(
             upload_id=message.upload_id,
@@ -113,6 +132,24 @@ def read_chunk_frame(wire: bytes) -> Frame:
 _USUAL_START: Final = bytes([_STREAM_DATA_TAG])
 
 
+def read_initiate_request(wire: bytes) -> upload_pb2.InitiateUploadRequest:
+    """Deserializer of InitiateUploadRequest, whose inline data is what makes it large.
+
+    Raises `InvalidArgument` MALFORMED_MESSAGE, TOO_MANY_FIELDS, `ResourceExhausted`
+    MESSAGE_TOO_LARGE for more than 64 KiB beside the inline data.
+    """
+    try:
+        data, rest = _split_payload(wire, _INLINE_DATA_FIELD)
+    except _Malformed:
+        raise malformed_message() from None
+    message: upload_pb2.InitiateUploadRequest = parse_message(
+        upload_pb2.InitiateUploadRequest.FromString, rest
+    )
+    if data is not None:  # present and empty makes an empty node
+        message.inline_data = bytes(data)
+    return message
+
+
 def block_before_header() -> InvalidArgument:
     """For the handler of a stream whose frame has data that belong to no chunk."""
     return InvalidArgument(
@@ -122,22 +159,18 @@ def block_before_header() -> InvalidArgument:
     )
 
 
-def _malformed_frame() -> Frame:
-    return Frame(
-        None,
-        _NO_DATA,
-        InvalidArgument(
-            "MALFORMED_MESSAGE",
-            "The message is not what the .proto says; regenerate the client from it.",
-        ),
-    )
+def _unreadable(error: SluiceError) -> Frame:
+    return Frame(None, _NO_DATA, error)
 
 
-def _split_payload(wire: bytes, data_field: int) -> tuple[memoryview, bytes]:
-    """The last occurrence of `data_field`, and the other fields in their order."""
-    data = _NO_DATA
+def _split_payload(wire: bytes, data_field: int) -> tuple[memoryview | None, bytes]:
+    """The last occurrence of `data_field`, None without one, and the other fields in their order.
+
+    Raises `_Malformed`, `InvalidArgument` TOO_MANY_FIELDS, `ResourceExhausted` MESSAGE_TOO_LARGE.
+    """
+    data: memoryview | None = None
     rest: list[bytes] = []
-    position, end = 0, len(wire)
+    position, end, fields, rest_bytes = 0, len(wire), 0, 0
     while position < end:
         field_start = position
         number, wire_type, position = _read_tag(wire, position)
@@ -147,9 +180,16 @@ def _split_payload(wire: bytes, data_field: int) -> tuple[memoryview, bytes]:
             length, position = _read_length(wire, position)
             data = memoryview(wire)[position : position + length]
             position += length
+            fields += 1
         else:
-            position = _skip_value(wire, position, number, wire_type)
+            position, skipped = _skip_value(wire, position, number, wire_type, MAX_FIELDS - fields)
+            fields += skipped
+            rest_bytes += position - field_start
+            if rest_bytes > ENVELOPE_BYTES:
+                raise message_too_large(ENVELOPE_BYTES)
             rest.append(wire[field_start:position])
+        if fields > MAX_FIELDS:
+            raise too_many_fields(MAX_FIELDS)
     return data, b"".join(rest)
 
 
@@ -179,9 +219,15 @@ def _read_length(wire: bytes, position: int) -> tuple[int, int]:
     return length, position
 
 
-def _skip_value(wire: bytes, position: int, number: int, wire_type: int) -> int:
-    """Position after a value of any wire type, groups included."""
+def _skip_value(
+    wire: bytes, position: int, number: int, wire_type: int, max_fields: int
+) -> tuple[int, int]:
+    """Position after a value of any wire type, groups included, and the fields that it has.
+
+    Raises TOO_MANY_FIELDS beyond `max_fields` of them.
+    """
     open_groups: list[int] = []
+    fields = 1
     while True:
         if wire_type == _VARINT:
             _, position = _read_varint(wire, position, _MAX_VARINT_BYTES)
@@ -201,5 +247,9 @@ def _skip_value(wire: bytes, position: int, number: int, wire_type: int) -> int:
         if position > len(wire):
             raise _Malformed
         if not open_groups:
-            return position
+            return position, fields
+        if fields > max_fields:
+            raise too_many_fields(MAX_FIELDS)
         number, wire_type, position = _read_tag(wire, position)
+        if wire_type != _END_GROUP:
+            fields += 1

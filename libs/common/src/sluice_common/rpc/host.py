@@ -17,7 +17,7 @@ import grpc.aio
 
 from sluice_common.addresses import Address, require_loopback
 from sluice_common.lifecycle import serve_until_stopped
-from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.interceptors import admin_layers, server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
     Health,
@@ -106,8 +106,9 @@ async def hosting(
         listening[CHANNELZ] = settings.channelz_address
     require_loopback(listening, settings.allow_insecure)
 
-    interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator))
-    server = build_server(settings.to_server_options(), interceptors)
+    options = settings.to_server_options()
+    interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options))
+    server = build_server(options, interceptors)
     health = Health()
     health.add_to(server)
     names = [service.name for service in services]
@@ -125,7 +126,7 @@ async def hosting(
             exposing(settings.metrics_address, metrics.registry, ready.is_set)
         )
         if settings.channelz_address is not None:
-            channelz = build_channelz_server()
+            channelz = build_channelz_server((admin_layers(metrics, options),))
             actual[CHANNELZ] = listen(channelz, CHANNELZ, settings.channelz_address)
             stack.push_async_callback(channelz.stop, None)
             await channelz.start()

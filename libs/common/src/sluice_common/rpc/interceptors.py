@@ -30,8 +30,9 @@ from sluice_common.rpc.errors import (
     internal_error,
     to_sluice_error,
 )
-from sluice_common.rpc.reading import to_its_end
+from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.refusing import REQUEST_ID_KEY, abort_with
+from sluice_common.rpc.requests import RequestReading
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.principal import set_principal
 from sluice_common.telemetry.metrics import Metrics
@@ -118,10 +119,6 @@ class RpcMetrics:
         metrics = self._of_method(call.kind, call.service, call.method)
         metrics.started.inc()
         received, sent = metrics.received.inc, metrics.sent.inc
-        if call.kind in ("unary", "server_stream"):
-            received()
-        else:
-            requests = _CountedRequests(requests, received)
         code = "CANCELLED"  # what a CancelledError that passes through here amounts to
         began = time.perf_counter()
         try:
@@ -206,10 +203,15 @@ class Authentication:
 
 
 class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs
-    """Puts layers around every handler of a server, the first one outermost."""
+    """Puts layers around every handler of a server, the first one outermost.
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    Inside of all of them the request is read: to gRPC every method is a stream of requests, and
+    no layer sees a message.
+    """
+
+    def __init__(self, layers: Sequence[Layer], reading: RequestReading) -> None:
         self._layers = tuple(layers)
+        self._reading = reading
 
     async def intercept_service(
         self,
@@ -233,50 +235,46 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
         service, _, method = details.method.lstrip("/").rpartition("/")
         metadata = tuple(details.invocation_metadata or ())
         call = Call(service, method, kind, cast("Sequence[tuple[str, str | bytes]]", metadata))
-        proceed = _as_coroutine(behavior) if handler.response_streaming else _as_unary(behavior)
+        proceed = _as_coroutine(behavior) if handler.response_streaming else behavior
+        proceed = self._reading.around(handler, proceed)
         for layer in reversed(self._layers):
             proceed = _enter(layer, call, proceed)
         proceed = _forgetting(proceed)
         return factory(
             _as_generator(proceed) if handler.response_streaming else proceed,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
 
 
-def server_layers(metrics: Metrics, authenticator: Authenticator) -> LayeredInterceptor:
+def server_layers(
+    metrics: Metrics, authenticator: Authenticator, options: ServerOptions | None = None
+) -> LayeredInterceptor:
     """The layers of every Sluice server, in the one order that is right.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
     """
     return LayeredInterceptor(
-        (RequestContext(), RpcMetrics(metrics), ErrorMapping(), Authentication(authenticator))
+        (RequestContext(), RpcMetrics(metrics), ErrorMapping(), Authentication(authenticator)),
+        _reading(metrics, options),
     )
 
 
-class _CountedRequests:
-    """Counts what a handler iterates over, and holds no message: blocks are large."""
+def admin_layers(metrics: Metrics, options: ServerOptions) -> LayeredInterceptor:
+    """The layers of a server for operators, who need no credentials on its address."""
+    return LayeredInterceptor(
+        (RequestContext(), RpcMetrics(metrics), ErrorMapping()), _reading(metrics, options)
+    )
 
-    __slots__ = ("_count", "_requests")
 
-    def __init__(self, requests: AsyncIterator[Any], count: Callable[[], None]) -> None:
-        self._requests = requests
-        self._count = count
-
-    def __aiter__(self) -> _CountedRequests:
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await anext(self._requests)
-        self._count()
-        return message
+def _reading(metrics: Metrics, options: ServerOptions | None) -> RequestReading:
+    return RequestReading(
+        options or ServerOptions(), lambda reason: metrics.refused_messages.labels(reason).inc()
+    )
 
 
 class _CountingContext:
-    """The servicer context; `read` and `write` are counted, all else is the original's.
-
-    A `read` that is cancelled ends all the same (sluice_common/rpc/reading.py).
-    """
+    """The servicer context; `read` and `write` are counted, all else is the original's."""
 
     __slots__ = ("_context", "_read", "_received", "_sent", "_write")
 
@@ -291,7 +289,7 @@ class _CountingContext:
         self._sent = sent
 
     async def read(self) -> Any:
-        message = await to_its_end(self._read())
+        message = await self._read()
         if message is not _EOF:
             self._received()
         return message
@@ -307,14 +305,14 @@ class _CountingContext:
 def _taken_apart(
     handler: grpc.RpcMethodHandler[Any, Any],
 ) -> tuple[Callable[..., grpc.RpcMethodHandler[Any, Any]], Behavior, str]:
-    """The factory that makes this kind of handler, its behaviour, and the name of the kind."""
+    """The factory of its kind that takes a stream of requests, its behaviour, and its kind."""
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler, _set(handler.stream_stream), "bidi_stream"
     if handler.request_streaming:
         return grpc.stream_unary_rpc_method_handler, _set(handler.stream_unary), "client_stream"
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler, _set(handler.unary_stream), "server_stream"
-    return grpc.unary_unary_rpc_method_handler, _set(handler.unary_unary), "unary"
+        return grpc.stream_stream_rpc_method_handler, _set(handler.unary_stream), "server_stream"
+    return grpc.stream_unary_rpc_method_handler, _set(handler.unary_unary), "unary"
 
 
 def _set(behavior: Behavior | None) -> Behavior:
@@ -323,18 +321,12 @@ def _set(behavior: Behavior | None) -> Behavior:
     return behavior
 
 
-def _as_unary(behavior: Behavior) -> Proceed:
-    async def run(requests: Any, context: Any) -> Any:
-        return await behavior(requests, context)
-
-    return run
-
-
 def _as_coroutine(behavior: Behavior) -> Proceed:
     """A streaming handler, be it a coroutine or a generator, as a coroutine that writes."""
 
     async def run(requests: Any, context: Any) -> None:
         answer = behavior(requests, context)
+        del requests  # the handler alone decides how long its request lives
         if inspect.isawaitable(answer):
             await answer
             return

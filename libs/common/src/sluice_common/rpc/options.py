@@ -41,5 +41,12 @@ class ServerOptions:
     max_frame_bytes: int = 1 * MIB
     """The largest HTTP/2 frame that a client may send: a block comes in one or two. With a window
     of 0, gRPC chooses this too."""
+    message_seconds: float = 60.0
+    """The first message of a call has to arrive within this."""
+    unfinished_connection_bytes: int = 32 * MIB
+    """Of messages above the limits of their methods, per connection, before its reads are ended."""
+    unfinished_bytes: int = 256 * MIB
+    """Of messages that have begun and not ended, all connections together; unary chunks, which
+    have permits of their own, not included."""
     reuse_port: bool = False
     """Several processes on one host share the port; off, a second server on it is refused."""

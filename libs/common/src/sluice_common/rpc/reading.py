@@ -10,25 +10,39 @@ is cancelled. The call has ended by then, or is about to, so gRPC answers the re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, MutableMapping
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
-async def to_its_end(reading: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(
+    reading: Coroutine[Any, Any, T],
+    pending: MutableMapping[asyncio.Future[T], P],
+    entry: P,
+) -> T:
     """Await a read; a cancelled caller leaves it running, and its outcome is dropped.
 
     What `asyncio.shield` does, in 2 µs instead of 6: without a task, because every block of
     every chunk comes through here. So the read must not ask which task it runs in.
+
+    Args:
+        pending: has the awaited outcome, under `entry`, while it is awaited. Whoever gives it an
+            exception ends the waiting with that.
     """
     try:
         awaited = reading.send(None)
     except StopIteration as read:
         outcome: T = read.value
         return outcome
-    return await _Rest(reading, awaited).outcome
+    rest = _Rest(reading, awaited).outcome
+    pending[rest] = entry
+    try:
+        return await rest
+    finally:
+        del pending[rest]
 
 
 class _Rest(Generic[T]):

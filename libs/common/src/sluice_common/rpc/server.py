@@ -34,6 +34,9 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", options.max_message_bytes),
+        # gRPC would inflate every message up to its own limit; requests are inflated where the
+        # limit of the method is known (rpc/messages.py).
+        ("grpc.per_message_decompression", 0),
         # Both the soft and the hard limit: between the two gRPC refuses at random.
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
@@ -106,10 +109,12 @@ class Health:
         await self._servicer.enter_graceful_shutdown()
 
 
-def build_channelz_server() -> grpc.aio.Server:
+def build_channelz_server(
+    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
+) -> grpc.aio.Server:
     """A server of its own for gRPC's inner counters: they show every peer, so they belong on an
     admin address only, never on one that clients reach."""
-    server = build_server(ServerOptions())
+    server = build_server(ServerOptions(), interceptors)
     # It takes both kinds of server; its stubs know the synchronous one only.
     channelz.add_channelz_servicer(cast("grpc.Server", server))
     return server

@@ -159,5 +159,8 @@ class Grpc(Group):
     stream_window_bytes: Annotated[int, Field(ge=0, le=MAX_STREAM_WINDOW_BYTES)] = (
         _SERVER.stream_window_bytes
     )
+    message_seconds: Seconds = _SERVER.message_seconds
+    unfinished_connection_bytes: Bytes = _SERVER.unfinished_connection_bytes
+    unfinished_bytes: Bytes = _SERVER.unfinished_bytes
     reuse_port: bool = _SERVER.reuse_port
     reflection: bool = True

@@ -30,6 +30,12 @@ class Metrics:
             "grpc_server_msg_received", "Messages received", _RPC, registry=r
         )
         self.rpc_sent = Counter("grpc_server_msg_sent", "Messages sent", _RPC, registry=r)
+        self.refused_messages = Counter(
+            "sluice_refused_messages",
+            "Request messages malformed, too large or not finished, by reason",
+            ("reason",),
+            registry=r,
+        )
         # Intake
         self.chunks = Counter(
             "sluice_chunks", "Chunks by what became of them", ("verdict",), registry=r

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 from sluice_common.errors import InvalidArgument
 from sluice_common.uploads.model import MAX_CHUNKS
@@ -73,12 +73,7 @@ def check_metadata(metadata: Mapping[str, str], field: str = "metadata") -> dict
 
     Reasons: TOO_MANY_METADATA_ENTRIES, METADATA_TOO_LARGE, BAD_METADATA.
     """
-    if len(metadata) > MAX_METADATA_ENTRIES:
-        raise InvalidArgument(
-            "TOO_MANY_METADATA_ENTRIES",
-            f"At most {MAX_METADATA_ENTRIES} metadata entries are kept; send fewer.",
-            field=field,
-        )
+    check_metadata_count(metadata, field)
     # Counting characters first keeps the check cheap: UTF-8 never has fewer bytes than these.
     if sum(len(key) + len(value) for key, value in metadata.items()) > MAX_METADATA_BYTES:
         raise _metadata_too_large(field)
@@ -95,6 +90,16 @@ def check_metadata(metadata: Mapping[str, str], field: str = "metadata") -> dict
     if size > MAX_METADATA_BYTES:
         raise _metadata_too_large(field)
     return dict(metadata)
+
+
+def check_metadata_count(metadata: Sized, field: str = "metadata") -> None:
+    """At most 64 entries, before anything is made of them. TOO_MANY_METADATA_ENTRIES."""
+    if len(metadata) > MAX_METADATA_ENTRIES:
+        raise InvalidArgument(
+            "TOO_MANY_METADATA_ENTRIES",
+            f"At most {MAX_METADATA_ENTRIES} metadata entries are kept; send fewer.",
+            field=field,
+        )
 
 
 def check_content_type(content_type: str, field: str = "content_type") -> str:
