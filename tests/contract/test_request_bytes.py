@@ -186,6 +186,7 @@ def test_any_bytes_get_a_typed_answer(running: Running) -> None:
     methods = [method.name for method in running.service.methods]
     requests = st.tuples(st.sampled_from(methods), _WIRES)
     process = psutil.Process()
+    slow: list[tuple[str, bytes, str]] = []
 
     def send_any(inputs: int) -> None:
         @settings(
@@ -196,8 +197,12 @@ def test_any_bytes_get_a_typed_answer(running: Running) -> None:
         )
         @given(st.lists(requests, min_size=BATCH, max_size=BATCH))
         def send_batch(batch: list[tuple[str, bytes]]) -> None:
+            gc.collect(1)  # here: the whole heap of a test run is not the server's to go through
             for method, wire in batch:
                 running.send(method, wire)
+                if running.steps.longest_seconds > LONGEST_STEP_SECONDS:
+                    slow.append((method, wire[:40], running.steps.longest))
+                    running.steps.reset()
 
         send_batch()
 
@@ -207,9 +212,14 @@ def test_any_bytes_get_a_typed_answer(running: Running) -> None:
     gc.collect()
     before = process.memory_info().rss
     running.steps.reset()
-    send_any(INPUTS)
+    slow.clear()
+    gc.disable()
+    try:
+        send_any(INPUTS)
+    finally:
+        gc.enable()
     gc.collect()
-    assert running.steps.longest_seconds < LONGEST_STEP_SECONDS, running.steps.longest
+    assert slow == []
     assert process.memory_info().rss - before < LARGEST_GROWTH_BYTES
 
 
