@@ -10,7 +10,7 @@ import pytest
 
 from sluice_client import Client, ClientOptions, RetryPolicy
 from support.command import Command
-from support.fake_intake import FakeIntake, serving
+from support.fake_intake import FakeIntake
 from support.fake_repository import FakeRepository, serving_both
 
 
@@ -32,8 +32,8 @@ async def intake() -> FakeIntake:
 
 
 @pytest.fixture
-async def address(intake: FakeIntake) -> AsyncIterator[str]:
-    async with serving(intake) as address:
+async def address(intake: FakeIntake, repository: FakeRepository) -> AsyncIterator[str]:
+    async with serving_both(intake, repository) as address:
         yield address
 
 

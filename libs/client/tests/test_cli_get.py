@@ -6,34 +6,21 @@ import json
 import os
 import stat
 import unicodedata
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sluice_client import Client, ClientOptions, InvalidArgument, NotFound
+from sluice_client import Client, InvalidArgument, NotFound
 from sluice_client.cli import get_recursive
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.get import get_one, local_path
 from sluice_client.cli.get_recursive import RecursiveGet
 from sluice_client.cli.output import Output
 from support.command import Command
-from support.fake_intake import FakeIntake
-from support.fake_repository import FakeRepository, serving_both
+from support.fake_repository import FakeRepository
 
 NFC, NFD = (unicodedata.normalize(form, "Müllers Fotos/") for form in ("NFC", "NFD"))
-
-
-@pytest.fixture
-async def client(
-    intake: FakeIntake, repository: FakeRepository, fast_options: ClientOptions
-) -> AsyncIterator[Client]:
-    async with (
-        serving_both(intake, repository) as address,
-        Client(address, options=fast_options) as client,
-    ):
-        yield client
 
 
 async def get(client: Client, place: str, destination: Path | str | None) -> int:

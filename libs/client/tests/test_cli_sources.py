@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sluice_client import Client, ClientOptions, Phase, Progress, completing
+from sluice_client import Client, Phase, Progress, completing
 from sluice_client.cli.app import app
 from sluice_client.cli.display import Display
 from sluice_client.cli.output import Output
@@ -24,20 +23,9 @@ from sluice_client.cli.upload import UploadOptions, UploadRun
 from sluice_client.progress import Meter
 from support.command import Command, ended
 from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
-from support.fake_repository import FakeRepository, serving_both
+from support.fake_repository import FakeRepository
 
 DATA = random.Random(13).randbytes(3 * CHUNK_BYTES + 1)
-
-
-@pytest.fixture
-async def client(
-    intake: FakeIntake, repository: FakeRepository, fast_options: ClientOptions
-) -> AsyncIterator[Client]:
-    async with (
-        serving_both(intake, repository) as address,
-        Client(address, options=fast_options) as client,
-    ):
-        yield client
 
 
 async def upload(client: Client, *paths: Path, name: str | None = None) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_client import Client, ClientOptions, DrivePolicy, InvalidArgument, PermissionDenied
+from sluice_client import Client, DrivePolicy, InvalidArgument, PermissionDenied
 from sluice_client.names import is_utf8, normalize_path
 from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
-from support.fake_repository import FakeRepository, serving_both
+from support.fake_repository import FakeRepository
 
 BAD = "bad-\udcff"
 NFC, NFD = (unicodedata.normalize(form, "Müllers Fotos") for form in ("NFC", "NFD"))
@@ -23,17 +23,6 @@ NFC, NFD = (unicodedata.normalize(form, "Müllers Fotos") for form in ("NFC", "N
 @pytest.fixture
 async def repository() -> FakeRepository:
     return FakeRepository()
-
-
-@pytest.fixture
-async def client(
-    intake: FakeIntake, repository: FakeRepository, fast_options: ClientOptions
-) -> AsyncIterator[Client]:
-    async with (
-        serving_both(intake, repository) as address,
-        Client(address, options=fast_options) as client,
-    ):
-        yield client
 
 
 Call = Callable[[Client], Awaitable[object]]

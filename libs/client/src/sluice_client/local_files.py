@@ -21,6 +21,7 @@ from typing import Self, TypeVar
 
 from sluice_client.errors import InvalidArgument
 from sluice_client.model import BLOCK_BYTES
+from sluice_client.tasks import outlast
 
 T = TypeVar("T")
 
@@ -150,13 +151,7 @@ class DescriptorThread:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             os.write(self._stop_write, b"\0")
-            while not running.done():
-                try:
-                    await asyncio.wait([running])
-                except asyncio.CancelledError:
-                    continue
-            if not running.cancelled():
-                running.exception()
+            await outlast(running)
             raise
 
     def _read(self) -> bytes:

@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from sluice_client.errors import SluiceError
 from sluice_client.model import UploadStatus
@@ -37,14 +37,19 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        while not running.done():
-            try:
-                await asyncio.wait([running])
-            except asyncio.CancelledError:
-                continue
-        if not running.cancelled():
-            running.exception()
+        await outlast(running)
         raise
+
+
+async def outlast(running: asyncio.Future[Any]) -> None:
+    """Wait until `running` is done, however often the caller is cancelled; drop its result."""
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            continue
+    if not running.cancelled():
+        running.exception()
 
 
 @contextmanager
