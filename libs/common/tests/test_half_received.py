@@ -96,6 +96,23 @@ async def test_a_connection_is_ended_beyond_its_bound() -> None:
 
 
 @in_virtual_time
+async def test_overhead_of_a_busy_connection_ends_nothing() -> None:
+    """A read waits at all times while others deliver 100 GiB in frames and a million calls."""
+    scene = Scene()
+    idle, connection = scene.read("a"), scene.watch.enter("a")
+    await ticks(2)
+    for _ in range(10):
+        connection.delivered_bytes += 10_000 * MIB
+        await scene.receive("a", 10_000 * MIB * 1002 // 1000)
+        for _ in range(100_000):
+            scene.watch.leave(scene.watch.enter("a"))
+        await scene.receive("a", 100_000 * 900)
+    assert reason(idle) is None
+    await scene.receive("a", 2_000 * MIB)
+    assert reason(idle) == "UNFINISHED_MESSAGES"
+
+
+@in_virtual_time
 async def test_the_worst_connections_are_ended_beyond_the_total() -> None:
     scene = Scene()
     large = [scene.read(f"large-{n}") for n in range(4)]

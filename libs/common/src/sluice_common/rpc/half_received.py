@@ -35,6 +35,11 @@ _READ_AHEAD_BYTES: Final = 1 * MIB
 """What gRPC adds to the window of a stream while a message of it is read."""
 _DROPPED_BYTES: Final = 32 * MIB
 """What ended calls may have left unread, at most: a client can end any number of them."""
+_OVERHEAD_SHARE: Final = 64
+"""Frames and TLS records add at most a 64th to messages: 9 bytes to a frame of 16 KiB, 22 and more
+to a record. On a connection that always has a read waiting they add up."""
+_CALL_BYTES: Final = 1024
+"""Headers of a call, a token included."""
 _LARGE_BYTES: Final = 8 * MIB
 """Messages above this have permits of their own (UploadChunk) and count against those alone."""
 
@@ -56,6 +61,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_delivered_before_bytes",
         "_received",
         "baseline",
         "delivered_bytes",
@@ -78,6 +84,7 @@ class Connection:
         """Received and not delivered when no read was waiting; None if it is not known."""
         self.is_stale = True
         self._received = received
+        self._delivered_before_bytes = 0
 
     def begin_read(self, max_bytes: int, seconds: float) -> PendingRead:
         """What to note of a read that begins to wait now."""
@@ -89,6 +96,7 @@ class Connection:
     def _rebase(self) -> None:
         received_bytes = self._received.of((self.peer,)).get(self.peer)
         self.baseline = None if received_bytes is None else received_bytes - self.delivered_bytes
+        self._delivered_before_bytes = self.delivered_bytes
         self.is_stale = False
         self.ended_calls = 0
 
@@ -101,12 +109,17 @@ class Connection:
         """
         if self.baseline is None:
             self.baseline = received_bytes - self.delivered_bytes
+            self._delivered_before_bytes = self.delivered_bytes
         limits = [read.max_bytes for read in self.pending.values()]
         unread_bytes = window_bytes + _READ_AHEAD_BYTES
+        overhead_bytes = (
+            self.delivered_bytes - self._delivered_before_bytes
+        ) // _OVERHEAD_SHARE + self.ended_calls * _CALL_BYTES
         unfinished = (
             received_bytes
             - self.delivered_bytes
             - self.baseline
+            - overhead_bytes
             - max(self.open_calls - len(limits), 0) * unread_bytes
             - min(self.ended_calls * unread_bytes, _DROPPED_BYTES)
             - sum(limit for limit in limits if limit > _LARGE_BYTES)
