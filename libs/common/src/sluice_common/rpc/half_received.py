@@ -11,7 +11,7 @@ So every read that waits is noted here, and a watch that runs while any does end
 - of a connection that has sent more of unfinished messages than its calls can explain.
 
 A client that is busy or fast is hardly looked at: its reads end within a tick of the watch.
-ADR 0021 has the bounds.
+ADR 0018 has the bounds.
 """
 
 from __future__ import annotations

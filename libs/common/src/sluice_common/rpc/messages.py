@@ -1,7 +1,7 @@
 """One message of a request: how large it may be, and how it is inflated and parsed within that.
 
 gRPC has one limit of received messages for all methods of a server, and UploadChunk sets it at
-32 MiB. Most methods carry a few names, so each has a limit of its own here (ADR 0021). gRPC does
+32 MiB. Most methods carry a few names, so each has a limit of its own here (ADR 0018). gRPC does
 not decompress on our servers either: it would inflate every message up to its own limit.
 """
 

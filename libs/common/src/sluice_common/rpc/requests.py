@@ -4,7 +4,7 @@ Every method is a stream of requests to gRPC here, also one that is unary in the
 they are the same. A unary handler of grpc.aio is called with a message that has been received and
 parsed already, whoever sent it and whatever it holds; this way a request is read only after its
 caller is known, its size is checked before anything is made of it, and bytes that are no message
-are an error of ours like any other, counted and without a traceback (ADR 0021).
+are an error of ours like any other, counted and without a traceback (ADR 0018).
 """
 
 from __future__ import annotations
