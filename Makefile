@@ -24,8 +24,8 @@ PEERS ?=
 S3_PEERS    ?= minio versitygw
 S3_TESTS    := tests/integration/s3 tests/contract/test_object_store.py tests/e2e
 REDIS_TESTS := tests/integration/redis tests/contract
-# Workers of the test run; 0 runs everything in one process.
-JOBS ?= 2
+# Workers of the test run, one more than cores: some wait. 0 runs everything in one process.
+JOBS ?= 3
 # Of test-repeat: rounds, and processes that compute beside the tests.
 N    ?= 20
 BUSY ?= 0

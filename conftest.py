@@ -23,6 +23,7 @@ _VERSIONS = {
 }
 _ROOT = Path(__file__).parent
 _TESTS = _ROOT / "tests"
+_FAULTS_ON_SERVICES = ("test_crash_points.py", "test_server_killed.py")
 # The tests of what tests are made of, and where that lies.
 _TOOLING_TESTS = _TESTS / "tooling"
 _TOOLING = ("tests/support/", "tests/tooling/", "tools/", "conftest.py", "requirements/")
@@ -38,15 +39,22 @@ settings.load_profile("any machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `long` what only `make check` has time for, and the tests of unchanged tooling.
 
-    `long` is what is `slow`, the faults, and the benchmark's own tests.
+    `long` is what is `slow`, the faults, the benchmark's own tests, and the end-to-end tests on
+    services, which run on the embedded adapters as well. What is slow there and no fault is left
+    to the nightly run (`slow_fault`): its measure is of the embedded adapters too.
     """
     tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
         (_ROOT / ".git").exists()
         and not any(file.startswith(_TOOLING) for file in changed_files(default_base()))
     )
     for item in items:
+        slow = item.get_closest_marker("slow") is not None
+        again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
+        if slow and again and item.path.name not in _FAULTS_ON_SERVICES:
+            item.add_marker(pytest.mark.slow_fault)
         if (
-            item.get_closest_marker("slow") is not None
+            slow
+            or again
             or item.path.is_relative_to(_TESTS / "faults")
             or item.path.is_relative_to(_ROOT / "bench")
         ):

@@ -74,6 +74,7 @@ async def node_at(stage: Stage, path: str, told: list[str]) -> Node:
     return await stage.catalogue.find_node(TENANT, DRIVE, path)
 
 
+@pytest.mark.slow
 async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
     stage: Stage, queue: TestQueue, topic: str
 ) -> None:
@@ -111,6 +112,7 @@ async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
 
 
 @pytest.mark.rule(19, 23)
+@pytest.mark.slow
 async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
     stage: Stage, queue: TestQueue, topic: str
 ) -> None:

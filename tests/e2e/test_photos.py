@@ -53,6 +53,7 @@ async def test_photos_are_processed_and_told_of(stage: Stage) -> None:
         assert word not in process.log.read_text()
 
 
+@pytest.mark.slow
 async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
     async with running(stage.processor()) as process:
         photo = await stage.upload("a.jpg", PHOTO)
@@ -77,6 +78,7 @@ async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
 
 
 @pytest.mark.row(20)
+@pytest.mark.slow
 async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> None:
     """An object that is damaged is given up at once; restored, its letter is replayed."""
     assert await asyncio.to_thread(dead_letters, stage, "list") == []

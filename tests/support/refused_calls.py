@@ -28,6 +28,7 @@ from sluice_common.coordination.memory.queue import InProcessQueue
 from sluice_common.coordination.options import LedgerOptions
 from sluice_common.errors import FailedPrecondition
 from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.messages import RequestFormat
 from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import build_server
 from sluice_common.telemetry.metrics import Metrics
@@ -141,7 +142,8 @@ async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
     options = ServerOptions(max_message_bytes=LARGEST_MESSAGE)
     server = build_server(options, [server_layers(metrics, Doorkeeper())])
     add_intake(server, deps)
-    handlers = {"Join": grpc.stream_unary_rpc_method_handler(_refuse)}
+    join = grpc.stream_unary_rpc_method_handler(_refuse, RequestFormat(bytes, MIB))
+    handlers = {"Join": join}
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("test.Refusing", handlers),)
     )

@@ -91,6 +91,7 @@ def test_the_settings_are_shown() -> None:
     assert "SLUICE_PROCESSOR__THUMBNAIL_SIZES=128" in done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_letters_of_an_event_log_are_listed_replayed_and_dropped(tmp_path: Path) -> None:
     letters = LogLetters(tmp_path / "processor")
     for number in range(3):

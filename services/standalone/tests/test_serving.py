@@ -99,6 +99,7 @@ def test_a_stop_is_clean(server: StandaloneServer) -> None:
     assert "Traceback" not in server.log_tail(1000)
 
 
+@pytest.mark.slow
 async def test_a_stop_does_not_wait_for_a_client_that_stays(server: StandaloneServer) -> None:
     async with channel_to(server.address) as channel:
         wire = WireClient(channel)
@@ -112,6 +113,7 @@ async def test_a_stop_does_not_wait_for_a_client_that_stays(server: StandaloneSe
         watching.cancel()
 
 
+@pytest.mark.slow
 async def test_what_was_accepted_and_what_was_completed_survive_kill_9(
     server: StandaloneServer,
 ) -> None:
