@@ -99,7 +99,8 @@ coverage: $(VENV)/.dev ## Run those and the long ones, and measure: coverage has
 	@$(BIN)/python -m coverage report --fail-under=90
 
 test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
-	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults -n $(JOBS) --dist worksteal -m "" --timeout 900 $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/e2e -n $(JOBS) --dist worksteal \
+	  -m "slow_fault or fault" --timeout 900 $(ARGS)
 
 test-repeat: $(VENV)/.dev ## Count failures: make test-repeat N=20 PATHS=tests/e2e/test_budget.py BUSY=2
 	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds $(N) --busy $(BUSY) $(PATHS) -- \

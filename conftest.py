@@ -52,12 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
         if slow and again and item.path.name not in _FAULTS_ON_SERVICES:
             item.add_marker(pytest.mark.slow_fault)
-        if (
-            slow
-            or again
-            or item.path.is_relative_to(_TESTS / "faults")
-            or item.path.is_relative_to(_ROOT / "bench")
-        ):
+        fault = item.path.is_relative_to(_TESTS / "faults")
+        if fault:
+            item.add_marker(pytest.mark.fault)
+        if slow or again or fault or item.path.is_relative_to(_ROOT / "bench"):
             item.add_marker(pytest.mark.long)
         if tooling_is_unchanged and item.path.is_relative_to(_TOOLING_TESTS):
             item.add_marker(pytest.mark.unchanged)
