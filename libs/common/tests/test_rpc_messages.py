@@ -41,6 +41,7 @@ async def test_inflating_stops_at_the_limit(compress: object, max_bytes: int) ->
         gzip.compress(REQUEST)[:-5] + b"\xff\xff\xff\xff\xff",
         b"\x1f\x8b",
     ],
+    ids=["cut short", "longer", "another checksum", "no header"],
 )
 async def test_damaged_gzip_is_malformed(wire: bytes) -> None:
     with pytest.raises(InvalidArgument, match="MALFORMED_MESSAGE"):
