@@ -114,8 +114,7 @@ test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images
 	$(BIN)/python -m pytest tests/containers $(ARGS)
 
 test-valkey: $(VENV)/.dev ## Run the tests of what is Redis's on Valkey
-	SLUICE_SERVICES_REDIS=valkey $(BIN)/python -m pytest $(REDIS_TESTS) -k "redis and not model" \
-	  -m "not slow and not slow_fault and not long" -n $(JOBS) $(ARGS)
+	SLUICE_SERVICES_REDIS=valkey $(BIN)/python -m pytest $(REDIS_TESTS) -k "redis and not model" -n $(JOBS) $(ARGS)
 
 test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versitygw (built if need be)
 	@for kind in $(S3_PEERS); do \

@@ -17,7 +17,7 @@ from sluice_processor.model import (
     Thumbnail,
     ThumbnailFormat,
 )
-from support import pictures
+from support import pictures, processed
 from support.pictures import CORNERS, RED, close, corners, quadrants, saved
 
 JPEG_OUT = ImageOptions(thumbnail_format=ThumbnailFormat.JPEG)
@@ -32,12 +32,7 @@ def _prepared() -> None:
 def process(
     data: bytes, options: ImageOptions = WEBP_OUT, sizes: Sequence[int] = (64, 128)
 ) -> ProcessedImage:
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        return process_image(fd, options, sizes)
-    finally:
-        os.close(fd)
+    return processed.process(data, options, sizes)
 
 
 def shown(thumbnail: Thumbnail) -> Image.Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import pytest
@@ -12,31 +11,22 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import GPS, IFD, Base
 
-from sluice_processor.decoding import prepare, process_image
+from sluice_processor.decoding import prepare
 from sluice_processor.exif import read_exif, read_orientation
-from sluice_processor.model import ExifFacts, Gps, ImageOptions, ProcessedImage
+from sluice_processor.model import ExifFacts, Gps
 from support import pictures
 from support.pictures import quadrants
+from support.processed import process
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """Of Pillow, about the damage; a child has them switched off as well."""
 
-OPTIONS = ImageOptions(thumbnail_sizes=(64,))
 Ratio = TiffImagePlugin.IFDRational
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _prepared() -> None:
     prepare()
-
-
-def process(data: bytes) -> ProcessedImage:
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        return process_image(fd, OPTIONS, OPTIONS.thumbnail_sizes)
-    finally:
-        os.close(fd)
 
 
 class _Carrier(Image.Image):

@@ -7,7 +7,6 @@ repeats a field that it does not understand, nothing is expected.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -16,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_processor.decoding import prepare, process_image
+from sluice_processor.decoding import prepare
 from sluice_processor.exif_times import iso_time
 from sluice_processor.exif_values import decoded, text
-from sluice_processor.model import ImageFacts, ImageOptions
+from sluice_processor.model import ImageFacts
 from support.pictures import quadrants, saved
+from support.processed import process
 
-OPTIONS = ImageOptions(thumbnail_sizes=())
 Field = tuple[int, int, int, bytes]
 """Tag, type, count, value: what no writer of Pillow's would write."""
 MAKE, MODEL, SOFTWARE = 0x010F, 0x0110, 0x0131
@@ -75,12 +74,7 @@ def facts(
 ) -> ImageFacts:
     prepare()
     data = saved(quadrants(48, 32), "JPEG", exif=exif(base, detail, place))
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        return process_image(fd, OPTIONS, ()).facts
-    finally:
-        os.close(fd)
+    return process(data, sizes=()).facts
 
 
 # --- texts ----------------------------------------------------------------------------------------

@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sluice_processor.decoding import prepare, process_image
+from sluice_processor.decoding import prepare
 from sluice_processor.mending import MAX_PROFILE_BYTES
-from sluice_processor.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
+from sluice_processor.model import ImageRefused, ProcessedImage, RefusalReason
 from sluice_processor.splicing import spliced
 from support import pictures
 from support.pictures import quadrants, saved
+from support.processed import process
 from tools.pictures import png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """Of Pillow, about the damage; a child has them switched off as well."""
 
-OPTIONS: Final = ImageOptions(thumbnail_sizes=(64,))
 SMALL: Final = quadrants(48, 32)
 NOISE: Final = Image.effect_noise((64, 48), 90).convert("RGB")
 ENDS: Final[Mapping[str, bytes]] = {
@@ -41,15 +41,6 @@ ENDS: Final[Mapping[str, bytes]] = {
 @pytest.fixture(scope="module", autouse=True)
 def _prepared() -> None:
     prepare()
-
-
-def process(data: bytes) -> ProcessedImage:
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        return process_image(fd, OPTIONS, OPTIONS.thumbnail_sizes)
-    finally:
-        os.close(fd)
 
 
 def shown(data: bytes, whole: bytes) -> ProcessedImage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import time
 from dataclasses import replace
@@ -14,17 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import Base
 
-from sluice_processor.decoding import prepare, process_image
-from sluice_processor.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
+from sluice_processor.decoding import prepare
+from sluice_processor.model import ImageOptions, ImageRefused, RefusalReason
 from sluice_processor.sniff import HEAD_BYTES, sniff
 from support import pictures
 from support.pictures import quadrants, saved
+from support.processed import OPTIONS, process
 from tools.pictures import png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """Of Pillow, about the damage; a child has them switched off as well."""
 
-OPTIONS = ImageOptions(thumbnail_sizes=(64,))
 SMALL = quadrants(48, 32)
 WHOLE = {
     **{kind: encode(SMALL, pictures.exif()) for kind, encode in pictures.ENCODERS.items()},
@@ -39,15 +38,6 @@ WHOLE = {
 @pytest.fixture(scope="module", autouse=True)
 def _prepared() -> None:
     prepare()
-
-
-def process(data: bytes, options: ImageOptions = OPTIONS) -> ProcessedImage:
-    fd = os.memfd_create("picture")
-    try:
-        os.write(fd, data)
-        return process_image(fd, options, options.thumbnail_sizes)
-    finally:
-        os.close(fd)
 
 
 def reason(data: bytes, options: ImageOptions = OPTIONS) -> RefusalReason:
