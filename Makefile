@@ -33,7 +33,7 @@ BUSY ?= 0
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers check-images peers test-model test-repeat test-changed \
-        coverage check fmt lint types layers proto proto-check lock bench \
+        test-long coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
 help: ## Print this list
@@ -91,12 +91,17 @@ peers: $(VENV)/.dev ## Fetch or build servers to choose besides: PEERS="minio ve
 # --- checking -----------------------------------------------------------------------------------
 
 test: $(VENV)/.dev ## Run the tests, with the services that they need; the longest ones are for check
-	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 \
+	  -o faulthandler_timeout=400 $(ARGS)
 
-coverage: $(VENV)/.dev ## Run those and the long ones, and measure: coverage has to stay above 90 %
+coverage: $(VENV)/.dev ## Run those and measure: coverage has to stay above 90 %
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= -m "not slow_fault and not unchanged" $(ARGS)'
+	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= $(ARGS)'
 	@$(BIN)/python -m coverage report --fail-under=90
+
+test-long: $(VENV)/.dev ## Run what test leaves out: faults, slow tests, those that measure
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 \
+	  -o faulthandler_timeout=1000 -m "long and not slow_fault and not unchanged" $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/e2e -n $(JOBS) --dist worksteal \
@@ -108,7 +113,7 @@ test-repeat: $(VENV)/.dev ## Count failures: make test-repeat N=20 PATHS=tests/e
 
 test-changed: $(VENV)/.dev ## Run the tests that this branch changed three times under load
 	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds 3 --busy 2 --minutes 6 \
-	  --changed-since auto -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 $(ARGS)
+	  --changed-since auto -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 -o faulthandler_timeout=1000 $(ARGS)
 
 test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)
 	$(BIN)/python -m pytest tests/containers $(ARGS)
@@ -132,6 +137,7 @@ test-model: $(VENV)/.dev ## Run the ledger's state machine and the requests of a
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests
 	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory test-long
 	@$(MAKE) --no-print-directory bench-quick
 
 lint: $(VENV)/.dev

@@ -39,9 +39,9 @@ settings.load_profile("any machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `long` what only `make check` has time for, and the tests of unchanged tooling.
 
-    `long` is what is `slow`, the faults, the benchmark's own tests, and the end-to-end tests on
-    services, which run on the embedded adapters as well. What is slow there and no fault is left
-    to the nightly run (`slow_fault`): its measure is of the embedded adapters too.
+    `long` is what is `slow` or `measures`, the faults, the benchmark's own tests, and the
+    end-to-end tests on services, which run on the embedded adapters as well. What is slow there and
+    no fault is left to the nightly run (`slow_fault`): its measure is of the embedded adapters too.
     """
     tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
         (_ROOT / ".git").exists()
@@ -55,10 +55,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fault = item.path.is_relative_to(_TESTS / "faults")
         if fault:
             item.add_marker(pytest.mark.fault)
-        if slow or again or fault or item.path.is_relative_to(_ROOT / "bench"):
+        measures = item.get_closest_marker("measures") is not None
+        if slow or measures or again or fault or item.path.is_relative_to(_ROOT / "bench"):
             item.add_marker(pytest.mark.long)
         if tooling_is_unchanged and item.path.is_relative_to(_TOOLING_TESTS):
             item.add_marker(pytest.mark.unchanged)
+
+
+class _FailuresAtOnce:
+    """Name a failed test when it fails: a run that is cut off prints no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = (crash.message if crash else str(report.longrepr)).strip().splitlines()[:1]
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"failed: {report.nodeid}: {''.join(reason)}", red=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if isinstance(terminal, pytest.TerminalReporter):
+        session.config.pluginmanager.register(_FailuresAtOnce(terminal))
 
 
 def pytest_report_header() -> list[str]:

@@ -42,6 +42,8 @@ from support.intake import running_intake
 from support.repository import running_repository
 from support.threaded_server import LoopSteps, threaded_server
 
+pytestmark = pytest.mark.measures
+
 INPUTS = int(os.environ.get("SLUICE_FUZZ_INPUTS", "240"))
 BATCH: Final = 12
 LONGEST_STEP_SECONDS: Final = 0.05

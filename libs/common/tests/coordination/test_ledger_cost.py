@@ -11,6 +11,8 @@ from sluice_common.coordination.options import LedgerOptions
 from sluice_common.coordination.ports import ChunkOffer
 from support.ledgers import Driver, FakeClock
 
+pytestmark = pytest.mark.measures
+
 BATCH = 1_000
 BATCHES = 8
 MOST_GROWTH = 1.2
