@@ -89,7 +89,7 @@ def test_synced_every_second_a_power_cut_takes_the_last_moments_only(tmp_path: P
                 if server.syncs == before:
                     break
         server.cut_power()
-        synced_at = server.last_sync_began
+        synced_at = server.sync_before_last_began
         server.start()
         survived = acknowledged.survived(server)
     assert survived < len(acknowledged.at)

@@ -59,10 +59,18 @@ class PoweredRedis(RedisServer):
         return len(self._lines())
 
     @property
-    def last_sync_began(self) -> float:
-        """`time.monotonic()` of the last sync that succeeded; what was there by then is safe."""
-        *_, (_inode, _size, began) = self._lines()
-        return began / 1e9
+    def sync_before_last_began(self) -> float:
+        """`time.monotonic()` of the last sync but one of the file that was synced last.
+
+        What Redis answered by then is in the last sync for sure. What it answered just before the
+        last one began need not be: with `everysec` Redis answers before it writes from the moment
+        that a sync is asked for, and the thread that makes it begins when it gets a processor.
+        """
+        *_, (last_inode, _size, _began) = self._lines()
+        *_, before_last, _last = (
+            began for inode, _size, began in self._lines() if inode == last_inode
+        )
+        return before_last / 1e9
 
     def cut_power(self) -> int:
         """Kill it and take away what was in the page cache only; how many bytes that were."""
