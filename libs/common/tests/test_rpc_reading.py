@@ -180,6 +180,7 @@ def heap_bytes() -> int:
     return int(mallinfo().uordblks)
 
 
+@pytest.mark.measures
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc tells what its heap holds"
 )

@@ -83,8 +83,15 @@ async def start(driver: Driver, order: str, vanishing: float, rng: random.Random
 
 
 @pytest.mark.rule(9)
-@pytest.mark.parametrize("vanishing", [pytest.param(0.0, marks=pytest.mark.long), 0.5])
-@pytest.mark.parametrize("order", ["forwards", "backwards", "shuffled"])
+@pytest.mark.parametrize("vanishing", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param("forwards", marks=pytest.mark.slow),
+        pytest.param("backwards", marks=pytest.mark.slow),
+        "shuffled",
+    ],
+)
 async def test_rule_9_two_hundred_uploads_through_64_mib_never_stick(
     order: str, vanishing: float
 ) -> None:
