@@ -12,8 +12,8 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
 from sluice_common.uploads.checksums import crc32c
 from sluice_common.uploads.model import MIB
+from support.cores import on_cores, shared_out
 from support.environment import process_environment
 from support.server import StandaloneServer, standalone
 
@@ -123,11 +124,28 @@ async def phase(server: StandaloneServer, seconds: float) -> Seen:
     return seen
 
 
+@contextmanager
+def server_beside(data_dir: Path) -> Iterator[StandaloneServer]:
+    """A server with a core for itself, and this process with what it starts on the others.
+
+    Clients on other machines take no processor time from it, and none from each other.
+    """
+    server_cores, client_cores = shared_out()
+    with ExitStack() as stack:
+        with on_cores(server_cores):
+            server = stack.enter_context(standalone(data_dir, {"SLUICE_LOG_LEVEL": "error"}))
+        stack.enter_context(on_cores(client_cores))
+        yield server
+
+
 @asynccontextmanager
 async def hostile_clients(server: StandaloneServer, node_id: str) -> AsyncIterator[dict[str, int]]:
-    """The hostile connections; afterwards, how often each kind has begun."""
+    """The hostile connections; afterwards, how often each kind has begun.
+
+    Their process takes only what the honest clients leave of their cores.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support.hostile_clients"),
+        *("nice", "-n", "10", sys.executable, "-m", "support.hostile_clients"),
         *(server.address, server.repository_address, node_id, str(HOSTILE), *KINDS),
         cwd=Path(__file__).parent.parent,
         env=process_environment({}),
@@ -155,7 +173,7 @@ async def hostile_clients(server: StandaloneServer, node_id: str) -> AsyncIterat
 async def test_honest_uploads_beside_hostile_ones(tmp_path: Path) -> None:
     """The 99th percentile of an acknowledgement at most doubles, no call fails, memory stays within
     its bound, and the server is healthy throughout."""
-    with standalone(tmp_path / "data", {"SLUICE_LOG_LEVEL": "error"}) as server:
+    with server_beside(tmp_path / "data") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = IntakeServiceStub(channel)
             node_id = await upload(stub, "large", None, NODE_BYTES // MIB)
