@@ -28,6 +28,7 @@ from sluice_client import (
     Unavailable,
     UploadFailed,
 )
+from sluice_client.status import from_rpc_error
 from support.fake_intake import (
     CHUNK_BYTES,
     INLINE_BYTES,
@@ -383,6 +384,17 @@ async def test_a_server_that_was_never_there_is_told_soon(fast_options: ClientOp
     async with Client("127.0.0.1:1", options=ClientOptions(retry=policy)) as client:
         with pytest.raises(Unavailable, match="SERVER_UNREACHABLE"):
             await client.upload(b"x", drive="d", path="p")
+
+
+def test_an_unreachable_server_is_told_with_the_innermost_reason() -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(),
+        "DNS resolution failed for h:1: [C-ares status is not ARES_SUCCESS: Domain name not found]",
+        None,
+    )
+    assert from_rpc_error(error, "h:1").message == "no answer from h:1: Domain name not found"
 
 
 async def test_uploads_are_listed_page_by_page(client: Client, intake: FakeIntake) -> None:

@@ -37,7 +37,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
     if not details.reason and code == "UNAVAILABLE":
         return Unavailable(
             "SERVER_UNREACHABLE",
-            f"no answer from {target}: {text.rpartition(': ')[2]}",
+            f"no answer from {target}: {_innermost(text)}",
             retry_after_seconds=details.retry_after_seconds,
             request_id=request_id,
         )
@@ -53,6 +53,12 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
         request_id=request_id,
         upload_status=details.upload_status,
     )
+
+
+def _innermost(text: str) -> str:
+    """The last reason of a chain like "A failed: [B failed: C]": gRPC puts what it wraps in
+    brackets."""
+    return text.rpartition(": ")[2].rstrip("]")
 
 
 class _Details:
