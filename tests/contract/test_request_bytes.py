@@ -9,6 +9,7 @@ import gc
 import gzip
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -258,10 +259,18 @@ def _worst(descriptor: Descriptor, max_bytes: int) -> Iterator[tuple[str, bytes]
         yield what, field_bytes * (max_bytes // len(field_bytes))
 
 
+def _seconds_to_copy_twice(wire: bytes) -> float:
+    """Processor time, as this machine is at the moment."""
+    began = time.thread_time()
+    bytes(bytearray(wire))
+    return time.thread_time() - began
+
+
 def test_no_message_stops_the_loop(running: Running) -> None:
     """Each method gets the worst messages that its limit lets through, and larger ones.
 
-    The bound is 10 ms of processor time. UploadChunk has more: gRPC itself copies its 32 MiB.
+    The bound is 10 ms of processor time, and what gRPC needs to hand the message over: it copies it
+    twice, whatever it is. UploadChunk has more: its chunk is copied once more.
     """
     slow: dict[str, float] = {}
     for method in running.service.methods:
@@ -278,6 +287,7 @@ def test_no_message_stops_the_loop(running: Running) -> None:
                     running.steps.reset()
                     running.send(method.name, compressed)
                     seconds = min(seconds, running.steps.longest_seconds)
-                if seconds > (0.03 if method.name == "UploadChunk" else 0.01):
+                bound = 0.03 if method.name == "UploadChunk" else 0.01
+                if seconds > bound + _seconds_to_copy_twice(compressed):
                     slow[f"{method.name}: {what}, {len(compressed)} bytes"] = seconds
     assert slow == {}
