@@ -95,14 +95,19 @@ async def calling(address: str) -> AsyncIterator[WireClient]:
 
 
 async def events_of(node_id: str, count: int) -> list[str]:
-    """The types of a node's events, in the order of their topic, once there are so many."""
+    """The types of a node's events, in the order of their topic, once there are so many; each once,
+    though the relay may publish an event again under its id."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers())
     async with asyncio.timeout(60):
         while True:
             records = await kafka.records_in(options, UPLOADS_TOPIC)
-            types = [each.type.rpartition(".")[2] for each in records if each.key == node_id]
+            types = {
+                each.event_id: each.type.rpartition(".")[2]
+                for each in records
+                if each.key == node_id
+            }
             if len(types) >= count:
-                return types
+                return list(types.values())
             await asyncio.sleep(0.2)
 
 

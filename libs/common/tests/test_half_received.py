@@ -44,14 +44,19 @@ class Scene:
         self.watch = HalfReceived(options, self.kernel, lambda: self.memory_bytes)
 
     def read(
-        self, peer: str, max_bytes: int = 64 * KIB, seconds: float = 1e9
+        self,
+        peer: str,
+        max_bytes: int = 64 * KIB,
+        seconds: float = 1e9,
+        *,
+        of_stream: bool = False,
     ) -> asyncio.Future[bytes]:
         """A call of this peer begins and waits for a message."""
         self.kernel.received.setdefault(peer, 0)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[bytes] = loop.create_future()
         connection = self.watch.enter(peer)
-        connection.pending[outcome] = connection.begin_read(max_bytes, seconds)
+        connection.pending[outcome] = connection.begin_read(max_bytes, seconds, of_stream=of_stream)
         return outcome
 
     async def receive(self, peer: str, size: int) -> None:
@@ -142,6 +147,33 @@ async def test_delivered_messages_are_not_held_against_a_client() -> None:
 
 
 @in_virtual_time
+async def test_full_windows_of_streams_that_wait_for_their_turn_end_nothing() -> None:
+    """A busy server, many fast clients: whole messages wait for the loop while a read is open."""
+    scene = Scene()
+    reads = [scene.read(f"fast-{n}", MIB, of_stream=True) for n in range(250)]
+    await ticks(2)
+    for n in range(250):
+        scene.kernel.received[f"fast-{n}"] += 3 * MIB
+    scene.memory_bytes += 250 * 3 * MIB
+    await asyncio.sleep(8)
+    assert {reason(read) for read in reads} == {None}
+    await asyncio.sleep(4)  # nothing was delivered: these are no whole messages
+    ended = [read for read in reads if reason(read) == "UNFINISHED_MESSAGES"]
+    assert len(ended) == 250 - 33  # 100 MiB are left
+
+
+@in_virtual_time
+async def test_a_stream_whose_message_is_beyond_its_window_is_ended_at_once() -> None:
+    scene = Scene()
+    reads = [scene.read("a", MIB, of_stream=True) for _ in range(4)]
+    await ticks(2)
+    await scene.receive("a", 4 * 3 * MIB + 32 * MIB)
+    assert {reason(read) for read in reads} == {None}
+    await scene.receive("a", 8 * MIB)
+    assert {reason(read) for read in reads} == {"UNFINISHED_MESSAGES"}
+
+
+@in_virtual_time
 async def test_windows_of_unread_streams_are_no_unfinished_messages() -> None:
     scene = Scene()
     idle = scene.read("a", MIB)
@@ -189,7 +221,7 @@ async def test_what_a_connection_sent_before_is_forgotten() -> None:
     call = scene.watch.enter("a")
     for _ in range(5):
         outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        call.pending[outcome] = call.begin_read(MIB, 1e9)
+        call.pending[outcome] = call.begin_read(MIB, 1e9, of_stream=False)
         await scene.receive("a", 20 * MIB)
         assert reason(outcome) is None
         del call.pending[outcome]

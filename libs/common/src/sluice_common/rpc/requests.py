@@ -73,12 +73,13 @@ class RequestReading:
         form = request_format(handler.request_deserializer)
         half_received, refused = self._half_received, self._refused
         seconds = self._options.message_seconds if form.is_timed else math.inf
-        serve = _serve_stream if handler.request_streaming else _serve_one
+        streams = handler.request_streaming
+        serve = _serve_stream if streams else _serve_one
 
         async def run(_: Any, context: Any) -> Any:
             connection = half_received.enter(context.peer())
             try:
-                requests = Requests(context.read, form, connection, seconds)
+                requests = Requests(context.read, form, connection, seconds, of_stream=streams)
                 return await serve(requests, context, proceed)
             except SluiceError as error:
                 if error.reason in MESSAGE_REASONS:
@@ -109,7 +110,7 @@ async def _serve_one(requests: Requests, context: Any, proceed: Proceed) -> Any:
 class Requests:
     """The messages of one call, read one at a time; also to be iterated over."""
 
-    __slots__ = ("_connection", "_form", "_read", "_seconds")
+    __slots__ = ("_connection", "_form", "_of_stream", "_read", "_seconds")
 
     def __init__(
         self,
@@ -117,11 +118,14 @@ class Requests:
         form: RequestFormat,
         connection: Connection,
         seconds: float,
+        *,
+        of_stream: bool,
     ) -> None:
         self._read = read
         self._form = form
         self._connection = connection
         self._seconds = seconds
+        self._of_stream = of_stream
 
     async def read(self) -> Any:
         """The next message; EOF once the client has half-closed.
@@ -131,7 +135,7 @@ class Requests:
         MESSAGE_STALLED when the first message does not arrive.
         """
         form, connection = self._form, self._connection
-        pending = connection.begin_read(form.max_bytes, self._seconds)
+        pending = connection.begin_read(form.max_bytes, self._seconds, of_stream=self._of_stream)
         wire: Any = await to_its_end(self._read(), connection.pending, pending)
         if wire is _EOF:
             return wire
