@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -90,6 +91,22 @@ async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*/no/where\.db cannot be"):
         async with open_catalogue(f"sqlite:///{tmp_path / 'no' / 'where.db'}"):
             pass
+
+
+async def test_the_threads_of_connections_that_fail_to_open_end_before_the_loop(
+    tmp_path: Path,
+) -> None:
+    """They answer through the event loop: after its end that is an unhandled error."""
+    url = f"sqlite:///{tmp_path / 'missing' / 'catalogue.db'}"
+    before = set(threading.enumerate())
+    alive = 0
+    for _ in range(50):
+        async with open_database(url) as database:
+            with pytest.raises(Unavailable):
+                await names(database)
+        found = set(threading.enumerate()) - before
+        alive += sum("_connection_worker_thread" in thread.name for thread in found)
+    assert alive == 0
 
 
 async def test_a_file_that_may_only_be_read_is_named(path: Path) -> None:

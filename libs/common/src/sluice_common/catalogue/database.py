@@ -187,7 +187,7 @@ async def open_database(
     try:
         yield Database(dialect, clock, engine, engine.execution_options(**{WRITE_OPTION: True}))
     finally:
-        await engine.dispose()
+        await dialect.close(engine)
 
 
 def _away() -> Unavailable:

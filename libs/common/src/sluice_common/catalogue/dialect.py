@@ -62,6 +62,10 @@ class Dialect(Protocol):
 
     def create_engine(self) -> AsyncEngine: ...
 
+    async def close(self, engine: AsyncEngine) -> None:
+        """Close every connection of this engine, and what belongs to it."""
+        ...
+
     async def insert_if_absent(
         self,
         connection: AsyncConnection,

@@ -92,6 +92,9 @@ class MysqlDialect:
             pool_use_lifo=True,  # what is not needed grows old and is replaced
         )
 
+    async def close(self, engine: AsyncEngine) -> None:
+        await engine.dispose()
+
     async def insert_if_absent(
         self,
         connection: AsyncConnection,

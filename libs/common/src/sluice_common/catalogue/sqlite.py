@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 import aiosqlite
 from sqlalchemy import URL, ColumnElement, Connection, Insert, Table, event, literal
@@ -52,6 +54,7 @@ class SqliteDialect:
         self._writer = asyncio.Lock()
         self._fsync = fsync
         self._clock = clock
+        self._threads: WeakSet[threading.Thread] = WeakSet()
 
     def create_engine(self) -> AsyncEngine:
         engine = create_async_engine(
@@ -61,10 +64,23 @@ class SqliteDialect:
             pool_size=4,
             max_overflow=0,
             pool_timeout=BUSY_SECONDS,
+            connect_args={"factory": self._open},
         )
         event.listen(engine.sync_engine, "connect", self._on_connect)
         event.listen(engine.sync_engine, "begin", _on_begin)
         return engine
+
+    async def close(self, engine: AsyncEngine) -> None:
+        await engine.dispose()
+        # The driver does not wait for the thread of a connection that failed to open or was given
+        # up, and that thread still answers through the event loop, which may be closed next.
+        for thread in list(self._threads):
+            await asyncio.to_thread(thread.join, BUSY_SECONDS)
+
+    def _open(self, *arguments: Any, **keywords: Any) -> sqlite3.Connection:
+        """Open a file, in the thread that the driver has for this connection."""
+        self._threads.add(threading.current_thread())
+        return sqlite3.Connection(*arguments, **keywords)
 
     async def insert_if_absent(
         self,
