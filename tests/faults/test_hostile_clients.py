@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,9 +170,7 @@ async def hostile_clients(server: StandaloneServer, node_id: str) -> AsyncIterat
 @pytest.mark.row(22)
 @pytest.mark.slow_fault
 @pytest.mark.timeout(3 * SECONDS + 300)
-async def test_honest_uploads_beside_hostile_ones(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+async def test_honest_uploads_beside_hostile_ones(tmp_path: Path) -> None:
     """The 99th percentile of an acknowledgement at most doubles, no call fails, memory stays within
     its bound, and the server is healthy throughout."""
     with server_beside(tmp_path / "data") as server:
@@ -189,7 +187,7 @@ async def test_honest_uploads_beside_hostile_ones(
         f"{beside.completed} uploads; memory {alone.most_bytes >> 20} MiB, "
         f"then {beside.most_bytes >> 20} MiB; hostile: {begun}"
     )
-    record_property("report", report)  # --junitxml=FILE keeps it
+    sys.stdout.write(f"{report}\n")  # pytest -s shows it
     assert min(begun.values()) >= HOSTILE / 5
     assert [seen.failures for seen in (alone, beside, after)] == [[], [], []]
     assert [seen.unhealthy for seen in (alone, beside, after)] == [[], [], []]

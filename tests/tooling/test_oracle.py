@@ -37,6 +37,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Scene]:
             yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_all_is_well_after_a_day_of_uploads(kind: str, tmp_path: Path) -> None:
     with deployment(kind, tmp_path) as backends:
