@@ -113,7 +113,8 @@ test-repeat: $(VENV)/.dev ## Count failures: make test-repeat N=20 PATHS=tests/e
 
 test-changed: $(VENV)/.dev ## Run the tests that this branch changed three times under load
 	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds 3 --busy 2 --minutes 6 \
-	  --changed-since auto -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 -o faulthandler_timeout=1000 $(ARGS)
+	  --changed-since auto -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 \
+	  -o faulthandler_timeout=1000 $(ARGS)
 
 test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)
 	$(BIN)/python -m pytest tests/containers $(ARGS)
@@ -133,7 +134,8 @@ check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, the
 
 test-model: $(VENV)/.dev ## Run the ledger's state machine and the requests of any bytes with many more examples
 	SLUICE_MODEL_EXAMPLES=10000 SLUICE_FUZZ_INPUTS=20000 $(BIN)/python -m pytest \
-	  tests/contract/test_upload_model.py tests/contract/test_request_bytes.py -n $(JOBS) --timeout 3600 $(ARGS)
+	  tests/contract/test_upload_model.py tests/contract/test_request_bytes.py -n $(JOBS) -m "" \
+	  --timeout 3600 -o faulthandler_timeout=4000 $(ARGS)
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests
 	@$(MAKE) --no-print-directory coverage
