@@ -66,10 +66,9 @@ class PoweredRedis(RedisServer):
         last one began need not be: with `everysec` Redis answers before it writes from the moment
         that a sync is asked for, and the thread that makes it begins when it gets a processor.
         """
-        *_, (last_inode, _size, _began) = self._lines()
-        *_, before_last, _last = (
-            began for inode, _size, began in self._lines() if inode == last_inode
-        )
+        syncs = self._lines()
+        last_inode, _size, _began = syncs[-1]
+        *_, before_last, _last = (began for inode, _size, began in syncs if inode == last_inode)
         return before_last / 1e9
 
     def cut_power(self) -> int:
