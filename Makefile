@@ -9,9 +9,9 @@ BIN    := $(VENV)/bin
 # Trust what the system trusts, as pip does on a machine behind a TLS proxy.
 UV     := UV_SYSTEM_CERTS=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv --quiet --no-config
 
-PACKAGES := libs/protos libs/common libs/client services/intake services/repository \
+PACKAGES := libs/protos libs/core libs/backends libs/common libs/client services/intake services/repository \
             services/processor services/standalone
-SOURCES  := libs/common libs/client services tests bench tools conftest.py
+SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
 # Arguments for the program behind a target: make run ARGS="--data-dir /srv/sluice"

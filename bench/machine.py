@@ -19,8 +19,8 @@ import psutil
 from bench import overhead
 from bench.backends import REDIS_SETTINGS
 from bench.deployment import PHASES, mixture
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.malloc import DEFAULT_TRIM_BYTES
+from sluice_common.process.malloc import DEFAULT_TRIM_BYTES
+from sluice_core.ledger.options import LedgerOptions
 from tools.backends.state import StateDirectory
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -25,7 +25,7 @@ _KEEP_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(1024**3),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 1024**2),
 }
-"""What the services set for themselves (sluice_common.malloc), for the load generators."""
+"""What the services set for themselves (sluice_common.process.malloc), for the load generators."""
 
 
 class Server(Watched):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sluice_common.malloc import tune_malloc
+from sluice_common.process.malloc import tune_malloc
 
 SLOW_MS: Final = "SLUICE_BENCH_SLOW_MS"
 """Milliseconds per chunk, in the environment of the benchmark."""
@@ -36,7 +36,7 @@ def slow_down(receiving: Any, seconds: float) -> None:
 
 def main() -> int:
     tune_malloc()  # before the imports below, as in the intake itself
-    from sluice_intake.receiving import Receiving
+    from sluice_intake.chunks.reception import Receiving
     from sluice_intake.service import run
 
     slow_down(Receiving, float(os.environ[SLOW_MS]) / 1000)

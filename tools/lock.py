@@ -1,7 +1,8 @@
 """Resolve all dependencies to hash-pinned locks in requirements/. Run by `make lock`.
 
 The input is what the distributions' own pyproject.toml files ask for, so that nothing is listed
-twice; the development tools come from requirements/dev.in. A version that is in a lock stays:
+twice; the development tools come from requirements/dev.in. `run.txt` is for everything in one
+environment; an image installs the lock of its service, which has the same versions. A version that is in a lock stays:
 `make lock ARGS=--upgrade` takes the newest of all, `ARGS="--upgrade-package NAME"` of one.
 
 Each lock holds for Python 3.11 and newer on every platform. Extras stay in it
@@ -16,6 +17,9 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
@@ -23,14 +27,43 @@ BUILD_TOOLS = ["setuptools>=77"]
 OLDEST_PYTHON = "3.11"
 
 
-def declared_dependencies() -> list[str]:
-    """Return the third-party requirements of all distributions of the workspace."""
-    found: set[str] = set(BUILD_TOOLS)
+SERVICES = ("intake", "repository", "processor")
+
+
+def distributions() -> dict[str, dict[str, Any]]:
+    """Return the `project` table of each distribution of the workspace by its name."""
+    found = {}
     for folder in ("libs", "services"):
         for path in sorted((ROOT / folder).glob("*/pyproject.toml")):
             project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-            found.update(d for d in project["dependencies"] if not d.startswith("sluice-"))
-    return sorted(found)
+            found[project["name"]] = project
+    return found
+
+
+def third_party_requirements(*names: str) -> list[str]:
+    """Return what these distributions of ours need of others, through all that they need of ours.
+
+    Extras of ours (`sluice-backends[redis]`) count where they are asked for.
+    """
+    ours = distributions()
+    needed: set[str] = set(BUILD_TOOLS)
+    waiting = [Requirement(name) for name in names]
+    seen: set[str] = set()
+    while waiting:
+        wanted = waiting.pop()
+        if str(wanted) in seen:
+            continue
+        seen.add(str(wanted))
+        project = ours[wanted.name]
+        texts = list(project.get("dependencies", []))
+        for extra in wanted.extras:
+            texts += project["optional-dependencies"][extra]
+        for text in texts:
+            if Requirement(text).name in ours:
+                waiting.append(Requirement(text))
+            else:
+                needed.add(text)
+    return sorted(needed)
 
 
 def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> None:
@@ -58,9 +91,16 @@ def main() -> None:
         uv_in, run_in, dev_in = (Path(scratch) / name for name in ("uv.in", "run.in", "dev.in"))
         uv_in.write_text("uv\n", encoding="utf-8")
         compile_lock(uv_in, REQUIREMENTS / "uv.txt", "What installs the other two.", options)
-        run_in.write_text("\n".join(declared_dependencies()) + "\n", encoding="utf-8")
+        everything = third_party_requirements(*distributions())
+        run_in.write_text("\n".join(everything) + "\n", encoding="utf-8")
         run_txt = REQUIREMENTS / "run.txt"
         compile_lock(run_in, run_txt, "What the services and the client run on.", options)
+        for service in SERVICES:
+            service_in = Path(scratch) / f"{service}.in"
+            needs = third_party_requirements(f"sluice-{service}")
+            service_in.write_text(f"-c {run_txt}\n" + "\n".join(needs) + "\n", encoding="utf-8")
+            title = f"What the image of the {service} runs on: a part of run.txt."
+            compile_lock(service_in, REQUIREMENTS / f"{service}.txt", title, options)
         dev_in.write_text(
             f"-c {run_txt}\n-r {run_in}\n" + (REQUIREMENTS / "dev.in").read_text(encoding="utf-8"),
             encoding="utf-8",

@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from sluice_common.malloc import tune_malloc
+from sluice_common.process.malloc import tune_malloc
 
 tune_malloc()
 
@@ -32,8 +32,8 @@ from sluice_common.rpc.frames import (  # noqa: E402
     read_chunk_frame,
     read_stream_frame,
 )
-from sluice_common.rpc.options import ServerOptions  # noqa: E402
 from sluice_common.rpc.server import build_server  # noqa: E402
+from sluice_common.settings.rpc_options import ServerOptions  # noqa: E402
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["IntakeService"].full_name
 _END: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it

@@ -27,7 +27,7 @@ from bench.measuring import rounds, spread_of, text_of
 from bench.processes import READY_SECONDS, load, running, server
 from bench.scenario import Effort, Outcome
 from bench.scenarios.thumbnails import photos
-from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 
 PHOTOS_PER_SECOND: Final = 2.0
 _SECONDS: Final = 15.0

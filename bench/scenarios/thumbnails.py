@@ -25,9 +25,9 @@ from bench.load.photos import photo
 from bench.measuring import rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.units import MB, MIB
-from sluice_processor.children import ImageWorkers
-from sluice_processor.model import ImageOptions
-from sluice_processor.spool import SpoolOptions, spooled
+from sluice_processor.images.children.pool import ImageWorkers
+from sluice_processor.images.model import ImageOptions
+from sluice_processor.nodes.spool import SpoolOptions, spooled
 
 PHOTOS: Final = 4
 _IN_FLIGHT_PER_CHILD: Final = 2

@@ -8,14 +8,16 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/sluice
 # The lock alone first: this layer is built anew only when a dependency changes.
-COPY requirements/run.txt requirements/run.txt
-RUN /opt/sluice/bin/pip install --no-deps --require-hashes --requirement requirements/run.txt \
+COPY requirements/processor.txt requirements/processor.txt
+RUN /opt/sluice/bin/pip install --no-deps --require-hashes --requirement requirements/processor.txt \
  && /opt/sluice/bin/pip check
 COPY libs/protos libs/protos
+COPY libs/core libs/core
+COPY libs/backends libs/backends
 COPY libs/common libs/common
 COPY services/processor services/processor
 RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
-      ./libs/protos ./libs/common ./services/processor
+      ./libs/protos ./libs/core ./libs/backends ./libs/common ./services/processor
 COPY deploy/docker/readiness.py /opt/sluice/readiness.py
 
 FROM python:3.11-slim-bookworm

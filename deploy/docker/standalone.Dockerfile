@@ -12,6 +12,8 @@ COPY requirements/run.txt requirements/run.txt
 RUN /opt/sluice/bin/pip install --no-deps --require-hashes --requirement requirements/run.txt \
  && /opt/sluice/bin/pip check
 COPY libs/protos libs/protos
+COPY libs/core libs/core
+COPY libs/backends libs/backends
 COPY libs/common libs/common
 COPY libs/client libs/client
 COPY services/intake services/intake
@@ -19,8 +21,8 @@ COPY services/repository services/repository
 COPY services/processor services/processor
 COPY services/standalone services/standalone
 RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
-      ./libs/protos ./libs/common ./libs/client ./services/intake ./services/repository \
-      ./services/processor ./services/standalone
+      ./libs/protos ./libs/core ./libs/backends ./libs/common ./libs/client ./services/intake \
+      ./services/repository ./services/processor ./services/standalone
 COPY deploy/docker/healthcheck.py /opt/sluice/healthcheck.py
 
 FROM python:3.11-slim-bookworm

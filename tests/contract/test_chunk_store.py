@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice_common.coordination.discard.chunks import DiscardChunkStore
-from sluice_common.coordination.embedded.chunks import FileChunkStore
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.ports import ChunkOffer, ChunkStore
-from sluice_common.coordination.redis.connection import open_redis
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.errors import Aborted, AlreadyExists, DataLoss, InvalidArgument
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.ids import new_token
-from sluice_common.uploads.model import MAX_BLOCK_BYTES, MIB, ChunkRef
+from sluice_backends.discard.chunks import DiscardChunkStore
+from sluice_backends.embedded.chunks.store import FileChunkStore
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.redis.client.connection import open_redis
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import Aborted, AlreadyExists, DataLoss, InvalidArgument
+from sluice_core.ports import ChunkOffer, ChunkStore
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.ids import new_token
+from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIB, ChunkRef
 from support.chunk_sink import direct_store, running_sink
 from support.redis_chunks import PublishingChunkStore
 from support.redis_server import OPERATION_SECONDS, shared_cluster, shared_server

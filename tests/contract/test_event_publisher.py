@@ -16,11 +16,16 @@ from typing import cast
 
 import pytest
 
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.events.log import open_event_log, read_events
-from sluice_common.events.off import NoEvents
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventPublisher, EventRecord
+from sluice_backends.discard.events import NoEvents
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.publisher import open_kafka_publisher
+from sluice_backends.log.event_log import open_event_log, read_events
+from sluice_core.ports.event_publisher import (
+    NODES_TOPIC,
+    UPLOADS_TOPIC,
+    EventPublisher,
+    EventRecord,
+)
 from support.kafka import bootstrap_servers, records_in
 
 RUN = secrets.token_hex(4)

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import pytest
 
-from sluice_common.errors import DataLoss, FailedPrecondition, NotFound, SluiceError, Unimplemented
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.discard import DiscardObjectStore
-from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import Body, ObjectAttributes, ObjectStore, PartTag
-from sluice_common.objects.s3.store import open_s3_store
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MAX_BLOCK_BYTES, MIB, MIN_PART_BYTES, ObjectRef
+from sluice_backends.discard.objects import DiscardObjectStore
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.s3.store import open_s3_store
+from sluice_core.errors import DataLoss, FailedPrecondition, NotFound, SluiceError, Unimplemented
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectStore, PartTag
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIB, MIN_PART_BYTES, ObjectRef
 from support.s3_server import empty_bucket, s3_account
 
 Factory = Callable[[Path], AbstractAsyncContextManager[ObjectStore]]

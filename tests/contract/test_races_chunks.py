@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.ports import Acceptance, Admission, ChunkOffer, PartClaim, Verdict
-from sluice_common.errors import AlreadyExists, FailedPrecondition, SluiceError
+from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.ids import new_node_id, new_token, new_upload_id
-from sluice_common.uploads.model import ChunkRef, NewUpload, ObjectRef, UploadStatus
-from sluice_intake.accepting import Accepting
-from sluice_intake.admission import Admissions
+from sluice_core.errors import AlreadyExists, FailedPrecondition, SluiceError
+from sluice_core.ports import Acceptance, Admission, ChunkOffer, PartClaim, Verdict
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
+from sluice_core.uploads.model import ChunkRef, NewUpload, ObjectRef, UploadStatus
+from sluice_intake.chunks.acceptance import Accepting
+from sluice_intake.chunks.admission import Admissions
+from sluice_intake.chunks.reception import Receiving
 from sluice_intake.options import IntakeOptions
-from sluice_intake.receiving import Receiving
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
 from support.races import Actor, at_once, orders, outcome, play, told_with

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.coordination.ports import WorkItem, WorkKind
-from sluice_common.errors import NotFound
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import Body, PartTag
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import ObjectRef, UploadStatus
+from sluice_core.errors import NotFound
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports import WorkItem, WorkKind
+from sluice_core.ports.object_store import Body, PartTag
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import ObjectRef, UploadStatus
 from support.roles import PART_BYTES, TENANT, Upload, World, pieces, small_world
 
 LEASE_IS_OVER = 20.0

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.ports import (
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_common.rpc.frames import Frame, Header
+from sluice_common.telemetry.metrics import Metrics
+from sluice_core.access.principal import Principal
+from sluice_core.errors import SluiceError
+from sluice_core.ports import (
     Acceptance,
     Admission,
     Block,
@@ -22,15 +26,11 @@ from sluice_common.coordination.ports import (
     StagedChunk,
     UploadLedger,
 )
-from sluice_common.errors import SluiceError
-from sluice_common.rpc.frames import Frame, Header
-from sluice_common.security.principal import Principal
-from sluice_common.telemetry.metrics import Metrics
-from sluice_intake.accepting import Accepting
-from sluice_intake.admission import Admissions
+from sluice_intake.chunks.acceptance import Accepting
+from sluice_intake.chunks.admission import Admissions
+from sluice_intake.chunks.reception import Receiving
+from sluice_intake.chunks.streaming import Streaming
 from sluice_intake.options import IntakeOptions
-from sluice_intake.receiving import Receiving
-from sluice_intake.streaming import Streaming
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.intake import Answered, Intake, frames_of, header, read_all, running_intake
 from support.ledgers import LEASE_SECONDS, ROOMY

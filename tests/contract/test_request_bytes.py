@@ -31,12 +31,12 @@ from hypothesis import strategies as st
 
 from sluice.repository.v1 import chunk_sink_pb2, repository_pb2
 from sluice.upload.v1 import upload_pb2
-from sluice_common.addresses import Address
 from sluice_common.rpc.interceptors import admin_layers
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import Health, build_channelz_server, listen
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import MIB
+from sluice_core.addresses import Address
+from sluice_core.uploads.model import MIB
 from support.chunk_sink import running_sink
 from support.commits import TENANT
 from support.intake import running_intake

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from sluice_common.coordination.ports import Verdict
-from sluice_common.errors import SluiceError
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadStatus
-from sluice_common.uploads.states import TAKES_CHUNKS, TERMINAL
+from sluice_core.errors import SluiceError
+from sluice_core.ports import Verdict
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadStatus
+from sluice_core.uploads.states import TAKES_CHUNKS, TERMINAL
 from support.ledger_history import (
     CHUNK,
     MOST_CHUNKS,

@@ -12,13 +12,13 @@ from typing import cast
 
 import pytest
 
-from sluice_common.coordination.memory import queue as memory_queue
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.ports import Delivery, WorkItem, WorkKind, WorkQueue
-from sluice_common.coordination.redis import queue as redis_queues
-from sluice_common.coordination.redis.connection import open_redis
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.queue import RedisQueue, open_redis_queue
+from sluice_backends.memory import queue as memory_queue
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_backends.redis.client.connection import open_redis
+from sluice_backends.redis.options import RedisOptions
+from sluice_backends.redis.queue import queue as redis_queues
+from sluice_backends.redis.queue.queue import RedisQueue, open_redis_queue
+from sluice_core.ports import Delivery, WorkItem, WorkKind, WorkQueue
 from support import redis_queues as redis_support
 from support.redis_server import OPERATION_SECONDS, shared_cluster, shared_server
 

@@ -8,7 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
+from sluice_common.process.crash_points import (
+    ENABLE_VARIABLE,
+    EXIT_STATUS,
+    POINT_VARIABLE,
+    CrashPoint,
+)
 from support.cli import Sluice
 from support.deployments import Deployment
 from support.files import sha256_of, write_random

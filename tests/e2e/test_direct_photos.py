@@ -9,13 +9,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from sluice_common.catalogue.port import Node
-from sluice_common.catalogue.processing import ProcessingState
-from sluice_common.errors import NotFound
-from sluice_common.objects.marks import path_mark
-from sluice_common.objects.port import ObjectAttributes
-from sluice_common.uploads.ids import new_node_id
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.catalogue.processing import ProcessingState
+from sluice_core.errors import NotFound
+from sluice_core.objects.marks import path_mark
+from sluice_core.ports.catalogue import Node
+from sluice_core.ports.object_store import ObjectAttributes
+from sluice_core.uploads.ids import new_node_id
+from sluice_core.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import s3_server
 from support.commits import DRIVE, TENANT

@@ -16,9 +16,8 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import UPLOADS_TOPIC
-from sluice_common.mixtures import (
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_core.combinations import (
     ROWS,
     CatalogueKind,
     ChunkTransport,
@@ -27,6 +26,7 @@ from sluice_common.mixtures import (
     Mixture,
     Objects,
 )
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import kafka, s3_server
 from support.deployments import Services, deployment
 from support.processes import ServiceProcess

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.catalogue.processing import ProcessingState
-from sluice_common.events.port import UPLOADS_TOPIC
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes
+from sluice_core.catalogue.processing import ProcessingState
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
+from sluice_core.ports.object_store import ObjectAttributes
 from support import kafka as kafka_support
 from support.photo_stage import SECONDS, Stage, dead_letters, photo_stage, running
 from support.pictures import CANARY_WORDS, as_stored, exif, quadrants, saved

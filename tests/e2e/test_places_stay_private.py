@@ -14,9 +14,9 @@ import pytest
 from PIL import PngImagePlugin
 from PIL.ExifTags import GPS, IFD, Base
 
-from sluice_common.catalogue.processing import Processing, ProcessingState
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes
+from sluice_core.catalogue.processing import Processing, ProcessingState
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.object_store import ObjectAttributes
 from support.photo_stage import Stage, photo_stage, running
 from support.pictures import ENCODERS, KYOCERA, heic, quadrants, saved
 

@@ -15,12 +15,12 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import Backlog
-from sluice_common.coordination.redis.connection import open_redis
-from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
+from sluice_backends.redis.client.connection import open_redis
+from sluice_backends.redis.ledger.ledger import RedisLedger, open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import Backlog
 from support.calls import CHUNK, Refusal, chunks_of, put, refusal_in, refusal_of
 from support.deployments import Services
 from support.fleet import DRIVE, Fleet, channel_to, fleet, until

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_common.process.crash_points import (
+    ENABLE_VARIABLE,
+    EXIT_STATUS,
+    POINT_VARIABLE,
+    CrashPoint,
+)
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import kafka, mysql_server
 from support.apart import MIB, PART_BYTES, SHORT_LEASES, Stage, apart
 from support.wire import WireClient

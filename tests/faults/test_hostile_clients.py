@@ -24,8 +24,8 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB
 from support.cores import on_cores, shared_out
 from support.environment import process_environment
 from support.server import StandaloneServer, standalone

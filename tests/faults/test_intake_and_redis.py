@@ -15,7 +15,12 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice_client import Client
-from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
+from sluice_common.process.crash_points import (
+    ENABLE_VARIABLE,
+    EXIT_STATUS,
+    POINT_VARIABLE,
+    CrashPoint,
+)
 from support.calls import (
     CHUNK,
     MIB,

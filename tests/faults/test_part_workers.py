@@ -14,8 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.coordination.redis import keys
-from sluice_common.crash_points import ENABLE_VARIABLE, EXIT_STATUS, POINT_VARIABLE, CrashPoint
+from sluice_backends.redis import keys
+from sluice_common.process.crash_points import (
+    ENABLE_VARIABLE,
+    EXIT_STATUS,
+    POINT_VARIABLE,
+    CrashPoint,
+)
 from support.apart import ALL_WORK, PART_BYTES, SHORT_LEASES, Stage, apart, s3_by, s3_line
 from support.http_faults import HttpFaults
 from support.network_faults import Faults

@@ -10,9 +10,9 @@ from typing import Final
 import pytest
 
 from bench.load.photos import photo
-from sluice_common.catalogue.port import NodeCommit
-from sluice_common.catalogue.processing import ProcessingState
-from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_core.catalogue.processing import ProcessingState
+from sluice_core.ports.catalogue import NodeCommit
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import kafka
 from support.photo_stage import Stage, photo_stage, running
 from support.pictures import exif

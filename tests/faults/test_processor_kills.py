@@ -16,10 +16,10 @@ import pytest
 from aiokafka import TopicPartition
 
 from bench.load.photos import photo
+from sluice_backends.kafka.headers import from_message
+from sluice_backends.kafka.options import KafkaOptions
 from sluice_client import Client
-from sluice_common.events.kafka.headers import from_message
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
 from support import kafka, mysql_server, s3_server
 from support.apart import ALL_WORK, DRIVE, Stage, apart
 from support.pictures import exif

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import mysql_server
 from support.apart import Stage, apart
 from support.cli import Sluice

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from sluice_common.objects.breaker import BreakerOptions, BreakerState
+from sluice_backends.s3.breaker import BreakerState
+from sluice_backends.s3.options import BreakerOptions
 from support.apart import ALL_WORK, MIB, PART_BYTES, Stage, apart, s3_by, s3_line
 from support.http_faults import INTERNAL_ERROR, SLOW_DOWN, HttpFault, HttpFaults
 from support.network_faults import Faults

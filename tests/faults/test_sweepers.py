@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.waiting import wait_at_most
+from sluice_core.concurrency.waiting import wait_at_most
 from support.apart import MIB, PART_BYTES, Stage, apart
 from support.waiting import until
 from support.wire import cut

@@ -15,11 +15,9 @@ import pytest
 
 from sluice.repository.v1 import chunk_sink_pb2 as pb
 from sluice.upload.v1.upload_pb2 import Accepted
-from sluice_common.coordination.direct.chunks import DirectChunkStore
-from sluice_common.coordination.direct.options import DirectOptions
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import Block, ChunkOffer
-from sluice_common.errors import (
+from sluice_common.direct.chunks import DirectChunkStore
+from sluice_common.direct.options import DirectOptions
+from sluice_core.errors import (
     DataLoss,
     Internal,
     InvalidArgument,
@@ -28,8 +26,10 @@ from sluice_common.errors import (
     SluiceError,
     Unavailable,
 )
-from sluice_common.uploads.ids import new_token
-from sluice_common.uploads.model import MIB
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import Block, ChunkOffer
+from sluice_core.uploads.ids import new_token
+from sluice_core.uploads.model import MIB
 from sluice_intake.options import IntakeOptions
 from support.chunk_sink import Sink, SinkProcess, direct_store, running_sink
 from support.intake import block, cut, frames_of, header, running_intake

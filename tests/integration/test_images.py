@@ -23,7 +23,11 @@ def distributions() -> dict[str, tuple[str, list[str]]]:
     found = {}
     for file in [*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")]:
         project = tomllib.loads(file.read_text())["project"]
-        needs = [name for name in project.get("dependencies", ()) if name.startswith("sluice-")]
+        needs = [
+            name.partition("[")[0]
+            for name in project.get("dependencies", ())
+            if name.startswith("sluice-")
+        ]
         found[project["name"]] = (str(file.parent.relative_to(ROOT)), needs)
     return found
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import grpc.aio
 
-from sluice_common.coordination.direct.channel import direct_channel
-from sluice_common.coordination.direct.chunks import DirectChunkStore
-from sluice_common.coordination.direct.options import DirectOptions
+from sluice_common.direct.channel import direct_channel
+from sluice_common.direct.chunks import DirectChunkStore
+from sluice_common.direct.options import DirectOptions
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import build_server
 from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
-from sluice_repository.chunk_sink import add_chunk_sink
+from sluice_repository.rpc.chunk_sink import add_chunk_sink
 from support.environment import process_environment
 
 _TESTS = Path(__file__).parents[1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sluice_common.catalogue.port import NodeCommit, ObjectIntent
-from sluice_common.coordination.ports import LedgerEvent
-from sluice_common.events.uploads import upload_initiated
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.ids import new_node_id
-from sluice_common.uploads.model import Integrity, NewUpload, ObjectRef
+from sluice_core.events.uploads import upload_initiated
+from sluice_core.ports import LedgerEvent
+from sluice_core.ports.catalogue import NodeCommit, ObjectIntent
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.ids import new_node_id
+from sluice_core.uploads.model import Integrity, NewUpload, ObjectRef
 
 TENANT = "acme"
 DRIVE = "photos"

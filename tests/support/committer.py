@@ -10,7 +10,7 @@ import asyncio
 import sys
 from itertools import count
 
-from sluice_common.catalogue.sql import open_catalogue
+from sluice_backends.sql.catalogue import open_catalogue
 from support.commits import finished_upload
 
 PATHS = 3

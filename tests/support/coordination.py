@@ -7,18 +7,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice_common.coordination.embedded.chunks import FileChunkStore
-from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import ChunkStore, UploadLedger
-from sluice_common.coordination.redis.chunks import RedisChunkStore
-from sluice_common.coordination.redis.connection import open_redis
-from sluice_common.coordination.redis.ledger import open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.uploads.model import ChunkRef
+from sluice_backends.embedded.chunks.store import FileChunkStore
+from sluice_backends.embedded.ledger.ledger import open_sqlite_ledger
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.redis.chunks.store import RedisChunkStore
+from sluice_backends.redis.client.connection import open_redis
+from sluice_backends.redis.ledger.ledger import open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import ChunkStore, UploadLedger
+from sluice_core.uploads.model import ChunkRef
 from support.redis_server import OPERATION_SECONDS, shared_server
 
 

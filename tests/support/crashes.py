@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sluice_common import crash_points
-from sluice_common.crash_points import CrashPoint
+from sluice_common.process import crash_points
+from sluice_common.process.crash_points import CrashPoint
 
 
 class CrashSimulated(BaseException):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sluice_common.errors import Unauthenticated
-from sluice_common.security.principal import Principal
+from sluice_core.access.principal import Principal
+from sluice_core.errors import Unauthenticated
 
 GOOD = (("authorization", "Bearer good"),)
 

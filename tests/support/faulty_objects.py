@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from sluice_common.objects.port import (
+from sluice_core.ports.object_store import (
     Body,
     ObjectAttributes,
     ObjectInfo,
@@ -13,7 +13,7 @@ from sluice_common.objects.port import (
     PartTag,
     PresignedPut,
 )
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.uploads.model import ObjectRef
 
 T = TypeVar("T")
 

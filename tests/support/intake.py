@@ -12,23 +12,23 @@ import grpc.aio
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
-from sluice_common.errors import SluiceError
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
-from sluice_common.security.principal import Principal
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.checksums import crc32c
+from sluice_core.access.principal import Principal
+from sluice_core.errors import SluiceError
+from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_core.uploads.checksums import crc32c
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.options import IntakeOptions
-from sluice_intake.rpc import SERVICE_NAME
+from sluice_intake.rpc.servicer import SERVICE_NAME
 from support.sending import send_all
 
 if TYPE_CHECKING:  # a name that only the type stubs have

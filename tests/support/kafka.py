@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from sluice.events.v1 import uploads_pb2
-from sluice_common.events.kafka.headers import from_message
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import EventRecord
-from sluice_common.uploads.ids import event_id
+from sluice_backends.kafka.headers import from_message
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.uploads.ids import event_id
 from support import services
 
 TYPE = "sluice.events.v1.UploadFailed"

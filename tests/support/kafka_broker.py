@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.events.kafka.options import KafkaOptions
+from sluice_backends.kafka.options import KafkaOptions
 from support import services
 from tools.backends.errors import NotReadyError
 from tools.backends.kafka import Kafka

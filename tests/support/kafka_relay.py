@@ -13,21 +13,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import Unavailable
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import KafkaPublisher, open_kafka_publisher
-from sluice_common.events.port import EventRecord
-from sluice_common.objects.discard import DiscardObjectStore
+from sluice_backends.discard.objects import DiscardObjectStore
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.publisher import KafkaPublisher, open_kafka_publisher
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_backends.sql.catalogue import open_catalogue
 from sluice_common.settings import LogLevel
 from sluice_common.telemetry.logging import configure_logging
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.errors import Unavailable
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports.event_publisher import EventRecord
 from sluice_repository.deps import RepositoryDeps, RepositoryOptions
-from sluice_repository.relay import Relay
+from sluice_repository.roles.relay import Relay
 
 
 class Prefixed:

@@ -13,17 +13,17 @@ from typing import Any, ClassVar, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
-from sluice_common.coordination.ports import (
+from sluice_core.errors import SluiceError
+from sluice_core.ports import (
     Acceptance,
     CompletionClaim,
     PartClaim,
     StoredPartRecord,
     UploadLedger,
 )
-from sluice_common.errors import SluiceError
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadSnapshot, UploadStatus
-from sluice_common.uploads.states import TAKES_CHUNKS, TERMINAL
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadSnapshot, UploadStatus
+from sluice_core.uploads.states import TAKES_CHUNKS, TERMINAL
 from support.ledgers import LEASE_SECONDS, LEDGERS, ROOMY, Driver, FakeClock
 
 T = TypeVar("T")

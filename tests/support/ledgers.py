@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import (
+from sluice_backends.embedded.ledger.ledger import open_sqlite_ledger
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import (
     Acceptance,
     Admission,
     ChunkOffer,
@@ -23,9 +23,9 @@ from sluice_common.coordination.ports import (
     UploadLedger,
     WorkKind,
 )
-from sluice_common.uploads.checksums import combined_crc32c, crc32c
-from sluice_common.uploads.ids import new_node_id, new_upload_id
-from sluice_common.uploads.model import (
+from sluice_core.uploads.checksums import combined_crc32c, crc32c
+from sluice_core.uploads.ids import new_node_id, new_upload_id
+from sluice_core.uploads.model import (
     ChunkRange,
     ChunkRef,
     NewUpload,

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import pymysql
 
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.schema import metadata
+from sluice_backends.sql.migrate import migrate
+from sluice_backends.sql.schema import metadata
 from support.mysql_tls import write_certificates
 from support.mysql_vendors import chosen_vendor
 from support.redis_server import free_port

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote_plus
 
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.uploads.model import ObjectRef
 
 TIME = "2026-11-22T10:11:12.345Z"
 

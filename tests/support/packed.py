@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.coordination.embedded.chunks import FileChunkStore
-from sluice_common.coordination.ports import ChunkOffer
-from sluice_common.errors import DataLoss
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.ids import new_token
-from sluice_common.uploads.model import ChunkRef
+from sluice_backends.embedded.chunks.store import FileChunkStore
+from sluice_core.errors import DataLoss
+from sluice_core.ports import ChunkOffer
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.ids import new_token
+from sluice_core.uploads.model import ChunkRef
 
 UPLOAD = "n1-upload"
 

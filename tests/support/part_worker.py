@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from sluice_common.coordination.ports import (
+from sluice_core.ports import (
     ChunkStore,
     StoredPartRecord,
     UploadLedger,
@@ -15,7 +15,7 @@ from sluice_common.coordination.ports import (
     WorkKind,
     WorkQueue,
 )
-from sluice_common.uploads.checksums import combined_crc32c, crc32c
+from sluice_core.uploads.checksums import combined_crc32c, crc32c
 from support.intake import Intake
 
 _LEASE_SECONDS = 15.0

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.publisher import open_kafka_publisher
+from sluice_backends.sql.migrate import migrate
 from sluice_common.backends.storage import open_database_catalogue, open_objects
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue, DrivePolicy, NodeCommit
-from sluice_common.catalogue.processing import Processing
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.events.port import UPLOADS_TOPIC, EventPublisher
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes, ObjectStore
 from sluice_common.settings import load_settings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.catalogue.processing import Processing
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy, NodeCommit
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventPublisher
+from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
+from sluice_core.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import mysql_server, s3_server
 from support.commits import DRIVE, TENANT, finished_upload
@@ -133,7 +133,7 @@ async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
     async with (
         open_objects(loaded, metrics) as objects,
         open_database_catalogue(loaded) as catalogue,
-        open_kafka_publisher(options, metrics) as publisher,
+        open_kafka_publisher(options, metrics.kafka) as publisher,
     ):
         assert catalogue is not None
         await catalogue.create_drive(TENANT, DRIVE, bucket, "", DrivePolicy())

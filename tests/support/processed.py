@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from sluice_processor.decoding import process_image
-from sluice_processor.model import ImageOptions, ProcessedImage
+from sluice_processor.images.decoding import process_image
+from sluice_processor.images.model import ImageOptions, ProcessedImage
 
 OPTIONS: Final = ImageOptions(thumbnail_sizes=(64,))
 

@@ -9,25 +9,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import (
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.migrate import migrate
+from sluice_common.telemetry.metrics import Metrics
+from sluice_core.catalogue.processing import Processing
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.catalogue import (
     MAX_DOWNLOAD_URL_SECONDS,
     Catalogue,
     DrivePolicy,
     NodeCommit,
 )
-from sluice_common.catalogue.processing import Processing
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.events.port import EventRecord
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import ObjectAttributes, ObjectStore
-from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import ObjectRef
-from sluice_processor.decoding import prepare, process_image
+from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
+from sluice_core.uploads.model import ObjectRef
 from sluice_processor.deps import ProcessorDeps, ProcessorOptions
-from sluice_processor.handler import NodeProcessor, Outcome, Work
-from sluice_processor.model import ImageOptions, ProcessedImage
+from sluice_processor.images.decoding import prepare, process_image
+from sluice_processor.images.model import ImageOptions, ProcessedImage
+from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
 

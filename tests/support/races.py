@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import permutations
 from typing import Any, TypeVar
 
-from sluice_common.errors import SluiceError
+from sluice_core.errors import SluiceError
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha1
 
-from sluice_common.coordination.ports import Block, ChunkOffer, StagedChunk
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.chunks import STAGING_SECONDS, RedisChunkStore
-from sluice_common.coordination.redis.connection import RedisClients
-from sluice_common.coordination.redis.scripts import Script
-from sluice_common.errors import DataLoss
-from sluice_common.uploads.model import ChunkRef
+from sluice_backends.redis import keys
+from sluice_backends.redis.chunks.store import STAGING_SECONDS, RedisChunkStore
+from sluice_backends.redis.client.connection import RedisClients
+from sluice_backends.redis.client.scripts import Script
+from sluice_core.errors import DataLoss
+from sluice_core.ports import Block, ChunkOffer, StagedChunk
+from sluice_core.uploads.model import ChunkRef
 
 _SOURCE = b"""
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sluice_common.coordination.options import Clock, LedgerOptions
-from sluice_common.coordination.ports import Acceptance, ChunkOffer, UploadLedger
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
+from sluice_backends.redis import keys
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.ledger.ledger import RedisLedger, open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.ledger.options import Clock, LedgerOptions
+from sluice_core.ports import Acceptance, ChunkOffer, UploadLedger
 from support.redis_server import (
     OPERATION_SECONDS,
     RedisCluster,

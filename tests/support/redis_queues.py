@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from itertools import cycle
 
-from sluice_common.coordination.ports import Delivery, QueueDepth, WorkItem, WorkKind, WorkQueue
-from sluice_common.coordination.redis.queue import RedisQueue
+from sluice_backends.redis.queue.queue import RedisQueue
+from sluice_core.ports import Delivery, QueueDepth, WorkItem, WorkKind, WorkQueue
 
 _GROUP = "repository"
 

@@ -22,19 +22,19 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import FailedPrecondition
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.messages import RequestFormat
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import build_server
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.errors import FailedPrecondition
+from sluice_core.ledger.options import LedgerOptions
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives
-from sluice_intake.rpc import SERVICE_NAME
+from sluice_intake.rpc.servicer import SERVICE_NAME
 from support.doorkeeper import GOOD, Doorkeeper
 from support.intake import block, frames_of, header
 from support.sending import send_all

@@ -15,22 +15,22 @@ from sluice.repository.v1.repository_pb2_grpc import (
     RepositoryServiceStub,
     add_RepositoryServiceServicer_to_server,
 )
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue, DrivePolicy, NodeCommit
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.errors import Unauthenticated
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import ObjectAttributes, ObjectStore
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.migrate import migrate
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import build_server
-from sluice_common.security.principal import Principal
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
-from sluice_repository.drives import DriveRegistry
-from sluice_repository.readers import ReaderOptions
-from sluice_repository.rpc import RepositoryRpc
+from sluice_core.access.principal import Principal
+from sluice_core.errors import Unauthenticated
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy, NodeCommit
+from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
+from sluice_repository.rpc.drives import DriveRegistry
+from sluice_repository.rpc.reader_slots import ReaderOptions
+from sluice_repository.rpc.servicer import RepositoryRpc
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 if TYPE_CHECKING:  # a name that only the type stubs have

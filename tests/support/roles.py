@@ -14,35 +14,35 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue, DrivePolicy, Node
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import ChunkOffer, Completion, WorkItem, WorkKind
-from sluice_common.errors import Unavailable
-from sluice_common.events.port import EventRecord
-from sluice_common.objects.files import FileObjectStore
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.migrate import migrate
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.ids import new_node_id, new_token, new_upload_id
-from sluice_common.uploads.model import (
+from sluice_core.errors import Unavailable
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import ChunkOffer, Completion, WorkItem, WorkKind
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy, Node
+from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
+from sluice_core.uploads.model import (
     Integrity,
     NewUpload,
     ObjectRef,
     UploadSnapshot,
     UploadStatus,
 )
-from sluice_common.uploads.states import is_terminal
-from sluice_repository.completer import Completer
+from sluice_core.uploads.states import is_terminal
 from sluice_repository.deps import RepositoryDeps, RepositoryOptions
-from sluice_repository.parts import PartStorer
-from sluice_repository.relay import Relay
-from sluice_repository.sweeper import Sweeper
-from sluice_repository.verifier import Verifier
-from sluice_repository.worker import QueueWorker
+from sluice_repository.roles.completer import Completer
+from sluice_repository.roles.parts import PartStorer
+from sluice_repository.roles.relay import Relay
+from sluice_repository.roles.sweeper import Sweeper
+from sluice_repository.roles.verifier import Verifier
+from sluice_repository.work.queue_worker import QueueWorker
 from support.faulty_objects import FaultyObjects
 
 TENANT = "acme"

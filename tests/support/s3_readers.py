@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import Credentials  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
-from sluice_common.objects.s3.client import open_client
+from sluice_backends.s3.client import open_client
 from support.s3_server import READER, S3Account
 
 _READING = ["s3:GetObject", "s3:ListBucket"]

@@ -26,9 +26,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from sluice_common.objects.retrying import RetryOptions
-from sluice_common.objects.s3.client import S3Client, open_client
-from sluice_common.objects.s3.options import S3Options
+from sluice_backends.s3.client import S3Client, open_client
+from sluice_backends.s3.options import RetryOptions, S3Options
 from support.missing import missing
 from support.redis_server import free_port
 from tools.backends.errors import ChoiceError, ServiceError

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sluice_common.objects.s3.client import open_client
+from sluice_backends.s3.client import open_client
 from support.missing import missing
 from support.s3_server import S3Account
 from tools.backends.errors import ChoiceError

@@ -9,7 +9,7 @@ from typing import Final
 
 from redis import Redis
 
-from sluice_common.objects.s3.client import open_client
+from sluice_backends.s3.client import open_client
 from support.deployments import Deployment, run_apart
 from support.services import (
     drop_bucket,

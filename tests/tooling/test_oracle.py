@@ -12,7 +12,7 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.events.port import UPLOADS_TOPIC, EventRecord
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventRecord
 from support.deployments import KINDS, deployment
 from support.oracle import Content, NotedUpload, published_by
 from support.oracle.books import Books

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_client.board import Board, gaps, missing_of
 from sluice_client.model import ChunkRange, UploadState, UploadStatus
+from sluice_client.uploads.board import Board, gaps, missing_of
 
 STATUS = UploadStatus(
     upload_id="u",

@@ -19,7 +19,7 @@ from sluice_client import (
     Phase,
     Progress,
 )
-from sluice_client.journal import Journal
+from sluice_client.uploads.journal import Journal
 from support.fake_intake import CHUNK_BYTES, INLINE_BYTES, Break, CallFault, FakeIntake, StreamFault
 
 DATA = random.Random(11).randbytes(7 * CHUNK_BYTES + 5)

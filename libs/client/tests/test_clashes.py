@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_client.cli.clashes import ClashFinder, folded, folds_names
+from sluice_client.cli.commands.clashes import ClashFinder, folded, folds_names
 
 names = st.sampled_from(["a", "A", "a.", "b", "B ", "é", "É"])
 trees = st.lists(st.lists(names, min_size=1, max_size=3).map("/".join), unique=True, max_size=12)

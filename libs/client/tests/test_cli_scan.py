@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_client.cli.scan import Found, LeftOut, LocalFile, naming_problem, scan
+from sluice_client.cli.commands.scan import Found, LeftOut, LocalFile, naming_problem, scan
 
 
 def found(*roots: str | Path, prefix: str = "") -> dict[str, str]:

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import typer
 
-from sluice_client.cli import serve as serve_module
+from sluice_client.cli.commands import serve as serve_module
 
 SEEN: list[list[str]] = []
 

@@ -15,12 +15,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sluice_client import Client, Phase, Progress, completing
+from sluice_client import Client, Phase, Progress
 from sluice_client.cli.app import app
+from sluice_client.cli.commands.upload import UploadOptions, UploadRun
 from sluice_client.cli.display import Display
 from sluice_client.cli.output import Output
-from sluice_client.cli.upload import UploadOptions, UploadRun
 from sluice_client.progress import Meter
+from sluice_client.uploads import completion as completing
 from support.command import Command, ended
 from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
 from support.fake_repository import FakeRepository

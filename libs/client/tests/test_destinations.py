@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice_client import Client, DataLoss, Phase, Progress, destinations
+from sluice_client import Client, DataLoss, Phase, Progress
+from sluice_client.downloads import destinations
 from support.fake_intake import FakeIntake
 from support.fake_repository import FakeRepository, serving_both
 

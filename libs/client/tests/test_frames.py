@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.upload.v1 import upload_pb2
-from sluice_client.frames import Frame, chunk_header, encode
+from sluice_client.uploads.frames import Frame, chunk_header, encode
 
 payloads = st.one_of(st.binary(max_size=300), st.integers(0, 40_000).map(bytes))
 headers = st.builds(

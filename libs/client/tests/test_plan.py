@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sluice_client.checksums import combined_crc32c, crc32c, crc32c_of_blocks
 from sluice_client.errors import InvalidArgument
 from sluice_client.model import MIB, Durability, Limits
-from sluice_client.plan import chunk_size_for, chunk_sizes, lanes_for
+from sluice_client.uploads.plan import chunk_size_for, chunk_sizes, lanes_for
 
 LIMITS = Limits(
     max_block_bytes=MIB,

@@ -14,8 +14,8 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2
 from sluice_client import Client, PermissionDenied, Phase, SourceChanged, UploadBusy, UploadResult
-from sluice_client.journal import Entry, Journal, open_journal, prune, state_dir
 from sluice_client.model import FileIdentity
+from sluice_client.uploads.journal import Entry, Journal, open_journal, prune, state_dir
 from support.fake_intake import CHUNK_BYTES, Break, CallFault, FakeIntake, StreamFault
 
 DATA = random.Random(4).randbytes(7 * CHUNK_BYTES + 5)

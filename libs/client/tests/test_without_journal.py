@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from sluice_client import Client, ClientOptions, PermissionDenied, Progress
-from sluice_client.cli.finished import FinishedFiles
-from sluice_client.cli.scan import LocalFile
-from sluice_client.journal import Journal, home_dir, prune, state_dir
+from sluice_client.cli.commands.finished_files import FinishedFiles
+from sluice_client.cli.commands.scan import LocalFile
 from sluice_client.model import FileIdentity
+from sluice_client.uploads.journal import Journal, home_dir, prune, state_dir
 from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
 
 DATA = random.Random(12).randbytes(4 * CHUNK_BYTES + 5)
@@ -138,7 +138,7 @@ def test_home_that_nobody_knows_is_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_full_disk_leaves_no_half_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sluice_client.journal import Entry
+    from sluice_client.uploads.journal import Entry
 
     entry = Entry.new(FileIdentity(1, 2, 3, 4, 5), 8, "")
     with Journal(tmp_path / "j.json") as journal:

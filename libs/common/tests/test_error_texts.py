@@ -18,18 +18,18 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from structlog.testing import capture_logs
 
-from sluice_common import errors
-from sluice_common.addresses import Address
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.disk import disk_error
-from sluice_common.errors import SluiceError, Unavailable
-from sluice_common.objects.parts import bucket_not_found
-from sluice_common.objects.s3.errors import translated
+from sluice_backends.disk import disk_error
+from sluice_backends.s3.errors import translated
+from sluice_backends.sql.catalogue import open_catalogue
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core import errors
+from sluice_core.addresses import Address
+from sluice_core.errors import SluiceError, Unavailable
+from sluice_core.objects.parts import bucket_not_found
 
 SOURCES = Path(inspect.getfile(errors)).parent
 ADAPTERS = ("catalogue", "coordination", "objects", "disk.py", "rpc")

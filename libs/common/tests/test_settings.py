@@ -7,11 +7,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sluice_common.addresses import Address
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.mixtures import Coordination, Durability
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.settings import (
     MASKED,
     SluiceSettings,
@@ -19,6 +14,11 @@ from sluice_common.settings import (
     load_settings,
     shown_settings,
 )
+from sluice_common.settings.rpc_options import ServerOptions
+from sluice_core.addresses import Address
+from sluice_core.combinations import Coordination, Durability
+from sluice_core.configuration import ConfigurationError
+from sluice_core.ledger.options import LedgerOptions
 
 
 @pytest.fixture(autouse=True)

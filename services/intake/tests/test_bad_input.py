@@ -10,11 +10,11 @@ import grpc.aio
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import SluiceError
 from sluice_common.rpc.paging import encode_page_token
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MAX_CHUNK_BYTES, MAX_CHUNKS, MIB
+from sluice_core.errors import SluiceError
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MAX_CHUNK_BYTES, MAX_CHUNKS, MIB
 from sluice_intake.options import IntakeOptions
 from support.intake import BLOCK, Intake, block, frames_of, header, refusal, running_intake
 

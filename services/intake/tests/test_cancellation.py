@@ -11,14 +11,14 @@ import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from sluice_common.coordination.memory.chunks import MemoryChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import FailedPrecondition, SluiceError, Unavailable
-from sluice_common.uploads.model import MIB
-from sluice_intake.permits import Permit
-from sluice_intake.receiving import IncomingChunk
-from sluice_intake.streaming import _Stream
+from sluice_backends.memory.chunks import MemoryChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_core.errors import FailedPrecondition, SluiceError, Unavailable
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import MIB
+from sluice_intake.chunks.reception import IncomingChunk
+from sluice_intake.chunks.streaming import _Stream
+from sluice_intake.rpc.permits import Permit
 from support.intake import Answered, Intake, block, frames_of, header, read_all, running_intake
 from support.waiting import until
 

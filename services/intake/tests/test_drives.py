@@ -11,10 +11,10 @@ import pytest
 from grpc_status import rpc_status
 
 from sluice.repository.v1 import repository_pb2
-from sluice_common.catalogue.port import Drive, DrivePolicy
-from sluice_common.errors import NotFound, PermissionDenied, SluiceError, Unavailable
 from sluice_common.rpc.errors import to_status
-from sluice_common.uploads.model import Integrity
+from sluice_core.errors import NotFound, PermissionDenied, SluiceError, Unavailable
+from sluice_core.ports.catalogue import Drive, DrivePolicy
+from sluice_core.uploads.model import Integrity
 from sluice_intake.drives import CachedDrives, DefaultDrives, GrpcDrives
 
 DRIVE = Drive("t", "photos", "bucket", "prefix/", DrivePolicy(read_only=True), 1.0, 2.0)

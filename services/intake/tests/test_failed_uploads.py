@@ -12,11 +12,11 @@ import pytest
 from grpc_status import rpc_status
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import WorkKind
-from sluice_common.errors import SluiceError
 from sluice_common.rpc.errors import from_status
-from sluice_common.uploads.checksums import crc32c
+from sluice_core.errors import SluiceError
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import WorkKind
+from sluice_core.uploads.checksums import crc32c
 from sluice_intake.options import IntakeOptions
 from support.intake import Intake, running_intake
 

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from sluice_common.uploads.checksums import crc32c
+from sluice_core.uploads.checksums import crc32c
 from support.intake import cut, running_intake
 from support.part_worker import working_for
 

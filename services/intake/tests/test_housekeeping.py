@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from sluice_common.coordination.discard.chunks import DiscardChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import NotFound
+from sluice_backends.discard.chunks import DiscardChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import UploadStatus
+from sluice_core.errors import NotFound
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import UploadStatus
 from sluice_intake.housekeeping import Housekeeping, keeping_house
 from support.ledgers import Driver, FakeClock
 from support.waiting import until

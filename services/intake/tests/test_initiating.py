@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.catalogue.port import Drive, DrivePolicy
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import NotFound, PermissionDenied, SluiceError, Unavailable
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB, Integrity, ObjectRef
+from sluice_core.errors import NotFound, PermissionDenied, SluiceError, Unavailable
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports.catalogue import Drive, DrivePolicy
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB, Integrity, ObjectRef
 from sluice_intake.options import IntakeOptions
 from support.intake import Intake, refusal, running_intake
 from support.part_worker import working_for

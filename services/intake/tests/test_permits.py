@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_common.errors import ResourceExhausted
-from sluice_intake.permits import BytePermits
+from sluice_core.errors import ResourceExhausted
+from sluice_intake.rpc.permits import BytePermits
 
 LONG = 5.0
 

@@ -15,16 +15,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.addresses import Address
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.messages import RequestFormat
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB
-from sluice_intake.rpc import SERVICE_NAME
+from sluice_core.addresses import Address
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB
+from sluice_intake.rpc.servicer import SERVICE_NAME
 from support.half_messages import half_messages
 from support.intake import Intake, refusal, running_intake
 from support.waiting import until

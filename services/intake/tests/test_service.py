@@ -14,7 +14,7 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
-from sluice_common.uploads.model import MIB
+from sluice_core.uploads.model import MIB
 from support.intake import frames_of
 
 PHASE_1 = {

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import ResourceExhausted
-from sluice_common.uploads.model import MIB
-from sluice_intake import stalls
+from sluice_core.errors import ResourceExhausted
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import MIB
+from sluice_intake.chunks import stalls
+from sluice_intake.chunks.room import OPENING_BYTES, room_for
+from sluice_intake.chunks.stalls import StallClock
 from sluice_intake.options import IntakeOptions
-from sluice_intake.permits import BytePermits, Owner
-from sluice_intake.room import OPENING_BYTES, room_for
-from sluice_intake.rpc import _StreamAnswers
-from sluice_intake.stalls import StallClock
+from sluice_intake.rpc.permits import BytePermits, Owner
+from sluice_intake.rpc.servicer import _StreamAnswers
 from support.intake import Answered, Intake, block, header, read_all, refusal, running_intake
 from support.part_worker import working_for
 

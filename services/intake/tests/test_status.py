@@ -9,10 +9,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB
-from sluice_intake import rpc
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB
 from sluice_intake.options import IntakeOptions
+from sluice_intake.rpc import servicer as rpc
 from support.intake import Intake, refusal, running_intake
 from support.part_worker import working_for
 

@@ -11,12 +11,12 @@ import grpc.aio
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.discard.chunks import DiscardChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB
-from sluice_common.waiting import wait_at_most
+from sluice_backends.discard.chunks import DiscardChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_core.concurrency.waiting import wait_at_most
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB
 from sluice_intake.options import IntakeOptions
 from support.intake import BLOCK, Answered, Intake, block, cut, frames_of, header, running_intake
 from support.part_worker import working_for

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.uploads.model import MIB
-from sluice_intake import rpc, stalls
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import MIB
+from sluice_intake.chunks import stalls
+from sluice_intake.chunks.stalls import StallClock
 from sluice_intake.options import IntakeOptions
-from sluice_intake.permits import BytePermits
-from sluice_intake.stalls import StallClock
+from sluice_intake.rpc import servicer as rpc
+from sluice_intake.rpc.permits import BytePermits
 from support.intake import (
     Answered,
     block,

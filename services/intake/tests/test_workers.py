@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from sluice_common.addresses import Address
-from sluice_common.mixtures import Coordination
-from sluice_intake import workers
-from sluice_intake.targets import read_targets, write_targets
+from sluice_core.addresses import Address
+from sluice_core.combinations import Coordination
+from sluice_intake.workers import supervisor as workers
+from sluice_intake.workers.metrics_targets import read_targets, write_targets
 
 WORKERS = 5
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.catalogue.port import DrivePolicy, ObjectIntent
-from sluice_common.catalogue.processing import ProcessingState
-from sluice_common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from sluice_common.objects.marks import path_mark, upload_mark
-from sluice_common.objects.port import ObjectInfo
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.ids import event_id, new_node_id
-from sluice_common.uploads.model import Integrity, ObjectRef
+from sluice_core.catalogue.processing import ProcessingState
+from sluice_core.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from sluice_core.objects.marks import path_mark, upload_mark
+from sluice_core.ports.catalogue import DrivePolicy, ObjectIntent
+from sluice_core.ports.object_store import ObjectInfo
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.ids import event_id, new_node_id
+from sluice_core.uploads.model import Integrity, ObjectRef
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import NodeProcessor, Outcome, Work
-from sluice_processor.keys import place_of
+from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
+from sluice_processor.nodes.keys import place_of
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
 from support.pictures import as_stored, exif, quadrants, saved

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_processor import answers
-from sluice_processor.answers import PREFIX, BadAnswer, decode_answer
-from sluice_processor.child import decode_options, encode_options
-from sluice_processor.model import (
+from sluice_processor.images.children import protocol as answers
+from sluice_processor.images.children.main import decode_options, encode_options
+from sluice_processor.images.children.protocol import PREFIX, BadAnswer, decode_answer
+from sluice_processor.images.model import (
     ExifFacts,
     Gps,
     ImageFacts,

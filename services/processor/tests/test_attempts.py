@@ -15,10 +15,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from sluice_processor.attempts import GivenUp, attempted
-from sluice_processor.children import ImageWorkers
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import NodeProcessor, Work
+from sluice_processor.images.children.pool import ImageWorkers
+from sluice_processor.nodes.handler import NodeProcessor, Work
+from sluice_processor.sources.attempts import GivenUp, attempted
 from support.commits import TENANT
 from support.files import held
 from support.pictures import quadrants, saved

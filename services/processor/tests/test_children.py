@@ -21,11 +21,11 @@ import pytest
 import uvloop
 from PIL import Image
 
-from sluice_processor import children
-from sluice_processor.child_process import ChildNotStarted
-from sluice_processor.children import ImageWorkers, WorkersClosed
-from sluice_processor.decoding import prepare, process_image
-from sluice_processor.model import (
+from sluice_processor.images.children import pool as children
+from sluice_processor.images.children.pool import ImageWorkers, WorkersClosed
+from sluice_processor.images.children.process import ChildNotStarted
+from sluice_processor.images.decoding import prepare, process_image
+from sluice_processor.images.model import (
     MIB,
     ImageOptions,
     ImageRefused,
@@ -416,7 +416,7 @@ async def test_a_machine_that_cannot_decode_says_so_at_the_start() -> None:
 async def test_a_child_that_is_not_ready_in_time_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sluice_processor.child_process._MODULE", "this")  # prints, ends
+    monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # prints, ends
     with pytest.raises(ChildNotStarted, match="ended at its start"):
         async with ImageWorkers(OPTIONS):
             pytest.fail("must not start")
@@ -435,8 +435,8 @@ def test_children_end_with_a_parent_that_is_killed(slow: Path) -> None:
         """
         import asyncio, sys
         from pathlib import Path
-        from sluice_processor.children import ImageWorkers
-        from sluice_processor.model import ImageOptions
+        from sluice_processor.images.children.pool import ImageWorkers
+        from sluice_processor.images.model import ImageOptions
 
         async def main() -> None:
             async with ImageWorkers(ImageOptions(workers=2)) as pool:
@@ -476,7 +476,7 @@ def confined(body: str, **changes: float) -> subprocess.CompletedProcess[str]:
         f"""
         import os, resource, socket, sys
         from sluice_processor import confinement
-        from sluice_processor.model import ImageOptions
+        from sluice_processor.images.model import ImageOptions
         options = ImageOptions(**{changes!r})
         confinement.confine(options)
         """

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from sluice_processor.decoding import prepare, process_image
-from sluice_processor.model import (
+from sluice_processor.images.decoding import prepare, process_image
+from sluice_processor.images.model import (
     ImageFormat,
     ImageOptions,
     ProcessedImage,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import GPS, IFD, Base
 
-from sluice_processor.decoding import prepare
-from sluice_processor.exif import read_exif, read_orientation
-from sluice_processor.model import ExifFacts, Gps
+from sluice_processor.images.decoding import prepare
+from sluice_processor.images.exif.facts import read_exif, read_orientation
+from sluice_processor.images.model import ExifFacts, Gps
 from support import pictures
 from support.pictures import quadrants
 from support.processed import process

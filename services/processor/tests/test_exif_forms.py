@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_processor.decoding import prepare
-from sluice_processor.exif_times import iso_time
-from sluice_processor.exif_values import decoded, text
-from sluice_processor.model import ImageFacts
+from sluice_processor.images.decoding import prepare
+from sluice_processor.images.exif.times import iso_time
+from sluice_processor.images.exif.values import decoded, text
+from sluice_processor.images.model import ImageFacts
 from support.pictures import quadrants, saved
 from support.processed import process
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sluice_common.errors import Unavailable
-from sluice_processor.gathering import Gathering
+from sluice_core.errors import Unavailable
+from sluice_processor.nodes.batching import Gathering
 
 
 class Doubling:

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sluice_common.catalogue.port import DrivePolicy
-from sluice_common.catalogue.processing import NodeResult, ProcessingState, Recorded
-from sluice_common.errors import Aborted, FailedPrecondition, Unavailable
-from sluice_common.events.registry import parse_record
-from sluice_processor import examining
+from sluice_core.catalogue.processing import NodeResult, ProcessingState, Recorded
+from sluice_core.errors import Aborted, FailedPrecondition, Unavailable
+from sluice_core.events.registry import parse_record
+from sluice_core.ports.catalogue import DrivePolicy
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import NodeProcessor, Outcome, Work
-from sluice_processor.model import ImageRefused, RefusalReason
+from sluice_processor.images.model import ImageRefused, RefusalReason
+from sluice_processor.nodes import examination as examining
+from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
 from support.commits import DRIVE, TENANT
 from support.pictures import (
     CANARY_WORDS,
@@ -398,7 +398,7 @@ async def test_the_text_of_an_unexpected_error_goes_nowhere(
         await room.process(commit)
     said = "".join([*traceback.format_exception(raised.value), *capfd.readouterr()])
     assert "handler_broke" in said
-    assert "examining.py" in said
+    assert "examination.py" in said
     for word in CANARY_WORDS:
         assert word not in said
     assert await room.process(commit) == PROCESSED

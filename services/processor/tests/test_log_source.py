@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.errors import FailedPrecondition, Unavailable
-from sluice_common.events.log import open_event_log
-from sluice_common.events.nodes import upload_completed
-from sluice_common.events.port import EventPublisher, EventRecord
+from sluice_backends.log.event_log import open_event_log
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.errors import FailedPrecondition, Unavailable
+from sluice_core.events.nodes import upload_completed
+from sluice_core.ports.event_publisher import EventPublisher, EventRecord
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import TRIED_LATER, Outcome, Work
-from sluice_processor.log_letters import LogLetters
-from sluice_processor.log_source import LogSource, WakingPublisher
+from sluice_processor.nodes.handler import TRIED_LATER, Outcome, Work
+from sluice_processor.sources.log import LogSource, WakingPublisher
+from sluice_processor.sources.log_dead_letters import LogLetters
 from support.commits import finished_upload
 from support.waiting import until
 
@@ -82,7 +82,7 @@ async def following(
 async def test_new_events_are_handled_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluice_processor.log_source._POLL_SECONDS", 600.0)
+    monkeypatch.setattr("sluice_processor.sources.log._POLL_SECONDS", 600.0)
     handler = Handler()
     async with following(tmp_path, handler) as log:
         for number in range(3):

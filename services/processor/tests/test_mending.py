@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sluice_processor.decoding import prepare
-from sluice_processor.mending import MAX_PROFILE_BYTES
-from sluice_processor.model import ImageRefused, ProcessedImage, RefusalReason
-from sluice_processor.splicing import spliced
+from sluice_processor.images.decoding import prepare
+from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalReason
+from sluice_processor.images.repair import MAX_PROFILE_BYTES
+from sluice_processor.images.splicing import spliced
 from support import pictures
 from support.pictures import quadrants, saved
 from support.processed import process

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_common.uploads.model import ObjectRef
-from sluice_processor.keys import place_of
-from sluice_processor.notifications import (
+from sluice_core.uploads.model import ObjectRef
+from sluice_processor.nodes.keys import place_of
+from sluice_processor.sources.store_notifications import (
     MAX_RECORDS,
     BadNotification,
     Notice,
     NoticeKind,
     parse_notification,
 )
-from sluice_processor.work import Passed, sorted_notices
+from sluice_processor.sources.work import Passed, sorted_notices
 from support.notices import aws_message, bridge_message, minio_message, s3_record, trial_message
 
 NODE = "019ab1c2-0000-7000-8000-000000000001"

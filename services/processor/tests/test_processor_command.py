@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.events.nodes import upload_completed
-from sluice_processor.attempts import GivenUp
-from sluice_processor.log_letters import LogLetters
+from sluice_core.events.nodes import upload_completed
+from sluice_processor.sources.attempts import GivenUp
+from sluice_processor.sources.log_dead_letters import LogLetters
 from support.commits import finished_upload
 from support.sqs_server import shared_server
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import Base
 
-from sluice_processor.decoding import prepare
-from sluice_processor.model import ImageOptions, ImageRefused, RefusalReason
-from sluice_processor.sniff import HEAD_BYTES, sniff
+from sluice_processor.images.decoding import prepare
+from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason
+from sluice_processor.images.sniff import HEAD_BYTES, sniff
 from support import pictures
 from support.pictures import quadrants, saved
 from support.processed import OPTIONS, process

@@ -11,7 +11,7 @@ import pytest
 from sluice_common.settings import load_settings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_processor.settings import processor_options
-from sluice_processor.sources import sources_of
+from sluice_processor.source_set import sources_of
 
 QUEUE = {"SLUICE_SQS__QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/photos"}
 TOPIC = {"SLUICE_PROCESSOR__S3_TOPIC": "s3-notices"}

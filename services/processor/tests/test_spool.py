@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice_processor.model import MIB, ImageRefused, RefusalReason
-from sluice_processor.spool import SpoolOptions, spooled
+from sluice_processor.images.model import MIB, ImageRefused, RefusalReason
+from sluice_processor.nodes.spool import SpoolOptions, spooled
 from support.waiting import until
 
 BLOCKS = [os.urandom(MIB), b"", os.urandom(7), os.urandom(3 * MIB)]

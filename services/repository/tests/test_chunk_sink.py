@@ -11,10 +11,10 @@ import pytest
 from sluice.repository.v1.chunk_sink_pb2 import PutChunksRequest, PutChunksResponse
 from sluice.repository.v1.chunk_sink_pb2_grpc import ChunkSinkServiceStub
 from sluice.upload.v1.upload_pb2 import Accepted, ChunkHeader
-from sluice_common.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
 from sluice_common.rpc.errors import from_rpc_error
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB
+from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB
 from support.chunk_sink import Sink, running_sink
 from support.waiting import until
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from sluice_common.errors import Aborted, Unavailable
-from sluice_repository.claims import is_fenced, while_held
+from sluice_core.errors import Aborted, Unavailable
+from sluice_repository.work.claims import is_fenced, while_held
 from support.virtual_time import in_virtual_time
 
 FENCED = Aborted("FENCED", "Somebody else has it.")

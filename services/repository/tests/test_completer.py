@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import stamina
 
-from sluice_common.coordination.ports import StoredPartRecord, WorkItem, WorkKind
-from sluice_common.errors import (
+from sluice_core.errors import (
     AlreadyExists,
     DataLoss,
     FailedPrecondition,
@@ -20,11 +19,12 @@ from sluice_common.errors import (
     SluiceError,
     Unavailable,
 )
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes, PartTag
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import Integrity, ObjectRef, UploadStatus
-from sluice_repository.assembly import PartsLost, reconciled
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports import StoredPartRecord, WorkItem, WorkKind
+from sluice_core.ports.object_store import ObjectAttributes, PartTag
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import Integrity, ObjectRef, UploadStatus
+from sluice_repository.roles.assembly import PartsLost, reconciled
 from support.roles import TENANT, World, pieces, small_world
 
 UNAVAILABLE = Unavailable("STORE_UNAVAILABLE", "The answer was lost.")

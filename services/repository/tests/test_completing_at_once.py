@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.coordination.ports import Delivery, StoredPartRecord, WorkItem, WorkKind
-from sluice_common.crash_points import CrashPoint
-from sluice_common.errors import Unavailable
-from sluice_common.objects.port import ObjectInfo
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadStatus
-from sluice_repository.completer import Completer, FreshPut
-from sluice_repository.parts import PartStorer
-from sluice_repository.worker import QueueWorker
+from sluice_common.process.crash_points import CrashPoint
+from sluice_core.errors import Unavailable
+from sluice_core.ports import Delivery, StoredPartRecord, WorkItem, WorkKind
+from sluice_core.ports.object_store import ObjectInfo
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadStatus
+from sluice_repository.roles.completer import Completer, FreshPut
+from sluice_repository.roles.parts import PartStorer
+from sluice_repository.work.queue_worker import QueueWorker
 from support.crashes import crash_at
 from support.roles import World, pieces, small_world
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sluice_common.coordination.ports import WorkItem
-from sluice_common.crash_points import CrashPoint
-from sluice_common.uploads.model import UploadStatus
+from sluice_common.process.crash_points import CrashPoint
+from sluice_core.ports import WorkItem
+from sluice_core.uploads.model import UploadStatus
 from support.crashes import CrashSimulated, armed, crash_at
 from support.roles import World, pieces, small_world
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue, DrivePolicy
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.errors import InvalidArgument, NotFound
-from sluice_repository.drives import DriveRegistry
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.migrate import migrate
+from sluice_core.errors import InvalidArgument, NotFound
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from sluice_repository.rpc.drives import DriveRegistry
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.lifecycle import run_service
-from sluice_common.mixtures import CatalogueKind, Events, Objects
+from sluice_common.process.lifecycle import run_service
 from sluice_common.settings import load_settings
-from sluice_repository.migrating import migrate_main
+from sluice_core.combinations import CatalogueKind, Events, Objects
+from sluice_repository.migrate_command import migrate_main
 from support.mysql_server import PASSWORD, MysqlServer, shared_server
 
 

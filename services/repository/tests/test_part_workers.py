@@ -15,8 +15,7 @@ import stamina
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sluice_common.coordination.ports import WorkItem, WorkKind
-from sluice_common.errors import (
+from sluice_core.errors import (
     DataLoss,
     NotFound,
     PermissionDenied,
@@ -24,9 +23,10 @@ from sluice_common.errors import (
     SluiceError,
     Unavailable,
 )
-from sluice_common.objects.marks import upload_mark
-from sluice_common.objects.port import ObjectAttributes
-from sluice_common.uploads.model import PartPlan, UploadStatus
+from sluice_core.objects.marks import upload_mark
+from sluice_core.ports import WorkItem, WorkKind
+from sluice_core.ports.object_store import ObjectAttributes
+from sluice_core.uploads.model import PartPlan, UploadStatus
 from support.roles import HOUR, PART_BYTES, TENANT, World, pieces, small_world
 
 UNAVAILABLE = Unavailable("STORE_UNAVAILABLE", "The store is away; try again.")

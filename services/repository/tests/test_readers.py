@@ -14,11 +14,11 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceStub
-from sluice_common.errors import DeadlineExceeded, ResourceExhausted
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.settings import load_settings
-from sluice_common.uploads.model import MIB
-from sluice_repository.readers import Reader, ReaderOptions, Readers
+from sluice_core.errors import DeadlineExceeded, ResourceExhausted
+from sluice_core.uploads.model import MIB
+from sluice_repository.rpc.reader_slots import Reader, ReaderOptions, Readers
 from sluice_repository.settings import reader_options
 from support.repository import Repository, running_repository, serving
 
@@ -140,7 +140,7 @@ async def test_blocks_go_in_pieces_to_slow_clients(monkeypatch: pytest.MonkeyPat
         sent.append(piece)
 
     block = bytes(range(256)) * 4096
-    monkeypatch.setattr("sluice_repository.readers.asyncio.timeout_at", _no_limit)
+    monkeypatch.setattr("sluice_repository.rpc.reader_slots.asyncio.timeout_at", _no_limit)
     await reader.send(block, write)
     await reader.send(block, write)
     assert b"".join(sent) == block * 2

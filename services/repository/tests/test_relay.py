@@ -14,11 +14,11 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sluice_common.crash_points import CrashPoint
-from sluice_common.errors import NotFound, Unavailable
-from sluice_common.events.port import EventPublisher, EventRecord, event_refused
+from sluice_common.process.crash_points import CrashPoint
+from sluice_core.errors import NotFound, Unavailable
+from sluice_core.ports.event_publisher import EventPublisher, EventRecord, event_refused
 from sluice_repository.deps import RepositoryDeps
-from sluice_repository.relay import Relay
+from sluice_repository.roles.relay import Relay
 from support.crashes import crash_at
 from support.roles import (
     TENANT,

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice_common.catalogue.port import DrivePolicy, NodeCommit
-from sluice_common.catalogue.processing import Processing, ProcessingState, Thumbnail
-from sluice_common.errors import DataLoss, NotFound, OutOfRange
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbnail
+from sluice_core.errors import DataLoss, NotFound, OutOfRange
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.catalogue import DrivePolicy, NodeCommit
+from sluice_core.ports.object_store import ObjectAttributes
+from sluice_core.uploads.model import ObjectRef
 from support.commits import BUCKET, DRIVE, TENANT
 from support.repository import Repository, answered, running_repository
 

@@ -9,7 +9,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice_common.errors import (
+from sluice_backends.files.store import FileObjectStore
+from sluice_core.errors import (
     Aborted,
     DataLoss,
     InvalidArgument,
@@ -18,10 +19,9 @@ from sluice_common.errors import (
     SluiceError,
     Unimplemented,
 )
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import ObjectAttributes
-from sluice_common.uploads.model import MAX_BLOCK_BYTES, ObjectRef
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.object_store import ObjectAttributes
+from sluice_core.uploads.model import MAX_BLOCK_BYTES, ObjectRef
 from support.commits import DRIVE, TENANT, finished_upload
 from support.repository import Repository, answered, running_repository, serving
 

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice_common.errors import (
+from sluice_core.errors import (
     Aborted,
     AlreadyExists,
     InvalidArgument,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.coordination.embedded.chunks import FileChunkStore
-from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.errors import Unavailable
-from sluice_common.uploads.model import UploadStatus
+from sluice_backends.embedded.chunks.store import FileChunkStore
+from sluice_backends.embedded.ledger.ledger import open_sqlite_ledger
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_core.errors import Unavailable
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import UploadStatus
 from sluice_repository.deps import RepositoryOptions
-from sluice_repository.roles import ALL_ROLES, Role, run_roles
+from sluice_repository.role_set import ALL_ROLES, Role, run_roles
 from support.roles import Upload, World, pieces, small_world
 from support.waiting import until
 

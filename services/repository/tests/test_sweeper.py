@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.catalogue.port import ObjectIntent
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import ChunkOffer, WorkItem, WorkKind
-from sluice_common.errors import NotFound, PermissionDenied, Unavailable
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes
-from sluice_common.uploads.ids import new_token
-from sluice_common.uploads.model import ObjectRef, UploadStatus
-from sluice_repository import sweeper
-from sluice_repository.gauges import GaugeRefresher
-from sluice_repository.sweeper import Sweeper
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_core.errors import NotFound, PermissionDenied, Unavailable
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports import ChunkOffer, WorkItem, WorkKind
+from sluice_core.ports.catalogue import ObjectIntent
+from sluice_core.ports.object_store import ObjectAttributes
+from sluice_core.uploads.ids import new_token
+from sluice_core.uploads.model import ObjectRef, UploadStatus
+from sluice_repository.roles import sweeper
+from sluice_repository.roles.gauges import GaugeRefresher
+from sluice_repository.roles.sweeper import Sweeper
 from support.roles import HOUR, TENANT, Upload, World, pieces, small_world
 
 CHUNKS = pieces(3_300, 500)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.errors import NotFound, Unavailable
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.port import ObjectAttributes
-from sluice_common.uploads.model import Integrity, ObjectRef
-from sluice_repository.digests import digest_object
-from sluice_repository.verifier import Verifier
+from sluice_core.errors import NotFound, Unavailable
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.object_store import ObjectAttributes
+from sluice_core.uploads.model import Integrity, ObjectRef
+from sluice_repository.roles.digests import digest_object
+from sluice_repository.roles.verifier import Verifier
 from support.roles import TENANT, Upload, World, pieces, small_world
 from support.waiting import until
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.configuration import ConfigurationError
+from sluice_core.configuration import ConfigurationError
 from sluice_standalone.data_dir import announced, opened
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue, DrivePolicy
-from sluice_common.catalogue.sql import open_catalogue
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.migrate import migrate
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from support.commits import BUCKET, DRIVE, TENANT
 from support.mysql_server import shared_server
 

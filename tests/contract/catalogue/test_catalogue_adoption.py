@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.catalogue.port import Catalogue, CommitOutcome, DrivePolicy, ObjectIntent
-from sluice_common.errors import NotFound
-from sluice_common.uploads.ids import direct_upload_id
+from sluice_core.errors import NotFound
+from sluice_core.ports.catalogue import Catalogue, CommitOutcome, DrivePolicy, ObjectIntent
+from sluice_core.uploads.ids import direct_upload_id
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from sluice.events.v1 import nodes_pb2, uploads_pb2
-from sluice_common.catalogue.port import (
+from sluice_core.errors import Aborted, AlreadyExists, NotFound
+from sluice_core.ports.catalogue import (
     MAX_DOWNLOAD_URL_SECONDS,
     Catalogue,
     CommitOutcome,
     ObjectIntent,
 )
-from sluice_common.errors import Aborted, AlreadyExists, NotFound
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 
 LATER = 2 * MAX_DOWNLOAD_URL_SECONDS

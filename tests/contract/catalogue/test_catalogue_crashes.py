@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sluice.events.v1 import nodes_pb2, uploads_pb2
-from sluice_common.catalogue.port import Catalogue, DrivePolicy
-from sluice_common.catalogue.sql import open_catalogue
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from support.commits import BUCKET, DRIVE, TENANT
 from support.committer import PATHS
 from support.mysql_server import shared_server

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from sluice_common.catalogue.port import Catalogue, DrivePolicy
-from sluice_common.errors import AlreadyExists, NotFound
-from sluice_common.uploads.model import Integrity
+from sluice_core.errors import AlreadyExists, NotFound
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from sluice_core.uploads.model import Integrity
 from support.commits import BUCKET, DRIVE, TENANT
 
 STRICT = DrivePolicy(

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.catalogue.port import Catalogue, ObjectIntent, OutboxPage
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.ports.catalogue import Catalogue, ObjectIntent, OutboxPage
+from sluice_core.uploads.model import ObjectRef
 from support.commits import BUCKET, TENANT, finished_upload
 
 REF = ObjectRef(BUCKET, "acme/photos/1")

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluice.events.v1 import nodes_pb2
-from sluice_common.catalogue.port import Catalogue, DrivePolicy
-from sluice_common.errors import Aborted, NotFound
-from sluice_common.uploads.model import Integrity
+from sluice_core.errors import Aborted, NotFound
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from sluice_core.uploads.model import Integrity
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 DIGEST = bytes(range(32))

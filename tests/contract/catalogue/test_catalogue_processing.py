@@ -9,22 +9,22 @@ from dataclasses import replace
 import pytest
 
 from sluice.events.v1 import nodes_pb2
-from sluice_common.catalogue.port import (
-    MAX_DOWNLOAD_URL_SECONDS,
-    Catalogue,
-    DrivePolicy,
-    NodeCommit,
-)
-from sluice_common.catalogue.processing import (
+from sluice_core.catalogue.processing import (
     NodeResult,
     Processing,
     ProcessingState,
     Recorded,
     Thumbnail,
 )
-from sluice_common.errors import NotFound
-from sluice_common.events.port import NODES_TOPIC, EventRecord
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.errors import NotFound
+from sluice_core.ports.catalogue import (
+    MAX_DOWNLOAD_URL_SECONDS,
+    Catalogue,
+    DrivePolicy,
+    NodeCommit,
+)
+from sluice_core.ports.event_publisher import NODES_TOPIC, EventRecord
+from sluice_core.uploads.model import ObjectRef
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 LATER = 2 * MAX_DOWNLOAD_URL_SECONDS

@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
-from sluice_common.catalogue import sql_commits, sql_outbox
-from sluice_common.catalogue.database import Database
-from sluice_common.catalogue.port import (
+from sluice_backends.sql import commits as sql_commits
+from sluice_backends.sql import outbox as sql_outbox
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.database import Database
+from sluice_core.errors import AlreadyExists, NotFound, SluiceError, Unavailable
+from sluice_core.ports.catalogue import (
     MAX_DOWNLOAD_URL_SECONDS,
     Catalogue,
     CommitOutcome,
 )
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.errors import AlreadyExists, NotFound, SluiceError, Unavailable
 from support.commits import DRIVE, TENANT, finished_upload
 from support.races import outcome
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sluice_common.coordination import transactional
-from sluice_common.coordination.ports import UploadLedger
-from sluice_common.coordination.redis import ledger as redis_ledger
+from sluice_backends.redis.ledger import ledger as redis_ledger
+from sluice_core.ledger import transactional
+from sluice_core.ports import UploadLedger
 from support.ledgers import LEDGERS, ROOMY, Driver, FakeClock, LedgerFactory, OpenDriver
 
 

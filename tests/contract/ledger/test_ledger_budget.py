@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from sluice_common.coordination.ports import Admission, ChunkOffer
-from sluice_common.errors import ResourceExhausted
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadStatus
+from sluice_core.errors import ResourceExhausted
+from sluice_core.ports import Admission, ChunkOffer
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadStatus
 from support.ledgers import HOUR, Driver, OpenDriver
 from support.waiting import until
 

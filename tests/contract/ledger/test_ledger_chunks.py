@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from sluice_common.coordination.ports import Verdict
-from sluice_common.errors import (
+from sluice_core.errors import (
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
@@ -15,8 +14,9 @@ from sluice_common.errors import (
     OutOfRange,
     SluiceError,
 )
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MAX_CHUNKS, UploadStatus
+from sluice_core.ports import Verdict
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MAX_CHUNKS, UploadStatus
 from support.ledgers import PART_BYTES, Driver, ranges
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sluice_common.coordination.ports import Fence
-from sluice_common.errors import Aborted, FailedPrecondition
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadStatus
+from sluice_core.errors import Aborted, FailedPrecondition
+from sluice_core.ports import Fence
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadStatus
 from support.ledgers import LEASE_SECONDS, PART_BYTES, Driver, OpenDriver
 
 SHA256 = b"\x11" * 32

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.rules.budget import VANISHED_HOLDERS
-from sluice_common.uploads.model import MIB, UploadStatus
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_core.ledger.budget import VANISHED_HOLDERS
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import MIB, UploadStatus
 from support.ledgers import Driver, FakeClock
 
 UPLOADS = 200

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.coordination.ports import Fence, StoredPartRecord, WorkItem, WorkKind
-from sluice_common.errors import Aborted, AlreadyExists, FailedPrecondition, Internal
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import PartPlan, UploadStatus
+from sluice_core.errors import Aborted, AlreadyExists, FailedPrecondition, Internal
+from sluice_core.ports import Fence, StoredPartRecord, WorkItem, WorkKind
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import PartPlan, UploadStatus
 from support.ledgers import LEASE_SECONDS, PART_BYTES, Driver
 
 CHUNK = 8

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.errors import Aborted
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.errors import Aborted
+from sluice_core.uploads.model import ObjectRef
 from support.ledgers import DAY, Driver
 
 

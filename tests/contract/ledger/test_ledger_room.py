@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.coordination.ports import Admission, ChunkOffer, Verdict
-from sluice_common.errors import Aborted, ResourceExhausted
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import ChunkRange, UploadStatus
+from sluice_core.errors import Aborted, ResourceExhausted
+from sluice_core.ports import Admission, ChunkOffer, Verdict
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import ChunkRange, UploadStatus
 from support.ledgers import Driver, OpenDriver
 
 CHUNK = 64
@@ -225,8 +225,8 @@ async def test_chunks_of_a_high_part_are_found(driver: Driver) -> None:
 
 async def test_pages_of_a_rare_state_end(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page looks at a bounded number of uploads; the token leads on until all are seen."""
-    for module in ("rules.lifecycle", "redis.ledger_list"):
-        monkeypatch.setattr(f"sluice_common.coordination.{module}.SCAN_UPLOADS", 4)
+    for module in ("sluice_core.ledger.lifecycle", "sluice_backends.redis.ledger.listing"):
+        monkeypatch.setattr(f"{module}.SCAN_UPLOADS", 4)
     rare = []
     for at in range(15):
         driver.clock.advance(1)

@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 
 from sluice.events.v1 import uploads_pb2
-from sluice_common.coordination.rules.lifecycle import encode_cursor
-from sluice_common.errors import FailedPrecondition, InvalidArgument, NotFound
-from sluice_common.events.uploads import to_record
-from sluice_common.uploads.ids import event_id
-from sluice_common.uploads.model import UploadSnapshot, UploadStatus
+from sluice_core.errors import FailedPrecondition, InvalidArgument, NotFound
+from sluice_core.events.uploads import to_record
+from sluice_core.ledger.lifecycle import encode_cursor
+from sluice_core.uploads.ids import event_id
+from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 from support.ledgers import DAY, HOUR, Driver, OpenDriver
 
 ALL = frozenset[UploadStatus]()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice_common.errors import NotFound
+from sluice_core.errors import NotFound
 from support.ledgers import Driver
 
 

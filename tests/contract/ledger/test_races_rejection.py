@@ -7,16 +7,16 @@ from itertools import permutations
 
 import pytest
 
-from sluice_common.coordination.ports import (
+from sluice_core.errors import SluiceError
+from sluice_core.ports import (
     Acceptance,
     ChunkOffer,
     Completion,
     PartClaim,
     Verdict,
 )
-from sluice_common.errors import SluiceError
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadSnapshot, UploadStatus
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 from support.ledgers import LEASE_SECONDS, PART_BYTES, Driver
 from support.races import Actor, at_once, orders, outcome, play, reason, told_with
 

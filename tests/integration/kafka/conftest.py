@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice_common.events.kafka.options import KafkaOptions
+from sluice_backends.kafka.options import KafkaOptions
 from support.kafka import bootstrap_servers, unique_name
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.errors import Unavailable
-from sluice_common.events.kafka.consumer import EventConsumer
-from sluice_common.events.kafka.handling import ConsumerOptions
-from sluice_common.events.kafka.publisher import KafkaPublisher, open_kafka_publisher
-from sluice_common.events.kafka.receiving import ReceivedEvent
-from sluice_common.events.port import EventRecord
+from sluice_backends.kafka.consumer import EventConsumer
+from sluice_backends.kafka.handling import ConsumerOptions
+from sluice_backends.kafka.publisher import KafkaPublisher, open_kafka_publisher
+from sluice_backends.kafka.receiving import ReceivedEvent
+from sluice_core.errors import Unavailable
+from sluice_core.ports.event_publisher import EventRecord
 from support.kafka import failed, first_appearances, records_in, unique_name
 from support.kafka_broker import KafkaBroker
 from support.waiting import until

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 from aiokafka import TopicPartition
 
-from sluice_common.errors import FailedPrecondition, InvalidArgument, Unavailable
-from sluice_common.events.kafka.consumer import EventConsumer
-from sluice_common.events.kafka.deadletters import dead_letter_topic
-from sluice_common.events.kafka.handling import ConsumerOptions, Handler, RecentlySeen
-from sluice_common.events.kafka.headers import to_headers
-from sluice_common.events.kafka.later import LaterTries
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.events.kafka.receiving import ReceivedEvent
-from sluice_common.events.port import EventRecord
-from sluice_common.telemetry.metrics import Metrics
+from sluice_backends.kafka.consumer import EventConsumer
+from sluice_backends.kafka.dead_letters import dead_letter_topic
+from sluice_backends.kafka.handling import ConsumerOptions, Handler, RecentlySeen
+from sluice_backends.kafka.headers import to_headers
+from sluice_backends.kafka.later import LaterTries
+from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.publisher import open_kafka_publisher
+from sluice_backends.kafka.receiving import ReceivedEvent
+from sluice_core.errors import FailedPrecondition, InvalidArgument, Unavailable
+from sluice_core.ports.event_publisher import EventRecord
 from support.kafka import (
     TYPE,
     committed,
@@ -69,7 +69,7 @@ async def running(
     handler: Handler,
     *,
     seen: RecentlySeen | None = None,
-    metrics: Metrics | None = None,
+    metrics: KafkaMetrics | None = None,
 ) -> AsyncIterator[None]:
     """A consumer for the length of the block, stopped as a service stops it."""
     stop = asyncio.Event()
@@ -177,7 +177,7 @@ async def test_a_repetition_has_no_effect(
 ) -> None:
     again = [failed(topic, "node-1", n) for n in (1, 2)]
     await publish(kafka, *again, *again, failed(topic, "node-1", 3))
-    handled, metrics = Handled(), Metrics()
+    handled, metrics = Handled(), KafkaMetrics()
     async with running(kafka, options, handled, metrics=metrics):
         await until(lambda: len(handled.events) >= 3)
     assert handled.ids() == [failed(topic, "node-1", n).event_id for n in (1, 2, 3)]
@@ -190,7 +190,7 @@ async def test_the_lag_falls_to_zero(
 ) -> None:
     await make_topic(kafka, topic, 1)
     await publish(kafka, *(failed(topic, "node-1", n) for n in range(10)))
-    handled, metrics = Handled(), Metrics()
+    handled, metrics = Handled(), KafkaMetrics()
     labels = {"group": options.group, "topic": topic, "partition": "0"}
 
     def lag() -> float | None:

@@ -11,11 +11,11 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
-from sluice_common.configuration import ConfigurationError
-from sluice_common.errors import InvalidArgument, Unavailable
-from sluice_common.events.kafka.options import KafkaOptions, SecurityProtocol
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.telemetry.metrics import Metrics
+from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.options import KafkaOptions, SecurityProtocol
+from sluice_backends.kafka.publisher import open_kafka_publisher
+from sluice_core.configuration import ConfigurationError
+from sluice_core.errors import InvalidArgument, Unavailable
 from support.kafka import (
     failed,
     first_appearances,
@@ -189,7 +189,7 @@ async def test_after_a_call_was_cut_short_nothing_more_goes_out(
     """A relay that lost its lease has stopped, also in the background."""
     await make_topic(kafka, topic, 1)
     events = [failed(topic, "node-1", number) for number in range(3000)]
-    metrics = Metrics()
+    metrics = KafkaMetrics()
     async with open_kafka_publisher(replace(kafka, batch_bytes=1024), metrics) as publisher:
         await publisher.publish(events[:1])
         with pytest.raises(TimeoutError):
@@ -205,7 +205,7 @@ async def test_after_a_call_was_cut_short_nothing_more_goes_out(
 
 async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:
     nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=2, connect_timeout_seconds=1)
-    metrics = Metrics()
+    metrics = KafkaMetrics()
     async with open_kafka_publisher(nowhere, metrics) as publisher:
         for _ in range(2):
             with pytest.raises(Unavailable) as caught:
@@ -233,7 +233,7 @@ async def test_credentials_that_the_broker_refuses_are_a_configuration_error(
 
 
 async def test_what_is_acknowledged_is_timed(kafka: KafkaOptions, topic: str) -> None:
-    metrics = Metrics()
+    metrics = KafkaMetrics()
     async with open_kafka_publisher(kafka, metrics) as publisher:
         await publisher.publish([failed(topic, "node-1", 1)])
     count = metrics.registry.get_sample_value("sluice_event_publish_seconds_count")

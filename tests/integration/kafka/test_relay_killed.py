@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
 from support.environment import process_environment
 from support.kafka import first_appearances, records_in, unique_name
 from support.roles import TENANT, pieces, small_world

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.errors import FailedPrecondition, SluiceError, Unavailable
-from sluice_common.events.kafka.deadletters import dead_letter_topic
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import UPLOADS_TOPIC
+from sluice_backends.kafka.dead_letters import dead_letter_topic
+from sluice_backends.kafka.options import KafkaOptions
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.errors import FailedPrecondition, SluiceError, Unavailable
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
+from sluice_core.uploads.model import ObjectRef
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import Outcome, Work
-from sluice_processor.kafka_source import work_consumer
+from sluice_processor.nodes.handler import Outcome, Work
+from sluice_processor.sources.kafka import work_consumer
 from support.kafka import begin_at, ends_of, make_topic, messages_in, put, unique_name
 from support.notices import aws_message, minio_message
 from support.waiting import until

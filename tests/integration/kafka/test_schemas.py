@@ -18,14 +18,14 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from pydantic import SecretStr
 
 from sluice.events.v1 import uploads_pb2
-from sluice_common.errors import InvalidArgument, Unavailable
-from sluice_common.events.kafka.consumer import EventConsumer
-from sluice_common.events.kafka.handling import ConsumerOptions
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.events.kafka.receiving import ReceivedEvent
-from sluice_common.events.port import EventRecord
-from sluice_common.events.registry import EVENT_TYPES
+from sluice_backends.kafka.consumer import EventConsumer
+from sluice_backends.kafka.handling import ConsumerOptions
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.publisher import open_kafka_publisher
+from sluice_backends.kafka.receiving import ReceivedEvent
+from sluice_core.errors import InvalidArgument, Unavailable
+from sluice_core.events.registry import EVENT_TYPES
+from sluice_core.ports.event_publisher import EventRecord
 from support.kafka import failed, messages_in, unique_name
 from support.schema_registry import CREDENTIALS, SchemaRegistry, schema_registry
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.publisher import open_kafka_publisher
-from sluice_common.events.port import EventRecord
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.publisher import open_kafka_publisher
+from sluice_core.ports.event_publisher import EventRecord
 from support.cli import Sluice
 from support.kafka import failed, make_topic, put, unique_name
 from support.redis_server import binary

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sluice_common.catalogue.database import Database
-from sluice_common.catalogue.port import DrivePolicy
-from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.database import Database
+from sluice_core.ports.catalogue import DrivePolicy
 from support.commits import BUCKET, DRIVE, TENANT
 from support.mysql_proxy import MysqlProxy, running_proxy
 from support.mysql_server import MysqlServer, shared_server

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from sluice_common.catalogue.port import CommitOutcome
-from sluice_common.catalogue.schema import metadata
-from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.errors import DataLoss, Unavailable
-from sluice_common.uploads.model import UploadStatus
-from sluice_repository.completer import Completer
+from sluice_backends.memory.queue import InProcessQueue
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.schema import metadata
+from sluice_core.errors import DataLoss, Unavailable
+from sluice_core.ports.catalogue import CommitOutcome
+from sluice_core.uploads.model import UploadStatus
 from sluice_repository.deps import RepositoryDeps
-from sluice_repository.parts import PartStorer
-from sluice_repository.worker import QueueWorker
+from sluice_repository.roles.completer import Completer
+from sluice_repository.roles.parts import PartStorer
+from sluice_repository.work.queue_worker import QueueWorker
 from support.commits import TENANT, finished_upload, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer

@@ -10,13 +10,13 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from sluice_common.catalogue import mysql_connection
-from sluice_common.catalogue.database import Database, open_database
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.port import CommitOutcome
-from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.errors import FailedPrecondition, Internal, NotFound, Unavailable
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.database import Database, open_database
+from sluice_backends.sql.migrate import migrate
+from sluice_backends.sql.mysql import connection as mysql_connection
+from sluice_backends.sql.options import MysqlOptions
+from sluice_core.errors import FailedPrecondition, Internal, NotFound, Unavailable
+from sluice_core.ports.catalogue import CommitOutcome
 from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import PASSWORD, USER, MysqlServer, shared_server

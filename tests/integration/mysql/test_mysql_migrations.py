@@ -12,15 +12,15 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, Inspector, create_engine, event, inspect
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
-from sluice_common.catalogue import mysql
-from sluice_common.catalogue.database import open_database
-from sluice_common.catalogue.migrate import Migration, migrate
-from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.schema import metadata
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.catalogue.sql_objects import is_intended
-from sluice_common.errors import FailedPrecondition, Unavailable
-from sluice_common.uploads.model import ObjectRef
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.database import open_database
+from sluice_backends.sql.migrate import Migration, migrate
+from sluice_backends.sql.mysql import dialect as mysql
+from sluice_backends.sql.objects import is_intended
+from sluice_backends.sql.options import MysqlOptions
+from sluice_backends.sql.schema import metadata
+from sluice_core.errors import FailedPrecondition, Unavailable
+from sluice_core.uploads.model import ObjectRef
 from support.mysql_server import MysqlServer
 
 DDL = 23

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import insert
 
-from sluice_common.catalogue.database import open_database
-from sluice_common.catalogue.rows import event_columns
-from sluice_common.catalogue.schema import outbox
-from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.errors import NotFound
-from sluice_common.events.port import EventRecord
-from sluice_common.events.uploads import to_record
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.database import open_database
+from sluice_backends.sql.rows import event_columns
+from sluice_backends.sql.schema import outbox
+from sluice_core.errors import NotFound
+from sluice_core.events.uploads import to_record
+from sluice_core.ports.event_publisher import EventRecord
 from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer

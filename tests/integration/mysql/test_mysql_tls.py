@@ -11,8 +11,8 @@ import pytest
 import uvloop
 from sqlalchemy import text
 
-from sluice_common.catalogue.database import open_database
-from sluice_common.errors import Unavailable
+from sluice_backends.sql.database import open_database
+from sluice_core.errors import Unavailable
 from support.mysql_server import MysqlServer
 from support.mysql_tls import write_certificates
 from support.waiting import until

@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import text
 
 from sluice.events.v1 import nodes_pb2
-from sluice_common.catalogue.database import Database, open_database
-from sluice_common.catalogue.options import MysqlOptions
-from sluice_common.catalogue.port import CommitOutcome, NodeCommit
-from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.errors import AlreadyExists, NotFound, Unavailable
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.database import Database, open_database
+from sluice_backends.sql.options import MysqlOptions
+from sluice_core.errors import AlreadyExists, NotFound, Unavailable
+from sluice_core.ports.catalogue import CommitOutcome, NodeCommit
 from support.commits import DRIVE, TENANT, finished_upload, intent_of
 from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer

@@ -11,9 +11,9 @@ import pytest
 from pymysql.constants import CLIENT
 from structlog.testing import capture_logs
 
-from sluice_common.catalogue.port import CommitOutcome
-from sluice_common.catalogue.sql import SqlCatalogue, open_catalogue
-from sluice_common.errors import AlreadyExists, NotFound
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_core.errors import AlreadyExists, NotFound
+from sluice_core.ports.catalogue import CommitOutcome
 from support.commits import DRIVE, TENANT, finished_upload, initiated_event, intent_of
 from support.mysql_proxy import MysqlProxy
 

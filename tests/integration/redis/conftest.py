@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.options import RedisOptions
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.options import RedisOptions
 from support.redis_server import RedisServer, shared_server
 
 

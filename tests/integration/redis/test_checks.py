@@ -7,13 +7,13 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.redis.checks import check_server
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.monitoring import RedisMonitor, open_redis_monitor
-from sluice_common.coordination.redis.nonce import get_or_create_nonce
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.mixtures import Durability
+from sluice_backends.redis.checks import check_server
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.monitoring import RedisMonitor, open_redis_monitor
+from sluice_backends.redis.nonce import get_or_create_nonce
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.combinations import Durability
+from sluice_core.configuration import ConfigurationError
 from support.redis_server import RedisServer, replicated, shared_cluster
 
 MIB = 1024 * 1024

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.scripts import Script
-from sluice_common.errors import Internal, ResourceExhausted, Unavailable
-from sluice_common.telemetry.metrics import Metrics
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.client.scripts import Script
+from sluice_backends.redis.metrics import RedisMetrics
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.configuration import ConfigurationError
+from sluice_core.errors import Internal, ResourceExhausted, Unavailable
 from support.redis_server import RedisServer, replicated, shared_cluster
 from support.redis_tls import tls_redis
 from support.waiting import until
@@ -72,7 +72,7 @@ async def test_a_scripts_own_error_is_a_defect_of_ours(clients: RedisClients) ->
 
 
 async def test_more_callers_than_connections_wait_for_their_turn(server: RedisServer) -> None:
-    metrics = Metrics()
+    metrics = RedisMetrics()
     async with open_redis(RedisOptions(server.url, max_connections=2), metrics) as clients:
         async with asyncio.TaskGroup() as group:
             for _ in range(100):
@@ -126,7 +126,7 @@ async def test_a_storm_of_cancelled_calls_costs_no_connection(server: RedisServe
 
 
 async def test_a_killed_server_is_unavailable_and_comes_back() -> None:
-    metrics = Metrics()
+    metrics = RedisMetrics()
     with RedisServer() as server:
         options = RedisOptions(server.url, operation_timeout_seconds=10 * SECONDS)
         async with open_redis(options, metrics) as clients:

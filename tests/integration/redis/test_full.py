@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sluice_common.coordination.ports import ChunkOffer
-from sluice_common.coordination.redis.chunks import RedisChunkStore
-from sluice_common.coordination.redis.connection import open_redis
-from sluice_common.coordination.redis.ledger import open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.errors import ResourceExhausted
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import UploadStatus
+from sluice_backends.redis.chunks.store import RedisChunkStore
+from sluice_backends.redis.client.connection import open_redis
+from sluice_backends.redis.ledger.ledger import open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import ResourceExhausted
+from sluice_core.ports import ChunkOffer
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import UploadStatus
 from support.ledgers import ROOMY, Driver, FakeClock
 from support.redis_server import RedisServer
 

@@ -19,7 +19,7 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
-from sluice_common.uploads.model import MIB
+from sluice_core.uploads.model import MIB
 from support.environment import process_environment
 from support.intake import frames_of
 from support.processes import ServiceProcess

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from sluice_common.coordination.ports import WorkItem, WorkKind
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.ledger_scripts import INDEXING_SECONDS
-from sluice_common.coordination.redis.ledger_steps import LedgerSteps
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.errors import Aborted, ResourceExhausted
-from sluice_common.uploads.model import UploadStatus
+from sluice_backends.redis import keys
+from sluice_backends.redis.ledger.scripts import INDEXING_SECONDS
+from sluice_backends.redis.ledger.steps import LedgerSteps
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import Aborted, ResourceExhausted
+from sluice_core.ports import WorkItem, WorkKind
+from sluice_core.uploads.model import UploadStatus
 from support.ledgers import DAY, HOUR, PART_BYTES, ROOMY, Driver, FakeClock
 from support.redis_ledgers import StagingLedger, opened
 from support.redis_server import RedisCluster, shared_cluster

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.ports import (
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_core.errors import SluiceError
+from sluice_core.ports import (
     ChunkOffer,
     CompletionClaim,
     Fence,
@@ -23,9 +24,8 @@ from sluice_common.coordination.ports import (
     UploadLedger,
     WorkKind,
 )
-from sluice_common.errors import SluiceError
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import NewUpload, UploadStatus
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import NewUpload, UploadStatus
 from support.ledgers import DAY, HOUR, LEASE_SECONDS, ROOMY, Driver, FakeClock
 from support.redis_ledgers import redis
 

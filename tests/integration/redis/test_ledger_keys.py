@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.coordination.ports import ChunkOffer, PartClaim, Verdict
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.chunks import RedisChunkStore
-from sluice_common.coordination.redis.connection import RedisClients
-from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.errors import Aborted, AlreadyExists, ResourceExhausted
-from sluice_common.uploads.checksums import crc32c
+from sluice_backends.redis import keys
+from sluice_backends.redis.chunks.store import RedisChunkStore
+from sluice_backends.redis.client.connection import RedisClients
+from sluice_backends.redis.ledger.ledger import RedisLedger, open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import Aborted, AlreadyExists, ResourceExhausted
+from sluice_core.ports import ChunkOffer, PartClaim, Verdict
+from sluice_core.uploads.checksums import crc32c
 from support.ledgers import DAY, HOUR, PART_BYTES, ROOMY, Driver, FakeClock
 from support.redis_ledgers import stage
 from support.redis_server import RedisServer

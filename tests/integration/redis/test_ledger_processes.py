@@ -13,15 +13,15 @@ from typing import TypeVar
 
 import pytest
 
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.ports import Acceptance, Admission, UploadLedger, Verdict
-from sluice_common.coordination.redis.connection import RedisClients
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.watching import Announcements
-from sluice_common.errors import SluiceError
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import PartPlan, UploadSnapshot, UploadStatus
-from sluice_common.uploads.states import is_terminal
+from sluice_backends.redis.client.connection import RedisClients
+from sluice_backends.redis.ledger.watching import Announcements
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import SluiceError
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports import Acceptance, Admission, UploadLedger, Verdict
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import PartPlan, UploadSnapshot, UploadStatus
+from sluice_core.uploads.states import is_terminal
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY, Driver, FakeClock
 from support.redis_ledgers import StagingLedger, opened
 from support.redis_server import RedisServer
@@ -77,7 +77,7 @@ async def processes(server: RedisServer) -> AsyncIterator[Processes]:
 def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks without having heard of something."""
     for name in ("_POLL_SECONDS", "_ASK_AGAIN_SECONDS"):
-        monkeypatch.setattr(f"sluice_common.coordination.redis.ledger.{name}", 10 * SECONDS)
+        monkeypatch.setattr(f"sluice_backends.redis.ledger.ledger.{name}", 10 * SECONDS)
 
 
 def answers(outcomes: list[T | SluiceError], kind: type[T]) -> list[T]:
@@ -353,7 +353,7 @@ async def test_rule_27_what_came_before_the_subscription_is_seen_at_once(
 async def test_rule_27_what_was_announced_in_vain_is_found_by_the_poll(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, *, only_end: bool
 ) -> None:
-    monkeypatch.setattr("sluice_common.coordination.redis.ledger._POLL_SECONDS", 0.5)
+    monkeypatch.setattr("sluice_backends.redis.ledger.ledger._POLL_SECONDS", 0.5)
     here, worker, upload_id, seen = await completing(processes)
     monkeypatch.setattr(Announcements, "_take", lambda *_: None)
 

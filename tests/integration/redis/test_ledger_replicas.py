@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sluice_common.coordination.ports import Acceptance, Verdict
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.connection import open_redis
-from sluice_common.coordination.redis.ledger import open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.errors import Unavailable
+from sluice_backends.redis import keys
+from sluice_backends.redis.client.connection import open_redis
+from sluice_backends.redis.ledger.ledger import open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import Unavailable
+from sluice_core.ports import Acceptance, Verdict
 from support.ledgers import ROOMY, Driver, FakeClock
 from support.redis_ledgers import StagingLedger
 from support.redis_server import RedisServer, replicated

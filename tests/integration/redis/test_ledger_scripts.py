@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.coordination.redis.ledger_scripts import ledger_scripts
-from sluice_common.coordination.redis.scripts import load_script
+from sluice_backends.redis.client.scripts import load_script
+from sluice_backends.redis.ledger.scripts import ledger_scripts
+from sluice_core.ledger.options import LedgerOptions
 from support.lua_globals import globals_of
 from support.redis_server import RedisServer
 
@@ -40,8 +40,11 @@ def test_no_script_of_the_ledger_refers_to_what_it_does_not_have(
 
 
 def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
-    scripts = [load_script(f"queue_{name}", "queue_common") for name in _QUEUE]
-    scripts += [load_script(name) for name in _CHUNKS]
+    scripts = [
+        load_script("sluice_backends.redis.queue", f"queue_{name}", "queue_common")
+        for name in _QUEUE
+    ]
+    scripts += [load_script("sluice_backends.redis.chunks", name) for name in _CHUNKS]
     with server.client() as client:
         for script in scripts:
             assert globals_of(client, script.source) <= known

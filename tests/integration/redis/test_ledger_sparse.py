@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sluice_common.coordination.ports import ChunkOffer
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.chunks import RedisChunkStore
-from sluice_common.coordination.redis.connection import RedisClients
-from sluice_common.coordination.redis.ledger import RedisLedger, open_redis_ledger
-from sluice_common.coordination.redis.monitoring import open_redis_monitor
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.uploads.model import MIB, ChunkRange, UploadStatus
+from sluice_backends.redis import keys
+from sluice_backends.redis.chunks.store import RedisChunkStore
+from sluice_backends.redis.client.connection import RedisClients
+from sluice_backends.redis.ledger.ledger import RedisLedger, open_redis_ledger
+from sluice_backends.redis.monitoring import open_redis_monitor
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.ports import ChunkOffer
+from sluice_core.uploads.model import MIB, ChunkRange, UploadStatus
 from support.ledgers import ROOMY, Driver, FakeClock
 from support.redis_ledgers import StagingLedger
 from support.redis_server import RedisServer

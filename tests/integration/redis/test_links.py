@@ -13,11 +13,11 @@ import pytest
 import uvloop
 from redis.exceptions import RedisError, ResponseError
 
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.pushes import Pushes
-from sluice_common.coordination.redis.server import Server
-from sluice_common.errors import Unavailable
+from sluice_backends.redis.chunks.pushes import Pushes
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.client.server import Server
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import Unavailable
 from support.redis_server import RedisServer, shared_server
 from support.redis_tls import tls_redis
 from support.waiting import until

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice_common.coordination.ports import ChunkOffer, StagedChunk
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.chunks import RedisChunkStore
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.link import Link
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.errors import (
+from sluice_backends.redis import keys
+from sluice_backends.redis.chunks.store import RedisChunkStore
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.client.link import Link
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.errors import (
     Aborted,
     AlreadyExists,
     DataLoss,
@@ -23,8 +22,9 @@ from sluice_common.errors import (
     SluiceError,
     Unavailable,
 )
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB, ChunkRef
+from sluice_core.ports import ChunkOffer, StagedChunk
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB, ChunkRef
 from support.redis_chunks import publish
 from support.redis_server import RedisServer, shared_server
 from support.waiting import until
@@ -109,7 +109,7 @@ async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
     clients: RedisClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
-    monkeypatch.setattr("sluice_common.coordination.redis.staging.monotonic", lambda: clock)
+    monkeypatch.setattr("sluice_backends.redis.chunks.staging.monotonic", lambda: clock)
     store = RedisChunkStore(clients, staging_seconds=40.0)
 
     async def is_renewed() -> bool:

@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from sluice_common.coordination.ports import Delivery, WorkItem, WorkKind
-from sluice_common.coordination.redis import keys
-from sluice_common.coordination.redis.connection import RedisClients, open_redis
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.coordination.redis.queue import RedisQueue, open_redis_queue
-from sluice_common.errors import ResourceExhausted, Unavailable
+from sluice_backends.redis import keys
+from sluice_backends.redis.client.connection import RedisClients, open_redis
+from sluice_backends.redis.options import RedisOptions
+from sluice_backends.redis.queue.queue import RedisQueue, open_redis_queue
+from sluice_core.errors import ResourceExhausted, Unavailable
+from sluice_core.ports import Delivery, WorkItem, WorkKind
 from support.redis_server import RedisServer
 from support.waiting import until
 
@@ -61,7 +61,7 @@ async def test_what_one_process_puts_another_gets_at_once(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # By the wake-up: nobody looks by himself.
-    monkeypatch.setattr("sluice_common.coordination.redis.queue._LOOK_SECONDS", 10 * SECONDS)
+    monkeypatch.setattr("sluice_backends.redis.queue.queue._LOOK_SECONDS", 10 * SECONDS)
     options = RedisOptions(server.url)
     async with AsyncExitStack() as stack:
         putting, taking = [

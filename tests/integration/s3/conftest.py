@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sluice_common.objects.breaker import BreakerOptions
-from sluice_common.objects.port import ObjectStore
-from sluice_common.objects.s3.store import open_s3_store
-from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import ObjectRef
+from sluice_backends.s3.metrics import S3Metrics
+from sluice_backends.s3.options import BreakerOptions
+from sluice_backends.s3.store import open_s3_store
+from sluice_core.ports.object_store import ObjectStore
+from sluice_core.uploads.model import ObjectRef
 from support.s3_proxy import S3Proxy, s3_proxy
 from support.s3_server import QUICK, S3Account, new_bucket, s3_account
 
@@ -42,12 +42,12 @@ async def proxy(account: S3Account) -> AsyncIterator[S3Proxy]:
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> S3Metrics:
+    return S3Metrics()
 
 
 @pytest.fixture
-async def open_store(account: S3Account, metrics: Metrics) -> AsyncIterator[OpenStore]:
+async def open_store(account: S3Account, metrics: S3Metrics) -> AsyncIterator[OpenStore]:
     """Opens a store with changed options; it closes with the test."""
     async with AsyncExitStack() as stack:
 

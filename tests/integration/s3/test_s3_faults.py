@@ -8,14 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from sluice_common.errors import DataLoss, NotFound, PermissionDenied, Unavailable
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.breaker import BreakerOptions
-from sluice_common.objects.port import ObjectAttributes, ObjectStore, PartTag
-from sluice_common.objects.retrying import RetryOptions
-from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
+from sluice_backends.s3.metrics import S3Metrics
+from sluice_backends.s3.options import BreakerOptions, RetryOptions
+from sluice_core.errors import DataLoss, NotFound, PermissionDenied, Unavailable
+from sluice_core.objects.body import BytesBody
+from sluice_core.ports.object_store import ObjectAttributes, ObjectStore, PartTag
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
 from support.s3_proxy import (
     Fault,
     Request,
@@ -89,7 +88,7 @@ async def test_a_fault_that_passes_is_not_noticed(
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_fault_that_stays_says_that_the_store_is_unavailable(
-    through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, metrics: Metrics, name: str
+    through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, metrics: S3Metrics, name: str
 ) -> None:
     def attempts() -> float:
         labels = {"operation": "head_object"}
@@ -329,7 +328,7 @@ async def test_nothing_is_left_in_the_bucket_by_the_probe(store: ObjectStore, bu
 
 
 async def test_a_store_that_is_down_is_left_alone_and_found_again(
-    open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef, metrics: Metrics
+    open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef, metrics: S3Metrics
 ) -> None:
     store = await open_store(
         endpoint_url=proxy.url,
@@ -360,7 +359,7 @@ async def test_a_store_that_is_down_is_left_alone_and_found_again(
 
 
 async def test_requests_that_are_wrong_do_not_open_the_breaker(
-    store: ObjectStore, metrics: Metrics
+    store: ObjectStore, metrics: S3Metrics
 ) -> None:
     missing = ObjectRef("nowhere", "a/b")
     for _ in range(20):

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from sluice_common.errors import (
+from sluice_core.errors import (
     DataLoss,
     FailedPrecondition,
     InvalidArgument,
@@ -22,11 +22,11 @@ from sluice_common.errors import (
     SluiceError,
     Unavailable,
 )
-from sluice_common.objects.body import BytesBody
-from sluice_common.objects.marks import marked_path, path_mark
-from sluice_common.objects.port import ObjectAttributes, ObjectStore
-from sluice_common.uploads.checksums import crc32c
-from sluice_common.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
+from sluice_core.objects.body import BytesBody
+from sluice_core.objects.marks import marked_path, path_mark
+from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
+from sluice_core.uploads.checksums import crc32c
+from sluice_core.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
 from support.s3_proxy import Request, S3Proxy, answers, error_body
 from support.s3_readers import reader_keys
 from support.s3_server import S3Account, keys_of, s3_admin
@@ -168,7 +168,7 @@ async def test_an_object_of_many_parts_comes_back(store: ObjectStore, ref: Objec
 async def test_parts_are_listed_page_by_page(
     store: ObjectStore, ref: ObjectRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluice_common.objects.s3.store._PAGE", 3)
+    monkeypatch.setattr("sluice_backends.s3.store._PAGE", 3)
     multipart_id = await store.open_multipart(ref, PLAIN)
     for number in range(1, 8):
         await store.put_part(ref, multipart_id, number, BytesBody(bytes([number])))

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.errors import FailedPrecondition, PermissionDenied, Unavailable
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import ObjectRef
+from sluice_core.errors import FailedPrecondition, PermissionDenied, Unavailable
+from sluice_core.uploads.model import ObjectRef
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.handler import Outcome, Work
-from sluice_processor.sqs_options import SqsOptions
-from sluice_processor.sqs_queue import open_queue
-from sluice_processor.sqs_source import SqsSource
+from sluice_processor.nodes.handler import Outcome, Work
+from sluice_processor.sources.sqs import SqsSource
+from sluice_processor.sources.sqs_options import SqsOptions
+from sluice_processor.sources.sqs_queue import open_queue
 from support.notices import aws_message, bridge_message, trial_message
 from support.redis_server import free_port
 from support.sqs_server import SqsServer, TestQueue, new_queue, sqs_client
@@ -268,7 +268,7 @@ async def test_a_stop_does_not_wait_for_messages(queue: TestQueue) -> None:
 
 
 async def test_how_many_wait_is_told(queue: TestQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluice_processor.sqs_source._MEASURE_SECONDS", 0.1)
+    monkeypatch.setattr("sluice_processor.sources.sqs._MEASURE_SECONDS", 0.1)
     handler, metrics, go_on = Handler(), Metrics(), asyncio.Event()
 
     async def hold(node_id: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.uploads.checksums import EMPTY_CRC32C, crc32c
+from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 
 ENDS: dict[int, str] = {
     pb.UPLOAD_STATE_COMPLETED: "UploadCompleted",

@@ -14,9 +14,9 @@ import grpc.aio
 from sluice.events.v1 import nodes_pb2, uploads_pb2
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2 as pb
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
-from sluice_common.uploads.checksums import combined_crc32c
-from sluice_common.uploads.ids import event_id
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
+from sluice_core.uploads.checksums import combined_crc32c
+from sluice_core.uploads.ids import event_id
 from support.oracle.books import ENDS, Books, Content, NotedUpload
 from support.oracle.listening import listener_of
 from support.recorder import CallListener, received_numbers

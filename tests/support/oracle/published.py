@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.log import read_events
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.log.event_log import read_events
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from support import kafka
 from support.deployments import Deployment, Embedded
 from support.oracle.judge import Published

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from sluice_client.options import ClientOptions
     from sluice_client.progress import Phase, Progress, ProgressCallback
     from sluice_client.retry import RetryPolicy
-    from sluice_client.sources import Source
+    from sluice_client.uploads.sources import Source
 
 __all__ = [
     "Aborted",
@@ -146,7 +146,7 @@ _MODULES: Final = {
     "sluice_client.options": ("ClientOptions",),
     "sluice_client.progress": ("Phase", "Progress", "ProgressCallback"),
     "sluice_client.retry": ("RetryPolicy",),
-    "sluice_client.sources": ("Source",),
+    "sluice_client.uploads.sources": ("Source",),
 }
 """The public names by the module that defines them."""
 

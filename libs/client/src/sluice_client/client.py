@@ -12,10 +12,9 @@ from typing import Self, TypeVar
 
 from sluice_client.blocks import BlockPool
 from sluice_client.connection import Connection
-from sluice_client.downloading import Destination, NodeReader, download
+from sluice_client.downloads.download import Destination, NodeReader, download
+from sluice_client.downloads.repository_api import NodeRef, RepositoryApi
 from sluice_client.errors import InvalidArgument, SluiceError
-from sluice_client.intake import IntakeApi
-from sluice_client.journal import Journal, open_journal, state_dir
 from sluice_client.local_files import named_descriptor
 from sluice_client.model import (
     DownloadResult,
@@ -30,12 +29,13 @@ from sluice_client.model import (
 from sluice_client.names import check_metadata, check_text, normalize_path
 from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, ProgressCallback
-from sluice_client.repository import NodeRef, RepositoryApi
-from sluice_client.requests import ExtraStreams, UploadRequest
-from sluice_client.resuming import JournalWarning, ResumeRecord, resume_record
 from sluice_client.retry import Patience, retrying
-from sluice_client.sources import FileSource, Source, open_source
-from sluice_client.uploading import Upload
+from sluice_client.uploads.intake_api import IntakeApi
+from sluice_client.uploads.journal import Journal, open_journal, state_dir
+from sluice_client.uploads.journal_keeper import JournalWarning, ResumeRecord, resume_record
+from sluice_client.uploads.requests import ExtraStreams, UploadRequest
+from sluice_client.uploads.sources import FileSource, Source, open_source
+from sluice_client.uploads.upload import Upload
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sluice_backends.kafka.receiving import Start
+from sluice_backends.log.event_log import open_event_log
 from sluice_common.events import command
 from sluice_common.events.command import events
-from sluice_common.events.kafka.receiving import Start
-from sluice_common.events.log import open_event_log
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from sluice_common.events.tail import TailRequest, tail_log
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from support.kafka import failed
 
 BOTH = (UPLOADS_TOPIC, NODES_TOPIC)

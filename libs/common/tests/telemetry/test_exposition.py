@@ -16,11 +16,11 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from sluice_common.addresses import Address
-from sluice_common.configuration import ConfigurationError
 from sluice_common.telemetry import exposition
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
 
 ANY = Address("127.0.0.1", 0)
 

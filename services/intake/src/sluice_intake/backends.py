@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from sluice_backends.discard.chunks import DiscardChunkStore
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
-from sluice_common.coordination.direct.channel import direct_channel
-from sluice_common.coordination.direct.chunks import DirectChunkStore
-from sluice_common.coordination.discard.chunks import DiscardChunkStore
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.coordination.ports import ChunkStore
-from sluice_common.mixtures import CatalogueKind, ChunkTransport, Coordination
+from sluice_common.direct.channel import direct_channel
+from sluice_common.direct.chunks import DirectChunkStore
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import CatalogueKind, ChunkTransport, Coordination
+from sluice_core.ports import ChunkStore
 from sluice_intake.drives import CachedDrives, DefaultDrives, DriveDirectory, GrpcDrives
 from sluice_intake.housekeeping import keeping_house
 

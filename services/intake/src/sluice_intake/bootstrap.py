@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from sluice_common.backends.coordination import CoordinationPorts
-from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_common.telemetry.metrics import Metrics
-from sluice_intake.accepting import Accepting
-from sluice_intake.admission import Admissions
-from sluice_intake.chunks import WholeChunks
-from sluice_intake.completing import Completing
+from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_intake.chunks.acceptance import Accepting
+from sluice_intake.chunks.admission import Admissions
+from sluice_intake.chunks.reception import Receiving
+from sluice_intake.chunks.streaming import Streaming
+from sluice_intake.chunks.unary import WholeChunks
 from sluice_intake.drives import DriveDirectory
-from sluice_intake.initiating import Initiating
 from sluice_intake.options import IntakeOptions
-from sluice_intake.receiving import Receiving
-from sluice_intake.rpc import IntakeRpc
-from sluice_intake.status import Statuses
-from sluice_intake.streaming import Streaming
+from sluice_intake.rpc.servicer import IntakeRpc
+from sluice_intake.uploads.completion import Completing
+from sluice_intake.uploads.initiation import Initiating
+from sluice_intake.uploads.status import Statuses
 
 
 @dataclass(frozen=True, slots=True)

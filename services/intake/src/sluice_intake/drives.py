@@ -14,10 +14,10 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
-from sluice_common.catalogue.port import Drive, DrivePolicy
-from sluice_common.errors import DeadlineExceeded, NotFound, SluiceError, Unavailable
 from sluice_common.rpc.errors import NOT_OURS, from_rpc_error
-from sluice_common.uploads.model import Integrity
+from sluice_core.errors import DeadlineExceeded, NotFound, SluiceError, Unavailable
+from sluice_core.ports.catalogue import Drive, DrivePolicy
+from sluice_core.uploads.model import Integrity
 
 _log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from sluice_common.coordination.ports import ChunkStore, UploadLedger
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.ports import ChunkStore, UploadLedger
 
 _log = structlog.get_logger(__name__)
 _PAGE = 500

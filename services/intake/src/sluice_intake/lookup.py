@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sluice_common.coordination.ports import UploadLedger
-from sluice_common.errors import NotFound
-from sluice_common.security.principal import Principal
-from sluice_common.uploads.ids import nonce_of
-from sluice_common.uploads.model import UploadSnapshot
-from sluice_common.uploads.names import check_upload_id
+from sluice_core.access.principal import Principal
+from sluice_core.errors import NotFound
+from sluice_core.ports import UploadLedger
+from sluice_core.uploads.ids import nonce_of
+from sluice_core.uploads.model import UploadSnapshot
+from sluice_core.uploads.names import check_upload_id
 
 _MADE_BY_A_LEDGER = re.compile(r"[^-]+-[0-9a-f]{32}")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.mixtures import Durability
-from sluice_common.uploads.model import (
+from sluice_core.combinations import Durability
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import (
     DEFAULT_PART_BYTES,
     MAX_BLOCK_BYTES,
     MAX_INLINE_BYTES,

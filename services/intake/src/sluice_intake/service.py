@@ -9,19 +9,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from sluice_common.command import add_ready_file, announce, run_command, service_parser
-from sluice_common.mixtures import check_apart
+from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import check_apart
 from sluice_intake.backends import open_coordination, open_drives
 from sluice_intake.bootstrap import add_intake, intake_deps
-from sluice_intake.parent import end_with_parent
-from sluice_intake.rpc import SERVICE_NAME
+from sluice_intake.rpc.servicer import SERVICE_NAME
 from sluice_intake.settings import intake_options
-from sluice_intake.targets import write_targets
-from sluice_intake.workers import run_workers
+from sluice_intake.workers.metrics_targets import write_targets
+from sluice_intake.workers.parent import end_with_parent
+from sluice_intake.workers.supervisor import run_workers
 
 ADDRESS: Final = "SLUICE_INTAKE_ADDRESS"
 

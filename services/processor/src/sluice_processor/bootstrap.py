@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from sluice_common.catalogue.port import Catalogue
-from sluice_common.configuration import ConfigurationError
-from sluice_common.objects.port import ObjectStore
 from sluice_common.telemetry.metrics import Metrics
-from sluice_processor.child_process import ChildNotStarted
-from sluice_processor.children import ImageWorkers
+from sluice_core.configuration import ConfigurationError
+from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.object_store import ObjectStore
 from sluice_processor.deps import Images, ProcessorDeps, ProcessorOptions
-from sluice_processor.handler import NodeProcessor
-from sluice_processor.lazily import lazy_images
+from sluice_processor.images.children.pool import ImageWorkers
+from sluice_processor.images.children.process import ChildNotStarted
+from sluice_processor.nodes.handler import NodeProcessor
+from sluice_processor.nodes.lazy_images import lazy_images
 
 
 @asynccontextmanager

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sluice_common.catalogue.port import Catalogue
-from sluice_common.objects.port import ObjectStore
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import MIB
-from sluice_processor.model import ImageOptions, ProcessedImage
+from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.object_store import ObjectStore
+from sluice_core.uploads.model import MIB
+from sluice_processor.images.model import ImageOptions, ProcessedImage
 
 
 class Images(Protocol):

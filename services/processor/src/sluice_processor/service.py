@@ -7,19 +7,19 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from sluice_common.addresses import require_loopback
 from sluice_common.backends.storage import open_database_catalogue, open_objects
-from sluice_common.command import add_ready_file, announce, run_command, service_parser
-from sluice_common.configuration import ConfigurationError
-from sluice_common.mixtures import CatalogueKind, Events, check_apart
+from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.addresses import require_loopback
+from sluice_core.combinations import CatalogueKind, Events, check_apart
+from sluice_core.configuration import ConfigurationError
 from sluice_processor.bootstrap import open_processor
-from sluice_processor.letters_command import SUBCOMMAND, add_letters_command, letters_main
 from sluice_processor.settings import processor_options
-from sluice_processor.sources import check_sources, run_sources, sources_of
+from sluice_processor.source_set import check_sources, run_sources, sources_of
+from sluice_processor.sources.dlq_command import SUBCOMMAND, add_letters_command, letters_main
 
 
 def run(arguments: Sequence[str]) -> int:

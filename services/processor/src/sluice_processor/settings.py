@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sluice_common.mixtures import Events
 from sluice_common.settings import SluiceSettings
+from sluice_core.combinations import Events
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.model import ImageOptions, ThumbnailFormat
-from sluice_processor.sqs_options import SqsOptions
+from sluice_processor.images.model import ImageOptions, ThumbnailFormat
+from sluice_processor.sources.sqs_options import SqsOptions
 
 _WALL_MULTIPLE: Final = 6
 """Wall time that a picture has, in its processor time: a child that gets a sixth of a core is slow

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from sluice_common.grpc_environment import disable_fork_handlers
-from sluice_common.malloc import tune_malloc
+from sluice_common.process.grpc_environment import disable_fork_handlers
+from sluice_common.process.malloc import tune_malloc
 
 
 def main() -> int:

@@ -14,21 +14,21 @@ from sluice.repository.v1.repository_pb2_grpc import add_RepositoryServiceServic
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
 from sluice_common.backends.publishing import open_publisher
 from sluice_common.backends.storage import open_database_catalogue, open_objects
-from sluice_common.catalogue.port import Catalogue
-from sluice_common.configuration import ConfigurationError
-from sluice_common.events.port import EventPublisher
-from sluice_common.mixtures import ChunkTransport, Row, check_apart
-from sluice_common.objects.port import ObjectStore
 from sluice_common.rpc.host import Service
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_repository.chunk_sink import SERVICE_NAME as SINK_SERVICE
-from sluice_repository.chunk_sink import add_chunk_sink
+from sluice_core.combinations import ChunkTransport, Row, check_apart
+from sluice_core.configuration import ConfigurationError
+from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.event_publisher import EventPublisher
+from sluice_core.ports.object_store import ObjectStore
 from sluice_repository.deps import RepositoryDeps
-from sluice_repository.drives import DriveRegistry
-from sluice_repository.readers import ReaderOptions
-from sluice_repository.roles import Role
-from sluice_repository.rpc import RepositoryRpc
+from sluice_repository.role_set import Role
+from sluice_repository.rpc.chunk_sink import SERVICE_NAME as SINK_SERVICE
+from sluice_repository.rpc.chunk_sink import add_chunk_sink
+from sluice_repository.rpc.drives import DriveRegistry
+from sluice_repository.rpc.reader_slots import ReaderOptions
+from sluice_repository.rpc.servicer import RepositoryRpc
 from sluice_repository.settings import reader_options, repository_options
 
 SERVICE_NAME: str = repository_pb2.DESCRIPTOR.services_by_name["RepositoryService"].full_name

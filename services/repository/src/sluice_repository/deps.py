@@ -6,13 +6,13 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from sluice_common.catalogue.port import Catalogue
-from sluice_common.coordination.options import Clock
-from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
-from sluice_common.events.port import EventPublisher
-from sluice_common.objects.port import ObjectStore
 from sluice_common.telemetry.metrics import Metrics
-from sluice_common.uploads.model import MIB
+from sluice_core.ledger.options import Clock
+from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.event_publisher import EventPublisher
+from sluice_core.ports.object_store import ObjectStore
+from sluice_core.uploads.model import MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
-from sluice_common.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_repository.bootstrap import check_runs_apart, open_work
-from sluice_repository.migrating import SUBCOMMAND, migrate_main
-from sluice_repository.roles import ALL_ROLES, Role
+from sluice_repository.migrate_command import SUBCOMMAND, migrate_main
+from sluice_repository.role_set import ALL_ROLES, Role
 from sluice_repository.serving import serve_with_roles
 
 ADDRESS: Final = "SLUICE_REPOSITORY_ADDRESS"

@@ -8,7 +8,7 @@ from typing import Final
 
 from sluice_common.rpc.host import RpcHost
 from sluice_repository.deps import RepositoryDeps
-from sluice_repository.roles import Role, run_roles
+from sluice_repository.role_set import Role, run_roles
 
 RPC_SHARE: Final = 0.6
 """The part of the drain that RPCs in flight get; work in hand gets the rest, after them, because

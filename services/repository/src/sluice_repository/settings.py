@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sluice_common.settings import SluiceSettings
 from sluice_repository.deps import RepositoryOptions
-from sluice_repository.readers import ReaderOptions
+from sluice_repository.rpc.reader_slots import ReaderOptions
 from sluice_repository.serving import RPC_SHARE
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 # Both before grpc is imported: it allocates, and reads the environment.
-from sluice_common.grpc_environment import disable_fork_handlers
-from sluice_common.malloc import tune_malloc
+from sluice_common.process.grpc_environment import disable_fork_handlers
+from sluice_common.process.malloc import tune_malloc
 
 tune_malloc()
 disable_fork_handlers()
@@ -15,7 +15,7 @@ import sys  # noqa: E402
 from collections.abc import Mapping  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from sluice_common.command import run_command, service_parser  # noqa: E402
+from sluice_common.process.command import run_command, service_parser  # noqa: E402
 from sluice_common.settings import SluiceSettings  # noqa: E402
 from sluice_standalone import bootstrap  # noqa: E402
 

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from sluice_backends.discard.chunks import DiscardChunkStore
+from sluice_backends.embedded.chunks.store import FileChunkStore
+from sluice_backends.embedded.ledger.ledger import open_sqlite_ledger
+from sluice_backends.memory.ledger import MemoryLedger
+from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
 from sluice_common.backends.opening import blaming
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.discard.chunks import DiscardChunkStore
-from sluice_common.coordination.embedded.chunks import FileChunkStore
-from sluice_common.coordination.embedded.ledger import open_sqlite_ledger
-from sluice_common.coordination.memory.ledger import MemoryLedger
-from sluice_common.coordination.memory.queue import InProcessQueue
-from sluice_common.data_dir import DataDir
-from sluice_common.mixtures import ChunkTransport, Coordination
+from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import ChunkTransport, Coordination
+from sluice_core.configuration import ConfigurationError
 from sluice_repository.bootstrap import Storage, open_storage
 
 

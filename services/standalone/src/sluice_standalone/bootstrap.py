@@ -10,24 +10,24 @@ from dataclasses import replace
 from typing import Final
 
 from sluice.upload.v1 import upload_pb2
-from sluice_common.addresses import Address
-from sluice_common.data_dir import DataDir
-from sluice_common.mixtures import Coordination, Durability, Events
+from sluice_common.process.data_dir import DataDir
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing
+from sluice_core.addresses import Address
+from sluice_core.combinations import Coordination, Durability, Events
 from sluice_intake.bootstrap import add_intake, intake_deps
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.settings import intake_options
 from sluice_processor.bootstrap import open_processor
-from sluice_processor.log_source import WakingPublisher
 from sluice_processor.settings import processor_options
-from sluice_processor.sources import Source, check_sources, run_sources, sources_of
+from sluice_processor.source_set import Source, check_sources, run_sources, sources_of
+from sluice_processor.sources.log import WakingPublisher
 from sluice_repository.bootstrap import Storage, repository_deps, repository_service
-from sluice_repository.drives import DriveRegistry
-from sluice_repository.roles import ALL_ROLES, Role
+from sluice_repository.role_set import ALL_ROLES, Role
+from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.serving import serve_with_roles
 from sluice_standalone.adapters import Adapters, open_adapters
 from sluice_standalone.data_dir import announced, opened

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sluice_common.configuration import ConfigurationError
-from sluice_common.data_dir import DataDir, blaming_the_directory, made
+from sluice_common.process.data_dir import DataDir, blaming_the_directory, made
+from sluice_core.configuration import ConfigurationError
 
 LAYOUT_VERSION: Final = 1
 """Version of the layout (`DataDir`); a directory of a newer one is left alone."""

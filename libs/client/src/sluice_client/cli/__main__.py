@@ -10,7 +10,7 @@ from typing import Final
 
 import typer
 
-from sluice_client.cli.serve import events, serve
+from sluice_client.cli.commands.serve import events, serve
 
 _OF_THE_SERVER: Final[Mapping[str, Callable[[list[str]], None]]] = {
     "serve": serve,

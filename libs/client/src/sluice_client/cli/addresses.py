@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_client.cli.exits import ConfigurationError
-from sluice_client.journal import home_dir
 from sluice_client.names import is_utf8, normalize_path
+from sluice_client.uploads.journal import home_dir
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 

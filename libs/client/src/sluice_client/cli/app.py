@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from sluice_client.cli import get as get_command
-from sluice_client.cli import nodes, uploads
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.arguments import Command, Group
-from sluice_client.cli.get_recursive import RecursiveGet
-from sluice_client.cli.scan import naming_problem
-from sluice_client.cli.serve import events as events_command
-from sluice_client.cli.serve import serve as serve_command
+from sluice_client.cli.commands import get as get_command
+from sluice_client.cli.commands import nodes, uploads
+from sluice_client.cli.commands.get_recursive import RecursiveGet
+from sluice_client.cli.commands.scan import naming_problem
+from sluice_client.cli.commands.serve import events as events_command
+from sluice_client.cli.commands.serve import serve as serve_command
+from sluice_client.cli.commands.upload import UploadOptions, UploadRun
 from sluice_client.cli.session import Where, run
-from sluice_client.cli.upload import UploadOptions, UploadRun
 from sluice_client.model import DrivePolicy, Integrity, UploadState
 
 app = typer.Typer(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice_common.backends.opening import blaming
-from sluice_common.coordination.ports import ChunkStore, UploadLedger, WorkQueue
-from sluice_common.mixtures import Durability
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import Durability
+from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 
 SETTING: Final = "SLUICE_REDIS__URL"
 
@@ -34,18 +34,18 @@ async def open_redis_coordination(
     Raises `ConfigurationError` when it cannot be reached, or cannot keep what the durability class
     promises.
     """
-    from sluice_common.coordination.redis.checks import check_server
-    from sluice_common.coordination.redis.chunks import RedisChunkStore
-    from sluice_common.coordination.redis.connection import open_redis
-    from sluice_common.coordination.redis.ledger import open_redis_ledger
-    from sluice_common.coordination.redis.monitoring import open_redis_monitor
-    from sluice_common.coordination.redis.queue import open_redis_queue
+    from sluice_backends.redis.checks import check_server
+    from sluice_backends.redis.chunks.store import RedisChunkStore
+    from sluice_backends.redis.client.connection import open_redis
+    from sluice_backends.redis.ledger.ledger import open_redis_ledger
+    from sluice_backends.redis.monitoring import open_redis_monitor
+    from sluice_backends.redis.queue.queue import open_redis_queue
 
     redis = settings.redis.to_options()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         with blaming(SETTING):
-            clients = await enter(open_redis(redis, metrics))
+            clients = await enter(open_redis(redis, metrics.redis))
             await check_server(clients, settings.durability, redis)
             monitor = await enter(open_redis_monitor(clients, redis))
             ledger = await enter(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sluice_common.configuration import ConfigurationError
-from sluice_common.errors import SluiceError
+from sluice_core.configuration import ConfigurationError
+from sluice_core.errors import SluiceError
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from sluice_backends.discard.events import NoEvents
+from sluice_backends.log.event_log import open_event_log
 from sluice_common.backends.opening import blaming
-from sluice_common.data_dir import DataDir
-from sluice_common.events.log import open_event_log
-from sluice_common.events.off import NoEvents
-from sluice_common.events.port import EventPublisher
-from sluice_common.mixtures import Events
+from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import Events
+from sluice_core.ports.event_publisher import EventPublisher
 
 
 @asynccontextmanager
@@ -27,11 +27,11 @@ async def open_publisher(
         publisher: EventPublisher
         match settings.events:
             case Events.KAFKA:
-                from sluice_common.events.kafka.publisher import open_kafka_publisher
+                from sluice_backends.kafka.publisher import open_kafka_publisher
 
                 with blaming("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
                     publisher = await stack.enter_async_context(
-                        open_kafka_publisher(settings.to_kafka_options(), metrics)
+                        open_kafka_publisher(settings.to_kafka_options(), metrics.kafka)
                     )
             case Events.LOG:
                 publisher = await stack.enter_async_context(

@@ -7,17 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from sluice_backends.discard.objects import DiscardObjectStore
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.sql.catalogue import open_catalogue
+from sluice_backends.sql.migrate import migrate
 from sluice_common.backends.opening import blaming
-from sluice_common.catalogue.migrate import migrate
-from sluice_common.catalogue.port import Catalogue
-from sluice_common.catalogue.sql import open_catalogue
-from sluice_common.data_dir import DataDir, made
-from sluice_common.mixtures import CatalogueKind, Objects
-from sluice_common.objects.discard import DiscardObjectStore
-from sluice_common.objects.files import FileObjectStore
-from sluice_common.objects.port import ObjectStore
+from sluice_common.process.data_dir import DataDir, made
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import CatalogueKind, Objects
+from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.object_store import ObjectStore
 
 BUCKET: Final = "SLUICE_BUCKET"
 
@@ -32,10 +32,10 @@ async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncItera
         store: ObjectStore
         match settings.objects:
             case Objects.S3:
-                from sluice_common.objects.s3.store import open_s3_store
+                from sluice_backends.s3.store import open_s3_store
 
                 store = await stack.enter_async_context(
-                    open_s3_store(settings.s3.to_options(), metrics)
+                    open_s3_store(settings.s3.to_options(), metrics.s3)
                 )
             case Objects.FILES:
                 store = await stack.enter_async_context(

@@ -15,15 +15,15 @@ from typing import Final
 
 import uvloop
 
-from sluice_common.configuration import EXIT_CONFIGURATION, ConfigurationError
-from sluice_common.errors import SluiceError
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.receiving import Start
-from sluice_common.events.port import NODES_TOPIC, UPLOADS_TOPIC
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.receiving import Start
 from sluice_common.events.tail import TailRequest, tail_kafka, tail_log
-from sluice_common.mixtures import Events
 from sluice_common.settings import LogLevel, SluiceSettings, load_settings
 from sluice_common.telemetry.logging import configure_logging
+from sluice_core.combinations import Events
+from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
+from sluice_core.errors import SluiceError
+from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1

@@ -15,15 +15,15 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from google.protobuf.json_format import MessageToDict
 
-from sluice_common.events.cloudevents import SOURCE, to_rfc3339
-from sluice_common.events.kafka.connection import check_login
-from sluice_common.events.kafka.errors import unavailable
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.kafka.receiving import Start, open_consumer, received
-from sluice_common.events.log import BEGINNING, end_of_log, read_events
-from sluice_common.events.port import EventRecord
-from sluice_common.events.registry import BadEvent, parse_record
-from sluice_common.uploads.model import MIB
+from sluice_backends.kafka.connection import check_login
+from sluice_backends.kafka.errors import unavailable
+from sluice_backends.kafka.options import KafkaOptions
+from sluice_backends.kafka.receiving import Start, open_consumer, received
+from sluice_backends.log.event_log import BEGINNING, end_of_log, read_events
+from sluice_core.events.cloudevents import SOURCE, to_rfc3339
+from sluice_core.events.registry import BadEvent, parse_record
+from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.uploads.model import MIB
 
 _LOG_POLL_SECONDS = 0.2
 _KAFKA_POLL_MS = 500

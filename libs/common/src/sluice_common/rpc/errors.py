@@ -15,8 +15,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from sluice_common import errors
-from sluice_common.errors import SluiceError
+from sluice_core import errors
+from sluice_core.errors import SluiceError
 
 DOMAIN: Final = "sluice"
 

@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from sluice.upload.v1 import upload_pb2
-from sluice_common.errors import InvalidArgument, SluiceError
 from sluice_common.rpc.messages import (
     ENVELOPE_BYTES,
     malformed_message,
@@ -28,6 +27,7 @@ from sluice_common.rpc.messages import (
     parse_message,
     too_many_fields,
 )
+from sluice_core.errors import InvalidArgument, SluiceError
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _MAX_VARINT_BYTES: Final = 10

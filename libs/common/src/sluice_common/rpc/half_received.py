@@ -21,10 +21,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from sluice_common.errors import DeadlineExceeded, ResourceExhausted, SluiceError
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.sockets import ReceivedBytes, resident_bytes
-from sluice_common.uploads.model import MIB
+from sluice_common.settings.rpc_options import ServerOptions
+from sluice_core.errors import DeadlineExceeded, ResourceExhausted, SluiceError
+from sluice_core.uploads.model import MIB
 
 TICK_SECONDS: Final = 0.1
 _GROWTH_BYTES: Final = 8 * MIB

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from sluice_common.addresses import Address, require_loopback
-from sluice_common.lifecycle import serve_until_stopped
 from sluice_common.rpc.interceptors import admin_layers, server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
@@ -24,12 +22,14 @@ from sluice_common.rpc.server import (
     build_channelz_server,
     build_server,
     listen,
+    serve_until_stopped,
 )
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing, start_tracing
+from sluice_core.addresses import Address, require_loopback
 
 METRICS = "SLUICE_METRICS_ADDRESS"
 CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"

@@ -23,20 +23,20 @@ import grpc
 import grpc.aio
 import structlog
 
-from sluice_common.errors import Unauthenticated
-from sluice_common.finishing import forget_frames
 from sluice_common.rpc.errors import (
     client_is_gone,
     internal_error,
     to_sluice_error,
 )
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.refusing import REQUEST_ID_KEY, abort_with
 from sluice_common.rpc.requests import RequestReading
 from sluice_common.security.authentication import Authenticator
-from sluice_common.security.principal import set_principal
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
+from sluice_core.access.principal import set_principal
+from sluice_core.concurrency.cancellation import forget_frames
+from sluice_core.errors import Unauthenticated
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 

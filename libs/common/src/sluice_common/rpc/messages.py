@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
-from sluice_common.errors import InvalidArgument, ResourceExhausted
+from sluice_core.errors import InvalidArgument, ResourceExhausted
 
 ENVELOPE_BYTES: Final = 64 * 1024
 """The largest message of an ordinary method, and what may surround the payload of the others."""

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from collections.abc import Callable
 
-from sluice_common.errors import InvalidArgument
+from sluice_core.errors import InvalidArgument
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000

@@ -7,8 +7,8 @@ from typing import Any, Final, NoReturn
 import grpc.aio
 from grpc_status import rpc_status
 
-from sluice_common.errors import SluiceError
 from sluice_common.rpc.errors import to_status
+from sluice_core.errors import SluiceError
 
 REQUEST_ID_KEY: Final = "x-request-id"
 

@@ -16,7 +16,6 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from sluice_common.errors import InvalidArgument, SluiceError, Unimplemented
 from sluice_common.rpc.half_received import Connection, HalfReceived
 from sluice_common.rpc.messages import (
     COMPRESSED_STARTS,
@@ -25,8 +24,9 @@ from sluice_common.rpc.messages import (
     message_too_large,
     request_format,
 )
-from sluice_common.rpc.options import ServerOptions
 from sluice_common.rpc.reading import to_its_end
+from sluice_common.settings.rpc_options import ServerOptions
+from sluice_core.errors import InvalidArgument, SluiceError, Unimplemented
 
 MESSAGE_REASONS: Final = frozenset(
     {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import grpc
@@ -10,9 +11,9 @@ import grpc.aio
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from sluice_common.addresses import Address
-from sluice_common.configuration import ConfigurationError
-from sluice_common.rpc.options import ServerOptions
+from sluice_common.settings.rpc_options import ServerOptions
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
 
 _UNLIMITED: Final = 2**31 - 1
 """gRPC's own sign for "never" in millisecond options."""
@@ -118,3 +119,23 @@ def build_channelz_server(
     # It takes both kinds of server; its stubs know the synchronous one only.
     channelz.add_channelz_servicer(cast("grpc.Server", server))
     return server
+
+
+async def serve_until_stopped(
+    server: grpc.aio.Server,
+    health: Health,
+    stop: asyncio.Event,
+    drain_seconds: float,
+    on_drain: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve a started server until `stop`, then drain it.
+
+    Load balancers are told first (NOT_SERVING), then no new call is taken; calls in flight have
+    `drain_seconds` to end and are cancelled after that. `on_drain` is called in between.
+    """
+    try:
+        await stop.wait()
+        await health.drain()
+        on_drain()
+    finally:
+        await server.stop(drain_seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sluice_common.security.principal import LOCAL_PRINCIPAL, Principal
+from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal
 
 
 class Authenticator(Protocol):

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
 
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.redis.options import RedisOptions
-from sluice_common.events.kafka.options import KafkaOptions, SaslMechanism, SecurityProtocol
-from sluice_common.objects.s3.options import S3Options
+from sluice_backends.kafka.options import KafkaOptions, SaslMechanism, SecurityProtocol
+from sluice_backends.redis.options import RedisOptions
+from sluice_backends.s3.options import S3Options
 from sluice_common.settings.groups import Group, Seconds
+from sluice_core.configuration import ConfigurationError
 
 _KAFKA: Final = KafkaOptions(bootstrap_servers="127.0.0.1:9092")
 _S3: Final = S3Options()

@@ -16,11 +16,11 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from sluice_common.addresses import Address
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.rpc.options import MAX_STREAM_WINDOW_BYTES, ServerOptions
-from sluice_common.uploads.model import MAX_CHUNK_BYTES, MAX_UNARY_MESSAGE_BYTES, MIB
+from sluice_common.settings.rpc_options import MAX_STREAM_WINDOW_BYTES, ServerOptions
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.uploads.model import MAX_CHUNK_BYTES, MAX_UNARY_MESSAGE_BYTES, MIB
 
 _LEDGER: Final = LedgerOptions()
 _SERVER: Final = ServerOptions()

@@ -18,23 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from sluice_common.addresses import Address
-from sluice_common.configuration import ConfigurationError
-from sluice_common.coordination.options import LedgerOptions
-from sluice_common.events.kafka.options import KafkaOptions
-from sluice_common.events.port import OUR_TOPICS
-from sluice_common.mixtures import (
-    CatalogueKind,
-    ChunkTransport,
-    Coordination,
-    Durability,
-    Events,
-    Mixture,
-    Objects,
-    Row,
-    check_mixture,
-)
-from sluice_common.rpc.options import ServerOptions
+from sluice_backends.kafka.options import KafkaOptions
 from sluice_common.settings.backends import S3, Kafka, MySql, Redis, Sqs
 from sluice_common.settings.groups import (
     AddressSetting,
@@ -52,8 +36,24 @@ from sluice_common.settings.groups import (
     Workers,
 )
 from sluice_common.settings.processor import Processor
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.settings.shown import PREFIX
-from sluice_common.uploads.model import DEFAULT_PART_BYTES, MAX_PART_BYTES, MIN_PART_BYTES
+from sluice_core.addresses import Address
+from sluice_core.combinations import (
+    CatalogueKind,
+    ChunkTransport,
+    Coordination,
+    Durability,
+    Events,
+    Mixture,
+    Objects,
+    Row,
+    check_mixture,
+)
+from sluice_core.configuration import ConfigurationError
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports.event_publisher import OUR_TOPICS
+from sluice_core.uploads.model import DEFAULT_PART_BYTES, MAX_PART_BYTES, MIN_PART_BYTES
 
 _LEDGER: Final = LedgerOptions()
 _SERVER: Final = ServerOptions()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from sluice_common.settings.groups import Bytes, Group
-from sluice_common.uploads.model import MIB
+from sluice_core.uploads.model import MIB
 
 
 class Processor(Group):

@@ -21,8 +21,8 @@ from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer,
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from sluice_common.addresses import Address
-from sluice_common.configuration import ConfigurationError
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

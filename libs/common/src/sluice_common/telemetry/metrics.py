@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5, 10)
-_SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+from sluice_backends.buckets import FAST_SECONDS, SLOW_SECONDS
+from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.redis.metrics import RedisMetrics
+from sluice_backends.s3.metrics import S3Metrics
+
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -18,13 +21,16 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
         r = self.registry
+        self.redis = RedisMetrics(r)
+        self.kafka = KafkaMetrics(r)
+        self.s3 = S3Metrics(r)
         # RPCs
         self.rpc_started = Counter("grpc_server_started", "RPCs begun", _RPC, registry=r)
         self.rpc_handled = Counter(
             "grpc_server_handled", "RPCs ended, by status", (*_RPC, "grpc_code"), registry=r
         )
         self.rpc_seconds = Histogram(
-            "grpc_server_handling_seconds", "Time of an RPC", _RPC, buckets=_SLOW, registry=r
+            "grpc_server_handling_seconds", "Time of an RPC", _RPC, buckets=SLOW_SECONDS, registry=r
         )
         self.rpc_received = Counter(
             "grpc_server_msg_received", "Messages received", _RPC, registry=r
@@ -47,7 +53,7 @@ class Metrics:
             "sluice_ack_seconds",
             "From the last byte of a chunk to its acknowledgement, by level",
             ("level",),
-            buckets=_FAST,
+            buckets=FAST_SECONDS,
             registry=r,
         )
         self.throttled = Counter(
@@ -68,13 +74,16 @@ class Metrics:
         self.parts = Counter("sluice_parts", "Parts by outcome", ("outcome",), registry=r)
         self.part_bytes = Counter("sluice_part_bytes", "Bytes of stored parts", registry=r)
         self.part_seconds = Histogram(
-            "sluice_part_seconds", "Time to store a part", buckets=_SLOW, registry=r
+            "sluice_part_seconds", "Time to store a part", buckets=SLOW_SECONDS, registry=r
         )
         self.completions = Counter(
             "sluice_completions", "Completions by outcome", ("outcome",), registry=r
         )
         self.completion_seconds = Histogram(
-            "sluice_completion_seconds", "Time to complete an upload", buckets=_SLOW, registry=r
+            "sluice_completion_seconds",
+            "Time to complete an upload",
+            buckets=SLOW_SECONDS,
+            registry=r,
         )
         # Housekeeping and events
         self.sweeps = Counter(
@@ -108,63 +117,9 @@ class Metrics:
         self.sink_bytes = Counter(
             "sluice_sink_bytes", "Bytes of chunks taken from intakes", registry=r
         )
-        # Redis
-        self.redis_seconds = Histogram(
-            "sluice_redis_seconds",
-            "Time of a command, pipeline or script on Redis, waiting for a connection included",
-            ("operation",),
-            buckets=_FAST,
-            registry=r,
-        )
-        self.redis_errors = Counter(
-            "sluice_redis_errors",
-            "Commands that Redis refused or did not answer",
-            ("operation",),
-            registry=r,
-        )
-        self.redis_used_bytes = Gauge(
-            "sluice_redis_used_bytes", "Memory that Redis uses, by server", ("server",), registry=r
-        )
-        self.redis_max_bytes = Gauge(
-            "sluice_redis_max_bytes",
-            "Memory that Redis may use, by server; 0 is no limit",
-            ("server",),
-            registry=r,
-        )
-        self.redis_replaced = Counter(
-            "sluice_redis_replaced",
-            "Times that Redis was found restarted, failed over or emptied",
-            ("what",),
-            registry=r,
-        )
-        # Kafka
-        self.event_publish_seconds = Histogram(
-            "sluice_event_publish_seconds",
-            "Time until the broker had acknowledged all events of one call",
-            buckets=_FAST,
-            registry=r,
-        )
-        self.event_publish_errors = Counter(
-            "sluice_event_publish_errors",
-            "Calls after which it is not certain that the broker has the events, by reason",
-            ("reason",),
-            registry=r,
-        )
         self.events_withheld = Gauge(
             "sluice_events_withheld",
             "Events of nodes that wait because the broker refuses one of theirs",
-            registry=r,
-        )
-        self.consumer_events = Counter(
-            "sluice_consumer_events",
-            "Events by what a consumer did with them",
-            ("group", "topic", "outcome"),
-            registry=r,
-        )
-        self.consumer_lag = Gauge(
-            "sluice_consumer_lag",
-            "Events between what a consumer has handled and the end of the partition",
-            ("group", "topic", "partition"),
             registry=r,
         )
         # Processor
@@ -178,13 +133,13 @@ class Metrics:
             "sluice_processor_seconds",
             "Time of a stage: read, decode, thumbnail, write",
             ("stage",),
-            buckets=_SLOW,
+            buckets=SLOW_SECONDS,
             registry=r,
         )
         self.processor_delay_seconds = Histogram(
             "sluice_processor_delay_seconds",
             "From an event to the result of its node",
-            buckets=_SLOW,
+            buckets=SLOW_SECONDS,
             registry=r,
         )
         self.processor_in_flight = Gauge("sluice_processor_in_flight", "Nodes in hand", registry=r)
@@ -209,24 +164,5 @@ class Metrics:
             "sluice_processor_passed",
             "What stores told of objects and is no work, by reason",
             ("source", "reason"),
-            registry=r,
-        )
-        # S3
-        self.s3_seconds = Histogram(
-            "sluice_s3_seconds",
-            "Time of one attempt, its body included; of a read until the first byte",
-            ("operation",),
-            buckets=_SLOW,
-            registry=r,
-        )
-        self.s3_errors = Counter(
-            "sluice_s3_errors",
-            "Attempts that S3 refused or did not answer, by reason",
-            ("operation", "reason"),
-            registry=r,
-        )
-        self.store_breaker_state = Gauge(
-            "sluice_store_breaker_state",
-            "Circuit breaker of the object store: 0 closed, 1 trying, 2 open",
             registry=r,
         )

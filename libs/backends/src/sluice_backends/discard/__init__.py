@@ -1,0 +1,1 @@
+"""Backends that keep nothing, to measure the layers above them."""

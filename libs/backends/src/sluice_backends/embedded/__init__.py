@@ -1,0 +1,1 @@
+"""Coordination of one machine, in files and SQLite."""

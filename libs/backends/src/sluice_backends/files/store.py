@@ -1,0 +1,170 @@
+"""Objects in files, for one machine: parts are never put together, a manifest lists them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sluice_backends.disk import DiskThreads, NewFile, create_file
+from sluice_backends.files.folders import ObjectFolders, remove_tree
+from sluice_backends.files.manifest import Piece
+from sluice_core.errors import InvalidArgument
+from sluice_core.objects.body import verified
+from sluice_core.objects.parts import Part, check_part_number, object_damaged, presign_unsupported
+from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
+from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
+from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIN_PART_BYTES, ObjectRef
+
+T = TypeVar("T")
+
+
+class FileObjectStore:
+    """An `ObjectStore` in a directory tree of one process; `folders.py` tells how it lies there.
+
+    Args:
+        root: made by `check`, as are buckets, which are folders in it.
+        fsync: what a call reports as done survives a power cut.
+        min_part_bytes: of every part but the last; S3's limit, so that nothing works here that
+            would fail there.
+        threads: file operations at once.
+
+    Besides the port's errors: `ResourceExhausted` DISK_FULL; `InvalidArgument` BAD_BUCKET,
+    BAD_PART_NUMBER, BAD_RANGE; `DataLoss` OBJECT_DAMAGED when a part that is read whole does not
+    match its CRC32C (or is shorter than it was), MANIFEST_DAMAGED.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        fsync: bool,
+        min_part_bytes: int = MIN_PART_BYTES,
+        threads: int = 8,
+    ) -> None:
+        self._fsync = fsync
+        self._folders = ObjectFolders(root, fsync=fsync, min_part_bytes=min_part_bytes)
+        self._threads = DiskThreads(
+            "objects", workers=threads, unavailable="STORE_UNAVAILABLE", denied="STORE_DENIED"
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the store's threads; its files stay."""
+        await self._threads.aclose()
+
+    async def check(self, bucket: str) -> None:
+        await self._threads.run(self._folders.make_bucket, bucket)
+
+    async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
+        part = Part.new(1, body.size, body.crc32c)
+        temporary = await self._threads.run(self._folders.new_temporary, ref.bucket)
+        manifest = await self._write(
+            temporary, body, lambda: self._folders.put(ref, attributes, temporary, part)
+        )
+        return manifest.info
+
+    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
+        return await self._threads.run(self._folders.open_multipart, ref, attributes)
+
+    async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
+        check_part_number(number)
+        part = Part.new(number, body.size, body.crc32c)
+        # Asked before the bytes are read, and again when the part is moved to its place.
+        await self._threads.run(self._folders.check_open, ref, multipart_id)
+        temporary = await self._threads.run(self._folders.new_temporary, ref.bucket)
+        await self._write(
+            temporary, body, lambda: self._folders.add_part(ref, multipart_id, temporary, part)
+        )
+        return part.tag
+
+    async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
+        parts = await self._threads.run(self._folders.parts, ref, multipart_id)
+        return [part.tag for part in parts]
+
+    async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
+        return await self._threads.run(self._folders.open_multiparts, ref)
+
+    async def complete_multipart(
+        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+    ) -> ObjectInfo:
+        return (await self._threads.run(self._folders.complete, ref, multipart_id, parts)).info
+
+    async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
+        await self._threads.run(self._folders.abort, ref, multipart_id)
+
+    async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+        if offset < 0 or length < 0:
+            raise InvalidArgument("BAD_RANGE", "Offset and length of a range are not negative.")
+        async with aclosing(self._threads.stream(self._blocks(ref, offset, length))) as blocks:
+            async for block in blocks:
+                yield block
+
+    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
+        manifest = await self._threads.run(self._folders.manifest, ref)
+        return None if manifest is None else manifest.info
+
+    async def delete(self, ref: ObjectRef) -> None:
+        await self._threads.run(self._folders.delete, ref)
+
+    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
+        raise presign_unsupported()
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
+        raise presign_unsupported()
+
+    async def _write(self, temporary: Path, body: Body, then: Callable[[], T]) -> T:
+        """Write and verify a body, then let `then` move the file to its place."""
+        file = NewFile(self._threads, temporary, fsync=self._fsync, create=create_file)
+        moved = False
+        try:
+            async with aclosing(verified(body)) as blocks:
+                async for block in blocks:
+                    await file.append(block)
+            result = await file.finish(then)
+            moved = True
+            return result
+        finally:
+            if file.created and not moved:
+                await self._threads.run(remove_tree, temporary)
+
+    def _blocks(self, ref: ObjectRef, offset: int, length: int) -> Generator[bytes, None, None]:
+        with self._folders.reading(ref) as (manifest, folder_fd):
+            for piece in manifest.pieces(offset, length):
+                yield from _read_piece(piece, folder_fd)
+
+
+def _read_piece(piece: Piece, folder_fd: int) -> Generator[bytes, None, None]:
+    try:
+        fd = os.open(piece.part.name, os.O_RDONLY, dir_fd=folder_fd)
+    except FileNotFoundError as error:
+        raise object_damaged() from error
+    try:
+        crc, position = EMPTY_CRC32C, piece.start
+        while position < piece.stop:
+            block = os.pread(fd, min(MAX_BLOCK_BYTES, piece.stop - position), position)
+            if not block:
+                raise object_damaged()
+            position += len(block)
+            crc = crc32c(block, crc)
+            # Before the last block goes out, so that damaged bytes are never all delivered.
+            if position == piece.stop and piece.is_whole_part and crc != piece.part.crc32c:
+                raise object_damaged()
+            yield block
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Events on Kafka: publisher, consumer, dead letters."""

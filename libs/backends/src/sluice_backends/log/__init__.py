@@ -1,0 +1,1 @@
+"""Events in append-only files of one machine."""

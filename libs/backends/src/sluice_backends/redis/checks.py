@@ -1,0 +1,108 @@
+"""What a Redis server must be like, asked once at the start of a process.
+
+A server that evicts keys, or that answers before a chunk is as safe as the durability class says,
+breaks a promise without any error later on; so it is refused now, in one line that names the
+setting and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from sluice_backends.redis.client.connection import RedisClients
+from sluice_backends.redis.client.info import Info, read_info
+from sluice_backends.redis.options import RedisOptions
+from sluice_core.combinations import Durability
+from sluice_core.configuration import ConfigurationError
+from sluice_core.errors import SluiceError
+
+OLDEST: Final = (6, 2)
+"""The queue takes over a dead worker's items with XAUTOCLAIM, which came with 6.2."""
+
+_UNSAFE: Final = "or, for development only, set SLUICE_REDIS__ALLOW_UNSAFE=true"
+
+_log = structlog.get_logger(__name__)
+
+
+async def check_server(
+    clients: RedisClients, durability: Durability, options: RedisOptions
+) -> None:
+    """Raise `ConfigurationError` when the server cannot keep what the deployment promises.
+
+    With `allow_unsafe`, a server that merely breaks promises is a warning.
+    """
+    for address, info in (await read_info(clients)).items():
+        _check_kind(info, options)
+        for problem in _problems(info, durability, options):
+            _tell(f"Redis at {address}: {problem}", options)
+    if durability is Durability.FSYNC:
+        await _check_fsync(clients, options)
+
+
+def _check_kind(info: Info, options: RedisOptions) -> None:
+    """What no permission helps against: it would not work at all."""
+    version = info.get("redis_version", "0")
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
+        wanted = ".".join(str(part) for part in OLDEST)
+        raise ConfigurationError(
+            f"SLUICE_REDIS__URL: Redis {version} is too old; use {wanted} or newer"
+        )
+    if info.get("cluster_enabled") == "1" and not options.cluster:
+        raise ConfigurationError(
+            "SLUICE_REDIS__CLUSTER: this Redis is a node of a cluster; set it to true"
+        )
+    if info.get("role", "master") != "master":
+        raise ConfigurationError(
+            "SLUICE_REDIS__URL: this Redis is a replica, which takes no writes; name its master"
+        )
+
+
+def _problems(info: Info, durability: Durability, options: RedisOptions) -> list[str]:
+    problems: list[str] = []
+    policy = info.get("maxmemory_policy", "")
+    if policy != "noeviction":
+        problems.append(
+            f"maxmemory-policy is {policy or 'unknown'}, so that acknowledged chunks may vanish; "
+            "set maxmemory-policy noeviction"
+        )
+    if durability is Durability.FSYNC and info.get("aof_enabled") != "1":
+        problems.append("SLUICE_DURABILITY=fsync needs appendonly yes")
+    replicas = int(info.get("connected_slaves", "0"))
+    if durability is Durability.REPLICATED and replicas < options.replicas_to_wait:
+        problems.append(
+            f"SLUICE_DURABILITY=replicated needs {options.replicas_to_wait} connected replicas and "
+            f"there are {replicas}; add some, or lower SLUICE_REDIS__REPLICAS_TO_WAIT"
+        )
+    if info.get("maxmemory", "0") == "0":
+        _log.info("redis.memory_unbounded", advice="set maxmemory above SLUICE_BUDGET_BYTES")
+    return problems
+
+
+async def _check_fsync(clients: RedisClients, options: RedisOptions) -> None:
+    """When an append-only file is synced is told by CONFIG alone, which managed services forbid."""
+    for name, wanted in (("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")):
+        try:
+            replies = await clients.ask_masters("CONFIG", "GET", name)
+        except SluiceError as error:
+            _log.warning(
+                "redis.durability_unverified",
+                reason=error.reason,
+                advice=f"CONFIG GET is not allowed here; make sure that {name} is {wanted}",
+            )
+            continue
+        for address, reply in replies.items():
+            value = reply[1].decode() if len(reply) == 2 else "unknown"
+            if value != wanted:
+                _tell(
+                    f"Redis at {address}: SLUICE_DURABILITY=fsync needs {name} {wanted}, "
+                    f"and it is {value}",
+                    options,
+                )
+
+
+def _tell(problem: str, options: RedisOptions) -> None:
+    if not options.allow_unsafe:
+        raise ConfigurationError(f"{problem}; {_UNSAFE}")
+    _log.warning("redis.unsafe", problem=problem)

@@ -1,0 +1,1 @@
+"""The chunk store: staged and sealed bytes."""

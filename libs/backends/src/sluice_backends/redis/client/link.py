@@ -1,0 +1,158 @@
+"""One connection to a Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
+
+from sluice_backends.redis.client.resp import Command, ReplyReader, encode
+
+Replies = asyncio.Future[list[Any]]
+
+
+class Link(asyncio.BufferedProtocol):
+    """Sends commands and gives their replies, in the order in which they were sent.
+
+    Nothing is ever sent twice. When the connection ends, whatever has no reply yet fails, and
+    nobody knows whether it was done.
+    """
+
+    def __init__(self) -> None:
+        self._reader = ReplyReader(self._replied)
+        self._unanswered: deque[tuple[Replies, int, list[Any]]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._opened: AbstractConnection | None = None
+        self._ended = asyncio.Event()
+        self._incoming = select.poll()
+
+    @classmethod
+    async def open(cls, connection: AbstractConnection) -> Self:
+        """Take over a connection from redis-py once that has opened it: addresses, TLS, user and
+        database are the library's business. Raises what it raises."""
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        link = cls()
+        transport = connection._writer.transport  # type: ignore[union-attr]
+        transport.set_protocol(link)
+        link.connection_made(transport)
+        link._opened = connection
+        return link
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_idle(self) -> bool:
+        """Everything that was sent has its reply."""
+        return not self._unanswered
+
+    def send(self, commands: Sequence[Command]) -> Replies:
+        """Write commands; their replies, once all of them are there.
+
+        An error reply is a `ResponseError` among them. Other errors are the future's:
+        `ConnectionError` and what else means that there is no reply. Large arguments must not
+        change before that.
+        """
+        replies: Replies = asyncio.get_running_loop().create_future()
+        self._write(commands)
+        self._unanswered.append((replies, len(commands), []))
+        return replies
+
+    def _write(self, commands: Sequence[Command]) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise _lost()
+        pieces = encode(commands)
+        try:
+            transport.writelines(pieces)
+        except RuntimeError as error:
+            # uvloop's word for a transport that was reset since it was found usable; asyncio's
+            # own transports lose such a write in silence.
+            self.abort()
+            if "is closed" not in str(error):
+                raise
+            raise _lost() from error
+
+    def is_quiet(self) -> bool:
+        """Nothing waits to be read: a connection that should be silent and is not has ended,
+        though the event loop may not have come to it yet."""
+        if self._transport is None:
+            return False
+        return not self._incoming.poll(0)
+
+    def abort(self) -> None:
+        """Close at once; what is still to be written is not."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def aclose(self) -> None:
+        self.abort()
+        await self._ended.wait()
+
+    # -- what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # No isinstance: uvloop's transports do not descend from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._incoming.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            self._reader.filled(nbytes)
+        except InvalidResponse as error:
+            self._fail(error)
+            self.abort()
+
+    def eof_received(self) -> bool:
+        return False  # close
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._opened is not None:
+            # Or it believes, when it is collected, that nobody closed it.
+            self._opened._writer = self._opened._reader = None
+        self._fail(exc if isinstance(exc, OSError) else _lost())
+        self._ended.set()
+
+    # -- replies
+
+    def _replied(self, reply: Any) -> None:
+        if not self._unanswered:
+            raise InvalidResponse("a reply to nothing")
+        replies, count, so_far = self._unanswered[0]
+        so_far.append(reply)
+        if len(so_far) < count:
+            return
+        self._unanswered.popleft()
+        if replies.done():
+            return  # its caller has gone
+        for each in so_far:
+            # redis-py makes connection errors of what says that the server is not ready.
+            if isinstance(each, Exception) and not isinstance(each, ResponseError):
+                replies.set_exception(each)
+                return
+        replies.set_result(so_far)
+
+    def _fail(self, error: Exception) -> None:
+        while self._unanswered:
+            replies, _, _ = self._unanswered.popleft()
+            if not replies.done():
+                replies.set_exception(error)
+
+
+def _lost() -> RedisConnectionError:
+    return RedisConnectionError("The connection was closed before the reply.")

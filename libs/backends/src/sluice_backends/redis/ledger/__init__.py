@@ -1,0 +1,1 @@
+"""The ledger: one Lua script for each step."""

@@ -1,0 +1,165 @@
+"""The ledger's scripts: one for every step, put together from the fragments in `lua/ledger/`
+(`composing.py` says how).
+
+Numbers of the deployment (bounds, lifetimes) are written into the text, so that no call carries
+them. Two releases, or two settings during a rollout, therefore run scripts of different names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+
+from sluice_backends.redis import keys
+from sluice_backends.redis.client.scripts import Script
+from sluice_backends.redis.ledger.composing import Fragments, with_constants
+from sluice_core.ledger.budget import (
+    ELECTION_SECONDS,
+    STILL_FULL_SECONDS,
+    VANISHED_HOLDERS,
+)
+from sluice_core.ledger.layout import STEP_CHUNKS, STEP_PARTS
+from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ledger.sweep import CLEANUPS
+from sluice_core.uploads.model import MAX_CHUNKS, MAX_OBJECT_BYTES
+from sluice_core.uploads.planner import LARGEST_FRONTIER_PART, PARTS_PER_TIER
+
+INDEXING_SECONDS = 300.0
+"""An upload is opened so soon after it was written into the indexes, or not at all (ADR 0009)."""
+
+PURGE_MARGIN_SECONDS = 3600.0
+"""So much longer than `purge_due` needs do the keys of an ended upload live."""
+
+_FRAGMENTS = (
+    "call",
+    "plan",
+    "record",
+    "crc",
+    "rows",
+    "fences",
+    "layout",
+    "limits",
+    "staging",
+    "ending",
+    "finding",
+    "room",
+    "elections",
+    "budget",
+)
+"""What steps are made of, besides one of the next two; each mentions only what stands before it."""
+
+_ALONE, _CLUSTER = "alone", "cluster"
+
+_STEPS = (
+    "abort",
+    "accept_chunk",
+    "admit_chunk",
+    "advance",
+    "claim_completion",
+    "claim_part",
+    "cleanup_done",
+    "create",
+    "due_cleanup",
+    "events_published",
+    "expire",
+    "extend_claim",
+    "fail",
+    "finish",
+    "forget",
+    "get",
+    "known_tokens",
+    "missing_chunks",
+    "part_chunks",
+    "pending_events",
+    "places",
+    "ready_completion",
+    "ready_parts",
+    "record_part",
+    "reject_chunk",
+    "release_claim",
+    "reopen_part",
+    "request_completion",
+    "set_multipart",
+    "stored_parts",
+    "upload_events",
+    "waits_for_room",
+    "withhold_events",
+)
+"""Steps on the keys of one upload."""
+
+_BUDGET_STEPS = (
+    "budget_admit",
+    "budget_backlog",
+    "budget_forget",
+    "budget_idle_holders",
+    "budget_is_full",
+    "budget_learn",
+    "budget_release",
+    "budget_tokens",
+    "budget_waits",
+)
+
+
+def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Script]:
+    """The script of every step. `alone`: there is one server, and a script may change budget and
+    indexes together with the upload; in a cluster they are in other slots."""
+    constants = _constants(options, alone=alone)
+    return {step: _script(step, constants) for step in (*_STEPS, *_BUDGET_STEPS)}
+
+
+def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | bool]:
+    return {
+        "alone": alone,
+        "budget_bytes": options.budget_bytes,
+        "tenant_budget_bytes": options.tenant_budget_bytes,
+        "upload_budget_bytes": options.upload_budget_bytes,
+        "look_ahead_parts": options.look_ahead_parts,
+        "max_chunk_bytes": options.max_chunk_bytes,
+        "idle_lifetime_seconds": options.idle_lifetime_seconds,
+        "total_lifetime_seconds": options.total_lifetime_seconds,
+        "expiry_grace_seconds": options.expiry_grace_seconds,
+        "pressure_idle_seconds": options.pressure_idle_seconds,
+        "cleanup_again_seconds": options.cleanup_again_seconds,
+        "forget_after_seconds": options.forget_after_seconds,
+        "reservation_seconds": options.reservation_seconds,
+        "discard_on_accept": options.discard_on_accept,
+        "emit_completed": options.emit_completed,
+        "max_chunks": MAX_CHUNKS,
+        "max_object_bytes": MAX_OBJECT_BYTES,
+        "block_bytes": keys.STAGED_BLOCK_BYTES,
+        "parts_per_tier": PARTS_PER_TIER,
+        "largest_frontier_part": LARGEST_FRONTIER_PART,
+        "step_chunks": STEP_CHUNKS,
+        "step_parts": STEP_PARTS,
+        "election_seconds": ELECTION_SECONDS,
+        "still_full_seconds": STILL_FULL_SECONDS,
+        "vanished_holders": VANISHED_HOLDERS,
+        "cleanups": CLEANUPS,
+        "indexing_seconds": INDEXING_SECONDS,
+        "purge_margin_seconds": PURGE_MARGIN_SECONDS,
+    }
+
+
+def _script(step: str, constants: Mapping[str, float | bool]) -> Script:
+    text = _composed(step, alone=bool(constants["alone"]))
+    source = with_constants(text, constants).encode()
+    # SHA-1 is Redis's name for a script, not a matter of security.
+    return Script(f"ledger_{step}", source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+@cache
+def _composed(step: str, *, alone: bool) -> str:
+    return _fragments(alone=alone).compose(_text("steps", step))
+
+
+@cache
+def _fragments(*, alone: bool) -> Fragments:
+    names = (*_FRAGMENTS, _ALONE if alone else _CLUSTER, "run")
+    return Fragments(_text("fragments", name) for name in names)
+
+
+def _text(folder: str, name: str) -> str:
+    lua = resources.files(__package__) / "lua"
+    return (lua / folder / f"{name}.lua").read_text()

@@ -1,0 +1,310 @@
+"""Objects in an S3 store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from sluice_backends.s3.attributes import to_parameters
+from sluice_backends.s3.breaker import BreakerState, BreakingObjectStore
+from sluice_backends.s3.calls import S3Calls
+from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, probe
+from sluice_backends.s3.checksums import composite, decoded, encoded
+from sluice_backends.s3.client import open_client
+from sluice_backends.s3.convert import (
+    Answer,
+    expected_object,
+    to_etag,
+    to_listed_part,
+    to_multipart,
+    to_object,
+    to_tag,
+)
+from sluice_backends.s3.errors import checksum_mismatch, invalid_part, store_unavailable
+from sluice_backends.s3.metrics import S3Metrics
+from sluice_backends.s3.options import S3Options
+from sluice_backends.s3.presigning import Presigner
+from sluice_backends.s3.retrying import RetryingObjectStore
+from sluice_core.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    SluiceError,
+    Unimplemented,
+)
+from sluice_core.objects.body import closing
+from sluice_core.objects.parts import check_part_number, object_not_found
+from sluice_core.ports.object_store import (
+    Body,
+    ObjectAttributes,
+    ObjectInfo,
+    ObjectStore,
+    PartTag,
+    PresignedPut,
+)
+from sluice_core.uploads.model import ObjectRef
+
+_PAGE = 1000
+
+
+@asynccontextmanager
+async def open_s3_store(
+    options: S3Options, metrics: S3Metrics | None = None
+) -> AsyncIterator[ObjectStore]:
+    """An S3 store that tries again, behind a circuit breaker that counts each attempt.
+
+    No request is made before the first call; `check` is the one for a start. Raises
+    `ConfigurationError` for an endpoint that is none.
+    """
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(open_client(options, options.endpoint_url))
+        signing = client
+        if options.public_endpoint_url is not None:
+            signing = await stack.enter_async_context(
+                open_client(options, options.public_endpoint_url)
+            )
+        store = S3ObjectStore(S3Calls(client, options, metrics), Presigner(signing), options)
+
+        def on_state(state: BreakerState) -> None:
+            if metrics is not None:
+                metrics.breaker_state.set(state)
+
+        yield RetryingObjectStore(
+            BreakingObjectStore(store, options.breaker, on_state), options.retry
+        )
+
+
+class S3ObjectStore:
+    """An `ObjectStore` in S3: one attempt for each call, neither repeated nor held back.
+
+    Besides the port's errors: `InvalidArgument` BAD_KEY for a key that stores read differently,
+    BAD_RANGE, BAD_PART_NUMBER; `ResourceExhausted` STORE_READS; `FailedPrecondition`
+    STORE_REFUSED for anything that a request could not be told beforehand.
+    """
+
+    def __init__(self, calls: S3Calls, presigner: Presigner, options: S3Options) -> None:
+        self._calls = calls
+        self._presigner = presigner
+        self._options = options
+        self._capabilities: Capabilities | None = None
+        self._probing = asyncio.Lock()
+
+    async def check(self, bucket: str) -> None:
+        # Not HeadBucket: a HEAD has no body to tell a stepped clock from a refusal.
+        await self._calls.run(
+            "list_objects_v2", Bucket=bucket, Prefix=self._options.probe_prefix, MaxKeys=1
+        )
+        await self.capabilities(bucket)
+
+    async def capabilities(self, bucket: str) -> Capabilities:
+        """What the store does with checksums; tried out in this bucket if nobody did before."""
+        async with self._probing:
+            if self._capabilities is None:
+                self._capabilities = await probe(self._calls, bucket, self._options.probe_prefix)
+        return self._capabilities
+
+    async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
+        where, parameters = to_object(ref), to_parameters(attributes)
+        can = await self.capabilities(ref.bucket)
+        answer = await self._send("put_object", body, can, **where, **parameters)
+        crc = body.crc32c if can.keeps_crc32c else None
+        return ObjectInfo(ref, body.size, to_etag(answer), crc)
+
+    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
+        parameters: dict[str, Any] = {**to_object(ref), **to_parameters(attributes)}
+        can = await self.capabilities(ref.bucket)
+        if can.multipart is not MultipartChecksum.NONE:
+            parameters |= {"ChecksumAlgorithm": "CRC32C", "ChecksumType": str(can.multipart)}
+        answer = await self._calls.run("create_multipart_upload", **parameters)
+        if not (multipart_id := answer.get("UploadId")):
+            raise store_unavailable("confirmed nothing")
+        return str(multipart_id)
+
+    async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
+        check_part_number(number)
+        where = to_multipart(ref, multipart_id)
+        can = await self.capabilities(ref.bucket)
+        answer = await self._send("upload_part", body, can, PartNumber=number, **where)
+        return PartTag(number, to_etag(answer), body.size, body.crc32c)
+
+    async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
+        where = to_multipart(ref, multipart_id)
+        newest: dict[int, Answer] = {}
+        after = 0
+        while True:
+            page = await self._calls.run(
+                "list_parts", PartNumberMarker=after, MaxParts=_PAGE, **where
+            )
+            parts = page.get("Parts", ())
+            for part in parts:
+                # SeaweedFS keeps and lists a replaced part beside its successor.
+                after = int(part["PartNumber"])
+                known = newest.get(after)
+                if known is None or part["LastModified"] >= known["LastModified"]:
+                    newest[after] = part
+            if not page.get("IsTruncated") or not parts:
+                return [to_tag(part) for _, part in sorted(newest.items())]
+
+    async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
+        to_object(ref)
+        marker: dict[str, Any] = {}
+        found: list[str] = []
+        while True:
+            try:
+                page = await self._calls.run(
+                    "list_multipart_uploads",
+                    Bucket=ref.bucket,
+                    Prefix=ref.key,
+                    MaxUploads=_PAGE,
+                    **marker,
+                )
+            except Unimplemented:
+                return found
+            uploads = page.get("Uploads", ())
+            found += [upload["UploadId"] for upload in uploads if upload["Key"] == ref.key]
+            # A key that merely begins like ours sorts after it: the rest is none of ours.
+            if not page.get("IsTruncated") or not uploads or uploads[-1]["Key"] != ref.key:
+                return found
+            marker = {"KeyMarker": ref.key, "UploadIdMarker": uploads[-1]["UploadId"]}
+
+    async def complete_multipart(
+        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+    ) -> ObjectInfo:
+        where = to_multipart(ref, multipart_id)
+        if not parts or any(a.number >= b.number for a, b in pairwise(parts)):
+            raise invalid_part()
+        can = await self.capabilities(ref.bucket)
+        listed = [
+            to_listed_part(tag, with_crc32c=can.multipart is not MultipartChecksum.NONE)
+            for tag in parts
+        ]
+        crc = expected_object(ref, "", parts).crc32c
+        claims: dict[str, Any] = {}
+        if can.multipart is MultipartChecksum.FULL_OBJECT and crc is not None:
+            # The store then refuses to make another object: none of them is ever visible.
+            claims = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32C": encoded(crc)}
+        answer = await self._calls.run(
+            "complete_multipart_upload",
+            stall_seconds=self._options.complete_timeout_seconds,
+            MultipartUpload={"Parts": listed},
+            **claims,
+            **where,
+        )
+        if not answer.get("ETag"):
+            # S3 answers 200 before it has done anything, and then perhaps ends without a word.
+            raise store_unavailable("confirmed nothing")
+        return await self._compared(ref, parts, answer)
+
+    async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
+        try:
+            where = to_multipart(ref, multipart_id)
+            await self._calls.run("abort_multipart_upload", **where)
+        except NotFound as gone:
+            if gone.reason != "MULTIPART_NOT_FOUND":
+                raise
+
+    async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+        if offset < 0 or length < 0:
+            raise InvalidArgument("BAD_RANGE", "Offset and length of a range are not negative.")
+        if length == 0:
+            if await self.head(ref) is None:
+                raise object_not_found()
+            return
+        range_ = f"bytes={offset}-{offset + length - 1}"
+        try:
+            async with closing(self._calls.receive(Range=range_, **to_object(ref))) as blocks:
+                async for block in blocks:
+                    yield block
+        except OutOfRange:
+            return  # it begins beyond the end
+
+    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
+        try:
+            answer = await self._calls.run("head_object", ChecksumMode="ENABLED", **to_object(ref))
+        except NotFound:
+            return None
+        except (PermissionDenied, FailedPrecondition) as refused:
+            raise await self._why_refused(ref) from refused
+        stored = decoded(answer.get("ChecksumCRC32C"))
+        crc = stored.crc32c if stored is not None and stored.parts is None else None
+        return ObjectInfo(
+            ref,
+            int(answer["ContentLength"]),
+            to_etag(answer),
+            crc,
+            str(answer.get("ContentType", "")),
+            # Some stores write the names of headers as they like.
+            {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+        )
+
+    async def delete(self, ref: ObjectRef) -> None:
+        try:
+            await self._calls.run("delete_object", **to_object(ref))
+        except NotFound as gone:
+            if gone.reason != "OBJECT_NOT_FOUND":
+                raise
+
+    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
+        to_object(ref)
+        return await self._presigner.get(ref, lifetime_seconds, filename)
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
+        to_object(ref)
+        return await self._presigner.put(ref, lifetime_seconds, size, attributes)
+
+    async def _why_refused(self, ref: ObjectRef) -> SluiceError:
+        """A HEAD has no body to tell a stepped clock from a refusal; a GET does."""
+        try:
+            async with closing(self._calls.receive(Range="bytes=0-0", **to_object(ref))) as blocks:
+                await anext(blocks, None)
+        except (NotFound, OutOfRange):
+            pass
+        except SluiceError as reason:
+            return reason
+        return store_unavailable("refused what it does not refuse any more")
+
+    async def _send(
+        self, operation: str, body: Body, can: Capabilities, **parameters: Any
+    ) -> Answer:
+        return await self._calls.send(
+            operation,
+            body,
+            with_crc32c=can.takes_crc32c,
+            verify=not can.checks_crc32c,
+            **parameters,
+        )
+
+    async def _compared(
+        self, ref: ObjectRef, parts: Sequence[PartTag], answer: Answer
+    ) -> ObjectInfo:
+        """The completed object, held against its parts. Raises `DataLoss` CHECKSUM_MISMATCH."""
+        expected = expected_object(ref, to_etag(answer), parts)
+        stored = decoded(answer.get("ChecksumCRC32C"))
+        if stored is None:
+            info = await self.head(ref)
+            if info is None:
+                raise store_unavailable("does not show the object that it has made")
+            if info.size != expected.size or not _agree(info.crc32c, expected.crc32c):
+                raise checksum_mismatch()
+            return info
+        if stored.parts is None:
+            if not _agree(stored.crc32c, expected.crc32c):
+                raise checksum_mismatch()
+            return replace(expected, crc32c=stored.crc32c)
+        crcs = [tag.crc32c for tag in parts if tag.crc32c is not None]
+        # The store's checksum of the parts' CRCs: when it agrees, the whole is what they come to.
+        if len(crcs) == len(parts) and stored != composite(crcs):
+            raise checksum_mismatch()
+        return expected
+
+
+def _agree(stored: int | None, expected: int | None) -> bool:
+    return stored is None or expected is None or stored == expected

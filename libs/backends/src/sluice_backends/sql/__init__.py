@@ -1,0 +1,1 @@
+"""The catalogue of drives and nodes over one SQL schema."""

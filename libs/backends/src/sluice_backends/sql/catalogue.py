@@ -1,0 +1,58 @@
+"""The catalogue port on a SQL database: SQLite, MySQL or MariaDB."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+
+from sluice_backends.sql.commits import SqlCommits
+from sluice_backends.sql.database import open_database
+from sluice_backends.sql.drives import SqlDrives
+from sluice_backends.sql.leases import SqlLeases
+from sluice_backends.sql.migrate import check_schema
+from sluice_backends.sql.nodes import SqlNodes
+from sluice_backends.sql.objects import SqlObjects
+from sluice_backends.sql.options import MysqlOptions
+from sluice_backends.sql.outbox import SqlOutbox
+from sluice_backends.sql.processing import SqlProcessing
+from sluice_core.ledger.options import Clock
+
+
+class SqlCatalogue(
+    SqlDrives, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
+):
+    """Every family over one database; see `Catalogue` for the promises."""
+
+    async def ping(self) -> None:
+        async with self._db.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def open_catalogue(
+    url: str,
+    *,
+    fsync: bool = False,
+    clock: Clock = time.time,
+    mysql: MysqlOptions | None = None,
+) -> AsyncIterator[SqlCatalogue]:
+    """Open the catalogue at `url`, e.g. `sqlite:////var/lib/sluice/catalogue.db` or
+    `mysql+aiomysql://sluice:PASSWORD@db/sluice`.
+
+    Args:
+        fsync: whether a commit survives a power cut (SQLite; a server has its own setting).
+        clock: seconds since the epoch, for the times of rows. Leases run by the server's.
+        mysql: bounds of the use of a server.
+
+    Raises:
+        FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD, SCHEMA_TOO_OLD
+            (run `migrate` first).
+        Unavailable: CATALOGUE_UNAVAILABLE; CATALOGUE_ACCESS_DENIED when the server does not let us
+            in or has no such database.
+    """
+    async with open_database(url, fsync=fsync, clock=clock, mysql=mysql) as database:
+        await check_schema(database)
+        yield SqlCatalogue(database)

@@ -1,0 +1,266 @@
+"""Who holds a path, in SQL: commits and deletions of nodes (rules 19 and 26).
+
+Order of locks, the same in both transactions: the new node's row (commit only), the path's row,
+the row of the node that holds the path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_backends.sql.database import Database, SqlFamily, transaction
+from sluice_backends.sql.dialect import Step
+from sluice_backends.sql.drives import find_drive
+from sluice_backends.sql.nodes import find_row, node_not_found
+from sluice_backends.sql.objects import (
+    drop_intent,
+    fulfil_intent,
+    fulfilling_intent,
+    is_intended,
+    schedule_deletion,
+)
+from sluice_backends.sql.outbox import append_events, appending
+from sluice_backends.sql.processing import bury_processing
+from sluice_backends.sql.rows import dump_map, node_of
+from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
+from sluice_core.errors import AlreadyExists
+from sluice_core.events.nodes import (
+    DeletionReason,
+    node_deleted,
+    upload_completed,
+)
+from sluice_core.events.uploads import to_record
+from sluice_core.ports.catalogue import (
+    MAX_DOWNLOAD_URL_SECONDS,
+    CommitOutcome,
+    NodeCommit,
+)
+from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.uploads.model import Integrity
+
+_NEW_NODE = insert(nodes)
+_NEW_PATH = insert(paths)
+_HOLDER = (
+    select(paths.c.node_id)
+    .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
+    .with_for_update()
+)
+_TAKE_PATH = (
+    update(paths)
+    .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
+    .values(node_id=bindparam("p_node"))
+)
+_FREE_PATH = delete(paths).where(
+    paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path")
+)
+_BURY = (
+    update(nodes)
+    .where(nodes.c.node_id == bindparam("p_node"))
+    .values(
+        state=bindparam("p_state"),
+        sha256_owed_since=None,
+        version=nodes.c.version + literal(1),
+        updated_at=bindparam("p_now"),
+    )
+)
+_DRIVE_IDS = 10_000
+"""Row ids of drives that are remembered at most."""
+
+_STATES = {
+    DeletionReason.DELETED: DELETED,
+    DeletionReason.SUPERSEDED: SUPERSEDED,
+}
+
+
+class SqlCommits(SqlFamily):
+    """The catalogue's family of steps that give a path to a node or take it away."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        # A drive keeps its row for good, so its id need not be asked for at every commit.
+        self._drive_ids: dict[tuple[str, str], int] = {}
+
+    async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
+        async with self._db.deadline():
+            if await self._commit_at_once(commit):
+                return CommitOutcome(created=True)
+            return await self._commit_in_steps(commit)
+
+    @transaction
+    async def _commit_in_steps(
+        self, connection: AsyncConnection, commit: NodeCommit
+    ) -> CommitOutcome:
+        return await self._commit(connection, commit)
+
+    @transaction
+    async def adopt_object(
+        self, connection: AsyncConnection, commit: NodeCommit
+    ) -> CommitOutcome | None:
+        # An upload's intent is there before its object is, and goes in the transaction that makes
+        # its node: where there is neither, no upload is at it.
+        if await is_intended(connection, commit.object):
+            return None
+        return await self._commit(connection, commit)
+
+    async def _commit_at_once(self, commit: NodeCommit) -> bool:
+        """Commit a node that is new to a path that is free, which most are. False, with nothing
+        done, when it is not one of those.
+
+        A row of the path that is there already is an error here, and a plain INSERT would lock it
+        as a reader does: but then this transaction ends, and the one in its place begins anew.
+        """
+        drive_id = self._drive_ids.get((commit.tenant, commit.drive))
+        if drive_id is None:
+            async with self._db.read() as connection:
+                drive_id = await self._drive_id(connection, commit)
+        now = self._db.clock()
+        path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
+        first_event, *events = appending(_events(commit, "", now))
+        return await self._db.commit_at_once(
+            [
+                Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
+                Step(_NEW_PATH, path),
+                fulfilling_intent(commit.upload_id, commit.object),
+                # Only while the intent was there: it goes when the upload is completed, and when
+                # what is left of a failed one is removed. Such a packet may be late: its sender
+                # has given up, and it was under way still. Step by step it is seen why.
+                replace(first_event, if_changed=True),
+                *events,
+            ]
+        )
+
+    async def _commit(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
+        now = self._db.clock()
+        drive_id = await self._drive_id(connection, commit)
+        if not await self._insert_node(connection, drive_id, commit, now):
+            await _settle_replay(connection, commit)
+            return CommitOutcome(created=False)
+        holder = await self._lock_path(connection, drive_id, commit)
+        if holder is not None and commit.if_absent:
+            raise AlreadyExists(
+                "PATH_EXISTS",
+                "The path has a node by now, and the upload asked for an absent one.",
+                field="path",
+                metadata={"node_id": holder.node_id},
+            )
+        superseded_id = "" if holder is None else holder.node_id
+        events = _events(commit, superseded_id, now)
+        if holder is not None:
+            await connection.execute(
+                _TAKE_PATH,
+                {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
+            )
+            events.append(await self._bury(connection, holder, DeletionReason.SUPERSEDED, now))
+        await fulfil_intent(connection, commit.upload_id, commit.object)
+        await append_events(connection, events)
+        return CommitOutcome(created=True, superseded_node_id=superseded_id)
+
+    @transaction
+    async def delete_node(self, connection: AsyncConnection, tenant: str, node_id: str) -> None:
+        now = self._db.clock()
+        row = await find_row(connection, node_id)
+        if row is None or row.tenant != tenant:
+            raise node_not_found()
+        path = {"p_drive_id": row.drive_id, "p_path": row.path}
+        await connection.execute(_HOLDER, path)
+        # Read again under the lock: a commit may have superseded the node in between.
+        row = await find_row(connection, node_id, lock=True)
+        if row is None or row.state != LIVE:
+            return
+        await connection.execute(_FREE_PATH, path)
+        event = await self._bury(connection, row, DeletionReason.DELETED, now)
+        await append_events(connection, [event])
+
+    async def _bury(
+        self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
+    ) -> EventRecord:
+        """Make a live node a tombstone and order the deletion of its object and its thumbnails;
+        returns NodeDeleted.
+
+        The object outlives every URL that may have been signed for it. That is counted by the
+        database's clock: a process whose own is wrong must not shorten it.
+        """
+        await connection.execute(
+            _BURY, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
+        )
+        node = node_of(row)
+        not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
+        await schedule_deletion(connection, node.object, not_before)
+        await bury_processing(self._db, connection, node.node_id)
+        return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
+
+    async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:
+        key = (commit.tenant, commit.drive)
+        drive_id = self._drive_ids.get(key)
+        if drive_id is None:
+            row = await find_drive(connection, *key)
+            drive_id = int(row.drive_id)
+            if len(self._drive_ids) == _DRIVE_IDS:
+                self._drive_ids.clear()
+            self._drive_ids[key] = drive_id
+        return drive_id
+
+    async def _insert_node(
+        self, connection: AsyncConnection, drive_id: int, commit: NodeCommit, now: float
+    ) -> bool:
+        """Insert the node unless its id was ever committed; tombstones count (rule 19)."""
+        return await self._db.dialect.insert_if_absent(
+            connection, nodes, _node_columns(drive_id, commit, now)
+        )
+
+    async def _lock_path(
+        self, connection: AsyncConnection, drive_id: int, commit: NodeCommit
+    ) -> Row[Any] | None:
+        """Lock the path's row, made if need be; the node that holds the path, None when free."""
+        await connection.execute(
+            self._db.dialect.insert_or_lock(paths),
+            {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id},
+        )
+        parameters = {"p_drive_id": drive_id, "p_path": commit.path}
+        holder_id = (await connection.execute(_HOLDER, parameters)).scalar_one()
+        # The commit's node is new in this transaction, so a row that names it is new as well.
+        if holder_id == commit.node_id:
+            return None
+        return await find_row(connection, holder_id, lock=True)
+
+
+def _node_columns(drive_id: int, commit: NodeCommit, now: float) -> dict[str, Any]:
+    owed = commit.sha256 is None and commit.integrity is Integrity.SHA256_ASYNC
+    return {
+        "node_id": commit.node_id,
+        "drive_id": drive_id,
+        "path": commit.path,
+        "upload_id": commit.upload_id,
+        "state": LIVE,
+        "size": commit.size,
+        "content_type": commit.content_type,
+        "crc32c": commit.crc32c,
+        "sha256": commit.sha256,
+        "sha256_owed_since": now if owed else None,
+        "metadata": dump_map(commit.metadata),
+        "bucket": commit.object.bucket,
+        "object_key": commit.object.key,
+        "version": 1,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _events(commit: NodeCommit, superseded_id: str, now: float) -> list[EventRecord]:
+    """What the commit publishes: what the ledger did not yet, then its own."""
+    return [
+        *(to_record(event) for event in commit.ledger_events),
+        upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
+    ]
+
+
+async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> None:
+    """The node was committed before. Its upload's intent has nothing left to guard while the
+    node lives; a tombstone's stays, so that the sweeper removes what a late worker stored."""
+    row = await find_row(connection, commit.node_id)
+    if row is not None and row.state == LIVE:
+        await drop_intent(connection, commit.upload_id, commit.object)

@@ -1,0 +1,228 @@
+"""One database: its engine, its transactions, and its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import URL, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sluice_backends.sql.dialect import WRITE_OPTION, Dialect, Fault, Step, unsupported
+from sluice_backends.sql.mysql.dialect import MysqlDialect
+from sluice_backends.sql.options import MysqlOptions
+from sluice_backends.sql.sqlite.dialect import SqliteDialect
+from sluice_core.errors import DataLoss, FailedPrecondition, Internal, Unavailable
+from sluice_core.ledger.options import Clock
+
+T = TypeVar("T")
+P = ParamSpec("P")
+S = TypeVar("S", bound="SqlFamily")
+
+_ATTEMPTS: Final = 12
+"""A transaction that lost to others is begun anew this often, its deadline permitting."""
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LONGEST_PAUSE_SECONDS: Final = 0.5
+
+
+class _Contended(Unavailable):
+    """The transaction was undone in favour of another one and can be repeated at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What the families of queries share."""
+
+    dialect: Dialect
+    clock: Clock
+    reader: AsyncEngine
+    writer: AsyncEngine
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read from; nothing done with it is kept."""
+        async with self.deadline():
+            with self._vendor_errors():
+                async with self.reader.connect() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One attempt at a transaction: committed when the block ends, rolled back when it
+        raises. No deadline: a migration takes what it takes."""
+        with self._vendor_errors():
+            async with self.dialect.writer(), self.writer.begin() as connection:
+                yield connection
+
+    async def now(self, connection: AsyncConnection) -> float:
+        """The database's time, the same for every process whatever its own clock says."""
+        return float((await connection.execute(select(self.dialect.now()))).scalar_one())
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again from its beginning whenever the database undid it in
+        favour of another one. This is the only place where the catalogue repeats anything: a
+        connection that was lost may have committed, and whoever calls knows how to ask again.
+        """
+        async with self.deadline():
+            for attempt in range(1, _ATTEMPTS):
+                try:
+                    async with self.write() as connection:
+                        return await work(connection)
+                except _Contended:
+                    # Of those that collided nobody comes back together with another.
+                    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
+                    await asyncio.sleep(random.uniform(0, longest))
+            async with self.write() as connection:
+                return await work(connection)
+
+    async def commit_at_once(self, steps: Sequence[Step]) -> bool:
+        """One attempt at a transaction of these steps in one exchange with the database.
+
+        False, with nothing done, when a key was taken, when another transaction was in the way, or
+        where the database is none that is far away: then `transact` does it step by step.
+        """
+        async with self.deadline():
+            try:
+                with self._vendor_errors():
+                    return await self.dialect.commit_at_once(self.writer, steps)
+            except _Contended:
+                return False
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """The time that a read or a transaction has; calls within a block share it."""
+        # Cancelling closes the connection under the statement, so nothing half-read is reused.
+        try:
+            async with asyncio.timeout(self.dialect.deadline_seconds) as deadline:
+                yield
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise _away() from error
+
+    @contextmanager
+    def _vendor_errors(self) -> Iterator[None]:
+        """Translate what the driver raises; our own errors pass through."""
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise _away() from error
+        except DBAPIError as error:
+            raise self._translated(error) from error
+        except SQLAlchemyError as error:
+            raise _defect() from error
+
+    def _translated(self, error: DBAPIError) -> Exception:
+        match self.dialect.fault_of(error):
+            case Fault.AWAY:
+                return _away()
+            case Fault.CONTENDED:
+                return _Contended(
+                    "CATALOGUE_UNAVAILABLE",
+                    "Too many transactions wanted the same rows of the catalogue; repeat the call.",
+                    retry_after_seconds=1.0,
+                )
+            case Fault.REFUSED:
+                # Retryable: rights and passwords are mended by people, and uploads wait for them.
+                return Unavailable(
+                    "CATALOGUE_ACCESS_DENIED",
+                    "The catalogue's database does not let this server in, which its operator has"
+                    " to change; repeat the call later.",
+                    retry_after_seconds=10.0,
+                    log_detail=self.dialect.refusal(error),
+                )
+            case Fault.DAMAGED:
+                return DataLoss(
+                    "CATALOGUE_DAMAGED",
+                    "The catalogue's file is damaged or no database; restore it from a copy.",
+                )
+            case Fault.DEFECT:
+                return _defect()
+
+
+class SqlFamily:
+    """Base of the families of queries that together are the catalogue."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+
+def transaction(
+    step: Callable[Concatenate[S, AsyncConnection, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Make a method of a family one transaction, whose connection it gets as first argument.
+
+    It may run several times before one commits, so it changes nothing but the database.
+    """
+
+    @wraps(step)
+    async def committed(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._db.transact(lambda connection: step(self, connection, *args, **kwargs))
+
+    return committed
+
+
+@asynccontextmanager
+async def open_database(
+    url: str,
+    *,
+    fsync: bool = False,
+    clock: Clock = time.time,
+    mysql: MysqlOptions | None = None,
+) -> AsyncIterator[Database]:
+    """The database at `url`, connected to when first used; leaving closes every connection.
+
+    Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
+    """
+    dialect = _dialect_of(_parse(url), fsync=fsync, clock=clock, mysql=mysql or MysqlOptions())
+    engine = dialect.create_engine()
+    try:
+        yield Database(dialect, clock, engine, engine.execution_options(**{WRITE_OPTION: True}))
+    finally:
+        await dialect.close(engine)
+
+
+def _away() -> Unavailable:
+    return Unavailable(
+        "CATALOGUE_UNAVAILABLE",
+        "The catalogue's database does not answer; repeat the call in a moment.",
+        retry_after_seconds=1.0,
+    )
+
+
+def _defect() -> Internal:
+    return Internal(
+        "CATALOGUE_DEFECT",
+        "The catalogue's database refused a statement; this is a defect, please report it.",
+    )
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
+        # The URL may hold a password: neither it nor the parser's words are repeated.
+        raise FailedPrecondition(
+            "CATALOGUE_URL_UNSUPPORTED",
+            "The catalogue's URL cannot be read; it looks like sqlite:////var/lib/sluice/c.db"
+            " or mysql+aiomysql://USER:PASSWORD@HOST/DATABASE.",
+        ) from error
+
+
+def _dialect_of(url: URL, *, fsync: bool, clock: Clock, mysql: MysqlOptions) -> Dialect:
+    """The URL's scheme chooses."""
+    match url.get_backend_name():
+        case "sqlite" if url.database not in (None, "", ":memory:"):
+            return SqliteDialect(url.set(drivername="sqlite+aiosqlite"), fsync=fsync, clock=clock)
+        case "mysql" | "mariadb":
+            return MysqlDialect(url.set(drivername="mysql+aiomysql"), mysql)
+        case _:
+            raise unsupported(url)

@@ -1,0 +1,107 @@
+"""Bringing a database to the schema of this release."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from sluice_backends.sql.database import Database, open_database
+from sluice_backends.sql.options import MysqlOptions
+from sluice_core.errors import FailedPrecondition
+
+_ENVIRONMENT = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a run of `migrate` did: the revision after it, and those that it applied, in order."""
+
+    revision: str
+    applied: tuple[str, ...]
+
+
+async def migrate(
+    url: str, *, accept_newer: bool = False, mysql: MysqlOptions | None = None
+) -> Migration:
+    """Apply the migrations that the database lacks; harmless when there are none.
+
+    One at a time: a second run waits, and then finds nothing left to do. On SQLite a run is one
+    transaction. MySQL commits every change of a table by itself, so a run that dies there leaves
+    a part behind: every step of a migration passes over what is there already
+    (`migrations/steps.py`), and the next run goes on where the last one stopped.
+
+    Args:
+        accept_newer: leave alone what a newer release has migrated, instead of refusing it: for a
+            start, because the release before goes on running, and restarting, during a rollout.
+
+    Raises:
+        FailedPrecondition: SCHEMA_TOO_NEW, before anything is changed, for a database that a
+            newer release has migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD.
+        Unavailable: CATALOGUE_UNAVAILABLE, CATALOGUE_ACCESS_DENIED, MIGRATION_IN_PROGRESS.
+    """
+    config = _config()
+    known = await asyncio.to_thread(_known_revisions, config)
+    async with open_database(url, mysql=mysql) as database, database.write() as connection:
+        await database.dialect.check_server(connection)
+        async with database.dialect.migrating(connection):
+            return await connection.run_sync(_upgrade, config, known, accept_newer)
+
+
+async def check_schema(database: Database) -> None:
+    """Raise `FailedPrecondition` SCHEMA_TOO_OLD unless the database has this release's schema,
+    CATALOGUE_SERVER_TOO_OLD for a server that never can.
+
+    A newer one is accepted: migrations only add, so that during a rollout the release before
+    keeps running, and restarting, on the schema of the next.
+    """
+    known = await asyncio.to_thread(_known_revisions, _config())
+    async with database.read() as connection:
+        await database.dialect.check_server(connection)
+        current = await connection.run_sync(_current_revision)
+    if current is None or (current in known and current != known[0]):
+        raise FailedPrecondition(
+            "SCHEMA_TOO_OLD",
+            "The catalogue's database lacks migrations of this release;"
+            " run `sluice-repository migrate`.",
+        )
+
+
+def _upgrade(
+    connection: Connection, config: Config, known: list[str], accept_newer: bool
+) -> Migration:
+    current = _current_revision(connection)
+    if current is not None and current not in known:
+        if accept_newer:
+            return Migration(current, ())
+        raise FailedPrecondition(
+            "SCHEMA_TOO_NEW",
+            "A newer release has migrated the catalogue's database; run that release, or restore"
+            " a copy from before.",
+        )
+    missing = known if current is None else known[: known.index(current)]
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return Migration(known[0], tuple(reversed(missing)))
+
+
+def _current_revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _known_revisions(config: Config) -> list[str]:
+    """The revisions of this release, newest first."""
+    scripts = ScriptDirectory.from_config(config)
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_ENVIRONMENT).replace("%", "%%"))
+    return config

@@ -1,0 +1,186 @@
+"""Nodes in SQL: finding, listing, and changing what does not concern their path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, bindparam, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.drives import find_drive
+from sluice_backends.sql.outbox import append_events
+from sluice_backends.sql.rows import dump_map, node_of, select_nodes
+from sluice_backends.sql.schema import LIVE, drives, nodes, paths
+from sluice_core.errors import Aborted, NotFound
+from sluice_core.events.nodes import node_verified
+from sluice_core.ports.catalogue import Node, NodePage
+from sluice_core.ports.event_publisher import EventRecord
+
+_BY_ID = select_nodes().where(nodes.c.node_id == bindparam("p_node"))
+# By itself and not in the joined query: where FOR UPDATE cannot name its tables (MariaDB), that one
+# would lock the drive's row too, and commits to one drive would deadlock over it.
+_LOCK = select(nodes.c.node_id).where(nodes.c.node_id == bindparam("p_node")).with_for_update()
+_BY_PATH = (
+    select_nodes()
+    .join(paths, paths.c.node_id == nodes.c.node_id)
+    .where(
+        drives.c.tenant == bindparam("p_tenant"),
+        drives.c.name == bindparam("p_drive"),
+        paths.c.drive_id == drives.c.drive_id,
+        paths.c.path == bindparam("p_path"),
+    )
+)
+_LIST = (
+    select_nodes()
+    .join(paths, paths.c.node_id == nodes.c.node_id)
+    .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path > bindparam("p_after"))
+    .order_by(paths.c.path)
+    .limit(bindparam("p_limit"))
+)
+# A prefix as a range of the primary key: everything from it up to its successor.
+_LIST_PREFIX = _LIST.where(
+    paths.c.path >= bindparam("p_prefix"), paths.c.path < bindparam("p_beyond")
+)
+_OWED = (
+    select_nodes()
+    .where(nodes.c.sha256_owed_since.is_not(None))
+    .order_by(nodes.c.sha256_owed_since, nodes.c.node_id)
+    .limit(bindparam("p_limit"))
+    .offset(bindparam("p_offset"))
+)
+_SET_METADATA = (
+    update(nodes)
+    .where(nodes.c.node_id == bindparam("p_node"))
+    .values(
+        metadata=bindparam("p_metadata"),
+        version=nodes.c.version + literal(1),
+        updated_at=bindparam("p_now"),
+    )
+)
+_SET_SHA256 = (
+    update(nodes)
+    .where(nodes.c.node_id == bindparam("p_node"))
+    .values(
+        sha256=bindparam("p_sha256"),
+        sha256_owed_since=None,
+        version=nodes.c.version + literal(1),
+        updated_at=bindparam("p_now"),
+    )
+)
+
+
+class SqlNodes(SqlFamily):
+    """The catalogue's family of nodes."""
+
+    async def get_node(self, tenant: str, node_id: str) -> Node:
+        async with self._db.read() as connection:
+            row = await find_row(connection, node_id)
+        return node_of(_live(row, tenant))
+
+    async def find_node(self, tenant: str, drive: str, path: str) -> Node:
+        parameters = {"p_tenant": tenant, "p_drive": drive, "p_path": path}
+        async with self._db.read() as connection:
+            row = (await connection.execute(_BY_PATH, parameters)).one_or_none()
+            if row is None:
+                await find_drive(connection, tenant, drive)
+        if row is None:
+            raise NotFound("NODE_NOT_FOUND", "The drive has no node at this path.", field="path")
+        return node_of(row)
+
+    async def list_nodes(
+        self, tenant: str, drive: str, path_prefix: str, limit: int, after: str
+    ) -> NodePage:
+        async with self._db.read() as connection:
+            drive_row = await find_drive(connection, tenant, drive)
+            parameters: dict[str, Any] = {
+                "p_drive_id": drive_row.drive_id,
+                "p_after": after,
+                "p_limit": limit + 1,
+            }
+            if path_prefix:
+                parameters |= {"p_prefix": path_prefix, "p_beyond": _successor(path_prefix)}
+            statement = _LIST_PREFIX if path_prefix else _LIST
+            rows = (await connection.execute(statement, parameters)).all()
+        found = tuple(node_of(row) for row in rows[:limit])
+        return NodePage(found, found[-1].path if len(rows) > limit else "")
+
+    @transaction
+    async def update_node(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        node_id: str,
+        metadata: Mapping[str, str],
+        if_version: int,
+    ) -> Node:
+        row = _live(await find_row(connection, node_id, lock=True), tenant)
+        if if_version > 0 and row.version != if_version:
+            raise Aborted(
+                "VERSION_CONFLICT",
+                f"The node has version {row.version}, not {if_version}; read it and try again.",
+                metadata={"version": str(row.version)},
+            )
+        await connection.execute(
+            _SET_METADATA,
+            {"p_node": node_id, "p_metadata": dump_map(metadata), "p_now": self._db.clock()},
+        )
+        return node_of(_live(await find_row(connection, node_id), tenant))
+
+    async def nodes_without_sha256(self, limit: int, offset: int = 0) -> Sequence[Node]:
+        async with self._db.read() as connection:
+            parameters = {"p_limit": limit, "p_offset": offset}
+            rows = (await connection.execute(_OWED, parameters)).all()
+        return [node_of(row) for row in rows]
+
+    @transaction
+    async def record_sha256(self, connection: AsyncConnection, node_id: str, sha256: bytes) -> bool:
+        now = self._db.clock()
+        row = await find_row(connection, node_id, lock=True)
+        if row is None or row.state != LIVE or row.sha256 is not None:
+            return False
+        await append_events(connection, [await set_sha256(connection, node_id, sha256, now)])
+        return True
+
+
+async def find_row(
+    connection: AsyncConnection, node_id: str, *, lock: bool = False
+) -> Row[Any] | None:
+    """The node's row in whatever state, tombstones included; see `select_nodes`."""
+    if lock:
+        await lock_row(connection, node_id)
+    return (await connection.execute(_BY_ID, {"p_node": node_id})).one_or_none()
+
+
+async def lock_row(connection: AsyncConnection, node_id: str) -> None:
+    """Lock the node's row, if there is one, until the end of the transaction."""
+    await connection.execute(_LOCK, {"p_node": node_id})
+
+
+async def set_sha256(
+    connection: AsyncConnection, node_id: str, sha256: bytes, now: float
+) -> EventRecord:
+    """Give a node, whose row is locked, its SHA-256; returns NodeVerified for the outbox."""
+    await connection.execute(_SET_SHA256, {"p_node": node_id, "p_sha256": sha256, "p_now": now})
+    changed = await find_row(connection, node_id)
+    assert changed is not None, "its row is locked"
+    return node_verified(node_of(changed), sha256, occurred_at=now)
+
+
+def node_not_found() -> NotFound:
+    return NotFound("NODE_NOT_FOUND", "There is no node with this id.", field="node_id")
+
+
+def _live(row: Row[Any] | None, tenant: str) -> Row[Any]:
+    """The row, if a caller of this tenant may see it."""
+    if row is None or row.tenant != tenant or row.state != LIVE:
+        raise node_not_found()
+    return row
+
+
+def _successor(prefix: str) -> bytes:
+    """The first byte string after all that begin with this one. UTF-8 never has a byte 0xFF, so
+    the last byte can always be counted up."""
+    encoded = prefix.encode()
+    return encoded[:-1] + bytes([encoded[-1] + 1])

@@ -1,0 +1,55 @@
+"""The Confluent frame, as our consumer takes it off."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from confluent_kafka.schema_registry.serde import SchemaId
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.events.v1 import uploads_pb2
+from sluice_backends.kafka.schemas import unframed
+from sluice_core.events.registry import BadEvent
+
+
+@given(
+    payload=st.binary(),
+    schema_id=st.integers(0, 2**31 - 1),
+    indexes=st.lists(st.integers(0, 500), min_size=1, max_size=5),
+)
+def test_what_confluents_serializer_frames_is_unframed(
+    payload: bytes, schema_id: int, indexes: list[int]
+) -> None:
+    frame = SchemaId("PROTOBUF", schema_id, None, indexes).id_to_bytes()
+    assert unframed(frame + payload) == payload
+
+
+@given(st.builds(uploads_pb2.UploadAborted, upload_id=st.text(), node_id=st.text()))
+def test_a_bare_message_is_left_as_it_is(message: uploads_pb2.UploadAborted) -> None:
+    payload = message.SerializeToString()
+    assert unframed(payload) == payload
+
+
+@given(st.binary(max_size=40))
+def test_no_frame_is_anything_but_unframed_or_refused(data: bytes) -> None:
+    with suppress(BadEvent):
+        assert data.endswith(unframed(b"\x00" + data))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x00",
+        b"\x00\x00\x00\x00\x01",
+        b"\x00\x00\x00\x00\x01\x80",
+        b"\x00\x00\x00\x00\x01\x04\x02",
+        b"\x00\x00\x00\x00\x01\x01",  # -1 indexes
+        b"\x00\x00\x00\x00\x01" + b"\xff" * 20,
+    ],
+)
+def test_a_torn_frame_is_refused(frame: bytes) -> None:
+    with pytest.raises(BadEvent) as caught:
+        unframed(frame)
+    assert caught.value.reason == "BAD_FRAME"

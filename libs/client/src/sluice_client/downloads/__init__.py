@@ -1,0 +1,1 @@
+"""Downloads: reading nodes into local files."""

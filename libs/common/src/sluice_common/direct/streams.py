@@ -1,0 +1,148 @@
+"""PutChunks streams to the repository: opened when needed, used again, bounded in number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
+
+import grpc.aio
+import structlog
+
+from sluice.repository.v1 import chunk_sink_pb2
+from sluice.upload.v1.upload_pb2 import Accepted
+from sluice_common.direct.call_writer import CallWriter
+from sluice_common.direct.errors import repository_unavailable, told_to_client
+from sluice_common.direct.options import DirectOptions
+from sluice_core.errors import Internal, ResourceExhausted, SluiceError
+
+T = TypeVar("T")
+
+_SERVICE: Final = chunk_sink_pb2.DESCRIPTOR.services_by_name["ChunkSinkService"].full_name
+_METHOD: Final = f"/{_SERVICE}/PutChunks"
+_EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
+
+_log = structlog.get_logger(__name__)
+
+
+class SinkStream:
+    """One PutChunks call. Carries one chunk after the other, never two at once."""
+
+    def __init__(self, call: Any, options: DirectOptions, now: float) -> None:
+        self._call = call
+        self._writer = CallWriter(call)
+        self._options = options
+        self._retire_at = now + options.max_stream_seconds
+        self._in_chunk = False
+
+    def takes_another(self, now: float) -> bool:
+        """Whether it is between chunks, alive and not too old."""
+        return not self._in_chunk and not self._call.done() and now < self._retire_at
+
+    async def send(self, message: bytes) -> None:
+        """Hand one message over; waits while HTTP/2 has no room for it (back-pressure)."""
+        self._in_chunk = True
+        if not await self._within_bounds(self._writer.write(message)):
+            raise repository_unavailable(self._options.retry_after_seconds)
+
+    async def accepted(self) -> Accepted:
+        """The answer to the chunk whose last block was sent."""
+        answer = await self._within_bounds(self._call.read())
+        if answer is _EOF:
+            # The repository ends its streams between chunks when it stops, and did not wait for
+            # this chunk.
+            raise repository_unavailable(self._options.retry_after_seconds)
+        self._in_chunk = False
+        accepted: Accepted = answer.accepted
+        return accepted
+
+    def cancel(self) -> None:
+        """End the call; the repository forgets what it has of a chunk."""
+        self._call.cancel()
+
+    async def _within_bounds(self, step: Awaitable[T]) -> T:
+        """Raises `Unavailable` REPOSITORY_UNAVAILABLE, and what the repository refuses with."""
+        retry_after_seconds = self._options.retry_after_seconds
+        try:
+            async with asyncio.timeout(self._options.stall_seconds):
+                return await step
+        except TimeoutError as error:
+            raise repository_unavailable(retry_after_seconds) from error
+        except grpc.aio.AioRpcError as error:
+            raise _told(error, retry_after_seconds) from error
+
+
+class SinkStreams:
+    """The streams of one intake; `close` ends them.
+
+    Args:
+        channel: to the repository; owned by the caller, who closes it after this.
+        options: bounds.
+        metadata: of every call: by it the repository knows the intake.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        options: DirectOptions,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._open: Any = channel.stream_stream(
+            _METHOD,
+            request_serializer=None,  # messages are wire bytes already
+            response_deserializer=chunk_sink_pb2.PutChunksResponse.FromString,
+        )
+        self._options = options
+        self._metadata = metadata
+        self._slots = asyncio.Semaphore(options.max_streams)
+        self._idle: dict[SinkStream, asyncio.TimerHandle] = {}
+
+    async def take(self) -> SinkStream:
+        """A stream for one chunk; `give_back` follows.
+
+        Raises `ResourceExhausted` TRANSPORT_BUSY when none became free in time.
+        """
+        try:
+            async with asyncio.timeout(self._options.wait_seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise ResourceExhausted(
+                "TRANSPORT_BUSY",
+                "Too many chunks are on their way to the repository; send the chunk again.",
+                retry_after_seconds=self._options.retry_after_seconds,
+            ) from None
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            # The one used last is used next, so that those beyond the need become idle and end.
+            stream, ending = self._idle.popitem()
+            ending.cancel()
+            if stream.takes_another(now):
+                return stream
+            stream.cancel()
+        return SinkStream(self._open(metadata=self._metadata), self._options, now)
+
+    def give_back(self, stream: SinkStream) -> None:
+        """The chunk is accepted or given up; a stream in the middle of a chunk ends."""
+        self._slots.release()
+        loop = asyncio.get_running_loop()
+        if not stream.takes_another(loop.time()):
+            stream.cancel()
+            return
+        self._idle[stream] = loop.call_later(self._options.idle_seconds, self._end, stream)
+
+    def close(self) -> None:
+        """End the idle streams; chunks on their way end with their senders."""
+        for stream in tuple(self._idle):
+            self._end(stream)
+
+    def _end(self, stream: SinkStream) -> None:
+        # A cancelled read looks to the repository like the end of the stream, which it is.
+        self._idle.pop(stream).cancel()
+        stream.cancel()
+
+
+def _told(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> SluiceError:
+    told = told_to_client(error, retry_after_seconds)
+    if isinstance(told, Internal):
+        _log.error("chunk_sink.refused", details=error.details(), reason=told.log_detail)
+    return told

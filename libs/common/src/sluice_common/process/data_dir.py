@@ -1,0 +1,68 @@
+"""What lies where in a data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice_core.configuration import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Everything that lasts is below `root`; moving the directory moves the server."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.sqlite"
+
+    @property
+    def chunks(self) -> Path:
+        return self.root / "chunks"
+
+    @property
+    def objects(self) -> Path:
+        return self.root / "objects"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.root / "catalogue.sqlite"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events"
+
+    @property
+    def processor(self) -> Path:
+        """How far the processor is in the event log, and what it gave up on."""
+        return self.root / "processor"
+
+    @property
+    def announcement(self) -> Path:
+        """server.json: the addresses and the process id of the running server."""
+        return self.root / "server.json"
+
+
+def made(root: Path) -> DataDir:
+    """The data directory at `root`, made if need be.
+
+    Raises `ConfigurationError` when it cannot be.
+    """
+    with blaming_the_directory(root):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return DataDir(root)
+
+
+@contextmanager
+def blaming_the_directory(root: Path) -> Iterator[None]:
+    """Inside, a directory that cannot be used is a mistake in the settings, told in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"SLUICE_DATA_DIR: {root} cannot be used: {error.strerror}"
+        ) from None

@@ -1,0 +1,81 @@
+"""The life of a service process: an event loop, a stop signal, a bounded drain, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from sluice_common.process.garbage_collection import tune_collector
+from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+_log = structlog.get_logger(__name__)
+
+Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def run_service(main: Main, *, quiet_interrupt: bool = False) -> int:
+    """Run `main` under uvloop and return the exit code of the process.
+
+    `main` gets an event that the first SIGTERM or SIGINT sets, and then ends by itself. The
+    second signal ends the process at once: whoever sends it has waited long enough.
+
+    Args:
+        quiet_interrupt: SIGINT is not logged, because `main` tells the person who pressed Ctrl-C
+            itself; SIGTERM, an orchestrator's, always is.
+    """
+    tune_collector()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_with_signals(main, quiet_interrupt=quiet_interrupt))
+    except Exception as error:  # noqa: BLE001 - the last line before the shell
+        if (unusable := _configuration_error(error)) is not None:
+            return configuration_failed(unusable)
+        _log.exception("service.failed")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def configuration_failed(error: ConfigurationError) -> int:
+    """Say the one line about a configuration that cannot work; returns the exit code."""
+    sys.stderr.write(f"{error}\n")
+    return EXIT_CONFIGURATION
+
+
+def _configuration_error(error: BaseException) -> ConfigurationError | None:
+    """The error itself, or the first one in a TaskGroup's group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = [_configuration_error(each) for each in error.exceptions]
+        return inner[0] if all(inner) else None
+    return error if isinstance(error, ConfigurationError) else None
+
+
+async def _with_signals(main: Main, *, quiet_interrupt: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        note = _log.debug if quiet_interrupt and number is signal.SIGINT else _log.info
+        note("service.stopping", signal=number.name)
+        stop.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await main(stop)
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

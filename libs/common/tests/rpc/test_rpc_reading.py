@@ -1,0 +1,190 @@
+"""A read whose caller went away runs to its end, and then gRPC has nothing left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import platform
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import pytest
+
+from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.reading import to_its_end
+from sluice_common.rpc.server import build_server, listen
+from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.settings.rpc_options import ServerOptions
+from sluice_common.telemetry.metrics import Metrics
+from sluice_core.addresses import Address
+
+
+class Reading:
+    """A read that waits twice, by hand."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.steps: tuple[asyncio.Future[str], asyncio.Future[str]] = (
+            loop.create_future(),
+            loop.create_future(),
+        )
+        self.ended = False
+
+    async def read(self) -> str:
+        try:
+            return await self.steps[0] + await self.steps[1]
+        finally:
+            self.ended = True
+
+
+async def pause() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_what_was_read_is_the_callers() -> None:
+    reading = Reading()
+    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    for step, part in zip(reading.steps, ("to its ", "end"), strict=True):
+        await pause()
+        assert not caller.done()
+        step.set_result(part)
+    assert await caller == "to its end"
+
+
+async def test_a_read_that_need_not_wait_is_there_at_once() -> None:
+    async def read() -> str:
+        return "now"
+
+    assert await to_its_end(read(), {}, None) == "now"
+
+
+@pytest.mark.parametrize("step", [0, 1])
+async def test_a_read_that_fails_fails_its_caller(step: int) -> None:
+    reading = Reading()
+    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    reading.steps[0].set_result("") if step else None
+    await pause()
+    reading.steps[step].set_exception(ConnectionError("gone"))
+    with pytest.raises(ConnectionError, match="gone"):
+        await caller
+
+
+async def test_a_read_that_is_cancelled_from_within_cancels_its_caller() -> None:
+    reading = Reading()
+    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    await pause()
+    reading.steps[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
+@pytest.mark.parametrize("outcome", ["a message", "a failure", "a cancellation"])
+async def test_a_caller_that_is_cancelled_leaves_at_once_and_the_read_goes_on(outcome: str) -> None:
+    reading = Reading()
+    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    await pause()
+    caller.cancel()
+    await pause()
+    assert caller.cancelled()
+    assert not reading.ended
+    reading.steps[0].set_result("")
+    await pause()
+    assert not reading.ended
+    match outcome:
+        case "a message":
+            reading.steps[1].set_result("for nobody")
+        case "a failure":
+            reading.steps[1].set_exception(ConnectionError("nobody hears it"))
+        case "a cancellation":
+            reading.steps[1].cancel()
+    await pause()
+    assert reading.ended
+
+
+ROUNDS: Final = 5
+CALLS: Final = 400
+AT_ONCE: Final = 50
+LOST_BYTES: Final = 96
+"""What grpcio loses by a read that is cancelled: 80 bytes, and what malloc adds."""
+
+
+async def begin_a_read_and_leave(_: Any, context: Any) -> bytes:
+    """A handler that gives up its second read, and then answers: it is the read alone that does
+    not end, not the call."""
+    await context.read()
+    try:
+        async with asyncio.timeout(0.001):
+            await context.read()
+    except TimeoutError:
+        return b"gave up"
+    return b"read"
+
+
+async def heap_bytes_per_call(layered: bool) -> float:
+    """What a call leaves in the heap of this process: the median of some rounds, for what else
+    lives in this process comes and goes, too."""
+    layers = (server_layers(Metrics(), LocalAuthenticator()),) if layered else ()
+    server = build_server(ServerOptions(), layers)
+    handler = grpc.stream_unary_rpc_method_handler(begin_a_read_and_leave)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Reading", {"BeginAndLeave": handler}),)
+    )
+    address = listen(server, "TEST", Address("127.0.0.1", 0))
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(str(address)) as channel:
+            opened: Any = channel.stream_unary("/test.Reading/BeginAndLeave", None, None)
+
+            async def call(calls: int) -> None:
+                for _ in range(calls):
+                    stream = opened()
+                    await stream.write(b"only this one")
+                    assert await stream == b"gave up"
+
+            async def calls(number: int) -> None:
+                await asyncio.gather(*(call(number // AT_ONCE) for _ in range(AT_ONCE)))
+
+            await calls(CALLS)
+            found = [heap_bytes()]
+            for _ in range(ROUNDS):
+                await calls(CALLS)
+                found.append(heap_bytes())
+            return median(after - before for before, after in pairwise(found)) / CALLS
+    finally:
+        await server.stop(None)
+
+
+class _MallocInfo(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def heap_bytes() -> int:
+    """What is allocated in the heap of this process, of all arenas; without what is kept free."""
+    gc.collect()
+    mallinfo: Callable[[], _MallocInfo] = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _MallocInfo  # type: ignore[attr-defined]
+    return int(mallinfo().uordblks)
+
+
+@pytest.mark.measures
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc tells what its heap holds"
+)
+async def test_reads_that_are_given_up_leave_nothing_in_the_heap() -> None:
+    bare = await heap_bytes_per_call(layered=False)
+    assert bare > LOST_BYTES / 2, "grpcio frees it by itself: rpc/reading.py is needed no longer"
+    assert await heap_bytes_per_call(layered=True) < bare / 2

@@ -1,0 +1,1 @@
+"""What Sluice is, without any I/O: states, rules, ports and the values that they exchange."""

@@ -1,0 +1,61 @@
+"""Addresses a server listens on: how they are written, and which are safe without keys."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluice_core.configuration import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`HOST:PORT`, or `[HOST]:PORT` for IPv6; port 0 picks a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises ValueError when the text is not an address."""
+        host, separator, port = text.rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        if not separator or not bare or (":" in bare and bare == host):
+            raise ValueError("must be HOST:PORT, or [HOST]:PORT for IPv6")
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must end in a port from 0 to 65535")
+        return cls(bare, int(port))
+
+    def with_port(self, port: int) -> Address:
+        return Address(self.host, port)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when only this machine can reach it. A name other than localhost counts as not."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def require_loopback(addresses: Mapping[str, Address], allow_insecure: bool) -> None:
+    """Refuse to serve strangers without keys: whoever can connect may then do anything.
+
+    Args:
+        addresses: by the name of the setting that holds each.
+        allow_insecure: the operator's word that something else keeps strangers out.
+    """
+    if allow_insecure:
+        return
+    for setting, address in addresses.items():
+        if not address.is_loopback:
+            raise ConfigurationError(
+                f"{setting} is not a loopback address and this server has no keys: use 127.0.0.1, "
+                "or set SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers out"
+            )

@@ -1,0 +1,1 @@
+"""asyncio helpers that do no I/O."""

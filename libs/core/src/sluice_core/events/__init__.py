@@ -1,0 +1,1 @@
+"""Lifecycle events: records, deterministic ids and their CloudEvents form."""

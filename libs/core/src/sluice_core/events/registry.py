@@ -1,0 +1,69 @@
+"""Which events exist: their protobuf messages, by CloudEvents type. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from sluice.events.v1 import nodes_pb2, uploads_pb2
+from sluice_core.ports.event_publisher import EventRecord
+
+_FILES: Final = (uploads_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR)
+
+
+class BadEvent(ValueError):
+    """An event that nobody can read. `reason` is stable, the text for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _with_header(files: tuple[FileDescriptor, ...]) -> Mapping[str, type[Message]]:
+    """The messages of these files that are events: they carry an EventHeader."""
+    return MappingProxyType(
+        {
+            descriptor.full_name: GetMessageClass(descriptor)
+            for file in files
+            for descriptor in file.message_types_by_name.values()
+            if "header" in descriptor.fields_by_name
+        }
+    )
+
+
+EVENT_TYPES: Final = _with_header(_FILES)
+"""Message classes by full name, e.g. sluice.events.v1.UploadCompleted."""
+
+
+def parse(event_type: str, payload: bytes) -> Message:
+    """The message. Raises `BadEvent` UNKNOWN_TYPE (another release's, or none), NOT_PROTOBUF."""
+    message_type = EVENT_TYPES.get(event_type)
+    if message_type is None:
+        raise BadEvent("UNKNOWN_TYPE", f"{event_type} is no event that this release knows")
+    try:
+        return message_type.FromString(payload)
+    except DecodeError:
+        raise BadEvent("NOT_PROTOBUF", f"the payload is no {event_type}") from None
+
+
+def parse_record(record: EventRecord) -> Message:
+    """The message of an event whose envelope and content say the same.
+
+    Raises `BadEvent`, also with WRONG_KEY, WRONG_ID and WRONG_TENANT: an envelope that differs
+    from its content was forged or damaged, and would be handled in the wrong order, twice, or for
+    somebody else.
+    """
+    message = parse(record.type, record.payload)
+    header: uploads_pb2.EventHeader = getattr(message, "header")  # noqa: B009 - generated field
+    if header.event_id != record.event_id:
+        raise BadEvent("WRONG_ID", "the event's id is not that of its payload")
+    if header.tenant != record.tenant:
+        raise BadEvent("WRONG_TENANT", "the event's tenant is not that of its payload")
+    if getattr(message, "node_id", record.key) != record.key:
+        raise BadEvent("WRONG_KEY", "the event's key is not the node of its payload")
+    return message

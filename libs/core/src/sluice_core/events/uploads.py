@@ -1,0 +1,148 @@
+"""The events of uploads (rules 22 and 23): built by the ledger, published by the relay.
+
+An upload's events are numbered from 1 (UploadInitiated); the event id follows from (node id, type,
+sequence), so that it stays the same however often the event is published. Not from the upload id:
+one that is derived from a request id is used again, but every upload has a node id of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sluice.events.v1 import uploads_pb2
+from sluice_core.ports import LedgerEvent
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventRecord
+from sluice_core.uploads.ids import event_id
+from sluice_core.uploads.model import NewUpload
+
+_PACKAGE = uploads_pb2.DESCRIPTOR.package
+
+
+def upload_initiated(new: NewUpload, sequence: int, occurred_at: float) -> LedgerEvent:
+    """An upload was opened."""
+    event = uploads_pb2.UploadInitiated(
+        header=_header("UploadInitiated", new, sequence, occurred_at),
+        upload_id=new.upload_id,
+        node_id=new.node_id,
+        drive=new.drive,
+        path=new.path,
+        content_type=new.content_type,
+        expected_size=new.expected_size,
+    )
+    return _ledger_event(event, new, event.header, occurred_at)
+
+
+def upload_completed(
+    new: NewUpload,
+    sequence: int,
+    occurred_at: float,
+    *,
+    size: int,
+    crc32c: int,
+    sha256: bytes | None,
+) -> LedgerEvent:
+    """The object is complete; only where there is no catalogue to say so."""
+    event = uploads_pb2.UploadCompleted(
+        header=_header("UploadCompleted", new, sequence, occurred_at),
+        upload_id=new.upload_id,
+        node_id=new.node_id,
+        drive=new.drive,
+        path=new.path,
+        content_type=new.content_type,
+        size=size,
+        crc32c=crc32c,
+        sha256=sha256,
+        metadata=new.metadata,
+        bucket=new.object.bucket,
+        object_key=new.object.key,
+    )
+    return _ledger_event(event, new, event.header, occurred_at)
+
+
+def upload_failed(
+    new: NewUpload, sequence: int, occurred_at: float, *, reason: str, detail: str
+) -> LedgerEvent:
+    """The server gave up."""
+    event = uploads_pb2.UploadFailed(
+        header=_header("UploadFailed", new, sequence, occurred_at),
+        upload_id=new.upload_id,
+        node_id=new.node_id,
+        drive=new.drive,
+        path=new.path,
+        reason=reason,
+        detail=detail,
+    )
+    return _ledger_event(event, new, event.header, occurred_at)
+
+
+def upload_aborted(new: NewUpload, sequence: int, occurred_at: float) -> LedgerEvent:
+    """The client gave up."""
+    event = uploads_pb2.UploadAborted(
+        header=_header("UploadAborted", new, sequence, occurred_at),
+        upload_id=new.upload_id,
+        node_id=new.node_id,
+        drive=new.drive,
+        path=new.path,
+    )
+    return _ledger_event(event, new, event.header, occurred_at)
+
+
+def upload_expired(
+    new: NewUpload, sequence: int, occurred_at: float, *, reason: str
+) -> LedgerEvent:
+    """Nobody finished it in time; `reason` is IDLE, TOTAL or PRESSURE."""
+    event = uploads_pb2.UploadExpired(
+        header=_header("UploadExpired", new, sequence, occurred_at),
+        upload_id=new.upload_id,
+        node_id=new.node_id,
+        drive=new.drive,
+        path=new.path,
+        reason=reason,
+    )
+    return _ledger_event(event, new, event.header, occurred_at)
+
+
+def to_record(event: LedgerEvent) -> EventRecord:
+    """The event as the publisher wants it; keyed by node, so that a node's events keep order."""
+    return EventRecord(
+        event_id=event.event_id,
+        type=f"{_PACKAGE}.{event.type}",
+        topic=UPLOADS_TOPIC,
+        key=event.node_id,
+        tenant=event.tenant,
+        occurred_at=event.occurred_at,
+        payload=event.payload,
+        headers={"traceparent": event.trace_parent} if event.trace_parent else {},
+    )
+
+
+def _header(
+    name: str, new: NewUpload, sequence: int, occurred_at: float
+) -> uploads_pb2.EventHeader:
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
+    return uploads_pb2.EventHeader(
+        event_id=event_id(new.node_id, name, sequence),
+        occurred_at=stamp,
+        tenant=new.tenant,
+        sequence=sequence,
+    )
+
+
+def _ledger_event(
+    event: Message, new: NewUpload, header: uploads_pb2.EventHeader, occurred_at: float
+) -> LedgerEvent:
+    return LedgerEvent(
+        event_id=header.event_id,
+        upload_id=new.upload_id,
+        node_id=new.node_id,
+        tenant=new.tenant,
+        type=event.DESCRIPTOR.name,
+        sequence=header.sequence,
+        occurred_at=occurred_at,
+        payload=event.SerializeToString(),
+        trace_parent=new.trace_parent,
+    )

@@ -1,0 +1,260 @@
+"""Chunks in: admission before the bytes are read, acceptance after (rules 1–5, 9, 10)."""
+
+from __future__ import annotations
+
+from sluice_core.ledger import layout, refusals
+from sluice_core.ledger.budget import RoomRequest
+from sluice_core.ledger.limits import check_range, check_total, total_of
+from sluice_core.ledger.record import UploadRecord
+from sluice_core.ledger.store import PartState, Session
+from sluice_core.ports import Acceptance, Admission, ChunkOffer, Verdict
+from sluice_core.uploads.model import ChunkRef, UploadStatus
+from sluice_core.uploads.states import TAKES_CHUNKS, check_transition
+
+
+def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
+    """May the bytes of this chunk be read now? Reserves room for them if so."""
+    record = s.require(offer.upload_id)
+    check_range(offer, s.options)
+    existing = s.store.chunk(offer.upload_id, offer.number)
+    # A duplicate or a conflict: the content decides, in accept.
+    known = existing is not None and not (offer.force and record.status in TAKES_CHUNKS)
+    if known:
+        check_total(record, offer)
+    else:
+        if existing is None:
+            _check_open(record)
+        total_of(record, offer, existing.size if existing else 0)
+
+    budget, now = s.budget, s.clock()
+    budget.expire_reservations(now)
+    held = budget.held(offer.token)
+    wanted = offer.size if offer.hold_bytes is None else max(0, min(offer.hold_bytes, offer.size))
+    if held is None or wanted > held:
+        begins, has = held is None, held or 0
+        asked = RoomRequest(
+            wanted - has,
+            offer.size - has,
+            announced=offer.size if begins else 0,
+            begins=begins and offer.size > 0,
+        )
+        if begins and known:
+            if not budget.fits(record, asked, now):
+                return Admission(granted=True, held_bytes=offer.size, known=True)
+        elif begins and not _within_look_ahead(s, record, offer):
+            return _refused(s, record, offer, "LOOKAHEAD_EXCEEDED", has, now)
+        else:
+            step = _room_for(s, record, offer.number, asked, now)
+            if step is None:
+                budget.note_full(asked, now)
+                return _refused(s, record, offer, "BUDGET_FULL", has, now)
+            wanted = has + step
+    budget.hold(record, offer.token, wanted, offer.size, now)
+    return Admission(granted=True, held_bytes=wanted, pressed=budget.is_full(now))
+
+
+def _refused(
+    s: Session, record: UploadRecord, offer: ChunkOffer, reason: str, held: int, now: float
+) -> Admission:
+    s.budget.renew(offer.token, now)  # what is staged of it goes on counting
+    s.budget.refused(offer.upload_id, now)
+    return Admission(False, reason, record.needed_number, held)
+
+
+def _room_for(
+    s: Session, record: UploadRecord, number: int, asked: RoomRequest, now: float
+) -> int | None:
+    """Bytes to hold beyond those that are held, None when there is no room (rule 9)."""
+    if s.budget.fits(record, asked, now):
+        return asked.step
+    if not _is_next_needed(record, number):
+        return None
+    part, part_bytes = _needed_part(s, record), record.part_bytes_now()
+    return s.budget.fits_reserve(record, asked, part, part_bytes, now)
+
+
+def release_chunk(s: Session, offer: ChunkOffer) -> None:
+    """Give back what `admit_chunk` reserved."""
+    s.budget.release(offer.token)
+
+
+def accept_chunk(s: Session, offer: ChunkOffer, crc32c: int) -> tuple[Acceptance, bool]:
+    """Commit a staged chunk (rule 1); also tells whether a step was left behind."""
+    held = s.budget.settle(offer.token) or 0
+    record = s.require(offer.upload_id)
+    check_range(offer, s.options)
+    existing = s.store.chunk(offer.upload_id, offer.number)
+    if existing is None:
+        return _accept_new(s, record, offer, crc32c, held)
+    if existing.size == offer.size and existing.crc32c == crc32c:
+        return _accept_duplicate(s, record, offer, existing)
+    if not offer.force:
+        raise refusals.chunk_conflict(offer.number)
+    return _replace(s, record, offer, crc32c, existing, held)
+
+
+def _check_room(s: Session, record: UploadRecord, offer: ChunkOffer, held: int) -> None:
+    """The reservation ended before its chunk came: the bytes need room all the same (rule 9)."""
+    if not offer.staged:
+        raise refusals.staging_lost()
+    if held >= offer.size:
+        return
+    asked = RoomRequest(offer.size, offer.size, announced=offer.size, begins=False)
+    if _room_for(s, record, offer.number, asked, s.clock()) is None:
+        raise refusals.no_room_for_chunk(offer.number, record.needed_number)
+
+
+def _accept_new(
+    s: Session, record: UploadRecord, offer: ChunkOffer, crc32c: int, held: int
+) -> tuple[Acceptance, bool]:
+    _check_open(record)
+    was = s.store.rejected(offer.upload_id, offer.number) if record.rejected_count else None
+    if was is not None and (was.size != offer.size or was.crc32c != crc32c):
+        # Its part is laid out already; other bytes now would mix two contents.
+        raise refusals.chunk_conflict(offer.number)
+    total = total_of(record, offer, 0)
+    _check_room(s, record, offer, held)
+
+    if record.status is UploadStatus.PENDING:
+        record.status = UploadStatus.UPLOADING
+    if was is not None:
+        s.store.drop_rejected(offer.upload_id, offer.number)
+        record.rejected_count -= 1
+        record.first_rejected = s.store.first_rejected(offer.upload_id)
+    chunk = ChunkRef(offer.number, offer.size, crc32c, offer.token)
+    s.store.put_chunk(offer.upload_id, chunk)
+    ready = layout.place(s, record, offer.number, offer.size)
+    return _committed(s, record, Verdict.NEW, chunk, total, ready, ())
+
+
+def _replace(
+    s: Session,
+    record: UploadRecord,
+    offer: ChunkOffer,
+    crc32c: int,
+    existing: ChunkRef,
+    held: int,
+) -> tuple[Acceptance, bool]:
+    """`force` (rule 2): only while the part of the chunk has not been queued."""
+    _check_open(record)
+    if _is_queued(s, record, offer.number):
+        raise refusals.chunk_queued(offer.number)
+    total = total_of(record, offer, existing.size)
+    _check_room(s, record, offer, held)
+    chunk = ChunkRef(offer.number, offer.size, crc32c, offer.token)
+    s.store.put_chunk(offer.upload_id, chunk)
+    ready = layout.resize(s, record, offer.number, offer.size - existing.size)
+    return _committed(s, record, Verdict.REPLACED, chunk, total, ready, (existing.token,))
+
+
+def _committed(
+    s: Session,
+    record: UploadRecord,
+    verdict: Verdict,
+    chunk: ChunkRef,
+    total: int | None,
+    ready: list[int],
+    drop_tokens: tuple[str, ...],
+) -> tuple[Acceptance, bool]:
+    now = s.clock()
+    if total is not None and record.total_chunks is None:
+        ready += layout.fix_total(s, record, total)
+    record.last_chunk_at = now
+    if now < record.created_at + s.options.total_lifetime_seconds:
+        record.expiry_seen_at = None  # rule 24: it lives
+    record.changed(now)
+    s.save(record)
+    s.budget.moved_on(record.new.upload_id, now)
+    if s.options.discard_on_accept:
+        s.budget.freed()
+    acceptance = Acceptance(verdict, chunk, s.snapshot(record), tuple(ready), drop_tokens)
+    return acceptance, record.behind
+
+
+def _accept_duplicate(
+    s: Session, record: UploadRecord, offer: ChunkOffer, existing: ChunkRef
+) -> tuple[Acceptance, bool]:
+    """Acknowledged again while the record lives (rule 2).
+
+    The same token means that the answer to the first call was lost: nothing is to be dropped.
+    `is_last` still counts, in case the sender learned late that nothing follows.
+    """
+    check_total(record, offer)
+    if offer.is_last and record.total_chunks is None and record.status in TAKES_CHUNKS:
+        total = total_of(record, offer, existing.size)
+        return _committed(
+            s, record, Verdict.DUPLICATE, existing, total, [], _own_token(offer, existing)
+        )
+    s.budget.freed()
+    again = offer.token == existing.token
+    acceptance = Acceptance(
+        Verdict.NEW if again else Verdict.DUPLICATE,
+        existing,
+        s.snapshot(record),
+        _ready_part_of(s, record, offer.number) if again else (),
+        _own_token(offer, existing),
+        record.completion_ready,
+    )
+    return acceptance, record.behind
+
+
+def _own_token(offer: ChunkOffer, existing: ChunkRef) -> tuple[str, ...]:
+    return () if offer.token == existing.token else (offer.token,)
+
+
+# ------------------------------------------------------------------ questions
+
+
+def _check_open(record: UploadRecord) -> None:
+    """Only PENDING and UPLOADING take what is new."""
+    if record.status is UploadStatus.UPLOADING:
+        return
+    if record.status is UploadStatus.COMPLETING:
+        raise refusals.completing_takes_no_chunk()
+    check_transition(record.status, UploadStatus.UPLOADING)
+
+
+def _part_of(s: Session, record: UploadRecord, number: int) -> int:
+    """The part that a chunk belongs to; at the frontier the one that is cut next."""
+    plan, frontier = record.uniform, record.frontier
+    if plan is not None:
+        return plan.part_of_chunk(number)
+    if frontier is None or number >= frontier.first_chunk:
+        return frontier.parts_cut + 1 if frontier else 1
+    row = s.store.part_with_chunk(record.new.upload_id, number)
+    return row.number if row else 1
+
+
+def _needed_part(s: Session, record: UploadRecord) -> int:
+    return _part_of(s, record, record.needed_number)
+
+
+def _ready_part_of(s: Session, record: UploadRecord, number: int) -> tuple[int, ...]:
+    row = s.store.part(record.new.upload_id, _part_of(s, record, number))
+    return (row.number,) if row is not None and row.state is PartState.READY else ()
+
+
+def _is_queued(s: Session, record: UploadRecord, number: int) -> bool:
+    frontier = record.frontier
+    if frontier is not None:
+        return number < frontier.first_chunk
+    row = s.store.part(record.new.upload_id, _part_of(s, record, number))
+    return row is not None and row.queued
+
+
+def _is_next_needed(record: UploadRecord, number: int) -> bool:
+    """Does this chunk help the first incomplete part?"""
+    plan = record.uniform
+    if plan is None:
+        return number == record.needed_number
+    return plan.part_of_chunk(number) == plan.part_of_chunk(record.needed_number)
+
+
+def _within_look_ahead(s: Session, record: UploadRecord, offer: ChunkOffer) -> bool:
+    """Rule 10. Binds frontier uploads only: uniform parts become ready in any order."""
+    frontier = record.frontier
+    if frontier is None or offer.number == record.needed_number:
+        return True
+    # A chunk larger than a part is a part of its own.
+    bound = s.options.look_ahead_parts * max(frontier.target_bytes, offer.size)
+    return record.pending_bytes + s.budget.announced_of(offer.upload_id) + offer.size <= bound

@@ -1,0 +1,128 @@
+"""Time that a piece of work may take, without what it waits for others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sluice_core.concurrency.allowance import Allowance, extend, not_counted
+from support.virtual_time import in_virtual_time
+
+
+@in_virtual_time
+async def test_what_takes_longer_is_ended() -> None:
+    allowance = Allowance(0.05)
+    with pytest.raises(TimeoutError):
+        async with allowance.spending():
+            await asyncio.sleep(5)
+    assert allowance.left_seconds == 0
+
+
+@in_virtual_time
+async def test_waiting_for_a_turn_is_not_counted() -> None:
+    allowance = Allowance(0.2)
+    async with allowance.spending():
+        for _ in range(3):
+            with not_counted():
+                await asyncio.sleep(0.15)
+    assert 0.05 < allowance.left_seconds <= 0.2
+
+
+@in_virtual_time
+async def test_what_comes_after_the_wait_is_counted_again() -> None:
+    async def wait_and_work() -> None:
+        async with Allowance(0.1).spending():
+            with not_counted():
+                await asyncio.sleep(0.3)
+            await asyncio.sleep(5)
+
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):
+        await wait_and_work()
+    assert 0.4 <= asyncio.get_running_loop().time() - begun < 3
+
+
+@in_virtual_time
+async def test_tries_share_what_is_left() -> None:
+    allowance = Allowance(10.0)
+    for _ in range(2):
+        async with allowance.spending():
+            await asyncio.sleep(0.05)
+    allowance.spend(4.0)
+    assert 5.0 < allowance.left_seconds < 5.95
+    allowance.spend(40.0)
+    with pytest.raises(TimeoutError):
+        async with allowance.spending():
+            await asyncio.sleep(1)
+
+
+@in_virtual_time
+async def test_who_waits_inside_a_wait_or_without_a_limit_waits() -> None:
+    with not_counted():
+        await asyncio.sleep(0)
+    allowance = Allowance(0.1)
+    async with allowance.spending():
+        with not_counted():
+            with not_counted():
+                await asyncio.sleep(0.15)
+            await asyncio.sleep(0.15)
+    assert allowance.left_seconds > 0
+
+
+@in_virtual_time
+async def test_a_cancellation_ends_the_wait() -> None:
+    allowance = Allowance(0.1)
+
+    async def wait() -> None:
+        async with allowance.spending():
+            with not_counted():
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@in_virtual_time
+async def test_each_task_has_a_clock_of_its_own() -> None:
+    async def one(seconds: float) -> float:
+        allowance = Allowance(0.5)
+        async with allowance.spending():
+            with not_counted():
+                await asyncio.sleep(seconds)
+            await asyncio.sleep(0.1)
+        return allowance.left_seconds
+
+    for left in await asyncio.gather(*(one(0.05 * number) for number in range(10))):
+        assert 0.2 < left < 0.45
+
+
+@in_virtual_time
+async def test_time_given_back_is_not_spent() -> None:
+    allowance = Allowance(1.0)
+    async with allowance.spending():
+        await asyncio.sleep(0.75)
+        extend(0.5)
+        await asyncio.sleep(0.5)
+    assert allowance.left_seconds == pytest.approx(0.25)
+    extend(5.0)  # outside nothing is spent
+    with pytest.raises(TimeoutError):
+        async with allowance.spending():
+            await asyncio.sleep(1)
+
+
+async def test_a_wait_that_begins_too_late_does_not_hide_that() -> None:
+    async def block_and_wait() -> None:
+        async with Allowance(0.01).spending():
+            end = asyncio.get_running_loop().time() + 0.05
+            while asyncio.get_running_loop().time() < end:
+                pass  # nothing else runs: the limit is over and nobody has noticed
+            with not_counted():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(5)
+
+    with pytest.raises(TimeoutError):
+        await block_and_wait()

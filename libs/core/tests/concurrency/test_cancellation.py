@@ -1,0 +1,161 @@
+"""A step that has begun is carried to its end; its task is cancelled all the same. Errors keep
+nothing of where they came through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from sluice_core.concurrency.cancellation import forget_frames, to_the_end
+
+
+async def test_the_result_of_the_step_is_returned() -> None:
+    async def step() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert await to_the_end(step()) == 7
+
+
+async def test_the_error_of_the_step_is_raised() -> None:
+    async def step() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await to_the_end(step())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancelled_task_finishes_the_step_and_ends_as_cancelled(fails: bool) -> None:
+    go_on, done = asyncio.Event(), False
+
+    async def step() -> None:
+        nonlocal done
+        await go_on.wait()
+        done = True
+        if fails:
+            raise ValueError("broken")
+
+    task = asyncio.ensure_future(to_the_end(step()))
+    await asyncio.sleep(0)
+    for _ in range(3):  # however often it is told
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing goes but what nobody knows any longer."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Block:
+    """What a frame has in hand."""
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_a_caller_had_in_hand_goes_with_its_task(cancelled: bool) -> None:
+    had: list[weakref.ref[Block]] = []
+
+    async def step() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("broken")
+
+    async def caller() -> None:
+        block = Block()
+        had.append(weakref.ref(block))
+        await to_the_end(step())
+
+    task = asyncio.ensure_future(caller())
+    await asyncio.sleep(0)
+    if cancelled:
+        task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() == cancelled
+    if not cancelled:
+        assert isinstance(task.exception(), ValueError)
+    del task
+    await asyncio.sleep(0)
+    assert had[0]() is None
+
+
+def fail_in_a_circle(had: list[weakref.ref[Block]]) -> None:
+    """The frame knows its error, which knows the frame."""
+    block = Block()
+    had.append(weakref.ref(block))
+    error = ValueError("in a circle")
+    raise error
+
+
+def fail_because_of_it(had: list[weakref.ref[Block]]) -> None:
+    try:
+        fail_in_a_circle(had)
+    except ValueError as cause:
+        raise KeyError("because of it") from cause
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_an_error_that_forgets_its_frames_frees_what_they_had() -> None:
+    had: list[weakref.ref[Block]] = []
+    with pytest.raises(KeyError) as caught:
+        fail_because_of_it(had)
+    forget_frames(caught.value)
+    assert had[0]() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_without_that_they_stay_until_they_are_collected() -> None:
+    had: list[weakref.ref[Block]] = []
+    with pytest.raises(ValueError, match="in a circle"):
+        fail_in_a_circle(had)
+    assert had[0]() is not None
+    gc.collect()
+    assert had[0]() is None
+
+
+async def test_a_frame_that_another_task_is_still_in_is_left_alone() -> None:
+    """Two wait for one error; one of them cleans up when the other is done with it."""
+    shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    go_on, cleaned = asyncio.Event(), False
+
+    async def cleaner() -> None:
+        nonlocal cleaned
+        try:
+            await shared
+        except ConnectionError:
+            await go_on.wait()
+            cleaned = True
+
+    task = asyncio.ensure_future(cleaner())
+    await asyncio.sleep(0)
+    error = ConnectionError("for both")
+    shared.set_exception(error)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    forget_frames(error)
+    go_on.set()
+    await task
+    assert cleaned
+
+
+def test_errors_that_led_to_each_other_are_forgotten_once() -> None:
+    first, second = ValueError("hen"), ValueError("egg")
+    first.__cause__, second.__cause__ = second, first
+    forget_frames(first)

@@ -1,0 +1,54 @@
+"""What is written on objects: it comes out as it went in, fits, and nothing else is believed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_core.errors import InvalidArgument
+from sluice_core.objects.marks import is_of_upload, marked_path, path_mark, upload_mark
+from sluice_core.uploads.names import MAX_PATH_BYTES, normalize_path
+
+_S3_METADATA_BYTES = 2048
+
+
+def is_path(text: str) -> bool:
+    try:
+        return normalize_path(text) == text
+    except InvalidArgument:
+        return False
+
+
+@given(path=st.text(min_size=1, max_size=200).filter(is_path))
+def test_a_path_comes_out_as_it_went_in(path: str) -> None:
+    mark = path_mark(path)
+    assert marked_path(mark) == path
+    assert all(value.isascii() and value.isprintable() for value in mark.values())
+
+
+def test_the_longest_path_fits() -> None:
+    path = "\N{SNOWMAN}" * (MAX_PATH_BYTES // 3)
+    ((name, value),) = path_mark(path).items()
+    assert len(name) + len(value) <= _S3_METADATA_BYTES
+    assert marked_path({name: value}) == path
+
+
+def test_an_upload_says_so_and_a_path_is_nobodys_upload() -> None:
+    assert is_of_upload(upload_mark("nonce-1"))
+    assert not is_of_upload(path_mark("a.jpg"))
+    assert marked_path(upload_mark("nonce-1")) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a", "ä", "YQ ", "/w", "_w", "Li4", "L2E", "YQBi", "YS9i\n", "=YQ"]
+)
+def test_what_is_no_path_is_refused(value: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        marked_path({"sluice-path": value})
+    assert refused.value.reason == "BAD_PATH"
+
+
+def test_a_path_that_is_none_is_not_written() -> None:
+    with pytest.raises(InvalidArgument):
+        path_mark("../a")

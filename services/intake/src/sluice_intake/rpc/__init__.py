@@ -1,0 +1,1 @@
+"""IntakeService on the wire."""

@@ -1,0 +1,1 @@
+"""The lifecycle of an upload: initiate, complete, abort, status."""

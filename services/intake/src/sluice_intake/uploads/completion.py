@@ -1,0 +1,96 @@
+"""CompleteUpload and AbortUpload: how a client ends an upload (rules 3, 18, 21)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice_core.access.principal import Principal
+from sluice_core.errors import FailedPrecondition, InvalidArgument
+from sluice_core.ports import Completion, UploadLedger
+from sluice_core.uploads.model import MAX_CHUNKS, UploadSnapshot
+from sluice_core.uploads.names import check_sha256
+from sluice_core.uploads.states import is_terminal
+from sluice_intake.chunks.acceptance import Accepting
+from sluice_intake.lookup import check_upload, telling_lost
+from sluice_intake.options import IntakeOptions
+from sluice_intake.snapshots import snapshots_after
+from sluice_intake.uploads.outcomes import check_not_ended
+
+
+class Completing:
+    """Ends uploads on behalf of their clients."""
+
+    def __init__(self, ledger: UploadLedger, accepting: Accepting, options: IntakeOptions) -> None:
+        self._ledger = ledger
+        self._accepting = accepting
+        self._options = options
+
+    async def request(
+        self,
+        principal: Principal,
+        upload_id: str,
+        *,
+        total_chunks: int | None = None,
+        sha256: bytes | None = None,
+        crc32c: int | None = None,
+    ) -> Completion:
+        """Fix the number of chunks and start the completion; repeats answer the same.
+
+        Raises `InvalidArgument`, the errors of `UploadLedger.request_completion` and those of
+        `check_not_ended`.
+        """
+        if total_chunks is not None and not 0 <= total_chunks <= MAX_CHUNKS:
+            raise InvalidArgument(
+                "BAD_TOTAL_CHUNKS",
+                f"An upload has at most {MAX_CHUNKS} chunks; an empty one has none, or one without "
+                "bytes.",
+                field="total_chunks",
+            )
+        if sha256 is not None:
+            check_sha256(sha256)
+        await check_upload(self._ledger, principal, upload_id)
+        with telling_lost(self._ledger, upload_id):
+            try:
+                completion = await self._ledger.request_completion(
+                    upload_id, total_chunks, sha256, crc32c
+                )
+            except FailedPrecondition:
+                # Whatever else is wrong with the request: that the upload ended comes first.
+                check_not_ended(await self._ledger.get(upload_id))
+                raise
+        check_not_ended(completion.snapshot)  # a ledger that discards completes at once
+        await self._accepting.announce(upload_id, principal.tenant, completion)
+        return completion
+
+    async def wait(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
+        """The upload once it is COMPLETED, or as it is after `seconds`: that is no error.
+
+        Raises the errors of `check_not_ended`.
+        """
+        snapshot = await self._ended(snapshot, seconds)
+        check_not_ended(snapshot)
+        return snapshot
+
+    async def _ended(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
+        if is_terminal(snapshot.status):
+            return snapshot
+        upload_id, ledger = snapshot.upload_id, self._ledger
+        with telling_lost(ledger, upload_id):
+            try:
+                async with (
+                    asyncio.timeout(min(seconds, self._options.max_complete_wait_seconds)),
+                    snapshots_after(
+                        ledger, upload_id, snapshot.sequence, only_end=True
+                    ) as snapshots,
+                ):
+                    async for ended in snapshots:
+                        return ended
+            except TimeoutError:
+                pass
+            return await ledger.get(upload_id)
+
+    async def abort(self, principal: Principal, upload_id: str) -> UploadSnapshot:
+        """End the upload; aborting what has failed, expired or been aborted is no error."""
+        await check_upload(self._ledger, principal, upload_id)
+        with telling_lost(self._ledger, upload_id):
+            return await self._ledger.abort(upload_id)

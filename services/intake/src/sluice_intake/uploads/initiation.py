@@ -1,0 +1,283 @@
+"""InitiateUpload: what the upload will be is checked and settled here, once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from sluice_common.rpc.frames import Header
+from sluice_core.access.principal import Principal
+from sluice_core.concurrency.cancellation import to_the_end
+from sluice_core.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    SluiceError,
+)
+from sluice_core.ports import UploadLedger
+from sluice_core.ports.catalogue import Drive
+from sluice_core.uploads.ids import new_node_id, new_upload_id
+from sluice_core.uploads.model import MAX_CHUNKS, NewUpload, ObjectRef, UploadSnapshot
+from sluice_core.uploads.names import (
+    check_content_type,
+    check_drive_name,
+    check_metadata,
+    check_request_id,
+    check_sha256,
+    normalize_path,
+)
+from sluice_core.uploads.planner import choose_part_bytes
+from sluice_intake.chunks.unary import WholeChunks
+from sluice_intake.drives import DriveDirectory
+from sluice_intake.options import IntakeOptions
+from sluice_intake.uploads.completion import Completing
+from sluice_intake.uploads.outcomes import check_not_ended
+
+_log = structlog.get_logger(__name__)
+
+_UNKNOWN_CONTENT = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class InitiateRequest:
+    """What the caller asked for, as it came."""
+
+    drive: str
+    path: str
+    content_type: str = ""
+    expected_size: int | None = None
+    chunk_size: int | None = None
+    sha256: bytes | None = None
+    crc32c: int | None = None
+    metadata: Mapping[str, str] | None = None
+    if_absent: bool = False
+    request_id: str = ""
+    inline_data: bytes | None = None
+    trace_parent: str = ""
+
+
+class Initiating:
+    """Opens uploads."""
+
+    def __init__(
+        self,
+        ledger: UploadLedger,
+        drives: DriveDirectory,
+        chunks: WholeChunks,
+        completing: Completing,
+        options: IntakeOptions,
+    ) -> None:
+        self._ledger = ledger
+        self._drives = drives
+        self._chunks = chunks
+        self._completing = completing
+        self._options = options
+
+    async def initiate(self, principal: Principal, request: InitiateRequest) -> UploadSnapshot:
+        """Open an upload; with a request id a repeat finds the one that is open already.
+
+        With inline data the answer is that of an upload that is COMPLETING, or further.
+
+        Raises `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` DRIVE_READ_ONLY,
+        `FailedPrecondition` UNIFORM_REQUIRED, `AlreadyExists` PATH_EXISTS and the errors of
+        `UploadLedger.create`; with inline data also those of `Completing.request`.
+        """
+        request = self._checked(request)
+        drive = await self._drives.get(principal.tenant, request.drive)
+        _check_policy(drive, request)
+        new = self._new_upload(principal, drive, request)
+        if request.if_absent:
+            await self._check_absent(new, is_repeatable=bool(request.request_id))
+        snapshot = await self._ledger.create(new)
+        if request.inline_data is None:
+            return snapshot
+        check_not_ended(snapshot)  # of a repeated call
+        return await self._store_inline(principal, snapshot, request)
+
+    def _checked(self, request: InitiateRequest) -> InitiateRequest:
+        """The request with its names normalized and its gaps filled."""
+        options = self._options
+        path = normalize_path(request.path)
+        if request.expected_size is not None and not (
+            0 <= request.expected_size <= options.max_object_bytes
+        ):
+            raise InvalidArgument(
+                "BAD_EXPECTED_SIZE",
+                f"An object has 0 to {options.max_object_bytes} bytes.",
+                field="expected_size",
+            )
+        self._check_chunk_size(request)
+        self._check_inline(request)
+        return InitiateRequest(
+            drive=check_drive_name(request.drive),
+            path=path,
+            content_type=check_content_type(request.content_type) or _guess_content_type(path),
+            expected_size=request.expected_size,
+            chunk_size=request.chunk_size,
+            sha256=None if request.sha256 is None else check_sha256(request.sha256),
+            crc32c=request.crc32c,
+            metadata=check_metadata(request.metadata or {}),
+            if_absent=request.if_absent,
+            request_id=check_request_id(request.request_id),
+            inline_data=request.inline_data,
+            trace_parent=request.trace_parent,
+        )
+
+    def _check_chunk_size(self, request: InitiateRequest) -> None:
+        size, largest = request.chunk_size, self._options.ledger.max_chunk_bytes
+        if size is None:
+            return
+        if not 0 < size <= largest:
+            raise InvalidArgument(
+                "BAD_CHUNK_SIZE", f"A chunk size is 1 to {largest} bytes.", field="chunk_size"
+            )
+        if request.expected_size is not None and request.expected_size > size * MAX_CHUNKS:
+            raise InvalidArgument(
+                "CHUNK_SIZE_TOO_SMALL",
+                f"The object would have more than {MAX_CHUNKS} chunks; declare larger ones.",
+                field="chunk_size",
+            )
+
+    def _check_inline(self, request: InitiateRequest) -> None:
+        if request.inline_data is None:
+            return
+        size, largest = len(request.inline_data), self._options.max_inline_bytes
+        if size > largest:
+            raise InvalidArgument(
+                "INLINE_TOO_LARGE",
+                f"Inline data has at most {largest} bytes; send a larger object as chunks.",
+                field="inline_data",
+            )
+        if request.expected_size not in (None, size):
+            raise InvalidArgument(
+                "SIZE_MISMATCH",
+                "The expected size is not that of the inline data.",
+                field="expected_size",
+            )
+
+    async def _check_absent(self, new: NewUpload, *, is_repeatable: bool) -> None:
+        """Refuse a path that has a node now, before anybody sends a byte for it. Completion
+        decides (rule 19): so where nobody can tell, the upload goes on."""
+        try:
+            is_taken = await self._drives.holds(new.tenant, new.drive, new.path)
+        except SluiceError as error:
+            if not error.retryable:
+                raise
+            _log.warning("path.check_skipped", drive=new.drive, reason=error.reason)
+            return
+        # The node of a repeated call may be its own.
+        if is_taken and not (is_repeatable and await self._is_known(new.upload_id)):
+            raise AlreadyExists(
+                "PATH_EXISTS",
+                "The path has a node already; choose another path, or leave if_absent out.",
+                field="path",
+            )
+
+    async def _is_known(self, upload_id: str) -> bool:
+        try:
+            await self._ledger.get(upload_id)
+        except NotFound:
+            return False
+        return True
+
+    def _new_upload(
+        self, principal: Principal, drive: Drive, request: InitiateRequest
+    ) -> NewUpload:
+        node_id = new_node_id()
+        inline_size = None if request.inline_data is None else len(request.inline_data)
+        expected_size = request.expected_size if inline_size is None else inline_size
+        return NewUpload(
+            upload_id=new_upload_id(self._ledger.nonce, principal.tenant, request.request_id),
+            node_id=node_id,
+            tenant=principal.tenant,
+            subject=principal.subject,
+            drive=drive.name,
+            path=request.path,
+            content_type=request.content_type,
+            fingerprint=_fingerprint(request),
+            object=ObjectRef(
+                bucket=drive.bucket or self._options.default_bucket,
+                key=f"{drive.key_prefix}{principal.tenant}/{drive.name}/{node_id}",  # rule 14
+            ),
+            part_bytes=choose_part_bytes(
+                drive.policy.part_bytes or self._options.default_part_bytes, expected_size
+            ),
+            integrity=drive.policy.integrity,
+            expected_size=expected_size,
+            # Inline data is one chunk, whatever size others would have.
+            chunk_size=request.chunk_size if inline_size is None else None,
+            sha256=request.sha256,
+            crc32c=request.crc32c,
+            metadata=request.metadata or {},
+            if_absent=request.if_absent,
+            storage_class=drive.policy.storage_class,
+            encryption=drive.policy.encryption,
+            trace_parent=request.trace_parent,
+        )
+
+    async def _store_inline(
+        self, principal: Principal, snapshot: UploadSnapshot, request: InitiateRequest
+    ) -> UploadSnapshot:
+        """Bring the whole object in as its only chunk and ask for the completion."""
+        data = memoryview(request.inline_data or b"")
+        upload_id = snapshot.upload_id
+        header = Header(upload_id, 0, len(data), request.crc32c, is_last=True, force=False)
+        try:
+            await self._chunks.take(principal, header, data)
+            completion = await self._completing.request(principal, upload_id, total_chunks=1)
+        except (SluiceError, asyncio.CancelledError):
+            if not request.request_id:
+                # Nobody can come back to this upload: its id was never told.
+                await to_the_end(self._abandon(upload_id))
+            raise
+        return completion.snapshot
+
+    async def _abandon(self, upload_id: str) -> None:
+        try:
+            await self._ledger.abort(upload_id)
+        except SluiceError as error:
+            # It is completing already, or it expires by itself.
+            _log.warning("upload.abandoned", upload_id=upload_id, reason=error.reason)
+
+
+def _check_policy(drive: Drive, request: InitiateRequest) -> None:
+    if drive.policy.read_only:
+        raise PermissionDenied("DRIVE_READ_ONLY", "The drive takes no uploads.")
+    declared = request.chunk_size is not None and request.expected_size is not None
+    if drive.policy.require_uniform and not declared and request.inline_data is None:
+        raise FailedPrecondition(
+            "UNIFORM_REQUIRED",
+            "This drive needs equal parts: declare chunk_size and expected_size.",
+        )
+
+
+def _guess_content_type(path: str) -> str:
+    # Only the type: an encoding such as gzip is a matter of the reader.
+    return mimetypes.guess_type(path.rpartition("/")[2], strict=False)[0] or _UNKNOWN_CONTENT
+
+
+def _fingerprint(request: InitiateRequest) -> str:
+    """A digest of the arguments: a request id must not be used for something else."""
+    arguments = {
+        "drive": request.drive,
+        "path": request.path,
+        "content_type": request.content_type,
+        "expected_size": request.expected_size,
+        "chunk_size": request.chunk_size,
+        "sha256": None if request.sha256 is None else request.sha256.hex(),
+        "crc32c": request.crc32c,
+        "metadata": dict(request.metadata or {}),
+        "if_absent": request.if_absent,
+        "inline_sha256": None
+        if request.inline_data is None
+        else hashlib.sha256(request.inline_data).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Several intake processes on one port."""

@@ -1,0 +1,1 @@
+"""The image core: from bytes to facts and thumbnails. Knows nothing of nodes."""

@@ -1,0 +1,1 @@
+"""Decoder processes: the pool, their protocol and their confinement."""

@@ -1,0 +1,231 @@
+"""The parent's end of one decoder child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from sluice_core.concurrency.allowance import extend
+from sluice_core.concurrency.cancellation import to_the_end
+from sluice_processor.images.children import protocol as answers
+from sluice_processor.images.children.main import READY, encode_options
+from sluice_processor.images.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
+
+_MODULE: Final = "sluice_processor.images.children.main"
+_ENVIRONMENT: Final = {
+    "LC_ALL": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "1",  # each further arena would take 64 MiB of the address space
+}
+"""All that a child sees: it needs no setting of the service and may know no secret."""
+_OUT_OF_TIME: Final = frozenset({signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM})
+_PROGRESS_SECONDS: Final = 0.5
+"""How often it is measured whether a child gets processor time."""
+_LAST_WORDS_BYTES: Final = 2048
+_DYING_SECONDS: Final = 2.0
+"""Between the end of its socket and the end of a process: a core dump is switched off."""
+
+
+class ChildNotStarted(Exception):
+    """No decoder child can be had on this machine as it is."""
+
+
+class DecoderChild:
+    """One child process, asked one thing at a time."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        channel: socket.socket,
+        options: ImageOptions,
+    ) -> None:
+        self._process = process
+        self._pidfd = os.pidfd_open(process.pid)  # its number may be another's once it is gone
+        self._channel = channel
+        self._options = options
+        self.asked = 0
+        """Pictures that it has taken so far."""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """False from the moment of its death on, not only once the event loop has noticed."""
+        if self._process.returncode is not None:
+            return False
+        try:
+            self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False  # the end, or words that nobody asked for
+
+    @classmethod
+    async def start(cls, options: ImageOptions) -> Self:
+        """Start a child and wait until it is confined and ready; raises `ChildNotStarted`.
+
+        A process of its own by `exec`, not a fork: threads of gRPC and others may run here.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        words = os.memfd_create("decoder-errors")
+        try:
+            with theirs:
+                ours.setblocking(False)
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-I",
+                    "-m",
+                    _MODULE,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    encode_options(options),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=words,
+                    pass_fds=[theirs.fileno()],
+                    env=_ENVIRONMENT,
+                )
+            try:
+                child = cls(process, ours, options)
+            except ProcessLookupError:
+                raise ChildNotStarted("A decoder child ended at its start at once.") from None
+            try:
+                await child._wait_until_ready(words)
+            except BaseException:
+                await child.stop()
+                raise
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(words)
+        return child
+
+    async def ask(self, fd: int, sizes: Sequence[int]) -> ProcessedImage:
+        """Have the picture behind `fd` made into thumbnails.
+
+        Its time in the child is limited by the child's processor time; the clock ends only one
+        that hangs. While the child gets on, the caller's `Allowance` is not spent: how fast it
+        does is a matter of the machine.
+
+        Raises `ImageRefused`. After TIMEOUT, CRASHED or a cancellation the child is of no more
+        use: `stop` it.
+        """
+        self.asked += 1
+        try:
+            header, body = await self._exchange_in_time(fd, sizes)
+            return answers.decode_answer(header, body, sizes)
+        except TimeoutError:
+            raise ImageRefused(
+                RefusalReason.TIMEOUT,
+                f"The decoder did not finish within {self._options.wall_seconds:g} s.",
+            ) from None
+        except (EOFError, OSError):
+            raise await self._died() from None
+        except answers.BadAnswer:
+            raise ImageRefused(
+                RefusalReason.CRASHED, "The decoder does not answer as one should."
+            ) from None
+
+    def kill(self) -> None:
+        """End the child at once, whatever it does; whoever asks it sees it die."""
+        if self._pidfd >= 0:
+            # Not `Process.kill`: it may take the exit code away from under the event loop.
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Kill the child and wait until it is gone, also when cancelled meanwhile: it ends at once.
+        Not while it is being asked."""
+        self._channel.close()
+        self.kill()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        await to_the_end(self._process.wait())
+
+    async def _exchange_in_time(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
+        """Raise `TimeoutError` when the wall time is over, and what `_exchange` raises."""
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self._options.wall_seconds
+        used = self._cpu_ticks()
+        exchange = asyncio.ensure_future(self._exchange(fd, sizes))
+        try:
+            while not exchange.done():
+                began = clock()
+                if began >= ends:
+                    raise TimeoutError
+                await asyncio.wait([exchange], timeout=min(_PROGRESS_SECONDS, ends - began))
+                before, used = used, self._cpu_ticks()
+                if used > before:
+                    extend(clock() - began)
+            return exchange.result()
+        finally:
+            exchange.cancel()
+            await asyncio.gather(exchange, return_exceptions=True)
+
+    def _cpu_ticks(self) -> int:
+        """Return the processor time of the child so far (proc(5), `stat`); 0 when it is gone."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return 0
+        user, system = stat.rpartition(b")")[2].split()[11:13]
+        return int(user) + int(system)
+
+    async def _exchange(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
+        socket.send_fds(self._channel, [answers.encode_request(sizes)], [fd])
+        header_bytes, body_bytes = answers.PREFIX.unpack(await self._receive(answers.PREFIX.size))
+        if header_bytes + body_bytes > self._options.max_answer_bytes:
+            raise answers.BadAnswer
+        return await self._receive(header_bytes), await self._receive(body_bytes)
+
+    async def _receive(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        data = bytearray(count)
+        rest = memoryview(data)
+        while rest:
+            received = await loop.sock_recv_into(self._channel, rest)
+            if received == 0:
+                raise EOFError
+            rest = rest[received:]
+        return bytes(data)
+
+    async def _wait_until_ready(self, words: int) -> None:
+        try:
+            async with asyncio.timeout(self._options.start_seconds):
+                ready = await self._receive(len(READY))
+        except TimeoutError:
+            raise ChildNotStarted(
+                f"A decoder child was not ready within {self._options.start_seconds:g} s."
+            ) from None
+        except (EOFError, OSError):
+            said = os.pread(words, 1 << 20, 0)[-_LAST_WORDS_BYTES:].decode("utf-8", "replace")
+            lines = said.strip().splitlines() or ["it said nothing"]
+            raise ChildNotStarted(f"A decoder child ended at its start: {lines[-1]}") from None
+        if ready != READY:
+            raise ChildNotStarted("A decoder child does not say that it is ready.")
+
+    async def _died(self) -> ImageRefused:
+        try:
+            async with asyncio.timeout(_DYING_SECONDS):
+                code = await self._process.wait()
+        except TimeoutError:  # it has closed its socket only
+            self.kill()
+            code = await self._process.wait()
+        if -code in _OUT_OF_TIME:
+            return ImageRefused(
+                RefusalReason.TIMEOUT,
+                f"Decoding takes more than {self._options.cpu_seconds:g} s of processor time.",
+            )
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return ImageRefused(RefusalReason.CRASHED, f"The decoder died {how}.")

@@ -1,0 +1,1 @@
+"""EXIF metadata to facts."""

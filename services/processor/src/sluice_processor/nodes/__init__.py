@@ -1,0 +1,1 @@
+"""One node: read, examine, make thumbnails, record the result."""

@@ -1,0 +1,204 @@
+"""What an object is: its type, its checksums, and the picture in it, if there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from sluice_backends.disk import disk_error
+from sluice_core.errors import Unavailable
+from sluice_core.objects.body import closing
+from sluice_core.ports.catalogue import Node
+from sluice_core.ports.object_store import ObjectInfo
+from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
+from sluice_processor.deps import ProcessorDeps
+from sluice_processor.images.children.pool import WorkersClosed
+from sluice_processor.images.children.process import ChildNotStarted
+from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalReason
+from sluice_processor.images.sniff import HEAD_BYTES, Sniffed, sniff
+from sluice_processor.nodes.spool import Spooled, SpoolOptions, spooled
+from sluice_processor.nodes.stages import Stage, staged
+
+_log = structlog.get_logger(__name__)
+CHECKSUM_MISMATCH: Final = "CHECKSUM_MISMATCH"
+MAY_PASS_LATER: Final = frozenset(
+    {CHECKSUM_MISMATCH, *(one.value for one in RefusalReason if not one.is_final)}
+)
+"""Reasons that are looked into again when somebody asks."""
+UNKNOWN_TYPE: Final = "application/octet-stream"
+_IN_HAND_BYTES: Final = 64 * 1024
+"""Up to this size an object is read into memory; it is spooled only if it is a picture."""
+_READS: Final = 2
+"""A bit may flip between the store and here: what does not match is read again before it counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found in one content of an object.
+
+    `reason` is empty unless the node FAILED; `image` is set for a picture. `sha256` is known when
+    the whole object was read, and belongs to bytes that match the node's CRC32C.
+    """
+
+    content_type: str
+    sha256: bytes | None = None
+    image: ProcessedImage | None = None
+    reason: str = ""
+    detail: str = ""
+
+
+class Examiner:
+    """Reads objects and has pictures decoded."""
+
+    def __init__(self, deps: ProcessorDeps) -> None:
+        self._deps = deps
+
+    async def examine(self, node: Node, info: ObjectInfo) -> Finding:
+        """Look at what the store has for a node. Raises what the store and the spool raise."""
+        options = self._deps.options
+        if info.size != node.size or info.crc32c not in (None, node.crc32c):
+            return self._damaged(node, UNKNOWN_TYPE)
+        vouched = info.crc32c is not None and not node.content_type.startswith("image/")
+        small = node.size <= min(_IN_HAND_BYTES, options.whole_bytes)
+        if node.size > options.whole_bytes or (vouched and not small):
+            # The store has checked the bytes, or there are many: the first ones may be enough.
+            # Of a small object they are no cheaper than all.
+            # What was declared decides only about the order of reading.
+            sniffed = sniff(await self._head(node))
+            if not _is_picture(sniffed):
+                return Finding(sniffed.media_type or UNKNOWN_TYPE)
+            if node.size > options.images.max_source_bytes:
+                return _refused(
+                    sniffed,
+                    RefusalReason.TOO_LARGE,
+                    f"{node.size} bytes are more than {options.images.max_source_bytes}.",
+                )
+        for _ in range(_READS):
+            finding = await self._read(node)
+            if finding.reason != CHECKSUM_MISMATCH:
+                return finding
+        return self._damaged(node, finding.content_type)
+
+    async def _head(self, node: Node) -> bytes:
+        received = bytearray()
+        async with closing(self._deps.objects.read(node.object, 0, HEAD_BYTES)) as blocks:
+            async for block in blocks:
+                received += block
+        return bytes(received)
+
+    async def _read(self, node: Node) -> Finding:
+        deps = self._deps
+        options = SpoolOptions(
+            directory=deps.options.spool_dir, max_bytes=deps.options.images.max_source_bytes
+        )
+        passing = _Passing(deps.objects.read(node.object, 0, node.size))
+        async with AsyncExitStack() as stack:
+            blocks = await stack.enter_async_context(closing(passing.blocks()))
+            with staged(deps.metrics, Stage.READ), _spool_errors():
+                if node.size <= _IN_HAND_BYTES:
+                    content = b"".join([block async for block in blocks])
+                    matches = (len(content), passing.crc32c) == (node.size, node.crc32c)
+                    sha256 = hashlib.sha256(content).digest()
+                    told = _told(node, sniff(content), sha256, matches=matches)
+                    if told is not None:
+                        return told
+                    blocks = _one(content)
+                spool = await stack.enter_async_context(spooled(blocks, node.size, options))
+            matches = (spool.size, passing.crc32c) == (node.size, node.crc32c)
+            return await self._look(node, spool, matches=matches)
+
+    async def _look(self, node: Node, spool: Spooled, *, matches: bool) -> Finding:
+        # Just written, so it is in memory.
+        sniffed = sniff(os.pread(spool.fd, HEAD_BYTES, 0))
+        told = _told(node, sniffed, spool.sha256, matches=matches)
+        if told is not None:
+            return told
+        if sniffed.format is None:
+            return _refused(
+                sniffed,
+                RefusalReason.UNSUPPORTED_FORMAT,
+                f"{sniffed.media_type} is not among the formats that are shown.",
+                spool.sha256,
+            )
+        try:
+            image = await self._decode(spool)
+        except ImageRefused as refused:
+            return _refused(sniffed, refused.reason, refused.detail, spool.sha256)
+        seconds = self._deps.metrics.processor_seconds
+        seconds.labels(Stage.DECODE.value).observe(image.decode_seconds)
+        seconds.labels(Stage.THUMBNAIL.value).observe(image.thumbnail_seconds)
+        return Finding(image.facts.format.media_type, spool.sha256, image)
+
+    async def _decode(self, spool: Spooled) -> ProcessedImage:
+        """A child that ran out of memory or died says little the first time."""
+        try:
+            try:
+                return await self._deps.images.process(spool.fd)
+            except ImageRefused as refused:
+                if refused.reason not in (RefusalReason.MEMORY, RefusalReason.CRASHED):
+                    raise
+            return await self._deps.images.process(spool.fd)
+        except (ChildNotStarted, WorkersClosed) as error:
+            raise Unavailable(
+                "DECODER_UNAVAILABLE", "No process for decoding could be started; try again."
+            ) from error
+
+    def _damaged(self, node: Node, content_type: str) -> Finding:
+        self._deps.metrics.integrity_failures.labels("processor").inc()
+        _log.error("object_is_damaged", node_id=node.node_id, key=node.object.key)
+        return Finding(
+            content_type,
+            reason=CHECKSUM_MISMATCH,
+            detail="The stored object is not what was uploaded; restore it, or upload it again.",
+        )
+
+
+class _Passing:
+    """Blocks on their way, with the CRC32C of those that went by."""
+
+    def __init__(self, blocks: AsyncIterator[bytes]) -> None:
+        self._blocks = blocks
+        self.crc32c = EMPTY_CRC32C
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        async with closing(self._blocks) as blocks:
+            async for block in blocks:
+                self.crc32c = crc32c(block, self.crc32c)
+                yield block
+
+
+@contextmanager
+def _spool_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, "SPOOL_UNAVAILABLE") from error
+
+
+async def _one(block: bytes) -> AsyncIterator[bytes]:
+    yield block
+
+
+def _told(node: Node, sniffed: Sniffed, sha256: bytes, *, matches: bool) -> Finding | None:
+    """What its bytes alone tell of an object that was read; None for a picture."""
+    content_type = sniffed.media_type or UNKNOWN_TYPE
+    if not matches or node.sha256 not in (None, sha256):
+        return Finding(content_type, reason=CHECKSUM_MISMATCH)
+    return None if _is_picture(sniffed) else Finding(content_type, sha256)
+
+
+def _is_picture(sniffed: Sniffed) -> bool:
+    return sniffed.media_type is not None and sniffed.media_type.startswith("image/")
+
+
+def _refused(
+    sniffed: Sniffed, reason: RefusalReason, detail: str, sha256: bytes | None = None
+) -> Finding:
+    content_type = sniffed.media_type or UNKNOWN_TYPE
+    return Finding(content_type, sha256, reason=reason.value, detail=detail)

@@ -1,0 +1,97 @@
+"""Where work comes from, as the settings say."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from sluice_common.backends.opening import blaming
+from sluice_common.process.data_dir import DataDir
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.metrics import Metrics
+from sluice_core.combinations import Events
+from sluice_core.errors import Unavailable
+from sluice_core.ports.event_publisher import UPLOADS_TOPIC
+from sluice_processor.deps import ProcessorOptions
+from sluice_processor.nodes.handler import NodeProcessor
+from sluice_processor.settings import processor_options, sqs_options
+from sluice_processor.sources.log import LogSource
+
+_log = structlog.get_logger(__name__)
+
+
+class Source(Protocol):
+    """Something that knows of nodes to look at."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Have nodes processed until `stop`; what is in hand then may end within the drain."""
+        ...
+
+
+def sources_of(
+    settings: SluiceSettings, processor: NodeProcessor, metrics: Metrics, wake: asyncio.Event
+) -> tuple[Source, ...]:
+    """The sources of the settings; none where nobody tells of anything.
+
+    Args:
+        wake: set by whoever publishes in this process.
+    """
+    options = processor_options(settings)
+    sources: list[Source] = []
+    match settings.events:
+        case Events.LOG:
+            data_dir = DataDir(settings.data_dir)
+            state = data_dir.processor
+            sources.append(LogSource(data_dir.events, state, wake, processor, options, metrics))
+        case Events.KAFKA:
+            sources += _kafka_sources(settings, processor, options, metrics)
+        case Events.OFF:
+            pass
+    sqs = sqs_options(settings)
+    if sqs is not None:
+        from sluice_processor.sources.sqs import SqsSource
+
+        sources.append(SqsSource(sqs, processor, options, metrics))
+    return tuple(sources)
+
+
+def _kafka_sources(
+    settings: SluiceSettings, processor: NodeProcessor, options: ProcessorOptions, metrics: Metrics
+) -> list[Source]:
+    from sluice_processor.sources.kafka import KAFKA, KAFKA_S3, work_consumer
+    from sluice_processor.sources.kafka_lag import GroupLag
+
+    kafka, group = settings.to_kafka_options(), settings.processor.group
+    s3_topic = settings.processor.s3_topic
+    sources: list[Source] = [
+        work_consumer(kafka, group, s3_topic, processor, options, metrics),
+        GroupLag(kafka, group, UPLOADS_TOPIC, KAFKA, metrics),
+    ]
+    if s3_topic is not None:
+        sources.append(GroupLag(kafka, group, s3_topic, KAFKA_S3, metrics))
+    return sources
+
+
+async def check_sources(settings: SluiceSettings) -> None:
+    """Raise `ConfigurationError` for a queue that will never be ours; one that is away may come
+    back."""
+    sqs = sqs_options(settings)
+    if sqs is None:
+        return
+    from sluice_processor.sources.sqs_queue import open_queue
+
+    async with open_queue(sqs, concurrency=1) as queue:
+        with blaming("SLUICE_SQS__QUEUE_URL"):
+            try:
+                await queue.facts()
+            except Unavailable as error:
+                _log.warning("queue_waits", error=str(error))
+
+
+async def run_sources(sources: tuple[Source, ...], stop: asyncio.Event) -> None:
+    """Run them side by side until `stop`."""
+    async with asyncio.TaskGroup() as group:
+        for source in sources:
+            group.create_task(source.run(stop))

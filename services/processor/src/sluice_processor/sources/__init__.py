@@ -1,0 +1,1 @@
+"""Where work comes from: Kafka, the event log, SQS, store notifications."""

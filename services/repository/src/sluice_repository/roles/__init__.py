@@ -1,0 +1,1 @@
+"""The background roles: parts, completer, sweeper, relay, verifier."""

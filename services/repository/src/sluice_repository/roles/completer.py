@@ -1,0 +1,329 @@
+"""The role `completer`: turns an upload whose parts are all stored into a node (rule 18).
+
+    claim → checksum of the parts against the claim → object → its checksum, SHA-256 if it must
+          come first (rule 20) → one catalogue transaction (rule 19) → ledger COMPLETED → clean-up
+
+Every step finds what an earlier holder did: a completed multipart answers MULTIPART_NOT_FOUND and
+the object is there; a committed node makes the transaction a no-op; only the holder's fence can
+finish. So a completer may die anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Counter
+
+from sluice_common.process.crash_points import CrashPoint, crash_point
+from sluice_common.telemetry.tracing import span
+from sluice_core.errors import DataLoss, Internal, NotFound, SluiceError
+from sluice_core.ports import (
+    CompletionClaim,
+    Delivery,
+    StoredPartRecord,
+    WorkKind,
+)
+from sluice_core.ports.catalogue import NodeCommit
+from sluice_core.ports.object_store import ObjectInfo
+from sluice_core.uploads.checksums import combined_crc32c
+from sluice_core.uploads.model import Integrity
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.roles.assembly import CompletionRefused, PartsLost, assemble
+from sluice_repository.roles.digests import Digest, digest_object
+from sluice_repository.work.claims import claimant, insistently, is_fenced, release, while_held
+
+_log = structlog.get_logger(__name__)
+_PAGE_PARTS = 1_000
+_HOPELESS = frozenset(
+    {
+        "BUCKET_NOT_FOUND",
+        "STORE_DENIED",
+        "PART_TOO_SMALL",
+        "OBJECT_NOT_FOUND",
+        "DRIVE_NOT_FOUND",
+        "PATH_EXISTS",
+    }
+)
+"""Answers of the store and the catalogue that no repetition changes: the upload fails with them.
+OBJECT_NOT_FOUND: the store had just said that the object is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreshPut:
+    """A single PUT that the object store has answered just now, to the process that asks."""
+
+    part: StoredPartRecord
+    info: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class _InHand:
+    """A claimed completion; `asked_at` is when the claim was asked for, on the loop's clock."""
+
+    claim: CompletionClaim
+    asked_at: float
+    put: FreshPut | None
+
+    def trusted_put(self) -> FreshPut | None:
+        """The put, if it is certainly of the bytes that the ledger has as accepted."""
+        put, claim = self.put, self.claim
+        if put is None or not claim.single_put or claim.snapshot.crc32c != put.part.crc32c:
+            return None
+        return put
+
+    def age_seconds(self) -> float:
+        return asyncio.get_running_loop().time() - self.asked_at
+
+
+class Completer:
+    """Handles COMPLETION items; one instance serves all completion workers of a process."""
+
+    def __init__(self, deps: RepositoryDeps) -> None:
+        self._deps = deps
+
+    @property
+    def role(self) -> str:
+        return "completer"
+
+    @property
+    def kind(self) -> WorkKind:
+        return WorkKind.COMPLETION
+
+    @property
+    def outcomes(self) -> Counter:
+        return self._deps.metrics.completions
+
+    async def handle(self, delivery: Delivery) -> str:
+        """Complete the upload, if it is COMPLETING and nobody else is at it.
+
+        Outcomes: completed, failed, reopened (parts have to be sent again), stale. Anything else
+        raises, with the claim released; there is no end to that, for COMPLETING never expires.
+        """
+        return await self._handle(delivery, None)
+
+    async def handle_put(self, delivery: Delivery, put: FreshPut) -> str:
+        """The same for an upload that is one object, by the worker that has just put it: what the
+        store answered a moment ago need not be asked again. `delivery` is that of the part."""
+        return await self._handle(delivery, put)
+
+    async def _handle(self, delivery: Delivery, put: FreshPut | None) -> str:
+        options = self._deps.options
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            claim = await self._deps.ledger.claim_completion(
+                delivery.item.upload_id, claimant(self._deps, delivery), options.lease_seconds
+            )
+        except NotFound:
+            return "stale"
+        if claim is None:
+            return "stale"
+        crash_point(CrashPoint.AFTER_CLAIM_COMPLETION)
+        try:
+            with (
+                self._deps.metrics.completion_seconds.time(),
+                span(
+                    "repository.completion",
+                    parent=claim.snapshot.new.trace_parent,
+                    upload_id=claim.snapshot.upload_id,
+                    parts=claim.part_count,
+                ),
+            ):
+                return await self._complete(delivery, _InHand(claim, asked_at, put))
+        except (Exception, asyncio.CancelledError):
+            await release(self._deps.ledger, claim)
+            raise
+
+    async def _complete(self, delivery: Delivery, work: _InHand) -> str:
+        deps, options, claim = self._deps, self._deps.options, work.claim
+
+        async def beat() -> None:
+            await deps.ledger.extend_claim(claim, options.lease_seconds)
+            await deps.queue.extend(delivery)
+
+        try:
+            crc32c, sha256 = await while_held(
+                beat,
+                lambda: self._make_node(work),
+                lease_seconds=options.lease_seconds,
+                heartbeat_seconds=options.heartbeat_seconds,
+            )
+        except CompletionRefused as refused:
+            return await self._fail(claim, refused.reason, refused.detail)
+        except PartsLost as lost:
+            return await self._reopen(claim, lost.numbers)
+        except SluiceError as error:
+            # Damage that the store itself reports is as final: the bytes are nowhere else.
+            if error.reason in _HOPELESS or isinstance(error, DataLoss):
+                return await self._fail(claim, error.reason, error.message, error.log_detail)
+            raise
+        # Outside the heartbeat: once finished, the claim is over and must not count as lost.
+        await insistently(deps.ledger.finish, claim, crc32c, sha256)
+        crash_point(CrashPoint.AFTER_FINISH)
+        deps.relay_poke.set()
+        if work.put is None:
+            await self._drop_rest(claim.snapshot.upload_id)
+        # Else the worker that put it drops its chunks itself, and what senders may have staged
+        # besides goes with the sweeper's first clean-up.
+        return "completed"
+
+    async def _make_node(self, work: _InHand) -> tuple[int, bytes | None]:
+        """Everything between claim and finish; the object's CRC32C, and SHA-256 if known."""
+        claim, put = work.claim, work.trusted_put()
+        parts = await self._stored_parts(claim) if put is None else [put.part]
+        size = sum(part.size for part in parts)
+        crc32c = combined_crc32c((part.crc32c, part.size) for part in parts)
+        new, snapshot = claim.snapshot.new, claim.snapshot
+        # What the client claimed, and what the ledger combined out of the accepted chunks.
+        for claimed in (new.crc32c, snapshot.crc32c):
+            if claimed is not None and claimed != crc32c:
+                raise CompletionRefused(
+                    "CHECKSUM_MISMATCH",
+                    f"The object's CRC32C is {crc32c:08x}, expected was {claimed:08x}.",
+                )
+        if put is None:
+            async with asyncio.timeout(self._deps.options.part_timeout_seconds):
+                info = await assemble(self._deps.objects, claim, parts)
+        else:
+            info = put.info
+        crash_point(CrashPoint.AFTER_COMPLETE_MULTIPART)
+        self._compare("the object store", info.size, info.crc32c, size, crc32c)
+        sha256 = parts[0].sha256 if claim.single_put else None
+        sha256 = await self._verified_sha256(
+            claim, Digest(size, crc32c, sha256 or b""), must_read=info.crc32c is None
+        )
+        await self._commit(work, size, crc32c, sha256)
+        return crc32c, sha256
+
+    async def _stored_parts(self, claim: CompletionClaim) -> Sequence[StoredPartRecord]:
+        """All parts in order: at most MAX_PARTS records."""
+        upload_id = claim.snapshot.upload_id
+        parts: list[StoredPartRecord] = []
+        while len(parts) < claim.part_count and (
+            page := await self._deps.ledger.stored_parts(
+                upload_id, parts[-1].number if parts else 0, _PAGE_PARTS
+            )
+        ):
+            parts.extend(page)
+        if [part.number for part in parts] != list(range(1, claim.part_count + 1)):
+            raise Internal(
+                "PARTS_INCOMPLETE",
+                f"The ledger lists {len(parts)} of {claim.part_count} parts as stored.",
+            )
+        return parts
+
+    def _compare(
+        self, whose: str, seen_size: int, seen_crc32c: int | None, size: int, crc32c: int
+    ) -> None:
+        if seen_size == size and seen_crc32c in (None, crc32c):
+            return
+        self._deps.metrics.integrity_failures.labels("completion").inc()
+        seen = "none" if seen_crc32c is None else f"{seen_crc32c:08x}"
+        raise CompletionRefused(
+            "CHECKSUM_MISMATCH",
+            f"According to {whose} the object has {seen_size} bytes, CRC32C {seen}; "
+            f"its parts have {size} bytes, CRC32C {crc32c:08x}.",
+        )
+
+    async def _verified_sha256(
+        self, claim: CompletionClaim, known: Digest, *, must_read: bool
+    ) -> bytes | None:
+        """The SHA-256 where it is known or must be before the node is visible (rule 20).
+
+        The object is read back when it must, or when the store keeps no CRC32C of the whole to
+        compare with: nothing unverified becomes visible.
+        """
+        new = claim.snapshot.new
+        wanted = new.sha256 is not None or new.integrity is Integrity.SHA256_BEFORE_VISIBLE
+        sha256 = known.sha256 or None
+        if must_read or (wanted and sha256 is None):
+            read = await digest_object(
+                self._deps.objects,
+                new.object,
+                known.size,
+                read_timeout_seconds=self._deps.options.read_timeout_seconds,
+            )
+            self._compare("its own bytes", read.size, read.crc32c, known.size, known.crc32c)
+            sha256 = read.sha256
+        if new.sha256 is not None and new.sha256 != sha256:
+            raise CompletionRefused(
+                "CHECKSUM_MISMATCH",
+                f"The object's SHA-256 is {sha256.hex() if sha256 else 'unknown'}, "
+                f"claimed was {new.sha256.hex()}.",
+            )
+        return sha256
+
+    async def _commit(self, work: _InHand, size: int, crc32c: int, sha256: bytes | None) -> None:
+        """The catalogue's transaction. The unpublished ledger events travel in it, so that the
+        outbox alone has the node's events in order (see relay.py)."""
+        deps, new = self._deps, work.claim.snapshot.new
+        if deps.catalogue is None:
+            return
+        events = await deps.ledger.upload_events(new.upload_id)
+        # A completer that slept through its lease must notice before it makes a node, not after.
+        # Straight after the PUT there was no time for that.
+        if work.put is None or work.age_seconds() > deps.options.heartbeat_seconds:
+            await deps.ledger.extend_claim(work.claim, deps.options.lease_seconds)
+        async with asyncio.timeout(deps.options.call_timeout_seconds):
+            outcome = await deps.catalogue.commit_node(
+                NodeCommit(
+                    upload_id=new.upload_id,
+                    node_id=new.node_id,
+                    tenant=new.tenant,
+                    drive=new.drive,
+                    path=new.path,
+                    size=size,
+                    content_type=new.content_type,
+                    crc32c=crc32c,
+                    sha256=sha256,
+                    metadata=new.metadata,
+                    object=new.object,
+                    if_absent=new.if_absent,
+                    integrity=new.integrity,
+                    ledger_events=tuple(events),
+                    trace_parent=new.trace_parent,
+                )
+            )
+        crash_point(CrashPoint.AFTER_CATALOGUE_COMMIT)
+        if not outcome.created:
+            _log.info("node_was_committed_before", upload_id=new.upload_id, node_id=new.node_id)
+        if events:
+            await deps.ledger.events_published(new.upload_id, events[-1].sequence)
+
+    # -- ends
+
+    async def _fail(
+        self, claim: CompletionClaim, reason: str, detail: str, log_detail: str = ""
+    ) -> str:
+        """End the upload. `detail` is stored with it, for its owner; `log_detail` is not."""
+        upload_id = claim.snapshot.upload_id
+        await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
+        _log.warning(
+            "upload_failed", upload_id=upload_id, reason=reason, detail=log_detail or detail
+        )
+        self._deps.relay_poke.set()
+        return "failed"
+
+    async def _reopen(self, claim: CompletionClaim, numbers: Sequence[int]) -> str:
+        """Rule 16: their chunks are missing again. The first one may end the claim, for the upload
+        is UPLOADING then; parts left over are found at the next completion."""
+        upload_id = claim.snapshot.upload_id
+        for position, number in enumerate(numbers):
+            try:
+                await self._deps.ledger.reopen_part(claim, number)
+            except SluiceError as error:
+                if position > 0 and is_fenced(error):
+                    break
+                raise
+            self._deps.metrics.integrity_failures.labels("object_store").inc()
+            _log.error("part_reopened", upload_id=upload_id, part=number)
+        return "reopened"
+
+    async def _drop_rest(self, upload_id: str) -> None:
+        try:
+            await self._deps.chunks.drop_upload(upload_id)
+        except (SluiceError, OSError) as error:
+            # The sweeper's clean-up of the ended upload does it again.
+            _log.warning("chunks_not_dropped", upload_id=upload_id, error=str(error))

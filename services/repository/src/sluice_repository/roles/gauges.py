@@ -1,0 +1,34 @@
+"""Gauges of backlog and queue, refreshed by looking (the autoscaling signals)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice_core.concurrency.waiting import wait_at_most
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.work.guard import guarded
+
+
+class GaugeRefresher:
+    """Keeps the gauges of one process up to date."""
+
+    def __init__(self, deps: RepositoryDeps) -> None:
+        self._deps = deps
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with guarded(self._deps.metrics, "gauges"):
+                async with asyncio.timeout(self._deps.options.call_timeout_seconds):
+                    await self.refresh()
+            await wait_at_most(stop, self._deps.options.gauge_interval_seconds)
+
+    async def refresh(self) -> None:
+        """Ask ledger and queue once."""
+        metrics = self._deps.metrics
+        backlog = await self._deps.ledger.backlog()
+        metrics.queued_bytes.set(backlog.queued_bytes)
+        metrics.budget_bytes.set(backlog.budget_bytes)
+        metrics.open_uploads.set(backlog.open_uploads)
+        depth = await self._deps.queue.depth()
+        metrics.queue_items.set(depth.items)
+        metrics.queue_age_seconds.set(depth.oldest_age_seconds)

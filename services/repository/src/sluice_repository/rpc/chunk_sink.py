@@ -1,0 +1,175 @@
+"""ChunkSinkService: takes chunks straight from an intake, verifies, counts and discards them.
+
+The repository's half of the direct transport (sluice_common/direct/chunks.py has the other one).
+Memory is bounded by one block per stream: gRPC is asked for the next message only once this one
+is done with, and HTTP/2 makes the sender wait meanwhile. A block stays in the bytes that gRPC
+received; no message object is made around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from sluice.repository.v1 import chunk_sink_pb2 as pb
+from sluice.upload.v1.upload_pb2 import Accepted
+from sluice_common.rpc.frames import Frame, Header, block_before_header, read_stream_frame
+from sluice_common.rpc.messages import ENVELOPE_BYTES, RequestFormat
+from sluice_common.telemetry.metrics import Metrics
+from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
+from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
+from sluice_core.uploads.chunk_checks import check_name
+from sluice_core.uploads.model import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES
+from sluice_core.uploads.names import check_chunk_number
+
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["ChunkSinkService"].full_name
+
+_END: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def add_chunk_sink(
+    server: grpc.aio.Server,
+    metrics: Metrics,
+    stop: asyncio.Event,
+    max_chunk_bytes: int = MAX_CHUNK_BYTES,
+) -> None:
+    """Serve ChunkSinkService on `server`; its interceptors map errors.
+
+    Args:
+        stop: once it is set, streams end after the chunk that they carry, so that a stop waits
+            for chunks and not for streams.
+    """
+    sink = ChunkSink(metrics, stop, max_chunk_bytes)
+    # Its deserializer is not the generated one, for which the generated registration has no room.
+    handlers = {
+        "PutChunks": grpc.stream_stream_rpc_method_handler(
+            sink.put_chunks,
+            RequestFormat(read_stream_frame, MAX_BLOCK_BYTES + ENVELOPE_BYTES),
+            pb.PutChunksResponse.SerializeToString,
+        )
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+class ChunkSink:
+    """The handler of ChunkSinkService."""
+
+    def __init__(self, metrics: Metrics, stop: asyncio.Event, max_chunk_bytes: int) -> None:
+        self._metrics = metrics
+        self._stop = stop
+        self._max_chunk_bytes = max_chunk_bytes
+
+    async def put_chunks(self, _requests: object, context: Context) -> None:
+        """Chunk after chunk until the intake has half-closed, each answered once it is whole.
+
+        Raises `InvalidArgument` and `OutOfRange` for an intake that breaks the protocol, and
+        `DataLoss` CHECKSUM_MISMATCH; the chunks answered before stay answered.
+        """
+        while not self._stop.is_set() and (frame := await _next_frame(context)) is not None:
+            accepted = await self._take(context, frame)
+            await context.write(pb.PutChunksResponse(accepted=accepted))
+
+    async def _take(self, context: Context, frame: Frame) -> Accepted:
+        """One chunk from its first message to its last, counted whatever becomes of it."""
+        outcome = "CANCELLED"  # what else than an error can end it: the intake or a stop
+        try:
+            header = self._checked(frame.header)
+            accepted = await _read_chunk(context, header, frame.data)
+            outcome = "ACCEPTED"
+            self._metrics.sink_bytes.inc(header.size)
+            return accepted
+        except SluiceError as error:
+            outcome = error.reason
+            raise
+        finally:
+            self._metrics.sink_chunks.labels(outcome).inc()
+
+    def _checked(self, header: Header | None) -> Header:
+        if header is None:
+            raise block_before_header()
+        check_name(header.upload_id, "upload_id")
+        check_chunk_number(header.number)
+        if not 0 <= header.size <= self._max_chunk_bytes:
+            raise InvalidArgument(
+                "CHUNK_TOO_LARGE",
+                f"A chunk has 0 to {self._max_chunk_bytes} bytes; give both services the same "
+                "SLUICE_LIMITS__MAX_CHUNK_BYTES.",
+                field="size",
+                metadata=_of(header),
+            )
+        return header
+
+
+async def _read_chunk(context: Context, header: Header, data: memoryview) -> Accepted:
+    """Read one chunk to its last byte; what is known of it then."""
+    missing_bytes, crc = header.size, EMPTY_CRC32C
+    while True:
+        if len(data) > MAX_BLOCK_BYTES:
+            raise InvalidArgument(
+                "BLOCK_TOO_LARGE",
+                f"A block has at most {MAX_BLOCK_BYTES} bytes.",
+                field="data",
+                metadata=_of(header),
+            )
+        if len(data) > missing_bytes:
+            raise OutOfRange(
+                "CHUNK_OVERRUN",
+                f"Chunk {header.number} has more bytes than the {header.size} of its header.",
+                field="data",
+                metadata=_of(header),
+            )
+        crc = crc32c(data, crc)
+        missing_bytes -= len(data)
+        if missing_bytes == 0:
+            break
+        frame = await _next_frame(context)
+        if frame is None:
+            raise _cut_short(header, missing_bytes)
+        if frame.header is not None:
+            raise _chunk_open(header, missing_bytes)
+        data = frame.data
+    if header.crc32c is not None and header.crc32c != crc:
+        raise DataLoss(
+            "CHECKSUM_MISMATCH",
+            f"Chunk {header.number} does not match its CRC32C; send it again.",
+            metadata=_of(header),
+        )
+    return Accepted(number=header.number, size=header.size, crc32c=crc)
+
+
+async def _next_frame(context: Context) -> Frame | None:
+    """None once the intake has half-closed or gone."""
+    frame: Any = await context.read()
+    if frame is _END:
+        return None
+    assert isinstance(frame, Frame)
+    if frame.error is not None:
+        raise frame.error
+    return frame
+
+
+def _of(header: Header) -> dict[str, str]:
+    return {"upload_id": header.upload_id, "number": str(header.number)}
+
+
+def _chunk_open(header: Header, missing_bytes: int) -> InvalidArgument:
+    return InvalidArgument(
+        "CHUNK_OPEN",
+        f"Chunk {header.number} lacks {missing_bytes} bytes; send them before the next header.",
+        field="header",
+        metadata=_of(header),
+    )
+
+
+def _cut_short(header: Header, missing_bytes: int) -> InvalidArgument:
+    return InvalidArgument(
+        "CHUNK_INCOMPLETE",
+        f"The stream ended {missing_bytes} bytes before the end of chunk {header.number}.",
+        field="data",
+        metadata=_of(header),
+    )

@@ -1,0 +1,184 @@
+"""Drives: what they may be called, what their policy may say, and who makes them."""
+
+from __future__ import annotations
+
+import re
+
+from sluice_core.errors import AlreadyExists, InvalidArgument, NotFound
+from sluice_core.ports.catalogue import (
+    POLICY_FIELDS,
+    Catalogue,
+    Drive,
+    DrivePage,
+    DrivePolicy,
+)
+from sluice_core.uploads.model import MIB, MIN_PART_BYTES
+from sluice_core.uploads.names import check_drive_name
+
+DEFAULT_BUCKET = "sluice"
+MAX_DRIVE_PART_BYTES = 64 * MIB
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # S3's rule for bucket names
+_KEY_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,512}")  # S3's safe characters for keys
+_STORAGE_CLASS = re.compile(r"[A-Z0-9_]{0,64}")
+_ENCRYPTION = re.compile(r"[!-~]{0,255}")
+
+
+class DriveRegistry:
+    """The use cases of drives.
+
+    Args:
+        default_bucket: the bucket of drives that name none.
+        auto_create: whether `get` makes an unknown drive with the defaults (standalone) instead
+            of answering DRIVE_NOT_FOUND.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, *, default_bucket: str = DEFAULT_BUCKET, auto_create: bool
+    ) -> None:
+        self._catalogue = catalogue
+        self._default_bucket = default_bucket
+        self._auto_create = auto_create
+
+    async def get(self, tenant: str, name: str) -> Drive:
+        """The drive that an upload goes to; made on first use where the deployment says so.
+
+        Raises `InvalidArgument` BAD_DRIVE_NAME, `NotFound` DRIVE_NOT_FOUND.
+        """
+        check_drive_name(name)
+        try:
+            return await self._catalogue.get_drive(tenant, name)
+        except NotFound:
+            if not self._auto_create:
+                raise
+        try:
+            return await self._create(tenant, name, self._default_bucket, "", DrivePolicy())
+        except AlreadyExists:
+            # Somebody created it with other settings in between; those are the drive's.
+            return await self._catalogue.get_drive(tenant, name)
+
+    async def find(self, tenant: str, name: str) -> Drive:
+        """The drive if there is one; looking never makes it. Errors as of `get`."""
+        return await self._catalogue.get_drive(tenant, check_drive_name(name, "name"))
+
+    async def holds(self, tenant: str, name: str, path: str) -> bool:
+        """Whether a path of the drive has a node now. `path` is normalized."""
+        try:
+            await self._catalogue.find_node(tenant, name, path)
+        except NotFound:
+            return False
+        return True
+
+    async def create(
+        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+    ) -> Drive:
+        """Make a drive; the same call again answers the same.
+
+        Raises `InvalidArgument` for what a drive cannot be, `AlreadyExists` DRIVE_EXISTS.
+        """
+        check_drive_name(name, "name")
+        return await self._create(
+            tenant,
+            name,
+            _check_bucket(bucket) if bucket else self._default_bucket,
+            _check_key_prefix(key_prefix),
+            _check_policy(policy),
+        )
+
+    async def _create(
+        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+    ) -> Drive:
+        buckets = (bucket, "") if bucket == self._default_bucket else (bucket,)
+        catalogue = self._catalogue
+        if await catalogue.drives_overlapping(
+            tenant, name, buckets, key_prefix
+        ) and not await self._exists(tenant, name):
+            raise InvalidArgument(
+                "BAD_KEY_PREFIX",
+                "Keys of this drive could be mistaken for those of other drives in the bucket;"
+                " choose another key prefix, or another bucket.",
+                field="key_prefix",
+            )
+        return await catalogue.create_drive(tenant, name, bucket, key_prefix, policy)
+
+    async def _exists(self, tenant: str, name: str) -> bool:
+        try:
+            await self._catalogue.get_drive(tenant, name)
+        except NotFound:
+            return False
+        return True
+
+    async def list(self, tenant: str, limit: int, after: str) -> DrivePage:
+        return await self._catalogue.list_drives(tenant, limit, after)
+
+    async def update(
+        self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str]
+    ) -> Drive:
+        """Take over these fields of the policy; none named means all.
+
+        Raises `InvalidArgument` BAD_UPDATE_MASK, BAD_POLICY, `NotFound` DRIVE_NOT_FOUND. Uploads
+        that are under way keep the policy that they began with.
+        """
+        check_drive_name(name, "name")
+        if unknown := fields - POLICY_FIELDS:
+            raise InvalidArgument(
+                "BAD_UPDATE_MASK",
+                f"The update mask names {len(unknown)} fields that a policy does not have; it has"
+                f" {', '.join(sorted(POLICY_FIELDS))}.",
+                field="update_mask",
+            )
+        return await self._catalogue.update_drive(
+            tenant, name, _check_policy(policy), fields or POLICY_FIELDS
+        )
+
+
+def _check_bucket(bucket: str) -> str:
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        raise InvalidArgument(
+            "BAD_BUCKET",
+            "A bucket name has 3 to 63 lower-case letters, digits, '.' or '-'.",
+            field="bucket",
+        )
+    return bucket
+
+
+def _check_key_prefix(prefix: str) -> str:
+    """The prefix stands before `{tenant}/{drive}/{node id}` (rule 14), just as it is given."""
+    segments = prefix.split("/")
+    if (
+        not _KEY_PREFIX.fullmatch(prefix)
+        or any(segment in (".", "..") for segment in segments)
+        or "" in segments[:-1]
+        # The tenant follows: "a" and tenant "bc" would have the keys of "ab" and tenant "c".
+        or segments[-1] != ""
+    ):
+        raise InvalidArgument(
+            "BAD_KEY_PREFIX",
+            "A key prefix has at most 512 letters, digits or any of !_.*'()-, with a single '/'"
+            " after each segment, and does not begin with one.",
+            field="key_prefix",
+        )
+    return prefix
+
+
+def _check_policy(policy: DrivePolicy) -> DrivePolicy:
+    if policy.part_bytes and not MIN_PART_BYTES <= policy.part_bytes <= MAX_DRIVE_PART_BYTES:
+        raise InvalidArgument(
+            "BAD_POLICY",
+            f"part_bytes is {MIN_PART_BYTES} to {MAX_DRIVE_PART_BYTES}, or 0 for the server's"
+            " default.",
+            field="policy.part_bytes",
+        )
+    if not _STORAGE_CLASS.fullmatch(policy.storage_class):
+        raise InvalidArgument(
+            "BAD_POLICY",
+            "A storage class is a name like STANDARD_IA, or empty.",
+            field="policy.storage_class",
+        )
+    if not _ENCRYPTION.fullmatch(policy.encryption):
+        raise InvalidArgument(
+            "BAD_POLICY",
+            "encryption has at most 255 printable ASCII characters without spaces.",
+            field="policy.encryption",
+        )
+    return policy

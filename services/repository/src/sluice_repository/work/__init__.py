@@ -1,0 +1,1 @@
+"""What the background roles share: leases, heartbeats, retry loops."""
