@@ -2,12 +2,12 @@
 
 The input is what the distributions' own pyproject.toml files ask for, so that nothing is listed
 twice; the development tools come from requirements/dev.in. `run.txt` is for everything in one
-environment; an image installs the lock of its service, which has the same versions. A version that is in a lock stays:
-`make lock ARGS=--upgrade` takes the newest of all, `ARGS="--upgrade-package NAME"` of one.
+environment; an image installs the lock of its service, which has the same versions.
 
-Each lock holds for Python 3.11 and newer on every platform. Extras stay in it
-(`coverage[toml]==…`): without them an installer that resolves looks for a newer release that
-offers the extra, and fails as soon as there is one.
+A version that is in a lock stays: `make lock ARGS=--upgrade` takes the newest of all,
+`ARGS="--upgrade-package NAME"` of one. Each lock holds for Python 3.11 and newer on every platform.
+Extras stay in it (`coverage[toml]==…`): without them an installer that resolves looks for a newer
+release that offers the extra, and fails as soon as there is one.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from support.kafka import (
     records_in,
     unique_name,
 )
+from support.waiting import until
 
 KEYS = [f"node-{number}" for number in range(20)]
 
@@ -247,6 +248,12 @@ async def test_a_topic_that_was_deleted_is_made_again(kafka: KafkaOptions, topic
         await admin.start()
         await admin.delete_topics([topic])
         await admin.close()
+
+        async def is_gone() -> bool:
+            return await partitions_of(kafka, topic) == 0
+
+        # Until the broker has applied the deletion it acknowledges events of the old topic.
+        await until(is_gone, 60, "the broker deletes the topic")
         async with asyncio.timeout(60):
             while True:
                 try:
