@@ -69,7 +69,7 @@ class Deployment:
         return {**self.servers, **self.backends}
 
 
-def mixture(phase: int) -> dict[str, str]:
+def combination(phase: int) -> dict[str, str]:
     """The five settings that make a phase."""
     return {
         "SLUICE_COORDINATION": "memory" if phase < 3 else "redis",
@@ -91,7 +91,7 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
         raise ValueError(f"there is no phase {phase}")
     with ExitStack() as stack:
         drive = f"bench-{uuid.uuid4().hex[:8]}"
-        chosen = {**_COMMON, "SLUICE_REPOSITORY_ADDRESS": free_address(), **mixture(phase)}
+        chosen = {**_COMMON, "SLUICE_REPOSITORY_ADDRESS": free_address(), **combination(phase)}
         backends = _enter_backends(stack, {**chosen, **settings}, chosen)
         chosen |= settings
         programs: dict[str, Sequence[str]] = {}
@@ -110,7 +110,7 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
 def _enter_backends(
     stack: ExitStack, wanted: Mapping[str, str], chosen: dict[str, str]
 ) -> dict[str, Watched]:
-    """Make what the mixture needs, add to `chosen` how it is reached, return its processes."""
+    """Make what the combination needs, add to `chosen` how it is reached, return its processes."""
     found: dict[str, Watched | None] = {}
     if wanted["SLUICE_COORDINATION"] == "redis":
         redis = stack.enter_context(own_redis())

@@ -18,7 +18,7 @@ import psutil
 
 from bench import overhead
 from bench.backends import REDIS_SETTINGS
-from bench.deployment import PHASES, mixture
+from bench.deployment import PHASES, combination
 from sluice_common.process.malloc import DEFAULT_TRIM_BYTES
 from sluice_core.ledger.options import LedgerOptions
 from tools.backends.state import StateDirectory
@@ -81,7 +81,7 @@ def describe() -> dict[str, object]:
         "harness": overhead.measure(),
         "settings": {
             "redis": dict(REDIS_SETTINGS),
-            "phases": {str(phase): mixture(phase) for phase in PHASES},
+            "phases": {str(phase): combination(phase) for phase in PHASES},
             "budget_bytes": LedgerOptions().budget_bytes,
             "malloc_trim_bytes": DEFAULT_TRIM_BYTES,
         },

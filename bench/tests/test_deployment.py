@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from bench.backends import MissingBackendError, setting
-from bench.deployment import PHASES, deployment, mixture
+from bench.deployment import PHASES, combination, deployment
 from sluice_common.settings import load_settings
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_phase_is_the_row_of_that_name(phase: int) -> None:
-    chosen = {name.removeprefix("SLUICE_").lower(): value for name, value in mixture(phase).items()}
+    chosen = {
+        name.removeprefix("SLUICE_").lower(): value for name, value in combination(phase).items()
+    }
     assert load_settings(**chosen).row.name == f"phase {phase}"
 
 

@@ -18,12 +18,12 @@ from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.combinations import (
-    ROWS,
+    SUPPORTED_COMBINATIONS,
+    BackendCombination,
     CatalogueKind,
     ChunkTransport,
     Coordination,
     Events,
-    Mixture,
     Objects,
 )
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
@@ -34,58 +34,65 @@ from support.wire import CHANNEL_OPTIONS, WireClient, cut
 
 MIB = 1024 * 1024
 CONTENT = random.Random(5).randbytes(21 * MIB)
-TOGETHER = [mixture for row in ROWS if row.standalone_only for mixture in row.mixtures()]
+TOGETHER = [
+    combination
+    for row in SUPPORTED_COMBINATIONS
+    if row.standalone_only
+    for combination in row.combinations()
+]
 # One of each phase in `make test`, the other pairs of backends in `make check`.
 APART = [
-    pytest.param(mixture, marks=[pytest.mark.long] if number else [])
-    for row in ROWS
+    pytest.param(combination, marks=[pytest.mark.long] if number else [])
+    for row in SUPPORTED_COMBINATIONS
     if not row.standalone_only
-    for number, mixture in enumerate(row.mixtures())
+    for number, combination in enumerate(row.combinations())
 ]
 
 
-def name_of(mixture: Mixture) -> str:
-    row = next(row for row in ROWS if mixture in row.mixtures())
-    return f"{row.name}: {mixture.objects}, {mixture.events}, {mixture.catalogue}"
+def name_of(combination: BackendCombination) -> str:
+    row = next(row for row in SUPPORTED_COMBINATIONS if combination in row.combinations())
+    return f"{row.name}: {combination.objects}, {combination.events}, {combination.catalogue}"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """A deployment of one intake and, where there is work for it, one repository."""
 
-    mixture: Mixture
+    combination: BackendCombination
     services: Services
     intake: ServiceProcess
     repository: ServiceProcess | None
 
 
-def settings_of(mixture: Mixture, services: Services, folder: Path) -> Mapping[str, str]:
+def settings_of(
+    combination: BackendCombination, services: Services, folder: Path
+) -> Mapping[str, str]:
     return {
         **services.settings,
         "SLUICE_DATA_DIR": str(folder),
-        "SLUICE_COORDINATION": mixture.coordination,
-        "SLUICE_CHUNK_TRANSPORT": mixture.chunk_transport,
-        "SLUICE_OBJECTS": mixture.objects,
-        "SLUICE_EVENTS": mixture.events,
-        "SLUICE_CATALOGUE": mixture.catalogue,
+        "SLUICE_COORDINATION": combination.coordination,
+        "SLUICE_CHUNK_TRANSPORT": combination.chunk_transport,
+        "SLUICE_OBJECTS": combination.objects,
+        "SLUICE_EVENTS": combination.events,
+        "SLUICE_CATALOGUE": combination.catalogue,
     }
 
 
 @pytest.fixture(params=APART, ids=name_of)
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
-    mixture: Mixture = request.param
+    combination: BackendCombination = request.param
     with ExitStack() as stack:
         services = stack.enter_context(deployment(Services.name, tmp_path))
         assert isinstance(services, Services)
-        settings = settings_of(mixture, services, tmp_path)
+        settings = settings_of(combination, services, tmp_path)
         repository = None
-        if mixture.chunk_transport is not ChunkTransport.LOCAL:
+        if combination.chunk_transport is not ChunkTransport.LOCAL:
             repository = stack.enter_context(
                 ServiceProcess("sluice_repository", tmp_path, settings)
             )
             settings = {**settings, "SLUICE_REPOSITORY_SERVER": repository.address}
         intake = stack.enter_context(ServiceProcess("sluice_intake", tmp_path, settings))
-        yield Running(mixture, services, intake, repository)
+        yield Running(combination, services, intake, repository)
 
 
 @asynccontextmanager
@@ -112,8 +119,8 @@ async def events_of(node_id: str, count: int) -> list[str]:
 
 
 async def test_it_starts_and_takes_an_upload(running: Running) -> None:
-    mixture = running.mixture
-    if mixture.catalogue is not CatalogueKind.OFF:
+    combination = running.combination
+    if combination.catalogue is not CatalogueKind.OFF:
         assert running.repository is not None
         async with calling(running.repository.address) as client:
             await client.repository.CreateDrive(repository_pb2.CreateDriveRequest(name="wire"))
@@ -124,29 +131,29 @@ async def test_it_starts_and_takes_an_upload(running: Running) -> None:
         status = await client.complete(opened.upload_id, total_chunks=21)
     assert status.state == upload_pb2.UPLOAD_STATE_COMPLETED, status
 
-    if mixture.objects is Objects.S3:
+    if combination.objects is Objects.S3:
         (key,) = await s3_server.objects_of(running.services.bucket)
         assert key.endswith(f"/{opened.node_id}")
         stored = await s3_server.content_of(running.services.bucket, key)
         assert hashlib.sha256(stored).digest() == hashlib.sha256(CONTENT).digest()
-    if mixture.catalogue is not CatalogueKind.OFF:
+    if combination.catalogue is not CatalogueKind.OFF:
         assert running.repository is not None
         async with calling(running.repository.address) as client:
             expected = (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
             assert await client.read_sha256(opened.node_id) == expected
-    if mixture.events is Events.KAFKA:
+    if combination.events is Events.KAFKA:
         assert await events_of(opened.node_id, 2) == ["UploadInitiated", "UploadCompleted"]
-    if mixture.coordination is Coordination.REDIS:
+    if combination.coordination is Coordination.REDIS:
         await asyncio.to_thread(running.services.assert_nothing_in_flight)
 
 
-@pytest.mark.parametrize("mixture", TOGETHER, ids=name_of)
+@pytest.mark.parametrize("combination", TOGETHER, ids=name_of)
 async def test_a_standalone_takes_an_upload_with_any_store_and_log(
-    mixture: Mixture, tmp_path: Path
+    combination: BackendCombination, tmp_path: Path
 ) -> None:
     with deployment(Services.name, tmp_path) as services:
         assert isinstance(services, Services)
-        with services.serving(settings_of(mixture, services, services.data_dir)) as server:
+        with services.serving(settings_of(combination, services, services.data_dir)) as server:
             async with calling(server.address) as client:
                 opened = await client.initiate("a/photo.jpg", chunk_size=MIB)
                 await client.send_streams(opened.upload_id, cut(CONTENT, itertools.repeat(MIB)), 2)
@@ -154,4 +161,4 @@ async def test_a_standalone_takes_an_upload_with_any_store_and_log(
                 expected = (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
                 assert await client.read_sha256(opened.node_id) == expected
         in_the_store = await s3_server.objects_of(services.bucket)
-        assert len(in_the_store) == (mixture.objects is Objects.S3)
+        assert len(in_the_store) == (combination.objects is Objects.S3)

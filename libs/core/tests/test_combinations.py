@@ -9,75 +9,78 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sluice_core.combinations import (
-    ROWS,
+    SUPPORTED_COMBINATIONS,
+    BackendCombination,
     CatalogueKind,
     ChunkTransport,
     Coordination,
     Durability,
     Events,
-    Mixture,
     Objects,
-    check_mixture,
+    check_combination,
     nearest_running,
 )
 from sluice_core.configuration import ConfigurationError
 
 ALL = [
-    Mixture(*each) for each in product(Coordination, ChunkTransport, Objects, Events, CatalogueKind)
+    BackendCombination(*each)
+    for each in product(Coordination, ChunkTransport, Objects, Events, CatalogueKind)
 ]
-STANDALONE = Mixture(
+STANDALONE = BackendCombination(
     Coordination.EMBEDDED, ChunkTransport.LOCAL, Objects.FILES, Events.LOG, CatalogueKind.SQLITE
 )
-PHASE_1 = Mixture(
+PHASE_1 = BackendCombination(
     Coordination.MEMORY, ChunkTransport.LOCAL, Objects.DISCARD, Events.OFF, CatalogueKind.OFF
 )
-RUNNING = {mixture: row.name for row in ROWS for mixture in row.mixtures()}
+RUNNING = {
+    combination: row.name for row in SUPPORTED_COMBINATIONS for combination in row.combinations()
+}
 
 
-@pytest.mark.parametrize(("mixture", "name"), RUNNING.items(), ids=str)
-def test_every_mixture_of_the_table_runs(mixture: Mixture, name: str) -> None:
-    assert check_mixture(mixture, Durability.MEMORY).name == name
+@pytest.mark.parametrize(("combination", "name"), RUNNING.items(), ids=str)
+def test_every_mixture_of_the_table_runs(combination: BackendCombination, name: str) -> None:
+    assert check_combination(combination, Durability.MEMORY).name == name
 
 
-@given(mixture=st.sampled_from(ALL))
-def test_a_refusal_names_the_nearest_mixture_that_runs(mixture: Mixture) -> None:
-    assume(mixture not in RUNNING)
+@given(combination=st.sampled_from(ALL))
+def test_a_refusal_names_the_nearest_mixture_that_runs(combination: BackendCombination) -> None:
+    assume(combination not in RUNNING)
     with pytest.raises(ConfigurationError) as caught:
-        check_mixture(mixture, Durability.MEMORY)
+        check_combination(combination, Durability.MEMORY)
     line = str(caught.value)
-    nearest = nearest_running(mixture)
+    nearest = nearest_running(combination)
     assert nearest in RUNNING
     assert RUNNING[nearest] in line
     assert "\n" not in line
     # Doing what the line says leads to something that runs, and no shorter way does.
-    for name in mixture.differing(nearest):
+    for name in combination.differing(nearest):
         assert f"SLUICE_{name.upper()}={getattr(nearest, name)}" in line
-    steps = len(mixture.differing(nearest))
-    assert steps == min(len(mixture.differing(other)) for other in RUNNING)
+    steps = len(combination.differing(nearest))
+    assert steps == min(len(combination.differing(other)) for other in RUNNING)
 
 
 def test_the_table_has_every_row_of_the_protocol() -> None:
-    assert [row.name for row in ROWS] == [
+    assert [row.name for row in SUPPORTED_COMBINATIONS] == [
         "standalone",
         *(f"phase {number}" for number in range(1, 7)),
     ]
     redis = {m for m in RUNNING if m.coordination is Coordination.REDIS}
     # Redis, Kafka and S3 toggle independently.
     for objects, events in product((Objects.DISCARD, Objects.S3), (Events.OFF, Events.KAFKA)):
-        mixture = Mixture(
+        combination = BackendCombination(
             Coordination.REDIS, ChunkTransport.REDIS, objects, events, CatalogueKind.OFF
         )
-        assert mixture in redis
+        assert combination in redis
 
 
 def test_no_mixture_stands_in_two_rows() -> None:
-    every = [mixture for row in ROWS for mixture in row.mixtures()]
+    every = [combination for row in SUPPORTED_COMBINATIONS for combination in row.combinations()]
     assert len(every) == len(set(every))
 
 
 @pytest.mark.rule(6)
 @pytest.mark.parametrize(
-    ("mixture", "durability"),
+    ("combination", "durability"),
     [
         (PHASE_1, Durability.FSYNC),
         (PHASE_1, Durability.REPLICATED),
@@ -85,11 +88,11 @@ def test_no_mixture_stands_in_two_rows() -> None:
     ],
 )
 def test_a_durability_that_cannot_be_kept_is_not_promised(
-    mixture: Mixture, durability: Durability
+    combination: BackendCombination, durability: Durability
 ) -> None:
     with pytest.raises(ConfigurationError, match="SLUICE_DURABILITY"):
-        check_mixture(mixture, durability)
+        check_combination(combination, durability)
 
 
 def test_a_standalone_can_promise_fsync() -> None:
-    assert check_mixture(STANDALONE, Durability.FSYNC).standalone_only
+    assert check_combination(STANDALONE, Durability.FSYNC).standalone_only

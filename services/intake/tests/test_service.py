@@ -67,7 +67,7 @@ def test_phase_1_takes_an_upload_and_stops_on_sigterm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [{}, {**PHASE_1, "SLUICE_INTAKE_ADDRESS": "0.0.0.0:0"}, {"SLUICE_PART_BYTES": "many"}],
-    ids=["another mixture", "strangers without keys", "a bad number"],
+    ids=["another combination", "strangers without keys", "a bad number"],
 )
 def test_what_cannot_run_exits_78_with_one_line(settings: dict[str, str]) -> None:
     process = start(settings)

@@ -31,7 +31,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [({}, "sluice serve"), (PHASE_1, "sluice-intake"), ({"SLUICE_EVENTS": "kafka"}, "nearest")],
-    ids=["standalone", "phase 1", "no such mixture"],
+    ids=["standalone", "phase 1", "no such combination"],
 )
 def test_what_cannot_run_apart_is_refused_with_advice(
     settings: dict[str, str], advice: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sluice_backends.redis.ledger.coalesced_reads import GATHER_SECONDS, SharedLooks
+from sluice_backends.redis.ledger.coalesced_reads import GATHER_SECONDS, CoalescedReads
 from sluice_core.errors import Unavailable
 from support.virtual_time import in_virtual_time
 
@@ -32,7 +32,7 @@ class Ledger:
 @in_virtual_time
 async def test_one_look_is_enough_for_all_who_ask_at_once() -> None:
     ledger = Ledger()
-    shared: Any = SharedLooks(ledger.look)
+    shared: Any = CoalescedReads(ledger.look)
     seen = await asyncio.gather(*(shared.at("a") for _ in range(5)), shared.at("b"))
     assert seen == [("a", 0)] * 5 + [("b", 0)]
     assert ledger.looks == 2
@@ -41,7 +41,7 @@ async def test_one_look_is_enough_for_all_who_ask_at_once() -> None:
 @in_virtual_time
 async def test_nobody_is_given_what_was_seen_before_it_asked() -> None:
     ledger = Ledger()
-    shared: Any = SharedLooks(ledger.look)
+    shared: Any = CoalescedReads(ledger.look)
     ledger.answers.clear()
     early = asyncio.create_task(shared.at("a"))
     await asyncio.sleep(5 * GATHER_SECONDS)
@@ -56,7 +56,7 @@ async def test_nobody_is_given_what_was_seen_before_it_asked() -> None:
 @in_virtual_time
 async def test_when_the_one_who_was_to_look_goes_another_does() -> None:
     ledger = Ledger()
-    shared: Any = SharedLooks(ledger.look)
+    shared: Any = CoalescedReads(ledger.look)
     for held_up in (False, True):
         if held_up:
             ledger.answers.clear()
@@ -73,7 +73,7 @@ async def test_when_the_one_who_was_to_look_goes_another_does() -> None:
 async def test_all_get_the_error() -> None:
     ledger = Ledger()
     ledger.error = Unavailable("REDIS_UNAVAILABLE", "away")
-    shared: Any = SharedLooks(ledger.look)
+    shared: Any = CoalescedReads(ledger.look)
     seen = await asyncio.gather(*(shared.at("a") for _ in range(3)), return_exceptions=True)
     assert seen == [ledger.error] * 3
     ledger.error = None

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sluice_backends.redis.queue.waiting_consumers import Takers
+from sluice_backends.redis.queue.waiting_consumers import WaitingConsumers
 from sluice_core.errors import Unavailable
 from sluice_core.ports import Delivery, WorkItem, WorkKind
 
@@ -20,7 +20,7 @@ def delivery(number: int = 1, kind: WorkKind = WorkKind.PART) -> Delivery:
 
 
 async def waiting(
-    takers: Takers, kinds: frozenset[WorkKind] = PARTS, seconds: float = 5.0
+    takers: WaitingConsumers, kinds: frozenset[WorkKind] = PARTS, seconds: float = 5.0
 ) -> asyncio.Task[Delivery | None]:
     task = asyncio.create_task(takers.wait(kinds, "worker", seconds))
     await asyncio.sleep(0)
@@ -28,7 +28,7 @@ async def waiting(
 
 
 async def test_who_waits_longest_for_the_kind_gets_the_item() -> None:
-    takers = Takers()
+    takers = WaitingConsumers()
     of_parts, of_both = await waiting(takers, PARTS), await waiting(takers, BOTH)
     assert takers.kinds() == BOTH
     assert len(takers.consumers(WorkKind.PART, 10)) == 2
@@ -41,11 +41,11 @@ async def test_who_waits_longest_for_the_kind_gets_the_item() -> None:
 
 
 async def test_nothing_comes_within_the_time() -> None:
-    assert await Takers().wait(PARTS, "worker", 0.01) is None
+    assert await WaitingConsumers().wait(PARTS, "worker", 0.01) is None
 
 
 async def test_an_item_for_one_that_left_goes_to_another() -> None:
-    takers = Takers()
+    takers = WaitingConsumers()
     leaving, staying = await waiting(takers), await waiting(takers)
     takers.hand_over(delivery())
     leaving.cancel()
@@ -56,7 +56,7 @@ async def test_an_item_for_one_that_left_goes_to_another() -> None:
 
 
 async def test_an_item_that_nobody_is_there_for_is_unclaimed() -> None:
-    takers = Takers()
+    takers = WaitingConsumers()
     leaving = await waiting(takers)
     takers.hand_over(delivery(1))
     leaving.cancel()
@@ -69,7 +69,7 @@ async def test_an_item_that_nobody_is_there_for_is_unclaimed() -> None:
 
 
 async def test_an_item_that_comes_with_the_end_of_the_wait_is_not_lost() -> None:
-    takers = Takers()
+    takers = WaitingConsumers()
     task = await waiting(takers, seconds=0.02)
     loop = asyncio.get_running_loop()
     # In the iteration of the loop in which the time ends, before the worker is woken.
@@ -79,7 +79,7 @@ async def test_an_item_that_comes_with_the_end_of_the_wait_is_not_lost() -> None
 
 
 async def test_all_who_wait_hear_of_a_failure_and_later_ones_do_not() -> None:
-    takers = Takers()
+    takers = WaitingConsumers()
     first = await waiting(takers)
     takers.fail(Unavailable("REDIS_UNAVAILABLE", "away"))
     with pytest.raises(Unavailable):
@@ -90,7 +90,7 @@ async def test_all_who_wait_hear_of_a_failure_and_later_ones_do_not() -> None:
 
 
 async def test_a_worker_that_leaves_as_it_hears_of_a_failure_just_leaves() -> None:
-    takers = Takers()
+    takers = WaitingConsumers()
     leaving = await waiting(takers)
     takers.fail(Unavailable("REDIS_UNAVAILABLE", "away"))
     leaving.cancel()

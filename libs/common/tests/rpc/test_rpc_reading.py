@@ -16,7 +16,7 @@ import grpc.aio
 import pytest
 
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.reading import to_its_end
+from sluice_common.rpc.reading import shielded_read
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
@@ -49,7 +49,7 @@ async def pause() -> None:
 
 async def test_what_was_read_is_the_callers() -> None:
     reading = Reading()
-    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    caller = asyncio.ensure_future(shielded_read(reading.read(), {}, None))
     for step, part in zip(reading.steps, ("to its ", "end"), strict=True):
         await pause()
         assert not caller.done()
@@ -61,13 +61,13 @@ async def test_a_read_that_need_not_wait_is_there_at_once() -> None:
     async def read() -> str:
         return "now"
 
-    assert await to_its_end(read(), {}, None) == "now"
+    assert await shielded_read(read(), {}, None) == "now"
 
 
 @pytest.mark.parametrize("step", [0, 1])
 async def test_a_read_that_fails_fails_its_caller(step: int) -> None:
     reading = Reading()
-    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    caller = asyncio.ensure_future(shielded_read(reading.read(), {}, None))
     reading.steps[0].set_result("") if step else None
     await pause()
     reading.steps[step].set_exception(ConnectionError("gone"))
@@ -77,7 +77,7 @@ async def test_a_read_that_fails_fails_its_caller(step: int) -> None:
 
 async def test_a_read_that_is_cancelled_from_within_cancels_its_caller() -> None:
     reading = Reading()
-    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    caller = asyncio.ensure_future(shielded_read(reading.read(), {}, None))
     await pause()
     reading.steps[0].cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -87,7 +87,7 @@ async def test_a_read_that_is_cancelled_from_within_cancels_its_caller() -> None
 @pytest.mark.parametrize("outcome", ["a message", "a failure", "a cancellation"])
 async def test_a_caller_that_is_cancelled_leaves_at_once_and_the_read_goes_on(outcome: str) -> None:
     reading = Reading()
-    caller = asyncio.ensure_future(to_its_end(reading.read(), {}, None))
+    caller = asyncio.ensure_future(shielded_read(reading.read(), {}, None))
     await pause()
     caller.cancel()
     await pause()

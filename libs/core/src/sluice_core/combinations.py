@@ -1,4 +1,4 @@
-"""Which backends run together: the table of docs/protocol.md, "Which mixtures run". Pure."""
+"""Which backends run together: the table of docs/protocol.md, "Which combinations run". Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Durability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class BackendCombination:
     """One choice of backends; `SLUICE_` and the field's name is the setting of each."""
 
     coordination: Coordination
@@ -59,8 +59,8 @@ class Mixture:
     events: Events
     catalogue: CatalogueKind
 
-    def differing(self, other: Mixture) -> tuple[str, ...]:
-        """The fields in which two mixtures differ."""
+    def differing(self, other: BackendCombination) -> tuple[str, ...]:
+        """The fields in which two combinations differ."""
         return tuple(
             field.name
             for field in fields(self)
@@ -69,8 +69,8 @@ class Mixture:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the table: the mixtures that it stands for, and where they run.
+class SupportedCombination:
+    """One row of the table: the combinations that it stands for, and where they run.
 
     `standalone_only`: needs everything in one process.
     """
@@ -84,9 +84,11 @@ class Row:
     durability: tuple[Durability, ...]
     standalone_only: bool = False
 
-    def mixtures(self) -> Iterator[Mixture]:
+    def combinations(self) -> Iterator[BackendCombination]:
         for objects, events, catalogue in product(self.objects, self.events, self.catalogue):
-            yield Mixture(self.coordination, self.chunk_transport, objects, events, catalogue)
+            yield BackendCombination(
+                self.coordination, self.chunk_transport, objects, events, catalogue
+            )
 
 
 _IN_MEMORY: Final = (Durability.MEMORY,)
@@ -95,8 +97,8 @@ _ON_DISK: Final = (Durability.MEMORY, Durability.FSYNC)
 _KAFKA_OR_OFF: Final = (Events.OFF, Events.KAFKA)
 _NO_CATALOGUE: Final = (CatalogueKind.OFF,)
 
-ROWS: Final = (
-    Row(
+SUPPORTED_COMBINATIONS: Final = (
+    SupportedCombination(
         "standalone",
         Coordination.EMBEDDED,
         ChunkTransport.LOCAL,
@@ -106,7 +108,7 @@ ROWS: Final = (
         _ON_DISK,
         standalone_only=True,
     ),
-    Row(
+    SupportedCombination(
         "phase 1",
         Coordination.MEMORY,
         ChunkTransport.LOCAL,
@@ -115,7 +117,7 @@ ROWS: Final = (
         _NO_CATALOGUE,
         _IN_MEMORY,
     ),
-    Row(
+    SupportedCombination(
         "phase 2",
         Coordination.MEMORY,
         ChunkTransport.DIRECT,
@@ -124,7 +126,7 @@ ROWS: Final = (
         _NO_CATALOGUE,
         _IN_MEMORY,
     ),
-    Row(
+    SupportedCombination(
         "phase 3",
         Coordination.REDIS,
         ChunkTransport.REDIS,
@@ -133,7 +135,7 @@ ROWS: Final = (
         _NO_CATALOGUE,
         _IN_REDIS,
     ),
-    Row(
+    SupportedCombination(
         "phase 4",
         Coordination.REDIS,
         ChunkTransport.REDIS,
@@ -142,7 +144,7 @@ ROWS: Final = (
         _NO_CATALOGUE,
         _IN_REDIS,
     ),
-    Row(
+    SupportedCombination(
         "phase 5",
         Coordination.REDIS,
         ChunkTransport.REDIS,
@@ -151,7 +153,7 @@ ROWS: Final = (
         _NO_CATALOGUE,
         _IN_REDIS,
     ),
-    Row(
+    SupportedCombination(
         "phase 6",
         Coordination.REDIS,
         ChunkTransport.REDIS,
@@ -163,14 +165,16 @@ ROWS: Final = (
 )
 
 
-def check_mixture(mixture: Mixture, durability: Durability) -> Row:
-    """The row that a mixture belongs to.
+def check_combination(
+    combination: BackendCombination, durability: Durability
+) -> SupportedCombination:
+    """The row that a combination belongs to.
 
-    Raises `ConfigurationError` naming the nearest mixture that runs, when this one does not.
+    Raises `ConfigurationError` naming the nearest combination that runs, when this one does not.
     """
-    row = _row_of(mixture)
+    row = _row_of(combination)
     if row is None:
-        raise ConfigurationError(f"these backends do not run together; {_advice(mixture)}")
+        raise ConfigurationError(f"these backends do not run together; {_advice(combination)}")
     if durability not in row.durability:
         allowed = " or ".join(row.durability)
         raise ConfigurationError(
@@ -179,8 +183,8 @@ def check_mixture(mixture: Mixture, durability: Durability) -> Row:
     return row
 
 
-def check_apart(row: Row) -> None:
-    """Raise `ConfigurationError` for a mixture that is one process, for a service that is apart."""
+def check_apart(row: SupportedCombination) -> None:
+    """Raise `ConfigurationError` for a separate service if the combination is one process."""
     if row.standalone_only:
         raise ConfigurationError(
             f"SLUICE_COORDINATION={row.coordination} ({row.name}) keeps everything in one process: "
@@ -188,24 +192,24 @@ def check_apart(row: Row) -> None:
         )
 
 
-def nearest_running(mixture: Mixture) -> Mixture:
-    """The mixture of the table that needs the fewest settings changed; the order of the table
+def nearest_running(combination: BackendCombination) -> BackendCombination:
+    """The combination of the table that needs the fewest settings changed; the order of the table
     decides between equals."""
-    running = (candidate for row in ROWS for candidate in row.mixtures())
-    return min(running, key=lambda candidate: len(mixture.differing(candidate)))
+    running = (candidate for row in SUPPORTED_COMBINATIONS for candidate in row.combinations())
+    return min(running, key=lambda candidate: len(combination.differing(candidate)))
 
 
-def _row_of(mixture: Mixture) -> Row | None:
-    return next((row for row in ROWS if mixture in row.mixtures()), None)
+def _row_of(combination: BackendCombination) -> SupportedCombination | None:
+    return next((row for row in SUPPORTED_COMBINATIONS if combination in row.combinations()), None)
 
 
-def _advice(mixture: Mixture) -> str:
-    nearest = nearest_running(mixture)
+def _advice(combination: BackendCombination) -> str:
+    nearest = nearest_running(combination)
     row = _row_of(nearest)
     assert row is not None
-    changes = _named(nearest, mixture.differing(nearest))
+    changes = _named(nearest, combination.differing(nearest))
     return f"the nearest that runs is {row.name}: set {changes}"
 
 
-def _named(mixture: Mixture, names: tuple[str, ...]) -> str:
-    return " ".join(f"SLUICE_{name.upper()}={getattr(mixture, name)}" for name in names)
+def _named(combination: BackendCombination, names: tuple[str, ...]) -> str:
+    return " ".join(f"SLUICE_{name.upper()}={getattr(combination, name)}" for name in names)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sluice_core.concurrency.cancellation import forget_frames, to_the_end
+from sluice_core.concurrency.cancellation import finish_despite_cancel, forget_frames
 
 
 async def test_the_result_of_the_step_is_returned() -> None:
@@ -19,7 +19,7 @@ async def test_the_result_of_the_step_is_returned() -> None:
         await asyncio.sleep(0)
         return 7
 
-    assert await to_the_end(step()) == 7
+    assert await finish_despite_cancel(step()) == 7
 
 
 async def test_the_error_of_the_step_is_raised() -> None:
@@ -28,7 +28,7 @@ async def test_the_error_of_the_step_is_raised() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        await to_the_end(step())
+        await finish_despite_cancel(step())
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -42,7 +42,7 @@ async def test_a_cancelled_task_finishes_the_step_and_ends_as_cancelled(fails: b
         if fails:
             raise ValueError("broken")
 
-    task = asyncio.ensure_future(to_the_end(step()))
+    task = asyncio.ensure_future(finish_despite_cancel(step()))
     await asyncio.sleep(0)
     for _ in range(3):  # however often it is told
         task.cancel()
@@ -81,7 +81,7 @@ async def test_what_a_caller_had_in_hand_goes_with_its_task(cancelled: bool) -> 
     async def caller() -> None:
         block = Block()
         had.append(weakref.ref(block))
-        await to_the_end(step())
+        await finish_despite_cancel(step())
 
     task = asyncio.ensure_future(caller())
     await asyncio.sleep(0)

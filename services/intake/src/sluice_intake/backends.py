@@ -1,4 +1,4 @@
-"""What the intake of each mixture works on: coordination, and where it asks for drives."""
+"""What the intake of each combination works on: coordination, and where it asks for drives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sluice_intake.housekeeping import keeping_house
 async def open_coordination(
     settings: SluiceSettings, metrics: Metrics
 ) -> AsyncIterator[CoordinationPorts]:
-    """The ledger, the chunk store and the queue of the mixture.
+    """The ledger, the chunk store and the queue of the combination.
 
     Raises `ConfigurationError` when Redis cannot be used.
     """

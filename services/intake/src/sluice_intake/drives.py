@@ -39,7 +39,7 @@ class DriveDirectory(Protocol):
 
 
 class DefaultDrives:
-    """Every name is a drive with the defaults: mixtures without a catalogue (phases 1 to 5)."""
+    """Every name is a drive with the defaults: combinations without a catalogue (phases 1 to 5)."""
 
     async def get(self, tenant: str, name: str) -> Drive:
         return Drive(

@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def check_has_work(settings: SluiceSettings) -> None:
-    """Raise `ConfigurationError` for a mixture in which there is nothing to process."""
+    """Raise `ConfigurationError` for a combination in which there is nothing to process."""
     row = settings.row
     check_apart(row)
     if settings.catalogue is CatalogueKind.OFF:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from sluice_common.backends.opening import blaming
+from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
@@ -83,7 +83,7 @@ async def check_sources(settings: SluiceSettings) -> None:
     from sluice_processor.sources.sqs_queue import open_queue
 
     async with open_queue(sqs, concurrency=1) as queue:
-        with blaming("SLUICE_SQS__QUEUE_URL"):
+        with as_configuration_error("SLUICE_SQS__QUEUE_URL"):
             try:
                 await queue.facts()
             except Unavailable as error:

@@ -17,7 +17,7 @@ from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.rpc.host import Service
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_core.combinations import ChunkTransport, Row, check_apart
+from sluice_core.combinations import ChunkTransport, SupportedCombination, check_apart
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventPublisher
@@ -47,8 +47,8 @@ def add_repository(
     add_RepositoryServiceServicer_to_server(rpc, server)
 
 
-def check_runs_apart(row: Row) -> None:
-    """Raise `ConfigurationError` for a mixture whose repository cannot be a process of its own."""
+def check_runs_apart(row: SupportedCombination) -> None:
+    """Raise `ConfigurationError` if the combination has no separate repository process."""
     check_apart(row)
     if row.chunk_transport is ChunkTransport.LOCAL:
         raise ConfigurationError(

@@ -8,7 +8,7 @@ import sys
 from typing import Final
 
 from sluice_backends.sql.migrate import Migration, migrate
-from sluice_common.backends.opening import blaming
+from sluice_common.backends.opening import as_configuration_error
 from sluice_common.backends.storage import catalogue_database
 from sluice_common.settings import SluiceSettings
 from sluice_core.configuration import ConfigurationError
@@ -29,7 +29,7 @@ async def migrate_main(
     database = catalogue_database(settings)
     if database is None:
         raise ConfigurationError("SLUICE_CATALOGUE=off: there is no catalogue to migrate")
-    with blaming(database.setting):
+    with as_configuration_error(database.setting):
         done = await migrate(database.url)
     sys.stdout.write(told(done) + "\n")
 

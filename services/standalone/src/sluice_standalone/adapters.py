@@ -1,4 +1,4 @@
-"""Opens the adapters of the mixture that the settings name, in the order in which they depend."""
+"""Open the configured backends, in the order in which they depend on each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_backends.embedded.ledger.ledger import open_sqlite_ledger
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
-from sluice_common.backends.opening import blaming
+from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
@@ -39,13 +39,13 @@ async def open_adapters(
     """
     if settings.chunk_transport is ChunkTransport.DIRECT:
         raise ConfigurationError(
-            f"the mixture {settings.row.name!r} measures the way between two processes: use "
+            f"the combination {settings.row.name!r} measures the way between two processes: use "
             "`sluice-intake` and `sluice-repository`"
         )
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         coordination = await enter(_open_coordination(settings, metrics, data_dir))
-        with blaming(f"SLUICE_DATA_DIR: {data_dir.root}"):
+        with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
             storage = await enter(open_storage(settings, metrics))
         yield Adapters(coordination, storage)
 
@@ -64,7 +64,7 @@ async def _open_coordination(
         yield CoordinationPorts(MemoryLedger(options), DiscardChunkStore(), queue)
         return
     async with AsyncExitStack() as stack:
-        with blaming(f"SLUICE_DATA_DIR: {data_dir.root}"):
+        with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
             ledger = await stack.enter_async_context(
                 open_sqlite_ledger(data_dir.ledger, options, fsync=settings.fsync)
             )

@@ -46,7 +46,7 @@ _PROMISES: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
         Durability.FSYNC: "accepted chunks survive a power cut of Redis",
     },
     Coordination.MEMORY: {
-        Durability.MEMORY: "nothing is kept, this mixture only measures",
+        Durability.MEMORY: "nothing is kept, this combination only measures",
     },
 }
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sluice_common.process.data_dir import DataDir, blaming_the_directory, made
+from sluice_common.process.data_dir import DataDir, as_data_dir_error, create_data_dir
 from sluice_core.configuration import ConfigurationError
 
 LAYOUT_VERSION: Final = 1
@@ -25,8 +25,8 @@ def opened(root: Path) -> Iterator[DataDir]:
 
     Raises `ConfigurationError` when the directory cannot be used, or another server uses it.
     """
-    data_dir = made(root)
-    with blaming_the_directory(root):
+    data_dir = create_data_dir(root)
+    with as_data_dir_error(root):
         lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -36,7 +36,7 @@ def opened(root: Path) -> Iterator[DataDir]:
                 f"SLUICE_DATA_DIR: another server is using {root}; stop it, or choose another"
                 " directory with --data-dir"
             ) from None
-        with blaming_the_directory(root):
+        with as_data_dir_error(root):
             _check_version(root / "version")
             # Left over from a server that was killed; nobody listens there any more.
             data_dir.announcement.unlink(missing_ok=True)

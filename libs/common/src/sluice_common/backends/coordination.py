@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from sluice_common.backends.opening import blaming
+from sluice_common.backends.opening import as_configuration_error
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import Durability
@@ -44,7 +44,7 @@ async def open_redis_coordination(
     redis = settings.redis.to_options()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        with blaming(SETTING):
+        with as_configuration_error(SETTING):
             clients = await enter(open_redis(redis, metrics.redis))
             await check_server(clients, settings.durability, redis)
             monitor = await enter(open_redis_monitor(clients, redis))

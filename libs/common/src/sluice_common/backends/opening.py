@@ -10,7 +10,7 @@ from sluice_core.errors import SluiceError
 
 
 @contextmanager
-def blaming(setting: str) -> Iterator[None]:
+def as_configuration_error(setting: str) -> Iterator[None]:
     """Inside, a backend that cannot be used is a mistake in this setting, told in one line."""
     try:
         yield

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from sluice_backends.discard.events import NoEvents
 from sluice_backends.log.event_log import open_event_log
-from sluice_common.backends.opening import blaming
+from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
@@ -29,7 +29,7 @@ async def open_publisher(
             case Events.KAFKA:
                 from sluice_backends.kafka.publisher import open_kafka_publisher
 
-                with blaming("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
+                with as_configuration_error("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
                     publisher = await stack.enter_async_context(
                         open_kafka_publisher(settings.to_kafka_options(), metrics.kafka)
                     )

@@ -11,8 +11,8 @@ from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
-from sluice_common.backends.opening import blaming
-from sluice_common.process.data_dir import DataDir, made
+from sluice_common.backends.opening import as_configuration_error
+from sluice_common.process.data_dir import DataDir, create_data_dir
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import CatalogueKind, Objects
@@ -43,7 +43,7 @@ async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncItera
                 )
             case Objects.DISCARD:
                 store = DiscardObjectStore()
-        with blaming(BUCKET):
+        with as_configuration_error(BUCKET):
             await store.check(settings.bucket)
         yield store
 
@@ -65,7 +65,7 @@ def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
         case CatalogueKind.MYSQL:
             return CatalogueDatabase(settings.mysql.url, "SLUICE_MYSQL__URL")
         case CatalogueKind.SQLITE:
-            file = made(settings.data_dir).catalogue
+            file = create_data_dir(settings.data_dir).catalogue
             return CatalogueDatabase(f"sqlite:///{file.absolute()}", "SLUICE_DATA_DIR")
         case CatalogueKind.OFF:
             return None
@@ -82,7 +82,7 @@ async def open_database_catalogue(settings: SluiceSettings) -> AsyncIterator[Cat
         yield None
         return
     async with AsyncExitStack() as stack:
-        with blaming(database.setting):
+        with as_configuration_error(database.setting):
             if settings.migrate_on_start:
                 # During a rollout the release before restarts on the schema of the next.
                 await migrate(database.url, accept_newer=True)

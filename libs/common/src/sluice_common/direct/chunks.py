@@ -3,9 +3,9 @@
 Who holds what: the intake keeps the upload's state in a ledger of its own memory, with
 `discard_on_accept`, so that an accepted chunk leaves the budget at once. The repository is the
 chunk store: it takes the blocks, counts and checksums them, answers `Accepted` with the CRC32C
-that it computed, and discards them, because objects are discarded in this mixture. So `Accepted`
-to the client means that the bytes were whole in the repository's memory. `seal` compares its
-checksum with the one computed here; a bit that flips between the two services never counts as a
+that it computed, and discards them, because objects are discarded in this combination. So
+`Accepted` to the client means that the bytes were whole in the repository's memory. `seal` compares
+its checksum with the one computed here; a bit that flips between the two services never counts as a
 chunk. Nothing can be read back: `read` says CHUNK_MISSING. Uploads live and end with their intake:
 a client resumes at the same one.
 

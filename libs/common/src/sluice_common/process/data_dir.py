@@ -47,18 +47,18 @@ class DataDir:
         return self.root / "server.json"
 
 
-def made(root: Path) -> DataDir:
+def create_data_dir(root: Path) -> DataDir:
     """The data directory at `root`, made if need be.
 
     Raises `ConfigurationError` when it cannot be.
     """
-    with blaming_the_directory(root):
+    with as_data_dir_error(root):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     return DataDir(root)
 
 
 @contextmanager
-def blaming_the_directory(root: Path) -> Iterator[None]:
+def as_data_dir_error(root: Path) -> Iterator[None]:
     """Inside, a directory that cannot be used is a mistake in the settings, told in one line."""
     try:
         yield

@@ -18,7 +18,7 @@ T = TypeVar("T")
 P = TypeVar("P")
 
 
-async def to_its_end(
+async def shielded_read(
     reading: Coroutine[Any, Any, T],
     pending: MutableMapping[asyncio.Future[T], P],
     entry: P,

@@ -24,7 +24,7 @@ from sluice_common.rpc.messages import (
     message_too_large,
     request_format,
 )
-from sluice_common.rpc.reading import to_its_end
+from sluice_common.rpc.reading import shielded_read
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.errors import InvalidArgument, SluiceError, Unimplemented
 
@@ -136,7 +136,7 @@ class Requests:
         """
         form, connection = self._form, self._connection
         pending = connection.begin_read(form.max_bytes, self._seconds, of_stream=self._of_stream)
-        wire: Any = await to_its_end(self._read(), connection.pending, pending)
+        wire: Any = await shielded_read(self._read(), connection.pending, pending)
         if wire is _EOF:
             return wire
         # From the second message on, the clock is the handler's: it knows what it waits for.

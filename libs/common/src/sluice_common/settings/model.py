@@ -40,15 +40,15 @@ from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.settings.shown import PREFIX
 from sluice_core.addresses import Address
 from sluice_core.combinations import (
+    BackendCombination,
     CatalogueKind,
     ChunkTransport,
     Coordination,
     Durability,
     Events,
-    Mixture,
     Objects,
-    Row,
-    check_mixture,
+    SupportedCombination,
+    check_combination,
 )
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ledger.options import LedgerOptions
@@ -145,7 +145,7 @@ class SluiceSettings(BaseSettings):
             raise ConfigurationError(
                 "SLUICE_LIMITS__PREFERRED_CHUNK_BYTES is larger than SLUICE_LIMITS__MAX_CHUNK_BYTES"
             )
-        check_mixture(self.mixture, self.durability)
+        check_combination(self.combination, self.durability)
         self._check_notifications()
         return self
 
@@ -163,15 +163,15 @@ class SluiceSettings(BaseSettings):
             raise ConfigurationError(f"{told[0]} tells of objects in S3: set SLUICE_OBJECTS=s3")
 
     @property
-    def mixture(self) -> Mixture:
-        return Mixture(
+    def combination(self) -> BackendCombination:
+        return BackendCombination(
             self.coordination, self.chunk_transport, self.objects, self.events, self.catalogue
         )
 
     @property
-    def row(self) -> Row:
-        """The row of the table of mixtures that this process runs."""
-        return check_mixture(self.mixture, self.durability)
+    def row(self) -> SupportedCombination:
+        """The row of the table of combinations that this process runs."""
+        return check_combination(self.combination, self.durability)
 
     @property
     def fsync(self) -> bool:

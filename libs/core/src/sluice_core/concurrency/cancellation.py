@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def to_the_end(step: Coroutine[Any, Any, T]) -> T:
+async def finish_despite_cancel(step: Coroutine[Any, Any, T]) -> T:
     """Await `step` to its end even when this task is cancelled meanwhile; then be cancelled.
 
     For steps that must not stop halfway: a commit whose answer decides what is to be cleaned up,

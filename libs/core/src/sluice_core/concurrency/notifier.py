@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class Bell:
+class Notifier:
     """Events by upload id; an entry lives only while somebody waits. One event loop."""
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Bell:
             if not listeners and self._waiting.get(upload_id) is listeners:
                 del self._waiting[upload_id]
 
-    def ring(self, upload_ids: Iterable[str]) -> None:
+    def notify(self, upload_ids: Iterable[str]) -> None:
         """Wake the listeners of these uploads."""
         for upload_id in upload_ids:
             for event in self._waiting.get(upload_id, ()):
                 event.set()
 
-    def ring_all(self) -> None:
+    def notify_all(self) -> None:
         """Wake everybody."""
-        self.ring(self._waiting)
+        self.notify(self._waiting)

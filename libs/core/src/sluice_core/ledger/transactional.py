@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sluice_core.concurrency.notifier import Bell
+from sluice_core.concurrency.notifier import Notifier
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.ledger import chunks, completion, fences, lifecycle, parts, sweep
 from sluice_core.ledger.store import Session
@@ -62,8 +62,8 @@ class TransactionalLedger(ABC):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._changes = Bell()
-        self._room = Bell()
+        self._changes = Notifier()
+        self._room = Notifier()
         self._generation = session.budget.generation
 
     @abstractmethod
@@ -72,12 +72,12 @@ class TransactionalLedger(ABC):
 
     def _announce(self, touched: Iterable[str]) -> None:
         if self._changes:
-            self._changes.ring(touched)
+            self._changes.notify(touched)
         if self._room:
             if self._generation != self._session.budget.generation:
-                self._room.ring_all()
+                self._room.notify_all()
             else:
-                self._room.ring(touched)
+                self._room.notify(touched)
         self._generation = self._session.budget.generation
 
     @property

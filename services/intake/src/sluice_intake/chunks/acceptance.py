@@ -9,7 +9,7 @@ import structlog
 
 from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.telemetry.metrics import Metrics
-from sluice_core.concurrency.cancellation import to_the_end
+from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import DeadlineExceeded, Internal, SluiceError, Unavailable
 from sluice_core.ports import (
     Acceptance,
@@ -57,7 +57,7 @@ class Accepting:
         await chunk.seal()
         # From here to the ledger's answer the client may go, but not its chunk: without the
         # answer nobody could tell whether the staged bytes are still needed.
-        return await to_the_end(self._commit(chunk.offer, chunk.crc32c))
+        return await finish_despite_cancel(self._commit(chunk.offer, chunk.crc32c))
 
     async def announce(self, upload_id: str, tenant: str, step: Acceptance | Completion) -> None:
         """Queue what the step made ready. Hints: what does not get through is re-issued by the

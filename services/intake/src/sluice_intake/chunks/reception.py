@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from sluice_common.rpc.frames import Header
-from sluice_core.concurrency.cancellation import to_the_end
+from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
 from sluice_core.ports import (
     Block,
@@ -217,7 +217,7 @@ class Receiving:
             if chunk is None or not chunk.sealed:
                 # Also when admission itself failed: it may have been granted to a caller who
                 # was cancelled in that moment.
-                await to_the_end(self._release(offer))
+                await finish_despite_cancel(self._release(offer))
 
     async def _release(self, offer: ChunkOffer) -> None:
         try:

@@ -13,7 +13,7 @@ import structlog
 
 from sluice_common.rpc.frames import Header
 from sluice_core.access.principal import Principal
-from sluice_core.concurrency.cancellation import to_the_end
+from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -236,7 +236,7 @@ class Initiating:
         except (SluiceError, asyncio.CancelledError):
             if not request.request_id:
                 # Nobody can come back to this upload: its id was never told.
-                await to_the_end(self._abandon(upload_id))
+                await finish_despite_cancel(self._abandon(upload_id))
             raise
         return completion.snapshot
 

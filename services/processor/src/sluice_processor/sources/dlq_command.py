@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from sluice_common.backends.opening import blaming
+from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
@@ -55,7 +55,7 @@ async def _kafka(settings: SluiceSettings, topic: str, action: str, count: int |
     from sluice_processor.sources.kafka_dead_letters import open_letters
 
     options, group = settings.to_kafka_options(), settings.processor.group
-    with blaming("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
+    with as_configuration_error("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
         async with open_letters(options, topic, group) as letters:
             done = 0
             async for letter in letters.unsettled():

@@ -33,11 +33,17 @@ from sluice_core.uploads.model import Integrity
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.roles.assembly import CompletionRefused, PartsLost, assemble
 from sluice_repository.roles.digests import Digest, digest_object
-from sluice_repository.work.claims import claimant, insistently, is_fenced, release, while_held
+from sluice_repository.work.claims import (
+    claimant,
+    is_fenced,
+    release,
+    retry_unavailable,
+    while_held,
+)
 
 _log = structlog.get_logger(__name__)
 _PAGE_PARTS = 1_000
-_HOPELESS = frozenset(
+_PERMANENT_REASONS = frozenset(
     {
         "BUCKET_NOT_FOUND",
         "STORE_DENIED",
@@ -156,11 +162,11 @@ class Completer:
             return await self._reopen(claim, lost.numbers)
         except SluiceError as error:
             # Damage that the store itself reports is as final: the bytes are nowhere else.
-            if error.reason in _HOPELESS or isinstance(error, DataLoss):
+            if error.reason in _PERMANENT_REASONS or isinstance(error, DataLoss):
                 return await self._fail(claim, error.reason, error.message, error.log_detail)
             raise
         # Outside the heartbeat: once finished, the claim is over and must not count as lost.
-        await insistently(deps.ledger.finish, claim, crc32c, sha256)
+        await retry_unavailable(deps.ledger.finish, claim, crc32c, sha256)
         crash_point(CrashPoint.AFTER_FINISH)
         deps.relay_poke.set()
         if work.put is None:

@@ -40,12 +40,18 @@ from sluice_core.uploads.model import UploadStatus
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.roles.completer import Completer, FreshPut
 from sluice_repository.roles.part_source import PartSource
-from sluice_repository.work.claims import claimant, insistently, is_fenced, release, while_held
+from sluice_repository.work.claims import (
+    claimant,
+    is_fenced,
+    release,
+    retry_unavailable,
+    while_held,
+)
 from sluice_repository.work.guard import is_transient
 
 _log = structlog.get_logger(__name__)
 _ANNOUNCE_SECONDS = 2.0
-_HOPELESS = frozenset(
+_PERMANENT_REASONS = frozenset(
     {
         "BUCKET_NOT_FOUND",
         "STORE_DENIED",
@@ -145,7 +151,7 @@ class PartStorer:
                 return await self._fail(claim, reason, error)
             raise
         # Outside the heartbeat: once recorded, the claim is over and must not count as lost.
-        completion = await insistently(deps.ledger.record_part, claim, stored)
+        completion = await retry_unavailable(deps.ledger.record_part, claim, stored)
         deps.metrics.part_bytes.inc(stored.size)
         crash_point(CrashPoint.AFTER_RECORD_PART)
         await self._drop_chunks(claim, source)
@@ -318,7 +324,7 @@ class PartStorer:
         it is COMPLETING, when nothing expires it (rule 18), the deadline is looked at here, by the
         ledger's clock: that of this process may be wrong.
         """
-        if isinstance(error, SluiceError) and error.reason in _HOPELESS:
+        if isinstance(error, SluiceError) and error.reason in _PERMANENT_REASONS:
             return error.reason
         snapshot = claim.snapshot
         if (

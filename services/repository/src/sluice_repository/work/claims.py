@@ -25,7 +25,7 @@ _RELEASE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
-insistently = stamina.AsyncRetryingCaller(
+retry_unavailable = stamina.AsyncRetryingCaller(
     attempts=6, timeout=8.0, wait_initial=0.1, wait_max=2.0
 ).on(Unavailable)
 """Calls again while a backend is away for a moment: for the one ledger write that ends long work,

@@ -13,7 +13,7 @@ GATHER_SECONDS: Final = 0.002
 changes come in twos: a part is recorded, the upload completes."""
 
 
-class SharedLooks:
+class CoalescedReads:
     """Asks the ledger once for everybody who asks within GATHER_SECONDS.
 
     Each gets a snapshot that was taken after it had asked, or the error of taking it.

@@ -18,7 +18,7 @@ from awscrt.checksums import combine_crc32c
 from sluice_backends.redis import keys
 from sluice_backends.redis.client.connection import RedisClients
 from sluice_backends.redis.ledger.beginning import Beginnings
-from sluice_backends.redis.ledger.coalesced_reads import SharedLooks
+from sluice_backends.redis.ledger.coalesced_reads import CoalescedReads
 from sluice_backends.redis.ledger.listing import UploadList
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
@@ -117,7 +117,7 @@ class RedisLedger:
         self._options = options
         self._monitor = monitor
         self._replicated = replicated
-        self._looks = SharedLooks(self.get)
+        self._looks = CoalescedReads(self.get)
         self._beginnings = Beginnings(steps, reader, options)
         self._list = UploadList(steps, reader)
         self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
@@ -262,7 +262,7 @@ class RedisLedger:
             while True:
                 changed.clear()  # before the look: a change after it rings again
                 heard = self._announcements.heard_of(upload_id)
-                if look or heard is None or not heard.is_no_news(seen, only_end=only_end):
+                if look or heard is None or not heard.is_up_to_date(seen, only_end=only_end):
                     snapshot = await self._looks.at(upload_id)
                     ended = is_terminal(snapshot.status)
                     if snapshot.sequence > seen:

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from sluice_backends.redis.client.connection import RedisClients
 from sluice_backends.redis.client.subscription import SILENCE_SECONDS, Subscription
-from sluice_core.concurrency.notifier import Bell
+from sluice_core.concurrency.notifier import Notifier
 from sluice_core.errors import SluiceError
 from sluice_core.uploads.states import TERMINAL
 
@@ -48,7 +48,7 @@ class Heard:
         self.ended = self.ended or ended
         self.sequence = sequence if self.sequence is None else max(sequence, self.sequence)
 
-    def is_no_news(self, seen: int, *, only_end: bool) -> bool:
+    def is_up_to_date(self, seen: int, *, only_end: bool) -> bool:
         """Whether a look would show nothing to one who has seen that sequence."""
         if self.sequence is None or self.ended:
             return False
@@ -65,8 +65,8 @@ class Announcements:
     def __init__(self, clients: RedisClients, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._clients = clients
         self._silence_seconds = silence_seconds
-        self._changes = Bell()
-        self._room = Bell()
+        self._changes = Notifier()
+        self._room = Notifier()
         self._wanted_changed = asyncio.Event()
         self._expected: set[str] = set()
         self._heard: dict[str, Heard] = {}
@@ -117,8 +117,8 @@ class Announcements:
                 _log.warning("ledger.announcements_lost", error=str(errors.exceptions[0]))
             # What was announced meanwhile was not heard.
             self._heard.clear()
-            self._changes.ring_all()
-            self._room.ring_all()
+            self._changes.notify_all()
+            self._room.notify_all()
             await asyncio.sleep(_SUBSCRIBE_AGAIN_SECONDS)
 
     async def _listen(self, subscription: Subscription) -> None:
@@ -150,19 +150,19 @@ class Announcements:
         is_news = kind == b"message"
         if channel == _ROOM:
             if is_news:
-                self._room.ring_all()
+                self._room.notify_all()
             return
         upload_id = channel.removeprefix(_CHANGED)
         if is_news:
             self._learn(upload_id, data)
-            self._room.ring([upload_id])
+            self._room.notify([upload_id])
         elif kind == b"subscribe":
             self._heard[upload_id] = Heard()
         else:
             self._heard.pop(upload_id, None)
         # A subscription that has just begun may have missed what came right before it. Whoever
         # waits for room asks again within a second anyway.
-        self._changes.ring([upload_id])
+        self._changes.notify([upload_id])
 
     def _learn(self, upload_id: str, news: bytes) -> None:
         """News are a sequence number and mostly a status; without one the upload may have ended."""

@@ -22,7 +22,7 @@ from sluice_backends.redis.client.connection import RedisClients
 from sluice_backends.redis.client.errors import VENDOR_ERRORS
 from sluice_backends.redis.options import RedisOptions
 from sluice_backends.redis.queue.lanes import Lane
-from sluice_backends.redis.queue.waiting_consumers import Takers
+from sluice_backends.redis.queue.waiting_consumers import WaitingConsumers
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import Internal, SluiceError
 from sluice_core.ports import Delivery, QueueDepth, WorkItem, WorkKind
@@ -66,7 +66,7 @@ class RedisQueue:
         self._hot: set[str] = set(self._lanes)
         self._due: dict[str, float] = {}
         self._look_at = 0.0
-        self._takers = Takers()
+        self._takers = WaitingConsumers()
         self._wake = asyncio.Event()
         self._in_use = asyncio.Event()
         """Somebody takes, or the queue was closed. Most processes only put."""

@@ -17,7 +17,7 @@ class _Taker:
     given: asyncio.Future[Delivery]
 
 
-class Takers:
+class WaitingConsumers:
     """Who waits, first come, first served. An item that is handed over is taken, or it comes back
     as unclaimed: a worker may leave at any moment, also when the item is just on its way to it."""
 

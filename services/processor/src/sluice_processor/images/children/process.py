@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from sluice_core.concurrency.allowance import extend
-from sluice_core.concurrency.cancellation import to_the_end
+from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_processor.images.children import protocol as answers
 from sluice_processor.images.children.main import READY, encode_options
 from sluice_processor.images.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
@@ -151,7 +151,7 @@ class DecoderChild:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        await to_the_end(self._process.wait())
+        await finish_despite_cancel(self._process.wait())
 
     async def _exchange_in_time(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
         """Raise `TimeoutError` when the wall time is over, and what `_exchange` raises."""
