@@ -1,0 +1,116 @@
+"""Check what a machine can see of the language standard in CONTRIBUTING.md. Run by `make lint`.
+
+python tools/check_style.py [PATH…]
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+MAX_TEST_NAME_CHARS: Final = 60
+MAX_DOCSTRING_LINES: Final = 3
+MAX_SUBJECT_CHARS: Final = 72
+# The first commit that the limit holds for; older subjects stay as they are.
+SUBJECTS_SINCE: Final = "247c06c"
+
+_LEVELS: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
+_LOGGERS: Final = frozenset({"_log", "log", "logger"})
+_EVENT: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+
+
+def module_problems(path: Path) -> Iterator[str]:
+    """Yield what is wrong with one Python file, as `path:line: problem`."""
+    text = path.read_text(encoding="utf-8")
+    if not text.strip():
+        return
+    name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    tree = ast.parse(text)
+    docstring = ast.get_docstring(tree)
+    if docstring is None:
+        yield f"{name}:1: no module docstring; say in one line what the module is"
+    elif (lines := docstring.count("\n") + 1) > MAX_DOCSTRING_LINES:
+        yield (
+            f"{name}:1: module docstring of {lines} lines, at most {MAX_DOCSTRING_LINES}; move the"
+            " rest to the class or function that it explains"
+        )
+    for node in ast.walk(tree):
+        yield from (f"{name}:{problem}" for problem in _node_problems(node))
+
+
+def _node_problems(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        length = len(node.name)
+        if node.name.startswith("test_") and length > MAX_TEST_NAME_CHARS:
+            yield (
+                f"{node.lineno}: test name of {length} characters, at most {MAX_TEST_NAME_CHARS};"
+                " move the detail to its docstring"
+            )
+    elif (event := _log_event(node)) is not None and not _EVENT.fullmatch(event):
+        yield f"{node.lineno}: log event {event!r} is not of the form object.past_participle"
+
+
+def _log_event(node: ast.AST) -> str | None:
+    """Return the event of a call such as `_log.info("upload.aborted")`; None for other nodes."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id=logger), attr=level),
+            args=[ast.Constant(value=str(event)), *_],
+        ) if logger in _LOGGERS and level in _LEVELS:
+            return event
+    return None
+
+
+def subject_problems(subjects: str) -> Iterator[str]:
+    """Yield the commits whose subject is too long; takes lines of `git log --format="%h %s"`."""
+    for line in subjects.splitlines():
+        commit, _, subject = line.partition(" ")
+        if len(subject) > MAX_SUBJECT_CHARS and not subject.startswith("Merge "):
+            yield f"commit {commit}: subject of {len(subject)} characters: {subject}"
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def _branch_subjects() -> str:
+    """Return the commits since the limit holds; nothing in a clone that lacks that history."""
+    return _git("log", "--format=%h %s", f"{SUBJECTS_SINCE}..HEAD").stdout
+
+
+def _tracked_files() -> list[Path]:
+    listed = _git("ls-files", "--cached", "--others", "--exclude-standard", "*.py").stdout
+    return [
+        ROOT / name
+        for name in listed.splitlines()
+        if not name.startswith("libs/protos/src/") and (ROOT / name).is_file()
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Print every problem; return 1 if there is one."""
+    files = [
+        file.resolve()
+        for name in arguments
+        for file in (Path(name).rglob("*.py") if Path(name).is_dir() else [Path(name)])
+    ]
+    problems = [problem for file in files or _tracked_files() for problem in module_problems(file)]
+    if not arguments:
+        problems += subject_problems(_branch_subjects())
+    for problem in problems:
+        print(problem)
+    if problems:
+        print(f"{len(problems)} problems with the language standard", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
