@@ -52,13 +52,15 @@ def _node_problems(node: ast.AST) -> Iterator[str]:
                 f"{node.lineno}: test name of {length} characters, at most {MAX_TEST_NAME_CHARS};"
                 " move the detail to its docstring"
             )
-    elif (event := _log_event(node)) is not None and not _EVENT.fullmatch(event):
-        yield f"{node.lineno}: log event {event!r} is not of the form object.past_participle"
+    elif isinstance(node, ast.Call):
+        event = _log_event(node)
+        if event is not None and not _EVENT.fullmatch(event):
+            yield f"{node.lineno}: log event {event!r} is not of the form object.past_participle"
 
 
-def _log_event(node: ast.AST) -> str | None:
-    """Return the event of a call such as `_log.info("upload.aborted")`; None for other nodes."""
-    match node:
+def _log_event(call: ast.Call) -> str | None:
+    """Return the event of a call such as `_log.info("upload.aborted")`; None for other calls."""
+    match call:
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id=logger), attr=level),
             args=[ast.Constant(value=str(event)), *_],
