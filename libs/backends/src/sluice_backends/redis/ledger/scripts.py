@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha1
 from importlib import resources
+from pathlib import Path
 
 from sluice_backends.redis import keys
 from sluice_backends.redis.client.scripts import Script
@@ -52,61 +53,12 @@ _FRAGMENTS = (
 
 _ALONE, _CLUSTER = "alone", "cluster"
 
-_STEPS = (
-    "abort",
-    "accept_chunk",
-    "admit_chunk",
-    "advance",
-    "claim_completion",
-    "claim_part",
-    "cleanup_done",
-    "create",
-    "due_cleanup",
-    "events_published",
-    "expire",
-    "extend_claim",
-    "fail",
-    "finish",
-    "forget",
-    "get",
-    "known_tokens",
-    "missing_chunks",
-    "part_chunks",
-    "pending_events",
-    "places",
-    "ready_completion",
-    "ready_parts",
-    "record_part",
-    "reject_chunk",
-    "release_claim",
-    "reopen_part",
-    "request_completion",
-    "set_multipart",
-    "stored_parts",
-    "upload_events",
-    "waits_for_room",
-    "withhold_events",
-)
-"""Steps on the keys of one upload."""
-
-_BUDGET_STEPS = (
-    "budget_admit",
-    "budget_backlog",
-    "budget_forget",
-    "budget_idle_holders",
-    "budget_is_full",
-    "budget_learn",
-    "budget_release",
-    "budget_tokens",
-    "budget_waits",
-)
-
 
 def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Script]:
     """The script of every step. `alone`: there is one server, and a script may change budget and
     indexes together with the upload; in a cluster they are in other slots."""
     constants = _constants(options, alone=alone)
-    return {step: _script(step, constants) for step in (*_STEPS, *_BUDGET_STEPS)}
+    return {step: _script(step, constants) for step in _steps()}
 
 
 def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | bool]:
@@ -140,6 +92,14 @@ def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | b
         "indexing_seconds": INDEXING_SECONDS,
         "purge_margin_seconds": PURGE_MARGIN_SECONDS,
     }
+
+
+@cache
+def _steps() -> tuple[str, ...]:
+    """Return the names of all steps: those of the files in `lua/steps/`."""
+    folder = resources.files(__package__) / "lua" / "steps"
+    names = (Path(file.name) for file in folder.iterdir())
+    return tuple(sorted(name.stem for name in names if name.suffix == ".lua"))
 
 
 def _script(step: str, constants: Mapping[str, float | bool]) -> Script:
