@@ -16,11 +16,11 @@ from sluice_backends.kafka.consumer import EventConsumer
 from sluice_backends.kafka.dead_letters import dead_letter_topic
 from sluice_backends.kafka.handling import ConsumerOptions, Handler, RecentlySeen
 from sluice_backends.kafka.headers import to_headers
-from sluice_backends.kafka.later import LaterTries
 from sluice_backends.kafka.metrics import KafkaMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_backends.kafka.receiving import ReceivedEvent
+from sluice_backends.kafka.retry_topics import DelayedRetries
 from sluice_core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from sluice_core.ports.event_publisher import EventRecord
 from support.kafka import (
@@ -285,11 +285,11 @@ async def test_timeouts_go_to_the_retry_topic_first(
         if event.record.key != slow.key:
             return None
         assert event.record == slow
-        tries.append(event.tried_later)
+        tries.append(event.retry_number)
         return FailedPrecondition("TIMEOUT", "…")
 
     handled = Handled(fails=fails)
-    patient = replace(options, later=LaterTries(frozenset({"TIMEOUT"}), 2, 1.0))
+    patient = replace(options, delayed_retries=DelayedRetries(frozenset({"TIMEOUT"}), 2, 1.0))
     began = time.monotonic()
     async with running(kafka, patient, handled):
         await until(lambda: tries == [0])
@@ -315,7 +315,7 @@ async def test_other_causes_are_not_put_off(
 ) -> None:
     await publish(kafka, failed(topic, "node-1", 1))
     handled = Handled(fails=lambda event: FailedPrecondition("CRASHED", "…"))
-    patient = replace(options, later=LaterTries(frozenset({"TIMEOUT"}), 2, 600.0))
+    patient = replace(options, delayed_retries=DelayedRetries(frozenset({"TIMEOUT"}), 2, 600.0))
     async with running(kafka, patient, handled):
 
         async def buried() -> bool:

@@ -107,7 +107,7 @@ async def test_a_topic_with_fewer_partitions_is_left_alone_with_a_warning(
     with structlog.testing.capture_logs() as logs:
         async with open_kafka_publisher(kafka) as publisher:
             await publisher.publish([failed(topic, "node-1", 1)])
-    (warning,) = [entry for entry in logs if entry["event"] == "topic_has_fewer_partitions"]
+    (warning,) = [entry for entry in logs if entry["event"] == "topic.partitions_differ"]
     assert (warning["partitions"], warning["configured"]) == (2, 4)
     assert await partitions_of(kafka, topic) == 2
 

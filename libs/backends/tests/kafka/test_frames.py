@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.events.v1 import uploads_pb2
-from sluice_backends.kafka.schemas import unframed
+from sluice_backends.kafka.schemas import strip_frame
 from sluice_core.events.registry import BadEvent
 
 
@@ -23,19 +23,19 @@ def test_what_confluents_serializer_frames_is_unframed(
     payload: bytes, schema_id: int, indexes: list[int]
 ) -> None:
     frame = SchemaId("PROTOBUF", schema_id, None, indexes).id_to_bytes()
-    assert unframed(frame + payload) == payload
+    assert strip_frame(frame + payload) == payload
 
 
 @given(st.builds(uploads_pb2.UploadAborted, upload_id=st.text(), node_id=st.text()))
 def test_a_bare_message_is_left_as_it_is(message: uploads_pb2.UploadAborted) -> None:
     payload = message.SerializeToString()
-    assert unframed(payload) == payload
+    assert strip_frame(payload) == payload
 
 
 @given(st.binary(max_size=40))
 def test_no_frame_is_anything_but_unframed_or_refused(data: bytes) -> None:
     with suppress(BadEvent):
-        assert data.endswith(unframed(b"\x00" + data))
+        assert data.endswith(strip_frame(b"\x00" + data))
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,5 @@ def test_no_frame_is_anything_but_unframed_or_refused(data: bytes) -> None:
 )
 def test_a_torn_frame_is_refused(frame: bytes) -> None:
     with pytest.raises(BadEvent) as caught:
-        unframed(frame)
+        strip_frame(frame)
     assert caught.value.reason == "BAD_FRAME"

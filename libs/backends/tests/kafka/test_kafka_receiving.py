@@ -12,4 +12,4 @@ def test_the_slowest_batches_of_all_partitions_do_not_cost_a_member_its_place() 
     options = ConsumerOptions(group="g", topics=("t",))
     partitions = KafkaOptions(bootstrap_servers="localhost:9092").partitions
     longest = partitions * options.batch_events * options.handling_seconds
-    assert longest < receiving._BETWEEN_POLLS_SECONDS
+    assert longest < receiving._MAX_POLL_INTERVAL_SECONDS
