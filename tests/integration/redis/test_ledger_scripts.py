@@ -1,4 +1,4 @@
-"""The texts of the scripts, as Redis compiles them: everything that one refers to is there."""
+"""Compiled Lua scripts: every referenced name is defined."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNKS = ("chunk_drop", "chunk_drop_upload")
 
 @pytest.fixture
 def known(server: RedisServer) -> set[str]:
-    """The names that Redis gives a script."""
+    """Return the global names that Redis provides to scripts."""
     names = "local names = {} for name in pairs(_G) do table.insert(names, name) end return names"
     with server.client() as client:
         return {name.decode() for name in client.eval(names, 0)}
@@ -26,7 +26,7 @@ def known(server: RedisServer) -> set[str]:
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one server", "cluster"])
 @pytest.mark.parametrize("discard", [True, False], ids=["discarding", "keeping"])
-def test_no_script_of_the_ledger_refers_to_what_it_does_not_have(
+def test_ledger_scripts_have_no_undefined_names(
     server: RedisServer, known: set[str], *, alone: bool, discard: bool
 ) -> None:
     options = replace(LedgerOptions(), discard_on_accept=discard)
@@ -39,7 +39,7 @@ def test_no_script_of_the_ledger_refers_to_what_it_does_not_have(
     assert missing == {}
 
 
-def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
+def test_other_scripts_have_no_undefined_names(server: RedisServer, known: set[str]) -> None:
     scripts = [
         load_script("sluice_backends.redis.queue", f"queue_{name}", "queue_common")
         for name in _QUEUE
@@ -59,13 +59,13 @@ def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
         ("for _, key in ipairs(KEYS) do redis.call('DEL', key) end", {"ipairs", "KEYS", "redis"}),
     ],
 )
-def test_the_compiled_text_tells_a_global_from_a_local(
+def test_compiled_text_distinguishes_globals_from_locals(
     server: RedisServer, text: str, found: set[str]
 ) -> None:
     with server.client() as client:
         assert globals_of(client, text.encode()) == found
 
 
-def test_a_step_that_only_looks_carries_nothing_of_the_budget() -> None:
+def test_read_only_steps_carry_no_budget_code() -> None:
     looking = ledger_scripts(LedgerOptions(), alone=True)["get"].source
     assert b"budget" not in looking

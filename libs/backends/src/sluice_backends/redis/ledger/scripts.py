@@ -1,9 +1,4 @@
-"""The ledger's scripts: one for every step, put together from the fragments in `lua/ledger/`
-(`composing.py` says how).
-
-Numbers of the deployment (bounds, lifetimes) are written into the text, so that no call carries
-them. Two releases, or two settings during a rollout, therefore run scripts of different names.
-"""
+"""Scripts of the ledger: one per step, composed from `lua/fragments/`."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from importlib import resources
 
 from sluice_backends.redis import keys
 from sluice_backends.redis.client.scripts import Script
-from sluice_backends.redis.ledger.composing import Fragments, with_constants
+from sluice_backends.redis.ledger.fragments import Fragments, with_constants
 from sluice_core.ledger.budget import (
     ELECTION_SECONDS,
     STILL_FULL_SECONDS,
@@ -27,10 +22,10 @@ from sluice_core.uploads.model import MAX_CHUNKS, MAX_OBJECT_BYTES
 from sluice_core.uploads.planner import LARGEST_FRONTIER_PART, PARTS_PER_TIER
 
 INDEXING_SECONDS = 300.0
-"""An upload is opened so soon after it was written into the indexes, or not at all (ADR 0009)."""
+"""Longest time between writing an upload's index entries and creating it (ADR 0009)."""
 
 PURGE_MARGIN_SECONDS = 3600.0
-"""So much longer than `purge_due` needs do the keys of an ended upload live."""
+"""Additional lifetime of an ended upload's keys, after `purge_due` should have removed them."""
 
 _FRAGMENTS = (
     "call",
@@ -48,7 +43,7 @@ _FRAGMENTS = (
     "elections",
     "budget",
 )
-"""What steps are made of, besides one of the next two; each mentions only what stands before it."""
+"""Fragments of the steps, besides one of the next two; each references only earlier ones."""
 
 _ALONE, _CLUSTER = "alone", "cluster"
 
@@ -103,8 +98,15 @@ _BUDGET_STEPS = (
 
 
 def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Script]:
-    """The script of every step. `alone`: there is one server, and a script may change budget and
-    indexes together with the upload; in a cluster they are in other slots."""
+    """Return the script of every step.
+
+    Settings (bounds, lifetimes) are constants in the text, so calls need not carry them. Two
+    releases, or two configurations during a rollout, therefore run scripts with different SHA-1.
+
+    Args:
+        alone: one server, so that a script may change budget and indexes together with the upload;
+            in a cluster they are in other slots.
+    """
     constants = _constants(options, alone=alone)
     return {step: _script(step, constants) for step in (*_STEPS, *_BUDGET_STEPS)}
 
@@ -143,14 +145,14 @@ def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | b
 
 
 def _script(step: str, constants: Mapping[str, float | bool]) -> Script:
-    text = _composed(step, alone=bool(constants["alone"]))
+    text = _compose(step, alone=bool(constants["alone"]))
     source = with_constants(text, constants).encode()
-    # SHA-1 is Redis's name for a script, not a matter of security.
+    # Redis identifies scripts by SHA-1; it is not used for security.
     return Script(f"ledger_{step}", source, sha1(source, usedforsecurity=False).hexdigest())
 
 
 @cache
-def _composed(step: str, *, alone: bool) -> str:
+def _compose(step: str, *, alone: bool) -> str:
     return _fragments(alone=alone).compose(_text("steps", step))
 
 
