@@ -1,14 +1,13 @@
--- The two sides of the budget (rule 9): a chunk asks for room, and a step tells what it took or
--- gave back.
+-- The budget (rule 9): admission of chunks, and the changes of steps.
 
 -- ------------------------------------------------------------------ admission
 
--- What the upload's step says of the chunk (steps/admit_chunk.lua): tenant, created_at, queued
--- bytes of the upload, look_room (bytes that look-ahead allows, nil without a bound), next_needed,
+-- `request` is the answer of the upload's step (steps/admit_chunk.lua): tenant, created_at, queued
+-- bytes of the upload, look_room (bytes that look-ahead allows, nil without a limit), next_needed,
 -- needed_part, part_bytes.
 
--- What a chunk asks for and what is taken: `step` bytes to hold now beyond `held`, `rest` bytes that
--- it lacks in all, `announced` its size while it begins and 0 afterwards, `full` whether the
+-- The request of a chunk and the current use: `step` bytes to hold now beyond `held`, `rest` bytes
+-- missing in total, `announced` its size at its first request and 0 afterwards, `full` whether the
 -- deployment has no room for the step.
 local function question(upload_id, request, held, size, wanted, now)
   local total = totals()
@@ -25,7 +24,7 @@ local function question(upload_id, request, held, size, wanted, now)
   }
   asked.of_upload = request.queued + asked.to_come
   asked.exceeds = asked.used + asked.step > options.budget_bytes
-  -- New chunks wait while one that has begun waits.
+  -- New chunks wait while a partly held chunk waits.
   asked.full = asked.exceeds or (begins and now < total.begun_until)
   asked.tenant_full = asked.of_tenant + asked.step > options.tenant_budget_bytes
   return asked
@@ -37,9 +36,9 @@ local function fits(asked)
     and asked.of_upload + asked.announced <= options.upload_budget_bytes
 end
 
--- Room in the reserve for a chunk of the first part that the upload lacks; nil without. From the
--- reserve it gets all that it lacks: whoever is elected must be able to end it. The upload's own
--- bound needs no election: only chunks of one part pass it at a time.
+-- Room in the reserve for a chunk of the upload's first incomplete part; nil if there is none. The
+-- reserve grants all missing bytes: an elected upload must be able to finish the chunk. The limit
+-- per upload needs no election: only chunks of one part exceed it at a time.
 local function fits_reserve(upload_id, request, asked, now)
   local reserve = request.part_bytes + options.max_chunk_bytes
   if asked.of_upload + asked.announced > options.upload_budget_bytes + reserve then
@@ -51,8 +50,8 @@ local function fits_reserve(upload_id, request, asked, now)
   end
   local elections = electing()
   elections.ask(upload_id, request, now)
-  -- The deployment's elected upload is not asked twice: two elections that wait for each other
-  -- would admit nobody.
+  -- One election suffices for the deployment's elected upload: two elections that wait for each
+  -- other would deadlock.
   local scope = asked.full and DEPLOYMENT or scope_of(request.tenant)
   local election = elections.elected(scope, upload_id, request.needed_part, now)
   if not election then
@@ -67,8 +66,8 @@ local function fits_reserve(upload_id, request, asked, now)
   return served and asked.rest or nil
 end
 
--- Bytes to hold beyond what is held, nil when there is no room. `memory_is_high`: the server itself
--- runs out of room, so only chunks that let a part go out come in.
+-- Bytes to hold beyond the held ones, nil without room. With `memory_is_high`, the server itself
+-- runs out of memory, so only chunks of the next needed part are admitted.
 local function room_for(upload_id, request, asked, memory_is_high, now)
   if fits(asked) and (not memory_is_high or request.next_needed == 1) then
     return asked.step
@@ -79,8 +78,8 @@ local function room_for(upload_id, request, asked, memory_is_high, now)
   return nil
 end
 
--- The reason to wait ('' when room is reserved), what the chunk holds, whether others wait, and
--- whether the chunk is in already and holds nothing: its bytes are then not to be staged.
+-- The reason to wait ('' if room is reserved), the bytes that the chunk holds, whether others wait,
+-- and whether the chunk is received already and holds nothing, so that it must not be staged.
 function budget.admit(upload_id, request, token, size, wanted, memory_is_high, now)
   budget.expire_reservations(now)
   local held = budget.held(token)
@@ -106,7 +105,7 @@ function budget.admit(upload_id, request, token, size, wanted, memory_is_high, n
     end
     if not step then
       if held then
-        renew(token, now) -- what is staged of it goes on counting
+        renew(token, now) -- its staged bytes still count
       end
       local generation = count(redis.call('HGET', TOTALS, 'generation'))
       redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
@@ -123,19 +122,19 @@ function budget.admit(upload_id, request, token, size, wanted, memory_is_high, n
   return { '', wanted, budget.is_full(now) and 1 or 0, 0 }
 end
 
--- The reservation of a chunk ended before it came, or holds too little: is there room for it all
--- the same? On one server only; in a cluster its sender asks.
+-- True if a chunk whose reservation expired, or is too small, has room anyway. On one server only;
+-- in a cluster its sender checks.
 function budget.has_room_for(upload_id, request, token, size, now)
   local held = budget.held(token)
   if (held or 0) >= size then
     return true
   end
   local asked = question(upload_id, request, held, size, size, now)
-  asked.full = asked.exceeds -- it has come: nothing that begins
+  asked.full = asked.exceeds -- it has arrived: not a new chunk
   return room_for(upload_id, request, asked, false, now) ~= nil
 end
 
--- True while nothing has changed since the upload's last refusal.
+-- True if nothing has changed since the upload's last refusal.
 function budget.waits(upload_id)
   local entry = redis.call('HGET', REFUSED, upload_id)
   if not entry then
@@ -144,11 +143,11 @@ function budget.waits(upload_id)
   return tonumber(string.match(entry, '^%S+')) == totals().generation
 end
 
--- ------------------------------------------------------------------ what a step has changed
+-- ------------------------------------------------------------------ changes of steps
 
--- The upload holds so many bytes now. Absolute, and only if nothing newer is known: in a cluster
--- two notes of one upload may come in the wrong order. An entry stays, with no bytes, until the
--- upload is forgotten, so that a late note of an ended upload cannot count its bytes again.
+-- Bytes that an upload holds. Notes carry absolute values and a sequence: in a cluster two notes of
+-- one upload may arrive out of order. An entry stays, with 0 bytes, until the upload is forgotten,
+-- so that a late note of an ended upload cannot count its bytes again.
 local function queued_by(upload_id)
   local entry = redis.call('HGET', QUEUED, upload_id)
   if not entry then
@@ -178,7 +177,7 @@ local function set_queued(upload_id, note)
   end
 end
 
--- Take note of a step. Every part of it may come again: nothing is counted twice.
+-- Apply the note of a step. Idempotent: a repeated note counts nothing twice.
 function budget.learn(upload_id, note)
   if note.token then
     if note.given_back then
@@ -202,7 +201,7 @@ function budget.learn(upload_id, note)
   set_queued(upload_id, note)
   if note.moved_on then
     if redis.call('HDEL', REFUSED, upload_id) == 1 then
-      -- In a cluster this comes after the upload's own announcement: wake who waited for it.
+      -- In a cluster this follows the upload's own announcement: notify its waiting callers.
       redis.call('PUBLISH', 'sluice:changed:' .. upload_id, note.sequence)
     end
     if elections then
@@ -221,11 +220,11 @@ function budget.learn(upload_id, note)
   end
 end
 
--- Pages of holders that one search reads at most, because those that were refused may fill some.
+-- Limit of pages per search; refused holders may fill some of them.
 local IDLE_PAGES = 10
 
--- Uploads that hold bytes and got no chunk since, oldest chunk first. Whoever was refused
--- meanwhile sent nothing because of the pressure itself.
+-- Uploads that hold bytes and received no chunk since, oldest chunk first. Refused uploads are left
+-- out: they are idle because of the pressure itself.
 function budget.idle_holders(since, limit)
   local idle = {}
   for page = 0, IDLE_PAGES - 1 do
@@ -245,7 +244,7 @@ function budget.idle_holders(since, limit)
   return idle
 end
 
--- The upload is no more: nothing late can come.
+-- The upload is forgotten: no late note can arrive.
 function budget.forget(upload_id)
   local sequence, _, tenant = queued_by(upload_id)
   if tenant then

@@ -1,4 +1,4 @@
--- Which tokens a received chunk of a live upload or a reservation names. Arguments: tokens.
+-- Return the tokens of received chunks of a live upload or of reservations. Arguments: tokens.
 
 return quietly(function()
   local asked, named = {}, {}

@@ -1,9 +1,9 @@
--- Fix the total and go to COMPLETING (rules 18, 21). Repeated calls answer the same.
+-- Fix the total and change to COMPLETING (rules 18, 21). Idempotent.
 --
--- Arguments: total, SHA-256, CRC32C; each may be empty. Answers: snapshot, ready parts, completion
+-- Arguments: total, SHA-256, CRC32C; each may be empty. Returns: snapshot, ready parts, completion
 -- ready, behind.
 
--- The total as it would be fixed by this call.
+-- The total that this call would fix.
 local function total_of(r, asked)
   local total = r.total_chunks
   if not asked then
@@ -52,7 +52,7 @@ return run(function()
     layout.fix_total(r, total, ready)
   end
   r.status = 'COMPLETING'
-  fences.drop_completion() -- of a completion that rule 8 took back
+  fences.drop_completion() -- of a completion that rule 8 reverted
   record.changed(r)
   ending.finish_discarded(r)
   return { record.snapshot(r), ready, record.completion_ready(r) and 1 or 0, r.behind }

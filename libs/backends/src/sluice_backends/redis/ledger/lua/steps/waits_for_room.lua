@@ -1,4 +1,5 @@
--- Has nothing changed since the upload's last refusal? In a cluster the budget is asked apart.
+-- Return whether nothing has changed since the upload's last refusal. In a cluster the budget is
+-- queried separately.
 
 return quietly(function()
   record.require()
