@@ -106,11 +106,11 @@ async def test_concurrent_processes_agree_on_one_nonce(clients: RedisClients) ->
 @pytest.mark.rule(28)
 async def test_emptied_redis_changes_the_nonce(clients: RedisClients, server: RedisServer) -> None:
     async with open_redis_monitor(clients, RedisOptions(server.url), 0.05) as monitor:
-        before, told = monitor.nonce, asyncio.get_running_loop().create_future()
-        monitor.on_new_nonce(told.set_result)
+        before, changed = monitor.nonce, asyncio.get_running_loop().create_future()
+        monitor.on_new_nonce(changed.set_result)
         server.flush()
         async with asyncio.timeout(5.0):
-            new = await told
+            new = await changed
         assert new == monitor.nonce != before
     assert _replaced(clients, "emptied") == 1
 
@@ -137,7 +137,7 @@ async def _seen(clients: RedisClients, what: str) -> None:
         if _replaced(clients, what) == 1:
             return
         await asyncio.sleep(0.02)
-    pytest.fail(f"nobody noticed: {what}")
+    pytest.fail(f"not detected: {what}")
 
 
 def _replaced(clients: RedisClients, what: str) -> float:

@@ -149,11 +149,11 @@ async def test_hanging_server_is_unavailable_after_the_timeout() -> None:
         async with open_redis(options) as clients:
             server.pause()
             try:
-                begun = time.monotonic()
+                started = time.monotonic()
                 async with asyncio.timeout(SECONDS):
                     with pytest.raises(Unavailable):
                         await clients.execute("k", "GET", "k")
-                assert time.monotonic() - begun > 0.9
+                assert time.monotonic() - started > 0.9
             finally:
                 server.go_on()
             assert await clients.execute("k", "GET", "k") is None

@@ -203,8 +203,8 @@ def server_beside_a_free_port() -> socket.socket:
 
 def test_worker_with_invalid_settings_stops_the_service(settings: dict[str, str]) -> None:
     # The second worker uses the next port for metrics, which is taken.
-    with server_beside_a_free_port() as taken:
-        port = taken.getsockname()[1]
+    with server_beside_a_free_port() as busy:
+        port = busy.getsockname()[1]
         error = refused(
             {
                 **settings,

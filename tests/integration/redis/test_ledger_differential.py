@@ -31,7 +31,7 @@ from support.redis_ledgers import redis
 
 HISTORIES = 8
 STEPS = 160
-LOOK_EVERY = 4
+QUERY_EVERY = 4
 CHUNK = 4
 OPTIONS = replace(
     ROOMY, budget_bytes=90, tenant_budget_bytes=70, upload_budget_bytes=50, max_chunk_bytes=6
@@ -311,6 +311,6 @@ async def test_lua_and_python_ledgers_agree(seed: int, tmp_path: Path) -> None:
         await twins.create()
         for step in range(STEPS):
             await twins.random.choice(happenings)()
-            if step % LOOK_EVERY == 0:
+            if step % QUERY_EVERY == 0:
                 await twins.query()
         await twins.query()

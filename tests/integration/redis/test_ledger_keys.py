@@ -94,9 +94,9 @@ async def test_rule_1_accept_moves_staged_bytes_in_one_step(
     await stage_bytes(store, offer, content)
     assert f"staging:{offer.token}" in keys_of(server, upload_id)
     accepted = await driver.ledger.accept_chunk(offer, crc32c(content))
-    found = keys_of(server, upload_id)
-    assert "chunks:0" in found
-    assert f"staging:{offer.token}" not in found
+    names = keys_of(server, upload_id)
+    assert "chunks:0" in names
+    assert f"staging:{offer.token}" not in names
     assert b"".join([b async for b in store.read(upload_id, accepted.chunk)]) == content
     with server.client() as client:
         assert client.ttl(keys.chunk(upload_id, 0)) == -1

@@ -132,9 +132,9 @@ async def test_rule_5_processes_share_one_budget(
     driver = Driver(ledgers[0], processes.clock)
     uploads = [await driver.create(chunk_size=CHUNK) for _ in range(3)]
     # Chunks of the second part: none may use the reserve.
-    asked = [driver.offer(upload_id, 2, CHUNK) for upload_id in uploads for _ in range(4)]
+    offers = [driver.offer(upload_id, 2, CHUNK) for upload_id in uploads for _ in range(4)]
     outcomes = await processes.together(
-        *(ledgers[n % 4].admit_chunk(offer) for n, offer in enumerate(asked))
+        *(ledgers[n % 4].admit_chunk(offer) for n, offer in enumerate(offers))
     )
     granted = [admission for admission in answers(outcomes, Admission) if admission.granted]
     assert len(granted) == 5
@@ -407,7 +407,7 @@ async def test_rule_27_silent_connection_is_replaced(
                 await changed.wait()  # the subscription is active
             server.pause()
             try:
-                await until(is_replaced, SECONDS, "given up")
+                await until(is_replaced, SECONDS, "replaced")
             finally:
                 server.go_on()
             await until(is_subscribed, SECONDS, "subscribed again")

@@ -24,16 +24,16 @@ def known(server: RedisServer) -> set[str]:
         return {name.decode() for name in client.eval(names, 0)}
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["one server", "cluster"])
+@pytest.mark.parametrize("is_single_server", [True, False], ids=["one server", "cluster"])
 @pytest.mark.parametrize("discard", [True, False], ids=["discarding", "keeping"])
 def test_ledger_scripts_have_no_undefined_names(
-    server: RedisServer, known: set[str], *, alone: bool, discard: bool
+    server: RedisServer, known: set[str], *, is_single_server: bool, discard: bool
 ) -> None:
     options = replace(LedgerOptions(), discard_on_accept=discard)
     with server.client() as client:
         missing = {
             step: names
-            for step, script in ledger_scripts(options, alone=alone).items()
+            for step, script in ledger_scripts(options, is_single_server=is_single_server).items()
             if (names := globals_of(client, script.source) - known)
         }
     assert missing == {}
@@ -51,7 +51,7 @@ def test_other_scripts_have_no_undefined_names(server: RedisServer, known: set[s
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "globals_found"),
     [
         ("local function f() return g() end local function g() end return f()", {"g"}),
         ("local a = 1 return function() b = a end", {"b"}),
@@ -60,12 +60,12 @@ def test_other_scripts_have_no_undefined_names(server: RedisServer, known: set[s
     ],
 )
 def test_compiled_text_distinguishes_globals_from_locals(
-    server: RedisServer, text: str, found: set[str]
+    server: RedisServer, text: str, globals_found: set[str]
 ) -> None:
     with server.client() as client:
-        assert globals_of(client, text.encode()) == found
+        assert globals_of(client, text.encode()) == globals_found
 
 
 def test_read_only_steps_carry_no_budget_code() -> None:
-    looking = ledger_scripts(LedgerOptions(), alone=True)["get"].source
-    assert b"budget" not in looking
+    read_only = ledger_scripts(LedgerOptions(), is_single_server=True)["get"].source
+    assert b"budget" not in read_only

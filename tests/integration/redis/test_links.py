@@ -182,8 +182,8 @@ def test_server_of_another_protocol_is_unavailable(run: Run) -> None:
 
 def pings(server: RedisServer) -> int:
     with server.client() as client:
-        asked = client.info("commandstats").get("cmdstat_ping", {"calls": 0})
-    return int(asked["calls"])
+        statistics = client.info("commandstats").get("cmdstat_ping", {"calls": 0})
+    return int(statistics["calls"])
 
 
 def test_subscription_receives_until_it_is_cut(run: Run) -> None:

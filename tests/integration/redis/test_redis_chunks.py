@@ -171,18 +171,18 @@ async def _send_one(store: RedisChunkStore, offer: ChunkOffer, block: bytes) -> 
 
 
 async def test_cancelled_sender_leaves_no_key(store: RedisChunkStore, server: RedisServer) -> None:
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     async def keep_sending() -> None:
         async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
             while True:
                 await staged.append(b"x" * MIB)
-                begun.set()
+                started.set()
 
     for delay in range(10):
-        begun.clear()
+        started.clear()
         sender = asyncio.create_task(keep_sending())
-        await begun.wait()
+        await started.wait()
         await asyncio.sleep(0.0003 * delay)
         sender.cancel()
         with suppress(asyncio.CancelledError):

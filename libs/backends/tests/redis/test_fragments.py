@@ -95,8 +95,8 @@ def test_statements_in_a_fragment_are_refused() -> None:
 
 
 def test_constants_are_inlined() -> None:
-    text = "if options.alone and n > options.most then return options.seconds end"
-    values = {"alone": True, "most": 12, "seconds": 0.5}
+    text = "if options.is_single_server and n > options.most then return options.seconds end"
+    values = {"is_single_server": True, "most": 12, "seconds": 0.5}
     assert with_constants(text, values) == "if true and n > 12 then return 0.5 end"
     with pytest.raises(KeyError, match="most"):
-        with_constants(text, {"alone": False})
+        with_constants(text, {"is_single_server": False})

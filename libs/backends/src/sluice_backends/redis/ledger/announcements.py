@@ -130,14 +130,14 @@ class Announcements:
         subscribed: dict[str, None] = {}  # in the order of their subscription
         while True:
             self._subscriptions_changed.clear()
-            wanted = self._changes.waited_for() | self._room.waited_for() | self._early
+            waited_for = self._changes.waited_for() | self._room.waited_for() | self._early
             self._early.clear()
-            fresh = wanted - subscribed.keys()
+            fresh = waited_for - subscribed.keys()
             _in_batches(subscription, "SUBSCRIBE", fresh)
             subscribed.update(dict.fromkeys(fresh))
-            if len(subscribed) - len(wanted) > _IDLE_CHANNELS:
+            if len(subscribed) - len(waited_for) > _IDLE_CHANNELS:
                 # Keep the newest: their callers may be about to wait.
-                idle = [upload_id for upload_id in subscribed if upload_id not in wanted]
+                idle = [upload_id for upload_id in subscribed if upload_id not in waited_for]
                 idle = idle[: -_IDLE_CHANNELS // 2]
                 _in_batches(subscription, "UNSUBSCRIBE", idle)
                 for upload_id in idle:

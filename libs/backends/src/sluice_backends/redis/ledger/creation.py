@@ -31,7 +31,7 @@ class UploadCreation:
         """
         plan = uniform_plan(new.part_bytes, new.chunk_size) if new.chunk_size else None
         indexed_at: float | None = None
-        if not self._steps.alone:
+        if not self._steps.is_single_server:
             no_room = no_room or await self._steps.budget.is_full()
             if not no_room:
                 indexed_at = await self.write_index_entries(new)

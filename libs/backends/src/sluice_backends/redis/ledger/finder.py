@@ -81,7 +81,7 @@ class UploadFinder:
         Args:
             gone: the upload does not exist any more.
         """
-        if self._steps.alone and not gone:
+        if self._steps.is_single_server and not gone:
             return  # the set is exact: another process is working on the upload, or was faster
         await self._steps.move(upload_id, [(kind, None)])
         if not gone:
@@ -103,7 +103,7 @@ class UploadFinder:
         names = [keys.lookup_set(kind, shard) for shard in shards]
         verb, *arguments = command
         operation = f"find_{kind}"
-        if self._steps.alone:
+        if self._steps.is_single_server:
             commands = [(verb, name, *arguments) for name in names]
             return await clients.pipeline(names[0], commands, operation=operation)
         return await gather_bounded(

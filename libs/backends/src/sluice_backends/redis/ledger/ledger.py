@@ -145,14 +145,14 @@ class RedisLedger:
             offer.hold_bytes,
             "1" if memory_is_high else "",
         )
-        if not self._steps.alone:
+        if not self._steps.is_single_server:
             answer, *room = await self._steps.budget.admit(
                 offer, answer, memory_is_high=memory_is_high
             )
         held, pressed, known = room
         if answer:
             return Admission(False, answer.decode(), needed, held)
-        if not self._steps.alone and held >= offer.size:
+        if not self._steps.is_single_server and held >= offer.size:
             self._whole_admissions[offer.token] = self._steps.seconds()
         return Admission(granted=True, held_bytes=held, pressed=bool(pressed), known=bool(known))
 
@@ -168,7 +168,11 @@ class RedisLedger:
     async def _waits_for_room(self, upload_id: str) -> bool:
         """Return True if nothing has changed since the upload was refused room."""
         (waits,) = await self._steps.run("waits_for_room", upload_id)
-        return bool(waits) if self._steps.alone else await self._steps.budget.waits(upload_id)
+        return (
+            bool(waits)
+            if self._steps.is_single_server
+            else await self._steps.budget.waits(upload_id)
+        )
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
         self._whole_admissions.pop(offer.token, None)
@@ -176,7 +180,7 @@ class RedisLedger:
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         upload_id = offer.upload_id
-        if not self._steps.alone:
+        if not self._steps.is_single_server:
             await self._check_room(offer)
         verdict, fields, token, ready, drop, completion_ready, behind = await self._steps.run(
             "accept_chunk",

@@ -91,7 +91,7 @@ class UploadList:
         if not names:
             return []
         clients = self._steps.clients
-        if self._steps.alone:
+        if self._steps.is_single_server:
             commands = [("HGET", keys.state(name), "status") for name in names]
             values = await clients.pipeline(keys.state(names[0]), commands, operation="list_status")
         else:

@@ -45,7 +45,7 @@ _FRAGMENTS = (
 )
 """Fragments of the steps, besides one of the next two; each references only earlier ones."""
 
-_ALONE, _CLUSTER = "alone", "cluster"
+_SINGLE_SERVER, _CLUSTER = "single_server", "cluster"
 
 _STEPS = (
     "abort",
@@ -97,23 +97,23 @@ _BUDGET_STEPS = (
 )
 
 
-def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Script]:
+def ledger_scripts(options: LedgerOptions, *, is_single_server: bool) -> Mapping[str, Script]:
     """Return the script of every step.
 
     Settings (bounds, lifetimes) are constants in the text, so calls need not carry them. Two
     releases, or two configurations during a rollout, therefore run scripts with different SHA-1.
 
     Args:
-        alone: one server, so that a script may change budget and indexes together with the upload;
-            in a cluster they are in other slots.
+        is_single_server: a script may change budget and indexes together with the upload; in a
+            cluster they are in other slots.
     """
-    constants = _constants(options, alone=alone)
+    constants = _constants(options, is_single_server=is_single_server)
     return {step: _script(step, constants) for step in (*_STEPS, *_BUDGET_STEPS)}
 
 
-def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | bool]:
+def _constants(options: LedgerOptions, *, is_single_server: bool) -> Mapping[str, float | bool]:
     return {
-        "alone": alone,
+        "is_single_server": is_single_server,
         "budget_bytes": options.budget_bytes,
         "tenant_budget_bytes": options.tenant_budget_bytes,
         "upload_budget_bytes": options.upload_budget_bytes,
@@ -145,20 +145,20 @@ def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | b
 
 
 def _script(step: str, constants: Mapping[str, float | bool]) -> Script:
-    text = _compose(step, alone=bool(constants["alone"]))
+    text = _compose(step, is_single_server=bool(constants["is_single_server"]))
     source = with_constants(text, constants).encode()
     # Redis identifies scripts by SHA-1; it is not used for security.
     return Script(f"ledger_{step}", source, sha1(source, usedforsecurity=False).hexdigest())
 
 
 @cache
-def _compose(step: str, *, alone: bool) -> str:
-    return _fragments(alone=alone).compose(_text("steps", step))
+def _compose(step: str, *, is_single_server: bool) -> str:
+    return _fragments(is_single_server=is_single_server).compose(_text("steps", step))
 
 
 @cache
-def _fragments(*, alone: bool) -> Fragments:
-    names = (*_FRAGMENTS, _ALONE if alone else _CLUSTER, "run")
+def _fragments(*, is_single_server: bool) -> Fragments:
+    names = (*_FRAGMENTS, _SINGLE_SERVER if is_single_server else _CLUSTER, "run")
     return Fragments(_text("fragments", name) for name in names)
 
 

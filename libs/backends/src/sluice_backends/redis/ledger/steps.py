@@ -32,13 +32,13 @@ class LedgerSteps:
         redis: RedisOptions,
         clock: Clock | None,
     ) -> None:
-        self.alone = not redis.cluster
+        self.is_single_server = not redis.cluster
         self.shards = redis.shards
         self.clients = clients
         self._clock = clock
         self.seconds: Clock = clock or monotonic
         """Clock for durations within this process."""
-        scripts = ledger_scripts(options, alone=self.alone)
+        scripts = ledger_scripts(options, is_single_server=self.is_single_server)
         self._scripts = scripts
         self.budget = RedisBudget(clients, scripts, self._time)
 

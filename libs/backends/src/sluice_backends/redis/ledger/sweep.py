@@ -88,7 +88,7 @@ class LedgerSweep:
 
     async def expire_due(self, limit: int) -> list[UploadSnapshot]:
         """Expire uploads by deadline (rule 24) or by budget pressure (rule 9)."""
-        if not self._steps.alone:
+        if not self._steps.is_single_server:
             await self._walk.run_once()
         due = await self._finder.due("deadlines", limit)
         idle = await self._steps.budget.idle_holders(self._options.pressure_idle_seconds, limit)
@@ -127,7 +127,7 @@ class LedgerSweep:
                 await self._finder.remove_stale("purges", upload_id)
                 continue
             forgotten += outcome == b"forgotten"
-            if not self._steps.alone:
+            if not self._steps.is_single_server:
                 await forget_everywhere(
                     self._steps, upload_id, tenant[0].decode() if tenant else ""
                 )
@@ -137,7 +137,7 @@ class LedgerSweep:
         known: set[str] = set()
         for at in range(0, len(tokens), _TOKENS):
             batch = tokens[at : at + _TOKENS]
-            if not self._steps.alone:
+            if not self._steps.is_single_server:
                 known |= await self._steps.budget.reserved_tokens(batch)
             (referenced,) = await self._steps.run("known_tokens", upload_id, *batch)
             known |= {token.decode() for token in referenced}

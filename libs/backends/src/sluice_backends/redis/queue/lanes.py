@@ -17,7 +17,7 @@ _DONE: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class LaneItems:
     """Deliveries, and the time until the next delayed item is ready (None without one)."""
 
     deliveries: Sequence[Delivery]
@@ -64,7 +64,7 @@ class Lane:
         )
         return bool(reply)
 
-    async def take(self, consumers: Sequence[str]) -> Taken:
+    async def take(self, consumers: Sequence[str]) -> LaneItems:
         """Take at most one item for each consumer."""
         due_ms, entries = await self._clients.call(
             self._take,
@@ -79,7 +79,7 @@ class Lane:
             )
             for entry, upload, part, tenant, attempt in entries
         ]
-        return Taken(deliveries, None if due_ms < 0 else due_ms / 1000)
+        return LaneItems(deliveries, None if due_ms < 0 else due_ms / 1000)
 
     async def extend(self, delivery: Delivery) -> None:
         await self._call(self._extend, delivery)

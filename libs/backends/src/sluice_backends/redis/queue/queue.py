@@ -181,17 +181,17 @@ class RedisQueue:
 
     async def _fetch(self, lane: Lane, consumers: list[str]) -> bool:
         self._signalled.discard(lane.name)
-        taken = await lane.take(consumers)
+        items = await lane.take(consumers)
         self._due.pop(lane.name, None)
-        if taken.due_seconds is not None:
-            self._schedule(lane.name, taken.due_seconds)
-        if len(taken.deliveries) == len(consumers):
+        if items.due_seconds is not None:
+            self._schedule(lane.name, items.due_seconds)
+        if len(items.deliveries) == len(consumers):
             self._signalled.add(lane.name)
-        if taken.deliveries:
+        if items.deliveries:
             self._lanes.move_to_end(lane.name)
-        for delivery in taken.deliveries:
+        for delivery in items.deliveries:
             self._waiting.hand_over(delivery)
-        return bool(taken.deliveries)
+        return bool(items.deliveries)
 
     async def _return_unclaimed(self) -> None:
         """Return items that were fetched for workers that have left."""

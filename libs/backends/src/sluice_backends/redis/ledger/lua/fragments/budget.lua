@@ -9,12 +9,12 @@
 -- The request of a chunk and the current use: `step` bytes to hold now beyond `held`, `rest` bytes
 -- missing in total, `announced` its size at its first request and 0 afterwards, `full` whether the
 -- deployment has no room for the step.
-local function question(upload_id, request, held, size, wanted, now)
+local function demand_of(upload_id, request, held, size, requested, now)
   local total = totals()
   local begins = held == nil and size > 0
-  local asked = {
+  local demand = {
     begins = begins,
-    step = wanted - (held or 0),
+    step = requested - (held or 0),
     rest = size - (held or 0),
     announced = held and 0 or size,
     used = total.used,
@@ -22,83 +22,83 @@ local function question(upload_id, request, held, size, wanted, now)
     to_come = count(redis.call('HGET', RESERVED, upload_id))
       + count(redis.call('HGET', TO_COME, upload_id)),
   }
-  asked.of_upload = request.queued + asked.to_come
-  asked.exceeds = asked.used + asked.step > options.budget_bytes
+  demand.of_upload = request.queued + demand.to_come
+  demand.exceeds = demand.used + demand.step > options.budget_bytes
   -- New chunks wait while a partly held chunk waits.
-  asked.full = asked.exceeds or (begins and now < total.begun_until)
-  asked.tenant_full = asked.of_tenant + asked.step > options.tenant_budget_bytes
-  return asked
+  demand.full = demand.exceeds or (begins and now < total.begun_until)
+  demand.tenant_full = demand.of_tenant + demand.step > options.tenant_budget_bytes
+  return demand
 end
 
-local function fits(asked)
-  return not asked.full
-    and not asked.tenant_full
-    and asked.of_upload + asked.announced <= options.upload_budget_bytes
+local function fits(demand)
+  return not demand.full
+    and not demand.tenant_full
+    and demand.of_upload + demand.announced <= options.upload_budget_bytes
 end
 
 -- Room in the reserve for a chunk of the upload's first incomplete part; nil if there is none. The
 -- reserve grants all missing bytes: an elected upload must be able to finish the chunk. The limit
 -- per upload needs no election: only chunks of one part exceed it at a time.
-local function fits_reserve(upload_id, request, asked, now)
+local function fits_reserve(upload_id, request, demand, now)
   local reserve = request.part_bytes + options.max_chunk_bytes
-  if asked.of_upload + asked.announced > options.upload_budget_bytes + reserve then
+  if demand.of_upload + demand.announced > options.upload_budget_bytes + reserve then
     return nil
   end
   local most = reserve + options.vanished_holders * request.part_bytes
-  if not asked.full and not asked.tenant_full then
-    return asked.step
+  if not demand.full and not demand.tenant_full then
+    return demand.step
   end
   local elections = electing()
   elections.ask(upload_id, request, now)
   -- One election suffices for the deployment's elected upload: two elections that wait for each
   -- other would deadlock.
-  local scope = asked.full and DEPLOYMENT or scope_of(request.tenant)
+  local scope = demand.full and DEPLOYMENT or scope_of(request.tenant)
   local election = elections.elected(scope, upload_id, request.needed_part, now)
   if not election then
     return nil
   end
-  local served = asked.used + asked.rest <= options.budget_bytes + most
-    and asked.of_tenant + asked.rest <= options.tenant_budget_bytes + most
+  local served = demand.used + demand.rest <= options.budget_bytes + most
+    and demand.of_tenant + demand.rest <= options.tenant_budget_bytes + most
   if served then
     election.served_at = now
   end
   elections.store(election)
-  return served and asked.rest or nil
+  return served and demand.rest or nil
 end
 
 -- Bytes to hold beyond the held ones, nil without room. With `memory_is_high`, the server itself
 -- runs out of memory, so only chunks of the next needed part are admitted.
-local function room_for(upload_id, request, asked, memory_is_high, now)
-  if fits(asked) and (not memory_is_high or request.next_needed == 1) then
-    return asked.step
+local function room_for(upload_id, request, demand, memory_is_high, now)
+  if fits(demand) and (not memory_is_high or request.next_needed == 1) then
+    return demand.step
   end
   if request.next_needed == 1 then
-    return fits_reserve(upload_id, request, asked, now)
+    return fits_reserve(upload_id, request, demand, now)
   end
   return nil
 end
 
 -- The reason to wait ('' if room is reserved), the bytes that the chunk holds, whether others wait,
 -- and whether the chunk is received already and holds nothing, so that it must not be staged.
-function budget.admit(upload_id, request, token, size, wanted, memory_is_high, now)
+function budget.admit(upload_id, request, token, size, requested, memory_is_high, now)
   budget.expire_reservations(now)
   local held = budget.held(token)
-  wanted = math.min(math.max(wanted or size, 0), size)
-  if not held or wanted > held then
-    local asked = question(upload_id, request, held, size, wanted, now)
+  requested = math.min(math.max(requested or size, 0), size)
+  if not held or requested > held then
+    local demand = demand_of(upload_id, request, held, size, requested, now)
     local reason, step = 'BUDGET_FULL', nil
     if not held and request.known then
-      if not fits(asked) or memory_is_high then
+      if not fits(demand) or memory_is_high then
         return { '', size, 0, 1 }
       end
-      step = asked.step
-    elseif not held and request.look_room and asked.to_come + size > request.look_room then
+      step = demand.step
+    elseif not held and request.look_room and demand.to_come + size > request.look_room then
       reason = 'LOOKAHEAD_EXCEEDED'
     else
-      step = room_for(upload_id, request, asked, memory_is_high, now)
-      if not step and (asked.exceeds or memory_is_high) then
+      step = room_for(upload_id, request, demand, memory_is_high, now)
+      if not step and (demand.exceeds or memory_is_high) then
         redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
-        if not asked.begins then
+        if not demand.begins then
           redis.call('HSET', TOTALS, 'begun_until', text(now + options.still_full_seconds))
         end
       end
@@ -111,15 +111,15 @@ function budget.admit(upload_id, request, token, size, wanted, memory_is_high, n
       redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
       return { reason, held or 0, 0, 0 }
     end
-    wanted = (held or 0) + step
+    requested = (held or 0) + step
     if held then
       redis.call('HDEL', TOTALS, 'begun_until')
     end
   end
-  hold(upload_id, request.tenant, token, wanted, size, now)
+  hold(upload_id, request.tenant, token, requested, size, now)
   redis.call('HDEL', REFUSED, upload_id)
   stop_asking(upload_id)
-  return { '', wanted, budget.is_full(now) and 1 or 0, 0 }
+  return { '', requested, budget.is_full(now) and 1 or 0, 0 }
 end
 
 -- True if a chunk whose reservation expired, or is too small, has room anyway. On one server only;
@@ -129,9 +129,9 @@ function budget.has_room_for(upload_id, request, token, size, now)
   if (held or 0) >= size then
     return true
   end
-  local asked = question(upload_id, request, held, size, size, now)
-  asked.full = asked.exceeds -- it has arrived: not a new chunk
-  return room_for(upload_id, request, asked, false, now) ~= nil
+  local demand = demand_of(upload_id, request, held, size, size, now)
+  demand.full = demand.exceeds -- it has arrived: not a new chunk
+  return room_for(upload_id, request, demand, false, now) ~= nil
 end
 
 -- True if nothing has changed since the upload's last refusal.
@@ -228,16 +228,16 @@ local IDLE_PAGES = 10
 function budget.idle_holders(since, limit)
   local idle = {}
   for page = 0, IDLE_PAGES - 1 do
-    local found =
+    local holders =
       redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', text(since), 'LIMIT', page * limit, limit)
-    for _, upload_id in ipairs(found) do
+    for _, upload_id in ipairs(holders) do
       local refused = redis.call('HGET', REFUSED, upload_id)
       local is_idle = not refused or tonumber(string.match(refused, '%S+$')) <= since
       if is_idle and #idle < limit then
         idle[#idle + 1] = upload_id
       end
     end
-    if #idle == limit or #found < limit then
+    if #idle == limit or #holders < limit then
       break
     end
   end

@@ -4,9 +4,9 @@
 -- ARGV  upload id, shard, time ('' is the server's time), then the step's arguments
 --
 -- `options.NAME` is a setting of the deployment; its value is inlined in the script's text.
--- `options.alone`: there is one server, so a script may also change the keys of other slots (budget,
--- index) in the same atomic step. In a cluster these changes are returned, and the caller applies
--- them with separate scripts.
+-- `options.is_single_server`: a script may also change the keys of other slots (budget, index) in the
+-- same atomic step. In a cluster these changes are returned, and the caller applies them with
+-- separate scripts.
 
 local call = {}
 

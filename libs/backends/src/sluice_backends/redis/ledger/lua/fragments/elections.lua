@@ -44,14 +44,14 @@ local function electing()
 
   -- The elections of an upload, which can only be elected for the deployment and for its tenant.
   function elections.held_by(upload_id, tenant)
-    local found = {}
+    local elected = {}
     for _, scope in ipairs({ DEPLOYMENT, scope_of(tenant) }) do
       local election = election_in(scope)
       if election and election.upload_id == upload_id then
-        found[#found + 1] = election
+        elected[#elected + 1] = election
       end
     end
-    return found
+    return elected
   end
 
   -- Elect the oldest upload that still asks; drop those that have stopped.

@@ -78,8 +78,8 @@ end
 
 -- Bytes reserved for a chunk, nil without a reservation.
 function budget.held(token)
-  local found = reservation(token)
-  return found and found.held
+  local reserved = reservation(token)
+  return reserved and reserved.held
 end
 
 -- Renew a reservation; it expires `reservation_seconds` after the last call.
@@ -111,21 +111,21 @@ end
 
 -- End a reservation; returns the held bytes, nil without a reservation.
 local function settle(token)
-  local found = reservation(token)
-  if not found then
+  local reserved = reservation(token)
+  if not reserved then
     return nil
   end
   redis.call('HDEL', RESERVATIONS, token)
   redis.call('ZREM', EXPIRIES, token)
-  add(TOTALS, 'reserved', -found.held)
-  add(RESERVED, found.upload_id, -found.held)
-  add(TENANTS, found.tenant, -found.held)
+  add(TOTALS, 'reserved', -reserved.held)
+  add(RESERVED, reserved.upload_id, -reserved.held)
+  add(TENANTS, reserved.tenant, -reserved.held)
   local to_come = redis.call('HGET', ANNOUNCED, token)
   if to_come then
     redis.call('HDEL', ANNOUNCED, token)
-    add(TO_COME, found.upload_id, -count(to_come))
+    add(TO_COME, reserved.upload_id, -count(to_come))
   end
-  return found.held
+  return reserved.held
 end
 
 function budget.release(token)

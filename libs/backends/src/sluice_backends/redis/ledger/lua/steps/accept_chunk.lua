@@ -38,7 +38,7 @@ end
 
 -- The reservation expired before the chunk arrived: its bytes still need room (rule 9).
 local function check_room(r, offer)
-  if not options.alone then
+  if not options.is_single_server then
     return
   end
   local request = limits.room_request(r, offer)

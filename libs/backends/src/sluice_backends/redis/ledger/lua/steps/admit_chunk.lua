@@ -30,7 +30,7 @@ return quietly(function()
   local needed = record.needed_number(r)
   local request = limits.room_request(r, offer)
   request.known = known and 1 or nil
-  if not options.alone then
+  if not options.is_single_server then
     return { cjson.encode(request), needed, 0, 0, 0 }
   end
   local reason, held, pressed, unstaged = unpack(budget.admit(call.upload_id, request, call.argument(5),

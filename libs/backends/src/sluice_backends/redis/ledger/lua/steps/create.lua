@@ -14,10 +14,10 @@ return run(function()
     return { record.snapshot(known) }
   end
   local now = call.now()
-  if options.alone then
+  if options.is_single_server then
     budget.expire_reservations(now)
   end
-  if call.argument(12) == '1' or (options.alone and budget.is_full(now)) then
+  if call.argument(12) == '1' or (options.is_single_server and budget.is_full(now)) then
     call.refuse('budget_full')
   end
   local indexed_at = call.number(13)
@@ -42,7 +42,7 @@ return run(function()
     r.total_chunks = math.ceil(r.expected_size / r.chunk_size)
   end
   r.look_at = now + math.min(options.idle_lifetime_seconds, options.total_lifetime_seconds)
-  if options.alone then
+  if options.is_single_server then
     redis.call('ZADD', finding.key('index'), text(now), call.upload_id)
     redis.call('ZADD', 'sluice:tenant:' .. r.tenant, text(now), call.upload_id)
   end

@@ -4,7 +4,7 @@
 -- removes it from the indexes and the budget.
 
 local function take_out(tenant)
-  if not options.alone then
+  if not options.is_single_server then
     return
   end
   redis.call('ZREM', finding.key('index'), call.upload_id)

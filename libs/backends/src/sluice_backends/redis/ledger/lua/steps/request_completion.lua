@@ -4,18 +4,18 @@
 -- ready, behind.
 
 -- The total that this call would fix.
-local function total_of(r, asked)
+local function total_of(r, requested)
   local total = r.total_chunks
-  if not asked then
+  if not requested then
     return total or call.refuse('total_unknown')
   end
-  if total and asked ~= total then
+  if total and requested ~= total then
     call.refuse('total_mismatch', total)
   end
-  if asked <= r.highest or asked > options.max_chunks then
-    call.refuse('total_below_received', r.highest, asked)
+  if requested <= r.highest or requested > options.max_chunks then
+    call.refuse('total_below_received', r.highest, requested)
   end
-  return asked
+  return requested
 end
 
 local function check_claim(name, before, now)

@@ -3,5 +3,5 @@
 
 return quietly(function()
   record.require()
-  return { options.alone and budget.waits(call.upload_id) and 1 or 0 }
+  return { options.is_single_server and budget.waits(call.upload_id) and 1 or 0 }
 end)
