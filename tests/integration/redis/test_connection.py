@@ -253,7 +253,7 @@ async def test_waiting_for_replicas_covers_the_scripts_writes() -> None:
 
 
 @pytest.mark.rule(6)
-async def test_slow_replica_is_not_replicated_after_the_script_ran() -> None:
+async def test_slow_replica_raises_after_the_script_has_run() -> None:
     with replicated() as (master, replica):
         async with open_redis(RedisOptions(master.url, wait_timeout_ms=200)) as clients:
             replica.pause()

@@ -49,7 +49,7 @@ async def test_high_chunk_number_costs_little(server: RedisServer, driver: Drive
     assert used_by(server, high) - used_by(server, low) < KIB
 
 
-async def test_scattered_chunks_cost_no_more_than_others(
+async def test_scattered_chunks_cost_little_more_than_dense_ones(
     server: RedisServer, driver: Driver
 ) -> None:
     dense, scattered = [await driver.create(chunk_size=CHUNK) for _ in range(2)]
