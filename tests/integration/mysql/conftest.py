@@ -39,7 +39,7 @@ def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr(Database, "commit_at_once", refuse)
+    monkeypatch.setattr(Database, "commit_batch", refuse)
 
 
 @pytest.fixture

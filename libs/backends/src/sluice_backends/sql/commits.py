@@ -86,7 +86,7 @@ class SqlCommits(SqlFamily):
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
         async with self._db.deadline():
-            if await self._commit_at_once(commit):
+            if await self._commit_batch(commit):
                 return CommitOutcome(created=True)
             return await self._commit_in_steps(commit)
 
@@ -106,7 +106,7 @@ class SqlCommits(SqlFamily):
             return None
         return await self._commit(connection, commit)
 
-    async def _commit_at_once(self, commit: NodeCommit) -> bool:
+    async def _commit_batch(self, commit: NodeCommit) -> bool:
         """Commit a node that is new to a path that is free, which most are. False, with nothing
         done, when it is not one of those.
 
@@ -120,7 +120,7 @@ class SqlCommits(SqlFamily):
         now = self._db.clock()
         path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
         first_event, *events = appending(_events(commit, "", now))
-        return await self._db.commit_at_once(
+        return await self._db.commit_batch(
             [
                 Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
                 Step(_NEW_PATH, path),

@@ -83,7 +83,7 @@ class Database:
             async with self.write() as connection:
                 return await work(connection)
 
-    async def commit_at_once(self, steps: Sequence[Step]) -> bool:
+    async def commit_batch(self, steps: Sequence[Step]) -> bool:
         """One attempt at a transaction of these steps in one exchange with the database.
 
         False, with nothing done, when a key was taken, when another transaction was in the way, or
@@ -92,7 +92,7 @@ class Database:
         async with self.deadline():
             try:
                 with self._vendor_errors():
-                    return await self.dialect.commit_at_once(self.writer, steps)
+                    return await self.dialect.commit_batch(self.writer, steps)
             except _Contended:
                 return False
 

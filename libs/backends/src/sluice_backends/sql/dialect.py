@@ -77,7 +77,7 @@ class Dialect(Protocol):
         not to insert is an error. `computed`: columns whose values are expressions."""
         ...
 
-    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+    async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         """A transaction of these steps in one exchange with the database. False, with nothing
         done, when a primary or unique key was taken, when a step failed by its `if_changed`, when
         the database would not have them together, and always where nothing is gained by it."""

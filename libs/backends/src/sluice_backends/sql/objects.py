@@ -123,7 +123,7 @@ class SqlObjects(SqlFamily):
     async def record_intent(self, intent: ObjectIntent) -> None:
         async with self._db.deadline():
             # With a multipart it is a repeat of the first step, most likely.
-            if intent.multipart_id or not await self._db.commit_at_once(
+            if intent.multipart_id or not await self._db.commit_batch(
                 [Step(_INTEND, _columns(intent))]
             ):
                 await self._record_intent(intent)

@@ -115,7 +115,7 @@ class MysqlDialect:
             raise
         return True
 
-    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+    async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         if not self._takes_packets:
             return False
         try:

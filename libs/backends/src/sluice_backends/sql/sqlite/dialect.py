@@ -94,7 +94,7 @@ class SqliteDialect:
             statement = statement.values(**computed)
         return (await connection.execute(statement, dict(row))).rowcount == 1
 
-    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+    async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         return False  # nothing is remote here
 
     def insert_or_lock(self, table: Table) -> Insert:
