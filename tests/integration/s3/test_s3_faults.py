@@ -108,7 +108,7 @@ async def test_small_bodies_are_sent_unasked_after_one_was_taken_and_until_one_i
 
     def is_noted(request: Request) -> bool:
         if request.method == "PUT":
-            asked.append(request.asks_first)
+            asked.append(request.expects_continue)
         return False
 
     proxy.inject(resets, when=is_noted)

@@ -62,8 +62,8 @@ class S3Calls:
         stall = StallTimeout(self._options.stall_timeout_seconds)
         bucket = parameters["Bucket"]
         async with self._turns:
-            asks_first = body.size > _UNASKED_BYTES or bucket not in self._taking
-            outgoing = OutgoingBody(body, stall, verify=verify, asks_first=asks_first)
+            expects_continue = body.size > _UNASKED_BYTES or bucket not in self._taking
+            outgoing = OutgoingBody(body, stall, verify=verify, expects_continue=expects_continue)
             with self._observed(operation, bucket, outgoing):
                 try:
                     async with stall:

@@ -71,7 +71,7 @@ def _ask_first_or_not(request: Any, **_: Any) -> None:
     """botocore asks before it sends whatever is a file: a round trip, which a small body is not
     worth where the last one was welcome."""
     body = request.data
-    if isinstance(body, OutgoingBody) and not body.asks_first:
+    if isinstance(body, OutgoingBody) and not body.expects_continue:
         del request.headers["Expect"]
 
 

@@ -34,21 +34,21 @@ class OutgoingBody(Payload):
     Args:
         stall: told of progress, and stopped while the source is waited for.
         verify: compute the CRC32C in passing, for a store that does not.
-        asks_first: whether the store is asked if it wants the body (Expect: 100-continue). One
+        expects_continue: whether the store is asked if it wants the body (Expect: 100-continue). One
             that is not asked may refuse it by ending the connection, and then says no reason.
     """
 
     _autoclose = True
 
     def __init__(
-        self, body: Body, stall: StallTimeout, *, verify: bool, asks_first: bool = True
+        self, body: Body, stall: StallTimeout, *, verify: bool, expects_continue: bool = True
     ) -> None:
         super().__init__(body, content_type="application/octet-stream")
         self._size = body.size
         self._body = body
         self._stall = stall
         self._verify = verify
-        self.asks_first = asks_first
+        self.expects_continue = expects_continue
         self._idle = asyncio.Event()
         self._idle.set()
         self.failure: Exception | None = None
