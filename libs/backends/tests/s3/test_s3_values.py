@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from sluice_backends.s3.attributes import to_parameters
 from sluice_backends.s3.checksums import StoredChecksum, composite, decoded, encoded
 from sluice_backends.s3.convert import expected_object
-from sluice_backends.s3.errors import translated
+from sluice_backends.s3.errors import to_store_error
 from sluice_backends.s3.options import S3Options
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import InvalidArgument
@@ -120,15 +120,17 @@ def answered(code: str, status: int, **headers: str) -> Any:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_error_has_its_word(error: Exception, kind: str, reason: str) -> None:
-    ours = translated(error, "photos")
+    ours = to_store_error(error, "photos")
     assert (type(ours).__name__, ours.reason) == (kind, reason)
     assert "hunter2" not in str(ours)
 
 
 def test_a_wait_that_the_store_asks_for_is_kept() -> None:
-    assert translated(answered("x", 503, **{"retry-after": "7"}), "b").retry_after_seconds == 7
+    assert to_store_error(answered("x", 503, **{"retry-after": "7"}), "b").retry_after_seconds == 7
     date = "Wed, 21 Oct 2015 07:28:00 GMT"
-    assert translated(answered("x", 503, **{"retry-after": date}), "b").retry_after_seconds is None
+    assert (
+        to_store_error(answered("x", 503, **{"retry-after": date}), "b").retry_after_seconds is None
+    )
 
 
 def test_an_endpoint_of_ones_own_is_addressed_by_path() -> None:

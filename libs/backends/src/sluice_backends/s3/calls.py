@@ -11,7 +11,7 @@ from typing import Any
 from sluice_backends.s3.checksums import encoded
 from sluice_backends.s3.client import S3Client
 from sluice_backends.s3.convert import Answer
-from sluice_backends.s3.errors import VENDOR_ERRORS, store_unavailable, translated
+from sluice_backends.s3.errors import VENDOR_ERRORS, store_unavailable, to_store_error
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.s3.options import S3Options
 from sluice_backends.s3.outgoing import OutgoingBody
@@ -146,4 +146,4 @@ class S3Calls:
             # The client reports a body that fails as a lost connection.
             if outgoing is not None and outgoing.failure is not None:
                 raise outgoing.failure from None
-            raise translated(error, bucket) from error
+            raise to_store_error(error, bucket) from error

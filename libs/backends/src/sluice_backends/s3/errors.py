@@ -113,7 +113,7 @@ _BY_CODE: Mapping[str, Callable[[], SluiceError]] = MappingProxyType(
 )
 
 
-def translated(error: Exception, bucket: str) -> SluiceError:
+def to_store_error(error: Exception, bucket: str) -> SluiceError:
     """The port's word for one of `VENDOR_ERRORS`. No vendor's text goes along: it may quote what
     was asked, credentials among it."""
     if isinstance(error, ClientError):
