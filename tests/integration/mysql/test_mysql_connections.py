@@ -105,13 +105,13 @@ async def test_connections_that_the_server_closed_meanwhile_are_replaced_unseen(
 async def test_a_connection_that_was_in_use_a_moment_ago_is_not_asked_whether_it_is_one(
     proxied: str, proxy: MysqlProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 600.0)
+    monkeypatch.setattr(mysql_connection, "_NO_PING_SECONDS", 600.0)
     async with open_catalogue(proxied) as remote:
         await remote.ping()
         begun = proxy.requests
         await remote.ping()
         unasked = proxy.requests - begun
-        monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 0.0)
+        monkeypatch.setattr(mysql_connection, "_NO_PING_SECONDS", 0.0)
         begun = proxy.requests
         await remote.ping()
         assert proxy.requests - begun == unasked + 1
@@ -120,7 +120,7 @@ async def test_a_connection_that_was_in_use_a_moment_ago_is_not_asked_whether_it
 async def test_an_intent_is_one_request_and_so_is_a_commit_to_a_free_path(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 600.0)
+    monkeypatch.setattr(mysql_connection, "_NO_PING_SECONDS", 600.0)
     async with open_catalogue(proxied) as remote:
         await remote.commit_node(finished_upload("a"))  # asks for the drive, once
         upload = finished_upload("b", metadata={"with": "it's % \\ and ; \x00"})

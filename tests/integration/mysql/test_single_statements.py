@@ -119,7 +119,7 @@ async def test_a_refusal_is_logged_and_not_asked_for_again(
                 await uploaded(remote, path)
     assert sum(is_several(packet) for packet in sent) == 1
     assert [(entry["event"], entry["code"]) for entry in logs if "code" in entry] == [
-        ("catalogue_takes_single_statements_only", 1064)
+        ("catalogue.batches_disabled", 1064)
     ]
 
 

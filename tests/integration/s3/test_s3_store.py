@@ -106,7 +106,7 @@ async def test_the_store_is_tried_out_once(
             for _ in range(5):
                 group.create_task(store.check(bucket))
         await store.put(ref, BytesBody(b"x"), PLAIN)
-    (probed,) = [entry for entry in logs if entry["event"] == "object_store_probed"]
+    (probed,) = [entry for entry in logs if entry["event"] == "object_store.probed"]
     assert probed["checks_crc32c"]
     assert probed["multipart"] == "FULL_OBJECT"
     assert await keys_of(bucket) == [ref.key]

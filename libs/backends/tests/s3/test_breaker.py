@@ -13,7 +13,7 @@ from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.s3.breaker import (
     Breaker,
     BreakerState,
-    BreakingObjectStore,
+    CircuitBreakerObjectStore,
 )
 from sluice_backends.s3.options import BreakerOptions
 from sluice_core.errors import DataLoss, NotFound, SluiceError, Unavailable
@@ -91,21 +91,21 @@ def states() -> list[BreakerState]:
 
 
 @pytest.fixture
-def breaking(store: Store, clock: Clock, states: list[BreakerState]) -> BreakingObjectStore:
-    return BreakingObjectStore(store, BreakerOptions(), states.append, clock)
+def breaking(store: Store, clock: Clock, states: list[BreakerState]) -> CircuitBreakerObjectStore:
+    return CircuitBreakerObjectStore(store, BreakerOptions(), states.append, clock)
 
 
-def state_of(breaking: BreakingObjectStore) -> BreakerState:
+def state_of(breaking: CircuitBreakerObjectStore) -> BreakerState:
     return breaking.state
 
 
-async def fails(breaking: BreakingObjectStore, times: int = 1) -> None:
+async def fails(breaking: CircuitBreakerObjectStore, times: int = 1) -> None:
     for _ in range(times):
         with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
             await breaking.head(REF)
 
 
-async def is_open(breaking: BreakingObjectStore, store: Store) -> bool:
+async def is_open(breaking: CircuitBreakerObjectStore, store: Store) -> bool:
     asked = store.asked
     try:
         await breaking.head(REF)
@@ -114,14 +114,14 @@ async def is_open(breaking: BreakingObjectStore, store: Store) -> bool:
     return False
 
 
-async def opened(breaking: BreakingObjectStore, store: Store) -> None:
+async def opened(breaking: CircuitBreakerObjectStore, store: Store) -> None:
     store.error = DOWN
     await fails(breaking, 5)
     assert state_of(breaking) is BreakerState.OPEN
 
 
 async def test_it_opens_when_half_of_the_last_calls_failed(
-    breaking: BreakingObjectStore, store: Store
+    breaking: CircuitBreakerObjectStore, store: Store
 ) -> None:
     for _ in range(5):
         await breaking.head(REF)
@@ -133,7 +133,7 @@ async def test_it_opens_when_half_of_the_last_calls_failed(
 
 
 async def test_fewer_than_five_calls_tell_nothing(
-    breaking: BreakingObjectStore, store: Store
+    breaking: CircuitBreakerObjectStore, store: Store
 ) -> None:
     store.error = DOWN
     await fails(breaking, 4)
@@ -142,7 +142,9 @@ async def test_fewer_than_five_calls_tell_nothing(
     assert state_of(breaking) is BreakerState.OPEN
 
 
-async def test_old_failures_are_forgotten(breaking: BreakingObjectStore, store: Store) -> None:
+async def test_old_failures_are_forgotten(
+    breaking: CircuitBreakerObjectStore, store: Store
+) -> None:
     store.error = DOWN
     await fails(breaking, 4)
     store.error = None
@@ -154,7 +156,7 @@ async def test_old_failures_are_forgotten(breaking: BreakingObjectStore, store: 
 
 
 async def test_it_says_when_to_come_again(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+    breaking: CircuitBreakerObjectStore, store: Store, clock: Clock
 ) -> None:
     await opened(breaking, store)
     clock.now += 10
@@ -165,7 +167,7 @@ async def test_it_says_when_to_come_again(
 
 @pytest.mark.parametrize("recovered", [True, False])
 async def test_after_a_while_one_call_decides(
-    breaking: BreakingObjectStore,
+    breaking: CircuitBreakerObjectStore,
     store: Store,
     clock: Clock,
     states: list[BreakerState],
@@ -190,7 +192,7 @@ async def test_after_a_while_one_call_decides(
 
 
 async def test_a_probe_that_is_cancelled_makes_room_for_the_next(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+    breaking: CircuitBreakerObjectStore, store: Store, clock: Clock
 ) -> None:
     await opened(breaking, store)
     clock.now += 30
@@ -207,7 +209,7 @@ async def test_a_probe_that_is_cancelled_makes_room_for_the_next(
 
 
 async def test_a_call_from_before_the_opening_does_not_decide(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+    breaking: CircuitBreakerObjectStore, store: Store, clock: Clock
 ) -> None:
     store.gate = asyncio.Event()
     old = asyncio.create_task(breaking.head(REF))
@@ -222,7 +224,7 @@ async def test_a_call_from_before_the_opening_does_not_decide(
 
 @pytest.mark.parametrize("error", [NotFound("BUCKET_NOT_FOUND", "x"), DataLoss("CHECKSUM", "x")])
 async def test_a_refusal_is_an_answer(
-    breaking: BreakingObjectStore, store: Store, error: SluiceError
+    breaking: CircuitBreakerObjectStore, store: Store, error: SluiceError
 ) -> None:
     store.error = error
     for _ in range(20):
@@ -232,7 +234,7 @@ async def test_a_refusal_is_an_answer(
 
 
 async def test_a_body_whose_source_is_away_says_nothing_about_the_store(
-    breaking: BreakingObjectStore,
+    breaking: CircuitBreakerObjectStore,
 ) -> None:
     class Away(BytesBody):
         async def blocks(self) -> AsyncIterator[bytes]:
@@ -247,7 +249,7 @@ async def test_a_body_whose_source_is_away_says_nothing_about_the_store(
 
 
 async def test_a_store_that_stands_still_opens_it(
-    breaking: BreakingObjectStore, store: Store
+    breaking: CircuitBreakerObjectStore, store: Store
 ) -> None:
     store.takes_seconds = 5.1
     for _ in range(5):
@@ -256,7 +258,7 @@ async def test_a_store_that_stands_still_opens_it(
 
 
 async def test_a_long_part_that_moves_is_not_slow(
-    breaking: BreakingObjectStore, store: Store
+    breaking: CircuitBreakerObjectStore, store: Store
 ) -> None:
     store.takes_seconds = 4.9
     for _ in range(10):
@@ -269,7 +271,7 @@ async def test_a_long_part_that_moves_is_not_slow(
 
 
 async def test_a_slow_source_is_not_a_slow_store(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+    breaking: CircuitBreakerObjectStore, store: Store, clock: Clock
 ) -> None:
     class Slow(BytesBody):
         async def blocks(self) -> AsyncIterator[bytes]:
@@ -283,7 +285,7 @@ async def test_a_slow_source_is_not_a_slow_store(
 
 
 async def test_putting_an_object_together_may_take_its_time(
-    breaking: BreakingObjectStore, store: Store
+    breaking: CircuitBreakerObjectStore, store: Store
 ) -> None:
     store.takes_seconds = 50
     for _ in range(10):
@@ -292,7 +294,7 @@ async def test_putting_an_object_together_may_take_its_time(
 
 
 async def test_a_read_counts_by_its_longest_wait_and_not_by_its_reader(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+    breaking: CircuitBreakerObjectStore, store: Store, clock: Clock
 ) -> None:
     for _ in range(10):
         async for _ in breaking.read(REF, 0, 15):
@@ -306,7 +308,7 @@ async def test_a_read_counts_by_its_longest_wait_and_not_by_its_reader(
 
 
 async def test_a_reader_that_leaves_early_is_no_failure(
-    breaking: BreakingObjectStore, store: Store
+    breaking: CircuitBreakerObjectStore, store: Store
 ) -> None:
     store.error = DOWN
     for _ in range(10):

@@ -19,12 +19,12 @@ from sluice_backends.sql.nodes import find_row, node_not_found
 from sluice_backends.sql.objects import (
     drop_intent,
     fulfil_intent,
-    fulfilling_intent,
+    fulfil_intent_step,
     is_intended,
     schedule_deletion,
 )
-from sluice_backends.sql.outbox import append_events, appending
-from sluice_backends.sql.processing import bury_processing
+from sluice_backends.sql.outbox import append_events, append_steps
+from sluice_backends.sql.processing import discard_processing
 from sluice_backends.sql.rows import dump_map, node_of
 from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
 from sluice_core.errors import AlreadyExists
@@ -57,7 +57,7 @@ _TAKE_PATH = (
 _FREE_PATH = delete(paths).where(
     paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path")
 )
-_BURY = (
+_MAKE_TOMBSTONE = (
     update(nodes)
     .where(nodes.c.node_id == bindparam("p_node"))
     .values(
@@ -88,10 +88,10 @@ class SqlCommits(SqlFamily):
         async with self._db.deadline():
             if await self._commit_batch(commit):
                 return CommitOutcome(created=True)
-            return await self._commit_in_steps(commit)
+            return await self._commit_stepwise(commit)
 
     @transaction
-    async def _commit_in_steps(
+    async def _commit_stepwise(
         self, connection: AsyncConnection, commit: NodeCommit
     ) -> CommitOutcome:
         return await self._commit(connection, commit)
@@ -119,12 +119,12 @@ class SqlCommits(SqlFamily):
                 drive_id = await self._drive_id(connection, commit)
         now = self._db.clock()
         path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
-        first_event, *events = appending(_events(commit, "", now))
+        first_event, *events = append_steps(_events(commit, "", now))
         return await self._db.commit_batch(
             [
                 Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
                 Step(_NEW_PATH, path),
-                fulfilling_intent(commit.upload_id, commit.object),
+                fulfil_intent_step(commit.upload_id, commit.object),
                 # Only while the intent was there: it goes when the upload is completed, and when
                 # what is left of a failed one is removed. Such a packet may be late: its sender
                 # has given up, and it was under way still. Step by step it is seen why.
@@ -154,7 +154,9 @@ class SqlCommits(SqlFamily):
                 _TAKE_PATH,
                 {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
             )
-            events.append(await self._bury(connection, holder, DeletionReason.SUPERSEDED, now))
+            events.append(
+                await self._make_tombstone(connection, holder, DeletionReason.SUPERSEDED, now)
+            )
         await fulfil_intent(connection, commit.upload_id, commit.object)
         await append_events(connection, events)
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
@@ -172,10 +174,10 @@ class SqlCommits(SqlFamily):
         if row is None or row.state != LIVE:
             return
         await connection.execute(_FREE_PATH, path)
-        event = await self._bury(connection, row, DeletionReason.DELETED, now)
+        event = await self._make_tombstone(connection, row, DeletionReason.DELETED, now)
         await append_events(connection, [event])
 
-    async def _bury(
+    async def _make_tombstone(
         self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
     ) -> EventRecord:
         """Make a live node a tombstone and order the deletion of its object and its thumbnails;
@@ -185,12 +187,12 @@ class SqlCommits(SqlFamily):
         database's clock: a process whose own is wrong must not shorten it.
         """
         await connection.execute(
-            _BURY, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
+            _MAKE_TOMBSTONE, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
         )
         node = node_of(row)
         not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
         await schedule_deletion(connection, node.object, not_before)
-        await bury_processing(self._db, connection, node.node_id)
+        await discard_processing(self._db, connection, node.node_id)
         return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
     async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:

@@ -27,10 +27,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 S = TypeVar("S", bound="SqlFamily")
 
-_ATTEMPTS: Final = 12
+_MAX_ATTEMPTS: Final = 12
 """A transaction that lost to others is begun anew this often, its deadline permitting."""
-_FIRST_PAUSE_SECONDS: Final = 0.005
-_LONGEST_PAUSE_SECONDS: Final = 0.5
+_INITIAL_BACKOFF_SECONDS: Final = 0.005
+_MAX_BACKOFF_SECONDS: Final = 0.5
 
 
 class _Contended(Unavailable):
@@ -72,13 +72,13 @@ class Database:
         connection that was lost may have committed, and whoever calls knows how to ask again.
         """
         async with self.deadline():
-            for attempt in range(1, _ATTEMPTS):
+            for attempt in range(1, _MAX_ATTEMPTS):
                 try:
                     async with self.write() as connection:
                         return await work(connection)
                 except _Contended:
                     # Of those that collided nobody comes back together with another.
-                    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
+                    longest = min(_MAX_BACKOFF_SECONDS, _INITIAL_BACKOFF_SECONDS * 2**attempt)
                     await asyncio.sleep(random.uniform(0, longest))
             async with self.write() as connection:
                 return await work(connection)
@@ -106,7 +106,7 @@ class Database:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            raise _away() from error
+            raise _unavailable() from error
 
     @contextmanager
     def _vendor_errors(self) -> Iterator[None]:
@@ -114,30 +114,30 @@ class Database:
         try:
             yield
         except PoolTimeoutError as error:
-            raise _away() from error
+            raise _unavailable() from error
         except DBAPIError as error:
-            raise self._translated(error) from error
+            raise self._to_catalogue_error(error) from error
         except SQLAlchemyError as error:
             raise _defect() from error
 
-    def _translated(self, error: DBAPIError) -> Exception:
+    def _to_catalogue_error(self, error: DBAPIError) -> Exception:
         match self.dialect.fault_of(error):
-            case Fault.AWAY:
-                return _away()
+            case Fault.UNAVAILABLE:
+                return _unavailable()
             case Fault.CONTENDED:
                 return _Contended(
                     "CATALOGUE_UNAVAILABLE",
                     "Too many transactions wanted the same rows of the catalogue; repeat the call.",
                     retry_after_seconds=1.0,
                 )
-            case Fault.REFUSED:
+            case Fault.ACCESS_DENIED:
                 # Retryable: rights and passwords are mended by people, and uploads wait for them.
                 return Unavailable(
                     "CATALOGUE_ACCESS_DENIED",
                     "The catalogue's database does not let this server in, which its operator has"
                     " to change; repeat the call later.",
                     retry_after_seconds=10.0,
-                    log_detail=self.dialect.refusal(error),
+                    log_detail=self.dialect.describe_denial(error),
                 )
             case Fault.DAMAGED:
                 return DataLoss(
@@ -190,7 +190,7 @@ async def open_database(
         await dialect.close(engine)
 
 
-def _away() -> Unavailable:
+def _unavailable() -> Unavailable:
     return Unavailable(
         "CATALOGUE_UNAVAILABLE",
         "The catalogue's database does not answer; repeat the call in a moment.",

@@ -40,11 +40,11 @@ NOTHING: Mapping[str, ColumnElement[Any]] = MappingProxyType({})
 class Fault(Enum):
     """What an error of the driver asks for."""
 
-    AWAY = auto()
+    UNAVAILABLE = auto()
     """The database does not answer; the same call may work later."""
     CONTENDED = auto()
     """Another transaction was in the way, and this one was undone: it can be repeated at once."""
-    REFUSED = auto()
+    ACCESS_DENIED = auto()
     """The database does not let us in, or has no such database."""
     DAMAGED = auto()
     DEFECT = auto()
@@ -96,7 +96,7 @@ class Dialect(Protocol):
         """Held around every write transaction of this process."""
         ...
 
-    def migrating(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+    def migration_lock(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """Held around a migration on this connection: nobody else migrates meanwhile."""
         ...
 
@@ -107,7 +107,7 @@ class Dialect(Protocol):
 
     def fault_of(self, error: DBAPIError) -> Fault: ...
 
-    def refusal(self, error: DBAPIError) -> str:
+    def describe_denial(self, error: DBAPIError) -> str:
         """For an operator, in one line and without the password: why we are not let in."""
         ...
 

@@ -79,8 +79,8 @@ class SqlDrives(SqlFamily):
             },
         )
         drive = drive_of(await find_drive(connection, tenant, name))
-        wanted = (bucket, key_prefix, policy)
-        if not created and (drive.bucket, drive.key_prefix, drive.policy) != wanted:
+        requested = (bucket, key_prefix, policy)
+        if not created and (drive.bucket, drive.key_prefix, drive.policy) != requested:
             raise AlreadyExists(
                 "DRIVE_EXISTS",
                 f"The drive {name!r} exists with other settings; use it, or choose another name.",
@@ -112,8 +112,8 @@ class SqlDrives(SqlFamily):
         parameters = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}
         async with self._db.read() as connection:
             rows = (await connection.execute(_LIST, parameters)).all()
-        found = tuple(drive_of(row) for row in rows[:limit])
-        return DrivePage(found, found[-1].name if len(rows) > limit else "")
+        page = tuple(drive_of(row) for row in rows[:limit])
+        return DrivePage(page, page[-1].name if len(rows) > limit else "")
 
     @transaction
     async def update_drive(

@@ -50,7 +50,7 @@ async def migrate(
     known = await asyncio.to_thread(_known_revisions, config)
     async with open_database(url, mysql=mysql) as database, database.write() as connection:
         await database.dialect.check_server(connection)
-        async with database.dialect.migrating(connection):
+        async with database.dialect.migration_lock(connection):
             return await connection.run_sync(_upgrade, config, known, accept_newer)
 
 

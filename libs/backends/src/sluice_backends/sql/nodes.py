@@ -103,8 +103,8 @@ class SqlNodes(SqlFamily):
                 parameters |= {"p_prefix": path_prefix, "p_beyond": _successor(path_prefix)}
             statement = _LIST_PREFIX if path_prefix else _LIST
             rows = (await connection.execute(statement, parameters)).all()
-        found = tuple(node_of(row) for row in rows[:limit])
-        return NodePage(found, found[-1].path if len(rows) > limit else "")
+        page = tuple(node_of(row) for row in rows[:limit])
+        return NodePage(page, page[-1].path if len(rows) > limit else "")
 
     @transaction
     async def update_node(

@@ -118,7 +118,7 @@ class SqlOutbox(SqlFamily):
         await connection.execute(_PUBLISHED, {"p_row_ids": sorted(row_ids)})
 
 
-def appending(events: Sequence[EventRecord]) -> list[Step]:
+def append_steps(events: Sequence[EventRecord]) -> list[Step]:
     """What adds rows, in this order, to a transaction that is made at once."""
     return [Step(_APPEND, event_columns(event)) for event in events]
 

@@ -50,9 +50,9 @@ _WITH_RESULTS = (
 )
 _INSERT_RESULT = insert(processings)
 _DROP_RESULT = delete(processings).where(processings.c.node_id == bindparam("p_node"))
-_NAMES = select(thumbnails.c.node_id, thumbnails.c.bucket, thumbnails.c.object_key).where(
-    thumbnails.c.node_id.in_(bindparam("p_nodes", expanding=True))
-)
+_THUMBNAIL_OBJECTS = select(
+    thumbnails.c.node_id, thumbnails.c.bucket, thumbnails.c.object_key
+).where(thumbnails.c.node_id.in_(bindparam("p_nodes", expanding=True)))
 _INSERT_THUMBNAILS = insert(thumbnails)
 _DROP_THUMBNAILS = delete(thumbnails).where(thumbnails.c.node_id == bindparam("p_node"))
 _TOUCH = (
@@ -91,7 +91,7 @@ class SqlProcessing(SqlFamily):
         row = await find_row(connection, node_id, lock=True)
         if row is None or row.state != LIVE:
             return False
-        known = (await _names(connection, [node_id])).get(node_id, [])
+        known = (await _thumbnail_objects(connection, [node_id])).get(node_id, [])
         new = [announced_columns(node_id, ref) for ref in objects if ref not in known]
         if new:
             await connection.execute(_INSERT_THUMBNAILS, new)
@@ -101,8 +101,8 @@ class SqlProcessing(SqlFamily):
         if not node_ids:
             return {}
         async with self._db.read() as connection:
-            found = await connection.execute(_WITH_RESULTS, {"p_nodes": list(node_ids)})
-            rows = found.all()
+            cursor = await connection.execute(_WITH_RESULTS, {"p_nodes": list(node_ids)})
+            rows = cursor.all()
         return {
             row.node_id: Candidate(node_of(row), row.result_etag, row.result_reason or "")
             for row in rows
@@ -127,8 +127,8 @@ class SqlProcessing(SqlFamily):
     ) -> Sequence[Recorded]:
         ids = sorted(result.node_id for result in results)
         await self._lock(connection, ids)
-        found = await connection.execute(_WITH_RESULTS, {"p_nodes": ids})
-        rows = {row.node_id: row for row in found.all()}
+        cursor = await connection.execute(_WITH_RESULTS, {"p_nodes": ids})
+        rows = {row.node_id: row for row in cursor.all()}
         recorded: list[Recorded] = []
         accepted: list[tuple[NodeResult, Row[Any]]] = []
         for result in results:
@@ -138,7 +138,7 @@ class SqlProcessing(SqlFamily):
             elif row.state != LIVE:
                 # Nothing is left to find here, unless a release that knows no thumbnails ended
                 # the node.
-                await bury_processing(self._db, connection, result.node_id)
+                await discard_processing(self._db, connection, result.node_id)
                 recorded.append(Recorded.GONE)
             elif not _replaces(result.processing, row):
                 recorded.append(Recorded.REPEATED)
@@ -206,7 +206,7 @@ class SqlProcessing(SqlFamily):
         now: float,
     ) -> None:
         """Put results, and their thumbnails, in the place of those before, if there are any."""
-        old = await _names(connection, [result.node_id for result, _ in accepted])
+        old = await _thumbnail_objects(connection, [result.node_id for result, _ in accepted])
         for node_id in old:
             await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
         columns: list[dict[str, Any]] = []
@@ -224,16 +224,16 @@ class SqlProcessing(SqlFamily):
         await connection.execute(_INSERT_RESULT, columns)
         if pictures:
             await connection.execute(_INSERT_THUMBNAILS, pictures)
-        await _doom(self._db, connection, unnamed)
+        await _schedule_deletions(self._db, connection, unnamed)
 
 
-async def bury_processing(db: Database, connection: AsyncConnection, node_id: str) -> None:
-    """A node ends: what was found in it is forgotten, its thumbnails are put up for deletion."""
-    old = (await _names(connection, [node_id])).get(node_id, [])
+async def discard_processing(db: Database, connection: AsyncConnection, node_id: str) -> None:
+    """A node ends: what was result in it is forgotten, its thumbnails are put up for deletion."""
+    old = (await _thumbnail_objects(connection, [node_id])).get(node_id, [])
     if old:
         await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
     await connection.execute(_DROP_RESULT, {"p_node": node_id})
-    await _doom(db, connection, old)
+    await _schedule_deletions(db, connection, old)
 
 
 def _replaces(processing: Processing, row: Row[Any]) -> bool:
@@ -245,17 +245,19 @@ def _replaces(processing: Processing, row: Row[Any]) -> bool:
     )
 
 
-async def _names(
+async def _thumbnail_objects(
     connection: AsyncConnection, node_ids: Sequence[str]
 ) -> Mapping[str, list[ObjectRef]]:
     """The thumbnails of nodes, announced or recorded; only of those that have some."""
     names: defaultdict[str, list[ObjectRef]] = defaultdict(list)
-    for row in (await connection.execute(_NAMES, {"p_nodes": list(node_ids)})).all():
+    for row in (await connection.execute(_THUMBNAIL_OBJECTS, {"p_nodes": list(node_ids)})).all():
         names[row.node_id].append(ObjectRef(row.bucket, row.object_key))
     return names
 
 
-async def _doom(db: Database, connection: AsyncConnection, refs: Sequence[ObjectRef]) -> None:
+async def _schedule_deletions(
+    db: Database, connection: AsyncConnection, refs: Sequence[ObjectRef]
+) -> None:
     """Rule 26, as for the object of a node: URLs that were signed go on working."""
     if not refs:
         return

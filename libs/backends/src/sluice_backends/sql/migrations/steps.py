@@ -55,14 +55,14 @@ def change_primary_key(table: str, columns: list[str]) -> None:
     if inspector.get_pk_constraint(table)["constrained_columns"] == columns:
         return
     if op.get_context().dialect.name == "sqlite":
-        _copied_with_key(table, columns)
+        _copy_with_primary_key(table, columns)
         return
     # One statement, so that the table is never without its key.
     names = ", ".join(columns)
     op.execute(f"ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({names})")
 
 
-def _copied_with_key(table: str, columns: list[str]) -> None:
+def _copy_with_primary_key(table: str, columns: list[str]) -> None:
     """SQLite changes no key of a table that is there; its migrations are one transaction."""
     old = sa.Table(table, sa.MetaData(), autoload_with=op.get_bind())
     new = sa.Table(

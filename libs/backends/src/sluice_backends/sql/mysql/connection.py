@@ -11,7 +11,7 @@ from pymysql.constants import CLIENT, CR
 
 from sluice_backends.sql.mysql.errors import NOT_ALL_RUN, TLS_FAILED
 
-_TRUSTED_SECONDS: Final = 5.0
+_NO_PING_SECONDS: Final = 5.0
 """A connection that was in use so recently is not asked whether it still is one: a server that ends
 it says so, and that is seen without asking. Beyond, something on the way may have forgotten it
 without a word."""
@@ -32,9 +32,9 @@ class MysqlConnection(aiomysql.Connection):  # type: ignore[misc]  # the driver 
     async def ping(self, reconnect: bool = True) -> None:
         """Raise unless the server is there; asked by the pool before each use."""
         now = asyncio.get_running_loop().time()
-        if now - self._used_at >= _TRUSTED_SECONDS:
+        if now - self._used_at >= _NO_PING_SECONDS:
             await super().ping(reconnect)
-        elif not self._is_quiet():
+        elif not self._is_idle():
             raise aiomysql.OperationalError(CR.CR_SERVER_LOST, "the server ended the session")
         self._used_at = now
 
@@ -52,7 +52,7 @@ class MysqlConnection(aiomysql.Connection):  # type: ignore[misc]  # the driver 
         if answers != statements:
             raise aiomysql.OperationalError(NOT_ALL_RUN, f"{answers} of {statements} answered")
 
-    def _is_quiet(self) -> bool:
+    def _is_idle(self) -> bool:
         """Nothing waits to be read: a session that should be silent and is not has ended."""
         if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof():
             return False

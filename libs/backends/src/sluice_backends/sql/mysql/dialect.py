@@ -71,7 +71,7 @@ class MysqlDialect:
         self._url = url
         self._options = options
         self._tls = _tls_context(url)
-        self._takes_packets = True
+        self._accepts_batches = True
         self.deadline_seconds: float | None = options.transaction_seconds
 
     def create_engine(self) -> AsyncEngine:
@@ -116,26 +116,26 @@ class MysqlDialect:
         return True
 
     async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
-        if not self._takes_packets:
+        if not self._accepts_batches:
             return False
         try:
-            return await self._commit_packet(engine, steps)
+            return await self._run_batch(engine, steps)
         except DBAPIError as error:
             # The session went with the error, and with it what was done of the packet. What is
             # wrong may be the packet itself: then every statement on its own goes through.
             code = code_of(error.orig)
             if code in PACKET_REFUSED:
-                self._takes_packets = False
-                _log.warning("catalogue_takes_single_statements_only", code=code)
+                self._accepts_batches = False
+                _log.warning("catalogue.batches_disabled", code=code)
                 return False
             if self.fault_of(error) is Fault.DEFECT:
                 return False
             raise
 
-    async def _commit_packet(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+    async def _run_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
         # One packet instead of one for each step and one for COMMIT. The server stops at the first
         # statement that fails, and what comes after it, COMMIT with it, is not done.
-        async with _borrowed(engine) as connection:
+        async with _pooled_connection(engine) as connection:
             packet = packet_of(engine.dialect, steps, connection.escape)
             try:
                 await connection.run_all(packet, len(steps) + 1)
@@ -162,7 +162,7 @@ class MysqlDialect:
         return nullcontext()  # the server keeps writers of one row apart
 
     @asynccontextmanager
-    async def migrating(self, connection: AsyncConnection) -> AsyncIterator[None]:
+    async def migration_lock(self, connection: AsyncConnection) -> AsyncIterator[None]:
         # The server commits with every statement that changes a table, so that no transaction
         # could keep a second migration out; a named lock lives as long as its session.
         seconds = self._options.migration_lock_seconds
@@ -183,24 +183,28 @@ class MysqlDialect:
 
     async def check_server(self, connection: AsyncConnection) -> None:
         dialect = connection.dialect
-        found: tuple[int, ...] = tuple(
+        version: tuple[int, ...] = tuple(
             number for number in dialect.server_version_info or () if isinstance(number, int)
         )
         mariadb = bool(getattr(dialect, "is_mariadb", False))
         oldest = _OLDEST_MARIADB if mariadb else _OLDEST_MYSQL
-        if found < oldest:
+        if version < oldest:
             raise FailedPrecondition(
                 "CATALOGUE_SERVER_TOO_OLD",
                 "The catalogue's server is too old for this release; its operator has to upgrade"
                 " it.",
                 log_detail=f"it is {'MariaDB' if mariadb else 'MySQL'}"
-                f" {'.'.join(map(str, found))}; use {'.'.join(map(str, oldest))} or later",
+                f" {'.'.join(map(str, version))}; use {'.'.join(map(str, oldest))} or later",
             )
 
     def fault_of(self, error: DBAPIError) -> Fault:
-        return Fault.AWAY if error.connection_invalidated else fault_of_code(code_of(error.orig))
+        return (
+            Fault.UNAVAILABLE
+            if error.connection_invalidated
+            else fault_of_code(code_of(error.orig))
+        )
 
-    def refusal(self, error: DBAPIError) -> str:
+    def describe_denial(self, error: DBAPIError) -> str:
         where = f"{self._url.host or 'localhost'}:{self._url.port or _DEFAULT_PORT}"
         if code_of(error.orig) == UNKNOWN_DATABASE:
             return f"the server at {where} has no database {self._url.database!r}; create it first"
@@ -223,7 +227,7 @@ class MysqlDialect:
             password=url.password or "",
             db=url.database,
             charset="utf8mb4",
-            # An UPDATE counts the rows that it found, also those that it left as they were.
+            # An UPDATE counts the rows that it version, also those that it left as they were.
             client_flag=CLIENT.FOUND_ROWS,
             ssl=self._tls,
             program_name="sluice",
@@ -256,7 +260,7 @@ def migration_lock_of(database: str) -> str:
 
 
 @asynccontextmanager
-async def _borrowed(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
+async def _pooled_connection(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
     """One of the pool's connections, for the driver's own calls; closed when the block raises."""
     try:
         pooled = await engine.raw_connection()
@@ -272,11 +276,11 @@ async def _borrowed(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
 
 def _tls_context(url: URL) -> ssl.SSLContext | None:
     query = {name: str(value) for name, value in url.query.items()}
-    wanted = query.get("ssl", "false").lower()
-    if wanted not in ("true", "false"):
+    ssl_mode = query.get("ssl", "false").lower()
+    if ssl_mode not in ("true", "false"):
         raise _bad_url("has an ssl that is neither true nor false")
     files = {name: query[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if name in query}
-    if wanted == "false" and not files:
+    if ssl_mode == "false" and not files:
         return None
     try:
         context = ssl.create_default_context(cafile=files.get("ssl_ca"))

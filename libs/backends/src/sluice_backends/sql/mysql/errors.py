@@ -35,7 +35,7 @@ _CONTENDED: Final = frozenset(
         1020,  # MariaDB with snapshot isolation: the row changed since it was read
     }
 )
-_AWAY: Final = frozenset(
+_UNAVAILABLE: Final = frozenset(
     {
         # The connection: cannot be made, went away, was killed, came out of step.
         *(2002, 2003, 2005, 2006, 2012, 2013, 2014, 2045, 2055, 1927, 3169, 4031),
@@ -50,7 +50,7 @@ _AWAY: Final = frozenset(
         *(3, 28, 1021, 1037, 1038, 1041, 1114, 1206),
     }
 )
-_REFUSED: Final = frozenset(
+_ACCESS_DENIED: Final = frozenset(
     {
         *(1044, 1045, 1698),  # wrong password, or no right to this database
         UNKNOWN_DATABASE,
@@ -65,9 +65,9 @@ def fault_of_code(code: int) -> Fault:
     """0 is what the driver gives for a connection that was closed under it."""
     if code in _CONTENDED:
         return Fault.CONTENDED
-    if code == 0 or code in _AWAY:
-        return Fault.AWAY
-    return Fault.REFUSED if code in _REFUSED else Fault.DEFECT
+    if code == 0 or code in _UNAVAILABLE:
+        return Fault.UNAVAILABLE
+    return Fault.ACCESS_DENIED if code in _ACCESS_DENIED else Fault.DEFECT
 
 
 def code_of(error: BaseException | None) -> int:

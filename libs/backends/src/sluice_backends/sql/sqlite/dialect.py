@@ -30,9 +30,9 @@ from sluice_core.ledger.options import Clock
 BUSY_SECONDS = 10
 """How long a writer waits for a writer of another process before CATALOGUE_UNAVAILABLE."""
 
-_SWITCH_AGAIN_SECONDS = 0.01
+_WAL_RETRY_SECONDS = 0.01
 
-_CLOSED_TO_US = frozenset(
+_ACCESS_DENIED = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
 )
 
@@ -108,7 +108,7 @@ class SqliteDialect:
         # Without it the writers of one process would find each other's lock and poll for it.
         return self._writer
 
-    def migrating(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+    def migration_lock(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         # The write transaction around the migration is the lock: a second one waits for it, and
         # then finds nothing left to do.
         return nullcontext()
@@ -117,16 +117,16 @@ class SqliteDialect:
         """The library came with Python; there is no server."""
 
     def fault_of(self, error: DBAPIError) -> Fault:
-        if _kind(error.orig) in _CLOSED_TO_US:
-            return Fault.REFUSED
+        if _primary_code(error.orig) in _ACCESS_DENIED:
+            return Fault.ACCESS_DENIED
         if isinstance(error, (OperationalError, InterfaceError, InternalError)):
-            return Fault.AWAY
+            return Fault.UNAVAILABLE
         if error.connection_invalidated:
-            return Fault.AWAY
+            return Fault.UNAVAILABLE
         # SQLite's word for a file that is damaged or no database; its other errors are subclasses.
         return Fault.DAMAGED if type(error) is DatabaseError else Fault.DEFECT
 
-    def refusal(self, error: DBAPIError) -> str:
+    def describe_denial(self, error: DBAPIError) -> str:
         return (
             f"the file {self._url.database} cannot be opened for writing; make its folder if it is"
             " missing, and let this user write to both"
@@ -143,7 +143,7 @@ class SqliteDialect:
         await driver.execute_fetchall("PRAGMA foreign_keys = ON")
 
 
-def _kind(error: BaseException | None) -> int | None:
+def _primary_code(error: BaseException | None) -> int | None:
     """SQLite's code of an error, without the upper bytes that tell more about it."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
@@ -160,9 +160,9 @@ async def _switch_to_wal(driver: aiosqlite.Connection) -> None:
             await driver.execute_fetchall("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if _kind(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-        await asyncio.sleep(_SWITCH_AGAIN_SECONDS)
+        await asyncio.sleep(_WAL_RETRY_SECONDS)
 
 
 def _on_begin(connection: Connection) -> None:

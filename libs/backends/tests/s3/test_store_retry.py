@@ -8,7 +8,7 @@ import pytest
 
 from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.s3.options import RetryOptions
-from sluice_backends.s3.retrying import RetryingObjectStore
+from sluice_backends.s3.retry import RetryingObjectStore
 from sluice_core.errors import DataLoss, NotFound, SluiceError, Unavailable
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo
