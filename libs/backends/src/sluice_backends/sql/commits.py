@@ -1,8 +1,4 @@
-"""Who holds a path, in SQL: commits and deletions of nodes (rules 19 and 26).
-
-Order of locks, the same in both transactions: the new node's row (commit only), the path's row,
-the row of the node that holds the path.
-"""
+"""Commits and deletions of nodes in SQL: ownership of paths (rules 19 and 26)."""
 
 from __future__ import annotations
 
@@ -68,7 +64,7 @@ _MAKE_TOMBSTONE = (
     )
 )
 _DRIVE_IDS = 10_000
-"""Row ids of drives that are remembered at most."""
+"""Capacity of the cache of drive row ids."""
 
 _STATES = {
     DeletionReason.DELETED: DELETED,
@@ -77,11 +73,15 @@ _STATES = {
 
 
 class SqlCommits(SqlFamily):
-    """The catalogue's family of steps that give a path to a node or take it away."""
+    """The catalogue's transactions that assign a path to a node or remove it.
+
+    Both transactions lock rows in the same order: the new node (commit only), the path, the node
+    that holds the path.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        # A drive keeps its row for good, so its id need not be asked for at every commit.
+        # A drive keeps its row forever, so its id is cached across commits.
         self._drive_ids: dict[tuple[str, str], int] = {}
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
@@ -100,18 +100,18 @@ class SqlCommits(SqlFamily):
     async def adopt_object(
         self, connection: AsyncConnection, commit: NodeCommit
     ) -> CommitOutcome | None:
-        # An upload's intent is there before its object is, and goes in the transaction that makes
-        # its node: where there is neither, no upload is at it.
+        # The intent of an upload precedes its object and is deleted by the transaction that creates
+        # its node. Without an intent, no upload is writing this object.
         if await is_intended(connection, commit.object):
             return None
         return await self._commit(connection, commit)
 
     async def _commit_batch(self, commit: NodeCommit) -> bool:
-        """Commit a node that is new to a path that is free, which most are. False, with nothing
-        done, when it is not one of those.
+        """Commit a new node to a free path, the common case.
 
-        A row of the path that is there already is an error here, and a plain INSERT would lock it
-        as a reader does: but then this transaction ends, and the one in its place begins anew.
+        Return False, with nothing done, in any other case. An existing row of the path is an error
+        here. A plain INSERT locks that row in shared mode, but this transaction then ends and the
+        stepwise one starts afresh.
         """
         drive_id = self._drive_ids.get((commit.tenant, commit.drive))
         if drive_id is None:
@@ -125,9 +125,9 @@ class SqlCommits(SqlFamily):
                 Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
                 Step(_NEW_PATH, path),
                 fulfil_intent_step(commit.upload_id, commit.object),
-                # Only while the intent was there: it goes when the upload is completed, and when
-                # what is left of a failed one is removed. Such a packet may be late: its sender
-                # has given up, and it was under way still. Step by step it is seen why.
+                # Requires the intent, which is deleted when the upload completes and when a failed
+                # upload is cleaned up. A batch may be executed late, after its sender timed out.
+                # The stepwise transaction then finds the cause.
                 replace(first_event, if_changed=True),
                 *events,
             ]
@@ -169,7 +169,7 @@ class SqlCommits(SqlFamily):
             raise node_not_found()
         path = {"p_drive_id": row.drive_id, "p_path": row.path}
         await connection.execute(_HOLDER, path)
-        # Read again under the lock: a commit may have superseded the node in between.
+        # Read again under the lock: a commit may have superseded the node meanwhile.
         row = await find_row(connection, node_id, lock=True)
         if row is None or row.state != LIVE:
             return
@@ -180,11 +180,10 @@ class SqlCommits(SqlFamily):
     async def _make_tombstone(
         self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
     ) -> EventRecord:
-        """Make a live node a tombstone and order the deletion of its object and its thumbnails;
-        returns NodeDeleted.
+        """Turn a live node into a tombstone and schedule the deletion of its objects.
 
-        The object outlives every URL that may have been signed for it. That is counted by the
-        database's clock: a process whose own is wrong must not shorten it.
+        Return NodeDeleted. The object outlives every URL that may have been signed for it. The time
+        comes from the database, so that a wrong local clock cannot shorten it.
         """
         await connection.execute(
             _MAKE_TOMBSTONE, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
@@ -209,7 +208,7 @@ class SqlCommits(SqlFamily):
     async def _insert_node(
         self, connection: AsyncConnection, drive_id: int, commit: NodeCommit, now: float
     ) -> bool:
-        """Insert the node unless its id was ever committed; tombstones count (rule 19)."""
+        """Insert the node unless its id was committed before; tombstones count (rule 19)."""
         return await self._db.dialect.insert_if_absent(
             connection, nodes, _node_columns(drive_id, commit, now)
         )
@@ -217,14 +216,14 @@ class SqlCommits(SqlFamily):
     async def _lock_path(
         self, connection: AsyncConnection, drive_id: int, commit: NodeCommit
     ) -> Row[Any] | None:
-        """Lock the path's row, made if need be; the node that holds the path, None when free."""
+        """Insert or lock the path's row; return the node that holds the path, None when free."""
         await connection.execute(
             self._db.dialect.insert_or_lock(paths),
             {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id},
         )
         parameters = {"p_drive_id": drive_id, "p_path": commit.path}
         holder_id = (await connection.execute(_HOLDER, parameters)).scalar_one()
-        # The commit's node is new in this transaction, so a row that names it is new as well.
+        # The node is new in this transaction, so a path row that names it is new, too.
         if holder_id == commit.node_id:
             return None
         return await find_row(connection, holder_id, lock=True)
@@ -253,7 +252,7 @@ def _node_columns(drive_id: int, commit: NodeCommit, now: float) -> dict[str, An
 
 
 def _events(commit: NodeCommit, superseded_id: str, now: float) -> list[EventRecord]:
-    """What the commit publishes: what the ledger did not yet, then its own."""
+    """Return the events of a commit: unpublished ones of the ledger, then its own."""
     return [
         *(to_record(event) for event in commit.ledger_events),
         upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
@@ -261,8 +260,10 @@ def _events(commit: NodeCommit, superseded_id: str, now: float) -> list[EventRec
 
 
 async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> None:
-    """The node was committed before. Its upload's intent has nothing left to guard while the
-    node lives; a tombstone's stays, so that the sweeper removes what a late worker stored."""
+    """Drop the intent of a node that was committed before, unless the node is a tombstone.
+
+    The intent of a tombstone stays, so that the sweeper deletes what a late worker stored.
+    """
     row = await find_row(connection, commit.node_id)
     if row is not None and row.state == LIVE:
         await drop_intent(connection, commit.upload_id, commit.object)

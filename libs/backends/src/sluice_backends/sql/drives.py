@@ -124,7 +124,7 @@ class SqlDrives(SqlFamily):
         policy: DrivePolicy,
         fields: frozenset[str] = POLICY_FIELDS,
     ) -> Drive:
-        columns = drive_columns(policy)  # named like the fields that they keep
+        columns = drive_columns(policy)  # named like the fields of the policy
         changes = {column: columns[column] for column in fields}
         row = await find_drive(connection, tenant, name, lock=True)
         await connection.execute(
@@ -137,7 +137,7 @@ class SqlDrives(SqlFamily):
 async def find_drive(
     connection: AsyncConnection, tenant: str, name: str, *, lock: bool = False
 ) -> Row[Any]:
-    """The row of a drive; raises `NotFound` DRIVE_NOT_FOUND."""
+    """Return the row of a drive. Raises `NotFound` DRIVE_NOT_FOUND."""
     statement = _LOCK if lock else _FIND
     result = await connection.execute(statement, {"p_tenant": tenant, "p_name": name})
     row = result.one_or_none()

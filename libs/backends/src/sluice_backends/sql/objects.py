@@ -1,4 +1,4 @@
-"""Objects in SQL: intents to make them and orders to delete them (rules 13, 19 and 26)."""
+"""Objects in SQL: intents and scheduled deletions (rules 13, 19 and 26)."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ _DUE = (
     .offset(bindparam("p_offset"))
 )
 _DELETED = delete(object_deletions).where(object_deletions.c.deletion_id == bindparam("p_id"))
-# The key, with the node id in it, is part of what an intent is found by: an upload id that is
-# derived from a request id comes back, for another node.
+# An intent is identified by its upload and by its key, which contains the node id: an upload id
+# that is derived from a request id may recur for another node.
 _SAME_INTENT = and_(
     object_intents.c.upload_id == bindparam("p_upload"),
     object_intents.c.object_key == bindparam("p_key"),
@@ -122,7 +122,7 @@ class SqlObjects(SqlFamily):
 
     async def record_intent(self, intent: ObjectIntent) -> None:
         async with self._db.deadline():
-            # With a multipart it is a repeat of the first step, most likely.
+            # With a multipart id, it is most likely a repeated first step.
             if intent.multipart_id or not await self._db.commit_batch(
                 [Step(_INTEND, _columns(intent))]
             ):
@@ -133,8 +133,8 @@ class SqlObjects(SqlFamily):
         created = await self._db.dialect.insert_if_absent(
             connection, object_intents, _columns(intent)
         )
-        # A repeat of the first step knows no multipart yet; it must not wipe out the one
-        # that the second step wrote, or that multipart would be orphaned.
+        # A repeated first step has no multipart id. It must not overwrite the one that the second
+        # step recorded, or that multipart upload would be orphaned.
         if not created and intent.multipart_id:
             key = _intent_key(intent.upload_id, intent.object)
             await connection.execute(_SET_MULTIPART, {**key, "p_multipart": intent.multipart_id})
@@ -156,7 +156,7 @@ class SqlObjects(SqlFamily):
         await schedule_deletion(connection, intent.object, await self._db.now(connection))
 
     async def _clear(self, connection: AsyncConnection, upload_id: str, key: str) -> None:
-        """Take the intent away and remember that; a commit that is under way is waited for."""
+        """Delete the intent and record that it was cleared; waits for a running commit."""
         cleared = await connection.execute(_CLEAR, {"p_upload": upload_id, "p_key": key})
         if cleared.rowcount:
             row = {
@@ -234,22 +234,21 @@ def _intent_key(upload_id: str, ref: ObjectRef) -> dict[str, str]:
 
 
 def fulfil_intent_step(upload_id: str, ref: ObjectRef) -> Step:
-    """What `fulfil_intent` does, in a transaction that is made at once: no row is changed when the
-    intent is not there, or was cleared before."""
+    """Return `fulfil_intent` as a batch step; it changes no row without an uncleared intent."""
     return Step(_FULFIL, _intent_key(upload_id, ref))
 
 
 async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
-    """Drop the intent in the transaction that makes the object's node.
+    """Drop the intent in the transaction that creates the object's node.
 
-    Raises `Aborted` FENCED when it was cleared: the upload has ended, and its object goes or has
-    gone. A commit without any intent passes: its object was announced by nobody.
+    Raises `Aborted` FENCED when the intent was cleared: the upload ended, and its object is or will
+    be deleted. A commit without any intent passes.
     """
     key = _intent_key(upload_id, ref)
     fulfilled = await connection.execute(_FULFIL, key)
     if fulfilled.rowcount:
         return
-    # A locking read: what the transaction has read before may be older than the clean-up.
+    # A locking read, because the transaction's snapshot may be older than the cleanup.
     if (await connection.execute(_WAS_CLEARED, key)).first() is not None:
         raise Aborted(
             "FENCED", "The upload has ended and its object was removed; no node is made of it."
@@ -257,24 +256,24 @@ async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: Object
 
 
 async def drop_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
-    """Drop the intent of a node that is there already."""
+    """Drop the intent of an existing node."""
     await connection.execute(_CLEAR, _intent_key(upload_id, ref))
 
 
 async def is_intended(connection: AsyncConnection, ref: ObjectRef) -> bool:
-    """Has an upload said that it is about to make this object, and not ended since?"""
+    """Return whether a running upload has an intent for this object."""
     result = await connection.execute(_INTENDED, {"p_key": ref.key, "p_bucket": ref.bucket})
     return bool(result.scalar_one())
 
 
 async def is_referenced(connection: AsyncConnection, ref: ObjectRef) -> bool:
-    """Does a live node name this object, as its content or as a thumbnail?"""
+    """Return whether a live node references this object, as its content or as a thumbnail."""
     result = await connection.execute(_IS_LIVE, {"p_key": ref.key, "p_bucket": ref.bucket})
     return bool(result.scalar_one())
 
 
 async def schedule_deletion(connection: AsyncConnection, ref: ObjectRef, not_before: float) -> None:
-    """Order the deletion of an object, unless a live node names it still (rule 26)."""
+    """Schedule the deletion of an object unless a live node references it (rule 26)."""
     if not await is_referenced(connection, ref):
         await connection.execute(
             _SCHEDULE, {"bucket": ref.bucket, "object_key": ref.key, "not_before": not_before}

@@ -1,8 +1,4 @@
-"""What the processor makes of nodes, in SQL.
-
-Everything happens under the lock of the node's row: two processors of one node take turns, and so
-do a processor and whoever deletes or supersedes the node.
-"""
+"""Processing results of nodes in SQL."""
 
 from __future__ import annotations
 
@@ -82,7 +78,11 @@ _THUMBNAILS = (
 
 
 class SqlProcessing(SqlFamily):
-    """The catalogue's family of what the processor finds."""
+    """The catalogue's family of processing results.
+
+    Every change holds the lock of the node's row, which serializes processors of one node with each
+    other and with deletion and supersession of the node.
+    """
 
     @transaction
     async def announce_thumbnails(
@@ -136,8 +136,7 @@ class SqlProcessing(SqlFamily):
             if row is None or row.tenant != result.tenant:
                 recorded.append(Recorded.GONE)
             elif row.state != LIVE:
-                # Nothing is left to find here, unless a release that knows no thumbnails ended
-                # the node.
+                # A no-op, unless an older release without thumbnails ended the node.
                 await discard_processing(self._db, connection, result.node_id)
                 recorded.append(Recorded.GONE)
             elif not _replaces(result.processing, row):
@@ -164,8 +163,10 @@ class SqlProcessing(SqlFamily):
         return {row.node_id: processing_of_row(row, pictures[row.node_id]) for row in rows}
 
     async def _lock(self, connection: AsyncConnection, node_ids: Sequence[str]) -> None:
-        """Lock the rows of nodes, one by one in the order of their ids: whoever else does so takes
-        turns with us, and no other row is locked with them."""
+        """Lock the rows of nodes one by one in the order of their ids.
+
+        The order prevents deadlocks, and single locks cover no other row.
+        """
         if self._db.dialect.one_writer:
             return
         for node_id in node_ids:
@@ -174,13 +175,13 @@ class SqlProcessing(SqlFamily):
     async def _record(
         self, connection: AsyncConnection, accepted: Sequence[tuple[NodeResult, Row[Any]]]
     ) -> None:
-        """Put results in their places; the rows of the nodes are locked."""
+        """Write results, events and versions of nodes with locked rows."""
         now = self._db.clock()
         events: list[EventRecord] = []
         touched: list[dict[str, Any]] = []
         verified: list[dict[str, Any]] = []
         for result, row in accepted:
-            # Every event is one version.
+            # Every event has its own version.
             node = replace(node_of(row), version=row.version + 1, updated_at=now)
             done = replace(result.processing, processed_at=now)
             change = {"p_node": node.node_id, "p_now": now}
@@ -205,7 +206,7 @@ class SqlProcessing(SqlFamily):
         accepted: Sequence[tuple[NodeResult, Row[Any]]],
         now: float,
     ) -> None:
-        """Put results, and their thumbnails, in the place of those before, if there are any."""
+        """Replace earlier results and their thumbnails."""
         old = await _thumbnail_objects(connection, [result.node_id for result, _ in accepted])
         for node_id in old:
             await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
@@ -228,7 +229,7 @@ class SqlProcessing(SqlFamily):
 
 
 async def discard_processing(db: Database, connection: AsyncConnection, node_id: str) -> None:
-    """A node ends: what was result in it is forgotten, its thumbnails are put up for deletion."""
+    """Delete the result of an ended node and schedule the deletion of its thumbnails."""
     old = (await _thumbnail_objects(connection, [node_id])).get(node_id, [])
     if old:
         await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
@@ -237,9 +238,9 @@ async def discard_processing(db: Database, connection: AsyncConnection, node_id:
 
 
 def _replaces(processing: Processing, row: Row[Any]) -> bool:
-    """Another content's result does; so does a success the failure before it (a retry)."""
+    """Return whether a result replaces the stored one: other content, or success after failure."""
     if row.result_etag != processing.etag:
-        return True  # also where there was none
+        return True  # also without a stored result
     return (
         row.result_state == ProcessingState.FAILED and processing.state is ProcessingState.PROCESSED
     )
@@ -248,7 +249,7 @@ def _replaces(processing: Processing, row: Row[Any]) -> bool:
 async def _thumbnail_objects(
     connection: AsyncConnection, node_ids: Sequence[str]
 ) -> Mapping[str, list[ObjectRef]]:
-    """The thumbnails of nodes, announced or recorded; only of those that have some."""
+    """Return announced and recorded thumbnails of the nodes that have some."""
     names: defaultdict[str, list[ObjectRef]] = defaultdict(list)
     for row in (await connection.execute(_THUMBNAIL_OBJECTS, {"p_nodes": list(node_ids)})).all():
         names[row.node_id].append(ObjectRef(row.bucket, row.object_key))
@@ -258,7 +259,7 @@ async def _thumbnail_objects(
 async def _schedule_deletions(
     db: Database, connection: AsyncConnection, refs: Sequence[ObjectRef]
 ) -> None:
-    """Rule 26, as for the object of a node: URLs that were signed go on working."""
+    """Schedule deletions after the lifetime of signed URLs, as for nodes (rule 26)."""
     if not refs:
         return
     not_before = await db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
