@@ -1,4 +1,4 @@
-"""What is repeated, waited for, told to the operator, or a defect, by the server's number."""
+"""Tests of the classification of MySQL and MariaDB error codes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from sluice_backends.sql.mysql.errors import code_of, fault_of_code
         (-1, Fault.DEFECT),
     ],
 )
-def test_a_number_has_one_meaning(code: int, fault: Fault) -> None:
+def test_error_code_has_one_fault(code: int, fault: Fault) -> None:
     assert fault_of_code(code) is fault
 
 
-def test_the_number_is_the_first_thing_that_the_driver_says() -> None:
+def test_code_is_first_argument_of_driver_error() -> None:
     assert code_of(OperationalError(2013, "Lost connection")) == 2013
     assert code_of(OperationalError("no number")) == -1
     assert code_of(ValueError()) == -1
