@@ -183,13 +183,13 @@ async def test_exhausted_streams_reject_chunk_with_retry_delay(sink: Sink) -> No
 class _FixedResponse(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
     """Repository that sends the same response to every chunk."""
 
-    def __init__(self, answer: Accepted) -> None:
-        self._answer = answer
+    def __init__(self, response: Accepted) -> None:
+        self._response = response
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         async def handle(_requests: object, context: Any) -> None:
             await context.read()
-            await context.write(pb.PutChunksResponse(accepted=self._answer))
+            await context.write(pb.PutChunksResponse(accepted=self._response))
 
         return grpc.stream_stream_rpc_method_handler(
             handle, response_serializer=pb.PutChunksResponse.SerializeToString
@@ -197,10 +197,11 @@ class _FixedResponse(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not g
 
 
 @pytest.mark.parametrize(
-    "answer", [Accepted(number=7, size=3, crc32c=1), Accepted(number=6, size=3, crc32c=0x364B3FB7)]
+    "response",
+    [Accepted(number=7, size=3, crc32c=1), Accepted(number=6, size=3, crc32c=0x364B3FB7)],
 )
-async def test_chunk_confirmed_as_another_is_data_loss(answer: Accepted) -> None:
-    server = grpc.aio.server(handlers=(_FixedResponse(answer),))
+async def test_chunk_confirmed_as_another_is_data_loss(response: Accepted) -> None:
+    server = grpc.aio.server(handlers=(_FixedResponse(response),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -143,13 +143,13 @@ def test_unknown_kind_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def go(bare_machine: Path, tmp_path: Path) -> Path:
     """Create a fake Go with the source "h1:known" that builds a program; return its call log."""
-    answer = json.dumps({"Sum": "h1:known", "Dir": str(tmp_path)})
+    reply = json.dumps({"Sum": "h1:known", "Dir": str(tmp_path)})
     program = bare_machine / "go"
     program.write_text(
         "#!/bin/sh\n"
         f'echo "$@" >> {tmp_path / "calls"}\n'
         'case "$1" in\n'
-        f"mod) echo 'go: downloading something' >&2; echo '{answer}';;\n"
+        f"mod) echo 'go: downloading something' >&2; echo '{reply}';;\n"
         'build) /bin/echo \'#!/bin/sh\' > "$3"; /bin/chmod 755 "$3";;\n'
         "esac\n"
     )

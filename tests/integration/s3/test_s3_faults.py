@@ -44,7 +44,7 @@ FAULTS = {
     "429": answers(429),
     "a hang": hangs,
     "a reset": resets,
-    "a stepped clock": answers(403, error_body("RequestTimeTooSkewed")),
+    "a skewed clock": answers(403, error_body("RequestTimeTooSkewed")),
     "an expired token": answers(400, error_body("ExpiredToken")),
 }
 
@@ -104,11 +104,11 @@ async def test_permanent_fault_raises_store_unavailable(
 async def test_small_bodies_skip_expect_while_accepted(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    asked: list[bool] = []
+    expect_sent: list[bool] = []
 
     def record(request: Request) -> bool:
         if request.method == "PUT":
-            asked.append(request.expects_continue)
+            expect_sent.append(request.expects_continue)
         return False
 
     proxy.inject(resets, when=record)
@@ -117,14 +117,14 @@ async def test_small_bodies_skip_expect_while_accepted(
         (BytesBody(CONTENT), [False]),
         (BytesBody(bytes(4 * MIB + 1)), [True]),
     ):
-        asked.clear()
+        expect_sent.clear()
         await through_proxy.put(ref, body, PLAIN)
-        assert asked == expected
+        assert expect_sent == expected
     # Two, because the HTTP client itself retries an attempt when a connection breaks.
     proxy.inject(resets, times=2, when=is_put)
-    asked.clear()
+    expect_sent.clear()
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
-    assert asked == [False, False, True]
+    assert expect_sent == [False, False, True]
 
 
 async def test_rejected_body_without_expect_keeps_store_reason(
@@ -340,11 +340,11 @@ async def test_breaker_opens_for_failed_store_and_recovers(
     for _ in range(10):
         with pytest.raises(Unavailable, match=r"STORE_UNAVAILABLE|STORE_CIRCUIT_OPEN"):
             await store.head(ref)
-    asked = proxy.requests["HEAD"]
+    head_requests = proxy.requests["HEAD"]
     with pytest.raises(Unavailable, match="STORE_CIRCUIT_OPEN") as refused:
         await store.put(ref, BytesBody(b"x"), PLAIN)
     assert 0 < cast(float, refused.value.retry_after_seconds) <= 1.5
-    assert proxy.requests["HEAD"] == asked < 11
+    assert proxy.requests["HEAD"] == head_requests < 11
     state = metrics.registry.get_sample_value
     assert state("sluice_store_breaker_state") == 2
 

@@ -233,11 +233,11 @@ async def test_encryption_and_storage_class_are_sent(
     await store.check(bucket)
     heads: list[bytes] = []
 
-    def asked(request: Request) -> bool:
+    def record(request: Request) -> bool:
         heads.append(request.head)
         return True
 
-    proxy.inject(answers(400, error_body("InvalidRequest")), times=2, when=asked)
+    proxy.inject(answers(400, error_body("InvalidRequest")), times=2, when=record)
     attributes = ObjectAttributes("text/plain", "STANDARD_IA", "aws:kms:alias/photos")
     assert await rejection_reason(store.put(ref, BytesBody(b"x"), attributes)) == "STORE_REFUSED"
     assert await rejection_reason(store.open_multipart(ref, attributes)) == "STORE_REFUSED"
@@ -301,11 +301,11 @@ async def test_read_limit_rejects_readers_only(
 async def test_presigned_get_downloads_object(store: ObjectStore, ref: ObjectRef) -> None:
     await store.put(ref, BytesBody(CONTENT), ObjectAttributes("image/avif"))
     url = await store.presign_get(ref, 60, 'Grüße "2".avif')
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        assert answer.status == 200
-        assert await answer.read() == CONTENT
-        assert answer.headers["content-type"] == "image/avif"
-        disposition = answer.headers["content-disposition"]
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        assert response.status == 200
+        assert await response.read() == CONTENT
+        assert response.headers["content-type"] == "image/avif"
+        disposition = response.headers["content-disposition"]
     assert disposition == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%222%22.avif"
 
 
@@ -315,20 +315,20 @@ async def test_presigned_url_covers_one_object_and_expires(
     await store.put(ref, BytesBody(b"x"), PLAIN)
     url = await store.presign_get(ref, 1, "x")
     async with aiohttp.ClientSession() as session:
-        async with session.get(url.replace("node-1", "node-2")) as answer:
-            assert answer.status == 403
+        async with session.get(url.replace("node-1", "node-2")) as response:
+            assert response.status == 403
         await asyncio.sleep(2.1)
-        async with session.get(url) as answer:
-            assert answer.status == 403
+        async with session.get(url) as response:
+            assert response.status == 403
 
 
 async def test_presigned_put_accepts_signed_request(store: ObjectStore, ref: ObjectRef) -> None:
     signed = await store.presign_put(ref, 60, len(SECOND), ObjectAttributes("image/avif"))
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=SECOND, headers=signed.headers) as answer,
+        session.put(signed.url, data=SECOND, headers=signed.headers) as response,
     ):
-        assert answer.status == 200, await answer.text()
+        assert response.status == 200, await response.text()
     assert await read_object(store, ref) == SECOND
 
 
@@ -350,9 +350,9 @@ async def test_presigned_put_rejects_changed_request(
     headers = {**signed.headers, **changes}
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=data, headers=headers) as answer,
+        session.put(signed.url, data=data, headers=headers) as response,
     ):
-        assert answer.status == 403, await answer.text()
+        assert response.status == 403, await response.text()
     assert await store.head(ref) is None
 
 
@@ -369,9 +369,9 @@ async def test_metadata_is_returned_by_head(store: ObjectStore, ref: ObjectRef) 
     signed = await store.presign_put(by_url, 60, len(SECOND), MARKED)
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=SECOND, headers=signed.headers) as answer,
+        session.put(signed.url, data=SECOND, headers=signed.headers) as response,
     ):
-        assert answer.status == 200, await answer.text()
+        assert response.status == 200, await response.text()
     for each in (ref, parts, by_url):
         info = await store.head(each)
         assert info is not None
@@ -389,9 +389,9 @@ async def test_presigned_put_rejects_changed_path(
     headers |= {f"x-amz-meta-{name}": text for name, text in change.items()}
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=SECOND, headers=headers) as answer,
+        session.put(signed.url, data=SECOND, headers=headers) as response,
     ):
-        assert answer.status == refused, await answer.text()
+        assert response.status == refused, await response.text()
     assert await store.head(ref) is None
 
 

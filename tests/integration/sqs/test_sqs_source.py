@@ -251,7 +251,7 @@ async def test_stop_drains_and_releases_unfinished_messages(queue: TestQueue) ->
         stopped_at = begun()
     assert begun() - stopped_at < SECONDS
     assert handler.done == ["short"]
-    assert await queue.counts() == (1, 0)  # visible at once, not in ten minutes
+    assert await queue.counts() == (1, 0)  # visible immediately, not in ten minutes
     handler.hold = None
     async with running_source(queue.options(), handler):
         await wait_until_empty(queue)
@@ -323,9 +323,9 @@ async def test_missing_queue_differs_from_unreachable_server(
             await unknown.facts()
     assert missing.value.reason == "QUEUE_NOT_FOUND"
     nowhere = f"http://127.0.0.1:{free_port()}/1/q"
-    async with open_queue(replace(ours, queue_url=nowhere), 1) as away:
+    async with open_queue(replace(ours, queue_url=nowhere), 1) as unreachable:
         with pytest.raises(Unavailable) as silent:
-            await away.facts()
+            await unreachable.facts()
     assert silent.value.reason == "QUEUE_UNAVAILABLE"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sluice_backends.s3.checksums import encode_crc32c
 from sluice_backends.s3.client import S3Client
-from sluice_backends.s3.conversions import Answer
+from sluice_backends.s3.conversions import Response
 from sluice_backends.s3.errors import VENDOR_ERRORS, store_unavailable, to_store_error
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.s3.options import S3Options
@@ -41,16 +41,16 @@ class S3Calls:
 
     async def run(
         self, operation: str, *, stall_seconds: float | None = None, **parameters: Any
-    ) -> Answer:
+    ) -> Response:
         async with self._slots:
             with self._observe(operation, parameters["Bucket"]):
                 async with StallTimeout(stall_seconds or self._options.stall_timeout_seconds):
-                    answer: Answer = await getattr(self._client, operation)(**parameters)
-        return answer
+                    response: Response = await getattr(self._client, operation)(**parameters)
+        return response
 
     async def send(
         self, operation: str, body: Body, *, with_crc32c: bool, verify: bool, **parameters: Any
-    ) -> Answer:
+    ) -> Response:
         """Send a body. Errors of its source are raised unchanged.
 
         Args:
@@ -71,7 +71,7 @@ class S3Calls:
             with self._observe(operation, bucket, request_body):
                 try:
                     async with stall:
-                        answer: Answer = await getattr(self._client, operation)(
+                        response: Response = await getattr(self._client, operation)(
                             Body=request_body, ContentLength=body.size, **parameters
                         )
                 except Exception:
@@ -80,10 +80,10 @@ class S3Calls:
                     raise
                 finally:
                     await request_body.wait_idle()
-        if not answer.get("ETag"):
+        if not response.get("ETag"):
             raise store_unavailable("sent no confirmation")
         self._accepting_buckets.add(bucket)
-        return answer
+        return response
 
     async def receive(self, **parameters: Any) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of GetObject, in blocks of 1 MiB except for the last.
@@ -100,9 +100,9 @@ class S3Calls:
         try:
             with self._observe("get_object", parameters["Bucket"]):
                 async with self._stall_timeout():
-                    answer: Answer = await self._client.get_object(**parameters)
+                    response: Response = await self._client.get_object(**parameters)
             # Every exit closes the connection, unless the body was read completely.
-            async with answer["Body"] as stream:
+            async with response["Body"] as stream:
                 while True:
                     with self._translate_errors(parameters["Bucket"]):
                         block = await self._read_block(stream)

@@ -15,7 +15,7 @@ from sluice_backends.s3.checksums import (
     decode_crc32c,
     encode_crc32c,
 )
-from sluice_backends.s3.conversions import Answer
+from sluice_backends.s3.conversions import Response
 from sluice_core.errors import (
     DataLoss,
     FailedPrecondition,
@@ -124,19 +124,19 @@ class _Probe:
         return False
 
     async def _stored_checksum(self) -> StoredChecksum | None:
-        answer = await self._calls.run("head_object", ChecksumMode="ENABLED", **self._location)
-        return decode_crc32c(answer.get("ChecksumCRC32C"))
+        response = await self._calls.run("head_object", ChecksumMode="ENABLED", **self._location)
+        return decode_crc32c(response.get("ChecksumCRC32C"))
 
     async def _lists_multiparts(self) -> bool:
         opened = await self._calls.run("create_multipart_upload", **self._location)
         try:
-            found = await self._calls.run(
+            listing = await self._calls.run(
                 "list_multipart_uploads",
                 Bucket=self._location["Bucket"],
                 Prefix=self._location["Key"],
             )
             return any(
-                upload["UploadId"] == opened["UploadId"] for upload in found.get("Uploads", ())
+                upload["UploadId"] == opened["UploadId"] for upload in listing.get("Uploads", ())
             )
         except _UNSUPPORTED:
             return False
@@ -186,7 +186,7 @@ class _Probe:
 
     async def _send(
         self, operation: str, body: BytesBody, *, with_crc32c: bool = True, **parameters: Any
-    ) -> Answer:
+    ) -> Response:
         return await self._calls.send(
             operation, body, with_crc32c=with_crc32c, verify=False, **self._location, **parameters
         )

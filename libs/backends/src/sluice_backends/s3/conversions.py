@@ -12,7 +12,7 @@ from sluice_core.ports.object_store import ObjectInfo, PartTag
 from sluice_core.uploads.checksums import combined_crc32c
 from sluice_core.uploads.model import ObjectRef
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 _MAX_KEY_BYTES = 1024
 
@@ -51,7 +51,7 @@ def to_listed_part(tag: PartTag, *, with_crc32c: bool) -> dict[str, Any]:
     return part
 
 
-def to_tag(part: Answer) -> PartTag:
+def to_tag(part: Response) -> PartTag:
     """Return the tag of a part listed by ListParts."""
     stored = decode_crc32c(part.get("ChecksumCRC32C"))
     return PartTag(
@@ -62,8 +62,8 @@ def to_tag(part: Answer) -> PartTag:
     )
 
 
-def to_etag(answer: Answer) -> str:
-    return str(answer["ETag"]).strip('"')
+def to_etag(response: Response) -> str:
+    return str(response["ETag"]).strip('"')
 
 
 def expected_object(ref: ObjectRef, etag: str, parts: Sequence[PartTag]) -> ObjectInfo:

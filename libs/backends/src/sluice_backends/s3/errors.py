@@ -60,7 +60,7 @@ def checksum_mismatch() -> DataLoss:
 
 
 def store_unavailable(
-    detail: str = "does not answer", retry_after_seconds: float | None = None
+    detail: str = "does not respond", retry_after_seconds: float | None = None
 ) -> Unavailable:
     return Unavailable(
         "STORE_UNAVAILABLE",
@@ -145,7 +145,7 @@ def _from_response(response: Mapping[str, Any], bucket: str) -> SluiceError:
         return known()
     if code in _TRANSIENT or status in _TRANSIENT_STATUS or (status >= 500 and status != 501):
         retry_after = _seconds(metadata.get("HTTPHeaders", {}).get("retry-after"))
-        return store_unavailable(f"answered {code or status}", retry_after)
+        return store_unavailable(f"responded {code or status}", retry_after)
     if status in (401, 403):
         return PermissionDenied(
             "STORE_DENIED",

@@ -112,8 +112,8 @@ class RetryingObjectStore:
 
         try:
             return await self._call(attempt)
-        except _SourceUnavailable as away:
-            raise away.error from away.error.__cause__
+        except _SourceUnavailable as wrapper:
+            raise wrapper.error from wrapper.error.__cause__
 
     async def _read_first(
         self, ref: ObjectRef, offset: int, length: int

@@ -16,7 +16,7 @@ from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, pro
 from sluice_backends.s3.checksums import composite_checksum, decode_crc32c, encode_crc32c
 from sluice_backends.s3.client import open_client
 from sluice_backends.s3.conversions import (
-    Answer,
+    Response,
     expected_object,
     to_etag,
     to_listed_part,
@@ -112,17 +112,17 @@ class S3ObjectStore:
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
         where, parameters = to_object(ref), to_parameters(attributes)
         can = await self.capabilities(ref.bucket)
-        answer = await self._send("put_object", body, can, **where, **parameters)
+        response = await self._send("put_object", body, can, **where, **parameters)
         crc = body.crc32c if can.keeps_crc32c else None
-        return ObjectInfo(ref, body.size, to_etag(answer), crc)
+        return ObjectInfo(ref, body.size, to_etag(response), crc)
 
     async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
         parameters: dict[str, Any] = {**to_object(ref), **to_parameters(attributes)}
         can = await self.capabilities(ref.bucket)
         if can.multipart is not MultipartChecksum.NONE:
             parameters |= {"ChecksumAlgorithm": "CRC32C", "ChecksumType": str(can.multipart)}
-        answer = await self._calls.run("create_multipart_upload", **parameters)
-        if not (multipart_id := answer.get("UploadId")):
+        response = await self._calls.run("create_multipart_upload", **parameters)
+        if not (multipart_id := response.get("UploadId")):
             raise store_unavailable("sent no confirmation")
         return str(multipart_id)
 
@@ -130,12 +130,12 @@ class S3ObjectStore:
         check_part_number(number)
         where = to_multipart(ref, multipart_id)
         can = await self.capabilities(ref.bucket)
-        answer = await self._send("upload_part", body, can, PartNumber=number, **where)
-        return PartTag(number, to_etag(answer), body.size, body.crc32c)
+        response = await self._send("upload_part", body, can, PartNumber=number, **where)
+        return PartTag(number, to_etag(response), body.size, body.crc32c)
 
     async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
         where = to_multipart(ref, multipart_id)
-        newest: dict[int, Answer] = {}
+        newest: dict[int, Response] = {}
         after = 0
         while True:
             page = await self._calls.run(
@@ -189,17 +189,17 @@ class S3ObjectStore:
         if can.multipart is MultipartChecksum.FULL_OBJECT and crc is not None:
             # The store then rejects any other object, so a wrong one is never visible.
             claims = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32C": encode_crc32c(crc)}
-        answer = await self._calls.run(
+        response = await self._calls.run(
             "complete_multipart_upload",
             stall_seconds=self._options.complete_timeout_seconds,
             MultipartUpload={"Parts": listed},
             **claims,
             **where,
         )
-        if not answer.get("ETag"):
+        if not response.get("ETag"):
             # S3 sends the status 200 before it does the work, and may then end without a body.
             raise store_unavailable("sent no confirmation")
-        return await self._verify_completed(ref, parts, answer)
+        return await self._verify_completed(ref, parts, response)
 
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
         try:
@@ -226,21 +226,23 @@ class S3ObjectStore:
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         try:
-            answer = await self._calls.run("head_object", ChecksumMode="ENABLED", **to_object(ref))
+            response = await self._calls.run(
+                "head_object", ChecksumMode="ENABLED", **to_object(ref)
+            )
         except NotFound:
             return None
         except (PermissionDenied, FailedPrecondition) as refused:
             raise await self._refusal_cause(ref) from refused
-        stored = decode_crc32c(answer.get("ChecksumCRC32C"))
+        stored = decode_crc32c(response.get("ChecksumCRC32C"))
         crc = stored.crc32c if stored is not None and stored.parts is None else None
         return ObjectInfo(
             ref,
-            int(answer["ContentLength"]),
-            to_etag(answer),
+            int(response["ContentLength"]),
+            to_etag(response),
             crc,
-            str(answer.get("ContentType", "")),
+            str(response.get("ContentType", "")),
             # Stores differ in the case of header names.
-            {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+            {name.lower(): value for name, value in response.get("Metadata", {}).items()},
         )
 
     async def delete(self, ref: ObjectRef) -> None:
@@ -273,7 +275,7 @@ class S3ObjectStore:
 
     async def _send(
         self, operation: str, body: Body, can: Capabilities, **parameters: Any
-    ) -> Answer:
+    ) -> Response:
         return await self._calls.send(
             operation,
             body,
@@ -283,11 +285,11 @@ class S3ObjectStore:
         )
 
     async def _verify_completed(
-        self, ref: ObjectRef, parts: Sequence[PartTag], answer: Answer
+        self, ref: ObjectRef, parts: Sequence[PartTag], response: Response
     ) -> ObjectInfo:
         """Return the completed object. Raises `DataLoss` CHECKSUM_MISMATCH if its parts differ."""
-        expected = expected_object(ref, to_etag(answer), parts)
-        stored = decode_crc32c(answer.get("ChecksumCRC32C"))
+        expected = expected_object(ref, to_etag(response), parts)
+        stored = decode_crc32c(response.get("ChecksumCRC32C"))
         if stored is None:
             info = await self.head(ref)
             if info is None:

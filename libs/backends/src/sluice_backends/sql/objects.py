@@ -146,8 +146,8 @@ class SqlObjects(SqlFamily):
         if ref is not None:
             await self._clear(connection, upload_id, ref.key)
             return
-        found = (await connection.execute(_KEYS_OF_UPLOAD, {"p_upload": upload_id})).scalars()
-        for key in found.all():
+        keys = (await connection.execute(_KEYS_OF_UPLOAD, {"p_upload": upload_id})).scalars()
+        for key in keys.all():
             await self._clear(connection, upload_id, key)
 
     @transaction

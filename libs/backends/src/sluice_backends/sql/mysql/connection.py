@@ -45,12 +45,12 @@ class MysqlConnection(aiomysql.Connection):  # type: ignore[misc]  # the driver 
         `OperationalError` NOT_ALL_RUN when results are missing, because a proxy dropped the rest.
         """
         await self.query(packet)
-        answers = 1
+        results = 1
         while self._result.has_next:
             await self.next_result()
-            answers += 1
-        if answers != statements:
-            raise aiomysql.OperationalError(NOT_ALL_RUN, f"{answers} of {statements} answered")
+            results += 1
+        if results != statements:
+            raise aiomysql.OperationalError(NOT_ALL_RUN, f"{results} of {statements} executed")
 
     def _is_idle(self) -> bool:
         """Return whether no input is pending; input on an idle session means that it has ended."""

@@ -66,7 +66,7 @@ class MysqlDialect:
         if unknown := sorted(set(url.query) - _QUERY):
             raise _bad_url(f"has {', '.join(unknown)}, which is not known; {_known_query()}")
         if url.query.get("charset", "utf8mb4") != "utf8mb4":
-            raise _bad_url("asks for another charset than utf8mb4")
+            raise _bad_url("has another charset than utf8mb4")
         self._url = url
         self._options = options
         self._tls = _tls_context(url)
