@@ -75,7 +75,8 @@ class OrderedProducer:
         """Returns when every in-sync replica has them all.
 
         Raises `Unavailable` when that is not certain, and `InvalidArgument` EVENT_REFUSED for a
-        message that no broker will take. Then, or when it is cancelled, some may have arrived.
+        message that no broker will take, which also names those of its topic that are no smaller.
+        Then, or when it is cancelled, some may have arrived.
         """
         too_large = [one for one in messages if one.size > self._max_message_bytes]
         if too_large:
@@ -117,12 +118,18 @@ class OrderedProducer:
             lanes[message.topic, number].append(message)
         async with asyncio.TaskGroup() as group:
             for (topic, number), lane in lanes.items():
-                group.create_task(self._send_lane(producer, topic, number, lane))
+                alike = [message for message in messages if message.topic == topic]
+                group.create_task(self._send_lane(producer, topic, number, lane, alike))
 
     async def _send_lane(
-        self, producer: Any, topic: str, partition: int, lane: deque[Outgoing]
+        self,
+        producer: Any,
+        topic: str,
+        partition: int,
+        lane: deque[Outgoing],
+        alike: Sequence[Outgoing],
     ) -> None:
-        """The messages of one partition, batch after batch."""
+        """The messages of one partition, batch after batch; `alike` are all of its topic."""
         while lane:
             batch = producer.create_batch()
             taken: list[Outgoing] = []
@@ -134,7 +141,7 @@ class OrderedProducer:
             except TOO_LARGE as error:
                 # The topic takes less than brokers usually do, and it counts by the batch.
                 if len(taken) == 1:
-                    raise _refused(taken[0]) from error
+                    raise _refused(*_no_smaller(producer, taken[0], alike)) from error
                 self._batch_bytes = max(1, batch.size() // 4)
                 raise Unavailable(
                     "EVENTS_BATCH_TOO_LARGE",
@@ -196,6 +203,24 @@ def _fits(batch: Any, message: Outgoing) -> bool:
         timestamp=None, key=message.key, value=message.value, headers=message.headers
     )
     return appended is not None
+
+
+def _no_smaller(producer: Any, refused: Outgoing, alike: Iterable[Outgoing]) -> list[Outgoing]:
+    """Return a refused message, and after it those of its topic that are at least as large.
+
+    The limit counts for all of them. Refused one by one, each would end a producer, and whatever
+    is behind them would wait for as many new ones.
+    """
+
+    def size(message: Outgoing) -> int:
+        batch = producer.create_batch()  # not compressed: its size decides
+        _fits(batch, message)
+        found: int = batch.size()
+        return found
+
+    limit = size(refused)
+    others = [one for one in alike if one is not refused and size(one) >= limit]
+    return [refused, *others]
 
 
 def _refused(message: Outgoing, *others: Outgoing) -> InvalidArgument:
