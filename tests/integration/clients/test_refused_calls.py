@@ -127,7 +127,8 @@ async def test_headers_that_grpc_cannot_read_are_internal(server: Server, case: 
         answer = await connection.call(path, prefix, {**dict(GOOD), **fields})
     internal = str(grpc.StatusCode.INTERNAL.value[0]).encode()
     assert b"grpc-status" + bytes([len(internal)]) + internal in answer
-    assert b"grpc-status-details-bin" not in answer and b"x-request-id" not in answer
+    assert b"grpc-status-details-bin" not in answer
+    assert b"x-request-id" not in answer
 
 
 async def test_a_message_too_large_after_an_answer_is_exhausted(server: Server) -> None:
