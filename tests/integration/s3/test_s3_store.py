@@ -308,9 +308,25 @@ async def test_anyone_with_the_url_gets_the_object_as_a_file(
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         assert answer.status == 200
         assert await answer.read() == CONTENT
-        assert answer.headers["content-type"] == "image/avif"
         disposition = answer.headers["content-disposition"]
     assert disposition == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%222%22.avif"
+
+
+@pytest.mark.parametrize("claimed", ["text/html", "image/svg+xml", "image/jpeg"])
+async def test_a_url_has_one_type_whatever_was_claimed(
+    store: ObjectStore, ref: ObjectRef, claimed: str
+) -> None:
+    """A page in the clothes of a picture is nothing that a browser would render."""
+    await store.put(ref, BytesBody(b"<html><script>alert(1)"), ObjectAttributes(claimed))
+    url = await store.presign_get(ref, 60, "x.jpg")
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-disposition"].startswith("attachment")
+    async with aiohttp.ClientSession() as session:
+        forged = url.replace("application%2Foctet-stream", "text%2Fhtml")
+        assert forged != url
+        async with session.get(forged) as answer:
+            assert answer.status == 403
 
 
 async def test_a_url_is_for_one_object_and_ends(store: ObjectStore, ref: ObjectRef) -> None:

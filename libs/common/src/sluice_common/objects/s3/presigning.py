@@ -9,6 +9,8 @@ from sluice_common.objects.s3.attributes import to_parameters
 from sluice_common.objects.s3.client import S3Client
 from sluice_common.uploads.model import ObjectRef
 
+DOWNLOAD_TYPE = "application/octet-stream"
+
 _HEADERS = {
     "ContentType": "content-type",
     "StorageClass": "x-amz-storage-class",
@@ -34,6 +36,8 @@ class Presigner:
                 "Bucket": ref.bucket,
                 "Key": ref.key,
                 "ResponseContentDisposition": _attachment(filename),
+                # Whatever type an uploader has claimed: nothing that a browser would render.
+                "ResponseContentType": DOWNLOAD_TYPE,
             },
             ExpiresIn=lifetime_seconds,
         )
