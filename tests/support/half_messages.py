@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -26,6 +26,8 @@ class HalfMessages:
         self.has_settings = asyncio.Event()
         self.ended: set[int] = set()
         """Streams that the server has ended."""
+        self.headers: dict[int, bytes] = {}
+        """What the server's headers and trailers of a stream hold, as HPACK."""
         self._reader = reader
         self._writer = writer
         self._windows = {0: _FIRST_WINDOW_BYTES}
@@ -53,6 +55,22 @@ class HalfMessages:
         while left := {s: n for s, n in left.items() if n and s not in self.ended}:
             if not await self._send_some(left) and not await self._change(seconds=0.5):
                 return
+
+    async def call(self, path: str, prefix: bytes, fields: Mapping[str, str]) -> bytes:
+        """Make one unary call with a message's prefix and header fields of one's own choice.
+
+        Return the header block fragments of its answer, of which gRPC's server leaves what it
+        says itself as plain text (RFC 7541, 6.2.2 without Huffman coding).
+        """
+        stream = max(self._windows) + 1 | 1
+        self._windows[stream] = self._initial_window
+        self._frame(_HEADERS, _END_HEADERS, stream, _headers(path, fields))
+        self._frame(_DATA, _END_STREAM, stream, prefix)
+        async with asyncio.timeout(20):
+            while stream not in self.ended:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.headers.get(stream, b"")
 
     async def _send_some(self, left: dict[int, int]) -> bool:
         progress = False
@@ -105,8 +123,11 @@ class HalfMessages:
             self._frame(_PING, _ACK, 0, payload)
         elif kind == _WINDOW_UPDATE:
             self._windows[stream] = self._windows.get(stream, 0) + int.from_bytes(payload, "big")
-        elif kind == _RST_STREAM or (kind == _HEADERS and flags & _END_STREAM):
-            self.ended.add(stream)
+        elif kind in (_RST_STREAM, _HEADERS):
+            if kind == _HEADERS:
+                self.headers[stream] = self.headers.get(stream, b"") + payload
+            if kind == _RST_STREAM or flags & _END_STREAM:
+                self.ended.add(stream)
 
     def _spend(self, stream: int, size: int) -> None:
         self._windows[stream] -= size
@@ -121,7 +142,7 @@ class HalfMessages:
         self._frame(_SETTINGS, 0, 0, b"")
 
 
-def _headers(path: str) -> bytes:
+def _headers(path: str, others: Mapping[str, str] | None = None) -> bytes:
     """Literals without indexing, RFC 7541, 6.2.2."""
     fields = {
         ":method": "POST",
@@ -130,6 +151,7 @@ def _headers(path: str) -> bytes:
         ":authority": "test",
         "te": "trailers",
         "content-type": "application/grpc",
+        **(others or {}),
     }
     encoded = (
         b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()

@@ -46,6 +46,17 @@ def test_link_loop_names_no_descriptor(tmp_path: Path) -> None:
     assert named_descriptor(tmp_path / "a") is None
 
 
+def test_removed_working_folder_names_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert named_descriptor("x") is None
+    assert named_descriptor("/dev/stdin") == 0
+
+
 @pytest.mark.parametrize("size", [0, 1, len(DATA)])
 async def test_fifo_is_read_to_its_end(
     client: Client, intake: FakeIntake, pipe: Path, size: int

@@ -16,6 +16,7 @@ import pytest
 
 from support.doorkeeper import GOOD
 from support.foreign_clients import go_client, node_client
+from support.half_messages import half_messages
 from support.refused_calls import (
     LARGEST_MESSAGE,
     RefusedCall,
@@ -104,6 +105,28 @@ async def test_rejection_by_grpc_has_status_without_details(server: Server, case
     assert caught.value.code().name == expected
     trailers: Any = caught.value.trailing_metadata() or ()
     assert {"grpc-status-details-bin", "x-request-id"}.isdisjoint(dict(trailers))
+
+
+BARE_CALLS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "compressed, no encoding": (b"\1\0\0\0\0", {}),
+    "compressed, identity": (b"\1\0\0\0\0", {"grpc-encoding": "identity"}),
+    "an unknown encoding": (b"\1\0\0\0\0", {"grpc-encoding": "br"}),
+    "a time-out that is none": (b"\0\0\0\0\0", {"grpc-timeout": "soon"}),
+    "a binary value not in Base64": (b"\0\0\0\0\0", {"x-trace-bin": "***"}),
+}
+
+
+@pytest.mark.parametrize("case", BARE_CALLS)
+async def test_headers_that_grpc_cannot_read_are_internal(server: Server, case: str) -> None:
+    """On bare frames: no client library sends them. docs/wire.md has the row."""
+    prefix, fields = BARE_CALLS[case]
+    path = "/sluice.upload.v1.IntakeService/GetLimits"
+    async with half_messages(server[0]) as connection:
+        answer = await connection.call(path, prefix, {**dict(GOOD), **fields})
+    internal = str(grpc.StatusCode.INTERNAL.value[0]).encode()
+    assert b"grpc-status" + bytes([len(internal)]) + internal in answer
+    assert b"grpc-status-details-bin" not in answer
+    assert b"x-request-id" not in answer
 
 
 async def test_too_large_message_after_response_is_exhausted(server: Server) -> None:

@@ -16,6 +16,7 @@ from sluice_backends.kafka.options import KafkaOptions, SecurityProtocol
 from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import InvalidArgument, Unavailable
+from sluice_core.ports.event_publisher import refused_keys
 from support.kafka import (
     failed,
     first_appearances,
@@ -156,6 +157,31 @@ async def test_batches_shrink_to_the_topic_limit(kafka: KafkaOptions, topic: str
     assert first_appearances(records, "node-1") == [event.event_id for event in small]
     assert first_appearances(records, "node-2") == []
     assert len(first_appearances(records, "node-3")) == 1
+
+
+async def test_one_refusal_names_all_that_are_no_smaller(kafka: KafkaOptions, topic: str) -> None:
+    """Each refusal costs a producer: one at a time they hold up whatever is behind them."""
+    await make_topic(kafka, topic, 2, max_message_bytes="3000")
+    fitting = [failed(topic, f"small-{number}", 1, detail="x" * 2000) for number in range(10)]
+    large = [failed(topic, f"large-{number}", 1, detail="x" * 5000) for number in range(30)]
+    smaller = failed(topic, "between", 1, detail="x" * 4000)
+    named: list[frozenset[str]] = []
+    reasons: set[str] = set()
+    left = [*large[:15], *fitting, smaller, *large[15:]]
+    async with open_kafka_publisher(kafka) as publisher:
+        while left:
+            try:
+                await publisher.publish(left)
+                break
+            except Unavailable as error:
+                reasons.add(error.reason)
+            except InvalidArgument as error:
+                named.append(refused_keys(error))
+                left = [event for event in left if event.key not in named[-1]]
+    assert reasons <= {"EVENTS_BATCH_TOO_LARGE"}
+    assert frozenset().union(*named) == {event.key for event in (*large, smaller)}
+    assert len(named) <= 2  # the smallest of them may be the second
+    assert {record.key for record in await records_in(kafka, topic)} == {e.key for e in fitting}
 
 
 # ------------------------------------------------------------------ uncertain outcomes

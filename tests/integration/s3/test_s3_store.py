@@ -304,9 +304,25 @@ async def test_presigned_get_downloads_object(store: ObjectStore, ref: ObjectRef
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         assert response.status == 200
         assert await response.read() == CONTENT
-        assert response.headers["content-type"] == "image/avif"
         disposition = response.headers["content-disposition"]
     assert disposition == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%222%22.avif"
+
+
+@pytest.mark.parametrize("claimed", ["text/html", "image/svg+xml", "image/jpeg"])
+async def test_presigned_url_serves_one_fixed_type(
+    store: ObjectStore, ref: ObjectRef, claimed: str
+) -> None:
+    """A browser must not render a page that was uploaded as a picture."""
+    await store.put(ref, BytesBody(b"<html><script>alert(1)"), ObjectAttributes(claimed))
+    url = await store.presign_get(ref, 60, "x.jpg")
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-disposition"].startswith("attachment")
+    async with aiohttp.ClientSession() as session:
+        forged = url.replace("application%2Foctet-stream", "text%2Fhtml")
+        assert forged != url
+        async with session.get(forged) as answer:
+            assert answer.status == 403
 
 
 async def test_presigned_url_covers_one_object_and_expires(

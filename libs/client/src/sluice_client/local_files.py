@@ -44,7 +44,10 @@ def named_descriptor(path: PathText) -> int | None:
     descriptors. Opening such a name anew loses the position and the append mode, and fails for
     sockets. Blocking.
     """
-    text = os.path.abspath(os.fspath(path))
+    try:
+        text = os.path.abspath(os.fspath(path))
+    except FileNotFoundError:  # a relative path, and the working folder was removed
+        return None
     for _ in range(_MAX_LINKS):
         if text in _STANDARD:
             return _STANDARD[text]

@@ -76,7 +76,8 @@ class OrderedProducer:
         """Send messages; return when every in-sync replica has all of them.
 
         Raises `Unavailable` when the outcome is uncertain, and `InvalidArgument` EVENT_REFUSED for
-        a message that no broker accepts. After an error or a cancellation, some may have arrived.
+        a message that no broker accepts; it also names those of the topic that are no smaller.
+        After an error or a cancellation, some may have arrived.
         """
         too_large = [one for one in messages if one.size > self._max_message_bytes]
         if too_large:
@@ -118,12 +119,18 @@ class OrderedProducer:
             lanes[message.topic, number].append(message)
         async with asyncio.TaskGroup() as group:
             for (topic, number), lane in lanes.items():
-                group.create_task(self._send_lane(producer, topic, number, lane))
+                alike = [message for message in messages if message.topic == topic]
+                group.create_task(self._send_lane(producer, topic, number, lane, alike))
 
     async def _send_lane(
-        self, producer: Any, topic: str, partition: int, lane: deque[Outgoing]
+        self,
+        producer: Any,
+        topic: str,
+        partition: int,
+        lane: deque[Outgoing],
+        alike: Sequence[Outgoing],
     ) -> None:
-        """Send the messages of one partition, batch after batch."""
+        """Send the messages of one partition, batch after batch; `alike`: all of the topic."""
         while lane:
             batch = producer.create_batch()
             sent: list[Outgoing] = []
@@ -135,7 +142,7 @@ class OrderedProducer:
             except TOO_LARGE as error:
                 # The topic's limit is below the broker's default and applies to the whole batch.
                 if len(sent) == 1:
-                    raise _refused(sent[0]) from error
+                    raise _refused(*_no_smaller(producer, sent[0], alike)) from error
                 self._batch_bytes = max(1, batch.size() // 4)
                 raise Unavailable(
                     "EVENTS_BATCH_TOO_LARGE",
@@ -201,6 +208,24 @@ def _append(batch: Any, message: Outgoing) -> bool:
         timestamp=None, key=message.key, value=message.value, headers=message.headers
     )
     return appended is not None
+
+
+def _no_smaller(producer: Any, refused: Outgoing, alike: Iterable[Outgoing]) -> list[Outgoing]:
+    """Return a refused message, and after it those of its topic that are at least as large.
+
+    The limit counts for all of them. Refused one by one, each would end a producer, and whatever
+    is behind them would wait for as many new ones.
+    """
+
+    def size(message: Outgoing) -> int:
+        batch = producer.create_batch()  # not compressed: its size decides
+        _append(batch, message)
+        found: int = batch.size()
+        return found
+
+    limit = size(refused)
+    others = [one for one in alike if one is not refused and size(one) >= limit]
+    return [refused, *others]
 
 
 def _refused(message: Outgoing, *others: Outgoing) -> InvalidArgument:

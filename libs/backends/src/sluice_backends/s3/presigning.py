@@ -9,6 +9,8 @@ from sluice_backends.s3.client import S3Client
 from sluice_core.ports.object_store import ObjectAttributes, PresignedPut
 from sluice_core.uploads.model import ObjectRef
 
+DOWNLOAD_TYPE = "application/octet-stream"
+
 _HEADERS = {
     "ContentType": "content-type",
     "StorageClass": "x-amz-storage-class",
@@ -34,6 +36,8 @@ class Presigner:
                 "Bucket": ref.bucket,
                 "Key": ref.key,
                 "ResponseContentDisposition": _attachment(filename),
+                # Whatever type an uploader has claimed: nothing that a browser would render.
+                "ResponseContentType": DOWNLOAD_TYPE,
             },
             ExpiresIn=lifetime_seconds,
         )

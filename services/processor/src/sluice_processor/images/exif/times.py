@@ -18,6 +18,8 @@ _EARLIEST_YEAR: Final = 1826
 _LATEST_YEAR: Final = 2999
 """As in exiftool: four digits beyond are no year."""
 _MAX_FRACTION_DIGITS: Final = 6
+_AROUND: Final = "\"'`([{<:=,; "
+"""What programs put around a date, or leave in front of it."""
 _MAX_OFFSET_HOURS: Final = 14
 
 _DATE: Final = re.compile(
@@ -60,7 +62,12 @@ def iso_time(time: Any, subsec: Any, offset: Any) -> str | None:
 
 
 def parse_time(written: str) -> WrittenTime | None:
-    """Read a date, and a time and a zone behind it if there are any."""
+    """Read a date, and a time and a zone behind it if there are any.
+
+    A quote or a bracket in front is passed over, as exiftool passes over all that is no digit; a
+    word is not, for the year stands behind the day then.
+    """
+    written = written.lstrip(_AROUND)
     date = _COMPACT.match(written) or _DATE.match(written)
     if date is None:
         return None
