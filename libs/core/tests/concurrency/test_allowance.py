@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sluice_core.concurrency.allowance import Allowance, extend, not_counted
+from sluice_core.concurrency.allowance import Allowance, extend, allowance_paused
 from support.virtual_time import in_virtual_time
 
 
@@ -24,7 +24,7 @@ async def test_waiting_for_a_turn_is_not_counted() -> None:
     allowance = Allowance(0.2)
     async with allowance.spending():
         for _ in range(3):
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(0.15)
     assert 0.05 < allowance.left_seconds <= 0.2
 
@@ -33,7 +33,7 @@ async def test_waiting_for_a_turn_is_not_counted() -> None:
 async def test_what_comes_after_the_wait_is_counted_again() -> None:
     async def wait_and_work() -> None:
         async with Allowance(0.1).spending():
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(0.3)
             await asyncio.sleep(5)
 
@@ -59,12 +59,12 @@ async def test_tries_share_what_is_left() -> None:
 
 @in_virtual_time
 async def test_who_waits_inside_a_wait_or_without_a_limit_waits() -> None:
-    with not_counted():
+    with allowance_paused():
         await asyncio.sleep(0)
     allowance = Allowance(0.1)
     async with allowance.spending():
-        with not_counted():
-            with not_counted():
+        with allowance_paused():
+            with allowance_paused():
                 await asyncio.sleep(0.15)
             await asyncio.sleep(0.15)
     assert allowance.left_seconds > 0
@@ -76,7 +76,7 @@ async def test_a_cancellation_ends_the_wait() -> None:
 
     async def wait() -> None:
         async with allowance.spending():
-            with not_counted():
+            with allowance_paused():
                 await asyncio.Event().wait()
 
     task = asyncio.create_task(wait())
@@ -91,7 +91,7 @@ async def test_each_task_has_a_clock_of_its_own() -> None:
     async def one(seconds: float) -> float:
         allowance = Allowance(0.5)
         async with allowance.spending():
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(seconds)
             await asyncio.sleep(0.1)
         return allowance.left_seconds
@@ -120,7 +120,7 @@ async def test_a_wait_that_begins_too_late_does_not_hide_that() -> None:
             end = asyncio.get_running_loop().time() + 0.05
             while asyncio.get_running_loop().time() < end:
                 pass  # nothing else runs: the limit is over and nobody has noticed
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(0.01)
             await asyncio.sleep(5)
 

@@ -59,7 +59,7 @@ class ConsumerOptions:
     batch_events: int = 100
     attempts: int = 5
     handling_seconds: float = 25.0
-    """All attempts at one event, without what a handler waits for its turn (`not_counted`); then
+    """All attempts at one event, without what a handler waits for its turn (`allowance_paused`); then
     its partition moves on."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0

@@ -6,7 +6,7 @@ task, and whoever waits stops its clock.
     allowance = Allowance(25.0)
     async with allowance.spending():
         ...
-        with not_counted():
+        with allowance_paused():
             seat = await free_seats.get()
         ...
 """
@@ -55,7 +55,7 @@ def extend(seconds: float) -> None:
 
 
 @contextmanager
-def not_counted() -> Iterator[None]:
+def allowance_paused() -> Iterator[None]:
     """The clock of the `Allowance` that this task spends, if there is one, stands still.
 
     For waiting on others only, and only where that ends by itself: nothing else ends it but a
