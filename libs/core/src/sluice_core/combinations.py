@@ -183,7 +183,7 @@ def check_combination(
     return row
 
 
-def check_apart(row: SupportedCombination) -> None:
+def require_separable(row: SupportedCombination) -> None:
     """Raise `ConfigurationError` for a separate service if the combination is one process."""
     if row.standalone_only:
         raise ConfigurationError(
