@@ -11,7 +11,7 @@ from sluice_core.errors import InvalidArgument
 UPLOADS_TOPIC = "sluice.uploads.v1"
 CHUNKS_TOPIC = "sluice.chunks.v1"
 NODES_TOPIC = "sluice.nodes.v1"
-OUR_TOPICS: Final = tuple(
+EVENT_TOPIC_PREFIXES: Final = tuple(
     topic.removesuffix("v1") for topic in (UPLOADS_TOPIC, CHUNKS_TOPIC, NODES_TOPIC)
 )
 """How the names of topics begin that carry our events, of any version."""
