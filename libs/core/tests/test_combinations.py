@@ -18,7 +18,7 @@ from sluice_core.combinations import (
     Events,
     Objects,
     check_combination,
-    nearest_running,
+    nearest_supported,
 )
 from sluice_core.configuration import ConfigurationError
 
@@ -48,7 +48,7 @@ def test_a_refusal_names_the_nearest_mixture_that_runs(combination: BackendCombi
     with pytest.raises(ConfigurationError) as caught:
         check_combination(combination, Durability.MEMORY)
     line = str(caught.value)
-    nearest = nearest_running(combination)
+    nearest = nearest_supported(combination)
     assert nearest in RUNNING
     assert RUNNING[nearest] in line
     assert "\n" not in line

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sluice_core.concurrency.allowance import Allowance, extend, allowance_paused
+from sluice_core.concurrency.allowance import Allowance, allowance_paused, extend
 from support.virtual_time import in_virtual_time
 
 

@@ -14,7 +14,7 @@ from sluice_core.objects.parts import (
     multipart_not_found,
     object_not_found,
     presign_unsupported,
-    whole,
+    size_and_crc32c,
 )
 from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
 from sluice_core.uploads.ids import new_token
@@ -73,7 +73,7 @@ class DiscardObjectStore:
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:
         stored = {(p.number, p.etag): p for p in self._parts(ref, multipart_id).values()}
-        size, crc32c = whole(choose_parts(parts, stored, self._min_part_bytes))
+        size, crc32c = size_and_crc32c(choose_parts(parts, stored, self._min_part_bytes))
         del self._multiparts[multipart_id]
         return self._keep(ref, size, crc32c)
 

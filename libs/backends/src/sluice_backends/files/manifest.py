@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from sluice_core.errors import DataLoss
-from sluice_core.objects.parts import Part, make_etag, whole
+from sluice_core.objects.parts import Part, make_etag, size_and_crc32c
 from sluice_core.ports.object_store import ObjectAttributes, ObjectInfo
 from sluice_core.uploads.model import FORMAT_VERSION, ObjectRef
 
@@ -45,7 +45,7 @@ class Manifest:
         attributes: ObjectAttributes,
         parts: Sequence[Part],
     ) -> Self:
-        size, crc32c = whole(parts)
+        size, crc32c = size_and_crc32c(parts)
         return cls(ref, generation, attributes, tuple(parts), size, crc32c)
 
     @property

@@ -59,8 +59,8 @@ class ConsumerOptions:
     batch_events: int = 100
     attempts: int = 5
     handling_seconds: float = 25.0
-    """All attempts at one event, without what a handler waits for its turn (`allowance_paused`); then
-    its partition moves on."""
+    """All attempts at one event, without time spent in `allowance_paused`; then the partition moves
+    on."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
     later: LaterTries | None = None
