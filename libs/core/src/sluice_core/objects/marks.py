@@ -15,7 +15,7 @@ PATH_MARK: Final = "sluice-path"
 
 
 def upload_mark(upload_id: str) -> dict[str, str]:
-    """Return the metadata of an upload's object: only the completion of the upload makes its node."""
+    """Return the metadata of an upload's object; only completing the upload makes its node."""
     return {UPLOAD_MARK: upload_id}
 
 
