@@ -262,7 +262,7 @@ async def test_a_file_that_cannot_be_removed_is_left_to_the_sweeper(
             patch.setattr(os, "unlink", unlink)
             with pytest.raises(ConnectionError):
                 await send()
-        assert [entry["event"] for entry in logs] == ["staged_chunk_not_removed"]
+        assert [entry["event"] for entry in logs] == ["staged_chunk.remove_failed"]
         assert list(await store.leftovers(0.0, 10)) == [(UPLOAD, ["token"])]
         await store.drop(UPLOAD, ["token"])
         assert list(tmp_path.rglob("token")) == []

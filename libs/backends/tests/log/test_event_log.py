@@ -123,7 +123,7 @@ async def test_a_torn_last_line_is_cut_off_with_a_warning(torn_bytes: int, tmp_p
         async with open_event_log(tmp_path, fsync=False) as log:
             await log.publish([event(3)])
     assert [(entry["event"], entry["torn_bytes"]) for entry in logs] == [
-        ("torn_event_cut_off", torn_bytes)
+        ("event_log.truncated", torn_bytes)
     ]
     assert await ids(tmp_path) == ["id-0", "id-1", "id-3"]
 
