@@ -10,7 +10,7 @@ from sluice_core.uploads.chunk_checks import check_name, chunk_missing
 from sluice_core.uploads.model import ChunkRef
 
 
-class KeepsNothing:
+class NoStoredChunks:
     """Reads and deletions of a `ChunkStore` without stored bytes (phases 1 and 2).
 
     Reading raises `DataLoss` CHUNK_MISSING.
@@ -61,7 +61,7 @@ class _Staged:
         self.sealed = True
 
 
-class DiscardChunkStore(KeepsNothing):
+class DiscardChunkStore(NoStoredChunks):
     """`ChunkStore` of phase 1; it only counts the sealed `chunks` and `bytes`."""
 
     def __init__(self) -> None:
