@@ -105,7 +105,7 @@ def event(number: int, key: str = "node-1", topic: str = UPLOADS_TOPIC) -> Event
 
 
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
-async def test_what_was_published_comes_out_as_it_went_in(factory: Factory, tmp_path: Path) -> None:
+async def test_published_events_round_trip(factory: Factory, tmp_path: Path) -> None:
     events = [event(1), event(2, topic=NODES_TOPIC)]
     async with factory(tmp_path) as (publisher, published):
         await publisher.publish(events)
@@ -132,7 +132,7 @@ async def test_events_of_a_key_stay_in_order(factory: Factory, tmp_path: Path) -
 
 @pytest.mark.rule(23)
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
-async def test_publishing_again_after_a_lost_answer_keeps_the_id(
+async def test_republishing_after_a_lost_response_keeps_the_id(
     factory: Factory, tmp_path: Path
 ) -> None:
     async with factory(tmp_path) as (publisher, published):
@@ -142,14 +142,14 @@ async def test_publishing_again_after_a_lost_answer_keeps_the_id(
 
 
 @pytest.mark.parametrize("factory", ALL, ids=name_of)
-async def test_publishing_nothing_is_no_error(factory: Factory, tmp_path: Path) -> None:
+async def test_publishing_no_events_succeeds(factory: Factory, tmp_path: Path) -> None:
     async with factory(tmp_path) as (publisher, published):
         await publisher.publish([])
         assert await published() == []
 
 
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
-async def test_a_publisher_that_is_opened_again_goes_on(factory: Factory, tmp_path: Path) -> None:
+async def test_reopened_publisher_continues(factory: Factory, tmp_path: Path) -> None:
     for number in range(3):
         async with factory(tmp_path) as (publisher, published):
             await publisher.publish([event(number)])

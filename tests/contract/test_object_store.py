@@ -157,7 +157,7 @@ async def store_parts(store: ObjectStore, *contents: bytes) -> tuple[str, list[P
 # ------------------------------------------------------------------ whole objects
 
 
-async def test_an_object_is_there_as_it_was_put(store: ObjectStore) -> None:
+async def test_object_round_trips(store: ObjectStore) -> None:
     data = b"a" * MIB + b"b" * 100
     info = await store.put(REF, BytesBody(data), PLAIN)
     assert (info.ref, info.size, info.crc32c) == (REF, len(data), crc32c(data))
@@ -173,7 +173,7 @@ async def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     assert await read(store) == b""
 
 
-async def test_head_answers_what_put_answered(any_store: ObjectStore) -> None:
+async def test_head_returns_the_result_of_put(any_store: ObjectStore) -> None:
     assert await any_store.head(REF) is None
     info = await any_store.put(REF, BytesBody(b"x"), PLAIN)
     assert await any_store.head(REF) == info
@@ -212,7 +212,7 @@ async def test_deleting_removes_the_object(store: ObjectStore) -> None:
     assert await read(store, other) == b"y"
 
 
-async def test_deleting_what_is_not_there_is_no_error(any_store: ObjectStore) -> None:
+async def test_deleting_an_unknown_object_is_a_no_op(any_store: ObjectStore) -> None:
     await any_store.delete(REF)
     await any_store.put(REF, BytesBody(b"x"), PLAIN)
     for _ in range(2):
@@ -231,7 +231,9 @@ async def test_deleting_what_is_not_there_is_no_error(any_store: ObjectStore) ->
     ],
     ids=["crc", "longer", "shorter", "crc of blocks", "longer by blocks"],
 )
-async def test_other_bytes_than_announced_are_refused(any_store: ObjectStore, body: Body) -> None:
+async def test_bytes_that_differ_from_the_claim_are_rejected(
+    any_store: ObjectStore, body: Body
+) -> None:
     before = await any_store.put(REF, BytesBody(b"before"), PLAIN)
     await refused(any_store.put(REF, body, PLAIN), DataLoss, "CHECKSUM_MISMATCH")
     assert await any_store.head(REF) == before
@@ -257,7 +259,7 @@ async def test_a_put_that_is_cancelled_leaves_the_object_as_it_was(store: Object
     assert await read(store) == b"before"
 
 
-async def test_an_object_is_not_there_before_it_is_whole(store: ObjectStore) -> None:
+async def test_incomplete_object_is_not_visible(store: ObjectStore) -> None:
     body = Gated(b"z" * MIB * 2)
     async with asyncio.TaskGroup() as group:
         group.create_task(store.put(REF, body, PLAIN))
@@ -274,7 +276,7 @@ async def test_an_object_is_not_there_before_it_is_whole(store: ObjectStore) -> 
     ("offset", "length"),
     [(0, 1), (0, 3 * MIB), (MIB - 1, 2), (5, 0), (2 * MIB + 17, 100), (3 * MIB, 10), (9 * MIB, 1)],
 )
-async def test_a_range_is_what_a_slice_is(store: ObjectStore, offset: int, length: int) -> None:
+async def test_range_equals_the_slice(store: ObjectStore, offset: int, length: int) -> None:
     data = bytes(range(256)) * (3 * MIB // 256)
     await store.put(REF, BytesBody(data), PLAIN)
     assert await read(store, offset=offset, length=length) == data[offset : offset + length]
@@ -322,7 +324,7 @@ async def test_parts_become_an_object_in_their_order(store: ObjectStore) -> None
     assert await read(store, offset=MIN_PART_BYTES - 1, length=2) == b"12"
 
 
-async def test_parts_are_stored_at_once_by_many(any_store: ObjectStore) -> None:
+async def test_parts_can_be_stored_concurrently(any_store: ObjectStore) -> None:
     multipart_id = await any_store.open_multipart(REF, PLAIN)
     async with asyncio.TaskGroup() as group:
         for number in range(1, 9):
@@ -356,7 +358,7 @@ async def test_a_part_that_is_stored_again_replaces_the_first(store: ObjectStore
     assert await read(store) == b"second try"
 
 
-async def test_a_part_that_was_replaced_never_becomes_its_successor(store: ObjectStore) -> None:
+async def test_replaced_part_is_never_taken_for_its_successor(store: ObjectStore) -> None:
     multipart_id, (first,) = await store_parts(store, b"first try")
     await store.put_part(REF, multipart_id, 1, BytesBody(b"second try"))
     with suppress(FailedPrecondition):
@@ -367,7 +369,7 @@ async def test_a_part_that_was_replaced_never_becomes_its_successor(store: Objec
 
 
 @pytest.mark.rule(16)
-async def test_two_workers_with_one_part_leave_one_of_theirs(store: ObjectStore) -> None:
+async def test_concurrent_workers_on_one_part_leave_one_of_theirs(store: ObjectStore) -> None:
     multipart_id = await store.open_multipart(REF, PLAIN)
     async with asyncio.TaskGroup() as group:
         tries = [
@@ -381,7 +383,7 @@ async def test_two_workers_with_one_part_leave_one_of_theirs(store: ObjectStore)
     assert crc32c(await read(store)) == tag.crc32c
 
 
-async def test_a_list_that_is_not_what_is_stored_is_refused(any_store: ObjectStore) -> None:
+async def test_part_list_that_is_not_stored_is_rejected(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, LARGE, b"end")
     unknown = PartTag(7, tags[1].etag, tags[1].size, tags[1].crc32c)
     foreign = PartTag(2, tags[0].etag, tags[0].size, tags[0].crc32c)
@@ -395,7 +397,7 @@ async def test_a_list_that_is_not_what_is_stored_is_refused(any_store: ObjectSto
     await any_store.complete_multipart(REF, multipart_id, tags)
 
 
-async def test_a_part_too_small_before_the_last_is_refused(any_store: ObjectStore) -> None:
+async def test_small_part_before_the_last_is_rejected(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, LARGE[1:], b"end")
     await refused(
         any_store.complete_multipart(REF, multipart_id, tags),
@@ -459,7 +461,7 @@ async def test_open_multiparts_of_a_key_can_be_found_again(any_store: ObjectStor
     assert set(await any_store.open_multiparts(REF)) == ids
 
 
-async def test_a_part_in_flight_when_its_multipart_is_aborted_is_refused(
+async def test_part_in_flight_of_an_aborted_multipart_is_rejected(
     any_store: ObjectStore,
 ) -> None:
     multipart_id = await any_store.open_multipart(REF, PLAIN)
@@ -471,7 +473,7 @@ async def test_a_part_in_flight_when_its_multipart_is_aborted_is_refused(
     await refused(putting, NotFound, "MULTIPART_NOT_FOUND")
 
 
-async def test_a_part_in_flight_when_its_object_is_completed_does_not_change_it(
+async def test_part_in_flight_does_not_change_a_completed_object(
     store: ObjectStore,
 ) -> None:
     multipart_id, tags = await store_parts(store, b"right")
@@ -484,7 +486,7 @@ async def test_a_part_in_flight_when_its_object_is_completed_does_not_change_it(
     assert await read(store) == b"right"
 
 
-async def test_two_objects_in_parts_under_one_key_do_not_mix(store: ObjectStore) -> None:
+async def test_two_multiparts_under_one_key_do_not_mix(store: ObjectStore) -> None:
     first_id, first = await store_parts(store, b"first")
     second_id, second = await store_parts(store, b"second")
     await store.complete_multipart(REF, second_id, second)
@@ -493,7 +495,7 @@ async def test_two_objects_in_parts_under_one_key_do_not_mix(store: ObjectStore)
     assert await read(store) == b"first"
 
 
-async def test_deleting_an_object_leaves_parts_in_progress_alone(store: ObjectStore) -> None:
+async def test_deleting_an_object_keeps_open_multiparts(store: ObjectStore) -> None:
     await store.put(REF, BytesBody(b"x"), PLAIN)
     multipart_id, tags = await store_parts(store, b"y")
     await store.delete(REF)
@@ -517,7 +519,9 @@ async def test_checking_a_bucket_again_changes_nothing(any_store: ObjectStore) -
 
 
 @pytest.mark.parametrize("factory", WITHOUT_URLS, ids=name_of)
-async def test_a_store_without_urls_says_so(factory: Factory, tmp_path: Path) -> None:
+async def test_store_without_urls_raises_presign_unsupported(
+    factory: Factory, tmp_path: Path
+) -> None:
     async with factory(tmp_path) as opened:
         for call in (opened.presign_get(REF, 60, "x"), opened.presign_put(REF, 60, 1, PLAIN)):
             await refused(call, Unimplemented, "PRESIGN_UNSUPPORTED")

@@ -164,7 +164,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.mark.rule(1)
-async def test_of_two_senders_of_one_number_one_is_taken_whole(house: House) -> None:
+async def test_one_of_two_senders_of_a_number_is_accepted_whole(house: House) -> None:
     for order in orders(3, 3):
         upload_id = await house.begin()
         senders = [house.sender(upload_id, 0, content(letter)) for letter in "ab"]
@@ -181,7 +181,7 @@ async def test_of_two_senders_of_one_number_one_is_taken_whole(house: House) -> 
 
 
 @pytest.mark.rule(1, 2)
-async def test_the_same_chunk_sent_twice_at_once_is_kept_once(house: House) -> None:
+async def test_chunk_sent_twice_concurrently_is_stored_once(house: House) -> None:
     for order in orders(3, 3):
         upload_id = await house.begin()
         senders = [house.sender(upload_id, 0, content("a")) for _ in range(2)]
@@ -197,7 +197,7 @@ async def test_the_same_chunk_sent_twice_at_once_is_kept_once(house: House) -> N
 
 
 @pytest.mark.rule(1)
-async def test_of_many_accepts_at_the_same_moment_one_commits(house: House) -> None:
+async def test_one_of_concurrent_accepts_commits(house: House) -> None:
     upload_id = await house.begin()
     letters = "abcdefgh"
     async with asyncio.TaskGroup() as group:
@@ -225,7 +225,7 @@ async def test_of_many_accepts_at_the_same_moment_one_commits(house: House) -> N
 
 
 @pytest.mark.rule(2)
-async def test_force_replaces_until_the_part_is_queued_and_not_a_moment_longer(
+async def test_force_replaces_only_until_the_part_is_queued(
     house: House,
 ) -> None:
     """The neighbour's acceptance completes the part, and so queues it."""
@@ -252,7 +252,7 @@ async def test_force_replaces_until_the_part_is_queued_and_not_a_moment_longer(
 
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("forced_first", [True, False])
-async def test_force_and_queueing_in_the_same_moment_agree_on_the_bytes(
+async def test_force_concurrent_with_queueing_keeps_one_content(
     house: House, forced_first: bool
 ) -> None:
     upload_id = await house.begin()
@@ -275,7 +275,7 @@ async def test_force_and_queueing_in_the_same_moment_agree_on_the_bytes(
 
 
 @pytest.mark.rule(2)
-async def test_a_part_in_a_workers_hands_is_not_replaced_under_it(house: House) -> None:
+async def test_claimed_part_is_not_replaced(house: House) -> None:
     for order in orders(2, 2):
         upload_id = await house.begin()
         for number in (0, 1):
@@ -298,9 +298,8 @@ async def test_a_part_in_a_workers_hands_is_not_replaced_under_it(house: House) 
 
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-async def test_of_several_that_force_the_last_one_stays_and_only_its_bytes(
-    house: House, order: tuple[int, ...]
-) -> None:
+async def test_last_of_several_forced_chunks_stays(house: House, order: tuple[int, ...]) -> None:
+    """Only its bytes stay."""
     upload_id = await house.begin()
     await house.send(upload_id, 0, content("o", HALF))
     async with (
@@ -325,7 +324,7 @@ async def test_of_several_that_force_the_last_one_stays_and_only_its_bytes(
 
 
 @pytest.mark.rule(8)
-async def test_what_is_dropped_after_a_rejection_is_never_what_came_in_its_place(
+async def test_late_drop_after_a_rejection_spares_the_new_bytes(
     house: House,
 ) -> None:
     """The worker drops the damaged bytes after it has rejected the chunk; by then a client may

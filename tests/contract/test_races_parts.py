@@ -90,9 +90,10 @@ async def complete(world: World, upload: Upload) -> None:
 
 
 @pytest.mark.rule(15, 16)
-async def test_a_late_part_after_its_record_changes_the_store_and_not_the_ledger(
+async def test_late_part_after_its_record_leaves_the_ledger_unchanged(
     world: World,
 ) -> None:
+    """It changes the object store."""
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -111,9 +112,7 @@ async def test_a_late_part_after_its_record_changes_the_store_and_not_the_ledger
 
 @pytest.mark.rule(16, 18)
 @pytest.mark.parametrize("call", ["complete_multipart", "list_parts"])
-async def test_a_late_part_that_lands_while_the_completer_is_at_it_is_reconciled(
-    world: World, call: str
-) -> None:
+async def test_late_part_during_completion_is_reconciled(world: World, call: str) -> None:
     """Before the store looks at the parts, or between its refusal and the completer's list."""
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
@@ -135,7 +134,7 @@ async def test_a_late_part_that_lands_while_the_completer_is_at_it_is_reconciled
 
 
 @pytest.mark.rule(16)
-async def test_a_late_part_that_lands_between_list_and_retry_is_listed_again(world: World) -> None:
+async def test_late_part_between_list_and_retry_is_listed_again(world: World) -> None:
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -157,7 +156,7 @@ async def test_a_late_part_that_lands_between_list_and_retry_is_listed_again(wor
 
 
 @pytest.mark.rule(16, 25)
-async def test_a_late_part_after_the_completion_finds_no_multipart(world: World) -> None:
+async def test_late_part_after_completion_finds_no_multipart(world: World) -> None:
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -172,7 +171,7 @@ async def test_a_late_part_after_the_completion_finds_no_multipart(world: World)
 
 
 @pytest.mark.rule(8, 16)
-async def test_a_late_part_of_other_bytes_costs_a_repetition_and_no_wrong_object(
+async def test_late_part_of_other_bytes_reopens_the_part(
     world: World,
 ) -> None:
     """The bytes were dropped when the part was recorded: its chunks are missing again."""
@@ -200,7 +199,7 @@ async def test_a_late_part_of_other_bytes_costs_a_repetition_and_no_wrong_object
 
 
 @pytest.mark.rule(17)
-async def test_a_part_recorded_by_another_keeps_the_late_workers_hands_off_the_chunks(
+async def test_late_worker_drops_no_chunks_of_a_recorded_part(
     world: World,
 ) -> None:
     """Fenced, it drops nothing: what it would drop may have been sent again by then."""

@@ -160,7 +160,7 @@ async def meeting(
 
 @pytest.mark.rule(1)
 @pytest.mark.parametrize("streams", [2, 5])
-async def test_streams_that_append_and_accept_in_step_do_not_mix_their_blocks(
+async def test_streams_in_lockstep_do_not_mix_blocks(
     factory: CoordinationFactory, tmp_path: Path, streams: int
 ) -> None:
     """All senders append their first block together, then their second, and accept together."""
@@ -234,7 +234,7 @@ async def everybody_goes_on() -> None:
 
 
 @pytest.mark.rule(1, 6)
-async def test_a_chunk_is_acknowledged_after_its_bytes_are_safe_and_the_ledger_has_committed(
+async def test_ack_follows_durable_bytes_and_ledger_commit(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
     async with meeting(factory, tmp_path, PATIENT) as met:
@@ -261,7 +261,7 @@ async def test_a_chunk_is_acknowledged_after_its_bytes_are_safe_and_the_ledger_h
 
 
 @pytest.mark.rule(5)
-async def test_no_block_is_read_on_before_the_header_has_its_permit(
+async def test_no_block_is_read_before_the_header_has_a_permit(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
     async with meeting(factory, tmp_path, PATIENT) as met:
@@ -278,7 +278,7 @@ async def test_no_block_is_read_on_before_the_header_has_its_permit(
 
 
 @pytest.mark.rule(5, 9)
-async def test_the_permit_of_a_header_keeps_the_room_while_no_block_has_come(
+async def test_permit_keeps_its_room_before_the_first_block(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
     """Of two chunks for one room, the one whose header came first has it all: the other one is
@@ -309,7 +309,7 @@ async def test_the_permit_of_a_header_keeps_the_room_while_no_block_has_come(
 
 
 @pytest.mark.rule(5)
-async def test_a_chunk_that_can_never_come_in_is_refused_at_its_header(
+async def test_unacceptable_chunk_is_rejected_at_its_header(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
     async with meeting(factory, tmp_path, PATIENT) as met:

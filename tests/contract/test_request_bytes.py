@@ -184,7 +184,7 @@ _WIRES = st.one_of(
 )
 
 
-def test_any_bytes_get_a_typed_answer(running: Running) -> None:
+def test_any_bytes_get_a_typed_response(running: Running) -> None:
     """Also: the loop never pauses, and what was sent does not stay."""
     methods = [method.name for method in running.service.methods]
     requests = st.tuples(st.sampled_from(methods), _WIRES)
@@ -266,7 +266,7 @@ def _seconds_to_copy_twice(wire: bytes) -> float:
     return time.thread_time() - began
 
 
-def test_no_message_stops_the_loop(running: Running) -> None:
+def test_no_message_blocks_the_event_loop(running: Running) -> None:
     """Each method gets the worst messages that its limit lets through, and larger ones.
 
     The bound is 10 ms of processor time, and what gRPC needs to hand the message over: it copies it

@@ -179,7 +179,7 @@ async def assert_nothing(queue: WorkQueue, wait_seconds: float = 0.05) -> None:
 # ------------------------------------------------------------------ putting and taking
 
 
-async def test_what_was_put_is_delivered_once(lapsing_soon: WorkQueue) -> None:
+async def test_item_is_delivered_once(lapsing_soon: WorkQueue) -> None:
     queue = lapsing_soon
     await queue.put(part())
     delivery = await take(queue)
@@ -194,7 +194,7 @@ async def test_taking_from_an_empty_queue_ends_after_the_wait(never_looks: WorkQ
     assert 0.09 <= time.monotonic() - begun < LONG_SECONDS / 10
 
 
-async def test_a_waiting_taker_gets_what_is_put_later(never_looks: WorkQueue) -> None:
+async def test_waiting_consumer_gets_a_later_item(never_looks: WorkQueue) -> None:
     async with asyncio.TaskGroup() as group:
         taker = group.create_task(take(never_looks))
         await asyncio.sleep(0.02)
@@ -202,7 +202,7 @@ async def test_a_waiting_taker_gets_what_is_put_later(never_looks: WorkQueue) ->
     assert taker.result().item == part()
 
 
-async def test_an_item_that_waits_is_not_added_twice(queue: WorkQueue) -> None:
+async def test_waiting_item_is_not_added_twice(queue: WorkQueue) -> None:
     await queue.put(part())
     await queue.put(part())
     await queue.acknowledge(await take(queue))
@@ -252,7 +252,7 @@ async def test_items_of_one_tenant_come_in_order(queue: WorkQueue) -> None:
     assert [(await take(queue)).item.part_number for _ in range(5)] == [1, 2, 3, 4, 5]
 
 
-async def test_no_item_is_taken_by_two_workers_or_by_none(queue: WorkQueue) -> None:
+async def test_every_item_is_taken_by_exactly_one_worker(queue: WorkQueue) -> None:
     taken: Counter[WorkItem] = Counter()
 
     all_taken = asyncio.Event()
@@ -276,7 +276,7 @@ async def test_no_item_is_taken_by_two_workers_or_by_none(queue: WorkQueue) -> N
     await assert_nothing(queue)
 
 
-async def test_a_taker_that_is_cancelled_takes_nothing_with_it(queue: WorkQueue) -> None:
+async def test_cancelled_consumer_loses_no_item(queue: WorkQueue) -> None:
     for round_number in range(1, 20):
         takers = [asyncio.create_task(queue.take(PARTS, "w", 5.0)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -341,7 +341,7 @@ async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
     assert (await take(queue)).attempt == 2
 
 
-async def test_an_item_that_was_kept_and_acknowledged_does_not_come_again(
+async def test_extended_and_acknowledged_item_is_not_redelivered(
     looks_often: WorkQueue,
 ) -> None:
     queue = looks_often
@@ -355,7 +355,7 @@ async def test_an_item_that_was_kept_and_acknowledged_does_not_come_again(
 
 
 @pytest.mark.rule(15)
-async def test_a_late_word_of_the_old_holder_changes_nothing(looks_often: WorkQueue) -> None:
+async def test_late_call_of_the_old_holder_is_a_no_op(looks_often: WorkQueue) -> None:
     queue = looks_often
     await queue.put(part())
     old = await take(queue)
@@ -371,7 +371,7 @@ async def test_a_late_word_of_the_old_holder_changes_nothing(looks_often: WorkQu
 
 
 @pytest.mark.rule(15)
-async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
+async def test_repeated_acknowledge_is_a_no_op(queue: WorkQueue) -> None:
     await queue.put(part())
     delivery = await take(queue)
     for _ in range(2):
@@ -381,7 +381,7 @@ async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
 # ------------------------------------------------------------------ retries
 
 
-async def test_an_item_given_back_comes_again_after_the_delay(looks_often: WorkQueue) -> None:
+async def test_retried_item_is_redelivered_after_the_delay(looks_often: WorkQueue) -> None:
     queue = looks_often
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
@@ -392,7 +392,7 @@ async def test_an_item_given_back_comes_again_after_the_delay(looks_often: WorkQ
     assert (again.item, again.attempt) == (part(), 2)
 
 
-async def test_an_item_given_back_without_delay_comes_at_once(never_looks: WorkQueue) -> None:
+async def test_retried_item_without_delay_is_redelivered_at_once(never_looks: WorkQueue) -> None:
     await never_looks.put(part())
     await never_looks.retry(await take(never_looks), 0.0)
     assert (await take(never_looks)).attempt == 2
@@ -409,7 +409,7 @@ async def test_putting_an_item_does_not_shorten_its_delay(looks_often: WorkQueue
     await assert_nothing(queue)
 
 
-async def test_an_item_given_back_that_was_put_again_is_one_item(queue: WorkQueue) -> None:
+async def test_retried_item_that_was_put_again_is_one_item(queue: WorkQueue) -> None:
     await queue.put(part())
     held = await take(queue)
     await queue.put(part())
@@ -431,13 +431,13 @@ async def test_put_waits_while_the_queue_is_full(queue: WorkQueue) -> None:
     await asyncio.wait_for(blocked, 20.0)
 
 
-async def test_putting_what_already_waits_never_waits_itself(queue: WorkQueue) -> None:
+async def test_putting_a_waiting_item_never_waits(queue: WorkQueue) -> None:
     for number in range(1, MAX_ITEMS + 1):
         await queue.put(part(number))
     await asyncio.wait_for(queue.put(part(1)), 20.0)
 
 
-async def test_a_put_that_is_cancelled_adds_nothing_and_blocks_nobody(queue: WorkQueue) -> None:
+async def test_cancelled_put_adds_nothing_and_blocks_no_other(queue: WorkQueue) -> None:
     for number in range(1, MAX_ITEMS + 1):
         await queue.put(part(number))
     leaving = asyncio.create_task(queue.put(part(1000)))
@@ -459,7 +459,7 @@ async def test_a_put_that_is_cancelled_adds_nothing_and_blocks_nobody(queue: Wor
     await assert_nothing(queue)
 
 
-async def test_depth_counts_what_waits_and_tells_the_oldest_age(queue: WorkQueue) -> None:
+async def test_depth_counts_waiting_items_and_their_oldest_age(queue: WorkQueue) -> None:
     empty = await queue.depth()
     assert (empty.items, empty.oldest_age_seconds) == (0, 0.0)
     begun = time.monotonic()

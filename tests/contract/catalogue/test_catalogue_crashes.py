@@ -61,7 +61,7 @@ async def completed_and_deleted(catalogue: Catalogue) -> tuple[list[str], list[s
 
 @pytest.mark.rule(19)
 @pytest.mark.parametrize("confirmed_at_least", [1, 40])
-async def test_every_confirmed_commit_survives_kill_9_whole(
+async def test_confirmed_commits_survive_kill_9_completely(
     url: str, confirmed_at_least: int
 ) -> None:
     async with open_catalogue(url) as catalogue:

@@ -114,7 +114,7 @@ async def holder(catalogue: Catalogue) -> str:
 
 
 @pytest.mark.rule(19)
-async def test_a_commit_that_meets_another_on_its_path_supersedes_it(
+async def test_concurrent_commit_on_a_path_supersedes_the_first(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     one, two = finished_upload("a"), finished_upload("a")
@@ -133,7 +133,7 @@ async def test_a_commit_that_meets_another_on_its_path_supersedes_it(
 
 
 @pytest.mark.rule(19)
-async def test_a_commit_whose_rival_is_undone_has_the_path_to_itself(
+async def test_commit_after_a_rolled_back_rival_supersedes_nothing(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     one, two = finished_upload("a", if_absent=True), finished_upload("a", if_absent=True)
@@ -148,7 +148,7 @@ async def test_a_commit_whose_rival_is_undone_has_the_path_to_itself(
 
 
 @pytest.mark.rule(19)
-async def test_if_absent_is_checked_against_what_was_not_yet_committed(
+async def test_if_absent_waits_for_the_uncommitted_rival(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     one, two, three = (finished_upload("a", if_absent=True) for _ in range(3))
@@ -163,7 +163,7 @@ async def test_if_absent_is_checked_against_what_was_not_yet_committed(
 
 
 @pytest.mark.rule(18, 19)
-async def test_the_same_commit_by_two_completers_makes_one_node(
+async def test_concurrent_replays_by_two_completers_make_one_node(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     upload = finished_upload("a", if_absent=True)
@@ -175,7 +175,7 @@ async def test_the_same_commit_by_two_completers_makes_one_node(
 
 
 @pytest.mark.rule(19)
-async def test_a_replay_that_meets_its_successor_does_not_take_the_path_back(
+async def test_replay_concurrent_with_its_successor_is_a_no_op(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     old, new = finished_upload("a"), finished_upload("a")
@@ -192,7 +192,7 @@ async def test_a_replay_that_meets_its_successor_does_not_take_the_path_back(
 
 
 @pytest.mark.rule(19)
-async def test_a_deletion_that_meets_the_commit_of_its_nodes_successor_finds_it_gone(
+async def test_deletion_concurrent_with_superseding_is_a_no_op(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     old, new = finished_upload("a"), finished_upload("a")

@@ -70,7 +70,8 @@ async def test_an_unknown_upload_is_not_found(driver: Driver) -> None:
         assert refused.value.reason == "UPLOAD_NOT_FOUND"
 
 
-async def test_the_same_request_finds_its_upload_and_another_one_conflicts(driver: Driver) -> None:
+async def test_repeated_request_returns_its_upload_or_conflicts(driver: Driver) -> None:
+    """It conflicts when its arguments differ."""
     new = driver.new()
     first = await driver.ledger.create(new)
     await driver.send(new.upload_id, 0, b"abc")
@@ -94,7 +95,7 @@ async def test_rule_1_an_accepted_chunk_counts(driver: Driver) -> None:
 
 
 @pytest.mark.rule(1)
-async def test_rule_1_a_lost_answer_is_given_again(driver: Driver) -> None:
+async def test_rule_1_retry_after_a_lost_response_is_new_again(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 3)
     first = await driver.ledger.accept_chunk(offer, crc32c(b"abc"))
@@ -161,7 +162,7 @@ async def test_rule_2_force_can_fill_a_part(driver: Driver) -> None:
 
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("chunk_size", [None, PART_BYTES])
-async def test_rule_2_force_comes_too_late_for_a_queued_part(
+async def test_rule_2_force_is_rejected_for_a_queued_part(
     driver: Driver, chunk_size: int | None
 ) -> None:
     upload_id = await driver.create(chunk_size=chunk_size)
@@ -199,7 +200,7 @@ async def test_rule_3_the_last_chunk_cannot_lie_below_a_received_one(driver: Dri
 
 
 @pytest.mark.rule(3)
-async def test_rule_3_a_repeated_chunk_may_say_late_that_it_is_the_last(driver: Driver) -> None:
+async def test_rule_3_duplicate_may_carry_is_last(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a")
     late = await driver.send(upload_id, 0, b"a", is_last=True)
@@ -215,13 +216,13 @@ async def test_rule_3_numbers_are_bounded(driver: Driver, number: int) -> None:
     await refuses(driver, InvalidArgument, "BAD_CHUNK_NUMBER", upload_id, number, b"a")
 
 
-async def test_a_chunk_beyond_the_largest_size_is_refused(driver: Driver) -> None:
+async def test_chunk_beyond_the_maximum_size_is_rejected(driver: Driver) -> None:
     upload_id = await driver.create()
     await refuses(driver, InvalidArgument, "CHUNK_TOO_LARGE", upload_id, 0, b"a" * 65)
 
 
 @pytest.mark.rule(3)
-async def test_rule_3_an_empty_chunk_is_only_the_one_of_an_empty_object(driver: Driver) -> None:
+async def test_rule_3_only_an_empty_object_has_an_empty_chunk(driver: Driver) -> None:
     upload_id = await driver.create()
     await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"")
     await driver.send(upload_id, 1, b"b")
@@ -279,7 +280,7 @@ async def test_rule_21_more_bytes_than_declared_are_refused_on_arrival(driver: D
     await driver.send(upload_id, 1, b"de")
 
 
-async def test_an_ended_or_completing_upload_takes_no_new_chunk(driver: Driver) -> None:
+async def test_ended_or_completing_upload_rejects_new_chunks(driver: Driver) -> None:
     aborted = await driver.create()
     await driver.ledger.abort(aborted)
     await refuses(driver, FailedPrecondition, "UPLOAD_ENDED", aborted, 0, b"a")
@@ -332,7 +333,7 @@ async def test_chunks_in_any_order_make_the_same_object(
 
 
 @pytest.mark.rule(12)
-async def test_sizes_up_to_a_million_chunks_are_kept_in_bounded_steps(driver: Driver) -> None:
+async def test_long_runs_are_processed_in_bounded_steps(driver: Driver) -> None:
     """A long run that becomes contiguous at once is taken up at once, in several steps."""
     upload_id = await driver.create(part_bytes=1_000)
     for number in range(2_500, 0, -1):

@@ -92,7 +92,7 @@ async def start(driver: Driver, order: str, vanishing: float, rng: random.Random
         "shuffled",
     ],
 )
-async def test_rule_9_two_hundred_uploads_through_64_mib_never_stick(
+async def test_rule_9_200_uploads_through_64_mib_never_deadlock(
     order: str, vanishing: float
 ) -> None:
     rng = random.Random(f"{order} {vanishing}")

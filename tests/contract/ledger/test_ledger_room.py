@@ -35,7 +35,7 @@ async def reserved(driver: Driver) -> int:
 
 
 @pytest.mark.rule(9)
-async def test_a_chunk_holds_only_what_it_asks_for(driver: Driver) -> None:
+async def test_chunk_reserves_only_what_it_requests(driver: Driver) -> None:
     upload_id = await begin(driver)
     offer = driver.offer(upload_id, 0, CHUNK)
     for hold_bytes in (4, 4, 40, 16, CHUNK):
@@ -48,7 +48,7 @@ async def test_a_chunk_holds_only_what_it_asks_for(driver: Driver) -> None:
 
 
 @pytest.mark.rule(9)
-async def test_announced_chunks_keep_nobody_out(open_driver: OpenDriver) -> None:
+async def test_announced_chunks_do_not_block_others(open_driver: OpenDriver) -> None:
     """Forty chunks that were only announced take less than half of the room for five."""
     driver = await tight(open_driver, upload_budget_bytes=100 * CHUNK)
     slow = await begin(driver)
@@ -59,7 +59,7 @@ async def test_announced_chunks_keep_nobody_out(open_driver: OpenDriver) -> None
 
 
 @pytest.mark.rule(9)
-async def test_a_refused_step_leaves_what_is_held(open_driver: OpenDriver) -> None:
+async def test_rejected_step_keeps_the_reservation(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     upload_id = await begin(driver)
     first, second = driver.offer(upload_id, 3, CHUNK), driver.offer(upload_id, 5, CHUNK)
@@ -91,7 +91,7 @@ async def test_begun_chunks_go_before_new_ones(open_driver: OpenDriver) -> None:
 
 
 @pytest.mark.rule(9)
-async def test_the_elected_upload_gets_all_that_its_chunk_lacks(open_driver: OpenDriver) -> None:
+async def test_elected_upload_gets_the_rest_of_its_chunk(open_driver: OpenDriver) -> None:
     """Every chunk is half received and the budget is full of them: one can end all the same."""
     driver = await tight(open_driver)
     uploads = [await begin(driver) for _ in range(10)]
@@ -248,7 +248,7 @@ async def test_pages_of_a_rare_state_end(driver: Driver, monkeypatch: pytest.Mon
     assert everything.next_after
 
 
-async def test_a_page_that_is_full_leads_to_the_next_match(driver: Driver) -> None:
+async def test_full_page_continues_at_the_next_match(driver: Driver) -> None:
     ids = []
     for _ in range(6):
         driver.clock.advance(1)

@@ -39,7 +39,7 @@ async def end_of(driver: Driver, upload_id: str) -> tuple[UploadStatus, list[str
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("abort_first", [True, False])
-async def test_of_completion_and_abort_one_happens(driver: Driver, abort_first: bool) -> None:
+async def test_completion_and_abort_exclude_each_other(driver: Driver, abort_first: bool) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, FIRST)
     calls = [driver.ledger.abort(upload_id), driver.complete(upload_id, 1)]
@@ -57,7 +57,7 @@ async def test_of_completion_and_abort_one_happens(driver: Driver, abort_first: 
 
 
 @pytest.mark.rule(18)
-async def test_a_chunk_beyond_the_end_and_the_completion_exclude_each_other(
+async def test_completion_and_a_later_chunk_exclude_each_other(
     driver: Driver,
 ) -> None:
     for order in orders(1, 2):
@@ -92,7 +92,7 @@ async def test_a_chunk_beyond_the_end_and_the_completion_exclude_each_other(
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("chunk_first", [True, False])
-async def test_the_last_missing_chunk_and_the_completion_at_the_same_moment(
+async def test_completion_concurrent_with_the_last_missing_chunk(
     driver: Driver, chunk_first: bool
 ) -> None:
     upload_id = await driver.create()
@@ -113,7 +113,7 @@ async def test_the_last_missing_chunk_and_the_completion_at_the_same_moment(
 
 @pytest.mark.rule(18, 24)
 @pytest.mark.parametrize("expiry_first", [True, False])
-async def test_of_completion_and_expiry_one_happens(driver: Driver, expiry_first: bool) -> None:
+async def test_completion_and_expiry_exclude_each_other(driver: Driver, expiry_first: bool) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, FIRST)
     driver.clock.advance(DAY + 1)
@@ -161,7 +161,7 @@ async def test_two_completions_with_other_claims_settle_on_one(driver: Driver) -
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("part_first", [True, False])
-async def test_the_last_part_and_the_completion_do_not_wait_for_each_other(
+async def test_last_part_or_completion_reports_completion_ready(
     driver: Driver, part_first: bool
 ) -> None:
     """Whichever comes second has to say that everything is ready; else nobody would look."""
@@ -190,7 +190,7 @@ async def stored_upload(driver: Driver) -> str:
 
 
 @pytest.mark.rule(18)
-async def test_of_many_completers_at_once_one_gets_the_upload(driver: Driver) -> None:
+async def test_one_of_concurrent_completers_claims_the_upload(driver: Driver) -> None:
     upload_id = await stored_upload(driver)
     claims = await at_once(
         *(
@@ -206,9 +206,7 @@ async def test_of_many_completers_at_once_one_gets_the_upload(driver: Driver) ->
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("late_first", [True, False])
-async def test_of_a_late_completer_and_its_successor_the_successor_finishes(
-    driver: Driver, late_first: bool
-) -> None:
+async def test_successor_of_a_late_completer_finishes(driver: Driver, late_first: bool) -> None:
     upload_id = await stored_upload(driver)
     late = await driver.claim_completion(upload_id, "late")
     driver.clock.advance(LEASE_SECONDS)
@@ -225,7 +223,7 @@ async def test_of_a_late_completer_and_its_successor_the_successor_finishes(
 
 
 @pytest.mark.rule(18)
-async def test_finish_failure_reopening_and_abort_leave_one_truth(driver: Driver) -> None:
+async def test_concurrent_ends_leave_a_consistent_state(driver: Driver) -> None:
     for order in permutations(["finish", "fail", "reopen", "abort"]):
         upload_id = await stored_upload(driver)
         claim = await driver.claim_completion(upload_id)
@@ -264,7 +262,7 @@ async def assert_one_truth(driver: Driver, upload_id: str, done: set[str]) -> No
 
 
 @pytest.mark.rule(18)
-async def test_a_completer_that_is_late_at_every_step_changes_nothing(driver: Driver) -> None:
+async def test_late_completer_changes_nothing_at_any_step(driver: Driver) -> None:
     """Two completers, each claims, extends and finishes; the lease ends between any two steps."""
     for order in orders(3, 3):
         upload_id = await stored_upload(driver)
@@ -290,7 +288,7 @@ async def test_a_completer_that_is_late_at_every_step_changes_nothing(driver: Dr
 
 
 @pytest.mark.rule(18, 27)
-async def test_who_watches_sees_one_end_whatever_raced(driver: Driver) -> None:
+async def test_watcher_sees_one_end_after_any_race(driver: Driver) -> None:
     upload_id = await stored_upload(driver)
     claim = await driver.claim_completion(upload_id)
     watching = [asyncio.create_task(collected(driver, upload_id)) for _ in range(3)]

@@ -81,7 +81,7 @@ async def assert_heals(race: Contenders) -> None:
 
 
 @pytest.mark.rule(8)
-async def test_a_rejection_meets_a_completion_and_a_repeated_chunk(driver: Driver) -> None:
+async def test_rejection_races_completion_and_a_repeated_chunk(driver: Driver) -> None:
     for order in orders(1, 1, 2):
         race = await contenders(driver)
         with told_with(order):
@@ -107,7 +107,7 @@ async def test_a_rejection_meets_a_completion_and_a_repeated_chunk(driver: Drive
 
 
 @pytest.mark.rule(8)
-async def test_a_rejection_a_completion_and_a_repetition_at_the_same_moment(
+async def test_concurrent_rejection_completion_and_repeat_heal(
     driver: Driver,
 ) -> None:
     for order in permutations(["reject", "complete", "accept"]):
@@ -123,9 +123,7 @@ async def test_a_rejection_a_completion_and_a_repetition_at_the_same_moment(
 
 @pytest.mark.rule(8, 15)
 @pytest.mark.parametrize("late_first", [True, False])
-async def test_the_late_workers_rejection_takes_nothing_from_the_one_that_stores(
-    driver: Driver, late_first: bool
-) -> None:
+async def test_rejection_by_a_late_worker_is_fenced(driver: Driver, late_first: bool) -> None:
     race = await contenders(driver)
     await race.complete()
     driver.clock.advance(LEASE_SECONDS)
