@@ -1,4 +1,4 @@
-"""What every chunk store promises. An adapter joins by one line in ALL or KEEPING."""
+"""Contract of chunk stores. Add an adapter by one line in ALL or KEEPING."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def assert_gone(store: ChunkStore, upload_id: str, chunk: ChunkRef) -> Non
 
 
 async def all_leftovers(store: ChunkStore, limit: int = 100) -> set[tuple[str, str]]:
-    """What several calls name: one may stop early."""
+    """Return the leftovers of several calls: one call may stop early."""
     found: set[tuple[str, str]] = set()
     for _ in range(20):
         named = await store.leftovers(0.0, limit)
@@ -442,7 +442,7 @@ async def test_discarding_counts_what_was_sealed() -> None:
 
 
 async def test_empty_chunk_reads_as_nothing_on_every_store() -> None:
-    """Also on stores that keep no bytes."""
+    """This includes stores that keep no bytes."""
     store = DiscardChunkStore()
     assert await read(store, UPLOAD, await keep(store, UPLOAD)) == b""
     assert list(await store.leftovers(0.0, 10)) == []

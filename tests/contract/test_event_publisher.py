@@ -1,6 +1,5 @@
-"""What every event publisher promises. An adapter joins by one line in ALL or READABLE.
-
-A READABLE publisher comes with a function that gives back what it has published, in order.
+"""Contract of event publishers. Add an adapter by one line in ALL, or in READABLE with a function
+that returns its published events in order.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ async def log_fsync(path: Path) -> AsyncIterator[tuple[EventPublisher, Published
 
 @asynccontextmanager
 async def kafka(path: Path) -> AsyncIterator[tuple[EventPublisher, Published]]:
-    """On topics of this test's own: the broker's other topics are everybody's."""
+    """Publish to topics of this test only: the broker's other topics are shared."""
     options = KafkaOptions(bootstrap_servers(), partitions=3)
     prefix = f"test.{RUN}.{hashlib.sha256(bytes(path)).hexdigest()[:12]}."
 

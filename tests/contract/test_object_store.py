@@ -1,6 +1,5 @@
-"""What every object store promises. An adapter joins by one line in ALL or KEEPING.
-
-KEEPING stores give bytes back; the tests of naming and completing run on those that do not, too.
+"""Contract of object stores. Add an adapter by one line in ALL or KEEPING. KEEPING stores return
+bytes; the tests of names and completion run on the others too.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 
 class Claims(BytesBody):
-    """A body that claims what it is told to."""
+    """Body with a configurable size and CRC32C."""
 
     def __init__(self, data: bytes, *, size: int | None = None, crc: int | None = None) -> None:
         super().__init__(data)
@@ -99,7 +98,7 @@ class Claims(BytesBody):
 
 
 class Gated(BytesBody):
-    """A body that stops after its first block until the gate opens."""
+    """Body that pauses after its first block until the gate opens."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -114,7 +113,7 @@ class Gated(BytesBody):
 
 
 class Failing(BytesBody):
-    """A body whose source is lost after the first block."""
+    """Body whose source fails after the first block."""
 
     async def blocks(self) -> AsyncIterator[bytes]:
         async for block in super().blocks():
@@ -137,7 +136,7 @@ async def refused(call: Any, error: type[SluiceError], reason: str) -> None:
 
 
 def same_parts(listed: Sequence[PartTag], stored: Sequence[PartTag]) -> bool:
-    """A store may keep no CRC32C of a part; what it lists is true, though."""
+    """Compare parts; a store may list no CRC32C, but never a wrong one."""
     known = [
         replace(tag, crc32c=None) if shown.crc32c is None else tag
         for shown, tag in zip(listed, stored, strict=True)

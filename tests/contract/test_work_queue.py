@@ -1,4 +1,4 @@
-"""What every work queue promises. An adapter joins by one line in ALL."""
+"""Contract of work queues. Add an adapter by one line in ALL."""
 
 from __future__ import annotations
 
@@ -56,8 +56,11 @@ async def redis_cluster(lease_seconds: float) -> AsyncIterator[WorkQueue]:
 
 @asynccontextmanager
 async def redis_two_processes(lease_seconds: float) -> AsyncIterator[WorkQueue]:
-    """Every call goes to the other of two queues, as if in another process. In one shard, because
-    each process goes through the shards in its own time, and turns are exact within a shard."""
+    """Alternate calls between two queues, as between two processes.
+
+    They share one shard: each process visits the shards at a different pace, and the order is
+    exact only within a shard.
+    """
     server = shared_server()
     server.flush()
     options = RedisOptions(server.url, shards=1)
@@ -96,16 +99,16 @@ def factory(request: pytest.FixtureRequest) -> Factory:
 
 @pytest.fixture
 async def queue(factory: Factory) -> AsyncIterator[WorkQueue]:
-    """Its leases outlast the test."""
+    """A queue whose leases outlast the test."""
     async with factory(LONG_SECONDS) as opened:
         yield opened
 
 
 @pytest.fixture
-async def never_looks(
+async def without_polling(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkQueue]:
-    """What comes out of it at all came by a wake-up: nobody looks by himself from time to time."""
+    """A queue without polling: every delivery results from a notification."""
     monkeypatch.setattr(memory_queue, "_POLL_SECONDS", LONG_SECONDS)
     monkeypatch.setattr(redis_queues, "_LOOK_SECONDS", LONG_SECONDS)
     async with factory(LONG_SECONDS) as opened:
@@ -113,10 +116,10 @@ async def never_looks(
 
 
 @pytest.fixture
-async def looks_often(
+async def frequent_polling(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkQueue]:
-    """A lease that has ended is found soon; it ends where `grow_old` says so."""
+    """A queue with frequent polling: an expired lease is found soon. `grow_old` expires leases."""
     monkeypatch.setattr(memory_queue, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(redis_queues, "_LOOK_SECONDS", 0.02)
     async with factory(LONG_SECONDS) as opened:
@@ -146,7 +149,7 @@ async def take(
 
 
 async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
-    """As if so many times the length of a lease had passed."""
+    """Simulate the passage of this many lease lengths."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
@@ -154,7 +157,7 @@ async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
 
 
 async def pass_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
-    """The same for what waits for the end of a delay, as this item does."""
+    """Simulate the end of the delay of this item."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
@@ -188,17 +191,17 @@ async def test_item_is_delivered_once(lapsing_soon: WorkQueue) -> None:
     await assert_nothing(queue, QUICK_LEASE_SECONDS * 2)
 
 
-async def test_taking_from_an_empty_queue_ends_after_the_wait(never_looks: WorkQueue) -> None:
+async def test_taking_from_an_empty_queue_ends_after_the_wait(without_polling: WorkQueue) -> None:
     begun = time.monotonic()
-    await assert_nothing(never_looks, 0.1)
+    await assert_nothing(without_polling, 0.1)
     assert 0.09 <= time.monotonic() - begun < LONG_SECONDS / 10
 
 
-async def test_waiting_consumer_gets_a_later_item(never_looks: WorkQueue) -> None:
+async def test_waiting_consumer_gets_a_later_item(without_polling: WorkQueue) -> None:
     async with asyncio.TaskGroup() as group:
-        taker = group.create_task(take(never_looks))
+        taker = group.create_task(take(without_polling))
         await asyncio.sleep(0.02)
-        await never_looks.put(part())
+        await without_polling.put(part())
     assert taker.result().item == part()
 
 
@@ -209,9 +212,9 @@ async def test_waiting_item_is_not_added_twice(queue: WorkQueue) -> None:
     await assert_nothing(queue)
 
 
-async def test_an_item_that_is_held_can_be_put_again(looks_often: WorkQueue) -> None:
-    queue = looks_often
-    # Something may have become true since its holder looked.
+async def test_an_item_that_is_held_can_be_put_again(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
+    # New work may have become ready since its holder read the ledger.
     await queue.put(part())
     first = await take(queue)
     await queue.put(part())
@@ -329,8 +332,8 @@ async def test_a_dead_workers_item_is_taken_over(lapsing_soon: WorkQueue) -> Non
     assert second.delivery_id != first.delivery_id
 
 
-async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_a_heartbeat_keeps_an_item(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     delivery = await take(queue)
     for _ in range(5):
@@ -342,9 +345,9 @@ async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
 
 
 async def test_extended_and_acknowledged_item_is_not_redelivered(
-    looks_often: WorkQueue,
+    frequent_polling: WorkQueue,
 ) -> None:
-    queue = looks_often
+    queue = frequent_polling
     await queue.put(part())
     delivery = await take(queue)
     await grow_old(queue, delivery, 0.6)
@@ -355,8 +358,8 @@ async def test_extended_and_acknowledged_item_is_not_redelivered(
 
 
 @pytest.mark.rule(15)
-async def test_late_call_of_the_old_holder_is_a_no_op(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_late_call_of_the_old_holder_is_a_no_op(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     old = await take(queue)
     await grow_old(queue, old, 1.1)
@@ -381,8 +384,8 @@ async def test_repeated_acknowledge_is_a_no_op(queue: WorkQueue) -> None:
 # ------------------------------------------------------------------ retries
 
 
-async def test_retried_item_is_redelivered_after_the_delay(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_retried_item_is_redelivered_after_the_delay(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
     await pass_delays(queue, part(), 0.6)
@@ -392,14 +395,16 @@ async def test_retried_item_is_redelivered_after_the_delay(looks_often: WorkQueu
     assert (again.item, again.attempt) == (part(), 2)
 
 
-async def test_retried_item_without_delay_is_redelivered_at_once(never_looks: WorkQueue) -> None:
-    await never_looks.put(part())
-    await never_looks.retry(await take(never_looks), 0.0)
-    assert (await take(never_looks)).attempt == 2
+async def test_retried_item_without_delay_is_redelivered_at_once(
+    without_polling: WorkQueue,
+) -> None:
+    await without_polling.put(part())
+    await without_polling.retry(await take(without_polling), 0.0)
+    assert (await take(without_polling)).attempt == 2
 
 
-async def test_putting_an_item_does_not_shorten_its_delay(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_putting_an_item_does_not_shorten_its_delay(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
     await queue.put(part())

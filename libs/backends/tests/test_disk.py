@@ -1,4 +1,4 @@
-"""The threads for files: a job always ends before its caller goes on."""
+"""Threads for file I/O: a job always ends before its caller continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses, and who may listen where without keys."""
+"""Listen addresses, and the loopback check of servers without keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backends run together, and what is said about those that do not."""
+"""Supported backend combinations, and errors for the others."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_error_names_the_nearest_supported_combination(combination: BackendCombi
     assert nearest in RUNNING
     assert RUNNING[nearest] in line
     assert "\n" not in line
-    # Doing what the line says leads to something that runs, and no shorter way does.
+    # Applying the advice yields a supported combination, and no shorter change does.
     for name in combination.differing(nearest):
         assert f"SLUICE_{name.upper()}={getattr(nearest, name)}" in line
     steps = len(combination.differing(nearest))

@@ -1,4 +1,4 @@
-"""Objects that no upload announced: a node of each, but never one of an upload's."""
+"""Adoption of objects without an upload as nodes."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ async def test_object_of_an_open_intent_is_not_adopted(catalogue: Catalogue) -> 
     with pytest.raises(NotFound):
         await catalogue.get_node(TENANT, commit.node_id)
     assert list(await catalogue.outbox(10)) == []
-    # Another object is nobody's business.
+    # Another object has no intent.
     elsewhere = replace(finished_upload("b"), object=replace(commit.object, bucket="elsewhere"))
     assert await catalogue.adopt_object(elsewhere) is not None
-    # The upload's own transaction makes the node and lets go of the object.
+    # The upload's transaction commits the node and clears the intent.
     assert await catalogue.commit_node(commit) == CommitOutcome(created=True)
     assert await catalogue.adopt_object(found) == CommitOutcome(created=False)
     assert (await catalogue.get_node(TENANT, commit.node_id)).path == "a.jpg"

@@ -1,4 +1,4 @@
-"""Rule 19: how an upload becomes a node, and what happens to the one before."""
+"""Rule 19: commits of nodes and superseded nodes."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ async def test_intent_of_a_late_worker_survives_a_tombstone_replay(
 
 @pytest.mark.rule(25)
 async def test_commit_after_its_intent_was_cleared_is_rejected(catalogue: Catalogue) -> None:
-    """Its upload has ended and the clean-up has begun: the object goes, or has gone."""
+    """The upload has ended and its clean-up has begun to delete the object."""
     late, other = finished_upload("a"), finished_upload("b")
     for commit in (late, other):
         await catalogue.record_intent(intent_of(commit))
@@ -252,7 +252,7 @@ async def test_commit_after_its_intent_was_cleared_is_rejected(catalogue: Catalo
 async def test_intent_after_the_clean_up_admits_no_commit(
     catalogue: Catalogue,
 ) -> None:
-    """A late worker announces the object once more; it is swept, and the commit stays refused."""
+    """A late worker records the intent again; it is swept, and the commit stays rejected."""
     late = finished_upload("a")
     await catalogue.record_intent(intent_of(late))
     await catalogue.clear_intent(late.upload_id)
@@ -286,7 +286,7 @@ async def test_an_abandoned_intent_of_a_live_node_deletes_nothing(catalogue: Cat
 
 @pytest.mark.rule(13)
 async def test_uploads_with_a_reused_id_have_separate_intents(catalogue: Catalogue) -> None:
-    """A request id that is used again gives the second upload the id of the first."""
+    """A reused request id gives the second upload the id of the first."""
     first, second = finished_upload("a"), finished_upload("b")
     second = replace(second, upload_id=first.upload_id)
     earlier = intent_of(first)

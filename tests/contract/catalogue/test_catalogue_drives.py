@@ -1,4 +1,4 @@
-"""What the catalogue promises of drives."""
+"""Catalogue contract for drives."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ async def test_the_outbox_keeps_the_order_and_drops_what_is_published(
         await catalogue.commit_node(commit)
     rows = await catalogue.outbox(3)
     assert [row.event.key for row in rows] == [commit.node_id for commit in commits[:3]]
-    # Published out of order: what is left is still found, whatever its id.
+    # Published out of order: the remaining rows are still returned.
     await catalogue.outbox_published([rows[2].row_id, rows[0].row_id])
     left = await catalogue.outbox(10)
     assert [row.event.key for row in left] == [commits[n].node_id for n in (1, 3, 4)]

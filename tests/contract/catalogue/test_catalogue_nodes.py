@@ -1,4 +1,4 @@
-"""What the catalogue promises of nodes that are there."""
+"""Catalogue contract for live nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DRIVE_NUMBERS = count()
 async def listed(
     catalogue: Catalogue, drive: str, prefix: str = "", page_size: int = 1000
 ) -> list[str]:
-    """The paths of a listing, walked to its end."""
+    """Return the paths of all pages of a listing."""
     paths: list[str] = []
     after = ""
     while True:

@@ -1,4 +1,4 @@
-"""What the processor finds is kept once per content, and goes when its node does."""
+"""Catalogue contract for processing results and thumbnails."""
 
 from __future__ import annotations
 
@@ -231,9 +231,9 @@ async def test_result_sets_a_missing_sha256_with_one_event(catalogue: Catalogue)
     assert await catalogue.nodes_without_sha256(10) == []
     assert not await catalogue.record_sha256(node_id, SHA256)
     (verified,) = await events(catalogue, "NodeVerified")
-    (told,) = await events(catalogue, "NodeProcessed")
+    (processed,) = await events(catalogue, "NodeProcessed")
     first = nodes_pb2.NodeVerified.FromString(verified.payload).header.sequence
-    assert first < nodes_pb2.NodeProcessed.FromString(told.payload).header.sequence
+    assert first < nodes_pb2.NodeProcessed.FromString(processed.payload).header.sequence
 
 
 @pytest.mark.rule(20)
@@ -259,7 +259,7 @@ async def test_thumbnails_are_deleted_with_their_node(catalogue: Catalogue) -> N
 async def test_announced_thumbnails_are_deleted_with_their_node(
     catalogue: Catalogue,
 ) -> None:
-    """Whoever announced them may have died after writing them."""
+    """The processor may have crashed after writing them."""
     commit = await committed(catalogue)
     await announced(catalogue, commit.node_id)
     await announced(catalogue, commit.node_id)
@@ -346,12 +346,16 @@ async def test_batched_results_are_recorded_as_if_alone(catalogue: Catalogue) ->
         NodeResult("rival", new, failed()),
         NodeResult(TENANT, gone, processed(gone), sha256=SHA256),
     ]
-    told = await catalogue.record_all_processed(results)
-    assert told == [Recorded.RECORDED, *[Recorded.GONE, Recorded.RECORDED], *[Recorded.GONE] * 2]
+    outcomes = await catalogue.record_all_processed(results)
+    assert outcomes == [
+        Recorded.RECORDED,
+        *[Recorded.GONE, Recorded.RECORDED],
+        *[Recorded.GONE] * 2,
+    ]
     assert await result(catalogue, new) is None
     again = [results[0], NodeResult(TENANT, new, processed(new), trace_parent=TRACE), results[2]]
-    told = await catalogue.record_all_processed(again)
-    assert told == [Recorded.REPEATED, Recorded.RECORDED, Recorded.REPEATED]
+    outcomes = await catalogue.record_all_processed(again)
+    assert outcomes == [Recorded.REPEATED, Recorded.RECORDED, Recorded.REPEATED]
     found = await catalogue.processing_of(TENANT, [new, verified, known, gone])
     assert {one: (found[one].etag, found[one].state.value) for one in found} == {
         new: ("e-1", "PROCESSED"),
@@ -381,7 +385,7 @@ async def test_batches_of_the_same_nodes_do_not_deadlock(
         return list(await catalogue.record_all_processed(results))
 
     batches = await asyncio.gather(*(record(ids[n:] + ids[:n]) for n in range(6)))
-    assert sorted(told for batch in batches for told in batch) == [
+    assert sorted(outcome for batch in batches for outcome in batch) == [
         *[Recorded.RECORDED] * 6,
         *[Recorded.REPEATED] * 30,
     ]

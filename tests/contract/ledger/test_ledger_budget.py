@@ -1,4 +1,4 @@
-"""Rules 9 and 10: bytes are bounded, and somebody can always go on."""
+"""Rules 9 and 10: bytes are bounded, and some upload can always progress."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ async def test_rule_9_idle_holders_expire_under_pressure(open_driver: OpenDriver
 @pytest.mark.rule(9)
 @pytest.mark.parametrize("limit", [10, 1])
 async def test_rule_9_rejected_uploads_are_not_idle(open_driver: OpenDriver, limit: int) -> None:
-    """And does not hide who is, however few are looked for at a time."""
+    """They do not use up the limit of a search for idle uploads either."""
     driver = await tight(open_driver)
     asking = await driver.create(chunk_size=CHUNK)
     idle = await driver.create(chunk_size=CHUNK)
@@ -251,7 +251,7 @@ async def full(open_driver: OpenDriver) -> tuple[Driver, str, ChunkOffer]:
     return driver, upload_id, offer
 
 
-@pytest.mark.usefixtures("nobody_looks_by_himself")
+@pytest.mark.usefixtures("no_polling")
 async def test_wait_for_room_ends_when_bytes_are_freed(open_driver: OpenDriver) -> None:
     driver, upload_id, offer = await full(open_driver)
     async with asyncio.TaskGroup() as tasks:
@@ -264,7 +264,7 @@ async def test_wait_for_room_ends_when_bytes_are_freed(open_driver: OpenDriver) 
     assert (await driver.ledger.admit_chunk(offer)).granted
 
 
-@pytest.mark.usefixtures("nobody_looks_by_himself")
+@pytest.mark.usefixtures("no_polling")
 async def test_wait_for_room_ends_when_the_upload_progresses(open_driver: OpenDriver) -> None:
     driver, upload_id, _ = await full(open_driver)
     async with asyncio.TaskGroup() as tasks:
@@ -275,7 +275,7 @@ async def test_wait_for_room_ends_when_the_upload_progresses(open_driver: OpenDr
     assert waiting.result() < 30
 
 
-@pytest.mark.usefixtures("nobody_looks_by_himself")
+@pytest.mark.usefixtures("no_polling")
 async def test_wait_for_room_sees_an_earlier_change(open_driver: OpenDriver) -> None:
     driver, upload_id, _ = await full(open_driver)
     await driver.store(upload_id, 1)

@@ -1,4 +1,4 @@
-"""Chunks in: rules 1 to 4, 21, and what a client sees of them."""
+"""Admission and acceptance of chunks: rules 1 to 4 and 21."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def refuses(
     content: bytes,
     **flags: bool,
 ) -> SluiceError:
-    """Both admission and acceptance refuse the chunk, with the same word, and nothing changes."""
+    """Check that admission and acceptance reject the chunk with one reason, without a change."""
     before = await driver.ledger.get(upload_id)
     offer = driver.offer(upload_id, number, len(content), **flags)
     with pytest.raises(kind) as at_accept:
@@ -71,7 +71,7 @@ async def test_an_unknown_upload_is_not_found(driver: Driver) -> None:
 
 
 async def test_repeated_request_returns_its_upload_or_conflicts(driver: Driver) -> None:
-    """It conflicts when its arguments differ."""
+    """It conflicts when the arguments differ."""
     new = driver.new()
     first = await driver.ledger.create(new)
     await driver.send(new.upload_id, 0, b"abc")
@@ -131,7 +131,7 @@ async def test_rule_2_other_content_is_a_conflict(driver: Driver, other: bytes) 
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
     offer = driver.offer(upload_id, 0, len(other))
-    assert (await driver.ledger.admit_chunk(offer)).granted  # only the content can tell
+    assert (await driver.ledger.admit_chunk(offer)).granted  # only the content decides
     with pytest.raises(AlreadyExists) as refused:
         await driver.ledger.accept_chunk(offer, crc32c(other))
     assert refused.value.reason == "CHUNK_CONFLICT"
@@ -334,7 +334,7 @@ async def test_chunks_in_any_order_make_the_same_object(
 
 @pytest.mark.rule(12)
 async def test_long_runs_are_processed_in_bounded_steps(driver: Driver) -> None:
-    """A long run that becomes contiguous at once is taken up at once, in several steps."""
+    """A long run that becomes contiguous is processed in several steps within one call."""
     upload_id = await driver.create(part_bytes=1_000)
     for number in range(2_500, 0, -1):
         await driver.send(upload_id, number, b"x")

@@ -1,4 +1,4 @@
-"""Completion and the other ends: rules 8, 12, 18, 21 and phase 1."""
+"""Completion, abort and failure: rules 8, 12, 18, 21 and phase 1."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ async def test_rule_16_a_lost_empty_object_is_stored_again(driver: Driver) -> No
 
 
 class TestPhase1:
-    """discard_on_accept: bytes are not kept, and completion ends at once."""
+    """Phase 1 (`discard_on_accept`): bytes are discarded, and completion ends at once."""
 
     @pytest.mark.parametrize("chunk_size", [None, 8])
     async def test_an_upload_ends_with_its_checksum(

@@ -1,4 +1,4 @@
-"""Parts out: claims, fences, records and damaged chunks (rules 8, 13, 15 to 17)."""
+"""Part claims, fences, records and damaged chunks (rules 8, 13, 15 to 17)."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ async def test_rule_8_a_rejected_chunk_is_missing_again(
 async def test_rule_2_a_rejected_chunk_does_not_free_its_neighbours(
     driver: Driver, chunk_size: int | None
 ) -> None:
-    """Their part was queued once, so `force` comes too late."""
+    """Their part was queued once, so `force` is too late."""
     upload_id = await upload(driver, bytes(range(16)), chunk_size)
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
     offer = driver.offer(upload_id, 1, CHUNK, force=True)
@@ -242,7 +242,7 @@ async def test_rule_8_rejected_chunk_needs_the_same_content(driver: Driver) -> N
 
 
 async def test_the_checksum_waits_for_a_rejected_chunk(driver: Driver) -> None:
-    """A replaced chunk starts the object's CRC32C again, while an earlier chunk is missing."""
+    """A replaced chunk resets the object's CRC32C while an earlier chunk is missing."""
     content = bytes(range(32))
     upload_id = await upload(driver, content[:24] + b"y" * 4)
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)

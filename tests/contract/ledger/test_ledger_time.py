@@ -1,4 +1,4 @@
-"""Events, watching, listing, expiry and leftovers: rules 22 to 27."""
+"""Events, watching, listing, expiry and clean-up: rules 22 to 27."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def next_of(watch: AsyncIterator[UploadSnapshot]) -> UploadSnapshot:
 
 
 @pytest.mark.rule(27)
-@pytest.mark.usefixtures("nobody_looks_by_himself")
+@pytest.mark.usefixtures("no_polling")
 async def test_rule_27_watcher_sees_changes_at_once(driver: Driver) -> None:
     upload_id = await driver.create()
     watch = driver.ledger.watch(upload_id, 0)
@@ -137,7 +137,7 @@ async def test_rule_27_watcher_resumes_after_its_sequence(driver: Driver) -> Non
 
 
 @pytest.mark.rule(27)
-@pytest.mark.usefixtures("nobody_looks_by_himself")
+@pytest.mark.usefixtures("no_polling")
 async def test_rule_27_only_end_yields_one_snapshot(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc", is_last=True)
@@ -190,7 +190,7 @@ async def test_uploads_are_listed_newest_first_in_pages(driver: Driver) -> None:
     ],
 )
 async def test_forged_cursor_is_rejected(driver: Driver, text: str) -> None:
-    """A caller can make one up: its number must be one that `encode_cursor` writes."""
+    """Its number must be one that `encode_cursor` writes."""
     await driver.create()
     for cursor in (base64.urlsafe_b64encode(text.encode()).decode(), text or "="):
         with pytest.raises(InvalidArgument) as refused:
@@ -298,7 +298,7 @@ async def test_rule_24_an_upload_is_forgotten_a_day_after_its_end(driver: Driver
     driver.clock.advance(DAY)
     assert await driver.ledger.purge_due(10) == 0  # one clean-up is left
     await driver.ledger.cleanup_done(upload_id)
-    assert await driver.ledger.purge_due(10) == 0  # the world has not heard of it
+    assert await driver.ledger.purge_due(10) == 0  # its event is not published
     await driver.ledger.events_published(upload_id, 10)
     assert await driver.ledger.purge_due(10) == 1
     assert await driver.ledger.purge_due(10) == 0

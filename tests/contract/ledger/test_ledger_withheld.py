@@ -1,4 +1,4 @@
-"""Events that the publisher refuses are set apart (rule 22)."""
+"""Withheld events that the publisher rejected (rule 22)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.ledgers import Driver
 
 @pytest.mark.rule(22)
 async def test_withheld_events_do_not_displace_others(driver: Driver) -> None:
-    """Any number of uploads may wait: a page is of those that do not."""
+    """A page has only events that are not withheld, however many are."""
     withheld = [await driver.create() for _ in range(60)]
     for upload_id in withheld:
         await driver.ledger.withhold_events(upload_id, 60)

@@ -1,7 +1,5 @@
-"""What meets a completion: rule 18, on every ledger and in every order.
-
-A step of a ledger is atomic, so a race is decided by which step comes first: every order is played,
-or all begin at the same moment, asked in every order, and the test says what none may lead to.
+"""Races with a completion (rule 18), on every ledger and in every order. Ledger steps are atomic,
+so a test plays every order of the steps, or starts all at once in every order.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ FIRST, SECOND = CONTENT[:CHUNK], CONTENT[CHUNK:]
 
 
 async def end_of(driver: Driver, upload_id: str) -> tuple[UploadStatus, list[str]]:
-    """The status, and what the ledger's events say of it."""
+    """Return the status and the ledger's end events."""
     events = await driver.ledger.upload_events(upload_id)
     return await driver.status(upload_id), [event.type for event in events]
 
@@ -164,7 +162,7 @@ async def test_two_completions_with_other_claims_settle_on_one(driver: Driver) -
 async def test_last_part_or_completion_reports_completion_ready(
     driver: Driver, part_first: bool
 ) -> None:
-    """Whichever comes second has to say that everything is ready; else nobody would look."""
+    """The second one has to report it; otherwise no worker would complete the upload."""
     upload_id = await driver.create()
     await driver.send(upload_id, 0, FIRST, is_last=True)
     claim = await driver.claim(upload_id, 1)
@@ -235,14 +233,14 @@ async def test_concurrent_ends_leave_a_consistent_state(driver: Driver) -> None:
         }
         with told_with(order):
             answers = await at_once(*(calls[name] for name in order))
-            told = zip(order, answers, strict=True)
+            pairs = zip(order, answers, strict=True)
             await assert_one_truth(
-                driver, upload_id, {n for n, answer in told if not isinstance(answer, SluiceError)}
+                driver, upload_id, {n for n, answer in pairs if not isinstance(answer, SluiceError)}
             )
 
 
 async def assert_one_truth(driver: Driver, upload_id: str, done: set[str]) -> None:
-    """What was answered, what the state is and what the events say are the same story."""
+    """Check that results, state and events agree."""
     status, events = await end_of(driver, upload_id)
     match status:
         case UploadStatus.COMPLETED:
@@ -263,7 +261,7 @@ async def assert_one_truth(driver: Driver, upload_id: str, done: set[str]) -> No
 
 @pytest.mark.rule(18)
 async def test_late_completer_changes_nothing_at_any_step(driver: Driver) -> None:
-    """Two completers, each claims, extends and finishes; the lease ends between any two steps."""
+    """Two completers claim, extend and finish; the lease ends between any two steps."""
     for order in orders(3, 3):
         upload_id = await stored_upload(driver)
         finished: list[str] = []

@@ -1,4 +1,4 @@
-"""A chunk is rejected while its upload completes: rule 8, on every ledger and in every order."""
+"""Rejection of a chunk while its upload completes (rule 8), on every ledger in every order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST, SECOND = CONTENT[:CHUNK], CONTENT[CHUNK:]
 
 @dataclass
 class Contenders:
-    """A worker that rejects chunk 0, a client that completes, and one that repeats chunk 0."""
+    """A worker that rejects chunk 0, a client that completes, and a client that resends it."""
 
     driver: Driver
     upload_id: str
@@ -63,7 +63,7 @@ async def contenders(driver: Driver) -> Contenders:
 
 
 async def assert_heals(race: Contenders) -> None:
-    """Whatever happened: the chunk is there, or named as missing; sent again, all is well."""
+    """Check that the chunk is received or reported missing, and that resending it heals."""
     driver, upload_id = race.driver, race.upload_id
     snapshot = await driver.ledger.get(upload_id)
     missing = await driver.missing(upload_id)

@@ -1,4 +1,4 @@
-"""Small chunks that come at once: written and synced together, each with its own end."""
+"""Batches of small chunks: one write and sync, separate results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import until
 
 
 class StuckWrite:
-    """Writes of chunks with the text "stuck" have begun, and wait until they may go on."""
+    """Blocks writes of chunks with the text "stuck" until the test releases them."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -77,7 +77,7 @@ async def test_concurrent_chunks_share_one_write_and_sync(
         monkeypatch.setattr(os, "write", counted_write)
         monkeypatch.setattr(os, "fsync", counted_sync)
         chunks = await keep_together(store, *(bytes([number]) * 50 for number in range(200)))
-        # The event loop's own wake-ups are writes, too, so not every write is of a chunk.
+        # The event loop's wake-ups are writes too, so not every write is of a chunk.
         assert calls["fsync"] <= (20 if fsync else 0)
         assert calls["write"] < 100
         assert await read(store, stays, *chunks) == b"there" + b"".join(

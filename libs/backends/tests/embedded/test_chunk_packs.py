@@ -1,4 +1,4 @@
-"""Small chunks in packs: what survives a crash, when space comes back, what is written once."""
+"""Packs of small chunks: crashes, freed space and leftovers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.packed import UPLOAD, files, keep, keep_together, read, reason
 
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pack is full after a few chunks."""
+    """Limit packs to a few chunks."""
     monkeypatch.setattr(packs, "PACK_BYTES", 1000)
     monkeypatch.setattr(packs, "_BATCH_BYTES", 300)
 

@@ -1,4 +1,4 @@
-"""Chunks in files: what survives a restart, what damage is noticed, what a full disk says."""
+"""Chunks in files: restarts, damage and full disks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def read(store: FileChunkStore, chunk: ChunkRef) -> bytes:
 
 
 def file_of(root: Path, chunk: ChunkRef) -> Path:
-    """The chunk's own file, or the one pack that there is."""
+    """Return the chunk's file, or the only pack."""
     (path,) = root.rglob("*.pack" if chunk.size <= SMALL_BYTES else chunk.token)
     return path
 
@@ -164,7 +164,7 @@ async def test_seal_syncs_file_and_folders_with_fsync(
 async def test_cancelled_append_waits_for_the_write_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The block is the caller's again as soon as append has ended, also by cancellation.
+    # The caller may reuse the block as soon as `append` has ended, also by cancellation.
     write = os.write
     state: list[str] = []
     begun, go_on = threading.Event(), threading.Event()

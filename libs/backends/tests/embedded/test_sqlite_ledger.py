@@ -1,4 +1,4 @@
-"""What the embedded ledger adds to the contract: it survives, and answers after the disk."""
+"""Durability of the embedded ledger: crashes, group commits and restarts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clock() -> FakeClock:
 
 
 async def hard_stop(folder: Path, copy: Path) -> None:
-    """What a crash leaves: the files as they are, the ledger still open."""
+    """Copy the files as a crash would leave them, while the ledger is open."""
     await asyncio.to_thread(shutil.copytree, folder, copy)
 
 
@@ -73,7 +73,7 @@ async def test_restart_keeps_rejected_chunks_and_ends_claims(
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
         taken_over = await ledger.claim_part(upload_id, 2, "two", 15)
-        assert taken_over is not None, "nobody waits for the lease of a process that is gone"
+        assert taken_over is not None, "the lease of a dead process does not block others"
         with pytest.raises(Aborted, match="FENCED"):
             await ledger.record_part(held, await driver.record_of(held))
         await ledger.record_part(taken_over, await driver.record_of(taken_over))
@@ -119,7 +119,7 @@ asyncio.run(main())
 
 
 def acknowledged_until_killed(folder: Path) -> tuple[str, set[int]]:
-    """A process that accepts chunks as fast as it can, killed in the middle of a group."""
+    """Run a process that accepts chunks as fast as it can, and kill it during a group."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder)],
         stdout=subprocess.PIPE,
@@ -181,7 +181,7 @@ async def test_rejected_step_rolls_back_only_itself(tmp_path: Path, clock: FakeC
 
 
 def _break_off(session: Session, upload_id: str, error: Exception) -> None:
-    """Changes rows and the record, then fails: a defect, or a fault of the disk."""
+    """Change rows and the record, then fail as a defect or a disk fault does."""
     record = session.require(upload_id)
     record.queued_bytes = 1_000
     session.save(record)

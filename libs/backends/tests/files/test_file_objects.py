@@ -1,4 +1,4 @@
-"""Objects in files: crashes between any two steps, damage on the disk, ranges over any layout."""
+"""Objects in files: crashes between any two steps, disk damage, ranges over any layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PLAIN = ObjectAttributes("image/png", "COLD", "none")
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing tidies up after it."""
+    """Simulated end of the process, without clean-up."""
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def read(store: ObjectStore, offset: int = 0, length: int = 1 << 40) -> by
 
 
 async def content(store: ObjectStore) -> bytes | None:
-    """What is there; and that head agrees."""
+    """Return the object's bytes; check that `head` agrees."""
     info = await store.head(REF)
     if info is None:
         return None
@@ -79,8 +79,10 @@ STEPS = ("rename", "unlink", "rmdir", "mkdir", "open")
 
 @contextmanager
 def killed_before_step(number: int, root: Path) -> Iterator[list[str]]:
-    """Let the process end before its `number`th change to the tree (counted from 0); every later
-    change fails as well, so that no clean-up code of ours can run. Yields the changes seen."""
+    """End the process before its `number`th change to the tree (counted from 0).
+
+    Every later change fails as well, so that no clean-up code can run. Yield the changes seen.
+    """
     seen: list[str] = []
 
     def guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:

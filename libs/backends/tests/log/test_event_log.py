@@ -1,4 +1,4 @@
-"""The event log: CloudEvents by line, whole after a crash, in segments, readable from anywhere."""
+"""Event log: CloudEvents by line, crashes, segments and positions."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ async def test_events_before_a_damaged_line_are_read(tmp_path: Path) -> None:
 def on_parsing(
     monkeypatch: pytest.MonkeyPatch, marker: bytes, action: Callable[[], object]
 ) -> None:
-    """Do something the first time that the reader parses a line with `marker` in it."""
+    """Call a function when the reader first parses a line that contains `marker`."""
     actions = [action]
 
     def parse(line: bytes) -> EventRecord:
@@ -274,7 +274,7 @@ async def test_unfinished_last_line_is_not_read(tmp_path: Path, cut: int) -> Non
 async def test_line_completed_between_reads_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rest arrives after the reader saw its beginning and before it reads on."""
+    """The rest is written after the reader saw the beginning and before its next read."""
     segment, line = tmp_path / "events-000001.jsonl", to_line(event(1))
     segment.write_bytes(to_line(event(0)) + line[:40])
 
@@ -289,7 +289,7 @@ async def test_line_completed_between_reads_is_read(
 async def test_torn_line_replaced_between_reads_is_not_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer cuts it off and writes another one, while the reader has its beginning."""
+    """The writer truncates it and writes another one after the reader read its beginning."""
     segment, first = tmp_path / "events-000001.jsonl", to_line(event(0))
     segment.write_bytes(first + b'{"torn')
     on_parsing(monkeypatch, b'"id-0"', lambda: segment.write_bytes(first + to_line(event(2))))

@@ -1,4 +1,4 @@
-"""The in-process queue's own promises: exact times by the clock it is given."""
+"""Guarantees specific to the in-process queue: exact times by its clock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_lease_ends_by_the_queue_clock() -> None:
 
 
 async def test_holder_of_an_expired_lease_can_extend_and_acknowledge() -> None:
-    """As long as no other worker has taken the item."""
+    """This holds as long as no other worker has taken the item."""
     clock = SetClock()
     queue = InProcessQueue(lease_seconds=15.0, clock=clock)
     await queue.put(ITEM)

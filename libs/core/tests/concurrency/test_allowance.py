@@ -1,4 +1,4 @@
-"""Time that a piece of work may take, without what it waits for others."""
+"""Time limits that exclude paused time."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_pause_after_the_deadline_does_not_hide_the_timeout() -> None:
         async with Allowance(0.01).spending():
             end = asyncio.get_running_loop().time() + 0.05
             while asyncio.get_running_loop().time() < end:
-                pass  # nothing else runs: the limit is over and nobody has noticed
+                pass  # nothing else runs: the limit has passed without a time-out yet
             with allowance_paused():
                 await asyncio.sleep(0.01)
             await asyncio.sleep(5)

@@ -1,6 +1,4 @@
-"""A step that has begun is carried to its end; its task is cancelled all the same. Errors keep
-nothing of where they came through.
-"""
+"""Completion of steps despite cancellation, and release of the frames of errors."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ async def test_cancelled_task_finishes_the_step_then_cancels(fails: bool) -> Non
 
     task = asyncio.ensure_future(finish_despite_cancel(step()))
     await asyncio.sleep(0)
-    for _ in range(3):  # however often it is told
+    for _ in range(3):  # repeated cancellations
         task.cancel()
         await asyncio.sleep(0)
     assert not task.done()
@@ -56,7 +54,7 @@ async def test_cancelled_task_finishes_the_step_then_cancels(fails: bool) -> Non
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Nothing goes but what nobody knows any longer."""
+    """Disable the garbage collector, so that only unreferenced objects are freed."""
     gc.collect()
     gc.disable()
     try:
@@ -66,7 +64,7 @@ def no_collector() -> Iterator[None]:
 
 
 class Block:
-    """What a frame has in hand."""
+    """Local of a frame."""
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -97,7 +95,7 @@ async def test_locals_of_a_caller_are_freed_with_its_task(cancelled: bool) -> No
 
 
 def fail_in_a_circle(had: list[weakref.ref[Block]]) -> None:
-    """The frame knows its error, which knows the frame."""
+    """Fail with a reference cycle between the frame and its error."""
     block = Block()
     had.append(weakref.ref(block))
     error = ValueError("in a circle")
@@ -131,7 +129,7 @@ def test_error_with_tracebacks_keeps_locals_until_collection() -> None:
 
 
 async def test_frame_in_use_by_another_task_is_not_cleared() -> None:
-    """Two wait for one error; one of them cleans up when the other is done with it."""
+    """Two tasks await one error; one still cleans up when the other has released it."""
     shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     go_on, cleaned = asyncio.Event(), False
 

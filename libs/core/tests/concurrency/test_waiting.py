@@ -1,4 +1,4 @@
-"""Delays grow, are spread and stay bounded; a sleep ends when its signal comes."""
+"""Backoff delays, and waits that an event ends."""
 
 from __future__ import annotations
 

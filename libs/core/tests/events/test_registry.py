@@ -1,4 +1,4 @@
-"""Which events there are, and which envelopes are believed."""
+"""Event registry and the check of envelopes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written on objects: it comes out as it went in, fits, and nothing else is believed."""
+"""Metadata marks of objects: round trip, size and validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRC32C of a whole from its pieces equals CRC32C of the whole."""
+"""CRC32C of blocks and of concatenations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice_core.uploads.checksums import EMPTY_CRC32C, combined_crc32c, crc32c
 
 
 def reference(data: bytes) -> int:
-    """CRC32C bit by bit, as RFC 3720 (appendix B.4) defines it."""
+    """Compute CRC32C bit by bit, as RFC 3720 (appendix B.4) defines it."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte

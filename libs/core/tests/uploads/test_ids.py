@@ -1,4 +1,4 @@
-"""Ids: unguessable, or derived so that a repeat finds what the first try made."""
+"""Ids: unguessable ones, and derived ones that retries repeat."""
 
 from __future__ import annotations
 

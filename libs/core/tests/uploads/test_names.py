@@ -1,4 +1,4 @@
-"""What passes is safe to store, log and build keys from; what does not names its field."""
+"""Validation of names: valid ones are safe everywhere, errors name the field."""
 
 from __future__ import annotations
 

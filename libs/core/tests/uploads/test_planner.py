@@ -35,7 +35,7 @@ chunk_sizes = st.integers(1, MAX_CHUNK_BYTES) | st.sampled_from([1, MIB, 8 * MIB
 
 
 def uniform_parts(total_bytes: int, chunk_size: int, part_bytes: int) -> tuple[int, int]:
-    """(number of parts, bytes of the largest one) of an object, without walking its chunks."""
+    """Return (number of parts, bytes of the largest one) without iterating over the chunks."""
     plan = uniform_plan(part_bytes, chunk_size)
     chunks = -(-total_bytes // chunk_size)
     count = plan.part_of_chunk(chunks - 1)

@@ -1,4 +1,4 @@
-"""The transition table: what may follow what."""
+"""Transition table of uploads."""
 
 from __future__ import annotations
 
