@@ -120,7 +120,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: any(t.chunks or t.rejected for t in self.truths))
     @rule(pick=picks, nth=picks)
     def conflicting_duplicate(self, pick: int, nth: int) -> None:
-        """Send other bytes under a number that was acknowledged once, even if it is missing again."""
+        """Send other bytes under an acknowledged number, even if it is missing again."""
         truth = self.pick_upload(pick)
         known = truth.chunks | truth.rejected
         if not known or (truth.rejected and truth.status not in TAKES_CHUNKS):

@@ -231,9 +231,9 @@ async def test_result_sets_a_missing_sha256_with_one_event(catalogue: Catalogue)
     assert await catalogue.nodes_without_sha256(10) == []
     assert not await catalogue.record_sha256(node_id, SHA256)
     (verified,) = await events(catalogue, "NodeVerified")
-    (processed,) = await events(catalogue, "NodeProcessed")
+    (event,) = await events(catalogue, "NodeProcessed")
     first = nodes_pb2.NodeVerified.FromString(verified.payload).header.sequence
-    assert first < nodes_pb2.NodeProcessed.FromString(processed.payload).header.sequence
+    assert first < nodes_pb2.NodeProcessed.FromString(event.payload).header.sequence
 
 
 @pytest.mark.rule(20)
