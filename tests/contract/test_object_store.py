@@ -129,7 +129,7 @@ async def read(
     return b"".join(blocks)
 
 
-async def refused(call: Any, error: type[SluiceError], reason: str) -> None:
+async def assert_rejected(call: Any, error: type[SluiceError], reason: str) -> None:
     with pytest.raises(error) as caught:
         await call
     assert caught.value.reason == reason
@@ -207,7 +207,7 @@ async def test_deleting_removes_the_object(store: ObjectStore) -> None:
     await store.put(other, BytesBody(b"y"), PLAIN)
     await store.delete(REF)
     assert await store.head(REF) is None
-    await refused(read(store), NotFound, "OBJECT_NOT_FOUND")
+    await assert_rejected(read(store), NotFound, "OBJECT_NOT_FOUND")
     assert await read(store, other) == b"y"
 
 
@@ -234,16 +234,18 @@ async def test_bytes_that_differ_from_the_claim_are_rejected(
     any_store: ObjectStore, body: Body
 ) -> None:
     before = await any_store.put(REF, BytesBody(b"before"), PLAIN)
-    await refused(any_store.put(REF, body, PLAIN), DataLoss, "CHECKSUM_MISMATCH")
+    await assert_rejected(any_store.put(REF, body, PLAIN), DataLoss, "CHECKSUM_MISMATCH")
     assert await any_store.head(REF) == before
     multipart_id = await any_store.open_multipart(REF, PLAIN)
-    await refused(any_store.put_part(REF, multipart_id, 1, body), DataLoss, "CHECKSUM_MISMATCH")
+    await assert_rejected(
+        any_store.put_part(REF, multipart_id, 1, body), DataLoss, "CHECKSUM_MISMATCH"
+    )
     assert list(await any_store.list_parts(REF, multipart_id)) == []
 
 
 async def test_a_body_that_fails_leaves_the_object_as_it_was(store: ObjectStore) -> None:
     await store.put(REF, BytesBody(b"before"), PLAIN)
-    await refused(store.put(REF, Failing(b"z" * MIB * 2), PLAIN), DataLoss, "CHUNK_MISSING")
+    await assert_rejected(store.put(REF, Failing(b"z" * MIB * 2), PLAIN), DataLoss, "CHUNK_MISSING")
     assert await read(store) == b"before"
 
 
@@ -291,7 +293,7 @@ async def test_a_reader_keeps_the_object_that_it_opened(store: ObjectStore) -> N
         await store.delete(REF)
         got += [block async for block in blocks]
     assert b"".join(got) == LARGE + b"old end"
-    await refused(read(store), NotFound, "OBJECT_NOT_FOUND")
+    await assert_rejected(read(store), NotFound, "OBJECT_NOT_FOUND")
 
 
 async def test_a_reader_may_leave_early(store: ObjectStore) -> None:
@@ -387,7 +389,7 @@ async def test_part_list_that_is_not_stored_is_rejected(any_store: ObjectStore) 
     unknown = PartTag(7, tags[1].etag, tags[1].size, tags[1].crc32c)
     foreign = PartTag(2, tags[0].etag, tags[0].size, tags[0].crc32c)
     for listed in ([], [tags[1], tags[0]], [tags[0], tags[0]], [tags[0], unknown], [foreign]):
-        await refused(
+        await assert_rejected(
             any_store.complete_multipart(REF, multipart_id, listed),
             FailedPrecondition,
             "INVALID_PART",
@@ -398,7 +400,7 @@ async def test_part_list_that_is_not_stored_is_rejected(any_store: ObjectStore) 
 
 async def test_small_part_before_the_last_is_rejected(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, LARGE[1:], b"end")
-    await refused(
+    await assert_rejected(
         any_store.complete_multipart(REF, multipart_id, tags),
         FailedPrecondition,
         "PART_TOO_SMALL",
@@ -413,7 +415,7 @@ async def test_a_completed_multipart_is_gone(any_store: ObjectStore) -> None:
         any_store.list_parts(REF, multipart_id),
         any_store.put_part(REF, multipart_id, 1, BytesBody(b"late")),
     ):
-        await refused(call, NotFound, "MULTIPART_NOT_FOUND")
+        await assert_rejected(call, NotFound, "MULTIPART_NOT_FOUND")
     with suppress(NotFound):
         assert await any_store.complete_multipart(REF, multipart_id, tags) == info
     await any_store.abort_multipart(REF, multipart_id)
@@ -424,7 +426,7 @@ async def test_an_aborted_multipart_is_gone(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, b"x")
     for _ in range(2):
         await any_store.abort_multipart(REF, multipart_id)
-    await refused(
+    await assert_rejected(
         any_store.complete_multipart(REF, multipart_id, tags), NotFound, "MULTIPART_NOT_FOUND"
     )
     assert await any_store.head(REF) is None
@@ -432,17 +434,17 @@ async def test_an_aborted_multipart_is_gone(any_store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("multipart_id", ["", "..", "../..", "unknown", "0" * 32])
 async def test_an_unknown_multipart_is_not_found(any_store: ObjectStore, multipart_id: str) -> None:
-    await refused(
+    await assert_rejected(
         any_store.put_part(REF, multipart_id, 1, BytesBody(b"x")), NotFound, "MULTIPART_NOT_FOUND"
     )
-    await refused(any_store.list_parts(REF, multipart_id), NotFound, "MULTIPART_NOT_FOUND")
+    await assert_rejected(any_store.list_parts(REF, multipart_id), NotFound, "MULTIPART_NOT_FOUND")
     await any_store.abort_multipart(REF, multipart_id)
 
 
 async def test_a_multipart_belongs_to_its_key(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, b"x")
     other = ObjectRef(BUCKET, "other")
-    await refused(
+    await assert_rejected(
         any_store.complete_multipart(other, multipart_id, tags), NotFound, "MULTIPART_NOT_FOUND"
     )
     await any_store.abort_multipart(other, multipart_id)
@@ -469,7 +471,7 @@ async def test_part_in_flight_of_an_aborted_multipart_is_rejected(
     await body.begun.wait()
     await any_store.abort_multipart(REF, multipart_id)
     body.gate.set()
-    await refused(putting, NotFound, "MULTIPART_NOT_FOUND")
+    await assert_rejected(putting, NotFound, "MULTIPART_NOT_FOUND")
 
 
 async def test_part_in_flight_does_not_change_a_completed_object(
@@ -481,7 +483,7 @@ async def test_part_in_flight_does_not_change_a_completed_object(
     await body.begun.wait()
     await store.complete_multipart(REF, multipart_id, tags)
     body.gate.set()
-    await refused(putting, NotFound, "MULTIPART_NOT_FOUND")
+    await assert_rejected(putting, NotFound, "MULTIPART_NOT_FOUND")
     assert await read(store) == b"right"
 
 
@@ -507,8 +509,8 @@ async def test_deleting_an_object_keeps_open_multiparts(store: ObjectStore) -> N
 
 async def test_an_unknown_bucket_is_not_found(store: ObjectStore) -> None:
     ref = ObjectRef("nowhere", "key")
-    await refused(store.put(ref, BytesBody(b"x"), PLAIN), NotFound, "BUCKET_NOT_FOUND")
-    await refused(store.open_multipart(ref, PLAIN), NotFound, "BUCKET_NOT_FOUND")
+    await assert_rejected(store.put(ref, BytesBody(b"x"), PLAIN), NotFound, "BUCKET_NOT_FOUND")
+    await assert_rejected(store.open_multipart(ref, PLAIN), NotFound, "BUCKET_NOT_FOUND")
 
 
 async def test_checking_a_bucket_again_changes_nothing(any_store: ObjectStore) -> None:
@@ -523,7 +525,7 @@ async def test_store_without_urls_raises_presign_unsupported(
 ) -> None:
     async with factory(tmp_path) as opened:
         for call in (opened.presign_get(REF, 60, "x"), opened.presign_put(REF, 60, 1, PLAIN)):
-            await refused(call, Unimplemented, "PRESIGN_UNSUPPORTED")
+            await assert_rejected(call, Unimplemented, "PRESIGN_UNSUPPORTED")
 
 
 # ------------------------------------------------------------------ the store that keeps nothing
@@ -532,7 +534,7 @@ async def test_store_without_urls_raises_presign_unsupported(
 async def test_discarded_bytes_cannot_be_read() -> None:
     store = DiscardObjectStore()
     await store.put(REF, BytesBody(b"x"), PLAIN)
-    await refused(read(store), NotFound, "OBJECT_NOT_FOUND")
+    await assert_rejected(read(store), NotFound, "OBJECT_NOT_FOUND")
 
 
 async def test_discarding_forgets_the_oldest_first() -> None:

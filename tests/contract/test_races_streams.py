@@ -145,7 +145,7 @@ def factory(request: pytest.FixtureRequest) -> CoordinationFactory:
 
 
 @asynccontextmanager
-async def meeting(
+async def watched_intake(
     factory: CoordinationFactory, folder: Path, options: IntakeOptions
 ) -> AsyncIterator[WatchedIntake]:
     async with factory(folder, options.ledger) as pair:
@@ -164,7 +164,7 @@ async def test_streams_in_lockstep_do_not_mix_blocks(
     factory: CoordinationFactory, tmp_path: Path, streams: int
 ) -> None:
     """All senders append their first block together, then their second, and accept together."""
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate(chunk_size=4 * 1024)
         met.store.barrier = asyncio.Barrier(streams)
         met.ledger.barrier = asyncio.Barrier(streams)
@@ -237,7 +237,7 @@ async def run_ready_tasks() -> None:
 async def test_ack_follows_durable_bytes_and_ledger_commit(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate()
         stream = Stream(met, upload.upload_id)
         met.store.may_seal.clear()
@@ -264,7 +264,7 @@ async def test_ack_follows_durable_bytes_and_ledger_commit(
 async def test_no_block_is_read_before_the_header_has_a_permit(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate()
         stream = Stream(met, upload.upload_id)
         met.ledger.may_admit.clear()
@@ -283,7 +283,7 @@ async def test_permit_keeps_its_room_before_the_first_block(
 ) -> None:
     """Of two chunks that compete for room, the one whose header came first gets all of it. The
     other one is delayed, stages nothing, and continues once the room is free."""
-    async with meeting(factory, tmp_path, ONE_CHUNK) as met:
+    async with watched_intake(factory, tmp_path, ONE_CHUNK) as met:
         upload = await met.intake.initiate(chunk_size=CHUNK)
         met.store.before_append[400] = asyncio.Event()  # its blocks arrive, and are not kept yet
         first, second = met.intake.stream(), met.intake.stream()
@@ -312,7 +312,7 @@ async def test_permit_keeps_its_room_before_the_first_block(
 async def test_unacceptable_chunk_is_rejected_at_its_header(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate(expected_size=1024)
         call, answered = met.intake.stream(), Answered()
         async with asyncio.timeout(10):

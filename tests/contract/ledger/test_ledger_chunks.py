@@ -20,7 +20,7 @@ from sluice_core.uploads.model import MAX_CHUNKS, UploadStatus
 from support.ledgers import PART_BYTES, Driver, ranges
 
 
-async def refuses(
+async def assert_rejected(
     driver: Driver,
     kind: type[SluiceError],
     reason: str,
@@ -187,16 +187,18 @@ async def test_rule_3_the_first_is_last_wins(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 2, b"c", is_last=True)
     kind, reason = FailedPrecondition, "TOTAL_MISMATCH"
-    await refuses(driver, kind, reason, upload_id, 1, b"b", is_last=True)
-    await refuses(driver, kind, reason, upload_id, 3, b"d")
-    await refuses(driver, kind, reason, upload_id, 5, b"e", is_last=True)
+    await assert_rejected(driver, kind, reason, upload_id, 1, b"b", is_last=True)
+    await assert_rejected(driver, kind, reason, upload_id, 3, b"d")
+    await assert_rejected(driver, kind, reason, upload_id, 5, b"e", is_last=True)
 
 
 @pytest.mark.rule(3)
 async def test_rule_3_the_last_chunk_cannot_lie_below_a_received_one(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 4, b"e")
-    await refuses(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 2, b"c", is_last=True)
+    await assert_rejected(
+        driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 2, b"c", is_last=True
+    )
 
 
 @pytest.mark.rule(3)
@@ -213,29 +215,29 @@ async def test_rule_3_duplicate_may_carry_is_last(driver: Driver) -> None:
 @pytest.mark.parametrize("number", [-1, MAX_CHUNKS])
 async def test_rule_3_numbers_are_bounded(driver: Driver, number: int) -> None:
     upload_id = await driver.create()
-    await refuses(driver, InvalidArgument, "BAD_CHUNK_NUMBER", upload_id, number, b"a")
+    await assert_rejected(driver, InvalidArgument, "BAD_CHUNK_NUMBER", upload_id, number, b"a")
 
 
 async def test_chunk_beyond_the_maximum_size_is_rejected(driver: Driver) -> None:
     upload_id = await driver.create()
-    await refuses(driver, InvalidArgument, "CHUNK_TOO_LARGE", upload_id, 0, b"a" * 65)
+    await assert_rejected(driver, InvalidArgument, "CHUNK_TOO_LARGE", upload_id, 0, b"a" * 65)
 
 
 @pytest.mark.rule(3)
 async def test_rule_3_only_an_empty_object_has_an_empty_chunk(driver: Driver) -> None:
     upload_id = await driver.create()
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"")
     await driver.send(upload_id, 1, b"b")
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 0, b"")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 0, b"")
     declared = await driver.create(expected_size=3)
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", declared, 0, b"")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", declared, 0, b"")
 
 
 @pytest.mark.rule(3)
 async def test_rule_3_nothing_follows_an_empty_chunk(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"")
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"b")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"b")
     await driver.send(upload_id, 0, b"a", force=True)
     assert (await driver.send(upload_id, 1, b"b")).snapshot.received_bytes == 2
 
@@ -244,8 +246,8 @@ async def test_rule_3_nothing_follows_an_empty_chunk(driver: Driver) -> None:
 async def test_rule_4_a_uniform_chunk_has_the_declared_size(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8)
     await driver.send(upload_id, 3, b"x" * 8)
-    await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 9)
-    await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 7)
+    await assert_rejected(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 9)
+    await assert_rejected(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 7)
 
 
 @pytest.mark.rule(4)
@@ -253,17 +255,17 @@ async def test_rule_4_a_short_chunk_can_only_be_the_last(driver: Driver) -> None
     upload_id = await driver.create(chunk_size=8)
     accepted = await driver.send(upload_id, 2, b"x" * 7)
     assert accepted.snapshot.total_chunks == 3
-    await refuses(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 3, b"x" * 8)
+    await assert_rejected(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 3, b"x" * 8)
 
 
 @pytest.mark.rule(4)
 async def test_rule_4_declared_sizes_fix_every_chunk(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8, expected_size=20)
     assert (await driver.ledger.get(upload_id)).total_chunks == 3
-    await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 2, b"x" * 3)
-    await refuses(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 2, b"x" * 5)
-    await refuses(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 3, b"x" * 8)
-    await refuses(
+    await assert_rejected(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 2, b"x" * 3)
+    await assert_rejected(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 2, b"x" * 5)
+    await assert_rejected(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 3, b"x" * 8)
+    await assert_rejected(
         driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 1, b"x" * 8, is_last=True
     )
     await driver.send(upload_id, 2, b"x" * 4)
@@ -273,7 +275,7 @@ async def test_rule_4_declared_sizes_fix_every_chunk(driver: Driver) -> None:
 async def test_rule_21_more_bytes_than_declared_are_refused_on_arrival(driver: Driver) -> None:
     upload_id = await driver.create(expected_size=5)
     await driver.send(upload_id, 0, b"abc")
-    await refuses(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 1, b"def")
+    await assert_rejected(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 1, b"def")
     offer = driver.offer(upload_id, 0, 6, force=True)
     with pytest.raises(OutOfRange):
         await driver.ledger.accept_chunk(offer, 1)
@@ -283,11 +285,11 @@ async def test_rule_21_more_bytes_than_declared_are_refused_on_arrival(driver: D
 async def test_ended_or_completing_upload_rejects_new_chunks(driver: Driver) -> None:
     aborted = await driver.create()
     await driver.ledger.abort(aborted)
-    await refuses(driver, FailedPrecondition, "UPLOAD_ENDED", aborted, 0, b"a")
+    await assert_rejected(driver, FailedPrecondition, "UPLOAD_ENDED", aborted, 0, b"a")
     completing = await driver.create()
     await driver.send(completing, 0, b"a")
     await driver.complete(completing, 1)
-    await refuses(driver, FailedPrecondition, "UPLOAD_COMPLETING", completing, 1, b"b")
+    await assert_rejected(driver, FailedPrecondition, "UPLOAD_COMPLETING", completing, 1, b"b")
 
 
 async def test_missing_chunks_are_the_gaps_up_to_the_highest(driver: Driver) -> None:

@@ -220,19 +220,20 @@ class Budget:
 
     # -- admission
 
-    def fits(self, record: UploadRecord, asked: RoomRequest, now: float) -> bool:
+    def fits(self, record: UploadRecord, request: RoomRequest, now: float) -> bool:
         """Return whether there is room within all three bounds."""
         options = self._options
         return (
-            not self._is_full_for(asked, now)
-            and self._tenants.get(record.new.tenant, 0) + asked.step <= options.tenant_budget_bytes
-            and self._of_upload(record) + asked.announced <= options.upload_budget_bytes
+            not self._is_full_for(request, now)
+            and self._tenants.get(record.new.tenant, 0) + request.step
+            <= options.tenant_budget_bytes
+            and self._of_upload(record) + request.announced <= options.upload_budget_bytes
         )
 
     def fits_reserve(
         self,
         record: UploadRecord,
-        asked: RoomRequest,
+        request: RoomRequest,
         part: int,
         part_bytes: int,
         now: float,
@@ -245,14 +246,14 @@ class Budget:
         """
         options, new = self._options, record.new
         reserve = part_bytes + options.max_chunk_bytes
-        if self._of_upload(record) + asked.announced > options.upload_budget_bytes + reserve:
+        if self._of_upload(record) + request.announced > options.upload_budget_bytes + reserve:
             return None
         of_tenant = self._tenants.get(new.tenant, 0)
         most_beyond = reserve + VANISHED_HOLDERS * part_bytes
-        full = self._is_full_for(asked, now)
-        tenant_full = of_tenant + asked.step > options.tenant_budget_bytes
+        full = self._is_full_for(request, now)
+        tenant_full = of_tenant + request.step > options.tenant_budget_bytes
         if not (full or tenant_full):
-            return asked.step
+            return request.step
         self._candidates[new.upload_id] = _Candidate(record.created_at, new.tenant, part, now)
         # An upload elected by the deployment needs no election by its tenant: two elections that
         # wait for each other would admit no upload.
@@ -260,22 +261,22 @@ class Budget:
         if not self._is_elected(scope, new.upload_id, part, now):
             return None
         used = self.queued_bytes + self.reserved_bytes
-        if used + asked.rest > options.budget_bytes + most_beyond or of_tenant + asked.rest > (
+        if used + request.rest > options.budget_bytes + most_beyond or of_tenant + request.rest > (
             options.tenant_budget_bytes + most_beyond
         ):
             return None
         self._elections[scope].served_at = now
-        return asked.rest
+        return request.rest
 
     def note_refused(self, upload_id: str, now: float) -> None:
         """Record that the upload waits for room and that its client is active."""
         self._refused[upload_id] = (self.generation, now)
 
-    def note_full(self, asked: RoomRequest, now: float) -> None:
+    def note_full(self, request: RoomRequest, now: float) -> None:
         """Record that a chunk was rejected, if by the deployment's bound."""
-        if self._exceeds(asked.step):
+        if self._exceeds(request.step):
             self._full_until = now + STILL_FULL_SECONDS
-            if not asked.begins:
+            if not request.begins:
                 self._begun_waits_until = now + STILL_FULL_SECONDS
 
     def is_waiting(self, upload_id: str) -> bool:
@@ -356,9 +357,9 @@ class Budget:
     def _exceeds(self, step: int) -> bool:
         return self.queued_bytes + self.reserved_bytes + step > self._options.budget_bytes
 
-    def _is_full_for(self, asked: RoomRequest, now: float) -> bool:
+    def _is_full_for(self, request: RoomRequest, now: float) -> bool:
         """Return whether there is no room; new chunks also wait while one that has begun waits."""
-        return self._exceeds(asked.step) or (asked.begins and now < self._begun_waits_until)
+        return self._exceeds(request.step) or (request.begins and now < self._begun_waits_until)
 
     def _ends_at(self, now: float) -> float:
         return now + self._options.reservation_seconds

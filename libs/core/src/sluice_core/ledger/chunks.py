@@ -32,21 +32,21 @@ def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
     wanted = offer.size if offer.hold_bytes is None else max(0, min(offer.hold_bytes, offer.size))
     if held is None or wanted > held:
         begins, has = held is None, held or 0
-        asked = RoomRequest(
+        request = RoomRequest(
             wanted - has,
             offer.size - has,
             announced=offer.size if begins else 0,
             begins=begins and offer.size > 0,
         )
         if begins and known:
-            if not budget.fits(record, asked, now):
+            if not budget.fits(record, request, now):
                 return Admission(granted=True, held_bytes=offer.size, known=True)
         elif begins and not _within_look_ahead(s, record, offer):
             return _refused(s, record, offer, "LOOKAHEAD_EXCEEDED", has, now)
         else:
-            step = _room_for(s, record, offer.number, asked, now)
+            step = _room_for(s, record, offer.number, request, now)
             if step is None:
-                budget.note_full(asked, now)
+                budget.note_full(request, now)
                 return _refused(s, record, offer, "BUDGET_FULL", has, now)
             wanted = has + step
     budget.hold(record, offer.token, wanted, offer.size, now)
@@ -62,15 +62,15 @@ def _refused(
 
 
 def _room_for(
-    s: Session, record: UploadRecord, number: int, asked: RoomRequest, now: float
+    s: Session, record: UploadRecord, number: int, request: RoomRequest, now: float
 ) -> int | None:
     """Return the bytes to reserve in addition; None when there is no room (rule 9)."""
-    if s.budget.fits(record, asked, now):
-        return asked.step
+    if s.budget.fits(record, request, now):
+        return request.step
     if not _is_next_needed(record, number):
         return None
     part, part_bytes = _needed_part(s, record), record.part_bytes_now()
-    return s.budget.fits_reserve(record, asked, part, part_bytes, now)
+    return s.budget.fits_reserve(record, request, part, part_bytes, now)
 
 
 def release_chunk(s: Session, offer: ChunkOffer) -> None:
@@ -99,8 +99,8 @@ def _check_room(s: Session, record: UploadRecord, offer: ChunkOffer, held: int) 
         raise refusals.staging_lost()
     if held >= offer.size:
         return
-    asked = RoomRequest(offer.size, offer.size, announced=offer.size, begins=False)
-    if _room_for(s, record, offer.number, asked, s.clock()) is None:
+    request = RoomRequest(offer.size, offer.size, announced=offer.size, begins=False)
+    if _room_for(s, record, offer.number, request, s.clock()) is None:
         raise refusals.no_room_for_chunk(offer.number, record.needed_number)
 
 

@@ -58,7 +58,7 @@ class Batch:
             self._waited = asyncio.wrap_future(self.done)
         return self._waited
 
-    def takes(self, size: int) -> bool:
+    def has_room_for(self, size: int) -> bool:
         return self.bytes + size <= _BATCH_BYTES and len(self.chunks) < _BATCH_CHUNKS
 
     def add(self, token: str, data: Bytes) -> None:
@@ -88,7 +88,7 @@ class _Upload:
     waiting: deque[Batch] = field(default_factory=deque)
     writing: bool = False
     loaded: bool = False
-    gone: bool = False
+    dropped: bool = False
 
 
 class ChunkPacks:
@@ -135,7 +135,7 @@ class ChunkPacks:
             upload = self._uploads.get(upload_id)
             if upload is None:
                 upload = self._uploads[upload_id] = _Upload()
-            if not (upload.waiting and upload.waiting[-1].takes(len(data))):
+            if not (upload.waiting and upload.waiting[-1].has_room_for(len(data))):
                 upload.waiting.append(Batch())
             batch = upload.waiting[-1]
             batch.add(token, data)
@@ -194,15 +194,15 @@ class ChunkPacks:
             upload.places.update(codes)
             pack.records += len(codes)
             pack.live += len(codes)
-            gone = upload.gone
-        if gone:
+            dropped = upload.dropped
+        if dropped:
             # The upload was dropped, perhaps before this pack was created in its folder.
             self._folders.forget(upload_id, (pack.path.name,))
             raise staging_dropped()
 
     def _in_use(self, upload: _Upload, batch: Batch) -> set[str]:
         with self._lock:
-            if upload.gone:
+            if upload.dropped:
                 raise staging_dropped()
             return batch.chunks.keys() & upload.places.keys()
 
@@ -314,7 +314,7 @@ class ChunkPacks:
         with self._lock:
             upload = self._uploads.pop(upload_id, None)
             if upload is not None:
-                upload.gone = True
+                upload.dropped = True
         self._folders.forget_upload(upload_id)
 
     # ------------------------------------------------------------------ after a restart
