@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 Rule = Callable[Concatenate[Session, P], T]
 
-_RETRY_ADMISSION_SECONDS = 1.0
+_ASK_AGAIN_SECONDS = 1.0
 """Longest delay before a rejected chunk requests room again: elections lapse by time, and only
 uploads that keep requesting are elected."""
 
@@ -98,7 +98,7 @@ class TransactionalLedger(ABC):
         with self._room.listen(upload_id) as woken:
             await self._run(Session.require, upload_id)
             if self._session.budget.is_waiting(upload_id):
-                await wait_at_most(woken, min(timeout_seconds, _RETRY_ADMISSION_SECONDS))
+                await wait_at_most(woken, min(timeout_seconds, _ASK_AGAIN_SECONDS))
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
         await self._run(chunks.release_chunk, offer)
