@@ -1,4 +1,4 @@
-"""What every chunk store promises. An adapter joins by one line in ALL or KEEPING."""
+"""Contract of chunk stores. Add an adapter by one line in ALL or KEEPING."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def assert_gone(store: ChunkStore, upload_id: str, chunk: ChunkRef) -> Non
 
 
 async def all_leftovers(store: ChunkStore, limit: int = 100) -> set[tuple[str, str]]:
-    """What several calls name: one may stop early."""
+    """Return the leftovers of several calls: one call may stop early."""
     found: set[tuple[str, str]] = set()
     for _ in range(20):
         named = await store.leftovers(0.0, limit)
@@ -174,9 +174,7 @@ async def test_an_empty_chunk_is_kept(store: ChunkStore) -> None:
 
 
 @pytest.mark.parametrize("size", [10, MIB])
-async def test_a_view_is_the_senders_again_once_append_returns(
-    store: ChunkStore, size: int
-) -> None:
+async def test_memoryview_may_be_reused_after_append(store: ChunkStore, size: int) -> None:
     buffer = bytearray(b"x" * size)
     token = new_token()
     async with store.stage(ChunkOffer(UPLOAD, 0, 0, token)) as staged:
@@ -242,7 +240,7 @@ async def test_many_chunks_read_as_one_after_the_other(factory: Factory, sizes: 
             assert await joined(store.read_many(UPLOAD, chunks)) == b"".join(contents)
 
 
-async def test_one_bad_chunk_of_many_is_told(store: ChunkStore) -> None:
+async def test_one_bad_chunk_of_many_is_named(store: ChunkStore) -> None:
     chunks = [await keep(store, UPLOAD, bytes([number]) * 10) for number in range(3)]
     damaged = ChunkRef(1, 10, chunks[1].crc32c ^ 1, chunks[1].token)
     with pytest.raises(DataLoss) as caught:
@@ -328,7 +326,9 @@ async def test_a_staged_chunk_knows_its_token(any_store: ChunkStore) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "a:b", "a\n", "{a}", "x" * 129])
-async def test_an_id_that_could_leave_its_place_is_refused(any_store: ChunkStore, bad: str) -> None:
+async def test_id_that_could_escape_its_directory_is_rejected(
+    any_store: ChunkStore, bad: str
+) -> None:
     for upload_id, token in ((bad, "token"), (UPLOAD, bad)):
         with pytest.raises(InvalidArgument) as caught:
             async with any_store.stage(ChunkOffer(upload_id, 0, 0, token)):
@@ -341,7 +341,7 @@ async def test_an_id_that_could_leave_its_place_is_refused(any_store: ChunkStore
 
 @pytest.mark.rule(8)
 @pytest.mark.parametrize("size", [10, 3 * MIB])
-async def test_other_bytes_than_the_ledgers_are_damage(store: ChunkStore, size: int) -> None:
+async def test_bytes_that_differ_from_the_record_are_damaged(store: ChunkStore, size: int) -> None:
     chunk = await keep(store, UPLOAD, *[b"d" * min(size, MIB)] * max(1, size // MIB))
     for wrong in (
         ChunkRef(0, chunk.size, chunk.crc32c ^ 1, chunk.token),
@@ -367,7 +367,7 @@ async def test_dropped_chunks_are_gone_and_the_others_stay(store: ChunkStore) ->
     assert await read(store, UPLOAD, second) == b"2"
 
 
-async def test_dropping_again_is_no_error(any_store: ChunkStore) -> None:
+async def test_repeated_drop_is_a_no_op(any_store: ChunkStore) -> None:
     chunk = await keep(any_store, UPLOAD, b"1")
     for _ in range(2):
         await any_store.drop(UPLOAD, [chunk.token])
@@ -415,7 +415,7 @@ async def test_chunks_come_and_go_at_once(store: ChunkStore) -> None:
 # ------------------------------------------------------------------ leftovers
 
 
-async def test_leftovers_name_every_old_chunk_sooner_or_later(listing_store: ChunkStore) -> None:
+async def test_leftovers_name_every_old_chunk_eventually(listing_store: ChunkStore) -> None:
     kept = {
         (upload_id, (await keep(listing_store, upload_id, b"x")).token)
         for upload_id in ("n1-a", "n1-b", "n1-c")
@@ -424,7 +424,7 @@ async def test_leftovers_name_every_old_chunk_sooner_or_later(listing_store: Chu
     assert await all_leftovers(listing_store, limit=2) == kept
 
 
-async def test_young_chunks_are_no_leftovers(store: ChunkStore) -> None:
+async def test_young_chunks_are_not_leftovers(store: ChunkStore) -> None:
     await keep(store, UPLOAD, b"x")
     for _ in range(3):
         assert list(await store.leftovers(3600.0, 100)) == []
@@ -441,7 +441,8 @@ async def test_discarding_counts_what_was_sealed() -> None:
     assert (store.chunks, store.bytes) == (1, 8)
 
 
-async def test_an_empty_chunk_reads_as_nothing_even_where_bytes_are_not_kept() -> None:
+async def test_empty_chunk_reads_as_nothing_on_every_store() -> None:
+    """This includes stores that keep no bytes."""
     store = DiscardChunkStore()
     assert await read(store, UPLOAD, await keep(store, UPLOAD)) == b""
     assert list(await store.leftovers(0.0, 10)) == []

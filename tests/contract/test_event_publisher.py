@@ -1,6 +1,5 @@
-"""What every event publisher promises. An adapter joins by one line in ALL or READABLE.
-
-A READABLE publisher comes with a function that gives back what it has published, in order.
+"""Contract of event publishers. Add an adapter by one line in ALL, or in READABLE with a function
+that returns its published events in order.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ async def log_fsync(path: Path) -> AsyncIterator[tuple[EventPublisher, Published
 
 @asynccontextmanager
 async def kafka(path: Path) -> AsyncIterator[tuple[EventPublisher, Published]]:
-    """On topics of this test's own: the broker's other topics are everybody's."""
+    """Publish to topics of this test only: the broker's other topics are shared."""
     options = KafkaOptions(bootstrap_servers(), partitions=3)
     prefix = f"test.{RUN}.{hashlib.sha256(bytes(path)).hexdigest()[:12]}."
 
@@ -105,7 +104,7 @@ def event(number: int, key: str = "node-1", topic: str = UPLOADS_TOPIC) -> Event
 
 
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
-async def test_what_was_published_comes_out_as_it_went_in(factory: Factory, tmp_path: Path) -> None:
+async def test_published_events_round_trip(factory: Factory, tmp_path: Path) -> None:
     events = [event(1), event(2, topic=NODES_TOPIC)]
     async with factory(tmp_path) as (publisher, published):
         await publisher.publish(events)
@@ -132,7 +131,7 @@ async def test_events_of_a_key_stay_in_order(factory: Factory, tmp_path: Path) -
 
 @pytest.mark.rule(23)
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
-async def test_publishing_again_after_a_lost_answer_keeps_the_id(
+async def test_republishing_after_a_lost_response_keeps_the_id(
     factory: Factory, tmp_path: Path
 ) -> None:
     async with factory(tmp_path) as (publisher, published):
@@ -142,14 +141,14 @@ async def test_publishing_again_after_a_lost_answer_keeps_the_id(
 
 
 @pytest.mark.parametrize("factory", ALL, ids=name_of)
-async def test_publishing_nothing_is_no_error(factory: Factory, tmp_path: Path) -> None:
+async def test_publishing_no_events_succeeds(factory: Factory, tmp_path: Path) -> None:
     async with factory(tmp_path) as (publisher, published):
         await publisher.publish([])
         assert await published() == []
 
 
 @pytest.mark.parametrize("factory", READABLE, ids=name_of)
-async def test_a_publisher_that_is_opened_again_goes_on(factory: Factory, tmp_path: Path) -> None:
+async def test_reopened_publisher_continues(factory: Factory, tmp_path: Path) -> None:
     for number in range(3):
         async with factory(tmp_path) as (publisher, published):
             await publisher.publish([event(number)])

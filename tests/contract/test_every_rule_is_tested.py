@@ -1,6 +1,5 @@
-"""Each rule of docs/protocol.md has a test that names it, by `@pytest.mark.rule(NUMBER)`.
-
-Only the sources are read, so that this says the same whatever part of the tests runs.
+"""Coverage of the rules of docs/protocol.md by tests marked `@pytest.mark.rule(NUMBER)`. Only the
+sources are read, so that the result does not depend on the selection of tests.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ FORCED_RACES = {1, 2, 5, 8, 16, 18, 19}
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A test, or a class of tests, that says which rules it proves."""
+    """A test, or a class of tests, with the rules that it names."""
 
     file: Path
     name: str
@@ -38,7 +37,7 @@ def rules_of_the_protocol() -> set[int]:
 
 
 def numbers_of(decorator: ast.expr) -> frozenset[int] | None:
-    """The numbers of a `pytest.mark.rule(…)`; None for any other decorator."""
+    """Return the numbers of a `pytest.mark.rule(…)`; None for any other decorator."""
     match decorator:
         case ast.Call(func=ast.Attribute(attr="rule", value=ast.Attribute(attr="mark"))):
             return frozenset(ast.literal_eval(argument) for argument in decorator.args)

@@ -1,6 +1,5 @@
-"""What every object store promises. An adapter joins by one line in ALL or KEEPING.
-
-KEEPING stores give bytes back; the tests of naming and completing run on those that do not, too.
+"""Contract of object stores. Add an adapter by one line in ALL or KEEPING. KEEPING stores return
+bytes; the tests of names and completion run on the others too.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 
 class Claims(BytesBody):
-    """A body that claims what it is told to."""
+    """Body with a configurable size and CRC32C."""
 
     def __init__(self, data: bytes, *, size: int | None = None, crc: int | None = None) -> None:
         super().__init__(data)
@@ -99,7 +98,7 @@ class Claims(BytesBody):
 
 
 class Gated(BytesBody):
-    """A body that stops after its first block until the gate opens."""
+    """Body that pauses after its first block until the gate opens."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -114,7 +113,7 @@ class Gated(BytesBody):
 
 
 class Failing(BytesBody):
-    """A body whose source is lost after the first block."""
+    """Body whose source fails after the first block."""
 
     async def blocks(self) -> AsyncIterator[bytes]:
         async for block in super().blocks():
@@ -130,14 +129,14 @@ async def read(
     return b"".join(blocks)
 
 
-async def refused(call: Any, error: type[SluiceError], reason: str) -> None:
+async def assert_rejected(call: Any, error: type[SluiceError], reason: str) -> None:
     with pytest.raises(error) as caught:
         await call
     assert caught.value.reason == reason
 
 
 def same_parts(listed: Sequence[PartTag], stored: Sequence[PartTag]) -> bool:
-    """A store may keep no CRC32C of a part; what it lists is true, though."""
+    """Compare parts; a store may list no CRC32C, but never a wrong one."""
     known = [
         replace(tag, crc32c=None) if shown.crc32c is None else tag
         for shown, tag in zip(listed, stored, strict=True)
@@ -157,7 +156,7 @@ async def store_parts(store: ObjectStore, *contents: bytes) -> tuple[str, list[P
 # ------------------------------------------------------------------ whole objects
 
 
-async def test_an_object_is_there_as_it_was_put(store: ObjectStore) -> None:
+async def test_object_round_trips(store: ObjectStore) -> None:
     data = b"a" * MIB + b"b" * 100
     info = await store.put(REF, BytesBody(data), PLAIN)
     assert (info.ref, info.size, info.crc32c) == (REF, len(data), crc32c(data))
@@ -173,7 +172,7 @@ async def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     assert await read(store) == b""
 
 
-async def test_head_answers_what_put_answered(any_store: ObjectStore) -> None:
+async def test_head_returns_the_result_of_put(any_store: ObjectStore) -> None:
     assert await any_store.head(REF) is None
     info = await any_store.put(REF, BytesBody(b"x"), PLAIN)
     assert await any_store.head(REF) == info
@@ -208,11 +207,11 @@ async def test_deleting_removes_the_object(store: ObjectStore) -> None:
     await store.put(other, BytesBody(b"y"), PLAIN)
     await store.delete(REF)
     assert await store.head(REF) is None
-    await refused(read(store), NotFound, "OBJECT_NOT_FOUND")
+    await assert_rejected(read(store), NotFound, "OBJECT_NOT_FOUND")
     assert await read(store, other) == b"y"
 
 
-async def test_deleting_what_is_not_there_is_no_error(any_store: ObjectStore) -> None:
+async def test_deleting_an_unknown_object_is_a_no_op(any_store: ObjectStore) -> None:
     await any_store.delete(REF)
     await any_store.put(REF, BytesBody(b"x"), PLAIN)
     for _ in range(2):
@@ -231,18 +230,22 @@ async def test_deleting_what_is_not_there_is_no_error(any_store: ObjectStore) ->
     ],
     ids=["crc", "longer", "shorter", "crc of blocks", "longer by blocks"],
 )
-async def test_other_bytes_than_announced_are_refused(any_store: ObjectStore, body: Body) -> None:
+async def test_bytes_that_differ_from_the_claim_are_rejected(
+    any_store: ObjectStore, body: Body
+) -> None:
     before = await any_store.put(REF, BytesBody(b"before"), PLAIN)
-    await refused(any_store.put(REF, body, PLAIN), DataLoss, "CHECKSUM_MISMATCH")
+    await assert_rejected(any_store.put(REF, body, PLAIN), DataLoss, "CHECKSUM_MISMATCH")
     assert await any_store.head(REF) == before
     multipart_id = await any_store.open_multipart(REF, PLAIN)
-    await refused(any_store.put_part(REF, multipart_id, 1, body), DataLoss, "CHECKSUM_MISMATCH")
+    await assert_rejected(
+        any_store.put_part(REF, multipart_id, 1, body), DataLoss, "CHECKSUM_MISMATCH"
+    )
     assert list(await any_store.list_parts(REF, multipart_id)) == []
 
 
 async def test_a_body_that_fails_leaves_the_object_as_it_was(store: ObjectStore) -> None:
     await store.put(REF, BytesBody(b"before"), PLAIN)
-    await refused(store.put(REF, Failing(b"z" * MIB * 2), PLAIN), DataLoss, "CHUNK_MISSING")
+    await assert_rejected(store.put(REF, Failing(b"z" * MIB * 2), PLAIN), DataLoss, "CHUNK_MISSING")
     assert await read(store) == b"before"
 
 
@@ -257,7 +260,7 @@ async def test_a_put_that_is_cancelled_leaves_the_object_as_it_was(store: Object
     assert await read(store) == b"before"
 
 
-async def test_an_object_is_not_there_before_it_is_whole(store: ObjectStore) -> None:
+async def test_incomplete_object_is_not_visible(store: ObjectStore) -> None:
     body = Gated(b"z" * MIB * 2)
     async with asyncio.TaskGroup() as group:
         group.create_task(store.put(REF, body, PLAIN))
@@ -274,7 +277,7 @@ async def test_an_object_is_not_there_before_it_is_whole(store: ObjectStore) -> 
     ("offset", "length"),
     [(0, 1), (0, 3 * MIB), (MIB - 1, 2), (5, 0), (2 * MIB + 17, 100), (3 * MIB, 10), (9 * MIB, 1)],
 )
-async def test_a_range_is_what_a_slice_is(store: ObjectStore, offset: int, length: int) -> None:
+async def test_range_equals_the_slice(store: ObjectStore, offset: int, length: int) -> None:
     data = bytes(range(256)) * (3 * MIB // 256)
     await store.put(REF, BytesBody(data), PLAIN)
     assert await read(store, offset=offset, length=length) == data[offset : offset + length]
@@ -290,7 +293,7 @@ async def test_a_reader_keeps_the_object_that_it_opened(store: ObjectStore) -> N
         await store.delete(REF)
         got += [block async for block in blocks]
     assert b"".join(got) == LARGE + b"old end"
-    await refused(read(store), NotFound, "OBJECT_NOT_FOUND")
+    await assert_rejected(read(store), NotFound, "OBJECT_NOT_FOUND")
 
 
 async def test_a_reader_may_leave_early(store: ObjectStore) -> None:
@@ -322,7 +325,7 @@ async def test_parts_become_an_object_in_their_order(store: ObjectStore) -> None
     assert await read(store, offset=MIN_PART_BYTES - 1, length=2) == b"12"
 
 
-async def test_parts_are_stored_at_once_by_many(any_store: ObjectStore) -> None:
+async def test_parts_can_be_stored_concurrently(any_store: ObjectStore) -> None:
     multipart_id = await any_store.open_multipart(REF, PLAIN)
     async with asyncio.TaskGroup() as group:
         for number in range(1, 9):
@@ -356,7 +359,7 @@ async def test_a_part_that_is_stored_again_replaces_the_first(store: ObjectStore
     assert await read(store) == b"second try"
 
 
-async def test_a_part_that_was_replaced_never_becomes_its_successor(store: ObjectStore) -> None:
+async def test_replaced_part_is_never_taken_for_its_successor(store: ObjectStore) -> None:
     multipart_id, (first,) = await store_parts(store, b"first try")
     await store.put_part(REF, multipart_id, 1, BytesBody(b"second try"))
     with suppress(FailedPrecondition):
@@ -367,7 +370,7 @@ async def test_a_part_that_was_replaced_never_becomes_its_successor(store: Objec
 
 
 @pytest.mark.rule(16)
-async def test_two_workers_with_one_part_leave_one_of_theirs(store: ObjectStore) -> None:
+async def test_concurrent_workers_on_one_part_leave_one_of_theirs(store: ObjectStore) -> None:
     multipart_id = await store.open_multipart(REF, PLAIN)
     async with asyncio.TaskGroup() as group:
         tries = [
@@ -381,12 +384,12 @@ async def test_two_workers_with_one_part_leave_one_of_theirs(store: ObjectStore)
     assert crc32c(await read(store)) == tag.crc32c
 
 
-async def test_a_list_that_is_not_what_is_stored_is_refused(any_store: ObjectStore) -> None:
+async def test_part_list_that_is_not_stored_is_rejected(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, LARGE, b"end")
     unknown = PartTag(7, tags[1].etag, tags[1].size, tags[1].crc32c)
     foreign = PartTag(2, tags[0].etag, tags[0].size, tags[0].crc32c)
     for listed in ([], [tags[1], tags[0]], [tags[0], tags[0]], [tags[0], unknown], [foreign]):
-        await refused(
+        await assert_rejected(
             any_store.complete_multipart(REF, multipart_id, listed),
             FailedPrecondition,
             "INVALID_PART",
@@ -395,9 +398,9 @@ async def test_a_list_that_is_not_what_is_stored_is_refused(any_store: ObjectSto
     await any_store.complete_multipart(REF, multipart_id, tags)
 
 
-async def test_a_part_too_small_before_the_last_is_refused(any_store: ObjectStore) -> None:
+async def test_small_part_before_the_last_is_rejected(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, LARGE[1:], b"end")
-    await refused(
+    await assert_rejected(
         any_store.complete_multipart(REF, multipart_id, tags),
         FailedPrecondition,
         "PART_TOO_SMALL",
@@ -412,7 +415,7 @@ async def test_a_completed_multipart_is_gone(any_store: ObjectStore) -> None:
         any_store.list_parts(REF, multipart_id),
         any_store.put_part(REF, multipart_id, 1, BytesBody(b"late")),
     ):
-        await refused(call, NotFound, "MULTIPART_NOT_FOUND")
+        await assert_rejected(call, NotFound, "MULTIPART_NOT_FOUND")
     with suppress(NotFound):
         assert await any_store.complete_multipart(REF, multipart_id, tags) == info
     await any_store.abort_multipart(REF, multipart_id)
@@ -423,7 +426,7 @@ async def test_an_aborted_multipart_is_gone(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, b"x")
     for _ in range(2):
         await any_store.abort_multipart(REF, multipart_id)
-    await refused(
+    await assert_rejected(
         any_store.complete_multipart(REF, multipart_id, tags), NotFound, "MULTIPART_NOT_FOUND"
     )
     assert await any_store.head(REF) is None
@@ -431,17 +434,17 @@ async def test_an_aborted_multipart_is_gone(any_store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("multipart_id", ["", "..", "../..", "unknown", "0" * 32])
 async def test_an_unknown_multipart_is_not_found(any_store: ObjectStore, multipart_id: str) -> None:
-    await refused(
+    await assert_rejected(
         any_store.put_part(REF, multipart_id, 1, BytesBody(b"x")), NotFound, "MULTIPART_NOT_FOUND"
     )
-    await refused(any_store.list_parts(REF, multipart_id), NotFound, "MULTIPART_NOT_FOUND")
+    await assert_rejected(any_store.list_parts(REF, multipart_id), NotFound, "MULTIPART_NOT_FOUND")
     await any_store.abort_multipart(REF, multipart_id)
 
 
 async def test_a_multipart_belongs_to_its_key(any_store: ObjectStore) -> None:
     multipart_id, tags = await store_parts(any_store, b"x")
     other = ObjectRef(BUCKET, "other")
-    await refused(
+    await assert_rejected(
         any_store.complete_multipart(other, multipart_id, tags), NotFound, "MULTIPART_NOT_FOUND"
     )
     await any_store.abort_multipart(other, multipart_id)
@@ -459,7 +462,7 @@ async def test_open_multiparts_of_a_key_can_be_found_again(any_store: ObjectStor
     assert set(await any_store.open_multiparts(REF)) == ids
 
 
-async def test_a_part_in_flight_when_its_multipart_is_aborted_is_refused(
+async def test_part_in_flight_of_an_aborted_multipart_is_rejected(
     any_store: ObjectStore,
 ) -> None:
     multipart_id = await any_store.open_multipart(REF, PLAIN)
@@ -468,10 +471,10 @@ async def test_a_part_in_flight_when_its_multipart_is_aborted_is_refused(
     await body.begun.wait()
     await any_store.abort_multipart(REF, multipart_id)
     body.gate.set()
-    await refused(putting, NotFound, "MULTIPART_NOT_FOUND")
+    await assert_rejected(putting, NotFound, "MULTIPART_NOT_FOUND")
 
 
-async def test_a_part_in_flight_when_its_object_is_completed_does_not_change_it(
+async def test_part_in_flight_does_not_change_a_completed_object(
     store: ObjectStore,
 ) -> None:
     multipart_id, tags = await store_parts(store, b"right")
@@ -480,11 +483,11 @@ async def test_a_part_in_flight_when_its_object_is_completed_does_not_change_it(
     await body.begun.wait()
     await store.complete_multipart(REF, multipart_id, tags)
     body.gate.set()
-    await refused(putting, NotFound, "MULTIPART_NOT_FOUND")
+    await assert_rejected(putting, NotFound, "MULTIPART_NOT_FOUND")
     assert await read(store) == b"right"
 
 
-async def test_two_objects_in_parts_under_one_key_do_not_mix(store: ObjectStore) -> None:
+async def test_two_multiparts_under_one_key_do_not_mix(store: ObjectStore) -> None:
     first_id, first = await store_parts(store, b"first")
     second_id, second = await store_parts(store, b"second")
     await store.complete_multipart(REF, second_id, second)
@@ -493,7 +496,7 @@ async def test_two_objects_in_parts_under_one_key_do_not_mix(store: ObjectStore)
     assert await read(store) == b"first"
 
 
-async def test_deleting_an_object_leaves_parts_in_progress_alone(store: ObjectStore) -> None:
+async def test_deleting_an_object_keeps_open_multiparts(store: ObjectStore) -> None:
     await store.put(REF, BytesBody(b"x"), PLAIN)
     multipart_id, tags = await store_parts(store, b"y")
     await store.delete(REF)
@@ -506,8 +509,8 @@ async def test_deleting_an_object_leaves_parts_in_progress_alone(store: ObjectSt
 
 async def test_an_unknown_bucket_is_not_found(store: ObjectStore) -> None:
     ref = ObjectRef("nowhere", "key")
-    await refused(store.put(ref, BytesBody(b"x"), PLAIN), NotFound, "BUCKET_NOT_FOUND")
-    await refused(store.open_multipart(ref, PLAIN), NotFound, "BUCKET_NOT_FOUND")
+    await assert_rejected(store.put(ref, BytesBody(b"x"), PLAIN), NotFound, "BUCKET_NOT_FOUND")
+    await assert_rejected(store.open_multipart(ref, PLAIN), NotFound, "BUCKET_NOT_FOUND")
 
 
 async def test_checking_a_bucket_again_changes_nothing(any_store: ObjectStore) -> None:
@@ -517,10 +520,12 @@ async def test_checking_a_bucket_again_changes_nothing(any_store: ObjectStore) -
 
 
 @pytest.mark.parametrize("factory", WITHOUT_URLS, ids=name_of)
-async def test_a_store_without_urls_says_so(factory: Factory, tmp_path: Path) -> None:
+async def test_store_without_urls_raises_presign_unsupported(
+    factory: Factory, tmp_path: Path
+) -> None:
     async with factory(tmp_path) as opened:
         for call in (opened.presign_get(REF, 60, "x"), opened.presign_put(REF, 60, 1, PLAIN)):
-            await refused(call, Unimplemented, "PRESIGN_UNSUPPORTED")
+            await assert_rejected(call, Unimplemented, "PRESIGN_UNSUPPORTED")
 
 
 # ------------------------------------------------------------------ the store that keeps nothing
@@ -529,7 +534,7 @@ async def test_a_store_without_urls_says_so(factory: Factory, tmp_path: Path) ->
 async def test_discarded_bytes_cannot_be_read() -> None:
     store = DiscardObjectStore()
     await store.put(REF, BytesBody(b"x"), PLAIN)
-    await refused(read(store), NotFound, "OBJECT_NOT_FOUND")
+    await assert_rejected(read(store), NotFound, "OBJECT_NOT_FOUND")
 
 
 async def test_discarding_forgets_the_oldest_first() -> None:

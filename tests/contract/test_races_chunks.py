@@ -1,7 +1,5 @@
-"""Senders that meet over one chunk, and workers that read it: bytes never mix (rules 1, 2, 8).
-
-The way of a chunk is the intake's own, cut into turns; every order of the turns is played on every
-pair of ledger and chunk store.
+"""Races of senders and workers over one chunk: bytes never mix (rules 1, 2, 8). The intake's code
+runs in turns, and every order runs on every pair of ledger and chunk store.
 """
 
 from __future__ import annotations
@@ -39,45 +37,45 @@ def content(letter: str, size: int = PART_BYTES) -> bytes:
 
 @dataclass
 class Sender:
-    """One chunk's way through an intake; the steps are taken by whoever forces the race."""
+    """Reception of one chunk by an intake, in steps that the test controls."""
 
-    house: House
+    stages: IntakeStages
     offer: ChunkOffer
     data: bytes
     answer: Acceptance | SluiceError | None = None
 
     async def in_three_turns(self) -> Actor:
         """Room and the first block, the second block, acceptance."""
-        async with self.house.receiving.open(self.offer, None, self.house.admit) as chunk:
+        async with self.stages.receiving.open(self.offer, None, self.stages.admit) as chunk:
             middle = len(self.data) // 2
             await chunk.append(memoryview(self.data)[:middle])
             yield
             await chunk.append(memoryview(self.data)[middle:])
             yield
-            self.answer = await outcome(self.house.accepting.accept(chunk))
+            self.answer = await outcome(self.stages.accepting.accept(chunk))
 
     async def in_two_turns(self) -> Actor:
         """All bytes, acceptance."""
-        async with self.house.receiving.open(self.offer, None, self.house.admit) as chunk:
+        async with self.stages.receiving.open(self.offer, None, self.stages.admit) as chunk:
             await chunk.append(memoryview(self.data))
             yield
-            self.answer = await outcome(self.house.accepting.accept(chunk))
+            self.answer = await outcome(self.stages.accepting.accept(chunk))
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[Sender]:
         """All bytes are staged; `accept` is all that is left."""
-        async with self.house.receiving.open(self.offer, None, self.house.admit) as chunk:
+        async with self.stages.receiving.open(self.offer, None, self.stages.admit) as chunk:
             await chunk.append(memoryview(self.data))
             self._chunk = chunk
             yield self
 
     async def accept(self) -> Acceptance:
-        return await self.house.accepting.accept(self._chunk)
+        return await self.stages.accepting.accept(self._chunk)
 
 
 @dataclass
-class House:
-    """An intake's stages on one pair of ledger and store, and what they did to it."""
+class IntakeStages:
+    """Stages of an intake on one pair of ledger and store, with their effects."""
 
     pair: Coordination
     receiving: Receiving
@@ -125,7 +123,7 @@ class House:
         return list(await self.pair.ledger.part_chunks(upload_id, claim.plan, before, 100))
 
     async def part(self, upload_id: str, part: int) -> bytes:
-        """What a worker finds that stores this part."""
+        """Return the bytes that a worker reads for this part."""
         claim = await self.claim(upload_id, part)
         try:
             return await self.pair.bytes_of(upload_id, *await self.chunks_of(claim))
@@ -133,11 +131,11 @@ class House:
             await self.pair.ledger.release_claim(claim)
 
     async def named(self, upload_id: str) -> set[str]:
-        """Tokens of this test's senders that the ledger still names."""
+        """Return the tokens of this test's senders that the ledger still names."""
         return set(await self.pair.ledger.known_tokens(upload_id, self.tokens))
 
     async def kept(self, upload_id: str) -> set[str]:
-        """Tokens whose bytes the store lists; where it lists none, those that are named."""
+        """Return the tokens whose bytes the store lists; the named ones where it lists none."""
         listed = {
             token
             for of, tokens in await self.pair.chunks.leftovers(-1.0, 10_000)
@@ -148,11 +146,11 @@ class House:
 
 
 @pytest.fixture(params=list(COORDINATIONS.values()), ids=list(COORDINATIONS))
-async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+async def stages(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IntakeStages]:
     factory: CoordinationFactory = request.param
     async with factory(tmp_path, ROOMY) as pair:
         options, metrics = IntakeOptions(ledger=ROOMY), Metrics()
-        yield House(
+        yield IntakeStages(
             pair,
             Receiving(pair.ledger, pair.chunks, options),
             Accepting(pair.ledger, pair.chunks, InProcessQueue(), metrics, options),
@@ -164,10 +162,10 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.mark.rule(1)
-async def test_of_two_senders_of_one_number_one_is_taken_whole(house: House) -> None:
+async def test_one_of_two_senders_of_a_number_is_accepted_whole(stages: IntakeStages) -> None:
     for order in orders(3, 3):
-        upload_id = await house.begin()
-        senders = [house.sender(upload_id, 0, content(letter)) for letter in "ab"]
+        upload_id = await stages.begin()
+        senders = [stages.sender(upload_id, 0, content(letter)) for letter in "ab"]
         with told_with(order):
             await play(order, *(sender.in_three_turns() for sender in senders))
             loser, winner = order[-1], 1 - order[-1]  # who accepts last comes too late
@@ -176,15 +174,15 @@ async def test_of_two_senders_of_one_number_one_is_taken_whole(house: House) -> 
             assert taken.verdict is Verdict.NEW
             assert isinstance(refused, AlreadyExists)
             assert refused.reason == "CHUNK_CONFLICT"
-            assert await house.part(upload_id, 1) == senders[winner].data
-            assert await house.kept(upload_id) == {senders[winner].offer.token}
+            assert await stages.part(upload_id, 1) == senders[winner].data
+            assert await stages.kept(upload_id) == {senders[winner].offer.token}
 
 
 @pytest.mark.rule(1, 2)
-async def test_the_same_chunk_sent_twice_at_once_is_kept_once(house: House) -> None:
+async def test_chunk_sent_twice_concurrently_is_stored_once(stages: IntakeStages) -> None:
     for order in orders(3, 3):
-        upload_id = await house.begin()
-        senders = [house.sender(upload_id, 0, content("a")) for _ in range(2)]
+        upload_id = await stages.begin()
+        senders = [stages.sender(upload_id, 0, content("a")) for _ in range(2)]
         with told_with(order):
             await play(order, *(sender.in_three_turns() for sender in senders))
             late, first = senders[order[-1]], senders[1 - order[-1]]
@@ -192,19 +190,19 @@ async def test_the_same_chunk_sent_twice_at_once_is_kept_once(house: House) -> N
             assert isinstance(late.answer, Acceptance)
             assert (first.answer.verdict, late.answer.verdict) == (Verdict.NEW, Verdict.DUPLICATE)
             assert late.answer.chunk == first.answer.chunk
-            assert await house.part(upload_id, 1) == content("a")
-            assert await house.kept(upload_id) == {first.offer.token}
+            assert await stages.part(upload_id, 1) == content("a")
+            assert await stages.kept(upload_id) == {first.offer.token}
 
 
 @pytest.mark.rule(1)
-async def test_of_many_accepts_at_the_same_moment_one_commits(house: House) -> None:
-    upload_id = await house.begin()
+async def test_one_of_concurrent_accepts_commits(stages: IntakeStages) -> None:
+    upload_id = await stages.begin()
     letters = "abcdefgh"
     async with asyncio.TaskGroup() as group:
         everybody_staged = asyncio.Barrier(len(letters))
 
         async def send(letter: str) -> Acceptance | SluiceError:
-            async with house.sender(upload_id, 0, content(letter)).ready() as sender:
+            async with stages.sender(upload_id, 0, content(letter)).ready() as sender:
                 await everybody_staged.wait()
                 return await outcome(sender.accept())
 
@@ -213,27 +211,27 @@ async def test_of_many_accepts_at_the_same_moment_one_commits(house: House) -> N
     (winner,) = (letter for letter, answer in answers.items() if isinstance(answer, Acceptance))
     refused = [answer for answer in answers.values() if isinstance(answer, SluiceError)]
     assert [error.reason for error in refused] == ["CHUNK_CONFLICT"] * (len(letters) - 1)
-    assert await house.part(upload_id, 1) == content(winner)
-    snapshot = await house.pair.ledger.get(upload_id)
+    assert await stages.part(upload_id, 1) == content(winner)
+    snapshot = await stages.pair.ledger.get(upload_id)
     assert (snapshot.received_chunks, snapshot.received_bytes) == (1, PART_BYTES)
-    backlog = await house.pair.ledger.backlog()
+    backlog = await stages.pair.ledger.backlog()
     assert (backlog.queued_bytes, backlog.reserved_bytes) == (PART_BYTES, 0)
-    assert len(await house.kept(upload_id)) == 1
+    assert len(await stages.kept(upload_id)) == 1
 
 
 # ------------------------------------------------------------------ rule 2: force against queueing
 
 
 @pytest.mark.rule(2)
-async def test_force_replaces_until_the_part_is_queued_and_not_a_moment_longer(
-    house: House,
+async def test_force_replaces_only_until_the_part_is_queued(
+    stages: IntakeStages,
 ) -> None:
-    """The neighbour's acceptance completes the part, and so queues it."""
+    """Accepting the neighbour completes and thereby queues the part."""
     for order in orders(2, 2):
-        upload_id = await house.begin()
-        old = await house.send(upload_id, 0, content("o", HALF))
-        forcing = house.sender(upload_id, 0, content("n", HALF), force=True)
-        neighbour = house.sender(upload_id, 1, content("z", HALF))
+        upload_id = await stages.begin()
+        old = await stages.send(upload_id, 0, content("o", HALF))
+        forcing = stages.sender(upload_id, 0, content("n", HALF), force=True)
+        neighbour = stages.sender(upload_id, 1, content("z", HALF))
         with told_with(order):
             await play(order, forcing.in_two_turns(), neighbour.in_two_turns())
             assert isinstance(neighbour.answer, Acceptance)
@@ -246,20 +244,20 @@ async def test_force_replaces_until_the_part_is_queued_and_not_a_moment_longer(
                 assert forcing.answer.reason == "CHUNK_QUEUED"
                 first, token = content("o", HALF), old.chunk.token
             assert neighbour.answer.ready_parts == (1,)
-            assert await house.part(upload_id, 1) == first + content("z", HALF)
-            assert await house.kept(upload_id) == {token, neighbour.offer.token}
+            assert await stages.part(upload_id, 1) == first + content("z", HALF)
+            assert await stages.kept(upload_id) == {token, neighbour.offer.token}
 
 
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("forced_first", [True, False])
-async def test_force_and_queueing_in_the_same_moment_agree_on_the_bytes(
-    house: House, forced_first: bool
+async def test_force_concurrent_with_queueing_keeps_one_content(
+    stages: IntakeStages, forced_first: bool
 ) -> None:
-    upload_id = await house.begin()
-    await house.send(upload_id, 0, content("o", HALF))
+    upload_id = await stages.begin()
+    await stages.send(upload_id, 0, content("o", HALF))
     async with (
-        house.sender(upload_id, 0, content("n", HALF), force=True).ready() as forcing,
-        house.sender(upload_id, 1, content("z", HALF)).ready() as neighbour,
+        stages.sender(upload_id, 0, content("n", HALF), force=True).ready() as forcing,
+        stages.sender(upload_id, 1, content("z", HALF)).ready() as neighbour,
     ):
         racing = [forcing, neighbour] if forced_first else [neighbour, forcing]
         answers = dict(
@@ -270,26 +268,26 @@ async def test_force_and_queueing_in_the_same_moment_agree_on_the_bytes(
             )
         )
     expected = content("n" if isinstance(answers[0], Acceptance) else "o", HALF)
-    assert await house.part(upload_id, 1) == expected + content("z", HALF)
-    assert len(await house.kept(upload_id)) == 2
+    assert await stages.part(upload_id, 1) == expected + content("z", HALF)
+    assert len(await stages.kept(upload_id)) == 2
 
 
 @pytest.mark.rule(2)
-async def test_a_part_in_a_workers_hands_is_not_replaced_under_it(house: House) -> None:
+async def test_claimed_part_is_not_replaced(stages: IntakeStages) -> None:
     for order in orders(2, 2):
-        upload_id = await house.begin()
+        upload_id = await stages.begin()
         for number in (0, 1):
-            await house.send(upload_id, number, content("o", HALF))
+            await stages.send(upload_id, number, content("o", HALF))
         read: list[bytes] = []
 
         async def worker(upload_id: str = upload_id, read: list[bytes] = read) -> Actor:
-            claim = await house.claim(upload_id, 1)
-            first, second = await house.chunks_of(claim)
-            read.append(await house.pair.bytes_of(upload_id, first))
+            claim = await stages.claim(upload_id, 1)
+            first, second = await stages.chunks_of(claim)
+            read.append(await stages.pair.bytes_of(upload_id, first))
             yield
-            read.append(await house.pair.bytes_of(upload_id, second))
+            read.append(await stages.pair.bytes_of(upload_id, second))
 
-        forcing = house.sender(upload_id, 1, content("n", HALF), force=True)
+        forcing = stages.sender(upload_id, 1, content("n", HALF), force=True)
         with told_with(order):
             await play(order, forcing.in_two_turns(), worker())
             assert isinstance(forcing.answer, FailedPrecondition)
@@ -298,50 +296,51 @@ async def test_a_part_in_a_workers_hands_is_not_replaced_under_it(house: House) 
 
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-async def test_of_several_that_force_the_last_one_stays_and_only_its_bytes(
-    house: House, order: tuple[int, ...]
+async def test_last_of_several_forced_chunks_stays(
+    stages: IntakeStages, order: tuple[int, ...]
 ) -> None:
-    upload_id = await house.begin()
-    await house.send(upload_id, 0, content("o", HALF))
+    """Only its bytes stay."""
+    upload_id = await stages.begin()
+    await stages.send(upload_id, 0, content("o", HALF))
     async with (
-        house.sender(upload_id, 0, content("a", HALF), force=True).ready() as one,
-        house.sender(upload_id, 0, content("b", HALF), force=True).ready() as two,
-        house.sender(upload_id, 0, content("c", HALF), force=True).ready() as three,
+        stages.sender(upload_id, 0, content("a", HALF), force=True).ready() as one,
+        stages.sender(upload_id, 0, content("b", HALF), force=True).ready() as two,
+        stages.sender(upload_id, 0, content("c", HALF), force=True).ready() as three,
     ):
         senders = (one, two, three)
         answers = await at_once(*(senders[number].accept() for number in order))
     accepted = [answer for answer in answers if isinstance(answer, Acceptance)]
     assert [answer.verdict for answer in accepted] == [Verdict.REPLACED] * 3
-    await house.send(upload_id, 1, content("z", HALF))
-    bytes_now = await house.part(upload_id, 1)
+    await stages.send(upload_id, 1, content("z", HALF))
+    bytes_now = await stages.part(upload_id, 1)
     (last,) = (sender for sender in senders if sender.data == bytes_now[:HALF])
     assert bytes_now == last.data + content("z", HALF)
-    assert last.offer.token in await house.kept(upload_id)
-    assert len(await house.kept(upload_id)) == 2
-    assert (await house.pair.ledger.backlog()).queued_bytes == PART_BYTES
+    assert last.offer.token in await stages.kept(upload_id)
+    assert len(await stages.kept(upload_id)) == 2
+    assert (await stages.pair.ledger.backlog()).queued_bytes == PART_BYTES
 
 
 # ------------------------------------------------------------------ rule 8: damaged, and sent again
 
 
 @pytest.mark.rule(8)
-async def test_what_is_dropped_after_a_rejection_is_never_what_came_in_its_place(
-    house: House,
+async def test_late_drop_after_a_rejection_spares_the_new_bytes(
+    stages: IntakeStages,
 ) -> None:
-    """The worker drops the damaged bytes after it has rejected the chunk; by then a client may
-    have sent it again."""
+    """The worker drops the damaged bytes after it rejected the chunk; a client may have sent it
+    again by then."""
     for order in orders(3, 2):
-        upload_id = await house.begin()
-        damaged = await house.send(upload_id, 0, content("a"))
+        upload_id = await stages.begin()
+        damaged = await stages.send(upload_id, 0, content("a"))
 
         async def worker(upload_id: str = upload_id, chunk: ChunkRef = damaged.chunk) -> Actor:
-            claim = await house.claim(upload_id, 1)
+            claim = await stages.claim(upload_id, 1)
             yield
-            await house.pair.ledger.reject_chunk(claim, chunk.number)
+            await stages.pair.ledger.reject_chunk(claim, chunk.number)
             yield
-            await house.pair.chunks.drop(upload_id, [chunk.token])
+            await stages.pair.chunks.drop(upload_id, [chunk.token])
 
-        again = house.sender(upload_id, 0, content("a"))
+        again = stages.sender(upload_id, 0, content("a"))
         with told_with(order):
             await play(order, worker(), again.in_two_turns())
             assert isinstance(again.answer, Acceptance)
@@ -349,32 +348,32 @@ async def test_what_is_dropped_after_a_rejection_is_never_what_came_in_its_place
             rejected_at = [at for at, actor in turns if actor == 0][1]
             accepted_at = [at for at, actor in turns if actor == 1][1]
             after_the_rejection = rejected_at < accepted_at
-            missing = (await house.pair.ledger.missing_chunks(upload_id, 10)).ranges
+            missing = (await stages.pair.ledger.missing_chunks(upload_id, 10)).ranges
             if after_the_rejection:
                 assert again.answer.verdict is Verdict.NEW
-                assert await house.part(upload_id, 1) == content("a")
-                assert await house.kept(upload_id) == {again.offer.token}
+                assert await stages.part(upload_id, 1) == content("a")
+                assert await stages.kept(upload_id) == {again.offer.token}
             else:
                 # Acknowledged as a duplicate of bytes that turned out damaged a moment later.
                 assert again.answer.verdict is Verdict.DUPLICATE
                 assert [(gap.first, gap.last) for gap in missing] == [(0, 0)]
-                assert await house.named(upload_id) == set()
-            snapshot = await house.pair.ledger.get(upload_id)
+                assert await stages.named(upload_id) == set()
+            snapshot = await stages.pair.ledger.get(upload_id)
             assert snapshot.status is UploadStatus.UPLOADING
             assert snapshot.received_bytes == (PART_BYTES if after_the_rejection else 0)
 
 
 @pytest.mark.rule(8)
-async def test_a_chunk_rejected_twice_by_one_worker_is_missing_once(house: House) -> None:
-    upload_id = await house.begin()
-    await house.send(upload_id, 0, content("a"))
-    claim = await house.claim(upload_id, 1)
-    answers = await at_once(*(house.pair.ledger.reject_chunk(claim, 0) for _ in range(2)))
+async def test_a_chunk_rejected_twice_by_one_worker_is_missing_once(stages: IntakeStages) -> None:
+    upload_id = await stages.begin()
+    await stages.send(upload_id, 0, content("a"))
+    claim = await stages.claim(upload_id, 1)
+    answers = await at_once(*(stages.pair.ledger.reject_chunk(claim, 0) for _ in range(2)))
     assert [answer for answer in answers if isinstance(answer, SluiceError)] == []
-    snapshot = await house.pair.ledger.get(upload_id)
+    snapshot = await stages.pair.ledger.get(upload_id)
     assert (snapshot.received_chunks, snapshot.received_bytes) == (0, 0)
-    assert (await house.pair.ledger.backlog()).queued_bytes == 0
-    again = await house.send(upload_id, 0, content("a"))
+    assert (await stages.pair.ledger.backlog()).queued_bytes == 0
+    again = await stages.send(upload_id, 0, content("a"))
     assert again.verdict is Verdict.NEW
     assert again.chunk.crc32c == crc32c(content("a"))
-    assert await house.part(upload_id, 1) == content("a")
+    assert await stages.part(upload_id, 1) == content("a")

@@ -1,9 +1,4 @@
-"""A late UploadPart lands where it hurts most: rules 15 to 18.
-
-A worker has read the bytes of part 1 and sent them, and is then held: its lease ends, another
-process stores the part and records it. The late bytes arrive when a test says so. The object
-store knows no fence: it takes them.
-"""
+"""Late UploadPart requests at the worst moments (rules 15 to 18)."""
 
 from __future__ import annotations
 
@@ -33,7 +28,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 class LatePart:
-    """The first `put_part` of the world: its bytes are on their way until they `land`."""
+    """The first `put_part`, whose bytes reach the store only when the test calls `land`.
+
+    Its worker is held after it sent the bytes of part 1. The lease ends, and another process
+    stores and records the part. The object store has no fences and accepts the late bytes.
+    """
 
     def __init__(self, world: World) -> None:
         self._put_part = world.objects.put_part
@@ -53,7 +52,7 @@ class LatePart:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[asyncio.Task[bool]]:
-        """The worker whose part is late, up to where its bytes are sent; awaited in the end."""
+        """Run the late worker until its bytes are sent; await it at the end."""
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             task = group.create_task(self._world.part_worker.work_one(0))
             await self._sent.wait()
@@ -81,7 +80,7 @@ async def etag_of_part_1(world: World, upload: Upload) -> str:
 
 
 async def complete(world: World, upload: Upload) -> None:
-    """One completer's turn; fails the test when the upload does not become a whole node."""
+    """Run one completer; fail the test unless the upload becomes a complete node."""
     await world.deps.queue.put(WorkItem(WorkKind.COMPLETION, upload.id, TENANT))
     await world.completion_worker.work_one(0)
     await world.settle(30)
@@ -90,9 +89,10 @@ async def complete(world: World, upload: Upload) -> None:
 
 
 @pytest.mark.rule(15, 16)
-async def test_a_late_part_after_its_record_changes_the_store_and_not_the_ledger(
+async def test_late_part_after_its_record_leaves_the_ledger_unchanged(
     world: World,
 ) -> None:
+    """It changes the object store."""
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -111,10 +111,8 @@ async def test_a_late_part_after_its_record_changes_the_store_and_not_the_ledger
 
 @pytest.mark.rule(16, 18)
 @pytest.mark.parametrize("call", ["complete_multipart", "list_parts"])
-async def test_a_late_part_that_lands_while_the_completer_is_at_it_is_reconciled(
-    world: World, call: str
-) -> None:
-    """Before the store looks at the parts, or between its refusal and the completer's list."""
+async def test_late_part_during_completion_is_reconciled(world: World, call: str) -> None:
+    """It lands before the store checks the parts, or between its rejection and the new list."""
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -135,7 +133,7 @@ async def test_a_late_part_that_lands_while_the_completer_is_at_it_is_reconciled
 
 
 @pytest.mark.rule(16)
-async def test_a_late_part_that_lands_between_list_and_retry_is_listed_again(world: World) -> None:
+async def test_late_part_between_list_and_retry_is_listed_again(world: World) -> None:
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -157,7 +155,7 @@ async def test_a_late_part_that_lands_between_list_and_retry_is_listed_again(wor
 
 
 @pytest.mark.rule(16, 25)
-async def test_a_late_part_after_the_completion_finds_no_multipart(world: World) -> None:
+async def test_late_part_after_completion_finds_no_multipart(world: World) -> None:
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     async with late.worker() as worker:
@@ -172,10 +170,11 @@ async def test_a_late_part_after_the_completion_finds_no_multipart(world: World)
 
 
 @pytest.mark.rule(8, 16)
-async def test_a_late_part_of_other_bytes_costs_a_repetition_and_no_wrong_object(
+async def test_late_part_of_other_bytes_reopens_the_part(
     world: World,
 ) -> None:
-    """The bytes were dropped when the part was recorded: its chunks are missing again."""
+    """The staged bytes were dropped when the part was recorded: its chunks become missing. No
+    wrong object is made."""
     upload = await world.upload(CHUNKS)
     while await world.part_worker.work_one(0):
         pass
@@ -200,10 +199,10 @@ async def test_a_late_part_of_other_bytes_costs_a_repetition_and_no_wrong_object
 
 
 @pytest.mark.rule(17)
-async def test_a_part_recorded_by_another_keeps_the_late_workers_hands_off_the_chunks(
+async def test_late_worker_drops_no_chunks_of_a_recorded_part(
     world: World,
 ) -> None:
-    """Fenced, it drops nothing: what it would drop may have been sent again by then."""
+    """The late worker is fenced and drops nothing: the chunks may have been sent again."""
     upload = await world.upload(CHUNKS)
     late = LatePart(world)
     dropped: list[str] = []

@@ -1,4 +1,4 @@
-"""Streams in the intake, held at the store, at the ledger or for room (rules 1, 5, 6, 9)."""
+"""Races of intake streams held at the store, the ledger or admission (rules 1, 5, 6, 9)."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ ONE_CHUNK = replace(PATIENT, ledger=replace(PATIENT.ledger, budget_bytes=CHUNK))
 
 
 class WatchedStore:
-    """A chunk store before whose appends a test may hold the senders."""
+    """Chunk store whose appends a test can hold."""
 
     def __init__(self, store: ChunkStore) -> None:
         self._store = store
         self.staged: list[int] = []
         self.appended: list[int] = []
         self.before_append: dict[int, asyncio.Event] = {}
-        self.everybody = asyncio.Barrier(1)
+        self.barrier = asyncio.Barrier(1)
         self.sealing = asyncio.Event()
         self.may_seal = asyncio.Event()
         self.may_seal.set()
@@ -76,7 +76,7 @@ class WatchedChunk:
         return self._staged.token
 
     async def append(self, block: Block) -> None:
-        await self._store.everybody.wait()
+        await self._store.barrier.wait()
         if (allowed := self._store.before_append.get(self._offer.number)) is not None:
             await allowed.wait()
         await self._staged.append(block)
@@ -92,7 +92,7 @@ class WatchedChunk:
 
 
 class WatchedLedger:
-    """A ledger before whose admissions and accepts a test may hold the senders."""
+    """Ledger whose admissions and accepts a test can hold."""
 
     def __init__(self, ledger: UploadLedger) -> None:
         self._ledger = ledger
@@ -101,7 +101,7 @@ class WatchedLedger:
         self.asked: asyncio.Queue[int] = asyncio.Queue()
         self.refused: asyncio.Queue[int] = asyncio.Queue()
         self.accepting = asyncio.Event()
-        self.everybody = asyncio.Barrier(1)
+        self.barrier = asyncio.Barrier(1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
@@ -116,12 +116,12 @@ class WatchedLedger:
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         self.accepting.set()
-        await self.everybody.wait()
+        await self.barrier.wait()
         return await self._ledger.accept_chunk(offer, crc32c)
 
 
-class Meeting:
-    """A running intake whose ledger and store a test watches."""
+class WatchedIntake:
+    """Running intake with a watched ledger and store."""
 
     def __init__(self, intake: Intake, pair: Coordination, ledger: Any, store: Any) -> None:
         self.intake = intake
@@ -130,7 +130,7 @@ class Meeting:
         self.store: WatchedStore = store
 
     async def part(self, upload_id: str, number: int) -> bytes:
-        """What a worker finds that stores this part."""
+        """Return the bytes that a worker reads for this part."""
         claim = await self.pair.ledger.claim_part(upload_id, number, "worker", LEASE_SECONDS)
         assert isinstance(claim, PartClaim)
         before = claim.plan.first_chunk - 1
@@ -145,14 +145,14 @@ def factory(request: pytest.FixtureRequest) -> CoordinationFactory:
 
 
 @asynccontextmanager
-async def meeting(
+async def watched_intake(
     factory: CoordinationFactory, folder: Path, options: IntakeOptions
-) -> AsyncIterator[Meeting]:
+) -> AsyncIterator[WatchedIntake]:
     async with factory(folder, options.ledger) as pair:
         ledger: Any = WatchedLedger(pair.ledger)
         store: Any = WatchedStore(pair.chunks)
         async with running_intake(options, ledger=ledger, chunks=store) as intake:
-            yield Meeting(intake, pair, ledger, store)
+            yield WatchedIntake(intake, pair, ledger, store)
 
 
 # ------------------------------------------------------------------ rule 1
@@ -160,14 +160,14 @@ async def meeting(
 
 @pytest.mark.rule(1)
 @pytest.mark.parametrize("streams", [2, 5])
-async def test_streams_that_append_and_accept_in_step_do_not_mix_their_blocks(
+async def test_streams_in_lockstep_do_not_mix_blocks(
     factory: CoordinationFactory, tmp_path: Path, streams: int
 ) -> None:
     """All senders append their first block together, then their second, and accept together."""
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate(chunk_size=4 * 1024)
-        met.store.everybody = asyncio.Barrier(streams)
-        met.ledger.everybody = asyncio.Barrier(streams)
+        met.store.barrier = asyncio.Barrier(streams)
+        met.ledger.barrier = asyncio.Barrier(streams)
         contents = [bytes([65 + number]) * 4 * 1024 for number in range(streams)]
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             sending = [
@@ -190,13 +190,13 @@ async def test_streams_that_append_and_accept_in_step_do_not_mix_their_blocks(
 
 
 class Stream:
-    """Gives chunk 0, in 8 blocks, to the intake's own code; notes what a client would be told."""
+    """Passes chunk 0, in 8 blocks, to the intake's code; records the acknowledged numbers."""
 
-    def __init__(self, met: Meeting, upload_id: str) -> None:
+    def __init__(self, met: WatchedIntake, upload_id: str) -> None:
         opening = Header(upload_id, 0, 8 * 1024, crc32c=None, is_last=False, force=False)
         blocks = [Frame(None, memoryview(bytes(1024))) for _ in range(8)]
         self.left = [Frame(opening, memoryview(b"")), *blocks]
-        self.told: list[int] = []
+        self.acknowledged: list[int] = []
         ledger: Any = met.ledger
         store: Any = met.store
         metrics = Metrics()
@@ -217,15 +217,15 @@ class Stream:
         return self.left.pop(0) if self.left else None
 
     async def accepted(self, acceptance: Acceptance) -> None:
-        self.told.append(acceptance.chunk.number)
+        self.acknowledged.append(acceptance.chunk.number)
 
     async def stored(self, watermark: int, part_number: int) -> None: ...
 
     async def throttled(self, number: int, admission: Admission) -> None: ...
 
 
-async def everybody_goes_on() -> None:
-    """Every task that could go on has gone on, as far as it gets without the outside world."""
+async def run_ready_tasks() -> None:
+    """Run every ready task as far as it gets without I/O."""
     for _ in range(100):
         await asyncio.sleep(0)
 
@@ -234,26 +234,26 @@ async def everybody_goes_on() -> None:
 
 
 @pytest.mark.rule(1, 6)
-async def test_a_chunk_is_acknowledged_after_its_bytes_are_safe_and_the_ledger_has_committed(
+async def test_ack_follows_durable_bytes_and_ledger_commit(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate()
         stream = Stream(met, upload.upload_id)
         met.store.may_seal.clear()
-        met.ledger.everybody = asyncio.Barrier(2)  # the test is the other one
+        met.ledger.barrier = asyncio.Barrier(2)  # the test is the other one
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             group.create_task(stream.serve())
             await met.store.sealing.wait()
-            await everybody_goes_on()
-            assert (met.ledger.accepting.is_set(), stream.told) == (False, [])
+            await run_ready_tasks()
+            assert (met.ledger.accepting.is_set(), stream.acknowledged) == (False, [])
             met.store.may_seal.set()
             await met.ledger.accepting.wait()
-            await everybody_goes_on()
-            assert stream.told == []
+            await run_ready_tasks()
+            assert stream.acknowledged == []
             assert (await met.pair.ledger.get(upload.upload_id)).received_chunks == 0
-            await met.ledger.everybody.wait()
-        assert stream.told == [0]
+            await met.ledger.barrier.wait()
+        assert stream.acknowledged == [0]
         assert (await met.pair.ledger.get(upload.upload_id)).received_chunks == 1
 
 
@@ -261,29 +261,29 @@ async def test_a_chunk_is_acknowledged_after_its_bytes_are_safe_and_the_ledger_h
 
 
 @pytest.mark.rule(5)
-async def test_no_block_is_read_on_before_the_header_has_its_permit(
+async def test_no_block_is_read_before_the_header_has_a_permit(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate()
         stream = Stream(met, upload.upload_id)
         met.ledger.may_admit.clear()
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             group.create_task(stream.serve())
             assert await met.ledger.asked.get() == 0
-            await everybody_goes_on()
+            await run_ready_tasks()
             assert (len(stream.left), met.store.staged, met.store.appended) == (8, [], [])
             met.ledger.may_admit.set()
         assert (stream.left, met.store.staged, len(met.store.appended)) == ([], [0], 8)
 
 
 @pytest.mark.rule(5, 9)
-async def test_the_permit_of_a_header_keeps_the_room_while_no_block_has_come(
+async def test_permit_keeps_its_room_before_the_first_block(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    """Of two chunks for one room, the one whose header came first has it all: the other one is
-    delayed, has staged nothing, and goes on by itself once the room is free."""
-    async with meeting(factory, tmp_path, ONE_CHUNK) as met:
+    """Of two chunks that compete for room, the one whose header came first gets all of it. The
+    other one is delayed, stages nothing, and continues once the room is free."""
+    async with watched_intake(factory, tmp_path, ONE_CHUNK) as met:
         upload = await met.intake.initiate(chunk_size=CHUNK)
         met.store.before_append[400] = asyncio.Event()  # its blocks arrive, and are not kept yet
         first, second = met.intake.stream(), met.intake.stream()
@@ -295,7 +295,7 @@ async def test_the_permit_of_a_header_keeps_the_room_while_no_block_has_come(
                 await second.write(frame)
             assert await met.ledger.refused.get() == 800
             answered.add(await second.read())
-            assert [told.number for told in answered.throttled] == [800]
+            assert [chunk.number for chunk in answered.throttled] == [800]
             backlog = await met.pair.ledger.backlog()
             assert (backlog.reserved_bytes, backlog.queued_bytes) == (CHUNK, 0)
             assert (met.store.staged, met.store.appended) == ([400], [])
@@ -309,10 +309,10 @@ async def test_the_permit_of_a_header_keeps_the_room_while_no_block_has_come(
 
 
 @pytest.mark.rule(5)
-async def test_a_chunk_that_can_never_come_in_is_refused_at_its_header(
+async def test_unacceptable_chunk_is_rejected_at_its_header(
     factory: CoordinationFactory, tmp_path: Path
 ) -> None:
-    async with meeting(factory, tmp_path, PATIENT) as met:
+    async with watched_intake(factory, tmp_path, PATIENT) as met:
         upload = await met.intake.initiate(expected_size=1024)
         call, answered = met.intake.stream(), Answered()
         async with asyncio.timeout(10):

@@ -1,5 +1,4 @@
-"""Any bytes as a request of any method: typed errors, no pause of the loop, no growth.
-
+"""Fuzzing of every method with arbitrary bytes: typed errors, no blocked loop, no growth.
 SLUICE_FUZZ_INPUTS sets the number of requests per service (`make test-model` takes many).
 """
 
@@ -101,14 +100,14 @@ SERVICES: dict[str, tuple[ServiceDescriptor, Callable[[], AbstractAsyncContextMa
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service with a client of its raw bytes."""
+    """Running service with a client that sends raw bytes."""
 
     service: ServiceDescriptor
     channel: grpc.Channel
     steps: LoopSteps
 
     def send(self, method: str, wire: bytes, seconds: float = 0.5) -> grpc.StatusCode:
-        """Send one message; the status, whose details have been checked."""
+        """Send one message; check the details of the status and return it."""
         path = f"/{self.service.full_name}/{method}"
         channel: Any = self.channel  # its stubs want serializers
         call = channel.stream_stream(path)(
@@ -128,7 +127,7 @@ class Running:
 
 
 def assert_typed(service: str, call: Any) -> None:
-    """A refusal says why, in words for programs."""
+    """Check that an error carries a machine-readable reason."""
     code, text = call.code(), call.details()
     assert code not in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL), (code, text)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED or service in ANSWERS_OF_ITS_OWN:
@@ -184,8 +183,8 @@ _WIRES = st.one_of(
 )
 
 
-def test_any_bytes_get_a_typed_answer(running: Running) -> None:
-    """Also: the loop never pauses, and what was sent does not stay."""
+def test_any_bytes_get_a_typed_response(running: Running) -> None:
+    """The event loop is never blocked, and the requests are not retained."""
     methods = [method.name for method in running.service.methods]
     requests = st.tuples(st.sampled_from(methods), _WIRES)
     process = psutil.Process()
@@ -241,7 +240,7 @@ def test_any_bytes_get_a_typed_answer(running: Running) -> None:
 
 
 def _worst(descriptor: Descriptor, max_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Messages of a limit's size that cost the most: by what they are made of."""
+    """Return the most expensive messages of a limit's size, by their content."""
     smallest = {"unknown fields": b"\x82\x7d\x00"}
     for field in descriptor.fields:
         tag = _varint(field.number << 3 | 2)
@@ -260,17 +259,17 @@ def _worst(descriptor: Descriptor, max_bytes: int) -> Iterator[tuple[str, bytes]
 
 
 def _seconds_to_copy_twice(wire: bytes) -> float:
-    """Processor time, as this machine is at the moment."""
+    """Return the processor time that this machine takes now."""
     began = time.thread_time()
     bytes(bytearray(wire))
     return time.thread_time() - began
 
 
-def test_no_message_stops_the_loop(running: Running) -> None:
-    """Each method gets the worst messages that its limit lets through, and larger ones.
+def test_no_message_blocks_the_event_loop(running: Running) -> None:
+    """Each method gets the most expensive messages within its limit, and larger ones.
 
-    The bound is 10 ms of processor time, and what gRPC needs to hand the message over: it copies it
-    twice, whatever it is. UploadChunk has more: its chunk is copied once more.
+    The bound is 10 ms of processor time plus gRPC's two copies of every message. UploadChunk has
+    more, because its chunk is copied once more.
     """
     slow: dict[str, float] = {}
     for method in running.service.methods:

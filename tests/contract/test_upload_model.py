@@ -1,9 +1,4 @@
-"""The ledger against a dictionary of acknowledged bytes, over arbitrary histories.
-
-Each machine plays clients, workers, completer, sweeper and misfortune (leases that end, workers
-that come late, damaged bytes, lost parts, crashes) in any order. After every step the ledger must
-agree with the dictionary, and in the end every upload that lives must still become its object.
-
+"""Model test of the ledger against a dictionary of acknowledged bytes, over arbitrary histories.
 SLUICE_MODEL_EXAMPLES sets the number of histories (`make test-model` takes many).
 """
 
@@ -43,7 +38,12 @@ rarely = st.integers(0, 7).map(lambda drawn: drawn == 7)
 
 
 class LedgerMachine(LedgerHistory):
-    """What happens to uploads, in any order."""
+    """State machine of clients, workers, completer, sweeper and faults, in any order.
+
+    Faults are expired leases, late workers, damaged bytes, lost parts and crashes. After every step
+    the ledger must agree with the dictionary, and at the end every live upload must still become
+    its object.
+    """
 
     # -- the client
 
@@ -67,7 +67,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.truths)
     @rule(pick=picks, count=st.integers(1, 5), salt=st.binary(min_size=CHUNK, max_size=CHUNK))
     def next_chunks(self, pick: int, count: int, salt: bytes) -> None:
-        """What a client does most of the time: send what is missing, in order."""
+        """Send missing chunks in order, as a client mostly does."""
         truth = self.pick_upload(pick)
         for _ in range(count):
             number = next(iter(truth.gaps), truth.end)
@@ -120,7 +120,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: any(t.chunks or t.rejected for t in self.truths))
     @rule(pick=picks, nth=picks)
     def conflicting_duplicate(self, pick: int, nth: int) -> None:
-        """Other bytes under a number that was acknowledged once, even if it is missing again."""
+        """Send other bytes under an acknowledged number, even if it is missing again."""
         truth = self.pick_upload(pick)
         known = truth.chunks | truth.rejected
         if not known or (truth.rejected and truth.status not in TAKES_CHUNKS):
@@ -137,7 +137,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: any(truth.chunks for truth in self.truths))
     @rule(pick=picks, nth=picks)
     def replace_a_chunk(self, pick: int, nth: int) -> None:
-        """`force`, with content of the same size, which every plan allows."""
+        """Replace a chunk with `force` by content of the same size, which every plan allows."""
         truth = self.pick_upload(pick)
         if not truth.chunks:
             return
@@ -172,7 +172,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.workers)
     @rule(pick=picks)
     def take_over_a_part(self, pick: int) -> None:
-        """A worker's lease ends; another one takes the part, the first will come late."""
+        """Expire a worker's lease; another worker takes the part, and the first one is late."""
         late = self.pick_worker(pick)
         self.clock.advance(LEASE_SECONDS)
         upload_id, part = late.truth.upload_id, late.claim.plan.number
@@ -211,7 +211,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.truths)
     @rule(pick=picks, lose=st.booleans())
     def finish(self, pick: int, lose: bool) -> None:
-        """A completer; it may find that the object store lost a part (rule 16)."""
+        """Run a completer, which may find that the object store lost a part (rule 16)."""
         for truth in self.live():
             parts = sorted(truth.stored)
             lost = parts[pick % len(parts)] if lose and parts else None
@@ -220,7 +220,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.late_completions)
     @rule(pick=picks)
     def finish_late(self, pick: int) -> None:
-        """A completer that had reopened a part wakes up and wants to finish after all."""
+        """Finish with the claim of a completer that has reopened a part."""
         truth, claim = self.late_completions[pick % len(self.late_completions)]
         if truth not in self.truths:
             return
@@ -229,7 +229,7 @@ class LedgerMachine(LedgerHistory):
         assert isinstance(refused, SluiceError)
         assert self.snapshot(truth) == before
 
-    # -- time, the sweeper and misfortune
+    # -- time, the sweeper and faults
 
     @rule()
     def leases_end(self) -> None:
@@ -242,7 +242,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.truths)
     @rule(really=rarely)
     def expire(self, really: bool) -> None:
-        """A day passes, and two sweeps a grace period apart."""
+        """Advance one day, then sweep twice, a grace period apart."""
         if not really:
             return
         self.clock.advance(DAY)
@@ -254,7 +254,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.truths)
     @rule(really=rarely)
     def sight(self, really: bool) -> None:
-        """One sweep alone: it ends only what was sighted before and got no chunk since."""
+        """Sweep once: it ends only uploads sighted before that received no chunk since."""
         if not really:
             return
         self.clock.advance(DAY / 2)
@@ -262,7 +262,7 @@ class LedgerMachine(LedgerHistory):
 
     @rule()
     def sweep(self) -> None:
-        """Clean up and forget what ended; nothing that lives may be touched."""
+        """Clean up and purge ended uploads; live ones must stay unchanged."""
         ledger = self.driver.ledger
         for due in self.run(ledger.cleanups_due(100)):
             assert due.status in TERMINAL
@@ -280,7 +280,7 @@ class LedgerMachine(LedgerHistory):
     @precondition(lambda self: self.survives_crashes)
     @rule()
     def crash(self) -> None:
-        """The files as they are at this moment, and a new process on them."""
+        """Start a new process on a copy of the current files."""
         copy = Path(tempfile.mkdtemp(prefix="sluice-model-"))
         shutil.copytree(self.folders[-1], copy, dirs_exist_ok=True)
         self.run(self.opened.__aexit__(None, None, None))

@@ -1,4 +1,4 @@
-"""What every work queue promises. An adapter joins by one line in ALL."""
+"""Contract of work queues. Add an adapter by one line in ALL."""
 
 from __future__ import annotations
 
@@ -56,8 +56,11 @@ async def redis_cluster(lease_seconds: float) -> AsyncIterator[WorkQueue]:
 
 @asynccontextmanager
 async def redis_two_processes(lease_seconds: float) -> AsyncIterator[WorkQueue]:
-    """Every call goes to the other of two queues, as if in another process. In one shard, because
-    each process goes through the shards in its own time, and turns are exact within a shard."""
+    """Alternate calls between two queues, as between two processes.
+
+    They share one shard: each process visits the shards at a different pace, and the order is
+    exact only within a shard.
+    """
     server = shared_server()
     server.flush()
     options = RedisOptions(server.url, shards=1)
@@ -96,28 +99,28 @@ def factory(request: pytest.FixtureRequest) -> Factory:
 
 @pytest.fixture
 async def queue(factory: Factory) -> AsyncIterator[WorkQueue]:
-    """Its leases outlast the test."""
+    """A queue whose leases outlast the test."""
     async with factory(LONG_SECONDS) as opened:
         yield opened
 
 
 @pytest.fixture
-async def never_looks(
+async def without_polling(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkQueue]:
-    """What comes out of it at all came by a wake-up: nobody looks by himself from time to time."""
-    monkeypatch.setattr(memory_queue, "_LOOK_AGAIN_SECONDS", LONG_SECONDS)
+    """A queue without polling: every delivery results from a notification."""
+    monkeypatch.setattr(memory_queue, "_POLL_SECONDS", LONG_SECONDS)
     monkeypatch.setattr(redis_queues, "_SCAN_SECONDS", LONG_SECONDS)
     async with factory(LONG_SECONDS) as opened:
         yield opened
 
 
 @pytest.fixture
-async def looks_often(
+async def frequent_polling(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkQueue]:
-    """A lease that has ended is found soon; it ends where `grow_old` says so."""
-    monkeypatch.setattr(memory_queue, "_LOOK_AGAIN_SECONDS", 0.02)
+    """A queue with frequent polling: an expired lease is found soon. `grow_old` expires leases."""
+    monkeypatch.setattr(memory_queue, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(redis_queues, "_SCAN_SECONDS", 0.02)
     async with factory(LONG_SECONDS) as opened:
         yield opened
@@ -146,7 +149,7 @@ async def take(
 
 
 async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
-    """As if so many times the length of a lease had passed."""
+    """Simulate the passage of this many lease lengths."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
@@ -154,7 +157,7 @@ async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
 
 
 async def pass_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
-    """The same for what waits for the end of a delay, as this item does."""
+    """Simulate the end of the delay of this item."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
@@ -179,7 +182,7 @@ async def assert_nothing(queue: WorkQueue, wait_seconds: float = 0.05) -> None:
 # ------------------------------------------------------------------ putting and taking
 
 
-async def test_what_was_put_is_delivered_once(lapsing_soon: WorkQueue) -> None:
+async def test_item_is_delivered_once(lapsing_soon: WorkQueue) -> None:
     queue = lapsing_soon
     await queue.put(part())
     delivery = await take(queue)
@@ -188,30 +191,30 @@ async def test_what_was_put_is_delivered_once(lapsing_soon: WorkQueue) -> None:
     await assert_nothing(queue, QUICK_LEASE_SECONDS * 2)
 
 
-async def test_taking_from_an_empty_queue_ends_after_the_wait(never_looks: WorkQueue) -> None:
+async def test_taking_from_an_empty_queue_ends_after_the_wait(without_polling: WorkQueue) -> None:
     begun = time.monotonic()
-    await assert_nothing(never_looks, 0.1)
+    await assert_nothing(without_polling, 0.1)
     assert 0.09 <= time.monotonic() - begun < LONG_SECONDS / 10
 
 
-async def test_a_waiting_taker_gets_what_is_put_later(never_looks: WorkQueue) -> None:
+async def test_waiting_consumer_gets_a_later_item(without_polling: WorkQueue) -> None:
     async with asyncio.TaskGroup() as group:
-        taker = group.create_task(take(never_looks))
+        taker = group.create_task(take(without_polling))
         await asyncio.sleep(0.02)
-        await never_looks.put(part())
+        await without_polling.put(part())
     assert taker.result().item == part()
 
 
-async def test_an_item_that_waits_is_not_added_twice(queue: WorkQueue) -> None:
+async def test_waiting_item_is_not_added_twice(queue: WorkQueue) -> None:
     await queue.put(part())
     await queue.put(part())
     await queue.acknowledge(await take(queue))
     await assert_nothing(queue)
 
 
-async def test_an_item_that_is_held_can_be_put_again(looks_often: WorkQueue) -> None:
-    queue = looks_often
-    # Something may have become true since its holder looked.
+async def test_an_item_that_is_held_can_be_put_again(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
+    # New work may have become ready since its holder read the ledger.
     await queue.put(part())
     first = await take(queue)
     await queue.put(part())
@@ -252,7 +255,7 @@ async def test_items_of_one_tenant_come_in_order(queue: WorkQueue) -> None:
     assert [(await take(queue)).item.part_number for _ in range(5)] == [1, 2, 3, 4, 5]
 
 
-async def test_no_item_is_taken_by_two_workers_or_by_none(queue: WorkQueue) -> None:
+async def test_every_item_is_taken_by_exactly_one_worker(queue: WorkQueue) -> None:
     taken: Counter[WorkItem] = Counter()
 
     all_taken = asyncio.Event()
@@ -276,7 +279,7 @@ async def test_no_item_is_taken_by_two_workers_or_by_none(queue: WorkQueue) -> N
     await assert_nothing(queue)
 
 
-async def test_a_taker_that_is_cancelled_takes_nothing_with_it(queue: WorkQueue) -> None:
+async def test_cancelled_consumer_loses_no_item(queue: WorkQueue) -> None:
     for round_number in range(1, 20):
         takers = [asyncio.create_task(queue.take(PARTS, "w", 5.0)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -329,8 +332,8 @@ async def test_a_dead_workers_item_is_taken_over(lapsing_soon: WorkQueue) -> Non
     assert second.delivery_id != first.delivery_id
 
 
-async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_a_heartbeat_keeps_an_item(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     delivery = await take(queue)
     for _ in range(5):
@@ -341,10 +344,10 @@ async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
     assert (await take(queue)).attempt == 2
 
 
-async def test_an_item_that_was_kept_and_acknowledged_does_not_come_again(
-    looks_often: WorkQueue,
+async def test_extended_and_acknowledged_item_is_not_redelivered(
+    frequent_polling: WorkQueue,
 ) -> None:
-    queue = looks_often
+    queue = frequent_polling
     await queue.put(part())
     delivery = await take(queue)
     await grow_old(queue, delivery, 0.6)
@@ -355,8 +358,8 @@ async def test_an_item_that_was_kept_and_acknowledged_does_not_come_again(
 
 
 @pytest.mark.rule(15)
-async def test_a_late_word_of_the_old_holder_changes_nothing(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_late_call_of_the_old_holder_is_a_no_op(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     old = await take(queue)
     await grow_old(queue, old, 1.1)
@@ -371,7 +374,7 @@ async def test_a_late_word_of_the_old_holder_changes_nothing(looks_often: WorkQu
 
 
 @pytest.mark.rule(15)
-async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
+async def test_repeated_acknowledge_is_a_no_op(queue: WorkQueue) -> None:
     await queue.put(part())
     delivery = await take(queue)
     for _ in range(2):
@@ -381,8 +384,8 @@ async def test_acknowledging_again_is_no_error(queue: WorkQueue) -> None:
 # ------------------------------------------------------------------ retries
 
 
-async def test_an_item_given_back_comes_again_after_the_delay(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_retried_item_is_redelivered_after_the_delay(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
     await pass_delays(queue, part(), 0.6)
@@ -392,14 +395,16 @@ async def test_an_item_given_back_comes_again_after_the_delay(looks_often: WorkQ
     assert (again.item, again.attempt) == (part(), 2)
 
 
-async def test_an_item_given_back_without_delay_comes_at_once(never_looks: WorkQueue) -> None:
-    await never_looks.put(part())
-    await never_looks.retry(await take(never_looks), 0.0)
-    assert (await take(never_looks)).attempt == 2
+async def test_retried_item_without_delay_is_redelivered_at_once(
+    without_polling: WorkQueue,
+) -> None:
+    await without_polling.put(part())
+    await without_polling.retry(await take(without_polling), 0.0)
+    assert (await take(without_polling)).attempt == 2
 
 
-async def test_putting_an_item_does_not_shorten_its_delay(looks_often: WorkQueue) -> None:
-    queue = looks_often
+async def test_putting_an_item_does_not_shorten_its_delay(frequent_polling: WorkQueue) -> None:
+    queue = frequent_polling
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
     await queue.put(part())
@@ -409,7 +414,7 @@ async def test_putting_an_item_does_not_shorten_its_delay(looks_often: WorkQueue
     await assert_nothing(queue)
 
 
-async def test_an_item_given_back_that_was_put_again_is_one_item(queue: WorkQueue) -> None:
+async def test_retried_item_that_was_put_again_is_one_item(queue: WorkQueue) -> None:
     await queue.put(part())
     held = await take(queue)
     await queue.put(part())
@@ -431,13 +436,13 @@ async def test_put_waits_while_the_queue_is_full(queue: WorkQueue) -> None:
     await asyncio.wait_for(blocked, 20.0)
 
 
-async def test_putting_what_already_waits_never_waits_itself(queue: WorkQueue) -> None:
+async def test_putting_a_waiting_item_never_waits(queue: WorkQueue) -> None:
     for number in range(1, MAX_ITEMS + 1):
         await queue.put(part(number))
     await asyncio.wait_for(queue.put(part(1)), 20.0)
 
 
-async def test_a_put_that_is_cancelled_adds_nothing_and_blocks_nobody(queue: WorkQueue) -> None:
+async def test_cancelled_put_adds_nothing_and_blocks_no_other(queue: WorkQueue) -> None:
     for number in range(1, MAX_ITEMS + 1):
         await queue.put(part(number))
     leaving = asyncio.create_task(queue.put(part(1000)))
@@ -459,7 +464,7 @@ async def test_a_put_that_is_cancelled_adds_nothing_and_blocks_nobody(queue: Wor
     await assert_nothing(queue)
 
 
-async def test_depth_counts_what_waits_and_tells_the_oldest_age(queue: WorkQueue) -> None:
+async def test_depth_counts_waiting_items_and_their_oldest_age(queue: WorkQueue) -> None:
     empty = await queue.depth()
     assert (empty.items, empty.oldest_age_seconds) == (0, 0.0)
     begun = time.monotonic()

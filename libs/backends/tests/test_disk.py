@@ -1,4 +1,4 @@
-"""The threads for files: a job always ends before its caller goes on."""
+"""Threads for file I/O: a job always ends before its caller continues."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ async def test_a_job_runs_off_the_event_loop(threads: DiskThreads) -> None:
     assert await threads.run(threading.get_ident) != threading.get_ident()
 
 
-async def test_an_error_of_the_job_is_the_callers(threads: DiskThreads) -> None:
+async def test_error_of_a_job_is_raised_to_its_caller(threads: DiskThreads) -> None:
     with pytest.raises(ZeroDivisionError):
         await threads.run(divmod, 1, 0)
 
 
-async def test_a_caller_cancelled_twice_still_waits_for_its_job(threads: DiskThreads) -> None:
+async def test_caller_cancelled_twice_still_waits_for_its_job(threads: DiskThreads) -> None:
     go_on, ended = threading.Event(), threading.Event()
 
     def job() -> None:
@@ -49,7 +49,7 @@ async def test_a_caller_cancelled_twice_still_waits_for_its_job(threads: DiskThr
     assert ended.is_set()
 
 
-async def test_a_job_that_times_out_ends_first(threads: DiskThreads) -> None:
+async def test_timeout_is_raised_after_the_job_ends(threads: DiskThreads) -> None:
     done: list[int] = []
 
     def job() -> None:
@@ -71,7 +71,7 @@ def counting(closed: list[bool], made: list[int]) -> Generator[int, None, None]:
         closed.append(True)
 
 
-async def test_a_stream_is_one_item_ahead_and_closes_its_source(threads: DiskThreads) -> None:
+async def test_stream_reads_one_item_ahead_and_closes_its_source(threads: DiskThreads) -> None:
     closed: list[bool] = []
     made: list[int] = []
     items = threads.stream(counting(closed, made))
@@ -91,7 +91,7 @@ async def test_leaving_a_stream_early_closes_its_source(threads: DiskThreads) ->
     assert closed == [True]
 
 
-async def test_an_error_comes_out_of_a_stream_after_what_went_before(
+async def test_stream_raises_an_error_after_earlier_items(
     threads: DiskThreads,
 ) -> None:
     def failing() -> Generator[int, None, None]:

@@ -1,4 +1,4 @@
-"""Addresses, and who may listen where without keys."""
+"""Listen addresses, and the loopback check of servers without keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_core.configuration import ConfigurationError
     host=st.ip_addresses().map(str) | st.sampled_from(["localhost", "intake.example"]),
     port=st.integers(0, 65535),
 )
-def test_an_address_is_read_as_it_is_written(host: str, port: int) -> None:
+def test_address_round_trips(host: str, port: int) -> None:
     address = Address(host, port)
     assert Address.parse(str(address)) == address
 
@@ -22,7 +22,7 @@ def test_an_address_is_read_as_it_is_written(host: str, port: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "50051", ":50051", "host:", "host:x", "host:-1", "host:65536", "::1:50051", "a:¹"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="must"):
         Address.parse(text)
 
@@ -33,7 +33,7 @@ def test_loopback_needs_no_keys(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "intake.example"])
-def test_strangers_are_kept_out_unless_the_operator_says_otherwise(host: str) -> None:
+def test_public_address_without_keys_needs_the_insecure_setting(host: str) -> None:
     addresses = {
         "SLUICE_METRICS_ADDRESS": Address("127.0.0.1", 1),
         "SLUICE_INTAKE_ADDRESS": Address(host, 1),

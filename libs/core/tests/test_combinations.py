@@ -1,4 +1,4 @@
-"""Which backends run together, and what is said about those that do not."""
+"""Supported backend combinations, and errors for the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sluice_core.combinations import (
     Events,
     Objects,
     check_combination,
-    nearest_running,
+    nearest_supported,
 )
 from sluice_core.configuration import ConfigurationError
 
@@ -38,21 +38,23 @@ RUNNING = {
 
 
 @pytest.mark.parametrize(("combination", "name"), RUNNING.items(), ids=str)
-def test_every_mixture_of_the_table_runs(combination: BackendCombination, name: str) -> None:
+def test_every_combination_of_the_table_is_supported(
+    combination: BackendCombination, name: str
+) -> None:
     assert check_combination(combination, Durability.MEMORY).name == name
 
 
 @given(combination=st.sampled_from(ALL))
-def test_a_refusal_names_the_nearest_mixture_that_runs(combination: BackendCombination) -> None:
+def test_error_names_the_nearest_supported_combination(combination: BackendCombination) -> None:
     assume(combination not in RUNNING)
     with pytest.raises(ConfigurationError) as caught:
         check_combination(combination, Durability.MEMORY)
     line = str(caught.value)
-    nearest = nearest_running(combination)
+    nearest = nearest_supported(combination)
     assert nearest in RUNNING
     assert RUNNING[nearest] in line
     assert "\n" not in line
-    # Doing what the line says leads to something that runs, and no shorter way does.
+    # Applying the advice yields a supported combination, and no shorter change does.
     for name in combination.differing(nearest):
         assert f"SLUICE_{name.upper()}={getattr(nearest, name)}" in line
     steps = len(combination.differing(nearest))
@@ -73,7 +75,7 @@ def test_the_table_has_every_row_of_the_protocol() -> None:
         assert combination in redis
 
 
-def test_no_mixture_stands_in_two_rows() -> None:
+def test_no_combination_is_in_two_rows() -> None:
     every = [combination for row in SUPPORTED_COMBINATIONS for combination in row.combinations()]
     assert len(every) == len(set(every))
 
@@ -87,12 +89,12 @@ def test_no_mixture_stands_in_two_rows() -> None:
         (STANDALONE, Durability.REPLICATED),
     ],
 )
-def test_a_durability_that_cannot_be_kept_is_not_promised(
+def test_unsupported_durability_is_rejected(
     combination: BackendCombination, durability: Durability
 ) -> None:
     with pytest.raises(ConfigurationError, match="SLUICE_DURABILITY"):
         check_combination(combination, durability)
 
 
-def test_a_standalone_can_promise_fsync() -> None:
+def test_standalone_supports_fsync() -> None:
     assert check_combination(STANDALONE, Durability.FSYNC).standalone_only

@@ -1,4 +1,4 @@
-"""Every engine that can keep the catalogue; the suite in this folder holds for each."""
+"""Fixtures that run the catalogue's contract on every database engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that no upload announced: a node of each, but never one of an upload's."""
+"""Adoption of objects without an upload as nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 
 @pytest.mark.rule(19)
-async def test_an_object_is_adopted_once_whoever_finds_it(catalogue: Catalogue) -> None:
+async def test_object_is_adopted_once_by_any_finder(catalogue: Catalogue) -> None:
     commit = finished_upload("a.jpg")
     commit = replace(commit, upload_id=direct_upload_id(commit.node_id))
     outcomes = await asyncio.gather(*(catalogue.adopt_object(commit) for _ in range(5)))
@@ -23,7 +23,7 @@ async def test_an_object_is_adopted_once_whoever_finds_it(catalogue: Catalogue) 
     assert [row.event.key for row in await catalogue.outbox(10)] == [commit.node_id]
 
 
-async def test_an_adopted_node_takes_its_path_from_the_one_before(catalogue: Catalogue) -> None:
+async def test_adopted_node_supersedes_the_node_on_its_path(catalogue: Catalogue) -> None:
     before, commit = finished_upload("a.jpg"), finished_upload("a.jpg")
     await catalogue.commit_node(before)
     outcome = await catalogue.adopt_object(commit)
@@ -31,7 +31,7 @@ async def test_an_adopted_node_takes_its_path_from_the_one_before(catalogue: Cat
 
 
 @pytest.mark.rule(13)
-async def test_what_an_upload_intends_is_the_uploads(catalogue: Catalogue) -> None:
+async def test_object_of_an_open_intent_is_not_adopted(catalogue: Catalogue) -> None:
     commit = finished_upload("a.jpg")
     intent = ObjectIntent(commit.upload_id, TENANT, commit.object, "", 1.0)
     await catalogue.record_intent(intent)
@@ -40,17 +40,17 @@ async def test_what_an_upload_intends_is_the_uploads(catalogue: Catalogue) -> No
     with pytest.raises(NotFound):
         await catalogue.get_node(TENANT, commit.node_id)
     assert list(await catalogue.outbox(10)) == []
-    # Another object is nobody's business.
+    # Another object has no intent.
     elsewhere = replace(finished_upload("b"), object=replace(commit.object, bucket="elsewhere"))
     assert await catalogue.adopt_object(elsewhere) is not None
-    # The upload's own transaction makes the node and lets go of the object.
+    # The upload's transaction commits the node and clears the intent.
     assert await catalogue.commit_node(commit) == CommitOutcome(created=True)
     assert await catalogue.adopt_object(found) == CommitOutcome(created=False)
     assert (await catalogue.get_node(TENANT, commit.node_id)).path == "a.jpg"
 
 
 @pytest.mark.rule(13, 19)
-async def test_a_commit_and_a_finder_at_once_leave_the_uploads_node(catalogue: Catalogue) -> None:
+async def test_commit_concurrent_with_adoption_keeps_the_uploads_node(catalogue: Catalogue) -> None:
     for number in range(10):
         commit = finished_upload(f"{number}.jpg")
         await catalogue.record_intent(
@@ -66,7 +66,7 @@ async def test_a_commit_and_a_finder_at_once_leave_the_uploads_node(catalogue: C
     assert len(await catalogue.outbox(100)) == 10
 
 
-async def test_a_node_that_ended_is_not_adopted_again(catalogue: Catalogue) -> None:
+async def test_deleted_node_is_not_adopted_again(catalogue: Catalogue) -> None:
     commit = finished_upload("a.jpg")
     await catalogue.adopt_object(commit)
     await catalogue.delete_node(TENANT, commit.node_id)

@@ -1,4 +1,4 @@
-"""Rule 19: how an upload becomes a node, and what happens to the one before."""
+"""Rule 19: commits of nodes and superseded nodes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_committed_upload_is_a_node(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.rule(20, 22)
-async def test_the_commit_says_so_in_the_outbox(catalogue: Catalogue) -> None:
+async def test_commit_adds_upload_completed_to_the_outbox(catalogue: Catalogue) -> None:
     commit = finished_upload("a", metadata={"k": "v"})
     await catalogue.commit_node(commit)
     (record,) = await events(catalogue)
@@ -56,7 +56,7 @@ async def test_the_commit_says_so_in_the_outbox(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.rule(20)
-async def test_the_completion_tells_the_sha256_when_it_is_known(catalogue: Catalogue) -> None:
+async def test_upload_completed_carries_a_known_sha256(catalogue: Catalogue) -> None:
     commit = finished_upload("a", sha256=b"\x01" * 32)
     await catalogue.commit_node(commit)
     (record,) = await events(catalogue)
@@ -65,7 +65,7 @@ async def test_the_completion_tells_the_sha256_when_it_is_known(catalogue: Catal
 
 
 @pytest.mark.rule(19)
-async def test_ledger_events_go_out_before_the_completion(catalogue: Catalogue) -> None:
+async def test_ledger_events_precede_upload_completed(catalogue: Catalogue) -> None:
     node_id = "0190-node"
     initiated = initiated_event(finished_upload("a", node_id=node_id))
     await catalogue.commit_node(finished_upload("a", node_id=node_id, ledger_events=[initiated]))
@@ -103,7 +103,7 @@ async def test_the_later_commit_takes_the_path(catalogue: Catalogue) -> None:
         await catalogue.get_node(TENANT, old.node_id)
 
 
-async def test_superseding_is_told_under_the_old_nodes_key(catalogue: Catalogue) -> None:
+async def test_node_deleted_of_a_superseded_node_has_its_key(catalogue: Catalogue) -> None:
     old, new = finished_upload("a"), finished_upload("a")
     await catalogue.commit_node(old)
     await catalogue.commit_node(new)
@@ -141,7 +141,7 @@ async def test_if_absent_is_checked_at_the_commit(catalogue: Catalogue) -> None:
     assert await doomed_keys(catalogue) == []
 
 
-async def test_a_refused_commit_may_win_once_the_path_is_free(catalogue: Catalogue) -> None:
+async def test_rejected_commit_succeeds_once_the_path_is_free(catalogue: Catalogue) -> None:
     first, second = finished_upload("a"), finished_upload("a", if_absent=True)
     await catalogue.commit_node(first)
     with pytest.raises(AlreadyExists):
@@ -151,7 +151,7 @@ async def test_a_refused_commit_may_win_once_the_path_is_free(catalogue: Catalog
 
 
 @pytest.mark.rule(19)
-async def test_of_concurrent_commits_to_one_path_one_node_lives(catalogue: Catalogue) -> None:
+async def test_concurrent_commits_to_one_path_leave_one_live_node(catalogue: Catalogue) -> None:
     commits = [finished_upload("a", content=bytes([n])) for n in range(20)]
     outcomes = await asyncio.gather(*(catalogue.commit_node(commit) for commit in commits))
     winner = await catalogue.find_node(TENANT, DRIVE, "a")
@@ -166,7 +166,7 @@ async def test_of_concurrent_commits_to_one_path_one_node_lives(catalogue: Catal
 
 
 @pytest.mark.rule(19)
-async def test_of_concurrent_commits_under_if_absent_one_wins(catalogue: Catalogue) -> None:
+async def test_one_of_concurrent_if_absent_commits_wins(catalogue: Catalogue) -> None:
     commits = [finished_upload("a", if_absent=True) for _ in range(10)]
     outcomes = await asyncio.gather(
         *(catalogue.commit_node(commit) for commit in commits), return_exceptions=True
@@ -205,7 +205,7 @@ async def test_a_superseded_node_does_not_take_its_path_back(catalogue: Catalogu
     assert await doomed_keys(catalogue) == [old.object.key]
 
 
-async def test_an_upload_to_an_unknown_drive_is_refused_whole(catalogue: Catalogue) -> None:
+async def test_commit_to_an_unknown_drive_changes_nothing(catalogue: Catalogue) -> None:
     with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
         await catalogue.commit_node(finished_upload("a", drive="nowhere"))
     assert await events(catalogue) == []
@@ -220,7 +220,7 @@ async def test_the_commit_clears_the_uploads_intent(catalogue: Catalogue) -> Non
     assert not await catalogue.stale_intents(time.time() + 1, 10)
 
 
-async def test_a_late_workers_intent_outlives_a_replay_on_a_tombstone(
+async def test_intent_of_a_late_worker_survives_a_tombstone_replay(
     catalogue: Catalogue,
 ) -> None:
     commit = finished_upload("a")
@@ -233,8 +233,8 @@ async def test_a_late_workers_intent_outlives_a_replay_on_a_tombstone(
 
 
 @pytest.mark.rule(25)
-async def test_a_commit_after_its_intent_was_cleared_is_refused(catalogue: Catalogue) -> None:
-    """Its upload has ended and the clean-up has begun: the object goes, or has gone."""
+async def test_commit_after_its_intent_was_cleared_is_rejected(catalogue: Catalogue) -> None:
+    """The upload has ended and its clean-up has begun to delete the object."""
     late, other = finished_upload("a"), finished_upload("b")
     for commit in (late, other):
         await catalogue.record_intent(intent_of(commit))
@@ -249,10 +249,10 @@ async def test_a_commit_after_its_intent_was_cleared_is_refused(catalogue: Catal
 
 
 @pytest.mark.rule(25)
-async def test_an_intent_recorded_after_the_clean_up_admits_no_commit(
+async def test_intent_after_the_clean_up_admits_no_commit(
     catalogue: Catalogue,
 ) -> None:
-    """A late worker announces the object once more; it is swept, and the commit stays refused."""
+    """A late worker records the intent again; it is swept, and the commit stays rejected."""
     late = finished_upload("a")
     await catalogue.record_intent(intent_of(late))
     await catalogue.clear_intent(late.upload_id)
@@ -285,8 +285,8 @@ async def test_an_abandoned_intent_of_a_live_node_deletes_nothing(catalogue: Cat
 
 
 @pytest.mark.rule(13)
-async def test_uploads_under_one_id_have_intents_of_their_own(catalogue: Catalogue) -> None:
-    """A request id that is used again gives the second upload the id of the first."""
+async def test_uploads_with_a_reused_id_have_separate_intents(catalogue: Catalogue) -> None:
+    """A reused request id gives the second upload the id of the first."""
     first, second = finished_upload("a"), finished_upload("b")
     second = replace(second, upload_id=first.upload_id)
     earlier = intent_of(first)
@@ -312,7 +312,7 @@ async def test_cleared_intents_are_forgotten_by_age(catalogue: Catalogue) -> Non
     assert await catalogue.forget_cleared_intents(now + 60, 2) == 1
 
 
-async def test_events_of_uploads_under_one_id_have_ids_of_their_own(
+async def test_uploads_with_a_reused_id_have_distinct_event_ids(
     catalogue: Catalogue,
 ) -> None:
     first, second = finished_upload("a"), finished_upload("b")
@@ -324,7 +324,7 @@ async def test_events_of_uploads_under_one_id_have_ids_of_their_own(
     assert len({record.event_id for record in records}) == 4
 
 
-async def test_deleting_frees_the_path_and_tells_of_it(catalogue: Catalogue) -> None:
+async def test_delete_frees_the_path_and_adds_node_deleted(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
     await catalogue.delete_node(TENANT, commit.node_id)
@@ -336,7 +336,7 @@ async def test_deleting_frees_the_path_and_tells_of_it(catalogue: Catalogue) -> 
     assert not await catalogue.is_object_live(commit.object)
 
 
-async def test_deleting_again_is_no_error_and_no_news(catalogue: Catalogue) -> None:
+async def test_repeated_delete_is_a_no_op(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
     await asyncio.gather(*(catalogue.delete_node(TENANT, commit.node_id) for _ in range(5)))
@@ -344,7 +344,7 @@ async def test_deleting_again_is_no_error_and_no_news(catalogue: Catalogue) -> N
     assert await doomed_keys(catalogue) == [commit.object.key]
 
 
-async def test_deleting_what_was_superseded_leaves_the_new_node(catalogue: Catalogue) -> None:
+async def test_deleting_a_superseded_node_keeps_the_new_one(catalogue: Catalogue) -> None:
     old, new = finished_upload("a"), finished_upload("a")
     await catalogue.commit_node(old)
     await catalogue.commit_node(new)
@@ -352,7 +352,7 @@ async def test_deleting_what_was_superseded_leaves_the_new_node(catalogue: Catal
     assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
 
 
-async def test_an_unknown_node_and_another_tenants_cannot_be_deleted(catalogue: Catalogue) -> None:
+async def test_unknown_and_foreign_nodes_cannot_be_deleted(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
     for tenant, node_id in ((TENANT, "unknown"), ("rival", commit.node_id)):

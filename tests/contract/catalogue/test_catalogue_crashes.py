@@ -1,4 +1,4 @@
-"""A process killed between any two instructions leaves whole transactions behind."""
+"""Atomicity of commits of a process killed between any two instructions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAR = time.time() + 1e6
 
 
 async def commit_until_killed(url: str, confirmed_at_least: int) -> list[str]:
-    """The node ids that a process confirmed before `kill -9`."""
+    """Return the node ids that a process confirmed before `kill -9`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -42,7 +42,7 @@ async def commit_until_killed(url: str, confirmed_at_least: int) -> list[str]:
         rest = (await process.stdout.read()).decode()
         await process.wait()
     if url.startswith("mysql"):
-        # The server goes on with the commit that it has, and only then misses its client.
+        # The server finishes a commit in progress before it notices that its client is gone.
         await until(lambda: not shared_server().sessions(), what="the end of its sessions")
     confirmed += [line.strip() for line in rest.splitlines(keepends=True) if line.endswith("\n")]
     assert all(confirmed), "the committing process ended by itself"
@@ -61,7 +61,7 @@ async def completed_and_deleted(catalogue: Catalogue) -> tuple[list[str], list[s
 
 @pytest.mark.rule(19)
 @pytest.mark.parametrize("confirmed_at_least", [1, 40])
-async def test_every_confirmed_commit_survives_kill_9_whole(
+async def test_confirmed_commits_survive_kill_9_completely(
     url: str, confirmed_at_least: int
 ) -> None:
     async with open_catalogue(url) as catalogue:
@@ -70,7 +70,7 @@ async def test_every_confirmed_commit_survives_kill_9_whole(
 
     async with open_catalogue(url) as catalogue:
         completed, deleted = await completed_and_deleted(catalogue)
-        # One commit may have been made and not confirmed: it is there whole, or not at all.
+        # One commit may be unconfirmed: it is present completely or not at all.
         assert completed[: len(confirmed)] == confirmed
         assert len(completed) - len(confirmed) in (0, 1)
         assert deleted == completed[: len(deleted)]

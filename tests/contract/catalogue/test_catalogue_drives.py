@@ -1,4 +1,4 @@
-"""What the catalogue promises of drives."""
+"""Catalogue contract for drives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRICT = DrivePolicy(
 )
 
 
-async def test_a_drive_comes_back_as_it_was_made(catalogue: Catalogue) -> None:
+async def test_drive_round_trips(catalogue: Catalogue) -> None:
     made = await catalogue.create_drive(TENANT, "archive", "cold", "old/", STRICT)
     assert await catalogue.get_drive(TENANT, "archive") == made
     assert (made.bucket, made.key_prefix, made.policy) == ("cold", "old/", STRICT)
@@ -36,7 +36,7 @@ async def test_creating_the_same_drive_again_changes_nothing(catalogue: Catalogu
     ("bucket", "prefix", "policy"),
     [("other", "", DrivePolicy()), (BUCKET, "p/", DrivePolicy()), (BUCKET, "", STRICT)],
 )
-async def test_another_drive_of_the_same_name_is_refused(
+async def test_different_drive_of_the_same_name_is_rejected(
     catalogue: Catalogue, bucket: str, prefix: str, policy: DrivePolicy
 ) -> None:
     with pytest.raises(AlreadyExists, match="DRIVE_EXISTS"):
@@ -81,7 +81,7 @@ async def test_a_policy_is_replaced(catalogue: Catalogue) -> None:
     assert await catalogue.get_drive(TENANT, DRIVE) == changed
 
 
-async def test_updates_of_different_fields_do_not_undo_each_other(catalogue: Catalogue) -> None:
+async def test_updates_of_different_fields_do_not_conflict(catalogue: Catalogue) -> None:
     await asyncio.gather(
         catalogue.update_drive(TENANT, DRIVE, STRICT, frozenset({"read_only"})),
         catalogue.update_drive(TENANT, DRIVE, STRICT, frozenset({"part_bytes"})),

@@ -23,13 +23,13 @@ async def test_the_catalogue_answers(catalogue: Catalogue) -> None:
     await catalogue.ping()
 
 
-async def test_an_intent_learns_its_multipart_id(catalogue: Catalogue) -> None:
+async def test_intent_records_its_multipart_id(catalogue: Catalogue) -> None:
     await catalogue.record_intent(intent("u"))
     await catalogue.record_intent(intent("u", "m-1", created_at=200.0))
     assert list(await catalogue.stale_intents(FAR, 10)) == [intent("u", "m-1")]
 
 
-async def test_a_repeated_first_step_does_not_forget_the_multipart(catalogue: Catalogue) -> None:
+async def test_repeated_intent_keeps_its_multipart_id(catalogue: Catalogue) -> None:
     await catalogue.record_intent(intent("u", "m-1"))
     await catalogue.record_intent(intent("u"))
     assert list(await catalogue.stale_intents(FAR, 10)) == [intent("u", "m-1")]
@@ -43,14 +43,14 @@ async def test_stale_intents_come_oldest_first(catalogue: Catalogue) -> None:
     assert [one.upload_id for one in await catalogue.stale_intents(FAR, 1)] == ["c"]
 
 
-async def test_a_cleared_intent_is_gone_and_may_be_cleared_again(catalogue: Catalogue) -> None:
+async def test_clearing_an_intent_is_idempotent(catalogue: Catalogue) -> None:
     await catalogue.record_intent(intent("u"))
     await catalogue.clear_intent("u")
     await catalogue.clear_intent("u")
     assert not await catalogue.stale_intents(FAR, 10)
 
 
-async def test_an_object_lives_as_long_as_its_node(catalogue: Catalogue) -> None:
+async def test_object_is_live_as_long_as_its_node(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     assert not await catalogue.is_object_live(commit.object)
     await catalogue.commit_node(commit)
@@ -61,7 +61,7 @@ async def test_an_object_lives_as_long_as_its_node(catalogue: Catalogue) -> None
 
 
 @pytest.mark.rule(26)
-async def test_nothing_is_deleted_that_a_live_node_names(catalogue: Catalogue) -> None:
+async def test_object_of_a_live_node_is_never_due_for_deletion(catalogue: Catalogue) -> None:
     first, second = finished_upload("a"), finished_upload("b")
     shared = first.object
     for path, node_id in (("a", first.node_id), ("b", second.node_id)):
@@ -75,7 +75,7 @@ async def test_nothing_is_deleted_that_a_live_node_names(catalogue: Catalogue) -
 
 
 @pytest.mark.rule(26)
-async def test_a_due_deletion_waits_while_a_node_names_its_object(catalogue: Catalogue) -> None:
+async def test_due_deletion_waits_while_a_node_names_its_object(catalogue: Catalogue) -> None:
     gone = finished_upload("a")
     await catalogue.commit_node(gone)
     await catalogue.delete_node(TENANT, gone.node_id)
@@ -93,14 +93,14 @@ async def test_the_outbox_keeps_the_order_and_drops_what_is_published(
         await catalogue.commit_node(commit)
     rows = await catalogue.outbox(3)
     assert [row.event.key for row in rows] == [commit.node_id for commit in commits[:3]]
-    # Published out of order: what is left is still found, whatever its id.
+    # Published out of order: the remaining rows are still returned.
     await catalogue.outbox_published([rows[2].row_id, rows[0].row_id])
     left = await catalogue.outbox(10)
     assert [row.event.key for row in left] == [commits[n].node_id for n in (1, 3, 4)]
 
 
 @pytest.mark.rule(22)
-async def test_a_late_publication_note_hits_no_newer_row(catalogue: Catalogue) -> None:
+async def test_late_publication_record_removes_no_newer_row(catalogue: Catalogue) -> None:
     await catalogue.commit_node(finished_upload("a"))
     published = [row.row_id for row in await catalogue.outbox(10)]
     await catalogue.outbox_published(published)
@@ -110,7 +110,7 @@ async def test_a_late_publication_note_hits_no_newer_row(catalogue: Catalogue) -
     assert len(await catalogue.outbox(10)) == 1
 
 
-async def test_a_late_deletion_note_hits_no_newer_row(catalogue: Catalogue) -> None:
+async def test_late_deletion_record_removes_no_newer_row(catalogue: Catalogue) -> None:
     first, second = finished_upload("a"), finished_upload("b")
     for commit in (first, second):
         await catalogue.commit_node(commit)
@@ -130,7 +130,7 @@ async def test_a_lease_has_one_holder_who_may_extend_it(catalogue: Catalogue) ->
     assert await catalogue.hold_lease("sweeper", "b", 60)
 
 
-async def test_a_lease_that_ran_out_is_taken_over(catalogue: Catalogue) -> None:
+async def test_expired_lease_is_taken_over(catalogue: Catalogue) -> None:
     assert await catalogue.hold_lease("relay", "a", 0.05)
     await asyncio.sleep(0.1)
     assert await catalogue.hold_lease("relay", "b", 60)
@@ -145,7 +145,7 @@ async def test_only_the_holder_releases_a_lease(catalogue: Catalogue) -> None:
     assert await catalogue.hold_lease("relay", "b", 60)
 
 
-async def test_of_many_who_want_a_lease_one_gets_it(catalogue: Catalogue) -> None:
+async def test_one_of_many_holders_acquires_a_lease(catalogue: Catalogue) -> None:
     answers = await asyncio.gather(
         *(catalogue.hold_lease("relay", f"holder-{n}", 60) for n in range(10))
     )
@@ -153,7 +153,7 @@ async def test_of_many_who_want_a_lease_one_gets_it(catalogue: Catalogue) -> Non
 
 
 @pytest.mark.rule(22)
-async def test_withheld_rows_are_no_part_of_ready_pages(catalogue: Catalogue) -> None:
+async def test_withheld_rows_are_excluded_from_ready_pages(catalogue: Catalogue) -> None:
     stuck, other = finished_upload("a"), finished_upload("b")
     for commit in (stuck, other):
         await catalogue.commit_node(commit)
@@ -178,7 +178,7 @@ async def test_withheld_rows_are_no_part_of_ready_pages(catalogue: Catalogue) ->
     assert await catalogue.count_withheld() == 0
 
 
-async def test_due_lists_leave_out_what_is_before_the_offset(catalogue: Catalogue) -> None:
+async def test_due_lists_start_at_the_offset(catalogue: Catalogue) -> None:
     commits = [finished_upload(str(number)) for number in range(4)]
     for number, commit in enumerate(commits):
         await catalogue.commit_node(commit)

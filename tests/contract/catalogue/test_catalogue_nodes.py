@@ -1,4 +1,4 @@
-"""What the catalogue promises of nodes that are there."""
+"""Catalogue contract for live nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DRIVE_NUMBERS = count()
 async def listed(
     catalogue: Catalogue, drive: str, prefix: str = "", page_size: int = 1000
 ) -> list[str]:
-    """The paths of a listing, walked to its end."""
+    """Return the paths of all pages of a listing."""
     paths: list[str] = []
     after = ""
     while True:
@@ -53,7 +53,7 @@ paths = st.text(letters, min_size=1, max_size=6).map(as_path)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_listings_are_the_sorted_bytes_of_paths_whatever_the_page(
+async def test_listings_sort_paths_by_bytes_for_any_page_size(
     catalogue: Catalogue, names: set[str], prefix: str, page_size: int
 ) -> None:
     drive = f"listing-{next(DRIVE_NUMBERS)}"
@@ -73,7 +73,7 @@ async def test_a_listing_shows_no_tombstones(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.rule(19)
-async def test_the_longest_path_is_kept_whole(catalogue: Catalogue) -> None:
+async def test_longest_path_is_stored_completely(catalogue: Catalogue) -> None:
     path = "€" * 341 + "x"
     assert len(path.encode()) == 1024
     await catalogue.commit_node(finished_upload(path))
@@ -122,7 +122,7 @@ async def test_of_two_updates_of_one_version_one_wins(catalogue: Catalogue) -> N
 
 
 @pytest.mark.rule(20)
-async def test_a_sha256_is_owed_under_sha256_async_only(catalogue: Catalogue) -> None:
+async def test_only_sha256_async_nodes_are_listed_without_sha256(catalogue: Catalogue) -> None:
     owing = [finished_upload(path) for path in ("z", "a")]
     for commit in (
         *owing,
@@ -136,7 +136,7 @@ async def test_a_sha256_is_owed_under_sha256_async_only(catalogue: Catalogue) ->
 
 
 @pytest.mark.rule(20)
-async def test_a_sha256_is_set_once_and_told(catalogue: Catalogue) -> None:
+async def test_sha256_is_set_once_with_node_verified(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
     assert await catalogue.record_sha256(commit.node_id, DIGEST)
@@ -149,7 +149,7 @@ async def test_a_sha256_is_set_once_and_told(catalogue: Catalogue) -> None:
     assert (event.node_id, event.sha256, event.crc32c) == (commit.node_id, DIGEST, commit.crc32c)
 
 
-async def test_no_sha256_is_owed_or_set_for_a_node_that_is_gone(catalogue: Catalogue) -> None:
+async def test_deleted_node_needs_and_gets_no_sha256(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)
     await catalogue.delete_node(TENANT, commit.node_id)

@@ -1,4 +1,4 @@
-"""What the processor finds is kept once per content, and goes when its node does."""
+"""Catalogue contract for processing results and thumbnails."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def keys_of(processing: Processing) -> list[str]:
     return sorted(one.object.key for one in processing.thumbnails)
 
 
-async def test_a_result_is_read_back_as_it_was_given(catalogue: Catalogue) -> None:
+async def test_result_round_trips(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     assert await result(catalogue, node_id) is None
     assert await announced(catalogue, node_id)
@@ -124,7 +124,7 @@ async def test_an_announced_thumbnail_is_not_shown(catalogue: Catalogue) -> None
 
 
 @pytest.mark.rule(22, 23)
-async def test_a_result_is_told_once_under_the_nodes_key(catalogue: Catalogue) -> None:
+async def test_result_adds_one_event_with_the_node_key(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     await catalogue.record_processed(TENANT, node_id, processed(node_id), trace_parent=TRACE)
     assert await recorded(catalogue, node_id, processed(node_id)) is Recorded.REPEATED
@@ -148,7 +148,7 @@ async def test_a_result_is_told_once_under_the_nodes_key(catalogue: Catalogue) -
     ]
 
 
-async def test_neither_place_nor_camera_is_in_the_event(catalogue: Catalogue) -> None:
+async def test_event_contains_neither_location_nor_camera(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     canary = replace(processed(node_id), location={"latitude": 59.329444}, exif={"a": "canary"})
     await recorded(catalogue, node_id, canary)
@@ -171,7 +171,7 @@ async def test_a_failure_says_why(catalogue: Catalogue) -> None:
     )
 
 
-async def test_a_success_replaces_the_failure_before_it_and_not_the_other_way_round(
+async def test_success_replaces_failure_but_not_vice_versa(
     catalogue: Catalogue,
 ) -> None:
     node_id = (await committed(catalogue)).node_id
@@ -189,7 +189,7 @@ async def test_a_success_replaces_the_failure_before_it_and_not_the_other_way_ro
     assert len(set(ids)) == 2
 
 
-async def test_of_results_at_the_same_time_one_is_recorded(catalogue: Catalogue) -> None:
+async def test_one_of_concurrent_results_is_recorded(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     outcomes = await asyncio.gather(
         *(recorded(catalogue, node_id, processed(node_id)) for _ in range(8))
@@ -199,7 +199,7 @@ async def test_of_results_at_the_same_time_one_is_recorded(catalogue: Catalogue)
 
 
 @pytest.mark.rule(26)
-async def test_another_content_has_other_thumbnails_and_the_old_ones_go(
+async def test_new_content_replaces_the_thumbnails(
     catalogue: Catalogue,
 ) -> None:
     node_id = (await committed(catalogue)).node_id
@@ -224,20 +224,20 @@ async def test_a_thumbnail_that_a_live_node_names_again_stays(catalogue: Catalog
 
 
 @pytest.mark.rule(20)
-async def test_a_sha256_that_was_missing_is_supplied_and_told_once(catalogue: Catalogue) -> None:
+async def test_result_sets_a_missing_sha256_with_one_event(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     await catalogue.record_processed(TENANT, node_id, processed(node_id), sha256=SHA256)
     assert (await catalogue.get_node(TENANT, node_id)).sha256 == SHA256
     assert await catalogue.nodes_without_sha256(10) == []
     assert not await catalogue.record_sha256(node_id, SHA256)
     (verified,) = await events(catalogue, "NodeVerified")
-    (told,) = await events(catalogue, "NodeProcessed")
+    (event,) = await events(catalogue, "NodeProcessed")
     first = nodes_pb2.NodeVerified.FromString(verified.payload).header.sequence
-    assert first < nodes_pb2.NodeProcessed.FromString(told.payload).header.sequence
+    assert first < nodes_pb2.NodeProcessed.FromString(event.payload).header.sequence
 
 
 @pytest.mark.rule(20)
-async def test_a_sha256_that_is_known_is_left_alone(catalogue: Catalogue) -> None:
+async def test_result_keeps_a_known_sha256(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     await catalogue.record_sha256(node_id, b"\x01" * 32)
     await catalogue.record_processed(TENANT, node_id, processed(node_id), sha256=SHA256)
@@ -246,7 +246,7 @@ async def test_a_sha256_that_is_known_is_left_alone(catalogue: Catalogue) -> Non
 
 
 @pytest.mark.rule(26)
-async def test_thumbnails_go_with_their_node(catalogue: Catalogue) -> None:
+async def test_thumbnails_are_deleted_with_their_node(catalogue: Catalogue) -> None:
     commit = await committed(catalogue)
     await recorded(catalogue, commit.node_id, processed(commit.node_id))
     await catalogue.delete_node(TENANT, commit.node_id)
@@ -256,10 +256,10 @@ async def test_thumbnails_go_with_their_node(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.rule(14, 26)
-async def test_thumbnails_that_were_only_announced_go_with_a_superseded_node(
+async def test_announced_thumbnails_are_deleted_with_their_node(
     catalogue: Catalogue,
 ) -> None:
-    """Whoever announced them may have died after writing them."""
+    """The processor may have crashed after writing them."""
     commit = await committed(catalogue)
     await announced(catalogue, commit.node_id)
     await announced(catalogue, commit.node_id)
@@ -268,7 +268,7 @@ async def test_thumbnails_that_were_only_announced_go_with_a_superseded_node(
     assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
 
 
-async def test_a_node_that_went_meanwhile_gets_no_result(catalogue: Catalogue) -> None:
+async def test_deleted_node_gets_no_result(catalogue: Catalogue) -> None:
     commit = await committed(catalogue)
     await announced(catalogue, commit.node_id)
     await catalogue.delete_node(TENANT, commit.node_id)
@@ -279,7 +279,7 @@ async def test_a_node_that_went_meanwhile_gets_no_result(catalogue: Catalogue) -
     assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
 
 
-async def test_an_unknown_node_and_another_tenants_get_no_result(catalogue: Catalogue) -> None:
+async def test_unknown_and_foreign_nodes_get_no_result(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     await recorded(catalogue, node_id, processed(node_id))
     assert await recorded(catalogue, "unknown", processed("unknown")) is Recorded.GONE
@@ -290,7 +290,7 @@ async def test_an_unknown_node_and_another_tenants_get_no_result(catalogue: Cata
     assert await catalogue.processing_of("rival", [node_id]) == {}
 
 
-async def test_results_are_found_for_many_nodes_at_once(catalogue: Catalogue) -> None:
+async def test_results_of_many_nodes_are_read_together(catalogue: Catalogue) -> None:
     ids = [(await committed(catalogue, f"p{number}")).node_id for number in range(3)]
     for node_id in ids[:2]:
         await recorded(catalogue, node_id, processed(node_id))
@@ -311,7 +311,7 @@ async def test_a_drive_may_drop_where_pictures_were_taken(catalogue: Catalogue) 
     assert found.exif == processed(node_id).exif
 
 
-async def test_a_policy_that_drops_places_hides_those_that_were_kept(
+async def test_drop_location_hides_stored_locations(
     catalogue: Catalogue,
 ) -> None:
     node_id = (await committed(catalogue)).node_id
@@ -322,7 +322,7 @@ async def test_a_policy_that_drops_places_hides_those_that_were_kept(
     assert found.location is None
 
 
-async def test_a_result_does_not_touch_what_the_user_wrote(catalogue: Catalogue) -> None:
+async def test_result_does_not_change_user_metadata(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
     await catalogue.update_node(TENANT, node_id, {"k": "v"}, 0)
     await recorded(catalogue, node_id, processed(node_id))
@@ -333,7 +333,7 @@ async def test_a_result_does_not_touch_what_the_user_wrote(catalogue: Catalogue)
 
 
 @pytest.mark.rule(20, 22, 23)
-async def test_several_results_are_recorded_at_once_each_as_if_alone(catalogue: Catalogue) -> None:
+async def test_batched_results_are_recorded_as_if_alone(catalogue: Catalogue) -> None:
     new, verified, known, gone = [(await committed(catalogue, path)).node_id for path in "abcd"]
     await recorded(catalogue, known, processed(known, "e-1"))
     await announced(catalogue, gone)
@@ -346,12 +346,16 @@ async def test_several_results_are_recorded_at_once_each_as_if_alone(catalogue: 
         NodeResult("rival", new, failed()),
         NodeResult(TENANT, gone, processed(gone), sha256=SHA256),
     ]
-    told = await catalogue.record_all_processed(results)
-    assert told == [Recorded.RECORDED, *[Recorded.GONE, Recorded.RECORDED], *[Recorded.GONE] * 2]
+    outcomes = await catalogue.record_all_processed(results)
+    assert outcomes == [
+        Recorded.RECORDED,
+        *[Recorded.GONE, Recorded.RECORDED],
+        *[Recorded.GONE] * 2,
+    ]
     assert await result(catalogue, new) is None
     again = [results[0], NodeResult(TENANT, new, processed(new), trace_parent=TRACE), results[2]]
-    told = await catalogue.record_all_processed(again)
-    assert told == [Recorded.REPEATED, Recorded.RECORDED, Recorded.REPEATED]
+    outcomes = await catalogue.record_all_processed(again)
+    assert outcomes == [Recorded.REPEATED, Recorded.RECORDED, Recorded.REPEATED]
     found = await catalogue.processing_of(TENANT, [new, verified, known, gone])
     assert {one: (found[one].etag, found[one].state.value) for one in found} == {
         new: ("e-1", "PROCESSED"),
@@ -370,9 +374,10 @@ async def test_several_results_are_recorded_at_once_each_as_if_alone(catalogue: 
     assert [event.key for event in await events(catalogue, "NodeVerified")] == [verified]
 
 
-async def test_batches_that_name_the_same_nodes_in_other_orders_take_turns(
+async def test_batches_of_the_same_nodes_do_not_deadlock(
     catalogue: Catalogue,
 ) -> None:
+    """The batches list the nodes in different orders."""
     ids = [(await committed(catalogue, f"p{number}")).node_id for number in range(6)]
 
     async def record(order: list[str]) -> list[Recorded]:
@@ -380,14 +385,14 @@ async def test_batches_that_name_the_same_nodes_in_other_orders_take_turns(
         return list(await catalogue.record_all_processed(results))
 
     batches = await asyncio.gather(*(record(ids[n:] + ids[:n]) for n in range(6)))
-    assert sorted(told for batch in batches for told in batch) == [
+    assert sorted(outcome for batch in batches for outcome in batch) == [
         *[Recorded.RECORDED] * 6,
         *[Recorded.REPEATED] * 30,
     ]
     assert len(await events(catalogue, "NodeProcessed")) == 6
 
 
-async def test_candidates_are_live_nodes_with_what_was_found_before(catalogue: Catalogue) -> None:
+async def test_candidates_are_live_nodes_with_their_results(catalogue: Catalogue) -> None:
     new, done, broken, gone = [(await committed(catalogue, path)).node_id for path in "abcd"]
     await recorded(catalogue, done, processed(done))
     await recorded(catalogue, broken, failed("e-7"))

@@ -1,9 +1,4 @@
-"""Rule 19 when two commits meet: the second one comes while the first holds all its locks.
-
-The first transaction is held at its last statement, everything done and nothing committed, until
-the others have begun theirs. They are made by another process's catalogue, as two repositories
-are. All of them go step by step; transactions in one packet meet in tests/integration/mysql.
-"""
+"""Rule 19 for concurrent commits: the second one starts while the first holds all its locks."""
 
 from __future__ import annotations
 
@@ -32,7 +27,12 @@ Call = Coroutine[Any, Any, Any]
 
 
 class Referee:
-    """Holds the first transaction of a meeting, and counts those that have begun."""
+    """Holds the first transaction of a race at its last statement, before its commit, and counts
+    the transactions that have begun.
+
+    The others use the catalogue of another process, as two repositories do. All go statement by
+    statement; tests/integration/mysql covers transactions sent in one packet.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._armed = False
@@ -73,7 +73,7 @@ class Referee:
     async def meet(
         self, first: Call, *others: Call, undo_first: SluiceError | None = None
     ) -> list[Any]:
-        """Answers and errors, the first one's first."""
+        """Return results and errors, those of the first transaction first."""
         self._undo, self._armed, self._begun = undo_first, True, 0
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             tasks = [group.create_task(outcome(first))]
@@ -93,13 +93,13 @@ def referee(monkeypatch: pytest.MonkeyPatch) -> Referee:
 
 @pytest.fixture
 async def elsewhere(url: str, catalogue: Catalogue) -> AsyncIterator[Catalogue]:
-    """The same catalogue, as another process has it open."""
+    """The same catalogue, opened as by another process."""
     async with open_catalogue(url) as opened:
         yield opened
 
 
-async def told(catalogue: Catalogue) -> list[tuple[str, str]]:
-    """What the outbox says of whom, in order."""
+async def outbox_events(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Return (node id, event name) of the outbox rows, in order."""
     rows = await catalogue.outbox(1_000)
     return [(row.event.key, row.event.type.rpartition(".")[2]) for row in rows]
 
@@ -114,7 +114,7 @@ async def holder(catalogue: Catalogue) -> str:
 
 
 @pytest.mark.rule(19)
-async def test_a_commit_that_meets_another_on_its_path_supersedes_it(
+async def test_concurrent_commit_on_a_path_supersedes_the_first(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     one, two = finished_upload("a"), finished_upload("a")
@@ -124,7 +124,7 @@ async def test_a_commit_that_meets_another_on_its_path_supersedes_it(
         CommitOutcome(created=True, superseded_node_id=one.node_id),
     ]
     assert await holder(catalogue) == two.node_id
-    assert await told(catalogue) == [
+    assert await outbox_events(catalogue) == [
         (one.node_id, "UploadCompleted"),
         (two.node_id, "UploadCompleted"),
         (one.node_id, "NodeDeleted"),
@@ -133,7 +133,7 @@ async def test_a_commit_that_meets_another_on_its_path_supersedes_it(
 
 
 @pytest.mark.rule(19)
-async def test_a_commit_whose_rival_is_undone_has_the_path_to_itself(
+async def test_commit_after_a_rolled_back_rival_supersedes_nothing(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     one, two = finished_upload("a", if_absent=True), finished_upload("a", if_absent=True)
@@ -143,12 +143,12 @@ async def test_a_commit_whose_rival_is_undone_has_the_path_to_itself(
     )
     assert answers == [undone, CommitOutcome(created=True)]
     assert await holder(catalogue) == two.node_id
-    assert await told(catalogue) == [(two.node_id, "UploadCompleted")]
+    assert await outbox_events(catalogue) == [(two.node_id, "UploadCompleted")]
     assert await doomed(catalogue) == []
 
 
 @pytest.mark.rule(19)
-async def test_if_absent_is_checked_against_what_was_not_yet_committed(
+async def test_if_absent_waits_for_the_uncommitted_rival(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     one, two, three = (finished_upload("a", if_absent=True) for _ in range(3))
@@ -159,11 +159,11 @@ async def test_if_absent_is_checked_against_what_was_not_yet_committed(
     assert [type(error) for error in refused] == [AlreadyExists] * 2
     assert {error.reason for error in refused} == {"PATH_EXISTS"}
     assert await holder(catalogue) == one.node_id
-    assert await told(catalogue) == [(one.node_id, "UploadCompleted")]
+    assert await outbox_events(catalogue) == [(one.node_id, "UploadCompleted")]
 
 
 @pytest.mark.rule(18, 19)
-async def test_the_same_commit_by_two_completers_makes_one_node(
+async def test_concurrent_replays_by_two_completers_make_one_node(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     upload = finished_upload("a", if_absent=True)
@@ -171,11 +171,11 @@ async def test_the_same_commit_by_two_completers_makes_one_node(
         *(one.commit_node(upload) for one in (catalogue, elsewhere, elsewhere))
     )
     assert answers == [CommitOutcome(created=number == 0) for number in range(3)]
-    assert await told(catalogue) == [(upload.node_id, "UploadCompleted")]
+    assert await outbox_events(catalogue) == [(upload.node_id, "UploadCompleted")]
 
 
 @pytest.mark.rule(19)
-async def test_a_replay_that_meets_its_successor_does_not_take_the_path_back(
+async def test_replay_concurrent_with_its_successor_is_a_no_op(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     old, new = finished_upload("a"), finished_upload("a")
@@ -192,7 +192,7 @@ async def test_a_replay_that_meets_its_successor_does_not_take_the_path_back(
 
 
 @pytest.mark.rule(19)
-async def test_a_deletion_that_meets_the_commit_of_its_nodes_successor_finds_it_gone(
+async def test_deletion_concurrent_with_superseding_is_a_no_op(
     catalogue: Catalogue, elsewhere: Catalogue, referee: Referee
 ) -> None:
     old, new = finished_upload("a"), finished_upload("a")
@@ -202,5 +202,5 @@ async def test_a_deletion_that_meets_the_commit_of_its_nodes_successor_finds_it_
     )
     assert answers == [CommitOutcome(created=True, superseded_node_id=old.node_id), None]
     assert await holder(catalogue) == new.node_id
-    assert (await told(catalogue)).count((old.node_id, "NodeDeleted")) == 1
+    assert (await outbox_events(catalogue)).count((old.node_id, "NodeDeleted")) == 1
     assert await doomed(catalogue) == [old.object.key]

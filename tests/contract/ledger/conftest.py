@@ -1,4 +1,5 @@
-"""Every ledger adapter under a clock that tests move. An adapter joins by one line in LEDGERS."""
+"""Fixtures that run the ledger's contract on every adapter, with a clock that tests control. Add an
+adapter by one line in LEDGERS."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def factory(request: pytest.FixtureRequest) -> LedgerFactory:
 async def open_driver(
     factory: LedgerFactory, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[OpenDriver]:
-    """Opens a ledger with the given options changed from ROOMY."""
+    """Return a function that opens a ledger with options that override ROOMY."""
     async with AsyncExitStack() as opened:
 
         async def open_ledger(**changes: Any) -> Driver:
@@ -45,8 +46,8 @@ async def open_driver(
 
 
 @pytest.fixture
-def nobody_looks_by_himself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits learns of a change by being woken, or not in the time of a test."""
+def no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable polling: only a notification can end a wait during a test."""
     for module in (transactional, redis_ledger):
         monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 600.0)
         monkeypatch.setattr(module, "_POLL_SECONDS", 600.0)

@@ -1,4 +1,4 @@
-"""Rules 9 and 10: bytes are bounded, and somebody can always go on."""
+"""Rules 9 and 10: bytes are bounded, and some upload can always progress."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def admit(driver: Driver, upload_id: str, number: int) -> Admission:
 
 
 @pytest.mark.rule(9)
-async def test_rule_9_admitted_bytes_are_reserved_until_they_are_in(driver: Driver) -> None:
+async def test_rule_9_admitted_bytes_are_reserved_until_accepted(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 8)
     for _ in range(2):  # asking again does not count twice
@@ -46,7 +46,7 @@ async def test_rule_9_admitted_bytes_are_reserved_until_they_are_in(driver: Driv
 
 
 @pytest.mark.rule(9)
-async def test_rule_9_a_reservation_is_given_back_or_ends_by_itself(driver: Driver) -> None:
+async def test_rule_9_reservation_is_released_or_expires(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 8)
     await driver.ledger.admit_chunk(offer)
@@ -73,7 +73,7 @@ async def test_rule_9_a_refused_chunk_keeps_no_reservation(driver: Driver) -> No
 
 
 @pytest.mark.rule(10)
-async def test_rule_10_look_ahead_bounds_what_cannot_become_a_part(driver: Driver) -> None:
+async def test_rule_10_look_ahead_bounds_bytes_outside_ready_parts(driver: Driver) -> None:
     upload_id = await driver.create()
     await hold(driver, upload_id, *range(8, 0, -1))  # four parts, and chunk 0 missing
     refused = await admit(driver, upload_id, 9)
@@ -90,7 +90,7 @@ async def test_rule_10_look_ahead_does_not_bind_uniform_uploads(driver: Driver) 
 
 
 @pytest.mark.rule(10)
-async def test_rule_10_chunks_beyond_a_part_look_ahead_by_their_own_size(driver: Driver) -> None:
+async def test_rule_10_large_chunks_look_ahead_by_their_own_size(driver: Driver) -> None:
     upload_id = await driver.create()
     for number in (1, 2, 3, 4):
         assert (await driver.admit(upload_id, number, 64)).granted
@@ -132,7 +132,7 @@ async def test_rule_9_the_oldest_upload_that_asks_draws_on_the_reserve(
 
 
 @pytest.mark.rule(9)
-async def test_rule_9_an_election_goes_on_when_its_upload_is_gone(
+async def test_rule_9_election_lapses_when_its_upload_vanishes(
     open_driver: OpenDriver,
 ) -> None:
     driver = await tight(open_driver)
@@ -182,7 +182,7 @@ async def test_rule_9_an_upload_completes_a_part_beyond_its_own_bounds(
 
 
 @pytest.mark.rule(9)
-async def test_rule_9_one_tenant_does_not_take_the_room_of_another(
+async def test_rule_9_tenants_have_separate_bounds(
     open_driver: OpenDriver,
 ) -> None:
     driver = await tight(open_driver, tenant_budget_bytes=3 * CHUNK)
@@ -209,8 +209,8 @@ async def test_rule_9_idle_holders_expire_under_pressure(open_driver: OpenDriver
 
 @pytest.mark.rule(9)
 @pytest.mark.parametrize("limit", [10, 1])
-async def test_rule_9_who_asks_in_vain_is_not_idle(open_driver: OpenDriver, limit: int) -> None:
-    """And does not hide who is, however few are looked for at a time."""
+async def test_rule_9_rejected_uploads_are_not_idle(open_driver: OpenDriver, limit: int) -> None:
+    """They do not use up the limit of a search for idle uploads either."""
     driver = await tight(open_driver)
     asking = await driver.create(chunk_size=CHUNK)
     idle = await driver.create(chunk_size=CHUNK)
@@ -251,8 +251,8 @@ async def full(open_driver: OpenDriver) -> tuple[Driver, str, ChunkOffer]:
     return driver, upload_id, offer
 
 
-@pytest.mark.usefixtures("nobody_looks_by_himself")
-async def test_waiting_ends_when_bytes_come_back(open_driver: OpenDriver) -> None:
+@pytest.mark.usefixtures("no_polling")
+async def test_wait_for_room_ends_when_bytes_are_freed(open_driver: OpenDriver) -> None:
     driver, upload_id, offer = await full(open_driver)
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(seconds_of_waiting(driver, upload_id))
@@ -264,8 +264,8 @@ async def test_waiting_ends_when_bytes_come_back(open_driver: OpenDriver) -> Non
     assert (await driver.ledger.admit_chunk(offer)).granted
 
 
-@pytest.mark.usefixtures("nobody_looks_by_himself")
-async def test_waiting_ends_when_the_upload_moves_on(open_driver: OpenDriver) -> None:
+@pytest.mark.usefixtures("no_polling")
+async def test_wait_for_room_ends_when_the_upload_progresses(open_driver: OpenDriver) -> None:
     driver, upload_id, _ = await full(open_driver)
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(seconds_of_waiting(driver, upload_id))
@@ -275,14 +275,14 @@ async def test_waiting_ends_when_the_upload_moves_on(open_driver: OpenDriver) ->
     assert waiting.result() < 30
 
 
-@pytest.mark.usefixtures("nobody_looks_by_himself")
-async def test_waiting_misses_nothing_that_came_before_it(open_driver: OpenDriver) -> None:
+@pytest.mark.usefixtures("no_polling")
+async def test_wait_for_room_sees_an_earlier_change(open_driver: OpenDriver) -> None:
     driver, upload_id, _ = await full(open_driver)
     await driver.store(upload_id, 1)
     assert await seconds_of_waiting(driver, upload_id) < 30
 
 
-async def test_waiting_ends_by_itself(open_driver: OpenDriver) -> None:
+async def test_wait_for_room_times_out(open_driver: OpenDriver) -> None:
     driver, upload_id, _ = await full(open_driver)
     async with asyncio.timeout(30):
         await driver.ledger.wait_for_room(upload_id, 0.05)

@@ -1,4 +1,4 @@
-"""Chunks in: rules 1 to 4, 21, and what a client sees of them."""
+"""Admission and acceptance of chunks: rules 1 to 4 and 21."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sluice_core.uploads.model import MAX_CHUNKS, UploadStatus
 from support.ledgers import PART_BYTES, Driver, ranges
 
 
-async def refuses(
+async def assert_rejected(
     driver: Driver,
     kind: type[SluiceError],
     reason: str,
@@ -29,7 +29,7 @@ async def refuses(
     content: bytes,
     **flags: bool,
 ) -> SluiceError:
-    """Both admission and acceptance refuse the chunk, with the same word, and nothing changes."""
+    """Check that admission and acceptance reject the chunk with one reason, without a change."""
     before = await driver.ledger.get(upload_id)
     offer = driver.offer(upload_id, number, len(content), **flags)
     with pytest.raises(kind) as at_accept:
@@ -70,7 +70,8 @@ async def test_an_unknown_upload_is_not_found(driver: Driver) -> None:
         assert refused.value.reason == "UPLOAD_NOT_FOUND"
 
 
-async def test_the_same_request_finds_its_upload_and_another_one_conflicts(driver: Driver) -> None:
+async def test_repeated_request_returns_its_upload_or_conflicts(driver: Driver) -> None:
+    """It conflicts when the arguments differ."""
     new = driver.new()
     first = await driver.ledger.create(new)
     await driver.send(new.upload_id, 0, b"abc")
@@ -94,7 +95,7 @@ async def test_rule_1_an_accepted_chunk_counts(driver: Driver) -> None:
 
 
 @pytest.mark.rule(1)
-async def test_rule_1_a_lost_answer_is_given_again(driver: Driver) -> None:
+async def test_rule_1_retry_after_a_lost_response_is_new_again(driver: Driver) -> None:
     upload_id = await driver.create()
     offer = driver.offer(upload_id, 0, 3)
     first = await driver.ledger.accept_chunk(offer, crc32c(b"abc"))
@@ -130,7 +131,7 @@ async def test_rule_2_other_content_is_a_conflict(driver: Driver, other: bytes) 
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
     offer = driver.offer(upload_id, 0, len(other))
-    assert (await driver.ledger.admit_chunk(offer)).granted  # only the content can tell
+    assert (await driver.ledger.admit_chunk(offer)).granted  # only the content decides
     with pytest.raises(AlreadyExists) as refused:
         await driver.ledger.accept_chunk(offer, crc32c(other))
     assert refused.value.reason == "CHUNK_CONFLICT"
@@ -161,7 +162,7 @@ async def test_rule_2_force_can_fill_a_part(driver: Driver) -> None:
 
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("chunk_size", [None, PART_BYTES])
-async def test_rule_2_force_comes_too_late_for_a_queued_part(
+async def test_rule_2_force_is_rejected_for_a_queued_part(
     driver: Driver, chunk_size: int | None
 ) -> None:
     upload_id = await driver.create(chunk_size=chunk_size)
@@ -186,20 +187,22 @@ async def test_rule_3_the_first_is_last_wins(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 2, b"c", is_last=True)
     kind, reason = FailedPrecondition, "TOTAL_MISMATCH"
-    await refuses(driver, kind, reason, upload_id, 1, b"b", is_last=True)
-    await refuses(driver, kind, reason, upload_id, 3, b"d")
-    await refuses(driver, kind, reason, upload_id, 5, b"e", is_last=True)
+    await assert_rejected(driver, kind, reason, upload_id, 1, b"b", is_last=True)
+    await assert_rejected(driver, kind, reason, upload_id, 3, b"d")
+    await assert_rejected(driver, kind, reason, upload_id, 5, b"e", is_last=True)
 
 
 @pytest.mark.rule(3)
 async def test_rule_3_the_last_chunk_cannot_lie_below_a_received_one(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 4, b"e")
-    await refuses(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 2, b"c", is_last=True)
+    await assert_rejected(
+        driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 2, b"c", is_last=True
+    )
 
 
 @pytest.mark.rule(3)
-async def test_rule_3_a_repeated_chunk_may_say_late_that_it_is_the_last(driver: Driver) -> None:
+async def test_rule_3_duplicate_may_carry_is_last(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a")
     late = await driver.send(upload_id, 0, b"a", is_last=True)
@@ -212,29 +215,29 @@ async def test_rule_3_a_repeated_chunk_may_say_late_that_it_is_the_last(driver: 
 @pytest.mark.parametrize("number", [-1, MAX_CHUNKS])
 async def test_rule_3_numbers_are_bounded(driver: Driver, number: int) -> None:
     upload_id = await driver.create()
-    await refuses(driver, InvalidArgument, "BAD_CHUNK_NUMBER", upload_id, number, b"a")
+    await assert_rejected(driver, InvalidArgument, "BAD_CHUNK_NUMBER", upload_id, number, b"a")
 
 
-async def test_a_chunk_beyond_the_largest_size_is_refused(driver: Driver) -> None:
+async def test_chunk_beyond_the_maximum_size_is_rejected(driver: Driver) -> None:
     upload_id = await driver.create()
-    await refuses(driver, InvalidArgument, "CHUNK_TOO_LARGE", upload_id, 0, b"a" * 65)
+    await assert_rejected(driver, InvalidArgument, "CHUNK_TOO_LARGE", upload_id, 0, b"a" * 65)
 
 
 @pytest.mark.rule(3)
-async def test_rule_3_an_empty_chunk_is_only_the_one_of_an_empty_object(driver: Driver) -> None:
+async def test_rule_3_only_an_empty_object_has_an_empty_chunk(driver: Driver) -> None:
     upload_id = await driver.create()
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"")
     await driver.send(upload_id, 1, b"b")
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 0, b"")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 0, b"")
     declared = await driver.create(expected_size=3)
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", declared, 0, b"")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", declared, 0, b"")
 
 
 @pytest.mark.rule(3)
 async def test_rule_3_nothing_follows_an_empty_chunk(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"")
-    await refuses(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"b")
+    await assert_rejected(driver, InvalidArgument, "EMPTY_CHUNK", upload_id, 1, b"b")
     await driver.send(upload_id, 0, b"a", force=True)
     assert (await driver.send(upload_id, 1, b"b")).snapshot.received_bytes == 2
 
@@ -243,8 +246,8 @@ async def test_rule_3_nothing_follows_an_empty_chunk(driver: Driver) -> None:
 async def test_rule_4_a_uniform_chunk_has_the_declared_size(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8)
     await driver.send(upload_id, 3, b"x" * 8)
-    await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 9)
-    await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 7)
+    await assert_rejected(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 9)
+    await assert_rejected(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 0, b"x" * 7)
 
 
 @pytest.mark.rule(4)
@@ -252,17 +255,17 @@ async def test_rule_4_a_short_chunk_can_only_be_the_last(driver: Driver) -> None
     upload_id = await driver.create(chunk_size=8)
     accepted = await driver.send(upload_id, 2, b"x" * 7)
     assert accepted.snapshot.total_chunks == 3
-    await refuses(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 3, b"x" * 8)
+    await assert_rejected(driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 3, b"x" * 8)
 
 
 @pytest.mark.rule(4)
 async def test_rule_4_declared_sizes_fix_every_chunk(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=8, expected_size=20)
     assert (await driver.ledger.get(upload_id)).total_chunks == 3
-    await refuses(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 2, b"x" * 3)
-    await refuses(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 2, b"x" * 5)
-    await refuses(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 3, b"x" * 8)
-    await refuses(
+    await assert_rejected(driver, InvalidArgument, "CHUNK_SIZE_MISMATCH", upload_id, 2, b"x" * 3)
+    await assert_rejected(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 2, b"x" * 5)
+    await assert_rejected(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 3, b"x" * 8)
+    await assert_rejected(
         driver, FailedPrecondition, "TOTAL_MISMATCH", upload_id, 1, b"x" * 8, is_last=True
     )
     await driver.send(upload_id, 2, b"x" * 4)
@@ -272,21 +275,21 @@ async def test_rule_4_declared_sizes_fix_every_chunk(driver: Driver) -> None:
 async def test_rule_21_more_bytes_than_declared_are_refused_on_arrival(driver: Driver) -> None:
     upload_id = await driver.create(expected_size=5)
     await driver.send(upload_id, 0, b"abc")
-    await refuses(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 1, b"def")
+    await assert_rejected(driver, OutOfRange, "EXPECTED_SIZE_EXCEEDED", upload_id, 1, b"def")
     offer = driver.offer(upload_id, 0, 6, force=True)
     with pytest.raises(OutOfRange):
         await driver.ledger.accept_chunk(offer, 1)
     await driver.send(upload_id, 1, b"de")
 
 
-async def test_an_ended_or_completing_upload_takes_no_new_chunk(driver: Driver) -> None:
+async def test_ended_or_completing_upload_rejects_new_chunks(driver: Driver) -> None:
     aborted = await driver.create()
     await driver.ledger.abort(aborted)
-    await refuses(driver, FailedPrecondition, "UPLOAD_ENDED", aborted, 0, b"a")
+    await assert_rejected(driver, FailedPrecondition, "UPLOAD_ENDED", aborted, 0, b"a")
     completing = await driver.create()
     await driver.send(completing, 0, b"a")
     await driver.complete(completing, 1)
-    await refuses(driver, FailedPrecondition, "UPLOAD_COMPLETING", completing, 1, b"b")
+    await assert_rejected(driver, FailedPrecondition, "UPLOAD_COMPLETING", completing, 1, b"b")
 
 
 async def test_missing_chunks_are_the_gaps_up_to_the_highest(driver: Driver) -> None:
@@ -332,8 +335,8 @@ async def test_chunks_in_any_order_make_the_same_object(
 
 
 @pytest.mark.rule(12)
-async def test_sizes_up_to_a_million_chunks_are_kept_in_bounded_steps(driver: Driver) -> None:
-    """A long run that becomes contiguous at once is taken up at once, in several steps."""
+async def test_long_runs_are_processed_in_bounded_steps(driver: Driver) -> None:
+    """A long run that becomes contiguous is processed in several steps within one call."""
     upload_id = await driver.create(part_bytes=1_000)
     for number in range(2_500, 0, -1):
         await driver.send(upload_id, number, b"x")

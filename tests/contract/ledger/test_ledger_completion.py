@@ -1,4 +1,4 @@
-"""Completion and the other ends: rules 8, 12, 18, 21 and phase 1."""
+"""Completion, abort and failure: rules 8, 12, 18, 21 and phase 1."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_completion_needs_a_total(driver: Driver) -> None:
     assert (await refused(driver.complete(upload_id))).reason == "TOTAL_UNKNOWN"
 
 
-async def test_completion_keeps_to_the_total_and_to_what_is_in(driver: Driver) -> None:
+async def test_completion_total_must_match_received_chunks(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 1, b"b", is_last=True)
     assert (await refused(driver.complete(upload_id, 3))).reason == "TOTAL_MISMATCH"
@@ -54,7 +54,7 @@ async def test_rule_21_fewer_bytes_than_declared_do_not_complete(driver: Driver)
     assert (await driver.complete(upload_id, 2)).snapshot.status is UploadStatus.COMPLETING
 
 
-async def test_a_repeated_completion_answers_the_same(driver: Driver) -> None:
+async def test_repeated_completion_returns_the_same(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a")
     first = await driver.ledger.request_completion(upload_id, 1, SHA256, 5)
@@ -63,7 +63,7 @@ async def test_a_repeated_completion_answers_the_same(driver: Driver) -> None:
     assert (await driver.complete(upload_id)).snapshot == first.snapshot
 
 
-async def test_claims_come_with_the_beginning_or_with_the_completion(driver: Driver) -> None:
+async def test_claims_may_come_with_initiation_or_completion(driver: Driver) -> None:
     upload_id = await driver.create(crc32c=5)
     await driver.send(upload_id, 0, b"a")
     call = driver.ledger.request_completion(upload_id, 1, None, 6)
@@ -113,7 +113,7 @@ async def test_rule_12_an_object_below_one_part_is_a_single_put(
 
 @pytest.mark.rule(12)
 @pytest.mark.parametrize("chunk_size", [None, 8])
-async def test_rule_12_a_full_first_part_goes_before_the_total_is_known(
+async def test_rule_12_full_first_part_is_ready_without_a_total(
     driver: Driver, chunk_size: int | None
 ) -> None:
     upload_id = await driver.create(chunk_size=chunk_size)
@@ -123,9 +123,7 @@ async def test_rule_12_a_full_first_part_goes_before_the_total_is_known(
 
 
 @pytest.mark.parametrize("chunk_size", [None, 8])
-async def test_the_tail_is_ready_as_soon_as_it_is_in(
-    driver: Driver, chunk_size: int | None
-) -> None:
+async def test_tail_is_ready_once_received(driver: Driver, chunk_size: int | None) -> None:
     upload_id = await driver.create(chunk_size=chunk_size)
     await driver.send(upload_id, 2, b"z", is_last=True)
     await driver.send(upload_id, 0, b"x" * 8)
@@ -189,7 +187,7 @@ async def test_rule_18_completing_is_not_aborted(driver: Driver) -> None:
     assert (await refused(driver.ledger.abort(upload_id))).reason == "UPLOAD_COMPLETING"
 
 
-async def test_abort_is_repeatable_and_leaves_a_completed_upload_alone(driver: Driver) -> None:
+async def test_abort_is_idempotent_and_rejected_when_completed(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
     aborted = await driver.ledger.abort(upload_id)
@@ -209,7 +207,7 @@ async def test_the_first_failure_stays(driver: Driver) -> None:
 
 
 @pytest.mark.rule(15)
-async def test_rule_15_a_worker_fails_an_upload_only_with_a_good_fence(driver: Driver) -> None:
+async def test_rule_15_failing_an_upload_needs_a_current_fence(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"a", is_last=True)
     stale = await driver.claim(upload_id, 1, "one")
@@ -261,7 +259,7 @@ async def test_rule_16_a_lost_empty_object_is_stored_again(driver: Driver) -> No
 
 
 class TestPhase1:
-    """discard_on_accept: bytes are not kept, and completion ends at once."""
+    """Phase 1 (`discard_on_accept`): bytes are discarded, and completion ends at once."""
 
     @pytest.mark.parametrize("chunk_size", [None, 8])
     async def test_an_upload_ends_with_its_checksum(

@@ -1,9 +1,4 @@
-"""Rule 9, proved by simulation: whatever order chunks come in, some upload can always go on.
-
-200 clients send 10 chunks each through a budget of 64 MiB, in shuffled, backward or forward order,
-declared or not; some vanish in the middle. A client whose chunk is refused waits, and after a
-while sends the chunk that the ledger names first, as the SDK does. Time is simulated.
-"""
+"""Simulation of rule 9: some upload can always progress, in any order of chunks."""
 
 from __future__ import annotations
 
@@ -46,7 +41,7 @@ class Client:
         return len(self.left) <= self.vanishes_at
 
     async def step(self, driver: Driver) -> bool:
-        """Send one chunk, or complete; False when there is nothing to do or no room."""
+        """Send one chunk, or complete; return False when there is nothing to do or no room."""
         if not self.left:
             await driver.complete(self.upload_id, CHUNKS)
             self.done = True
@@ -92,9 +87,14 @@ async def start(driver: Driver, order: str, vanishing: float, rng: random.Random
         "shuffled",
     ],
 )
-async def test_rule_9_two_hundred_uploads_through_64_mib_never_stick(
+async def test_rule_9_200_uploads_through_64_mib_never_deadlock(
     order: str, vanishing: float
 ) -> None:
+    """Each of 200 clients sends 10 chunks, in shuffled, backward or forward order, declared or not.
+
+    Some vanish halfway. A client whose chunk is rejected waits, and after a while sends the chunk
+    that the ledger names first, as the SDK does. Time is simulated.
+    """
     rng = random.Random(f"{order} {vanishing}")
     driver = Driver(MemoryLedger(OPTIONS, clock := FakeClock()), clock)
     clients = await start(driver, order, vanishing, rng)
@@ -116,7 +116,7 @@ async def test_rule_9_two_hundred_uploads_through_64_mib_never_stick(
         if quiet_ticks >= QUIET_TICKS:
             clock.advance(300)
             await driver.ledger.expire_due(1_000)
-    assert not [c for c in clients if not c.done and not c.gone], "somebody is stuck"
+    assert not [c for c in clients if not c.done and not c.gone], "a client is stuck"
     lost = VANISHED_HOLDERS * LARGEST_PART if vanishing else 0
     assert most_queued <= OPTIONS.budget_bytes + RESERVE + lost
     await driver.store_all()

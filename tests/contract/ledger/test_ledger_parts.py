@@ -1,4 +1,4 @@
-"""Parts out: claims, fences, records and damaged chunks (rules 8, 13, 15 to 17)."""
+"""Part claims, fences, records and damaged chunks (rules 8, 13, 15 to 17)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_a_claim_says_what_to_store(driver: Driver) -> None:
     assert chunks[0].crc32c == crc32c(bytes(range(16, 24)))
 
 
-async def test_there_is_nothing_to_claim_but_ready_parts(driver: Driver) -> None:
+async def test_only_ready_parts_can_be_claimed(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 40)
     assert await driver.ledger.claim_part(upload_id, 3, "w", LEASE_SECONDS) is None
     await driver.store(upload_id, 1)
@@ -56,14 +56,14 @@ async def test_rule_15_a_part_has_one_holder_until_its_lease_ends(driver: Driver
     assert second.fence.counter > first.fence.counter
 
 
-async def test_a_repeated_claim_answers_the_same(driver: Driver) -> None:
+async def test_repeated_claim_returns_the_same(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     first = await driver.claim(upload_id, 1)
     assert await driver.claim(upload_id, 1) == first
 
 
 @pytest.mark.rule(15)
-async def test_rule_15_a_claim_that_was_taken_over_may_write_nothing(driver: Driver) -> None:
+async def test_rule_15_claim_that_was_taken_over_is_fenced(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     stale = await driver.claim(upload_id, 1, "one")
     record = await driver.record_of(stale)
@@ -87,7 +87,7 @@ async def test_rule_15_a_claim_that_was_taken_over_may_write_nothing(driver: Dri
 
 
 @pytest.mark.rule(15)
-async def test_rule_15_a_lease_that_ended_unclaimed_still_counts(driver: Driver) -> None:
+async def test_rule_15_expired_lease_is_valid_until_taken_over(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 16)
     claim = await driver.claim(upload_id, 1)
     driver.clock.advance(LEASE_SECONDS * 10)
@@ -125,7 +125,7 @@ async def test_rule_13_the_first_multipart_wins(driver: Driver) -> None:
 
 
 @pytest.mark.rule(17)
-async def test_rule_17_a_stored_part_gives_its_bytes_back(driver: Driver) -> None:
+async def test_rule_17_stored_part_frees_its_bytes(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 40)
     assert (await driver.ledger.backlog()).queued_bytes == 40
     await driver.store(upload_id, 2)
@@ -138,7 +138,7 @@ async def test_rule_17_a_stored_part_gives_its_bytes_back(driver: Driver) -> Non
 
 
 @pytest.mark.rule(16)
-async def test_rule_16_the_same_record_again_answers_the_same(driver: Driver) -> None:
+async def test_rule_16_repeated_record_returns_the_same(driver: Driver) -> None:
     upload_id = await upload(driver, b"x" * 32)
     claim = await driver.claim(upload_id, 1)
     record = await driver.record_of(claim)
@@ -210,7 +210,7 @@ async def test_rule_8_a_rejected_chunk_is_missing_again(
 async def test_rule_2_a_rejected_chunk_does_not_free_its_neighbours(
     driver: Driver, chunk_size: int | None
 ) -> None:
-    """Their part was queued once, so `force` comes too late."""
+    """Their part was queued once, so `force` is too late."""
     upload_id = await upload(driver, bytes(range(16)), chunk_size)
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
     offer = driver.offer(upload_id, 1, CHUNK, force=True)
@@ -232,7 +232,7 @@ async def test_rule_8_a_part_may_have_several_damaged_chunks(driver: Driver) -> 
 
 
 @pytest.mark.rule(8)
-async def test_rule_8_a_rejected_chunk_comes_back_with_the_same_content(driver: Driver) -> None:
+async def test_rule_8_rejected_chunk_needs_the_same_content(driver: Driver) -> None:
     upload_id = await upload(driver, bytes(range(16)))
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
     offer = driver.offer(upload_id, 0, 8)
@@ -242,7 +242,7 @@ async def test_rule_8_a_rejected_chunk_comes_back_with_the_same_content(driver: 
 
 
 async def test_the_checksum_waits_for_a_rejected_chunk(driver: Driver) -> None:
-    """A replaced chunk starts the object's CRC32C again, while an earlier chunk is missing."""
+    """A replaced chunk resets the object's CRC32C while an earlier chunk is missing."""
     content = bytes(range(32))
     upload_id = await upload(driver, content[:24] + b"y" * 4)
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
@@ -251,7 +251,7 @@ async def test_the_checksum_waits_for_a_rejected_chunk(driver: Driver) -> None:
     assert (await driver.complete(upload_id, 4)).snapshot.crc32c == crc32c(content)
 
 
-async def test_ready_work_is_what_nobody_holds_oldest_first(driver: Driver) -> None:
+async def test_ready_work_is_unleased_and_oldest_first(driver: Driver) -> None:
     older = await upload(driver, b"x" * 32)
     driver.clock.advance(1)
     newer = await upload(driver, b"x" * 16)

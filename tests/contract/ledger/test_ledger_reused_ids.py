@@ -1,4 +1,4 @@
-"""An upload id that comes back: what was of the first upload is void for the second."""
+"""Reused upload ids: state of the first upload is void for the second."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from sluice_core.uploads.model import ObjectRef
 from support.ledgers import DAY, Driver
 
 
-async def used_again(driver: Driver, upload_id: str) -> str:
-    """Have the upload forgotten and begun anew under its id, as for a request id that comes back
-    after a day; the new node's id."""
+async def reuse_upload_id(driver: Driver, upload_id: str) -> str:
+    """Purge the upload and open a new one under its id, as for a request id reused after a day.
+
+    Return the new node id.
+    """
     first = (await driver.ledger.get(upload_id)).new
     await driver.ledger.abort(upload_id)
     await driver.ledger.events_published(upload_id, 10)
@@ -31,7 +33,7 @@ async def used_again(driver: Driver, upload_id: str) -> str:
 async def test_events_of_a_reused_upload_id_have_new_ids(driver: Driver) -> None:
     upload_id = await driver.create()
     (before,) = await driver.ledger.upload_events(upload_id)
-    node_id = await used_again(driver, upload_id)
+    node_id = await reuse_upload_id(driver, upload_id)
     (after,) = await driver.ledger.upload_events(upload_id)
     assert (before.type, before.sequence) == (after.type, after.sequence)
     assert after.node_id == node_id
@@ -40,12 +42,12 @@ async def test_events_of_a_reused_upload_id_have_new_ids(driver: Driver) -> None
 
 @pytest.mark.rule(15)
 async def test_a_fence_is_void_when_its_upload_id_is_reused(driver: Driver) -> None:
-    """A worker that slept for a day must not write into the upload that has the id now."""
+    """A worker that paused for a day must not write to the new upload."""
     upload_id = await driver.create(expected_size=16, chunk_size=16)
     await driver.send(upload_id, 0, b"x" * 16)
     stale = await driver.claim(upload_id, 1)
     record = await driver.record_of(stale)
-    await used_again(driver, upload_id)
+    await reuse_upload_id(driver, upload_id)
     await driver.send(upload_id, 0, b"y" * 16)
     claim = await driver.claim(upload_id, 1)
     for call in (

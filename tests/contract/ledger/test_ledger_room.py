@@ -1,4 +1,4 @@
-"""Rule 9 while chunks arrive: room is what has come, and staged bytes always count."""
+"""Rule 9 while chunks arrive: received bytes take room, and staged bytes always count."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def reserved(driver: Driver) -> int:
 
 
 @pytest.mark.rule(9)
-async def test_a_chunk_holds_only_what_it_asks_for(driver: Driver) -> None:
+async def test_chunk_reserves_only_what_it_requests(driver: Driver) -> None:
     upload_id = await begin(driver)
     offer = driver.offer(upload_id, 0, CHUNK)
     for hold_bytes in (4, 4, 40, 16, CHUNK):
@@ -48,7 +48,7 @@ async def test_a_chunk_holds_only_what_it_asks_for(driver: Driver) -> None:
 
 
 @pytest.mark.rule(9)
-async def test_announced_chunks_keep_nobody_out(open_driver: OpenDriver) -> None:
+async def test_announced_chunks_do_not_block_others(open_driver: OpenDriver) -> None:
     """Forty chunks that were only announced take less than half of the room for five."""
     driver = await tight(open_driver, upload_budget_bytes=100 * CHUNK)
     slow = await begin(driver)
@@ -59,7 +59,7 @@ async def test_announced_chunks_keep_nobody_out(open_driver: OpenDriver) -> None
 
 
 @pytest.mark.rule(9)
-async def test_a_refused_step_leaves_what_is_held(open_driver: OpenDriver) -> None:
+async def test_rejected_step_keeps_the_reservation(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     upload_id = await begin(driver)
     first, second = driver.offer(upload_id, 3, CHUNK), driver.offer(upload_id, 5, CHUNK)
@@ -76,7 +76,7 @@ async def test_a_refused_step_leaves_what_is_held(open_driver: OpenDriver) -> No
 
 @pytest.mark.rule(9)
 async def test_begun_chunks_go_before_new_ones(open_driver: OpenDriver) -> None:
-    """Otherwise new chunks would share out the room until no half-received one can end."""
+    """Otherwise new chunks would divide the room until no half-received one can finish."""
     driver = await tight(open_driver)
     upload_id = await begin(driver)
     begun = driver.offer(upload_id, 3, CHUNK)
@@ -86,13 +86,13 @@ async def test_begun_chunks_go_before_new_ones(open_driver: OpenDriver) -> None:
         await driver.send(upload_id, number, FULL)
     assert not (await ask(driver, begun, CHUNK)).granted
     assert not (await ask(driver, driver.offer(upload_id, 15, CHUNK), 8)).granted
-    driver.clock.advance(3)  # nobody asks any more
+    driver.clock.advance(3)  # no client requests room any more
     assert (await ask(driver, driver.offer(upload_id, 15, CHUNK), 8)).granted
 
 
 @pytest.mark.rule(9)
-async def test_the_elected_upload_gets_all_that_its_chunk_lacks(open_driver: OpenDriver) -> None:
-    """Every chunk is half received and the budget is full of them: one can end all the same."""
+async def test_elected_upload_gets_the_rest_of_its_chunk(open_driver: OpenDriver) -> None:
+    """Half-received chunks fill the budget, and still one of them can finish."""
     driver = await tight(open_driver)
     uploads = [await begin(driver) for _ in range(10)]
     offers = [driver.offer(upload_id, 0, CHUNK) for upload_id in uploads]
@@ -135,7 +135,7 @@ async def test_a_chunk_that_waits_keeps_its_reservation(open_driver: OpenDriver)
 
 @pytest.mark.rule(9)
 async def test_accept_without_room_is_refused(open_driver: OpenDriver) -> None:
-    """A reservation that ended does not let a chunk past the budget."""
+    """An expired reservation does not admit a chunk beyond the budget."""
     driver = await tight(open_driver)
     late, other = await begin(driver), await begin(driver)
     offer = driver.offer(late, 5, CHUNK)
@@ -154,7 +154,7 @@ async def test_accept_without_room_is_refused(open_driver: OpenDriver) -> None:
 
 @pytest.mark.rule(2, 9)
 async def test_duplicates_without_room_are_only_compared(open_driver: OpenDriver) -> None:
-    """A chunk that is in can be sent again at any time; its bytes then take no room."""
+    """An accepted chunk can be sent again at any time; its bytes then take no room."""
     driver = await tight(open_driver)
     upload_id = await begin(driver)
     for number in (1, 3, 5, 7, 9):
@@ -181,7 +181,7 @@ async def test_duplicates_with_room_reserve_it(driver: Driver) -> None:
 
 @pytest.mark.rule(1, 8)
 async def test_a_new_chunk_without_bytes_is_refused(driver: Driver) -> None:
-    """It was in when its header came, and was rejected before its last byte."""
+    """It was accepted when its header arrived, and rejected before its last byte."""
     upload_id = await begin(driver)
     offer = replace(driver.offer(upload_id, 0, CHUNK), staged=False)
     with pytest.raises(Aborted, match="STAGING_LOST"):
@@ -224,7 +224,7 @@ async def test_chunks_of_a_high_part_are_found(driver: Driver) -> None:
 
 
 async def test_pages_of_a_rare_state_end(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page looks at a bounded number of uploads; the token leads on until all are seen."""
+    """A page scans a bounded number of uploads; its token continues until all are scanned."""
     for module in ("sluice_core.ledger.lifecycle", "sluice_backends.redis.ledger.listing"):
         monkeypatch.setattr(f"{module}.SCAN_UPLOADS", 4)
     rare = []
@@ -248,7 +248,7 @@ async def test_pages_of_a_rare_state_end(driver: Driver, monkeypatch: pytest.Mon
     assert everything.next_after
 
 
-async def test_a_page_that_is_full_leads_to_the_next_match(driver: Driver) -> None:
+async def test_full_page_continues_at_the_next_match(driver: Driver) -> None:
     ids = []
     for _ in range(6):
         driver.clock.advance(1)

@@ -1,4 +1,4 @@
-"""Events, watching, listing, expiry and leftovers: rules 22 to 27."""
+"""Events, watching, listing, expiry and clean-up: rules 22 to 27."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def event_types(driver: Driver, upload_id: str) -> list[str]:
 
 
 @pytest.mark.rule(22)
-async def test_rule_22_a_transition_brings_its_event(driver: Driver) -> None:
+async def test_rule_22_transition_appends_its_event(driver: Driver) -> None:
     aborted = await driver.create(expected_size=7, trace_parent="00-trace")
     await driver.ledger.abort(aborted)
     failed = await driver.create()
@@ -53,7 +53,7 @@ async def test_rule_22_a_transition_brings_its_event(driver: Driver) -> None:
 
 
 @pytest.mark.rule(22)
-async def test_rule_22_a_repeated_call_brings_no_second_event(driver: Driver) -> None:
+async def test_rule_22_repeated_call_appends_no_second_event(driver: Driver) -> None:
     new = driver.new()
     for _ in range(2):
         await driver.ledger.create(new)
@@ -63,12 +63,12 @@ async def test_rule_22_a_repeated_call_brings_no_second_event(driver: Driver) ->
 
 
 @pytest.mark.rule(22)
-async def test_rule_22_the_catalogue_says_what_completed(driver: Driver) -> None:
+async def test_rule_22_catalogue_emits_upload_completed(driver: Driver) -> None:
     assert await event_types(driver, await driver.completed()) == ["UploadInitiated"]
 
 
 @pytest.mark.rule(22)
-async def test_rule_22_without_a_catalogue_the_ledger_says_it(open_driver: OpenDriver) -> None:
+async def test_rule_22_ledger_emits_it_without_a_catalogue(open_driver: OpenDriver) -> None:
     driver = await open_driver(emit_completed=True)
     upload_id = await driver.completed(b"hello")
     (_, completed) = await driver.ledger.upload_events(upload_id)
@@ -110,8 +110,8 @@ async def next_of(watch: AsyncIterator[UploadSnapshot]) -> UploadSnapshot:
 
 
 @pytest.mark.rule(27)
-@pytest.mark.usefixtures("nobody_looks_by_himself")
-async def test_rule_27_a_watcher_sees_changes_as_they_come(driver: Driver) -> None:
+@pytest.mark.usefixtures("no_polling")
+async def test_rule_27_watcher_sees_changes_at_once(driver: Driver) -> None:
     upload_id = await driver.create()
     watch = driver.ledger.watch(upload_id, 0)
     first = await next_of(watch)
@@ -127,7 +127,7 @@ async def test_rule_27_a_watcher_sees_changes_as_they_come(driver: Driver) -> No
 
 
 @pytest.mark.rule(27)
-async def test_rule_27_a_watcher_goes_on_after_what_it_saw(driver: Driver) -> None:
+async def test_rule_27_watcher_resumes_after_its_sequence(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.ledger.abort(upload_id)
     ended = await driver.ledger.get(upload_id)
@@ -137,8 +137,8 @@ async def test_rule_27_a_watcher_goes_on_after_what_it_saw(driver: Driver) -> No
 
 
 @pytest.mark.rule(27)
-@pytest.mark.usefixtures("nobody_looks_by_himself")
-async def test_rule_27_who_waits_for_the_end_sees_nothing_else(driver: Driver) -> None:
+@pytest.mark.usefixtures("no_polling")
+async def test_rule_27_only_end_yields_one_snapshot(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc", is_last=True)
     seen = (await driver.complete(upload_id)).snapshot.sequence
@@ -189,8 +189,8 @@ async def test_uploads_are_listed_newest_first_in_pages(driver: Driver) -> None:
         f"1.0 {'u' * 129}",
     ],
 )
-async def test_a_cursor_that_no_page_gave_is_refused(driver: Driver, text: str) -> None:
-    """A caller can make one up: its number must be one that `encode_cursor` writes."""
+async def test_forged_cursor_is_rejected(driver: Driver, text: str) -> None:
+    """Its number must be one that `encode_cursor` writes."""
     await driver.create()
     for cursor in (base64.urlsafe_b64encode(text.encode()).decode(), text or "="):
         with pytest.raises(InvalidArgument) as refused:
@@ -198,7 +198,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(driver: Driver, text: str) 
         assert (refused.value.reason, refused.value.field) == ("BAD_PAGE_TOKEN", "page_token")
 
 
-async def test_uploads_of_one_moment_are_listed_once_each(driver: Driver) -> None:
+async def test_uploads_with_equal_times_are_listed_once_each(driver: Driver) -> None:
     made = {await driver.create() for _ in range(5)}
     seen, after = [], ""
     while True:
@@ -216,7 +216,7 @@ async def expire(driver: Driver) -> list[tuple[str, str]]:
 
 
 @pytest.mark.rule(24)
-async def test_rule_24_an_idle_upload_expires_on_the_second_sighting(driver: Driver) -> None:
+async def test_rule_24_idle_upload_expires_on_the_second_sighting(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc")
     driver.clock.advance(DAY - 1)
@@ -246,7 +246,7 @@ async def test_rule_24_a_chunk_in_between_keeps_the_upload(driver: Driver) -> No
 
 
 @pytest.mark.rule(24)
-async def test_rule_24_a_week_is_the_end_even_of_a_busy_upload(driver: Driver) -> None:
+async def test_rule_24_busy_upload_expires_after_a_week(driver: Driver) -> None:
     upload_id = await driver.create()
     driver.clock.advance(7 * DAY)
     await driver.send(upload_id, 0, b"abc")
@@ -298,7 +298,7 @@ async def test_rule_24_an_upload_is_forgotten_a_day_after_its_end(driver: Driver
     driver.clock.advance(DAY)
     assert await driver.ledger.purge_due(10) == 0  # one clean-up is left
     await driver.ledger.cleanup_done(upload_id)
-    assert await driver.ledger.purge_due(10) == 0  # the world has not heard of it
+    assert await driver.ledger.purge_due(10) == 0  # its event is not published
     await driver.ledger.events_published(upload_id, 10)
     assert await driver.ledger.purge_due(10) == 1
     assert await driver.ledger.purge_due(10) == 0
@@ -306,7 +306,7 @@ async def test_rule_24_an_upload_is_forgotten_a_day_after_its_end(driver: Driver
         await driver.ledger.get(upload_id)
 
 
-async def test_a_forgotten_request_id_begins_anew(driver: Driver) -> None:
+async def test_purged_request_id_opens_a_new_upload(driver: Driver) -> None:
     new = driver.new()
     await driver.ledger.create(new)
     await driver.send(new.upload_id, 0, b"abc")
@@ -337,7 +337,7 @@ async def test_tokens_are_known_while_something_names_them(driver: Driver) -> No
 
 
 @pytest.mark.rule(25)
-async def test_due_cleanups_leave_out_what_is_before_the_offset(driver: Driver) -> None:
+async def test_due_cleanups_start_at_the_offset(driver: Driver) -> None:
     for _ in range(5):
         driver.clock.advance(1)
         await driver.ledger.abort(await driver.create())

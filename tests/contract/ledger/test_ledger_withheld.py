@@ -1,4 +1,4 @@
-"""Events that the publisher refuses are set apart (rule 22)."""
+"""Withheld events that the publisher rejected (rule 22)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from support.ledgers import Driver
 
 
 @pytest.mark.rule(22)
-async def test_withheld_events_leave_the_page_to_others(driver: Driver) -> None:
-    """Any number of uploads may wait: a page is of those that do not."""
+async def test_withheld_events_do_not_displace_others(driver: Driver) -> None:
+    """A page has only events that are not withheld, however many are."""
     withheld = [await driver.create() for _ in range(60)]
     for upload_id in withheld:
         await driver.ledger.withhold_events(upload_id, 60)
@@ -29,7 +29,7 @@ async def test_withheld_events_leave_the_page_to_others(driver: Driver) -> None:
 
 
 @pytest.mark.rule(22)
-async def test_withheld_events_that_were_published_are_gone(driver: Driver) -> None:
+async def test_published_withheld_events_are_deleted(driver: Driver) -> None:
     upload_id = await driver.create()
     await driver.ledger.withhold_events(upload_id, 60)
     driver.clock.advance(61)

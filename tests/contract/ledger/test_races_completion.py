@@ -1,7 +1,5 @@
-"""What meets a completion: rule 18, on every ledger and in every order.
-
-A step of a ledger is atomic, so a race is decided by which step comes first: every order is played,
-or all begin at the same moment, asked in every order, and the test says what none may lead to.
+"""Races with a completion (rule 18), on every ledger and in every order. Ledger steps are atomic,
+so a test plays every order of the steps, or starts all at once in every order.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ FIRST, SECOND = CONTENT[:CHUNK], CONTENT[CHUNK:]
 
 
 async def end_of(driver: Driver, upload_id: str) -> tuple[UploadStatus, list[str]]:
-    """The status, and what the ledger's events say of it."""
+    """Return the status and the ledger's end events."""
     events = await driver.ledger.upload_events(upload_id)
     return await driver.status(upload_id), [event.type for event in events]
 
@@ -39,7 +37,7 @@ async def end_of(driver: Driver, upload_id: str) -> tuple[UploadStatus, list[str
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("abort_first", [True, False])
-async def test_of_completion_and_abort_one_happens(driver: Driver, abort_first: bool) -> None:
+async def test_completion_and_abort_exclude_each_other(driver: Driver, abort_first: bool) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, FIRST)
     calls = [driver.ledger.abort(upload_id), driver.complete(upload_id, 1)]
@@ -57,7 +55,7 @@ async def test_of_completion_and_abort_one_happens(driver: Driver, abort_first: 
 
 
 @pytest.mark.rule(18)
-async def test_a_chunk_beyond_the_end_and_the_completion_exclude_each_other(
+async def test_completion_and_a_later_chunk_exclude_each_other(
     driver: Driver,
 ) -> None:
     for order in orders(1, 2):
@@ -92,7 +90,7 @@ async def test_a_chunk_beyond_the_end_and_the_completion_exclude_each_other(
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("chunk_first", [True, False])
-async def test_the_last_missing_chunk_and_the_completion_at_the_same_moment(
+async def test_completion_concurrent_with_the_last_missing_chunk(
     driver: Driver, chunk_first: bool
 ) -> None:
     upload_id = await driver.create()
@@ -113,7 +111,7 @@ async def test_the_last_missing_chunk_and_the_completion_at_the_same_moment(
 
 @pytest.mark.rule(18, 24)
 @pytest.mark.parametrize("expiry_first", [True, False])
-async def test_of_completion_and_expiry_one_happens(driver: Driver, expiry_first: bool) -> None:
+async def test_completion_and_expiry_exclude_each_other(driver: Driver, expiry_first: bool) -> None:
     upload_id = await driver.create()
     await driver.send(upload_id, 0, FIRST)
     driver.clock.advance(DAY + 1)
@@ -161,10 +159,10 @@ async def test_two_completions_with_other_claims_settle_on_one(driver: Driver) -
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("part_first", [True, False])
-async def test_the_last_part_and_the_completion_do_not_wait_for_each_other(
+async def test_last_part_or_completion_reports_completion_ready(
     driver: Driver, part_first: bool
 ) -> None:
-    """Whichever comes second has to say that everything is ready; else nobody would look."""
+    """The second one has to report it; otherwise no worker would complete the upload."""
     upload_id = await driver.create()
     await driver.send(upload_id, 0, FIRST, is_last=True)
     claim = await driver.claim(upload_id, 1)
@@ -190,7 +188,7 @@ async def stored_upload(driver: Driver) -> str:
 
 
 @pytest.mark.rule(18)
-async def test_of_many_completers_at_once_one_gets_the_upload(driver: Driver) -> None:
+async def test_one_of_concurrent_completers_claims_the_upload(driver: Driver) -> None:
     upload_id = await stored_upload(driver)
     claims = await at_once(
         *(
@@ -206,9 +204,7 @@ async def test_of_many_completers_at_once_one_gets_the_upload(driver: Driver) ->
 
 @pytest.mark.rule(18)
 @pytest.mark.parametrize("late_first", [True, False])
-async def test_of_a_late_completer_and_its_successor_the_successor_finishes(
-    driver: Driver, late_first: bool
-) -> None:
+async def test_successor_of_a_late_completer_finishes(driver: Driver, late_first: bool) -> None:
     upload_id = await stored_upload(driver)
     late = await driver.claim_completion(upload_id, "late")
     driver.clock.advance(LEASE_SECONDS)
@@ -225,7 +221,7 @@ async def test_of_a_late_completer_and_its_successor_the_successor_finishes(
 
 
 @pytest.mark.rule(18)
-async def test_finish_failure_reopening_and_abort_leave_one_truth(driver: Driver) -> None:
+async def test_concurrent_ends_leave_a_consistent_state(driver: Driver) -> None:
     for order in permutations(["finish", "fail", "reopen", "abort"]):
         upload_id = await stored_upload(driver)
         claim = await driver.claim_completion(upload_id)
@@ -237,14 +233,14 @@ async def test_finish_failure_reopening_and_abort_leave_one_truth(driver: Driver
         }
         with told_with(order):
             answers = await at_once(*(calls[name] for name in order))
-            told = zip(order, answers, strict=True)
+            pairs = zip(order, answers, strict=True)
             await assert_one_truth(
-                driver, upload_id, {n for n, answer in told if not isinstance(answer, SluiceError)}
+                driver, upload_id, {n for n, answer in pairs if not isinstance(answer, SluiceError)}
             )
 
 
 async def assert_one_truth(driver: Driver, upload_id: str, done: set[str]) -> None:
-    """What was answered, what the state is and what the events say are the same story."""
+    """Check that results, state and events agree."""
     status, events = await end_of(driver, upload_id)
     match status:
         case UploadStatus.COMPLETED:
@@ -264,8 +260,8 @@ async def assert_one_truth(driver: Driver, upload_id: str, done: set[str]) -> No
 
 
 @pytest.mark.rule(18)
-async def test_a_completer_that_is_late_at_every_step_changes_nothing(driver: Driver) -> None:
-    """Two completers, each claims, extends and finishes; the lease ends between any two steps."""
+async def test_late_completer_changes_nothing_at_any_step(driver: Driver) -> None:
+    """Two completers claim, extend and finish; the lease ends between any two steps."""
     for order in orders(3, 3):
         upload_id = await stored_upload(driver)
         finished: list[str] = []
@@ -290,7 +286,7 @@ async def test_a_completer_that_is_late_at_every_step_changes_nothing(driver: Dr
 
 
 @pytest.mark.rule(18, 27)
-async def test_who_watches_sees_one_end_whatever_raced(driver: Driver) -> None:
+async def test_watcher_sees_one_end_after_any_race(driver: Driver) -> None:
     upload_id = await stored_upload(driver)
     claim = await driver.claim_completion(upload_id)
     watching = [asyncio.create_task(collected(driver, upload_id)) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""A chunk is rejected while its upload completes: rule 8, on every ledger and in every order."""
+"""Rejection of a chunk while its upload completes (rule 8), on every ledger in every order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST, SECOND = CONTENT[:CHUNK], CONTENT[CHUNK:]
 
 @dataclass
 class Contenders:
-    """A worker that rejects chunk 0, a client that completes, and one that repeats chunk 0."""
+    """A worker that rejects chunk 0, a client that completes, and a client that resends it."""
 
     driver: Driver
     upload_id: str
@@ -63,7 +63,7 @@ async def contenders(driver: Driver) -> Contenders:
 
 
 async def assert_heals(race: Contenders) -> None:
-    """Whatever happened: the chunk is there, or named as missing; sent again, all is well."""
+    """Check that the chunk is received or reported missing, and that resending it heals."""
     driver, upload_id = race.driver, race.upload_id
     snapshot = await driver.ledger.get(upload_id)
     missing = await driver.missing(upload_id)
@@ -81,7 +81,7 @@ async def assert_heals(race: Contenders) -> None:
 
 
 @pytest.mark.rule(8)
-async def test_a_rejection_meets_a_completion_and_a_repeated_chunk(driver: Driver) -> None:
+async def test_rejection_races_completion_and_a_repeated_chunk(driver: Driver) -> None:
     for order in orders(1, 1, 2):
         race = await contenders(driver)
         with told_with(order):
@@ -107,7 +107,7 @@ async def test_a_rejection_meets_a_completion_and_a_repeated_chunk(driver: Drive
 
 
 @pytest.mark.rule(8)
-async def test_a_rejection_a_completion_and_a_repetition_at_the_same_moment(
+async def test_concurrent_rejection_completion_and_repeat_heal(
     driver: Driver,
 ) -> None:
     for order in permutations(["reject", "complete", "accept"]):
@@ -123,9 +123,7 @@ async def test_a_rejection_a_completion_and_a_repetition_at_the_same_moment(
 
 @pytest.mark.rule(8, 15)
 @pytest.mark.parametrize("late_first", [True, False])
-async def test_the_late_workers_rejection_takes_nothing_from_the_one_that_stores(
-    driver: Driver, late_first: bool
-) -> None:
+async def test_rejection_by_a_late_worker_is_fenced(driver: Driver, late_first: bool) -> None:
     race = await contenders(driver)
     await race.complete()
     driver.clock.advance(LEASE_SECONDS)

@@ -1,4 +1,4 @@
-"""Histogram buckets that all latencies share, so that dashboards can compare them."""
+"""Histogram buckets shared by all latencies, so that dashboards can compare them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Blocking file work, away from the event loop: threads, new files, directories that last.
-
-The adapters that keep things in files (chunks, objects, the event log) share these. Everything
-here that is not `async` blocks and is called inside a thread of `DiskThreads`.
+"""File I/O of the file-based adapters: threads, new files, durable directories. Everything that
+is not `async` blocks and is called in a thread of `DiskThreads`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from sluice_core.errors import PermissionDenied, ResourceExhausted, SluiceError, Unavailable
 
 SMALL_BYTES = 256 * 1024
-"""Up to here bytes are gathered in memory, so that a small file costs one trip to a thread."""
+"""Bytes buffered in memory, so that a small file costs one thread hand-off."""
 
 _DISK_FULL_RETRY_SECONDS = 5.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -28,36 +26,36 @@ T = TypeVar("T")
 
 
 def disk_error(error: OSError, unavailable: str, denied: str = "") -> SluiceError:
-    """The error that a caller sees; why it failed, and on which path, is for the log."""
-    why = f"{type(error).__name__}: {error}"
+    """Return the error for callers; cause and path appear only in its log detail."""
+    detail = f"{type(error).__name__}: {error}"
     if error.errno in _FULL:
         return ResourceExhausted(
             "DISK_FULL",
             "The server's disk is full; try again once space has been freed.",
             retry_after_seconds=_DISK_FULL_RETRY_SECONDS,
-            log_detail=why,
+            log_detail=detail,
         )
     if denied and error.errno in _DENIED:
         return PermissionDenied(
             denied,
             "The server may not use its own storage; its operator has to check the permissions.",
-            log_detail=why,
+            log_detail=detail,
         )
-    return Unavailable(unavailable, "The server's storage failed; try again.", log_detail=why)
+    return Unavailable(unavailable, "The server's storage failed; try again.", log_detail=detail)
 
 
 class DiskThreads:
-    """A few threads that one store owns.
+    """Thread pool of one store.
 
-    A job that was handed over always runs to its end before the call returns, even when the
-    caller is cancelled: the buffers and files that it works on are never pulled from under it.
+    A submitted job always finishes before the call returns, even when the caller is cancelled, so
+    that its buffers and files stay valid while it runs.
 
     Args:
         name: prefix of the threads' names.
         workers: number of threads; with fsync more of them overlap their waits.
-        unavailable: reason of the `Unavailable` that an OSError becomes.
-        denied: reason of the `PermissionDenied` that a refused access becomes; without it that
-            is `Unavailable` too.
+        unavailable: reason of the `Unavailable` raised for an OSError.
+        denied: reason of the `PermissionDenied` raised for a denied access; without it that raises
+            `Unavailable` too.
     """
 
     def __init__(self, name: str, *, workers: int, unavailable: str, denied: str = "") -> None:
@@ -66,41 +64,41 @@ class DiskThreads:
         self._denied = denied
 
     async def aclose(self) -> None:
-        """End the threads, after the jobs that they have."""
+        """Finish submitted jobs and stop the threads."""
         await asyncio.to_thread(self._executor.shutdown)
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The job's result. Raises as `disk_error` says when it fails with an OSError."""
+        """Return the job's result; convert an OSError with `disk_error`."""
         return await self.result(self._start(job, *args, **kwargs))
 
     def post(self, job: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Hand over a job that tells by itself how it went; any thread may call.
+        """Submit a job that reports its outcome itself; any thread may call.
 
-        Raises `RuntimeError` once the threads were ended.
+        Raise `RuntimeError` after `aclose`.
         """
         self._executor.submit(job, *args, **kwargs)
 
     async def result(self, future: asyncio.Future[T]) -> T:
-        """What a job comes to; it has ended when this returns, whatever happens to the caller.
+        """Return the result of a job; it has finished on return, even if the caller is cancelled.
 
-        Raises as `run` does. Any number of callers may wait for one future.
+        Raise the errors of `run`. Several callers may wait for one future.
         """
-        await _settled(future)
+        await _wait_done(future)
         try:
             return future.result()
         except OSError as error:
             raise disk_error(error, self._unavailable, self._denied) from error
 
     async def stream(self, items: Generator[T, None, None]) -> AsyncGenerator[T, None]:
-        """Iterate a blocking generator, one item ahead of the consumer; closes it at the end."""
+        """Iterate a blocking generator, one item ahead of the consumer; close it at the end."""
         ahead = self._start(_next, items)
         try:
-            while got := await self.result(ahead):
+            while item := await self.result(ahead):
                 ahead = self._start(_next, items)
-                yield got[0]
+                yield item[0]
         finally:
-            # A generator cannot be closed while it runs, so the item in flight comes first.
-            await _settled(ahead)
+            # A running generator cannot be closed: wait for the item in flight first.
+            await _wait_done(ahead)
             await self.run(items.close)
 
     def _start(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -108,21 +106,21 @@ class DiskThreads:
 
 
 def _next(items: Generator[T, None, None]) -> tuple[T] | None:
-    """The next item in a tuple; None at the end, for a future cannot carry StopIteration."""
+    """Return the next item in a tuple; None at the end: a future cannot carry StopIteration."""
     for item in items:
         return (item,)
     return None
 
 
-async def _settled(future: asyncio.Future[T]) -> None:
-    """Wait until the future has ended, whatever happens to the caller meanwhile."""
+async def _wait_done(future: asyncio.Future[T]) -> None:
+    """Wait until the future is done, despite cancellation; re-raise the cancellation then."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
-    future.exception()  # seen, whether or not somebody asks for the result
+    future.exception()  # mark as retrieved: after a cancellation no caller reads the result
     if cancelled is not None:
         raise cancelled
 
@@ -131,13 +129,13 @@ async def _settled(future: asyncio.Future[T]) -> None:
 
 
 class NewFile:
-    """A file on its way: written block by block, without a descriptor held in between.
+    """File written block by block, without an open descriptor between blocks.
 
-    Blocks gather in memory up to SMALL_BYTES; a larger file is opened, extended and closed once
-    per gathering. That costs microseconds and leaves nothing open when a sender vanishes.
+    Blocks are buffered in memory up to SMALL_BYTES. A larger file is opened, extended and closed
+    once per buffer. That costs microseconds, and no descriptor leaks when a sender vanishes.
 
     Args:
-        create: opens the file for writing, which must not exist yet; returns the descriptor.
+        create: opens the file, which must not exist, for writing; returns the descriptor.
     """
 
     def __init__(
@@ -148,44 +146,44 @@ class NewFile:
         self._fsync = fsync
         self._create = create
         self._created = False
-        self._gathered = bytearray()
+        self._buffer = bytearray()
 
     @property
     def created(self) -> bool:
-        """Whether there is a file of ours, to be removed if it is not wanted."""
+        """Whether the file was created, and has to be removed if it is discarded."""
         return self._created
 
     @property
-    def gathered(self) -> bytearray:
-        """What is in memory and not in the file yet."""
-        return self._gathered
+    def buffer(self) -> bytearray:
+        """Bytes in memory that are not in the file yet."""
+        return self._buffer
 
     async def append(self, block: bytes | memoryview) -> None:
-        """Add a block; it is copied or written when this returns."""
-        if len(self._gathered) + len(block) <= SMALL_BYTES:
-            self._gathered += block
+        """Append a block; it is copied or written on return."""
+        if len(self._buffer) + len(block) <= SMALL_BYTES:
+            self._buffer += block
             return
         await self._threads.run(self._write, block)
 
     async def finish(self, then: Callable[[], T]) -> T:
-        """Write what is gathered (fsync as told), then do `then` in the same thread trip."""
+        """Write the buffer, fsync if configured, and call `then` in the same thread hand-off."""
         return await self._threads.run(self._finish, then)
 
     def _finish(self, then: Callable[[], T]) -> T:
-        if self._gathered or self._fsync or not self._created:
+        if self._buffer or self._fsync or not self._created:
             self._write(b"", last=True)
         return then()
 
     def _write(self, block: bytes | memoryview, last: bool = False) -> None:
         fd = self._open()
         try:
-            write_all(fd, self._gathered)
+            write_all(fd, self._buffer)
             write_all(fd, block)
             if last and self._fsync:
                 os.fsync(fd)
         finally:
             os.close(fd)
-        self._gathered.clear()
+        self._buffer.clear()
 
     def _open(self) -> int:
         if self._created:
@@ -196,12 +194,12 @@ class NewFile:
 
 
 def create_file(path: Path) -> int:
-    """Open a file that must not exist yet, for writing."""
+    """Create a file, which must not exist, and open it for writing."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all of it: a disk that is nearly full may take a part only."""
+    """Write all of `data`: on a nearly full disk one write may be short."""
     done = os.write(fd, data)
     while done < len(data):
         with memoryview(data) as view:
@@ -209,7 +207,7 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def unlink_quietly(path: Path) -> None:
-    """Remove a file that may be gone already."""
+    """Remove a file if it exists."""
     path.unlink(missing_ok=True)
 
 
@@ -217,7 +215,7 @@ def unlink_quietly(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Make the names in a directory durable across power loss."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -226,7 +224,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path, *, fsync: bool) -> None:
-    """Make a directory and its missing parents."""
+    """Create a directory and its missing parents."""
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
@@ -239,7 +237,7 @@ def make_directories(path: Path, *, fsync: bool) -> None:
 
 
 def remove_if_empty(path: Path) -> bool:
-    """Remove a directory unless something lies in it; whether it is gone."""
+    """Remove a directory if it is empty; return whether it is gone."""
     try:
         path.rmdir()
     except FileNotFoundError:
@@ -252,7 +250,7 @@ def remove_if_empty(path: Path) -> bool:
 
 
 def write_whole(path: Path, data: bytes, *, fsync: bool) -> None:
-    """Write a new file in one go."""
+    """Write a new file in one step."""
     fd = create_file(path)
     try:
         write_all(fd, data)

@@ -1,4 +1,4 @@
-"""Small chunks that come at once: written and synced together, each with its own end."""
+"""Batches of small chunks: one write and sync, separate results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import until
 
 
 class StuckWrite:
-    """Writes of chunks with the text "stuck" have begun, and wait until they may go on."""
+    """Blocks writes of chunks with the text "stuck" until the test releases them."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -46,7 +46,7 @@ def stuck_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[StuckWrite]:
 
 
 @pytest.mark.parametrize("fsync", [False, True])
-async def test_chunks_that_come_together_are_written_and_synced_together(
+async def test_concurrent_chunks_share_one_write_and_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
 ) -> None:
     calls: Counter[str] = Counter()
@@ -77,7 +77,7 @@ async def test_chunks_that_come_together_are_written_and_synced_together(
         monkeypatch.setattr(os, "write", counted_write)
         monkeypatch.setattr(os, "fsync", counted_sync)
         chunks = await keep_together(store, *(bytes([number]) * 50 for number in range(200)))
-        # The event loop's own wake-ups are writes, too, so not every write is of a chunk.
+        # The event loop's wake-ups are writes too, so not every write is of a chunk.
         assert calls["fsync"] <= (20 if fsync else 0)
         assert calls["write"] < 100
         assert await read(store, stays, *chunks) == b"there" + b"".join(
@@ -103,7 +103,7 @@ async def test_seal_waits_for_the_sync(tmp_path: Path, monkeypatch: pytest.Monke
         assert await read(store, await sender) == b"x"
 
 
-async def test_one_upload_does_not_wait_for_anothers_write(
+async def test_uploads_do_not_wait_for_each_others_writes(
     tmp_path: Path, stuck_write: StuckWrite
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
@@ -116,7 +116,7 @@ async def test_one_upload_does_not_wait_for_anothers_write(
 
 
 @pytest.mark.parametrize("first", ["being written", "waiting"])
-async def test_a_cancelled_seal_keeps_nothing_and_harms_no_other(
+async def test_cancelled_seal_stores_nothing_and_spares_its_batch(
     tmp_path: Path, stuck_write: StuckWrite, first: str
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
@@ -139,7 +139,7 @@ async def test_a_cancelled_seal_keeps_nothing_and_harms_no_other(
         assert files(tmp_path) == []
 
 
-async def test_dropping_the_upload_ends_what_is_being_written(
+async def test_dropping_an_upload_fails_its_pending_batch(
     tmp_path: Path, stuck_write: StuckWrite
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
@@ -158,7 +158,7 @@ async def test_dropping_the_upload_ends_what_is_being_written(
         assert await read(store, again) == b"again"
 
 
-async def test_a_store_that_was_closed_takes_nothing(tmp_path: Path) -> None:
+async def test_closed_store_rejects_chunks(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         pass
     with pytest.raises(RuntimeError):
@@ -166,7 +166,7 @@ async def test_a_store_that_was_closed_takes_nothing(tmp_path: Path) -> None:
             await staged.seal()
 
 
-async def test_chunks_are_read_in_few_trips(
+async def test_chunks_are_read_in_few_thread_hand_offs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:

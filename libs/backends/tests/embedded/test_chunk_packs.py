@@ -1,4 +1,4 @@
-"""Small chunks in packs: what survives a crash, when space comes back, what is written once."""
+"""Packs of small chunks: crashes, freed space and leftovers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.packed import UPLOAD, files, keep, keep_together, read, reason
 
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pack is full after a few chunks."""
+    """Limit packs to a few chunks."""
     monkeypatch.setattr(packs, "PACK_BYTES", 1000)
     monkeypatch.setattr(packs, "_BATCH_BYTES", 300)
 
@@ -78,9 +78,10 @@ async def test_any_mix_of_chunks_reads_back_and_leaves_no_file(
 # ------------------------------------------------------------------ crashes
 
 
-async def test_a_write_cut_off_at_any_byte_costs_only_the_chunk_being_written(
+async def test_torn_write_loses_only_the_chunk_being_written(
     tmp_path: Path,
 ) -> None:
+    """A process dies after any byte of the write."""
     async with FileChunkStore(tmp_path, fsync=False) as store:
         first, second = await keep(store, b"first"), await keep(store, b"2" * 40)
         torn = await keep(store, b"torn")
@@ -94,7 +95,7 @@ async def test_a_write_cut_off_at_any_byte_costs_only_the_chunk_being_written(
             assert await reason(store, torn) == "CHUNK_MISSING"
 
 
-async def test_a_damaged_head_never_gives_other_bytes(tmp_path: Path) -> None:
+async def test_damaged_head_never_yields_other_bytes(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunks = [await keep(store, bytes([number]) * 20) for number in range(3)]
     (pack,) = files(tmp_path)
@@ -108,7 +109,7 @@ async def test_a_damaged_head_never_gives_other_bytes(tmp_path: Path) -> None:
             assert await reason(store, chunks[2]) == "CHUNK_MISSING"
 
 
-async def test_a_pack_of_another_process_is_never_appended_to(tmp_path: Path) -> None:
+async def test_pack_of_another_process_is_never_appended_to(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         before = await keep(store, b"before")
     (old,) = files(tmp_path)
@@ -122,7 +123,7 @@ async def test_a_pack_of_another_process_is_never_appended_to(tmp_path: Path) ->
         assert await reason(store, before) == "CHUNK_MISSING"
 
 
-async def test_dropping_after_a_restart_frees_the_file(tmp_path: Path) -> None:
+async def test_drop_after_restart_removes_the_file(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunks = [await keep(store, b"x" * 100) for _ in range(5)]
     async with FileChunkStore(tmp_path, fsync=False) as store:
@@ -132,7 +133,7 @@ async def test_dropping_after_a_restart_frees_the_file(tmp_path: Path) -> None:
         assert files(tmp_path) == []
 
 
-async def test_a_token_is_used_once_across_a_restart(tmp_path: Path) -> None:
+async def test_token_stays_in_use_across_a_restart(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunk = await keep(store, b"first")
     async with FileChunkStore(tmp_path, fsync=False) as store:
@@ -141,7 +142,7 @@ async def test_a_token_is_used_once_across_a_restart(tmp_path: Path) -> None:
         assert await read(store, chunk) == b"first"
 
 
-async def test_of_two_attempts_at_once_with_one_token_the_first_is_kept(tmp_path: Path) -> None:
+async def test_concurrent_attempts_with_one_token_keep_the_first(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         token = new_token()
         results = await asyncio.gather(
@@ -157,7 +158,7 @@ async def test_of_two_attempts_at_once_with_one_token_the_first_is_kept(tmp_path
 # ------------------------------------------------------------------ disk space
 
 
-async def test_space_comes_back_while_the_upload_goes_on(tmp_path: Path, small_packs: None) -> None:
+async def test_space_is_freed_while_the_upload_continues(tmp_path: Path, small_packs: None) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunks = [await keep(store, bytes([number]) * 300) for number in range(30)]
         assert len(files(tmp_path)) == 10
@@ -166,7 +167,7 @@ async def test_space_comes_back_while_the_upload_goes_on(tmp_path: Path, small_p
         assert await read(store, chunks[15]) == bytes([15]) * 300
 
 
-async def test_a_pack_is_full_after_so_many_chunks(
+async def test_pack_is_full_at_its_record_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packs, "_PACK_RECORDS", 4)
@@ -177,7 +178,7 @@ async def test_a_pack_is_full_after_so_many_chunks(
 
 
 @pytest.mark.parametrize("written", [0, 30, 70])
-async def test_a_full_disk_costs_what_was_being_written_and_nothing_else(
+async def test_full_disk_fails_only_the_batch_being_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     write = os.write
@@ -206,7 +207,7 @@ async def test_a_full_disk_costs_what_was_being_written_and_nothing_else(
         assert files(tmp_path) == []
 
 
-async def test_a_pack_that_could_not_be_removed_goes_with_the_next_look(
+async def test_failed_pack_removal_is_retried_by_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unlink(path: Path) -> None:
@@ -242,7 +243,7 @@ async def test_chunks_in_packs_are_leftovers_after_a_restart(
         assert sorted(seen) == sorted(kept)
 
 
-async def test_a_pack_is_as_old_as_its_last_chunk(tmp_path: Path) -> None:
+async def test_age_of_a_pack_is_that_of_its_last_chunk(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         old = await keep(store, b"old")
         (pack,) = files(tmp_path)
@@ -253,7 +254,7 @@ async def test_a_pack_is_as_old_as_its_last_chunk(tmp_path: Path) -> None:
         assert list(await store.leftovers(1800.0, 10)) == []
 
 
-async def test_a_pack_in_which_nothing_was_finished_is_cleared_away(tmp_path: Path) -> None:
+async def test_pack_without_complete_records_is_removed(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         await keep(store, b"torn")
     (pack,) = files(tmp_path)

@@ -1,4 +1,4 @@
-"""Chunks in files: what survives a restart, what damage is noticed, what a full disk says."""
+"""Chunks in files: restarts, damage and full disks."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ async def read(store: FileChunkStore, chunk: ChunkRef) -> bytes:
 
 
 def file_of(root: Path, chunk: ChunkRef) -> Path:
-    """The chunk's own file, or the one pack that there is."""
+    """Return the chunk's file, or the only pack."""
     (path,) = root.rglob("*.pack" if chunk.size <= SMALL_BYTES else chunk.token)
     return path
 
 
 @pytest.mark.parametrize("size", [0, 10, SMALL_BYTES, SMALL_BYTES + 1, 3 * MIB])
-async def test_sealed_chunks_outlive_the_process(size: int, tmp_path: Path) -> None:
+async def test_sealed_chunks_survive_the_process(size: int, tmp_path: Path) -> None:
     data = os.urandom(size)
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunk = await keep(store, data)
@@ -55,7 +55,7 @@ async def test_sealed_chunks_outlive_the_process(size: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("size", [10, 3 * MIB])
-async def test_a_flipped_byte_is_damage(size: int, tmp_path: Path) -> None:
+async def test_flipped_byte_raises_chunk_damaged(size: int, tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunk = await keep(store, b"x" * size)
         with file_of(tmp_path, chunk).open("r+b") as file:
@@ -67,9 +67,7 @@ async def test_a_flipped_byte_is_damage(size: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 3 * MIB])
-async def test_a_shortened_file_is_noticed_before_its_first_block(
-    size: int, tmp_path: Path
-) -> None:
+async def test_truncated_file_fails_before_its_first_block(size: int, tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         chunk = await keep(store, b"x" * size)
         path = file_of(tmp_path, chunk)
@@ -88,7 +86,7 @@ async def test_dropping_the_last_chunk_leaves_no_folder(tmp_path: Path) -> None:
         assert list(tmp_path.rglob(UPLOAD)) == []
 
 
-async def test_small_blocks_make_no_file_before_they_are_sealed(tmp_path: Path) -> None:
+async def test_small_blocks_create_no_file_before_seal(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         async with store.stage(ChunkOffer(UPLOAD, 0, 0, "token")) as staged:
             for _ in range(100):
@@ -109,7 +107,7 @@ async def test_small_blocks_make_no_file_before_they_are_sealed(tmp_path: Path) 
     ids=["full", "quota", "broken", "denied"],
 )
 @pytest.mark.parametrize("size", [10, 3 * MIB])
-async def test_a_failing_disk_is_a_typed_error_and_leaves_nothing(
+async def test_disk_failure_raises_typed_error_and_leaves_nothing(
     size: int,
     error_number: int,
     error: type[SluiceError],
@@ -143,9 +141,10 @@ async def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.rule(6)
 @pytest.mark.parametrize("size", [10, 3 * MIB])
-async def test_with_fsync_file_and_folders_are_synced_before_seal_returns(
+async def test_seal_syncs_file_and_folders_with_fsync(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are durable before `seal` returns."""
     synced: set[str] = set()
     fsync = os.fsync
 
@@ -162,10 +161,10 @@ async def test_with_fsync_file_and_folders_are_synced_before_seal_returns(
     assert str(path.parents[3]) == str(tmp_path)
 
 
-async def test_a_cancelled_append_waits_for_the_write_in_flight(
+async def test_cancelled_append_waits_for_the_write_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The block is the caller's again as soon as append has ended, also by cancellation.
+    # The caller may reuse the block as soon as `append` has ended, also by cancellation.
     write = os.write
     state: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
@@ -197,7 +196,7 @@ async def test_a_cancelled_append_waits_for_the_write_in_flight(
 
 
 @pytest.mark.parametrize("size", [10, MIB])
-async def test_leftovers_go_by_the_time_of_the_last_write(size: int, tmp_path: Path) -> None:
+async def test_leftovers_are_aged_by_their_last_write(size: int, tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         old = await keep(store, b"o" * size)
         await keep(store, b"y" * size, "n1-young")
@@ -207,7 +206,7 @@ async def test_leftovers_go_by_the_time_of_the_last_write(size: int, tmp_path: P
         assert list(await store.leftovers(1800.0, 10)) == [(UPLOAD, [old.token])]
 
 
-async def test_a_huge_tree_is_seen_over_several_calls(
+async def test_huge_tree_is_scanned_over_several_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "_ENTRIES_PER_CALL", 4)
@@ -225,7 +224,7 @@ async def test_a_huge_tree_is_seen_over_several_calls(
         assert sorted(seen) == sorted(kept)
 
 
-async def test_files_that_are_not_chunks_are_left_alone(tmp_path: Path) -> None:
+async def test_files_that_are_not_chunks_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "00" / UPLOAD).mkdir(parents=True)
     (tmp_path / "00" / UPLOAD / ".nfs0001").write_bytes(b"")
     (tmp_path / "00" / "lost+found").write_bytes(b"")
@@ -233,20 +232,20 @@ async def test_files_that_are_not_chunks_are_left_alone(tmp_path: Path) -> None:
         assert list(await store.leftovers(0.0, 10)) == []
 
 
-async def test_a_store_that_was_never_written_has_no_leftovers(tmp_path: Path) -> None:
+async def test_store_without_writes_has_no_leftovers(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path / "absent", fsync=False) as store:
         assert list(await store.leftovers(0.0, 10)) == []
         await store.drop_upload(UPLOAD)
 
 
-async def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+async def test_vanished_folder_is_created_again(tmp_path: Path) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:
         first = await keep(store, b"x")
         shutil.rmtree(file_of(tmp_path, first).parent)
         assert await read(store, await keep(store, b"again")) == b"again"
 
 
-async def test_a_file_that_cannot_be_removed_is_left_to_the_sweeper(
+async def test_file_that_cannot_be_removed_is_left_to_the_sweeper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unlink(path: Path) -> None:
@@ -262,13 +261,13 @@ async def test_a_file_that_cannot_be_removed_is_left_to_the_sweeper(
             patch.setattr(os, "unlink", unlink)
             with pytest.raises(ConnectionError):
                 await send()
-        assert [entry["event"] for entry in logs] == ["staged_chunk_not_removed"]
+        assert [entry["event"] for entry in logs] == ["staged_chunk.remove_failed"]
         assert list(await store.leftovers(0.0, 10)) == [(UPLOAD, ["token"])]
         await store.drop(UPLOAD, ["token"])
         assert list(tmp_path.rglob("token")) == []
 
 
-async def test_a_chunk_dropped_during_the_scan_is_no_leftover(
+async def test_chunk_dropped_during_the_scan_is_not_a_leftover(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with FileChunkStore(tmp_path, fsync=False) as store:

@@ -1,4 +1,4 @@
-"""What the embedded ledger adds to the contract: it survives, and answers after the disk."""
+"""Durability of the embedded ledger: crashes, group commits and restarts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,11 @@ def clock() -> FakeClock:
 
 
 async def hard_stop(folder: Path, copy: Path) -> None:
-    """What a crash leaves: the files as they are, the ledger still open."""
+    """Copy the files as a crash would leave them, while the ledger is open."""
     await asyncio.to_thread(shutil.copytree, folder, copy)
 
 
-async def test_everything_acknowledged_is_there_after_a_crash(
-    tmp_path: Path, clock: FakeClock
-) -> None:
+async def test_acknowledged_state_survives_a_crash(tmp_path: Path, clock: FakeClock) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     async with sqlite(before, ROOMY, clock) as ledger:
@@ -63,7 +61,7 @@ async def test_everything_acknowledged_is_there_after_a_crash(
         assert (await driver.finish(upload_id)).status is UploadStatus.COMPLETED
 
 
-async def test_a_rejected_chunk_survives_and_a_claim_ends_with_its_process(
+async def test_restart_keeps_rejected_chunks_and_ends_claims(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
@@ -75,7 +73,7 @@ async def test_a_rejected_chunk_survives_and_a_claim_ends_with_its_process(
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
         taken_over = await ledger.claim_part(upload_id, 2, "two", 15)
-        assert taken_over is not None, "nobody waits for the lease of a process that is gone"
+        assert taken_over is not None, "the lease of a dead process does not block others"
         with pytest.raises(Aborted, match="FENCED"):
             await ledger.record_part(held, await driver.record_of(held))
         await ledger.record_part(taken_over, await driver.record_of(taken_over))
@@ -83,7 +81,7 @@ async def test_a_rejected_chunk_survives_and_a_claim_ends_with_its_process(
         assert (await driver.send(upload_id, 0, CHUNK)).ready_parts == (1,)
 
 
-async def test_reservations_end_with_the_process_and_queued_bytes_do_not(
+async def test_restart_ends_reservations_and_keeps_queued_bytes(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
@@ -121,7 +119,7 @@ asyncio.run(main())
 
 
 def acknowledged_until_killed(folder: Path) -> tuple[str, set[int]]:
-    """A process that accepts chunks as fast as it can, killed in the middle of a group."""
+    """Run a process that accepts chunks as fast as it can, and kill it during a group."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder)],
         stdout=subprocess.PIPE,
@@ -137,7 +135,7 @@ def acknowledged_until_killed(folder: Path) -> tuple[str, set[int]]:
     return upload_id, {int(line) for line in whole}
 
 
-async def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, clock: FakeClock) -> None:
+async def test_kill_9_loses_no_acknowledged_chunk(tmp_path: Path, clock: FakeClock) -> None:
     upload_id, acknowledged = await asyncio.to_thread(acknowledged_until_killed, tmp_path)
     assert len(acknowledged) >= 300
     async with sqlite(tmp_path, replace(ROOMY, budget_bytes=1 << 40), clock) as ledger:
@@ -149,9 +147,7 @@ async def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, clock: FakeCloc
         assert snapshot.received_bytes == 8 * snapshot.received_chunks
 
 
-async def test_steps_that_wait_together_are_committed_together(
-    tmp_path: Path, clock: FakeClock
-) -> None:
+async def test_waiting_steps_share_one_commit(tmp_path: Path, clock: FakeClock) -> None:
     commits: list[str] = []
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
@@ -170,7 +166,7 @@ async def test_steps_that_wait_together_are_committed_together(
     assert len(commits) <= 20
 
 
-async def test_a_refused_step_undoes_only_itself(tmp_path: Path, clock: FakeClock) -> None:
+async def test_rejected_step_rolls_back_only_itself(tmp_path: Path, clock: FakeClock) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
         upload_id = await driver.create()
@@ -185,7 +181,7 @@ async def test_a_refused_step_undoes_only_itself(tmp_path: Path, clock: FakeCloc
 
 
 def _break_off(session: Session, upload_id: str, error: Exception) -> None:
-    """Changes rows and the record, then fails: a defect, or a fault of the disk."""
+    """Change rows and the record, then fail as a defect or a disk fault does."""
     record = session.require(upload_id)
     record.queued_bytes = 1_000
     session.save(record)
@@ -193,7 +189,7 @@ def _break_off(session: Session, upload_id: str, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("defect"), sqlite3.OperationalError("disk")])
-async def test_a_step_that_breaks_off_leaves_no_trace(
+async def test_step_that_fails_halfway_is_rolled_back(
     tmp_path: Path, clock: FakeClock, error: Exception
 ) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
@@ -210,7 +206,7 @@ async def test_a_step_that_breaks_off_leaves_no_trace(
 
 
 @pytest.mark.rule(6)
-async def test_a_group_that_cannot_be_committed_was_not_acknowledged(
+async def test_failed_commit_fails_every_step_of_the_group(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
@@ -240,7 +236,7 @@ async def test_a_group_that_cannot_be_committed_was_not_acknowledged(
         await driver.send(upload_id, acknowledged, b"x")
 
 
-async def test_a_cancelled_caller_harms_nobody(tmp_path: Path, clock: FakeClock) -> None:
+async def test_cancelled_caller_does_not_affect_its_group(tmp_path: Path, clock: FakeClock) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
         upload_id = await driver.create()
@@ -256,7 +252,7 @@ async def test_a_cancelled_caller_harms_nobody(tmp_path: Path, clock: FakeClock)
         assert (await ledger.get(upload_id)).received_chunks >= 26
 
 
-async def test_after_closing_nothing_is_taken(tmp_path: Path, clock: FakeClock) -> None:
+async def test_closed_ledger_rejects_steps(tmp_path: Path, clock: FakeClock) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         await ledger.ping()
     with pytest.raises(Unavailable) as closed:
@@ -264,7 +260,7 @@ async def test_after_closing_nothing_is_taken(tmp_path: Path, clock: FakeClock) 
     assert closed.value.reason == "LEDGER_CLOSED"
 
 
-async def test_what_waits_at_closing_is_still_answered(tmp_path: Path, clock: FakeClock) -> None:
+async def test_closing_completes_waiting_steps(tmp_path: Path, clock: FakeClock) -> None:
     async with sqlite(tmp_path, ROOMY, clock) as ledger:
         driver = Driver(ledger, clock)
         waiting = asyncio.ensure_future(ledger.create(driver.new()))
@@ -279,7 +275,7 @@ async def test_what_waits_at_closing_is_still_answered(tmp_path: Path, clock: Fa
         ("DELETE FROM meta WHERE key = 'format'", "LEDGER_FORMAT"),
     ],
 )
-async def test_a_file_of_another_release_is_refused(
+async def test_file_of_another_format_is_rejected(
     tmp_path: Path, clock: FakeClock, statement: str, reason: str
 ) -> None:
     async with sqlite(tmp_path, ROOMY, clock):
@@ -293,7 +289,7 @@ async def test_a_file_of_another_release_is_refused(
     assert refused.value.reason == reason
 
 
-async def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, clock: FakeClock) -> None:
+async def test_file_that_is_not_a_ledger_is_rejected(tmp_path: Path, clock: FakeClock) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(Unavailable) as refused:
         async with sqlite(tmp_path, ROOMY, clock):
@@ -303,7 +299,7 @@ async def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, clock: FakeCl
 
 @pytest.mark.rule(6)
 @pytest.mark.parametrize(("fsync", "level"), [(False, 1), (True, 2)])
-async def test_fsync_decides_when_a_commit_returns(
+async def test_fsync_setting_selects_the_synchronous_mode(
     tmp_path: Path, clock: FakeClock, fsync: bool, level: int
 ) -> None:
     def pragmas(session: Session) -> tuple[int, str]:
@@ -319,7 +315,7 @@ async def test_fsync_decides_when_a_commit_returns(
         assert await ledger._run(pragmas) == (level, "wal")
 
 
-async def test_a_large_upload_is_forgotten_in_steps(
+async def test_large_upload_is_purged_in_steps(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sluice_core.ledger.sweep._CLEAR_ROWS", 7)

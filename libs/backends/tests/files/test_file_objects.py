@@ -1,4 +1,4 @@
-"""Objects in files: crashes between any two steps, damage on the disk, ranges over any layout."""
+"""Objects in files: crashes between any two steps, disk damage, ranges over any layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PLAIN = ObjectAttributes("image/png", "COLD", "none")
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing tidies up after it."""
+    """Simulated end of the process, without clean-up."""
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def read(store: ObjectStore, offset: int = 0, length: int = 1 << 40) -> by
 
 
 async def content(store: ObjectStore) -> bytes | None:
-    """What is there; and that head agrees."""
+    """Return the object's bytes; check that `head` agrees."""
     info = await store.head(REF)
     if info is None:
         return None
@@ -79,8 +79,10 @@ STEPS = ("rename", "unlink", "rmdir", "mkdir", "open")
 
 @contextmanager
 def killed_before_step(number: int, root: Path) -> Iterator[list[str]]:
-    """Let the process end before its `number`th change to the tree (counted from 0); every later
-    change fails as well, so that no clean-up code of ours can run. Yields the changes seen."""
+    """End the process before its `number`th change to the tree (counted from 0).
+
+    Every later change fails as well, so that no clean-up code can run. Yield the changes seen.
+    """
     seen: list[str] = []
 
     def guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,7 +120,7 @@ async def delete(store: ObjectStore) -> None:
 @pytest.mark.parametrize("step_number", range(MOST_STEPS))
 @pytest.mark.parametrize("before", [None, b"old"])
 @pytest.mark.parametrize("operation", [put_new, complete_new, delete])
-async def test_a_crash_at_any_step_leaves_the_old_or_the_new(
+async def test_crash_at_any_step_leaves_the_old_or_the_new_object(
     operation: Callable[[ObjectStore], Any],
     before: bytes | None,
     step_number: int,
@@ -149,9 +151,7 @@ async def test_a_crash_at_any_step_leaves_the_old_or_the_new(
 
 
 @pytest.mark.parametrize("step_number", range(MOST_STEPS))
-async def test_after_a_crash_the_same_put_works_and_leaves_one_generation(
-    step_number: int, tmp_path: Path
-) -> None:
+async def test_put_after_a_crash_leaves_one_generation(step_number: int, tmp_path: Path) -> None:
     root = tmp_path / "objects"
     async with opened(root) as store:
         await store.put(REF, BytesBody(b"old"), PLAIN)
@@ -165,7 +165,7 @@ async def test_after_a_crash_the_same_put_works_and_leaves_one_generation(
     assert "manifest.json" in names
 
 
-async def test_a_crash_after_the_completion_does_not_leave_it_open(tmp_path: Path) -> None:
+async def test_crash_after_completion_leaves_no_open_multipart(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         multipart_id, tags = await parts_of(store, b"a", b"b")
         (mark,) = tmp_path.rglob("open.json")
@@ -184,7 +184,7 @@ async def test_a_crash_after_the_completion_does_not_leave_it_open(tmp_path: Pat
         assert await content(store) == b"ab"
 
 
-async def test_of_two_files_of_one_part_the_later_is_listed(tmp_path: Path) -> None:
+async def test_later_of_two_files_of_one_part_is_listed(tmp_path: Path) -> None:
     # A crash between storing a part again and removing the first leaves both.
     async with opened(tmp_path) as store:
         multipart_id, _ = await parts_of(store, b"first")
@@ -199,9 +199,10 @@ async def test_of_two_files_of_one_part_the_later_is_listed(tmp_path: Path) -> N
         assert not file.exists()
 
 
-async def test_leftovers_of_a_killed_process_go_when_the_bucket_is_entered(
+async def test_first_use_of_a_bucket_removes_leftovers(
     tmp_path: Path,
 ) -> None:
+    """The leftovers are those of a killed process."""
     async with opened(tmp_path) as store:
         await store.put(REF, BytesBody(b"kept"), PLAIN)
     (tmp_path / BUCKET / "tmp" / "generation").mkdir()
@@ -212,7 +213,7 @@ async def test_leftovers_of_a_killed_process_go_when_the_bucket_is_entered(
     assert list((tmp_path / BUCKET / "tmp").iterdir()) == []
 
 
-async def test_a_replaced_generation_goes_with_its_last_reader(tmp_path: Path) -> None:
+async def test_last_reader_removes_a_replaced_generation(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.put(REF, BytesBody(b"o" * MIB * 4), PLAIN)
         readers = [cast(Any, store.read(REF, 0, MIB * 4)) for _ in range(2)]
@@ -228,7 +229,7 @@ async def test_a_replaced_generation_goes_with_its_last_reader(tmp_path: Path) -
 # ------------------------------------------------------------------ damage
 
 
-async def test_a_flipped_byte_is_noticed_before_the_last_block(tmp_path: Path) -> None:
+async def test_flipped_byte_fails_before_the_last_block(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.put(REF, BytesBody(b"x" * MIB * 3), PLAIN)
         (file,) = tmp_path.rglob("00001-*")
@@ -244,7 +245,7 @@ async def test_a_flipped_byte_is_noticed_before_the_last_block(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "folder gone"])
-async def test_a_lost_part_is_noticed(damage: str, tmp_path: Path) -> None:
+async def test_lost_part_raises_object_damaged(damage: str, tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.put(REF, BytesBody(b"x" * 100), PLAIN)
         (file,) = tmp_path.rglob("00001-*")
@@ -259,7 +260,7 @@ async def test_a_lost_part_is_noticed(damage: str, tmp_path: Path) -> None:
         assert caught.value.reason == "OBJECT_DAMAGED"
 
 
-async def test_a_part_that_lost_bytes_is_not_listed_and_not_completed(tmp_path: Path) -> None:
+async def test_truncated_part_is_neither_listed_nor_completed(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         multipart_id, tags = await parts_of(store, b"abc")
         (file,) = tmp_path.rglob("00001-*")
@@ -271,7 +272,7 @@ async def test_a_part_that_lost_bytes_is_not_listed_and_not_completed(tmp_path: 
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"{}", b"[]", b'{"format": 99}'])
-async def test_a_damaged_manifest_is_data_loss(data: bytes, tmp_path: Path) -> None:
+async def test_damaged_manifest_raises_data_loss(data: bytes, tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.put(REF, BytesBody(b"x"), PLAIN)
         (manifest,) = tmp_path.rglob("manifest.json")
@@ -293,7 +294,7 @@ async def test_a_damaged_manifest_is_data_loss(data: bytes, tmp_path: Path) -> N
     ],
     ids=["full", "broken", "denied"],
 )
-async def test_a_failing_disk_is_a_typed_error_and_leaves_nothing(
+async def test_disk_failure_raises_typed_error_and_leaves_nothing(
     error_number: int,
     error: type[SluiceError],
     reason: str,
@@ -323,7 +324,7 @@ async def test_attributes_survive_in_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["", "..", ".", "a/b", "a\0b", "b" * 64, "a."])
-async def test_a_bucket_name_that_could_leave_the_root_is_refused(
+async def test_bucket_name_that_could_escape_the_root_is_rejected(
     bucket: str, tmp_path: Path
 ) -> None:
     async with FileObjectStore(tmp_path, fsync=False) as store:
@@ -333,7 +334,7 @@ async def test_a_bucket_name_that_could_leave_the_root_is_refused(
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1)])
-async def test_a_negative_range_is_refused(offset: int, length: int, tmp_path: Path) -> None:
+async def test_negative_range_is_rejected(offset: int, length: int, tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.put(REF, BytesBody(b"x"), PLAIN)
         with pytest.raises(InvalidArgument):
@@ -350,7 +351,7 @@ async def test_a_negative_range_is_refused(offset: int, length: int, tmp_path: P
     ),
     ranges=st.lists(st.tuples(st.integers(0, 250), st.integers(0, 250)), min_size=1, max_size=5),
 )
-async def test_any_range_of_any_part_layout_reads_right(
+async def test_any_range_of_any_part_layout_reads_correctly(
     contents: list[bytes], ranges: list[tuple[int, int]]
 ) -> None:
     whole = b"".join(contents)

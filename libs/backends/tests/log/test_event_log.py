@@ -1,4 +1,4 @@
-"""The event log: CloudEvents by line, whole after a crash, in segments, readable from anywhere."""
+"""Event log: CloudEvents by line, crashes, segments and positions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def segments(path: Path) -> list[str]:
 # ------------------------------------------------------------------ the format
 
 
-def test_a_line_is_a_structured_cloudevent() -> None:
+def test_line_is_a_structured_cloudevent() -> None:
     line = to_line(event(0))
     assert line.endswith(b"\n")
     assert json.loads(line) == {
@@ -86,7 +86,7 @@ def test_a_line_is_a_structured_cloudevent() -> None:
         ),
     )
 )
-def test_any_event_is_one_line_and_comes_back(record: EventRecord) -> None:
+def test_any_event_round_trips_as_one_line(record: EventRecord) -> None:
     line = to_line(record)
     assert line.count(b"\n") == 1
     assert from_line(line) == record
@@ -104,7 +104,7 @@ def test_any_event_is_one_line_and_comes_back(record: EventRecord) -> None:
         to_line(event(0)).replace(b'"1.0"', b'"2.0"'),
     ],
 )
-def test_a_line_that_is_no_event_is_refused(line: bytes) -> None:
+def test_line_that_is_not_an_event_is_rejected(line: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and base64's own errors are ValueErrors
         from_line(line)
 
@@ -113,7 +113,7 @@ def test_a_line_that_is_no_event_is_refused(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("torn_bytes", [1, 50, len(to_line(event(2))) - 1])
-async def test_a_torn_last_line_is_cut_off_with_a_warning(torn_bytes: int, tmp_path: Path) -> None:
+async def test_torn_last_line_is_truncated_with_a_warning(torn_bytes: int, tmp_path: Path) -> None:
     async with open_event_log(tmp_path, fsync=False) as log:
         await log.publish([event(0), event(1)])
     with (tmp_path / "events-000001.jsonl").open("ab") as file:
@@ -123,12 +123,12 @@ async def test_a_torn_last_line_is_cut_off_with_a_warning(torn_bytes: int, tmp_p
         async with open_event_log(tmp_path, fsync=False) as log:
             await log.publish([event(3)])
     assert [(entry["event"], entry["torn_bytes"]) for entry in logs] == [
-        ("torn_event_cut_off", torn_bytes)
+        ("event_log.truncated", torn_bytes)
     ]
     assert await ids(tmp_path) == ["id-0", "id-1", "id-3"]
 
 
-async def test_a_torn_line_longer_than_one_look_is_cut_off(tmp_path: Path) -> None:
+async def test_torn_line_longer_than_one_read_is_truncated(tmp_path: Path) -> None:
     async with open_event_log(tmp_path, fsync=False) as log:
         await log.publish([event(0)])
     for torn in (b"x" * 200_000, b"x"):
@@ -138,14 +138,14 @@ async def test_a_torn_line_longer_than_one_look_is_cut_off(tmp_path: Path) -> No
             assert await ids(tmp_path) == ["id-0"]
 
 
-async def test_a_log_that_is_one_torn_line_begins_anew(tmp_path: Path) -> None:
+async def test_log_of_one_torn_line_starts_empty(tmp_path: Path) -> None:
     (tmp_path / "events-000001.jsonl").write_bytes(b'{"specversion"')
     async with open_event_log(tmp_path, fsync=False) as log:
         await log.publish([event(0)])
     assert await ids(tmp_path) == ["id-0"]
 
 
-async def test_a_write_that_fails_half_way_does_not_spoil_the_next(
+async def test_write_after_a_partial_write_is_intact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
@@ -171,7 +171,7 @@ async def test_a_write_that_fails_half_way_does_not_spoil_the_next(
 # ------------------------------------------------------------------ segments and positions
 
 
-async def test_a_segment_that_has_grown_is_followed_by_a_new_one(tmp_path: Path) -> None:
+async def test_full_segment_is_followed_by_a_new_one(tmp_path: Path) -> None:
     for start in (0, 5):
         async with open_event_log(tmp_path, fsync=True, segment_bytes=1000) as log:
             for number in range(start, start + 5):
@@ -182,7 +182,7 @@ async def test_a_segment_that_has_grown_is_followed_by_a_new_one(tmp_path: Path)
     assert await ids(tmp_path) == [f"id-{number}" for number in range(10)]
 
 
-async def test_reading_goes_on_after_any_position(tmp_path: Path) -> None:
+async def test_reading_resumes_after_any_position(tmp_path: Path) -> None:
     async with open_event_log(tmp_path, fsync=False, segment_bytes=1000) as log:
         for number in range(8):
             await log.publish([event(number)])
@@ -192,7 +192,7 @@ async def test_reading_goes_on_after_any_position(tmp_path: Path) -> None:
         assert await ids(tmp_path, position) == [f"id-{n}" for n in range(number + 1, 8)]
 
 
-async def test_segments_that_were_removed_are_not_missed(tmp_path: Path) -> None:
+async def test_removed_segments_are_skipped(tmp_path: Path) -> None:
     async with open_event_log(tmp_path, fsync=False, segment_bytes=100) as log:
         for number in range(3):
             await log.publish([event(number)])
@@ -201,7 +201,7 @@ async def test_segments_that_were_removed_are_not_missed(tmp_path: Path) -> None
         assert await ids(tmp_path, LogPosition(1, 50)) == ["id-1", "id-2"]
 
 
-async def test_a_reader_follows_a_log_that_is_being_written(tmp_path: Path) -> None:
+async def test_reader_follows_a_log_that_is_being_written(tmp_path: Path) -> None:
     seen: list[str] = []
     position = BEGINNING
     async with open_event_log(tmp_path, fsync=False, segment_bytes=1000) as log:
@@ -213,7 +213,7 @@ async def test_a_reader_follows_a_log_that_is_being_written(tmp_path: Path) -> N
     assert seen == [f"id-{number}" for number in range(6)]
 
 
-async def test_the_end_of_a_log_is_behind_its_last_whole_line(tmp_path: Path) -> None:
+async def test_end_of_log_is_after_its_last_complete_line(tmp_path: Path) -> None:
     assert await end_of_log(tmp_path) == BEGINNING
     async with open_event_log(tmp_path, fsync=False, segment_bytes=1000) as log:
         for number in range(5):
@@ -224,7 +224,7 @@ async def test_the_end_of_a_log_is_behind_its_last_whole_line(tmp_path: Path) ->
     assert await end_of_log(tmp_path) == last
 
 
-async def test_a_damaged_line_is_data_loss_after_what_went_before(tmp_path: Path) -> None:
+async def test_damaged_line_raises_data_loss_after_earlier_events(tmp_path: Path) -> None:
     async with open_event_log(tmp_path, fsync=False) as log:
         await log.publish([event(0)])
     with (tmp_path / "events-000001.jsonl").open("ab") as file:
@@ -251,7 +251,7 @@ async def test_events_before_a_damaged_line_are_read(tmp_path: Path) -> None:
 def on_parsing(
     monkeypatch: pytest.MonkeyPatch, marker: bytes, action: Callable[[], object]
 ) -> None:
-    """Do something the first time that the reader parses a line with `marker` in it."""
+    """Call a function when the reader first parses a line that contains `marker`."""
     actions = [action]
 
     def parse(line: bytes) -> EventRecord:
@@ -263,7 +263,7 @@ def on_parsing(
 
 
 @pytest.mark.parametrize("cut", [1, 40, -1])
-async def test_a_half_written_last_line_is_not_there_yet(tmp_path: Path, cut: int) -> None:
+async def test_unfinished_last_line_is_not_read(tmp_path: Path, cut: int) -> None:
     segment = tmp_path / "events-000001.jsonl"
     segment.write_bytes(to_line(event(0)) + to_line(event(1))[:cut])
     assert await ids(tmp_path) == ["id-0"]
@@ -271,10 +271,10 @@ async def test_a_half_written_last_line_is_not_there_yet(tmp_path: Path, cut: in
     assert await ids(tmp_path) == ["id-0", "id-1"]
 
 
-async def test_a_line_completed_between_reads_is_an_event(
+async def test_line_completed_between_reads_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rest arrives after the reader saw its beginning and before it reads on."""
+    """The rest is written after the reader saw the beginning and before its next read."""
     segment, line = tmp_path / "events-000001.jsonl", to_line(event(1))
     segment.write_bytes(to_line(event(0)) + line[:40])
 
@@ -286,17 +286,17 @@ async def test_a_line_completed_between_reads_is_an_event(
     assert await ids(tmp_path) == ["id-0", "id-1"]
 
 
-async def test_a_torn_line_replaced_between_reads_is_no_damage(
+async def test_torn_line_replaced_between_reads_is_not_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer cuts it off and writes another one, while the reader has its beginning."""
+    """The writer truncates it and writes another one after the reader read its beginning."""
     segment, first = tmp_path / "events-000001.jsonl", to_line(event(0))
     segment.write_bytes(first + b'{"torn')
     on_parsing(monkeypatch, b'"id-0"', lambda: segment.write_bytes(first + to_line(event(2))))
     assert await ids(tmp_path) == ["id-0", "id-2"]
 
 
-async def test_a_line_mixed_of_two_is_read_again(
+async def test_line_mixed_from_two_writes_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segment, first = tmp_path / "events-000001.jsonl", to_line(event(0))
@@ -305,7 +305,7 @@ async def test_a_line_mixed_of_two_is_read_again(
     assert await ids(tmp_path) == ["id-0", "id-2"]
 
 
-async def test_a_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
+async def test_line_longer_than_a_block_is_read_completely(tmp_path: Path) -> None:
     long = replace(event(0), payload=b"x" * 3_000_000)
     async with open_event_log(tmp_path, fsync=False) as log:
         await log.publish([long, event(1)])

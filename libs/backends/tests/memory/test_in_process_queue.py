@@ -1,4 +1,4 @@
-"""The in-process queue's own promises: exact times by the clock it is given."""
+"""Guarantees specific to the in-process queue: exact times by its clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SetClock:
         return self.now
 
 
-async def test_a_lease_ends_by_the_queues_clock() -> None:
+async def test_lease_ends_by_the_queue_clock() -> None:
     clock = SetClock()
     queue = InProcessQueue(lease_seconds=15.0, clock=clock)
     await queue.put(ITEM)
@@ -39,7 +39,8 @@ async def test_a_lease_ends_by_the_queues_clock() -> None:
     assert taken_over.attempt == 2
 
 
-async def test_a_holder_that_nobody_replaced_can_still_extend_and_acknowledge() -> None:
+async def test_holder_of_an_expired_lease_can_extend_and_acknowledge() -> None:
+    """This holds as long as no other worker has taken the item."""
     clock = SetClock()
     queue = InProcessQueue(lease_seconds=15.0, clock=clock)
     await queue.put(ITEM)
@@ -53,7 +54,7 @@ async def test_a_holder_that_nobody_replaced_can_still_extend_and_acknowledge() 
     assert await queue.take(PARTS, "b", 0.0) is None
 
 
-async def test_a_delay_ends_by_the_queues_clock_and_counts_as_waiting() -> None:
+async def test_delayed_item_waits_until_the_queue_clock_reaches_it() -> None:
     clock = SetClock()
     queue = InProcessQueue(clock=clock)
     await queue.put(ITEM)
@@ -71,7 +72,7 @@ async def test_a_delay_ends_by_the_queues_clock_and_counts_as_waiting() -> None:
     assert again.attempt == 2
 
 
-async def test_heartbeats_do_not_pile_up() -> None:
+async def test_heartbeats_do_not_accumulate() -> None:
     clock = SetClock()
     queue = InProcessQueue(lease_seconds=15.0, clock=clock)
     await queue.put(ITEM)
@@ -84,7 +85,7 @@ async def test_heartbeats_do_not_pile_up() -> None:
     assert len(queue._leases) <= 5
 
 
-async def test_room_that_was_given_to_a_put_that_leaves_is_passed_on() -> None:
+async def test_cancelled_put_passes_its_room_on() -> None:
     queue = InProcessQueue(max_items=1)
     await queue.put(ITEM)
     others = [replace(ITEM, part_number=number) for number in (2, 3)]

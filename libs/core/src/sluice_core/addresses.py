@@ -1,4 +1,4 @@
-"""Addresses a server listens on: how they are written, and which are safe without keys."""
+"""Listen addresses: parsing, and the check that a server without keys stays on loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Raises ValueError when the text is not an address."""
+        """Return the address; raise ValueError when the text is not one."""
         host, separator, port = text.rpartition(":")
         bare = host.removeprefix("[").removesuffix("]")
         if not separator or not bare or (":" in bare and bare == host):
@@ -32,7 +32,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """True when only this machine can reach it. A name other than localhost counts as not."""
+        """True when only this machine can reach it; False for names other than localhost."""
         if self.host == "localhost":
             return True
         try:
@@ -45,11 +45,13 @@ class Address:
 
 
 def require_loopback(addresses: Mapping[str, Address], allow_insecure: bool) -> None:
-    """Refuse to serve strangers without keys: whoever can connect may then do anything.
+    """Raise `ConfigurationError` for a non-loopback address of a server without keys.
+
+    Without keys every client that can connect is allowed everything.
 
     Args:
         addresses: by the name of the setting that holds each.
-        allow_insecure: the operator's word that something else keeps strangers out.
+        allow_insecure: the operator states that the network itself restricts access.
     """
     if allow_insecure:
         return

@@ -1,4 +1,4 @@
-"""Which backends run together: the table of docs/protocol.md, "Which combinations run". Pure."""
+"""Supported backend combinations: the table of docs/protocol.md, "Which combinations run". Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Durability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BackendCombination:
-    """One choice of backends; `SLUICE_` and the field's name is the setting of each."""
+    """One choice of backends. The setting of each field is `SLUICE_` and the field's name."""
 
     coordination: Coordination
     chunk_transport: ChunkTransport
@@ -60,7 +60,7 @@ class BackendCombination:
     catalogue: CatalogueKind
 
     def differing(self, other: BackendCombination) -> tuple[str, ...]:
-        """The fields in which two combinations differ."""
+        """Return the fields in which two combinations differ."""
         return tuple(
             field.name
             for field in fields(self)
@@ -70,9 +70,9 @@ class BackendCombination:
 
 @dataclass(frozen=True, slots=True)
 class SupportedCombination:
-    """One row of the table: the combinations that it stands for, and where they run.
+    """One row of the table: a set of combinations and where they run.
 
-    `standalone_only`: needs everything in one process.
+    `standalone_only`: all services run in one process.
     """
 
     name: str
@@ -168,9 +168,9 @@ SUPPORTED_COMBINATIONS: Final = (
 def check_combination(
     combination: BackendCombination, durability: Durability
 ) -> SupportedCombination:
-    """The row that a combination belongs to.
+    """Return the row of a combination.
 
-    Raises `ConfigurationError` naming the nearest combination that runs, when this one does not.
+    Raise `ConfigurationError` for an unsupported one; the message names the nearest supported one.
     """
     row = _row_of(combination)
     if row is None:
@@ -183,8 +183,8 @@ def check_combination(
     return row
 
 
-def check_apart(row: SupportedCombination) -> None:
-    """Raise `ConfigurationError` for a separate service if the combination is one process."""
+def require_separable(row: SupportedCombination) -> None:
+    """Raise `ConfigurationError` when a separate service has a single-process combination."""
     if row.standalone_only:
         raise ConfigurationError(
             f"SLUICE_COORDINATION={row.coordination} ({row.name}) keeps everything in one process: "
@@ -192,11 +192,13 @@ def check_apart(row: SupportedCombination) -> None:
         )
 
 
-def nearest_running(combination: BackendCombination) -> BackendCombination:
-    """The combination of the table that needs the fewest settings changed; the order of the table
-    decides between equals."""
-    running = (candidate for row in SUPPORTED_COMBINATIONS for candidate in row.combinations())
-    return min(running, key=lambda candidate: len(combination.differing(candidate)))
+def nearest_supported(combination: BackendCombination) -> BackendCombination:
+    """Return the supported combination that needs the fewest changed settings.
+
+    The order of the table breaks ties.
+    """
+    supported = (candidate for row in SUPPORTED_COMBINATIONS for candidate in row.combinations())
+    return min(supported, key=lambda candidate: len(combination.differing(candidate)))
 
 
 def _row_of(combination: BackendCombination) -> SupportedCombination | None:
@@ -204,12 +206,12 @@ def _row_of(combination: BackendCombination) -> SupportedCombination | None:
 
 
 def _advice(combination: BackendCombination) -> str:
-    nearest = nearest_running(combination)
+    nearest = nearest_supported(combination)
     row = _row_of(nearest)
     assert row is not None
-    changes = _named(nearest, combination.differing(nearest))
+    changes = _assignments(nearest, combination.differing(nearest))
     return f"the nearest that runs is {row.name}: set {changes}"
 
 
-def _named(combination: BackendCombination, names: tuple[str, ...]) -> str:
+def _assignments(combination: BackendCombination, names: tuple[str, ...]) -> str:
     return " ".join(f"SLUICE_{name.upper()}={getattr(combination, name)}" for name in names)

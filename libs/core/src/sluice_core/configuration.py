@@ -1,4 +1,4 @@
-"""What a process does about a configuration it cannot run with: one line, and exit 78."""
+"""Configuration errors: the exception and the exit code."""
 
 from __future__ import annotations
 
@@ -9,5 +9,7 @@ EXIT_CONFIGURATION: Final = 78
 
 
 class ConfigurationError(ValueError):
-    """A setting that cannot work. The message is one line that names it, without its value:
-    a value may be a secret."""
+    """Invalid setting. The process prints one line and exits with 78.
+
+    The message is one line that names the setting, without its value: a value may be a secret.
+    """

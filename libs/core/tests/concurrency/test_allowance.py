@@ -1,4 +1,4 @@
-"""Time that a piece of work may take, without what it waits for others."""
+"""Time limits that exclude paused time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from sluice_core.concurrency.allowance import Allowance, extend, not_counted
+from sluice_core.concurrency.allowance import Allowance, allowance_paused, extend
 from support.virtual_time import in_virtual_time
 
 
 @in_virtual_time
-async def test_what_takes_longer_is_ended() -> None:
+async def test_work_beyond_the_limit_times_out() -> None:
     allowance = Allowance(0.05)
     with pytest.raises(TimeoutError):
         async with allowance.spending():
@@ -20,20 +20,20 @@ async def test_what_takes_longer_is_ended() -> None:
 
 
 @in_virtual_time
-async def test_waiting_for_a_turn_is_not_counted() -> None:
+async def test_paused_time_is_not_charged() -> None:
     allowance = Allowance(0.2)
     async with allowance.spending():
         for _ in range(3):
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(0.15)
     assert 0.05 < allowance.left_seconds <= 0.2
 
 
 @in_virtual_time
-async def test_what_comes_after_the_wait_is_counted_again() -> None:
+async def test_time_after_a_pause_is_charged() -> None:
     async def wait_and_work() -> None:
         async with Allowance(0.1).spending():
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(0.3)
             await asyncio.sleep(5)
 
@@ -44,7 +44,7 @@ async def test_what_comes_after_the_wait_is_counted_again() -> None:
 
 
 @in_virtual_time
-async def test_tries_share_what_is_left() -> None:
+async def test_attempts_share_the_remaining_time() -> None:
     allowance = Allowance(10.0)
     for _ in range(2):
         async with allowance.spending():
@@ -58,25 +58,25 @@ async def test_tries_share_what_is_left() -> None:
 
 
 @in_virtual_time
-async def test_who_waits_inside_a_wait_or_without_a_limit_waits() -> None:
-    with not_counted():
+async def test_pause_without_a_limit_or_inside_a_pause_is_a_no_op() -> None:
+    with allowance_paused():
         await asyncio.sleep(0)
     allowance = Allowance(0.1)
     async with allowance.spending():
-        with not_counted():
-            with not_counted():
+        with allowance_paused():
+            with allowance_paused():
                 await asyncio.sleep(0.15)
             await asyncio.sleep(0.15)
     assert allowance.left_seconds > 0
 
 
 @in_virtual_time
-async def test_a_cancellation_ends_the_wait() -> None:
+async def test_cancellation_ends_a_pause() -> None:
     allowance = Allowance(0.1)
 
     async def wait() -> None:
         async with allowance.spending():
-            with not_counted():
+            with allowance_paused():
                 await asyncio.Event().wait()
 
     task = asyncio.create_task(wait())
@@ -87,11 +87,11 @@ async def test_a_cancellation_ends_the_wait() -> None:
 
 
 @in_virtual_time
-async def test_each_task_has_a_clock_of_its_own() -> None:
+async def test_each_task_has_a_separate_clock() -> None:
     async def one(seconds: float) -> float:
         allowance = Allowance(0.5)
         async with allowance.spending():
-            with not_counted():
+            with allowance_paused():
                 await asyncio.sleep(seconds)
             await asyncio.sleep(0.1)
         return allowance.left_seconds
@@ -101,7 +101,7 @@ async def test_each_task_has_a_clock_of_its_own() -> None:
 
 
 @in_virtual_time
-async def test_time_given_back_is_not_spent() -> None:
+async def test_refunded_time_is_not_charged() -> None:
     allowance = Allowance(1.0)
     async with allowance.spending():
         await asyncio.sleep(0.75)
@@ -114,13 +114,13 @@ async def test_time_given_back_is_not_spent() -> None:
             await asyncio.sleep(1)
 
 
-async def test_a_wait_that_begins_too_late_does_not_hide_that() -> None:
+async def test_pause_after_the_deadline_does_not_hide_the_timeout() -> None:
     async def block_and_wait() -> None:
         async with Allowance(0.01).spending():
             end = asyncio.get_running_loop().time() + 0.05
             while asyncio.get_running_loop().time() < end:
-                pass  # nothing else runs: the limit is over and nobody has noticed
-            with not_counted():
+                pass  # nothing else runs: the limit has passed without a time-out yet
+            with allowance_paused():
                 await asyncio.sleep(0.01)
             await asyncio.sleep(5)
 

@@ -1,6 +1,4 @@
-"""A step that has begun is carried to its end; its task is cancelled all the same. Errors keep
-nothing of where they came through.
-"""
+"""Completion of steps despite cancellation, and release of the frames of errors."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ async def test_the_error_of_the_step_is_raised() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_cancelled_task_finishes_the_step_and_ends_as_cancelled(fails: bool) -> None:
+async def test_cancelled_task_finishes_the_step_then_cancels(fails: bool) -> None:
     go_on, done = asyncio.Event(), False
 
     async def step() -> None:
@@ -44,7 +42,7 @@ async def test_a_cancelled_task_finishes_the_step_and_ends_as_cancelled(fails: b
 
     task = asyncio.ensure_future(finish_despite_cancel(step()))
     await asyncio.sleep(0)
-    for _ in range(3):  # however often it is told
+    for _ in range(3):  # repeated cancellations
         task.cancel()
         await asyncio.sleep(0)
     assert not task.done()
@@ -56,7 +54,7 @@ async def test_a_cancelled_task_finishes_the_step_and_ends_as_cancelled(fails: b
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Nothing goes but what nobody knows any longer."""
+    """Disable the garbage collector, so that only unreferenced objects are freed."""
     gc.collect()
     gc.disable()
     try:
@@ -66,12 +64,12 @@ def no_collector() -> Iterator[None]:
 
 
 class Block:
-    """What a frame has in hand."""
+    """Local of a frame."""
 
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_what_a_caller_had_in_hand_goes_with_its_task(cancelled: bool) -> None:
+async def test_locals_of_a_caller_are_freed_with_its_task(cancelled: bool) -> None:
     had: list[weakref.ref[Block]] = []
 
     async def step() -> None:
@@ -97,7 +95,7 @@ async def test_what_a_caller_had_in_hand_goes_with_its_task(cancelled: bool) -> 
 
 
 def fail_in_a_circle(had: list[weakref.ref[Block]]) -> None:
-    """The frame knows its error, which knows the frame."""
+    """Fail with a reference cycle between the frame and its error."""
     block = Block()
     had.append(weakref.ref(block))
     error = ValueError("in a circle")
@@ -112,7 +110,7 @@ def fail_because_of_it(had: list[weakref.ref[Block]]) -> None:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_an_error_that_forgets_its_frames_frees_what_they_had() -> None:
+def test_error_without_tracebacks_frees_the_frames_locals() -> None:
     had: list[weakref.ref[Block]] = []
     with pytest.raises(KeyError) as caught:
         fail_because_of_it(had)
@@ -121,7 +119,7 @@ def test_an_error_that_forgets_its_frames_frees_what_they_had() -> None:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_without_that_they_stay_until_they_are_collected() -> None:
+def test_error_with_tracebacks_keeps_locals_until_collection() -> None:
     had: list[weakref.ref[Block]] = []
     with pytest.raises(ValueError, match="in a circle"):
         fail_in_a_circle(had)
@@ -130,8 +128,8 @@ def test_without_that_they_stay_until_they_are_collected() -> None:
     assert had[0]() is None
 
 
-async def test_a_frame_that_another_task_is_still_in_is_left_alone() -> None:
-    """Two wait for one error; one of them cleans up when the other is done with it."""
+async def test_frame_in_use_by_another_task_is_not_cleared() -> None:
+    """Two tasks await one error; one still cleans up when the other has released it."""
     shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     go_on, cleaned = asyncio.Event(), False
 
@@ -155,7 +153,7 @@ async def test_a_frame_that_another_task_is_still_in_is_left_alone() -> None:
     assert cleaned
 
 
-def test_errors_that_led_to_each_other_are_forgotten_once() -> None:
+def test_cyclic_error_causes_are_visited_once() -> None:
     first, second = ValueError("hen"), ValueError("egg")
     first.__cause__, second.__cause__ = second, first
     forget_frames(first)

@@ -1,4 +1,4 @@
-"""Which events there are, and which envelopes are believed."""
+"""Event registry and the check of envelopes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ RECORD = EventRecord(
 )
 
 
-def test_every_message_with_a_header_is_an_event_and_the_header_is_none() -> None:
+def test_messages_with_a_header_are_events() -> None:
+    """The header itself is not an event."""
     names = {name.rpartition(".")[2] for name in EVENT_TYPES}
     assert {"UploadInitiated", "UploadCompleted", "NodeVerified", "NodeDeleted"} <= names
     assert "EventHeader" not in names
 
 
-def test_an_event_whose_envelope_agrees_with_its_payload_is_read() -> None:
+def test_event_with_a_matching_envelope_is_parsed() -> None:
     assert parse_record(RECORD) == MESSAGE
 
 
@@ -48,7 +49,7 @@ def test_an_event_whose_envelope_agrees_with_its_payload_is_read() -> None:
         (replace(RECORD, key="node-2"), "WRONG_KEY"),
     ],
 )
-def test_an_event_that_cannot_be_trusted_is_named_by_reason(
+def test_event_with_a_forged_envelope_is_rejected_by_reason(
     record: EventRecord, reason: str
 ) -> None:
     with pytest.raises(BadEvent) as caught:

@@ -52,7 +52,7 @@ async def chunks_body(store: MemoryChunkStore, contents: list[bytes]) -> ChunksB
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB, MIB + 1, 3 * MIB])
-async def test_bytes_come_in_blocks_as_often_as_asked(size: int) -> None:
+async def test_bytes_body_yields_the_same_blocks_on_every_pass(size: int) -> None:
     body = BytesBody(b"x" * size)
     assert (body.size, body.crc32c) == (size, crc32c(b"x" * size))
     for _ in range(2):
@@ -61,7 +61,7 @@ async def test_bytes_come_in_blocks_as_often_as_asked(size: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(contents=st.lists(st.binary(max_size=50), max_size=6))
-async def test_chunks_come_in_order_as_often_as_asked(contents: list[bytes]) -> None:
+async def test_chunks_body_yields_chunks_in_order_on_every_pass(contents: list[bytes]) -> None:
     body = await chunks_body(MemoryChunkStore(), contents)
     whole = b"".join(contents)
     assert (body.size, body.crc32c) == (len(whole), crc32c(whole))
@@ -69,7 +69,7 @@ async def test_chunks_come_in_order_as_often_as_asked(contents: list[bytes]) -> 
         assert b"".join([block async for block in verified(body)]) == whole
 
 
-async def test_a_chunk_that_is_gone_is_data_loss() -> None:
+async def test_missing_chunk_raises_data_loss() -> None:
     store = MemoryChunkStore()
     body = await chunks_body(store, [b"a" * 10, b"b" * 10])
     await store.drop_upload(UPLOAD)
@@ -86,7 +86,7 @@ async def test_a_chunk_that_is_gone_is_data_loss() -> None:
     [[], [b"small"], [b"a" * MIB * 3], [b"tiny", b"b" * MIB, b"tiny", b"c" * 40_000]],
     ids=["empty", "small", "large", "mixed"],
 )
-async def test_the_sha256_is_known_after_a_full_pass(contents: list[bytes]) -> None:
+async def test_sha256_is_known_after_a_complete_pass(contents: list[bytes]) -> None:
     body = HashingBody(await chunks_body(MemoryChunkStore(), contents))
     assert body.sha256 is None
     for _ in range(2):
@@ -95,7 +95,7 @@ async def test_the_sha256_is_known_after_a_full_pass(contents: list[bytes]) -> N
         assert body.sha256 == hashlib.sha256(data).digest()
 
 
-async def test_a_new_pass_forgets_the_sha256_until_its_end() -> None:
+async def test_new_pass_resets_the_sha256_until_its_end() -> None:
     body = HashingBody(BytesBody(b"x" * MIB * 3))
     await all_of(body)
     blocks = cast(Any, body.blocks())
@@ -107,7 +107,7 @@ async def test_a_new_pass_forgets_the_sha256_until_its_end() -> None:
     assert body.sha256 == hashlib.sha256(b"x" * MIB * 3).digest()
 
 
-async def test_a_hashing_body_claims_what_its_source_claims() -> None:
+async def test_hashing_body_has_the_claims_of_its_source() -> None:
     source = BytesBody(b"claims")
     body = HashingBody(source)
     assert (body.size, body.crc32c) == (source.size, source.crc32c)

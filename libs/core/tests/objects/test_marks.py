@@ -1,4 +1,4 @@
-"""What is written on objects: it comes out as it went in, fits, and nothing else is believed."""
+"""Metadata marks of objects: round trip, size and validation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_path(text: str) -> bool:
 
 
 @given(path=st.text(min_size=1, max_size=200).filter(is_path))
-def test_a_path_comes_out_as_it_went_in(path: str) -> None:
+def test_path_mark_round_trips(path: str) -> None:
     mark = path_mark(path)
     assert marked_path(mark) == path
     assert all(value.isascii() and value.isprintable() for value in mark.values())
@@ -34,7 +34,7 @@ def test_the_longest_path_fits() -> None:
     assert marked_path({name: value}) == path
 
 
-def test_an_upload_says_so_and_a_path_is_nobodys_upload() -> None:
+def test_upload_mark_and_path_mark_are_distinct() -> None:
     assert is_of_upload(upload_mark("nonce-1"))
     assert not is_of_upload(path_mark("a.jpg"))
     assert marked_path(upload_mark("nonce-1")) is None
@@ -43,12 +43,12 @@ def test_an_upload_says_so_and_a_path_is_nobodys_upload() -> None:
 @pytest.mark.parametrize(
     "value", ["", "a", "ä", "YQ ", "/w", "_w", "Li4", "L2E", "YQBi", "YS9i\n", "=YQ"]
 )
-def test_what_is_no_path_is_refused(value: str) -> None:
+def test_invalid_path_mark_is_rejected(value: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         marked_path({"sluice-path": value})
     assert refused.value.reason == "BAD_PATH"
 
 
-def test_a_path_that_is_none_is_not_written() -> None:
+def test_invalid_path_is_never_marked() -> None:
     with pytest.raises(InvalidArgument):
         path_mark("../a")

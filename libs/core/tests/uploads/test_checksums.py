@@ -1,4 +1,4 @@
-"""CRC32C of a whole from its pieces equals CRC32C of the whole."""
+"""CRC32C of blocks and of concatenations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice_core.uploads.checksums import EMPTY_CRC32C, combined_crc32c, crc32c
 
 
 def reference(data: bytes) -> int:
-    """CRC32C bit by bit, as RFC 3720 (appendix B.4) defines it."""
+    """Compute CRC32C bit by bit, as RFC 3720 (appendix B.4) defines it."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -33,18 +33,18 @@ def test_no_bytes_have_the_empty_checksum() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_the_checksum_is_the_standards(data: bytes) -> None:
+def test_checksum_equals_the_reference(data: bytes) -> None:
     assert crc32c(data) == crc32c(memoryview(data)) == reference(data)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))
-def test_pieces_combine_to_the_whole(pieces: list[bytes]) -> None:
+def test_combined_pieces_equal_the_whole(pieces: list[bytes]) -> None:
     whole = crc32c(b"".join(pieces))
     assert combined_crc32c((crc32c(piece), len(piece)) for piece in pieces) == whole
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))
-def test_carrying_on_gives_the_whole(pieces: list[bytes]) -> None:
+def test_continued_checksum_equals_the_whole(pieces: list[bytes]) -> None:
     crc = EMPTY_CRC32C
     for piece in pieces:
         crc = crc32c(piece, crc)
@@ -52,7 +52,7 @@ def test_carrying_on_gives_the_whole(pieces: list[bytes]) -> None:
 
 
 @given(st.lists(st.lists(st.binary(max_size=50), max_size=5), max_size=5))
-def test_combining_by_stages_gives_the_same(parts: list[list[bytes]]) -> None:
+def test_staged_combination_equals_the_whole(parts: list[list[bytes]]) -> None:
     # Blocks make chunks, chunks make parts, parts make the object.
     staged = combined_crc32c(
         (combined_crc32c((crc32c(piece), len(piece)) for piece in part), len(b"".join(part)))

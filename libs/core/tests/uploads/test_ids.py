@@ -1,4 +1,4 @@
-"""Ids: unguessable, or derived so that a repeat finds what the first try made."""
+"""Ids: unguessable ones, and derived ones that retries repeat."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_upload_ids_without_a_request_id_differ() -> None:
 
 
 @given(tenant=texts, request_id=request_ids)
-def test_a_repeated_request_names_the_same_upload(tenant: str, request_id: str) -> None:
+def test_repeated_request_yields_the_same_upload_id(tenant: str, request_id: str) -> None:
     first = new_upload_id("nonce", tenant, request_id)
     assert first == new_upload_id("nonce", tenant, request_id)
     assert is_name(first)
 
 
 @given(tenant=texts, other=texts, request_id=request_ids)
-def test_another_tenants_request_names_another_upload(
+def test_request_of_another_tenant_yields_another_upload_id(
     tenant: str, other: str, request_id: str
 ) -> None:
     same = new_upload_id("n", tenant, request_id) == new_upload_id("n", other, request_id)
@@ -60,7 +60,7 @@ def test_another_tenants_request_names_another_upload(
 
 
 @pytest.mark.rule(28)
-def test_an_upload_id_tells_which_ledger_made_it() -> None:
+def test_upload_id_carries_the_nonce_of_its_ledger() -> None:
     for request_id in ("", "request-1"):
         assert nonce_of(new_upload_id("4f2a", "tenant", request_id)) == "4f2a"
     derived = {new_upload_id(nonce, "tenant", "request-1") for nonce in ("a", "b")}

@@ -1,4 +1,4 @@
-"""What passes is safe to store, log and build keys from; what does not names its field."""
+"""Validation of names: valid ones are safe everywhere, errors name the field."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_paths_are_composed_so_that_one_name_has_one_spelling() -> None:
 @pytest.mark.parametrize(
     "path", ["a", "a/b.txt", "…/x", "a b", "..a", "a..", "x" * 1024, "é" * 512]
 )
-def test_ordinary_paths_pass(path: str) -> None:
+def test_ordinary_paths_are_accepted(path: str) -> None:
     assert names.normalize_path(path) == path
 
 
@@ -120,7 +120,7 @@ def test_ordinary_paths_pass(path: str) -> None:
         "e\u0301" * 1_000_000,
     ],
 )
-def test_a_bad_path_is_refused_by_its_field(path: str) -> None:
+def test_bad_path_is_rejected_with_its_field(path: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.normalize_path(path)
     assert refusal.value.reason == "BAD_PATH"
@@ -133,21 +133,21 @@ def test_a_prefix_may_end_anywhere(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["a\0", "a\n", "\ud800", "x" * 1025])
-def test_a_prefix_obeys_the_rules_for_characters_and_length(prefix: str) -> None:
+def test_prefix_has_the_character_and_length_rules_of_paths(prefix: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.check_path_prefix(prefix)
     assert refusal.value.field == "path_prefix"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-a", "a/b", "a:b", "a{b}", "a\n", "ä", "x" * 64])
-def test_a_bad_drive_name_is_refused(name: str) -> None:
+def test_bad_drive_name_is_rejected(name: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.check_drive_name(name)
     assert (refusal.value.reason, refusal.value.field) == ("BAD_DRIVE_NAME", "drive")
 
 
 @pytest.mark.parametrize("value", ["", "a:b", "a{b}", "a\n", "a b", "a/b", "a.b", "\0", "x" * 129])
-def test_a_malformed_id_is_refused(value: str) -> None:
+def test_malformed_id_is_rejected(value: str) -> None:
     with pytest.raises(InvalidArgument) as upload:
         names.check_upload_id(value)
     with pytest.raises(InvalidArgument) as node:
@@ -156,7 +156,7 @@ def test_a_malformed_id_is_refused(value: str) -> None:
     assert (node.value.reason, node.value.field) == ("BAD_NODE_ID", "node")
 
 
-def test_ids_that_the_server_makes_pass() -> None:
+def test_ids_of_the_server_are_accepted() -> None:
     upload_id = new_upload_id("0123abcd", "tenant", "")
     node_id = new_node_id()
     assert names.check_upload_id(upload_id) == upload_id
@@ -164,7 +164,7 @@ def test_ids_that_the_server_makes_pass() -> None:
 
 
 @pytest.mark.parametrize("request_id", ["a\n", "\0", "é", "x" * 129])
-def test_a_bad_request_id_is_refused(request_id: str) -> None:
+def test_bad_request_id_is_rejected(request_id: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.check_request_id(request_id)
     assert refusal.value.reason == "BAD_REQUEST_ID"
@@ -185,37 +185,37 @@ def test_a_request_id_may_be_left_out() -> None:
         ({"k": "\ud800"}, "BAD_METADATA"),
     ],
 )
-def test_bad_metadata_is_refused(metadata: dict[str, str], reason: str) -> None:
+def test_bad_metadata_is_rejected(metadata: dict[str, str], reason: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.check_metadata(metadata)
     assert (refusal.value.reason, refusal.value.field) == (reason, "metadata")
 
 
-def test_metadata_at_its_bounds_passes() -> None:
+def test_metadata_at_its_bounds_is_accepted() -> None:
     assert len(names.check_metadata({f"{n:02}": "" for n in range(64)})) == 64
     assert names.check_metadata({"k": "x" * 8191}) == {"k": "x" * 8191}
 
 
 @pytest.mark.parametrize("value", ["", "image/jpeg", 'text/plain; charset="utf-8"', "a/b;c=d;e=f"])
-def test_ordinary_content_types_pass(value: str) -> None:
+def test_ordinary_content_types_are_accepted(value: str) -> None:
     assert names.check_content_type(value) == value
 
 
 @pytest.mark.parametrize("value", ["image", "a/b\r\nX: y", "a/b; c", "a/" + "b" * 254, "é/b"])
-def test_a_bad_content_type_is_refused(value: str) -> None:
+def test_bad_content_type_is_rejected(value: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.check_content_type(value)
     assert refusal.value.reason == "BAD_CONTENT_TYPE"
 
 
 @given(st.integers(0, MAX_CHUNKS - 1))
-def test_chunk_numbers_of_an_upload_pass(number: int) -> None:
+def test_valid_chunk_numbers_are_accepted(number: int) -> None:
     assert names.check_chunk_number(number) == number
 
 
 @pytest.mark.rule(3)
 @given(st.integers(max_value=-1) | st.integers(min_value=MAX_CHUNKS))
-def test_other_chunk_numbers_are_refused(number: int) -> None:
+def test_invalid_chunk_numbers_are_rejected(number: int) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         names.check_chunk_number(number)
     assert (refusal.value.reason, refusal.value.field) == ("BAD_CHUNK_NUMBER", "number")

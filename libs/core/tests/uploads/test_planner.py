@@ -35,7 +35,7 @@ chunk_sizes = st.integers(1, MAX_CHUNK_BYTES) | st.sampled_from([1, MIB, 8 * MIB
 
 
 def uniform_parts(total_bytes: int, chunk_size: int, part_bytes: int) -> tuple[int, int]:
-    """(number of parts, bytes of the largest one) of an object, without walking its chunks."""
+    """Return (number of parts, bytes of the largest one) without iterating over the chunks."""
     plan = uniform_plan(part_bytes, chunk_size)
     chunks = -(-total_bytes // chunk_size)
     count = plan.part_of_chunk(chunks - 1)
@@ -43,7 +43,7 @@ def uniform_parts(total_bytes: int, chunk_size: int, part_bytes: int) -> tuple[i
 
 
 class TestUniform:
-    def test_part_takes_as_many_chunks_as_fill_it(self) -> None:
+    def test_part_has_as_many_chunks_as_fill_it(self) -> None:
         plan = uniform_plan(8 * MIB, 3 * MIB)
         assert plan.chunks_of_part(1) == ChunkRange(0, 2)
         assert plan.chunks_of_part(2) == ChunkRange(3, 5)
@@ -55,12 +55,12 @@ class TestUniform:
         assert plan.chunks_of_part(1001) == ChunkRange(1000, 1001)
         assert plan.chunks_of_part(2001) == ChunkRange(3000, 3003)
 
-    def test_chunks_larger_than_a_part_are_a_part_each(self) -> None:
+    def test_chunks_larger_than_a_part_form_one_part_each(self) -> None:
         plan = uniform_plan(8 * MIB, 64 * MIB)
         assert plan.chunks_of_part(7) == ChunkRange(6, 6)
 
     @given(st.integers(0, MAX_CHUNKS - 1), chunk_sizes, st.integers(MIN_PART_BYTES, 64 * MIB))
-    def test_the_part_of_a_chunk_is_the_one_whose_range_holds_it(
+    def test_part_of_a_chunk_contains_it_in_its_range(
         self, number: int, chunk_size: int, part_bytes: int
     ) -> None:
         plan = uniform_plan(part_bytes, chunk_size)
@@ -68,7 +68,7 @@ class TestUniform:
         assert chunks.first <= number <= chunks.last
 
     @given(st.integers(1, MAX_PARTS - 1), chunk_sizes, st.integers(MIN_PART_BYTES, 64 * MIB))
-    def test_parts_follow_each_other_without_gap_or_overlap(
+    def test_parts_have_no_gap_or_overlap(
         self, part: int, chunk_size: int, part_bytes: int
     ) -> None:
         plan = uniform_plan(part_bytes, chunk_size)
@@ -97,7 +97,7 @@ class TestUniform:
     )
     @example(MAX_PART_BYTES, 3 * MIB, 1)
     @example(MAX_PART_BYTES, 3 * 1024 * MIB, MAX_PARTS)
-    def test_no_uniform_part_passes_the_limit_of_the_store(
+    def test_no_uniform_part_exceeds_the_store_limit(
         self, part_bytes: int, chunk_size: int, part: int
     ) -> None:
         plan = uniform_plan(part_bytes, chunk_size)
@@ -105,7 +105,7 @@ class TestUniform:
         assert plan.part_of_chunk(plan.chunks_of_part(part).first) == part
 
     @pytest.mark.parametrize("chunk_size", [-1, 0, MAX_PART_BYTES + 1, 2**62])
-    def test_a_chunk_that_no_part_holds_is_refused(self, chunk_size: int) -> None:
+    def test_chunk_larger_than_any_part_is_rejected(self, chunk_size: int) -> None:
         with pytest.raises(InvalidArgument, match="BAD_CHUNK_SIZE"):
             uniform_plan(8 * MIB, chunk_size)
 

@@ -1,4 +1,4 @@
-"""The transition table: what may follow what."""
+"""Transition table of uploads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice_core.uploads.states import (
 S = UploadStatus
 
 
-def test_the_way_of_a_good_upload() -> None:
+def test_successful_upload_passes_every_state() -> None:
     for current, target in itertools.pairwise([S.PENDING, S.UPLOADING, S.COMPLETING, S.COMPLETED]):
         check_transition(current, target)
 
@@ -50,11 +50,11 @@ def test_rule_18_completing_is_neither_aborted_nor_expired(target: UploadStatus)
 
 
 @pytest.mark.parametrize("status", list(S))
-def test_whatever_has_not_ended_can_fail(status: UploadStatus) -> None:
+def test_every_open_state_can_fail(status: UploadStatus) -> None:
     assert (S.FAILED in TRANSITIONS[status]) is not is_terminal(status)
 
 
-def test_a_step_that_no_request_can_ask_for_is_our_defect() -> None:
+def test_impossible_transition_is_an_internal_error() -> None:
     with pytest.raises(Internal) as defect:
         check_transition(S.PENDING, S.COMPLETED)
     assert defect.value.reason == "ILLEGAL_TRANSITION"
@@ -70,5 +70,5 @@ def test_every_pair_is_either_allowed_or_a_typed_error() -> None:
             assert target in TRANSITIONS[current]
 
 
-def test_only_states_that_take_chunks_may_expire() -> None:
+def test_only_states_that_accept_chunks_may_expire() -> None:
     assert {s for s in S if S.EXPIRED in TRANSITIONS[s]} == TAKES_CHUNKS

@@ -14,7 +14,7 @@ from sluice_common.rpc.host import METRICS, Service, hosting, process_name, trac
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_core.combinations import check_apart
+from sluice_core.combinations import require_separable
 from sluice_intake.backends import open_coordination, open_drives
 from sluice_intake.bootstrap import add_intake, intake_deps
 from sluice_intake.rpc.servicer import SERVICE_NAME
@@ -61,7 +61,7 @@ async def _main(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
     if arguments.workers > 1:
-        check_apart(settings.row)
+        require_separable(settings.row)
         await run_workers(settings, arguments, stop)
         return
     if arguments.parent is not None:
@@ -72,7 +72,7 @@ async def _main(
 async def _serve(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
-    check_apart(settings.row)
+    require_separable(settings.row)
     options = intake_options(settings)
     metrics = Metrics()
     metrics.budget_bytes.set(options.ledger.budget_bytes)

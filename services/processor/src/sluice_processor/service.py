@@ -14,7 +14,7 @@ from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.addresses import require_loopback
-from sluice_core.combinations import CatalogueKind, Events, check_apart
+from sluice_core.combinations import CatalogueKind, Events, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_processor.bootstrap import open_processor
 from sluice_processor.settings import processor_options
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
 def check_has_work(settings: SluiceSettings) -> None:
     """Raise `ConfigurationError` for a combination in which there is nothing to process."""
     row = settings.row
-    check_apart(row)
+    require_separable(row)
     if settings.catalogue is CatalogueKind.OFF:
         raise ConfigurationError(
             f"in {row.name!r} there is no catalogue, and nothing to process: set SLUICE_CATALOGUE"

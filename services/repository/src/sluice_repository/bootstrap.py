@@ -17,7 +17,7 @@ from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.rpc.host import Service
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
-from sluice_core.combinations import ChunkTransport, SupportedCombination, check_apart
+from sluice_core.combinations import ChunkTransport, SupportedCombination, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventPublisher
@@ -49,7 +49,7 @@ def add_repository(
 
 def check_runs_apart(row: SupportedCombination) -> None:
     """Raise `ConfigurationError` if the combination has no separate repository process."""
-    check_apart(row)
+    require_separable(row)
     if row.chunk_transport is ChunkTransport.LOCAL:
         raise ConfigurationError(
             f"in {row.name!r} bytes are discarded when they are accepted, and a repository has "

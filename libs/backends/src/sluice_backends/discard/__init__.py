@@ -1,1 +1,1 @@
-"""Backends that keep nothing, to measure the layers above them."""
+"""Backends that discard all data, for measuring the layers above them."""

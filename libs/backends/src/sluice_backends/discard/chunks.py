@@ -1,4 +1,4 @@
-"""Chunks that are counted and forgotten: what the network and the intake cost without storage."""
+"""Chunk store that discards bytes, for measuring network and intake without storage."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sluice_core.uploads.chunk_checks import check_name, chunk_missing
 from sluice_core.uploads.model import ChunkRef
 
 
-class KeepsNothing:
-    """The half of a `ChunkStore` that is about bytes kept, where none are (phases 1 and 2).
+class NoStoredChunks:
+    """Reads and deletions of a `ChunkStore` without stored bytes (phases 1 and 2).
 
     Reading raises `DataLoss` CHUNK_MISSING.
     """
@@ -19,9 +19,9 @@ class KeepsNothing:
     async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
         if chunk.size > 0:
             raise chunk_missing(chunk)
-        # The nothing of an empty chunk is still there.
-        nothing: tuple[bytes, ...] = ()
-        for block in nothing:
+        # An empty chunk has no bytes to lose. The loop makes this an asynchronous generator.
+        no_blocks: tuple[bytes, ...] = ()
+        for block in no_blocks:
             yield block
 
     async def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
@@ -30,10 +30,10 @@ class KeepsNothing:
                 yield block
 
     async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
-        """Nothing is kept, so there is nothing to forget."""
+        """No-op: no bytes are stored."""
 
     async def drop_upload(self, upload_id: str) -> None:
-        """Nothing is kept, so there is nothing to forget."""
+        """No-op: no bytes are stored."""
 
     async def leftovers(
         self, older_than_seconds: float, limit: int
@@ -61,8 +61,8 @@ class _Staged:
         self.sealed = True
 
 
-class DiscardChunkStore(KeepsNothing):
-    """A `ChunkStore` of phase 1; all it keeps is how many `chunks` and `bytes` were sealed."""
+class DiscardChunkStore(NoStoredChunks):
+    """`ChunkStore` of phase 1; it only counts the sealed `chunks` and `bytes`."""
 
     def __init__(self) -> None:
         self.chunks = 0

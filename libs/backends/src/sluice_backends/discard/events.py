@@ -1,4 +1,4 @@
-"""No events: for deployments that nobody listens to."""
+"""Event publisher for deployments without event consumers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sluice_core.ports.event_publisher import EventRecord
 
 
 class NoEvents:
-    """An `EventPublisher` that publishes nothing and always succeeds."""
+    """`EventPublisher` that publishes nothing and always succeeds."""
 
     async def publish(self, events: Sequence[EventRecord]) -> None:
-        """Nobody listens, so everybody has been told."""
+        """No-op."""

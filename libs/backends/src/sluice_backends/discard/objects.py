@@ -1,4 +1,4 @@
-"""Objects that are read, verified and forgotten: what the way to a store costs without one."""
+"""Object store that verifies and discards bytes, for measuring uploads without a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_core.objects.parts import (
     multipart_not_found,
     object_not_found,
     presign_unsupported,
-    whole,
+    size_and_crc32c,
 )
 from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
 from sluice_core.uploads.ids import new_token
@@ -24,12 +24,12 @@ _Multipart = tuple[ObjectRef, dict[int, Part]]
 
 
 class DiscardObjectStore:
-    """An `ObjectStore` that keeps what `head` and `list_parts` answer, and no bytes.
+    """`ObjectStore` that keeps only the descriptions for `head` and `list_parts`, no bytes.
 
-    `read` raises `NotFound` OBJECT_NOT_FOUND. Any bucket will do.
+    `read` raises `NotFound` OBJECT_NOT_FOUND. Any bucket is valid.
 
     Args:
-        max_objects: objects, and objects in parts, to remember; the oldest are forgotten first.
+        max_objects: objects, and multiparts, to remember; the oldest are evicted first.
     """
 
     def __init__(self, *, max_objects: int = 100_000, min_part_bytes: int = MIN_PART_BYTES) -> None:
@@ -39,7 +39,7 @@ class DiscardObjectStore:
         self._multiparts: OrderedDict[str, _Multipart] = OrderedDict()
 
     async def check(self, bucket: str) -> None:
-        """Every bucket can be used."""
+        """No-op: any bucket is valid."""
 
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
         async for _ in verified(body):
@@ -58,7 +58,7 @@ class DiscardObjectStore:
         self._parts(ref, multipart_id)
         async for _ in verified(body):
             pass
-        # Asked again: it may have been aborted while the bytes came in.
+        # Check again: it may have been aborted while the bytes arrived.
         part = Part.new(number, body.size, body.crc32c)
         self._parts(ref, multipart_id)[number] = part
         return part.tag
@@ -67,13 +67,13 @@ class DiscardObjectStore:
         return [part.tag for _, part in sorted(self._parts(ref, multipart_id).items())]
 
     async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
-        return [id_ for id_, (of, _) in self._multiparts.items() if of == ref]
+        return [id_ for id_, (owner, _) in self._multiparts.items() if owner == ref]
 
     async def complete_multipart(
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:
         stored = {(p.number, p.etag): p for p in self._parts(ref, multipart_id).values()}
-        size, crc32c = whole(choose_parts(parts, stored, self._min_part_bytes))
+        size, crc32c = size_and_crc32c(choose_parts(parts, stored, self._min_part_bytes))
         del self._multiparts[multipart_id]
         return self._keep(ref, size, crc32c)
 
@@ -82,8 +82,8 @@ class DiscardObjectStore:
             del self._multiparts[multipart_id]
 
     async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
-        nothing: tuple[bytes, ...] = ()
-        for block in nothing:
+        no_blocks: tuple[bytes, ...] = ()
+        for block in no_blocks:  # makes this an asynchronous generator
             yield block
         raise object_not_found()
 
@@ -102,10 +102,10 @@ class DiscardObjectStore:
         raise presign_unsupported()
 
     def _parts(self, ref: ObjectRef, multipart_id: str) -> dict[int, Part]:
-        found = self._multiparts.get(multipart_id)
-        if found is None or found[0] != ref:
+        multipart = self._multiparts.get(multipart_id)
+        if multipart is None or multipart[0] != ref:
             raise multipart_not_found()
-        return found[1]
+        return multipart[1]
 
     def _keep(self, ref: ObjectRef, size: int, crc32c: int) -> ObjectInfo:
         info = ObjectInfo(ref, size, make_etag(size, crc32c, new_token()), crc32c)

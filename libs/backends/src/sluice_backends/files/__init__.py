@@ -1,1 +1,1 @@
-"""The object store in a directory."""
+"""Object store in a directory tree."""

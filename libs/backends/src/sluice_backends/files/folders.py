@@ -1,20 +1,4 @@
-"""Objects as folders of part files: the steps on disk and the order that makes them safe.
-
-    ROOT/<bucket>/tmp/                              nobody's after a crash
-    ROOT/<bucket>/<shard>/<object>/manifest.json    there is an object, made of one generation
-    ROOT/<bucket>/<shard>/<object>/<generation>/    part files, <number>-<etag>
-                                  …/open.json       an object in parts, still open
-
-Whatever is written is first whole in `tmp` (same file system) and then renamed; the rename of
-the manifest is the one moment at which an object appears or changes. Whatever is removed is
-renamed into `tmp` first. So a crash leaves the old or the new object, and beside it at most
-
-- files in `tmp`: removed when the bucket is next entered by a new process,
-- a generation that the manifest does not name and that is not open, or `open.json` in the one
-  that it names: removed by the next put, complete, abort or delete of the same key.
-
-Everything here blocks. One process at a time may use ROOT.
-"""
+"""Crash-safe directory layout of objects as folders of part files. Everything blocks."""
 
 from __future__ import annotations
 
@@ -62,7 +46,7 @@ _READABLE_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an object lies, and the lock of its shard."""
+    """Location of an object, and the lock of its shard."""
 
     ref: ObjectRef
     tmp: Path
@@ -71,7 +55,23 @@ class _Place:
 
 
 class ObjectFolders:
-    """The tree below ROOT. Steps on one object exclude each other; reading excludes nothing."""
+    """Tree below ROOT, used by one process at a time.
+
+        ROOT/<bucket>/tmp/                              temporary files
+        ROOT/<bucket>/<shard>/<object>/manifest.json    the object, made of one generation
+        ROOT/<bucket>/<shard>/<object>/<generation>/    part files, <number>-<etag>
+                                      …/open.json       an open multipart
+
+    Everything is written completely in `tmp` (same file system) and then renamed. The rename of
+    the manifest is the moment at which an object appears or changes. Everything removed is first
+    renamed into `tmp`. A crash therefore leaves the old or the new object, and beside it at most
+
+    - files in `tmp`: removed when a new process first uses the bucket,
+    - a generation that the manifest does not name and that is not open, or `open.json` in the one
+      that it names: removed by the next put, complete, abort or delete of the same key.
+
+    Steps on one object exclude each other; reads exclude nothing.
+    """
 
     def __init__(self, root: Path, *, fsync: bool, min_part_bytes: int) -> None:
         self._root = root
@@ -85,14 +85,14 @@ class ObjectFolders:
     # -- buckets
 
     def make_bucket(self, bucket: str) -> None:
-        """Make the bucket if need be, and see that files can be written to it."""
+        """Create the bucket if missing, and check that it is writable."""
         make_directories(self._root / _check_bucket(bucket) / _TMP, fsync=self._fsync)
         probe = self.new_temporary(bucket)
         write_whole(probe, b"", fsync=False)
         unlink_quietly(probe)
 
     def new_temporary(self, bucket: str) -> Path:
-        """A free path in the bucket's `tmp`. Raises `NotFound` BUCKET_NOT_FOUND."""
+        """Return a free path in the bucket's `tmp`; raise `NotFound` BUCKET_NOT_FOUND."""
         return self._enter(bucket) / _TMP / new_token()
 
     def _enter(self, bucket: str) -> Path:
@@ -103,15 +103,18 @@ class ObjectFolders:
             if bucket not in self._entered:
                 if not (path / _TMP).is_dir():
                     raise bucket_not_found(bucket)
-                # Nothing of this process is in there yet: it is what a killed one left.
+                # Everything there was left by a killed process: this one has not written yet.
                 for leftover in (path / _TMP).iterdir():
                     remove_tree(leftover)
                 self._entered.add(bucket)
         return path
 
     def _place(self, ref: ObjectRef) -> _Place:
-        """The key's hash names the folder, so no key can lead out of the tree or be too long; its
-        end is appended for people."""
+        """Return the place of an object.
+
+        The key's hash names the folder, so that no key can escape the tree or be too long. The end
+        of the key is appended for readability.
+        """
         bucket = self._enter(ref.bucket)
         digest = hashlib.sha256(ref.key.encode()).hexdigest()
         readable = _NOT_IN_FILE_NAMES.sub("_", ref.key[-_READABLE_CHARACTERS:])
@@ -127,49 +130,49 @@ class ObjectFolders:
     def put(
         self, ref: ObjectRef, attributes: ObjectAttributes, source: Path, part: Part
     ) -> Manifest:
-        """Make an object of one file, which is moved here."""
+        """Create an object from one file, which is moved into the tree."""
         place = self._place(ref)
         with _new_generation(place) as generation:
             source.rename(generation / part.name)
             manifest = Manifest.of(ref, generation.name, attributes, [part])
             with place.lock:
-                self._settle(generation, place.folder / generation.name)
-                graves = self._commit(place, manifest)
-        self._bury(graves)
+                self._publish(generation, place.folder / generation.name)
+                retired = self._commit(place, manifest)
+        self._remove_retired(retired)
         return manifest
 
     def manifest(self, ref: ObjectRef) -> Manifest | None:
         return _read_manifest(self._place(ref).folder)
 
     def delete(self, ref: ObjectRef) -> None:
-        """Remove the object; objects in parts under the same key stay."""
+        """Remove the object; open multiparts under the same key stay."""
         place = self._place(ref)
         with place.lock:
             manifest = _read_manifest(place.folder)
             if manifest is not None:
-                # In this order: a generation that is still marked open would survive as one.
+                # In this order: a generation still marked open would survive as a multipart.
                 unlink_quietly(place.folder / manifest.generation / _OPEN)
                 unlink_quietly(place.folder / _MANIFEST)
-            graves = self._retire_all_but(place, "")
-            self._tidy(place)
-        self._bury(graves)
+            retired = self._retire_all_but(place, "")
+            self._remove_folder_if_empty(place)
+        self._remove_retired(retired)
 
-    # -- objects in parts
+    # -- multiparts
 
     def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
         place = self._place(ref)
         with _new_generation(place) as generation:
             write_whole(generation / _OPEN, attributes_to_json(attributes), fsync=self._fsync)
             with place.lock:
-                self._settle(generation, place.folder / generation.name)
+                self._publish(generation, place.folder / generation.name)
             return generation.name
 
     def check_open(self, ref: ObjectRef, multipart_id: str) -> None:
-        """Raise `NotFound` MULTIPART_NOT_FOUND unless it is open."""
+        """Raise `NotFound` MULTIPART_NOT_FOUND unless the multipart is open."""
         self._open_folder(self._place(ref), multipart_id)
 
     def add_part(self, ref: ObjectRef, multipart_id: str, source: Path, part: Part) -> None:
-        """Move a finished file in as a part, in place of an earlier one of its number."""
+        """Move a finished file into the multipart as a part, replacing one of the same number."""
         place = self._place(ref)
         with place.lock:
             folder = self._open_folder(place, multipart_id)
@@ -180,8 +183,11 @@ class ObjectFolders:
             self._sync(folder)
 
     def parts(self, ref: ObjectRef, multipart_id: str) -> list[Part]:
-        """The parts in order; of two with one number (a crash came between storing the second
-        and removing the first) the one that was written later."""
+        """Return the parts in order.
+
+        Of two with one number (after a crash between storing the second and removing the first)
+        return the one written later.
+        """
         place = self._place(ref)
         with place.lock:
             folder = self._open_folder(place, multipart_id)
@@ -189,7 +195,7 @@ class ObjectFolders:
         return sorted({part.number: part for part, _ in written}.values(), key=_number)
 
     def open_multiparts(self, ref: ObjectRef) -> list[str]:
-        """The generations under this key that are open."""
+        """Return the open generations under this key."""
         place = self._place(ref)
         with place.lock:
             if not place.folder.is_dir():
@@ -203,7 +209,7 @@ class ObjectFolders:
             )
 
     def complete(self, ref: ObjectRef, multipart_id: str, listed: Sequence[PartTag]) -> Manifest:
-        """Make the object of the listed parts."""
+        """Create the object from the listed parts."""
         place = self._place(ref)
         with place.lock:
             folder = self._open_folder(place, multipart_id)
@@ -211,36 +217,36 @@ class ObjectFolders:
             chosen = choose_parts(listed, stored, self._min_part_bytes)
             attributes = attributes_from_json((folder / _OPEN).read_bytes())
             manifest = Manifest.of(ref, multipart_id, attributes, chosen)
-            graves = self._commit(place, manifest)
-        self._bury(graves)
+            retired = self._commit(place, manifest)
+        self._remove_retired(retired)
         return manifest
 
     def abort(self, ref: ObjectRef, multipart_id: str) -> None:
-        """Remove an object in parts, or what its completion left over."""
+        """Remove a multipart, or the leftovers of its completion."""
         if _GENERATION.fullmatch(multipart_id) is None:
             return
         place = self._place(ref)
-        graves: list[Path] = []
+        retired: list[Path] = []
         with place.lock:
             manifest = _read_manifest(place.folder)
             folder = place.folder / multipart_id
             if manifest is not None and manifest.generation == multipart_id:
                 self._remove_unlisted(folder, manifest)
             elif folder.is_dir():
-                graves.append(self._retire(place, folder))
-                self._tidy(place)
-        self._bury(graves)
+                retired.append(self._retire(place, folder))
+                self._remove_folder_if_empty(place)
+        self._remove_retired(retired)
 
     # -- reading
 
     @contextmanager
     def reading(self, ref: ObjectRef) -> Iterator[tuple[Manifest, int]]:
-        """The object's manifest and a descriptor of the folder of its parts.
+        """Yield the object's manifest and a descriptor of the folder of its parts.
 
-        The parts stay until the reader leaves, even when the object is replaced or deleted.
+        The parts stay until the reader exits, even when the object is replaced or deleted.
         """
         place = self._place(ref)
-        with place.lock:  # between reading the manifest and pinning what it names
+        with place.lock:  # reads the manifest and pins its generation in one step
             manifest = _read_manifest(place.folder)
             if manifest is None:
                 raise object_not_found()
@@ -253,9 +259,9 @@ class ObjectFolders:
             yield manifest, fd
         finally:
             os.close(fd)
-            grave = self._readers.leave(manifest.generation)
-            if grave is not None:
-                remove_tree(grave)
+            retired = self._readers.leave(manifest.generation)
+            if retired is not None:
+                remove_tree(retired)
 
     # -- steps; the place's lock is held
 
@@ -267,18 +273,18 @@ class ObjectFolders:
             raise multipart_not_found()
         manifest = _read_manifest(place.folder)
         if manifest is not None and manifest.generation == multipart_id:
-            raise multipart_not_found()  # completed; a crash left the mark
+            raise multipart_not_found()  # completed; a crash left `open.json`
         return folder
 
-    def _settle(self, source: Path, target: Path) -> None:
-        """Move a generation that is whole to its place."""
+    def _publish(self, source: Path, target: Path) -> None:
+        """Move a complete generation to its place."""
         make_directories(target.parent, fsync=self._fsync)
         self._sync(source)
         source.rename(target)
         self._sync(target.parent)
 
     def _commit(self, place: _Place, manifest: Manifest) -> list[Path]:
-        """Make the manifest the object's; returns what it made superfluous."""
+        """Replace the object's manifest; return the retired generations."""
         temporary = place.tmp / new_token()
         try:
             write_whole(temporary, manifest.to_json(), fsync=self._fsync)
@@ -306,19 +312,19 @@ class ObjectFolders:
         ]
 
     def _retire(self, place: _Place, folder: Path) -> Path:
-        grave = place.tmp / folder.name
-        folder.rename(grave)
-        return grave
+        retired = place.tmp / folder.name
+        folder.rename(retired)
+        return retired
 
-    def _tidy(self, place: _Place) -> None:
+    def _remove_folder_if_empty(self, place: _Place) -> None:
         if place.folder.is_dir() and not remove_if_empty(place.folder):
             self._sync(place.folder)
 
-    def _bury(self, graves: Sequence[Path]) -> None:
-        """Remove retired generations, or leave that to the last of their readers."""
-        for grave in graves:
-            if not self._readers.hand_over(grave):
-                remove_tree(grave)
+    def _remove_retired(self, generations: Sequence[Path]) -> None:
+        """Remove retired generations, or defer that to their last reader."""
+        for generation in generations:
+            if not self._readers.defer_removal(generation):
+                remove_tree(generation)
 
     def _sync(self, folder: Path) -> None:
         if self._fsync:
@@ -326,38 +332,38 @@ class ObjectFolders:
 
 
 class _Readers:
-    """Who reads which generation, and which of those are to be removed after the last reader."""
+    """Reader counts of generations, and those to be removed by their last reader."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reading: Counter[str] = Counter()
-        self._graves: dict[str, Path] = {}
+        self._retired: dict[str, Path] = {}
 
     def enter(self, generation: str) -> None:
         with self._lock:
             self._reading[generation] += 1
 
     def leave(self, generation: str) -> Path | None:
-        """What the last reader has to remove."""
+        """Unpin the generation; return the folder that the last reader has to remove."""
         with self._lock:
             self._reading[generation] -= 1
             if self._reading[generation] > 0:
                 return None
             del self._reading[generation]
-            return self._graves.pop(generation, None)
+            return self._retired.pop(generation, None)
 
-    def hand_over(self, grave: Path) -> bool:
-        """Leave a removal to the readers; False when there are none."""
+    def defer_removal(self, retired: Path) -> bool:
+        """Defer a removal to the last reader; False when there are no readers."""
         with self._lock:
-            if grave.name not in self._reading:
+            if retired.name not in self._reading:
                 return False
-            self._graves[grave.name] = grave
+            self._retired[retired.name] = retired
             return True
 
 
 @contextmanager
 def _new_generation(place: _Place) -> Iterator[Path]:
-    """A folder in `tmp`; unless it is moved to its place, it goes again."""
+    """Yield a new folder in `tmp`; remove it at the end unless it was moved to its place."""
     generation = place.tmp / new_token()
     generation.mkdir(mode=0o700)
     try:
@@ -367,7 +373,7 @@ def _new_generation(place: _Place) -> Iterator[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, or a folder with all in it; it may be gone already."""
+    """Remove a file, or a folder with its contents, if it exists."""
     try:
         shutil.rmtree(path)
     except NotADirectoryError:
@@ -392,7 +398,7 @@ def _read_manifest(folder: Path) -> Manifest | None:
 
 
 def _stored(folder: Path) -> Iterator[tuple[Part, int]]:
-    """The parts whose files are whole, with the time of their last write."""
+    """Yield the parts whose files are complete, with the time of their last write."""
     with os.scandir(folder) as entries:
         for entry in entries:
             part = Part.parse(entry.name)

@@ -1,4 +1,4 @@
-"""The manifest: the one file that makes parts in a folder an object. Pure."""
+"""Manifest of an object: the file that lists its parts. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from sluice_core.errors import DataLoss
-from sluice_core.objects.parts import Part, make_etag, whole
+from sluice_core.objects.parts import Part, make_etag, size_and_crc32c
 from sluice_core.ports.object_store import ObjectAttributes, ObjectInfo
 from sluice_core.uploads.model import FORMAT_VERSION, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The bytes start … stop − 1 of a part."""
+    """Bytes start … stop − 1 of a part."""
 
     part: Part
     start: int
@@ -28,7 +28,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An object: its parts, in order, and the folder (`generation`) that they lie in."""
+    """Object: its parts in order, and the folder (`generation`) that contains them."""
 
     ref: ObjectRef
     generation: str
@@ -45,7 +45,7 @@ class Manifest:
         attributes: ObjectAttributes,
         parts: Sequence[Part],
     ) -> Self:
-        size, crc32c = whole(parts)
+        size, crc32c = size_and_crc32c(parts)
         return cls(ref, generation, attributes, tuple(parts), size, crc32c)
 
     @property
@@ -54,7 +54,7 @@ class Manifest:
         return ObjectInfo(self.ref, self.size, etag, self.crc32c)
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
-        """What of which parts makes up `length` bytes from `offset`; no empty pieces."""
+        """Yield the pieces of parts that make up `length` bytes from `offset`; none is empty."""
         end = min(self.size, offset + length)
         begin = 0
         for part in self.parts:
@@ -72,7 +72,7 @@ class Manifest:
                 "bucket": self.ref.bucket,
                 "key": self.ref.key,
                 "generation": self.generation,
-                "attributes": _kept(self.attributes),
+                "attributes": _stored_attributes(self.attributes),
                 "size": self.size,
                 "crc32c": self.crc32c,
                 "etag": self.info.etag,
@@ -86,7 +86,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Raises `DataLoss` MANIFEST_DAMAGED when it is not what `to_json` wrote."""
+        """Return the inverse of `to_json`; raise `DataLoss` MANIFEST_DAMAGED for other data."""
         try:
             fields = _fields(data)
             manifest = cls.of(
@@ -103,23 +103,24 @@ class Manifest:
 
 
 def attributes_to_json(attributes: ObjectAttributes) -> bytes:
-    """What an object in parts remembers until it is completed."""
-    return json.dumps({"format": FORMAT_VERSION, "attributes": _kept(attributes)}).encode()
+    """Return the attributes that an open multipart stores until its completion."""
+    stored = _stored_attributes(attributes)
+    return json.dumps({"format": FORMAT_VERSION, "attributes": stored}).encode()
 
 
 def attributes_from_json(data: bytes) -> ObjectAttributes:
-    """Raises `DataLoss` MANIFEST_DAMAGED when it is not what `attributes_to_json` wrote."""
+    """Return the inverse of `attributes_to_json`; raise `DataLoss` MANIFEST_DAMAGED."""
     try:
         return ObjectAttributes(**_fields(data)["attributes"])
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged() from error
 
 
-def _kept(attributes: ObjectAttributes) -> dict[str, str]:
-    """Metadata is for stores into which others put, too."""
-    kept = asdict(attributes)
-    del kept["metadata"]
-    return kept
+def _stored_attributes(attributes: ObjectAttributes) -> dict[str, str]:
+    """Return the attributes without metadata, which only stores with other writers need."""
+    stored = asdict(attributes)
+    del stored["metadata"]
+    return stored
 
 
 def _fields(data: bytes) -> dict[str, Any]:

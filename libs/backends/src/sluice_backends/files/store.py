@@ -1,4 +1,4 @@
-"""Objects in files, for one machine: parts are never put together, a manifest lists them."""
+"""Object store in files of one machine; a manifest lists the parts, which are never joined."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ T = TypeVar("T")
 
 
 class FileObjectStore:
-    """An `ObjectStore` in a directory tree of one process; `folders.py` tells how it lies there.
+    """`ObjectStore` in a directory tree of one process; `folders.py` defines the layout.
 
     Args:
-        root: made by `check`, as are buckets, which are folders in it.
-        fsync: what a call reports as done survives a power cut.
-        min_part_bytes: of every part but the last; S3's limit, so that nothing works here that
-            would fail there.
-        threads: file operations at once.
+        root: created by `check`, as are buckets, which are folders in it.
+        fsync: make results durable across power loss before a call returns.
+        min_part_bytes: minimum size of every part but the last; S3's limit by default, so that
+            uploads that would fail on S3 fail here too.
+        threads: concurrent file operations.
 
     Besides the port's errors: `ResourceExhausted` DISK_FULL; `InvalidArgument` BAD_BUCKET,
-    BAD_PART_NUMBER, BAD_RANGE; `DataLoss` OBJECT_DAMAGED when a part that is read whole does not
-    match its CRC32C (or is shorter than it was), MANIFEST_DAMAGED.
+    BAD_PART_NUMBER, BAD_RANGE; `DataLoss` OBJECT_DAMAGED when a completely read part does not
+    match its CRC32C or is too short, MANIFEST_DAMAGED.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class FileObjectStore:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the store's threads; its files stay."""
+        """Stop the store's threads; its files stay."""
         await self._threads.aclose()
 
     async def check(self, bucket: str) -> None:
@@ -83,7 +83,7 @@ class FileObjectStore:
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
         check_part_number(number)
         part = Part.new(number, body.size, body.crc32c)
-        # Asked before the bytes are read, and again when the part is moved to its place.
+        # Checked before the bytes are read, and again when the part is moved to its place.
         await self._threads.run(self._folders.check_open, ref, multipart_id)
         temporary = await self._threads.run(self._folders.new_temporary, ref.bucket)
         await self._write(
@@ -162,7 +162,7 @@ def _read_piece(piece: Piece, folder_fd: int) -> Generator[bytes, None, None]:
                 raise object_damaged()
             position += len(block)
             crc = crc32c(block, crc)
-            # Before the last block goes out, so that damaged bytes are never all delivered.
+            # Check before the last block is yielded, so that a damaged part is never complete.
             if position == piece.stop and piece.is_whole_part and crc != piece.part.crc32c:
                 raise object_damaged()
             yield block

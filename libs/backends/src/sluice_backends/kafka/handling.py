@@ -59,8 +59,8 @@ class ConsumerOptions:
     batch_events: int = 100
     attempts: int = 5
     handling_seconds: float = 25.0
-    """Limit of all attempts at one event, without the time that a handler waits for its turn
-    (`not_counted`); then its partition moves on."""
+    """All attempts at one event, without time spent in `allowance_paused`; then the partition moves
+    on."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
     delayed_retries: DelayedRetries | None = None

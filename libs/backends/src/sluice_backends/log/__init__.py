@@ -1,1 +1,1 @@
-"""Events in append-only files of one machine."""
+"""Event log in append-only files."""

@@ -1,8 +1,4 @@
-"""The event log of one machine: append-only JSON Lines, one CloudEvent each.
-
-A folder of segments, events-000001.jsonl and on; a new one begins once the last has grown past a
-size. Segments that are full are never written again: an operator may move or remove them.
-"""
+"""Append-only event log of one machine in JSON Lines, one CloudEvent per line."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ _TAIL_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, order=True)
 class LogPosition:
-    """A place in the log: just behind an event. Positions order as their events do."""
+    """Position after an event. Positions sort in the order of their events."""
 
     segment: int = 0
     offset: int = 0
@@ -42,24 +38,31 @@ BEGINNING = LogPosition()
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event and the position from which the log goes on after it."""
+    """Event with the position after it."""
 
     position: LogPosition
     record: EventRecord
 
 
 class EventLog:
-    """An `EventPublisher` that appends to the log; made by `open_event_log`."""
+    """`EventPublisher` that appends to the log; created by `open_event_log`.
+
+    The log is a directory of segments: events-000001.jsonl and so on. A new segment begins when
+    the last one exceeds a size. Full segments are never written again: an operator may move or
+    remove them.
+    """
 
     def __init__(self, threads: DiskThreads, writer: _Writer) -> None:
         self._threads = threads
         self._writer = writer
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def publish(self, events: Sequence[EventRecord]) -> None:
-        """As the port says; also raises `ResourceExhausted` DISK_FULL. Some events of a failed
-        call may be in the log, and come again when it is repeated."""
-        async with self._turn:
+        """Append events; also raise `ResourceExhausted` DISK_FULL.
+
+        A failed call may leave some events in the log; a retry appends them again.
+        """
+        async with self._lock:
             await self._threads.run(self._writer.append, events)
 
 
@@ -67,14 +70,14 @@ class EventLog:
 async def open_event_log(
     path: Path, *, fsync: bool, segment_bytes: int = SEGMENT_BYTES
 ) -> AsyncIterator[EventLog]:
-    """The log in the folder `path`, which is made; one process may write it at a time.
+    """Open the log in the directory `path`, created if missing; one writing process at a time.
 
-    A last line that a killed process left unfinished is cut off: its events were never reported
-    as published, so they will be published again.
+    An unfinished last line of a killed process is truncated. Its events were never reported as
+    published, so they are published again.
 
     Args:
-        fsync: events that were published survive a power cut.
-        segment_bytes: a segment that has grown past this is followed by a new one.
+        fsync: make published events durable across power loss.
+        segment_bytes: size beyond which a new segment begins.
     """
     threads = DiskThreads("events", workers=1, unavailable="EVENT_LOG_UNAVAILABLE")
     try:
@@ -90,10 +93,10 @@ async def open_event_log(
 async def read_events(
     path: Path, after: LogPosition = BEGINNING
 ) -> AsyncGenerator[LoggedEvent, None]:
-    """The events of a log from a position on, up to the last one that is wholly written.
+    """Yield the events after a position, up to the last completely written one.
 
-    May be used while the log is written. Raises `DataLoss` EVENT_LOG_DAMAGED for a line that is
-    no event, `Unavailable` EVENT_LOG_UNAVAILABLE when the files cannot be read.
+    Safe while the log is written. Raise `DataLoss` EVENT_LOG_DAMAGED for a line that is not an
+    event, `Unavailable` EVENT_LOG_UNAVAILABLE when the files cannot be read.
     """
     threads = DiskThreads("event-reader", workers=1, unavailable="EVENT_LOG_UNAVAILABLE")
     try:
@@ -106,7 +109,7 @@ async def read_events(
 
 
 async def end_of_log(path: Path) -> LogPosition:
-    """The position behind the last event that is wholly written. Raises as `read_events` does."""
+    """Return the position after the last complete event; raise the errors of `read_events`."""
     threads = DiskThreads("event-reader", workers=1, unavailable="EVENT_LOG_UNAVAILABLE")
     try:
         return await threads.run(_end, path)
@@ -115,7 +118,7 @@ async def end_of_log(path: Path) -> LogPosition:
 
 
 class _Writer:
-    """The open segment. Blocks; one thread at a time."""
+    """Writer of the open segment. Blocks; one thread at a time."""
 
     def __init__(self, path: Path, *, fsync: bool, segment_bytes: int) -> None:
         self._path = path
@@ -125,7 +128,7 @@ class _Writer:
         self._segment = max(_segments(path), default=1)
         self._fd = self._open()
         try:
-            self._size = self._cut_torn_line()
+            self._size = self._truncate_torn_line()
         except BaseException:
             self.close()
             raise
@@ -133,8 +136,8 @@ class _Writer:
     def append(self, events: Sequence[EventRecord]) -> None:
         lines = b"".join(to_line(event) for event in events)
         if os.fstat(self._fd).st_size != self._size:
-            # An earlier call failed half-way. Its whole lines stay: readers may be past them.
-            self._size = self._cut_torn_line()
+            # An earlier call failed halfway. Keep its complete lines: readers may have read them.
+            self._size = self._truncate_torn_line()
         if self._size >= self._segment_bytes:
             self._rotate()
         write_all(self._fd, lines)
@@ -142,14 +145,14 @@ class _Writer:
             os.fsync(self._fd)
         self._size += len(lines)
 
-    def _cut_torn_line(self) -> int:
-        """Cut off a line without an end; the size that is left."""
-        whole = _without_torn_line(self._fd)
-        torn_bytes = os.fstat(self._fd).st_size - whole
+    def _truncate_torn_line(self) -> int:
+        """Truncate an unfinished last line; return the remaining size."""
+        complete = _complete_bytes(self._fd)
+        torn_bytes = os.fstat(self._fd).st_size - complete
         if torn_bytes:
-            _log.warning("torn_event_cut_off", segment=self._segment, torn_bytes=torn_bytes)
-            os.ftruncate(self._fd, whole)
-        return whole
+            _log.warning("event_log.truncated", segment=self._segment, torn_bytes=torn_bytes)
+            os.ftruncate(self._fd, complete)
+        return complete
 
     def close(self) -> None:
         os.close(self._fd)
@@ -170,13 +173,13 @@ class _Writer:
 
 
 def _segments(path: Path) -> dict[int, Path]:
-    """The log's segments by number."""
+    """Return the log's segments by number."""
     matches = ((_SEGMENT.fullmatch(entry.name), entry) for entry in path.iterdir())
     return {int(match[1]): entry for match, entry in matches if match is not None}
 
 
-def _without_torn_line(fd: int) -> int:
-    """The size of a segment up to the end of its last whole line."""
+def _complete_bytes(fd: int) -> int:
+    """Return the size of a segment up to the end of its last complete line."""
     end = os.fstat(fd).st_size
     while end > 0:
         start = max(0, end - _TAIL_BYTES)
@@ -188,14 +191,14 @@ def _without_torn_line(fd: int) -> int:
 
 
 def _read(path: Path, after: LogPosition) -> Generator[list[LoggedEvent], None, None]:
-    """Events in batches, each worth one trip to a thread."""
+    """Yield events in batches, one thread hand-off each."""
     for number, segment in sorted(_segments(path).items()):
         if number < after.segment:
             continue
         offset = after.offset if number == after.segment else 0
         fd = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while lines := _whole_lines(fd, offset):
+            while lines := _complete_lines(fd, offset):
                 batch: list[LoggedEvent] = []
                 for line in lines:
                     record = _parse(line)
@@ -208,28 +211,28 @@ def _read(path: Path, after: LogPosition) -> Generator[list[LoggedEvent], None, 
                 elif os.pread(fd, len(lines[0]), offset) == lines[0]:
                     raise DataLoss(
                         "EVENT_LOG_DAMAGED",
-                        "A line of the event log is no event; repair or remove its segment.",
+                        "A line of the event log is not an event; repair or remove its segment.",
                     )
-                # Else the line was read while a torn one made way for it: it is read again.
+                # Else the line replaced a truncated one during the read: read it again.
         finally:
             os.close(fd)
 
 
-def _whole_lines(fd: int, offset: int) -> list[bytes]:
-    """The next lines of a segment, about 1 MiB of them, without a last one that has no end.
+def _complete_lines(fd: int, offset: int) -> list[bytes]:
+    """Return the next complete lines of a segment, about 1 MiB of them.
 
-    Such a line is not there yet: it is being written, or it is torn and will be cut off. The next
-    read begins with it again. Going on where this read stopped would take its rest for a line.
+    An unfinished last line is being written, or is torn and will be truncated. The next read has
+    to begin at its start: continuing after it would take its rest for a line.
     """
-    wanted = MIB
+    read_bytes = MIB
     while True:
-        block = os.pread(fd, wanted, offset)
+        block = os.pread(fd, read_bytes, offset)
         end = block.rfind(b"\n") + 1
         if end:
             return [line + b"\n" for line in block[: end - 1].split(b"\n")]
-        if len(block) < wanted:
+        if len(block) < read_bytes:
             return []
-        wanted *= 2
+        read_bytes *= 2
 
 
 def _end(path: Path) -> LogPosition:
@@ -239,13 +242,13 @@ def _end(path: Path) -> LogPosition:
     last = max(segments)
     fd = os.open(segments[last], os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return LogPosition(last, _without_torn_line(fd))
+        return LogPosition(last, _complete_bytes(fd))
     finally:
         os.close(fd)
 
 
 def _parse(line: bytes) -> EventRecord | None:
-    """The event of a line; None for a line that is no event."""
+    """Return the event of a line; None if the line is not an event."""
     try:
         return from_line(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Chunks in the process's own memory: gone with it, bounded by the ledger's budget (rule 9)."""
+"""Chunk store in process memory, bounded by the ledger's budget (rule 9)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sluice_core.uploads.chunk_checks import (
 )
 from sluice_core.uploads.model import ChunkRef
 
-_GATHERED_BYTES = 64 * 1024
+_BUFFER_BYTES = 64 * 1024
 
 
 class _Chunk:
@@ -27,7 +27,7 @@ class _Chunk:
         self._token = token
         self.since = since
         self.blocks: list[bytes] = []
-        self._gathered = bytearray()
+        self._buffer = bytearray()
         self.sealed = False
         self.dropped = False
 
@@ -37,10 +37,10 @@ class _Chunk:
 
     async def append(self, block: Block) -> None:
         self._check()
-        # A memoryview is the caller's again when we return, so it is copied. Small blocks are put
-        # together: an object per byte would cost a multiple of the budget.
-        if len(self._gathered) + len(block) <= _GATHERED_BYTES:
-            self._gathered += block
+        # Copy the block: a memoryview is invalid after return. Join small blocks: one object per
+        # byte would cost a multiple of the budget.
+        if len(self._buffer) + len(block) <= _BUFFER_BYTES:
+            self._buffer += block
             return
         self._flush()
         self.blocks.append(bytes(block))
@@ -54,9 +54,9 @@ class _Chunk:
         self.sealed = True
 
     def _flush(self) -> None:
-        if self._gathered:
-            self.blocks.append(bytes(self._gathered))
-            self._gathered.clear()
+        if self._buffer:
+            self.blocks.append(bytes(self._buffer))
+            self._buffer.clear()
 
     def _check(self) -> None:
         if self.dropped:
@@ -64,10 +64,10 @@ class _Chunk:
 
 
 class MemoryChunkStore:
-    """A `ChunkStore` whose bytes live as long as the process.
+    """`ChunkStore` whose bytes live as long as the process.
 
     Args:
-        clock: seconds that only go forward, for the age of leftovers.
+        clock: monotonic seconds, for the age of leftovers.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -90,12 +90,12 @@ class MemoryChunkStore:
                 self._forget(upload_id, token)
 
     async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
-        found = self._uploads.get(upload_id, {}).get(chunk.token)
-        if found is None or not found.sealed:
+        stored = self._uploads.get(upload_id, {}).get(chunk.token)
+        if stored is None or not stored.sealed:
             raise chunk_missing(chunk)
         size, crc = 0, EMPTY_CRC32C
-        # Blocks stay alive for this reader even if the chunk is dropped meanwhile.
-        for block in found.blocks:
+        # The blocks stay alive for this reader even if the chunk is dropped meanwhile.
+        for block in stored.blocks:
             size += len(block)
             crc = crc32c(block, crc)
             yield block
@@ -118,20 +118,20 @@ class MemoryChunkStore:
         self, older_than_seconds: float, limit: int
     ) -> Sequence[tuple[str, Sequence[str]]]:
         before = self._clock() - older_than_seconds
-        found: list[tuple[str, Sequence[str]]] = []
+        leftovers: list[tuple[str, Sequence[str]]] = []
         for upload_id, chunks in list(self._uploads.items()):
             if limit <= 0:
                 break
             old = [token for token, chunk in chunks.items() if chunk.since <= before][:limit]
             if not old:
                 continue
-            found.append((upload_id, old))
+            leftovers.append((upload_id, old))
             limit -= len(old)
-            # What was named goes to the back, so that the next call names others first.
+            # Move returned entries to the end, so that the next call starts with others.
             for token in old:
                 chunks[token] = chunks.pop(token)
             self._uploads[upload_id] = self._uploads.pop(upload_id)
-        return found
+        return leftovers
 
     def _forget(self, upload_id: str, token: str) -> None:
         chunks = self._uploads.get(upload_id, {})

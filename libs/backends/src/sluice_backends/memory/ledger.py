@@ -1,7 +1,4 @@
-"""The ledger of one process that keeps nothing: phases 1 and 2, and tests.
-
-Rules run directly on the event loop; none of them awaits, so each call is one atomic step.
-"""
+"""In-memory ledger of one process, for phases 1 and 2 and for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +17,10 @@ T = TypeVar("T")
 
 
 class MemoryLedger(TransactionalLedger):
-    """An `UploadLedger` in dictionaries. Belongs to one event loop."""
+    """`UploadLedger` in dictionaries. Belongs to one event loop.
+
+    Rules run directly on the event loop and never await, so each call is one atomic step.
+    """
 
     def __init__(self, options: LedgerOptions, clock: Clock = time.time) -> None:
         super().__init__(Session(MemoryStore(), Budget(options), options, new_nonce(), clock))

@@ -1,8 +1,4 @@
-"""A set of chunk numbers that finds its gaps at memchr's speed.
-
-It costs a page for each range of numbers that has one: what a single high number costs does not
-grow with the number.
-"""
+"""Set of chunk numbers with a fast search for gaps."""
 
 from __future__ import annotations
 
@@ -13,7 +9,11 @@ _OUT, _IN = b"\0", b"\1"
 
 
 class NumberSet:
-    """Numbers from 0 on, one byte each in the pages that have any."""
+    """Set of numbers from 0; finds gaps at the speed of memchr.
+
+    One byte per number, in pages that exist only for ranges with a member. The cost of a single
+    number is one page, however high the number is.
+    """
 
     __slots__ = ("_pages",)
 
@@ -34,23 +34,23 @@ class NumberSet:
             bits[at] = 0
 
     def next_in(self, first: int, last: int) -> int | None:
-        """The first number of first … last that is in the set."""
+        """Return the first number of first … last that is in the set."""
         return self._next(_IN, first, last)
 
     def next_out(self, first: int, last: int) -> int | None:
-        """The first number of first … last that is not in the set."""
+        """Return the first number of first … last that is not in the set."""
         return self._next(_OUT, first, last)
 
-    def _next(self, wanted: bytes, first: int, last: int) -> int | None:
+    def _next(self, value: bytes, first: int, last: int) -> int | None:
         while first <= last:
             page, at = divmod(first, _PAGE)
             bits = self._pages.get(page)
             if bits is not None:
-                found = bits.find(wanted, at)
-                if found >= 0:
-                    number = page * _PAGE + found
+                index = bits.find(value, at)
+                if index >= 0:
+                    number = page * _PAGE + index
                     return number if number <= last else None
-            elif wanted == _OUT:
+            elif value == _OUT:
                 return first
             first = (page + 1) * _PAGE
         return None

@@ -1,4 +1,4 @@
-"""The work queue of one process. Lost with it: the sweeper issues again what the ledger knows."""
+"""In-memory work queue of one process. After a crash the sweeper re-issues the ledger's work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from sluice_core.ports import Delivery, QueueDepth, WorkItem, WorkKind
 
-_LOOK_AGAIN_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """An item that waits, since when, and how often it was delivered before."""
+    """Queued item, the time it was queued, and the number of earlier deliveries."""
 
     item: WorkItem
     since: float
@@ -26,15 +26,15 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Held:
-    """An item in a worker's hands."""
+    """Item leased to a worker."""
 
     item: WorkItem
     attempt: int
     lease_ends: float
 
 
-class _Fair:
-    """The ready items of one kind: one from each tenant in turn (rule 11)."""
+class _FairQueue:
+    """Ready items of one kind, round-robin between tenants (rule 11)."""
 
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, deque[_Waiting]] = OrderedDict()
@@ -58,19 +58,19 @@ class _Fair:
 
 
 class InProcessQueue:
-    """A `WorkQueue` for the tasks of one event loop.
+    """`WorkQueue` for the tasks of one event loop.
 
-    An item is waiting (ready, or delayed by `retry`) or held. Putting one that waits changes
-    nothing, not even its delay; putting one that is held adds it, because something may have
-    become true since its holder looked.
+    An item is waiting (ready, or delayed by `retry`) or held. Putting a waiting item is a no-op,
+    even for its delay. Putting a held item adds it, because new work may have become ready since
+    its holder read the ledger.
 
     Only waiting items count against the bound, so workers always make room by taking. A worker
-    that puts while it holds an item should do so under a deadline.
+    that puts an item while it holds one should use a deadline.
 
     Args:
         lease_seconds: how long a worker holds an item without a heartbeat (rule 15).
-        max_items: waiting items; `put` waits beyond.
-        clock: seconds that only go forward.
+        max_items: bound of waiting items, beyond which `put` waits.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class InProcessQueue:
         self._max_items = max_items
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._waiting: dict[WorkItem, _Waiting] = {}  # in the order in which they began to wait
-        self._ready = {kind: _Fair() for kind in WorkKind}
+        self._waiting: dict[WorkItem, _Waiting] = {}  # in order of their start of waiting
+        self._ready = {kind: _FairQueue() for kind in WorkKind}
         self._delayed: list[tuple[float, int, _Waiting]] = []
         self._held: dict[str, _Held] = {}
-        self._leases: list[tuple[float, str]] = []  # may name leases that were extended or ended
-        self._takers: dict[asyncio.Future[None], frozenset[WorkKind]] = {}
-        self._putters: dict[asyncio.Future[None], None] = {}  # first come, first served
+        self._leases: list[tuple[float, str]] = []  # may contain extended or ended leases
+        self._consumers: dict[asyncio.Future[None], frozenset[WorkKind]] = {}
+        self._producers: dict[asyncio.Future[None], None] = {}  # first come, first served
 
     async def put(self, item: WorkItem) -> None:
         while item not in self._waiting and len(self._waiting) >= self._max_items:
-            await self._room()
+            await self._wait_for_room()
         if item in self._waiting and len(self._waiting) < self._max_items:
-            self._wake_putter()  # the room that we may have been given is somebody else's
+            self._wake_producer()  # pass the wake-up on: this item needs no room
         self._add(item, attempt=0)
 
     async def take(
@@ -111,7 +111,7 @@ class InProcessQueue:
             left = deadline - loop.time()
             if left <= 0:
                 return None
-            await self._changed(kinds, min(left, self._seconds_to_look_again()))
+            await self._wait_for_item(kinds, min(left, self._seconds_to_next_change()))
 
     async def extend(self, delivery: Delivery) -> None:
         held = self._held.get(delivery.delivery_id)
@@ -127,7 +127,7 @@ class InProcessQueue:
             self._add(held.item, held.attempt, delay_seconds)
 
     async def depth(self) -> QueueDepth:
-        """Items that wait, and the age of the oldest; held ones are not counted."""
+        """Return the number of waiting items and the age of the oldest, without held ones."""
         oldest = next(iter(self._waiting.values()), None)
         age = 0.0 if oldest is None else max(0.0, self._clock() - oldest.since)
         return QueueDepth(len(self._waiting), age)
@@ -145,18 +145,18 @@ class InProcessQueue:
             heapq.heappush(self._delayed, (now + delay_seconds, next(self._numbers), waiting))
         else:
             self._ready[item.kind].add(waiting)
-        # A delayed item wakes a taker too: it has to sleep no longer than the delay.
-        self._wake_taker(item.kind)
+        # A delayed item wakes a consumer too: its sleep must not exceed the delay.
+        self._wake_consumer(item.kind)
 
     def _next(self, kinds: frozenset[WorkKind]) -> Delivery | None:
-        """The item that is next in its kind; of several kinds, what has waited longest."""
+        """Return the next item of its kind; among several kinds the one that waited longest."""
         heads = [(head.since, kind) for kind in kinds if (head := self._ready[kind].peek())]
         if not heads:
             return None
         _, kind = min(heads)
         waiting = self._ready[kind].pop()
         del self._waiting[waiting.item]
-        self._wake_putter()
+        self._wake_producer()
         delivery_id = str(next(self._numbers))
         held = self._held[delivery_id] = _Held(waiting.item, waiting.attempt + 1, 0.0)
         self._lease(delivery_id, held)
@@ -167,12 +167,12 @@ class InProcessQueue:
         heapq.heappush(self._leases, (held.lease_ends, delivery_id))
 
     def _promote(self) -> None:
-        """Make ready what was delayed until now and what its holder lost."""
+        """Make items ready whose delay or lease has ended."""
         now = self._clock()
         while self._delayed and self._delayed[0][0] <= now:
             _, _, waiting = heapq.heappop(self._delayed)
             self._ready[waiting.item.kind].add(waiting)
-            self._wake_taker(waiting.item.kind)
+            self._wake_consumer(waiting.item.kind)
         while self._leases and self._leases[0][0] <= now:
             ended, delivery_id = heapq.heappop(self._leases)
             held = self._held.get(delivery_id)
@@ -180,18 +180,18 @@ class InProcessQueue:
                 del self._held[delivery_id]
                 self._add(held.item, held.attempt)
 
-    def _seconds_to_look_again(self) -> float:
-        """Until the next delay or lease ends; leases that begin meanwhile wake nobody, so this
-        is bounded."""
+    def _seconds_to_next_change(self) -> float:
+        """Return the time until the next delay or lease ends; bounded, because a lease that begins
+        meanwhile wakes no consumer."""
         now = self._clock()
         ends = [heap[0][0] - now for heap in (self._delayed, self._leases) if heap]
-        return max(0.0, min([*ends, _LOOK_AGAIN_SECONDS]))
+        return max(0.0, min([*ends, _POLL_SECONDS]))
 
-    # -- wake-ups: each goes to one who can use it, and is passed on by one who no longer can
+    # -- wake-ups: each wakes one task; a task that is cancelled passes its wake-up on
 
-    async def _changed(self, kinds: frozenset[WorkKind], seconds: float) -> None:
+    async def _wait_for_item(self, kinds: frozenset[WorkKind], seconds: float) -> None:
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._takers[wake] = kinds
+        self._consumers[wake] = kinds
         try:
             async with asyncio.timeout(seconds):
                 await wake
@@ -200,31 +200,31 @@ class InProcessQueue:
         except asyncio.CancelledError:
             if wake.done() and not wake.cancelled():
                 for kind in kinds:
-                    self._wake_taker(kind)
+                    self._wake_consumer(kind)
             raise
         finally:
-            del self._takers[wake]
+            del self._consumers[wake]
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._putters[room] = None
+        self._producers[room] = None
         try:
             await room
         except asyncio.CancelledError:
             if room.done() and not room.cancelled():
-                self._wake_putter()
+                self._wake_producer()
             raise
         finally:
-            del self._putters[room]
+            del self._producers[room]
 
-    def _wake_taker(self, kind: WorkKind) -> None:
-        for wake, kinds in self._takers.items():
+    def _wake_consumer(self, kind: WorkKind) -> None:
+        for wake, kinds in self._consumers.items():
             if kind in kinds and not wake.done():
                 wake.set_result(None)
                 return
 
-    def _wake_putter(self) -> None:
-        for room in self._putters:
+    def _wake_producer(self) -> None:
+        for room in self._producers:
             if not room.done():
                 room.set_result(None)
                 return

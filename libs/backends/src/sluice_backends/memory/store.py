@@ -1,4 +1,4 @@
-"""The rows of the memory ledger: dictionaries, and a set of numbers to find gaps by."""
+"""Rows of the memory ledger: dictionaries, and number sets for the search for gaps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sluice_core.uploads.states import TAKES_CHUNKS
 
 @dataclass(slots=True)
 class _Rows:
-    """Everything of one upload."""
+    """All rows of one upload."""
 
     record: UploadRecord
     chunks: dict[int, ChunkRef] = field(default_factory=dict)
@@ -38,7 +38,7 @@ def _age(record: UploadRecord) -> tuple[float, str]:
 
 
 class MemoryStore:
-    """A `LedgerStore` that hands out the stored objects themselves: nothing is copied."""
+    """`LedgerStore` that returns the stored objects themselves, without copies."""
 
     def __init__(self) -> None:
         self._uploads: dict[str, _Rows] = {}
@@ -46,7 +46,7 @@ class MemoryStore:
         """The uploads of each tenant, oldest first."""
 
     def touch(self) -> None:
-        """Memory always takes writes."""
+        """No-op: memory is always writable."""
 
     # -- uploads
 
@@ -59,10 +59,10 @@ class MemoryStore:
         insort(self._ages.setdefault(record.new.tenant, []), _age(record))
 
     def save(self, record: UploadRecord) -> None:
-        """Nothing to do: the record is the stored object."""
+        """No-op: the record is the stored object."""
 
     def save_claims(self, record: UploadRecord) -> None:
-        """Nothing to do: the record is the stored object."""
+        """No-op: the record is the stored object."""
 
     def forget(self, upload_id: str) -> None:
         record = self._uploads.pop(upload_id).record
@@ -140,7 +140,7 @@ class MemoryStore:
         return self._uploads[upload_id].parts.get(number)
 
     def part_with_chunk(self, upload_id: str, number: int) -> PartRow | None:
-        """Frontier parts are numbered without gaps, so a search by halves finds it."""
+        """Return the part by binary search: frontier parts are numbered without gaps."""
         parts = self._uploads[upload_id].parts
         low, high = 1, len(parts)
         while low <= high:
@@ -185,7 +185,7 @@ class MemoryStore:
         rows.events = kept
         return dropped
 
-    # -- finding work
+    # -- work discovery
 
     def with_events(self, limit: int) -> Sequence[str]:
         found = (r for r in self._uploads.values() if r.events and not r.record.events_retry_at)
@@ -257,8 +257,8 @@ class MemoryStore:
         return sum(not rows.record.ended for rows in self._uploads.values())
 
     def _oldest(
-        self, found: Iterable[_Rows], limit: int, after: tuple[float, str] | None
+        self, uploads: Iterable[_Rows], limit: int, after: tuple[float, str] | None
     ) -> list[str]:
-        ages = (_age(rows.record) for rows in found)
-        wanted = ages if after is None else (age for age in ages if age > after)
-        return [upload_id for _, upload_id in heapq.nsmallest(limit, wanted)]
+        ages = (_age(rows.record) for rows in uploads)
+        younger = ages if after is None else (age for age in ages if age > after)
+        return [upload_id for _, upload_id in heapq.nsmallest(limit, younger)]

@@ -25,7 +25,7 @@ from typing import Self
 import grpc.aio
 
 from sluice.upload.v1.upload_pb2 import Accepted
-from sluice_backends.discard.chunks import KeepsNothing
+from sluice_backends.discard.chunks import NoStoredChunks
 from sluice_common.direct.options import DirectOptions
 from sluice_common.direct.streams import SinkStream, SinkStreams
 from sluice_common.direct.wire import following, opening
@@ -106,7 +106,7 @@ class _Sending:
             )
 
 
-class DirectChunkStore(KeepsNothing):
+class DirectChunkStore(NoStoredChunks):
     """A `ChunkStore` whose bytes are in the repository, which keeps none of them.
 
     Use it as an async context manager, inside of which the channel lives.

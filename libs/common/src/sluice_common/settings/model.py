@@ -52,7 +52,7 @@ from sluice_core.combinations import (
 )
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ledger.options import LedgerOptions
-from sluice_core.ports.event_publisher import OUR_TOPICS
+from sluice_core.ports.event_publisher import EVENT_TOPIC_PREFIXES
 from sluice_core.uploads.model import DEFAULT_PART_BYTES, MAX_PART_BYTES, MIN_PART_BYTES
 
 _LEDGER: Final = LedgerOptions()
@@ -157,7 +157,7 @@ class SluiceSettings(BaseSettings):
             told.append(topic)
             if self.events is not Events.KAFKA:
                 raise ConfigurationError(f"{topic} is a topic of Kafka: set SLUICE_EVENTS=kafka")
-            if self.processor.s3_topic.startswith(OUR_TOPICS):
+            if self.processor.s3_topic.startswith(EVENT_TOPIC_PREFIXES):
                 raise ConfigurationError(f"{topic}: topics that begin like that carry our events")
         if told and self.objects is not Objects.S3:
             raise ConfigurationError(f"{told[0]} tells of objects in S3: set SLUICE_OBJECTS=s3")

@@ -1,1 +1,1 @@
-"""Who makes a call."""
+"""Caller identity."""

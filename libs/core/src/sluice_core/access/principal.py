@@ -1,4 +1,4 @@
-"""Who asks: one interceptor sets it, handlers read it."""
+"""Principal of the current request: set by the authentication interceptor, read by handlers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The tenant and subject behind a request, and what they may do."""
+    """Tenant and subject of a request, and their scopes."""
 
     tenant: str
     subject: str
@@ -20,18 +20,18 @@ class Principal:
 
 
 LOCAL_PRINCIPAL = Principal(DEFAULT_TENANT, "local", frozenset({"*"}))
-"""Who everybody is on a standalone without keys (which then listens on loopback only)."""
+"""Principal of every request to a standalone without keys, which listens on loopback only."""
 
 _current: ContextVar[Principal | None] = ContextVar("sluice_principal", default=None)
 
 
 def set_principal(principal: Principal) -> None:
-    """Bind the principal to the current task; the authentication interceptor alone calls this."""
+    """Bind the principal to the current task. Only the authentication interceptor calls this."""
     _current.set(principal)
 
 
 def current_principal() -> Principal:
-    """The principal of the request in progress; raises `Unauthenticated` without one."""
+    """Return the principal of the current request; raise `Unauthenticated` without one."""
     principal = _current.get()
     if principal is None:
         raise Unauthenticated("NO_CREDENTIALS", "The request carries no credentials.")

@@ -1,1 +1,1 @@
-"""Values of the catalogue."""
+"""Catalogue values."""

@@ -1,4 +1,4 @@
-"""What the processor makes of a node: values that the catalogue keeps beside it."""
+"""Processing results of nodes, as the catalogue stores them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 
 class ProcessingState(StrEnum):
-    """Where a node stands on its way through the processor. QUEUED is one without a result."""
+    """Processing state of a node. QUEUED means that there is no result yet."""
 
     QUEUED = "QUEUED"
     PROCESSED = "PROCESSED"
@@ -21,10 +21,10 @@ class ProcessingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A small picture of a node. Its key follows from node, ETag, size and format (rule 14)."""
+    """Thumbnail of a node. Node, ETag, size and format determine its key (rule 14)."""
 
     size: int
-    """The longest side that was asked for, in pixels; the picture may be smaller."""
+    """Requested longest side in pixels; the picture may be smaller."""
     width: int
     height: int
     content_type: str
@@ -36,48 +36,48 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """One result, of one content of a node's object.
+    """Processing result of one content of a node's object.
 
-    `reason` and `detail` say why a node FAILED; the detail never holds anything that was read
-    out of the object. `repr` shows neither EXIF nor location.
+    `reason` and `detail` say why a node FAILED; the detail never contains anything read from the
+    object. `repr` shows neither EXIF nor location.
     """
 
     etag: str
-    """Of the object that was looked at: a result counts for this content only."""
+    """ETag of the processed content; the result is valid for this content only."""
     state: ProcessingState
     content_type: str = ""
-    """What the first bytes say, whatever name and declared type say."""
+    """Type detected from the first bytes, regardless of name and declared type."""
     reason: str = ""
     detail: str = ""
     width: int = 0
-    """Pixels as shown; 0 for what is no picture."""
+    """In pixels as displayed; 0 when the object is not a picture."""
     height: int = 0
     frames: int = 0
     damaged: bool = False
-    """The file is not as its format wants it, and what is shown of it is whole all the same."""
+    """The file violates its format but decodes completely."""
     exif: Mapping[str, Json] = field(default_factory=dict, repr=False)
     location: Mapping[str, Json] | None = field(default=None, repr=False)
-    """Where it was taken, kept apart: a drive's policy may drop it."""
+    """Where the picture was taken. Separate from `exif` because a drive's policy may drop it."""
     thumbnails: tuple[Thumbnail, ...] = ()
     processed_at: float = 0.0
-    """Seconds since the epoch; the catalogue fills it in."""
+    """Seconds since the epoch; set by the catalogue."""
 
 
 class Recorded(StrEnum):
-    """What became of a result that was to be recorded."""
+    """Outcome of recording a result."""
 
     RECORDED = "RECORDED"
     REPEATED = "REPEATED"
-    """There was one for this content already: nothing changed, no event."""
+    """A result for this content exists: nothing changed, no event."""
     GONE = "GONE"
-    """The node was deleted or superseded meanwhile, or never was: nothing changed."""
+    """The node was deleted or superseded, or never existed: nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:
-    """What was found in a node, on its way into the catalogue.
+    """Result of one node, to be recorded in the catalogue.
 
-    `sha256` is of the whole content, None when it was not read whole.
+    `sha256` is of the whole content; None when the content was not read completely.
     """
 
     tenant: str

@@ -1,15 +1,4 @@
-"""Time that a piece of work may take, not counting how long it waits for its turn.
-
-Whoever limits the time is far from where the turn is waited for: the limit is in the context of the
-task, and whoever waits stops its clock.
-
-    allowance = Allowance(25.0)
-    async with allowance.spending():
-        ...
-        with not_counted():
-            seat = await free_seats.get()
-        ...
-"""
+"""Time limits that do not count the time spent waiting for shared resources."""
 
 from __future__ import annotations
 
@@ -22,14 +11,25 @@ _spending: ContextVar[asyncio.Timeout | None] = ContextVar("spending", default=N
 
 
 class Allowance:
-    """Seconds for all tries at one piece of work; spent by one task, one try after the other."""
+    """Time limit, in seconds, shared by all attempts at one task; attempts run one at a time.
+
+    The limit is a context variable, because the code that sets it is far from the code that waits
+    for a resource and pauses the clock:
+
+        allowance = Allowance(25.0)
+        async with allowance.spending():
+            ...
+            with allowance_paused():
+                connection = await pool.get()
+            ...
+    """
 
     def __init__(self, seconds: float) -> None:
         self.left_seconds = seconds
 
     @asynccontextmanager
     async def spending(self) -> AsyncIterator[None]:
-        """The time of the block is taken off; raises `TimeoutError` when nothing is left."""
+        """Charge the duration of the block; raise `TimeoutError` when the limit is used up."""
         clock = asyncio.get_running_loop().time
         async with asyncio.timeout(self.left_seconds) as timeout:
             token = _spending.set(timeout)
@@ -38,16 +38,16 @@ class Allowance:
             finally:
                 _spending.reset(token)
                 ends = timeout.when()
-                assert ends is not None, "every block that is not counted has ended"
+                assert ends is not None, "every `allowance_paused` block has ended"
                 self.left_seconds = max(0.0, ends - clock())
 
     def spend(self, seconds: float) -> None:
-        """Take off what was spent outside, e.g. between two tries."""
+        """Charge time spent outside `spending`, e.g. between two attempts."""
         self.left_seconds = max(0.0, self.left_seconds - seconds)
 
 
 def extend(seconds: float) -> None:
-    """Give back time that this task has just spent, for a reason that is not its own."""
+    """Refund time that the current task spent for reasons outside its control."""
     timeout = _spending.get()
     ends = None if timeout is None else timeout.when()
     if timeout is not None and ends is not None and not timeout.expired():
@@ -55,11 +55,11 @@ def extend(seconds: float) -> None:
 
 
 @contextmanager
-def not_counted() -> Iterator[None]:
-    """The clock of the `Allowance` that this task spends, if there is one, stands still.
+def allowance_paused() -> Iterator[None]:
+    """Pause the clock of the current task's `Allowance`, if it has one.
 
-    For waiting on others only, and only where that ends by itself: nothing else ends it but a
-    cancellation.
+    Only for waits that are bounded elsewhere: no timeout applies inside the block, only
+    cancellation ends it.
     """
     timeout = _spending.get()
     ends = None if timeout is None else timeout.when()

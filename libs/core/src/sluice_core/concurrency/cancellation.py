@@ -1,6 +1,4 @@
-"""What ends ends whole: steps that are carried to their end although the caller has gone, and
-errors that keep nothing of where they came through.
-"""
+"""Running coroutines to completion despite cancellation, and releasing the frames of errors."""
 
 from __future__ import annotations
 
@@ -12,11 +10,11 @@ T = TypeVar("T")
 
 
 async def finish_despite_cancel(step: Coroutine[Any, Any, T]) -> T:
-    """Await `step` to its end even when this task is cancelled meanwhile; then be cancelled.
+    """Run `step` to completion even when this task is cancelled; re-raise the cancellation then.
 
-    For steps that must not stop halfway: a commit whose answer decides what is to be cleaned up,
-    or the cleaning itself. The step must be bounded in time by itself. A cancelled task ends as
-    cancelled whatever came of the step; a failure of the step is then the cause.
+    For steps that must not stop halfway: a commit whose result decides what to clean up, or the
+    clean-up. The step has to bound its own duration. A cancelled task raises `CancelledError`
+    whatever the outcome of the step; an error of the step becomes its cause.
     """
     task = asyncio.ensure_future(step)
     cancelled: asyncio.CancelledError | None = None
@@ -32,23 +30,22 @@ async def finish_despite_cancel(step: Coroutine[Any, Any, T]) -> T:
             raise cancelled from (None if task.cancelled() else task.exception())
         return task.result()
     finally:
-        # What is raised knows this frame, which must not know it in turn: only the garbage
-        # collector would find them, and until then every caller's frame stays, with its bytes.
+        # Break the cycle between the raised error and this frame. Otherwise the frames of all
+        # callers, and the bytes that they hold, stay until the garbage collector runs.
         del task, cancelled
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of the frames that `error`, and what led to it, came through.
+    """Drop the tracebacks of `error` and of its causes, so that their frames are freed now.
 
-    For the end of a call, when all is logged. An error knows its frames through its traceback.
-    Where one of them knows the error, as `TaskGroup` of Python 3.11 does, none of them goes before
-    the garbage collector comes, and with them stays what they had in hand: the block of a chunk,
-    say. The frames themselves are left alone: those of an error that several tasks wait for may
-    be in use.
+    For the end of a call, after logging. A traceback references its frames. Where a frame
+    references the error (as `TaskGroup` of Python 3.11 does), the cycle keeps all frames and their
+    locals, such as the block of a chunk, until the garbage collector runs. The frames themselves
+    are not cleared: frames of an error that several tasks await may still be in use.
     """
     seen: set[int] = set()
-    told: BaseException | None = error
-    while told is not None and id(told) not in seen:
-        seen.add(id(told))
-        told.__traceback__ = None
-        told = told.__cause__ or told.__context__
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        current.__traceback__ = None
+        current = current.__cause__ or current.__context__

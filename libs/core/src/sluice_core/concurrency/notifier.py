@@ -1,7 +1,4 @@
-"""Waking those who wait for an upload, or for room, inside one process (rule 27).
-
-A wake-up only: whoever is woken looks at the ledger again, and polls as a fallback.
-"""
+"""In-process notification of tasks that wait for an upload or for room (rule 27)."""
 
 from __future__ import annotations
 
@@ -11,7 +8,10 @@ from contextlib import contextmanager
 
 
 class Notifier:
-    """Events by upload id; an entry lives only while somebody waits. One event loop."""
+    """asyncio events by upload id; an entry exists only while a task listens. One event loop.
+
+    A notification carries no state: the woken task reads the ledger again, and polls as a fallback.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
@@ -20,12 +20,12 @@ class Notifier:
         return len(self._waiting)
 
     def waited_for(self) -> frozenset[str]:
-        """The uploads that somebody waits for."""
+        """Return the uploads that have listeners."""
         return frozenset(self._waiting)
 
     @contextmanager
     def listen(self, upload_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set by every ring for the upload from now on; clear it to go on."""
+        """Yield an event that every later notification of the upload sets; clear it to reuse it."""
         event = asyncio.Event()
         listeners = self._waiting.setdefault(upload_id, set())
         listeners.add(event)
@@ -43,5 +43,5 @@ class Notifier:
                 event.set()
 
     def notify_all(self) -> None:
-        """Wake everybody."""
+        """Wake the listeners of all uploads."""
         self.notify(self._waiting)

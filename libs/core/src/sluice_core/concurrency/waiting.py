@@ -1,4 +1,4 @@
-"""Waiting: jittered delays, and sleeps that a signal cuts short."""
+"""Jittered backoff, and waits that an event ends early."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import random
 
 
 def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> float:
-    """The delay before trying again after the `attempt`-th failure (from 1).
+    """Return the delay before the retry that follows the `attempt`-th failure (from 1).
 
-    Doubles up to the cap; the upper half is random, so that those that failed together do not
-    come back together, and nobody comes back at once.
+    Doubles up to the cap. The upper half is random, so that clients that failed together do not
+    retry together, and none retries at once.
     """
     doublings = min(max(attempt, 1) - 1, 30)
     ceiling = min(cap_seconds, base_seconds * 2.0**doublings)
@@ -18,7 +18,7 @@ def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> fl
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> bool:
-    """Return when the event is set, or after that time; whether it is set."""
+    """Wait for the event, at most `seconds`; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,5 +1,4 @@
-"""Events as CloudEvents 1.0 in structured JSON mode, one line each. Pure.
-
+"""CloudEvents 1.0 in structured JSON mode, one line per event. Pure.
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
 
@@ -14,9 +13,9 @@ from sluice_core.ports.event_publisher import EventRecord
 
 SOURCE = "sluice"
 _EXTENSION = re.compile(r"[a-z0-9]{1,20}")
-"""CloudEvents allows no other characters in attribute names, and recommends no more of them."""
+"""Attribute names: the characters that CloudEvents allows, up to the length that it recommends."""
 
-_OWN = frozenset(
+_RESERVED_ATTRIBUTES = frozenset(
     {
         "specversion",
         "id",
@@ -36,8 +35,11 @@ _OWN = frozenset(
 
 
 def to_line(record: EventRecord) -> bytes:
-    """One line of JSON, with its newline. Headers become extension attributes, `traceparent`
-    among them; those whose names CloudEvents does not allow go into `sluiceheaders`."""
+    """Return one line of JSON with its newline.
+
+    Headers become extension attributes, e.g. `traceparent`. Headers whose names CloudEvents does
+    not allow go into `sluiceheaders`.
+    """
     event = {
         "specversion": "1.0",
         "id": record.event_id,
@@ -51,8 +53,8 @@ def to_line(record: EventRecord) -> bytes:
     }
     others: dict[str, str] = {}
     for name, value in record.headers.items():
-        fits = name not in _OWN and _EXTENSION.fullmatch(name) is not None
-        (event if fits else others)[name] = value
+        is_allowed = name not in _RESERVED_ATTRIBUTES and _EXTENSION.fullmatch(name) is not None
+        (event if is_allowed else others)[name] = value
     if others:
         event["sluiceheaders"] = json.dumps(others)
     event["data_base64"] = base64.b64encode(record.payload).decode()
@@ -60,12 +62,12 @@ def to_line(record: EventRecord) -> bytes:
 
 
 def from_line(line: bytes) -> EventRecord:
-    """What `to_line` was given (times to the microsecond). Raises ValueError for other lines."""
+    """Return the inverse of `to_line` (times to the microsecond); raise ValueError if invalid."""
     event = json.loads(line)
     if not isinstance(event, dict) or event.get("specversion") != "1.0":
         raise ValueError("not a CloudEvent of version 1.0")
     try:
-        headers = {name: value for name, value in event.items() if name not in _OWN}
+        headers = {name: value for name, value in event.items() if name not in _RESERVED_ATTRIBUTES}
         headers.update(json.loads(event.get("sluiceheaders", "{}")))
         return EventRecord(
             event_id=event["id"],
@@ -78,15 +80,15 @@ def from_line(line: bytes) -> EventRecord:
             headers=headers,
         )
     except (KeyError, TypeError) as error:
-        raise ValueError("not an event of ours") from error
+        raise ValueError("not a Sluice event") from error
 
 
 def to_rfc3339(seconds: float) -> str:
-    """A time in seconds as CloudEvents writes it, to the microsecond."""
+    """Return seconds since the epoch as RFC 3339, to the microsecond."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def from_rfc3339(text: str) -> float:
-    """The time in seconds; raises ValueError."""
+    """Return seconds since the epoch; raise ValueError for an invalid time."""
     return datetime.fromisoformat(text).timestamp()

@@ -1,11 +1,4 @@
-"""The events of nodes, ready for the outbox (rules 22 and 23).
-
-NodeVerified, NodeProcessed, NodeProcessingFailed and NodeDeleted are numbered by the version of
-the record that the change made.
-UploadCompleted is the upload's event, also when the catalogue says it: an upload has two, the
-first when it is opened and the second when it ends. The event id follows from (node id, type,
-sequence), so that it stays the same however often it is built.
-"""
+"""Node events for the outbox (rules 22 and 23)."""
 
 from __future__ import annotations
 
@@ -22,12 +15,16 @@ from sluice_core.ports.catalogue import Node, NodeCommit
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from sluice_core.uploads.ids import event_id
 
+# The sequence of a node event is the version of the node's record after the change. The event id
+# is derived from (node id, type, sequence), so that building an event again yields the same id.
+
 COMPLETED_SEQUENCE = 2
-"""Position of UploadCompleted among the events of an upload; UploadInitiated is 1."""
+"""Position of UploadCompleted among the events of an upload; UploadInitiated is 1. It is an event
+of the upload even when the catalogue emits it."""
 
 
 class DeletionReason(StrEnum):
-    """Why a node went: somebody deleted it, or another upload took its path."""
+    """Why a node was deleted: by a request, or because another upload took its path."""
 
     DELETED = "DELETED"
     SUPERSEDED = "SUPERSEDED"
@@ -36,7 +33,10 @@ class DeletionReason(StrEnum):
 def upload_completed(
     commit: NodeCommit, *, superseded_node_id: str, occurred_at: float
 ) -> EventRecord:
-    """The node is visible. Carries the CRC32C always, the SHA-256 when it is known (rule 20)."""
+    """Return the event of a node that became visible.
+
+    It always carries the CRC32C, and the SHA-256 when it is known (rule 20).
+    """
     header = _header(
         "UploadCompleted", commit.node_id, commit.tenant, COMPLETED_SEQUENCE, occurred_at
     )
@@ -60,7 +60,7 @@ def upload_completed(
 
 
 def node_deleted(node: Node, reason: DeletionReason, *, occurred_at: float) -> EventRecord:
-    """`node` is the tombstone: its version is the one that the deletion made."""
+    """Return NodeDeleted; `node` is the tombstone, with the version after the deletion."""
     header = _header("NodeDeleted", node.node_id, node.tenant, node.version, occurred_at)
     event = nodes_pb2.NodeDeleted(
         header=header,
@@ -73,7 +73,7 @@ def node_deleted(node: Node, reason: DeletionReason, *, occurred_at: float) -> E
 
 
 def node_verified(node: Node, sha256: bytes, *, occurred_at: float) -> EventRecord:
-    """`node` is the record after its SHA-256 was set."""
+    """Return NodeVerified; `node` is the record with its SHA-256 set."""
     header = _header("NodeVerified", node.node_id, node.tenant, node.version, occurred_at)
     event = nodes_pb2.NodeVerified(
         header=header,
@@ -90,9 +90,9 @@ def node_verified(node: Node, sha256: bytes, *, occurred_at: float) -> EventReco
 def node_processed(
     node: Node, processing: Processing, *, occurred_at: float, trace_parent: str
 ) -> EventRecord:
-    """`node` is the record after its result was set. NodeProcessed, or NodeProcessingFailed.
+    """Return NodeProcessed or NodeProcessingFailed; `node` is the record with its result set.
 
-    Neither EXIF nor location is in it: events go to more places than the catalogue.
+    The event contains neither EXIF nor location: events reach more systems than the catalogue.
     """
     failed = processing.state is ProcessingState.FAILED
     name = "NodeProcessingFailed" if failed else "NodeProcessed"

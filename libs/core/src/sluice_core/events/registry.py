@@ -1,4 +1,4 @@
-"""Which events exist: their protobuf messages, by CloudEvents type. Pure."""
+"""Registry of event messages by CloudEvents type. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILES: Final = (uploads_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR)
 
 
 class BadEvent(ValueError):
-    """An event that nobody can read. `reason` is stable, the text for people."""
+    """Unreadable event. `reason` is stable; the message is for people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class BadEvent(ValueError):
 
 
 def _with_header(files: tuple[FileDescriptor, ...]) -> Mapping[str, type[Message]]:
-    """The messages of these files that are events: they carry an EventHeader."""
+    """Return the event messages of these files: those with an EventHeader."""
     return MappingProxyType(
         {
             descriptor.full_name: GetMessageClass(descriptor)
@@ -41,7 +41,7 @@ EVENT_TYPES: Final = _with_header(_FILES)
 
 
 def parse(event_type: str, payload: bytes) -> Message:
-    """The message. Raises `BadEvent` UNKNOWN_TYPE (another release's, or none), NOT_PROTOBUF."""
+    """Return the message; raise `BadEvent` UNKNOWN_TYPE (unknown to this release), NOT_PROTOBUF."""
     message_type = EVENT_TYPES.get(event_type)
     if message_type is None:
         raise BadEvent("UNKNOWN_TYPE", f"{event_type} is no event that this release knows")
@@ -52,11 +52,11 @@ def parse(event_type: str, payload: bytes) -> Message:
 
 
 def parse_record(record: EventRecord) -> Message:
-    """The message of an event whose envelope and content say the same.
+    """Return the message of an event after checking that envelope and payload agree.
 
-    Raises `BadEvent`, also with WRONG_KEY, WRONG_ID and WRONG_TENANT: an envelope that differs
-    from its content was forged or damaged, and would be handled in the wrong order, twice, or for
-    somebody else.
+    Raise `BadEvent`, also with WRONG_KEY, WRONG_ID and WRONG_TENANT: an envelope that differs from
+    its payload was forged or damaged, and would be handled out of order, twice, or for another
+    tenant.
     """
     message = parse(record.type, record.payload)
     header: uploads_pb2.EventHeader = getattr(message, "header")  # noqa: B009 - generated field

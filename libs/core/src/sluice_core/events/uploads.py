@@ -1,9 +1,4 @@
-"""The events of uploads (rules 22 and 23): built by the ledger, published by the relay.
-
-An upload's events are numbered from 1 (UploadInitiated); the event id follows from (node id, type,
-sequence), so that it stays the same however often the event is published. Not from the upload id:
-one that is derived from a request id is used again, but every upload has a node id of its own.
-"""
+"""Upload events (rules 22 and 23): built by the ledger, published by the relay."""
 
 from __future__ import annotations
 
@@ -20,9 +15,13 @@ from sluice_core.uploads.model import NewUpload
 
 _PACKAGE = uploads_pb2.DESCRIPTOR.package
 
+# The events of an upload are numbered from 1 (UploadInitiated). The event id is derived from (node
+# id, type, sequence), so that publishing an event again yields the same id. Not from the upload
+# id: one that is derived from a request id is reused, while every upload has a new node id.
+
 
 def upload_initiated(new: NewUpload, sequence: int, occurred_at: float) -> LedgerEvent:
-    """An upload was opened."""
+    """Return the event of an opened upload."""
     event = uploads_pb2.UploadInitiated(
         header=_header("UploadInitiated", new, sequence, occurred_at),
         upload_id=new.upload_id,
@@ -44,7 +43,7 @@ def upload_completed(
     crc32c: int,
     sha256: bytes | None,
 ) -> LedgerEvent:
-    """The object is complete; only where there is no catalogue to say so."""
+    """Return the event of a complete object; only for deployments without a catalogue."""
     event = uploads_pb2.UploadCompleted(
         header=_header("UploadCompleted", new, sequence, occurred_at),
         upload_id=new.upload_id,
@@ -65,7 +64,7 @@ def upload_completed(
 def upload_failed(
     new: NewUpload, sequence: int, occurred_at: float, *, reason: str, detail: str
 ) -> LedgerEvent:
-    """The server gave up."""
+    """Return the event of an upload that the server ended."""
     event = uploads_pb2.UploadFailed(
         header=_header("UploadFailed", new, sequence, occurred_at),
         upload_id=new.upload_id,
@@ -79,7 +78,7 @@ def upload_failed(
 
 
 def upload_aborted(new: NewUpload, sequence: int, occurred_at: float) -> LedgerEvent:
-    """The client gave up."""
+    """Return the event of an upload that the client aborted."""
     event = uploads_pb2.UploadAborted(
         header=_header("UploadAborted", new, sequence, occurred_at),
         upload_id=new.upload_id,
@@ -93,7 +92,7 @@ def upload_aborted(new: NewUpload, sequence: int, occurred_at: float) -> LedgerE
 def upload_expired(
     new: NewUpload, sequence: int, occurred_at: float, *, reason: str
 ) -> LedgerEvent:
-    """Nobody finished it in time; `reason` is IDLE, TOTAL or PRESSURE."""
+    """Return the event of an expired upload; `reason` is IDLE, TOTAL or PRESSURE."""
     event = uploads_pb2.UploadExpired(
         header=_header("UploadExpired", new, sequence, occurred_at),
         upload_id=new.upload_id,
@@ -106,7 +105,7 @@ def upload_expired(
 
 
 def to_record(event: LedgerEvent) -> EventRecord:
-    """The event as the publisher wants it; keyed by node, so that a node's events keep order."""
+    """Return the event in the publisher's form, keyed by node to keep a node's events in order."""
     return EventRecord(
         event_id=event.event_id,
         type=f"{_PACKAGE}.{event.type}",
@@ -122,11 +121,11 @@ def to_record(event: LedgerEvent) -> EventRecord:
 def _header(
     name: str, new: NewUpload, sequence: int, occurred_at: float
 ) -> uploads_pb2.EventHeader:
-    stamp = Timestamp()
-    stamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
+    timestamp = Timestamp()
+    timestamp.FromDatetime(datetime.fromtimestamp(occurred_at, UTC))
     return uploads_pb2.EventHeader(
         event_id=event_id(new.node_id, name, sequence),
-        occurred_at=stamp,
+        occurred_at=timestamp,
         tenant=new.tenant,
         sequence=sequence,
     )

@@ -1,18 +1,4 @@
-"""Who may bring how many bytes in, and who goes first when there is no room (rule 9).
-
-Queued bytes (received, not yet in a stored part) and reserved bytes (on their way in) are bounded
-per deployment, per tenant and per upload. A chunk holds room for what has arrived of it and for the
-next step, not for what its header announced: clients that announce and send slowly take no room
-from others. Only the bound of the upload counts announced sizes, which concerns its own client.
-Chunks that have begun go before new ones, so that half-received chunks do not share out the room
-until none of them fits. When a bound is reached, one upload is elected, the
-oldest one that asks, and chunks of the part it lacks come in from a reserve on top of the bound:
-one part and one largest chunk. An election is for one part and ends when that part is stored, so
-that its bytes are back before the next upload draws on the reserve: some part can always be
-completed. Without that, many half-filled parts would hold the budget for ever.
-
-All of this is memory of one process: a restart begins without reservations and elections.
-"""
+"""Byte budget of the chunk store: bounds, reservations and elections (rule 9)."""
 
 from __future__ import annotations
 
@@ -23,18 +9,18 @@ from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ledger.record import UploadRecord
 
 ELECTION_SECONDS = 10.0
-"""An upload that asked or was served within this time is still there."""
+"""Lifetime of an election, and of a request for room, without activity of the upload."""
 
 VANISHED_HOLDERS = 8
-"""Elected uploads may vanish with a half-filled part, each less than one part beyond the bound. So
-many are borne before the next one has to wait until one comes back or expires (PRESSURE)."""
+"""Tolerated elected uploads that vanished with a half-filled part, each less than one part beyond
+the bound. With more of them the next upload waits until one returns or expires (PRESSURE)."""
 
 STILL_FULL_SECONDS = 2.0
-"""A chunk that waits for room asks at least once a second; as long as one was refused so lately,
-there is no room, even if a few bytes are free that no chunk fits into."""
+"""A waiting chunk requests room at least once a second. While a recent request was rejected, the
+budget counts as full even if a few bytes are free that no chunk fits into."""
 
 _DEPLOYMENT = ""
-"""Scope of the deployment's election; other scopes are tenants, whose names are not empty."""
+"""Scope of the deployment's election; the other scopes are tenants, whose names are not empty."""
 
 
 @dataclass(slots=True)
@@ -48,11 +34,11 @@ class _Reservation:
 
 @dataclass(slots=True)
 class RoomRequest:
-    """What a chunk asks for, in bytes.
+    """Room requested for a chunk, in bytes.
 
-    `step` is to be held now beyond what is held already, `rest` is all that is not held yet.
-    `announced` is the size of a chunk that has no reservation, else 0. `begins`: nothing of it has
-    come.
+    `step` is the increase requested now, `rest` the whole size minus the current reservation.
+    `announced` is the size of a chunk without a reservation, else 0. `begins` is True when none of
+    its bytes have arrived.
     """
 
     step: int
@@ -62,11 +48,13 @@ class RoomRequest:
 
 
 @dataclass(slots=True)
-class _Asking:
+class _Candidate:
+    """Upload that requested room and may be elected."""
+
     created_at: float
     tenant: str
     part: int
-    asked_at: float
+    requested_at: float
 
 
 @dataclass(slots=True)
@@ -75,16 +63,30 @@ class _Election:
     part: int
     served_at: float
     part_ready: bool = False
-    """All chunks are in; only a worker can move this on, so the election does not lapse."""
+    """All chunks are received. Only a worker can make progress, so the election does not lapse."""
 
     def lapsed(self, now: float) -> bool:
         return not self.part_ready and now - self.served_at >= ELECTION_SECONDS
 
 
 class Budget:
-    """Bytes in the chunk store and on their way there. Not thread-safe: one owner.
+    """Bytes in the chunk store and being received. Not thread-safe: one owner.
 
-    `generation` grows whenever a refused admission may be worth repeating.
+    Queued bytes (received, not yet in a stored part) and reserved bytes (being received) are
+    bounded per deployment, per tenant and per upload. A chunk reserves room for its received bytes
+    and the next step, not for its announced size, so that clients that announce much and send
+    slowly take no room from others. Only the bound of the upload counts announced sizes, because
+    it affects that client alone. Chunks that have begun go before new ones; otherwise half-received
+    chunks would divide the room until none of them fits.
+
+    When a bound is reached, one upload is elected: the oldest that requests room. Chunks of the
+    part that it lacks are admitted from a reserve on top of the bound, of one part and one largest
+    chunk. An election is for one part and ends when that part is stored, so that its bytes are
+    freed before the next upload uses the reserve. Some part can thus always be completed; without
+    elections many half-filled parts would hold the budget forever.
+
+    The state is in the memory of one process: a restart begins without reservations and elections.
+    `generation` grows whenever a retry of a rejected admission may succeed.
     """
 
     def __init__(self, options: LedgerOptions) -> None:
@@ -93,7 +95,7 @@ class Budget:
         self._tenants: dict[str, int] = {}
         self._reservations: dict[str, _Reservation] = {}
         self._announced_by_upload: dict[str, int] = {}
-        self._asking: dict[str, _Asking] = {}
+        self._candidates: dict[str, _Candidate] = {}
         self._elections: dict[str, _Election] = {}
         self._refused: dict[str, tuple[int, float]] = {}
         self._full_until = 0.0
@@ -102,10 +104,10 @@ class Budget:
         self.reserved_bytes = 0
         self.generation = 0
 
-    # -- what is taken
+    # -- queued bytes
 
     def set_queued(self, upload_id: str, tenant: str, queued_bytes: int) -> None:
-        """The upload holds so many bytes now. Absolute, so that repeating it is harmless."""
+        """Set the upload's queued bytes. The value is absolute, so that a repeat is harmless."""
         delta = queued_bytes - self._queued.get(upload_id, 0)
         if not delta:
             return
@@ -116,10 +118,10 @@ class Budget:
         self.queued_bytes += delta
         self._add_to_tenant(tenant, delta)
         if delta < 0:
-            self.freed()
+            self.note_freed()
 
     def replace_queued(self, holders: list[tuple[str, str, int]]) -> None:
-        """Start again from what storage says: (upload id, tenant, queued bytes)."""
+        """Reload queued bytes from storage: (upload id, tenant, queued bytes)."""
         self._queued.clear()
         self._tenants.clear()
         self.queued_bytes = 0
@@ -127,33 +129,33 @@ class Budget:
             self._add_to_tenant(reservation.tenant, reservation.held)
         for upload_id, tenant, queued_bytes in holders:
             self.set_queued(upload_id, tenant, queued_bytes)
-        self.freed()
+        self.note_freed()
 
     def announced_of(self, upload_id: str) -> int:
-        """Whole sizes of the chunks of the upload that are on their way in."""
+        """Return the announced bytes of the upload's chunks that are being received."""
         return self._announced_by_upload.get(upload_id, 0)
 
     def is_full(self, now: float) -> bool:
-        """No room in the deployment: nothing is left, or somebody was just refused for it."""
+        """Return whether the deployment has no room: none is left, or a chunk was just rejected."""
         used = self.queued_bytes + self.reserved_bytes
         return used >= self._options.budget_bytes or now < self._full_until
 
     # -- reservations
 
     def held(self, token: str) -> int | None:
-        """Bytes that are reserved for a chunk, None without a reservation."""
+        """Return the bytes reserved for a chunk; None without a reservation."""
         reservation = self._reservations.get(token)
         return None if reservation is None else reservation.held
 
     def hold(
         self, record: UploadRecord, token: str, held_bytes: int, announced: int, now: float
     ) -> None:
-        """Hold so much room for a chunk until it is settled, or for `reservation_seconds` after the
-        last call. A repeat changes the amount."""
+        """Reserve room for a chunk until it is settled, or for `reservation_seconds` after the last
+        call. A repeated call changes the amount."""
         new = record.new
         upload_id = new.upload_id
         before = self._reservations.pop(token, None)
-        self._reservations[token] = _Reservation(  # at the end: in the order in which they end
+        self._reservations[token] = _Reservation(  # re-inserted last: ordered by expiry
             upload_id, new.tenant, held_bytes, announced, self._ends_at(now)
         )
         delta = held_bytes
@@ -168,22 +170,22 @@ class Budget:
             self._add_to_tenant(new.tenant, delta)
         if self._refused:
             self._refused.pop(upload_id, None)
-        if self._asking:
-            self._asking.pop(upload_id, None)
+        if self._candidates:
+            self._candidates.pop(upload_id, None)
         if delta < 0:
-            self.freed()
+            self.note_freed()
 
     def renew(self, token: str, now: float) -> None:
-        """Keep a reservation whose chunk waits for more room: its staged bytes go on counting."""
+        """Renew the reservation of a chunk that waits for room: its staged bytes still count."""
         reservation = self._reservations.pop(token, None)
         if reservation is not None:
             reservation.expires_at = self._ends_at(now)
             self._reservations[token] = reservation
 
     def settle(self, token: str) -> int | None:
-        """The chunk is in: its bytes count as queued from now on.
+        """End the reservation of an accepted chunk, whose bytes count as queued from now on.
 
-        Returns what was held for it, None without a reservation.
+        Return the reserved bytes, None without a reservation.
         """
         reservation = self._reservations.pop(token, None)
         if reservation is None:
@@ -199,12 +201,12 @@ class Budget:
         return reservation.held
 
     def release(self, token: str) -> None:
-        """The chunk will not come: its room is free."""
+        """Release the reservation of a chunk that will not be accepted."""
         if self.settle(token) is not None:
-            self.freed()
+            self.note_freed()
 
     def expire_reservations(self, now: float) -> None:
-        """Release what outlived its time; they are kept in the order in which they end."""
+        """Release expired reservations, which are ordered by expiry."""
         while self._reservations:
             token, reservation = next(iter(self._reservations.items()))
             if reservation.expires_at > now:
@@ -212,83 +214,83 @@ class Budget:
             self.release(token)
 
     def reserved_tokens(self, tokens: frozenset[str], now: float) -> frozenset[str]:
-        """Those of the tokens that hold a reservation."""
+        """Return those of the tokens that have a reservation."""
         self.expire_reservations(now)
         return tokens & self._reservations.keys()
 
     # -- admission
 
-    def fits(self, record: UploadRecord, asked: RoomRequest, now: float) -> bool:
-        """Room within all three bounds."""
+    def fits(self, record: UploadRecord, request: RoomRequest, now: float) -> bool:
+        """Return whether there is room within all three bounds."""
         options = self._options
         return (
-            not self._is_full_for(asked, now)
-            and self._tenants.get(record.new.tenant, 0) + asked.step <= options.tenant_budget_bytes
-            and self._of_upload(record) + asked.announced <= options.upload_budget_bytes
+            not self._is_full_for(request, now)
+            and self._tenants.get(record.new.tenant, 0) + request.step
+            <= options.tenant_budget_bytes
+            and self._of_upload(record) + request.announced <= options.upload_budget_bytes
         )
 
     def fits_reserve(
         self,
         record: UploadRecord,
-        asked: RoomRequest,
+        request: RoomRequest,
         part: int,
         part_bytes: int,
         now: float,
     ) -> int | None:
-        """Bytes to hold in addition for a chunk of `part`, the first part that the upload lacks;
-        None when there is no room for it.
+        """Return the bytes to reserve in addition for a chunk of `part`; None without room.
 
-        From the reserve a chunk gets all that it lacks: whoever is elected must be able
-        to end it. The upload's own bound needs no election: only chunks of one part pass it at a
-        time.
+        `part` is the first part that the upload lacks. From the reserve a chunk gets its whole
+        rest, because the elected upload has to be able to finish it. The upload's bound needs no
+        election: only chunks of one part exceed it at a time.
         """
         options, new = self._options, record.new
         reserve = part_bytes + options.max_chunk_bytes
-        if self._of_upload(record) + asked.announced > options.upload_budget_bytes + reserve:
+        if self._of_upload(record) + request.announced > options.upload_budget_bytes + reserve:
             return None
         of_tenant = self._tenants.get(new.tenant, 0)
-        most = reserve + VANISHED_HOLDERS * part_bytes
-        full = self._is_full_for(asked, now)
-        tenant_full = of_tenant + asked.step > options.tenant_budget_bytes
+        most_beyond = reserve + VANISHED_HOLDERS * part_bytes
+        full = self._is_full_for(request, now)
+        tenant_full = of_tenant + request.step > options.tenant_budget_bytes
         if not (full or tenant_full):
-            return asked.step
-        self._asking[new.upload_id] = _Asking(record.created_at, new.tenant, part, now)
-        # The deployment's elected upload is not asked twice: two elections that wait for each
-        # other would admit nobody.
+            return request.step
+        self._candidates[new.upload_id] = _Candidate(record.created_at, new.tenant, part, now)
+        # An upload elected by the deployment needs no election by its tenant: two elections that
+        # wait for each other would admit no upload.
         scope = _DEPLOYMENT if full else new.tenant
         if not self._is_elected(scope, new.upload_id, part, now):
             return None
         used = self.queued_bytes + self.reserved_bytes
-        if used + asked.rest > options.budget_bytes + most or of_tenant + asked.rest > (
-            options.tenant_budget_bytes + most
+        if used + request.rest > options.budget_bytes + most_beyond or of_tenant + request.rest > (
+            options.tenant_budget_bytes + most_beyond
         ):
             return None
         self._elections[scope].served_at = now
-        return asked.rest
+        return request.rest
 
-    def refused(self, upload_id: str, now: float) -> None:
-        """Remember since when the upload waits for room, and that its client is there."""
+    def note_refused(self, upload_id: str, now: float) -> None:
+        """Record that the upload waits for room and that its client is active."""
         self._refused[upload_id] = (self.generation, now)
 
-    def note_full(self, asked: RoomRequest, now: float) -> None:
-        """A chunk found no room; was it the deployment's bound?"""
-        if self._exceeds(asked.step):
+    def note_full(self, request: RoomRequest, now: float) -> None:
+        """Record that a chunk was rejected, if by the deployment's bound."""
+        if self._exceeds(request.step):
             self._full_until = now + STILL_FULL_SECONDS
-            if not asked.begins:
+            if not request.begins:
                 self._begun_waits_until = now + STILL_FULL_SECONDS
 
-    def waits(self, upload_id: str) -> bool:
-        """True while nothing has changed since the upload's last refusal."""
+    def is_waiting(self, upload_id: str) -> bool:
+        """Return whether nothing has changed since the upload's last rejection."""
         refusal = self._refused.get(upload_id)
         return refusal is not None and refusal[0] == self.generation
 
-    def refused_since(self, upload_id: str, since: float) -> bool:
-        """The upload asked for room after that time, in vain: its client is not idle."""
+    def was_refused_since(self, upload_id: str, since: float) -> bool:
+        """Return whether the upload was rejected after that time: its client is not idle."""
         refusal = self._refused.get(upload_id)
         return refusal is not None and refusal[1] > since
 
-    def moved_on(self, upload_id: str, now: float) -> None:
-        """A chunk of the upload came in: what it waits for may be another one now."""
+    def note_progress(self, upload_id: str, now: float) -> None:
+        """Record an accepted chunk of the upload, which may now wait for another chunk."""
         self._refused.pop(upload_id, None)
         for election in self._elections.values():
             if election.upload_id == upload_id:
@@ -297,19 +299,19 @@ class Budget:
     # -- elections
 
     def part_ready(self, upload_id: str, part: int, *, ready: bool) -> None:
-        """The part has all of its chunks, or (rule 8) lacks one again."""
+        """Record that the part has all of its chunks, or lacks one again (rule 8)."""
         for election in self._elections.values():
             if election.upload_id == upload_id and election.part == part:
                 election.part_ready = ready
 
     def part_stored(self, upload_id: str, part: int) -> None:
-        """The bytes of the part are back: the next upload may be elected."""
+        """End the elections for a stored part: its bytes are freed, another upload may follow."""
         if self._elections:
             self._end_elections(lambda e: e.upload_id == upload_id and e.part == part)
 
     def upload_ended(self, upload_id: str) -> None:
-        """Nothing more comes from the upload; senders under way find out when they commit."""
-        self._asking.pop(upload_id, None)
+        """Drop the upload's requests and elections; active senders fail when they commit."""
+        self._candidates.pop(upload_id, None)
         self._refused.pop(upload_id, None)
         self._end_elections(lambda election: election.upload_id == upload_id)
 
@@ -320,32 +322,32 @@ class Budget:
         if election.upload_id != upload_id:
             return False
         if election.part_ready and election.part != part:
-            return False  # its part is on the way to the object store; wait for those bytes
+            return False  # its part is being stored: wait until those bytes are freed
         election.part = part
         return True
 
     def _elect(self, scope: str, now: float) -> _Election:
         for upload_id in [
             upload_id
-            for upload_id, asking in self._asking.items()
-            if now - asking.asked_at >= ELECTION_SECONDS
+            for upload_id, candidate in self._candidates.items()
+            if now - candidate.requested_at >= ELECTION_SECONDS
         ]:
-            del self._asking[upload_id]
-        upload_id, asking = min(
-            (item for item in self._asking.items() if scope in (_DEPLOYMENT, item[1].tenant)),
+            del self._candidates[upload_id]
+        upload_id, oldest = min(
+            (item for item in self._candidates.items() if scope in (_DEPLOYMENT, item[1].tenant)),
             key=lambda item: (item[1].created_at, item[0]),
         )
-        election = _Election(upload_id, asking.part, now)
+        election = _Election(upload_id, oldest.part, now)
         self._elections[scope] = election
-        self.freed()
+        self.note_freed()
         return election
 
     def _end_elections(self, ends: Callable[[_Election], bool]) -> None:
-        over = [scope for scope, election in self._elections.items() if ends(election)]
-        for scope in over:
+        ended = [scope for scope, election in self._elections.items() if ends(election)]
+        for scope in ended:
             del self._elections[scope]
-        if over:
-            self.freed()
+        if ended:
+            self.note_freed()
 
     # -- bookkeeping
 
@@ -355,9 +357,9 @@ class Budget:
     def _exceeds(self, step: int) -> bool:
         return self.queued_bytes + self.reserved_bytes + step > self._options.budget_bytes
 
-    def _is_full_for(self, asked: RoomRequest, now: float) -> bool:
-        """New chunks wait while one that has begun waits."""
-        return self._exceeds(asked.step) or (asked.begins and now < self._begun_waits_until)
+    def _is_full_for(self, request: RoomRequest, now: float) -> bool:
+        """Return whether there is no room; new chunks also wait while one that has begun waits."""
+        return self._exceeds(request.step) or (request.begins and now < self._begun_waits_until)
 
     def _ends_at(self, now: float) -> float:
         return now + self._options.reservation_seconds
@@ -369,7 +371,7 @@ class Budget:
         else:
             self._tenants.pop(tenant, None)
 
-    def freed(self) -> None:
-        """Something may fit now that did not before."""
+    def note_freed(self) -> None:
+        """Record that a rejected chunk may fit now."""
         if self._refused:
             self.generation += 1

@@ -1,4 +1,4 @@
-"""Chunks in: admission before the bytes are read, acceptance after (rules 1–5, 9, 10)."""
+"""Chunk admission before the bytes are read, and acceptance afterwards (rules 1–5, 9, 10)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sluice_core.uploads.states import TAKES_CHUNKS, check_transition
 
 
 def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
-    """May the bytes of this chunk be read now? Reserves room for them if so."""
+    """Decide whether the bytes of this chunk may be read now; if so, reserve room for them."""
     record = s.require(offer.upload_id)
     check_range(offer, s.options)
     existing = s.store.chunk(offer.upload_id, offer.number)
-    # A duplicate or a conflict: the content decides, in accept.
+    # A duplicate or a conflict: `accept_chunk` compares the content.
     known = existing is not None and not (offer.force and record.status in TAKES_CHUNKS)
     if known:
         check_total(record, offer)
@@ -32,21 +32,21 @@ def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
     wanted = offer.size if offer.hold_bytes is None else max(0, min(offer.hold_bytes, offer.size))
     if held is None or wanted > held:
         begins, has = held is None, held or 0
-        asked = RoomRequest(
+        request = RoomRequest(
             wanted - has,
             offer.size - has,
             announced=offer.size if begins else 0,
             begins=begins and offer.size > 0,
         )
         if begins and known:
-            if not budget.fits(record, asked, now):
+            if not budget.fits(record, request, now):
                 return Admission(granted=True, held_bytes=offer.size, known=True)
         elif begins and not _within_look_ahead(s, record, offer):
             return _refused(s, record, offer, "LOOKAHEAD_EXCEEDED", has, now)
         else:
-            step = _room_for(s, record, offer.number, asked, now)
+            step = _room_for(s, record, offer.number, request, now)
             if step is None:
-                budget.note_full(asked, now)
+                budget.note_full(request, now)
                 return _refused(s, record, offer, "BUDGET_FULL", has, now)
             wanted = has + step
     budget.hold(record, offer.token, wanted, offer.size, now)
@@ -56,30 +56,30 @@ def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
 def _refused(
     s: Session, record: UploadRecord, offer: ChunkOffer, reason: str, held: int, now: float
 ) -> Admission:
-    s.budget.renew(offer.token, now)  # what is staged of it goes on counting
-    s.budget.refused(offer.upload_id, now)
+    s.budget.renew(offer.token, now)  # its staged bytes still count
+    s.budget.note_refused(offer.upload_id, now)
     return Admission(False, reason, record.needed_number, held)
 
 
 def _room_for(
-    s: Session, record: UploadRecord, number: int, asked: RoomRequest, now: float
+    s: Session, record: UploadRecord, number: int, request: RoomRequest, now: float
 ) -> int | None:
-    """Bytes to hold beyond those that are held, None when there is no room (rule 9)."""
-    if s.budget.fits(record, asked, now):
-        return asked.step
+    """Return the bytes to reserve in addition; None when there is no room (rule 9)."""
+    if s.budget.fits(record, request, now):
+        return request.step
     if not _is_next_needed(record, number):
         return None
     part, part_bytes = _needed_part(s, record), record.part_bytes_now()
-    return s.budget.fits_reserve(record, asked, part, part_bytes, now)
+    return s.budget.fits_reserve(record, request, part, part_bytes, now)
 
 
 def release_chunk(s: Session, offer: ChunkOffer) -> None:
-    """Give back what `admit_chunk` reserved."""
+    """Release the reservation of `admit_chunk`."""
     s.budget.release(offer.token)
 
 
 def accept_chunk(s: Session, offer: ChunkOffer, crc32c: int) -> tuple[Acceptance, bool]:
-    """Commit a staged chunk (rule 1); also tells whether a step was left behind."""
+    """Commit a staged chunk (rule 1); also return whether a bounded step is left to do."""
     held = s.budget.settle(offer.token) or 0
     record = s.require(offer.upload_id)
     check_range(offer, s.options)
@@ -94,13 +94,13 @@ def accept_chunk(s: Session, offer: ChunkOffer, crc32c: int) -> tuple[Acceptance
 
 
 def _check_room(s: Session, record: UploadRecord, offer: ChunkOffer, held: int) -> None:
-    """The reservation ended before its chunk came: the bytes need room all the same (rule 9)."""
+    """Raise when a chunk's reservation expired and there is no room for its bytes (rule 9)."""
     if not offer.staged:
         raise refusals.staging_lost()
     if held >= offer.size:
         return
-    asked = RoomRequest(offer.size, offer.size, announced=offer.size, begins=False)
-    if _room_for(s, record, offer.number, asked, s.clock()) is None:
+    request = RoomRequest(offer.size, offer.size, announced=offer.size, begins=False)
+    if _room_for(s, record, offer.number, request, s.clock()) is None:
         raise refusals.no_room_for_chunk(offer.number, record.needed_number)
 
 
@@ -108,16 +108,16 @@ def _accept_new(
     s: Session, record: UploadRecord, offer: ChunkOffer, crc32c: int, held: int
 ) -> tuple[Acceptance, bool]:
     _check_open(record)
-    was = s.store.rejected(offer.upload_id, offer.number) if record.rejected_count else None
-    if was is not None and (was.size != offer.size or was.crc32c != crc32c):
-        # Its part is laid out already; other bytes now would mix two contents.
+    rejected = s.store.rejected(offer.upload_id, offer.number) if record.rejected_count else None
+    if rejected is not None and (rejected.size != offer.size or rejected.crc32c != crc32c):
+        # Its part is laid out already; other bytes would mix two contents.
         raise refusals.chunk_conflict(offer.number)
     total = total_of(record, offer, 0)
     _check_room(s, record, offer, held)
 
     if record.status is UploadStatus.PENDING:
         record.status = UploadStatus.UPLOADING
-    if was is not None:
+    if rejected is not None:
         s.store.drop_rejected(offer.upload_id, offer.number)
         record.rejected_count -= 1
         record.first_rejected = s.store.first_rejected(offer.upload_id)
@@ -135,7 +135,7 @@ def _replace(
     existing: ChunkRef,
     held: int,
 ) -> tuple[Acceptance, bool]:
-    """`force` (rule 2): only while the part of the chunk has not been queued."""
+    """Replace a chunk (`force`, rule 2), only while its part has not been queued."""
     _check_open(record)
     if _is_queued(s, record, offer.number):
         raise refusals.chunk_queued(offer.number)
@@ -161,12 +161,12 @@ def _committed(
         ready += layout.fix_total(s, record, total)
     record.last_chunk_at = now
     if now < record.created_at + s.options.total_lifetime_seconds:
-        record.expiry_seen_at = None  # rule 24: it lives
+        record.expiry_seen_at = None  # active again (rule 24)
     record.changed(now)
     s.save(record)
-    s.budget.moved_on(record.new.upload_id, now)
+    s.budget.note_progress(record.new.upload_id, now)
     if s.options.discard_on_accept:
-        s.budget.freed()
+        s.budget.note_freed()
     acceptance = Acceptance(verdict, chunk, s.snapshot(record), tuple(ready), drop_tokens)
     return acceptance, record.behind
 
@@ -174,10 +174,10 @@ def _committed(
 def _accept_duplicate(
     s: Session, record: UploadRecord, offer: ChunkOffer, existing: ChunkRef
 ) -> tuple[Acceptance, bool]:
-    """Acknowledged again while the record lives (rule 2).
+    """Acknowledge a duplicate while the record exists (rule 2).
 
-    The same token means that the answer to the first call was lost: nothing is to be dropped.
-    `is_last` still counts, in case the sender learned late that nothing follows.
+    The same token means that the response to the first call was lost: drop no bytes. `is_last`
+    still counts, because the sender may learn late that nothing follows.
     """
     check_total(record, offer)
     if offer.is_last and record.total_chunks is None and record.status in TAKES_CHUNKS:
@@ -185,13 +185,13 @@ def _accept_duplicate(
         return _committed(
             s, record, Verdict.DUPLICATE, existing, total, [], _own_token(offer, existing)
         )
-    s.budget.freed()
-    again = offer.token == existing.token
+    s.budget.note_freed()
+    is_retry = offer.token == existing.token
     acceptance = Acceptance(
-        Verdict.NEW if again else Verdict.DUPLICATE,
+        Verdict.NEW if is_retry else Verdict.DUPLICATE,
         existing,
         s.snapshot(record),
-        _ready_part_of(s, record, offer.number) if again else (),
+        _ready_part_of(s, record, offer.number) if is_retry else (),
         _own_token(offer, existing),
         record.completion_ready,
     )
@@ -202,11 +202,11 @@ def _own_token(offer: ChunkOffer, existing: ChunkRef) -> tuple[str, ...]:
     return () if offer.token == existing.token else (offer.token,)
 
 
-# ------------------------------------------------------------------ questions
+# ------------------------------------------------------------------ queries
 
 
 def _check_open(record: UploadRecord) -> None:
-    """Only PENDING and UPLOADING take what is new."""
+    """Raise unless the upload is PENDING or UPLOADING."""
     if record.status is UploadStatus.UPLOADING:
         return
     if record.status is UploadStatus.COMPLETING:
@@ -215,7 +215,7 @@ def _check_open(record: UploadRecord) -> None:
 
 
 def _part_of(s: Session, record: UploadRecord, number: int) -> int:
-    """The part that a chunk belongs to; at the frontier the one that is cut next."""
+    """Return the part of a chunk; beyond the frontier the part that is cut next."""
     plan, frontier = record.uniform, record.frontier
     if plan is not None:
         return plan.part_of_chunk(number)
@@ -243,7 +243,7 @@ def _is_queued(s: Session, record: UploadRecord, number: int) -> bool:
 
 
 def _is_next_needed(record: UploadRecord, number: int) -> bool:
-    """Does this chunk help the first incomplete part?"""
+    """Return whether this chunk belongs to the first incomplete part."""
     plan = record.uniform
     if plan is None:
         return number == record.needed_number
@@ -251,10 +251,11 @@ def _is_next_needed(record: UploadRecord, number: int) -> bool:
 
 
 def _within_look_ahead(s: Session, record: UploadRecord, offer: ChunkOffer) -> bool:
-    """Rule 10. Binds frontier uploads only: uniform parts become ready in any order."""
+    """Return whether rule 10 holds. It bounds frontier uploads only: uniform parts become ready in
+    any order."""
     frontier = record.frontier
     if frontier is None or offer.number == record.needed_number:
         return True
-    # A chunk larger than a part is a part of its own.
+    # A chunk larger than a part forms one part alone.
     bound = s.options.look_ahead_parts * max(frontier.target_bytes, offer.size)
     return record.pending_bytes + s.budget.announced_of(offer.upload_id) + offer.size <= bound

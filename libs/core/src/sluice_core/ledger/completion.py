@@ -1,4 +1,4 @@
-"""Completion: the total is fixed, every part gets stored, one holder finishes (rules 18, 21)."""
+"""Completion of uploads by one lease holder, once every part is stored (rules 18, 21)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def request_completion(
     sha256: bytes | None,
     crc32c: int | None,
 ) -> tuple[Completion, bool]:
-    """Fix the total and go to COMPLETING; also tells whether a step was left behind."""
+    """Fix the total and go to COMPLETING; also return whether a bounded step is left to do."""
     record = s.require(upload_id)
     total = _check_total(record, total_chunks)
     _check_claims(record.new, sha256, crc32c)
@@ -44,7 +44,7 @@ def request_completion(
     else:
         ready = layout.advance(s, record)
     record.status = UploadStatus.COMPLETING
-    record.holds.pop(COMPLETION_HOLD, None)  # of a completion that rule 8 took back
+    record.holds.pop(COMPLETION_HOLD, None)  # of a completion that rule 8 reverted
     record.changed(s.clock())
     s.save(record)
     finish_discarded(s, record)
@@ -52,7 +52,7 @@ def request_completion(
 
 
 def advance(s: Session, upload_id: str) -> tuple[Completion, bool]:
-    """Take up one step that was left behind; also tells whether more is left."""
+    """Do one bounded step that is left to do; also return whether another one is left."""
     record = s.require(upload_id)
     ready: list[int] = []
     if record.behind:
@@ -66,7 +66,7 @@ def advance(s: Session, upload_id: str) -> tuple[Completion, bool]:
 def claim_completion(
     s: Session, upload_id: str, holder: str, lease_seconds: float
 ) -> CompletionClaim | None:
-    """One holder at a time, once every part is stored."""
+    """Claim a completion, once every part is stored; one holder at a time."""
     record = s.require(upload_id)
     if not record.completion_ready:
         return None
@@ -77,7 +77,7 @@ def claim_completion(
 
 
 def finish(s: Session, claim: CompletionClaim, crc32c: int, sha256: bytes | None) -> UploadSnapshot:
-    """The catalogue has the node: COMPLETED. A repeat by the same claim answers the same."""
+    """Move to COMPLETED after the catalogue's commit. A repeat by the same claim is a no-op."""
     record = s.require(claim.snapshot.upload_id)
     if (
         record.status is UploadStatus.COMPLETED
@@ -87,16 +87,16 @@ def finish(s: Session, claim: CompletionClaim, crc32c: int, sha256: bytes | None
         return s.snapshot(record)
     fences.check(s, record, claim)
     if not record.completion_ready:
-        raise refusals.fenced()  # this claim gave a part back since (rule 16)
+        raise refusals.fenced()  # this claim reopened a part (rule 16)
     record.finished_by = claim.fence.counter
     _complete(s, record, crc32c, sha256)
     return s.snapshot(record)
 
 
 def reopen_part(s: Session, claim: CompletionClaim, number: int) -> None:
-    """A stored part is gone and so are its bytes (rule 16): its chunks are missing again.
+    """Mark the chunks of a lost part as missing (rule 16): part and staged bytes are gone.
 
-    The claim stays good for further parts until the upload is completed anew.
+    The claim stays valid for further parts until the upload is completed again.
     """
     record = s.require(claim.snapshot.upload_id)
     fences.check(s, record, claim)
@@ -112,11 +112,11 @@ def reopen_part(s: Session, claim: CompletionClaim, number: int) -> None:
 
 
 def finish_discarded(s: Session, record: UploadRecord) -> None:
-    """Phase 1 keeps no bytes: what has everything ends at once, if its CRC32C is right."""
+    """Complete an upload of phase 1, which keeps no bytes, at once if its CRC32C matches."""
     if not (s.options.discard_on_accept and record.completion_ready):
         return
     if record.crc_end != record.total_chunks:
-        return  # `behind`: a further step gets here again
+        return  # `behind`: a further step calls this again
     claimed = record.new.crc32c
     if claimed is not None and claimed != record.crc:
         lifecycle.end_failed(
@@ -139,18 +139,18 @@ def _complete(s: Session, record: UploadRecord, crc32c: int, sha256: bytes | Non
     lifecycle.end(s, record, UploadStatus.COMPLETED, event if s.options.emit_completed else None)
 
 
-def _check_total(record: UploadRecord, asked: int | None) -> int:
-    """The total as it would be fixed by this call."""
+def _check_total(record: UploadRecord, requested: int | None) -> int:
+    """Return the total that this call fixes."""
     total = record.total_chunks
-    if asked is None:
+    if requested is None:
         if total is None:
             raise refusals.total_unknown()
         return total
-    if total is not None and asked != total:
+    if total is not None and requested != total:
         raise refusals.total_mismatch(total)
-    if not record.highest < asked <= MAX_CHUNKS:
-        raise refusals.total_below_received(record.highest, asked)
-    return asked
+    if not record.highest < requested <= MAX_CHUNKS:
+        raise refusals.total_below_received(record.highest, requested)
+    return requested
 
 
 def _check_claims(new: NewUpload, sha256: bytes | None, crc32c: int | None) -> None:

@@ -1,9 +1,4 @@
-"""Who may write as a worker: leases and fencing tokens (rule 15).
-
-A claim is a hold on a part, or on the completion, with a counter that grows with every claim of
-the upload. A hold whose lease ended still counts until somebody else takes it: the counter, not
-the clock, decides who may write.
-"""
+"""Leases and fencing tokens of workers (rule 15)."""
 
 from __future__ import annotations
 
@@ -16,7 +11,12 @@ from sluice_core.ports import CompletionClaim, Fence, PartClaim
 def take(
     s: Session, record: UploadRecord, number: int, holder: str, lease_seconds: float
 ) -> Fence | None:
-    """A hold on a part; None while another holder's lease runs. Its own is extended."""
+    """Acquire a hold on a part or the completion, or extend the holder's own.
+
+    Return None while another holder's lease runs. The counter grows with every claim of the
+    upload. A hold with an expired lease stays valid until another holder takes it: the counter,
+    not the clock, decides which worker may write.
+    """
     now = s.clock()
     hold = record.holds.get(number)
     if hold is not None and hold.lease_until > now:
@@ -32,7 +32,7 @@ def take(
 
 
 def check(s: Session, record: UploadRecord, claim: PartClaim | CompletionClaim) -> Hold:
-    """The claim's hold; raises `Aborted` FENCED when it was taken over or the upload ended."""
+    """Return the claim's hold; raise `Aborted` FENCED when taken over or the upload ended."""
     hold = record.holds.get(number_of(claim))
     if hold is None or claim.fence != Fence(s.nonce, hold.counter):
         raise refusals.fenced()
@@ -40,20 +40,20 @@ def check(s: Session, record: UploadRecord, claim: PartClaim | CompletionClaim) 
 
 
 def check_any(s: Session, record: UploadRecord, fence: Fence) -> None:
-    """Raise `Aborted` FENCED unless the fence is that of some hold of the upload."""
+    """Raise `Aborted` FENCED unless some hold of the upload has this fence."""
     if all(fence != Fence(s.nonce, hold.counter) for hold in record.holds.values()):
         raise refusals.fenced()
 
 
 def extend_claim(s: Session, claim: PartClaim | CompletionClaim, lease_seconds: float) -> None:
-    """Heartbeat. Shows in no snapshot, so the sequence stays."""
+    """Renew the lease (heartbeat). No snapshot shows it, so the sequence stays."""
     record = s.require(claim.snapshot.upload_id)
     check(s, record, claim).lease_until = s.clock() + lease_seconds
     s.store.save(record)
 
 
 def release_claim(s: Session, claim: PartClaim | CompletionClaim) -> None:
-    """Give a claim back undone; one that was lost is no error."""
+    """Release an unfinished claim; no-op for a lost one."""
     record = s.store.upload(claim.snapshot.upload_id)
     if record is None:
         return
@@ -65,11 +65,11 @@ def release_claim(s: Session, claim: PartClaim | CompletionClaim) -> None:
 
 
 def is_held(record: UploadRecord, number: int, now: float) -> bool:
-    """Somebody's lease on it runs."""
+    """Return whether a lease on the part or completion runs."""
     hold = record.holds.get(number)
     return hold is not None and hold.lease_until > now
 
 
 def number_of(claim: PartClaim | CompletionClaim) -> int:
-    """The key of the claim's hold."""
+    """Return the key of the claim's hold."""
     return claim.plan.number if isinstance(claim, PartClaim) else COMPLETION_HOLD

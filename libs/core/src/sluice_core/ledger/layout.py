@@ -1,7 +1,5 @@
-"""Where received chunks go: the run from 0, the parts, and what became ready (rule 12).
-
-Each function changes the record and rows of one upload in bounded steps; the caller saves the
-record afterwards. Nothing here raises.
+"""Layout of received chunks into parts (rule 12). Each function changes one upload in bounded
+steps and never raises; the caller saves the record.
 """
 
 from __future__ import annotations
@@ -13,14 +11,14 @@ from sluice_core.uploads.model import PartPlan
 from sluice_core.uploads.planner import Cut, UniformPlan
 
 STEP_CHUNKS = 1_000
-"""Chunks that one step looks at; a longer run is taken up by further steps (`behind`)."""
+"""Chunks visited by one step; further steps continue a longer run (`behind`)."""
 
 STEP_PARTS = 1_000
 """Stored parts that the watermark passes in one step."""
 
 
 def place(s: Session, record: UploadRecord, number: int, size: int) -> list[int]:
-    """A chunk is new (or back): count it, put it into its part; the parts that became ready."""
+    """Count a received chunk and add it to its part; return the parts that became ready."""
     ready: list[int] = []
     record.received_chunks += 1
     record.received_bytes += size
@@ -42,7 +40,7 @@ def place(s: Session, record: UploadRecord, number: int, size: int) -> list[int]
 
 
 def resize(s: Session, record: UploadRecord, number: int, delta: int) -> list[int]:
-    """A chunk was replaced by one `delta` bytes larger, its part not being ready (rule 2)."""
+    """Account for a replacement `delta` bytes larger, in a part that is not ready (rule 2)."""
     ready: list[int] = []
     record.received_bytes += delta
     record.pending_bytes += delta
@@ -70,7 +68,7 @@ def resize(s: Session, record: UploadRecord, number: int, delta: int) -> list[in
 
 
 def fix_total(s: Session, record: UploadRecord, total: int) -> list[int]:
-    """The upload has exactly `total` chunks: the last part ends there."""
+    """Fix the number of chunks, where the last part ends; return the parts that became ready."""
     ready: list[int] = []
     record.total_chunks = total
     plan = record.uniform
@@ -86,14 +84,14 @@ def fix_total(s: Session, record: UploadRecord, total: int) -> list[int]:
 
 
 def advance(s: Session, record: UploadRecord) -> list[int]:
-    """Take up what a bounded step left behind."""
+    """Continue a run that a bounded step left unfinished; return the parts that became ready."""
     ready: list[int] = []
     _advance(s, record, ready)
     return ready
 
 
 def take_back(s: Session, record: UploadRecord, row: PartRow, number: int, size: int) -> None:
-    """A received chunk of a part that is not stored is missing again (rule 8)."""
+    """Mark a received chunk as missing, in a part that is not stored (rule 8)."""
     if row.state is PartState.READY:
         record.pending_bytes += row.size
         row.state = PartState.FILLING
@@ -109,7 +107,7 @@ def take_back(s: Session, record: UploadRecord, row: PartRow, number: int, size:
 
 
 def mark_stored(s: Session, record: UploadRecord, row: PartRow) -> None:
-    """A ready part is in the object store: its bytes leave the budget."""
+    """Mark a ready part as stored: its bytes leave the budget."""
     row.state = PartState.STORED
     s.store.put_part(record.new.upload_id, row)
     record.holds.pop(row.number, None)
@@ -123,9 +121,9 @@ def mark_stored(s: Session, record: UploadRecord, row: PartRow) -> None:
 
 
 def mark_lost(s: Session, record: UploadRecord, row: PartRow) -> None:
-    """A stored part turned out to be lost: its chunks are missing again (rule 16).
+    """Mark the chunks of a lost stored part as missing (rule 16).
 
-    Works on all chunks of the part at once; it is one part, and close to never.
+    The step covers all chunks of the part. It is not bounded further, because it is very rare.
     """
     upload_id = record.new.upload_id
     for chunk in s.store.chunks(upload_id, row.first, row.last, row.received):
@@ -139,7 +137,7 @@ def mark_lost(s: Session, record: UploadRecord, row: PartRow) -> None:
     record.received_chunks -= row.received
     row.received = 0
     row.size = 0
-    # The one part of an empty object lacks nothing: it is ready at once.
+    # The only part of an empty object has no chunk to wait for: it is ready at once.
     row.state = PartState.READY if row.full else PartState.FILLING
     row.etag = ""
     row.sha256 = None
@@ -179,7 +177,7 @@ def _fill(
 
 
 def _add_part(s: Session, record: UploadRecord, cut: Cut, ready: list[int]) -> None:
-    """A part whose chunks are all in."""
+    """Add a part whose chunks are all received."""
     number, first, last = cut.plan.number, cut.plan.first_chunk, cut.plan.last_chunk
     row = PartRow(number, first, last, received=last - first + 1, size=cut.size)
     _make_ready(s, record, row, ready)
@@ -188,7 +186,7 @@ def _add_part(s: Session, record: UploadRecord, cut: Cut, ready: list[int]) -> N
 def _make_ready(s: Session, record: UploadRecord, row: PartRow, ready: list[int]) -> None:
     record.pending_bytes -= row.size
     row.queued = True
-    # A claim from before a rejection must not store what came back since (rule 15).
+    # A claim from before a rejection must not store bytes received since (rule 15).
     record.holds.pop(row.number, None)
     if s.options.discard_on_accept:
         mark_stored(s, record, row)
@@ -200,7 +198,7 @@ def _make_ready(s: Session, record: UploadRecord, row: PartRow, ready: list[int]
 
 
 def _advance(s: Session, record: UploadRecord, ready: list[int]) -> None:
-    """Move the run on, cut parts, follow with the CRC; at most STEP_CHUNKS chunks."""
+    """Extend the run, cut parts and update the CRC; at most STEP_CHUNKS chunks."""
     store, upload_id, frontier = s.store, record.new.upload_id, record.frontier
     steps = STEP_CHUNKS
     while steps and record.run_end <= record.highest:
@@ -231,7 +229,7 @@ def _advance(s: Session, record: UploadRecord, ready: list[int]) -> None:
 
 
 def _move_watermark(s: Session, record: UploadRecord) -> None:
-    """Follow the stored parts from the left."""
+    """Advance the watermark over the stored parts from the left."""
     if record.all_stored and record.total_chunks is not None:
         record.watermark_part = record.stored_count
         record.watermark_chunk = record.total_chunks

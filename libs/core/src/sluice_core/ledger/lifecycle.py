@@ -1,4 +1,4 @@
-"""Beginning, ending and looking at an upload."""
+"""Creation, end and queries of uploads."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from sluice_core.uploads.names import check_upload_id
 from sluice_core.uploads.states import check_transition
 
 _END_OF_TIME = 253_402_300_800.0
-"""The year 10,000, in seconds since the epoch: no upload was created then."""
+"""The year 10,000, in seconds since the epoch: later than the creation of any upload."""
 SCAN_UPLOADS = 1000
-"""Uploads that one page looks at. Of a state that is rare it may show none of them, and says where
-to go on."""
+"""Uploads scanned per page. For a rare state a page may be empty, with a cursor to continue."""
 
 EventMaker = Callable[[NewUpload, int, float], LedgerEvent]
-"""Makes an event of an upload from its number and its time."""
+"""Builds an event of an upload from its sequence number and time."""
 
 
 def create(s: Session, new: NewUpload) -> UploadSnapshot:
-    """Open an upload; a repeat with the same fingerprint finds it."""
+    """Open an upload; return the existing one for a repeat with the same fingerprint."""
     known = s.store.upload(new.upload_id)
     if known is not None:
         if known.new.fingerprint != new.fingerprint:
@@ -54,7 +53,7 @@ def get(s: Session, upload_id: str) -> UploadSnapshot:
 
 
 def missing_chunks(s: Session, upload_id: str, limit: int) -> MissingChunks:
-    """The gaps, up to the total or else to the highest chunk."""
+    """Return the gaps, up to the total if known, else to the highest chunk."""
     record = s.require(upload_id)
     total = record.total_chunks
     last = record.highest if total is None else total - 1
@@ -64,23 +63,23 @@ def missing_chunks(s: Session, upload_id: str, limit: int) -> MissingChunks:
 def list_uploads(
     s: Session, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
 ) -> UploadPage:
-    """Newest first; the cursor is (created_at, upload id) of the last one looked at."""
-    seen = s.store.newest(tenant, SCAN_UPLOADS + 1, decode_cursor(after) if after else None)
-    shown: list[UploadSnapshot] = []
+    """Return a page, newest first; the cursor is (created_at, upload id) of the last scanned."""
+    scanned = s.store.newest(tenant, SCAN_UPLOADS + 1, decode_cursor(after) if after else None)
+    page: list[UploadSnapshot] = []
     next_after = ""
-    for at, upload in enumerate(seen):
+    for index, upload in enumerate(scanned):
         matches = not statuses or upload.status in statuses
-        if at == SCAN_UPLOADS or (matches and len(shown) == limit):
-            last = seen[at - 1]
+        if index == SCAN_UPLOADS or (matches and len(page) == limit):
+            last = scanned[index - 1]
             next_after = encode_cursor(last.created_at, last.upload_id)
             break
         if matches:
-            shown.append(s.snapshot(s.require(upload.upload_id)))
-    return UploadPage(tuple(shown), next_after)
+            page.append(s.snapshot(s.require(upload.upload_id)))
+    return UploadPage(tuple(page), next_after)
 
 
 def abort(s: Session, upload_id: str) -> UploadSnapshot:
-    """The client gives up. What has ended without success already stays as it is."""
+    """Abort an upload for its client; no-op when it ended without success already."""
     record = s.require(upload_id)
     if record.ended and record.status is not UploadStatus.COMPLETED:
         return s.snapshot(record)
@@ -92,7 +91,7 @@ def abort(s: Session, upload_id: str) -> UploadSnapshot:
 def fail(
     s: Session, upload_id: str, reason: str, detail: str, fence: Fence | None
 ) -> UploadSnapshot:
-    """The server gives up; the first reason stays. With a fence: only its holder may (rule 15)."""
+    """End an upload as FAILED; the first reason stays. A fence has to be current (rule 15)."""
     record = s.require(upload_id)
     if record.status is UploadStatus.FAILED:
         return s.snapshot(record)
@@ -104,7 +103,7 @@ def fail(
 
 
 def end_failed(s: Session, record: UploadRecord, reason: str, detail: str) -> None:
-    """Any state that is not terminal to FAILED."""
+    """Move an upload from any state that is not terminal to FAILED."""
     record.failure_reason = reason
     record.failure_detail = detail
 
@@ -115,7 +114,7 @@ def end_failed(s: Session, record: UploadRecord, reason: str, detail: str) -> No
 
 
 def end(s: Session, record: UploadRecord, status: UploadStatus, event: EventMaker | None) -> None:
-    """Into a terminal state, with its event in the same step (rule 22), and all claims void."""
+    """Move to a terminal state, append its event in the same step (rule 22), void all claims."""
     now = s.clock()
     record.status = status
     record.ended_at = now
@@ -132,31 +131,33 @@ def end(s: Session, record: UploadRecord, status: UploadStatus, event: EventMake
 
 
 def append_event(s: Session, record: UploadRecord, now: float, event: EventMaker) -> None:
-    """Number an event and add it; the caller saves the record."""
+    """Append an event with the next sequence number; the caller saves the record."""
     record.event_sequence += 1
     record.events_pending += 1
     s.store.append_event(event(record.new, record.event_sequence, now))
 
 
 def encode_cursor(created_at: float, upload_id: str) -> str:
-    """Where a page of uploads ended."""
+    """Return the cursor for the end of a page of uploads."""
     text = f"{float(created_at)!r} {upload_id}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:
-    """(created_at, upload id) of the last one seen; raises `InvalidArgument` BAD_PAGE_TOKEN for
-    everything that `encode_cursor` does not make: NaN compares with nothing, and a page after it
-    would be anything."""
+    """Return (created_at, upload id) of the last upload scanned.
+
+    Raise `InvalidArgument` BAD_PAGE_TOKEN for everything that `encode_cursor` never returns. NaN,
+    for example, has no order, and the page after it would be arbitrary.
+    """
     try:
         text = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
         number, _, upload_id = text.partition(" ")
         created_at = float(number)
-        is_ours = 0 <= created_at < _END_OF_TIME and repr(created_at) == number
+        is_valid = 0 <= created_at < _END_OF_TIME and repr(created_at) == number
         check_upload_id(upload_id)
     except (binascii.Error, ValueError, InvalidArgument) as error:
         raise _bad_page_token() from error
-    if not is_ours:
+    if not is_valid:
         raise _bad_page_token()
     return created_at, upload_id
 
@@ -164,6 +165,6 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
 def _bad_page_token() -> InvalidArgument:
     return InvalidArgument(
         "BAD_PAGE_TOKEN",
-        "This page token is not one of ours; start from the first page.",
+        "This page token is not valid; start from the first page.",
         field="page_token",
     )

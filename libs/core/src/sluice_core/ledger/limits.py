@@ -1,4 +1,4 @@
-"""Which chunks an upload can ever take (rules 3, 4 and 21): checks that change nothing."""
+"""Read-only checks of chunk numbers and sizes (rules 3, 4 and 21)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice_core.uploads.model import MAX_CHUNKS, MAX_OBJECT_BYTES
 
 
 def check_range(offer: ChunkOffer, options: LedgerOptions) -> None:
-    """Numbers and sizes that no upload takes."""
+    """Raise for a number or size outside the limits of every upload."""
     if not 0 <= offer.number < MAX_CHUNKS:
         raise refusals.bad_chunk_number()
     if not 0 <= offer.size <= options.max_chunk_bytes:
@@ -18,7 +18,7 @@ def check_range(offer: ChunkOffer, options: LedgerOptions) -> None:
 
 
 def check_total(record: UploadRecord, offer: ChunkOffer) -> None:
-    """`is_last` and the number against the total that is fixed already (rule 3)."""
+    """Raise when the number or `is_last` contradicts a fixed total (rule 3)."""
     total = record.total_chunks
     if total is None:
         return
@@ -31,10 +31,10 @@ def check_total(record: UploadRecord, offer: ChunkOffer) -> None:
 
 
 def total_of(record: UploadRecord, offer: ChunkOffer, replaced_bytes: int) -> int | None:
-    """Check a new chunk, or one that replaces `replaced_bytes`; the total as it is with it.
+    """Check a new chunk, or one that replaces `replaced_bytes`; return the total including it.
 
-    Under a uniform plan a short chunk can only be the last one, so it fixes the total as `is_last`
-    does.
+    Under a uniform plan only the last chunk may be short, so a short one fixes the total as
+    `is_last` does.
     """
     check_total(record, offer)
     number, size, total = offer.number, offer.size, record.total_chunks
@@ -52,7 +52,7 @@ def total_of(record: UploadRecord, offer: ChunkOffer, replaced_bytes: int) -> in
 
 
 def _check_uniform_size(record: UploadRecord, number: int, size: int, chunk_size: int) -> bool:
-    """Rule 4. True when the chunk must be the last one because it is short."""
+    """Check rule 4; return whether the chunk has to be the last one because it is short."""
     total, expected = record.total_chunks, record.new.expected_size
     if total is not None and number == total - 1 and expected:
         exact = expected - number * chunk_size
@@ -73,9 +73,9 @@ def _check_uniform_size(record: UploadRecord, number: int, size: int, chunk_size
 
 
 def _check_empty(record: UploadRecord, offer: ChunkOffer) -> None:
-    """An empty chunk is the only one of an empty object (rule 3).
+    """Raise unless an empty chunk is the only one of an empty object (rule 3).
 
-    It may come without `is_last`; from then on nothing may follow it.
+    It may arrive without `is_last`; no chunk may follow it even then.
     """
     if offer.size == 0:
         if (

@@ -1,4 +1,4 @@
-"""What a ledger is told about limits and lifetimes."""
+"""Limits and lifetimes of a ledger."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class LedgerOptions:
     forget_after_seconds: float = 24 * 3600
     reservation_seconds: float = 600
     discard_on_accept: bool = False
-    """Phase 1: bytes are not kept; a ready part counts as stored, and completion ends at once."""
+    """Phase 1: discard bytes, count a ready part as stored, and complete at once."""
     emit_completed: bool = False
-    """Without a catalogue the ledger emits UploadCompleted itself (rule 22)."""
+    """Emit UploadCompleted from the ledger, for deployments without a catalogue (rule 22)."""

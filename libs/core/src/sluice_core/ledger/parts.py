@@ -1,4 +1,4 @@
-"""Parts out: claim, store, record, or give a damaged chunk back (rules 8, 12, 13, 15–17)."""
+"""Part claims, stored parts and rejected chunks (rules 8, 12, 13, 15–17)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_core.uploads.states import check_transition
 def claim_part(
     s: Session, upload_id: str, number: int, holder: str, lease_seconds: float
 ) -> PartClaim | None:
-    """Take a ready part; None when there is nothing to take."""
+    """Claim a ready part; None when it is not available."""
     record = s.require(upload_id)
     row = s.store.part(upload_id, number)
     if record.ended or row is None or row.state is not PartState.READY:
@@ -29,14 +29,14 @@ def claim_part(
 def part_chunks(
     s: Session, upload_id: str, plan: PartPlan, after_number: int, limit: int
 ) -> Sequence[ChunkRef]:
-    """The chunks of a part in order, page by page."""
+    """Return a page of the chunks of a part, in order."""
     s.require(upload_id)
     first = max(plan.first_chunk, after_number + 1)
     return s.store.chunks(upload_id, first, plan.last_chunk, limit)
 
 
 def set_multipart(s: Session, claim: PartClaim, multipart_id: str) -> str:
-    """The first multipart of an upload wins (rule 13)."""
+    """Record the multipart of an upload; return the first one recorded, which wins (rule 13)."""
     record = s.require(claim.snapshot.upload_id)
     fences.check(s, record, claim)
     if not record.multipart_id:
@@ -47,7 +47,7 @@ def set_multipart(s: Session, claim: PartClaim, multipart_id: str) -> str:
 
 
 def record_part(s: Session, claim: PartClaim, part: StoredPartRecord) -> Completion:
-    """A part is stored. The same record again answers the same, whoever brings it (rule 16)."""
+    """Record a stored part. Repeating the same record is a no-op for any worker (rule 16)."""
     record = s.require(claim.snapshot.upload_id)
     row = s.store.part(record.upload_id, part.number)
     if row is not None and row.state is PartState.STORED and _stored(row) == part:
@@ -69,9 +69,9 @@ def record_part(s: Session, claim: PartClaim, part: StoredPartRecord) -> Complet
 
 
 def reject_chunk(s: Session, claim: PartClaim, number: int) -> UploadSnapshot:
-    """A chunk's bytes are damaged or gone: it is missing again (rule 8).
+    """Mark a chunk as missing because its bytes are damaged or gone (rule 8).
 
-    The claim stays good for further rejections until the part is ready again.
+    The claim stays valid for further rejections until the part is ready again.
     """
     record = s.require(claim.snapshot.upload_id)
     fences.check(s, record, claim)
@@ -96,7 +96,7 @@ def reject_chunk(s: Session, claim: PartClaim, number: int) -> UploadSnapshot:
 def stored_parts(
     s: Session, upload_id: str, after_number: int, limit: int
 ) -> Sequence[StoredPartRecord]:
-    """The stored parts in order, page by page."""
+    """Return a page of the stored parts, in order."""
     s.require(upload_id)
     return [_stored(row) for row in s.store.stored_parts(upload_id, after_number, limit)]
 

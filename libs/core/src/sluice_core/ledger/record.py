@@ -1,4 +1,4 @@
-"""What the ledger notes about one upload; mutable, and JSON-serialisable for storage."""
+"""Mutable record of one upload and its JSON storage form."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ COMPLETION_HOLD = 0
 
 
 FENCES_PER_SECOND = 1_000
-"""The counter of an upload's fences begins at its time of creation in this unit. An upload id that
-was forgotten and used again has no fence that a worker of the first upload may still hold: nobody
-claims so often on average."""
+"""Unit of an upload's initial fence counter, which is its creation time. A purged and reused upload
+id thus never repeats a fence of the first upload: no upload is claimed this often on average."""
 
 
 @dataclass(slots=True)
 class Hold:
-    """Who works on a part (or on the completion), by which fence, and until when."""
+    """Lease of a worker on a part, or on the completion, with its fence counter."""
 
     counter: int
     holder: str
@@ -39,11 +38,11 @@ class Hold:
 
 @dataclass(slots=True)
 class UploadRecord:
-    """One upload. Times are seconds since the epoch by the ledger's clock, sizes are bytes.
+    """State of one upload. Times are seconds since the epoch by the ledger's clock, sizes bytes.
 
-    `run_end` is the first number that the run of chunks from 0 lacks; it is moved on in bounded
-    steps, and `behind` says that a step is left to do. `crc_end` and `crc` are the CRC32C of the
-    chunks below `crc_end`; it follows `run_end` and starts again when a chunk is replaced.
+    `run_end` is the first number missing from the run of chunks from 0. It advances in bounded
+    steps; `behind` is True while a step is left to do. `crc` is the CRC32C of the chunks below
+    `crc_end`, which follows `run_end` and is reset when a chunk is replaced.
     """
 
     new: NewUpload
@@ -66,13 +65,13 @@ class UploadRecord:
     # Parts
     frontier: Frontier | None = None
     queued_bytes: int = 0
-    """Received and not yet in a stored part: what the upload takes of the budget."""
+    """Received and not yet in a stored part: the upload's share of the budget."""
     pending_bytes: int = 0
-    """Received and not yet in a ready part: what look-ahead bounds."""
+    """Received and not yet in a ready part: bounded by the look-ahead."""
     stored_bytes: int = 0
     stored_chunks: int = 0
     stored_count: int = 0
-    """Stored parts, wherever they are."""
+    """All stored parts, also beyond the watermark."""
     watermark_part: int = 0
     """Parts 1 … this one are stored."""
     watermark_chunk: int = 0
@@ -94,7 +93,7 @@ class UploadRecord:
     event_sequence: int = 0
     events_pending: int = 0
     events_retry_at: float = 0.0
-    """Its events wait until then, because the publisher has refused one."""
+    """Its events are withheld until then, because the publisher rejected one."""
 
     @property
     def upload_id(self) -> str:
@@ -106,13 +105,13 @@ class UploadRecord:
 
     @property
     def uniform(self) -> UniformPlan | None:
-        """The plan of an upload that declared its chunk size, else None."""
+        """Plan of an upload with a declared chunk size, else None."""
         chunk_size = self.new.chunk_size
         return uniform_plan(self.new.part_bytes, chunk_size) if chunk_size else None
 
     @property
     def needed_number(self) -> int:
-        """The first chunk that is missing."""
+        """The first missing chunk."""
         if self.rejected_count and self.first_rejected < self.run_end:
             return self.first_rejected
         return self.run_end
@@ -123,7 +122,7 @@ class UploadRecord:
 
     @property
     def part_count(self) -> int | None:
-        """How many parts the object has; None while it can still grow."""
+        """Number of parts of the object; None while it can grow."""
         total = self.total_chunks
         if total is None:
             return None
@@ -137,7 +136,7 @@ class UploadRecord:
 
     @property
     def all_stored(self) -> bool:
-        """Every chunk is in and every part is in the object store."""
+        """True when every chunk is received and every part is in the object store."""
         return self.all_received and self.stored_count == self.part_count
 
     @property
@@ -146,7 +145,7 @@ class UploadRecord:
 
     @property
     def single_put(self) -> bool:
-        """The object is smaller than one part: one PUT, no multipart (rule 12)."""
+        """True when the object is smaller than one part: one PUT, no multipart (rule 12)."""
         if self.part_count != 1 or self.multipart_id:
             return False
         plan = self.uniform
@@ -154,19 +153,19 @@ class UploadRecord:
         return self.received_bytes < first_part_bytes
 
     def part_bytes_now(self) -> int:
-        """Size of the part that is being put together."""
+        """Return the size of the part that is being filled."""
         plan = self.uniform
         if plan is not None:
             return plan.part_bytes(plan.part_of_chunk(self.needed_number))
         return self.frontier.target_bytes if self.frontier else self.new.part_bytes
 
     def changed(self, now: float) -> None:
-        """Every change that a snapshot can show goes through here (rule 27)."""
+        """Increment the sequence. Call this for every change that a snapshot shows (rule 27)."""
         self.sequence += 1
         self.updated_at = now
 
     def snapshot(self, idle_seconds: float, total_seconds: float) -> UploadSnapshot:
-        """The upload as it is now; the two lifetimes give the time of expiry."""
+        """Return a snapshot; the two lifetimes determine the time of expiry."""
         crc = self.crc32c
         if crc is None and self.total_chunks is not None and self.crc_end == self.total_chunks:
             crc = self.crc
@@ -196,10 +195,10 @@ class UploadRecord:
 
 
 def fresh_record(new: NewUpload, now: float) -> UploadRecord:
-    """The record of an upload that begins now.
+    """Return the record of a new upload.
 
-    Declared chunk and object sizes fix the number of chunks at once. An object of no bytes is left
-    open: it may be none or one empty chunk.
+    Declared chunk and object sizes fix the number of chunks at once, except for an object of no
+    bytes, which may have no chunk or one empty chunk.
     """
     record = UploadRecord(new, now, now, now, fence_counter=int(now * FENCES_PER_SECOND))
     if not new.chunk_size:
@@ -219,7 +218,7 @@ _PLAIN = tuple(
 
 
 def encode_record(record: UploadRecord) -> dict[str, Any]:
-    """The record without what `NewUpload` settled, as JSON values."""
+    """Return the record without its `NewUpload`, as JSON values."""
     values: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
     frontier = record.frontier
     values["v"] = FORMAT_VERSION
@@ -239,9 +238,9 @@ def encode_record(record: UploadRecord) -> dict[str, Any]:
 
 
 def decode_record(new: NewUpload, values: dict[str, Any]) -> UploadRecord:
-    """The inverse of `encode_record`; raises `Internal` UNKNOWN_FORMAT."""
+    """Return the inverse of `encode_record`; raise `Internal` UNKNOWN_FORMAT."""
     _check_format(values)
-    # What an earlier release did not write yet has its default.
+    # Fields that an earlier release did not write get their defaults.
     plain = {name: values[name] for name in _PLAIN if name in values}
     cut = values["frontier"]
     return UploadRecord(
@@ -260,7 +259,7 @@ _NEW_PLAIN = tuple(
 
 
 def encode_new(new: NewUpload) -> dict[str, Any]:
-    """What was settled at the beginning, as JSON values."""
+    """Return the values fixed at creation, as JSON values."""
     values: dict[str, Any] = {name: getattr(new, name) for name in _NEW_PLAIN}
     values["v"] = FORMAT_VERSION
     values["object"] = [new.object.bucket, new.object.key]
@@ -271,7 +270,7 @@ def encode_new(new: NewUpload) -> dict[str, Any]:
 
 
 def decode_new(values: dict[str, Any]) -> NewUpload:
-    """The inverse of `encode_new`; raises `Internal` UNKNOWN_FORMAT."""
+    """Return the inverse of `encode_new`; raise `Internal` UNKNOWN_FORMAT."""
     _check_format(values)
     return NewUpload(
         object=ObjectRef(*values["object"]),
@@ -283,7 +282,7 @@ def decode_new(values: dict[str, Any]) -> NewUpload:
 
 
 def with_claims(new: NewUpload, sha256: bytes | None, crc32c: int | None) -> NewUpload:
-    """The upload with the claims that came with its completion."""
+    """Return the upload with the claims of its completion request."""
     return replace(new, sha256=sha256, crc32c=crc32c)
 
 

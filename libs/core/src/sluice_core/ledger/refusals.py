@@ -1,4 +1,4 @@
-"""What a ledger says when it refuses a step: one sentence for each, whoever runs the rules."""
+"""Errors of the ledger's rules, shared by all adapters."""
 
 from __future__ import annotations
 
@@ -58,8 +58,11 @@ def no_room_for_chunk(number: int, needed_number: int) -> ResourceExhausted:
 
 
 def staging_lost() -> Aborted:
-    """Staged blocks are gone: their time to live ended, or a failover lost them. Or there were none
-    because the chunk was in already, and it has been rejected since (rule 8)."""
+    """Return the error for missing staged blocks.
+
+    Their time to live ended, or a failover lost them. Or none were staged because the chunk was
+    accepted before, and it has been rejected since (rule 8).
+    """
     return Aborted(
         "STAGING_LOST",
         "The bytes of this chunk are not all there any more; send the chunk again.",
@@ -68,7 +71,7 @@ def staging_lost() -> Aborted:
 
 def upload_not_ended() -> FailedPrecondition:
     return FailedPrecondition(
-        "UPLOAD_NOT_ENDED", "Only an upload that ended has leftovers; end it first."
+        "UPLOAD_NOT_ENDED", "Only an ended upload can be cleaned up; end it first."
     )
 
 
@@ -90,7 +93,7 @@ def chunk_too_large(most: int) -> InvalidArgument:
 
 
 def beyond_declared_chunks(expected: int, total: int) -> OutOfRange:
-    """A chunk after the last one that the declared sizes leave room for."""
+    """Return the error for a chunk beyond the last one that the declared sizes allow."""
     return OutOfRange(
         "EXPECTED_SIZE_EXCEEDED",
         f"{expected} bytes were declared, which are {total} chunks; "
@@ -114,7 +117,7 @@ def object_too_large() -> OutOfRange:
 
 
 def total_mismatch(total: int) -> FailedPrecondition:
-    """Somebody already said how many chunks there are."""
+    """Return the error for a contradiction of the fixed number of chunks."""
     return FailedPrecondition(
         "TOTAL_MISMATCH",
         f"The number of chunks is fixed at {total}; keep to it or start a new upload.",
@@ -226,7 +229,7 @@ def size_mismatch(received: int, expected: int) -> FailedPrecondition:
 
 
 def fenced() -> Aborted:
-    """The word for a claim that is not good any more."""
+    """Return the error for a claim that is no longer valid."""
     return Aborted(
         "FENCED",
         "This claim was taken over or its upload has ended; drop the work, the ledger names what "

@@ -1,4 +1,4 @@
-"""The storage that the rules need, and the session in which a rule runs."""
+"""Storage interface of the ledger's rules, and the session in which a rule runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PartRow:
     crc32c: int = 0
     sha256: bytes | None = None
     queued: bool = False
-    """It was ready once: `force` comes too late for its chunks, rejected ones or not (rule 2)."""
+    """It was ready once, so `force` is too late for its chunks, also for rejected ones (rule 2)."""
 
     @property
     def full(self) -> bool:
@@ -45,7 +45,7 @@ class PartRow:
 
 
 class UploadAge(NamedTuple):
-    """Where an upload stands among those of its tenant, and its status."""
+    """Position of an upload among those of its tenant, and its status."""
 
     created_at: float
     upload_id: str
@@ -53,7 +53,7 @@ class UploadAge(NamedTuple):
 
 
 class RejectedChunk(NamedTuple):
-    """A chunk that was in and whose bytes are gone: it has to come back with the same content."""
+    """Received chunk whose bytes are gone; it has to be sent again with the same content."""
 
     number: int
     size: int
@@ -63,12 +63,12 @@ class RejectedChunk(NamedTuple):
 class LedgerStore(Protocol):
     """Rows of uploads, chunks, parts and events. Synchronous; called inside one atomic step.
 
-    A record or row handed out may be the stored object itself: after changing it a rule saves it,
-    and a rule raises before it changes anything.
+    A returned record or row may be the stored object itself. A rule therefore saves it after a
+    change, and raises only before its first change.
     """
 
     def touch(self) -> None:
-        """A write that changes nothing: raises when the storage takes none."""
+        """Write without a change; raise when the storage is not writable."""
         ...
 
     # -- uploads
@@ -76,30 +76,32 @@ class LedgerStore(Protocol):
     def upload(self, upload_id: str) -> UploadRecord | None: ...
 
     def insert(self, record: UploadRecord) -> None:
-        """Add an upload, with all that `NewUpload` settled."""
+        """Insert an upload with its `NewUpload`."""
         ...
 
     def save(self, record: UploadRecord) -> None:
-        """Store the record; everything but `record.new`."""
+        """Store the record except `record.new`."""
         ...
 
     def save_claims(self, record: UploadRecord) -> None:
-        """Store `record.new` again, after a completion brought claims."""
+        """Store `record.new` again, after a completion added claims."""
         ...
 
     def forget(self, upload_id: str) -> None:
-        """Remove an upload; rows that nobody can reach any more may stay for a while."""
+        """Remove an upload; unreachable rows may stay until `clear_forgotten`."""
         ...
 
     def clear_forgotten(self, limit: int) -> bool:
-        """Remove at most `limit` rows that `forget` left; False when there are none."""
+        """Remove at most `limit` rows that `forget` left; False when there were none."""
         ...
 
     def newest(
         self, tenant: str, limit: int, after: tuple[float, str] | None
     ) -> Sequence[UploadAge]:
-        """By (created_at, upload_id) descending, beyond `after`; the work grows with `limit`, not
-        with the uploads that there are."""
+        """Return uploads by (created_at, upload_id) descending, beyond `after`.
+
+        The work grows with `limit`, not with the number of uploads.
+        """
         ...
 
     # -- chunks
@@ -109,15 +111,15 @@ class LedgerStore(Protocol):
     def put_chunk(self, upload_id: str, chunk: ChunkRef) -> None: ...
 
     def chunks(self, upload_id: str, first: int, last: int, limit: int) -> Sequence[ChunkRef]:
-        """Received chunks first … last in order, at most `limit`."""
+        """Return the received chunks first … last in order, at most `limit`."""
         ...
 
     def missing(self, upload_id: str, first: int, last: int, limit: int) -> MissingChunks:
-        """The first gaps among first … last; bounded work, `truncated` when it ended early."""
+        """Return the first gaps among first … last; bounded work, `truncated` if it ended early."""
         ...
 
     def named_tokens(self, upload_id: str, tokens: Sequence[str]) -> set[str]:
-        """Those tokens that received chunks name."""
+        """Return those of the tokens that received chunks name."""
         ...
 
     def reject(self, upload_id: str, chunk: RejectedChunk) -> None:
@@ -127,7 +129,7 @@ class LedgerStore(Protocol):
     def rejected(self, upload_id: str, number: int) -> RejectedChunk | None: ...
 
     def first_rejected(self, upload_id: str) -> int:
-        """The lowest rejected number, −1 without any."""
+        """Return the lowest rejected number, −1 without any."""
         ...
 
     def drop_rejected(self, upload_id: str, number: int) -> None: ...
@@ -137,7 +139,7 @@ class LedgerStore(Protocol):
     def part(self, upload_id: str, number: int) -> PartRow | None: ...
 
     def part_with_chunk(self, upload_id: str, number: int) -> PartRow | None:
-        """The part whose range holds the chunk."""
+        """Return the part whose range contains the chunk."""
         ...
 
     def put_part(self, upload_id: str, part: PartRow) -> None: ...
@@ -151,44 +153,44 @@ class LedgerStore(Protocol):
     def events(self, upload_id: str) -> Sequence[LedgerEvent]: ...
 
     def drop_events(self, upload_id: str, up_to_sequence: int) -> int:
-        """How many were dropped."""
+        """Delete events up to this sequence; return how many."""
         ...
 
-    # -- finding work; ids, oldest upload first
+    # -- work discovery: upload ids, oldest upload first
 
     def with_events(self, limit: int) -> Sequence[str]:
-        """Uploads with events that are not withheld."""
+        """Return uploads with events that are not withheld."""
         ...
 
     def with_withheld_events(self, limit: int, until: float) -> Sequence[str]:
-        """Uploads whose events were withheld until then at most, longest first."""
+        """Return uploads whose events were withheld until then at most, longest first."""
         ...
 
     def with_ready_parts(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]: ...
 
     def ready_parts(self, upload_id: str) -> Sequence[int]:
-        """Numbers of READY parts, in order."""
+        """Return the numbers of READY parts, in order."""
         ...
 
     def completing(self, limit: int, after: tuple[float, str] | None) -> Sequence[str]: ...
 
     def behind(self, limit: int) -> Sequence[str]:
-        """Uploads with `behind` set."""
+        """Return uploads with `behind` set."""
         ...
 
     def expirable(self, deadline: float, created_before: float, limit: int) -> Sequence[str]:
-        """Uploads in a state that takes chunks whose last chunk came before `deadline`, or that
-        were created before `created_before`."""
+        """Return uploads that accept chunks, with the last chunk before `deadline` or created
+        before `created_before`."""
         ...
 
     def idle_holders(self, last_chunk_before: float, limit: int) -> Sequence[str]:
-        """Uploads that take chunks, hold queued bytes and got no chunk since."""
+        """Return uploads that accept chunks, hold queued bytes and received no chunk since."""
         ...
 
     def cleanups_due(self, now: float, limit: int, offset: int) -> Sequence[str]: ...
 
     def purgeable(self, ended_before: float, limit: int) -> Sequence[str]:
-        """Ended before that time, cleaned for the last time, no event left."""
+        """Return uploads that ended before that time, with no clean-up or event left."""
         ...
 
     def count_open(self) -> int: ...
@@ -196,7 +198,7 @@ class LedgerStore(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """What a rule works with. `touched` collects the uploads whose watchers are to be woken."""
+    """Context of a rule. `touched` collects the uploads whose watchers are to be notified."""
 
     store: LedgerStore
     budget: Budget
@@ -206,14 +208,14 @@ class Session:
     touched: list[str] = field(default_factory=list)
 
     def require(self, upload_id: str) -> UploadRecord:
-        """The record; raises `NotFound` UPLOAD_NOT_FOUND."""
+        """Return the record; raise `NotFound` UPLOAD_NOT_FOUND."""
         record = self.store.upload(upload_id)
         if record is None:
             raise refusals.upload_not_found()
         return record
 
     def save(self, record: UploadRecord) -> None:
-        """Store a changed record and note it for the watchers and the budget."""
+        """Store a changed record; update the budget and notify watchers after the step."""
         self.store.save(record)
         self.budget.set_queued(record.new.upload_id, record.new.tenant, record.queued_bytes)
         self.touched.append(record.new.upload_id)

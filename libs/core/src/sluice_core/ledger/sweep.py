@@ -1,4 +1,4 @@
-"""Finding what is ready, due or left over (rules 9, 15, 24, 25), and the relay's side (22)."""
+"""Discovery of ready work, expiry, clean-up (rules 9, 15, 24, 25) and unpublished events (22)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sluice_core.uploads.model import NewUpload, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import check_transition
 
 CLEANUPS = 2
-"""At once, and again for what was in flight at the end (rule 25)."""
+"""Clean-ups per upload: at once, and again for requests in flight at its end (rule 25)."""
 
-RETRIED_AT_ONCE = 50
-"""Uploads with withheld events that one call tries again."""
+RETRIED_UPLOADS = 50
+"""Uploads with withheld events that one call retries."""
 
 _PAGE = 200
 _CLEAR_ROWS = 10_000
 
 
 def ping(s: Session) -> None:
-    """Raise when storage takes no writes."""
+    """Raise when the storage is not writable."""
     s.store.touch()
 
 
 def ready_parts(s: Session, limit: int) -> Sequence[WorkItem]:
-    """Ready parts that nobody holds, oldest upload first."""
+    """Return ready parts without a lease, oldest upload first."""
     now = s.clock()
     items: list[WorkItem] = []
     after: tuple[float, str] | None = None
@@ -48,7 +48,7 @@ def ready_parts(s: Session, limit: int) -> Sequence[WorkItem]:
 
 
 def ready_completions(s: Session, limit: int) -> Sequence[WorkItem]:
-    """Completions that are ready and that nobody holds, oldest upload first."""
+    """Return ready completions without a lease, oldest upload first."""
     now = s.clock()
     items: list[WorkItem] = []
     after: tuple[float, str] | None = None
@@ -65,7 +65,7 @@ def ready_completions(s: Session, limit: int) -> Sequence[WorkItem]:
 
 
 def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
-    """Expire on the second sighting, a grace period after the first (rule 24)."""
+    """Expire uploads found due a second time, a grace period after the first (rule 24)."""
     now, options = s.clock(), s.options
     due = list(
         s.store.expirable(
@@ -88,12 +88,12 @@ def expire_due(s: Session, limit: int) -> Sequence[UploadSnapshot]:
 
 
 def cleanups_due(s: Session, limit: int, offset: int) -> Sequence[UploadSnapshot]:
-    """Ended uploads with leftovers to remove now."""
+    """Return ended uploads that are due for clean-up."""
     return [s.snapshot(s.require(i)) for i in s.store.cleanups_due(s.clock(), limit, offset)]
 
 
 def cleanup_done(s: Session, upload_id: str) -> None:
-    """One clean-up is finished. Called twice for one due clean-up it counts once."""
+    """Record a finished clean-up; a repeated call for one due clean-up counts once."""
     record = s.require(upload_id)
     now = s.clock()
     if not record.ended:
@@ -107,7 +107,7 @@ def cleanup_done(s: Session, upload_id: str) -> None:
 
 
 def purge_due(s: Session, limit: int) -> int:
-    """Forget what ended long ago, was cleaned and has told the world (rule 24)."""
+    """Purge uploads that ended long ago, are cleaned up and have no events (rule 24)."""
     ids = s.store.purgeable(s.clock() - s.options.forget_after_seconds, limit)
     for upload_id in ids:
         s.store.forget(upload_id)
@@ -115,14 +115,14 @@ def purge_due(s: Session, limit: int) -> int:
 
 
 def clear_forgotten(s: Session) -> bool:
-    """One bounded step of removing what `purge_due` left; False when nothing is left."""
+    """Remove rows that `purge_due` left, in one bounded step; False when none are left."""
     return s.store.clear_forgotten(_CLEAR_ROWS)
 
 
 def known_tokens(s: Session, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
-    """Tokens that a received chunk of a live upload or a reservation names.
+    """Return the tokens that a received chunk of a live upload or a reservation names.
 
-    An unknown or ended upload names nothing: whatever is left of it may go.
+    An unknown or ended upload names none: its remaining bytes may be dropped.
     """
     named = s.budget.reserved_tokens(frozenset(tokens), s.clock())
     record = s.store.upload(upload_id)
@@ -132,27 +132,29 @@ def known_tokens(s: Session, upload_id: str, tokens: Sequence[str]) -> frozenset
 
 
 def pending_events(s: Session, limit: int) -> Sequence[LedgerEvent]:
-    """Unpublished events, in order per upload, oldest upload first; then some whose time to be
-    tried again has come: they never take the place of others."""
-    found: list[LedgerEvent] = []
+    """Return unpublished events, in order per upload, oldest upload first.
+
+    Withheld events that are due for a retry follow; they never displace others.
+    """
+    pending: list[LedgerEvent] = []
     for upload_id in s.store.with_events(limit):
-        found += s.store.events(upload_id)
-        if len(found) >= limit:
+        pending += s.store.events(upload_id)
+        if len(pending) >= limit:
             break
-    found = found[:limit]
-    for upload_id in s.store.with_withheld_events(RETRIED_AT_ONCE, s.clock()):
-        found += s.store.events(upload_id)
-    return found
+    pending = pending[:limit]
+    for upload_id in s.store.with_withheld_events(RETRIED_UPLOADS, s.clock()):
+        pending += s.store.events(upload_id)
+    return pending
 
 
 def upload_events(s: Session, upload_id: str) -> Sequence[LedgerEvent]:
-    """The unpublished events of one upload."""
+    """Return the unpublished events of one upload."""
     s.require(upload_id)
     return s.store.events(upload_id)
 
 
 def events_published(s: Session, upload_id: str, up_to_sequence: int) -> None:
-    """Drop what the broker has."""
+    """Delete events that the broker acknowledged."""
     record = s.require(upload_id)
     dropped = s.store.drop_events(upload_id, up_to_sequence)
     if dropped:
@@ -162,14 +164,14 @@ def events_published(s: Session, upload_id: str, up_to_sequence: int) -> None:
 
 
 def withhold_events(s: Session, upload_id: str, seconds: float) -> None:
-    """Leave the upload's events out of `pending_events` for a while. Shows in no snapshot."""
+    """Withhold the upload's events from `pending_events` for a while. No snapshot shows it."""
     record = s.require(upload_id)
     record.events_retry_at = s.clock() + seconds
     s.store.save(record)
 
 
 def backlog(s: Session) -> Backlog:
-    """How full the chunk store is."""
+    """Return the fill level of the chunk store."""
     s.budget.expire_reservations(s.clock())
     return Backlog(
         s.budget.queued_bytes,
@@ -180,20 +182,23 @@ def backlog(s: Session) -> Backlog:
 
 
 def behind(s: Session, limit: int) -> Sequence[str]:
-    """Uploads with a step left to do, after a crash between two steps."""
+    """Return uploads with a bounded step left to do after a crash between two steps."""
     return s.store.behind(limit)
 
 
 def _idle_holders(s: Session, since: float, limit: int) -> list[str]:
-    """Uploads that hold bytes and got no chunk since. Whoever was refused meanwhile sent nothing
-    because of the pressure itself, and hides nobody."""
-    asked = limit
-    while asked > 0:
-        found = s.store.idle_holders(since, asked)
-        idle = [upload_id for upload_id in found if not s.budget.refused_since(upload_id, since)]
-        if len(idle) >= limit or len(found) < asked:
+    """Return uploads that hold bytes and received no chunk since.
+
+    Uploads rejected meanwhile sent nothing because of the pressure itself: they are skipped, and
+    do not use up the limit.
+    """
+    page_limit = limit
+    while page_limit > 0:
+        page = s.store.idle_holders(since, page_limit)
+        idle = [upload_id for upload_id in page if not s.budget.was_refused_since(upload_id, since)]
+        if len(idle) >= limit or len(page) < page_limit:
             return idle[:limit]
-        asked *= 2
+        page_limit *= 2
     return []
 
 

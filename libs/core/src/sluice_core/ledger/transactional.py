@@ -1,8 +1,4 @@
-"""`UploadLedger` over any storage that can run a rule as one atomic step.
-
-An adapter brings `_run`; everything else, the rules included, is shared. That is what keeps the
-memory and the embedded ledger from drifting apart.
-"""
+"""`UploadLedger` over any storage that can run a rule as one atomic step."""
 
 from __future__ import annotations
 
@@ -44,20 +40,23 @@ T = TypeVar("T")
 Rule = Callable[Concatenate[Session, P], T]
 
 _ASK_AGAIN_SECONDS = 1.0
-"""A refused chunk asks again at least so often: elections lapse by time, and only uploads that go
-on asking are elected."""
+"""Longest delay before a rejected chunk requests room again: elections lapse by time, and only
+uploads that keep requesting are elected."""
 
 _POLL_SECONDS = 5.0
-"""A watcher looks again after this time even if nothing was announced."""
+"""A watcher polls after this time without a notification."""
 
 _BEHIND_LIMIT = 100
 
 
 class TransactionalLedger(ABC):
-    """The ledger's methods, each as one atomic step of `_run`.
+    """`UploadLedger` whose methods are each one atomic step of `_run`.
 
-    Long runs of chunks are taken up in several steps (rule 12): between two of them every reader
-    sees a true state, and what a crash leaves undone the sweeper's `ready_work` takes up.
+    An adapter implements `_run`; everything else, including the rules, is shared, so that the
+    memory and the embedded ledger cannot diverge.
+
+    Long runs of chunks are processed in several steps (rule 12). Between two steps readers see a
+    consistent state, and after a crash the sweeper's `ready_work` resumes the remaining steps.
     """
 
     def __init__(self, session: Session) -> None:
@@ -68,7 +67,7 @@ class TransactionalLedger(ABC):
 
     @abstractmethod
     async def _run(self, rule: Rule[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the rule as one atomic step; afterwards `_announce` what it touched."""
+        """Run the rule as one atomic step, then `_announce` the uploads that it touched."""
 
     def _announce(self, touched: Iterable[str]) -> None:
         if self._changes:
@@ -98,7 +97,7 @@ class TransactionalLedger(ABC):
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
         with self._room.listen(upload_id) as woken:
             await self._run(Session.require, upload_id)
-            if self._session.budget.waits(upload_id):
+            if self._session.budget.is_waiting(upload_id):
                 await wait_at_most(woken, min(timeout_seconds, _ASK_AGAIN_SECONDS))
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
@@ -155,7 +154,7 @@ class TransactionalLedger(ABC):
         seen = after_sequence
         with self._changes.listen(upload_id) as changed:
             while True:
-                changed.clear()  # before the look: a change after it rings again
+                changed.clear()  # before the read: a later change sets it again
                 snapshot = await self.get(upload_id)
                 ended = is_terminal(snapshot.status)
                 if snapshot.sequence > seen:
@@ -244,7 +243,7 @@ class TransactionalLedger(ABC):
     async def purge_due(self, limit: int) -> int:
         forgotten = await self._run(sweep.purge_due, limit)
         while await self._run(sweep.clear_forgotten):
-            pass  # in steps, so that chunks come in between
+            pass  # in bounded steps, so that chunks are accepted in between
         return forgotten
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
@@ -266,7 +265,7 @@ class TransactionalLedger(ABC):
         return await self._run(sweep.backlog)
 
     async def _catch_up(self, upload_id: str) -> Completion:
-        """Take up steps until none is left; each one is bounded and stands by itself."""
+        """Run the remaining steps; each one is bounded and atomic."""
         ready: list[int] = []
         while True:
             done, behind = await self._run(completion.advance, upload_id)

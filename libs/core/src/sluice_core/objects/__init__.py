@@ -1,1 +1,1 @@
-"""Values and checks that every object store shares."""
+"""Values and checks shared by all object stores."""

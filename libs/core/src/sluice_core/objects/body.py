@@ -1,4 +1,4 @@
-"""Bodies: where the bytes of an object or a part come from."""
+"""Bodies: sources of the bytes of an object or a part."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sluice_core.uploads.model import MAX_BLOCK_BYTES, ChunkRef
 
 T = TypeVar("T")
 
-_HASHED_HERE_BYTES = 128 * 1024
-"""SHA-256 of this takes about as long as a trip to a thread; what is larger makes the trip."""
+_MAX_INLINE_HASH_BYTES = 128 * 1024
+"""More bytes are hashed in a thread. Hashing this many costs about one thread hand-off."""
 
-_HASHED_TOGETHER_BYTES = 2 * MAX_BLOCK_BYTES
-"""Blocks that make it together: as many as are read from the chunk store in one go."""
+_HASH_BATCH_BYTES = 2 * MAX_BLOCK_BYTES
+"""Bytes hashed per thread hand-off: as many as one read of the chunk store returns."""
 
-_READ_AT_ONCE_CHUNKS = 1_000
-"""Chunks asked of the chunk store in one call."""
+_READ_BATCH_CHUNKS = 1_000
+"""Chunks requested from the chunk store in one call."""
 
 
 @asynccontextmanager
 async def closing(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """Close a generator at once when its consumer leaves early, not when it is collected."""
+    """Close a generator at once when its consumer leaves early, not at garbage collection."""
     try:
         yield items
     finally:
@@ -37,8 +37,11 @@ async def closing(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
 
 
 async def verified(body: Body) -> AsyncGenerator[bytes, None]:
-    """The body's blocks. Raises `DataLoss` CHECKSUM_MISMATCH as soon as they are more than the
-    body's size, and at the end when size or CRC32C are not what it claims."""
+    """Yield the body's blocks.
+
+    Raise `DataLoss` CHECKSUM_MISMATCH as soon as they exceed the body's size, and at the end when
+    size or CRC32C differ from the claimed ones.
+    """
     size, crc = 0, EMPTY_CRC32C
     async with closing(body.blocks()) as blocks:
         async for block in blocks:
@@ -56,7 +59,7 @@ async def verified(body: Body) -> AsyncGenerator[bytes, None]:
 
 
 class BytesBody:
-    """A body that is in memory."""
+    """Body in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -76,14 +79,14 @@ class BytesBody:
 
 
 class ChunksBody:
-    """A run of chunks, read from the chunk store when the object store asks for them.
+    """Body that reads a run of chunks from the chunk store on demand.
 
     Args:
-        refs: yields the chunks in order, from the first one each time it is called (it pages
-            through the ledger, so that a part of 100,000 chunks is never held as a list).
-        size, crc32c: of all the chunks together (`combined_crc32c` of theirs).
+        refs: yields the chunks in order, from the first one at each call. It pages through the
+            ledger, so that a part of 100,000 chunks is never held as a list.
+        size, crc32c: of all chunks together (`combined_crc32c`).
 
-    `blocks` raises what `ChunkStore.read_many` raises for a chunk that is missing or damaged.
+    `blocks` raises the errors of `ChunkStore.read_many` for a missing or damaged chunk.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class ChunksBody:
         async with closing(self._refs()) as refs:
             async for ref in refs:
                 run.append(ref)
-                if len(run) == _READ_AT_ONCE_CHUNKS:
+                if len(run) == _READ_BATCH_CHUNKS:
                     yield run
                     run = []
         if run:
@@ -129,10 +132,10 @@ class ChunksBody:
 
 
 class HashingBody:
-    """A body whose SHA-256 is taken in passing (rule 20).
+    """Body that computes its SHA-256 while it is read (rule 20).
 
-    A few blocks at a time are hashed in a thread while the consumer works on those that follow;
-    the last of them when it asks for more.
+    A thread hashes one batch of blocks while the consumer works on the blocks that follow. The
+    last batch is hashed when the consumer asks for the next block.
     """
 
     def __init__(self, body: Body) -> None:
@@ -149,7 +152,7 @@ class HashingBody:
 
     @property
     def sha256(self) -> bytes | None:
-        """Of the last full pass; None before its end, and again when a new pass has begun."""
+        """SHA-256 of the last complete pass; None during a pass and before the first one."""
         return self._sha256
 
     async def blocks(self) -> AsyncIterator[bytes]:
@@ -161,44 +164,44 @@ class HashingBody:
                     await hashing.add(block)
                     yield block
             finally:
-                await hashing.settled()
+                await hashing.wait_idle()
         self._sha256 = await hashing.digest()
 
 
 class _Hashing:
-    """SHA-256 of blocks that come one by one; holds a lot of them and no more."""
+    """Incremental SHA-256 of blocks; holds at most one batch of them."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
-        self._lot: list[bytes] = []
-        self._lot_bytes = 0
-        self._under_way: asyncio.Future[None] | None = None
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+        self._running: asyncio.Future[None] | None = None
 
     async def add(self, block: bytes) -> None:
-        await self.settled()
-        self._lot.append(block)
-        self._lot_bytes += len(block)
-        if self._lot_bytes >= _HASHED_TOGETHER_BYTES:
-            self._begin()
+        await self.wait_idle()
+        self._batch.append(block)
+        self._batch_bytes += len(block)
+        if self._batch_bytes >= _HASH_BATCH_BYTES:
+            self._start()
 
     async def digest(self) -> bytes:
-        await self.settled()
-        if self._lot_bytes <= _HASHED_HERE_BYTES:
-            self._hash(self._lot)
+        await self.wait_idle()
+        if self._batch_bytes <= _MAX_INLINE_HASH_BYTES:
+            self._hash(self._batch)
         else:
-            self._begin()
-            await self.settled()
+            self._start()
+            await self.wait_idle()
         return self._sha256.digest()
 
-    async def settled(self) -> None:
-        """Returns when no thread is at it."""
-        if self._under_way is not None:
-            await self._under_way
+    async def wait_idle(self) -> None:
+        """Return when no thread is hashing."""
+        if self._running is not None:
+            await self._running
 
-    def _begin(self) -> None:
-        lot, self._lot, self._lot_bytes = self._lot, [], 0
-        self._under_way = asyncio.get_running_loop().run_in_executor(None, self._hash, lot)
+    def _start(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        self._running = asyncio.get_running_loop().run_in_executor(None, self._hash, batch)
 
-    def _hash(self, lot: Sequence[bytes]) -> None:
-        for block in lot:
+    def _hash(self, batch: Sequence[bytes]) -> None:
+        for block in batch:
             self._sha256.update(block)

@@ -1,8 +1,4 @@
-"""What is written on an object, in its metadata, about how it came to be. Pure.
-
-An object that an upload brings says so. One that a client puts by itself, through a presigned URL,
-carries the path that its node is to have: whoever signs the URL signs the path with it.
-"""
+"""Object metadata that records the origin of an object. Pure."""
 
 from __future__ import annotations
 
@@ -19,29 +15,30 @@ PATH_MARK: Final = "sluice-path"
 
 
 def upload_mark(upload_id: str) -> dict[str, str]:
-    """For an object that an upload brings: its node comes with the upload's end, or never."""
+    """Return the metadata of an upload's object; only completing the upload makes its node."""
     return {UPLOAD_MARK: upload_id}
 
 
 def is_of_upload(metadata: Mapping[str, str]) -> bool:
-    """Did an upload bring this object?"""
+    """Return whether an upload wrote this object."""
     return UPLOAD_MARK in metadata
 
 
 def path_mark(path: str) -> dict[str, str]:
-    """For an object that somebody else is to put. Raises `InvalidArgument` BAD_PATH.
+    """Return the metadata of an object that a client puts through a presigned URL.
 
-    In Base64 (RFC 4648, section 5, no padding): metadata is ASCII, and has no room for the longest
-    path with every byte escaped.
+    It carries the path of the future node and is signed with the URL. The path is in Base64 (RFC
+    4648, section 5, no padding): metadata is ASCII and too small for the longest path with every
+    byte escaped. Raise `InvalidArgument` BAD_PATH.
     """
     encoded = base64.urlsafe_b64encode(normalize_path(path).encode())
     return {PATH_MARK: encoded.decode().rstrip("=")}
 
 
 def marked_path(metadata: Mapping[str, str]) -> str | None:
-    """The path that an object's node is to have; None where nobody said.
+    """Return the path of the object's future node; None without a mark.
 
-    Raises `InvalidArgument` BAD_PATH for what can be none.
+    Raise `InvalidArgument` BAD_PATH for an invalid mark.
     """
     encoded = metadata.get(PATH_MARK)
     if encoded is None:

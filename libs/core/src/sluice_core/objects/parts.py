@@ -1,8 +1,4 @@
-"""Parts as our own object stores name them, and what makes a list of them an object. Pure.
-
-An ETag is `<crc32c>-<size>-<unique>`, numbers in hexadecimal: it tells two uploads of equal bytes
-apart, so that a part that was replaced is never taken for its successor. It is no MD5.
-"""
+"""Part names and multipart checks of the built-in object stores. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ _NAME = re.compile(r"(\d{5})-([0-9a-f]{8})-([0-9a-f]+)-([0-9a-f]{32})")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stored part; `name` holds all there is to know about it."""
+    """Stored part; `name` encodes all of its fields."""
 
     number: int
     size: int
@@ -38,12 +34,12 @@ class Part:
 
     @classmethod
     def new(cls, number: int, size: int, crc32c: int) -> Self:
-        """A part that nobody has stored before."""
+        """Return a part with a new unique token."""
         return cls(number, size, crc32c, new_token())
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """The part of this name; None for any other name."""
+        """Return the part of this name; None for a name of another form."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -64,11 +60,16 @@ class Part:
 
 
 def make_etag(size: int, crc32c: int, unique: str) -> str:
+    """Return `<crc32c>-<size>-<unique>`, numbers in hexadecimal; it is not an MD5.
+
+    The token distinguishes two uploads of equal bytes, so that a replaced part is never taken for
+    its successor.
+    """
     return f"{crc32c:08x}-{size:x}-{unique}"
 
 
-def whole(parts: Sequence[Part]) -> tuple[int, int]:
-    """(size, crc32c) of parts put together."""
+def size_and_crc32c(parts: Sequence[Part]) -> tuple[int, int]:
+    """Return the size and CRC32C of the concatenated parts."""
     return (
         sum(part.size for part in parts),
         combined_crc32c((part.crc32c, part.size) for part in parts),
@@ -76,7 +77,7 @@ def whole(parts: Sequence[Part]) -> tuple[int, int]:
 
 
 def check_part_number(number: int) -> None:
-    """Raises `InvalidArgument` BAD_PART_NUMBER."""
+    """Raise `InvalidArgument` BAD_PART_NUMBER unless the number is 1 to MAX_PARTS."""
     if not 1 <= number <= MAX_PARTS:
         raise InvalidArgument("BAD_PART_NUMBER", f"Parts count from 1 to {MAX_PARTS}.")
 
@@ -84,10 +85,10 @@ def check_part_number(number: int) -> None:
 def choose_parts(
     listed: Sequence[PartTag], stored: Mapping[tuple[int, str], Part], min_part_bytes: int
 ) -> tuple[Part, ...]:
-    """The stored parts, by (number, etag), that the caller lists.
+    """Return the stored parts that the caller lists by (number, etag).
 
-    Raises `FailedPrecondition` INVALID_PART when a listed part is not stored (or nothing is
-    listed, or not in ascending order), PART_TOO_SMALL when one before the last is too small.
+    Raise `FailedPrecondition` INVALID_PART when a listed part is not stored, the list is empty or
+    not in ascending order; PART_TOO_SMALL when a part before the last is too small.
     """
     numbers = [tag.number for tag in listed]
     if not numbers or any(a >= b for a, b in pairwise(numbers)):
@@ -117,7 +118,7 @@ def choose_parts(
 def multipart_not_found() -> NotFound:
     return NotFound(
         "MULTIPART_NOT_FOUND",
-        "No such object in parts: it was completed, aborted or never opened; `head` tells which.",
+        "The multipart was completed, aborted or never opened; call `head` to see which.",
     )
 
 
@@ -142,5 +143,5 @@ def object_damaged() -> DataLoss:
 
 def presign_unsupported() -> Unimplemented:
     return Unimplemented(
-        "PRESIGN_UNSUPPORTED", "This object store has no URLs of its own; read the node instead."
+        "PRESIGN_UNSUPPORTED", "This object store has no presigned URLs; read the node instead."
     )

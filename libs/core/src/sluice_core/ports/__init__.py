@@ -1,11 +1,8 @@
-"""The coordination ports: who holds which bytes, and what is to be done next.
+"""Coordination ports: ledger, chunk store and work queue. Rule numbers are of docs/protocol.md."""
 
-Rules bound to these ports are numbered as in docs/protocol.md. Every adapter passes
-tests/contract/. All methods are coroutine-safe: any number of callers at once.
-
-Any method may raise `Unavailable` when its backend does not answer; nothing has then changed, or
-the same call again finds what it did (every method is idempotent).
-"""
+# Every adapter passes tests/contract/. All methods are safe for concurrent coroutines. Any method
+# may raise `Unavailable` when its backend does not answer. Every method is idempotent: nothing
+# changed, or a retry returns the result of the first call.
 
 from __future__ import annotations
 

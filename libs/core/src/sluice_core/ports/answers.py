@@ -1,4 +1,4 @@
-"""What the ledger is asked with and what it answers: values, without behaviour."""
+"""Arguments and results of the ledger's methods."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sluice_core.uploads.model import ChunkRef, PartPlan, UploadSnapshot
 
 @dataclass(frozen=True, slots=True)
 class ChunkOffer:
-    """A chunk that asks to come in; `token` is the private staging token of its bytes.
+    """Chunk offered for admission; `token` is the private staging token of its bytes.
 
-    `hold_bytes`: room that the chunk is to hold from now on, None for its whole size. Not `staged`:
-    only its checksum was taken, because it was in already (`Admission.known`).
+    `hold_bytes`: room to reserve from now on, None for the whole size. `staged` is False when only
+    the checksum was computed, because the chunk was accepted before (`Admission.known`).
     """
 
     upload_id: str
@@ -28,12 +28,12 @@ class ChunkOffer:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The answer to `admit_chunk`: with `granted`, the bytes may be read; else wait or refuse.
+    """Result of `admit_chunk`. If `granted`, read the bytes; otherwise wait or reject the chunk.
 
-    `reason` is BUDGET_FULL or LOOKAHEAD_EXCEEDED; `needed_number` is the chunk that would let the
-    upload move on. `held_bytes` is the room that the chunk holds now; it may be more than was asked
-    for, and `pressed` says that others are waiting for room. `known`: the chunk is in already
-    and there is no room to stage it again; its bytes are only to be compared, by their checksum.
+    `reason` is BUDGET_FULL or LOOKAHEAD_EXCEEDED; `needed_number` is the chunk that would unblock
+    the upload. `held_bytes` is the room reserved for the chunk now, which may exceed the request.
+    `pressed` is True when other chunks wait for room. `known` is True when the chunk was accepted
+    before and there is no room to stage it again; only its checksum is compared.
     """
 
     granted: bool
@@ -45,7 +45,7 @@ class Admission:
 
 
 class Verdict(StrEnum):
-    """What `accept_chunk` did. CONFLICT and the like are raised, not returned."""
+    """Outcome of `accept_chunk`. Conflicts are raised, not returned."""
 
     NEW = "NEW"
     DUPLICATE = "DUPLICATE"
@@ -54,11 +54,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What became of an accepted chunk.
+    """Result of `accept_chunk`.
 
-    `ready_parts` are parts that this chunk made ready: the caller queues them (a hint: the
-    sweeper re-issues them). `drop_tokens` are staged bytes that nothing names any more (the
-    duplicate's own, or the replaced chunk's): the caller discards them.
+    `ready_parts` are the parts that this chunk made ready. The caller queues them, as a hint: the
+    sweeper re-issues them. `drop_tokens` name staged bytes without a reference (the duplicate's or
+    the replaced chunk's). The caller discards them.
     """
 
     verdict: Verdict
@@ -71,7 +71,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to `request_completion`."""
+    """Result of `request_completion`."""
 
     snapshot: UploadSnapshot
     ready_parts: tuple[int, ...] = ()
@@ -80,7 +80,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Fencing token (rule 15): a write that carries an older one than the ledger's is refused."""
+    """Fencing token (rule 15). The ledger rejects a write with an older one than its own."""
 
     nonce: str
     counter: int
@@ -88,11 +88,10 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class PartClaim:
-    """The right to store one part, until the lease ends or is taken over.
+    """Exclusive right to store one part, until the lease ends or is taken over.
 
-    `single_put`: the part is the whole object, to be stored by one PUT without a multipart.
-    `claimed_at`: in seconds since the epoch, by the ledger's clock, which the snapshot's times are
-    of too.
+    `single_put`: the part is the whole object; store it by one PUT without a multipart.
+    `claimed_at`: seconds since the epoch by the ledger's clock, as the snapshot's times.
     """
 
     snapshot: UploadSnapshot
@@ -105,7 +104,7 @@ class PartClaim:
 
 @dataclass(frozen=True, slots=True)
 class StoredPartRecord:
-    """A part that the object store holds. `sha256` only for a single PUT (seen in passing)."""
+    """Part in the object store. `sha256` is set only for a single PUT, computed on the way."""
 
     number: int
     etag: str
@@ -116,7 +115,7 @@ class StoredPartRecord:
 
 @dataclass(frozen=True, slots=True)
 class CompletionClaim:
-    """The right to complete one upload (rule 18)."""
+    """Exclusive right to complete one upload (rule 18)."""
 
     snapshot: UploadSnapshot
     fence: Fence
@@ -126,7 +125,7 @@ class CompletionClaim:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """A transition that awaits the relay (rule 22). `type` is the protobuf message name."""
+    """Unpublished state transition (rule 22). `type` is the protobuf message name."""
 
     event_id: str
     upload_id: str
@@ -141,7 +140,7 @@ class LedgerEvent:
 
 @dataclass(frozen=True, slots=True)
 class UploadPage:
-    """One page of uploads, newest first; `next_after` is empty on the last page, and only there."""
+    """Page of uploads, newest first; `next_after` is empty on the last page only."""
 
     uploads: tuple[UploadSnapshot, ...]
     next_after: str
@@ -149,7 +148,7 @@ class UploadPage:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How full the chunk store is, for gauges and for pressure decisions."""
+    """Fill level of the chunk store, for gauges and pressure decisions."""
 
     queued_bytes: int
     reserved_bytes: int

@@ -1,4 +1,4 @@
-"""The chunk store: the bytes of chunks, from their arrival until their part is stored."""
+"""Chunk store port: the bytes of chunks from their arrival until their part is stored."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from sluice_core.ports.answers import ChunkOffer
 from sluice_core.uploads.model import ChunkRef
 
 Block = bytes | memoryview
-"""At most MAX_BLOCK_BYTES. A memoryview stays valid only until the call it is given to returns."""
+"""At most MAX_BLOCK_BYTES. A memoryview is valid only until the call that receives it returns."""
 
 
 class StagedChunk(Protocol):
-    """Bytes of one chunk on their way in, private to one sender until the ledger accepts them."""
+    """Bytes of one chunk being received, private to one sender until the ledger accepts them."""
 
     @property
     def token(self) -> str: ...
 
     async def append(self, block: Block) -> None:
-        """Add a block. Never repeated blindly: a repeat would double it (rule 1)."""
+        """Append a block. Never retry it blindly: a retry would append it twice (rule 1)."""
         ...
 
     async def keep(self) -> None:
-        """Prolong the life of the staged bytes, where it ends by itself: the chunk is slow and
-        makes progress."""
+        """Extend the time to live of the staged bytes, where the store has one, for a chunk that
+        is slow but makes progress."""
         ...
 
     async def seal(self) -> None:
-        """Make the bytes as safe as the durability class asks, before the ledger accepts them."""
+        """Make the bytes as durable as the durability class requires, before they are accepted."""
         ...
 
 
 class ChunkStore(Protocol):
-    """Keeps the blocks of chunks from their arrival until their part is stored."""
+    """Storage of chunk blocks from their arrival until their part is stored."""
 
     def stage(self, offer: ChunkOffer) -> AbstractAsyncContextManager[StagedChunk]:
         """Open a staging area for the bytes of an offered chunk, under its token.
@@ -45,26 +45,34 @@ class ChunkStore(Protocol):
         ...
 
     def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
-        """The chunk's blocks. Raises `DataLoss` CHUNK_MISSING or CHUNK_DAMAGED when the bytes are
-        gone, have another length or another CRC32C; detected at the latest at the end."""
+        """Yield the chunk's blocks.
+
+        Raise `DataLoss` CHUNK_MISSING when the bytes are gone, CHUNK_DAMAGED when length or CRC32C
+        differ, at the latest at the end.
+        """
         ...
 
     def read_many(self, upload_id: str, chunks: Sequence[ChunkRef]) -> AsyncIterator[bytes]:
-        """The blocks of these chunks, one chunk after the other, with fewer round trips than
-        `read` of each; a block may hold several small chunks. Raises as `read` does."""
+        """Yield the blocks of these chunks in order, with fewer round trips than `read` of each.
+
+        A block may hold several small chunks. Raise the errors of `read`.
+        """
         ...
 
     async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
-        """Forget chunks; unknown tokens are no error."""
+        """Delete chunks; unknown tokens are ignored."""
         ...
 
     async def drop_upload(self, upload_id: str) -> None:
-        """Forget everything of an upload, staging included."""
+        """Delete all bytes of an upload, staged ones included."""
         ...
 
     async def leftovers(
         self, older_than_seconds: float, limit: int
     ) -> Sequence[tuple[str, Sequence[str]]]:
-        """(upload id, tokens) of bytes older than this; the sweeper asks the ledger which of them
-        are still named and drops the rest. May be empty where the store expires by itself."""
+        """Return (upload id, tokens) of bytes older than this.
+
+        The sweeper asks the ledger which of them are referenced and drops the others. May be empty
+        where the store expires bytes itself.
+        """
         ...

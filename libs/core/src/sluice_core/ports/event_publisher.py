@@ -1,4 +1,4 @@
-"""The event publisher port: facts go out at least once, in order per key."""
+"""Event publisher port: at least once, in order per key."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sluice_core.errors import InvalidArgument
 UPLOADS_TOPIC = "sluice.uploads.v1"
 CHUNKS_TOPIC = "sluice.chunks.v1"
 NODES_TOPIC = "sluice.nodes.v1"
-OUR_TOPICS: Final = tuple(
+EVENT_TOPIC_PREFIXES: Final = tuple(
     topic.removesuffix("v1") for topic in (UPLOADS_TOPIC, CHUNKS_TOPIC, NODES_TOPIC)
 )
-"""How the names of topics begin that carry our events, of any version."""
+"""Prefixes of the topics that carry Sluice's events, of any version."""
 
 EVENT_REFUSED: Final = "EVENT_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One event ready to go: CloudEvents attributes and a serialized protobuf message.
+    """Event ready to publish: CloudEvents attributes and a serialized protobuf message.
 
     `type` is the full protobuf message name, e.g. sluice.events.v1.UploadCompleted.
     """
@@ -38,12 +38,12 @@ class EventRecord:
 
 class EventPublisher(Protocol):
     async def publish(self, events: Sequence[EventRecord]) -> None:
-        """Publish in the given order per key; returns once the broker has them all.
+        """Publish in the given order per key; return when the broker has acknowledged all events.
 
-        Raises `Unavailable` when that is not certain: the caller publishes all of them again
-        (event ids make that harmless). Raises `InvalidArgument` EVENT_REFUSED, with `event_id`
-        and `key` in its metadata, for an event that can never be published as it is; the others
-        are then published again without it. `refused_keys` gives all keys that it names.
+        Raise `Unavailable` when that is uncertain: the caller publishes all of them again, which
+        event ids make harmless. Raise `InvalidArgument` EVENT_REFUSED, with `event_id` and `key`
+        in its metadata, for an event that can never be published; the caller publishes the others
+        again without it. `refused_keys` returns all keys of such an error.
         """
         ...
 
@@ -51,7 +51,7 @@ class EventPublisher(Protocol):
 def event_refused(
     event_id: str, key: str, message: str, *, other_keys: Collection[str] = ()
 ) -> InvalidArgument:
-    """What a publisher raises for an event that nobody will ever take."""
+    """Return the error for an event that can never be published."""
     metadata = {"event_id": event_id, "key": key}
     if other_keys:
         metadata["other_keys"] = "\n".join(sorted(other_keys))
@@ -59,7 +59,7 @@ def event_refused(
 
 
 def refused_keys(error: InvalidArgument) -> frozenset[str]:
-    """The keys that a refusal names; empty for any other error."""
+    """Return the keys of an EVENT_REFUSED error; empty for any other error."""
     if error.reason != EVENT_REFUSED or "key" not in error.metadata:
         return frozenset()
     others = error.metadata.get("other_keys", "")

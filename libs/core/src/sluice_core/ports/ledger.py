@@ -1,4 +1,4 @@
-"""The ledger: which chunks are in, which parts are stored, and how each upload ends."""
+"""Ledger port: received chunks, stored parts and the state of each upload."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from sluice_core.uploads.model import (
 
 
 class UploadLedger(Protocol):
-    """The one owner of upload state.
+    """Sole owner of upload state.
 
-    Every method is one atomic step; a repeated call with the same arguments changes nothing and
-    answers the same. Methods that name an upload raise `NotFound` UPLOAD_NOT_FOUND when the ledger
-    does not know it (UPLOAD_LOST is the intake's word for an id of another nonce).
+    Every method is one atomic step. A repeated call with the same arguments changes nothing and
+    returns the same. Methods that name an upload raise `NotFound` UPLOAD_NOT_FOUND for an unknown
+    one; the intake reports an id of another nonce as UPLOAD_LOST.
     """
 
     @property
     def nonce(self) -> str:
-        """Identity of this ledger; a new one means that it was emptied or replaced (rule 28)."""
+        """Identity of this ledger; it changes when the ledger is emptied or replaced (rule 28)."""
         ...
 
     async def ping(self) -> None:
@@ -49,9 +49,9 @@ class UploadLedger(Protocol):
     # -- the client's side
 
     async def create(self, new: NewUpload) -> UploadSnapshot:
-        """Open an upload, PENDING, and append UploadInitiated.
+        """Open an upload in PENDING and append UploadInitiated.
 
-        Raises `AlreadyExists` REQUEST_ID_CONFLICT for a known id with another fingerprint,
+        Raise `AlreadyExists` REQUEST_ID_CONFLICT for a known id with another fingerprint,
         `ResourceExhausted` BUDGET_FULL for a new upload while the budget is full (rule 9).
         """
         ...
@@ -59,40 +59,40 @@ class UploadLedger(Protocol):
     async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         """Check the offer and reserve room for its bytes, before they are read (rules 3–5, 9, 10).
 
-        A chunk begins with a call, may take and give back room by further ones with another
-        `hold_bytes` as its bytes arrive, and has to hold its whole size when it is accepted. A
-        refusal leaves what it holds already.
+        Further calls with another `hold_bytes` grow or shrink the reservation while the bytes
+        arrive. It has to cover the whole size when the chunk is accepted. A rejected call leaves
+        the existing reservation unchanged.
 
         The reservation is keyed by the token and ends with `accept_chunk`, `release_chunk` or its
-        time to live (10 minutes after the last call). A chunk that is already in is never refused
-        for want of room: it is `known` then. A chunk that can never be accepted raises at once,
-        with the errors of `accept_chunk`.
+        time to live (10 minutes after the last call). An accepted chunk is never rejected for lack
+        of room: it is `known` then. A chunk that can never be accepted raises at once, with the
+        errors of `accept_chunk`.
         """
         ...
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
-        """Return when an `admit_chunk` that was refused is worth repeating, or after the timeout.
+        """Return when a retry of a rejected `admit_chunk` may succeed, or after the timeout.
 
-        A wake-up only: it may be early or spurious.
+        The wake-up may be early or spurious.
         """
         ...
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
-        """Give back the reservation of a chunk that will not be accepted."""
+        """Release the reservation of a chunk that will not be accepted."""
         ...
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
-        """Commit a staged chunk: the only point from which it counts (rules 1–4).
+        """Commit a staged chunk; before this it does not count as received (rules 1–4).
 
         Raises:
-            AlreadyExists: CHUNK_CONFLICT, other content under this number.
+            AlreadyExists: CHUNK_CONFLICT, this number has other content.
             FailedPrecondition: CHUNK_QUEUED (force, but its part is queued), TOTAL_MISMATCH
                 (contradicts is_last), UPLOAD_ENDED / UPLOAD_COMPLETING (with a new chunk).
             InvalidArgument: CHUNK_SIZE_MISMATCH (uniform plan), EMPTY_CHUNK, BAD_CHUNK_NUMBER.
             OutOfRange: beyond expected_size.
-            Aborted: STAGING_LOST, the chunk is new and its bytes were not staged, or are gone.
-            ResourceExhausted: BUDGET_FULL, the chunk holds no reservation of its whole size, and
-                there is no room for it.
+            Aborted: STAGING_LOST, the chunk is new and its bytes were not staged or are gone.
+            ResourceExhausted: BUDGET_FULL, the reservation does not cover the whole size and there
+                is no room for the rest.
         """
         ...
 
@@ -103,49 +103,51 @@ class UploadLedger(Protocol):
         sha256: bytes | None,
         crc32c: int | None,
     ) -> Completion:
-        """Fix the total and move to COMPLETING; repeated calls answer the same.
+        """Fix the total and move to COMPLETING; repeated calls return the same.
 
-        Raises `FailedPrecondition`: CHUNKS_MISSING (metadata: received_chunks, needed_number),
+        Raise `FailedPrecondition`: CHUNKS_MISSING (metadata: received_chunks, needed_number),
         TOTAL_UNKNOWN, TOTAL_MISMATCH, CLAIM_MISMATCH, SIZE_MISMATCH (fewer bytes than
         expected_size), UPLOAD_ENDED.
         """
         ...
 
     async def abort(self, upload_id: str) -> UploadSnapshot:
-        """End an upload; raises `FailedPrecondition` UPLOAD_COMPLETING or UPLOAD_ENDED (completed).
+        """Abort an upload; raise `FailedPrecondition` UPLOAD_COMPLETING, UPLOAD_ENDED (completed).
 
-        Aborting what is aborted, failed or expired already answers with the snapshot.
+        Return the snapshot unchanged when it is aborted, failed or expired already.
         """
         ...
 
     async def tenant_of(self, upload_id: str) -> str:
-        """Whose upload it is. That never changes, so a ledger may answer from memory, also for an
-        upload that it has forgotten since: the step that follows finds that out."""
+        """Return the upload's tenant.
+
+        It never changes, so a ledger may serve it from a cache, even for an upload that was purged
+        since: the following step detects that.
+        """
         ...
 
     async def get(self, upload_id: str) -> UploadSnapshot: ...
 
     async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:
-        """The first `limit` gaps, up to the total when it is known, else to the highest chunk."""
+        """Return the first `limit` gaps, up to the total if known, else to the highest chunk."""
         ...
 
     def watch(
         self, upload_id: str, after_sequence: int, *, only_end: bool = False
     ) -> AsyncIterator[UploadSnapshot]:
-        """Snapshots with a sequence beyond `after_sequence`; steps in between may be merged.
+        """Yield snapshots with a sequence beyond `after_sequence`; some may be skipped.
 
-        Ends after the snapshot of a terminal state (rule 27), the one snapshot that there is with
-        `only_end`.
+        Ends after the snapshot of a terminal state (rule 27); with `only_end` that is the only one.
         """
         ...
 
     async def list_uploads(
         self, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
     ) -> UploadPage:
-        """The tenant's uploads, newest first, from the one after the cursor `after`.
+        """Return the tenant's uploads, newest first, starting after the cursor `after`.
 
-        The work of a page is bounded: while few uploads have such a status, it may be short or
-        empty and still have a next one.
+        The work per page is bounded: when few uploads have such a status, a page may be short or
+        empty although another one follows.
         """
         ...
 
@@ -154,28 +156,28 @@ class UploadLedger(Protocol):
     async def claim_part(
         self, upload_id: str, number: int, holder: str, lease_seconds: float
     ) -> PartClaim | None:
-        """Take a ready part; None when it is not ready, stored, held by another, or ended."""
+        """Claim a ready part; None when it is not ready, stored, held by another, or ended."""
         ...
 
     async def claim_completion(
         self, upload_id: str, holder: str, lease_seconds: float
     ) -> CompletionClaim | None:
-        """Take a COMPLETING upload whose parts are all stored; None otherwise."""
+        """Claim the completion of a COMPLETING upload whose parts are all stored; else None."""
         ...
 
     async def extend_claim(self, claim: PartClaim | CompletionClaim, lease_seconds: float) -> None:
-        """Heartbeat; raises `Aborted` FENCED when the claim was taken over or the upload ended."""
+        """Renew the lease (heartbeat); raise `Aborted` FENCED when taken over or ended."""
         ...
 
     async def release_claim(self, claim: PartClaim | CompletionClaim) -> None:
-        """Give a claim back undone so that it can be taken at once; a lost claim is no error."""
+        """Release an unfinished claim so that another worker can take it; no-op for a lost one."""
         ...
 
     async def part_chunks(
         self, upload_id: str, plan: PartPlan, after_number: int, limit: int
     ) -> Sequence[ChunkRef]:
-        """The chunks of a part in order, those after `after_number` (−1 or plan.first_chunk − 1
-        for the beginning)."""
+        """Return the chunks of a part in order, starting after `after_number` (−1 or
+        plan.first_chunk − 1 for the beginning)."""
         ...
 
     async def set_multipart(self, claim: PartClaim, multipart_id: str) -> str:
@@ -183,20 +185,20 @@ class UploadLedger(Protocol):
         ...
 
     async def record_part(self, claim: PartClaim, part: StoredPartRecord) -> Completion:
-        """Note that a part is stored: its bytes leave the budget, its chunks may be dropped.
+        """Record a stored part: its bytes leave the budget, its chunks may be dropped.
 
-        Raises `Aborted` FENCED. The same record again answers the same.
+        Raise `Aborted` FENCED. Repeating the same record returns the same.
         """
         ...
 
     async def reject_chunk(self, claim: PartClaim, number: int) -> UploadSnapshot:
-        """Return a damaged chunk to "missing" (rule 8); COMPLETING goes back to UPLOADING."""
+        """Mark a damaged chunk as missing (rule 8); COMPLETING goes back to UPLOADING."""
         ...
 
     async def reopen_part(self, claim: CompletionClaim, number: int) -> None:
-        """Make a stored part that the object store does not hold (rule 16) work again.
+        """Reopen a recorded part that is missing from the object store (rule 16).
 
-        Its chunks return to "missing", because their bytes were dropped; the upload returns to
+        Its chunks become missing, because their bytes were dropped; the upload goes back to
         UPLOADING.
         """
         ...
@@ -204,67 +206,74 @@ class UploadLedger(Protocol):
     async def stored_parts(
         self, upload_id: str, after_number: int, limit: int
     ) -> Sequence[StoredPartRecord]:
-        """The stored parts in order."""
+        """Return the stored parts in order."""
         ...
 
     async def finish(
         self, claim: CompletionClaim, crc32c: int, sha256: bytes | None
     ) -> UploadSnapshot:
-        """COMPLETING → COMPLETED, after the catalogue's commit. Raises `Aborted` FENCED."""
+        """Move COMPLETING to COMPLETED, after the catalogue's commit; raise `Aborted` FENCED."""
         ...
 
     async def fail(
         self, upload_id: str, reason: str, detail: str, fence: Fence | None = None
     ) -> UploadSnapshot:
-        """End an upload as FAILED and append UploadFailed. With a fence: only if it still holds."""
+        """End an upload as FAILED and append UploadFailed; with a fence, only if it is current."""
         ...
 
     # -- the sweeper's and the relay's side
 
     async def ready_work(self, limit: int, offset: int = 0) -> Sequence[WorkItem]:
-        """Parts and completions that are ready and that nobody holds, oldest upload first, those
-        before the offset left out."""
+        """Return ready parts and completions without a lease, oldest upload first, starting at the
+        offset."""
         ...
 
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
-        """Expire uploads past their deadline on the second sighting (rule 24), and idle ones while
-        the budget is full (rule 9, PRESSURE); returns those that ended now. COMPLETING never
-        expires."""
+        """Expire uploads that are past their deadline for the second time (rule 24), and idle ones
+        while the budget is full (rule 9, PRESSURE); return those expired now.
+
+        COMPLETING never expires.
+        """
         ...
 
     async def cleanups_due(self, limit: int, offset: int = 0) -> Sequence[UploadSnapshot]:
-        """Terminal uploads whose leftovers are to be removed now: at once, and after one hour
-        (rule 25). Longest due first, those before the offset left out."""
+        """Return terminal uploads due for clean-up: at once and again after one hour (rule 25).
+
+        Longest due first, starting at the offset.
+        """
         ...
 
     async def cleanup_done(self, upload_id: str) -> None:
-        """Note one finished clean-up of a terminal upload; the next one becomes due in an hour."""
+        """Record a finished clean-up of a terminal upload; the next one is due in an hour."""
         ...
 
     async def purge_due(self, limit: int) -> int:
-        """Forget uploads that ended 24 h ago, were cleaned and have no event left; how many."""
+        """Purge uploads that ended 24 h ago, are cleaned up and have no events; return how many."""
         ...
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
-        """Which of these staging tokens a received chunk or a reservation names."""
+        """Return those of these staging tokens that a received chunk or a reservation names."""
         ...
 
     async def pending_events(self, limit: int) -> Sequence[LedgerEvent]:
-        """Unpublished events, in order per upload, oldest upload first; none of uploads whose
-        events are withheld, however many those are."""
+        """Return unpublished events, in order per upload, oldest upload first, without uploads
+        whose events are withheld; their number does not matter."""
         ...
 
     async def withhold_events(self, upload_id: str, seconds: float) -> None:
-        """Leave the events of an upload out of `pending_events` for so long: the publisher has
-        refused one, and the later ones must not overtake it. `upload_events` has them all."""
+        """Exclude the events of an upload from `pending_events` for this time.
+
+        The publisher rejected one, and later ones must not overtake it. `upload_events` still
+        returns all of them.
+        """
         ...
 
     async def upload_events(self, upload_id: str) -> Sequence[LedgerEvent]:
-        """The unpublished events of one upload, in order (the completer carries them over)."""
+        """Return the unpublished events of one upload in order, for the completer to carry over."""
         ...
 
     async def events_published(self, upload_id: str, up_to_sequence: int) -> None:
-        """Drop the upload's events up to and including this sequence."""
+        """Delete the upload's events up to and including this sequence."""
         ...
 
     async def backlog(self) -> Backlog: ...

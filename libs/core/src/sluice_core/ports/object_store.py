@@ -1,15 +1,4 @@
-"""The object store port: S3's model, narrowed to the calls in use.
-
-Errors (all of `sluice_core.errors`, so that nobody above imports a vendor's):
-    NotFound OBJECT_NOT_FOUND, BUCKET_NOT_FOUND, MULTIPART_NOT_FOUND (S3: NoSuchUpload)
-    FailedPrecondition INVALID_PART (S3: InvalidPart, InvalidPartOrder), PART_TOO_SMALL
-    DataLoss CHECKSUM_MISMATCH (the store saw other bytes than we claimed)
-    PermissionDenied STORE_DENIED
-    Unavailable STORE_UNAVAILABLE (worth repeating), STORE_CIRCUIT_OPEN (after a while)
-    ResourceExhausted STORE_READS (too many readers at once)
-    InvalidArgument BAD_KEY, BAD_ENCRYPTION, BAD_STORAGE_CLASS; FailedPrecondition STORE_REFUSED
-    Unimplemented PRESIGN_UNSUPPORTED, STORE_LACKS_CALL
-"""
+"""Object store port: S3's model, reduced to the calls in use."""
 
 from __future__ import annotations
 
@@ -21,10 +10,10 @@ from sluice_core.uploads.model import ObjectRef
 
 
 class Body(Protocol):
-    """Bytes to store, with what is known of them beforehand.
+    """Bytes to store, with size and CRC32C known in advance.
 
-    `blocks()` starts from the beginning each time, so that a store can retry. What it raises comes
-    out of the store's call unchanged.
+    `blocks()` starts from the beginning at each call, so that a store can retry. Its errors
+    propagate through the store's call unchanged.
     """
 
     @property
@@ -38,19 +27,19 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObjectAttributes:
-    """What the store keeps beside the bytes."""
+    """Attributes stored with an object."""
 
     content_type: str = "application/octet-stream"
     storage_class: str = ""
     encryption: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Names in lower case, values in ASCII, all of it at most 2 KB (S3's limit); see `marks.py`.
-    Only S3 keeps it: nobody but us puts anything into the others."""
+    """Names in lower case, values in ASCII, at most 2 KB together (S3's limit); see `marks.py`.
+    Only S3 stores it: other clients cannot write to the other stores."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartTag:
-    """A stored part as the store names it."""
+    """Stored part as identified by the store."""
 
     number: int
     etag: str
@@ -60,9 +49,9 @@ class PartTag:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the store says about an object. `crc32c` is of the whole object, None if not kept.
+    """Description of a stored object. `crc32c` is of the whole object, None if not stored.
 
-    `content_type` and `metadata` are filled in by `head`, where the store keeps them.
+    `head` sets `content_type` and `metadata`, where the store keeps them.
     """
 
     ref: ObjectRef
@@ -75,71 +64,88 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class PresignedPut:
-    """Permission to put one object: `headers` are signed, and are sent exactly like that."""
+    """Presigned PUT of one object; `headers` are signed and have to be sent unchanged."""
 
     url: str
     headers: Mapping[str, str]
 
 
 class ObjectStore(Protocol):
-    """Durable bytes by key. Objects appear whole or not at all."""
+    """Durable bytes by key. Writes are atomic: an object appears completely or not at all.
+
+    All errors are of `sluice_core.errors`, so that callers import no vendor's errors:
+        NotFound: OBJECT_NOT_FOUND, BUCKET_NOT_FOUND, MULTIPART_NOT_FOUND (S3: NoSuchUpload).
+        FailedPrecondition: INVALID_PART (S3: InvalidPart, InvalidPartOrder), PART_TOO_SMALL,
+            STORE_REFUSED.
+        DataLoss: CHECKSUM_MISMATCH (the store received other bytes than claimed).
+        PermissionDenied: STORE_DENIED.
+        Unavailable: STORE_UNAVAILABLE (retry), STORE_CIRCUIT_OPEN (retry later).
+        ResourceExhausted: STORE_READS (too many concurrent reads).
+        InvalidArgument: BAD_KEY, BAD_ENCRYPTION, BAD_STORAGE_CLASS.
+        Unimplemented: PRESIGN_UNSUPPORTED, STORE_LACKS_CALL.
+    """
 
     async def check(self, bucket: str) -> None:
-        """Raise when the bucket cannot be used; a store that makes buckets itself makes it."""
+        """Raise when the bucket is unusable; a store that manages its buckets creates it."""
         ...
 
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
-        """Store an object in one step, replacing what was there. Verifies size and CRC32C."""
+        """Store or replace an object in one step; verify size and CRC32C."""
         ...
 
     async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
-        """Begin an object in parts; returns the store's id of it."""
+        """Start a multipart and return its id."""
         ...
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
-        """Store part `number` (1 … 10,000), replacing it. Verifies size and CRC32C."""
+        """Store or replace part `number` (1 … 10,000); verify size and CRC32C."""
         ...
 
     async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
-        """The stored parts, in order."""
+        """Return the stored parts in order."""
         ...
 
     async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
-        """The ids of multiparts open under exactly this key, for clean-up: one whose answer was
-        lost is known to nobody else (rule 13). Empty where the store cannot list them."""
+        """Return the ids of the multiparts open under exactly this key; empty if unsupported.
+
+        For clean-up: the id of a multipart whose response was lost is recorded nowhere else
+        (rule 13).
+        """
         ...
 
     async def complete_multipart(
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:
-        """Make the object of exactly these parts, in this order. A repeat after success answers the
-        same, or raises MULTIPART_NOT_FOUND: then `head` tells whether it was done."""
+        """Assemble the object from exactly these parts in this order.
+
+        A repeat after success returns the same, or raises MULTIPART_NOT_FOUND. Call `head` then to
+        see whether the object exists.
+        """
         ...
 
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
-        """Forget an object in parts; an unknown one is no error."""
+        """Delete a multipart; an unknown one is ignored."""
         ...
 
     def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
-        """`length` bytes from `offset` in blocks of at most 1 MiB; fewer at the end of the
-        object."""
+        """Yield `length` bytes from `offset`, or up to the end, in blocks of at most 1 MiB."""
         ...
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
-        """What is there, or None."""
+        """Return the object's description; None if it does not exist."""
         ...
 
     async def delete(self, ref: ObjectRef) -> None:
-        """Remove the object; an unknown one is no error."""
+        """Delete the object; an unknown one is ignored."""
         ...
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        """A URL by which anyone can read the object until it ends."""
+        """Return a URL that lets its holder read the object until it expires."""
         ...
 
     async def presign_put(
         self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
     ) -> PresignedPut:
-        """Lets anyone put the object until it ends: these many bytes, with these attributes, and
-        nothing else."""
+        """Return a request that lets its holder put the object until it expires, with exactly this
+        size and these attributes."""
         ...

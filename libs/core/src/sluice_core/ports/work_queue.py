@@ -1,4 +1,4 @@
-"""The work queue: hints for workers that something is ready."""
+"""Work queue port: hints to workers that work is ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WorkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A hint that something is ready; the ledger is the truth (rule 15)."""
+    """Hint that work is ready; the ledger is authoritative (rule 15)."""
 
     kind: WorkKind
     upload_id: str
@@ -24,7 +24,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One item in a worker's hands until it is acknowledged or its lease ends."""
+    """Item leased to a worker until it is acknowledged or the lease ends."""
 
     item: WorkItem
     delivery_id: str
@@ -38,28 +38,31 @@ class QueueDepth:
 
 
 class WorkQueue(Protocol):
-    """At least once, shared fairly between tenants. Items are hints: losing one costs time only."""
+    """Queue with at-least-once delivery, fair between tenants.
+
+    Items are hints: a lost one only delays the work.
+    """
 
     async def put(self, item: WorkItem) -> None:
-        """Add an item; one that is already waiting is not added twice. Waits while full."""
+        """Add an item unless it is queued already; wait while the queue is full."""
         ...
 
     async def take(
         self, kinds: frozenset[WorkKind], consumer: str, wait_seconds: float
     ) -> Delivery | None:
-        """The next item of these kinds, or one whose holder lost its lease; None after the wait."""
+        """Return the next item of these kinds, or one whose lease ended; None after the wait."""
         ...
 
     async def extend(self, delivery: Delivery) -> None:
-        """Heartbeat: the lease starts anew. A lost delivery is no error."""
+        """Renew the lease (heartbeat). No-op for a lost delivery."""
         ...
 
     async def acknowledge(self, delivery: Delivery) -> None:
-        """Done, or no longer true."""
+        """Remove an item that is done or obsolete."""
         ...
 
     async def retry(self, delivery: Delivery, delay_seconds: float) -> None:
-        """Give it back, to be delivered again after the delay."""
+        """Return the item to the queue for redelivery after the delay."""
         ...
 
     async def depth(self) -> QueueDepth: ...

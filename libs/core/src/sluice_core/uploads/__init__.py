@@ -1,1 +1,1 @@
-"""The domain of an upload: states, plan, checksums, names, ids."""
+"""Domain of an upload: states, plan, checksums, names, ids."""

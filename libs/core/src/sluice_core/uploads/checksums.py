@@ -1,9 +1,6 @@
-"""CRC32C of blocks, and of wholes from the CRCs of their pieces, without a second pass.
+"""CRC32C of blocks, and of concatenations from the CRCs of their pieces.
 
-awscrt computes it at tens of GB/s, takes memoryviews and can combine; a part's checksum is the
-combination of its chunks', the object's the combination of its parts', whatever the order in
-which they arrived.
-"""
+awscrt computes it at tens of GB/s, accepts memoryviews and combines without a second pass."""
 
 from __future__ import annotations
 
@@ -17,12 +14,16 @@ EMPTY_CRC32C = 0
 
 
 def crc32c(block: bytes | memoryview, previous: int = EMPTY_CRC32C) -> int:
-    """CRC32C of `block`, or of what `previous` covers followed by `block`."""
+    """Return the CRC32C of the bytes that `previous` covers followed by `block`."""
     return int(_crc32c(block, previous))
 
 
 def combined_crc32c(pieces: Iterable[tuple[int, int]], previous: int = EMPTY_CRC32C) -> int:
-    """CRC32C of what `previous` covers followed by pieces given as (crc32c, size), in order."""
+    """Return the CRC32C of the bytes that `previous` covers followed by the pieces, in order.
+
+    A piece is (crc32c, size). A part's CRC32C is combined from its chunks, an object's from its
+    parts, regardless of their order of arrival.
+    """
     total = previous
     for crc, size in pieces:
         total = combine_crc32c(total, crc, size)

@@ -1,4 +1,4 @@
-"""What every chunk store says in the same words: names it takes and bytes it misses."""
+"""Checks and errors shared by all chunk stores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def is_name(text: str) -> bool:
-    """Whether an upload id or a token is safe as a file name and as a part of a key."""
+    """Return whether an upload id or a token is safe as a file name and as a part of a key."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(text: str, field: str) -> str:
-    """The text itself. Raises `InvalidArgument` BAD_ID when it could leave its place."""
+    """Return the text; raise `InvalidArgument` BAD_ID when it could escape its directory."""
     if not is_name(text):
         raise InvalidArgument(
             "BAD_ID", f"{field} has 1 to 128 letters, digits, '-' or '_'.", field=field
@@ -25,7 +25,7 @@ def check_name(text: str, field: str) -> str:
 
 
 def check_chunk(chunk: ChunkRef, size: int, crc32c: int) -> None:
-    """Raise `DataLoss` CHUNK_DAMAGED when the bytes read are not the chunk's."""
+    """Raise `DataLoss` CHUNK_DAMAGED when size or CRC32C differ from the chunk's."""
     if size != chunk.size or crc32c != chunk.crc32c:
         raise DataLoss(
             "CHUNK_DAMAGED",
@@ -35,7 +35,7 @@ def check_chunk(chunk: ChunkRef, size: int, crc32c: int) -> None:
 
 
 def chunk_missing(chunk: ChunkRef) -> DataLoss:
-    """The bytes of an accepted chunk are gone."""
+    """Return the error for an accepted chunk without bytes."""
     return DataLoss(
         "CHUNK_MISSING",
         f"The stored bytes of chunk {chunk.number} are gone; send it again.",
@@ -44,7 +44,7 @@ def chunk_missing(chunk: ChunkRef) -> DataLoss:
 
 
 def staging_dropped() -> Aborted:
-    """The upload was dropped while one of its chunks was on its way in."""
+    """Return the error for a chunk whose upload was dropped while it was being received."""
     return Aborted(
         "STAGING_DROPPED",
         "The upload ended while this chunk was on its way; ask for the upload's status.",
@@ -52,5 +52,5 @@ def staging_dropped() -> Aborted:
 
 
 def token_in_use() -> AlreadyExists:
-    """Two attempts with one token would mix their bytes."""
-    return AlreadyExists("TOKEN_IN_USE", "This staging token names bytes already; make a new one.")
+    """Return the error for a reused token: two attempts with one token would mix their bytes."""
+    return AlreadyExists("TOKEN_IN_USE", "This staging token is in use; create a new one.")

@@ -1,9 +1,4 @@
-"""What a FAILED upload is answered with: the status of each reason that ends one. Pure.
-
-The ledger keeps a reason and a sentence. The status follows from the reason, so that every repeat
-of the call answers the same, whichever process is asked. None of them says UNAVAILABLE or ABORTED:
-the upload has ended, and the same call cannot work later.
-"""
+"""Error class of each failure reason of a FAILED upload. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +14,9 @@ from sluice_core.errors import (
     SluiceError,
 )
 
+# The ledger stores a reason and a sentence. The reason determines the status, so that every process
+# answers a repeated call alike. None is UNAVAILABLE or ABORTED: the upload has ended, and a retry
+# of the call cannot succeed.
 _CLASSES: Final[Mapping[str, type[SluiceError]]] = MappingProxyType(
     {
         "PATH_EXISTS": AlreadyExists,
@@ -39,7 +37,9 @@ _CLASSES: Final[Mapping[str, type[SluiceError]]] = MappingProxyType(
 
 
 def failure_class(reason: str) -> type[SluiceError]:
-    """The error of a failure reason. FAILED_PRECONDITION for all others: something of the drive
-    or the deployment has to change (BUCKET_NOT_FOUND, STORE_DENIED, a store that was away for the
-    whole life of the upload), then a new upload works."""
+    """Return the error class of a failure reason; `FailedPrecondition` for unlisted ones.
+
+    For those the drive or the deployment has to change before a new upload can succeed:
+    BUCKET_NOT_FOUND, STORE_DENIED, a store that was unavailable for the upload's whole lifetime.
+    """
     return _CLASSES.get(reason, FailedPrecondition)

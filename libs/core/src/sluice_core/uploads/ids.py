@@ -1,4 +1,4 @@
-"""Identifiers: random where they must not be guessed, derived where a repeat must find them."""
+"""Identifiers: random where they must be unguessable, derived where a retry must find them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _NONCE_LENGTH = 8
 
 
 def new_nonce() -> str:
-    """The identity of a new ledger (rule 28); without a dash, so that ids can carry it."""
+    """Return the identity of a new ledger (rule 28), without a dash, so that ids can carry it."""
     return "".join(secrets.choice(_NONCE_ALPHABET) for _ in range(_NONCE_LENGTH))
 
 
 def new_node_id() -> str:
-    """A node id: UUIDv7, so that ids sort by time."""
+    """Return a node id: a UUIDv7, so that ids sort by time."""
     return str(uuid_utils.uuid7())
 
 
 def new_token() -> str:
-    """A staging token: names the bytes of one attempt to send one chunk."""
+    """Return a staging token, which names the bytes of one attempt to send one chunk."""
     return str(uuid_utils.uuid7().hex)
 
 
 def new_upload_id(nonce: str, tenant: str, request_id: str) -> str:
-    """An upload id that tells which ledger made it (its nonce is the prefix, rule 28).
+    """Return an upload id prefixed with the nonce of its ledger (rule 28).
 
-    With a request id it is derived from (tenant, request id), so that a repeat names the same.
+    With a request id it is derived from (tenant, request id), so that a retry yields the same id.
     """
     unique = (
         uuid.uuid5(_UPLOADS, f"{tenant}\n{request_id}").hex
@@ -44,20 +44,23 @@ def new_upload_id(nonce: str, tenant: str, request_id: str) -> str:
 
 
 def direct_upload_id(node_id: str) -> str:
-    """Stands for the upload of an object that a client put by itself: whoever notices it, and
-    however often, its node has one upload id. No ledger has a nonce like that."""
+    """Return the upload id of an object that a client put through a presigned URL.
+
+    It is derived from the node id, so that repeated notifications yield the same one. No ledger
+    has the nonce `direct`.
+    """
     return f"direct-{node_id}"
 
 
 def nonce_of(upload_id: str) -> str:
-    """The ledger nonce that an upload id carries."""
+    """Return the ledger nonce of an upload id."""
     return upload_id.partition("-")[0]
 
 
 def event_id(node_id: str, event_type: str, sequence: int) -> str:
-    """The stable id of an event (rule 23): publishing it twice is harmless.
+    """Return the stable id of an event (rule 23), so that consumers can drop duplicates.
 
-    Of the node's id, also where the event is the upload's: an upload id that is derived from a
-    request id comes back, and a new fact under an old id would be dropped as seen.
+    Upload events use the node id too: an upload id derived from a request id is reused, and
+    consumers would drop a new event under an old id as a duplicate.
     """
     return str(uuid.uuid5(_EVENTS, f"{node_id}\n{event_type}\n{sequence}"))

@@ -1,7 +1,5 @@
-"""What an upload is made of: immutable values that ports pass around. No I/O, no behaviour.
-
-Times are seconds since the epoch by the ledger's clock (one clock per deployment), sizes are
-bytes, chunks count from 0 and parts from 1 (as S3 counts them).
+"""Immutable values of uploads. Times are seconds since the epoch by the ledger's clock (one clock
+per deployment), sizes are bytes; chunks count from 0, parts from 1 as in S3.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 FORMAT_VERSION = 1
-"""Version of everything stored about an upload; readers accept this one and the one before."""
+"""Version of all stored upload state; readers accept this version and the previous one."""
 
 MAX_CHUNKS = 1_000_000
 """Chunks of one upload (protocol.md, rule 3)."""
@@ -30,7 +28,7 @@ DEFAULT_PART_BYTES = 8 * MIB
 
 
 class UploadStatus(StrEnum):
-    """Where an upload stands; `states.py` says what may follow what."""
+    """State of an upload; `states.py` has the transitions."""
 
     PENDING = "PENDING"
     UPLOADING = "UPLOADING"
@@ -42,7 +40,7 @@ class UploadStatus(StrEnum):
 
 
 class Integrity(StrEnum):
-    """A drive's policy for SHA-256 (protocol.md, rule 20); CRC32C is always verified."""
+    """SHA-256 policy of a drive (protocol.md, rule 20); CRC32C is always verified."""
 
     CRC = "crc"
     SHA256_ASYNC = "sha256_async"
@@ -51,7 +49,7 @@ class Integrity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """Where an object lies in the object store."""
+    """Location of an object in the object store."""
 
     bucket: str
     key: str
@@ -59,7 +57,7 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """All that `InitiateUpload` settles; nothing in it changes afterwards.
+    """Everything that `InitiateUpload` fixes; it never changes afterwards.
 
     `fingerprint` is a digest of the caller's arguments: the same upload id with another
     fingerprint is a conflict (`request_id`, protocol.md).
@@ -89,7 +87,7 @@ class NewUpload:
 
 @dataclass(frozen=True, slots=True)
 class UploadSnapshot:
-    """One upload as the ledger saw it at sequence number `sequence`."""
+    """State of one upload at sequence number `sequence`."""
 
     new: NewUpload
     status: UploadStatus
@@ -102,11 +100,11 @@ class UploadSnapshot:
     stored_bytes: int = 0
     stored_chunks: int = 0
     stored_watermark: int = 0
-    """Every chunk below this number lies in a stored part."""
+    """Every chunk below this number is in a stored part."""
     stored_parts: int = 0
     """Parts below `stored_watermark`."""
     needed_number: int = 0
-    """The first chunk that is missing; equals the number of chunks when none is."""
+    """The first missing chunk; the number of chunks when none is missing."""
     highest_number: int = -1
     total_chunks: int | None = None
     multipart_id: str = ""
@@ -131,7 +129,7 @@ class ChunkRange:
 
 @dataclass(frozen=True, slots=True)
 class MissingChunks:
-    """The gaps, in order; `truncated` when there are more than were asked for."""
+    """Gaps in order; `truncated` when there are more than requested."""
 
     ranges: tuple[ChunkRange, ...]
     truncated: bool
@@ -139,7 +137,7 @@ class MissingChunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRef:
-    """A received chunk; `token` names its bytes in the chunk store."""
+    """Received chunk; `token` names its bytes in the chunk store."""
 
     number: int
     size: int
@@ -149,7 +147,7 @@ class ChunkRef:
 
 @dataclass(frozen=True, slots=True)
 class PartPlan:
-    """Part `number` is the chunks first_chunk … last_chunk.
+    """Part `number`, with the chunks first_chunk … last_chunk.
 
     last_chunk = first_chunk − 1 for the only part of an empty object.
     """

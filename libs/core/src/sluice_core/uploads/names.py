@@ -1,10 +1,4 @@
-"""What callers may call things: checks for every name, id and claim that comes from outside.
-
-Everything that passes is safe as a segment of an object key, in a log line and in a Redis key.
-Each check returns the value to use from then on and raises `InvalidArgument` with a stable reason
-and the request field at fault; the message never repeats the refused value, because it may hold
-anything.
-"""
+"""Validation of names, ids and claims from clients."""
 
 from __future__ import annotations
 
@@ -15,13 +9,17 @@ from collections.abc import Mapping, Sized
 from sluice_core.errors import InvalidArgument
 from sluice_core.uploads.model import MAX_CHUNKS
 
+# A valid value is safe as a segment of an object key, in a log line and in a Redis key. Each check
+# returns the value to use, or raises `InvalidArgument` with a stable reason and the request field
+# at fault. The message never repeats the rejected value, because it may contain anything.
+
 MAX_PATH_BYTES = 1024
 MAX_METADATA_ENTRIES = 64
 MAX_METADATA_BYTES = 8 * 1024
 SHA256_BYTES = 32
 
 _MAX_UNNORMALIZED_CHARACTERS = 4 * MAX_PATH_BYTES
-"""NFC contracts text by less than four, so longer text cannot fit and is not worth normalizing."""
+"""NFC shortens text by a factor below four, so that longer text cannot fit: skip normalizing it."""
 
 _DRIVE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -33,11 +31,11 @@ _CONTENT_TYPE = re.compile(
 _MAX_CONTENT_TYPE_CHARACTERS = 255
 
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Control characters, unpaired surrogates, and the separators that break a log line in two."""
+"""Control characters, unpaired surrogates, and the separators that split a log line."""
 
 
 def check_drive_name(name: str, field: str = "drive") -> str:
-    """1 to 63 letters, digits, `.`, `_` or `-`, the first a letter or digit. BAD_DRIVE_NAME."""
+    """Check for 1 to 63 letters, digits, `.`, `_`, `-`, first a letter or digit. BAD_DRIVE_NAME."""
     if not _DRIVE_NAME.fullmatch(name):
         raise InvalidArgument(
             "BAD_DRIVE_NAME",
@@ -49,7 +47,7 @@ def check_drive_name(name: str, field: str = "drive") -> str:
 
 
 def normalize_path(path: str, field: str = "path") -> str:
-    """The path in NFC: relative, `/` between segments, at most 1,024 bytes of UTF-8. BAD_PATH."""
+    """Return the path in NFC: relative, `/` between segments, at most 1,024 bytes. BAD_PATH."""
     text = _normalized_text(path, field)
     if not text:
         raise _bad_path("The path is empty; name the node.", field)
@@ -64,17 +62,17 @@ def normalize_path(path: str, field: str = "path") -> str:
 
 
 def check_path_prefix(prefix: str, field: str = "path_prefix") -> str:
-    """The prefix in NFC; unlike a path it may be empty or end anywhere. BAD_PATH."""
+    """Return the prefix in NFC; unlike a path it may be empty or end anywhere. BAD_PATH."""
     return _normalized_text(prefix, field)
 
 
 def check_metadata(metadata: Mapping[str, str], field: str = "metadata") -> dict[str, str]:
-    """At most 64 entries and 8 KiB of UTF-8 together, no control characters, no empty key.
+    """Check for at most 64 entries and 8 KiB of UTF-8, no control characters, no empty key.
 
     Reasons: TOO_MANY_METADATA_ENTRIES, METADATA_TOO_LARGE, BAD_METADATA.
     """
     check_metadata_count(metadata, field)
-    # Counting characters first keeps the check cheap: UTF-8 never has fewer bytes than these.
+    # Count characters first, which is cheap: UTF-8 never has fewer bytes than characters.
     if sum(len(key) + len(value) for key, value in metadata.items()) > MAX_METADATA_BYTES:
         raise _metadata_too_large(field)
     for key, value in metadata.items():
@@ -93,7 +91,7 @@ def check_metadata(metadata: Mapping[str, str], field: str = "metadata") -> dict
 
 
 def check_metadata_count(metadata: Sized, field: str = "metadata") -> None:
-    """At most 64 entries, before anything is made of them. TOO_MANY_METADATA_ENTRIES."""
+    """Check for at most 64 entries, before they are copied. TOO_MANY_METADATA_ENTRIES."""
     if len(metadata) > MAX_METADATA_ENTRIES:
         raise InvalidArgument(
             "TOO_MANY_METADATA_ENTRIES",
@@ -103,7 +101,7 @@ def check_metadata_count(metadata: Sized, field: str = "metadata") -> None:
 
 
 def check_content_type(content_type: str, field: str = "content_type") -> str:
-    """A MIME type as RFC 9110 writes it, or nothing. BAD_CONTENT_TYPE."""
+    """Check for a MIME type in the form of RFC 9110, or an empty string. BAD_CONTENT_TYPE."""
     if content_type == "":
         return content_type
     if len(content_type) > _MAX_CONTENT_TYPE_CHARACTERS or not _CONTENT_TYPE.fullmatch(
@@ -118,17 +116,17 @@ def check_content_type(content_type: str, field: str = "content_type") -> str:
 
 
 def check_upload_id(upload_id: str, field: str = "upload_id") -> str:
-    """BAD_UPLOAD_ID unless it could be an upload id; whether it is one, the ledger knows."""
+    """Check the form of an upload id, not whether it exists. BAD_UPLOAD_ID."""
     return _check_identifier(upload_id, field, "BAD_UPLOAD_ID", "an upload")
 
 
 def check_node_id(node_id: str, field: str = "node_id") -> str:
-    """BAD_NODE_ID unless it could be a node id."""
+    """Check the form of a node id. BAD_NODE_ID."""
     return _check_identifier(node_id, field, "BAD_NODE_ID", "a node")
 
 
 def check_request_id(request_id: str, field: str = "request_id") -> str:
-    """At most 128 printable ASCII characters; empty means none. BAD_REQUEST_ID."""
+    """Check for at most 128 printable ASCII characters; empty means none. BAD_REQUEST_ID."""
     if not _REQUEST_ID.fullmatch(request_id):
         raise InvalidArgument(
             "BAD_REQUEST_ID",
@@ -139,7 +137,7 @@ def check_request_id(request_id: str, field: str = "request_id") -> str:
 
 
 def check_chunk_number(number: int, field: str = "number") -> int:
-    """0 to 999,999 (rule 3). BAD_CHUNK_NUMBER."""
+    """Check for 0 to 999,999 (rule 3). BAD_CHUNK_NUMBER."""
     if not 0 <= number < MAX_CHUNKS:
         raise InvalidArgument(
             "BAD_CHUNK_NUMBER",
@@ -150,7 +148,7 @@ def check_chunk_number(number: int, field: str = "number") -> int:
 
 
 def check_sha256(sha256: bytes, field: str = "sha256") -> bytes:
-    """32 raw bytes. BAD_SHA256."""
+    """Check for 32 raw bytes. BAD_SHA256."""
     if len(sha256) != SHA256_BYTES:
         raise InvalidArgument(
             "BAD_SHA256", "A SHA-256 is 32 raw bytes, neither hexadecimal nor Base64.", field=field
@@ -161,7 +159,7 @@ def check_sha256(sha256: bytes, field: str = "sha256") -> bytes:
 def _normalized_text(text: str, field: str) -> str:
     if len(text) > _MAX_UNNORMALIZED_CHARACTERS:
         raise _path_too_long(field)
-    # Before NFC as well as after it: unpaired surrogates have no normal form.
+    # Before NFC: unpaired surrogates have no normal form.
     if _has_forbidden_character(text):
         raise _bad_path("A path has no control characters or unpaired surrogates.", field)
     normalized = unicodedata.normalize("NFC", text)

@@ -1,11 +1,4 @@
-"""How chunks become parts that S3 accepts. Pure; docs/protocol.md, rule 12.
-
-S3 takes at most 10,000 parts of 5 MiB to 5 GiB, only the last may be smaller. Both planners double
-the part size every 1,000 parts, so an object of unknown size never runs out of parts.
-
-- `UniformPlan`: the chunk size is declared, so every part is a fixed range of chunks.
-- `Frontier`: sizes are not declared; parts are cut from left to right.
-"""
+"""Planning of parts from chunks within S3's limits. Pure; docs/protocol.md, rule 12."""
 
 from __future__ import annotations
 
@@ -26,26 +19,29 @@ from sluice_core.uploads.model import (
     PartPlan,
 )
 
+# S3 accepts at most 10,000 parts of 5 MiB to 5 GiB; only the last may be smaller. Both planners
+# double the part size every 1,000 parts, so that an object of unknown size never runs out of parts.
+
 PARTS_PER_TIER = 1_000
-"""After so many parts the part size doubles."""
+"""The part size doubles after this many parts."""
 
 _TIERS = MAX_PARTS // PARTS_PER_TIER
 _FIRST_PARTS_IN_ALL_TIERS = PARTS_PER_TIER * ((1 << _TIERS) - 1)
-"""Ten tiers hold as many bytes as this many parts of the first size (1,023,000)."""
+"""Capacity of ten tiers, in parts of the first size (1,023,000)."""
 
 _LARGEST_FIRST_PART = 64 * MIB
-"""A large expected size raises the part size up to here; beyond, the doubling is enough."""
+"""Upper bound when a large expected size raises the part size; doubling covers the rest."""
 
 _SMALLEST_FOR_UNKNOWN_SIZE = -(-MAX_OBJECT_BYTES // _FIRST_PARTS_IN_ALL_TIERS // MIB) * MIB
-"""With smaller first parts (5 MiB) ten tiers end before 5 TiB."""
+"""Smaller first parts (5 MiB) would use up ten tiers before 5 TiB."""
 
 
 def choose_part_bytes(drive_part_bytes: int, expected_size: int | None) -> int:
-    """The size of an upload's first parts, in bytes.
+    """Return the size of an upload's first parts, in bytes.
 
-    The drive's value (0: the default, 8 MiB; at least 5 MiB), raised so that an object of the
-    expected size mostly fits the first 1,000 parts, and so that an object of unknown size can
-    grow to 5 TiB within 10,000 parts.
+    This is the drive's value (0: the default, 8 MiB; at least 5 MiB), raised so that an object of
+    the expected size mostly fits the first 1,000 parts, and an object of unknown size can grow to
+    5 TiB within 10,000 parts.
     """
     part_bytes = max(drive_part_bytes or DEFAULT_PART_BYTES, MIN_PART_BYTES)
     if expected_size is None:
@@ -57,10 +53,10 @@ def choose_part_bytes(drive_part_bytes: int, expected_size: int | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class UniformPlan:
-    """Parts of an upload whose chunks, but the last, all have `chunk_size` bytes.
+    """Plan of an upload with a declared chunk size: every part is a fixed range of chunks.
 
-    Part p takes `chunks_per_part`·2^⌊(p−1)/1000⌋ chunks; the doubling stops where a part would
-    pass 5 GiB (`last_tier`).
+    All chunks but the last have `chunk_size` bytes. Part p has `chunks_per_part`·2^⌊(p−1)/1000⌋
+    chunks; the doubling stops where a part would exceed 5 GiB (`last_tier`).
     """
 
     chunk_size: int
@@ -69,15 +65,15 @@ class UniformPlan:
 
     @property
     def first_part_bytes(self) -> int:
-        """Bytes of a full part of the first tier; a whole object below it needs no multipart."""
+        """Bytes of a full part of the first tier; a smaller object needs no multipart."""
         return self.chunks_per_part * self.chunk_size
 
     def part_bytes(self, part: int) -> int:
-        """Bytes of part `part` when it is full."""
+        """Return the bytes of part `part` when it is full."""
         return self.first_part_bytes << self._tier_of_part(part)
 
     def part_of_chunk(self, number: int) -> int:
-        """The part (from 1) that chunk `number` (from 0) belongs to."""
+        """Return the part (from 1) of chunk `number` (from 0)."""
         tier_chunks = PARTS_PER_TIER * self.chunks_per_part
         # Tier k begins after tier_chunks·(2^k − 1) chunks, hence the logarithm.
         tier = min((number // tier_chunks + 1).bit_length() - 1, self.last_tier)
@@ -85,7 +81,7 @@ class UniformPlan:
         return PARTS_PER_TIER * tier + 1 + into_tier // (self.chunks_per_part << tier)
 
     def chunks_of_part(self, part: int) -> ChunkRange:
-        """The chunks of a full part; the last part of an upload ends earlier."""
+        """Return the chunks of a full part; the last part of an upload ends earlier."""
         tier = self._tier_of_part(part)
         per_part = self.chunks_per_part << tier
         tier_first = PARTS_PER_TIER * self.chunks_per_part * ((1 << tier) - 1)
@@ -98,10 +94,11 @@ class UniformPlan:
 
 @lru_cache(maxsize=256)
 def uniform_plan(part_bytes: int, chunk_size: int) -> UniformPlan:
-    """The plan for parts of at least `part_bytes` from chunks of `chunk_size` bytes.
+    """Return the plan for parts of at least `part_bytes` from chunks of `chunk_size` bytes.
 
-    No part passes 5 GiB: where whole chunks do not fit in between, parts are smaller than
-    `part_bytes`. Raises `InvalidArgument` BAD_CHUNK_SIZE for a chunk that is larger than any part.
+    No part exceeds 5 GiB: where no number of whole chunks lies between both bounds, parts are
+    smaller than `part_bytes`. Raise `InvalidArgument` BAD_CHUNK_SIZE for a chunk larger than any
+    part.
     """
     if not 0 < chunk_size <= MAX_PART_BYTES:
         raise InvalidArgument(
@@ -115,16 +112,16 @@ def uniform_plan(part_bytes: int, chunk_size: int) -> UniformPlan:
 
 
 LARGEST_FRONTIER_PART = MAX_PART_BYTES - MAX_CHUNK_BYTES
-"""One largest chunk below 5 GiB, because the chunk that reaches the size comes in whole."""
+"""One largest chunk below 5 GiB, because the chunk that reaches the target is never split."""
 
 
 def frontier_part_bytes(part_bytes: int, part: int) -> int:
-    """Bytes at which a frontier upload cuts part `part`."""
+    """Return the bytes at which a frontier upload cuts part `part`."""
     return min(part_bytes << ((part - 1) // PARTS_PER_TIER), LARGEST_FRONTIER_PART)
 
 
 class Cut(NamedTuple):
-    """A part whose chunks are all in, and its bytes."""
+    """Part whose chunks are all received, and its bytes."""
 
     plan: PartPlan
     size: int
@@ -132,10 +129,10 @@ class Cut(NamedTuple):
 
 @dataclass(slots=True)
 class Frontier:
-    """The cutting edge of an upload whose chunk sizes are not declared.
+    """Plan of an upload without declared chunk sizes: parts are cut from left to right.
 
-    `first_chunk` is the first chunk that no part holds; `next_chunk` the first one that the run of
-    received chunks lacks; `run_bytes` are the bytes of the run in between.
+    `first_chunk` is the first chunk in no part, `next_chunk` the first one missing from the
+    contiguous run of received chunks, `run_bytes` the bytes of the run in between.
     """
 
     part_bytes: int
@@ -150,18 +147,18 @@ class Frontier:
         return frontier_part_bytes(self.part_bytes, self.parts_cut + 1)
 
     def extend(self, size: int) -> Cut | None:
-        """Chunk `next_chunk` of `size` bytes joins the run; the part that this completes."""
+        """Add chunk `next_chunk` of `size` bytes to the run; return the part it completes."""
         self.next_chunk += 1
         self.run_bytes += size
         return self._cut() if self.run_bytes >= self.target_bytes else None
 
     def resize(self, delta: int) -> Cut | None:
-        """A chunk of the uncut run was replaced by one `delta` bytes larger."""
+        """Account for a replaced chunk of the uncut run; return the part that this completes."""
         self.run_bytes += delta
         return self._cut() if self.run_bytes >= self.target_bytes else None
 
     def finish(self) -> Cut | None:
-        """No chunk follows the run: the tail, or the one part of an empty object."""
+        """Return the tail, or the only part of an empty object; no chunk follows the run."""
         if self.first_chunk < self.next_chunk or self.parts_cut == 0:
             return self._cut()
         return None

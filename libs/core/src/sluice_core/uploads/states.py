@@ -1,13 +1,4 @@
-"""What may follow what: the one transition table of an upload. Pure.
-
-    PENDING ──▶ UPLOADING ──▶ COMPLETING ──▶ COMPLETED
-       │            │  ◀──rule 8──┘  └─────▶ FAILED
-       └────────────┴──▶ FAILED · ABORTED · EXPIRED
-
-PENDING may go to COMPLETING at once (an empty object has no chunk). COMPLETING never expires and
-cannot be aborted (docs/protocol.md, rule 18); it goes back to UPLOADING when bytes turn out to be
-damaged (rule 8). Terminal states are final.
-"""
+"""State machine of an upload. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +10,13 @@ from sluice_core.uploads.model import UploadStatus
 
 _S = UploadStatus
 
+#   PENDING ──▶ UPLOADING ──▶ COMPLETING ──▶ COMPLETED
+#      │            │  ◀──rule 8──┘  └─────▶ FAILED
+#      └────────────┴──▶ FAILED · ABORTED · EXPIRED
+#
+# PENDING goes to COMPLETING for an empty object, which has no chunk. COMPLETING never expires and
+# cannot be aborted (docs/protocol.md, rule 18); it goes back to UPLOADING when bytes turn out to be
+# damaged (rule 8).
 TRANSITIONS: Mapping[UploadStatus, frozenset[UploadStatus]] = MappingProxyType(
     {
         _S.PENDING: frozenset({_S.UPLOADING, _S.COMPLETING, _S.FAILED, _S.ABORTED, _S.EXPIRED}),
@@ -32,19 +30,19 @@ TRANSITIONS: Mapping[UploadStatus, frozenset[UploadStatus]] = MappingProxyType(
 )
 
 TERMINAL = frozenset(status for status, after in TRANSITIONS.items() if not after)
-"""States that nothing follows."""
+"""Final states."""
 
 TAKES_CHUNKS = frozenset({_S.PENDING, _S.UPLOADING})
-"""States in which a new chunk is welcome, and in which an upload may expire."""
+"""States that accept new chunks, and in which an upload may expire."""
 
 
 def is_terminal(status: UploadStatus) -> bool:
-    """True when nothing can follow this state."""
+    """Return whether the state is final."""
     return status in TERMINAL
 
 
 def upload_ended(status: UploadStatus) -> FailedPrecondition:
-    """Terminal states are final."""
+    """Return the error for a change of an upload in a terminal state."""
     return FailedPrecondition(
         "UPLOAD_ENDED",
         f"The upload is {status.value} and cannot change any more; start a new upload.",
@@ -53,7 +51,7 @@ def upload_ended(status: UploadStatus) -> FailedPrecondition:
 
 
 def upload_completing() -> FailedPrecondition:
-    """The completion has to end first."""
+    """Return the error for a change that has to wait for the end of the completion."""
     return FailedPrecondition(
         "UPLOAD_COMPLETING",
         "The upload is being completed; wait until it is COMPLETED or FAILED.",
@@ -66,7 +64,7 @@ def check_transition(current: UploadStatus, target: UploadStatus) -> None:
     Raises:
         FailedPrecondition: UPLOAD_ENDED (terminal states are final), UPLOAD_COMPLETING (the
             completion has to end first).
-        Internal: ILLEGAL_TRANSITION, a defect of ours: no request can ask for this step.
+        Internal: ILLEGAL_TRANSITION, a defect: no request can cause this transition.
     """
     if target in TRANSITIONS[current]:
         return

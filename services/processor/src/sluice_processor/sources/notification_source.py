@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from sluice_common.telemetry.metrics import Metrics
-from sluice_core.concurrency.allowance import not_counted
+from sluice_core.concurrency.allowance import allowance_paused
 from sluice_core.errors import SluiceError
 from sluice_processor.nodes.handler import NodeProcessor, Work
 from sluice_processor.sources.work import Sorted
@@ -29,7 +29,7 @@ async def process_all(
     errors: list[Exception] = []
 
     async def one(work: Work) -> None:
-        with not_counted():
+        with allowance_paused():
             await slots.acquire()
         try:
             await processor.process(replace(work, is_final=is_final))

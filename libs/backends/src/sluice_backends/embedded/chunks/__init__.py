@@ -1,1 +1,1 @@
-"""The chunk store: chunk files and packs."""
+"""Embedded chunk store: chunk files and packs."""

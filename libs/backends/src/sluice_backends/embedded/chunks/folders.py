@@ -1,4 +1,4 @@
-"""One folder per upload, in 256 shards: where chunks and packs lie. All of it blocks."""
+"""Directories of chunks and packs, one per upload in 256 shards. Everything blocks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from sluice_backends.disk import (
 )
 from sluice_core.uploads.chunk_checks import token_in_use
 
-_RACES = 16
-"""How often a folder may vanish (its last chunk was dropped) between making and using it."""
+_MAX_ATTEMPTS = 16
+"""Attempts when a folder vanishes between its creation and use, because its last chunk was dropped.
+"""
 
-_REMEMBERED = 10_000
+_MAX_KNOWN = 10_000
 
 
 class UploadFolders:
-    """ROOT/<2 hex digits of a hash of the upload id>/<upload id>/<token, or name of a pack>.
+    """Tree ROOT/<2 hex digits of a hash of the upload id>/<upload id>/<token or pack name>.
 
-    Folders come and go with their chunks, by any thread. With fsync a folder counts as there only
-    when its own name is on the disk, whoever made it; the ones known to be are remembered.
+    Any thread creates and removes folders with their chunks. With fsync a folder is usable only
+    once its own name is durable, whichever process created it; known durable folders are cached.
     """
 
     def __init__(self, root: Path, *, fsync: bool) -> None:
@@ -39,7 +40,7 @@ class UploadFolders:
 
     @property
     def shards(self) -> list[Path]:
-        """Every possible shard, there or not, in order."""
+        """Every possible shard, existing or not, in order."""
         return [self._root / f"{number:02x}" for number in range(256)]
 
     def folder(self, upload_id: str) -> Path:
@@ -47,9 +48,9 @@ class UploadFolders:
         return self._root / shard / upload_id
 
     def create(self, path: Path) -> int:
-        """Open a new chunk file, in a folder that survives what the file survives."""
-        for _ in range(_RACES):
-            self._make(path.parent)
+        """Open a new chunk file in a folder that is as durable as the file."""
+        for _ in range(_MAX_ATTEMPTS):
+            self._create_folder(path.parent)
             try:
                 return create_file(path)
             except FileExistsError as error:
@@ -60,7 +61,7 @@ class UploadFolders:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
     def files(self, upload_id: str, suffix: str) -> list[Path] | None:
-        """The upload's files with this suffix; None without a folder."""
+        """Return the upload's files with this suffix; None without a folder."""
         folder = self.folder(upload_id)
         try:
             return [folder / name for name in os.listdir(folder) if name.endswith(suffix)]
@@ -68,36 +69,36 @@ class UploadFolders:
             return None
 
     def forget(self, upload_id: str, names: Iterable[str]) -> bool:
-        """Remove files, and the folder with the last of them; whether that is gone."""
+        """Remove files, and the folder if it is empty then; return whether the folder is gone."""
         folder = self.folder(upload_id)
         for name in names:
             unlink_quietly(folder / name)
         return self._remove_if_empty(folder)
 
     def forget_upload(self, upload_id: str) -> None:
-        """Remove the folder and all in it."""
+        """Remove the folder and its contents."""
         folder = self.folder(upload_id)
-        for _ in range(_RACES):
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 names = os.listdir(folder)
             except FileNotFoundError:
                 return
             for name in names:
                 unlink_quietly(folder / name)
-            # A sender may have put a file there since; it is told, and takes it away itself.
+            # A sender may have added a file since; it gets STAGING_DROPPED and removes the file.
             if self._remove_if_empty(folder):
                 return
 
-    def _make(self, folder: Path) -> None:
+    def _create_folder(self, folder: Path) -> None:
         if folder in self._known:
             return
         with self._lock:
             make_directories(folder, fsync=self._fsync)
             if self._fsync:
-                # It may have been made, and not made durable, by a process that was killed.
+                # A killed process may have created it without making it durable.
                 for parent in (folder.parent, self._root, self._root.parent):
                     sync_directory(parent)
-            if len(self._known) >= _REMEMBERED:
+            if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known.add(folder)
 

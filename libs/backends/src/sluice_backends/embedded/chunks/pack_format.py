@@ -1,12 +1,4 @@
-"""The layout of a pack: small chunks one after the other in one file.
-
-A record is
-
-    magic 4 | length of the token 1 | size of the chunk 4 | CRC32C of the head 4 | token | bytes
-
-with integers in network order. The head is all before the chunk's bytes; its CRC32C is taken with
-zeros in its own place. The bytes have no checksum here: the ledger knows the chunk's (rule 2).
-"""
+"""File format of packs: small chunks one after the other in one file."""
 
 from __future__ import annotations
 
@@ -18,8 +10,15 @@ from typing import NamedTuple
 
 from sluice_core.uploads.checksums import crc32c
 
+# A record has this layout, with integers in network order:
+#
+#   magic 4 | length of the token 1 | size of the chunk 4 | CRC32C of the head 4 | token | bytes
+#
+# The head is everything before the chunk's bytes; its CRC32C is computed with zeros in its place.
+# The bytes have no checksum here, because the ledger has the chunk's (rule 2).
+
 SUFFIX = ".pack"
-"""With the dot no pack is named like a chunk's own file, whose name is a token."""
+"""The dot distinguishes a pack from a chunk file, whose name is a token."""
 
 _MAGIC = b"SLP1"
 _FIXED = struct.Struct("!4sBII")
@@ -27,7 +26,7 @@ _READ_AHEAD_BYTES = 64 * 1024
 
 
 class Record(NamedTuple):
-    """Where in its pack the bytes of a chunk lie."""
+    """Location of a chunk's bytes in its pack."""
 
     token: str
     offset: int
@@ -35,17 +34,17 @@ class Record(NamedTuple):
 
 
 def head(token: str, size: int) -> bytes:
-    """What precedes the bytes of a chunk."""
+    """Return the head of a record."""
     name = token.encode("ascii")
     crc = crc32c(_FIXED.pack(_MAGIC, len(name), size, 0) + name)
     return _FIXED.pack(_MAGIC, len(name), size, crc) + name
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The whole records of a pack, from the first one; nothing if there is no such file. Blocks.
+    """Yield the complete records of a pack from the first one; none without a file. Blocks.
 
-    Ends before the first one that is torn or not a record: a process that died while it wrote
-    never appends to that pack again, so nothing whole can follow.
+    Stop at the first torn or invalid record. No complete record can follow it: a pack is never
+    appended to after the process that wrote it has died.
     """
     try:
         file = path.open("rb", buffering=_READ_AHEAD_BYTES)

@@ -1,14 +1,4 @@
-"""Small chunks, many to a file. All of it blocks, but for `add`.
-
-Creating a file costs many times what appending a few kilobytes does, so chunks up to SMALL_BYTES
-share append-only files of their upload, the packs. A pack goes when its last chunk is dropped, and
-is kept small so that this comes soon after its parts are stored.
-
-What lies where is known in memory, about 200 bytes for each small chunk that is held. After a
-restart it is read from the packs again, upload by upload, when it is first asked for. Drops are
-not written down: a token that was dropped before a restart, in a pack that other chunks kept, is
-back after it, until its upload ends or the sweeper finds that no record names it.
-"""
+"""Packs: append-only files of small chunks. Everything blocks except `ChunkPacks.add`."""
 
 from __future__ import annotations
 
@@ -31,10 +21,10 @@ from sluice_core.uploads.chunk_checks import staging_dropped, token_in_use
 from sluice_core.uploads.ids import new_token
 
 PACK_BYTES = 8 * 1024 * 1024
-"""A pack takes no further chunks beyond this."""
+"""Size beyond which a pack takes no further chunks."""
 
 _PACK_RECORDS = 8192
-"""Nor beyond this many: reading a pack's records takes some 20 ms at most."""
+"""Number of records beyond which it takes none: reading all records takes 20 ms at most."""
 
 _BATCH_BYTES = 1024 * 1024
 _BATCH_CHUNKS = 512
@@ -43,7 +33,7 @@ Bytes = bytes | bytearray
 
 
 class Place(NamedTuple):
-    """Where the bytes of a small chunk lie."""
+    """Location of the bytes of a small chunk."""
 
     path: Path
     offset: int
@@ -51,24 +41,24 @@ class Place(NamedTuple):
 
 
 class Batch:
-    """Small chunks of one upload that are written, and synced, in one go."""
+    """Small chunks of one upload that are written, and synced, together."""
 
     def __init__(self) -> None:
         self.done: Future[None] = Future()
         self.chunks: dict[str, Bytes] = {}
         self.refused: set[str] = set()
-        """Tokens left out because they name bytes already; known when the batch is done."""
+        """Tokens rejected because they are in use; known when the batch is done."""
         self.bytes = 0
         self._waited: asyncio.Future[None] | None = None
 
     @property
     def waited(self) -> asyncio.Future[None]:
-        """`done` for the event loop: one for all that wait, so that it is woken once."""
+        """`done` as one future for all waiters, so that the event loop is woken once."""
         if self._waited is None:
             self._waited = asyncio.wrap_future(self.done)
         return self._waited
 
-    def takes(self, size: int) -> bool:
+    def has_room_for(self, size: int) -> bool:
         return self.bytes + size <= _BATCH_BYTES and len(self.chunks) < _BATCH_CHUNKS
 
     def add(self, token: str, data: Bytes) -> None:
@@ -85,31 +75,40 @@ class _Pack:
     bytes: int = 0
     records: int = 0
     live: int = 0
-    """Chunks in it that were not dropped."""
+    """Chunks that were not dropped."""
 
 
 @dataclass(slots=True, eq=False)
 class _Upload:
     places: dict[str, int] = field(default_factory=dict)
-    """Token → pack number, offset and size, as `_place_code` puts them into one integer."""
+    """Token → pack number, offset and size, encoded in one integer by `_place_code`."""
     packs: dict[int, _Pack] = field(default_factory=dict)
     open: _Pack | None = None
-    """Takes the next batch. Never one of an earlier process: its tail may be torn."""
+    """Takes the next batch. Never a pack of an earlier process, whose tail may be torn."""
     waiting: deque[Batch] = field(default_factory=deque)
     writing: bool = False
     loaded: bool = False
-    gone: bool = False
+    dropped: bool = False
 
 
 class ChunkPacks:
-    """The packs of all uploads, in the uploads' folders.
+    """Packs of all uploads, in the uploads' folders.
 
-    Any thread may call. One lock guards what is known; it is never held over file work. Batches of
-    an upload are written one at a time: chunks that come meanwhile make up the next one, which
-    queues for a thread again, so that a busy upload does not keep the threads from others.
+    Creating a file costs many times as much as appending a few kilobytes, so chunks up to
+    SMALL_BYTES share the packs of their upload. A pack is removed when its last chunk is dropped.
+    It is small, so that this happens soon after its parts are stored.
+
+    The index is in memory, about 200 bytes per stored small chunk. After a restart it is read from
+    the packs again, per upload on first use. Drops are not recorded: a token that was dropped
+    before a restart, in a pack with live chunks, reappears until its upload ends or the sweeper
+    finds it unreferenced.
+
+    Any thread may call. One lock guards the index and is never held during file I/O. Batches of an
+    upload are written one at a time. Chunks that arrive meanwhile form the next batch, which queues
+    for a thread again, so that a busy upload does not starve others.
 
     Args:
-        fsync: a batch is done once its bytes and the name of its pack are on the disk.
+        fsync: a batch is done once its bytes and the name of its pack are durable.
     """
 
     def __init__(self, folders: UploadFolders, threads: DiskThreads, *, fsync: bool) -> None:
@@ -122,35 +121,35 @@ class ChunkPacks:
         self._process = new_token()
         self._numbers = itertools.count()
 
-    # ------------------------------------------------------------------ in
+    # ------------------------------------------------------------------ writing
 
     def add(self, upload_id: str, token: str, data: Bytes) -> Batch:
-        """Put a chunk into the upload's next batch; does not block. `data` stays as it is.
+        """Add a chunk to the upload's next batch, without blocking; `data` must not change.
 
-        The batch fails as a whole, and keeps nothing then: with OSError, or with `Aborted`
+        The batch fails as a whole and stores nothing then: with OSError, or with `Aborted`
         STAGING_DROPPED when the upload was dropped meanwhile.
 
-        Raises `AlreadyExists` TOKEN_IN_USE if the same batch has this token.
+        Raise `AlreadyExists` TOKEN_IN_USE if the same batch has this token.
         """
         with self._lock:
             upload = self._uploads.get(upload_id)
             if upload is None:
                 upload = self._uploads[upload_id] = _Upload()
-            if not (upload.waiting and upload.waiting[-1].takes(len(data))):
+            if not (upload.waiting and upload.waiting[-1].has_room_for(len(data))):
                 upload.waiting.append(Batch())
             batch = upload.waiting[-1]
             batch.add(token, data)
-            idle = not upload.writing
+            was_idle = not upload.writing
             upload.writing = True
-        if idle:
-            self._write_soon(upload_id, upload)
+        if was_idle:
+            self._schedule_write(upload_id, upload)
         return batch
 
-    def _write_soon(self, upload_id: str, upload: _Upload) -> None:
+    def _schedule_write(self, upload_id: str, upload: _Upload) -> None:
         try:
             self._threads.post(self._write_next, upload_id, upload)
         except RuntimeError as closed:
-            # Nobody waits for ever for a store that was closed.
+            # Fail the batches: a closed store never writes them.
             with self._lock:
                 upload.writing = False
                 batches = list(upload.waiting)
@@ -166,13 +165,13 @@ class ChunkPacks:
         try:
             self._load(upload_id)
             self._write(upload_id, upload, batch)
-        except Exception as error:  # noqa: BLE001 - told to those who wait
+        except Exception as error:  # noqa: BLE001 - set as the exception of `done`
             failed = error
         with self._lock:
             upload.writing = bool(upload.waiting)
-            again = upload.writing
-        if again:
-            self._write_soon(upload_id, upload)
+            has_next = upload.writing
+        if has_next:
+            self._schedule_write(upload_id, upload)
         if failed is None:
             batch.done.set_result(None)
         else:
@@ -189,21 +188,21 @@ class ChunkPacks:
         try:
             codes = self._append(pack, chunks)
         except BaseException:
-            self._give_up(upload, pack)  # whatever it was: where the pack ends is not known
+            self._abandon(upload, pack)  # after any error: the end of the pack is unknown
             raise
         with self._lock:
             upload.places.update(codes)
             pack.records += len(codes)
             pack.live += len(codes)
-            gone = upload.gone
-        if gone:
-            # The folder was emptied, perhaps before this pack came to lie in it.
+            dropped = upload.dropped
+        if dropped:
+            # The upload was dropped, perhaps before this pack was created in its folder.
             self._folders.forget(upload_id, (pack.path.name,))
             raise staging_dropped()
 
     def _in_use(self, upload: _Upload, batch: Batch) -> set[str]:
         with self._lock:
-            if upload.gone:
+            if upload.dropped:
                 raise staging_dropped()
             return batch.chunks.keys() & upload.places.keys()
 
@@ -221,7 +220,7 @@ class ChunkPacks:
             return pack
 
     def _append(self, pack: _Pack, chunks: Sequence[tuple[str, Bytes]]) -> dict[str, int]:
-        """Write the chunks behind what the pack holds; where they lie."""
+        """Append the chunks to the pack; return their places."""
         codes: dict[str, int] = {}
         parts: list[Bytes] = []
         at = pack.bytes
@@ -243,8 +242,8 @@ class ChunkPacks:
                 if created:
                     sync_directory(pack.path.parent)
         except OSError:
-            # The pack takes nothing more, so what is left of a half written batch does no harm;
-            # without it a full disk has a little more room.
+            # The pack takes no further chunks, so the rest of a half-written batch is harmless.
+            # Truncate it anyway to free space on a full disk.
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, pack.bytes)
             raise
@@ -253,19 +252,19 @@ class ChunkPacks:
         pack.bytes = at
         return codes
 
-    def _give_up(self, upload: _Upload, pack: _Pack) -> None:
-        """Append to this pack no more; without chunks it goes."""
+    def _abandon(self, upload: _Upload, pack: _Pack) -> None:
+        """Stop appending to this pack; remove it if it has no chunks."""
         with self._lock:
             upload.open = None
             empty = pack.live == 0
         if empty:
-            with contextlib.suppress(OSError):  # the next drop, or the sweeper, tries again
+            with contextlib.suppress(OSError):  # the next drop or the sweeper retries
                 self._remove(upload, pack)
 
-    # ------------------------------------------------------------------ out
+    # ------------------------------------------------------------------ reading
 
     def find(self, upload_id: str, token: str) -> Place | None:
-        """Where the chunk lies; None if it is in no pack."""
+        """Return the place of the chunk; None if it is in no pack."""
         upload = self._load(upload_id)
         if upload is None:
             return None
@@ -275,10 +274,10 @@ class ChunkPacks:
                 return None
             return Place(upload.packs[_pack_of(code)].path, _offset_of(code), _size_of(code))
 
-    # ------------------------------------------------------------------ away
+    # ------------------------------------------------------------------ removal
 
     def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
-        """Forget chunks, those with a file of their own too, and the folder with the last one."""
+        """Remove chunks, in packs and in chunk files, and the folder with the last one."""
         upload = self._load(upload_id)
         if upload is None:
             self._folders.forget(upload_id, tokens)
@@ -291,7 +290,7 @@ class ChunkPacks:
                     others.append(token)
                 else:
                     upload.packs[_pack_of(code)].live -= 1
-            empty = [pack for pack in upload.packs.values() if self._is_over(upload, pack)]
+            empty = [pack for pack in upload.packs.values() if self._is_removable(upload, pack)]
             if upload.open in empty:
                 upload.open = None
         for pack in empty:
@@ -302,26 +301,26 @@ class ChunkPacks:
                     del self._uploads[upload_id]
 
     @staticmethod
-    def _is_over(upload: _Upload, pack: _Pack) -> bool:
+    def _is_removable(upload: _Upload, pack: _Pack) -> bool:
         return pack.live == 0 and not (upload.writing and pack is upload.open)
 
     def _remove(self, upload: _Upload, pack: _Pack) -> None:
-        unlink_quietly(pack.path)  # remembered if it fails, so that the next drop tries again
+        unlink_quietly(pack.path)  # stays in the index if it fails: the next drop retries
         with self._lock:
             upload.packs.pop(pack.number, None)
 
     def drop_upload(self, upload_id: str) -> None:
-        """Forget the upload and remove its folder; batches on their way fail."""
+        """Remove the upload and its folder; pending batches fail."""
         with self._lock:
             upload = self._uploads.pop(upload_id, None)
             if upload is not None:
-                upload.gone = True
+                upload.dropped = True
         self._folders.forget_upload(upload_id)
 
     # ------------------------------------------------------------------ after a restart
 
     def tokens(self, upload_id: str, path: Path) -> list[tuple[int, str]]:
-        """The chunks that a pack holds, with their place in its order; a pack without any goes."""
+        """Return the chunks of a pack with their positions; remove a pack without any."""
         listed = list(enumerate(record.token for record in records(path)))
         with self._lock:
             upload = self._uploads.get(upload_id)
@@ -332,9 +331,9 @@ class ChunkPacks:
         return listed
 
     def _load(self, upload_id: str) -> _Upload | None:
-        """What is known of the upload, read from its packs the first time; None without a folder.
+        """Return the upload's index, read from its packs on first use; None without a folder.
 
-        No pack of this process is made before this, so none that is being written is read.
+        This process creates no pack before this, so no pack is read while it is written.
         """
         with self._lock:
             upload = self._uploads.get(upload_id)

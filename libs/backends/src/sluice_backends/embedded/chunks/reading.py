@@ -1,4 +1,4 @@
-"""Reading chunks back, each verified before it is given out whole or piece by piece. Blocks."""
+"""Verified reads of stored chunks. Blocks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sluice_core.uploads.model import MAX_BLOCK_BYTES, ChunkRef
 def read_blocks(
     folders: UploadFolders, packs: ChunkPacks, upload_id: str, chunks: Sequence[ChunkRef]
 ) -> Generator[bytes, None, None]:
-    """The bytes of the chunks in order, small chunks put together to blocks of MAX_BLOCK_BYTES.
+    """Yield the bytes of the chunks in order, small chunks joined to blocks of MAX_BLOCK_BYTES.
 
-    A small chunk is verified before its first byte is given out, a large one at its end.
+    A small chunk is verified before its first byte is yielded, a large one at its end.
     """
     folder = folders.folder(upload_id)
-    gathered: list[bytes] = []
-    gathered_bytes = 0
+    pending: list[bytes] = []
+    pending_bytes = 0
     with _PackReader() as reader:
         for chunk in chunks:
             place = packs.find(upload_id, chunk.token) if chunk.size <= SMALL_BYTES else None
@@ -33,18 +33,18 @@ def read_blocks(
                 else (reader.read(place, chunk),)
             )
             for block in blocks:
-                if gathered_bytes + len(block) > MAX_BLOCK_BYTES:
-                    yield b"".join(gathered)
-                    gathered.clear()
-                    gathered_bytes = 0
-                gathered.append(block)
-                gathered_bytes += len(block)
-    if gathered_bytes:
-        yield b"".join(gathered)
+                if pending_bytes + len(block) > MAX_BLOCK_BYTES:
+                    yield b"".join(pending)
+                    pending.clear()
+                    pending_bytes = 0
+                pending.append(block)
+                pending_bytes += len(block)
+    if pending_bytes:
+        yield b"".join(pending)
 
 
 class _PackReader:
-    """Keeps the pack of the last chunk open for the next one."""
+    """Reader that keeps the pack of the last chunk open for the next one."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -82,10 +82,12 @@ def _read_file(
     except FileNotFoundError as error:
         place = packs.find(upload_id, chunk.token)
         if place is not None:
-            check_chunk(chunk, place.size, chunk.crc32c)  # never right: it is a small one
+            check_chunk(
+                chunk, place.size, chunk.crc32c
+            )  # always raises: only small chunks are here
         raise chunk_missing(chunk) from error
     try:
-        # The length is known beforehand: bytes that cannot be right are not even begun.
+        # The length is known in advance: yield no bytes of a chunk with another length.
         check_chunk(chunk, os.fstat(fd).st_size, chunk.crc32c)
         size, crc = 0, EMPTY_CRC32C
         while block := os.read(fd, MAX_BLOCK_BYTES):

@@ -1,4 +1,4 @@
-"""A walk over the stored chunks that never takes long and comes round to every one of them."""
+"""Incremental scan of the stored chunks for leftovers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_backends.embedded.chunks.packs import ChunkPacks
 from sluice_core.uploads.chunk_checks import is_name
 
 _ENTRIES_PER_CALL = 20_000
-"""Files, and chunks in packs, looked at before a call returns with what it has; about 50 ms."""
+"""Files, and chunks in packs, examined per call; about 50 ms."""
 
 
 _Position = tuple[str, str, str, int]
@@ -24,11 +24,11 @@ _START: _Position = ("", "", "", -1)
 
 
 class LeftoverScan:
-    """Finds old chunks, each call going on where the last one stopped. Blocks.
+    """Scan for old chunks; each call continues where the last one stopped. Blocks.
 
-    The order is shard, upload, file, by name, then the order in a pack. What comes or goes
-    meanwhile is seen on this round or the next; nothing is seen twice on one. A chunk is as old as
-    the last write to its file: in a pack, to the youngest chunk there.
+    The order is shard, upload, file, by name, then the position in a pack. Chunks added or removed
+    meanwhile are seen in this round or the next, and none twice in one. The age of a chunk is that
+    of the last write to its file: in a pack, of the youngest chunk.
     """
 
     def __init__(self, folders: UploadFolders, packs: ChunkPacks) -> None:
@@ -38,28 +38,28 @@ class LeftoverScan:
         self._after = _START
 
     def take(self, older_than_seconds: float, limit: int) -> Sequence[tuple[str, Sequence[str]]]:
-        """Up to `limit` tokens last written to longer ago than this, by upload.
+        """Return up to `limit` tokens last written longer ago than this, by upload.
 
         Fewer, or none, do not mean that the round is complete.
         """
         before = time.time() - older_than_seconds
-        found: dict[str, list[str]] = {}
+        leftovers: dict[str, list[str]] = {}
         count = examined = 0
         with self._lock:
             for position, token in self._rest_of_round(before):
                 self._after = position
                 examined += 1
                 if token:
-                    found.setdefault(position[1], []).append(token)
+                    leftovers.setdefault(position[1], []).append(token)
                     count += 1
                 if count >= limit or examined >= _ENTRIES_PER_CALL:
                     break
             else:
                 self._after = _START
-        return list(found.items())
+        return list(leftovers.items())
 
     def _rest_of_round(self, before: float) -> Iterator[tuple[_Position, str]]:
-        """What was looked at, with the token if it is old, else with nothing."""
+        """Yield every examined position, with the token of an old chunk, else an empty string."""
         after_shard, after_upload, after_file, after_number = self._after
         for shard in self._folders.shards:
             if shard.name < after_shard:

@@ -1,10 +1,4 @@
-"""Chunks in files, for one machine: durable across a killed process, with fsync across power cuts.
-
-The bytes of a large chunk lie in ROOT/<shard>/<upload id>/<token>, from their first block to
-`drop`; those of a small one in a pack of its upload (packs.py), from `seal`. Nothing is renamed
-when the ledger accepts a chunk: the token in its record is what names the bytes (rule 1), and
-bytes whose token no record names are leftovers.
-"""
+"""Chunk store in files of one machine."""
 
 from __future__ import annotations
 
@@ -30,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _StagedFile:
-    """One chunk on its way in: a small one stays in memory until `seal` puts it into a pack."""
+    """Chunk being received; a small one stays in memory until `seal` adds it to a pack."""
 
     def __init__(
         self,
@@ -56,8 +50,8 @@ class _StagedFile:
         return self._token
 
     @property
-    def may_be_kept(self) -> bool:
-        """Whether the store may hold bytes of ours."""
+    def may_be_stored(self) -> bool:
+        """Whether the store may hold bytes of this attempt."""
         return self._packed or self._file.created
 
     async def append(self, block: Block) -> None:
@@ -65,7 +59,7 @@ class _StagedFile:
         try:
             await self._file.append(block)
         except SluiceError:
-            self._check()  # a folder that went with its upload is no fault of the disk
+            self._check()  # a folder removed with its upload is not a disk error
             raise
         self._check()
 
@@ -86,12 +80,12 @@ class _StagedFile:
         self.sealed = True
 
     async def _pack(self) -> None:
-        batch = self._packs.add(self._upload_id, self._token, self._file.gathered)
+        batch = self._packs.add(self._upload_id, self._token, self._file.buffer)
         self._packed = True
         try:
             await self._threads.result(batch.waited)
         finally:
-            # Bytes of the same token are another attempt's, and not ours to remove.
+            # Existing bytes of the same token belong to another attempt: do not remove them.
             self._packed = self._token not in batch.refused
         if not self._packed:
             raise token_in_use()
@@ -102,12 +96,19 @@ class _StagedFile:
 
 
 class FileChunkStore:
-    """A `ChunkStore` in a directory tree of one process.
+    """`ChunkStore` in a directory tree of one process.
+
+    It is durable across a killed process, and with fsync across power loss.
+
+    The bytes of a large chunk are in ROOT/<shard>/<upload id>/<token> from their first block until
+    `drop`, those of a small one in a pack of its upload (packs.py) from `seal`. Nothing is renamed
+    when the ledger accepts a chunk: the token in its record names the bytes (rule 1), and bytes
+    whose token no record names are leftovers.
 
     Args:
-        root: made when the first chunk comes.
-        fsync: `seal` returns only once file and name are on the disk.
-        threads: file operations at once; more of them overlap their waits for fsync.
+        root: created with the first chunk.
+        fsync: `seal` returns only once file and name are durable.
+        threads: concurrent file operations; more of them overlap their waits for fsync.
 
     Besides the port's errors: `ResourceExhausted` DISK_FULL; its `Unavailable` is
     CHUNK_STORE_UNAVAILABLE.
@@ -135,7 +136,7 @@ class FileChunkStore:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the store's threads; its files stay."""
+        """Stop the store's threads; its files stay."""
         await self._threads.aclose()
 
     @asynccontextmanager
@@ -158,7 +159,7 @@ class FileChunkStore:
             yield staged
         finally:
             try:
-                if staged.may_be_kept and not staged.sealed:
+                if staged.may_be_stored and not staged.sealed:
                     await self._discard(upload_id, token)
             finally:
                 of_upload.discard(staged)
@@ -196,13 +197,13 @@ class FileChunkStore:
     async def leftovers(
         self, older_than_seconds: float, limit: int
     ) -> Sequence[tuple[str, Sequence[str]]]:
-        """As the port says; each call looks at a bounded number of chunks, going on where the
-        last one stopped, so that a huge tree is seen over several calls."""
+        """Return leftovers; each call examines a bounded number of chunks, starting where the last
+        call stopped, so that a huge tree is scanned over several calls."""
         return await self._threads.run(self._scan.take, older_than_seconds, limit)
 
     async def _discard(self, upload_id: str, token: str) -> None:
         try:
             await self._threads.run(self._packs.drop, upload_id, (token,))
         except SluiceError as error:
-            # The sender's own error matters more; the bytes are leftovers that the sweeper finds.
-            _log.warning("staged_chunk_not_removed", upload_id=upload_id, reason=error.reason)
+            # Keep the sender's error; the bytes are leftovers, which the sweeper removes.
+            _log.warning("staged_chunk.remove_failed", upload_id=upload_id, reason=error.reason)

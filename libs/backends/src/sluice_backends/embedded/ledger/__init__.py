@@ -1,1 +1,1 @@
-"""The ledger in SQLite, on a thread of its own."""
+"""Embedded ledger in SQLite, on a dedicated thread."""

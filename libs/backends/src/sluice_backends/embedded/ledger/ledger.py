@@ -1,5 +1,5 @@
-"""The ledger of one machine: SQLite in WAL mode, durable across `kill -9`, and across power loss
-with `fsync`. Same rules as every other ledger."""
+"""Embedded ledger of one machine: SQLite in WAL mode, durable across `kill -9`, and across power
+loss with `fsync`. It runs the shared rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 async def open_sqlite_ledger(
     path: Path, options: LedgerOptions, *, fsync: bool, clock: Clock = time.time
 ) -> AsyncIterator[SqliteLedger]:
-    """The ledger in the file `path`, made if it is not there; one process at a time.
+    """Open the ledger in the file `path`, created if missing; one process at a time.
 
     Raises:
         FailedPrecondition: LEDGER_FORMAT, another release wrote the file.
@@ -43,7 +43,7 @@ async def open_sqlite_ledger(
 
 
 class SqliteLedger(TransactionalLedger):
-    """An `UploadLedger` in a file. Made by `open_sqlite_ledger`; belongs to one event loop."""
+    """`UploadLedger` in a file. Created by `open_sqlite_ledger`; belongs to one event loop."""
 
     def __init__(self, file: _LedgerFile, thread: LedgerThread) -> None:
         super().__init__(file.session)
@@ -55,7 +55,7 @@ class SqliteLedger(TransactionalLedger):
 
 
 class _LedgerFile:
-    """The session on the ledger's thread: schema, identity, and the budget told by the rows."""
+    """Session on the ledger's thread: schema, identity, and the budget computed from the rows."""
 
     session: Session
 
@@ -63,7 +63,7 @@ class _LedgerFile:
         self._options = options
         self._clock = clock
         self._store: SqliteStore
-        self.announce: Callable[[list[str]], None] = _nobody
+        self.announce: Callable[[list[str]], None] = _ignore
 
     def opened(self, connection: sqlite3.Connection) -> None:
         nonce = prepare(connection)
@@ -82,5 +82,5 @@ class _LedgerFile:
         return partial(self.announce, touched)
 
 
-def _nobody(touched: list[str]) -> None:
-    """Before the ledger is there, nobody listens."""
+def _ignore(touched: list[str]) -> None:
+    """No-op: there are no listeners before the ledger is open."""

@@ -1,7 +1,4 @@
-"""The tables of the embedded ledger, their format version and the ledger's identity.
-
-Columns beside `record` are those that searches need; the record is the truth.
-"""
+"""Tables of the embedded ledger, their format version and the ledger's identity."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from sluice_core.errors import FailedPrecondition
 from sluice_core.uploads.ids import new_nonce
 from sluice_core.uploads.model import FORMAT_VERSION
 
+# The columns beside `record` exist for searches; the record is authoritative.
 _TABLES = """
 CREATE TABLE uploads (
     upload_id TEXT PRIMARY KEY,
@@ -84,7 +82,7 @@ CREATE TABLE debris (upload_id TEXT PRIMARY KEY) WITHOUT ROWID;
 
 
 def prepare(connection: sqlite3.Connection) -> str:
-    """Make or check the tables; the ledger's nonce. Raises `FailedPrecondition` LEDGER_FORMAT."""
+    """Create or check the tables and return the nonce; raise `FailedPrecondition` LEDGER_FORMAT."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(
@@ -97,7 +95,7 @@ def prepare(connection: sqlite3.Connection) -> str:
             meta = {"format": str(FORMAT_VERSION), "nonce": new_nonce()}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         if meta.get("format") == str(FORMAT_VERSION):
-            _add_what_came_later(connection)
+            _add_later_columns(connection)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -111,8 +109,8 @@ def prepare(connection: sqlite3.Connection) -> str:
     return meta["nonce"]
 
 
-def _add_what_came_later(connection: sqlite3.Connection) -> None:
-    """Columns and indexes of a later release, which an earlier one does not mind."""
+def _add_later_columns(connection: sqlite3.Connection) -> None:
+    """Add columns and indexes of later releases, which earlier releases ignore."""
     columns = {row[1] for row in connection.execute("PRAGMA table_info(uploads)")}
     if "events_retry_at" not in columns:
         connection.execute("ALTER TABLE uploads ADD COLUMN events_retry_at REAL NOT NULL DEFAULT 0")

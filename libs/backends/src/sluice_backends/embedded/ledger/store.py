@@ -1,4 +1,4 @@
-"""The rows of the embedded ledger: SQLite tables, used by the ledger's thread only."""
+"""Rows of the embedded ledger in SQLite tables, used by the ledger's thread only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sluice_core.uploads.model import (
 from sluice_core.uploads.states import TAKES_CHUNKS
 
 _SCAN_CHUNKS = 50_000
-"""Chunks that one search for gaps looks at."""
+"""Chunks visited by one search for gaps."""
 
 _CACHED_IDENTITIES = 1_024
 
@@ -35,10 +35,10 @@ _PART = "number, first, last, state, received, size, etag, crc32c, sha256, queue
 
 
 class SqliteStore:
-    """A `LedgerStore` on one connection, inside the transaction that the ledger's thread opened.
+    """`LedgerStore` on one connection, inside the transaction of the ledger's thread.
 
-    Records are decoded for every step, so that a rolled back one leaves no trace; only what
-    `InitiateUpload` settled is kept decoded, because it does not change.
+    Records are decoded for every step, so that a rollback leaves no stale state. Only the
+    immutable `NewUpload` is cached.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -46,16 +46,19 @@ class SqliteStore:
         self._identities: dict[str, NewUpload] = {}
 
     def rolled_back(self) -> None:
-        """Something that was saved is not there any more."""
+        """Drop the cache after a rollback: saved rows may be gone."""
         self._identities.clear()
 
     def touch(self) -> None:
-        """A write that changes nothing: raises when the file takes none."""
+        """Write without a change; raise when the file is not writable."""
         self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
 
     def drop_holds(self) -> None:
-        """End every claim of the process that had the file before: it is gone, for one process at
-        a time has it, and its work need not wait for the leases. Late writes of it are fenced."""
+        """End every claim of the previous process, so that its work need not wait for the leases.
+
+        That process is gone, because one process at a time uses the file. Its late writes are
+        fenced.
+        """
         live = self._db.execute("SELECT upload_id FROM uploads WHERE ended_at IS NULL").fetchall()
         self._db.execute("BEGIN IMMEDIATE")
         for (upload_id,) in live:
@@ -66,7 +69,7 @@ class SqliteStore:
         self._db.execute("COMMIT")
 
     def queued(self) -> list[tuple[str, str, int]]:
-        """(upload id, tenant, queued bytes) of every upload that holds bytes."""
+        """Return (upload id, tenant, queued bytes) of every upload that holds bytes."""
         return self._db.execute(
             "SELECT upload_id, tenant, queued_bytes FROM uploads"
             " WHERE ended_at IS NULL AND queued_bytes > 0"
@@ -83,7 +86,7 @@ class SqliteStore:
     def insert(self, record: UploadRecord) -> None:
         new = record.new
         if self._db.execute("DELETE FROM debris WHERE upload_id = ?", (new.upload_id,)).rowcount:
-            # A derived id (request_id) that is used again: its former rows must not shine through.
+            # A derived id (request_id) is reused: remove its former rows, or they would reappear.
             self._db.execute("DELETE FROM chunks WHERE upload_id = ?", (new.upload_id,))
         self._db.execute(
             "INSERT INTO uploads (upload_id, tenant, created_at, status, last_chunk_at,"
@@ -127,7 +130,7 @@ class SqliteStore:
         self._identities[record.new.upload_id] = record.new
 
     def forget(self, upload_id: str) -> None:
-        """Chunks are many: they are only marked here, and removed in steps."""
+        """Remove an upload. Its chunks are only marked, and removed in steps: there are many."""
         for table in ("uploads", "identities", "rejected", "parts", "events"):
             self._db.execute(f"DELETE FROM {table} WHERE upload_id = ?", (upload_id,))
         self._db.execute("INSERT OR IGNORE INTO debris VALUES (?)", (upload_id,))
@@ -311,7 +314,7 @@ class SqliteStore:
             (upload_id, up_to_sequence),
         ).rowcount
 
-    # -- finding work
+    # -- work discovery
 
     def with_events(self, limit: int) -> Sequence[str]:
         return self._ids(

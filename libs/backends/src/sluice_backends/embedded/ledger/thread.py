@@ -1,9 +1,4 @@
-"""One thread that owns the ledger's SQLite connection and commits in groups.
-
-Steps wait in a queue. The thread takes all that wait, runs each in a savepoint, commits once and
-only then answers: one fsync acknowledges many chunks, and no answer runs ahead of the disk. A step
-that fails rolls back only itself; a commit that fails fails the whole group.
-"""
+"""Thread that owns the ledger's SQLite connection and commits steps in groups."""
 
 from __future__ import annotations
 
@@ -20,25 +15,25 @@ import structlog
 
 from sluice_core.errors import SluiceError, Unavailable
 
-_MOST_IN_GROUP = 512
-_MOST_WAITING = 8_192
+_MAX_GROUP_STEPS = 512
+_MAX_WAITING_STEPS = 8_192
 
 _log = structlog.get_logger()
 
 
 class GroupOwner(Protocol):
-    """Whose steps these are; called on the thread, except `committed`."""
+    """Owner of the steps. Its methods are called on the thread."""
 
     def opened(self, connection: sqlite3.Connection) -> None:
-        """The connection is open; raises when the file cannot be used."""
+        """Prepare the opened connection; raise when the file is unusable."""
         ...
 
     def rolled_back(self) -> None:
-        """A step or a group was undone after it may have changed things: forget what is cached."""
+        """Drop cached state, because a step or a group was rolled back."""
         ...
 
     def group_ended(self) -> Callable[[], None]:
-        """What to do on the event loop now that the group is committed."""
+        """Return a callback to run on the event loop after the group's commit."""
         ...
 
 
@@ -51,7 +46,13 @@ class _Step:
 
 
 class LedgerThread:
-    """Runs steps in order. A step that was submitted runs even if its caller has gone."""
+    """Runner of steps, in order. A submitted step runs even if its caller is cancelled.
+
+    Steps wait in a queue. The thread takes all waiting steps, runs each in a savepoint, commits
+    once and only then resolves their futures: one fsync acknowledges many chunks, and no result
+    is returned before it is durable. A failed step rolls back only itself; a failed commit fails
+    the whole group.
+    """
 
     def __init__(self, path: Path, *, fsync: bool, owner: GroupOwner) -> None:
         self._path = path
@@ -59,26 +60,26 @@ class LedgerThread:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._steps: SimpleQueue[_Step | None] = SimpleQueue()
-        self._room = asyncio.Semaphore(_MOST_WAITING)
+        self._room = asyncio.Semaphore(_MAX_WAITING_STEPS)
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
         self._stale = False
         self._thread = threading.Thread(target=self._main, name="sluice-ledger", daemon=True)
 
     async def open(self) -> None:
-        """Start; raises what the owner's `opened` raised, or `Unavailable`."""
+        """Start the thread; raise the error of the owner's `opened`, or `Unavailable`."""
         self._thread.start()
         await self._opened
 
     async def close(self) -> None:
-        """Finish what waits and end the thread."""
+        """Finish waiting steps and stop the thread."""
         if not self._closed:
             self._closed = True
             self._steps.put(None)
         await asyncio.to_thread(self._thread.join)
 
     async def run(self, call: Callable[[], Any]) -> Any:
-        """The result of `call`, once it is committed."""
+        """Return the result of `call` after its commit."""
         async with self._room:
             if self._closed:
                 raise Unavailable("LEDGER_CLOSED", "The server is stopping; try another one.")
@@ -92,12 +93,12 @@ class LedgerThread:
         try:
             connection = self._connect()
         except (sqlite3.Error, OSError) as error:
-            self._tell(self._fail_to_open, _unavailable(error))
+            self._call_on_loop(self._set_open_failed, _unavailable(error))
             return
         except SluiceError as error:
-            self._tell(self._fail_to_open, error)
+            self._call_on_loop(self._set_open_failed, error)
             return
-        self._tell(self._now_open)
+        self._call_on_loop(self._set_opened)
         try:
             stopping = False
             while not stopping:
@@ -122,12 +123,12 @@ class LedgerThread:
         return connection
 
     def _next_group(self) -> tuple[list[_Step], bool]:
-        """Everything that waits, at least one step; True at the end of all steps."""
+        """Return all waiting steps, at least one unless closing, and whether to stop."""
         group: list[_Step] = []
         step = self._steps.get()
         while step is not None:
             group.append(step)
-            if len(group) == _MOST_IN_GROUP:
+            if len(group) == _MAX_GROUP_STEPS:
                 return group, False
             try:
                 step = self._steps.get_nowait()
@@ -149,7 +150,7 @@ class LedgerThread:
                 step.error = _unavailable(error)
             self._stale = True
         then = self._owner.group_ended()
-        self._tell(_answer, group, then)
+        self._call_on_loop(_resolve, group, then)
 
     def _run_step(self, connection: sqlite3.Connection, step: _Step) -> None:
         if self._stale:
@@ -159,13 +160,13 @@ class LedgerThread:
         try:
             step.result = step.call()
         except SluiceError as error:
-            step.error = error  # a refusal: rules refuse before they change anything
+            step.error = error  # no rollback: rules raise before their first change
         except sqlite3.Error as error:
             if not connection.in_transaction:
-                raise  # disk full and the like: SQLite undid the whole group
+                raise  # e.g. disk full: SQLite rolled back the whole group
             step.error = _unavailable(error)
             self._undo(connection)
-        except Exception as error:  # noqa: BLE001 - a defect fails its own caller, not the thread
+        except Exception as error:  # noqa: BLE001 - a defect fails its caller, not the thread
             step.error = error
             self._undo(connection)
         connection.execute("RELEASE step")
@@ -174,29 +175,29 @@ class LedgerThread:
         connection.execute("ROLLBACK TO step")
         self._stale = True
 
-    def _tell(self, callback: Callable[..., object], *args: object) -> None:
+    def _call_on_loop(self, callback: Callable[..., object], *args: object) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            # The loop is closed: nobody is left to hear it.
+            # The loop is closed: no caller is left.
             _log.warning("ledger.loop_closed")
 
     # -- on the event loop
 
-    def _now_open(self) -> None:
+    def _set_opened(self) -> None:
         if not self._opened.done():
             self._opened.set_result(None)
 
-    def _fail_to_open(self, error: SluiceError) -> None:
+    def _set_open_failed(self, error: SluiceError) -> None:
         self._closed = True
         if not self._opened.done():
             self._opened.set_exception(error)
 
 
-def _answer(group: list[_Step], then: Callable[[], None]) -> None:
+def _resolve(group: list[_Step], then: Callable[[], None]) -> None:
     for step in group:
         if step.done.done():
-            continue  # its caller was cancelled; what it did stays, as every call may be repeated
+            continue  # its caller was cancelled; its change stays: every call is idempotent
         if step.error is not None:
             step.done.set_exception(step.error)
         else:

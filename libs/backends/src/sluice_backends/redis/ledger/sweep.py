@@ -13,7 +13,7 @@ from sluice_backends.redis.ledger.steps import LedgerSteps
 from sluice_backends.redis.ledger.walk import RepairWalk, forget_everywhere
 from sluice_core.errors import Internal, NotFound
 from sluice_core.ledger.options import LedgerOptions
-from sluice_core.ledger.sweep import RETRIED_AT_ONCE
+from sluice_core.ledger.sweep import RETRIED_UPLOADS
 from sluice_core.ports import LedgerEvent, WorkItem, WorkKind
 from sluice_core.uploads.model import UploadSnapshot
 
@@ -148,7 +148,7 @@ class LedgerSweep:
     async def pending_events(self, limit: int) -> list[LedgerEvent]:
         """Return events in order per upload, oldest upload first; then some withheld ones."""
         events = await self._fresh_events(limit)
-        for upload_id in await self._finder.due("retries", RETRIED_AT_ONCE):
+        for upload_id in await self._finder.due("retries", RETRIED_UPLOADS):
             events += await self._events_of(upload_id, "retries")
         return events
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from sluice_core.concurrency.allowance import not_counted
+from sluice_core.concurrency.allowance import allowance_paused
 from sluice_processor.images.children.process import DecoderChild
 from sluice_processor.images.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
 
@@ -106,7 +106,7 @@ class ImageWorkers:
             raise ValueError("a thumbnail has at least one pixel")
         async with _opened(source) as fd:
             self._check_size(os.fstat(fd))
-            with not_counted():  # those before us end by their own limits
+            with allowance_paused():  # those before us end by their own limits
                 seat = await self._free.get()
             try:
                 return await self._process_at(seat, fd, wanted)
@@ -137,7 +137,7 @@ class ImageWorkers:
             seat.vacate()
         await seat.vacated()
         if seat.child is None:
-            with not_counted():  # `start_seconds` at most
+            with allowance_paused():  # `start_seconds` at most
                 seat.child = await DecoderChild.start(self._options)
         return seat.child
 
