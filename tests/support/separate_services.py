@@ -1,6 +1,6 @@
 """An intake and repositories as processes of their own, each of which a test may end by itself.
 
-    async with apart(tmp_path, settings) as stage:
+    async with separate_services(tmp_path, settings) as stage:
         async with stage.repository("parts,completer") as workers:
             opened = await stage.send("file", content)
             workers.kill()
@@ -112,7 +112,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def apart(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
+async def separate_services(
+    folder: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Stage]:
     """A stage on a Redis, a bucket and a database of its own; with further settings."""
     with RedisServer() as redis:
         services = await asyncio.to_thread(Services, folder, redis)
