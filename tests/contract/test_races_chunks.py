@@ -28,7 +28,7 @@ from sluice_intake.chunks.reception import Receiving
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
-from support.races import Actor, at_once, orders, outcome, play, told_with
+from support.races import Actor, at_once, noting_order, orders, outcome, play
 
 HALF = PART_BYTES // 2
 
@@ -168,7 +168,7 @@ async def test_of_two_senders_of_one_number_one_is_taken_whole(house: House) -> 
     for order in orders(3, 3):
         upload_id = await house.begin()
         senders = [house.sender(upload_id, 0, content(letter)) for letter in "ab"]
-        with told_with(order):
+        with noting_order(order):
             await play(order, *(sender.in_three_turns() for sender in senders))
             loser, winner = order[-1], 1 - order[-1]  # who accepts last comes too late
             taken, refused = senders[winner].answer, senders[loser].answer
@@ -185,7 +185,7 @@ async def test_the_same_chunk_sent_twice_at_once_is_kept_once(house: House) -> N
     for order in orders(3, 3):
         upload_id = await house.begin()
         senders = [house.sender(upload_id, 0, content("a")) for _ in range(2)]
-        with told_with(order):
+        with noting_order(order):
             await play(order, *(sender.in_three_turns() for sender in senders))
             late, first = senders[order[-1]], senders[1 - order[-1]]
             assert isinstance(first.answer, Acceptance)
@@ -234,7 +234,7 @@ async def test_force_replaces_until_the_part_is_queued_and_not_a_moment_longer(
         old = await house.send(upload_id, 0, content("o", HALF))
         forcing = house.sender(upload_id, 0, content("n", HALF), force=True)
         neighbour = house.sender(upload_id, 1, content("z", HALF))
-        with told_with(order):
+        with noting_order(order):
             await play(order, forcing.in_two_turns(), neighbour.in_two_turns())
             assert isinstance(neighbour.answer, Acceptance)
             if order[-1] == 1:
@@ -290,7 +290,7 @@ async def test_a_part_in_a_workers_hands_is_not_replaced_under_it(house: House) 
             read.append(await house.pair.bytes_of(upload_id, second))
 
         forcing = house.sender(upload_id, 1, content("n", HALF), force=True)
-        with told_with(order):
+        with noting_order(order):
             await play(order, forcing.in_two_turns(), worker())
             assert isinstance(forcing.answer, FailedPrecondition)
             assert b"".join(read) == content("o")
@@ -342,7 +342,7 @@ async def test_what_is_dropped_after_a_rejection_is_never_what_came_in_its_place
             await house.pair.chunks.drop(upload_id, [chunk.token])
 
         again = house.sender(upload_id, 0, content("a"))
-        with told_with(order):
+        with noting_order(order):
             await play(order, worker(), again.in_two_turns())
             assert isinstance(again.answer, Acceptance)
             turns = list(enumerate(order))

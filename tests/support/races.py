@@ -55,7 +55,7 @@ async def play(order: Order, *actors: Actor | Coroutine[Any, Any, object]) -> No
 
 
 @contextmanager
-def told_with(order: Order | Sequence[str]) -> Iterator[None]:
+def noting_order(order: Order | Sequence[str]) -> Iterator[None]:
     """A failure inside names the order that led to it."""
     try:
         yield
