@@ -35,9 +35,9 @@ from sluice_core.ledger.options import LedgerOptions
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives
 from sluice_intake.rpc.servicer import SERVICE_NAME
-from support.doorkeeper import GOOD, Doorkeeper
 from support.intake import block, frames_of, header
 from support.sending import send_all
+from support.token_authenticator import GOOD, TokenAuthenticator
 
 MIB = 1024 * 1024
 LARGEST_MESSAGE = 9 * MIB
@@ -140,7 +140,7 @@ async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
     metrics, ledger = Metrics(), MemoryLedger(LedgerOptions())
     deps = IntakeDeps(ledger, MemoryChunkStore(), InProcessQueue(), DefaultDrives(), metrics)
     options = ServerOptions(max_message_bytes=LARGEST_MESSAGE)
-    server = build_server(options, [server_layers(metrics, Doorkeeper())])
+    server = build_server(options, [server_layers(metrics, TokenAuthenticator())])
     add_intake(server, deps)
     join = grpc.stream_unary_rpc_method_handler(_refuse, RequestFormat(bytes, MIB))
     handlers = {"Join": join}

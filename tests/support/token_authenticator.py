@@ -8,7 +8,7 @@ from sluice_core.errors import Unauthenticated
 GOOD = (("authorization", "Bearer good"),)
 
 
-class Doorkeeper:
+class TokenAuthenticator:
     """Lets `Bearer good` in, as acme's ann."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
