@@ -65,7 +65,7 @@ async def redis_two_processes(lease_seconds: float) -> AsyncIterator[WorkQueue]:
         redis_queue(options, lease_seconds) as first,
         redis_queue(options, lease_seconds) as second,
     ):
-        yield redis_support.TakingTurns(first, second)
+        yield redis_support.RoundRobinQueue(first, second)
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def never_looks(
 async def looks_often(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkQueue]:
-    """A lease that has ended is found soon; it ends where `grow_old` says so."""
+    """A lease that has ended is found soon; it ends where `age_delivery` says so."""
     monkeypatch.setattr(memory_queue, "_LOOK_AGAIN_SECONDS", 0.02)
     monkeypatch.setattr(redis_queues, "_LOOK_SECONDS", 0.02)
     async with factory(LONG_SECONDS) as opened:
@@ -145,20 +145,20 @@ async def take(
     return delivery
 
 
-async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
+async def age_delivery(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
     """As if so many times the length of a lease had passed."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
-        await redis_support.grow_old(on_redis(queue), delivery, leases * LONG_SECONDS)
+        await redis_support.age_delivery(on_redis(queue), delivery, leases * LONG_SECONDS)
 
 
-async def pass_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
+async def elapse_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
     """The same for what waits for the end of a delay, as this item does."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
-        await redis_support.pass_delays(on_redis(queue), item, leases * LONG_SECONDS)
+        await redis_support.elapse_delays(on_redis(queue), item, leases * LONG_SECONDS)
 
 
 def move_clock(queue: InProcessQueue, leases: float) -> None:
@@ -167,7 +167,7 @@ def move_clock(queue: InProcessQueue, leases: float) -> None:
 
 
 def on_redis(queue: WorkQueue) -> RedisQueue:
-    found = queue.first if isinstance(queue, redis_support.TakingTurns) else queue
+    found = queue.first if isinstance(queue, redis_support.RoundRobinQueue) else queue
     assert isinstance(found, RedisQueue)
     return found
 
@@ -219,7 +219,7 @@ async def test_an_item_that_is_held_can_be_put_again(looks_often: WorkQueue) -> 
     assert second.item == part()
     for delivery in (first, second):
         await queue.acknowledge(delivery)
-        await grow_old(queue, delivery, 1.1)
+        await age_delivery(queue, delivery, 1.1)
     await assert_nothing(queue, 0.2)
 
 
@@ -334,10 +334,10 @@ async def test_a_heartbeat_keeps_an_item(looks_often: WorkQueue) -> None:
     await queue.put(part())
     delivery = await take(queue)
     for _ in range(5):
-        await grow_old(queue, delivery, 0.6)
+        await age_delivery(queue, delivery, 0.6)
         await assert_nothing(queue, 0.2)
         await queue.extend(delivery)
-    await grow_old(queue, delivery, 1.1)  # and without one
+    await age_delivery(queue, delivery, 1.1)  # and without one
     assert (await take(queue)).attempt == 2
 
 
@@ -347,10 +347,10 @@ async def test_an_item_that_was_kept_and_acknowledged_does_not_come_again(
     queue = looks_often
     await queue.put(part())
     delivery = await take(queue)
-    await grow_old(queue, delivery, 0.6)
+    await age_delivery(queue, delivery, 0.6)
     await queue.extend(delivery)
     await queue.acknowledge(delivery)
-    await grow_old(queue, delivery, 1.1)
+    await age_delivery(queue, delivery, 1.1)
     await assert_nothing(queue, 0.2)
 
 
@@ -359,14 +359,14 @@ async def test_a_late_word_of_the_old_holder_changes_nothing(looks_often: WorkQu
     queue = looks_often
     await queue.put(part())
     old = await take(queue)
-    await grow_old(queue, old, 1.1)
+    await age_delivery(queue, old, 1.1)
     new = await take(queue)
     await queue.extend(old)
     await queue.acknowledge(old)
     await queue.retry(old, 0.0)
     await assert_nothing(queue, 0.2)
     await queue.acknowledge(new)
-    await grow_old(queue, new, 1.1)
+    await age_delivery(queue, new, 1.1)
     await assert_nothing(queue, 0.2)
 
 
@@ -385,9 +385,9 @@ async def test_an_item_given_back_comes_again_after_the_delay(looks_often: WorkQ
     queue = looks_often
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
-    await pass_delays(queue, part(), 0.6)
+    await elapse_delays(queue, part(), 0.6)
     await assert_nothing(queue, 0.2)
-    await pass_delays(queue, part(), 0.6)
+    await elapse_delays(queue, part(), 0.6)
     again = await take(queue)
     assert (again.item, again.attempt) == (part(), 2)
 
@@ -404,7 +404,7 @@ async def test_putting_an_item_does_not_shorten_its_delay(looks_often: WorkQueue
     await queue.retry(await take(queue), LONG_SECONDS)
     await queue.put(part())
     await assert_nothing(queue, 0.2)
-    await pass_delays(queue, part(), 1.1)
+    await elapse_delays(queue, part(), 1.1)
     await queue.acknowledge(await take(queue))
     await assert_nothing(queue)
 

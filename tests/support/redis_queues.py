@@ -11,7 +11,7 @@ from sluice_core.ports import Delivery, QueueDepth, WorkItem, WorkKind, WorkQueu
 _GROUP = "repository"
 
 
-class TakingTurns:
+class RoundRobinQueue:
     """A `WorkQueue` over several: each call goes to the next of them."""
 
     def __init__(self, *queues: WorkQueue) -> None:
@@ -39,7 +39,7 @@ class TakingTurns:
         return await next(self._queues).depth()
 
 
-async def grow_old(queue: RedisQueue, delivery: Delivery, seconds: float) -> None:
+async def age_delivery(queue: RedisQueue, delivery: Delivery, seconds: float) -> None:
     """As if its holder had said nothing for so much longer; nothing happens if nobody holds it."""
     stream = queue._lane_of(delivery.item).name
     entry = delivery.delivery_id.rsplit("/", 2)[1]
@@ -49,7 +49,7 @@ async def grow_old(queue: RedisQueue, delivery: Delivery, seconds: float) -> Non
         await execute(stream, "XCLAIM", stream, _GROUP, holder, 0, entry, "IDLE", idle_ms, "JUSTID")
 
 
-async def pass_delays(queue: RedisQueue, item: WorkItem, seconds: float) -> None:
+async def elapse_delays(queue: RedisQueue, item: WorkItem, seconds: float) -> None:
     """As if so much more time had passed for what waits, with this item, for its delay to end."""
     later = queue._lane_of(item)._keys[3]
     for entry in await queue._clients.execute(later, "ZRANGE", later, 0, -1):
