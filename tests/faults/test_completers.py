@@ -41,7 +41,7 @@ async def rows_of(stage: Stage, upload_id: str) -> int:
 
 async def completions_of(stage: Stage, upload_id: str) -> set[str]:
     """The ids of the events that say that this upload is completed."""
-    node_id = stage.oracle.books.uploads[upload_id].node_id
+    node_id = stage.oracle.observations.uploads[upload_id].node_id
     records = await kafka.records_in(KafkaOptions(stage.kafka_servers), UPLOADS_TOPIC)
     return {
         record.event_id

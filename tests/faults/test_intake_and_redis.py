@@ -137,7 +137,7 @@ async def test_a_killed_redis_is_unavailable_and_what_it_had_is_there_again(tmp_
                 client.upload(source, drive=DRIVE, path="killed", chunk_size=CHUNK)
             )
             await here.acknowledges(4)
-            upload_id = next(iter(here.oracle.books.uploads))
+            upload_id = next(iter(here.oracle.observations.uploads))
             for _ in range(2):
                 services.redis.kill()
                 assert await refusal_of(here.wire.status(upload_id)) == UNAVAILABLE
@@ -270,7 +270,7 @@ async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true
         status = await here.wire.status(opened.upload_id)
         assert [(gap.first, gap.last) for gap in status.missing] == [(4, 7)]
         await here.judge(resending(chunks), may_lose=True)
-        (noted,) = here.oracle.books.uploads.values()
+        (noted,) = here.oracle.observations.uploads.values()
         assert noted.lost == {chunk.number for chunk in sent_late}
 
 

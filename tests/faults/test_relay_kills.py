@@ -97,7 +97,7 @@ async def test_the_topic_is_right_after_random_kills_of_the_relay(
         async with stage.repository("relay"):
             await stage.judge()
         types = await told(stage, tmp_path)
-        nodes = [upload.node_id for upload in stage.oracle.books.uploads.values()]
+        nodes = [upload.node_id for upload in stage.oracle.observations.uploads.values()]
         assert len(nodes) == uploading.result() > kills
         for node in nodes:
             assert types[node] == ["UploadInitiated", "UploadCompleted"]

@@ -30,7 +30,7 @@ BRISK = {
 
 async def leftovers_of_others(stage: Stage, live: str) -> list[str]:
     """What belongs to uploads in flight, without those of this one."""
-    node_id = stage.oracle.books.uploads[live].node_id
+    node_id = stage.oracle.observations.uploads[live].node_id
     found = await asyncio.to_thread(stage.services.leftovers)
     return [name for name in found if live not in name and node_id not in name]
 

@@ -20,7 +20,7 @@ import grpc.aio
 
 from sluice.repository.v1 import repository_pb2
 from support.deployments import Services
-from support.oracle import NotedUpload, Oracle, published_by
+from support.oracle import ObservedUpload, Oracle, published_by
 from support.oracle.judge import Resend
 from support.processes import ServiceProcess
 from support.recorder import Recorder
@@ -56,7 +56,7 @@ class Fleet:
     @property
     def acknowledged(self) -> int:
         """Chunks that clients were told are in, over all uploads."""
-        return sum(len(upload.acknowledged) for upload in self.oracle.books.uploads.values())
+        return sum(len(upload.acknowledged) for upload in self.oracle.observations.uploads.values())
 
     async def acknowledges(self, chunks: int, seconds: float = 60) -> None:
         """Wait until so many are."""
@@ -131,7 +131,7 @@ def resending(chunks: Sequence[Chunk]) -> Resend:
     """The bytes of chunks that are the same whichever upload asks."""
     by_number = {chunk.number: chunk.data for chunk in chunks}
 
-    def resend(upload: NotedUpload, number: int) -> bytes:
+    def resend(upload: ObservedUpload, number: int) -> bytes:
         return by_number[number]
 
     return resend

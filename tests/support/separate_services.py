@@ -31,7 +31,7 @@ from support import s3_server
 from support.deployments import Services
 from support.http_faults import HttpFaults
 from support.oracle import Oracle, published_by
-from support.oracle.books import ENDS
+from support.oracle.observations import ENDS
 from support.processes import ServiceProcess
 from support.proxy import FaultProxy
 from support.recorder import Recorder

@@ -10,8 +10,8 @@ It hears what clients and server say (recorder.py), whatever the client is made 
 gRPC afterwards, so it judges any deployment alike: embedded, or Redis, S3, Kafka and MySQL.
 """
 
-from support.oracle.books import Books, Content, NotedUpload
 from support.oracle.judge import Oracle
+from support.oracle.observations import Content, Observations, ObservedUpload
 from support.oracle.published import published_by
 
-__all__ = ["Books", "Content", "NotedUpload", "Oracle", "published_by"]
+__all__ = ["Observations", "Content", "ObservedUpload", "Oracle", "published_by"]

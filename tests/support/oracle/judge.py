@@ -17,15 +17,15 @@ from sluice.upload.v1 import upload_pb2 as pb
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from sluice_core.uploads.checksums import combined_crc32c
 from sluice_core.uploads.ids import event_id
-from support.oracle.books import ENDS, Books, Content, NotedUpload
-from support.oracle.listening import listener_of
+from support.oracle.call_listeners import listener_of
+from support.oracle.observations import ENDS, Content, Observations, ObservedUpload
 from support.recorder import CallListener, received_numbers
 from support.wire import Chunk, WireClient
 
 DRAIN_SECONDS = 120.0
 """How long events and checksums may take to arrive after the last fault."""
 
-Resend = Callable[[NotedUpload, int], bytes]
+Resend = Callable[[ObservedUpload, int], bytes]
 Published = Callable[[], Awaitable[Sequence[EventRecord]]]
 """Every event that was published, in order per node; those of other tests may be among them."""
 
@@ -42,11 +42,11 @@ class Oracle:
     """Listens to recorders, finishes what is unfinished, judges. One per deployment."""
 
     def __init__(self) -> None:
-        self.books = Books()
+        self.observations = Observations()
 
     def call(self, method: str) -> CallListener:
         """For `Recorder(target, listener=oracle)`."""
-        return listener_of(method, self.books)
+        return listener_of(method, self.observations)
 
     # -- finishing
 
@@ -57,17 +57,17 @@ class Oracle:
         gone, its object could not be completed. `resend` gives the bytes of what is missing; an
         acknowledged chunk among that is noted as lost.
         """
-        for upload in list(self.books.uploads.values()):
+        for upload in list(self.observations.uploads.values()):
             status = await self._status(wire, upload)
             if status is None or status.state in ENDS:
                 continue
             if status.state != pb.UPLOAD_STATE_COMPLETING:
                 await self._fill(wire, upload, status, resend)
             last = await wire.complete(upload.upload_id, upload.total_chunks, wait_seconds=240)
-            self.books.status(last)
+            self.observations.status(last)
             assert last.state in ENDS, f"{upload.upload_id} does not end: {last}"
 
-    async def _status(self, wire: WireClient, upload: NotedUpload) -> pb.UploadStatus | None:
+    async def _status(self, wire: WireClient, upload: ObservedUpload) -> pb.UploadStatus | None:
         try:
             status = await wire.status(upload.upload_id)
         except grpc.aio.AioRpcError as error:
@@ -76,13 +76,13 @@ class Oracle:
             upload.vanished = True
             upload.lost |= upload.acknowledged.keys()
             return None
-        self.books.status(status)
+        self.observations.status(status)
         return status
 
     async def _fill(
         self,
         wire: WireClient,
-        upload: NotedUpload,
+        upload: ObservedUpload,
         status: pb.UploadStatus,
         resend: Resend | None,
     ) -> None:
@@ -112,9 +112,9 @@ class Oracle:
         may_lose: the durability class allows that acknowledged chunks went missing, as long as
             the server said so.
         """
-        assert self.books.contradictions == []
+        assert self.observations.contradictions == []
         if not may_lose:
-            assert self.books.lost_chunks == 0, "acknowledged chunks were lost"
+            assert self.observations.lost_chunks == 0, "acknowledged chunks were lost"
         nodes = await self.check_nodes(wire)
         await self.check_bytes(wire, nodes)
         await self.check_events(wire, published)
@@ -122,7 +122,7 @@ class Oracle:
 
     async def check_nodes(self, wire: WireClient) -> list[repository_pb2.Node]:
         """One live node per path of a completed upload, and no other; returns them."""
-        completed = [upload for upload in self.books.uploads.values() if upload.completed]
+        completed = [upload for upload in self.observations.uploads.values() if upload.completed]
         by_path: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         for upload in completed:
             by_path[upload.drive, upload.path].add(upload.node_id)
@@ -130,14 +130,14 @@ class Oracle:
         for place, node_ids in by_path.items():
             winners = len(node_ids & live.keys())
             assert winners <= 1, f"{winners} nodes live at {place}"
-            assert winners == 1 or node_ids & self.books.deleted_nodes, f"no node at {place}"
+            assert winners == 1 or node_ids & self.observations.deleted_nodes, f"no node at {place}"
         strangers = live.keys() - {upload.node_id for upload in completed}
         assert not strangers, f"nodes that no completed upload made: {sorted(strangers)}"
         return list(live.values())
 
     async def check_bytes(self, wire: WireClient, nodes: Iterable[repository_pb2.Node]) -> None:
         """Every chunk of every live node is the one that was sent, by its SHA-256."""
-        uploads = {upload.node_id: upload for upload in self.books.uploads.values()}
+        uploads = {upload.node_id: upload for upload in self.observations.uploads.values()}
         for node in nodes:
             upload = uploads[node.node_id]
             total = upload.total_chunks
@@ -171,9 +171,9 @@ class Oracle:
         while left := await asyncio.to_thread(backends.leftovers):
             assert loop.time() < deadline, f"left behind: {left}"
             await asyncio.sleep(0.5)
-        completed = [upload for upload in self.books.uploads.values() if upload.completed]
+        completed = [upload for upload in self.observations.uploads.values() if upload.completed]
         live = len({(upload.drive, upload.path) for upload in completed})
-        live -= len(self.books.deleted_nodes)
+        live -= len(self.observations.deleted_nodes)
         objects = await asyncio.to_thread(backends.count_objects)
         assert live <= objects <= len(completed), f"{objects} objects for {live} nodes"
 
@@ -182,7 +182,9 @@ class Oracle:
     def _problems_of(
         self, published: Sequence[EventRecord], live: Sequence[repository_pb2.Node]
     ) -> list[str]:
-        ours = {upload.node_id for upload in self.books.uploads.values() if not upload.vanished}
+        ours = {
+            upload.node_id for upload in self.observations.uploads.values() if not upload.vanished
+        }
         records = [record for record in published if record.key in ours]
         seen = {record.event_id for record in records if record.topic == UPLOADS_TOPIC}
         expected = dict(self._upload_transitions())
@@ -198,7 +200,7 @@ class Oracle:
 
     def _upload_transitions(self) -> Iterable[tuple[str, str]]:
         """Event id → what happened. An upload has two events: it was opened, and it ended."""
-        for upload in self.books.uploads.values():
+        for upload in self.observations.uploads.values():
             if upload.vanished:
                 continue
             names = ["UploadInitiated", *(ENDS[end] for end in upload.ends)]
@@ -222,7 +224,7 @@ class Oracle:
             for (name, node_id), ids in happened.items()
             if len(ids) > 1
         ]
-        completed = {u.node_id for u in self.books.uploads.values() if u.completed}
+        completed = {u.node_id for u in self.observations.uploads.values() if u.completed}
         alive = {node.node_id for node in live}
         deleted = {node_id for name, node_id in happened if name == "NodeDeleted"}
         problems += [f"no NodeDeleted of {each}" for each in completed - alive - deleted]
@@ -233,7 +235,7 @@ class Oracle:
         return problems
 
     async def _live_nodes(self, wire: WireClient) -> AsyncIterator[repository_pb2.Node]:
-        for drive in sorted({upload.drive for upload in self.books.uploads.values()}):
+        for drive in sorted({upload.drive for upload in self.observations.uploads.values()}):
             token = ""
             while True:
                 request = repository_pb2.ListNodesRequest(drive=drive, page_token=token)

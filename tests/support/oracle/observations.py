@@ -51,7 +51,7 @@ class Acknowledged:
 
 
 @dataclass(slots=True)
-class NotedUpload:
+class ObservedUpload:
     """One upload, as its clients saw it."""
 
     upload_id: str
@@ -85,11 +85,11 @@ class NotedUpload:
         return next(iter(candidates))
 
 
-class Books:
+class Observations:
     """Everything noted so far, and every contradiction seen while noting."""
 
     def __init__(self) -> None:
-        self.uploads: dict[str, NotedUpload] = {}
+        self.uploads: dict[str, ObservedUpload] = {}
         self.deleted_nodes: set[str] = set()
         self.contradictions: list[str] = []
 
@@ -97,10 +97,10 @@ class Books:
     def lost_chunks(self) -> int:
         return sum(len(upload.lost) for upload in self.uploads.values())
 
-    def initiated(self, upload_id: str, node_id: str, drive: str, path: str) -> NotedUpload:
+    def initiated(self, upload_id: str, node_id: str, drive: str, path: str) -> ObservedUpload:
         known = self.uploads.get(upload_id)
         if known is None:
-            known = self.uploads[upload_id] = NotedUpload(upload_id, node_id, drive, path)
+            known = self.uploads[upload_id] = ObservedUpload(upload_id, node_id, drive, path)
         elif known.node_id != node_id:
             self._contradiction(f"upload {upload_id} has the nodes {known.node_id}, {node_id}")
         return known
