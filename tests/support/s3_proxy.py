@@ -178,17 +178,17 @@ def slow_down(*headers: str) -> Fault:
     return answers(503, error_body("SlowDown"), *headers)
 
 
-async def resets(request: Request, client: Stream, store: Stream) -> None:
+async def reset_connection(request: Request, client: Stream, store: Stream) -> None:
     """The connection breaks before an answer."""
     _reset(client)
 
 
-async def hangs(request: Request, client: Stream, store: Stream) -> None:
+async def never_answer(request: Request, client: Stream, store: Stream) -> None:
     """Nothing is ever answered."""
     await asyncio.Event().wait()
 
 
-def takes_no_more(after_bytes: int) -> Fault:
+def stall_body(after_bytes: int) -> Fault:
     """The body is read so far, and the rest stays in the network."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
@@ -200,7 +200,7 @@ def takes_no_more(after_bytes: int) -> Fault:
     return fault
 
 
-async def loses_the_answer(request: Request, client: Stream, store: Stream) -> None:
+async def lose_answer(request: Request, client: Stream, store: Stream) -> None:
     """The store does what it is asked, and nobody gets to know."""
     await store.write(_closing(request.head))
     async with asyncio.TaskGroup() as group:
@@ -210,7 +210,7 @@ async def loses_the_answer(request: Request, client: Stream, store: Stream) -> N
     _reset(client)
 
 
-def breaks_after(answered_bytes: int) -> Fault:
+def truncate_answer(answered_bytes: int) -> Fault:
     """The answer ends in the middle."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
@@ -220,7 +220,7 @@ def breaks_after(answered_bytes: int) -> Fault:
     return fault
 
 
-def flips_a_bit(at_byte: int) -> Fault:
+def flip_bit(at_byte: int) -> Fault:
     """The body reaches the store with one bit changed."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
