@@ -170,10 +170,10 @@ class Driver:
         ranges = (await self.ledger.missing_chunks(upload_id, limit)).ranges
         return [(gap.first, gap.last) for gap in ranges]
 
-    def hears(self, upload_id: str) -> bool:
+    def is_subscribed(self, upload_id: str) -> bool:
         """Whether one who waits for the upload, or for room, would be woken by now."""
         ledger: Any = self.ledger
-        return ledger.hears(upload_id) if hasattr(ledger, "hears") else True
+        return ledger.is_subscribed(upload_id) if hasattr(ledger, "is_subscribed") else True
 
     # -- the worker
 

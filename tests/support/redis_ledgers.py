@@ -80,7 +80,7 @@ class StagingLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
 
-    def hears(self, upload_id: str) -> bool:
+    def is_subscribed(self, upload_id: str) -> bool:
         """Whether the server has confirmed that changes of the upload are told to us, and before
         that, that room is."""
         return self.bare._announcements.heard_of(upload_id) is not None
@@ -91,10 +91,10 @@ class StagingLedger:
         labels = {"operation": operation}
         return int(registry.get_sample_value("sluice_redis_seconds_count", labels) or 0)
 
-    async def hears_of(self, upload_id: str) -> None:
+    async def wait_until_subscribed(self, upload_id: str) -> None:
         """Return once no change of the upload goes unheard."""
         what = f"{upload_id} is subscribed to"
-        await until(lambda: self.hears(upload_id), OPERATION_SECONDS, what)
+        await until(lambda: self.is_subscribed(upload_id), OPERATION_SECONDS, what)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         if offer.staged:
