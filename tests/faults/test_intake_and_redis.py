@@ -28,7 +28,7 @@ from support.calls import (
     available,
     chunks_of,
     put,
-    put_patiently,
+    put_with_retries,
     refusal_in,
     refusal_of,
     slow_line,
@@ -163,7 +163,7 @@ async def test_a_redis_that_answers_nothing_is_unavailable_too(tmp_path: Path) -
                 async with asyncio.timeout(8):
                     refused = await refusal_of(put(here.wire, opened.upload_id, chunks[3]))
             finally:
-                services.redis.go_on()
+                services.redis.resume()
             assert refused == UNAVAILABLE
             # It may have been carried out when it went on; sent again, it is in once.
             await here.wire.send_stream(opened.upload_id, chunks[3:])
@@ -335,7 +335,7 @@ async def test_a_full_redis_refuses_with_a_delay_drains_and_evicts_nothing(tmp_p
             for upload in opened:
                 received = (await here.wire.status(upload.upload_id)).received_chunks
                 for chunk in chunks[received:]:
-                    await put_patiently(here.wire, upload.upload_id, chunk)
+                    await put_with_retries(here.wire, upload.upload_id, chunk)
             await here.judge()
             with services.redis.client() as redis:
                 assert redis.info("stats")["evicted_keys"] == 0

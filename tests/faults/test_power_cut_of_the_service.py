@@ -25,7 +25,7 @@ from support.calls import (
     available,
     chunks_of,
     put,
-    put_patiently,
+    put_with_retries,
     refusal_of,
     slow_line,
 )
@@ -229,5 +229,5 @@ async def test_replicated_keeps_every_acknowledged_chunk_through_a_failover(tmp_
 
         await until(acknowledged, BACK_SECONDS, "the spare has joined")
         for chunk in chunks[7:]:  # a connection to the dead master may still be in the pool
-            await put_patiently(here.wire, opened.upload_id, chunk)
+            await put_with_retries(here.wire, opened.upload_id, chunk)
         await here.judge()

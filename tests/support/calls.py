@@ -69,7 +69,7 @@ async def refusal_of(call: Awaitable[Any]) -> Refusal:
     return refusal_in(caught.value)
 
 
-async def put_patiently(wire: WireClient, upload_id: str, chunk: Chunk) -> pb.Accepted:
+async def put_with_retries(wire: WireClient, upload_id: str, chunk: Chunk) -> pb.Accepted:
     """The same, as often as it is refused with a delay; that is waited for."""
     async with asyncio.timeout(60):
         while True:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
-def shared_out() -> tuple[Sequence[int], Sequence[int]]:
+def split_cores() -> tuple[Sequence[int], Sequence[int]]:
     """One core for a server and the others for its clients: as on machines of their own, neither
     takes time from the other. Both get the same one where there is no second."""
     server, *clients = sorted(os.sched_getaffinity(0))

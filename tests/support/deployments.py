@@ -24,7 +24,7 @@ SWEEP_SECONDS = 30.0
 T = TypeVar("T")
 
 
-def run_apart(work: Coroutine[Any, Any, T]) -> T:
+def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a thread: the caller may be on an event loop itself."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, work).result()
@@ -105,7 +105,7 @@ class Services(Deployment):
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         super().__init__(folder)
         self.redis = redis
-        self.bucket = run_apart(s3_server.new_bucket())
+        self.bucket = run_in_thread(s3_server.new_bucket())
         self.mysql_url = mysql_server.shared_server().create_database()
 
     @property
@@ -129,7 +129,11 @@ class Services(Deployment):
 
     def leftovers(self) -> list[str]:
         chunks = [key for key in self.redis.all_keys() if ":chunks:" in key]
-        return [*chunks, *self._endless_staging(), *run_apart(s3_server.multiparts_of(self.bucket))]
+        return [
+            *chunks,
+            *self._endless_staging(),
+            *run_in_thread(s3_server.multiparts_of(self.bucket)),
+        ]
 
     def _endless_staging(self) -> list[str]:
         """What a dead sender had staged ends by its time to live (rule 1); without one, never."""
@@ -138,7 +142,7 @@ class Services(Deployment):
             return [key for key in staged if client.ttl(key) == -1]
 
     def count_objects(self) -> int:
-        return len(run_apart(s3_server.objects_of(self.bucket)))
+        return len(run_in_thread(s3_server.objects_of(self.bucket)))
 
 
 KINDS = (Embedded.name, Services.name)

@@ -2,7 +2,7 @@
 
 Scripts are lists that are consumed from the front: each UploadStream takes one `StreamFault`, each
 unary call one `CallFault` of its method; when a list is empty, nothing goes wrong. The fake counts
-what a client must never do: send a chunk again that it was told is in (`sent_again`).
+what a client must never do: send a chunk again that it was acknowledged is in (`sent_again`).
 """
 
 # ruff: noqa: N802 (methods have the names of the contract)
@@ -71,12 +71,12 @@ class CallFault:
 
 @dataclass(slots=True)
 class FakeUpload:
-    """One upload and what a client was told about it."""
+    """One upload and what a client was acknowledged about it."""
 
     upload_id: str
     request: upload_pb2.InitiateUploadRequest
     chunks: dict[int, bytes] = field(default_factory=dict)
-    told: set[int] = field(default_factory=set)
+    acknowledged: set[int] = field(default_factory=set)
     total: int | None = None
     state: upload_pb2.UploadState.ValueType = upload_pb2.UPLOAD_STATE_PENDING
     sequence: int = 1
@@ -98,7 +98,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         self.stream_faults: list[StreamFault] = []
         self.call_faults: dict[str, list[CallFault]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
-        self.sent_again: list[int] = []
+        self.resent: list[int] = []
         self.take_back_at_completion: list[set[int]] = []
         """For each CompleteUpload that finds every chunk: chunks that turn out damaged (rule 8)."""
         self.lose_everything_after: int | None = None
@@ -209,7 +209,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             is_last=request.is_last,
         )
         await self._keep(upload, header, request.data, context)
-        upload.told.add(request.number)
+        upload.acknowledged.add(request.number)
         accepted = upload_pb2.Accepted(number=request.number, size=header.size)
         return upload_pb2.UploadChunkResponse(accepted=accepted)
 
@@ -257,7 +257,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         if self.take_back_at_completion:
             for number in self.take_back_at_completion.pop(0):
                 upload.chunks.pop(number, None)
-                upload.told.discard(number)
+                upload.acknowledged.discard(number)
             upload.sequence += 1
             return
         if upload.claimed_crc32c is not None and upload.claimed_crc32c != crc32c(upload.data):
@@ -335,8 +335,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 if header.size > self.max_chunk_bytes:
                     await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "CHUNK_TOO_LARGE")
                 self.order.append(header.number)
-                if header.number in upload.told:
-                    self.sent_again.append(header.number)
+                if header.number in upload.acknowledged:
+                    self.resent.append(header.number)
                 for needed in self._reasons_to_wait(upload, header.number, fault):
                     yield upload_pb2.UploadStreamResponse(
                         throttled=upload_pb2.Throttled(
@@ -354,7 +354,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 await self._break(Break.UNAVAILABLE, upload, context)
             if fault is None:
                 # The last answers of a stream that breaks may never reach the client.
-                upload.told.add(header.number)
+                upload.acknowledged.add(header.number)
             yield upload_pb2.UploadStreamResponse(
                 accepted=upload_pb2.Accepted(
                     number=header.number, size=len(data), crc32c=header.crc32c
@@ -467,7 +467,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         cut_short = len(gaps) > self.max_ranges
         gaps = gaps[: self.max_ranges]
         known_to = gaps[-1].last if cut_short else end
-        upload.told |= {number for number in upload.chunks if number < known_to}
+        upload.acknowledged |= {number for number in upload.chunks if number < known_to}
         return upload_pb2.UploadStatus(
             upload_id=upload.upload_id,
             node_id=f"node-{upload.upload_id}",

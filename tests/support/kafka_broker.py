@@ -56,7 +56,7 @@ class KafkaBroker:
         """It keeps its connections and answers nothing."""
         self._signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -21,7 +21,7 @@ class AtCommit(Enum):
 
     PASS = auto()
     HOLD = auto()
-    """It waits for `go_on`, and is done then, whether its sender is still there or not."""
+    """It waits for `resume`, and is done then, whether its sender is still there or not."""
     LOSE_ANSWER = auto()
     """The server does it, and nobody hears of it: the connection ends."""
     LOSE_REQUEST = auto()
@@ -61,21 +61,21 @@ class MysqlProxy:
     def thaw(self) -> None:
         self._running.set()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Let the COMMITs through that are held, and those to come."""
         self.at_commit = AtCommit.PASS
         self._released.set()
 
     async def deliver(self) -> None:
         """The same; returns when the server is through with one that was held."""
-        self.go_on()
+        self.resume()
         async with asyncio.timeout(_DELIVERY_SECONDS):
             await self.commits_answered.acquire()
 
     def cut(self) -> None:
         """The COMMITs that are held never come; those to come pass."""
         self._cut = True
-        self.go_on()
+        self.resume()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection(

@@ -52,7 +52,7 @@ def received_numbers(status: upload_pb2.UploadStatus) -> set[int]:
     return set(range(bound)) - missing
 
 
-def _told(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
+def _status_of(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
     """The status to pass on. A write that fails because the server is gone replaces the status
     by one of grpc.aio's own making (https://github.com/grpc/grpc/issues/36066)."""
     if error.details() == "Internal error from Core":
@@ -67,8 +67,8 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
         self.address = ""
         self.accepted_bytes = 0
         self.sent: list[int] = []
-        self.said_to_be_in: set[int] = set()
-        self.sent_again: list[int] = []
+        self.reported_received: set[int] = set()
+        self.resent: list[int] = []
         self._target = target
         self._listener = listener
         self._channel: grpc.aio.Channel | None = None
@@ -128,7 +128,7 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
                 await context.abort(code, await call.details(), trailers)
         except grpc.aio.AioRpcError as error:
             trailers = tuple(error.trailing_metadata() or ())
-            await context.abort(_told(error), error.details() or "", trailers)
+            await context.abort(_status_of(error), error.details() or "", trailers)
         finally:
             pumping.cancel()
             call.cancel()
@@ -144,8 +144,8 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
 
     def _note_sent(self, number: int) -> None:
         self.sent.append(number)
-        if number in self.said_to_be_in:
-            self.sent_again.append(number)
+        if number in self.reported_received:
+            self.resent.append(number)
 
     def _note_answer(self, method: str, message: bytes) -> None:
         if method == f"{_INTAKE}UploadStream":
@@ -155,4 +155,4 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
         elif method == f"{_INTAKE}GetUploadStatus":
             status = upload_pb2.GetUploadStatusResponse.FromString(message).status
             # Only what the latest answer says counts: a damaged chunk may go missing again.
-            self.said_to_be_in = received_numbers(status)
+            self.reported_received = received_numbers(status)

@@ -92,7 +92,7 @@ class RedisServer:
         """It keeps its connections and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def fill_up(self) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from redis import Redis
 
 from sluice_backends.s3.client import open_client
-from support.deployments import Deployment, run_apart
+from support.deployments import Deployment, run_in_thread
 from support.services import (
     drop_bucket,
     drop_database,
@@ -41,8 +41,8 @@ class SharedServices(Deployment):
         self.redis_url = f"{server}/{self._number}"
         with self.redis() as client:
             client.flushdb()
-        self.bucket = run_apart(fresh_bucket())
-        self.mysql_url = run_apart(fresh_database())
+        self.bucket = run_in_thread(fresh_bucket())
+        self.mysql_url = run_in_thread(fresh_database())
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -68,18 +68,18 @@ class SharedServices(Deployment):
             left = [key for key in keys if ":chunks:" in key]
             # What a dead sender had staged ends by its time to live (rule 1); without one, never.
             left += [key for key in keys if ":staging:" in key and client.ttl(key) == -1]
-        return [*left, *run_apart(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
+        return [*left, *run_in_thread(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
 
     def count_objects(self) -> int:
-        return len(run_apart(_listed(self.bucket, "list_objects_v2", "Contents")))
+        return len(run_in_thread(_listed(self.bucket, "list_objects_v2", "Contents")))
 
     def remove(self) -> None:
         """The services go on; what this deployment made there does not."""
         with self.redis() as client:
             client.flushdb()
         _free_numbers.add(self._number)
-        run_apart(drop_bucket(self.bucket))
-        run_apart(drop_database(self.mysql_url))
+        run_in_thread(drop_bucket(self.bucket))
+        run_in_thread(drop_database(self.mysql_url))
 
     @contextmanager
     def redis(self) -> Iterator[Redis]:

@@ -350,7 +350,7 @@ async def test_an_intent_cannot_be_cleared_before_a_commit_that_is_under_way_is_
             await asyncio.sleep(0.02)
         assert not clearing.done()
         assert not await catalogue.is_object_live(upload.object)
-        proxy.go_on()
+        proxy.resume()
         await clearing
         assert await catalogue.is_object_live(upload.object)
 

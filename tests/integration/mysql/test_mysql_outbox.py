@@ -65,7 +65,7 @@ async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
             assert await story(catalogue) == []
             await catalogue.delete_node(TENANT, old.node_id)
         except NotFound:
-            proxy.go_on()
+            proxy.resume()
     assert (making.result().created, superseding.result().superseded_node_id) == (True, old.node_id)
     assert await story(catalogue) == [
         (old.node_id, "UploadCompleted"),

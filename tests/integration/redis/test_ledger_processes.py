@@ -409,7 +409,7 @@ async def test_rule_27_a_connection_that_went_silent_is_given_up(
             try:
                 await until(is_given_up, SECONDS, "given up")
             finally:
-                server.go_on()
+                server.resume()
             await until(is_heard, SECONDS, "heard again")
             changed.clear()
             await clients.execute("u-1", "PUBLISH", "sluice:changed:u-1", 1)

@@ -55,7 +55,7 @@ async def test_without_its_replica_a_chunk_is_not_acknowledged_nor_is_its_duplic
                         await driver.send(upload_id, 0, b"abc")
                     assert refused.value.reason == "NOT_REPLICATED"
             finally:
-                servers[1].go_on()
+                servers[1].resume()
             assert (await _sent_again(driver, upload_id)).verdict is Verdict.DUPLICATE
             assert (await driver.ledger.get(upload_id)).received_chunks == 1
 

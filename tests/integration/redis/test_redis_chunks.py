@@ -219,7 +219,7 @@ async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
                     server.pause()
                     with pytest.raises(Unavailable):
                         await finish(staged, b"2" * MIB)
-                    server.go_on()
+                    server.resume()
                     # Whether it got in is not known: a repeat could double it.
                     with pytest.raises(Unavailable):
                         await staged.append(b"2" * MIB)
@@ -260,7 +260,7 @@ async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
                         with pytest.raises(Unavailable):
                             await staged.seal()
                     finally:
-                        server.go_on()
+                        server.resume()
             assert server.all_keys() == []
 
 
