@@ -99,7 +99,7 @@ class Darkroom:
             return None
         return b"".join([block async for block in self.store.read(ref, 0, info.size)])
 
-    async def doomed(self) -> list[str]:
+    async def scheduled_deletions(self) -> list[str]:
         later = time.time() + 2 * MAX_DOWNLOAD_URL_SECONDS
         return sorted(one.object.key for one in await self.catalogue.deletions_due(later, 1000))
 
