@@ -148,51 +148,53 @@ def accepted(data: bytes, *, duplicate: bool = False) -> pb.Accepted:
 
 
 @pytest.fixture
-def books() -> Observations:
-    books = Observations()
-    books.initiated("u", "n", "drive", "path")
-    return books
+def observations() -> Observations:
+    observations = Observations()
+    observations.initiated("u", "n", "drive", "path")
+    return observations
 
 
 def test_acknowledging_other_bytes_than_were_sent_is_a_contradiction(
     observations: Observations,
 ) -> None:
-    books.accepted("u", accepted(b"b"), Content.of(b"a"), force=False)
-    assert books.contradictions == ["chunk 0 of u was accepted as other bytes than were sent"]
+    observations.accepted("u", accepted(b"b"), Content.of(b"a"), force=False)
+    assert observations.contradictions == [
+        "chunk 0 of u was accepted as other bytes than were sent"
+    ]
 
 
 def test_acknowledging_what_was_not_sent_whole_is_a_contradiction(
     observations: Observations,
 ) -> None:
-    books.accepted("u", accepted(b"b"), None, force=False)
-    assert books.contradictions == ["chunk 0 of u was accepted before it was sent whole"]
+    observations.accepted("u", accepted(b"b"), None, force=False)
+    assert observations.contradictions == ["chunk 0 of u was accepted before it was sent whole"]
 
 
 def test_two_contents_of_one_chunk_are_a_contradiction_unless_forced(
     observations: Observations,
 ) -> None:
-    books.accepted("u", accepted(b"a"), Content.of(b"a"), force=False)
-    books.accepted("u", accepted(b"c"), Content.of(b"c"), force=True)
-    assert books.contradictions == []
-    books.accepted("u", accepted(b"b"), Content.of(b"b"), force=False)
-    assert books.contradictions == ["chunk 0 of u was accepted with two different contents"]
+    observations.accepted("u", accepted(b"a"), Content.of(b"a"), force=False)
+    observations.accepted("u", accepted(b"c"), Content.of(b"c"), force=True)
+    assert observations.contradictions == []
+    observations.accepted("u", accepted(b"b"), Content.of(b"b"), force=False)
+    assert observations.contradictions == ["chunk 0 of u was accepted with two different contents"]
 
 
 def test_two_ends_of_one_upload_are_a_contradiction(observations: Observations) -> None:
     for state in (pb.UPLOAD_STATE_COMPLETED, pb.UPLOAD_STATE_ABORTED):
-        books.status(pb.UploadStatus(upload_id="u", node_id="n", state=state))
-    assert books.contradictions == [
+        observations.status(pb.UploadStatus(upload_id="u", node_id="n", state=state))
+    assert observations.contradictions == [
         "upload u ended in several ways: UploadAborted, UploadCompleted"
     ]
 
 
 def test_a_chunk_that_is_new_twice_was_lost_in_between(observations: Observations) -> None:
     content = Content.of(b"a")
-    books.accepted("u", accepted(b"a"), content, force=False)
-    books.accepted("u", accepted(b"a", duplicate=True), content, force=False)
-    assert books.lost_chunks == 0
-    books.accepted("u", accepted(b"a"), content, force=False)
-    assert books.lost_chunks == 1
+    observations.accepted("u", accepted(b"a"), content, force=False)
+    observations.accepted("u", accepted(b"a", duplicate=True), content, force=False)
+    assert observations.lost_chunks == 0
+    observations.accepted("u", accepted(b"a"), content, force=False)
+    assert observations.lost_chunks == 1
 
 
 async def test_lost_chunks_are_told_unless_the_class_allows_it(embedded: Scene) -> None:

@@ -14,4 +14,4 @@ from support.oracle.judge import Oracle
 from support.oracle.observations import Content, Observations, ObservedUpload
 from support.oracle.published import published_by
 
-__all__ = ["Observations", "Content", "ObservedUpload", "Oracle", "published_by"]
+__all__ = ["Content", "Observations", "ObservedUpload", "Oracle", "published_by"]
