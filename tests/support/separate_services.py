@@ -1,15 +1,4 @@
-"""An intake and repositories as processes of their own, each of which a test may end by itself.
-
-    async with separate_services(tmp_path, settings) as stage:
-        async with stage.repository("parts,completer") as workers:
-            opened = await stage.send("file", content)
-            workers.kill()
-        ...
-        await stage.judge()
-
-Always there: the intake, the oracle before it, and a repository that only answers for drives and
-nodes. Whoever works is the test's affair.
-"""
+"""A deployment of separate intake and repository processes that tests can kill one by one."""
 
 from __future__ import annotations
 
@@ -55,7 +44,17 @@ _WAIT_SECONDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A deployment without workers; clients that are to be heard use `wire`."""
+    """A deployment without workers, which the test starts; observed clients use `wire`.
+
+    It runs the intake with the oracle in front of it, and a repository with the role `api`.
+
+        async with separate_services(tmp_path, settings) as stage:
+            async with stage.repository("parts,completer") as workers:
+                upload_id = await stage.send("file", content)
+                workers.kill()
+            ...
+            await stage.judge()
+    """
 
     services: Services
     settings: Mapping[str, str]
@@ -73,7 +72,7 @@ class Stage:
     async def repository(
         self, roles: str, settings: Mapping[str, str] | None = None
     ) -> AsyncIterator[ServiceProcess]:
-        """A process with these roles; gone afterwards, unless the test has killed it already."""
+        """Run a process with these roles; stop it afterwards unless the test has killed it."""
         process = ServiceProcess(
             "sluice_repository",
             self.folder,
@@ -84,18 +83,18 @@ class Stage:
             yield process
 
     async def open(self, path: str) -> str:
-        """The id of a new upload."""
+        """Initiate an upload and return its id."""
         opened = await self.wire.initiate(path, drive=DRIVE, chunk_size=MIB)
         return opened.upload_id
 
     async def send(self, path: str, content: bytes) -> str:
-        """The id of a new upload whose chunks are in, not completed."""
+        """Initiate an upload, send all its chunks without completing it, and return its id."""
         upload_id = await self.open(path)
         await self.wire.send_streams(upload_id, cut(content, itertools.repeat(MIB)), 2)
         return upload_id
 
     async def completed(self, upload_id: str, size: int, seconds: float) -> None:
-        """Ask for completion and wait until the upload is COMPLETED, at most so long."""
+        """Complete the upload and wait at most `seconds` until it is COMPLETED."""
         total = -(-size // MIB)
         async with asyncio.timeout(seconds):
             while True:
@@ -105,7 +104,7 @@ class Stage:
         assert status.state == pb.UPLOAD_STATE_COMPLETED, status
 
     async def judge(self) -> None:
-        """Let every upload end, then check everything (`Oracle.check`)."""
+        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire)
         published = published_by(self.services, self.kafka_servers)
         await self.oracle.check(self.wire, self.services, published)
@@ -115,7 +114,7 @@ class Stage:
 async def separate_services(
     folder: Path, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Stage]:
-    """A stage on a Redis, a bucket and a database of its own; with further settings."""
+    """Open a stage with its own Redis, bucket and database."""
     with RedisServer() as redis:
         services = await asyncio.to_thread(Services, folder, redis)
         every = {**services.settings, **QUICK, **(settings or {})}

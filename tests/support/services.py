@@ -1,8 +1,4 @@
-"""The shared services that `make services-up` or containers run.
-
-A test skips if its service is missing, and fails under SLUICE_REQUIRE_SERVICES=1 (CI). It always
-fails if another server runs than the one requested by name.
-"""
+"""The shared services that `make services-up` or containers run."""
 
 from __future__ import annotations
 
@@ -100,7 +96,11 @@ async def drop_bucket(name: str) -> None:
 
 
 def _facts(service: str) -> Mapping[str, str]:
-    """Return the entry of services.json."""
+    """Return the entry of services.json.
+
+    Without the service the test skips; it fails under SLUICE_REQUIRE_SERVICES=1 (CI). It always
+    fails if another server runs than the one requested by name.
+    """
     folder = Path(os.environ.get("SLUICE_SERVICES_DIR") or ROOT / "var" / "services")
     try:
         services = json.loads((folder / "services.json").read_text(encoding="utf-8"))

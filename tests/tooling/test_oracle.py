@@ -101,7 +101,7 @@ async def test_a_node_that_nobody_uploaded_is_found(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"x")
     await upload_to(embedded, "other", b"y")
     del embedded.oracle.observations.uploads[upload.upload_id]
-    with pytest.raises(AssertionError, match="nodes that no completed upload made"):
+    with pytest.raises(AssertionError, match="nodes without a completed upload"):
         await embedded.judge()
 
 

@@ -1,4 +1,4 @@
-"""From the messages of calls to entries in the books."""
+"""Observers that turn the messages of calls into observations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REPOSITORY = "/sluice.repository.v1.RepositoryService/"
 
 
 def listener_of(method: str, observations: Observations) -> CallListener:
-    """What hears a call of this method."""
+    """Return the observer of a call of this method."""
     if method == f"{_INTAKE}InitiateUpload":
         return _Initiate(observations)
     if method == f"{_INTAKE}UploadStream":
@@ -24,8 +24,8 @@ def listener_of(method: str, observations: Observations) -> CallListener:
     return _Status(observations, _WITH_STATUS.get(method))
 
 
-class _Deaf:
-    """Hears nothing that matters."""
+class _IgnoringListener:
+    """Base that ignores all messages."""
 
     def __init__(self, observations: Observations) -> None:
         self._observations = observations
@@ -37,7 +37,7 @@ class _Deaf:
         """Nothing to note."""
 
 
-class _Initiate(_Deaf):
+class _Initiate(_IgnoringListener):
     _asked = pb.InitiateUploadRequest()
 
     def request(self, message: bytes) -> None:
@@ -53,7 +53,7 @@ class _Initiate(_Deaf):
             self._observations.accepted(upload.upload_id, accepted, content, force=False)
 
 
-class _Stream(_Deaf):
+class _Stream(_IgnoringListener):
     def __init__(self, observations: Observations) -> None:
         super().__init__(observations)
         self._upload_id = ""
@@ -85,7 +85,7 @@ class _Stream(_Deaf):
             self._observations.stored(self._upload_id, said.stored.watermark)
 
 
-class _Chunk(_Deaf):
+class _Chunk(_IgnoringListener):
     _asked = pb.UploadChunkRequest()
     _content: Content | None = None
 
@@ -100,7 +100,7 @@ class _Chunk(_Deaf):
         self._observations.accepted(asked.upload_id, said, self._content, force=asked.force)
 
 
-class _Delete(_Deaf):
+class _Delete(_IgnoringListener):
     def answer(self, message: bytes) -> None:
         said = repository_pb2.DeleteNodeResponse.FromString(message)
         self._observations.deleted_nodes.add(said.node_id)
@@ -120,7 +120,7 @@ _WITH_STATUS: dict[str, _AnswerWithStatus] = {
 }
 
 
-class _Status(_Deaf):
+class _Status(_IgnoringListener):
     def __init__(self, observations: Observations, kind: _AnswerWithStatus | None) -> None:
         super().__init__(observations)
         self._kind = kind

@@ -1,4 +1,4 @@
-"""Holds what is there against the books."""
+"""The oracle: checks of the actual state against the observations."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from support.recorder import CallListener, received_numbers
 from support.wire import Chunk, WireClient
 
 DRAIN_SECONDS = 120.0
-"""How long events and checksums may take to arrive after the last fault."""
+"""Longest time for events and checksums to arrive after the last fault."""
 
 Resend = Callable[[ObservedUpload, int], bytes]
 Published = Callable[[], Awaitable[Sequence[EventRecord]]]
-"""Every event that was published, in order per node; those of other tests may be among them."""
+"""Reads every published event, in order per node; it may include those of other tests."""
 
 
 class Backends(Protocol):
-    """What can be counted behind a deployment's API."""
+    """The counts that a deployment's backends provide."""
 
     def leftovers(self) -> list[str]: ...
 
@@ -39,23 +39,33 @@ class Backends(Protocol):
 
 
 class Oracle:
-    """Listens to recorders, finishes what is unfinished, judges. One per deployment."""
+    """Observes recorders, finishes unfinished uploads and checks the result; one per deployment.
+
+        oracle = Oracle()
+        async with Recorder(server.address, oracle).serving() as recorder:
+            ...                                       # clients upload through recorder.address
+        await oracle.settle(wire)                     # finish what faults left unfinished
+        await oracle.check(wire, deployment, published_by(deployment))
+
+    It observes the messages of clients of any kind (recorder.py) and queries over gRPC, so it
+    checks every deployment alike: embedded, or Redis, S3, Kafka and MySQL.
+    """
 
     def __init__(self) -> None:
         self.observations = Observations()
 
     def call(self, method: str) -> CallListener:
-        """For `Recorder(target, listener=oracle)`."""
+        """Return the observer of one call, for `Recorder(target, listener=oracle)`."""
         return listener_of(method, self.observations)
 
     # -- finishing
 
     async def settle(self, wire: WireClient, resend: Resend | None = None) -> None:
-        """Bring every upload to its end, so that every acknowledged chunk can be read back.
+        """Complete every upload, so that every acknowledged chunk can be read back.
 
-        What a status says is in is not sent again: if the bytes of an acknowledged chunk were
-        gone, its object could not be completed. `resend` gives the bytes of what is missing; an
-        acknowledged chunk among that is noted as lost.
+        Chunks that a status reports as received are not sent again: without the bytes of an
+        acknowledged chunk its object could not be completed. `resend` gives the bytes of missing
+        chunks; acknowledged chunks among them are recorded as lost.
         """
         for upload in list(self.observations.uploads.values()):
             status = await self._status(wire, upload)
@@ -107,10 +117,11 @@ class Oracle:
         *,
         may_lose: bool = False,
     ) -> None:
-        """Everything, after `settle`. Raises AssertionError saying what is wrong.
+        """Check everything, after `settle`. Raises AssertionError stating what is wrong.
 
-        may_lose: the durability class allows that acknowledged chunks went missing, as long as
-            the server said so.
+        Args:
+            may_lose: the durability class allows the loss of acknowledged chunks, provided that
+                the server reports it.
         """
         assert self.observations.contradictions == []
         if not may_lose:
@@ -121,7 +132,7 @@ class Oracle:
         await self.check_leftovers(backends)
 
     async def check_nodes(self, wire: WireClient) -> list[repository_pb2.Node]:
-        """One live node per path of a completed upload, and no other; returns them."""
+        """Check that each path of a completed upload has one live node; return all live nodes."""
         completed = [upload for upload in self.observations.uploads.values() if upload.completed]
         by_path: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         for upload in completed:
@@ -131,12 +142,12 @@ class Oracle:
             winners = len(node_ids & live.keys())
             assert winners <= 1, f"{winners} nodes live at {place}"
             assert winners == 1 or node_ids & self.observations.deleted_nodes, f"no node at {place}"
-        strangers = live.keys() - {upload.node_id for upload in completed}
-        assert not strangers, f"nodes that no completed upload made: {sorted(strangers)}"
+        unknown = live.keys() - {upload.node_id for upload in completed}
+        assert not unknown, f"nodes without a completed upload: {sorted(unknown)}"
         return list(live.values())
 
     async def check_bytes(self, wire: WireClient, nodes: Iterable[repository_pb2.Node]) -> None:
-        """Every chunk of every live node is the one that was sent, by its SHA-256."""
+        """Check by SHA-256 that every chunk of every live node is the one that was sent."""
         uploads = {upload.node_id: upload for upload in self.observations.uploads.values()}
         for node in nodes:
             upload = uploads[node.node_id]
@@ -152,7 +163,7 @@ class Oracle:
                 assert node.sha256 == whole, f"the SHA-256 of node {node.node_id} is another one"
 
     async def check_events(self, wire: WireClient, published: Published) -> None:
-        """The ids of published events are those of the transitions, one each, in order."""
+        """Check that the published event ids match the transitions, one each, in order."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
         while True:
@@ -164,8 +175,10 @@ class Oracle:
             await asyncio.sleep(0.5)
 
     async def check_leftovers(self, backends: Backends) -> None:
-        """Nothing of uploads in flight remains, and an object for every node, at most also those
-        that were superseded or deleted and wait for their time."""
+        """Check that nothing of uploads in flight remains and that every node has an object.
+
+        Objects of superseded or deleted nodes may still wait for their deletion.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
         while left := await asyncio.to_thread(backends.leftovers):
@@ -199,7 +212,7 @@ class Oracle:
         return problems
 
     def _upload_transitions(self) -> Iterable[tuple[str, str]]:
-        """Event id → what happened. An upload has two events: it was opened, and it ended."""
+        """Return event id → transition. An upload has two events: initiated and ended."""
         for upload in self.observations.uploads.values():
             if upload.vanished:
                 continue
@@ -210,7 +223,7 @@ class Oracle:
     def _node_problems(
         self, records: Sequence[EventRecord], live: Sequence[repository_pb2.Node]
     ) -> list[str]:
-        """NodeDeleted for what is gone, NodeVerified for what got its SHA-256 afterwards."""
+        """Check NodeDeleted of ended nodes and NodeVerified of nodes hashed after completion."""
         happened: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         knew_sha256 = set()
         for record in records:
@@ -250,7 +263,7 @@ class Oracle:
 async def _read_as(
     wire: WireClient, node: repository_pb2.Node, expected: Sequence[Content]
 ) -> bytes:
-    """Read a node as these chunks, one after the other; the SHA-256 of the whole."""
+    """Read a node, compare it with these chunks in order, and return the SHA-256 of the whole."""
     whole = hashlib.sha256()
     waiting = bytearray()
     number = 0
@@ -273,7 +286,7 @@ async def _read_as(
 
 
 def _out_of_order(records: Sequence[EventRecord]) -> list[str]:
-    """Sequences of one upload or one node must rise, repetitions left out."""
+    """Return events whose sequence does not rise within its upload or node, ignoring repeats."""
     last: dict[tuple[str, str], int] = {}
     seen: set[str] = set()
     problems: list[str] = []
@@ -290,7 +303,7 @@ def _out_of_order(records: Sequence[EventRecord]) -> list[str]:
 
 
 def _message_of(record: EventRecord) -> Any:
-    """The event as its protobuf message."""
+    """Return the event as its protobuf message."""
     name = record.type.rpartition(".")[2]
     module: Any = uploads_pb2 if record.topic == UPLOADS_TOPIC else nodes_pb2
     return getattr(module, name).FromString(record.payload)
