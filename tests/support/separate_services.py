@@ -137,8 +137,10 @@ async def separate_services(
 
 @asynccontextmanager
 async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
-    """Start and stop in a thread: what stands between the processes runs on this event loop.
-    A failing test shows what the process said."""
+    """Start and stop a process in a thread, because the proxies run on this event loop.
+
+    A failing test shows the end of the process's log.
+    """
     try:
         await asyncio.to_thread(process.start)
         yield process
@@ -150,12 +152,12 @@ async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
 
 
 def s3_line(http: HttpFaults) -> FaultProxy:
-    """Between workers and S3, for `s3_by`; `http` keeps the books of requests, and may answer."""
+    """Return a proxy between workers and S3, for `s3_by`; `http` logs requests and may answer."""
     endpoint = urlsplit(s3_server.s3_account().endpoint_url)
     assert endpoint.port is not None
     return FaultProxy(endpoint.hostname or "127.0.0.1", endpoint.port, http=http)
 
 
 def s3_by(line: FaultProxy) -> Mapping[str, str]:
-    """The settings of a process that reaches S3 by this line."""
+    """Return the settings of a process that reaches S3 through this proxy."""
     return {"SLUICE_S3__ENDPOINT_URL": f"http://{line.address}"}
