@@ -78,7 +78,7 @@ class Deployment(ABC):
 
 
 class Embedded(Deployment):
-    """Everything in the data directory."""
+    """All data in the data directory."""
 
     name = "embedded"
 
@@ -97,7 +97,7 @@ class Embedded(Deployment):
 
 
 class Services(Deployment):
-    """Redis, a bucket and a database of its own. Kafka is shared: its topics have fixed names."""
+    """Its own Redis, bucket and database. Kafka is shared: its topics have fixed names."""
 
     name = "services"
 
