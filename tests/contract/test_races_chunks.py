@@ -26,7 +26,7 @@ from sluice_intake.chunks.reception import Receiving
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
-from support.races import Actor, at_once, orders, outcome, play, told_with
+from support.races import Actor, at_once, noting_order, orders, outcome, play
 
 HALF = PART_BYTES // 2
 
@@ -166,7 +166,7 @@ async def test_one_of_two_senders_of_a_number_is_accepted_whole(stages: IntakeSt
     for order in orders(3, 3):
         upload_id = await stages.begin()
         senders = [stages.sender(upload_id, 0, content(letter)) for letter in "ab"]
-        with told_with(order):
+        with noting_order(order):
             await play(order, *(sender.in_three_turns() for sender in senders))
             loser, winner = order[-1], 1 - order[-1]  # who accepts last comes too late
             taken, refused = senders[winner].answer, senders[loser].answer
@@ -183,7 +183,7 @@ async def test_chunk_sent_twice_concurrently_is_stored_once(stages: IntakeStages
     for order in orders(3, 3):
         upload_id = await stages.begin()
         senders = [stages.sender(upload_id, 0, content("a")) for _ in range(2)]
-        with told_with(order):
+        with noting_order(order):
             await play(order, *(sender.in_three_turns() for sender in senders))
             late, first = senders[order[-1]], senders[1 - order[-1]]
             assert isinstance(first.answer, Acceptance)
@@ -232,7 +232,7 @@ async def test_force_replaces_only_until_the_part_is_queued(
         old = await stages.send(upload_id, 0, content("o", HALF))
         forcing = stages.sender(upload_id, 0, content("n", HALF), force=True)
         neighbour = stages.sender(upload_id, 1, content("z", HALF))
-        with told_with(order):
+        with noting_order(order):
             await play(order, forcing.in_two_turns(), neighbour.in_two_turns())
             assert isinstance(neighbour.answer, Acceptance)
             if order[-1] == 1:
@@ -288,7 +288,7 @@ async def test_claimed_part_is_not_replaced(stages: IntakeStages) -> None:
             read.append(await stages.pair.bytes_of(upload_id, second))
 
         forcing = stages.sender(upload_id, 1, content("n", HALF), force=True)
-        with told_with(order):
+        with noting_order(order):
             await play(order, forcing.in_two_turns(), worker())
             assert isinstance(forcing.answer, FailedPrecondition)
             assert b"".join(read) == content("o")
@@ -341,7 +341,7 @@ async def test_late_drop_after_a_rejection_spares_the_new_bytes(
             await stages.pair.chunks.drop(upload_id, [chunk.token])
 
         again = stages.sender(upload_id, 0, content("a"))
-        with told_with(order):
+        with noting_order(order):
             await play(order, worker(), again.in_two_turns())
             assert isinstance(again.answer, Acceptance)
             turns = list(enumerate(order))

@@ -68,7 +68,7 @@ async def redis_two_processes(lease_seconds: float) -> AsyncIterator[WorkQueue]:
         redis_queue(options, lease_seconds) as first,
         redis_queue(options, lease_seconds) as second,
     ):
-        yield redis_support.TakingTurns(first, second)
+        yield redis_support.RoundRobinQueue(first, second)
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ async def without_polling(
 async def frequent_polling(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkQueue]:
-    """A queue with frequent polling: an expired lease is found soon. `grow_old` expires leases."""
+    """A queue with frequent polling: `age_delivery` expires leases, which are found soon."""
     monkeypatch.setattr(memory_queue, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(redis_queues, "_SCAN_SECONDS", 0.02)
     async with factory(LONG_SECONDS) as opened:
@@ -148,20 +148,20 @@ async def take(
     return delivery
 
 
-async def grow_old(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
+async def age_delivery(queue: WorkQueue, delivery: Delivery, leases: float) -> None:
     """Simulate the passage of this many lease lengths."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
-        await redis_support.grow_old(on_redis(queue), delivery, leases * LONG_SECONDS)
+        await redis_support.age_delivery(on_redis(queue), delivery, leases * LONG_SECONDS)
 
 
-async def pass_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
+async def elapse_delays(queue: WorkQueue, item: WorkItem, leases: float) -> None:
     """Simulate the end of the delay of this item."""
     if isinstance(queue, InProcessQueue):
         move_clock(queue, leases)
     else:
-        await redis_support.pass_delays(on_redis(queue), item, leases * LONG_SECONDS)
+        await redis_support.elapse_delays(on_redis(queue), item, leases * LONG_SECONDS)
 
 
 def move_clock(queue: InProcessQueue, leases: float) -> None:
@@ -170,7 +170,7 @@ def move_clock(queue: InProcessQueue, leases: float) -> None:
 
 
 def on_redis(queue: WorkQueue) -> RedisQueue:
-    found = queue.first if isinstance(queue, redis_support.TakingTurns) else queue
+    found = queue.first if isinstance(queue, redis_support.RoundRobinQueue) else queue
     assert isinstance(found, RedisQueue)
     return found
 
@@ -222,7 +222,7 @@ async def test_an_item_that_is_held_can_be_put_again(frequent_polling: WorkQueue
     assert second.item == part()
     for delivery in (first, second):
         await queue.acknowledge(delivery)
-        await grow_old(queue, delivery, 1.1)
+        await age_delivery(queue, delivery, 1.1)
     await assert_nothing(queue, 0.2)
 
 
@@ -337,10 +337,10 @@ async def test_a_heartbeat_keeps_an_item(frequent_polling: WorkQueue) -> None:
     await queue.put(part())
     delivery = await take(queue)
     for _ in range(5):
-        await grow_old(queue, delivery, 0.6)
+        await age_delivery(queue, delivery, 0.6)
         await assert_nothing(queue, 0.2)
         await queue.extend(delivery)
-    await grow_old(queue, delivery, 1.1)  # and without one
+    await age_delivery(queue, delivery, 1.1)  # and without one
     assert (await take(queue)).attempt == 2
 
 
@@ -350,10 +350,10 @@ async def test_extended_and_acknowledged_item_is_not_redelivered(
     queue = frequent_polling
     await queue.put(part())
     delivery = await take(queue)
-    await grow_old(queue, delivery, 0.6)
+    await age_delivery(queue, delivery, 0.6)
     await queue.extend(delivery)
     await queue.acknowledge(delivery)
-    await grow_old(queue, delivery, 1.1)
+    await age_delivery(queue, delivery, 1.1)
     await assert_nothing(queue, 0.2)
 
 
@@ -362,14 +362,14 @@ async def test_late_call_of_the_old_holder_is_a_no_op(frequent_polling: WorkQueu
     queue = frequent_polling
     await queue.put(part())
     old = await take(queue)
-    await grow_old(queue, old, 1.1)
+    await age_delivery(queue, old, 1.1)
     new = await take(queue)
     await queue.extend(old)
     await queue.acknowledge(old)
     await queue.retry(old, 0.0)
     await assert_nothing(queue, 0.2)
     await queue.acknowledge(new)
-    await grow_old(queue, new, 1.1)
+    await age_delivery(queue, new, 1.1)
     await assert_nothing(queue, 0.2)
 
 
@@ -388,9 +388,9 @@ async def test_retried_item_is_redelivered_after_the_delay(frequent_polling: Wor
     queue = frequent_polling
     await queue.put(part())
     await queue.retry(await take(queue), LONG_SECONDS)
-    await pass_delays(queue, part(), 0.6)
+    await elapse_delays(queue, part(), 0.6)
     await assert_nothing(queue, 0.2)
-    await pass_delays(queue, part(), 0.6)
+    await elapse_delays(queue, part(), 0.6)
     again = await take(queue)
     assert (again.item, again.attempt) == (part(), 2)
 
@@ -409,7 +409,7 @@ async def test_putting_an_item_does_not_shorten_its_delay(frequent_polling: Work
     await queue.retry(await take(queue), LONG_SECONDS)
     await queue.put(part())
     await assert_nothing(queue, 0.2)
-    await pass_delays(queue, part(), 1.1)
+    await elapse_delays(queue, part(), 1.1)
     await queue.acknowledge(await take(queue))
     await assert_nothing(queue)
 

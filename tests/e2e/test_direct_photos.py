@@ -19,10 +19,10 @@ from sluice_core.uploads.model import ObjectRef
 from support import kafka as kafka_support
 from support import s3_server
 from support.commits import DRIVE, TENANT
-from support.notices import aws_message, bridge_message, minio_message, trial_message
 from support.photo_stage import SECONDS, Stage, dead_letters, photo_stage, running
 from support.pictures import as_stored, exif, quadrants, saved
 from support.sqs_server import TestQueue, new_queue
+from support.store_notifications import aws_message, bridge_message, minio_message, trial_message
 from support.waiting import metric, until
 
 PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))

@@ -45,7 +45,7 @@ async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing
             out, err = await asyncio.wait_for(finished, 240)
             assert upload.returncode == 0, err.decode()
             assert json.loads(out.decode().splitlines()[0])["size"] == GIB
-        assert recorder.sent_again == []
+        assert recorder.resent == []
         direct = Sluice(server.address, tmp_path / "state")
         await asyncio.to_thread(direct.ok, "get", "crash:one-gib.bin", str(tmp_path / "back.bin"))
         assert await asyncio.to_thread(sha256_of, tmp_path / "back.bin") == await asyncio.to_thread(

@@ -34,7 +34,7 @@ async def test_a_flipped_bit_is_refused_at_the_intake_and_sent_again(
 ) -> None:
     line.up = Faults(flip_at=CHUNK + CHUNK // 2)
     await upload(line.address, tmp_path / "file", 6 * MIB)
-    (noted,) = here.oracle.books.uploads.values()
+    (noted,) = here.oracle.observations.uploads.values()
     # The damaged chunk came as far as the intake, and under its number the right one is in.
     assert [len(contents) for contents in noted.sent.values()].count(2) == 1
     await here.judge()

@@ -25,7 +25,7 @@ from support.calls import CHUNK, Refusal, chunks_of, put, refusal_in, refusal_of
 from support.deployments import Services
 from support.fleet import DRIVE, Fleet, channel_to, fleet, until
 from support.network_faults import Faults, Way
-from support.oracle.books import ENDS
+from support.oracle.observations import ENDS
 from support.proxy import FaultProxy
 from support.redis_server import RedisServer
 from support.wire import Chunk, WireClient

@@ -109,7 +109,7 @@ async def test_a_worker_whose_clock_steps_sweeps_nothing_early(
         assert services.count_objects() == 2
         # That alone says little, for the store refuses requests that are signed at another time:
         # so it must not have tried either.
-        assert "leftover_stays" not in stepped.log.read_text()
+        assert "sweep.item_failed" not in stepped.log.read_text()
         await here.wire.send_stream(opened.upload_id, chunks[10:])
         clock.step(0)
         await here.judge()

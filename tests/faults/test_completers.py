@@ -18,7 +18,7 @@ from sluice_common.process.crash_points import (
 )
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import kafka, mysql_server
-from support.apart import MIB, PART_BYTES, SHORT_LEASES, Stage, apart
+from support.separate_services import MIB, PART_BYTES, SHORT_LEASES, Stage, separate_services
 from support.wire import WireClient
 
 CONTENT = random.Random(8).randbytes(PART_BYTES + MIB)
@@ -41,7 +41,7 @@ async def rows_of(stage: Stage, upload_id: str) -> int:
 
 async def completions_of(stage: Stage, upload_id: str) -> set[str]:
     """The ids of the events that say that this upload is completed."""
-    node_id = stage.oracle.books.uploads[upload_id].node_id
+    node_id = stage.oracle.observations.uploads[upload_id].node_id
     records = await kafka.records_in(KafkaOptions(stage.kafka_servers), UPLOADS_TOPIC)
     return {
         record.event_id
@@ -86,7 +86,7 @@ async def test_the_next_holder_finishes_what_a_dead_completer_began(
 ) -> None:
     """Row 8: finished by the next holder within 60 s; one row; one event id."""
     armed = {ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value}
-    async with apart(tmp_path, leases) as stage, stage.repository(OTHER_WORK):
+    async with separate_services(tmp_path, leases) as stage, stage.repository(OTHER_WORK):
         async with stage.repository("completer", armed) as dying:
             upload_id = await stage.send("file", CONTENT)
             await completion_asked_for(stage.wire, upload_id)

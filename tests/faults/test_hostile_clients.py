@@ -26,7 +26,7 @@ from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB
-from support.cores import on_cores, shared_out
+from support.cores import on_cores, split_cores
 from support.environment import process_environment
 from support.server import StandaloneServer, standalone
 
@@ -130,7 +130,7 @@ def server_beside(data_dir: Path) -> Iterator[StandaloneServer]:
 
     Clients on other machines take no processor time from it, and none from each other.
     """
-    server_cores, client_cores = shared_out()
+    server_cores, client_cores = split_cores()
     with ExitStack() as stack:
         with on_cores(server_cores):
             server = stack.enter_context(standalone(data_dir, {"SLUICE_LOG_LEVEL": "error"}))

@@ -28,7 +28,7 @@ from support.calls import (
     available,
     chunks_of,
     put,
-    put_patiently,
+    put_with_retries,
     refusal_in,
     refusal_of,
     slow_line,
@@ -137,7 +137,7 @@ async def test_a_killed_redis_is_unavailable_and_what_it_had_is_there_again(tmp_
                 client.upload(source, drive=DRIVE, path="killed", chunk_size=CHUNK)
             )
             await here.acknowledges(4)
-            upload_id = next(iter(here.oracle.books.uploads))
+            upload_id = next(iter(here.oracle.observations.uploads))
             for _ in range(2):
                 services.redis.kill()
                 assert await refusal_of(here.wire.status(upload_id)) == UNAVAILABLE
@@ -163,7 +163,7 @@ async def test_a_redis_that_answers_nothing_is_unavailable_too(tmp_path: Path) -
                 async with asyncio.timeout(8):
                     refused = await refusal_of(put(here.wire, opened.upload_id, chunks[3]))
             finally:
-                services.redis.go_on()
+                services.redis.resume()
             assert refused == UNAVAILABLE
             # It may have been carried out when it went on; sent again, it is in once.
             await here.wire.send_stream(opened.upload_id, chunks[3:])
@@ -270,7 +270,7 @@ async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true
         status = await here.wire.status(opened.upload_id)
         assert [(gap.first, gap.last) for gap in status.missing] == [(4, 7)]
         await here.judge(resending(chunks), may_lose=True)
-        (noted,) = here.oracle.books.uploads.values()
+        (noted,) = here.oracle.observations.uploads.values()
         assert noted.lost == {chunk.number for chunk in sent_late}
 
 
@@ -335,7 +335,7 @@ async def test_a_full_redis_refuses_with_a_delay_drains_and_evicts_nothing(tmp_p
             for upload in opened:
                 received = (await here.wire.status(upload.upload_id)).received_chunks
                 for chunk in chunks[received:]:
-                    await put_patiently(here.wire, upload.upload_id, chunk)
+                    await put_with_retries(here.wire, upload.upload_id, chunk)
             await here.judge()
             with services.redis.client() as redis:
                 assert redis.info("stats")["evicted_keys"] == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from support import mysql_server
-from support.apart import ALL_WORK, MIB, PART_BYTES, Stage, apart
 from support.kafka_broker import KafkaBroker
+from support.separate_services import ALL_WORK, MIB, PART_BYTES, Stage, separate_services
 from support.waiting import until
 
 IN_PARTS = random.Random(10).randbytes(PART_BYTES + MIB)
@@ -59,7 +59,7 @@ async def test_uploads_complete_while_kafka_is_down(
 ) -> None:
     """Row 10: the outbox grows, and is drained in order within 120 s after Kafka is back."""
     settings = {"SLUICE_KAFKA__BOOTSTRAP_SERVERS": broker.options.bootstrap_servers}
-    async with apart(tmp_path, settings) as stage, stage.repository(ALL_WORK):
+    async with separate_services(tmp_path, settings) as stage, stage.repository(ALL_WORK):
 
         async def nothing_waits() -> bool:
             return not await waiting(stage)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.apart import ALL_WORK, MIB, PART_BYTES, apart, s3_by, s3_line
 from support.http_faults import HttpFaults
+from support.separate_services import ALL_WORK, MIB, PART_BYTES, s3_by, s3_line, separate_services
 
 IN_PARTS = random.Random(7).randbytes(2 * PART_BYTES + MIB)
 IN_ONE = random.Random(8).randbytes(MIB)
@@ -31,7 +31,7 @@ async def test_an_answer_of_s3_is_lost(tmp_path: Path, request_: bytes, content:
     http = HttpFaults()
     async with (
         s3_line(http) as line,
-        apart(tmp_path) as stage,
+        separate_services(tmp_path) as stage,
         stage.repository(ALL_WORK, s3_by(line)) as workers,
     ):
         # From here on: a start tries the store out, too.

@@ -14,8 +14,15 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from support import mysql_server
-from support.apart import ALL_WORK, MIB, PART_BYTES, SHORT_LEASES, Stage, apart
 from support.mysql_proxy import AtCommit, running_proxy
+from support.separate_services import (
+    ALL_WORK,
+    MIB,
+    PART_BYTES,
+    SHORT_LEASES,
+    Stage,
+    separate_services,
+)
 from support.wire import cut
 
 IN_PARTS = random.Random(9).randbytes(PART_BYTES + MIB)
@@ -57,7 +64,7 @@ async def acknowledged(stage: Stage, upload_id: str, content: bytes) -> None:
 )
 async def test_uploads_go_on_while_mysql_is_down(tmp_path: Path, outage_seconds: float) -> None:
     """Row 9: chunks are acknowledged, completions wait, all is done 60 s after it is back."""
-    async with apart(tmp_path) as stage, stage.repository(ALL_WORK):
+    async with separate_services(tmp_path) as stage, stage.repository(ALL_WORK):
         # One drive is known from before; an upload in parts is under way.
         opened = {await stage.open("begun before"): IN_PARTS}
         async with mysql_away():
@@ -93,7 +100,10 @@ async def test_a_repository_is_killed_while_its_commit_is_on_the_way(
     """Row 9: the packet lacks its last byte when its sender dies, and then comes or does not. The
     next holder finishes within 60 s; one row; one event of each kind."""
     server = mysql_server.shared_server()
-    async with running_proxy(server.port) as proxy, apart(tmp_path, SHORT_LEASES) as stage:
+    async with (
+        running_proxy(server.port) as proxy,
+        separate_services(tmp_path, SHORT_LEASES) as stage,
+    ):
         database = stage.services.mysql_url.rpartition("/")[2]
         by_proxy = {"SLUICE_MYSQL__URL": server.url(database, port=proxy.port)}
         proxy.only_with, proxy.first_bytes, proxy.at_commit = THE_COMMIT, -1, AtCommit.HOLD

@@ -21,10 +21,18 @@ from sluice_common.process.crash_points import (
     POINT_VARIABLE,
     CrashPoint,
 )
-from support.apart import ALL_WORK, PART_BYTES, SHORT_LEASES, Stage, apart, s3_by, s3_line
 from support.http_faults import HttpFaults
 from support.network_faults import Faults
 from support.processes import ServiceProcess
+from support.separate_services import (
+    ALL_WORK,
+    PART_BYTES,
+    SHORT_LEASES,
+    Stage,
+    s3_by,
+    s3_line,
+    separate_services,
+)
 from support.waiting import metric, until
 
 PARTS = 3
@@ -101,7 +109,10 @@ async def test_a_dead_workers_part_is_taken_over(
 ) -> None:
     """Row 5: taken over within 30 s; one ETag per part; the chunks of a part are dropped once."""
     http = HttpFaults()
-    async with s3_line(http) as line, apart(tmp_path, {**leases, **s3_by(line)}) as stage:
+    async with (
+        s3_line(http) as line,
+        separate_services(tmp_path, {**leases, **s3_by(line)}) as stage,
+    ):
         armed = {ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value, **ONE_AT_A_TIME}
         async with stage.repository("parts", armed) as dying:
             upload_id = await stage.send("file", CONTENT)
@@ -126,7 +137,7 @@ async def test_a_worker_that_slept_through_its_lease_is_refused(tmp_path: Path) 
     http = HttpFaults()
     async with (
         s3_line(http) as line,
-        apart(tmp_path, SHORT_LEASES) as stage,
+        separate_services(tmp_path, SHORT_LEASES) as stage,
         stage.repository("parts", {**s3_by(line), **ONE_AT_A_TIME}) as sleeper,
     ):
         line.up = Faults(bytes_per_second=PART_BYTES / 8)

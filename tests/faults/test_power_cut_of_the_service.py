@@ -25,7 +25,7 @@ from support.calls import (
     available,
     chunks_of,
     put,
-    put_patiently,
+    put_with_retries,
     refusal_of,
     slow_line,
 )
@@ -79,7 +79,7 @@ async def test_fsync_keeps_every_acknowledged_chunk(tmp_path: Path) -> None:
                 client.upload(source, drive=DRIVE, path="fsync", chunk_size=CHUNK)
             )
             await here.acknowledges(3)
-            (upload_id,) = here.oracle.books.uploads
+            (upload_id,) = here.oracle.observations.uploads
             for _ in range(2):
                 await cut_power(here, redis, upload_id)
                 await here.acknowledges(here.acknowledged + 3)
@@ -116,7 +116,7 @@ async def test_synced_every_second_the_lost_chunks_are_missing_and_sent_again(
             lost = {n for gap in status.missing for n in range(gap.first, gap.last + 1)}
             assert sent - 1 in lost
             await here.judge(resending(chunks), may_lose=True)
-            (noted,) = here.oracle.books.uploads.values()
+            (noted,) = here.oracle.observations.uploads.values()
             assert noted.lost
 
 
@@ -138,13 +138,13 @@ async def test_the_sdk_heals_what_a_power_cut_took(tmp_path: Path, appendfsync: 
                 client.upload(source, drive=DRIVE, path="healed", chunk_size=CHUNK)
             )
             await here.acknowledges(10)
-            (upload_id,) = here.oracle.books.uploads
+            (upload_id,) = here.oracle.observations.uploads
             assert await cut_power(here, redis, upload_id) > 0
             assert (await done).size == 20 * MIB
             await here.judge(resending(chunks_of(20, seed=3)), may_lose=True)
             if appendfsync == "no":
                 # Nothing was ever synced: the upload and the nonce are gone.
-                assert here.oracle.books.uploads[upload_id].vanished
+                assert here.oracle.observations.uploads[upload_id].vanished
 
 
 @pytest.mark.slow_fault
@@ -229,5 +229,5 @@ async def test_replicated_keeps_every_acknowledged_chunk_through_a_failover(tmp_
 
         await until(acknowledged, BACK_SECONDS, "the spare has joined")
         for chunk in chunks[7:]:  # a connection to the dead master may still be in the pool
-            await put_patiently(here.wire, opened.upload_id, chunk)
+            await put_with_retries(here.wire, opened.upload_id, chunk)
         await here.judge()

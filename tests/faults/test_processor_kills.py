@@ -21,9 +21,9 @@ from sluice_backends.kafka.options import KafkaOptions
 from sluice_client import Client
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
 from support import kafka, mysql_server, s3_server
-from support.apart import ALL_WORK, DRIVE, Stage, apart
 from support.pictures import exif
 from support.processes import ServiceProcess
+from support.separate_services import ALL_WORK, DRIVE, Stage, separate_services
 from support.waiting import metric, until
 
 WORKERS: Final = 2
@@ -75,7 +75,7 @@ async def test_each_photo_is_processed_once_whoever_is_killed(
         "SLUICE_PROCESSOR__THUMBNAIL_SIZES": ",".join(map(str, SIZES)),
         "SLUICE_PROCESSOR__SPOOL_DIR": str(spool),
     }
-    async with apart(tmp_path, settings) as stage, stage.repository(ALL_WORK):
+    async with separate_services(tmp_path, settings) as stage, stage.repository(ALL_WORK):
         options = KafkaOptions(bootstrap_servers=stage.kafka_servers)
         begun = await kafka.ends_of(options, UPLOADS_TOPIC)
         await kafka.begin_at(options, group, begun)

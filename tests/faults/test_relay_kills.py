@@ -11,9 +11,9 @@ import pytest
 
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import mysql_server
-from support.apart import Stage, apart
 from support.cli import Sluice
 from support.processes import ServiceProcess
+from support.separate_services import Stage, separate_services
 from support.waiting import until
 
 CONTENT = random.Random(50).randbytes(4096)
@@ -84,7 +84,7 @@ async def test_the_topic_is_right_after_random_kills_of_the_relay(
     """Row 10, from the other end: one UploadCompleted for each upload, each node's in order."""
     rng = random.Random(kills)
     enough = asyncio.Event()
-    async with apart(tmp_path) as stage, stage.repository("parts,completer,sweeper"):
+    async with separate_services(tmp_path) as stage, stage.repository("parts,completer,sweeper"):
         async with asyncio.TaskGroup() as group:
             uploading = group.create_task(upload_on(stage, enough))
             for kill in range(kills):
@@ -97,7 +97,7 @@ async def test_the_topic_is_right_after_random_kills_of_the_relay(
         async with stage.repository("relay"):
             await stage.judge()
         types = await told(stage, tmp_path)
-        nodes = [upload.node_id for upload in stage.oracle.books.uploads.values()]
+        nodes = [upload.node_id for upload in stage.oracle.observations.uploads.values()]
         assert len(nodes) == uploading.result() > kills
         for node in nodes:
             assert types[node] == ["UploadInitiated", "UploadCompleted"]

@@ -15,11 +15,19 @@ import pytest
 
 from sluice_backends.s3.breaker import BreakerState
 from sluice_backends.s3.options import BreakerOptions
-from support.apart import ALL_WORK, MIB, PART_BYTES, Stage, apart, s3_by, s3_line
 from support.http_faults import INTERNAL_ERROR, SLOW_DOWN, HttpFault, HttpFaults
 from support.network_faults import Faults
 from support.processes import ServiceProcess
 from support.proxy import FaultProxy
+from support.separate_services import (
+    ALL_WORK,
+    MIB,
+    PART_BYTES,
+    Stage,
+    s3_by,
+    s3_line,
+    separate_services,
+)
 from support.waiting import metric, until
 
 CONTENT = random.Random(11).randbytes(3 * PART_BYTES + MIB)
@@ -51,7 +59,7 @@ async def store_by_a_line(folder: Path) -> AsyncIterator[Store]:
     http = HttpFaults()
     async with (
         s3_line(http) as line,
-        apart(folder) as stage,
+        separate_services(folder) as stage,
         stage.repository(ALL_WORK, {**s3_by(line), **IMPATIENT}) as workers,
     ):
         yield Store(stage, workers, line, http)

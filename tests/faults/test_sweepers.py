@@ -11,7 +11,7 @@ import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice_core.concurrency.waiting import wait_at_most
-from support.apart import MIB, PART_BYTES, Stage, apart
+from support.separate_services import MIB, PART_BYTES, Stage, separate_services
 from support.waiting import until
 from support.wire import cut
 
@@ -30,7 +30,7 @@ BRISK = {
 
 async def leftovers_of_others(stage: Stage, live: str) -> list[str]:
     """What belongs to uploads in flight, without those of this one."""
-    node_id = stage.oracle.books.uploads[live].node_id
+    node_id = stage.oracle.observations.uploads[live].node_id
     found = await asyncio.to_thread(stage.services.leftovers)
     return [name for name in found if live not in name and node_id not in name]
 
@@ -56,7 +56,7 @@ async def dying_sweepers(stage: Stage) -> None:
 async def test_two_sweepers_and_a_dying_one_touch_nothing_that_lives(tmp_path: Path) -> None:
     """Row 19: what was forgotten is swept; the upload that goes on meanwhile is not touched."""
     async with (
-        apart(tmp_path, BRISK) as stage,
+        separate_services(tmp_path, BRISK) as stage,
         stage.repository("parts,completer,relay"),
         stage.repository("sweeper"),
         stage.repository("sweeper"),

@@ -1,1 +1,1 @@
-"""What tests of several folders share: real servers in processes of their own, and an oracle."""
+"""Shared test support: real servers as separate processes, fakes, fault proxies and an oracle."""

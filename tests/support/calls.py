@@ -1,4 +1,4 @@
-"""What tests of faults say to an intake again and again, and how it refuses."""
+"""Calls of an intake that the fault tests share, and their refusals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CHUNK = MIB
 
 
 def chunks_of(count: int, seed: int) -> list[Chunk]:
-    """Chunks of `CHUNK` bytes each; the same seed makes the same ones."""
+    """Return chunks of `CHUNK` bytes each, determined by the seed."""
     return cut(random.Random(seed).randbytes(count * CHUNK), [CHUNK] * count)
 
 
 async def put(wire: WireClient, upload_id: str, chunk: Chunk, **fields: Any) -> pb.Accepted:
-    """One chunk by a call of its own; what the server said."""
+    """Send one chunk by UploadChunk and return its acknowledgement."""
     request = pb.UploadChunkRequest(
         upload_id=upload_id,
         number=chunk.number,
@@ -43,7 +43,7 @@ async def put(wire: WireClient, upload_id: str, chunk: Chunk, **fields: Any) -> 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How a call failed; `retry_after_seconds` is what RetryInfo says, if there is one."""
+    """How a call failed; `retry_after_seconds` is that of RetryInfo, if any."""
 
     code: grpc.StatusCode
     reason: str
@@ -51,7 +51,7 @@ class Refusal:
 
 
 def refusal_in(error: grpc.aio.AioRpcError) -> Refusal:
-    status: Any = rpc_status.from_call(error)  # type: ignore[arg-type] # it has what is needed
+    status: Any = rpc_status.from_call(error)  # type: ignore[arg-type] # it has the methods
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     reason, seconds = "", None
     for detail in status.details if status is not None else ():
@@ -63,14 +63,14 @@ def refusal_in(error: grpc.aio.AioRpcError) -> Refusal:
 
 
 async def refusal_of(call: Awaitable[Any]) -> Refusal:
-    """Of a call that must fail."""
+    """Return the refusal of a call that must fail."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return refusal_in(caught.value)
 
 
-async def put_patiently(wire: WireClient, upload_id: str, chunk: Chunk) -> pb.Accepted:
-    """The same, as often as it is refused with a delay; that is waited for."""
+async def put_with_retries(wire: WireClient, upload_id: str, chunk: Chunk) -> pb.Accepted:
+    """Send one chunk; retry after the server's delay while it is refused with one."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -83,7 +83,7 @@ async def put_patiently(wire: WireClient, upload_id: str, chunk: Chunk) -> pb.Ac
 
 
 async def available(wire: WireClient, upload_id: str) -> bool:
-    """Whether an upload's status can be told; any error but UNAVAILABLE is raised."""
+    """Return whether the upload's status can be read; raise any error but UNAVAILABLE."""
     try:
         await wire.status(upload_id)
     except grpc.aio.AioRpcError as error:
@@ -95,7 +95,7 @@ async def available(wire: WireClient, upload_id: str) -> bool:
 
 @asynccontextmanager
 async def slow_line(address: str, bytes_per_second: float) -> AsyncIterator[FaultProxy]:
-    """A line to a server on which an upload lasts as long as a fault needs."""
+    """Run a proxy with limited bandwidth, so that an upload takes long enough for a fault."""
     host, _, port = address.rpartition(":")
     async with FaultProxy(host, int(port)) as line:
         line.up = Faults(bytes_per_second=bytes_per_second)

@@ -1,6 +1,6 @@
-"""A repository that takes chunks, in this process or in one to be killed.
+"""A ChunkSinkService for tests, in this process or in one that can be killed.
 
-`python -m support.chunk_sink PORT` serves until it is killed, after it has written its address.
+`python -m support.chunk_sink PORT` writes its port and serves until it is killed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _METHOD = {
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """A running repository of this process."""
+    """A running service in this process."""
 
     server: grpc.aio.Server
     address: str
@@ -44,7 +44,7 @@ class Sink:
     stop: asyncio.Event
 
     def count(self, outcome: str = "ACCEPTED") -> float:
-        """Chunks that came to this end."""
+        """Return the number of chunks with this outcome."""
         return self._sample("sluice_sink_chunks_total", outcome=outcome)
 
     @property
@@ -53,18 +53,20 @@ class Sink:
 
     @property
     def given_up(self) -> float:
-        """Chunks that ended in the middle. gRPC shows a cancelled call to the handler as a
-        cancellation or as the end of the stream, as it comes."""
+        """Number of incomplete chunks.
+
+        gRPC shows a cancelled call to the handler as a cancellation or as the end of the stream.
+        """
         return self.count("CHUNK_INCOMPLETE") + self.count("CANCELLED")
 
     @property
     def streams(self) -> float:
-        """Streams that were ever opened."""
+        """Number of opened streams."""
         return self._sample("grpc_server_started_total", **_METHOD)
 
     @property
     def ended_streams(self) -> float:
-        """Streams that came to their end, as asked or cancelled."""
+        """Number of completed and cancelled streams."""
         return sum(
             self._sample("grpc_server_handled_total", **_METHOD, grpc_code=code)
             for code in ("OK", "CANCELLED")
@@ -72,7 +74,7 @@ class Sink:
 
     @property
     def messages(self) -> float:
-        """Messages received."""
+        """Number of received messages."""
         return self._sample("grpc_server_msg_received_total", **_METHOD)
 
     def _sample(self, name: str, **labels: str) -> float:
@@ -97,13 +99,13 @@ async def running_sink(port: int = 0, max_chunk_bytes: int = 2**26) -> AsyncIter
 async def direct_store(
     target: str, options: DirectOptions | None = None
 ) -> AsyncIterator[DirectChunkStore]:
-    """An intake's end of the transport."""
+    """Open the intake's end of the transport."""
     async with direct_channel(target) as channel, DirectChunkStore(channel, options) as store:
         yield store
 
 
 class SinkProcess:
-    """A repository in a process of its own. Its port stays the same over restarts."""
+    """A separate repository process. Its port stays the same over restarts."""
 
     def __init__(self) -> None:
         self.port = 0

@@ -1,4 +1,4 @@
-"""The `sluice` command as a person runs it: a process, arguments, an exit code."""
+"""The `sluice` command as a process, with arguments and an exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.environment import process_environment
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of the command left behind."""
+    """Exit code and output of a run."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ class Outcome:
 
 
 class Sluice:
-    """Runs `sluice` against one server, with a journal of its own."""
+    """Runs `sluice` against one server, with its own journal."""
 
     def __init__(self, address: str, state_dir: Path, *, python: str = sys.executable) -> None:
         self._python = python
@@ -61,7 +61,7 @@ class Sluice:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def ok(self, *arguments: str, timeout: float = 240) -> Outcome:
-        """Run, and fail the test with the command's own words unless it exits 0."""
+        """Run; fail the test with the command's error output unless it exits 0."""
         outcome = self.run(*arguments, timeout=timeout)
         assert outcome.code == 0, f"sluice {' '.join(arguments)}: {outcome.code}\n{outcome.err}"
         return outcome

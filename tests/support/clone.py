@@ -1,4 +1,4 @@
-"""A copy of the workspace as a newcomer clones it, and `make` in it."""
+"""A copy of the workspace like a fresh clone, and `make` in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKE_SECONDS = 240
-# What the test run was started with, and a newcomer does not have.
+# Variables of the test run that a fresh clone does not have.
 _DROPPED = ("MAKE", "MFLAGS", "VIRTUAL_ENV", "PYTHONPATH", "PYTEST", "SLUICE_", "COV")
 
 
 @dataclass(frozen=True)
 class Clone:
-    """The files that git knows or would add, without those that it ignores."""
+    """A copy of the tracked and addable files, without ignored ones."""
 
     root: Path
 
@@ -30,7 +30,7 @@ class Clone:
         return {**inherited, **(settings or {})}
 
     def make(self, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
-        """Run `make`; a target that fails fails the test with its output."""
+        """Run `make`; fail the test with its output if a target fails."""
         done = subprocess.run(
             ["make", *arguments],
             cwd=self.root,
@@ -44,7 +44,7 @@ class Clone:
 
 
 def clone_workspace(folder: Path) -> Clone:
-    """Copy the workspace as it stands into `folder`."""
+    """Copy the current workspace into `folder`."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

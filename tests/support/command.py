@@ -1,4 +1,4 @@
-"""The `sluice` command against fakes: a process, its output, its exit code."""
+"""The `sluice` command as a process against the fake services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Outcome:
 
 
 class Command:
-    """Runs `sluice` in a process of its own."""
+    """Runs `sluice` in a separate process."""
 
     def __init__(self, address: str, folder: Path) -> None:
         self.environment = {

@@ -1,4 +1,4 @@
-"""Finished uploads for tests of whatever stands on the catalogue."""
+"""Finished uploads for tests that use the catalogue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finished_upload(
     integrity: Integrity = Integrity.SHA256_ASYNC,
     ledger_events: Sequence[LedgerEvent] = (),
 ) -> NodeCommit:
-    """An upload that wants to become a node; a new one unless `node_id` says which."""
+    """Return the commit of a finished upload; of a new node unless `node_id` is given."""
     node_id = node_id or new_node_id()
     return NodeCommit(
         upload_id=f"upload-{node_id}",
@@ -50,12 +50,12 @@ def finished_upload(
 
 
 def intent_of(commit: NodeCommit) -> ObjectIntent:
-    """What its worker has written before the object was made (rule 13)."""
+    """Return the intent that the worker recorded before it created the object (rule 13)."""
     return ObjectIntent(commit.upload_id, commit.tenant, commit.object, "", 1_000.5)
 
 
 def initiated_event(commit: NodeCommit) -> LedgerEvent:
-    """The ledger's event of the upload's beginning, not yet published."""
+    """Return the unpublished UploadInitiated event of the ledger."""
     new = NewUpload(
         upload_id=commit.upload_id,
         node_id=commit.node_id,

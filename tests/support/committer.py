@@ -1,8 +1,4 @@
-"""A process that commits uploads until it is killed: `python -m support.committer URL`.
-
-Writes the node id of every commit that was confirmed, line by line. The paths repeat, so that
-most commits supersede a node.
-"""
+"""A process that commits uploads until it is killed: `python -m support.committer URL`."""
 
 from __future__ import annotations
 
@@ -17,6 +13,10 @@ PATHS = 3
 
 
 async def main(url: str) -> None:
+    """Commit uploads and write the node id of every confirmed commit, one per line.
+
+    The paths repeat, so most commits supersede a node.
+    """
     async with open_catalogue(url) as catalogue:
         for number in count():
             commit = finished_upload(f"path-{number % PATHS}")

@@ -1,4 +1,4 @@
-"""The official images of the backends, on ports of this machine."""
+"""Containers of the backends' official images, on local ports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PASSWORD: Final = "containers-only"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as deploy/compose.yaml runs it; `configure` gets the port on this machine."""
+    """An image as deploy/compose.yaml runs it; `configure` gets the local port."""
 
     service: type[Service]
     name: str
@@ -54,7 +54,7 @@ def _mysql(container: DockerContainer, port: int) -> Facts:
 
 
 def _kafka(container: DockerContainer, port: int) -> Facts:
-    # Clients are told the address to connect to: it has to be the one outside.
+    # The advertised address must be the one outside the container.
     for name, value in {
         "NODE_ID": "1",
         "PROCESS_ROLES": "broker,controller",
@@ -95,8 +95,8 @@ IMAGES: Final = (
 
 
 def skip_without_docker() -> None:
-    """The suite is about the images: without a daemon there is nothing to test."""
-    # In a process of its own: the client leaves its socket open when nobody answers.
+    """End the test without a container daemon: this suite tests the images."""
+    # In a separate process: the client leaks its socket without an answer.
     asked = subprocess.run(
         [sys.executable, "-c", "import docker; docker.from_env(timeout=5).ping()"],
         capture_output=True,
@@ -113,7 +113,7 @@ def skip_without_docker() -> None:
 
 @contextmanager
 def running_containers(folder: Path) -> Iterator[StateDirectory]:
-    """All images, answering; what `services.json` says of them lies in the folder."""
+    """Run all images until they answer, and write their `services.json` to the folder."""
     ports = PortPicker()
     facts: dict[str, Facts] = {}
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A ledger with the chunk store that belongs to it: where bytes and their state meet."""
+"""Ledgers paired with their chunk stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.redis_server import OPERATION_SECONDS, shared_server
 
 @dataclass(frozen=True, slots=True)
 class Coordination:
-    """Both ports of one backend."""
+    """The ledger and the chunk store of one backend."""
 
     ledger: UploadLedger
     chunks: ChunkStore
@@ -34,7 +34,7 @@ class Coordination:
 
 
 CoordinationFactory = Callable[[Path, LedgerOptions], AbstractAsyncContextManager[Coordination]]
-"""Opens both, empty, in an empty folder."""
+"""Opens an empty pair in an empty folder."""
 
 
 @asynccontextmanager
@@ -69,4 +69,4 @@ COORDINATIONS: Mapping[str, CoordinationFactory] = {
     "embedded": embedded,
     "redis": redis,
 }
-"""Every pair that keeps bytes; the races between senders and workers are run on all of them."""
+"""Every pair that stores bytes; the sender and worker races run on all of them."""

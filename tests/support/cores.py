@@ -1,4 +1,4 @@
-"""Which processor cores this thread, and the processes that it starts, run on."""
+"""CPU affinity of this thread and the processes that it starts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
-def shared_out() -> tuple[Sequence[int], Sequence[int]]:
-    """One core for a server and the others for its clients: as on machines of their own, neither
-    takes time from the other. Both get the same one where there is no second."""
+def split_cores() -> tuple[Sequence[int], Sequence[int]]:
+    """Return one core for a server and the others for its clients.
+
+    They then do not compete for processor time, as on separate machines. With a single core both
+    share it.
+    """
     server, *clients = sorted(os.sched_getaffinity(0))
     return [server], clients or [server]
 
 
 @contextmanager
 def on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """Run on these cores only; what is started meanwhile stays there."""
+    """Run on these cores inside the block; processes started in it stay there."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

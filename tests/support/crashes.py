@@ -1,4 +1,4 @@
-"""The end of a process at a crash point, played inside the test's own process."""
+"""Simulated process crashes at crash points, inside the test process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sluice_common.process.crash_points import CrashPoint
 
 
 class CrashSimulated(BaseException):
-    """Stands for the end of a process: no `except Exception` of ours may see it."""
+    """A simulated crash; not an `Exception`, so that no handler catches it."""
 
 
 @contextmanager
 def armed(point: CrashPoint) -> Iterator[None]:
-    """Inside, whoever gets to this point raises `CrashSimulated`."""
+    """Raise `CrashSimulated` inside the block wherever this point is reached."""
 
     def die(reached: CrashPoint) -> None:
         raise CrashSimulated(reached)
@@ -30,6 +30,6 @@ def armed(point: CrashPoint) -> Iterator[None]:
 
 @contextmanager
 def crash_at(point: CrashPoint) -> Iterator[None]:
-    """The process dies when it gets to this point; fails when it does not."""
+    """Crash the block at this point; fail the test if it is not reached."""
     with armed(point), pytest.raises(CrashSimulated):
         yield

@@ -1,8 +1,4 @@
-"""What the end-to-end tests run on: the embedded adapters, or Redis, S3, Kafka and MySQL.
-
-One test, two deployments: `Deployment` gives the settings of a server, and looks for what a server
-has left behind where its bytes are.
-"""
+"""Deployments of the end-to-end tests: embedded adapters, or Redis, S3, Kafka and MySQL."""
 
 from __future__ import annotations
 
@@ -24,14 +20,17 @@ SWEEP_SECONDS = 30.0
 T = TypeVar("T")
 
 
-def run_apart(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in a thread: the caller may be on an event loop itself."""
+def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in its own thread, because the caller may run on an event loop."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 class Deployment(ABC):
-    """Backends for one server at a time, empty at the beginning."""
+    """Backends for one server at a time, initially empty.
+
+    Gives the server's settings and finds what the server leaves behind in the backends.
+    """
 
     name: str
 
@@ -41,23 +40,23 @@ class Deployment(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """Environment variables that choose these backends."""
+        """Environment variables that select these backends."""
 
     @abstractmethod
     def leftovers(self) -> list[str]:
-        """What belongs to uploads in flight: chunks and objects in parts."""
+        """Return what belongs to uploads in flight: chunks and multiparts."""
 
     @abstractmethod
     def count_objects(self) -> int:
-        """Objects that lie in the store."""
+        """Return the number of objects in the store."""
 
     def server(self, settings: Mapping[str, str] | None = None) -> StandaloneServer:
-        """A server on these backends, not started; with further settings."""
+        """Return a server on these backends that is not started yet."""
         return StandaloneServer(self.data_dir, {**self.settings, **(settings or {})})
 
     @contextmanager
     def serving(self, settings: Mapping[str, str] | None = None) -> Iterator[StandaloneServer]:
-        """A running server that is gone afterwards, however the test ends."""
+        """Run a server inside the block; stop it however the test ends."""
         server = self.server(settings)
         server.start()
         try:
@@ -66,20 +65,20 @@ class Deployment(ABC):
             server.close()
 
     def assert_nothing_in_flight(self) -> None:
-        """Within a few sweeps nothing belongs to an upload in flight."""
+        """Assert that within a few sweeps nothing belongs to an upload in flight."""
         deadline = time.monotonic() + SWEEP_SECONDS
         while (left := self.leftovers()) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert left == []
 
     def assert_nothing_is_left(self, objects: int) -> None:
-        """Nor is there any object beyond these."""
+        """Assert the same, and that the store has exactly this number of objects."""
         self.assert_nothing_in_flight()
         assert self.count_objects() == objects
 
 
 class Embedded(Deployment):
-    """Everything in the data directory."""
+    """All data in the data directory."""
 
     name = "embedded"
 
@@ -98,14 +97,14 @@ class Embedded(Deployment):
 
 
 class Services(Deployment):
-    """Redis, a bucket and a database of its own. Kafka is shared: its topics have fixed names."""
+    """Its own Redis, bucket and database. Kafka is shared: its topics have fixed names."""
 
     name = "services"
 
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         super().__init__(folder)
         self.redis = redis
-        self.bucket = run_apart(s3_server.new_bucket())
+        self.bucket = run_in_thread(s3_server.new_bucket())
         self.mysql_url = mysql_server.shared_server().create_database()
 
     @property
@@ -129,16 +128,20 @@ class Services(Deployment):
 
     def leftovers(self) -> list[str]:
         chunks = [key for key in self.redis.all_keys() if ":chunks:" in key]
-        return [*chunks, *self._endless_staging(), *run_apart(s3_server.multiparts_of(self.bucket))]
+        return [
+            *chunks,
+            *self._endless_staging(),
+            *run_in_thread(s3_server.multiparts_of(self.bucket)),
+        ]
 
     def _endless_staging(self) -> list[str]:
-        """What a dead sender had staged ends by its time to live (rule 1); without one, never."""
+        """Return staged keys without a time to live: they would never expire (rule 1)."""
         staged = [key for key in self.redis.all_keys() if ":staging:" in key]
         with self.redis.client() as client:
             return [key for key in staged if client.ttl(key) == -1]
 
     def count_objects(self) -> int:
-        return len(run_apart(s3_server.objects_of(self.bucket)))
+        return len(run_in_thread(s3_server.objects_of(self.bucket)))
 
 
 KINDS = (Embedded.name, Services.name)
@@ -146,7 +149,7 @@ KINDS = (Embedded.name, Services.name)
 
 @contextmanager
 def deployment(kind: str, folder: Path) -> Iterator[Deployment]:
-    """The backends of this kind; gone afterwards, but for what all tests of a process share."""
+    """Open the backends of this kind; close afterwards what the process's tests do not share."""
     if kind == Embedded.name:
         yield Embedded(folder)
         return

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 
 def process_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Ours with these settings, without coverage: these processes are timed and their memory is
-    measured, and the lines they run are covered by the tests beside each distribution."""
+    """Return this process's environment with these settings, without coverage variables.
+
+    The tests measure time and memory of these processes; each distribution's own tests cover the
+    lines that they run.
+    """
     inherited = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     return {**inherited, **settings}

@@ -1,9 +1,4 @@
-"""An IntakeService that fails on command, for tests of clients; it keeps every byte in memory.
-
-Scripts are lists that are consumed from the front: each UploadStream takes one `StreamFault`, each
-unary call one `CallFault` of its method; when a list is empty, nothing goes wrong. The fake counts
-what a client must never do: send a chunk again that it was told is in (`sent_again`).
-"""
+"""An in-memory IntakeService with scripted faults, for tests of clients."""
 
 # ruff: noqa: N802 (methods have the names of the contract)
 
@@ -40,9 +35,9 @@ class Break(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
     ABORTED = "ABORTED"
     END = "END"
-    """The server ends the call with OK although chunks are open."""
+    """The server ends the call with OK while chunks are incomplete."""
     LOSE_ACK = "LOSE_ACK"
-    """The chunk is kept, its acknowledgement is lost with the stream."""
+    """The chunk is kept; its acknowledgement is lost with the stream."""
     BUDGET_FULL = "BUDGET_FULL"
     LOOKAHEAD_EXCEEDED = "LOOKAHEAD_EXCEEDED"
     DATA_LOSS = "DATA_LOSS"
@@ -52,7 +47,7 @@ class Break(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamFault:
-    """Break the stream at its message number `at`; `throttle` delays every chunk before that."""
+    """Breaks the stream at message number `at`; `throttle` delays every chunk before that."""
 
     at: int
     kind: Break
@@ -61,7 +56,7 @@ class StreamFault:
 
 @dataclass(frozen=True, slots=True)
 class CallFault:
-    """Fail a unary call; with `done`, after its work: only the answer is lost."""
+    """Fails a unary call; with `done` after its work, so that only the answer is lost."""
 
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     done: bool = False
@@ -71,12 +66,12 @@ class CallFault:
 
 @dataclass(slots=True)
 class FakeUpload:
-    """One upload and what a client was told about it."""
+    """One upload and the chunks that were acknowledged to its client."""
 
     upload_id: str
     request: upload_pb2.InitiateUploadRequest
     chunks: dict[int, bytes] = field(default_factory=dict)
-    told: set[int] = field(default_factory=set)
+    acknowledged: set[int] = field(default_factory=set)
     total: int | None = None
     state: upload_pb2.UploadState.ValueType = upload_pb2.UPLOAD_STATE_PENDING
     sequence: int = 1
@@ -90,7 +85,12 @@ class FakeUpload:
 
 
 class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
-    """See the module."""
+    """The fake service.
+
+    Scripts are lists that calls consume from the front: each UploadStream takes one `StreamFault`,
+    each unary call one `CallFault` of its method. Without a script entry a call succeeds. `resent`
+    records what a client must never do: send a chunk again after its acknowledgement.
+    """
 
     def __init__(self) -> None:
         self.uploads: dict[str, FakeUpload] = {}
@@ -98,15 +98,15 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         self.stream_faults: list[StreamFault] = []
         self.call_faults: dict[str, list[CallFault]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
-        self.sent_again: list[int] = []
+        self.resent: list[int] = []
         self.take_back_at_completion: list[set[int]] = []
         """For each CompleteUpload that finds every chunk: chunks that turn out damaged (rule 8)."""
         self.lose_everything_after: int | None = None
         """Accepted chunks until the ledger is emptied (rule 28)."""
         self.silent_watches = 0
-        """This many WatchUpload calls say nothing until their deadline."""
+        """This many WatchUpload calls send nothing until their deadline."""
         self.hold_completing = 0
-        """CompleteUpload answers COMPLETING this often before it is done."""
+        """CompleteUpload answers COMPLETING this often before COMPLETED."""
         self.fail_at_completion: tuple[grpc.StatusCode, str] | None = None
         """Uploads end as FAILED with this reason."""
         self.answers_failures = True
@@ -116,17 +116,17 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         self.preferred_chunk_bytes = CHUNK_BYTES
         self.max_inline_bytes = INLINE_BYTES
         self.wait_for_chunk: int | None = None
-        """Chunks above this one are throttled until it is there."""
+        """Chunks above this one are throttled until it has arrived."""
         self.hold_from: int | None = None
         """Chunks from this one on are throttled for as long as this is set."""
         self.order: list[int] = []
-        """Numbers of the chunks as their headers came."""
+        """Chunk numbers in the order of their headers."""
         self.tokens: list[str] = []
         self._ids = count(1)
         self._accepted = 0
         self._changed = asyncio.Condition()
 
-    # -- what tests ask
+    # -- assertions and control
 
     @property
     def completed(self) -> list[FakeUpload]:
@@ -141,7 +141,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             )
 
     async def release(self) -> None:
-        """Let the chunks go on that `hold_from` holds."""
+        """Release the chunks that `hold_from` holds."""
         async with self._changed:
             self.hold_from = None
             self._changed.notify_all()
@@ -184,7 +184,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 upload.total = 1
                 upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
                 if self.fail_at_completion is not None:
-                    # Its completion has begun, and fails before anybody asks for it.
+                    # Its completion has started and fails before it is requested.
                     upload.state = upload_pb2.UPLOAD_STATE_COMPLETING
         elif upload.request != request:
             await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_CONFLICT")
@@ -209,7 +209,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             is_last=request.is_last,
         )
         await self._keep(upload, header, request.data, context)
-        upload.told.add(request.number)
+        upload.acknowledged.add(request.number)
         accepted = upload_pb2.Accepted(number=request.number, size=header.size)
         return upload_pb2.UploadChunkResponse(accepted=accepted)
 
@@ -257,7 +257,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         if self.take_back_at_completion:
             for number in self.take_back_at_completion.pop(0):
                 upload.chunks.pop(number, None)
-                upload.told.discard(number)
+                upload.acknowledged.discard(number)
             upload.sequence += 1
             return
         if upload.claimed_crc32c is not None and upload.claimed_crc32c != crc32c(upload.data):
@@ -296,17 +296,17 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
     async def ListUploads(
         self, request: upload_pb2.ListUploadsRequest, context: Context
     ) -> upload_pb2.ListUploadsResponse:
-        """Pages of two, whatever is asked for: a client has to follow the tokens."""
+        """Return pages of two regardless of the request, so that clients must follow the tokens."""
         await self._enter("ListUploads", context)
-        wanted = [
+        matching = [
             one
             for one in self.uploads.values()
             if not request.states or one.state in request.states
         ]
         start = int(request.page_token or 0)
-        more = start + 2 < len(wanted)
+        more = start + 2 < len(matching)
         return upload_pb2.ListUploadsResponse(
-            uploads=[self._status(one) for one in wanted[start : start + 2]],
+            uploads=[self._status(one) for one in matching[start : start + 2]],
             next_page_token=str(start + 2) if more else "",
         )
 
@@ -335,8 +335,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 if header.size > self.max_chunk_bytes:
                     await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "CHUNK_TOO_LARGE")
                 self.order.append(header.number)
-                if header.number in upload.told:
-                    self.sent_again.append(header.number)
+                if header.number in upload.acknowledged:
+                    self.resent.append(header.number)
                 for needed in self._reasons_to_wait(upload, header.number, fault):
                     yield upload_pb2.UploadStreamResponse(
                         throttled=upload_pb2.Throttled(
@@ -353,8 +353,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             if fault is not None and fault.kind is Break.LOSE_ACK and seen > fault.at:
                 await self._break(Break.UNAVAILABLE, upload, context)
             if fault is None:
-                # The last answers of a stream that breaks may never reach the client.
-                upload.told.add(header.number)
+                # The last answers of a broken stream may never reach the client.
+                upload.acknowledged.add(header.number)
             yield upload_pb2.UploadStreamResponse(
                 accepted=upload_pb2.Accepted(
                     number=header.number, size=len(data), crc32c=header.crc32c
@@ -373,7 +373,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
 
     async def _until_unblocked(self, upload: FakeUpload) -> None:
         if self.hold_from is not None:
-            # Most tests want the client to go away meanwhile.
+            # In most tests the client disconnects meanwhile.
             async with self._changed:
                 await self._changed.wait_for(lambda: self.hold_from is None)
             return
@@ -427,10 +427,10 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             case _:
                 await refuse(context, grpc.StatusCode[kind], "BACKEND_DOWN")
 
-    # -- inside
+    # -- helpers
 
     async def _enter(self, method: str, context: Context) -> CallFault | None:
-        """Count the call and fail it if the script says so; a fault to apply at its end."""
+        """Count the call and fail it if its script says so; return a fault to apply at its end."""
         self.calls[method] += 1
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.append(str(metadata.get("authorization", "")))
@@ -454,7 +454,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         return upload
 
     def _status(self, upload: FakeUpload) -> upload_pb2.UploadStatus:
-        """As the real one: gaps below the highest chunk while the total is unknown."""
+        """Return the status; while the total is unknown, gaps end below the highest chunk."""
         end = upload.total if upload.total is not None else max(upload.chunks, default=-1) + 1
         gaps: list[upload_pb2.ChunkRange] = []
         for number in range(end):
@@ -464,10 +464,10 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 gaps[-1].last = number
             else:
                 gaps.append(upload_pb2.ChunkRange(first=number, last=number))
-        cut_short = len(gaps) > self.max_ranges
+        is_truncated = len(gaps) > self.max_ranges
         gaps = gaps[: self.max_ranges]
-        known_to = gaps[-1].last if cut_short else end
-        upload.told |= {number for number in upload.chunks if number < known_to}
+        known_to = gaps[-1].last if is_truncated else end
+        upload.acknowledged |= {number for number in upload.chunks if number < known_to}
         return upload_pb2.UploadStatus(
             upload_id=upload.upload_id,
             node_id=f"node-{upload.upload_id}",
@@ -479,7 +479,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             received_chunks=len(upload.chunks),
             total_chunks=upload.total,
             missing=gaps,
-            missing_truncated=cut_short,
+            missing_truncated=is_truncated,
             failure_reason=upload.failure[0],
             failure_detail=upload.failure[1],
         )
@@ -494,7 +494,7 @@ async def refuse(
     retry_after_seconds: float | None = None,
     attachment: Message | None = None,
 ) -> NoReturn:
-    """End a call with a rich status, as the contract words it."""
+    """End a call with the rich status of the contract."""
     status = status_pb2.Status(code=code.value[0], message=f"scripted {reason}")
     info = error_details_pb2.ErrorInfo(reason=reason, domain="sluice", metadata=metadata)
     status.details.add().Pack(info)
@@ -511,7 +511,7 @@ async def refuse(
 
 @asynccontextmanager
 async def serving(intake: FakeIntake) -> AsyncIterator[str]:
-    """Serve the fake; yields its address."""
+    """Serve the fake and yield its address."""
     server = grpc.aio.server()
     upload_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
     port = server.add_insecure_port("127.0.0.1:0")

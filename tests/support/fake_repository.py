@@ -20,7 +20,7 @@ BLOCK_BYTES = 10_000
 
 
 class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
-    """See the module."""
+    """The fake service; scripts break its streams."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, repository_pb2.Node] = {}
@@ -32,7 +32,7 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
         self.read_from: list[int] = []
 
     def put(self, drive: str, path: str, data: bytes) -> repository_pb2.Node:
-        """A node as if uploaded; what was at the path is superseded."""
+        """Add a node as if uploaded, superseding the node at its path."""
         node = repository_pb2.Node(
             node_id=f"node-{len(self.data)}",
             drive=drive,
@@ -61,8 +61,8 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     async def ListNodes(
         self, request: repository_pb2.ListNodesRequest, context: Context
     ) -> repository_pb2.ListNodesResponse:
-        """Pages of two, whatever is asked for."""
-        found = sorted(
+        """Return pages of two regardless of the request."""
+        matching = sorted(
             (
                 node
                 for node in self.nodes.values()
@@ -72,8 +72,8 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
         )
         start = int(request.page_token or 0)
         return repository_pb2.ListNodesResponse(
-            nodes=found[start : start + 2],
-            next_page_token=str(start + 2) if start + 2 < len(found) else "",
+            nodes=matching[start : start + 2],
+            next_page_token=str(start + 2) if start + 2 < len(matching) else "",
         )
 
     async def ReadNode(
@@ -160,7 +160,7 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
 
 @asynccontextmanager
 async def serving_both(intake: FakeIntake, repository: FakeRepository) -> AsyncIterator[str]:
-    """Serve both fakes on one address, as the standalone does."""
+    """Serve both fakes on one address, like the standalone server."""
     server = grpc.aio.server()
     upload_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
     repository_pb2_grpc.add_RepositoryServiceServicer_to_server(repository, server)

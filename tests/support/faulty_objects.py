@@ -1,4 +1,4 @@
-"""An object store that fails when a test says so."""
+"""An object store with injected faults."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class FaultyObjects:
-    """An object store in front of a real one that fails as told.
+    """An object store in front of a real one that raises scripted errors.
 
     `before[name]` and `after[name]` hold errors to raise, one per call of that method: before the
-    store is asked, or after it has done it (its answer is lost then).
+    store is called, or afterwards, so that its answer is lost.
     """
 
     def __init__(self, store: ObjectStore) -> None:

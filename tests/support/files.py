@@ -1,4 +1,4 @@
-"""Files to upload: deterministic, large ones without being held in memory."""
+"""Deterministic files to upload, written without holding them in memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MIB = 1024 * 1024
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Return the hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_random(path: Path, size: int, seed: int) -> Path:
-    """A file of `size` random bytes; the same seed makes the same file."""
+    """Write `size` random bytes that are determined by the seed."""
     source = random.Random(seed)
     with path.open("wb") as file:
         left = size
@@ -31,7 +31,7 @@ def write_random(path: Path, size: int, seed: int) -> Path:
 
 
 def write_sparse(path: Path, size: int, seed: int, islands: int = 64) -> Path:
-    """A sparse file of `size` bytes with random islands of 64 KiB, the last byte among them."""
+    """Write a sparse file of `size` bytes with random islands of 64 KiB and a last byte."""
     source = random.Random(seed)
     with path.open("wb") as file:
         os.truncate(file.fileno(), size)
@@ -44,7 +44,7 @@ def write_sparse(path: Path, size: int, seed: int, islands: int = 64) -> Path:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """Regular files by their path relative to `folder`; links are left out."""
+    """Return regular files by their path relative to `folder`, without links."""
     return {
         str(path.relative_to(folder)): path
         for path in sorted(folder.rglob("*"))
@@ -54,7 +54,7 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def held(data: bytes) -> Iterator[int]:
-    """The descriptor of a file in memory with this content."""
+    """Yield the descriptor of an in-memory file with this content."""
     fd = os.memfd_create("held")
     try:
         os.write(fd, data)

@@ -1,12 +1,4 @@
-"""Intakes and repositories as processes of their own on one set of backends, judged by the oracle.
-
-    async with fleet(services, folder, intakes=2, repositories=2) as here:
-        ...                                   # clients that are to be heard call here.address
-        await here.judge()
-
-Behind `address` stands one balancer for all intakes: it goes to the first one that answers, as a
-gRPC client with several addresses does. `recorders` stand before one intake each.
-"""
+"""Several intake and repository processes on one set of backends, checked by the oracle."""
 
 from __future__ import annotations
 
@@ -20,7 +12,7 @@ import grpc.aio
 
 from sluice.repository.v1 import repository_pb2
 from support.deployments import Services
-from support.oracle import NotedUpload, Oracle, published_by
+from support.oracle import ObservedUpload, Oracle, published_by
 from support.oracle.judge import Resend
 from support.processes import ServiceProcess
 from support.recorder import Recorder
@@ -28,7 +20,7 @@ from support.wire import CHANNEL_OPTIONS, Chunk, WireClient
 
 DRIVE = "wire"
 QUICK: Mapping[str, str] = {
-    # Of a dead process the next one waits for the leases: less of it, nothing else changes.
+    # Take-over waits for a dead process's leases: shorter leases only shorten the test.
     "SLUICE_QUEUE__LEASE_SECONDS": "6",
     "SLUICE_QUEUE__HEARTBEAT_SECONDS": "2",
     "SLUICE_SWEEPER__INTERVAL_SECONDS": "1",
@@ -37,7 +29,15 @@ QUICK: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """A running deployment. `settings` are those of all its processes."""
+    """A running deployment. `settings` are those of all its processes.
+
+        async with fleet(services, folder, intakes=2, repositories=2) as here:
+            ...                                   # observed clients call here.address
+            await here.judge()
+
+    `address` is a balancer for all intakes: it uses the first that answers, like a gRPC client
+    with several addresses. Each of `recorders` is in front of one intake.
+    """
 
     services: Services
     settings: Mapping[str, str]
@@ -46,7 +46,7 @@ class Fleet:
     balancer: Recorder
     recorders: Sequence[Recorder]
     wire: WireClient
-    """Speaks to `balancer`, and to any repository."""
+    """Calls `balancer` and any repository."""
     oracle: Oracle
 
     @property
@@ -55,15 +55,15 @@ class Fleet:
 
     @property
     def acknowledged(self) -> int:
-        """Chunks that clients were told are in, over all uploads."""
-        return sum(len(upload.acknowledged) for upload in self.oracle.books.uploads.values())
+        """Number of acknowledged chunks of all uploads."""
+        return sum(len(upload.acknowledged) for upload in self.oracle.observations.uploads.values())
 
     async def acknowledges(self, chunks: int, seconds: float = 60) -> None:
-        """Wait until so many are."""
+        """Wait until `chunks` chunks are acknowledged."""
         await until(lambda: self.acknowledged >= chunks, seconds, f"{chunks} chunks acknowledged")
 
     async def judge(self, resend: Resend | None = None, *, may_lose: bool = False) -> None:
-        """Let every upload end, then check everything (`Oracle.check`)."""
+        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire, resend)
         published = published_by(self.services)
         await self.oracle.check(self.wire, self.services, published, may_lose=may_lose)
@@ -78,27 +78,27 @@ async def fleet(
     intakes: int = 1,
     repositories: int = 1,
 ) -> AsyncIterator[Fleet]:
-    """Start them, make the drive, stop what still runs at the end."""
+    """Start the processes, create the drive, and stop the processes at the end."""
     common = {**services.settings, "SLUICE_DATA_DIR": str(folder), **QUICK, **(settings or {})}
     oracle = Oracle()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        behind = [ServiceProcess("sluice_repository", folder, common) for _ in range(repositories)]
-        common = {**common, "SLUICE_REPOSITORY_SERVER": target_of(behind)}
-        before = [ServiceProcess("sluice_intake", folder, common) for _ in range(intakes)]
-        await enter(running(*behind))
-        await enter(running(*before))
-        balancer = await enter(Recorder(target_of(before), oracle).serving())
-        recorders = [await enter(Recorder(each.address, oracle).serving()) for each in before]
+        back = [ServiceProcess("sluice_repository", folder, common) for _ in range(repositories)]
+        common = {**common, "SLUICE_REPOSITORY_SERVER": target_of(back)}
+        front = [ServiceProcess("sluice_intake", folder, common) for _ in range(intakes)]
+        await enter(running(*back))
+        await enter(running(*front))
+        balancer = await enter(Recorder(target_of(front), oracle).serving())
+        recorders = [await enter(Recorder(each.address, oracle).serving()) for each in front]
         wire = WireClient(await enter(channel_to(balancer.address)))
-        wire.repository = WireClient(await enter(channel_to(target_of(behind)))).repository
+        wire.repository = WireClient(await enter(channel_to(target_of(back)))).repository
         await wire.repository.CreateDrive(repository_pb2.CreateDriveRequest(name=DRIVE))
-        yield Fleet(services, common, before, behind, balancer, recorders, wire, oracle)
+        yield Fleet(services, common, front, back, balancer, recorders, wire, oracle)
 
 
 @asynccontextmanager
 async def running(*services: ServiceProcess) -> AsyncIterator[None]:
-    """Start all at once; stop at the end whichever still runs."""
+    """Start all services concurrently; at the end stop those that still run."""
     async with AsyncExitStack() as stack:
         for each in services:
             stack.push_async_callback(asyncio.to_thread, each.__exit__, None, None, None)
@@ -111,12 +111,15 @@ def channel_to(target: str) -> grpc.aio.Channel:
 
 
 def target_of(services: Sequence[ServiceProcess]) -> str:
-    """All their addresses as one gRPC target."""
+    """Return all addresses as one gRPC target."""
     return "ipv4:" + ",".join(each.address for each in services)
 
 
 async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float, what: str) -> float:
-    """Wait for a condition; how long that took. Fails the test when `what` does not happen."""
+    """Wait for a condition and return the seconds that it took.
+
+    Fails the test with `what` after `seconds`.
+    """
     clock = asyncio.get_running_loop().time
     began = clock()
     while True:
@@ -128,10 +131,10 @@ async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float, wha
 
 
 def resending(chunks: Sequence[Chunk]) -> Resend:
-    """The bytes of chunks that are the same whichever upload asks."""
+    """Return a `Resend` that gives the same chunks for every upload."""
     by_number = {chunk.number: chunk.data for chunk in chunks}
 
-    def resend(upload: NotedUpload, number: int) -> bytes:
+    def resend(upload: ObservedUpload, number: int) -> bytes:
         return by_number[number]
 
     return resend

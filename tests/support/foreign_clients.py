@@ -1,4 +1,4 @@
-"""Clients in other languages, built once per machine of the versions that their locks name."""
+"""Clients in other languages, built once per machine from their locked versions."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _BUILD_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What starts a client."""
+    """The command line and environment of a client."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
 
 
 def go_client(name: str) -> Command:
-    """A program of tests/integration/clients/go, with grpc-go."""
+    """Build and return a program of tests/integration/clients/go, with grpc-go."""
     source = SOURCES / "go"
-    wanted = re.search(r"^go (\d+)\.(\d+)", (source / "go.mod").read_text(), re.MULTILINE)
-    assert wanted is not None
-    if shutil.which("go") is None or _go_version() < (int(wanted[1]), int(wanted[2])):
-        missing(f"Go {wanted[1]}.{wanted[2]} or newer is needed for the clients in Go.")
+    required = re.search(r"^go (\d+)\.(\d+)", (source / "go.mod").read_text(), re.MULTILINE)
+    assert required is not None
+    if shutil.which("go") is None or _go_version() < (int(required[1]), int(required[2])):
+        missing(f"the Go clients need Go {required[1]}.{required[2]} or newer; install it")
     environment = {**os.environ, "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
     binary = BUILT / f"go-{_digest(source)}" / name
     with _one_at_a_time("go"):
@@ -46,10 +46,10 @@ def go_client(name: str) -> Command:
 
 
 def node_client(name: str) -> Command:
-    """A script of tests/integration/clients/node, with grpc-js."""
+    """Return a script of tests/integration/clients/node, with grpc-js installed."""
     source = SOURCES / "node"
     if shutil.which("node") is None or shutil.which("npm") is None:
-        missing("Node and npm are needed for the clients in JavaScript.")
+        missing("the JavaScript clients need Node and npm; install them")
     built = BUILT / f"node-{_digest(source)}"
     with _one_at_a_time("node"):
         if not (built / "node_modules" / ".package-lock.json").exists():
@@ -69,7 +69,7 @@ def _go_version() -> tuple[int, int]:
 
 
 def _digest(source: Path) -> str:
-    """Of all files of a client: another one is built beside."""
+    """Return a digest of a client's files; each version is built in its own folder."""
     digest = hashlib.sha256()
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
@@ -78,7 +78,7 @@ def _digest(source: Path) -> str:
 
 @contextmanager
 def _one_at_a_time(language: str) -> Iterator[None]:
-    """Workers of one test run build one client, not one each."""
+    """Serialize builds, so that the workers of a test run build a client once."""
     BUILT.mkdir(parents=True, exist_ok=True)
     with (BUILT / f"{language}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/2 by hand and leaves its messages unfinished: gRPC's own cannot."""
+"""An HTTP/2 client that leaves its messages incomplete, which gRPC's own cannot do."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 
 _ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
 _FIRST_WINDOW_BYTES = 65_535
-"""All of RFC 9113, 6."""
+"""Constants of RFC 9113, section 6."""
 _PREFIX = struct.Struct(">?I")
-"""What gRPC puts before a message: whether it is compressed, and its length."""
+"""gRPC's message prefix: the compression flag and the length."""
 
 
 class HalfMessages:
-    """One connection with calls whose messages never end."""
+    """One connection with calls whose messages stay incomplete."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.sent: dict[int, int] = {}
-        """Bytes of messages, by stream."""
+        """Message bytes sent, by stream."""
         self.has_settings = asyncio.Event()
         self.ended: set[int] = set()
-        """Streams that the server has ended."""
+        """Streams that the server ended."""
         self.headers: dict[int, bytes] = {}
         """What the server's headers and trailers of a stream hold, as HPACK."""
         self._reader = reader
@@ -37,12 +37,14 @@ class HalfMessages:
 
     @property
     def open_bytes(self) -> int:
-        """What was sent of messages whose calls the server has not ended."""
+        """Bytes sent on calls that the server has not ended."""
         return sum(size for stream, size in self.sent.items() if stream not in self.ended)
 
     async def begin(self, path: str, calls: int, announced_bytes: int) -> None:
-        """Open calls of a method and send all of their messages but the last byte, in turns, as
-        far as the server takes them. Returns once it takes no more."""
+        """Open calls and send each message without its last byte, as far as flow control permits.
+
+        Return once the server accepts no more.
+        """
         first = max(self._windows) + 1 | 1
         streams = range(first, first + 2 * calls, 2)
         left = dict.fromkeys(streams, announced_bytes - 1)
@@ -88,7 +90,7 @@ class HalfMessages:
         return progress
 
     async def _change(self, seconds: float) -> bool:
-        """Wait for something from the server; false when nothing came."""
+        """Wait for a frame from the server; return False if none came."""
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -98,7 +100,7 @@ class HalfMessages:
         return True
 
     async def listen(self) -> None:
-        """Take what the server says, until it closes the connection."""
+        """Read frames until the server closes the connection."""
         while True:
             try:
                 head = await self._reader.readexactly(9)
@@ -143,7 +145,7 @@ class HalfMessages:
 
 
 def _headers(path: str, others: Mapping[str, str] | None = None) -> bytes:
-    """Literals without indexing, RFC 7541, 6.2.2."""
+    """Encode headers as literals without indexing (RFC 7541, 6.2.2)."""
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -162,7 +164,7 @@ def _headers(path: str, others: Mapping[str, str] | None = None) -> bytes:
 
 @asynccontextmanager
 async def half_messages(address: str) -> AsyncIterator[HalfMessages]:
-    """A connection to a gRPC server whose settings have arrived."""
+    """Open a connection to a gRPC server and wait for its settings."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     connection = HalfMessages(reader, writer)

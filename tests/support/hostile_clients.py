@@ -1,13 +1,6 @@
-"""A process full of hostile connections: half messages, readers that do not read, field floods,
-resets, and chunks that are announced and trickle.
+"""A process of hostile connections.
 
-They speak HTTP/2 by hand, because no client library sends half a message. What the server answers
-is read and thrown away, as far as the kind of client reads at all.
-
-    python -m support.hostile_clients INTAKE REPOSITORY NODE_ID CONNECTIONS [KIND …]
-
-Writes `ready` when all connections are busy, runs until its standard input ends, and then writes
-how often each kind has begun, as JSON.
+python -m support.hostile_clients INTAKE REPOSITORY NODE_ID CONNECTIONS [KIND …]
 """
 
 from __future__ import annotations
@@ -35,7 +28,7 @@ _READ_NODE = "/sluice.repository.v1.RepositoryService/ReadNode"
 _CANCEL = 8
 _HOLD_SECONDS = 20.0
 _WINDOW_BYTES = 60_000
-"""Less than the first window of a stream."""
+"""Less than the initial window of a stream."""
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -47,7 +40,10 @@ def _message(body: bytes, length: int | None = None) -> bytes:
 
 
 class Connection:
-    """One HTTP/2 connection."""
+    """One HTTP/2 connection without a client library, none of which sends incomplete messages.
+
+    It reads and discards the server's answers, as far as the kind of client reads at all.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -68,7 +64,7 @@ class Connection:
         await self._writer.drain()
 
     async def call(self, path: str, body: bytes, *, ends: bool) -> None:
-        """Begin a call with these bytes of its message."""
+        """Start a call with these bytes of its message."""
         self._stream += 2
         self.ended.clear()
         names = (
@@ -102,7 +98,7 @@ class Connection:
             await self._answers
 
     async def _answer(self) -> None:
-        """Read what comes; keep the connection alive."""
+        """Read frames and keep the connection alive."""
         try:
             while True:
                 head = await self._reader.readexactly(9)
@@ -128,15 +124,15 @@ async def _at_most(waiting: Awaitable[object], seconds: float) -> None:
             await waiting
 
 
-class Hostility:
-    """What the kinds of clients do, over and over."""
+class HostileClients:
+    """The kinds of hostile clients; each repeats its behaviour."""
 
     def __init__(self, intake: str, repository: str, node_id: str) -> None:
         self.begun: Counter[str] = Counter()
         self._intake, self._repository, self._node_id = intake, repository, node_id
 
     async def half_message(self) -> None:
-        """Announces a message of 1 MiB and sends a part of it."""
+        """Announce a message of 1 MiB and send a part of it."""
         connection = await Connection.to(self._intake)
         try:
             method = random.choice(("UploadChunk", "InitiateUpload", "UploadStream"))
@@ -146,7 +142,7 @@ class Hostility:
             await connection.close()
 
     async def slow_reader(self) -> None:
-        """Takes the first window of a node, and nothing more."""
+        """Read the first window of a node and stop."""
         connection = await Connection.to(self._repository)
         connection.gives_window = False
         try:
@@ -157,7 +153,7 @@ class Hostility:
             await connection.close()
 
     async def field_flood(self) -> None:
-        """A message of many unknown fields, of two bytes each."""
+        """Send messages of many unknown fields of two bytes each."""
         connection = await Connection.to(self._intake)
         try:
             for _ in range(5):
@@ -170,7 +166,7 @@ class Hostility:
             await connection.close()
 
     async def resets(self) -> None:
-        """Calls that are given up at once, in different ways."""
+        """Start calls and reset them soon after."""
         connection = await Connection.to(self._intake)
         try:
             for _ in range(10):
@@ -182,7 +178,7 @@ class Hostility:
             await connection.close()
 
     async def trickle(self) -> None:
-        """Announces a chunk of 64 MiB and sends 1 KiB a second of it."""
+        """Announce a chunk of 64 MiB and send 1 KiB of it per second."""
         async with grpc.aio.insecure_channel(self._intake) as channel:
             opened = await IntakeServiceStub(channel).InitiateUpload(
                 pb.InitiateUploadRequest(
@@ -223,23 +219,27 @@ class Hostility:
 async def _main(
     intake: str, repository: str, node_id: str, connections: int, names: Sequence[str]
 ) -> None:
-    hostility = Hostility(intake, repository, node_id)
-    acts = hostility.kinds()
+    """Write `ready` when all connections are busy and run until standard input ends.
+
+    Then write as JSON how often each kind was started.
+    """
+    clients = HostileClients(intake, repository, node_id)
+    acts = clients.kinds()
     kinds = [(name, acts[name]) for name in names or acts]
     tasks = [
-        asyncio.create_task(hostility.forever(*kinds[number % len(kinds)]))
+        asyncio.create_task(clients.forever(*kinds[number % len(kinds)]))
         for number in range(connections)
     ]
     await asyncio.sleep(1.0)
-    _say("ready")
+    _write_line("ready")
     await asyncio.to_thread(sys.stdin.read)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    _say(json.dumps(hostility.begun))
+    _write_line(json.dumps(clients.begun))
 
 
-def _say(line: str) -> None:
+def _write_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

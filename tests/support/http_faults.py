@@ -1,6 +1,6 @@
-"""Answers that a proxy gives in the place of an HTTP service: 503, 200 with an error in the body.
+"""Scripted answers of a proxy in place of an HTTP/1.1 service.
 
-HTTP/1.1 as S3 clients speak it: one request after the other on a connection, no pipelining.
+For clients like those of S3, which send one request at a time on a connection, no pipelining.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ SLOW_DOWN = (
     b'<?xml version="1.0" encoding="UTF-8"?>'
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
-"""What S3 answers with 503."""
+"""The body of S3's 503."""
 
 INTERNAL_ERROR = (
     b'<?xml version="1.0" encoding="UTF-8"?>'
     b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
 )
-"""What S3 answers with 500, and may answer with 200 to CompleteMultipartUpload."""
+"""The body of S3's 500, which CompleteMultipartUpload may also answer with 200."""
 
 
 @dataclass(slots=True)
 class HttpFault:
     """An answer to requests of this method whose target contains `target`.
 
-    method: "" is any.
+    method: "" matches any.
     target: part of path and query: "?uploadId=" with POST is CompleteMultipartUpload.
-    times: how many requests get it; None: all.
+    times: number of requests to answer; None: all.
     """
 
     status: int
@@ -62,13 +62,13 @@ class HttpFault:
 
 @dataclass(slots=True)
 class HttpFaults:
-    """The answers to give; add and clear them at any time. Keeps the books of all requests."""
+    """The scripted answers, which can change at any time, and a log of all requests."""
 
     faults: list[HttpFault] = field(default_factory=list)
     requests: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_NOTED))
     """`METHOD target` of the newest requests, answered here or not."""
     answered: int = 0
-    """Requests that got an answer from here."""
+    """Number of requests answered by the proxy."""
 
     def add(self, fault: HttpFault) -> None:
         self.faults.append(fault)
@@ -86,7 +86,7 @@ class HttpFaults:
 
 
 class HttpFilter:
-    """Follows the requests of one connection and takes out those that are answered here."""
+    """Parses the requests of one connection and removes those that the proxy answers."""
 
     def __init__(self, faults: HttpFaults) -> None:
         self._faults = faults
@@ -96,15 +96,17 @@ class HttpFilter:
         self._over = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """What is to be forwarded of the client's bytes, and an answer to give once its request
-        is read to the end: a connection closed under an unread body would lose the answer."""
+        """Return the bytes to forward, and the answer to send once its request is read completely.
+
+        Closing the connection with an unread body would lose the answer.
+        """
         forwarded = b""
         while data and not self._over:
             if self._body is None:
-                found = self._read_head(data)
-                if found is None:
+                parsed = self._read_head(data)
+                if parsed is None:
                     break
-                body, taken, data = found
+                body, taken, data = parsed
                 self._body = body
             else:
                 body = self._body
@@ -137,12 +139,12 @@ class HttpFilter:
         self._answer = self._faults.answer_to(method, target)
         body = _Body(headers)
         if self._answer is not None and "expect" in headers:
-            body.complete = True  # the client waits for a word before it sends the body
+            body.complete = True  # the client waits for 100 Continue
         return body, head, rest
 
 
 class _Body:
-    """Where a request's body ends: by its length, or chunk by chunk."""
+    """Parser of the end of a request's body, by length or chunked."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
@@ -152,7 +154,7 @@ class _Body:
         self.complete = not self._chunked and self._left == 0
 
     def read(self, data: bytes) -> tuple[bytes, bytes]:
-        """The bytes that belong to the body, and what follows it."""
+        """Return the bytes of the body and the bytes after it."""
         if not self._chunked:
             taken, rest = data[: self._left], data[self._left :]
             self._left -= len(taken)

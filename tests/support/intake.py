@@ -1,4 +1,4 @@
-"""An intake that answers over gRPC on embedded parts, and a plain client of it."""
+"""An intake server on memory adapters, and a plain client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_l
 
 
 class TenantFromHeader:
-    """Takes `authorization: TENANT` at its word; without one it is the tenant "default"."""
+    """Accepts `authorization: TENANT` unchecked; the default tenant is "default"."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
         return Principal(authorization or "default", "tester", frozenset({"*"}))
@@ -47,7 +47,7 @@ class TenantFromHeader:
 
 @dataclass(slots=True)
 class Answered:
-    """All that a stream answered, and how it ended."""
+    """The answers of a stream and its final error."""
 
     accepted: list[pb.Accepted] = field(default_factory=list)
     stored: list[pb.Stored] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """A running server, its insides, and a tenant's way to call it."""
+    """A running server, its ports, and a tenant's client."""
 
     ledger: UploadLedger
     chunks: ChunkStore
@@ -83,7 +83,7 @@ class Intake:
     tenant: str = "default"
 
     def of(self, tenant: str) -> Intake:
-        """The same server, asked by another tenant."""
+        """Return a client of another tenant."""
         return replace(self, tenant=tenant)
 
     @property
@@ -95,25 +95,25 @@ class Intake:
         return await self.stub.InitiateUpload(request, metadata=self.metadata)
 
     async def send(self, upload_id: str, number: int, data: bytes, **fields: Any) -> pb.Accepted:
-        """One chunk by UploadChunk."""
+        """Send one chunk by UploadChunk."""
         request = pb.UploadChunkRequest(
             upload_id=upload_id, number=number, data=data, **{"crc32c": crc32c(data), **fields}
         )
         return (await self.stub.UploadChunk(request, metadata=self.metadata)).accepted
 
     def raw(self, method: str) -> Any:
-        """UploadStream or UploadChunk, from an iterator of wire bytes."""
+        """Return UploadStream or UploadChunk as a callable on an iterator of raw messages."""
         channel: Any = self.channel  # its stubs want serializers
         kind = channel.stream_stream if method == "UploadStream" else channel.stream_unary
         return kind(f"/{SERVICE_NAME}/{method}")
 
     def stream(self) -> Any:
-        """An UploadStream call to write to and read from."""
+        """Return an UploadStream call to write to and read from."""
         method: Any = self.stub.UploadStream  # its stubs want an iterator of requests
         return method(metadata=self.metadata)
 
     async def send_stream(self, frames: Iterable[pb.UploadStreamRequest]) -> Answered:
-        """Send all frames, half-close, and read to the end, writing and reading at once."""
+        """Send all frames and half-close while reading all answers."""
         call, answered = self.stream(), Answered()
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(send_all(call, frames))
@@ -150,7 +150,7 @@ async def running_intake(
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
 ) -> AsyncIterator[Intake]:
-    """A server on memory; `authorization: TENANT` says who asks."""
+    """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
     metrics = Metrics()
     deps = IntakeDeps(
@@ -184,7 +184,7 @@ async def running_intake(
 
 
 async def read_all(call: Any, answered: Answered) -> SluiceError | None:
-    """Read a stream to its end; the error that it ended with."""
+    """Read a stream to its end and return its error."""
     try:
         while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             answered.add(response)
@@ -194,7 +194,7 @@ async def read_all(call: Any, answered: Answered) -> SluiceError | None:
 
 
 async def refusal(call: Awaitable[object]) -> SluiceError:
-    """What the server refuses a call with."""
+    """Return the error of a call that must be refused."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -203,7 +203,7 @@ async def refusal(call: Awaitable[object]) -> SluiceError:
 
 
 def header(upload_id: str, number: int, size: int, **fields: Any) -> pb.UploadStreamRequest:
-    """A frame that opens a chunk."""
+    """Return a frame that opens a chunk."""
     return pb.UploadStreamRequest(
         header=pb.ChunkHeader(upload_id=upload_id, number=number, size=size, **fields)
     )
@@ -216,12 +216,12 @@ def block(data: bytes) -> pb.UploadStreamRequest:
 def frames_of(
     upload_id: str, number: int, data: bytes, *, block_bytes: int = BLOCK, **fields: Any
 ) -> list[pb.UploadStreamRequest]:
-    """A whole chunk as frames, with its checksum."""
+    """Return a whole chunk as frames, with its checksum."""
     opening = header(upload_id, number, len(data), **{"crc32c": crc32c(data), **fields})
     pieces = range(0, len(data), block_bytes)
     return [opening, *(block(data[at : at + block_bytes]) for at in pieces)]
 
 
 def cut(data: bytes, size: int) -> Sequence[bytes]:
-    """`data` as chunks of `size` bytes, the last one smaller."""
+    """Split `data` into chunks of `size` bytes; the last may be smaller."""
     return [data[at : at + size] for at in range(0, len(data), size)] or [b""]

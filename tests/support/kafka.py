@@ -1,4 +1,4 @@
-"""Kafka in tests: topics of a test's own, events that are whole, and what the broker really has."""
+"""Kafka helpers: topics per test, sample events, and direct reads from the broker."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ TYPE = "sluice.events.v1.UploadFailed"
 
 
 def bootstrap_servers() -> str:
-    """The broker that runs for tests: a real one, the mock has no topic administration."""
+    """Return the tests' broker; skip with the mock, which has no topic administration."""
     facts = services.kafka()
     if facts.kind == "mock":
-        pytest.skip("the mock of Kafka can make no topics; Java and Maven bring the real one")
+        pytest.skip("the Kafka mock cannot create topics; install Java and Maven")
     return facts.bootstrap_servers
 
 
 def unique_name(what: str = "topic") -> str:
-    """Tests share one broker, and their topics outlive them."""
+    """Return a unique name: tests share one broker, and their topics outlive them."""
     return f"test.{what}.{secrets.token_hex(6)}"
 
 
 def failed(topic: str, key: str, number: int, *, detail: str = "") -> EventRecord:
-    """A whole event, the `number`-th of node `key`."""
+    """Return a complete event, the `number`-th of node `key`."""
     identity = event_id(key, "UploadFailed", number)
     message = uploads_pb2.UploadFailed(
         header=uploads_pb2.EventHeader(event_id=identity, tenant="default", sequence=number),
@@ -59,7 +59,7 @@ def failed(topic: str, key: str, number: int, *, detail: str = "") -> EventRecor
 
 
 async def make_topic(options: KafkaOptions, topic: str, partitions: int, **settings: str) -> None:
-    """Make a topic behind the back of the code under test; `_` in setting names is a dot."""
+    """Create a topic without the code under test; `_` in setting names is a dot."""
     admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
     await admin.start()
     try:
@@ -71,7 +71,7 @@ async def make_topic(options: KafkaOptions, topic: str, partitions: int, **setti
 
 
 async def partitions_of(options: KafkaOptions, topic: str) -> int:
-    """How many partitions a topic has; 0 when there is none."""
+    """Return the number of partitions of a topic; 0 without the topic."""
     admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
     await admin.start()
     try:
@@ -87,7 +87,7 @@ async def put(
     *messages: tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]],
     max_request_size: int = 32 * 1024 * 1024,
 ) -> None:
-    """Messages as a stranger would write them: key, value, headers."""
+    """Write raw messages: key, value, headers."""
     producer = AIOKafkaProducer(
         bootstrap_servers=list(options.servers), max_request_size=max_request_size
     )
@@ -100,10 +100,10 @@ async def put(
 
 
 async def ends_of(options: KafkaOptions, topic: str) -> dict[TopicPartition, int]:
-    """The offsets that the next messages of a topic will have."""
+    """Return the offsets of a topic's next messages."""
     partitions = [TopicPartition(topic, n) for n in range(await partitions_of(options, topic))]
     if not partitions:
-        return {}  # a topic that no test has made yet
+        return {}  # the topic does not exist yet
     consumer = AIOKafkaConsumer(bootstrap_servers=list(options.servers), enable_auto_commit=False)
     await consumer.start()
     try:
@@ -116,9 +116,9 @@ async def ends_of(options: KafkaOptions, topic: str) -> dict[TopicPartition, int
 async def begin_at(
     options: KafkaOptions, group: str, offsets: Mapping[TopicPartition, int]
 ) -> None:
-    """Have a group begin there, whatever other tests have written before."""
+    """Commit a group's start offsets, so that it skips what other tests wrote before."""
     if not offsets:
-        return  # a topic that nobody has made yet: its beginning is where everybody begins
+        return  # the topic does not exist yet: every group begins at its start
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
     )
@@ -131,7 +131,7 @@ async def begin_at(
 
 
 async def forget_members(options: KafkaOptions, group: str) -> None:
-    """Members that were killed leave the group at once, instead of when the broker misses them."""
+    """Remove killed members from the group at once instead of after the session timeout."""
     admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
     await admin.start()
     try:
@@ -147,11 +147,10 @@ async def forget_members(options: KafkaOptions, group: str) -> None:
 async def messages_in(
     options: KafkaOptions, topic: str, since: Mapping[TopicPartition, int] | None = None
 ) -> list[Any]:
-    """Every message that the topic has now, partition after partition; none if there is none.
+    """Return every message of the topic, partition by partition; none without the topic.
 
     Args:
-        since: offsets to begin at, instead of the beginning; partitions that it does not know are
-            new.
+        since: start offsets instead of the beginning; partitions not in it are new.
     """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(options.servers),
@@ -160,7 +159,7 @@ async def messages_in(
     )
     await consumer.start()
     try:
-        found: list[Any] = []
+        messages: list[Any] = []
         for number in range(await partitions_of(options, topic)):
             partition = TopicPartition(topic, number)
             ends = await consumer.end_offsets([partition])
@@ -172,8 +171,8 @@ async def messages_in(
             while await consumer.position(partition) < ends[partition]:
                 batches = await consumer.getmany(partition, timeout_ms=200)
                 for batch in batches.values():
-                    found.extend(batch)
-        return found
+                    messages.extend(batch)
+        return messages
     finally:
         await consumer.stop()
 
@@ -181,7 +180,7 @@ async def messages_in(
 async def records_in(
     options: KafkaOptions, topic: str, since: Mapping[TopicPartition, int] | None = None
 ) -> list[EventRecord]:
-    """The events in a topic, partition after partition, payloads as they lie there."""
+    """Return the events in a topic, partition by partition, with raw payloads."""
     return [
         from_message(raw.topic, raw.key, raw.value, raw.headers)
         for raw in await messages_in(options, topic, since)
@@ -189,7 +188,7 @@ async def records_in(
 
 
 async def committed(options: KafkaOptions, group: str, partition: TopicPartition) -> int | None:
-    """The offset from which a group goes on."""
+    """Return the committed offset of a group."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
     )
@@ -203,7 +202,7 @@ async def committed(options: KafkaOptions, group: str, partition: TopicPartition
 
 
 async def lag_of(options: KafkaOptions, group: str, topic: str) -> int:
-    """How far a group is behind, as an autoscaler asks the broker."""
+    """Return the lag of a group, as an autoscaler reads it from the broker."""
     lag = 0
     for partition, end in (await ends_of(options, topic)).items():
         lag += end - (await committed(options, group, partition) or 0)
@@ -211,5 +210,5 @@ async def lag_of(options: KafkaOptions, group: str, topic: str) -> int:
 
 
 def first_appearances(records: Sequence[EventRecord], key: str) -> list[str]:
-    """The ids of a key's events, repetitions left out."""
+    """Return the ids of a key's events without repeats."""
     return list(dict.fromkeys(record.event_id for record in records if record.key == key))

@@ -1,4 +1,4 @@
-"""A Kafka broker of a test's own, to be killed, paused and started again."""
+"""A Kafka broker per test that can be killed, paused and restarted."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _START_SECONDS = 120.0
 
 
 class KafkaBroker:
-    """One broker on its own data; it comes back on the same port.
+    """One broker with its own data; its port stays the same over restarts.
 
-    Skips the test where no real Kafka runs for tests: then it cannot be started here either.
+    Skips the test if no real Kafka runs for tests, because none can be started here either.
     """
 
     def __init__(self, folder: Path) -> None:
         if services.kafka().kind != "apache":
-            pytest.skip("only the mock of Kafka runs here")
+            pytest.skip("only the Kafka mock runs here")
         self._service = Kafka(folder)
         self._launch = self._service.prepare(PortPicker(), {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,17 +46,17 @@ class KafkaBroker:
                     await asyncio.sleep(0.2)
 
     def kill(self) -> None:
-        """As a crash does."""
+        """Kill the broker like a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
+        """Stop the process: it keeps its connections and answers nothing."""
         self._signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -1,9 +1,6 @@
-"""A relay in a process of its own, from a catalogue to Kafka: made to be killed.
+"""A relay process from a catalogue to Kafka, for tests that kill it.
 
-    python -m support.kafka_relay CATALOGUE_URL BOOTSTRAP_SERVERS TOPIC_PREFIX
-
-Prints a line after each page, so that a test can kill it in the middle; ends when the outbox is
-empty.
+python -m support.kafka_relay CATALOGUE_URL BOOTSTRAP_SERVERS TOPIC_PREFIX
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from sluice_repository.roles.relay import Relay
 
 
 class Prefixed:
-    """Topics of one test on a broker that all tests share."""
+    """A publisher that prefixes topics, because all tests share one broker."""
 
     def __init__(self, publisher: KafkaPublisher, prefix: str) -> None:
         self._publisher = publisher
@@ -42,6 +39,7 @@ class Prefixed:
 
 
 async def relay(url: str, servers: str, prefix: str) -> None:
+    """Relay until the outbox is empty; print a line after each page, so that a test can kill it."""
     kafka = KafkaOptions(servers, partitions=3)
     async with open_catalogue(url) as catalogue, open_kafka_publisher(kafka) as publisher:
         deps = RepositoryDeps(
@@ -52,7 +50,7 @@ async def relay(url: str, servers: str, prefix: str) -> None:
             catalogue=catalogue,
             publisher=Prefixed(publisher, prefix),
             metrics=Metrics(),
-            # The next process is the same holder: a test need not wait for leases to end.
+            # The next process has the same holder name, so it need not wait for the lease.
             holder="relay",
             options=RepositoryOptions(relay_batch_events=7),
         )

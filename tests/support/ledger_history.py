@@ -1,4 +1,4 @@
-"""What a ledger must know after any history: the truth, and how a history writes and checks it."""
+"""Model of a ledger for stateful tests: expected state, operations and invariants."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OPTIONS = replace(
 
 @dataclass
 class Truth:
-    """One upload as it must be."""
+    """The expected state of one upload."""
 
     upload_id: str
     uniform: bool
@@ -51,9 +51,9 @@ class Truth:
     status: UploadStatus = S.PENDING
     stored: dict[int, tuple[range, bytes]] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)
-    """Chunks whose part was ready once: their content cannot change any more."""
+    """Chunks whose part was ready once: their content must not change."""
     newest_claims: dict[int, int] = field(default_factory=dict)
-    """Part → counter of its last claim: no other may write."""
+    """Part → counter of its newest claim, the only one that may write."""
 
     @property
     def received_bytes(self) -> int:
@@ -78,7 +78,7 @@ class Truth:
 
 @dataclass
 class Worker:
-    """A claim in somebody's hands, perhaps a stale one, and the bytes read under it."""
+    """A worker's claim, possibly stale, and the bytes read under it."""
 
     truth: Truth
     claim: PartClaim
@@ -87,7 +87,7 @@ class Worker:
 
 
 class LedgerHistory(RuleBasedStateMachine):
-    """A ledger, what it must know, and the hands that write to it; subclasses add what happens."""
+    """A ledger, its expected state and its clients; subclasses add the rules."""
 
     adapter: ClassVar[str]
     survives_crashes: ClassVar[bool]
@@ -109,7 +109,7 @@ class LedgerHistory(RuleBasedStateMachine):
         return self.runner.run(call)
 
     def attempt(self, call: Coroutine[Any, Any, T]) -> T | SluiceError:
-        """The answer, or the typed error: a refusal is an answer, too."""
+        """Return the answer or the `SluiceError`."""
         try:
             return self.run(call)
         except SluiceError as error:
@@ -128,14 +128,14 @@ class LedgerHistory(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.folders:
-                self._everything_that_lives_completes()
+                self._complete_all_live_uploads()
                 self.run(self.opened.__aexit__(None, None, None))
         finally:
             self.runner.close()
             for folder in self.folders:
                 shutil.rmtree(folder)
 
-    # -- what must hold at any time
+    # -- invariants
 
     @invariant()
     def the_ledger_agrees_with_what_was_acknowledged(self) -> None:
@@ -183,13 +183,13 @@ class LedgerHistory(RuleBasedStateMachine):
         return [truth for truth in self.truths if truth.status not in TERMINAL]
 
     def pick_upload(self, pick: int) -> Truth:
-        """Mostly one that lives; now and then one that has ended."""
+        """Pick mostly a live upload, sometimes one that has ended."""
         among = self.live() if pick % 8 else self.truths
         among = among or self.truths
         return among[pick % len(among)]
 
     def pick_worker(self, pick: int) -> Worker:
-        """Mostly a recent claim; the older ones are stale in the same way."""
+        """Pick one of the four newest claims; older ones are stale in the same way."""
         return self.workers[-1 - pick % min(len(self.workers), 4)]
 
     def snapshot(self, truth: Truth) -> UploadSnapshot:
@@ -202,9 +202,9 @@ class LedgerHistory(RuleBasedStateMachine):
             truth.status = S.EXPIRED
 
     def is_known(self, truth: Truth) -> bool:
-        found = self.attempt(self.driver.ledger.get(truth.upload_id))
-        if isinstance(found, SluiceError):
-            assert found.reason == "UPLOAD_NOT_FOUND"
+        answer = self.attempt(self.driver.ledger.get(truth.upload_id))
+        if isinstance(answer, SluiceError):
+            assert answer.reason == "UPLOAD_NOT_FOUND"
             return False
         return True
 
@@ -217,8 +217,7 @@ class LedgerHistory(RuleBasedStateMachine):
         is_last: bool = False,
         force: bool = False,
     ) -> Acceptance | None:
-        """One chunk as an intake sends it, which takes its room in steps; None when it was
-        refused."""
+        """Send one chunk as an intake does, reserving room in steps; None if it was refused."""
         ledger = self.driver.ledger
         offer = self.driver.offer(
             truth.upload_id, number, len(content), is_last=is_last, force=force
@@ -250,7 +249,7 @@ class LedgerHistory(RuleBasedStateMachine):
         return accepted
 
     def read_part(self, claim: PartClaim) -> Worker:
-        """Read the bytes of a part, as the ledger lists its chunks."""
+        """Read the bytes of a part from the chunks that the ledger lists."""
         truth = next(t for t in self.truths if t.upload_id == claim.snapshot.upload_id)
         chunks = self.run(self.driver.chunks_of(claim, page=2))
         content = b"".join(self.bytes[chunk.token] for chunk in chunks)
@@ -275,12 +274,12 @@ class LedgerHistory(RuleBasedStateMachine):
             assert self.snapshot(truth) == before
             return
         if self.snapshot(truth) == before:
-            return  # the same record again
+            return  # a repeated record
         assert claim.fence.counter == truth.newest_claims[part]
         chunks = range(claim.plan.first_chunk, claim.plan.last_chunk + 1)
         truth.stored[part] = (chunks, worker.content)
         for token in worker.tokens:
-            self.bytes.pop(token, None)  # rule 17: only now
+            self.bytes.pop(token, None)  # only after the part is recorded (rule 17)
 
     def take_back(self, truth: Truth, number: int) -> None:
         if number in truth.chunks:
@@ -320,11 +319,11 @@ class LedgerHistory(RuleBasedStateMachine):
         lost, _ = truth.stored.pop(lost_part)
         for number in lost:
             self.take_back(truth, number)
-        if lost:  # the part of an empty object lacks nothing: its completer may go on
+        if lost:  # the part of an empty object has no missing chunk: its completer may finish
             self.late_completions.append((truth, claim))
 
-    def _everything_that_lives_completes(self) -> None:
-        """Nothing acknowledged is lost: with the missing chunks every object comes about."""
+    def _complete_all_live_uploads(self) -> None:
+        """Send the missing chunks and assert that all uploads complete with every byte."""
         self.clock.advance(OPTIONS.reservation_seconds + LEASE_SECONDS)
         live = self.live()
         for _ in range(40 * MOST_CHUNKS * MOST_UPLOADS):
@@ -346,7 +345,7 @@ class LedgerHistory(RuleBasedStateMachine):
             self.finish_upload(truth, lost_part=None)
 
     def wanted(self, truth: Truth, number: int, salt: bytes) -> bytes:
-        """Content that the plan allows; a chunk that was in before comes back as it was."""
+        """Return content that the plan allows; a rejected chunk is sent again unchanged."""
         if number in truth.rejected:
             return truth.rejected[number]
         expected = self.snapshot(truth).new.expected_size

@@ -1,4 +1,4 @@
-"""Ledgers under a clock that tests move, and a client and worker reduced to their essence."""
+"""Ledgers on a fake clock, and a minimal client and worker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LEASE_SECONDS = 15.0
 HOUR = 3600.0
 DAY = 24 * HOUR
 PART_BYTES = 16
-"""Tests count bytes on their fingers; the limits of S3 are the planner's tests."""
+"""Small, so that tests can count bytes; the planner's tests cover the limits of S3."""
 
 ROOMY = LedgerOptions(
     budget_bytes=1_000_000,
@@ -50,7 +50,7 @@ ROOMY = LedgerOptions(
 
 
 class FakeClock:
-    """Seconds that pass when a test says so."""
+    """A clock that moves only by `advance`."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -65,7 +65,7 @@ class FakeClock:
 LedgerFactory = Callable[
     [Path, LedgerOptions, FakeClock], AbstractAsyncContextManager[UploadLedger]
 ]
-"""Opens a ledger that keeps its things in a folder, if it keeps them."""
+"""Opens a ledger, which stores its data in the folder if it is durable."""
 
 
 @asynccontextmanager
@@ -90,11 +90,11 @@ LEDGERS: Mapping[str, LedgerFactory] = {
     "redis": redis,
     "redis_cluster": redis_cluster,
 }
-"""Every adapter; the contract suite runs over all of them."""
+"""Every adapter; the contract suite runs on all of them."""
 
 
 class Driver:
-    """Sends chunks and stores parts as services do, in as few words as possible."""
+    """Sends chunks and stores parts as the services do."""
 
     def __init__(self, ledger: UploadLedger, clock: FakeClock) -> None:
         self.ledger = ledger
@@ -121,7 +121,7 @@ class Driver:
         return replace(new, **changes)
 
     async def create(self, **changes: Any) -> str:
-        """The id of a new upload."""
+        """Create an upload and return its id."""
         return (await self.ledger.create(self.new(**changes))).upload_id
 
     def offer(
@@ -147,14 +147,14 @@ class Driver:
         is_last: bool = False,
         force: bool = False,
     ) -> Acceptance:
-        """Admit and accept; fails the test when there is no room."""
+        """Admit and accept a chunk; fail the test without room."""
         offer = self.offer(upload_id, number, len(content), is_last=is_last, force=force)
         admission = await self.ledger.admit_chunk(offer)
         assert admission.granted, admission
         return await self.ledger.accept_chunk(offer, crc32c(content))
 
     async def send_all(self, upload_id: str, content: bytes, chunk_size: int) -> int:
-        """The content in chunks of one size, in order; how many."""
+        """Send the content in chunks of one size, in order; return their number."""
         pieces = [content[at : at + chunk_size] for at in range(0, len(content), chunk_size)]
         for number, piece in enumerate(pieces):
             await self.send(upload_id, number, piece)
@@ -170,15 +170,15 @@ class Driver:
         ranges = (await self.ledger.missing_chunks(upload_id, limit)).ranges
         return [(gap.first, gap.last) for gap in ranges]
 
-    def hears(self, upload_id: str) -> bool:
-        """Whether one who waits for the upload, or for room, would be woken by now."""
+    def is_subscribed(self, upload_id: str) -> bool:
+        """Return whether waiters for the upload, or for room, would be notified by now."""
         ledger: Any = self.ledger
-        return ledger.hears(upload_id) if hasattr(ledger, "hears") else True
+        return ledger.is_subscribed(upload_id) if hasattr(ledger, "is_subscribed") else True
 
     # -- the worker
 
     async def ready(self) -> list[tuple[str, int]]:
-        """(upload id, part) of the ready parts that nobody holds."""
+        """Return (upload id, part) of the ready, unclaimed parts."""
         work = await self.ledger.ready_work(1_000)
         return [(w.upload_id, w.part_number) for w in work if w.kind is WorkKind.PART]
 
@@ -189,12 +189,12 @@ class Driver:
 
     async def chunks_of(self, claim: PartClaim, page: int = 100) -> list[ChunkRef]:
         upload_id, after = claim.snapshot.upload_id, claim.plan.first_chunk - 1
-        found: list[ChunkRef] = []
+        listed: list[ChunkRef] = []
         while True:
             chunks = await self.ledger.part_chunks(upload_id, claim.plan, after, page)
             if not chunks:
-                return found
-            found += chunks
+                return listed
+            listed += chunks
             after = chunks[-1].number
 
     async def record_of(self, claim: PartClaim) -> StoredPartRecord:
@@ -207,7 +207,7 @@ class Driver:
         return await self.ledger.record_part(claim, await self.record_of(claim))
 
     async def store_all(self) -> None:
-        """Store everything that is ready, of all uploads."""
+        """Store all ready parts of all uploads."""
         for upload_id, part in await self.ready():
             await self.store(upload_id, part)
 
@@ -217,7 +217,7 @@ class Driver:
         return claim
 
     async def finish(self, upload_id: str) -> UploadSnapshot:
-        """Store what is left, then complete."""
+        """Store the remaining parts, then complete."""
         await self.store_all()
         claim = await self.claim_completion(upload_id)
         parts = await self.ledger.stored_parts(upload_id, 0, 10_000)
@@ -225,7 +225,7 @@ class Driver:
         return await self.ledger.finish(claim, crc, None)
 
     async def completed(self, content: bytes = b"hello") -> str:
-        """The id of an upload that went all the way."""
+        """Create and complete an upload; return its id."""
         upload_id = await self.create()
         await self.send(upload_id, 0, content, is_last=True)
         await self.complete(upload_id)
@@ -234,7 +234,7 @@ class Driver:
 
 
 OpenDriver = Callable[..., Awaitable[Driver]]
-"""Opens a ledger with the given options changed from ROOMY."""
+"""Opens a ledger with ROOMY options and the given changes."""
 
 
 def ranges(*pairs: tuple[int, int]) -> tuple[ChunkRange, ...]:

@@ -1,4 +1,4 @@
-"""What a lock of requirements/ asks for, and what an environment holds."""
+"""Requirements of the lock files, and the packages installed in an environment."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 def read_lock(text: str) -> list[Requirement]:
     """Return the requirements of a lock that apply to this interpreter and platform."""
     lines = re.findall(r"^([\w.-]+(?:\[[^\]]*\])?==[^\\\n]+)", text, re.MULTILINE)
-    found = [Requirement(line) for line in lines]
-    return [one for one in found if one.marker is None or one.marker.evaluate()]
+    pinned = [Requirement(line) for line in lines]
+    return [one for one in pinned if one.marker is None or one.marker.evaluate()]
 
 
 def pinned_versions(lock: Iterable[Requirement]) -> dict[str, str]:
@@ -26,7 +26,7 @@ def pinned_versions(lock: Iterable[Requirement]) -> dict[str, str]:
 
 
 def installed_versions(python: Path) -> dict[str, str]:
-    """Return what the environment of `python` holds, by normalized name."""
+    """Return the versions installed in the environment of `python`, by normalized name."""
     listing = subprocess.run(
         [str(python), "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"],
         capture_output=True,

@@ -1,8 +1,4 @@
-"""The global names that a Lua text refers to, as Redis's own compiler sees it.
-
-Loading a script shows none that is misspelt, or defined too late: to Lua that is a global, which
-Redis refuses when a call gets there. The compiled text (Lua 5.1) tells.
-"""
+"""The global names that a Lua script refers to, read from Redis's own compiler."""
 
 from __future__ import annotations
 
@@ -17,22 +13,26 @@ _NIL, _BOOLEAN, _NUMBER, _STRING = 0, 1, 3, 4
 
 
 def globals_of(server: Redis, text: bytes) -> set[str]:
-    """What the text reads or writes without having it as a local. Raises what Redis says of a text
-    that is no Lua."""
+    """Return the global names that the script reads or writes.
+
+    Loading a script does not detect a misspelt name or one that is defined too late: Lua takes it
+    for a global, which Redis rejects only when a call reaches it. The compiled script (Lua 5.1)
+    lists the globals. Raises the error of Redis for a text that is not Lua.
+    """
     compiled = server.eval("return string.dump(assert(loadstring(ARGV[1])))", 0, text)
     return set(_Compiled(compiled).function())
 
 
 class _Compiled:
-    """Reads what `string.dump` writes on a 64-bit machine."""
+    """Parser of the output of `string.dump` on a 64-bit machine."""
 
     def __init__(self, compiled: bytes) -> None:
         self._compiled = compiled
         self._at = _HEADER_BYTES
 
     def function(self) -> Iterator[str]:
-        """The globals of one function and of those within it."""
-        self._string()  # where it comes from
+        """Yield the globals of one function and of its inner functions."""
+        self._string()  # source name
         self._take("<ii4B")
         code = self._list("<I")
         constants = [self._constant() for _ in range(self._take("<i"))]
@@ -66,7 +66,7 @@ class _Compiled:
         return [self._take(item) for _ in range(self._take("<i"))]
 
     def _take(self, layout: str) -> int:
-        """The first of some values."""
+        """Return the first value of a layout and skip the others."""
         values = struct.unpack_from(layout, self._compiled, self._at)
         self._at += struct.calcsize(layout)
         return values[0]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What a test needs and the machine has not: skipped on a laptop, a failure in CI."""
+"""Handling of missing prerequisites: a skip, or a failure in CI."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 
 
 def missing(message: str) -> NoReturn:
-    """End the test. `message` says what is missing and what brings it.
+    """Skip the test; fail it under SLUICE_REQUIRE_SERVICES=1, which CI sets.
 
-    SLUICE_REQUIRE_SERVICES=1, which CI sets, makes it fail.
+    Args:
+        message: what is missing and how to install it.
     """
     if os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
         pytest.fail(message)

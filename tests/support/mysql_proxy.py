@@ -1,4 +1,4 @@
-"""Between the catalogue and its server: a proxy that knows a COMMIT when it sees one."""
+"""A MySQL proxy that injects faults at COMMIT."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 
 _COMMIT = b"COMMIT"
-"""By itself, or at the end of a packet of statements."""
+"""Alone, or at the end of a packet of statements."""
 _HEADER_BYTES = 4
-"""Before every packet: three of its length, one of its number."""
+"""Packet header: three bytes of length, one of sequence number."""
 _OK, _MORE_RESULTS = 0x00, 0x0008
 _DELIVERY_SECONDS = 20.0
 _LONG_NUMBERS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
 class AtCommit(Enum):
-    """What becomes of a COMMIT, or of what `first_bytes` leaves of it."""
+    """The treatment of a COMMIT, or of its packet after `first_bytes`."""
 
     PASS = auto()
     HOLD = auto()
-    """It waits for `go_on`, and is done then, whether its sender is still there or not."""
+    """It waits for `resume` and is then executed, even if its sender has disconnected."""
     LOSE_ANSWER = auto()
-    """The server does it, and nobody hears of it: the connection ends."""
+    """The server executes it; the connection ends without the answer."""
     LOSE_REQUEST = auto()
-    """The connection ends before the server sees it."""
+    """The connection ends before the server receives it."""
 
 
 class MysqlProxy:
-    """One listener in front of one server. Faults begin with the next COMMIT and end with
-    `at_commit = PASS`; `frozen` stops all bytes of all connections, as a cut cable does."""
+    """A proxy in front of one server.
+
+    Faults begin with the next COMMIT and end with `at_commit = PASS`. `freeze` stops all bytes of
+    all connections, like a cut cable.
+    """
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -40,20 +43,19 @@ class MysqlProxy:
         self._cut = False
         self.at_commit = AtCommit.PASS
         self.only_with = b""
-        """Faults are only for packets in which this stands."""
+        """Faults apply only to packets that contain this."""
         self.first_bytes = 0
-        """How much of a COMMIT's packet the server gets before the fault; negative: all but so
-        many."""
+        """Bytes of a COMMIT that the server gets before the fault; negative: all but these."""
         self.rewrite: Callable[[bytes], bytes] = bytes
-        """Makes of every packet of a client what the server gets instead."""
+        """Replaces every client packet before the server gets it."""
         self.commits_seen = asyncio.Semaphore(0)
         self.commits_answered = asyncio.Semaphore(0)
-        """Those of `commits_seen` that the server is through with."""
+        """Those of `commits_seen` that the server has finished."""
         self.port = 0
         self.upstream_ports: set[int] = set()
-        """Where the proxy's connections to the server begin, those that have ended too."""
+        """Local ports of the proxy's connections to the server, also of ended ones."""
         self.requests = 0
-        """What clients have sent, each after the answer to the one before."""
+        """Number of client packets, each sent after the previous answer."""
 
     def freeze(self) -> None:
         self._running.clear()
@@ -61,21 +63,21 @@ class MysqlProxy:
     def thaw(self) -> None:
         self._running.set()
 
-    def go_on(self) -> None:
-        """Let the COMMITs through that are held, and those to come."""
+    def resume(self) -> None:
+        """Release held COMMITs and let later ones pass."""
         self.at_commit = AtCommit.PASS
         self._released.set()
 
     async def deliver(self) -> None:
-        """The same; returns when the server is through with one that was held."""
-        self.go_on()
+        """Do the same and wait until the server has finished one that was held."""
+        self.resume()
         async with asyncio.timeout(_DELIVERY_SECONDS):
             await self.commits_answered.acquire()
 
     def cut(self) -> None:
-        """The COMMITs that are held never come; those to come pass."""
+        """Drop held COMMITs; later ones pass."""
         self._cut = True
-        self.go_on()
+        self.resume()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection(
@@ -129,15 +131,15 @@ class MysqlProxy:
     ) -> None:
         while data := await reader.read(65_536):
             await self._running.wait()
-            commit.hear(data)
+            commit.feed(data)
             if not commit.answer_lost:
-                # The server goes on whether somebody listens or not.
+                # The server continues even if the client has disconnected.
                 with suppress(ConnectionError):
                     await _send(writer, data)
 
 
 class _Commit:
-    """A COMMIT that the server has got, and how far it is with it."""
+    """Progress of a COMMIT that the server has received."""
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
@@ -150,8 +152,8 @@ class _Commit:
         self._heard = b""
         self.done.clear()
 
-    def hear(self, data: bytes) -> None:
-        """One OK for each statement up to the last, or an error in place of one."""
+    def feed(self, data: bytes) -> None:
+        """Parse one OK per statement up to the last, or an error in place of one."""
         if self.done.is_set():
             return
         self._heard += data
@@ -165,7 +167,7 @@ class _Commit:
 
 
 def _status(ok: bytes) -> int:
-    """After the number of rows and the last row's id, which are as long as they need be."""
+    """Return the status flags, which follow two length-encoded integers."""
     at = 1
     for _ in range(2):
         at += 1 + _LONG_NUMBERS.get(ok[at], 0)
@@ -173,7 +175,7 @@ def _status(ok: bytes) -> int:
 
 
 async def _packet(reader: asyncio.StreamReader) -> bytes:
-    """The next one whole; empty at the end."""
+    """Return the next complete packet; empty at the end."""
     try:
         header = await reader.readexactly(_HEADER_BYTES)
         return header + await reader.readexactly(int.from_bytes(header[:3], "little"))

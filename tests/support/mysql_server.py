@@ -1,4 +1,4 @@
-"""A real MariaDB or MySQL server for tests: one of its own for every pytest process."""
+"""A real MariaDB or MySQL server for tests: one per pytest process."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _NUMBERS = count(1)
 
 
 class MysqlServer:
-    """A server in a folder of its own, on a free port, that forgets everything when it stops.
+    """A temporary server with its own folder, on a free port.
 
-    Its disk is made fast and not safe: what tests look at is what survives the end of a client,
-    or of the server's process, and not of the machine.
+    Its writes are fast and not safe against power loss: tests check what survives the crash of a
+    client or of the server's process, not of the machine.
     """
 
     def __init__(self, folder: Path) -> None:
         self.vendor = chosen_vendor()
         self._folder = folder
         self._data = folder / "data"
-        # A server that starts removes the temporary tables of all that share its folder.
+        # A starting server removes the temporary tables of all servers that share its folder.
         self._scratch = folder / "tmp"
         self._socket = folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +53,7 @@ class MysqlServer:
         self.vendor.install(self._data, self._scratch)
 
     def start(self) -> None:
-        """Start and wait until it answers; its port is the same every time."""
+        """Start and wait until it answers; its port stays the same over restarts."""
         command = [
             self.vendor.server,
             "--no-defaults",
@@ -73,7 +73,7 @@ class MysqlServer:
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-buffer-pool-size=48M",
             *self.vendor.options(),
-            # Sessions must not lean on what a server happens to be set to.
+            # Sessions must not depend on the server's own defaults.
             "--sql-mode=",
             "--default-time-zone=+05:30",
             "--character-set-server=latin1",
@@ -89,14 +89,14 @@ class MysqlServer:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """As a crash does; nothing while it does not run."""
+        """Kill the server like a crash; no-op while it is not running."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)
             self._process = None
 
     def create_database(self) -> str:
-        """The URL of a new, empty database of the tests' user."""
+        """Create an empty database of the tests' user and return its URL."""
         name = f"sluice_{next(_NUMBERS)}"
         self.run(
             f"CREATE DATABASE {name}",
@@ -110,7 +110,7 @@ class MysqlServer:
         return f"mysql+aiomysql://{user}@127.0.0.1:{port or self.port}/{database}"
 
     def run(self, *statements: str) -> list[tuple[object, ...]]:
-        """Run statements as root; the rows of the last one."""
+        """Run statements as root and return the rows of the last one."""
         connection = pymysql.connect(unix_socket=str(self._socket), user="root", autocommit=True)
         rows: list[tuple[object, ...]] = []
         with closing(connection), connection.cursor() as cursor:
@@ -120,8 +120,10 @@ class MysqlServer:
         return rows
 
     async def emptied_database(self) -> str:
-        """The URL of a migrated database without rows: the same one every time, for making one
-        costs a hundred times as much as emptying it."""
+        """Return the URL of a migrated database without rows.
+
+        It is reused: creating a database costs a hundred times as much as emptying it.
+        """
         if self._kept is None:
             url = self.create_database()
             await migrate(url)
@@ -137,26 +139,26 @@ class MysqlServer:
             return probe.connect_ex(str(self._socket)) == 0
 
     def sessions(self) -> list[int]:
-        """The ids of the sessions that the tests' user has open."""
+        """Return the ids of the tests' user's open sessions."""
         rows = self.run(f"SELECT id FROM information_schema.processlist WHERE user = '{USER}'")
         return [int(str(number)) for (number,) in rows]
 
     def lock_waits(self) -> int:
-        """How many transactions wait for a row's lock just now."""
-        # Not innodb_trx: that view is a copy, and stays the old one when read too often.
+        """Return how many transactions wait for a row lock now."""
+        # Not innodb_trx: that view is cached and stays stale when read often.
         ((_, waiting),) = self.run("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")
         return int(str(waiting))
 
 
 @cache
 def shared_server() -> MysqlServer:
-    """The one server of this pytest process; skips, or fails in CI, where none can be started."""
-    _ = chosen_vendor().server  # looked for before anything is made
-    # Not under pytest's folder: the path of a socket has about a hundred characters at most.
+    """Return the server of this pytest process; skip, or fail in CI, if none can be started."""
+    _ = chosen_vendor().server  # checked before anything is created
+    # Not under pytest's folder: a socket path has at most about a hundred characters.
     folder = TemporaryDirectory(prefix="sluice-mysql-")
     server = MysqlServer(Path(folder.name))
     atexit.register(folder.cleanup)
     server.install()
     server.start()
-    atexit.register(server.kill)  # runs before the folder goes: the last registered is the first
+    atexit.register(server.kill)  # runs before the folder's cleanup: last registered, first called
     return server

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests', and a certificate for a server on this machine."""
+"""A test certificate authority and a certificate for a local server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DAY = datetime.timedelta(days=1)
 
 
 def write_certificates(folder: Path) -> None:
-    """Write `ca.pem`, `cert.pem` and `key.pem`, good for 127.0.0.1 and a day."""
+    """Write `ca.pem`, `cert.pem` and `key.pem`, valid for 127.0.0.1 and one day."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _name("authority of the tests")
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

@@ -16,7 +16,7 @@ from support.redis_server import binary
 
 CHOICE: Final = "SLUICE_SERVICES_MYSQL"
 _NO_FILES: Final = ("--secure-file-priv=NULL",)
-"""Packages set a folder here that only their own installation makes."""
+"""Packages configure a folder that only their own installation creates."""
 
 
 class Vendor(ABC):
@@ -25,15 +25,15 @@ class Vendor(ABC):
     @property
     @abstractmethod
     def server(self) -> str:
-        """The server's program; skips, or fails in CI, where there is none."""
+        """The server's program; without it the test skips, or fails in CI."""
 
     @abstractmethod
     def install(self, data: Path, scratch: Path) -> None:
-        """Make the data directory of a server whose root has no password."""
+        """Create the data directory of a server whose root has no password."""
 
     @abstractmethod
     def options(self) -> list[str]:
-        """What only servers of this vendor take."""
+        """Return the options of this vendor's servers only."""
 
 
 class MariaDb(Vendor):
@@ -73,14 +73,14 @@ class MySqlProper(Vendor):
 
 
 def chosen_vendor() -> Vendor:
-    """What SLUICE_SERVICES_MYSQL says."""
+    """Return the vendor that SLUICE_SERVICES_MYSQL selects."""
     match os.environ.get(CHOICE, "mariadb"):
         case "mariadb":
             return MariaDb()
         case "mysql":
             return MySqlProper()
         case other:
-            raise ValueError(f"{CHOICE}={other!r} is no server; use mariadb or mysql")
+            raise ValueError(f"{CHOICE}={other!r} names no known server; use mariadb or mysql")
 
 
 def _common(data: Path, scratch: Path) -> list[str]:

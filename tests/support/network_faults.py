@@ -1,4 +1,4 @@
-"""What can happen to bytes on a network, as values that a proxy applies."""
+"""Network faults as values that a proxy applies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Way(StrEnum):
-    """A direction, as the client sees it."""
+    """A direction from the client's point of view."""
 
     UP = "up"
     DOWN = "down"
@@ -19,16 +19,16 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What happens to the bytes of one direction.
+    """The faults of one direction.
 
-    latency_seconds: how much later each byte arrives; the bandwidth stays.
+    latency_seconds: delay of each byte; the bandwidth stays the same.
     stalled: bytes wait until this ends, as in a network that loses every packet. (Connections
         are still opened: that is the kernel's doing.)
-    slice_bytes: bytes arrive in pieces of at most so many, each by a write of its own.
+    slice_bytes: largest piece in which bytes arrive, each by a separate write.
     bytes_per_second: bandwidth of each connection.
     flip_at: the lowest bit of the byte at this offset of a connection is flipped.
     flip_probability: of each byte, by `seed`; the same bytes every time.
-    most_flips: in all connections together, so that a retry gets through.
+    most_flips: limit over all connections, so that a retry succeeds.
     """
 
     latency_seconds: float = 0.0
@@ -64,7 +64,7 @@ class Direction:
 
 
 class Flipper:
-    """Flips bits of one direction of one connection, at places that no read size changes."""
+    """Flips bits of one direction of one connection, at offsets independent of read sizes."""
 
     def __init__(self, direction: Direction, connection: int) -> None:
         self._direction = direction
@@ -98,7 +98,7 @@ class Flipper:
             chance = random.Random(f"{faults.seed}/{self._direction.way}/{self._connection}")
             place = -1
             while True:
-                # Distance to the next flip; the same as one throw per byte.
+                # Distance to the next flip; equivalent to one trial per byte.
                 place += 1 + int(
                     math.log(1 - chance.random()) / math.log1p(-faults.flip_probability)
                     if faults.flip_probability < 1
@@ -108,14 +108,14 @@ class Flipper:
 
 
 async def pieces(direction: Direction, data: bytes) -> AsyncIterator[bytes]:
-    """The data as the faults of the moment let it through."""
+    """Yield the data in pieces and at the pace of the current faults."""
     at = 0
     while at < len(data):
         await direction.flowing.wait()
         faults = direction.faults
         size = faults.slice_bytes or len(data)
         if faults.bytes_per_second is not None:
-            # Twenty pieces a second flow evenly enough.
+            # Twenty pieces per second are smooth enough.
             size = max(1, min(size, int(faults.bytes_per_second / 20)))
         piece = data[at : at + size]
         yield piece

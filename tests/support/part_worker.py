@@ -1,4 +1,4 @@
-"""A worker that stores parts in a dictionary: the other half of an upload, for tests."""
+"""A repository worker for tests that stores parts in a dictionary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ANY_NUMBER = 1000
 
 @dataclass(slots=True)
 class PartWorker:
-    """Takes work from the queue and does it by the ledger's rules."""
+    """Takes items from the queue and handles them by the ledger's rules."""
 
     ledger: UploadLedger
     chunks: ChunkStore
@@ -32,7 +32,7 @@ class PartWorker:
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
 
     def object_of(self, upload_id: str) -> bytes:
-        """The stored bytes of an upload, in order."""
+        """Return the stored bytes of an upload, in order."""
         parts = self.parts.get(upload_id, {})
         return b"".join(parts[number] for number in sorted(parts))
 
@@ -81,7 +81,7 @@ class PartWorker:
 
 @asynccontextmanager
 async def working_for(intake: Intake) -> AsyncIterator[PartWorker]:
-    """A worker beside an intake, for the length of the block."""
+    """Run a worker for an intake inside the block."""
     worker = PartWorker(intake.ledger, intake.chunks, intake.queue)
     task = asyncio.get_running_loop().create_task(worker.work())
     try:

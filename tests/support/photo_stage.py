@@ -1,4 +1,4 @@
-"""S3, MySQL and Kafka with completed uploads, and processors as processes that work on them."""
+"""S3, MySQL and Kafka with completed uploads, and separate processor processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECONDS = 90.0
 
 
 class Stage:
-    """S3, MySQL and Kafka, with uploads that have been completed; processors as processes."""
+    """S3, MySQL and Kafka with completed uploads, for separate processor processes."""
 
     def __init__(
         self,
@@ -62,14 +62,16 @@ class Stage:
         return ServiceProcess("sluice_processor", self.folder, self.settings)
 
     async def upload(self, path: str, content: bytes, stored: bytes | None = None) -> NodeCommit:
-        """What completer and relay do: object, node, event. `stored`: what the store has instead
-        of the content."""
+        """Create object, node and event, as completer and relay do.
+
+        `stored` replaces the content in the store.
+        """
         commit = await self.complete(path, content, stored)
         await self.relay()
         return commit
 
     async def complete(self, path: str, content: bytes, stored: bytes | None = None) -> NodeCommit:
-        """The same without the relay."""
+        """Create object and node without publishing the event."""
         commit = finished_upload(path, content=content)
         ref = ObjectRef(self.bucket, f"{TENANT}/{DRIVE}/{commit.node_id}")
         commit = replace(commit, object=ref)
@@ -78,7 +80,7 @@ class Stage:
         return commit
 
     async def relay(self) -> list[str]:
-        """Publish the outbox; the types of what was in it."""
+        """Publish the outbox and return the types of its events."""
         rows = await self.catalogue.outbox(10_000)
         await self.publisher.publish([row.event for row in rows])
         await self.catalogue.outbox_published([row.row_id for row in rows])
@@ -101,7 +103,10 @@ class Stage:
 
 @asynccontextmanager
 async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
-    """A bucket, a database and a consumer group of its own; `more` settings of the processors."""
+    """Open a stage with its own bucket, database and consumer group.
+
+    `more` are further settings of the processors.
+    """
     account = s3_server.s3_account()
     bucket = await s3_server.new_bucket()
     url = mysql_server.shared_server().create_database()
@@ -137,7 +142,7 @@ async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
     ):
         assert catalogue is not None
         await catalogue.create_drive(TENANT, DRIVE, bucket, "", DrivePolicy())
-        # Other tests' uploads are in the topic, too.
+        # The topic also has other tests' uploads.
         ends = await kafka_support.ends_of(options, UPLOADS_TOPIC)
         await kafka_support.begin_at(options, group, ends)
         yield Stage(folder, settings, catalogue, objects, publisher, bucket, options, group)
@@ -153,7 +158,7 @@ async def running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
 
 
 def dead_letters(stage: Stage, *arguments: str) -> list[dict[str, str]]:
-    """What `sluice-processor dlq …` prints."""
+    """Return the output of `sluice-processor dlq …`."""
     done = subprocess.run(
         [sys.executable, "-m", "sluice_processor", "dlq", *arguments],
         env=process_environment({**stage.settings, "SLUICE_LOG_LEVEL": "error"}),

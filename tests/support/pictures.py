@@ -1,7 +1,6 @@
-"""Pictures of every kind that the processor takes, and of those that it has to refuse.
+"""Generated pictures that the processor accepts or must refuse, with the expected results.
 
-Made, not shipped: what a test expects stands beside what it made. What the demo shows too is made
-in `tools/pictures.py`, and can be had from here.
+Re-exports the pictures of `tools/pictures.py`, which the demo uses too.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from tools.pictures import quadrants as quadrants
 from tools.pictures import saved as saved
 
 GPS_CANARY: Final = (51.4778925, -171.2345678)
-"""Planted by `exif`; greps look for `CANARY_WORDS`."""
+"""Written by `exif`; leak tests search for `CANARY_WORDS`."""
 CANARY_WORDS: Final = ("51.47", "171.2", "canary-serial-90125")
-"""In decimal, and a serial number that no fact carries."""
+"""The location in decimal, and a serial number that no result contains."""
 
 KYOCERA: Final = Camera(
     base={
@@ -76,7 +75,7 @@ KYOCERA: Final = Camera(
 
 
 def exif(orientation: int = 1, *, gps: bool = True) -> bytes:
-    """What a camera writes, every field that the processor reads among it (`EXIF_FACTS`)."""
+    """Return EXIF as a camera writes it, with every field that the processor reads."""
     return KYOCERA.exif(orientation, gps=gps)
 
 
@@ -98,7 +97,7 @@ EXIF_FACTS: Final[dict[str, Any]] = {
     "flash_fired": True,
     "orientation": 1,
 }
-"""What `exif()` comes to."""
+"""The expected result of `exif()`."""
 
 GPS_FACTS: Final[dict[str, Any]] = {
     "latitude": GPS_CANARY[0],
@@ -117,16 +116,19 @@ def heic(image: Image.Image, exif_bytes: bytes = b"") -> bytes:
 
 
 ENCODERS: Final[Mapping[str, Encoder]] = {**PILLOW_ENCODERS, "heic": heic}
-"""Those that can carry EXIF."""
+"""Encoders of formats that can carry EXIF."""
 
 
 def photo(width: int = 4000, height: int = 3000, seed: int = 1) -> bytes:
-    """A JPEG that costs what a camera's does, with the EXIF of `exif`; 12 megapixels, some MB."""
+    """Return a JPEG as expensive to decode as a camera's, with the EXIF of `exif`.
+
+    12 megapixels by default, some MB.
+    """
     return camera_photo(width, height, seed, exif=exif())
 
 
 def swapping_profile() -> bytes:
-    """A colour profile in which red and blue have changed places: sRGB's, two tags exchanged."""
+    """Return an sRGB colour profile with red and blue swapped."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = int.from_bytes(data[128:132], "big")
     names = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * count, 12)}
@@ -135,16 +137,16 @@ def swapping_profile() -> bytes:
     return bytes(data)
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- refused pictures -----------------------------------------------------------------------------
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises that many pixels."""
+    """Return a PNG of a few bytes whose header claims these dimensions."""
     return png_of_rows(width, height, depth=8, colour_type=2, rows=bytes(1000))
 
 
 def with_png_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks were changed in place gets its checksums right; others stay."""
+    """Return a PNG with its chunk checksums corrected; return other data unchanged."""
     if not data.startswith(b"\x89PNG"):
         return data
     made, at = data[:8], 8
@@ -156,20 +158,20 @@ def with_png_checksums(data: bytes) -> bytes:
 
 
 def png_bomb(megabytes: int = 64) -> bytes:
-    """A small PNG with a text that unpacks into that many megabytes."""
+    """Return a small PNG with a text that unpacks to this size."""
     text = b"Comment\0\0" + zlib.compress(bytes(megabytes << 20), 9)
     whole = saved(quadrants(8, 8), "PNG")
     return whole[:33] + png_chunk(b"zTXt", text) + whole[33:]
 
 
 def gif_claiming(width: int, height: int) -> bytes:
-    """A GIF whose screen is that large and whose frame is not."""
+    """Return a GIF with a screen of this size and a small frame."""
     one = saved(Image.new("P", (8, 8)), "GIF")
     return one[:6] + struct.pack("<HH", width, height) + one[10:]
 
 
 def gif_of_frames(count: int) -> bytes:
-    """An animation of so many frames, 25 bytes or so each."""
+    """Return an animation of `count` frames of about 25 bytes each."""
     one = saved(Image.new("P", (8, 8)), "GIF")
     frame = one[one.index(b"\x2c", 13 + (3 << ((one[10] & 7) + 1))) : -1]
     start = one[: one.index(frame)]
@@ -177,7 +179,7 @@ def gif_of_frames(count: int) -> bytes:
 
 
 def zip_behind(picture: bytes) -> bytes:
-    """The picture, which is an archive as well."""
+    """Return the picture with a ZIP archive appended."""
     output = io.BytesIO(picture)
     with zipfile.ZipFile(output, "a") as archive:
         archive.writestr("payload.txt", "run me")

@@ -1,4 +1,4 @@
-"""`sluice-intake`, `sluice-repository` and `sluice-processor` as operators run them."""
+"""`sluice-intake`, `sluice-repository` and `sluice-processor` as processes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STOP_SECONDS = 40.0
 
 
 class ServiceProcess:
-    """One service; a context manager. Its ports stay the same when it is started again.
+    """One service; a context manager. Its ports stay the same over restarts.
 
     Args:
-        module: what `python -m` runs: "sluice_intake", "sluice_repository", "sluice_processor" (it
-            listens for operators only: on its metrics address).
-        folder: where its log and what it writes at its start lie.
-        arguments: of its command line.
+        module: module for `python -m`: "sluice_intake", "sluice_repository" or
+            "sluice_processor", which only listens on its metrics address.
+        folder: location of its log and ready file.
+        arguments: command-line arguments.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ServiceProcess:
         return self._process.pid
 
     def listen_like(self, stopped: ServiceProcess) -> None:
-        """Before the start: be found where another one, which has been stopped, was found."""
+        """Use the address of another service that has stopped; call this before the start."""
         self.address = stopped.address
         self._settings = {**self._settings, self._listening: self.address}
 
@@ -74,24 +74,24 @@ class ServiceProcess:
         deadline = time.monotonic() + START_SECONDS
         while not self._ready.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()  # or it runs on into other tests
+                self.kill()  # otherwise it keeps running during other tests
                 raise AssertionError(f"{self._module} did not start:\n{self.log_tail()}")
             time.sleep(0.02)
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM and return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
-        """kill -9, and wait until it is gone."""
+        """Send SIGKILL and wait for the exit."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
     def wait(self, seconds: float) -> int:
-        """The exit code of a service that is about to end by itself."""
+        """Wait for a service that is about to exit, and return its exit code."""
         assert self._process is not None
         return self._process.wait(seconds)
 
@@ -112,7 +112,7 @@ class ServiceProcess:
         self.close()
 
     def close(self) -> None:
-        """Stop what still runs; a service that does not stop by itself fails the test."""
+        """Stop the service if it runs; fail the test if it does not stop in time."""
         if self._process is None or self._process.poll() is not None:
             return
         try:

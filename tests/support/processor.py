@@ -1,4 +1,4 @@
-"""A processor on embedded adapters, with a decoder that a test can direct."""
+"""A processor on embedded adapters, with a scripted decoder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IMAGES = ImageOptions(thumbnail_sizes=(32, 64))
 
 
 class Decoder:
-    """Decodes in this process; `errors` are raised first, `on_call` is awaited before."""
+    """Decodes in this process, after awaiting `on_call` and raising `errors`."""
 
     def __init__(self, options: ImageOptions = IMAGES) -> None:
         prepare()
@@ -58,7 +58,7 @@ class Decoder:
 
 @dataclass(slots=True)
 class Darkroom:
-    """Everything around one handler."""
+    """One handler and its dependencies."""
 
     catalogue: Catalogue
     store: ObjectStore
@@ -72,7 +72,7 @@ class Darkroom:
         return self.deps.metrics
 
     async def upload(self, content: bytes, path: str = "a.jpg", **known: bytes) -> NodeCommit:
-        """A node with this content, as the completer would have made it."""
+        """Create a node with this content, as the completer does."""
         commit = finished_upload(path, content=content, sha256=known.get("sha256"))
         commit = replace(commit, content_type="text/plain")
         await self.put(commit.object, content)
@@ -99,13 +99,13 @@ class Darkroom:
             return None
         return b"".join([block async for block in self.store.read(ref, 0, info.size)])
 
-    async def doomed(self) -> list[str]:
+    async def scheduled_deletions(self) -> list[str]:
         later = time.time() + 2 * MAX_DOWNLOAD_URL_SECONDS
         return sorted(one.object.key for one in await self.catalogue.deletions_due(later, 1000))
 
 
 def stored_thumbnails(root: Path) -> list[str]:
-    """The folders of all thumbnails that an embedded store under `root` holds."""
+    """Return the folders of all thumbnails in an embedded store under `root`."""
     return [name for _, folders, _ in os.walk(root) for name in folders if name.endswith(".webp")]
 
 
@@ -113,7 +113,7 @@ def stored_thumbnails(root: Path) -> list[str]:
 async def darkroom(
     folder: Path, options: ProcessorOptions | None = None
 ) -> AsyncIterator[Darkroom]:
-    """A handler over a catalogue and a store of its own in `folder`, with one drive."""
+    """Open a handler with its own catalogue and store in `folder`, and one drive."""
     options = options or ProcessorOptions(images=IMAGES)
     url = f"sqlite:///{folder / 'catalogue.sqlite'}"
     await migrate(url)

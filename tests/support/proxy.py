@@ -1,20 +1,4 @@
-"""A TCP proxy that tests put between a client and a service, to break what lies between them.
-
-    async with FaultProxy("127.0.0.1", service_port) as proxy:
-        ...                                   # clients connect to proxy.address
-        proxy.down = Faults(latency_seconds=0.2)
-        proxy.both(Faults(stalled=True))      # a black hole: connected, and nothing passes
-        proxy.heal()
-        proxy.reset()                         # every connection ends by RST
-        proxy.lose_answer(b"EVALSHA")         # carried out, and nobody learns of it
-
-What is set takes effect at once, on open connections too. It knows bytes, not protocols, so it
-stands before Redis, MySQL, S3 or an intake alike; `HttpFaults` adds answers of its own making.
-
-Kafka: a broker tells its clients to which address to go on, and they go there past the proxy. So
-start the proxy first (its port is known then), give the broker a listener that is advertised at
-`proxy.address`, and set `proxy.upstream` to where that listener really is.
-"""
+"""A TCP proxy that injects network faults between a client and a service."""
 
 from __future__ import annotations
 
@@ -30,8 +14,8 @@ from support.http_faults import HttpFaults, HttpFilter
 from support.network_faults import NO_FAULTS, Direction, Faults, Flipper, Way, pieces
 
 _READ_BYTES = 64 * 1024
-_PIECES_ON_THE_WAY = 64
-"""With `_READ_BYTES` the memory of one direction of one connection."""
+_QUEUED_PIECES = 64
+"""Times `_READ_BYTES`: the memory of one direction of one connection."""
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -43,7 +27,7 @@ class _LostAnswer:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """A client, the service behind it, and what is known of their conversation."""
+    """A client, the service behind it, and the state of their exchange."""
 
     number: int
     client: asyncio.StreamWriter
@@ -52,7 +36,7 @@ class _Connection:
     request_tail: bytes = b""
     request_counted: bool = False
     answering: bool = True
-    """The service spoke last; what the client says next is a new request."""
+    """The service sent last; the client's next bytes are a new request."""
     loses_answer: bool = False
     half_closed: set[Way] = field(default_factory=set)
 
@@ -64,11 +48,26 @@ class _Connection:
 class FaultProxy:
     """Listens on a loopback port and forwards to `upstream`. An async context manager.
 
+        async with FaultProxy("127.0.0.1", service_port) as proxy:
+            ...                                   # clients connect to proxy.address
+            proxy.down = Faults(latency_seconds=0.2)
+            proxy.both(Faults(stalled=True))      # black hole: connected, but no bytes pass
+            proxy.heal()
+            proxy.reset()                         # every connection ends by RST
+            proxy.lose_answer(b"EVALSHA")         # executed, but the answer is lost
+
+    Faults take effect at once, on open connections too. The proxy handles bytes, not protocols, so
+    it works for Redis, MySQL, S3 and an intake alike; `HttpFaults` adds its own answers.
+
+    Kafka brokers redirect clients to the advertised address, past the proxy. Start the proxy first
+    (then its port is known), give the broker a listener that is advertised at `proxy.address`, and
+    set `proxy.upstream` to the real address of that listener.
+
     Args:
         host, port: of the service.
-        listen_port: 0 picks a free one.
-        http: when the service speaks HTTP/1.1, what is to be answered in its place.
-        max_connections: more are reset at once.
+        listen_port: 0 picks a free port.
+        http: answers to give in place of an HTTP/1.1 service.
+        max_connections: further connections are reset at once.
     """
 
     def __init__(
@@ -120,24 +119,26 @@ class FaultProxy:
         self.up = self.down = faults
 
     def heal(self) -> None:
-        """No fault from now on. Connections that broke stay broken."""
+        """Clear all faults. Broken connections stay broken."""
         self.both(NO_FAULTS)
         self._lost.clear()
         self._refusing = False
 
     def refuse(self) -> None:
-        """Reset open and new connections until `heal`, as where nobody listens."""
+        """Reset open and new connections until `heal`, like a port without a listener."""
         self._refusing = True
         self.reset()
 
     def reset(self) -> None:
-        """End every open connection by RST, towards both sides."""
+        """End every open connection by RST on both sides."""
         for connection in self._open():
             connection.reset()
 
     def half_close(self, way: Way) -> None:
-        """FIN in one direction of every open connection; the other one stays open. What is said
-        in that direction afterwards is lost."""
+        """Send FIN in one direction of every open connection; the other stays open.
+
+        Later bytes in that direction are lost.
+        """
         for connection in self._open():
             connection.half_closed.add(way)
             writer = connection.service if way is Way.UP else connection.client
@@ -145,20 +146,20 @@ class FaultProxy:
                 writer.write_eof()
 
     def lose_answer(self, containing: bytes = b"", nth: int = 1) -> None:
-        """Forward the `nth` request from now that contains these bytes, drop its answer once it
-        comes (so it was carried out), and reset the client.
+        """Drop the answer to the `nth` next request that contains these bytes; reset the client.
 
-        A request begins with what a client says after an answer: so this is for protocols that
-        take turns on a connection (HTTP/1.1, MySQL, Redis without pipelining across commands).
+        The request is forwarded and executed. A request begins with the first bytes that a client
+        sends after an answer, so this works for protocols that alternate on a connection
+        (HTTP/1.1, MySQL, Redis without pipelining across commands).
         """
         self._lost.append(_LostAnswer(containing, nth))
 
     @property
     def answers_to_lose(self) -> int:
-        """Of the asked-for losses, those that have not happened."""
+        """How many requested losses are still to come."""
         return len(self._lost)
 
-    # -- life
+    # -- lifecycle
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
@@ -180,8 +181,8 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
-        if self._defects:  # of the proxy itself: such a test has proved nothing
-            raise BaseExceptionGroup("the proxy broke by itself", self._defects)
+        if self._defects:  # of the proxy itself: the test proves nothing then
+            raise BaseExceptionGroup("the proxy failed", self._defects)
 
     def _open(self) -> list[_Connection]:
         return [connection for connection in self._connections.values() if connection is not None]
@@ -211,21 +212,21 @@ class FaultProxy:
         task = asyncio.current_task()
         assert task is not None
         self._connections[task] = connection
-        ended_well = False
+        has_ended_cleanly = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forward(connection, Way.UP, reader, service))
                 group.create_task(self._forward(connection, Way.DOWN, upward, client))
-            ended_well = True
+            has_ended_cleanly = True
         except* OSError:
-            pass  # as the one side fails, so does the other, below
+            pass  # the other side is reset below
         finally:
-            if not ended_well:
+            if not has_ended_cleanly:
                 connection.reset()
             await _close(client)
             await _close(service)
 
-    # -- the way of a byte
+    # -- forwarding
 
     async def _forward(
         self,
@@ -234,18 +235,18 @@ class FaultProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Read, hold each piece for the latency, write: both at once, so that bandwidth stays."""
-        on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_ON_THE_WAY)
+        """Read, delay each piece by the latency, and write, concurrently to keep the bandwidth."""
+        in_transit: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED_PIECES)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._read(connection, way, reader, on_the_way))
-            group.create_task(self._write(connection, way, writer, on_the_way))
+            group.create_task(self._read(connection, way, reader, in_transit))
+            group.create_task(self._write(connection, way, writer, in_transit))
 
     async def _read(
         self,
         connection: _Connection,
         way: Way,
         reader: asyncio.StreamReader,
-        on_the_way: asyncio.Queue[tuple[float, bytes]],
+        in_transit: asyncio.Queue[tuple[float, bytes]],
     ) -> None:
         direction = self._directions[way]
         flipper = Flipper(direction, connection.number)
@@ -255,7 +256,7 @@ class FaultProxy:
             await direction.flowing.wait()
             due = clock() + direction.faults.latency_seconds
             if not data:
-                await on_the_way.put((due, b""))
+                await in_transit.put((due, b""))
                 return
             data = flipper.applied_to(data)
             if way is Way.UP:
@@ -268,19 +269,19 @@ class FaultProxy:
                     _reset(connection.client)
                     raise ConnectionResetError
             if data:
-                await on_the_way.put((due, data))
+                await in_transit.put((due, data))
 
     async def _write(
         self,
         connection: _Connection,
         way: Way,
         writer: asyncio.StreamWriter,
-        on_the_way: asyncio.Queue[tuple[float, bytes]],
+        in_transit: asyncio.Queue[tuple[float, bytes]],
     ) -> None:
         direction = self._directions[way]
         clock = asyncio.get_running_loop().time
         while True:
-            due, data = await on_the_way.get()
+            due, data = await in_transit.get()
             await asyncio.sleep(max(due - clock(), 0))
             if not data:
                 writer.write_eof()
@@ -298,9 +299,9 @@ class FaultProxy:
         if not self._lost or connection.request_counted:
             return
         rule = self._lost[0]
-        said = connection.request_tail + data
-        if rule.containing not in said:
-            connection.request_tail = said[-max(len(rule.containing) - 1, 1) :]
+        request = connection.request_tail + data
+        if rule.containing not in request:
+            connection.request_tail = request[-max(len(rule.containing) - 1, 1) :]
             return
         connection.request_counted = True
         rule.nth -= 1
@@ -310,7 +311,7 @@ class FaultProxy:
 
 
 async def _filtered(connection: _Connection, filtering: HttpFilter, data: bytes) -> bytes:
-    """What is to be forwarded; a request that is answered here never reaches the service."""
+    """Return the bytes to forward; a request that the proxy answers never reaches the service."""
     forwarded, answer = filtering.feed(data)
     if answer is not None:
         connection.client.write(answer)
@@ -333,5 +334,5 @@ async def _close(writer: asyncio.StreamWriter) -> None:
     except OSError:
         return  # it was reset
     except asyncio.CancelledError:
-        writer.transport.abort()  # the other side does not read what is left
+        writer.transport.abort()  # the peer does not read the remaining bytes
         raise

@@ -1,9 +1,4 @@
-"""Two or more that meet at one place: every order of their steps, or all of them at once.
-
-What a race can do is a matter of order, so the orders are played one by one instead of hoping for
-the right one: an actor is an async generator that yields wherever another may come in between, or a
-coroutine when nothing can.
-"""
+"""Forced races: every interleaving of several actors' steps, or all calls at once."""
 
 from __future__ import annotations
 
@@ -22,30 +17,35 @@ Order = tuple[int, ...]
 
 
 def orders(*steps: int) -> list[Order]:
-    """Every order in which actors of so many steps each can take their turns.
+    """Return every interleaving of actors with these numbers of steps.
 
-    An actor that yields n times has n + 1 steps; a coroutine has one.
+    The outcome of a race depends on the order of its steps, so tests play all orders instead of
+    hoping for the decisive one. An actor that yields n times has n + 1 steps; a coroutine has one.
     """
     turns = [actor for actor, count in enumerate(steps) for _ in range(count)]
     return sorted(set(permutations(turns)))
 
 
 async def play(order: Order, *actors: Actor | Coroutine[Any, Any, object]) -> None:
-    """Let the actors take their turns in this order, each to its end."""
-    going = set(range(len(actors)))
+    """Run the steps of the actors in this order, each actor to its end.
+
+    An actor is an async generator that yields wherever another may run in between, or a coroutine
+    without such a point.
+    """
+    running = set(range(len(actors)))
     try:
         for turn in order:
-            assert turn in going, f"actor {turn} has fewer steps than the order says"
+            assert turn in running, f"actor {turn} has fewer steps than the order says"
             actor = actors[turn]
             if isinstance(actor, Coroutine):
                 await actor
-                going.remove(turn)
+                running.remove(turn)
                 continue
             try:
                 await anext(actor)
             except StopAsyncIteration:
-                going.remove(turn)
-        assert not going, f"actors {going} have more steps than the order says"
+                running.remove(turn)
+        assert not running, f"actors {running} have more steps than the order says"
     finally:
         for actor in actors:
             if isinstance(actor, Coroutine):
@@ -55,8 +55,8 @@ async def play(order: Order, *actors: Actor | Coroutine[Any, Any, object]) -> No
 
 
 @contextmanager
-def told_with(order: Order | Sequence[str]) -> Iterator[None]:
-    """A failure inside names the order that led to it."""
+def noting_order(order: Order | Sequence[str]) -> Iterator[None]:
+    """Add the order to any error raised inside the block."""
     try:
         yield
     except BaseException as error:
@@ -65,7 +65,7 @@ def told_with(order: Order | Sequence[str]) -> Iterator[None]:
 
 
 async def outcome(call: Awaitable[T]) -> T | SluiceError:
-    """The answer, or the refusal."""
+    """Return the answer or the `SluiceError`."""
     try:
         return await call
     except SluiceError as refused:
@@ -73,13 +73,13 @@ async def outcome(call: Awaitable[T]) -> T | SluiceError:
 
 
 def reason(answer: object) -> str:
-    """Why it was refused; fails the test when it was not."""
+    """Return the reason of a refusal; fail the test for any other answer."""
     assert isinstance(answer, SluiceError), answer
     return answer.reason
 
 
 async def at_once(*calls: Awaitable[T]) -> list[T | SluiceError]:
-    """Answers and refusals of calls that nobody makes before all are about to."""
+    """Return the outcomes of calls that a barrier starts together."""
     barrier = asyncio.Barrier(len(calls))
 
     async def one(call: Awaitable[T]) -> T | SluiceError:

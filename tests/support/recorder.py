@@ -1,8 +1,4 @@
-"""A gRPC proxy between a client and a server that notes what was said on the wire.
-
-It forwards raw messages of the intake, so it changes nothing; what it notes is the oracle of the
-crash tests: a chunk that a status answer called received must not be sent again afterwards.
-"""
+"""A gRPC proxy between clients and a server that records their messages."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from support.sending import forward_all
 from support.wire import CHANNEL_OPTIONS, EOF
 
 _INTAKE = "/sluice.upload.v1.IntakeService/"
-# A client behind the proxy has to see a restarted server at once.
+# Clients behind the proxy must see a restarted server at once.
 _BACKEND = [
     *CHANNEL_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -28,7 +24,7 @@ _BACKEND = [
 
 
 class CallListener(Protocol):
-    """Hears one call, message by message, as wire bytes; an answer before the client does."""
+    """Observer of one call's serialized messages; it sees an answer before the client does."""
 
     def request(self, message: bytes) -> None: ...
 
@@ -36,13 +32,13 @@ class CallListener(Protocol):
 
 
 class Listener(Protocol):
-    """Hears every call; several recorders may share one."""
+    """Observer of all calls; several recorders may share one."""
 
     def call(self, method: str) -> CallListener: ...
 
 
 def received_numbers(status: upload_pb2.UploadStatus) -> set[int]:
-    """The chunks that a status answer says are in."""
+    """Return the chunks that a status reports as received."""
     missing = {n for gap in status.missing for n in range(gap.first, gap.last + 1)}
     bound = (
         status.total_chunks
@@ -52,23 +48,30 @@ def received_numbers(status: upload_pb2.UploadStatus) -> set[int]:
     return set(range(bound)) - missing
 
 
-def _told(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
-    """The status to pass on. A write that fails because the server is gone replaces the status
-    by one of grpc.aio's own making (https://github.com/grpc/grpc/issues/36066)."""
+def _status_of(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
+    """Return the status to forward.
+
+    After a write that fails because the server is gone, grpc.aio replaces the status by its own
+    (https://github.com/grpc/grpc/issues/36066).
+    """
     if error.details() == "Internal error from Core":
         return grpc.StatusCode.UNAVAILABLE
     return error.code()
 
 
 class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic at run time
-    """Forwards every call to `target` and keeps the books; `listener` hears all of it."""
+    """Forwards raw messages of every call to `target` unchanged, and records chunks.
+
+    `resent` are the chunks sent again after a status reported them as received, which the crash
+    tests forbid. `listener` observes every call.
+    """
 
     def __init__(self, target: str, listener: Listener | None = None) -> None:
         self.address = ""
         self.accepted_bytes = 0
         self.sent: list[int] = []
-        self.said_to_be_in: set[int] = set()
-        self.sent_again: list[int] = []
+        self.reported_received: set[int] = set()
+        self.resent: list[int] = []
         self._target = target
         self._listener = listener
         self._channel: grpc.aio.Channel | None = None
@@ -100,27 +103,27 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
         return grpc.stream_stream_rpc_method_handler(forward)
 
     async def _forward(self, method: str, requests: AsyncIterator[bytes], context: Any) -> None:
-        """Every kind of call is a stream of messages on the wire, so one way serves all."""
+        """Forward any kind of call as a stream of messages, which all of them are on the wire."""
         open_call: Any = self.channel.stream_stream(
             method, request_serializer=None, response_deserializer=None
         )
         call = open_call(metadata=context.invocation_metadata())
-        heard = self._listener.call(method) if self._listener is not None else None
+        listener = self._listener.call(method) if self._listener is not None else None
 
-        async def overheard() -> AsyncIterator[bytes]:
+        async def recorded() -> AsyncIterator[bytes]:
             async for request in requests:
                 self._note_request(method, request)
-                if heard is not None:
-                    heard.request(request)
+                if listener is not None:
+                    listener.request(request)
                 yield request
 
-        # When the call ends under it, the reader below sees the same end and passes it on.
-        pumping = asyncio.create_task(forward_all(call, overheard()))
+        # If the call ends while this task sends, the reader below sees the same end.
+        pumping = asyncio.create_task(forward_all(call, recorded()))
         try:
             while (answer := await call.read()) is not EOF:
                 self._note_answer(method, answer)
-                if heard is not None:
-                    heard.answer(answer)
+                if listener is not None:
+                    listener.answer(answer)
                 await context.write(answer)
             code = await call.code()
             if code is not grpc.StatusCode.OK:
@@ -128,7 +131,7 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
                 await context.abort(code, await call.details(), trailers)
         except grpc.aio.AioRpcError as error:
             trailers = tuple(error.trailing_metadata() or ())
-            await context.abort(_told(error), error.details() or "", trailers)
+            await context.abort(_status_of(error), error.details() or "", trailers)
         finally:
             pumping.cancel()
             call.cancel()
@@ -144,8 +147,8 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
 
     def _note_sent(self, number: int) -> None:
         self.sent.append(number)
-        if number in self.said_to_be_in:
-            self.sent_again.append(number)
+        if number in self.reported_received:
+            self.resent.append(number)
 
     def _note_answer(self, method: str, message: bytes) -> None:
         if method == f"{_INTAKE}UploadStream":
@@ -154,5 +157,5 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not generic 
                 self.accepted_bytes += 0 if answer.accepted.duplicate else answer.accepted.size
         elif method == f"{_INTAKE}GetUploadStatus":
             status = upload_pb2.GetUploadStatusResponse.FromString(message).status
-            # Only what the latest answer says counts: a damaged chunk may go missing again.
-            self.said_to_be_in = received_numbers(status)
+            # Only the latest status counts: a damaged chunk may be missing again.
+            self.reported_received = received_numbers(status)

@@ -1,4 +1,4 @@
-"""The chunk store on Redis with the one step of a ledger that makes its chunks readable."""
+"""The Redis chunk store with the ledger step that makes its chunks readable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEVER_SENT = 999_999
 
 
 async def publish(clients: RedisClients, upload_id: str, token: str, number: int) -> int:
-    """What the accept script does to a chunk's bytes; the number of blocks."""
+    """Publish a chunk's bytes as the accept script does; return the number of blocks."""
     names = [
         keys.staging(upload_id, token),
         keys.chunk(upload_id, number),
@@ -38,7 +38,7 @@ async def publish(clients: RedisClients, upload_id: str, token: str, number: int
 
 
 class _Published:
-    """Accepted as soon as it is sealed, under a number of its own."""
+    """A staged chunk that is accepted on sealing, under its own number."""
 
     def __init__(self, store: PublishingChunkStore, offer: ChunkOffer, inner: StagedChunk) -> None:
         self._store = store
@@ -61,9 +61,9 @@ class _Published:
 
 
 class PublishingChunkStore:
-    """A `ChunkStore` over `RedisChunkStore` in which every sealed chunk is accepted at once.
+    """A `ChunkStore` over `RedisChunkStore` that accepts every chunk on sealing.
 
-    The contract suite gives chunks no numbers of their own, so they are numbered here as they come.
+    The contract suite does not number chunks, so they are numbered here in order of arrival.
     """
 
     def __init__(self, clients: RedisClients, staging_seconds: float = STAGING_SECONDS) -> None:

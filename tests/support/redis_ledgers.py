@@ -1,4 +1,4 @@
-"""Ledgers on Redis for the suites that every ledger passes."""
+"""Redis ledgers for the contract suites."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from support.waiting import until
 
 @asynccontextmanager
 async def redis(folder: Path, options: LedgerOptions, clock: Clock) -> AsyncIterator[UploadLedger]:
-    """On the test process's own server, emptied for a folder that is new."""
+    """Open a ledger on this test process's server, flushed once per folder."""
     server = shared_server()
     _empty_once(folder, server)
     async with opened(_options(server.url), options, clock) as ledger:
@@ -37,7 +37,7 @@ async def redis(folder: Path, options: LedgerOptions, clock: Clock) -> AsyncIter
 async def redis_cluster(
     folder: Path, options: LedgerOptions, clock: Clock
 ) -> AsyncIterator[UploadLedger]:
-    """On three masters, emptied for a folder that is new."""
+    """Open a ledger on three masters, flushed once per folder."""
     cluster = shared_cluster()
     _empty_once(folder, cluster)
     async with opened(_options(cluster.url, cluster=True), options, clock) as ledger:
@@ -48,7 +48,7 @@ async def redis_cluster(
 async def opened(
     redis: RedisOptions, options: LedgerOptions, clock: Clock | None
 ) -> AsyncIterator[StagingLedger]:
-    """A ledger whose chunks are staged as they are accepted."""
+    """Open a ledger that stages chunks on acceptance."""
     async with (
         open_redis(redis) as clients,
         open_redis_monitor(clients, redis) as monitor,
@@ -62,7 +62,7 @@ def _options(url: str, *, cluster: bool = False) -> RedisOptions:
 
 
 def _empty_once(folder: Path, server: RedisServer | RedisCluster) -> None:
-    """A folder stands for what a ledger keeps: one that was opened before finds its uploads."""
+    """Flush the server for a new folder; a folder that was used before keeps its uploads."""
     mark = folder / "redis"
     if not mark.exists():
         server.flush()
@@ -70,8 +70,10 @@ def _empty_once(folder: Path, server: RedisServer | RedisCluster) -> None:
 
 
 class StagingLedger:
-    """Puts bytes into the staging list before a chunk is accepted, as an intake does: the suites
-    are about ledgers, and send no bytes, but this one takes no chunk without them (rule 1)."""
+    """A ledger that stages bytes before it accepts a chunk, as an intake does.
+
+    The suites send no bytes, but this ledger rejects a chunk without them (rule 1).
+    """
 
     def __init__(self, ledger: RedisLedger, clients: RedisClients) -> None:
         self.bare = ledger
@@ -80,21 +82,20 @@ class StagingLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
 
-    def hears(self, upload_id: str) -> bool:
-        """Whether the server has confirmed that changes of the upload are told to us, and before
-        that, that room is."""
+    def is_subscribed(self, upload_id: str) -> bool:
+        """Return whether the server has confirmed the subscriptions to the upload and to room."""
         return self.bare._announcements.known_state(upload_id) is not None
 
     def calls(self, operation: str) -> int:
-        """How often Redis was asked for that."""
+        """Return the number of Redis calls of this operation."""
         registry = self._clients.metrics.registry
         labels = {"operation": operation}
         return int(registry.get_sample_value("sluice_redis_seconds_count", labels) or 0)
 
-    async def hears_of(self, upload_id: str) -> None:
-        """Return once no change of the upload goes unheard."""
+    async def wait_until_subscribed(self, upload_id: str) -> None:
+        """Wait until every change of the upload is notified."""
         what = f"{upload_id} is subscribed to"
-        await until(lambda: self.hears(upload_id), OPERATION_SECONDS, what)
+        await until(lambda: self.is_subscribed(upload_id), OPERATION_SECONDS, what)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         if offer.staged:
@@ -102,13 +103,13 @@ class StagingLedger:
         return await self.bare.accept_chunk(offer, crc32c)
 
     async def stage(self, offer: ChunkOffer) -> ChunkOffer:
-        """Only the bytes; the rest is for `bare.accept_chunk`."""
+        """Stage only the bytes; `bare.accept_chunk` does the rest."""
         await stage(self._clients, offer)
         return offer
 
 
 async def stage(clients: RedisClients, offer: ChunkOffer) -> None:
-    """Blocks of as many bytes as were offered; again for the same token, the same."""
+    """Stage blocks of the offered size; idempotent per token."""
     staging = keys.staging(offer.upload_id, offer.token)
     await clients.execute(staging, "UNLINK", staging)
     for at in range(0, offer.size, keys.STAGED_BLOCK_BYTES):

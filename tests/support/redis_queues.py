@@ -1,5 +1,4 @@
-"""Work queues on Redis for tests: two that are called as if their callers were in two processes,
-and deliveries that grow old without anybody waiting for it."""
+"""Redis work queues for tests: calls as from several processes, and time skips."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ from sluice_core.ports import Delivery, QueueDepth, WorkItem, WorkKind, WorkQueu
 _GROUP = "repository"
 
 
-class TakingTurns:
-    """A `WorkQueue` over several: each call goes to the next of them."""
+class RoundRobinQueue:
+    """A `WorkQueue` that forwards each call to the next of several queues."""
 
     def __init__(self, *queues: WorkQueue) -> None:
         self.first = queues[0]
@@ -39,8 +38,8 @@ class TakingTurns:
         return await next(self._queues).depth()
 
 
-async def grow_old(queue: RedisQueue, delivery: Delivery, seconds: float) -> None:
-    """As if its holder had said nothing for so much longer; nothing happens if nobody holds it."""
+async def age_delivery(queue: RedisQueue, delivery: Delivery, seconds: float) -> None:
+    """Add `seconds` to the idle time of a delivery; no-op if it is not held."""
     stream = queue._lane_of(delivery.item).name
     entry = delivery.delivery_id.rsplit("/", 2)[1]
     execute = queue._clients.execute
@@ -49,8 +48,8 @@ async def grow_old(queue: RedisQueue, delivery: Delivery, seconds: float) -> Non
         await execute(stream, "XCLAIM", stream, _GROUP, holder, 0, entry, "IDLE", idle_ms, "JUSTID")
 
 
-async def pass_delays(queue: RedisQueue, item: WorkItem, seconds: float) -> None:
-    """As if so much more time had passed for what waits, with this item, for its delay to end."""
+async def elapse_delays(queue: RedisQueue, item: WorkItem, seconds: float) -> None:
+    """Shorten the delays in this item's lane by `seconds`."""
     later = queue._lane_of(item)._keys[3]
     for entry in await queue._clients.execute(later, "ZRANGE", later, 0, -1):
         await queue._clients.execute(later, "ZINCRBY", later, -int(seconds * 1000), entry)

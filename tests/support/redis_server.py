@@ -1,8 +1,4 @@
-"""Redis for tests: servers of their own on free ports, or Valkey: SLUICE_SERVICES_REDIS chooses.
-
-A missing binary skips the test on a laptop and fails it where SLUICE_REQUIRE_SERVICES=1 (CI); one
-that was asked for by name fails it everywhere.
-"""
+"""Redis or Valkey servers for tests, on free ports; SLUICE_SERVICES_REDIS chooses."""
 
 from __future__ import annotations
 
@@ -30,20 +26,19 @@ from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.redis import find_server
 
 OPERATION_SECONDS = 30.0
-"""Of one operation of a client that is not to notice how busy the machine is; a server that hangs
-is found even so."""
+"""Time limit of a client's operation: independent of load, and still detects a hanging server."""
 _START_SECONDS = 60.0
 _SLOTS = 16_384
 _NOT_DURABLE = ("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
 
 
 class RedisServer:
-    """One Redis or Valkey; a context manager. Its port stays the same when it is started again.
+    """One Redis or Valkey; a context manager. Its port stays the same over restarts.
 
     Args:
-        arguments: settings beyond those of a server that keeps nothing: "--maxmemory", "8mb".
-        folder: where it runs; a temporary one by default. A server that is started again on the
-            same folder finds its append-only file, if it was told to write one.
+        arguments: further settings, such as "--maxmemory", "8mb". The default is not durable.
+        folder: working directory; a temporary one by default. A server that is restarted on the
+            same folder loads its append-only file, if it is configured to write one.
     """
 
     def __init__(self, *arguments: str, folder: Path | None = None) -> None:
@@ -85,24 +80,26 @@ class RedisServer:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """As a crash does: no word to anybody."""
+        """Kill the server without notice, like a crash."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
+        """Stop the process: it keeps its connections and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def fill_up(self) -> None:
-        """It has no room for any value from now on. Values would not do: a server takes memory
-        back from connections that have fallen silent, and has room again."""
+        """Leave no memory for any value.
+
+        Filling it with values is not enough: a server reclaims memory from idle connections.
+        """
         with self.client() as client:
             client.config_set("maxmemory", 1)
 
     def client(self) -> Redis:
-        """For a test to look inside; password-less, blocking. The caller closes it."""
+        """Return a blocking client without a password, to inspect data. The caller closes it."""
         return Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5)
 
     def flush(self) -> None:
@@ -146,15 +143,15 @@ class RedisServer:
                 reply = connection.recv(100)
         except OSError:
             return False
-        # One that asks for a password is up, too; one that is loading is not.
+        # A server that requires a password is up too; one that is loading is not.
         return reply.startswith((b"+PONG", b"-NOAUTH"))
 
 
 class RedisCluster:
-    """Masters that share the slots; a context manager."""
+    """A cluster of masters without replicas; a context manager."""
 
     def __init__(self, masters: int = 3) -> None:
-        # A server that a busy machine holds up is not failed by the others in the time of a test.
+        # Under load a slow server must not be marked as failed within the time of a test.
         cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000")
         self.servers = [RedisServer(*cluster) for _ in range(masters)]
 
@@ -163,8 +160,10 @@ class RedisCluster:
         return self.servers[0].url
 
     def start(self) -> None:
-        """Share the slots out, and introduce the masters to each other, each with an epoch of its
-        own: with the same one they would have to agree first."""
+        """Start the servers, assign the slots and join the masters.
+
+        Each master has its own config epoch; with equal ones they would have to resolve them first.
+        """
         for server in self.servers:
             server.start()
         share = -(-_SLOTS // len(self.servers))
@@ -222,13 +221,13 @@ def _cluster_is_up(server: RedisServer) -> bool:
 
 @cache
 def shared_server() -> RedisServer:
-    """The server of this test process; whoever uses it flushes it first."""
+    """Return the server of this test process; the user flushes it first."""
     return _until_exit(RedisServer())
 
 
 @cache
 def shared_cluster() -> RedisCluster:
-    """The cluster of this test process; whoever uses it flushes it first."""
+    """Return the cluster of this test process; the user flushes it first."""
     return _until_exit(RedisCluster())
 
 
@@ -240,7 +239,7 @@ def _until_exit(started: _Started) -> _Started:
 
 @contextmanager
 def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
-    """A master, first in the list, and its replicas, once they are in step."""
+    """Run a master, first in the list, and its replicas, once they are in sync."""
     with RedisServer("--repl-diskless-sync-delay", "0") as master:
         followers = [
             RedisServer("--replicaof", f"127.0.0.1 {master.port}") for _ in range(replicas)
@@ -250,12 +249,12 @@ def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
                 follower.start()
             deadline = time.monotonic() + _START_SECONDS
             with master.client() as client:
-                # A write, because WAIT counts a replica that still loads when there is none.
-                client.set("in-step", 1)
+                # A write, because without one WAIT also counts a replica that is still loading.
+                client.set("in-sync", 1)
                 while int(str(client.wait(replicas, 100))) < replicas:
                     if time.monotonic() > deadline:
-                        raise RuntimeError("the replicas do not get in step")
-                client.delete("in-step")
+                        raise RuntimeError("the replicas do not get in sync")
+                client.delete("in-sync")
             yield [master, *followers]
         finally:
             for follower in followers:
@@ -264,7 +263,11 @@ def replicated(replicas: int = 1) -> Iterator[Sequence[RedisServer]]:
 
 @cache
 def redis_program() -> tuple[str, str]:
-    """Its kind and its path; skips, or fails where services are required or it was asked for."""
+    """Return the server's kind and path.
+
+    Without a server the test skips; it fails under SLUICE_REQUIRE_SERVICES=1 (CI), and always if
+    the server was requested by name.
+    """
     try:
         return find_server()
     except ChoiceError as error:
@@ -274,7 +277,7 @@ def redis_program() -> tuple[str, str]:
 
 
 def binary(name: str) -> str:
-    """Its path; skips, or fails where services are required."""
+    """Return the path of a program; without it the test skips, or fails in CI."""
     found = shutil.which(name)
     if found is None:
         missing(f"{name} is not on PATH; `make services-up` installs it where it may")
@@ -282,30 +285,32 @@ def binary(name: str) -> str:
 
 
 _PORTS = range(11_000, 22_000)
-_handed_out: set[int] = set()
+_used_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A port nobody listens on, nor on the one of Redis Cluster's bus, 10,000 above it. Below the
-    range from which outgoing connections take theirs: those come and go between look and use.
-    None comes twice, to no process of a test run: whoever got it may not listen yet, or not just
-    now."""
+    """Return a free port whose Redis Cluster bus port, 10,000 above it, is free too.
+
+    The ports lie below the range of outgoing connections, which could take one between check and
+    use. No port is returned twice in a test run: its owner may not listen yet, or may be
+    restarting.
+    """
     ports = ports_of(
         os.environ.get("PYTEST_XDIST_WORKER", "gw0"),
         int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
     )
     while True:
-        # Not the generator that a test may have seeded.
+        # Not `random`, which a test may have seeded.
         port = secrets.choice(ports)
-        if port not in _handed_out and _is_free(port) and _is_free(port + 10_000):
-            _handed_out.add(port)
+        if port not in _used_ports and _is_free(port) and _is_free(port + 10_000):
+            _used_ports.add(port)
             return port
 
 
 def ports_of(worker: str, workers: int) -> range:
-    """A share of the ports for each process of pytest-xdist: "gw0", "gw1", ..."""
+    """Return the share of the ports for one process of pytest-xdist: "gw0", "gw1", ..."""
     each = len(_PORTS) // workers
-    number = int(worker.removeprefix("gw")) % workers  # one that replaces another has a new number
+    number = int(worker.removeprefix("gw")) % workers  # a replacement has a new number
     return _PORTS[number * each : (number + 1) * each]
 
 

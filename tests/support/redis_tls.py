@@ -1,8 +1,4 @@
-"""A Redis that clients reach by TLS, with a certificate of the tests' authority.
-
-Redis speaks TLS itself. A Valkey that was built without it, as that of the wheel is, has a
-terminator before it, as many a managed one has: our client talks TLS all the same.
-"""
+"""A Redis server behind TLS, with a certificate of the tests' authority."""
 
 from __future__ import annotations
 
@@ -20,21 +16,25 @@ from support.redis_server import RedisServer, free_port
 
 _READ_BYTES = 256 * 1024
 _WITHOUT_TLS = "Failed finding TLS support"
-"""In the log of a server that was asked for a TLS port and knows no TLS."""
+"""Logged by a server without TLS support that is given a TLS port."""
 
 
 @contextmanager
 def tls_redis(folder: Path) -> Iterator[str]:
-    """The URL of a server of its own, without a database in it; `ca.pem` lies in the folder."""
+    """Run a server and yield its URL without a database number; write `ca.pem` to the folder.
+
+    A Valkey built without TLS, such as that of the wheel, gets a TLS terminator in front, as many
+    managed servers have.
+    """
     write_certificates(folder)
     port = free_port()
     arguments = ["--tls-port", str(port), "--tls-auth-clients", "no"]
     for name, file in (("cert-file", "cert"), ("key-file", "key"), ("ca-cert-file", "ca")):
         arguments += [f"--tls-{name}", str(folder / f"{file}.pem")]
     url = f"rediss://127.0.0.1:{port}"
-    itself = RedisServer(*arguments)
+    server = RedisServer(*arguments)
     try:
-        itself.start()
+        server.start()
     except RuntimeError as error:
         if _WITHOUT_TLS not in str(error):
             raise
@@ -43,12 +43,12 @@ def tls_redis(folder: Path) -> Iterator[str]:
     else:
         yield url
     finally:
-        itself.__exit__(None, None, None)
+        server.__exit__(None, None, None)
 
 
 @contextmanager
 def _terminator(folder: Path, port: int, plain_port: int) -> Iterator[None]:
-    """TLS on one port becomes plain on the other, in a thread: the caller may block its loop."""
+    """Terminate TLS on `port` in its own thread, because the caller may block its loop."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     listening: Future[Callable[[], object]] = Future()
@@ -71,7 +71,7 @@ def _terminator(folder: Path, port: int, plain_port: int) -> Iterator[None]:
         either: list[Future[Any]] = [listening, serving]
         wait(either, 10, FIRST_COMPLETED)
         if serving.done():
-            serving.result()  # it could not listen, and says why
+            serving.result()  # raises the error of listening
         end = listening.result(0)
         try:
             yield
@@ -81,7 +81,7 @@ def _terminator(folder: Path, port: int, plain_port: int) -> Iterator[None]:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one side ends; then the other is told."""
+    """Copy until the reader ends; then close the writer."""
     with suppress(ConnectionError, ssl.SSLError):
         while data := await reader.read(_READ_BYTES):
             writer.write(data)

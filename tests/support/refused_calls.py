@@ -1,8 +1,4 @@
-"""Calls that a server refuses while their client still sends, and how clients say that they ended.
-
-The cases are for clients of any language: their messages are serialized already, and a client
-needs no stubs to make them.
-"""
+"""Calls that a server refuses while their client still sends, for clients of any language."""
 
 from __future__ import annotations
 
@@ -35,23 +31,24 @@ from sluice_core.ledger.options import LedgerOptions
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives
 from sluice_intake.rpc.servicer import SERVICE_NAME
-from support.doorkeeper import GOOD, Doorkeeper
 from support.intake import block, frames_of, header
 from support.sending import send_all
+from support.token_authenticator import GOOD, TokenAuthenticator
 
 MIB = 1024 * 1024
 LARGEST_MESSAGE = 9 * MIB
 _FLOOD = block(bytes(64 * 1024))
 _BULK = bytes(8 * MIB)
-"""Far more than a stream's window: the client has not sent all of it when it is refused."""
+"""Much larger than a stream's window, so the client is still sending when it is refused."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # pytest shows fixtures: 26 MiB take it 15 s
 class RefusedCall:
-    """One call. `flood` is sent again and again until the call ends.
+    """One call, with serialized messages, so that a client needs no stubs.
 
     Attributes:
-        expected: the name of the status, and the reason; empty where gRPC itself refuses.
+        flood: message that is repeated until the call ends.
+        expected: the name of the status and the reason; the reason is empty if gRPC itself refuses.
         is_known: whether the caller sends a token.
     """
 
@@ -96,7 +93,7 @@ TOO_LARGE = ("RESOURCE_EXHAUSTED", "")
 
 
 def refused_calls(upload_id: str) -> Sequence[RefusedCall]:
-    """Every kind of call, refused before, at and after its first message."""
+    """Return every kind of call, refused before, at and after its first message."""
     chunk = pb.UploadChunkRequest(upload_id="nothing", data=_BULK)
     watch = pb.WatchUploadRequest(upload_id="nothing")
     huge = pb.UploadChunkRequest(upload_id="nothing", data=bytes(LARGEST_MESSAGE + MIB))
@@ -123,24 +120,24 @@ def refused_calls(upload_id: str) -> Sequence[RefusedCall]:
         _intake("unary, too large", "UploadChunk", huge, expected=TOO_LARGE),
         _intake("server stream, unknown", "WatchUpload", watch, expected=UNKNOWN, is_known=False),
         _intake("server stream, no upload", "WatchUpload", watch, expected=NO_UPLOAD),
-        # Last: the connection carries on, whatever was sent in vain.
+        # Last: the connection stays usable after all refusals.
         _intake("unary, served", "GetLimits", pb.GetLimitsRequest(), expected=("OK", "")),
     )
 
 
 async def _refuse(requests: AsyncIterator[bytes], context: Any) -> bytes:
     async for _ in requests:
-        raise FailedPrecondition("NOT_YET", "Another call has to come first.")
+        raise FailedPrecondition("NOT_YET", "Another call is required first; make that call.")
     return b""
 
 
 @asynccontextmanager
 async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
-    """An intake that asks for a token, with a client stream beside; its address and the cases."""
+    """Run an intake that requires a token, and a client-stream method; yield address and cases."""
     metrics, ledger = Metrics(), MemoryLedger(LedgerOptions())
     deps = IntakeDeps(ledger, MemoryChunkStore(), InProcessQueue(), DefaultDrives(), metrics)
     options = ServerOptions(max_message_bytes=LARGEST_MESSAGE)
-    server = build_server(options, [server_layers(metrics, Doorkeeper())])
+    server = build_server(options, [server_layers(metrics, TokenAuthenticator())])
     add_intake(server, deps)
     join = grpc.stream_unary_rpc_method_handler(_refuse, RequestFormat(bytes, MIB))
     handlers = {"Join": join}
@@ -151,7 +148,7 @@ async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
     await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as opened:
-            channel: Any = opened  # its stubs want serializers
+            channel: Any = opened  # the type stubs require serializers
             initiate = channel.unary_unary(f"/{SERVICE_NAME}/InitiateUpload")
             request = pb.InitiateUploadRequest(drive="d", path="p")
             answer = await initiate(request.SerializeToString(), metadata=GOOD)
@@ -161,18 +158,18 @@ async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
         await server.stop(None)
 
 
-# ------------------------------------------------------------------ how a call ended
+# ------------------------------------------------------------------ outcomes of calls
 
 
 def reason_of(status: status_pb2.Status | None) -> str:
-    """The reason in the details; empty without any."""
+    """Return the reason in the details; empty without any."""
     info = error_details_pb2.ErrorInfo()
     details = [] if status is None else [one for one in status.details if one.Unpack(info)]
     return info.reason if details else ""
 
 
 def ended_in_json(line: str) -> tuple[str, tuple[str, str], list[str]]:
-    """The name of the case, its status and reason, and the frames, of a line of a client."""
+    """Parse a client's output line: the case's name, its status and reason, and the frames."""
     ended = json.loads(line)
     code = next((one.name for one in grpc.StatusCode if one.value[0] == ended["code"]), "NONE")
     status = status_pb2.Status.FromString(base64.b64decode(ended["status"] or ""))
@@ -191,7 +188,7 @@ def _wires(case: RefusedCall) -> Iterator[bytes]:
 
 
 def call_in_sync(address: str, case: RefusedCall) -> tuple[str, str]:
-    """With grpc's synchronous client."""
+    """Make the call with grpc's synchronous client."""
     metadata = GOOD if case.is_known else ()
     with grpc.insecure_channel(address) as opened:
         channel: Any = opened  # its stubs want serializers
@@ -210,7 +207,7 @@ def call_in_sync(address: str, case: RefusedCall) -> tuple[str, str]:
 
 
 async def call_in_asyncio(channel: Any, case: RefusedCall) -> tuple[str, str]:
-    """With grpc.aio, written to as docs/wire.md says."""
+    """Make the call with grpc.aio, sending as docs/wire.md describes."""
     metadata = GOOD if case.is_known else None
     writing: asyncio.Task[None] | None = None
     try:

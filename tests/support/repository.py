@@ -1,4 +1,4 @@
-"""A repository that answers over gRPC, on a real catalogue and real files."""
+"""A repository server on a real catalogue and file store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A running server, its insides, and a tenant's way to call it."""
+    """A running server, its ports, and a tenant's client."""
 
     catalogue: Catalogue
     objects: ObjectStore
@@ -50,7 +50,7 @@ class Repository:
     tenant: str = TENANT
 
     def of(self, tenant: str) -> Repository:
-        """The same server, asked by another tenant."""
+        """Return a client of another tenant."""
         return replace(self, tenant=tenant)
 
     @property
@@ -58,14 +58,14 @@ class Repository:
         return (("authorization", self.tenant),)
 
     async def store(self, path: str, content: bytes = b"hello") -> NodeCommit:
-        """A node with its object, as an upload leaves them."""
+        """Create a node with its object, as an upload does."""
         commit = finished_upload(path, content=content)
         await self.objects.put(commit.object, BytesBody(content), ObjectAttributes())
         await self.catalogue.commit_node(commit)
         return commit
 
     async def read(self, request: pb.ReadNodeRequest) -> list[pb.ReadNodeResponse]:
-        """All messages of one ReadNode."""
+        """Return all messages of one ReadNode."""
         try:
             return [m async for m in self.stub.ReadNode(request, metadata=self.metadata)]
         except grpc.aio.AioRpcError as error:
@@ -73,7 +73,7 @@ class Repository:
 
 
 async def answered(call: Awaitable[T]) -> T:
-    """The answer; what the server refuses is raised as the error that it raised there."""
+    """Return the answer; raise a refusal as the `SluiceError` of the server."""
     try:
         return await call
     except grpc.aio.AioRpcError as error:
@@ -82,7 +82,7 @@ async def answered(call: Awaitable[T]) -> T:
 
 @asynccontextmanager
 async def running_repository(folder: Path) -> AsyncIterator[Repository]:
-    """A server with one drive; `authorization: TENANT` says who asks."""
+    """Run a server with one drive; `authorization: TENANT` names the tenant."""
     url = f"sqlite:///{folder / 'catalogue.db'}"
     await migrate(url)
     async with (
@@ -99,7 +99,7 @@ async def running_repository(folder: Path) -> AsyncIterator[Repository]:
 async def serving(
     catalogue: Catalogue, objects: ObjectStore, readers: ReaderOptions | None = None
 ) -> AsyncIterator[Repository]:
-    """A server on these adapters."""
+    """Run a server on these adapters."""
     server = build_server(ServerOptions(), [server_layers(Metrics(), _TenantFromHeader())])
     drives = DriveRegistry(catalogue, auto_create=False)
     add_RepositoryServiceServicer_to_server(
@@ -116,9 +116,11 @@ async def serving(
 
 
 class _TenantFromHeader:
-    """Takes `authorization: TENANT` at its word."""
+    """Accepts `authorization: TENANT` unchecked."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
         if authorization is None:
-            raise Unauthenticated("NO_CREDENTIALS", "Say who you are.")
+            raise Unauthenticated(
+                "NO_CREDENTIALS", "The tenant is missing; send it as authorization."
+            )
         return Principal(authorization, "tester", frozenset({"*"}))

@@ -1,9 +1,4 @@
-"""A repository's roles over embedded adapters, driven step by step, with a clock of its own.
-
-Time moves only when a test says so, processes die where a test says so (`crashes.py`), and the
-object store fails as a test says (`faulty_objects.py`). `World.orphans` is the oracle: what is
-left anywhere that nothing names.
-"""
+"""The repository's roles on embedded adapters, driven step by step on a fake clock."""
 
 from __future__ import annotations
 
@@ -53,7 +48,7 @@ HOUR = 3600.0
 
 
 class Clock:
-    """Seconds since the epoch that pass only by `advance`."""
+    """A clock in seconds since the epoch that moves only by `advance`."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -66,9 +61,9 @@ class Clock:
 
 
 class RecordingPublisher:
-    """An `EventPublisher` that keeps what it was given, in order, and may be away.
+    """An `EventPublisher` that records events in order and can be unavailable.
 
-    `away` times it raises Unavailable; with `lossy_answer` it has taken the events nevertheless.
+    It raises Unavailable `away` times; with `lossy_answer` it records the events all the same.
     """
 
     def __init__(self) -> None:
@@ -84,14 +79,14 @@ class RecordingPublisher:
             raise Unavailable("PUBLISHER_UNAVAILABLE", "The broker is away; try again.")
 
     def types(self, node_id: str) -> list[str]:
-        """The types of a node's events in order of their first appearance."""
+        """Return the types of a node's events in order of their first occurrence."""
         seen = {e.event_id: e.type.rpartition(".")[2] for e in self.events if e.key == node_id}
         return list(seen.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload of the test's client: what it sends, and where it shall go."""
+    """An upload of the test's client: its parameters and chunks."""
 
     new: NewUpload
     chunks: tuple[bytes, ...]
@@ -107,7 +102,7 @@ class Upload:
 
 @dataclass(slots=True)
 class Orphans:
-    """What a sweep must leave at zero."""
+    """Unreferenced data by kind; all must be zero after a sweep."""
 
     objects: list[str] = field(default_factory=list)
     multiparts: list[str] = field(default_factory=list)
@@ -123,7 +118,11 @@ class Orphans:
 
 
 class World:
-    """All ports of one machine, and the processes that a test runs and kills on them."""
+    """All ports of one machine, and the processes that a test runs and kills on them.
+
+    Time advances only when a test says so, processes die at crash points (`crashes.py`), and the
+    object store fails on demand (`faulty_objects.py`). `orphans` finds unreferenced data.
+    """
 
     def __init__(
         self, deps: RepositoryDeps, clock: Clock, root: Path, publisher: RecordingPublisher
@@ -137,8 +136,10 @@ class World:
         self.boot()
 
     def boot(self) -> None:
-        """A new process: nothing is left of the last one but what ledger, stores and catalogue
-        hold (the memory adapters play the part of durable ones)."""
+        """Start a new process: only the content of ledger, stores and catalogue remains.
+
+        The memory adapters stand in for durable ones.
+        """
         self._boots += 1
         self.deps = replace(
             self.deps,
@@ -169,7 +170,7 @@ class World:
     # -- the client's side
 
     async def begin(self, chunks: Sequence[bytes], path: str = "a.bin", **settled: Any) -> Upload:
-        """Initiate an upload of these chunks; `settled` goes into its NewUpload."""
+        """Initiate an upload of these chunks; `settled` are fields of its NewUpload."""
         node_id = new_node_id()
         new = NewUpload(
             upload_id=new_upload_id(self.deps.ledger.nonce, TENANT, ""),
@@ -190,7 +191,7 @@ class World:
         return upload
 
     async def send(self, upload: Upload, number: int) -> None:
-        """Stage and accept one chunk, as the intake does, and queue what it makes ready."""
+        """Stage and accept one chunk as the intake does, and queue the work that becomes ready."""
         data = upload.chunks[number]
         offer = ChunkOffer(upload.id, number, len(data), new_token())
         admission = await self.deps.ledger.admit_chunk(offer)
@@ -206,7 +207,7 @@ class World:
         )
 
     async def complete(self, upload: Upload, **claims: Any) -> None:
-        """CompleteUpload, as the intake does it."""
+        """Request completion as the intake does."""
         completion = await self.deps.ledger.request_completion(
             upload.id,
             len(upload.chunks),
@@ -224,7 +225,7 @@ class World:
         return upload
 
     async def resend_missing(self, upload: Upload) -> list[int]:
-        """What a client does that looks at the missing ranges; the numbers it sent."""
+        """Send the chunks of the missing ranges, as a client does, and return their numbers."""
         missing = await self.deps.ledger.missing_chunks(upload.id, 1_000)
         numbers = [n for r in missing.ranges for n in range(r.first, r.last + 1)]
         for number in numbers:
@@ -243,12 +244,12 @@ class World:
     # -- running
 
     async def work(self) -> None:
-        """Let both kinds of workers do all that is due now."""
+        """Run both kinds of workers until the queue is empty."""
         while await self.part_worker.work_one(0) or await self.completion_worker.work_one(0):
             pass
 
     async def settle(self, seconds: float = 120.0) -> None:
-        """Let time pass in steps, sweeping and working, until it is over; then sweep and relay."""
+        """Sweep and work while `seconds` pass in steps; then sweep and relay."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             await self.sweeper.sweep()
@@ -268,15 +269,17 @@ class World:
         return await self.catalogue.get_node(TENANT, upload.new.node_id)
 
     async def stored_bytes(self, upload: Upload) -> bytes:
-        """The object, read back whole."""
+        """Return the object's bytes."""
         ref = upload.new.object
         return b"".join([b async for b in self.deps.objects.read(ref, 0, 1 << 40)])
 
-    # -- what must hold
+    # -- assertions
 
     async def assert_whole(self, upload: Upload) -> Node | None:
-        """The upload became a node (or, without a catalogue, an object) with the right bytes, and
-        said so exactly once."""
+        """Assert that the upload is COMPLETED with the right bytes and one UploadCompleted.
+
+        Return its node; None without a catalogue.
+        """
         assert await self.status(upload) is UploadStatus.COMPLETED
         assert await self.stored_bytes(upload) == upload.content
         completed = {
@@ -293,7 +296,7 @@ class World:
         return node
 
     async def orphans(self) -> Orphans:
-        """Everything that is left and named by nothing that lives."""
+        """Return everything that no live upload or node references."""
         found = Orphans()
         live_uploads = set()
         for upload in self.uploads.values():
@@ -329,11 +332,11 @@ class World:
         return found
 
     def counted(self, name: str, **labels: str) -> float:
-        """The value of a metric's sample, 0 if it was never touched."""
+        """Return the value of a metric's sample; 0 if it was never set."""
         return self.deps.metrics.registry.get_sample_value(name, labels) or 0.0
 
     def outcomes(self, name: str = "sluice_parts") -> dict[str, int]:
-        """How often each outcome of parts (or of sluice_completions) was counted."""
+        """Return the count of each outcome of parts (or of sluice_completions)."""
         return {
             sample.labels["outcome"]: int(sample.value)
             for metric in self.deps.metrics.registry.collect()
@@ -342,7 +345,7 @@ class World:
         }
 
     def files(self) -> list[str]:
-        """Every file of the object store, whatever it is."""
+        """Return every file of the object store, sorted."""
         return sorted(str(p.relative_to(self._root)) for p in self._root.rglob("*") if p.is_file())
 
 
@@ -356,10 +359,13 @@ async def small_world(
     options: RepositoryOptions | None = None,
     catalogue_url: str = "",
 ) -> AsyncIterator[World]:
-    """Embedded adapters in `root`, tiny parts, no time passing; the catalogue elsewhere if said."""
+    """Open a world on embedded adapters in `root`, with tiny parts and a fake clock.
+
+    `catalogue_url` selects another catalogue.
+    """
     clock = Clock()
     publisher = RecordingPublisher()
-    # Chunks in any order: how far one may run ahead is the ledger's own test.
+    # Chunks in any order: the look-ahead limit has its own tests.
     given = ledger_options or LedgerOptions(look_ahead_parts=1_000_000)
     ledger = MemoryLedger(replace(given, emit_completed=not with_catalogue), clock)
     async with FileObjectStore(root / "objects", fsync=False, min_part_bytes=1) as objects:
@@ -372,7 +378,7 @@ async def small_world(
             catalogue=None,
             publisher=publisher,
             metrics=Metrics(),
-            holder="nobody",
+            holder="unset",
             options=options or RepositoryOptions(retry_base_seconds=0.01, retry_cap_seconds=0.02),
             clock=clock,
         )
@@ -389,6 +395,6 @@ async def small_world(
 
 
 def pieces(total: int, size: int) -> list[bytes]:
-    """`total` bytes, no two blocks alike, cut into chunks of `size`."""
+    """Return `total` bytes without repeated blocks, cut into chunks of `size`."""
     data = b"".join(hashlib.sha256(str(n).encode()).digest() for n in range(total // 32 + 1))
     return [data[start : min(start + size, total)] for start in range(0, total, size)] or [b""]

@@ -1,8 +1,4 @@
-"""A proxy before a real S3 server that does to single requests what networks and stores do.
-
-It decides at the head of each request, so it lets one request pass through a connection. The host
-header stays, for it is signed.
-"""
+"""A proxy in front of a real S3 server that injects faults into single requests."""
 
 from __future__ import annotations
 
@@ -40,12 +36,12 @@ class Request:
 
     @property
     def expects_continue(self) -> bool:
-        """Does the body wait until it is asked for?"""
+        """Whether the client waits for `100 Continue` before it sends the body."""
         return b"\r\nexpect: 100-continue\r\n" in self.head.lower()
 
 
 class Fault(Protocol):
-    """What happens to a request."""
+    """The treatment of one request."""
 
     async def __call__(self, request: Request, client: Stream, store: Stream) -> None: ...
 
@@ -68,7 +64,11 @@ def any_request(request: Request) -> bool:
 
 
 class S3Proxy:
-    """`inject` faults; `url` is where the store seems to be."""
+    """The proxy at `url`; faults are added by `inject`.
+
+    It chooses a fault by the head of each request, so a connection carries one request. The host
+    header is unchanged, because it is signed.
+    """
 
     def __init__(self, store_url: str) -> None:
         self._store = urlsplit(store_url)
@@ -76,7 +76,7 @@ class S3Proxy:
         self._server: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[None]] = set()
         self.requests: Counter[str] = Counter()
-        """How many came, by method."""
+        """Number of requests by method."""
 
     @property
     def url(self) -> str:
@@ -85,12 +85,12 @@ class S3Proxy:
         return f"http://127.0.0.1:{port}"
 
     def connections_from_here(self) -> int:
-        """How many sockets of this process are connected to the proxy."""
+        """Return how many sockets of this process are connected to the proxy."""
         port = urlsplit(self.url).port
         return sum(_peer_port(int(fd)) == port for fd in os.listdir("/proc/self/fd"))
 
     def inject(self, fault: Fault, *, times: int = 1, when: Matches = any_request) -> None:
-        """The next `times` requests that match suffer this."""
+        """Apply the fault to the next `times` matching requests."""
         self._faults.append((fault, when, [times]))
 
     def heal(self) -> None:
@@ -113,7 +113,7 @@ class S3Proxy:
         self._handlers.add(task)
         client = Stream(reader, writer)
         try:
-            # Cancelled by `stop`: asyncio's own callback does not know what to do with that.
+            # CancelledError comes from `stop`; asyncio's own callback does not handle it.
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(client)
         finally:
@@ -141,7 +141,7 @@ class S3Proxy:
 
 
 async def forward(request: Request, client: Stream, store: Stream) -> None:
-    """No fault: the request goes to the store, and its answer back."""
+    """Forward the request to the store and its answer to the client."""
     await store.write(_closing(request.head))
     async with asyncio.TaskGroup() as group:
         upwards = group.create_task(_pump(client, store))
@@ -150,7 +150,7 @@ async def forward(request: Request, client: Stream, store: Stream) -> None:
 
 
 def answers(status: int, body: bytes = b"", *headers: str) -> Fault:
-    """The store's word without the store, before it has seen a byte of the body."""
+    """Return a fault that answers in place of the store, before the body is read."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
         lines = [
@@ -167,10 +167,10 @@ def answers(status: int, body: bytes = b"", *headers: str) -> Fault:
 
 
 def error_body(code: str) -> bytes:
-    """As S3 words an error."""
+    """Return an error document of S3."""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>"
+        f"<Error><Code>{code}</Code><Message>injected by the test</Message></Error>"
     ).encode()
 
 
@@ -178,18 +178,18 @@ def slow_down(*headers: str) -> Fault:
     return answers(503, error_body("SlowDown"), *headers)
 
 
-async def resets(request: Request, client: Stream, store: Stream) -> None:
-    """The connection breaks before an answer."""
+async def reset_connection(request: Request, client: Stream, store: Stream) -> None:
+    """Reset the connection before an answer."""
     _reset(client)
 
 
-async def hangs(request: Request, client: Stream, store: Stream) -> None:
-    """Nothing is ever answered."""
+async def never_answer(request: Request, client: Stream, store: Stream) -> None:
+    """Keep the connection open without an answer."""
     await asyncio.Event().wait()
 
 
-def takes_no_more(after_bytes: int) -> Fault:
-    """The body is read so far, and the rest stays in the network."""
+def stall_body(after_bytes: int) -> Fault:
+    """Return a fault that reads this much of the body and then stops."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
         if request.expects_continue:
@@ -200,8 +200,8 @@ def takes_no_more(after_bytes: int) -> Fault:
     return fault
 
 
-async def loses_the_answer(request: Request, client: Stream, store: Stream) -> None:
-    """The store does what it is asked, and nobody gets to know."""
+async def lose_answer(request: Request, client: Stream, store: Stream) -> None:
+    """Let the store execute the request and drop its answer."""
     await store.write(_closing(request.head))
     async with asyncio.TaskGroup() as group:
         upwards = group.create_task(_pump(client, store))
@@ -210,8 +210,8 @@ async def loses_the_answer(request: Request, client: Stream, store: Stream) -> N
     _reset(client)
 
 
-def breaks_after(answered_bytes: int) -> Fault:
-    """The answer ends in the middle."""
+def truncate_answer(answered_bytes: int) -> Fault:
+    """Return a fault that ends the answer after this many bytes."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
         await store.write(_closing(request.head))
@@ -220,8 +220,8 @@ def breaks_after(answered_bytes: int) -> Fault:
     return fault
 
 
-def flips_a_bit(at_byte: int) -> Fault:
-    """The body reaches the store with one bit changed."""
+def flip_bit(at_byte: int) -> Fault:
+    """Return a fault that flips one bit of the body."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
         await store.write(_closing(request.head))

@@ -1,8 +1,4 @@
-"""Somebody who may read and list in a bucket, and nothing else: each server makes them its own way.
-
-SeaweedFS is told of one when it starts; MinIO lends keys with a policy (STS); versitygw makes a
-user, to whom the bucket then grants it.
-"""
+"""Accounts that may only read and list a bucket, on each S3 server."""
 
 from __future__ import annotations
 
@@ -26,18 +22,22 @@ _READING = ["s3:GetObject", "s3:ListBucket"]
 
 
 async def reader_keys(account: S3Account, bucket: str) -> Mapping[str, SecretStr]:
-    """The keys of somebody who may only read in this bucket, as `S3Options` names them."""
+    """Return the keys of a read-only account of this bucket, as fields of `S3Options`.
+
+    SeaweedFS is configured with one at start; MinIO issues temporary keys with a policy (STS);
+    versitygw creates a user to whom the bucket policy grants read access.
+    """
     match account.kind:
         case "seaweedfs":
             keys = _keys(*READER)
         case "minio":
-            keys = await _lent_by_minio(account, bucket)
+            keys = await _temporary_minio_keys(account, bucket)
         case "versitygw":
             await _make_user(account)
             await _grant_reading(account, bucket)
             keys = _keys(*READER)
         case kind:
-            pytest.fail(f"no way is known to make a reader on {kind}: write it here")
+            pytest.fail(f"read-only accounts are not implemented for {kind}; add them here")
     return {name: SecretStr(text) for name, text in keys.items()}
 
 
@@ -51,7 +51,7 @@ def _statement(bucket: str, **more: Any) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
 
 
-async def _lent_by_minio(account: S3Account, bucket: str) -> dict[str, str]:
+async def _temporary_minio_keys(account: S3Account, bucket: str) -> dict[str, str]:
     async with get_session().create_client(
         "sts",
         region_name="us-east-1",
@@ -59,20 +59,20 @@ async def _lent_by_minio(account: S3Account, bucket: str) -> dict[str, str]:
         aws_access_key_id=account.access_key,
         aws_secret_access_key=account.secret_key,
     ) as client:
-        # MinIO reads neither name; the client wants them.
+        # MinIO ignores both names; the client requires them.
         answer = await client.assume_role(
             RoleArn="arn:aws:iam::000000000000:role/reader",
             RoleSessionName="reader",
             Policy=_statement(bucket),
         )
-    lent = answer["Credentials"]
-    return _keys(lent["AccessKeyId"], lent["SecretAccessKey"]) | {
-        "session_token": lent["SessionToken"]
+    issued = answer["Credentials"]
+    return _keys(issued["AccessKeyId"], issued["SecretAccessKey"]) | {
+        "session_token": issued["SessionToken"]
     }
 
 
 async def _make_user(account: S3Account) -> None:
-    """By versitygw's own API; that there is one already is fine."""
+    """Create the user by versitygw's own API; an existing one is accepted."""
     user = ElementTree.Element("Account")
     for name, text in zip(("Access", "Secret", "Role"), (*READER, "user"), strict=True):
         ElementTree.SubElement(user, name).text = text

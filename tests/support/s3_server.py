@@ -1,9 +1,4 @@
-"""A real S3 server for tests, one for every pytest process, started when first needed.
-
-SeaweedFS; or MinIO or versitygw: SLUICE_SERVICES_S3 chooses, and what was asked for by name is
-there or fails the test. SLUICE_TEST_S3 names one that runs elsewhere, as JSON: {"endpoint_url",
-"access_key", "secret_key", "kind"}.
-"""
+"""A real S3 server for tests: one per pytest process, started on first use."""
 
 from __future__ import annotations
 
@@ -36,16 +31,16 @@ from tools.backends.s3_servers import CHOICE, STARTERS, Account, Start, find_ser
 
 _START_SECONDS = 60.0
 READER = ("reader", "reader-secret")
-"""Keys of somebody who may only read; see `s3_readers`."""
+"""Keys of a read-only account; see `s3_readers`."""
 _BUCKETS = count(time.time_ns())
 _FEW_VOLUMES = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
-"""By default each bucket makes seven, and a test run many buckets."""
+"""By default each bucket creates seven, and a test run creates many buckets."""
 QUICK = RetryOptions(attempts=4, total_seconds=5.0, wait_initial_seconds=0.01, wait_max_seconds=0.1)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Account:
-    """Where a server is and who may do everything there."""
+    """The address of a server and the keys of its administrator."""
 
     endpoint_url: str
     access_key: str
@@ -63,14 +58,14 @@ class S3Account:
 
 
 class _Ports(PortPicker):
-    """Ports of this process of the test run."""
+    """Port picker that uses the ports of this test process."""
 
     def pick(self, *names: str, before: Mapping[str, int]) -> dict[str, int]:
         return {name: free_port() for name in names}
 
 
 class _OwnServer:
-    """A server in a folder of its own."""
+    """A server with its own folder."""
 
     def __init__(self, kind: str, program: str, folder: Path) -> None:
         self._folder = folder
@@ -105,7 +100,7 @@ class _OwnServer:
             with urllib.request.urlopen(f"{self.account.endpoint_url}/status", timeout=5):
                 return True
         except urllib.error.HTTPError as error:
-            # It refuses those whom it does not know; one that still starts has no time for them.
+            # A running server rejects unknown clients; one that is starting answers 5xx.
             return error.code < 500
         except OSError:
             return False
@@ -114,7 +109,7 @@ class _OwnServer:
 def _seaweedfs(
     program: str, folder: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
 ) -> Start:
-    """`weed server -s3`, which knows somebody who may only read. All of it in one process."""
+    """Return the command of `weed server -s3`, all in one process, with a read-only account."""
     identities = [
         _identity(
             account.access_key,
@@ -128,7 +123,7 @@ def _seaweedfs(
     parts = ("master", "volume", "filer", "s3")
     picked = ports.pick(*parts, *(f"{part}.grpc" for part in parts), before=before)
     for part in parts:
-        # It puts these where it likes, and leaves them there.
+        # SeaweedFS creates these sockets at fixed paths and does not remove them.
         leftover = Path(f"/tmp/seaweedfs-{part}-grpc-{picked[f'{part}.grpc']}.sock")
         atexit.register(leftover.unlink, missing_ok=True)
     command = [
@@ -157,8 +152,12 @@ def _seaweedfs(
 
 @cache
 def s3_account() -> S3Account:
-    """The server of this process; a test skips without one, and fails where CI asks for it or
-    where it was asked for by name."""
+    """Return the account on the server of this process.
+
+    SLUICE_SERVICES_S3 chooses SeaweedFS (the default), MinIO or versitygw. SLUICE_TEST_S3 names a
+    server that runs elsewhere, as JSON: {"endpoint_url", "access_key", "secret_key", "kind"}.
+    Without a server the test skips; it fails in CI or if the server was requested by name.
+    """
     try:
         if named := os.environ.get("SLUICE_TEST_S3"):
             elsewhere = S3Account(**json.loads(named))
@@ -178,14 +177,14 @@ def s3_account() -> S3Account:
 
 @asynccontextmanager
 async def s3_admin() -> AsyncIterator[S3Client]:
-    """The bare client, for a test to prepare and to look inside."""
+    """Open a plain client, for a test to prepare and inspect buckets."""
     options = s3_account().options()
     async with open_client(options, options.endpoint_url) as client:
         yield client
 
 
 async def empty_bucket(name: str) -> None:
-    """The bucket is there, with nothing in it and nothing on its way."""
+    """Create the bucket, or remove its objects and multiparts."""
     async with s3_admin() as client:
         try:
             await client.create_bucket(Bucket=name)
@@ -202,30 +201,30 @@ async def empty_bucket(name: str) -> None:
 
 
 async def new_bucket() -> str:
-    """The name of an empty bucket that nobody else uses."""
+    """Create an empty bucket for this test and return its name."""
     name = f"sluice-{os.getpid()}-{next(_BUCKETS)}"
     async with s3_admin() as client:
         await client.create_bucket(Bucket=name)
-        # SeaweedFS takes its time with the first object of a bucket.
+        # SeaweedFS is slow with the first object of a bucket.
         await client.put_object(Bucket=name, Key="first", Body=b"first")
         await client.delete_object(Bucket=name, Key="first")
     return name
 
 
 async def keys_of(bucket: str) -> list[str]:
-    """Everything in a bucket, multiparts in progress included."""
+    """Return all keys of a bucket, including those of multiparts in progress."""
     return sorted([*await objects_of(bucket), *await multiparts_of(bucket)])
 
 
 async def objects_of(bucket: str) -> list[str]:
-    """The keys of the objects."""
+    """Return the keys of the objects."""
     async with s3_admin() as client:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return sorted([item["Key"] async for page in pages for item in page.get("Contents", ())])
 
 
 async def content_of(bucket: str, key: str) -> bytes:
-    """The bytes of an object."""
+    """Return the bytes of an object."""
     async with s3_admin() as client:
         answer = await client.get_object(Bucket=bucket, Key=key)
         async with answer["Body"] as body:
@@ -233,7 +232,7 @@ async def content_of(bucket: str, key: str) -> bytes:
 
 
 async def multiparts_of(bucket: str) -> list[str]:
-    """The keys of the objects that are being put together."""
+    """Return the keys of multiparts in progress."""
     async with s3_admin() as client:
         found = (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", ())
     return sorted(item["Key"] for item in found)

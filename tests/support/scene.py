@@ -1,4 +1,4 @@
-"""A server whose clients the oracle hears: where fault tests begin and where they are judged."""
+"""A server observed by the oracle, for fault tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.wire import CHANNEL_OPTIONS, WireClient
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Clients that are to be heard connect to `recorder.address`, as `wire` does."""
+    """A running server; observed clients connect to `recorder.address`, as `wire` does."""
 
     backends: Deployment
     server: StandaloneServer
@@ -27,7 +27,7 @@ class Scene:
     oracle: Oracle
 
     async def judge(self, resend: Resend | None = None, *, may_lose: bool = False) -> None:
-        """Let every upload end, then check everything (`Oracle.check`)."""
+        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire, resend)
         published = published_by(self.backends)
         await self.oracle.check(self.wire, self.backends, published, may_lose=may_lose)
@@ -37,7 +37,7 @@ class Scene:
 async def scene(
     backends: Deployment, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Scene]:
-    """A running server on these backends, with an oracle before its intake."""
+    """Run a server on these backends with an oracle in front of its intake."""
     oracle = Oracle()
     with backends.serving(settings) as server:
         async with (

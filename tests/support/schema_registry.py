@@ -1,8 +1,6 @@
-"""A schema registry for tests, with a password: Apicurio, or a stand-in where that is missing.
+"""A password-protected schema registry for tests: Apicurio, or an in-memory stand-in.
 
-SLUICE_SERVICES_REGISTRY chooses. A front takes the requests: it asks for the password, counts, and
-refuses on demand; whoever is behind it answers the others. A test process starts one Apicurio: the
-subjects of its other tests are there as well.
+SLUICE_SERVICES_REGISTRY chooses.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ _START_SECONDS = 120.0
 
 
 class Backend(Protocol):
-    """Who answers behind the front. `kind`: "apicurio" or "standin"."""
+    """The registry behind the front end. `kind` is "apicurio" or "standin"."""
 
     kind: str
 
@@ -52,8 +50,12 @@ class Backend(Protocol):
 
 
 class SchemaRegistry:
-    """The front. `refuse` answers registrations with this status in place of the registry, as one
-    does that is out of order (503) or whose administrator forbids them (409)."""
+    """Front end of a registry: checks the password, counts requests and refuses on demand.
+
+    With `refuse` set it answers registrations with this status, like a registry that is out of
+    order (503) or whose administrator forbids them (409). The tests of a process share one
+    Apicurio, so the subjects of other tests exist too.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -75,24 +77,23 @@ class SchemaRegistry:
         return web.Response(status=status, text=text, content_type="application/json")
 
     async def subjects(self) -> set[str]:
-        """The names of all subjects."""
+        """Return the names of all subjects."""
         return set(await self._get("/subjects"))
 
     async def version(self, subject: str, version: int) -> dict[str, Any]:
-        """What is registered there."""
-        found: dict[str, Any] = await self._get(f"/subjects/{_quoted(subject)}/versions/{version}")
-        return found
+        """Return a registered version."""
+        facts: dict[str, Any] = await self._get(f"/subjects/{_quoted(subject)}/versions/{version}")
+        return facts
 
     async def register(self, subject: str, file: FileDescriptorProto) -> None:
-        """Register a file without imports of our own, and let the subject accept only what can
-        read what this one wrote."""
+        """Register a file without imports and make its subject backward compatible."""
         schema = base64.b64encode(file.SerializeToString()).decode()
         body = {"schemaType": "PROTOBUF", "schema": schema}
         await self._do("POST", f"/subjects/{_quoted(subject)}/versions", body)
         await self._do("PUT", f"/config/{_quoted(subject)}", {"compatibility": "BACKWARD"})
 
     async def pool(self, schema_id: int) -> tuple[DescriptorPool, FileDescriptorProto]:
-        """The files of a schema, its references before it, ready to parse messages with."""
+        """Return a descriptor pool with a schema and its references, and the schema's file."""
         pool = DescriptorPool()
         pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
         return pool, await self._add(pool, await self._get(f"/schemas/ids/{schema_id}"), "")
@@ -118,8 +119,8 @@ class SchemaRegistry:
         return json.loads(text)
 
 
-class _Behind:
-    """An Apicurio that runs."""
+class _ApicurioBackend:
+    """A running Apicurio."""
 
     kind = "apicurio"
 
@@ -129,14 +130,14 @@ class _Behind:
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
         url = URL(f"{self._url}{path}", encoded=True)
-        asked = self._session.request(method, url, data=body or None, headers=_JSON)
-        async with asked as answer:
+        request = self._session.request(method, url, data=body or None, headers=_JSON)
+        async with request as answer:
             return answer.status, await answer.text()
 
 
 @asynccontextmanager
 async def schema_registry() -> AsyncIterator[SchemaRegistry]:
-    """A registry that runs."""
+    """Run a registry inside the block."""
     async with _backend() as backend:
         registry = SchemaRegistry(backend)
         app = web.Application()
@@ -163,12 +164,12 @@ async def _backend() -> AsyncIterator[Backend]:
         return
     url = await asyncio.to_thread(_shared_apicurio, found)
     async with aiohttp.ClientSession() as session:
-        yield _Behind(session, url)
+        yield _ApicurioBackend(session, url)
 
 
 @cache
 def _shared_apicurio(apicurio: Apicurio) -> str:
-    """The URL of the one of this test process, started when first needed."""
+    """Start the Apicurio of this test process on first use and return its URL."""
     folder = TemporaryDirectory(prefix="sluice-apicurio-")
     atexit.register(folder.cleanup)
     log, port = Path(folder.name) / "log", free_port()

@@ -1,9 +1,4 @@
-"""Writing to a call that the server may end at any moment, without losing why it did.
-
-`call.write` of grpc.aio puts INTERNAL of its own in the place of the server's status when the
-message cannot be written because the call has just ended. A test that looks at the status would
-then depend on who was faster. What is used here instead is the step below it, as in the SDK.
-"""
+"""Sending on stream calls that preserves the server's status when the call ends."""
 
 from __future__ import annotations
 
@@ -18,11 +13,15 @@ _CALL_ENDED = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateErr
 
 
 async def send_all(call: Any, messages: Iterable[Message | bytes]) -> None:
-    """All messages, then half-close. Ends early when the server ends the call: reading tells why.
+    """Send all messages, then half-close; stop early when the server ends the call.
+
+    Reading the call then raises the server's status. `call.write` of grpc.aio would replace that
+    status with INTERNAL if the call ended just before the write, so a test of the status would be
+    a race. This function uses the layer below `write`, as the SDK does.
 
     Args:
         call: a stream call of grpc.aio whose requests have not been sent yet.
-        messages: in order; each is taken when the one before it was sent.
+        messages: in order; each is taken after the previous one was sent.
     """
 
     async def one_by_one() -> AsyncIterable[Message | bytes]:
@@ -33,7 +32,7 @@ async def send_all(call: Any, messages: Iterable[Message | bytes]) -> None:
 
 
 async def forward_all(call: Any, messages: AsyncIterable[Message | bytes]) -> None:
-    """The same for messages that arrive one after the other."""
+    """Do the same for messages from an asynchronous iterator."""
     writer = vars(call)["_cython_call"]
     try:
         await call.wait_for_connection()

@@ -1,4 +1,4 @@
-"""A real standalone server in a process of its own, to be killed and started again."""
+"""A standalone server process that can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STOP_SECONDS = 40.0
 
 
 class StandaloneServer:
-    """`sluice serve` on a data directory; its log is kept in `server.log` beside it.
+    """`sluice serve` on a data directory; its log is beside the directory.
 
-    The address stays the same over restarts, so that clients find it again.
+    Its addresses stay the same over restarts, so that clients can reconnect.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class StandaloneServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start and wait until the server takes requests."""
+        """Start and wait until the server accepts requests."""
         announced = self.data_dir / "server.json"
         announced.unlink(missing_ok=True)
         environment = process_environment(
@@ -69,7 +69,7 @@ class StandaloneServer:
         deadline = time.monotonic() + START_SECONDS
         while not announced.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()  # or it runs on into other tests
+                self.kill()  # otherwise it keeps running during other tests
                 raise AssertionError(f"the server did not start:\n{self.log_tail()}")
             time.sleep(0.02)
         addresses = json.loads(announced.read_text(encoding="utf-8"))
@@ -78,19 +78,19 @@ class StandaloneServer:
         self.metrics_address = addresses["metrics"]
 
     def kill(self) -> None:
-        """kill -9, and wait until it is gone."""
+        """Send SIGKILL and wait for the exit."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM and return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
     def close(self) -> None:
-        """Stop whatever still runs; a server that does not stop by itself fails the test."""
+        """Stop the server if it runs; fail the test if it does not stop in time."""
         if self._process is None or self._process.poll() is not None:
             return
         try:
@@ -111,7 +111,7 @@ class StandaloneServer:
 def standalone(
     data_dir: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[StandaloneServer]:
-    """A running server that is gone afterwards, however the test ends."""
+    """Run a server inside the block; stop it however the test ends."""
     server = StandaloneServer(data_dir, environment)
     server.start()
     try:

@@ -1,8 +1,4 @@
-"""The services that `make services-up` or containers run, for the tests that share them.
-
-Where one is missing the test is skipped, and fails in CI (SLUICE_REQUIRE_SERVICES=1). It fails
-everywhere if another server runs than the one that was asked for by name.
-"""
+"""The shared services that `make services-up` or containers run."""
 
 from __future__ import annotations
 
@@ -30,7 +26,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class KafkaFacts:
-    """`kind`: `apache`, or `mock` where Java is missing."""
+    """The Kafka broker. `kind` is `apache`, or `mock` without Java."""
 
     bootstrap_servers: str
     kind: str
@@ -41,7 +37,7 @@ def redis_url() -> str:
 
 
 def mysql_url() -> str:
-    """Of a database that is shared; see `fresh_database`."""
+    """Return the URL of the shared database; see `fresh_database`."""
     return _facts("mysql")["url"]
 
 
@@ -56,7 +52,7 @@ def s3() -> S3Account:
 
 
 async def fresh_database() -> str:
-    """The URL of a new, empty database."""
+    """Create an empty database and return its URL."""
     shared = make_url(mysql_url())
     name = f"test_{secrets.token_hex(6)}"
     engine = create_async_engine(shared)
@@ -69,7 +65,7 @@ async def fresh_database() -> str:
 
 
 async def drop_database(url: str) -> None:
-    """Remove what `fresh_database` made."""
+    """Remove a database of `fresh_database`."""
     engine = create_async_engine(mysql_url())
     try:
         async with engine.begin() as connection:
@@ -79,7 +75,7 @@ async def drop_database(url: str) -> None:
 
 
 async def fresh_bucket() -> str:
-    """The name of a new, empty bucket."""
+    """Create an empty bucket and return its name."""
     name = f"test-{secrets.token_hex(6)}"
     async with open_client(s3().options(), s3().endpoint_url) as client:
         await client.create_bucket(Bucket=name)
@@ -87,7 +83,7 @@ async def fresh_bucket() -> str:
 
 
 async def drop_bucket(name: str) -> None:
-    """Remove what `fresh_bucket` made, with everything in it."""
+    """Remove a bucket of `fresh_bucket` with all its content."""
     async with open_client(s3().options(), s3().endpoint_url) as client:
         for upload in (await client.list_multipart_uploads(Bucket=name)).get("Uploads", ()):
             await client.abort_multipart_upload(
@@ -100,7 +96,11 @@ async def drop_bucket(name: str) -> None:
 
 
 def _facts(service: str) -> Mapping[str, str]:
-    """The entry of services.json."""
+    """Return the entry of services.json.
+
+    Without the service the test skips; it fails under SLUICE_REQUIRE_SERVICES=1 (CI). It always
+    fails if another server runs than the one requested by name.
+    """
     folder = Path(os.environ.get("SLUICE_SERVICES_DIR") or ROOT / "var" / "services")
     try:
         services = json.loads((folder / "services.json").read_text(encoding="utf-8"))

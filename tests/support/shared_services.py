@@ -1,4 +1,4 @@
-"""A deployment on the services that run for all tests."""
+"""A deployment on the shared services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from redis import Redis
 
 from sluice_backends.s3.client import open_client
-from support.deployments import Deployment, run_apart
+from support.deployments import Deployment, run_in_thread
 from support.services import (
     drop_bucket,
     drop_database,
@@ -21,15 +21,15 @@ from support.services import (
     s3,
 )
 
-# Of the sixteen that every Redis has: a person who tries Sluice out by hand uses the first.
+# Of Redis's sixteen databases; the first is left to manual trials.
 _free_numbers: Final = set(range(1, 16))
 
 
 class SharedServices(Deployment):
-    """A bucket, a database of MySQL and one of Redis of its own; only Kafka is shared.
+    """A deployment with its own bucket, MySQL database and Redis database; Kafka is shared.
 
-    One of Redis too, because whoever works on a queue takes what is in it: two deployments with
-    one queue and two catalogues complete each other's uploads where there is no such drive.
+    The Redis database is separate because a worker takes any item of its queue: two deployments
+    with one queue and two catalogues would complete each other's uploads, without their drives.
     """
 
     name = "shared"
@@ -41,8 +41,8 @@ class SharedServices(Deployment):
         self.redis_url = f"{server}/{self._number}"
         with self.redis() as client:
             client.flushdb()
-        self.bucket = run_apart(fresh_bucket())
-        self.mysql_url = run_apart(fresh_database())
+        self.bucket = run_in_thread(fresh_bucket())
+        self.mysql_url = run_in_thread(fresh_database())
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -66,20 +66,20 @@ class SharedServices(Deployment):
         with self.redis() as client:
             keys = [bytes(key).decode() for key in client.scan_iter(count=1000)]
             left = [key for key in keys if ":chunks:" in key]
-            # What a dead sender had staged ends by its time to live (rule 1); without one, never.
+            # Staged keys expire by their time to live (rule 1); without one they never do.
             left += [key for key in keys if ":staging:" in key and client.ttl(key) == -1]
-        return [*left, *run_apart(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
+        return [*left, *run_in_thread(_listed(self.bucket, "list_multipart_uploads", "Uploads"))]
 
     def count_objects(self) -> int:
-        return len(run_apart(_listed(self.bucket, "list_objects_v2", "Contents")))
+        return len(run_in_thread(_listed(self.bucket, "list_objects_v2", "Contents")))
 
     def remove(self) -> None:
-        """The services go on; what this deployment made there does not."""
+        """Remove what this deployment created on the services, which keep running."""
         with self.redis() as client:
             client.flushdb()
         _free_numbers.add(self._number)
-        run_apart(drop_bucket(self.bucket))
-        run_apart(drop_database(self.mysql_url))
+        run_in_thread(drop_bucket(self.bucket))
+        run_in_thread(drop_database(self.mysql_url))
 
     @contextmanager
     def redis(self) -> Iterator[Redis]:
@@ -92,7 +92,7 @@ class SharedServices(Deployment):
 
 @contextmanager
 def shared_services(folder: Path) -> Iterator[SharedServices]:
-    """A deployment on what runs, cleaned up afterwards."""
+    """Open a deployment on the shared services and clean up afterwards."""
     deployment = SharedServices(folder)
     try:
         yield deployment

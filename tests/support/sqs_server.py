@@ -1,4 +1,4 @@
-"""Queues for tests: moto's server, which speaks SQS, one for every pytest process."""
+"""SQS queues for tests on moto's server: one per pytest process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEY, _SECRET = "testing", "testing-secret"
 
 
 class SqsServer:
-    """The server as a process of its own; it keeps its queues in memory."""
+    """The server as a separate process with queues in memory."""
 
     def __init__(self) -> None:
         self._port = free_port()
@@ -38,7 +38,7 @@ class SqsServer:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start and wait until it answers; its port is the same every time."""
+        """Start and wait until it answers; its port stays the same over restarts."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
             stdin=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ class SqsServer:
 
 @cache
 def shared_server() -> SqsServer:
-    """The server of this process, started when first needed."""
+    """Return the server of this process, started on first use."""
     server = SqsServer()
     atexit.register(server.stop)
     server.start()
@@ -75,7 +75,7 @@ def shared_server() -> SqsServer:
 
 @asynccontextmanager
 async def sqs_client(server: SqsServer) -> AsyncIterator[Any]:
-    """The bare client, for a test to send messages and to look at queues."""
+    """Open a plain client to send messages and inspect queues."""
     async with get_session().create_client(
         "sqs",
         region_name="us-east-1",
@@ -88,7 +88,7 @@ async def sqs_client(server: SqsServer) -> AsyncIterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class TestQueue:
-    """A queue, and the one for its dead letters."""
+    """A queue and its dead-letter queue."""
 
     __test__ = False
 
@@ -119,14 +119,14 @@ class TestQueue:
             await self.client.send_message(QueueUrl=self.url, MessageBody=body)
 
     async def counts(self) -> tuple[int, int]:
-        """Messages that can be seen, and that are in somebody's hands."""
+        """Return the numbers of visible and of received, hidden messages."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = await self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
         visible, hidden = (int(answer["Attributes"][name]) for name in names)
         return visible, hidden
 
     async def dead(self) -> list[str]:
-        """The bodies of the dead letters."""
+        """Return the bodies of the dead letters."""
         answer = await self.client.receive_message(
             QueueUrl=self.dead_url, MaxNumberOfMessages=10, VisibilityTimeout=0
         )
@@ -135,7 +135,7 @@ class TestQueue:
 
 @asynccontextmanager
 async def new_queue(*, receives: int | None = 3) -> AsyncIterator[TestQueue]:
-    """A queue of a test's own, whose messages die after so many receives; None: never."""
+    """Create a queue for one test; `receives` until messages become dead letters (None: never)."""
     async with sqs_client(shared_server()) as client:
         name = f"notices-{next(_NUMBERS)}"
         dead_url = (await client.create_queue(QueueName=f"{name}-dead"))["QueueUrl"]

@@ -1,8 +1,4 @@
-"""A stand-in for a schema registry: the part of the Confluent API that serializers use, in memory.
-
-It refuses what a real one refuses: schemas that are none, references to nothing, and fields of
-another type where a subject asks for compatibility.
-"""
+"""In-memory schema registry with the part of the Confluent API that serializers use."""
 
 from __future__ import annotations
 
@@ -17,11 +13,15 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
 Facts = Any
-"""What is or becomes JSON."""
+"""A decoded JSON value."""
 
 
 class StandIn:
-    """Schemas by id, and the ids of each subject's versions, oldest first."""
+    """Schemas by id, and the ids of each subject's versions, oldest first.
+
+    It rejects what a real registry rejects: invalid schemas, unknown references, and fields of
+    another type where a subject requires compatibility.
+    """
 
     kind = "standin"
 
@@ -89,7 +89,7 @@ class StandIn:
         return next((number for number, each in self._schemas.items() if each == schema), None)
 
     def _parsed(self, schema: Facts) -> FileDescriptorProto:
-        """The file of a schema, all of whose imports are there. Raises for one that is none."""
+        """Return the file of a schema with all its imports. Raises for an invalid schema."""
         pool = DescriptorPool()
         pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
         return self._add(pool, schema, "")
@@ -105,7 +105,7 @@ class StandIn:
 
 
 def _reads(new: FileDescriptorProto, old: FileDescriptorProto) -> bool:
-    """Whether no field that both know has another type."""
+    """Return whether all fields common to both files have the same type."""
     before, after = _types(old), _types(new)
     return all(after[field] == before[field] for field in before.keys() & after.keys())
 

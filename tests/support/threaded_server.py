@@ -1,4 +1,4 @@
-"""A gRPC server on an event loop of its own, and the longest step that this loop ever took."""
+"""A gRPC server on its own event loop, with a measurement of the loop's longest step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class LoopSteps:
-    """Processor time of the longest step of a loop: what it was at, and nothing else of a busy
-    machine."""
+    """Processor time of a loop's longest step, which is independent of other load."""
 
     longest_seconds: float = 0.0
     longest: str = ""
@@ -63,10 +62,10 @@ class _MeasuringLoop(_SelectorLoop):  # type: ignore[misc]  # a class of type An
 def threaded_server(
     running: Callable[[], AbstractAsyncContextManager[str]],
 ) -> Iterator[tuple[str, LoopSteps]]:
-    """A server in a thread: its address, and the steps of its loop.
+    """Run a server in a thread; yield its address and the steps of its loop.
 
     Args:
-        running: starts the server; gives its address.
+        running: starts the server and yields its address.
     """
     steps = LoopSteps()
     loop = _MeasuringLoop(steps)

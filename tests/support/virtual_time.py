@@ -1,8 +1,4 @@
-"""Time that passes where everybody waits for it, and nowhere else.
-
-For tests of what takes seconds and does nothing else: they end at once, and a machine that is busy
-does not come in between. Not for threads, processes and sockets, which take real time.
-"""
+"""Virtual time: an event loop whose clock skips to the next timer when it is idle."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ P = ParamSpec("P")
 
 
 class _Skipping(selectors.DefaultSelector):
-    """Skips the time until the next timer instead of sleeping."""
+    """Selector that skips the time until the next timer instead of sleeping."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +37,11 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run the test on an event loop whose clock stands still while anything is to be done."""
+    """Run the test on an event loop whose clock only advances while the loop is idle.
+
+    For tests that only wait for timers: they end at once and do not depend on load. Not for
+    threads, processes and sockets, which take real time.
+    """
 
     @wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

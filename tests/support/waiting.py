@@ -1,4 +1,4 @@
-"""Waiting for what a test can see, with a deadline; and what processes say of themselves."""
+"""Polling with a deadline, and metrics of running processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ _LONGEST_PAUSE_SECONDS = 0.1
 async def until(
     check: Callable[[], object | Awaitable[object]],
     seconds: float = 30.0,
-    what: str = "what is waited for",
+    what: str = "the condition",
 ) -> float:
-    """Ask until the answer is true; the seconds that it took. AssertionError after `seconds`."""
+    """Poll `check` until it is true and return the seconds that it took.
+
+    Raises AssertionError with `what` after `seconds`.
+    """
     begun = time.monotonic()
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -32,7 +35,7 @@ async def until(
 
 
 async def metric(address: str, name: str, **labels: str) -> float:
-    """The sum of the samples of this name that carry these labels; 0 where there is none."""
+    """Return the sum of the samples with this name and these labels; 0 without any."""
     return await asyncio.to_thread(_read_metric, address, name, labels)
 
 

@@ -1,4 +1,4 @@
-"""A plain client made of the generated stubs alone: what a user of any language would write."""
+"""A plain client on the generated stubs, as users of any language write it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class WireClient:
         return await self.intake.InitiateUpload(request)
 
     async def send_unary(self, upload_id: str, chunks: Sequence[Chunk], parallel: int = 4) -> None:
-        """Each chunk by a call of its own, `parallel` at once."""
+        """Send each chunk by UploadChunk, `parallel` at a time."""
         waiting = list(reversed(chunks))
 
         async def caller() -> None:
@@ -96,7 +96,7 @@ class WireClient:
                 group.create_task(caller())
 
     async def send_stream(self, upload_id: str, chunks: Sequence[Chunk]) -> list[int]:
-        """All chunks over one stream, in the given order; the numbers that were accepted.
+        """Send all chunks over one stream in the given order; return the accepted numbers.
 
         Raises `AioRpcError` with the server's status.
         """
@@ -118,7 +118,7 @@ class WireClient:
             await writing
 
     async def send_streams(self, upload_id: str, chunks: Sequence[Chunk], streams: int) -> None:
-        """The chunks dealt out over several streams at once."""
+        """Distribute the chunks over several concurrent streams."""
         async with asyncio.TaskGroup() as group:
             for first in range(min(streams, len(chunks))):
                 group.create_task(self.send_stream(upload_id, chunks[first::streams]))
@@ -126,7 +126,7 @@ class WireClient:
     async def complete(
         self, upload_id: str, total_chunks: int | None = None, wait_seconds: int = 60
     ) -> upload_pb2.UploadStatus:
-        """The upload's status, also of one that ended without a node: then it is in the error."""
+        """Complete and return the upload's status; that of a failed upload is in the error."""
         request = upload_pb2.CompleteUploadRequest(
             upload_id=upload_id, wait=Duration(seconds=wait_seconds)
         )
@@ -146,7 +146,7 @@ class WireClient:
         return (await self.intake.GetUploadStatus(request)).status
 
     async def read_sha256(self, node_id: str) -> tuple[str, int]:
-        """Hex SHA-256 and size of a node's bytes, as ReadNode streams them."""
+        """Return the hex SHA-256 and the size of a node's bytes, read by ReadNode."""
         digest, size = hashlib.sha256(), 0
         request = repository_pb2.ReadNodeRequest(node_id=node_id)
         async for answer in self.repository.ReadNode(request):

@@ -14,20 +14,20 @@ from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventRecord
 from support.deployments import KINDS, deployment
-from support.oracle import Content, NotedUpload, published_by
-from support.oracle.books import Books
+from support.oracle import Content, ObservedUpload, published_by
+from support.oracle.observations import Observations
 from support.scene import Scene, scene
 from support.wire import Chunk, cut
 
 MIB = 1024 * 1024
 
 
-async def upload_to(here: Scene, path: str, data: bytes, chunk_bytes: int = MIB) -> NotedUpload:
+async def upload_to(here: Scene, path: str, data: bytes, chunk_bytes: int = MIB) -> ObservedUpload:
     opened = await here.wire.initiate(path)
     chunks = cut(data, repeat(chunk_bytes)) or [Chunk(0, b"", is_last=True)]
     await here.wire.send_stream(opened.upload_id, chunks)
     await here.wire.complete(opened.upload_id)
-    return here.oracle.books.uploads[opened.upload_id]
+    return here.oracle.observations.uploads[opened.upload_id]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_all_is_well_after_a_day_of_uploads(kind: str, tmp_path: Path) -> 
             unfinished = await wire.initiate("unfinished")
             await wire.send_unary(unfinished.upload_id, cut(os.urandom(5000), [1000] * 5))
             await here.judge()
-            uploads = here.oracle.books.uploads
+            uploads = here.oracle.observations.uploads
             assert uploads[unfinished.upload_id].completed
             assert uploads[given_up.upload_id].ends == {pb.UPLOAD_STATE_ABORTED}
             assert len(uploads[unfinished.upload_id].acknowledged) == 5
@@ -67,7 +67,7 @@ async def test_missing_chunks_are_sent_and_only_those(embedded: Scene) -> None:
     await embedded.wire.send_unary(opened.upload_id, [chunks[0], chunks[3]])
     resent: list[int] = []
 
-    def resend(_upload: NotedUpload, number: int) -> bytes:
+    def resend(_upload: ObservedUpload, number: int) -> bytes:
         resent.append(number)
         return chunks[number].data
 
@@ -100,8 +100,8 @@ async def test_a_completed_upload_without_a_node_is_found(embedded: Scene) -> No
 async def test_a_node_that_nobody_uploaded_is_found(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"x")
     await upload_to(embedded, "other", b"y")
-    del embedded.oracle.books.uploads[upload.upload_id]
-    with pytest.raises(AssertionError, match="nodes that no completed upload made"):
+    del embedded.oracle.observations.uploads[upload.upload_id]
+    with pytest.raises(AssertionError, match="nodes without a completed upload"):
         await embedded.judge()
 
 
@@ -148,45 +148,53 @@ def accepted(data: bytes, *, duplicate: bool = False) -> pb.Accepted:
 
 
 @pytest.fixture
-def books() -> Books:
-    books = Books()
-    books.initiated("u", "n", "drive", "path")
-    return books
+def observations() -> Observations:
+    observations = Observations()
+    observations.initiated("u", "n", "drive", "path")
+    return observations
 
 
-def test_acknowledging_other_bytes_than_were_sent_is_a_contradiction(books: Books) -> None:
-    books.accepted("u", accepted(b"b"), Content.of(b"a"), force=False)
-    assert books.contradictions == ["chunk 0 of u was accepted as other bytes than were sent"]
+def test_acknowledging_other_bytes_than_were_sent_is_a_contradiction(
+    observations: Observations,
+) -> None:
+    observations.accepted("u", accepted(b"b"), Content.of(b"a"), force=False)
+    assert observations.contradictions == [
+        "chunk 0 of u was accepted as other bytes than were sent"
+    ]
 
 
-def test_acknowledging_what_was_not_sent_whole_is_a_contradiction(books: Books) -> None:
-    books.accepted("u", accepted(b"b"), None, force=False)
-    assert books.contradictions == ["chunk 0 of u was accepted before it was sent whole"]
+def test_acknowledging_what_was_not_sent_whole_is_a_contradiction(
+    observations: Observations,
+) -> None:
+    observations.accepted("u", accepted(b"b"), None, force=False)
+    assert observations.contradictions == ["chunk 0 of u was accepted before it was sent whole"]
 
 
-def test_two_contents_of_one_chunk_are_a_contradiction_unless_forced(books: Books) -> None:
-    books.accepted("u", accepted(b"a"), Content.of(b"a"), force=False)
-    books.accepted("u", accepted(b"c"), Content.of(b"c"), force=True)
-    assert books.contradictions == []
-    books.accepted("u", accepted(b"b"), Content.of(b"b"), force=False)
-    assert books.contradictions == ["chunk 0 of u was accepted with two different contents"]
+def test_two_contents_of_one_chunk_are_a_contradiction_unless_forced(
+    observations: Observations,
+) -> None:
+    observations.accepted("u", accepted(b"a"), Content.of(b"a"), force=False)
+    observations.accepted("u", accepted(b"c"), Content.of(b"c"), force=True)
+    assert observations.contradictions == []
+    observations.accepted("u", accepted(b"b"), Content.of(b"b"), force=False)
+    assert observations.contradictions == ["chunk 0 of u was accepted with two different contents"]
 
 
-def test_two_ends_of_one_upload_are_a_contradiction(books: Books) -> None:
+def test_two_ends_of_one_upload_are_a_contradiction(observations: Observations) -> None:
     for state in (pb.UPLOAD_STATE_COMPLETED, pb.UPLOAD_STATE_ABORTED):
-        books.status(pb.UploadStatus(upload_id="u", node_id="n", state=state))
-    assert books.contradictions == [
+        observations.status(pb.UploadStatus(upload_id="u", node_id="n", state=state))
+    assert observations.contradictions == [
         "upload u ended in several ways: UploadAborted, UploadCompleted"
     ]
 
 
-def test_a_chunk_that_is_new_twice_was_lost_in_between(books: Books) -> None:
+def test_a_chunk_that_is_new_twice_was_lost_in_between(observations: Observations) -> None:
     content = Content.of(b"a")
-    books.accepted("u", accepted(b"a"), content, force=False)
-    books.accepted("u", accepted(b"a", duplicate=True), content, force=False)
-    assert books.lost_chunks == 0
-    books.accepted("u", accepted(b"a"), content, force=False)
-    assert books.lost_chunks == 1
+    observations.accepted("u", accepted(b"a"), content, force=False)
+    observations.accepted("u", accepted(b"a", duplicate=True), content, force=False)
+    assert observations.lost_chunks == 0
+    observations.accepted("u", accepted(b"a"), content, force=False)
+    assert observations.lost_chunks == 1
 
 
 async def test_lost_chunks_are_told_unless_the_class_allows_it(embedded: Scene) -> None:

@@ -127,7 +127,7 @@ async def test_an_interrupted_upload_says_how_to_go_on_and_goes_on(
     assert second.lines[0]["skipped_bytes"] >= 3 * CHUNK_BYTES
     assert "skipped because an earlier run had sent them" in second.err
     assert intake.completed[0].data == DATA
-    assert intake.sent_again == []
+    assert intake.resent == []
 
 
 async def test_a_killed_upload_goes_on(sluice: Command, intake: FakeIntake, folder: Path) -> None:
@@ -140,7 +140,7 @@ async def test_a_killed_upload_goes_on(sluice: Command, intake: FakeIntake, fold
     outcome = await sluice("upload", folder / "large", "--drive", "d", "--json")
     assert outcome.lines[0]["upload_id"] == "n1-1"
     assert outcome.lines[0]["skipped_bytes"] >= 3 * CHUNK_BYTES
-    assert intake.sent_again == []
+    assert intake.resent == []
 
 
 async def test_a_terminated_upload_stops_cleanly(

@@ -61,7 +61,7 @@ async def test_the_next_run_sends_only_what_is_missing(
     assert result.skipped_bytes == 3 * CHUNK_BYTES
     assert result.sent_bytes == len(DATA) - result.skipped_bytes
     assert intake.completed[0].data == DATA
-    assert intake.sent_again == []
+    assert intake.resent == []
     assert journals(client) == [], "nothing is left behind"
 
 
@@ -114,7 +114,7 @@ async def test_a_crash_between_any_two_writes_is_harmless(
     assert len(intake.uploads) == uploads
     assert all(one.data == DATA for one in intake.completed)
     assert result.upload_id == intake.completed[-1].upload_id
-    assert intake.sent_again == []
+    assert intake.resent == []
     assert journals(client) == []
 
 

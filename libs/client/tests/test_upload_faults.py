@@ -92,7 +92,7 @@ async def test_a_repeatable_source_survives_any_sequence_of_breaks(
     (upload,) = intake.completed
     assert upload.data == data
     assert len(intake.uploads) == 1, "a lost answer of InitiateUpload opens no second upload"
-    assert intake.sent_again == []
+    assert intake.resent == []
     assert (result.size, result.upload_id) == (size, upload.upload_id)
 
 
@@ -122,7 +122,7 @@ async def test_a_one_way_source_survives_broken_streams(
             result = await it.upload(pieces(data, cuts), drive="d", path="p", streams=streams)
     (upload,) = intake.completed
     assert upload.data == data
-    assert intake.sent_again == []
+    assert intake.resent == []
     assert result.size == size
 
 
@@ -147,7 +147,7 @@ async def test_a_server_that_loses_its_memory_gets_everything_again(
             result = await it.upload(data, drive="d", path="p", streams=streams)
     (upload,) = intake.completed
     assert upload.data == data
-    assert intake.sent_again == []
+    assert intake.resent == []
     assert result.restarts == 1
 
 
@@ -161,4 +161,4 @@ async def test_a_chunk_that_others_wait_for_is_never_stuck_behind_them(
     intake.stream_faults = [StreamFault(2, Break.UNAVAILABLE)]
     await client.upload(data, drive="d", path="p", streams=streams)
     assert intake.completed[0].data == data
-    assert intake.sent_again == []
+    assert intake.resent == []

@@ -168,7 +168,7 @@ async def test_the_chunk_that_the_server_needs_is_sent_first_and_the_rest_in_ord
     await client.upload(DATA, drive="d", path="p", streams=1)
     second = intake.order[intake.order.index(2) + 1 :]
     assert second == [2, 3, 4, 5], "the stream broke inside chunk 2"
-    assert intake.sent_again == []
+    assert intake.resent == []
 
 
 async def test_a_delay_that_the_server_asks_for_is_kept(client: Client, intake: FakeIntake) -> None:

@@ -17,7 +17,7 @@ from sluice_processor.images.model import (
     Thumbnail,
     ThumbnailFormat,
 )
-from support import pictures, processed
+from support import inline_processing, pictures
 from support.pictures import CORNERS, RED, close, corners, quadrants, saved
 
 JPEG_OUT = ImageOptions(thumbnail_format=ThumbnailFormat.JPEG)
@@ -32,7 +32,7 @@ def _prepared() -> None:
 def process(
     data: bytes, options: ImageOptions = WEBP_OUT, sizes: Sequence[int] = (64, 128)
 ) -> ProcessedImage:
-    return processed.process(data, options, sizes)
+    return inline_processing.process(data, options, sizes)
 
 
 def shown(thumbnail: Thumbnail) -> Image.Image:

@@ -15,8 +15,8 @@ from sluice_processor.images.decoding import prepare
 from sluice_processor.images.exif.facts import read_exif, read_orientation
 from sluice_processor.images.model import ExifFacts, Gps
 from support import pictures
+from support.inline_processing import process
 from support.pictures import quadrants
-from support.processed import process
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """Of Pillow, about the damage; a child has them switched off as well."""

@@ -19,8 +19,8 @@ from sluice_processor.images.decoding import prepare
 from sluice_processor.images.exif.times import iso_time
 from sluice_processor.images.exif.values import decoded, text
 from sluice_processor.images.model import ImageFacts
+from support.inline_processing import process
 from support.pictures import quadrants, saved
-from support.processed import process
 
 Field = tuple[int, int, int, bytes]
 """Tag, type, count, value: what no writer of Pillow's would write."""

@@ -159,7 +159,7 @@ async def test_asked_by_many_at_once_there_is_one_result(room: Darkroom, tmp_pat
     assert sorted(outcome.kind for outcome in outcomes) == ["processed"] + ["repeated"] * 5
     assert len(await room.events("NodeProcessed")) == 1
     assert len(stored_thumbnails(tmp_path)) == 2
-    assert await room.doomed() == []
+    assert await room.scheduled_deletions() == []
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ async def test_a_node_that_is_superseded_while_thumbnails_are_written_takes_them
 
     room.objects.on_call["put"] = supersede
     assert await room.process(commit) == Outcome("gone")
-    doomed = await room.doomed()
+    doomed = await room.scheduled_deletions()
     assert commit.object.key in doomed
     assert len(doomed) == 1 + len(stored_thumbnails(tmp_path)) == 3
 
@@ -322,7 +322,7 @@ async def test_thumbnails_of_a_processor_that_died_go_with_the_node(
         await room.process(commit)
     assert len(stored_thumbnails(tmp_path)) == 1
     await room.catalogue.delete_node(TENANT, commit.node_id)
-    doomed = await room.doomed()
+    doomed = await room.scheduled_deletions()
     assert len([key for key in doomed if "thumbnails" in key]) == 2
 
 

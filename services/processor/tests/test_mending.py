@@ -20,8 +20,8 @@ from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalR
 from sluice_processor.images.repair import MAX_PROFILE_BYTES
 from sluice_processor.images.splicing import spliced
 from support import pictures
+from support.inline_processing import process
 from support.pictures import quadrants, saved
-from support.processed import process
 from tools.pictures import png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore")

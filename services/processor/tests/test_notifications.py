@@ -19,7 +19,13 @@ from sluice_processor.sources.store_notifications import (
     parse_notification,
 )
 from sluice_processor.sources.work import Passed, sorted_notices
-from support.notices import aws_message, bridge_message, minio_message, s3_record, trial_message
+from support.store_notifications import (
+    aws_message,
+    bridge_message,
+    minio_message,
+    s3_record,
+    trial_message,
+)
 
 NODE = "019ab1c2-0000-7000-8000-000000000001"
 REF = ObjectRef("photos-bucket", f"pre fix/acme/photos/{NODE}")

@@ -17,8 +17,8 @@ from sluice_processor.images.decoding import prepare
 from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason
 from sluice_processor.images.sniff import HEAD_BYTES, sniff
 from support import pictures
+from support.inline_processing import OPTIONS, process
 from support.pictures import quadrants, saved
-from support.processed import OPTIONS, process
 from tools.pictures import png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore")

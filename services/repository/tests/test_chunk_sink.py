@@ -1,4 +1,4 @@
-"""ChunkSinkService over the wire: what it answers to whole chunks, and what it refuses."""
+"""Tests of ChunkSinkService over gRPC."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def block(data: bytes) -> PutChunksRequest:
 
 
 async def put(channel: grpc.aio.Channel, messages: Iterable[PutChunksRequest]) -> list[Accepted]:
-    """All answers to a stream of these messages; raises what it was refused with."""
+    """Return all answers to a stream of these messages. Raises the `SluiceError` of a refusal."""
     open_stream: Any = ChunkSinkServiceStub(channel).PutChunks
     call = open_stream(iter(messages))
     try:
@@ -63,7 +63,7 @@ def accepted(number: int, data: bytes) -> Accepted:
     return Accepted(number=number, size=len(data), crc32c=crc32c(data))
 
 
-async def test_a_stream_carries_chunk_after_chunk(sink: Sink, channel: grpc.aio.Channel) -> None:
+async def test_stream_carries_several_chunks(sink: Sink, channel: grpc.aio.Channel) -> None:
     data = [b"a" * MIB + b"b" * MIB + b"c" * 3, b"one block", b""]
     whole = PutChunksRequest(data=data[1], header=header(1, 9, crc32c=crc32c(data[1])).header)
     blocks = [block(data[0][at : at + MIB]) for at in range(0, len(data[0]), MIB)]
@@ -87,7 +87,7 @@ async def test_a_stream_carries_chunk_after_chunk(sink: Sink, channel: grpc.aio.
         ([header(0, 1, crc32c=crc32c(b"x")), block(b"y")], DataLoss, "CHECKSUM_MISMATCH"),
     ],
 )
-async def test_what_breaks_the_protocol_is_refused_and_counted(
+async def test_protocol_violation_is_refused_and_counted(
     sink: Sink,
     channel: grpc.aio.Channel,
     messages: list[PutChunksRequest],
@@ -100,7 +100,7 @@ async def test_what_breaks_the_protocol_is_refused_and_counted(
     assert await put(channel, [header(0, 1), block(b"g")]) == [accepted(0, b"g")]
 
 
-async def test_bytes_that_are_no_message_are_refused(channel: grpc.aio.Channel) -> None:
+async def test_malformed_message_is_refused(channel: grpc.aio.Channel) -> None:
     call = channel.stream_stream(  # type: ignore[call-arg]  # its stubs want serializers
         "/sluice.repository.v1.ChunkSinkService/PutChunks",
         response_deserializer=PutChunksResponse.FromString,
@@ -110,7 +110,7 @@ async def test_bytes_that_are_no_message_are_refused(channel: grpc.aio.Channel) 
     assert from_rpc_error(caught.value).reason == "MALFORMED_MESSAGE"
 
 
-async def test_chunks_answered_before_a_refusal_count(
+async def test_chunks_acknowledged_before_refusal_are_counted(
     sink: Sink, channel: grpc.aio.Channel
 ) -> None:
     error = await refusal(channel, header(0, 1), block(b"x"), header(1, 1), block(b"yy"))
@@ -118,14 +118,14 @@ async def test_chunks_answered_before_a_refusal_count(
     assert (sink.count(), sink.bytes) == (1, 1)
 
 
-async def test_a_repository_that_stops_ends_a_stream_after_its_chunk(
+async def test_stopping_repository_ends_stream_after_current_chunk(
     sink: Sink, channel: grpc.aio.Channel
 ) -> None:
     open_stream: Any = ChunkSinkServiceStub(channel).PutChunks
     call = open_stream()
     await call.write(header(0, 2))
     await call.write(block(b"x"))
-    # The first block is in the handler's hands before it is told to stop.
+    # The handler has the first block before the stop is set.
     await until(lambda: sink.messages == 2)
     sink.stop.set()
     await call.write(block(b"y"))

@@ -1,4 +1,4 @@
-"""Work under a lease ends when the lease does, and not before."""
+"""Tests of `while_held`: heartbeats, lost claims and cancellation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sluice_core.errors import Aborted, Unavailable
 from sluice_repository.work.claims import is_fenced, while_held
 from support.virtual_time import in_virtual_time
 
-FENCED = Aborted("FENCED", "Somebody else has it.")
+FENCED = Aborted("FENCED", "Another worker holds the claim.")
 AWAY = Unavailable("LEDGER_UNAVAILABLE", "Away.")
 
 
 class Beats:
-    """A heartbeat that answers with these outcomes, one after the other; then it succeeds."""
+    """A heartbeat with these outcomes in turn; afterwards it succeeds."""
 
     def __init__(self, *outcomes: Exception | None) -> None:
         self._outcomes = list(outcomes)
@@ -29,7 +29,7 @@ class Beats:
 
 
 class Work:
-    """Work that takes a while and notes how it ended."""
+    """Work that takes `seconds` and records how it ended."""
 
     def __init__(self, seconds: float, error: Exception | None = None) -> None:
         self._seconds = seconds
@@ -51,7 +51,7 @@ async def run(beats: Beats, work: Work, lease: float = 0.3, heartbeat: float = 0
 
 @pytest.mark.rule(15)
 @in_virtual_time
-async def test_work_that_outlasts_its_lease_is_kept_alive_by_heartbeats() -> None:
+async def test_heartbeats_keep_the_claim_of_long_work() -> None:
     beats, work = Beats(), Work(0.5)
     assert await run(beats, work) == "result"
     assert beats.count >= 5
@@ -66,7 +66,7 @@ async def test_short_work_needs_no_heartbeat() -> None:
 
 @pytest.mark.rule(15)
 @in_virtual_time
-async def test_a_lost_claim_cancels_the_work() -> None:
+async def test_lost_claim_cancels_the_work() -> None:
     work = Work(5)
     with pytest.raises(Aborted) as lost:
         await run(Beats(None, FENCED), work)
@@ -75,13 +75,13 @@ async def test_a_lost_claim_cancels_the_work() -> None:
 
 
 @in_virtual_time
-async def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing() -> None:
+async def test_ledger_outage_shorter_than_lease_is_survived() -> None:
     beats, work = Beats(None, AWAY, AWAY, TimeoutError()), Work(0.4)
     assert await run(beats, work) == "result"
 
 
 @in_virtual_time
-async def test_a_ledger_that_is_away_for_a_whole_lease_ends_the_work() -> None:
+async def test_ledger_outage_of_whole_lease_cancels_the_work() -> None:
     work = Work(5)
     with pytest.raises(Aborted, match="FENCED"):
         await run(Beats(*[AWAY] * 1_000), work)
@@ -89,7 +89,7 @@ async def test_a_ledger_that_is_away_for_a_whole_lease_ends_the_work() -> None:
 
 
 @in_virtual_time
-async def test_a_heartbeat_that_hangs_ends_the_work_with_the_lease() -> None:
+async def test_hanging_heartbeat_cancels_the_work_at_lease_end() -> None:
     work = Work(5)
     began = asyncio.get_running_loop().time()
 
@@ -103,7 +103,7 @@ async def test_a_heartbeat_that_hangs_ends_the_work_with_the_lease() -> None:
 
 
 @in_virtual_time
-async def test_what_the_work_raises_passes_through_as_it_is() -> None:
+async def test_error_of_the_work_passes_through() -> None:
     error = RuntimeError("of the work")
     with pytest.raises(RuntimeError) as raised:
         await run(Beats(), Work(0.1, error))
@@ -111,7 +111,7 @@ async def test_what_the_work_raises_passes_through_as_it_is() -> None:
 
 
 @in_virtual_time
-async def test_cancelling_from_outside_cancels_the_work() -> None:
+async def test_outside_cancellation_cancels_the_work() -> None:
     work = Work(5)
     task = asyncio.ensure_future(run(Beats(), work))
     await asyncio.sleep(0.1)

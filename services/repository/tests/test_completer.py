@@ -1,4 +1,4 @@
-"""Completion: one object, one node, one event, or one clear reason why not (rule 18)."""
+"""Tests of the completer: one object, one node, one event, or one clear reason (rule 18)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def store_all(world: World) -> None:
-    """Run the part workers only: everything is stored, nothing completed."""
+    """Run the part workers only: all parts are stored, no upload is completed."""
     while await world.part_worker.work_one(0):
         pass
 
@@ -51,7 +51,7 @@ async def store_all(world: World) -> None:
 @pytest.mark.rule(20)
 @pytest.mark.parametrize("chunks", [CHUNKS, pieces(700, 100)], ids=["multipart", "single put"])
 @pytest.mark.parametrize("when", ["at the beginning", "at the end"])
-async def test_right_claims_complete_and_the_sha256_is_in_the_node(
+async def test_matching_claims_complete_and_node_has_sha256(
     world: World, chunks: list[bytes], when: str
 ) -> None:
     content = b"".join(chunks)
@@ -68,7 +68,7 @@ async def test_right_claims_complete_and_the_sha256_is_in_the_node(
 
 @pytest.mark.parametrize("chunks", [CHUNKS, pieces(700, 100)], ids=["multipart", "single put"])
 @pytest.mark.parametrize("claim", [{"sha256": b"\0" * 32}, {"crc32c": 1}], ids=["sha256", "crc32c"])
-async def test_a_wrong_claim_fails_the_upload_and_nothing_is_left(
+async def test_wrong_claim_fails_the_upload_without_leftovers(
     world: World, chunks: list[bytes], claim: dict[str, Any]
 ) -> None:
     upload = await world.upload(chunks, **claim)
@@ -84,7 +84,7 @@ async def test_a_wrong_claim_fails_the_upload_and_nothing_is_left(
 
 
 @pytest.mark.rule(20)
-async def test_under_sha256_before_visible_the_object_is_read_back_first(world: World) -> None:
+async def test_sha256_before_visible_reads_the_object_back(world: World) -> None:
     upload = await world.upload(CHUNKS, integrity=Integrity.SHA256_BEFORE_VISIBLE)
     await world.work()
     assert (await world.node(upload)).sha256 == hashlib.sha256(CONTENT).digest()
@@ -98,9 +98,7 @@ async def test_under_sha256_before_visible_the_object_is_read_back_first(world: 
         NotFound("OBJECT_NOT_FOUND", "There is no such object."),
     ],
 )
-async def test_an_object_that_cannot_be_read_back_whole_fails_the_upload(
-    world: World, error: SluiceError
-) -> None:
+async def test_unreadable_object_fails_the_upload(world: World, error: SluiceError) -> None:
     async def broken(ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
         yield b"x"
         raise error
@@ -115,7 +113,7 @@ async def test_an_object_that_cannot_be_read_back_whole_fails_the_upload(
 
 
 @pytest.mark.rule(20)
-async def test_otherwise_the_object_is_not_read_back(world: World) -> None:
+async def test_object_is_not_read_back_by_default(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await world.work()
     assert (await world.node(upload)).sha256 is None
@@ -123,7 +121,7 @@ async def test_otherwise_the_object_is_not_read_back(world: World) -> None:
 
 
 @pytest.mark.rule(18)
-async def test_an_object_that_was_damaged_in_the_store_never_becomes_visible(
+async def test_object_damaged_in_store_never_becomes_visible(
     world: World,
 ) -> None:
     upload = await world.upload(pieces(700, 100))
@@ -140,7 +138,7 @@ async def test_an_object_that_was_damaged_in_the_store_never_becomes_visible(
 
 
 @pytest.mark.rule(18)
-async def test_a_lost_answer_of_complete_is_found_by_head(world: World) -> None:
+async def test_lost_answer_of_complete_is_resolved_by_head(world: World) -> None:
     world.objects.after = {"complete_multipart": [UNAVAILABLE]}
     upload = await world.upload(CHUNKS)
     await world.settle(30)
@@ -150,7 +148,7 @@ async def test_a_lost_answer_of_complete_is_found_by_head(world: World) -> None:
 
 
 @pytest.mark.rule(13)
-async def test_a_lost_answer_of_open_leaves_no_multipart_behind(world: World) -> None:
+async def test_lost_answer_of_open_leaves_no_multipart(world: World) -> None:
     world.objects.after = {"open_multipart": [UNAVAILABLE]}
     upload = await world.upload(CHUNKS)
     await world.settle(30)
@@ -158,7 +156,7 @@ async def test_a_lost_answer_of_open_leaves_no_multipart_behind(world: World) ->
     assert (await world.orphans()).none()
 
 
-async def test_a_multipart_that_vanished_without_an_object_fails_the_upload(world: World) -> None:
+async def test_lost_multipart_without_object_fails_the_upload(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await store_all(world)
     multipart_id = (await world.snapshot(upload)).multipart_id
@@ -168,7 +166,7 @@ async def test_a_multipart_that_vanished_without_an_object_fails_the_upload(worl
 
 
 @pytest.mark.rule(18)
-async def test_an_object_found_instead_of_the_multipart_must_be_the_one_that_was_sent(
+async def test_object_in_place_of_multipart_must_match_the_upload(
     world: World,
 ) -> None:
     upload = await world.upload(CHUNKS)
@@ -184,8 +182,8 @@ async def test_an_object_found_instead_of_the_multipart_must_be_the_one_that_was
 
 
 @pytest.mark.rule(16)
-async def test_a_part_that_was_replaced_by_the_same_bytes_is_accepted(world: World) -> None:
-    """Rule 16: a late duplicate UploadPart gave the part another ETag."""
+async def test_part_replaced_by_same_bytes_is_accepted(world: World) -> None:
+    """A late duplicate UploadPart gave the part another ETag (rule 16)."""
     upload = await world.upload(CHUNKS)
     await store_all(world)
     multipart_id = (await world.snapshot(upload)).multipart_id
@@ -198,7 +196,7 @@ async def test_a_part_that_was_replaced_by_the_same_bytes_is_accepted(world: Wor
 
 
 @pytest.mark.rule(16)
-async def test_a_part_that_was_replaced_by_other_bytes_is_sent_again(world: World) -> None:
+async def test_part_replaced_by_other_bytes_is_reopened(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await store_all(world)
     multipart_id = (await world.snapshot(upload)).multipart_id
@@ -213,7 +211,7 @@ async def test_a_part_that_was_replaced_by_other_bytes_is_sent_again(world: Worl
 
 
 @pytest.mark.rule(16)
-async def test_a_single_put_that_is_gone_is_sent_again(world: World) -> None:
+async def test_lost_single_put_is_reopened(world: World) -> None:
     upload = await world.upload(pieces(700, 350))
     await store_all(world)
     await world.objects.delete(upload.new.object)
@@ -224,7 +222,7 @@ async def test_a_single_put_that_is_gone_is_sent_again(world: World) -> None:
 
 
 @pytest.mark.rule(16)
-async def test_a_store_that_refuses_the_parts_it_lists_fails_the_upload(world: World) -> None:
+async def test_store_refusing_listed_parts_fails_the_upload(world: World) -> None:
     world.objects.before = {"complete_multipart": [INVALID_PART] * 3}
     upload = await world.upload(CHUNKS)
     await world.work()
@@ -239,7 +237,7 @@ async def test_a_store_that_refuses_the_parts_it_lists_fails_the_upload(world: W
         FailedPrecondition("PART_TOO_SMALL", "A part is too small."),
     ],
 )
-async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
+async def test_permanent_store_error_fails_the_upload_with_reason(
     world: World, error: SluiceError
 ) -> None:
     world.objects.before = {"complete_multipart": [error]}
@@ -250,7 +248,7 @@ async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
 
 
 @pytest.mark.rule(16)
-def test_listed_parts_are_accepted_by_size_and_checksum_or_by_etag() -> None:
+def test_listed_parts_match_by_size_and_checksum_or_etag() -> None:
     parts = [StoredPartRecord(n, f"e{n}", 10 * n, n) for n in (1, 2, 3)]
     same = [PartTag(1, "e1", 10, 1), PartTag(2, "new", 20, 2), PartTag(3, "e3", 30, None)]
     assert list(reconciled(parts, same)) == same
@@ -263,7 +261,7 @@ def test_listed_parts_are_accepted_by_size_and_checksum_or_by_etag() -> None:
 
 
 @pytest.mark.rule(18)
-async def test_a_catalogue_that_is_away_delays_completion_and_nothing_else(world: World) -> None:
+async def test_unavailable_catalogue_only_delays_completion(world: World) -> None:
     await world.upload([b"first"], path="first.bin")
     failures = [Unavailable("CATALOGUE_UNAVAILABLE", "The database is away.")] * 4
     commit = world.catalogue.commit_node
@@ -282,7 +280,7 @@ async def test_a_catalogue_that_is_away_delays_completion_and_nothing_else(world
 
 
 @pytest.mark.rule(19, 26)
-async def test_of_two_uploads_to_one_path_the_later_commit_wins_and_the_other_object_goes(
+async def test_later_commit_to_a_path_wins_and_old_object_is_deleted(
     world: World,
 ) -> None:
     first = await world.upload([b"first"], path="same.bin")
@@ -293,7 +291,7 @@ async def test_of_two_uploads_to_one_path_the_later_commit_wins_and_the_other_ob
     assert await world.status(first) is UploadStatus.COMPLETED
     with pytest.raises(NotFound):
         await world.node(first)
-    # The object stays as long as a URL for it may live, and no longer.
+    # The object is kept for the longest lifetime of a download URL.
     assert await world.objects.head(first.new.object) is not None
     world.clock.advance(8 * 24 * 3600)
     await world.settle(30)
@@ -306,7 +304,7 @@ async def test_of_two_uploads_to_one_path_the_later_commit_wins_and_the_other_ob
 
 
 @pytest.mark.rule(19)
-async def test_under_if_absent_the_second_upload_fails_and_its_object_goes(world: World) -> None:
+async def test_if_absent_fails_second_upload_and_removes_its_object(world: World) -> None:
     first = await world.upload([b"first"], path="same.bin", if_absent=True)
     second = await world.upload([b"second"], path="same.bin", if_absent=True)
     await world.settle(30)
@@ -320,7 +318,7 @@ async def test_under_if_absent_the_second_upload_fails_and_its_object_goes(world
 
 
 @pytest.mark.rule(22)
-async def test_without_a_catalogue_the_ledger_says_that_the_upload_completed(
+async def test_ledger_emits_completed_without_a_catalogue(
     tmp_path: Path,
 ) -> None:
     async with small_world(tmp_path, with_catalogue=False) as world:
@@ -335,8 +333,8 @@ async def test_without_a_catalogue_the_ledger_says_that_the_upload_completed(
 
 
 @pytest.mark.rule(18)
-async def test_two_completers_make_one_node(world: World) -> None:
-    """The second gets the upload while the first, paused past its lease, is in the store."""
+async def test_two_completers_create_one_node(world: World) -> None:
+    """The second claims the upload while the first is paused past its lease in a store call."""
     upload = await world.upload(CHUNKS)
     await store_all(world)
 
@@ -356,15 +354,15 @@ async def test_two_completers_make_one_node(world: World) -> None:
 
 
 @pytest.mark.rule(18)
-async def test_a_completer_that_lost_its_claim_makes_no_node(world: World) -> None:
-    """It wakes up after the other one failed the upload."""
+async def test_completer_without_claim_creates_no_node(world: World) -> None:
+    """The upload fails during its store call."""
     upload = await world.upload(CHUNKS)
     await store_all(world)
 
-    async def the_upload_fails_meanwhile() -> None:
-        await world.deps.ledger.fail(upload.id, "TEST", "failed by somebody else")
+    async def fail_upload() -> None:
+        await world.deps.ledger.fail(upload.id, "TEST", "failed by another worker")
 
-    world.objects.on_call["complete_multipart"] = the_upload_fails_meanwhile
+    world.objects.on_call["complete_multipart"] = fail_upload
     await world.completion_worker.work_one(0)
     assert world.outcomes("sluice_completions") == {"lost": 1}
     with pytest.raises(NotFound):
@@ -374,15 +372,15 @@ async def test_a_completer_that_lost_its_claim_makes_no_node(world: World) -> No
 
 
 @pytest.mark.rule(19)
-async def test_a_deleted_node_is_not_resurrected_by_a_completer_that_replays(world: World) -> None:
+async def test_replaying_completer_does_not_restore_deleted_node(world: World) -> None:
     upload = await world.upload(CHUNKS)
     await store_all(world)
     finish = world.deps.ledger.finish
-    unlucky = [Unavailable("LEDGER_UNAVAILABLE", "The ledger is away.")] * 6
+    failures = [Unavailable("LEDGER_UNAVAILABLE", "The ledger is unavailable.")] * 6
 
     async def away(*args: object) -> object:
-        if unlucky:
-            raise unlucky.pop()
+        if failures:
+            raise failures.pop()
         return await finish(*args)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch, stamina.set_testing(True, attempts=6, cap=True):
@@ -395,15 +393,15 @@ async def test_a_deleted_node_is_not_resurrected_by_a_completer_that_replays(wor
         await world.node(upload)
 
 
-async def test_a_path_that_exists_is_told_apart_from_other_conflicts(world: World) -> None:
-    """Only reasons that no repetition changes end an upload."""
+async def test_unknown_conflict_is_retried_unlike_existing_path(world: World) -> None:
+    """Only reasons that no retry changes fail an upload."""
     upload = await world.upload(CHUNKS)
     commit = world.catalogue.commit_node
-    odd = [AlreadyExists("SOMETHING_ELSE", "A conflict that nobody foresaw.")]
+    conflicts = [AlreadyExists("SOMETHING_ELSE", "An unknown conflict.")]
 
     async def conflicting(*args: object) -> object:
-        if odd:
-            raise odd.pop()
+        if conflicts:
+            raise conflicts.pop()
         return await commit(*args)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A process may die at any named point: the next one finishes, once, and leaves nothing behind."""
+"""Tests of recovery after a crash at each crash point."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ONLY_MULTIPART = {CrashPoint.AFTER_OPEN_MULTIPART, CrashPoint.AFTER_SET_MULTIPAR
 
 
 def cases() -> list[tuple[CrashPoint, list[bytes], bool]]:
-    """Every point that an upload of this kind passes, with and without a catalogue."""
+    """Return every crash point that each kind of upload passes, with and without a catalogue."""
     return [
         (point, chunks, with_catalogue)
         for point, chunks, with_catalogue in itertools.product(
@@ -57,7 +57,7 @@ def cases() -> list[tuple[CrashPoint, list[bytes], bool]]:
         else (value.value if isinstance(value, CrashPoint) else f"{len(value)} chunks")
     ),
 )
-async def test_the_next_process_finishes(
+async def test_next_process_completes_after_a_crash(
     tmp_path: Path, point: CrashPoint, chunks: list[bytes], with_catalogue: bool
 ) -> None:
     async with small_world(tmp_path, with_catalogue=with_catalogue) as world:
@@ -65,7 +65,7 @@ async def test_the_next_process_finishes(
         with crash_at(point):
             await world.work()
         world.boot()
-        # Taken over within 30 s: the lease of the dead one, and a sweep to find what it held.
+        # Recovery takes at most 30 s: the dead process's lease, and a sweep.
         await world.settle(30)
         await world.assert_whole(upload)
         assert (await world.orphans()).none()
@@ -73,9 +73,7 @@ async def test_the_next_process_finishes(
 
 @pytest.mark.rule(25)
 @pytest.mark.parametrize("point", WORKER_POINTS)
-async def test_after_an_abort_nothing_of_a_dead_worker_is_left(
-    tmp_path: Path, point: CrashPoint
-) -> None:
+async def test_abort_after_worker_crash_leaves_nothing(tmp_path: Path, point: CrashPoint) -> None:
     async with small_world(tmp_path) as world:
         upload = await world.begin(MULTIPART)
         for number in range(4):
@@ -91,7 +89,7 @@ async def test_after_an_abort_nothing_of_a_dead_worker_is_left(
 
 
 @pytest.mark.rule(23)
-async def test_a_relay_that_dies_after_publishing_repeats_itself_under_the_same_id(
+async def test_relay_crash_after_publish_repeats_the_same_event_id(
     tmp_path: Path,
 ) -> None:
     async with small_world(tmp_path) as world:
@@ -135,8 +133,8 @@ async def test_any_series_of_crashes_ends_in_one_whole_node(crashes: list[CrashP
 
 
 @pytest.mark.rule(15)
-async def test_a_new_process_asks_the_ledger_at_once_for_what_is_ready(tmp_path: Path) -> None:
-    """After `kill -9` the in-process queue is empty, and nobody will hint again."""
+async def test_new_process_reissues_hints_at_ready_work_at_once(tmp_path: Path) -> None:
+    """After `kill -9` the in-process queue is empty."""
     async with small_world(tmp_path) as world:
         upload = await world.upload(MULTIPART)
         world.boot()

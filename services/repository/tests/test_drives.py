@@ -1,4 +1,4 @@
-"""Who makes a drive, and when."""
+"""Tests of `DriveRegistry`: creation, lookup and key prefixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
         yield opened
 
 
-async def test_an_unknown_drive_is_made_on_first_use_where_that_is_wanted(
+async def test_auto_create_creates_unknown_drive_on_first_use(
     catalogue: Catalogue,
 ) -> None:
     drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
@@ -32,34 +32,34 @@ async def test_an_unknown_drive_is_made_on_first_use_where_that_is_wanted(
     assert (first.bucket, first.key_prefix, first.policy) == ("sluice", "", DrivePolicy())
 
 
-async def test_looking_at_an_unknown_drive_does_not_make_it(catalogue: Catalogue) -> None:
+async def test_find_does_not_create_an_unknown_drive(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=True)
     with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
         await drives.find("t", "new")
     assert not (await drives.list("t", 10, "")).drives
 
 
-async def test_elsewhere_an_unknown_drive_is_not_found(catalogue: Catalogue) -> None:
+async def test_unknown_drive_without_auto_create_is_not_found(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=False)
     with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
         await drives.get("t", "new")
     assert not (await drives.list("t", 10, "")).drives
 
 
-async def test_a_drive_that_exists_keeps_its_settings_on_use(catalogue: Catalogue) -> None:
+async def test_existing_drive_keeps_its_settings_on_use(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=True)
     made = await drives.create("t", "mine", "elsewhere", "p/", DrivePolicy(read_only=True))
     assert await drives.get("t", "mine") == made
 
 
-async def test_a_name_that_cannot_be_makes_no_drive(catalogue: Catalogue) -> None:
+async def test_invalid_name_creates_no_drive(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=True)
     with pytest.raises(InvalidArgument, match="BAD_DRIVE_NAME"):
         await drives.get("t", "a/b")
 
 
 @pytest.mark.rule(14)
-async def test_a_prefix_that_mixes_tenants_keys_is_refused(catalogue: Catalogue) -> None:
+async def test_key_prefix_overlapping_other_tenants_is_refused(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
     own = await drives.create("acme", "photos", "", "", DrivePolicy())
     for prefix in ("acme/photos/", "acme/photos/x/", "acme/"):
@@ -73,8 +73,8 @@ async def test_a_prefix_that_mixes_tenants_keys_is_refused(catalogue: Catalogue)
     assert await drives.create("acme", "photos", "", "", DrivePolicy()) == own
 
 
-async def test_an_older_overlapping_drive_still_answers(catalogue: Catalogue) -> None:
-    """One that was made before such prefixes were refused."""
+async def test_older_overlapping_drive_is_still_returned(catalogue: Catalogue) -> None:
+    """It was created before overlapping prefixes were refused."""
     drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
     made = await catalogue.create_drive("rival", "d", "sluice", "acme/photos/", DrivePolicy())
     await catalogue.create_drive("acme", "photos", "sluice", "", DrivePolicy())

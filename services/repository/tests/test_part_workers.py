@@ -1,4 +1,4 @@
-"""Parts: any chunks in any order become the right bytes, whatever the stores do meanwhile."""
+"""Tests of the part workers: chunk order, damage, store failures and concurrency."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sluice_core.uploads.model import PartPlan, UploadStatus
 from support.roles import HOUR, PART_BYTES, TENANT, World, pieces, small_world
 
 UNAVAILABLE = Unavailable("STORE_UNAVAILABLE", "The store is away; try again.")
-MISMATCH = DataLoss("CHECKSUM_MISMATCH", "The store saw other bytes.")
+MISMATCH = DataLoss("CHECKSUM_MISMATCH", "The store received other bytes.")
 
 
 @pytest.fixture
@@ -66,9 +66,7 @@ async def test_any_chunks_in_any_order_become_the_object(
 
 
 @pytest.mark.parametrize("chunk_size", [100, 300, 1_000, 1_500])
-async def test_a_declared_chunk_size_lets_parts_go_out_in_any_order(
-    world: World, chunk_size: int
-) -> None:
+async def test_declared_chunk_size_allows_parts_in_any_order(world: World, chunk_size: int) -> None:
     chunks = pieces(5_250, chunk_size)
     upload = await world.begin(chunks, chunk_size=chunk_size, expected_size=5_250)
     for number in reversed(range(len(chunks))):
@@ -79,7 +77,7 @@ async def test_a_declared_chunk_size_lets_parts_go_out_in_any_order(
     await world.assert_whole(upload)
 
 
-async def test_a_part_of_more_chunks_than_the_ledger_names_at_once_is_whole(world: World) -> None:
+async def test_part_of_several_chunk_pages_is_whole(world: World) -> None:
     upload = await world.upload(pieces(2_500, 1), part_bytes=10_000)
     await world.work()
     await world.settle(10)
@@ -87,7 +85,7 @@ async def test_a_part_of_more_chunks_than_the_ledger_names_at_once_is_whole(worl
     assert (await world.orphans()).none()
 
 
-async def test_an_empty_object_is_one_put_of_nothing(world: World) -> None:
+async def test_empty_object_is_one_empty_put(world: World) -> None:
     upload = await world.upload([b""])
     await world.settle(30)
     node = await world.assert_whole(upload)
@@ -97,7 +95,7 @@ async def test_an_empty_object_is_one_put_of_nothing(world: World) -> None:
 
 
 @pytest.mark.rule(12, 13, 20)
-async def test_an_object_below_one_part_is_a_single_put_with_its_sha256(world: World) -> None:
+async def test_object_below_one_part_is_single_put_with_sha256(world: World) -> None:
     upload = await world.upload(pieces(900, 200))
     await world.settle(30)
     node = await world.assert_whole(upload)
@@ -107,7 +105,7 @@ async def test_an_object_below_one_part_is_a_single_put_with_its_sha256(world: W
 
 
 @pytest.mark.rule(17)
-async def test_chunk_data_goes_once_the_part_is_recorded_and_not_before(world: World) -> None:
+async def test_chunks_are_dropped_only_after_part_is_recorded(world: World) -> None:
     upload = await world.begin(pieces(PART_BYTES, 250))
     for number in range(4):
         await world.send(upload, number)
@@ -124,7 +122,7 @@ async def test_chunk_data_goes_once_the_part_is_recorded_and_not_before(world: W
 
 
 @pytest.mark.rule(17)
-async def test_chunk_data_stays_while_the_part_cannot_be_recorded(world: World) -> None:
+async def test_chunks_stay_while_part_cannot_be_recorded(world: World) -> None:
     upload = await world.begin(pieces(PART_BYTES, 250))
     for number in range(4):
         await world.send(upload, number)
@@ -148,16 +146,16 @@ async def test_chunk_data_stays_while_the_part_cannot_be_recorded(world: World) 
 
 
 @pytest.mark.rule(13)
-async def test_the_intent_is_written_before_the_store_is_asked_to_make_anything(
+async def test_intent_is_recorded_before_the_store_is_called(
     world: World,
 ) -> None:
     seen: list[str] = []
 
-    async def look() -> None:
+    async def note_intent() -> None:
         intents = await world.catalogue.stale_intents(world.clock.now + 1, 10)
         seen.append(intents[0].multipart_id if intents else "none")
 
-    world.objects.on_call = {"open_multipart": look, "put_part": look, "put": look}
+    world.objects.on_call = dict.fromkeys(("open_multipart", "put_part", "put"), note_intent)
     large = await world.upload(pieces(2 * PART_BYTES, 500))
     await world.work()
     multipart_id = (await world.snapshot(large)).multipart_id
@@ -172,7 +170,7 @@ async def test_the_intent_is_written_before_the_store_is_asked_to_make_anything(
 
 
 @pytest.mark.rule(8)
-async def test_damaged_chunks_are_missing_again_and_sent_again(world: World) -> None:
+async def test_damaged_chunks_are_reported_missing_and_resent(world: World) -> None:
     upload = await world.upload(pieces(2_000, 250))
     refs = await world.deps.ledger.part_chunks(
         upload.id, await plan_of(world, upload.id, 1), -1, 10
@@ -189,7 +187,7 @@ async def test_damaged_chunks_are_missing_again_and_sent_again(world: World) -> 
 
 
 @pytest.mark.rule(8)
-async def test_a_single_put_with_a_damaged_chunk_heals_as_well(world: World) -> None:
+async def test_single_put_with_damaged_chunk_recovers(world: World) -> None:
     upload = await world.upload(pieces(600, 200))
     await world.deps.chunks.drop_upload(upload.id)
     await world.work()
@@ -200,8 +198,8 @@ async def test_a_single_put_with_a_damaged_chunk_heals_as_well(world: World) -> 
 
 
 async def plan_of(world: World, upload_id: str, number: int) -> PartPlan:
-    """The plan of a part, seen by a claim that is given back."""
-    claim = await world.deps.ledger.claim_part(upload_id, number, "looker", 15)
+    """Return the plan of a part, read by a claim that is released."""
+    claim = await world.deps.ledger.claim_part(upload_id, number, "planner", 15)
     assert claim is not None
     await world.deps.ledger.release_claim(claim)
     return claim.plan
@@ -211,7 +209,7 @@ async def plan_of(world: World, upload_id: str, number: int) -> PartPlan:
 
 
 @pytest.mark.rule(13)
-async def test_a_store_that_is_away_is_asked_again_until_it_is_back(world: World) -> None:
+async def test_unavailable_store_is_retried_until_it_is_back(world: World) -> None:
     world.objects.before = {
         "open_multipart": [UNAVAILABLE] * 3,
         "put_part": [UNAVAILABLE] * 5,
@@ -224,7 +222,7 @@ async def test_a_store_that_is_away_is_asked_again_until_it_is_back(world: World
     assert (await world.orphans()).none()
 
 
-async def test_a_store_that_saw_other_bytes_gets_them_again_at_once(world: World) -> None:
+async def test_checksum_mismatch_of_store_is_retried_at_once(world: World) -> None:
     world.objects.after = {"put_part": [MISMATCH]}
     upload = await world.upload(pieces(2_000, 500))
     await world.work()
@@ -234,11 +232,11 @@ async def test_a_store_that_saw_other_bytes_gets_them_again_at_once(world: World
     await world.assert_whole(upload)
 
 
-async def test_a_store_that_goes_on_seeing_other_bytes_is_given_time(world: World) -> None:
+async def test_repeated_checksum_mismatch_of_store_is_retried_later(world: World) -> None:
     world.objects.after = {"put_part": [MISMATCH] * 4}
     upload = await world.upload(pieces(2_000, 500))
     await world.settle(60)
-    # The chunks were read and found whole, so none was rejected and nobody had to send again.
+    # The chunks were read and are intact, so none was rejected and sent again.
     assert world.outcomes() == {"stored": 2, "retried": 2}
     await world.assert_whole(upload)
 
@@ -252,7 +250,7 @@ async def test_a_store_that_goes_on_seeing_other_bytes_is_given_time(world: Worl
     ],
 )
 @pytest.mark.parametrize("call", ["check", "open_multipart", "put_part"])
-async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
+async def test_permanent_store_error_fails_the_upload_with_reason(
     world: World, call: str, error: SluiceError
 ) -> None:
     world.objects.before = {call: [error]}
@@ -265,7 +263,7 @@ async def test_what_no_repetition_heals_fails_the_upload_with_that_reason(
     assert (await world.orphans()).none()
 
 
-async def test_a_multipart_that_vanished_fails_the_upload(world: World) -> None:
+async def test_lost_multipart_fails_the_upload(world: World) -> None:
     upload = await world.begin(pieces(2_000, 500))
     for number in range(2):
         await world.send(upload, number)
@@ -286,7 +284,7 @@ async def test_a_multipart_that_vanished_fails_the_upload(world: World) -> None:
         (ResourceExhausted("DISK_FULL", "No space is left."), "DISK_FULL"),
     ],
 )
-async def test_a_completing_upload_stops_trying_when_its_life_is_over(
+async def test_completing_upload_fails_after_its_expiry(
     world: World, error: Exception, reason: str
 ) -> None:
     world.objects.before = {"put_part": [error] * 1_000}
@@ -301,8 +299,8 @@ async def test_a_completing_upload_stops_trying_when_its_life_is_over(
     assert (await world.orphans()).none()
 
 
-async def test_a_worker_whose_clock_is_ahead_ends_no_upload(world: World) -> None:
-    """How long an upload lives is a matter of the ledger's clock."""
+async def test_worker_with_fast_clock_fails_no_upload(world: World) -> None:
+    """Uploads expire by the ledger's clock."""
     world.deps = replace(world.deps, clock=lambda: world.clock() + 48 * HOUR)
     world.boot()
     world.objects.before = {"put_part": [UNAVAILABLE] * 3}
@@ -311,7 +309,7 @@ async def test_a_worker_whose_clock_is_ahead_ends_no_upload(world: World) -> Non
     await world.assert_whole(upload)
 
 
-async def test_a_queue_that_is_full_does_not_hold_the_workers_up(world: World) -> None:
+async def test_full_queue_does_not_block_the_workers(world: World) -> None:
     """The hint at the completion is left to the sweeper."""
     upload = await world.upload(pieces(600, 200))
 
@@ -327,7 +325,7 @@ async def test_a_queue_that_is_full_does_not_hold_the_workers_up(world: World) -
     await world.assert_whole(upload)
 
 
-async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World) -> None:
+async def test_defect_delays_one_item_and_worker_survives(world: World) -> None:
     world.objects.before = {"put_part": [RuntimeError("a bug")]}
     upload = await world.upload(pieces(2_000, 500))
     await world.settle(30)
@@ -336,10 +334,10 @@ async def test_a_defect_costs_one_item_a_delay_and_the_worker_lives(world: World
 
 
 @pytest.mark.parametrize("total", [500, 4_000], ids=["one PUT", "in parts"])
-async def test_what_an_upload_brings_says_so(
+async def test_stored_objects_carry_the_upload_mark(
     world: World, monkeypatch: pytest.MonkeyPatch, total: int
 ) -> None:
-    """Whoever else is told of the object by the store knows by it that the node is the upload's."""
+    """Consumers of the store's own notifications recognise by it that the node is the upload's."""
     seen: list[ObjectAttributes] = []
 
     def noting(name: str) -> None:
@@ -363,7 +361,7 @@ async def test_what_an_upload_brings_says_so(
 
 
 @pytest.mark.rule(13)
-async def test_workers_of_one_process_open_one_multipart_between_them(world: World) -> None:
+async def test_workers_of_one_process_open_one_multipart(world: World) -> None:
     upload = await world.upload(pieces(4_000, 500))
     slow = asyncio.Event()
 
@@ -383,8 +381,8 @@ async def test_workers_of_one_process_open_one_multipart_between_them(world: Wor
 
 
 @pytest.mark.rule(13)
-async def test_the_loser_of_a_double_open_aborts_its_own(world: World) -> None:
-    """Another process opens while ours is at it."""
+async def test_loser_of_a_double_open_aborts_its_multipart(world: World) -> None:
+    """Another process opens a multipart at the same time."""
     upload = await world.upload(pieces(2_000, 500))
 
     async def other_process_wins() -> None:
@@ -404,8 +402,8 @@ async def test_the_loser_of_a_double_open_aborts_its_own(world: World) -> None:
 
 
 @pytest.mark.rule(15)
-async def test_two_deliveries_of_one_item_do_not_share_its_claim(world: World) -> None:
-    """The sweeper hints at a part while a worker has it in hand."""
+async def test_two_deliveries_of_one_item_share_no_claim(world: World) -> None:
+    """The sweeper hints at a part while a worker stores it."""
     upload = await world.upload(pieces(2_000, 500))
     item = WorkItem(WorkKind.PART, upload.id, TENANT, 1)
     seen: list[dict[str, int]] = []
@@ -426,8 +424,8 @@ async def test_two_deliveries_of_one_item_do_not_share_its_claim(world: World) -
 
 
 @pytest.mark.rule(15, 17)
-async def test_a_worker_that_wakes_up_late_is_refused(world: World) -> None:
-    """Paused in the middle of storing, past its lease; another one stored the part."""
+async def test_worker_paused_past_its_lease_is_fenced(world: World) -> None:
+    """The worker is paused past its lease while storing; another one stores the part."""
     upload = await world.upload(pieces(2_000, 500))
 
     async def sleep_past_the_lease() -> None:
@@ -441,14 +439,14 @@ async def test_a_worker_that_wakes_up_late_is_refused(world: World) -> None:
     await world.part_worker.work_one(0)
     counted = world.outcomes()
     assert counted["stored"] == 2
-    # Its own bytes were gone when it came to read them; its rejection was fenced.
+    # Its chunks were already dropped when it read them; its rejection was fenced.
     assert counted["lost"] == 1
     await world.settle(60)
     await world.assert_whole(upload)
     assert (await world.orphans()).none()
 
 
-async def test_an_item_of_an_unknown_upload_is_acknowledged(world: World) -> None:
+async def test_item_of_unknown_upload_is_acknowledged(world: World) -> None:
     for kind in WorkKind:
         await world.deps.queue.put(WorkItem(kind, "lost-upload", TENANT, 1))
     await world.work()

@@ -1,4 +1,4 @@
-"""The relay: at least once, in order per node, under stable ids, whatever the broker does."""
+"""Tests of the relay: delivery at least once, in order per node, with stable ids."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def lived(world: World, path: str = "a.bin") -> Upload:
-    """Uploaded, completed, deleted: with no relay yet."""
+async def deleted_upload(world: World, path: str = "a.bin") -> Upload:
+    """Upload, complete and delete a node; none of its events is relayed yet."""
     upload = await world.upload(CHUNKS, path=path)
     await world.work()
     await world.catalogue.delete_node(TENANT, upload.new.node_id)
@@ -58,10 +58,10 @@ def first_appearances(world: World, upload: Upload) -> list[str]:
 
 
 @pytest.mark.rule(22)
-async def test_the_events_of_a_node_go_out_in_order_and_once_when_all_goes_well(
+async def test_events_of_a_node_are_published_once_in_order(
     world: World,
 ) -> None:
-    upload = await lived(world)
+    upload = await deleted_upload(world)
     await relay_all(world)
     assert [e.type.rpartition(".")[2] for e in world.publisher.events] == LIFE
     assert {e.key for e in world.publisher.events} == {upload.new.node_id}
@@ -69,9 +69,9 @@ async def test_the_events_of_a_node_go_out_in_order_and_once_when_all_goes_well(
 
 
 @pytest.mark.rule(22)
-async def test_while_the_broker_is_away_nothing_is_dropped(world: World) -> None:
+async def test_unavailable_broker_drops_no_event(world: World) -> None:
     world.publisher.away = 7
-    upload = await lived(world)
+    upload = await deleted_upload(world)
     for _ in range(7):
         with pytest.raises(Unavailable):
             await world.relay.relay_once()
@@ -83,10 +83,10 @@ async def test_while_the_broker_is_away_nothing_is_dropped(world: World) -> None
 
 
 @pytest.mark.rule(23)
-async def test_a_lost_acknowledgement_repeats_events_under_their_ids(world: World) -> None:
+async def test_lost_acknowledgement_repeats_events_under_their_ids(world: World) -> None:
     world.publisher.away = 2
     world.publisher.lossy_answer = True
-    upload = await lived(world)
+    upload = await deleted_upload(world)
     for _ in range(2):
         with pytest.raises(Unavailable):
             await world.relay.relay_once()
@@ -103,7 +103,7 @@ async def test_a_lost_acknowledgement_repeats_events_under_their_ids(world: Worl
         st.sampled_from(["relay", "fail", "lose", "work", "crash", "clean"]), max_size=14
     )
 )
-async def test_order_holds_however_relay_completer_and_crashes_interleave(
+async def test_interleaved_relay_completer_and_crashes_keep_order(
     steps: list[str],
 ) -> None:
     with TemporaryDirectory() as folder:
@@ -132,7 +132,7 @@ async def _take(world: World, step: str) -> None:
             await world.part_worker.work_one(0)
             await world.completion_worker.work_one(0)
         case "crash":
-            # Between the commit and the note that the ledger's events were carried over.
+            # Between the commit and dropping the copied events from the ledger.
             await world.sweeper.sweep()
             while await world.part_worker.work_one(0):
                 pass
@@ -145,10 +145,10 @@ async def _take(world: World, step: str) -> None:
 
 
 @pytest.mark.rule(19, 22)
-async def test_events_that_were_carried_over_are_in_the_outbox_before_completed(
+async def test_copied_ledger_events_precede_completed_in_outbox(
     world: World,
 ) -> None:
-    """The completer died before it could drop them from the ledger; the relay reads no ledger."""
+    """The completer dies after its commit, before it drops them from the ledger."""
     upload = await world.upload(CHUNKS)
     with crash_at(CrashPoint.AFTER_CATALOGUE_COMMIT):
         await world.work()
@@ -158,24 +158,24 @@ async def test_events_that_were_carried_over_are_in_the_outbox_before_completed(
     assert [event.event_id for event in pending] == [rows[0].event.event_id]
 
 
-async def test_an_upload_that_the_ledger_forgot_meanwhile_does_not_stop_the_relay(
+async def test_purged_upload_does_not_stop_the_relay(
     world: World,
 ) -> None:
     await world.begin(CHUNKS)
 
-    async def forgotten(upload_id: str, up_to_sequence: int) -> None:
+    async def purged(upload_id: str, up_to_sequence: int) -> None:
         raise NotFound("UPLOAD_NOT_FOUND", "Unknown.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.deps.ledger, "events_published", forgotten)
+        patch.setattr(world.deps.ledger, "events_published", purged)
         assert await world.relay.relay_once() == 1
 
 
 # ------------------------------------------------------------------ refused events
 
 
-class Refusing:
-    """A publisher that takes everything but one event, as Kafka does with one that is too large."""
+class RefusingOne:
+    """A publisher that rejects one event, as Kafka does with one that is too large."""
 
     def __init__(self, inner: RecordingPublisher) -> None:
         self.inner = inner
@@ -190,35 +190,35 @@ class Refusing:
         await self.inner.publish(events)
 
 
-async def test_an_event_that_is_refused_holds_up_its_own_node_and_no_other(world: World) -> None:
-    publisher = Refusing(world.publisher)
+async def test_refused_event_withholds_only_its_own_node(world: World) -> None:
+    publisher = RefusingOne(world.publisher)
     relay = Relay(replace(world.deps, publisher=publisher))
-    stuck = await lived(world)
+    stuck = await deleted_upload(world)
     for row in await world.catalogue.outbox(10):
         if row.event.type.endswith("UploadCompleted"):
             publisher.refused = row.event.event_id
-    other = await lived(world, path="b.bin")
+    other = await deleted_upload(world, path="b.bin")
     with structlog.testing.capture_logs() as logs:
         while await relay.relay_once():
             pass
     assert first_appearances(world, other) == LIFE
     assert "NodeDeleted" not in first_appearances(world, stuck)
-    assert [entry["event_id"] for entry in logs if entry["event"] == "event_refused"] == [
+    assert [entry["event_id"] for entry in logs if entry["event"] == "event.refused"] == [
         publisher.refused
     ]
     assert world.counted("sluice_events_withheld") > 0
-    # The broker is not asked again and again.
+    # No further publish attempts follow at once.
     calls = publisher.calls
     assert await relay.relay_once() == 0
     assert publisher.calls == calls
 
 
-async def test_a_refused_event_goes_out_in_its_place_once_the_limit_is_raised(
+async def test_refused_event_is_published_in_order_after_limit_raised(
     world: World,
 ) -> None:
-    publisher = Refusing(world.publisher)
+    publisher = RefusingOne(world.publisher)
     relay = Relay(replace(world.deps, publisher=publisher))
-    upload = await lived(world)
+    upload = await deleted_upload(world)
     publisher.refused = (await world.catalogue.outbox(10))[0].event.event_id
     while await relay.relay_once():
         pass
@@ -236,21 +236,21 @@ async def test_a_refused_event_goes_out_in_its_place_once_the_limit_is_raised(
 
 
 @pytest.mark.rule(22)
-async def test_only_the_holder_of_the_lease_publishes(world: World) -> None:
-    await lived(world)
+async def test_only_the_lease_holder_publishes(world: World) -> None:
+    await deleted_upload(world)
     first = world.relay
     world.boot()
     assert await first.relay_once() > 0
-    await lived(world, path="b.bin")
+    await deleted_upload(world, path="b.bin")
     assert await world.relay.relay_once() == 0
-    # The first one is gone for longer than its lease.
+    # The first relay does nothing for longer than its lease.
     world.clock.advance(16)
     assert await world.relay.relay_once() > 0
 
 
 @pytest.mark.rule(22)
-async def test_a_relay_whose_lease_ran_out_publishes_no_more(world: World) -> None:
-    """Paused between reading and publishing for longer than the lease."""
+async def test_relay_with_expired_lease_publishes_nothing(world: World) -> None:
+    """The relay is paused for longer than its lease between reading and publishing."""
     slow = Relay(world.deps)
     pending = world.deps.ledger.pending_events
 
@@ -272,53 +272,53 @@ async def _no_rows(limit: int) -> list[object]:
     return []
 
 
-async def test_a_stopped_relay_gives_its_lease_to_the_next_at_once(world: World) -> None:
+async def test_stopped_relay_releases_its_lease(world: World) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(world.relay.run(stop))
-        upload = await lived(world)
+        upload = await deleted_upload(world)
         await until(lambda: len(first_appearances(world, upload)) == 3)
         stop.set()
-        world.deps.relay_poke.set()
+        world.deps.relay_wakeup.set()
     world.boot()
-    await lived(world, path="b.bin")
+    await deleted_upload(world, path="b.bin")
     assert await world.relay.relay_once() > 0
 
 
-async def test_a_poke_wakes_the_relay_before_its_poll(world: World) -> None:
+async def test_wakeup_wakes_the_relay_before_its_poll(world: World) -> None:
     deps = replace(world.deps, options=replace(world.deps.options, relay_poll_seconds=60.0))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(Relay(deps).run(stop))
         await asyncio.sleep(0.1)
         upload = await world.begin(CHUNKS)
-        deps.relay_poke.set()
+        deps.relay_wakeup.set()
         await until(lambda: first_appearances(world, upload) == LIFE[:1])
         stop.set()
-        deps.relay_poke.set()
+        deps.relay_wakeup.set()
 
 
-async def test_the_running_relay_survives_a_broker_that_comes_and_goes(world: World) -> None:
+async def test_running_relay_survives_broker_outages(world: World) -> None:
     world.publisher.away = 3
     stop = asyncio.Event()
-    upload = await lived(world)
+    upload = await deleted_upload(world)
     async with asyncio.TaskGroup() as group:
         group.create_task(world.relay.run(stop))
         await until(lambda: len(first_appearances(world, upload)) == 3)
         stop.set()
-        world.deps.relay_poke.set()
+        world.deps.relay_wakeup.set()
     assert first_appearances(world, upload) == LIFE
 
 
-async def test_a_completed_upload_pokes_the_relay(world: World) -> None:
+async def test_completed_upload_wakes_the_relay(world: World) -> None:
     await world.upload(CHUNKS)
-    world.deps.relay_poke.clear()
+    world.deps.relay_wakeup.clear()
     await world.work()
-    assert world.deps.relay_poke.is_set()
+    assert world.deps.relay_wakeup.is_set()
 
 
-class RefusingAll:
-    """A publisher that refuses every event of some nodes, as Kafka does with large metadata."""
+class RefusingNodes:
+    """A publisher that rejects every event of some nodes, as Kafka does with large metadata."""
 
     def __init__(self, inner: RecordingPublisher) -> None:
         self.inner = inner
@@ -337,17 +337,17 @@ def small_pages(world: World, publisher: EventPublisher) -> RepositoryDeps:
 
 
 @pytest.mark.rule(22)
-async def test_withheld_outbox_rows_hold_up_no_other_node(world: World) -> None:
-    """There are several pages of them, before and after the others, and a new relay."""
-    publisher = RefusingAll(world.publisher)
+async def test_withheld_outbox_rows_delay_no_other_node(world: World) -> None:
+    """There are several pages of them, before and after other rows; a new relay continues."""
+    publisher = RefusingNodes(world.publisher)
     relay = Relay(small_pages(world, publisher))
     for number in range(6):
-        stuck = await lived(world, path=f"stuck-{number}")
+        stuck = await deleted_upload(world, path=f"stuck-{number}")
         publisher.nodes.add(stuck.new.node_id)
-    others = [await lived(world, path="a")]
+    others = [await deleted_upload(world, path="a")]
     for _ in range(20):
         await relay.relay_once()
-    others.append(await lived(world, path="b"))
+    others.append(await deleted_upload(world, path="b"))
     for again in (relay, Relay(small_pages(world, publisher))):
         for _ in range(20):
             await again.relay_once()
@@ -359,8 +359,8 @@ async def test_withheld_outbox_rows_hold_up_no_other_node(world: World) -> None:
 
 
 @pytest.mark.rule(22)
-async def test_a_new_event_of_a_withheld_node_waits_in_line(world: World) -> None:
-    publisher = RefusingAll(world.publisher)
+async def test_new_event_of_withheld_node_is_withheld(world: World) -> None:
+    publisher = RefusingNodes(world.publisher)
     relay = Relay(small_pages(world, publisher))
     upload = await world.upload(CHUNKS)
     await world.work()
@@ -379,9 +379,9 @@ async def test_a_new_event_of_a_withheld_node_waits_in_line(world: World) -> Non
 
 
 @pytest.mark.rule(22)
-async def test_withheld_ledger_events_hold_up_no_other_upload(tmp_path: Path) -> None:
+async def test_withheld_ledger_events_delay_no_other_upload(tmp_path: Path) -> None:
     async with small_world(tmp_path, with_catalogue=False) as world:
-        publisher = RefusingAll(world.publisher)
+        publisher = RefusingNodes(world.publisher)
         relay = Relay(small_pages(world, publisher))
         stuck = [await world.upload(CHUNKS, path=f"stuck-{number}") for number in range(9)]
         publisher.nodes |= {upload.new.node_id for upload in stuck}

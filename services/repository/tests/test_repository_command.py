@@ -1,4 +1,4 @@
-"""`sluice-repository` refuses, in one line, what cannot run apart from its intake."""
+"""Tests of the `sluice-repository` command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     [({}, "sluice serve"), (PHASE_1, "sluice-intake"), ({"SLUICE_EVENTS": "kafka"}, "nearest")],
     ids=["standalone", "phase 1", "no such combination"],
 )
-def test_what_cannot_run_apart_is_refused_with_advice(
+def test_combination_without_repository_is_refused_with_advice(
     settings: dict[str, str], advice: str
 ) -> None:
     ended = run("--roles", "parts,completer", **settings)
@@ -43,13 +43,13 @@ def test_what_cannot_run_apart_is_refused_with_advice(
     assert advice in ended.stderr
 
 
-def test_an_unknown_role_is_a_usage_error_that_names_the_known_ones() -> None:
+def test_unknown_role_is_a_usage_error_naming_known_roles() -> None:
     ended = run("--roles", "parts,everything")
     assert ended.returncode == 2
     assert "sweeper" in ended.stderr
 
 
-def test_the_effective_settings_are_shown() -> None:
+def test_effective_settings_are_shown() -> None:
     ended = run("--show-settings", SLUICE_WORKERS__PARTS="3")
     assert ended.returncode == 0
     assert "SLUICE_WORKERS__PARTS=3" in ended.stdout.splitlines()

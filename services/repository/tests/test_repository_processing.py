@@ -1,4 +1,4 @@
-"""What the processor found, over the wire: GetNode tells it, ReadNode reads thumbnails."""
+"""Tests of processing results over gRPC: GetNode and thumbnails by ReadNode."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def repository(tmp_path: Path) -> AsyncIterator[Repository]:
 
 
 async def photo(repository: Repository) -> NodeCommit:
-    """A node with one thumbnail of size 256."""
+    """Commit a node with one thumbnail of size 256."""
     commit = await repository.store("a.jpg", b"a large picture")
     ref = ObjectRef(BUCKET, f"thumbnails/{commit.node_id}/x/256.webp")
     body = BytesBody(SMALL)
@@ -55,12 +55,12 @@ async def get_node(repository: Repository, node_id: str) -> pb.GetNodeResponse:
     return await answered(repository.stub.GetNode(request, metadata=repository.metadata))
 
 
-async def test_a_node_that_was_not_looked_at_says_nothing(repository: Repository) -> None:
+async def test_unprocessed_node_has_no_processing(repository: Repository) -> None:
     commit = await repository.store("a")
     assert not (await get_node(repository, commit.node_id)).HasField("processing")
 
 
-async def test_a_photo_tells_its_facts(repository: Repository) -> None:
+async def test_processed_photo_has_its_properties(repository: Repository) -> None:
     found = (await get_node(repository, (await photo(repository)).node_id)).processing
     assert found.state == pb.PROCESSING_STATE_PROCESSED
     assert (found.content_type, found.width, found.height) == ("image/jpeg", 4000, 2000)
@@ -70,7 +70,7 @@ async def test_a_photo_tells_its_facts(repository: Repository) -> None:
     assert (one.size, one.width, one.height, one.size_bytes) == (256, 256, 128, len(SMALL))
 
 
-async def test_a_drive_that_drops_places_shows_none(repository: Repository) -> None:
+async def test_drop_location_hides_the_location(repository: Repository) -> None:
     commit = await photo(repository)
     await repository.catalogue.update_drive(TENANT, DRIVE, DrivePolicy(drop_location=True))
     answer = await get_node(repository, commit.node_id)
@@ -78,7 +78,7 @@ async def test_a_drive_that_drops_places_shows_none(repository: Repository) -> N
     assert b"59.5" not in answer.SerializeToString()
 
 
-async def test_a_failure_says_why(repository: Repository) -> None:
+async def test_failed_processing_states_its_reason(repository: Repository) -> None:
     commit = await repository.store("a")
     failed = Processing("e", ProcessingState.FAILED, "image/png", "TRUNCATED", "It ends early.")
     await repository.catalogue.record_processed(TENANT, commit.node_id, failed)
@@ -106,15 +106,15 @@ async def test_a_thumbnail_is_read_like_a_node(repository: Repository) -> None:
         )
 
 
-async def test_a_size_that_is_not_there_is_told_with_those_that_are(
+async def test_missing_thumbnail_size_states_existing_sizes(
     repository: Repository,
 ) -> None:
     commit = await photo(repository)
-    with pytest.raises(NotFound, match="there are 256") as caught:
+    with pytest.raises(NotFound, match="use one of 256") as caught:
         await repository.read(pb.ReadNodeRequest(node_id=commit.node_id, thumbnail_size=64))
     assert caught.value.metadata["sizes"] == "256"
     other = await repository.store("b")
-    with pytest.raises(NotFound, match="not looked at it yet"):
+    with pytest.raises(NotFound, match="not processed yet"):
         await repository.read(pb.ReadNodeRequest(node_id=other.node_id, thumbnail_size=64))
     with pytest.raises(NotFound, match="NODE_NOT_FOUND"):
         await repository.of("rival").read(
@@ -122,7 +122,7 @@ async def test_a_size_that_is_not_there_is_told_with_those_that_are(
         )
 
 
-async def test_a_damaged_thumbnail_is_not_given_out_as_whole(repository: Repository) -> None:
+async def test_damaged_thumbnail_is_data_loss(repository: Repository) -> None:
     commit = await photo(repository)
     ref = ObjectRef(BUCKET, f"thumbnails/{commit.node_id}/x/256.webp")
     await repository.objects.put(ref, BytesBody(SMALL[:-1] + b"?"), ObjectAttributes())

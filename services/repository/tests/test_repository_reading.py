@@ -1,4 +1,4 @@
-"""ReadNode and GetDownloadUrl over the wire."""
+"""Tests of ReadNode and GetDownloadUrl over gRPC."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_an_empty_node_is_one_message_without_data(repository: Repository)
         (0, 2**62),
     ],
 )
-async def test_a_range_is_what_a_slice_is(
+async def test_range_read_equals_a_slice(
     repository: Repository, offset: int, length: int | None
 ) -> None:
     commit = await repository.store("a", CONTENT)
@@ -89,7 +89,7 @@ async def test_a_range_is_what_a_slice_is(
         (0, -1, InvalidArgument, "BAD_RANGE"),
     ],
 )
-async def test_a_bad_range_is_refused_before_the_first_byte(
+async def test_bad_range_is_refused_before_the_first_byte(
     repository: Repository, offset: int, length: int | None, kind: type, reason: str
 ) -> None:
     commit = await repository.store("a", b"hello")
@@ -106,7 +106,7 @@ async def test_an_unknown_node_cannot_be_read(repository: Repository) -> None:
     assert error.reason == "NODE_NOT_FOUND"
 
 
-async def test_a_node_superseded_during_the_read_is_read_to_its_end(
+async def test_node_superseded_during_read_is_read_to_its_end(
     repository: Repository,
 ) -> None:
     await repository.store("a", CONTENT)
@@ -122,7 +122,7 @@ async def test_a_node_superseded_during_the_read_is_read_to_its_end(
     assert got == CONTENT
 
 
-async def test_other_bytes_than_the_nodes_end_in_data_loss(repository: Repository) -> None:
+async def test_read_of_damaged_object_is_data_loss(repository: Repository) -> None:
     commit = await repository.store("a", b"hello")
     await repository.objects.put(commit.object, BytesBody(b"hullo"), ObjectAttributes())
     error = await refused(repository, pb.ReadNodeRequest(node_id=commit.node_id))
@@ -130,7 +130,7 @@ async def test_other_bytes_than_the_nodes_end_in_data_loss(repository: Repositor
     assert error.reason == "OBJECT_DAMAGED"
 
 
-async def test_fewer_bytes_than_the_nodes_end_in_data_loss(repository: Repository) -> None:
+async def test_read_of_truncated_object_is_data_loss(repository: Repository) -> None:
     commit = await repository.store("a", b"hello")
     await repository.objects.put(commit.object, BytesBody(b"hell"), ObjectAttributes())
     for offset in (0, 1):
@@ -139,7 +139,7 @@ async def test_fewer_bytes_than_the_nodes_end_in_data_loss(repository: Repositor
         assert error.reason == "OBJECT_TRUNCATED"
 
 
-async def test_a_live_node_without_its_object_is_data_loss(repository: Repository) -> None:
+async def test_live_node_without_its_object_is_data_loss(repository: Repository) -> None:
     commit = finished_upload("a")
     await repository.catalogue.commit_node(commit)
     error = await refused(repository, pb.ReadNodeRequest(node_id=commit.node_id))
@@ -147,7 +147,7 @@ async def test_a_live_node_without_its_object_is_data_loss(repository: Repositor
     assert error.reason == "OBJECT_MISSING"
 
 
-async def test_a_node_deleted_with_its_object_before_the_read_began_is_aborted(
+async def test_read_of_node_deleted_meanwhile_is_aborted(
     repository: Repository, tmp_path: Path
 ) -> None:
     commit = await repository.store("a")
@@ -159,7 +159,7 @@ async def test_a_node_deleted_with_its_object_before_the_read_began_is_aborted(
 
 
 class _DeletedMeanwhile(FileObjectStore):
-    """Files of which one vanishes, with its node, between finding the node and opening it."""
+    """A file store that deletes a node and its object between lookup and read."""
 
     def __init__(self, repository: Repository, node_id: str, root: Path) -> None:
         super().__init__(root, fsync=False)
@@ -173,7 +173,7 @@ class _DeletedMeanwhile(FileObjectStore):
             yield block
 
 
-async def test_a_reader_who_hangs_up_leaves_the_server_well(repository: Repository) -> None:
+async def test_cancelled_reads_leave_the_server_healthy(repository: Repository) -> None:
     commit = await repository.store("a", CONTENT)
     request = pb.ReadNodeRequest(node_id=commit.node_id)
     for _ in range(5):
@@ -194,7 +194,7 @@ async def test_files_have_no_download_urls(repository: Repository) -> None:
 
 
 class _SigningFiles(FileObjectStore):
-    """Files with a signature, standing in for a store that can sign."""
+    """A file store with signed URLs, in place of a store that can sign."""
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
         return f"https://store.test/{ref.bucket}/{ref.key}?name={filename}&for={lifetime_seconds}"
@@ -210,7 +210,7 @@ async def signing(repository: Repository, tmp_path: Path) -> AsyncIterator[Repos
 @pytest.mark.parametrize(
     ("lifetime", "seconds"), [(None, 900), (Duration(seconds=1), 1), (Duration(seconds=3600), 3600)]
 )
-async def test_a_download_url_names_the_file_and_its_end(
+async def test_download_url_states_file_name_and_expiry(
     signing: Repository, lifetime: Duration | None, seconds: int
 ) -> None:
     commit = finished_upload("folder/cat.jpg")
@@ -229,9 +229,7 @@ async def test_a_download_url_names_the_file_and_its_end(
 @pytest.mark.parametrize(
     "lifetime", [Duration(), Duration(nanos=5), Duration(seconds=-1), Duration(seconds=3601)]
 )
-async def test_a_download_url_does_not_live_for_ever(
-    signing: Repository, lifetime: Duration
-) -> None:
+async def test_download_url_lifetime_is_limited(signing: Repository, lifetime: Duration) -> None:
     commit = finished_upload("a")
     await signing.catalogue.commit_node(commit)
     with pytest.raises(InvalidArgument, match="BAD_LIFETIME"):

@@ -1,4 +1,4 @@
-"""Drives and nodes over the wire: every RPC and what it refuses."""
+"""Tests of RepositoryService over gRPC: drives and nodes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def refused(call: grpc.aio.UnaryUnaryCall) -> SluiceError:  # type: ignore
 # ------------------------------------------------------------------ drives
 
 
-async def test_a_drive_is_created_with_defaults_and_found(repository: Repository) -> None:
+async def test_created_drive_has_defaults_and_is_found(repository: Repository) -> None:
     made = await answered(
         repository.stub.CreateDrive(
             pb.CreateDriveRequest(name="plain"), metadata=repository.metadata
@@ -75,7 +75,7 @@ async def test_a_drive_keeps_every_setting(repository: Repository) -> None:
     assert again == made
 
 
-async def test_a_drive_with_other_settings_exists_already(repository: Repository) -> None:
+async def test_drive_with_other_settings_already_exists(repository: Repository) -> None:
     error = await refused(
         repository.stub.CreateDrive(
             pb.CreateDriveRequest(name=DRIVE, bucket="another"), metadata=repository.metadata
@@ -133,7 +133,7 @@ async def test_a_bad_drive_is_refused_by_field(
     assert (error.reason, error.field) == (reason, field)
 
 
-async def test_an_unknown_drive_and_another_tenants_are_not_found(repository: Repository) -> None:
+async def test_unknown_and_foreign_drives_are_not_found(repository: Repository) -> None:
     for asker, name in ((repository, "nowhere"), (repository.of("rival"), DRIVE)):
         error = await refused(
             asker.stub.GetDrive(pb.GetDriveRequest(name=name), metadata=asker.metadata)
@@ -194,7 +194,7 @@ async def test_an_update_mask_with_an_unknown_field_changes_nothing(
 # ------------------------------------------------------------------ nodes
 
 
-async def test_a_node_is_found_by_id_and_by_place(repository: Repository) -> None:
+async def test_node_is_found_by_id_and_by_location(repository: Repository) -> None:
     commit = await repository.store("a/é.txt")
     by_id = await answered(
         repository.stub.GetNode(
@@ -232,7 +232,7 @@ async def test_a_node_is_found_by_id_and_by_place(repository: Repository) -> Non
         ),
     ],
 )
-async def test_a_node_that_cannot_be_is_refused_by_field(
+async def test_invalid_locator_is_refused_by_field(
     repository: Repository, request_: pb.GetNodeRequest, reason: str, field: str
 ) -> None:
     error = await refused(repository.stub.GetNode(request_, metadata=repository.metadata))
@@ -240,7 +240,7 @@ async def test_a_node_that_cannot_be_is_refused_by_field(
     assert (error.reason, error.field) == (reason, field)
 
 
-async def test_another_tenant_sees_nothing_and_a_stranger_is_turned_away(
+async def test_foreign_and_unauthenticated_callers_see_no_node(
     repository: Repository,
 ) -> None:
     commit = await repository.store("a")
@@ -327,7 +327,7 @@ async def test_a_bad_update_changes_nothing(
     assert (await repository.catalogue.get_node(TENANT, commit.node_id)).version == 1
 
 
-async def test_deleting_by_id_may_be_repeated_by_place_it_may_not(repository: Repository) -> None:
+async def test_deletion_is_idempotent_by_id_but_not_by_location(repository: Repository) -> None:
     first, second = await repository.store("a"), await repository.store("b")
     for _ in range(2):
         answer = await answered(

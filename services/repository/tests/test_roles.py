@@ -1,4 +1,4 @@
-"""All roles together on durable adapters: they carry uploads, stop in time, and hand over."""
+"""Tests of all roles together on durable adapters: work, drain and hand-over."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def running(world: World, roles: frozenset[Role] = ALL_ROLES) -> AsyncIterator[None]:
-    """The roles run inside; leaving stops them and waits for their end."""
+    """Run the roles inside the block; on exit stop them and wait until they end."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_roles(roles, world.deps, stop))
@@ -67,23 +67,23 @@ async def ended(world: World, upload: Upload) -> None:
     await until(is_completed)
 
 
-async def test_uploads_become_verified_nodes_and_their_events_go_out(world: World) -> None:
+async def test_all_roles_turn_uploads_into_verified_nodes(world: World) -> None:
     async with running(world):
         uploads = [await world.upload(CHUNKS, path=f"{n}.bin") for n in range(5)]
         for upload in uploads:
             await ended(world, upload)
 
-            async def told(node_id: str = upload.new.node_id) -> bool:
+            async def is_verified(node_id: str = upload.new.node_id) -> bool:
                 return world.publisher.types(node_id)[-1:] == ["NodeVerified"]
 
-            await until(told)
+            await until(is_verified)
             node = await world.assert_whole(upload)
             assert node is not None
             assert node.sha256 is not None
 
 
 @pytest.mark.rule(15)
-async def test_what_was_ready_before_the_start_is_found(world: World) -> None:
+async def test_work_ready_before_start_is_done(world: World) -> None:
     upload = await world.upload(CHUNKS)
     world.deps = replace(world.deps, queue=InProcessQueue())
     async with running(world):
@@ -91,7 +91,7 @@ async def test_what_was_ready_before_the_start_is_found(world: World) -> None:
     assert await world.stored_bytes(upload) == upload.content
 
 
-async def test_a_stop_lets_a_worker_finish_what_it_has_in_hand(world: World) -> None:
+async def test_stop_lets_a_worker_finish_its_current_item(world: World) -> None:
     storing, finish = asyncio.Event(), asyncio.Event()
 
     async def slow() -> None:
@@ -109,7 +109,7 @@ async def test_a_stop_lets_a_worker_finish_what_it_has_in_hand(world: World) -> 
     assert (await world.snapshot(upload)).stored_parts == 1
 
 
-async def test_what_takes_longer_than_the_drain_is_given_back_at_once(world: World) -> None:
+async def test_work_longer_than_the_drain_is_released_at_once(world: World) -> None:
     storing = asyncio.Event()
 
     async def forever() -> None:
@@ -136,7 +136,7 @@ async def test_what_takes_longer_than_the_drain_is_given_back_at_once(world: Wor
         await until(stored, 12)
 
 
-async def test_a_queue_that_fails_does_not_end_the_workers(world: World) -> None:
+async def test_failing_queue_does_not_end_the_workers(world: World) -> None:
     take = world.deps.queue.take
     failures: list[Exception] = [RuntimeError("a bug"), Unavailable("QUEUE_UNAVAILABLE", "Away.")]
 
@@ -156,13 +156,13 @@ async def test_a_queue_that_fails_does_not_end_the_workers(world: World) -> None
     assert errors == 1
 
 
-async def test_no_role_at_all_just_waits_for_the_end(world: World) -> None:
+async def test_no_background_role_waits_for_the_stop(world: World) -> None:
     async with asyncio.timeout(30):
         async with running(world, frozenset({Role.API})):
             await asyncio.sleep(0.01)
 
 
-def test_a_lease_that_one_lost_heartbeat_would_end_is_refused() -> None:
+def test_lease_shorter_than_two_heartbeats_is_refused() -> None:
     with pytest.raises(ValueError, match="heartbeat"):
         RepositoryOptions(lease_seconds=10, heartbeat_seconds=5)
     with pytest.raises(ValueError, match="at least 1"):

@@ -1,4 +1,4 @@
-"""Sweeping: what ended, was forgotten or was never named goes; what lives is not touched."""
+"""Tests of the sweeper: hints, expiry, clean-up, intents and deletions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def half_uploaded(world: World, path: str = "a.bin") -> Upload:
-    """Four of seven chunks are in, two parts stored; one more chunk waits."""
+    """Send four of seven chunks, store two parts, and send one more chunk that waits."""
     upload = await world.begin(CHUNKS, path=path)
     for number in range(4):
         await world.send(upload, number)
@@ -45,10 +45,10 @@ async def half_uploaded(world: World, path: str = "a.bin") -> Upload:
 # ------------------------------------------------------------------ lost hints (rule 15)
 
 
-async def taken(world: World) -> set[WorkItem]:
-    """Every hint of the queue, taken out of it."""
+async def drain_queue(world: World) -> set[WorkItem]:
+    """Take every hint out of the queue and return them."""
     items = set()
-    while delivery := await world.deps.queue.take(frozenset(WorkKind), "nobody", 0):
+    while delivery := await world.deps.queue.take(frozenset(WorkKind), "tests", 0):
         await world.deps.queue.acknowledge(delivery)
         assert delivery.item not in items
         items.add(delivery.item)
@@ -56,34 +56,34 @@ async def taken(world: World) -> set[WorkItem]:
 
 
 @pytest.mark.rule(15)
-async def test_lost_hints_at_what_is_ready_and_unheld_are_given_again_by_every_sweep(
+async def test_sweep_reissues_hints_at_ready_unclaimed_work(
     world: World,
 ) -> None:
     upload = await world.upload(pieces(2_300, 500))
     parts = {WorkItem(WorkKind.PART, upload.id, TENANT, number) for number in (1, 2, 3)}
-    assert await taken(world) == parts  # and lost
+    assert await drain_queue(world) == parts  # and lost
     for _ in range(2):
         await world.sweeper.sweep()
-        assert await taken(world) == parts
-    held = await world.deps.ledger.claim_part(upload.id, 2, "somebody", 15)
+        assert await drain_queue(world) == parts
+    held = await world.deps.ledger.claim_part(upload.id, 2, "other", 15)
     assert held is not None
     await world.sweeper.sweep()
-    assert {item.part_number for item in await taken(world)} == {1, 3}
+    assert {item.part_number for item in await drain_queue(world)} == {1, 3}
     await world.deps.ledger.release_claim(held)
     await world.sweeper.sweep()
     while await world.part_worker.work_one(0):
         pass
     completion = {WorkItem(WorkKind.COMPLETION, upload.id, TENANT)}
-    assert await taken(world) == completion
+    assert await drain_queue(world) == completion
     await world.sweeper.sweep()
-    assert await taken(world) == completion
+    assert await drain_queue(world) == completion
 
 
-# ------------------------------------------------------------------ ends (rules 24, 25)
+# ------------------------------------------------------------------ ended uploads (rules 24, 25)
 
 
 @pytest.mark.rule(25)
-async def test_after_an_abort_a_sweep_leaves_nothing_anywhere(world: World) -> None:
+async def test_sweep_after_abort_leaves_nothing(world: World) -> None:
     upload = await half_uploaded(world)
     await world.deps.ledger.abort(upload.id)
     await world.sweeper.sweep()
@@ -92,7 +92,7 @@ async def test_after_an_abort_a_sweep_leaves_nothing_anywhere(world: World) -> N
 
 
 @pytest.mark.rule(24)
-async def test_an_idle_upload_expires_and_leaves_nothing(world: World) -> None:
+async def test_idle_upload_expires_and_leaves_nothing(world: World) -> None:
     upload = await half_uploaded(world)
     world.clock.advance(23 * HOUR)
     await world.settle(100)
@@ -106,8 +106,8 @@ async def test_an_idle_upload_expires_and_leaves_nothing(world: World) -> None:
 
 
 @pytest.mark.rule(25)
-async def test_what_lands_after_the_end_goes_an_hour_later(world: World) -> None:
-    """A part and a single PUT were in flight when the upload was aborted and swept."""
+async def test_late_objects_are_removed_an_hour_later(world: World) -> None:
+    """A multipart and a single PUT were in flight when the upload was aborted and swept."""
     upload = await half_uploaded(world)
     await world.deps.ledger.abort(upload.id)
     await world.sweeper.sweep()
@@ -122,7 +122,7 @@ async def test_what_lands_after_the_end_goes_an_hour_later(world: World) -> None
 
 
 @pytest.mark.rule(24)
-async def test_in_the_end_the_ledger_forgets_the_upload(world: World) -> None:
+async def test_ledger_purges_ended_uploads(world: World) -> None:
     gone = await half_uploaded(world)
     await world.deps.ledger.abort(gone.id)
     kept = await world.upload(CHUNKS, path="b.bin")
@@ -136,19 +136,19 @@ async def test_in_the_end_the_ledger_forgets_the_upload(world: World) -> None:
     assert (await world.node(kept)).size == len(kept.content)
 
 
-async def test_a_clean_up_that_fails_is_done_by_a_later_sweep(world: World) -> None:
+async def test_failed_clean_up_is_retried_by_a_later_sweep(world: World) -> None:
     first, second = await half_uploaded(world), await half_uploaded(world, path="b.bin")
     for upload in (first, second):
         await world.deps.ledger.abort(upload.id)
     world.objects.before = {"delete": [Unavailable("STORE_UNAVAILABLE", "Away.")]}
     await world.sweeper.sweep()
     due = await world.deps.ledger.cleanups_due(10)
-    assert len(due) == 1, "one upload waits, the other was not held up by it"
+    assert len(due) == 1, "one upload stays due, the other is cleaned up"
     await world.sweeper.sweep()
     assert (await world.orphans()).none()
 
 
-async def test_an_upload_that_cannot_be_cleaned_does_not_hide_the_others(world: World) -> None:
+async def test_failing_clean_up_does_not_hide_other_uploads(world: World) -> None:
     world.objects.before = {"delete": [PermissionDenied("STORE_DENIED", "No.")]}
     uploads = [await world.begin([b"x"], path=f"{n}.bin") for n in range(450)]
     for upload in uploads:
@@ -157,7 +157,7 @@ async def test_an_upload_that_cannot_be_cleaned_does_not_hide_the_others(world: 
     assert len(await world.deps.ledger.cleanups_due(1_000)) == 1
 
 
-async def test_a_bucket_that_is_gone_needs_no_cleaning(world: World) -> None:
+async def test_missing_bucket_needs_no_clean_up(world: World) -> None:
     upload = await world.begin(CHUNKS, object=ObjectRef("elsewhere", "k"))
     await world.deps.ledger.abort(upload.id)
     await world.sweeper.sweep()
@@ -165,16 +165,16 @@ async def test_a_bucket_that_is_gone_needs_no_cleaning(world: World) -> None:
 
 
 @pytest.mark.rule(26)
-async def test_the_object_of_a_live_node_is_never_deleted(world: World) -> None:
-    """Whatever the ledger says of the upload."""
+async def test_object_of_live_node_is_never_deleted(world: World) -> None:
+    """Not even when the ledger says that its upload failed."""
     upload = await world.upload(CHUNKS)
     await world.settle(10)
     snapshot = await world.snapshot(upload)
-    await world.sweeper._cleaner.ended_upload(replace(snapshot, status=UploadStatus.FAILED))
+    await world.sweeper._cleaner.clean_ended_upload(replace(snapshot, status=UploadStatus.FAILED))
     await world.assert_whole(upload)
 
 
-async def test_two_sweepers_do_no_harm(world: World) -> None:
+async def test_concurrent_sweepers_are_harmless(world: World) -> None:
     aborted = await half_uploaded(world)
     await world.deps.ledger.abort(aborted.id)
     live = await half_uploaded(world, path="live.bin")
@@ -197,11 +197,11 @@ async def test_two_sweepers_do_no_harm(world: World) -> None:
     assert (await world.orphans()).none()
 
 
-# ------------------------------------------------------------------ chunks nobody names
+# ------------------------------------------------------------------ unreferenced chunks
 
 
 async def staged(world: World, upload_id: str) -> str:
-    """Bytes whose sender died before the ledger accepted them."""
+    """Stage bytes whose sender dies before the ledger accepts them; return their token."""
     token = new_token()
     async with world.deps.chunks.stage(ChunkOffer(upload_id, 0, 0, token)) as area:
         await area.append(b"abandoned")
@@ -209,7 +209,7 @@ async def staged(world: World, upload_id: str) -> str:
     return token
 
 
-async def test_staged_bytes_that_nothing_names_go_after_ten_minutes(world: World) -> None:
+async def test_unreferenced_staged_bytes_are_dropped_after_10_minutes(world: World) -> None:
     upload = await half_uploaded(world)
     await staged(world, upload.id)
     await staged(world, "unknown-upload")
@@ -222,7 +222,7 @@ async def test_staged_bytes_that_nothing_names_go_after_ten_minutes(world: World
     assert [(u, len(t)) for u, t in left] == [(upload.id, 1)], "the accepted chunk stays"
 
 
-async def test_bytes_on_their_way_in_are_not_touched_while_they_are_reserved(
+async def test_staged_bytes_with_a_reservation_are_kept(
     world: World,
 ) -> None:
     upload = await world.begin([b"x" * 100])
@@ -231,7 +231,7 @@ async def test_bytes_on_their_way_in_are_not_touched_while_they_are_reserved(
         await area.append(b"x" * 100)
         await area.seal()
     world.clock.advance(700)
-    # The reservation is younger than the bytes: the sender came back.
+    # The reservation is younger than the bytes: the sender retried.
     assert (await world.deps.ledger.admit_chunk(offer)).granted
     await world.sweeper.sweep()
     assert sum(len(t) for _, t in await world.deps.chunks.leftovers(-1, 100)) == 1
@@ -241,8 +241,8 @@ async def test_bytes_on_their_way_in_are_not_touched_while_they_are_reserved(
 
 
 @pytest.mark.rule(13, 28)
-async def test_what_a_lost_ledger_left_in_the_store_is_found_by_its_intents(world: World) -> None:
-    """The ledger was emptied; only the catalogue remembers what was begun."""
+async def test_intents_find_leftovers_of_a_lost_ledger(world: World) -> None:
+    """The ledger was emptied; only the catalogue has a record of the uploads."""
     multipart = await half_uploaded(world)
     single = await world.begin([b"small"], path="b.bin")
     await world.send(single, 0)
@@ -260,7 +260,7 @@ async def test_what_a_lost_ledger_left_in_the_store_is_found_by_its_intents(worl
 
 
 @pytest.mark.rule(13)
-async def test_an_intent_of_a_living_upload_stays_however_old(world: World) -> None:
+async def test_old_intent_of_live_upload_is_kept(world: World) -> None:
     upload = await half_uploaded(world)
     world.clock.advance(3 * HOUR)
     await world.sweeper.sweep()
@@ -273,7 +273,7 @@ async def test_an_intent_of_a_living_upload_stays_however_old(world: World) -> N
     assert (await world.orphans()).none()
 
 
-async def test_an_intent_that_was_written_after_the_clean_up_goes_too(world: World) -> None:
+async def test_intent_written_after_clean_up_is_removed(world: World) -> None:
     upload = await half_uploaded(world)
     await world.deps.ledger.abort(upload.id)
     await world.sweeper.sweep()
@@ -289,7 +289,7 @@ async def test_an_intent_that_was_written_after_the_clean_up_goes_too(world: Wor
 
 
 @pytest.mark.rule(26)
-async def test_the_object_of_a_deleted_node_goes_when_no_url_can_name_it_any_more(
+async def test_object_of_deleted_node_outlives_its_download_urls(
     world: World,
 ) -> None:
     upload = await world.upload(CHUNKS)
@@ -306,7 +306,7 @@ async def test_the_object_of_a_deleted_node_goes_when_no_url_can_name_it_any_mor
 # ------------------------------------------------------------------ the sweeper itself
 
 
-async def test_a_kind_that_fails_does_not_keep_the_others_from_their_turn(world: World) -> None:
+async def test_failing_sweep_kind_does_not_stop_the_others(world: World) -> None:
     upload = await half_uploaded(world)
     await world.deps.ledger.abort(upload.id)
 
@@ -321,7 +321,7 @@ async def test_a_kind_that_fails_does_not_keep_the_others_from_their_turn(world:
     assert world.counted("sluice_sweeps_total", kind="cleaned") == 1
 
 
-async def test_gauges_say_what_waits(world: World) -> None:
+async def test_gauges_report_backlog_and_queue_depth(world: World) -> None:
     await half_uploaded(world)
     await world.upload(CHUNKS, path="b.bin")
     await GaugeRefresher(world.deps).refresh()
@@ -332,10 +332,10 @@ async def test_gauges_say_what_waits(world: World) -> None:
 
 
 @pytest.mark.rule(15)
-async def test_work_that_stays_ready_keeps_no_hints_from_others(
+async def test_failing_ready_work_does_not_starve_others_of_hints(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue's hints are lost, and nothing is done: every item is hinted all the same."""
+    """Hints are lost and no work is done: successive passes still hint at every item."""
     monkeypatch.setattr(sweeper, "_HINTS_PER_PASS", 2)
     ready = set()
     for number in range(5):

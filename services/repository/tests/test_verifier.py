@@ -1,4 +1,4 @@
-"""SHA-256 afterwards (rule 20): computed once, announced, and never for damaged bytes."""
+"""Tests of the verifier: SHA-256 once per node, and never for damaged bytes (rule 20)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def failures(world: World) -> float:
 
 
 @pytest.mark.rule(20)
-async def test_a_node_gets_its_sha256_and_says_so(world: World) -> None:
+async def test_verified_node_has_sha256_and_emits_event(world: World) -> None:
     upload = await completed(world)
     assert (await world.node(upload)).sha256 is None
     assert await world.verifier.verify_all() == 1
@@ -56,7 +56,7 @@ async def test_a_node_gets_its_sha256_and_says_so(world: World) -> None:
 
 
 @pytest.mark.rule(20)
-async def test_a_drive_that_wants_no_sha256_is_left_alone(world: World) -> None:
+async def test_drive_without_sha256_is_not_verified(world: World) -> None:
     upload = await world.upload(CHUNKS, integrity=Integrity.CRC)
     await world.work()
     assert await world.verifier.verify_all() == 0
@@ -64,7 +64,7 @@ async def test_a_drive_that_wants_no_sha256_is_left_alone(world: World) -> None:
 
 
 @pytest.mark.rule(20)
-async def test_a_damaged_object_is_reported_at_every_pass_and_gets_no_sha256(
+async def test_damaged_object_is_reported_every_pass_without_sha256(
     world: World,
 ) -> None:
     damaged = await completed(world)
@@ -78,14 +78,14 @@ async def test_a_damaged_object_is_reported_at_every_pass_and_gets_no_sha256(
     assert failures(world) == 2
 
 
-async def test_an_object_that_is_gone_is_reported_while_its_node_lives(world: World) -> None:
+async def test_missing_object_of_live_node_is_reported(world: World) -> None:
     upload = await completed(world)
     await world.objects.delete(upload.new.object)
     assert await world.verifier.verify_all() == 0
     assert failures(world) == 1
 
 
-async def test_a_node_that_is_deleted_while_it_is_read_is_no_failure(world: World) -> None:
+async def test_node_deleted_during_read_is_no_failure(world: World) -> None:
     upload = await completed(world)
     nodes = await world.catalogue.nodes_without_sha256(10)
     await world.catalogue.delete_node(TENANT, upload.new.node_id)
@@ -105,7 +105,7 @@ async def test_one_process_at_a_time_verifies(world: World) -> None:
     assert await first.verify_all() == 1
 
 
-async def test_the_running_verifier_waits_for_a_store_that_is_away(world: World) -> None:
+async def test_running_verifier_retries_an_unavailable_store(world: World) -> None:
     upload = await completed(world)
     read = world.objects.read
     world.objects.read = _away_once(world, read)  # type: ignore[method-assign, assignment]
@@ -135,7 +135,7 @@ def _away_once(world: World, read: Reader) -> Reader:
     return away
 
 
-async def test_hashing_keeps_to_its_rate(world: World) -> None:
+async def test_hashing_respects_its_rate_limit(world: World) -> None:
     upload = await completed(world)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -150,7 +150,7 @@ async def test_hashing_keeps_to_its_rate(world: World) -> None:
     assert loop.time() - began >= 0.22
 
 
-async def test_a_store_that_stops_sending_is_unavailable(world: World) -> None:
+async def test_store_that_stops_sending_is_unavailable(world: World) -> None:
     async def stuck(ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
         yield b"x"
         await asyncio.Event().wait()
@@ -161,7 +161,7 @@ async def test_a_store_that_stops_sending_is_unavailable(world: World) -> None:
         await digest_object(world.deps.objects, upload.new.object, 10, read_timeout_seconds=0.05)
 
 
-async def test_an_object_that_does_not_exist_says_so(world: World) -> None:
+async def test_digest_of_missing_object_raises_not_found(world: World) -> None:
     upload = await world.begin(CHUNKS)
     with pytest.raises(NotFound, match="OBJECT_NOT_FOUND"):
         await digest_object(world.deps.objects, upload.new.object, 1, read_timeout_seconds=5)

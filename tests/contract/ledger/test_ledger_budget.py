@@ -256,7 +256,7 @@ async def test_wait_for_room_ends_when_bytes_are_freed(open_driver: OpenDriver) 
     driver, upload_id, offer = await full(open_driver)
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(seconds_of_waiting(driver, upload_id))
-        await until(lambda: driver.hears(upload_id))
+        await until(lambda: driver.is_subscribed(upload_id))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await driver.store(upload_id, 1)
@@ -269,7 +269,7 @@ async def test_wait_for_room_ends_when_the_upload_progresses(open_driver: OpenDr
     driver, upload_id, _ = await full(open_driver)
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(seconds_of_waiting(driver, upload_id))
-        await until(lambda: driver.hears(upload_id))
+        await until(lambda: driver.is_subscribed(upload_id))
         await asyncio.sleep(0.05)
         await hold(driver, upload_id, 3)
     assert waiting.result() < 30

@@ -19,7 +19,7 @@ from sluice_core.ports import (
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 from support.ledgers import DAY, LEASE_SECONDS, PART_BYTES, Driver
-from support.races import Actor, at_once, orders, outcome, play, reason, told_with
+from support.races import Actor, at_once, noting_order, orders, outcome, play, reason
 
 CHUNK = PART_BYTES // 2
 CONTENT = bytes(range(2 * CHUNK))
@@ -72,7 +72,7 @@ async def test_completion_and_a_later_chunk_exclude_each_other(
             yield
             said["chunk"] = await outcome(driver.ledger.accept_chunk(offer, crc32c(SECOND)))
 
-        with told_with(order):
+        with noting_order(order):
             await play(order, completing(), sending())
             if order[-1] == 1:
                 assert isinstance(said["completion"], Completion)
@@ -231,7 +231,7 @@ async def test_concurrent_ends_leave_a_consistent_state(driver: Driver) -> None:
             "reopen": driver.ledger.reopen_part(claim, 1),
             "abort": driver.ledger.abort(upload_id),
         }
-        with told_with(order):
+        with noting_order(order):
             answers = await at_once(*(calls[name] for name in order))
             pairs = zip(order, answers, strict=True)
             await assert_one_truth(
@@ -279,7 +279,7 @@ async def test_late_completer_changes_nothing_at_any_step(driver: Driver) -> Non
                 ended = await outcome(driver.ledger.finish(claim, crc32c(FIRST), None))
                 finished += [name] if isinstance(ended, UploadSnapshot) else []
 
-        with told_with(order):
+        with noting_order(order):
             await play(order, completer("one"), completer("two"))
             assert len(finished) == 1
             assert (await end_of(driver, upload_id))[0] is UploadStatus.COMPLETED

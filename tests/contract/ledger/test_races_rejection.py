@@ -18,7 +18,7 @@ from sluice_core.ports import (
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 from support.ledgers import LEASE_SECONDS, PART_BYTES, Driver
-from support.races import Actor, at_once, orders, outcome, play, reason, told_with
+from support.races import Actor, at_once, noting_order, orders, outcome, play, reason
 
 CHUNK = PART_BYTES // 2
 CONTENT = bytes(range(2 * CHUNK))
@@ -84,7 +84,7 @@ async def assert_heals(race: Contenders) -> None:
 async def test_rejection_races_completion_and_a_repeated_chunk(driver: Driver) -> None:
     for order in orders(1, 1, 2):
         race = await contenders(driver)
-        with told_with(order):
+        with noting_order(order):
             await play(order, race.reject(), race.completing(), race.repeating())
             rejected, completed = order.index(0), order.index(1)
             accepted = max(at for at, actor in enumerate(order) if actor == 2)
@@ -114,7 +114,7 @@ async def test_concurrent_rejection_completion_and_repeat_heal(
         race = await contenders(driver)
         assert (await driver.ledger.admit_chunk(race.repeated)).granted
         calls = {"reject": race.reject, "complete": race.complete, "accept": race.accept}
-        with told_with(order):
+        with noting_order(order):
             answers = await at_once(*(calls[name]() for name in order))
             refused = [reason(one) for one in answers if isinstance(one, SluiceError)]
             assert refused in ([], ["CHUNKS_MISSING"])

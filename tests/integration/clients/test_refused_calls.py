@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from support.doorkeeper import GOOD
 from support.foreign_clients import go_client, node_client
 from support.half_messages import half_messages
 from support.refused_calls import (
@@ -26,6 +25,7 @@ from support.refused_calls import (
     refusing_server,
 )
 from support.sending import send_all
+from support.token_authenticator import GOOD
 
 TIMES = 5
 Server = tuple[str, Sequence[RefusedCall]]

@@ -68,7 +68,7 @@ async def test_publishing_resumes_after_broker_restart(
             broker.pause()
             await asyncio.sleep(4)
             assert not publishing.done()
-            broker.go_on()
+            broker.resume()
         records = await records_in(broker.options, topic)
     for key in KEYS:
         expected = [event.event_id for event in events if event.key == key]

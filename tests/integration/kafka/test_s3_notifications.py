@@ -20,7 +20,7 @@ from sluice_processor.deps import ProcessorOptions
 from sluice_processor.nodes.handler import Outcome, Work
 from sluice_processor.sources.kafka import work_consumer
 from support.kafka import begin_at, ends_of, make_topic, messages_in, put, unique_name
-from support.notices import aws_message, minio_message
+from support.store_notifications import aws_message, minio_message
 from support.waiting import until
 
 OPTIONS = ProcessorOptions(

@@ -350,7 +350,7 @@ async def test_clearing_intent_waits_for_running_commit(
             await asyncio.sleep(0.02)
         assert not clearing.done()
         assert not await catalogue.is_object_live(upload.object)
-        proxy.go_on()
+        proxy.resume()
         await clearing
         assert await catalogue.is_object_live(upload.object)
 

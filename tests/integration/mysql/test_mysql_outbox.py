@@ -65,7 +65,7 @@ async def test_deletion_event_follows_creation_event(
             assert await pending_events(catalogue) == []
             await catalogue.delete_node(TENANT, old.node_id)
         except NotFound:
-            proxy.go_on()
+            proxy.resume()
     assert (making.result().created, superseding.result().superseded_node_id) == (True, old.node_id)
     assert await pending_events(catalogue) == [
         (old.node_id, "UploadCompleted"),

@@ -59,7 +59,7 @@ async def processes(
                 publisher=broker,
                 holder=f"process-{number}",
                 options=OPTIONS,
-                relay_poke=asyncio.Event(),
+                relay_wakeup=asyncio.Event(),
             )
             for number in range(count)
         ]

@@ -247,7 +247,7 @@ async def test_commits_to_other_paths_do_not_wait(
             other = await catalogue.commit_node(finished_upload("b"))
             await catalogue.commit_node(finished_upload("c"))
         assert not superseding.done()
-        proxy.go_on()
+        proxy.resume()
     assert superseding.result().superseded_node_id
     assert other.superseded_node_id
 

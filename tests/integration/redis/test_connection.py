@@ -155,7 +155,7 @@ async def test_hanging_server_is_unavailable_after_the_timeout() -> None:
                         await clients.execute("k", "GET", "k")
                 assert time.monotonic() - started > 0.9
             finally:
-                server.go_on()
+                server.resume()
             assert await clients.execute("k", "GET", "k") is None
 
 
@@ -261,7 +261,7 @@ async def test_slow_replica_raises_after_the_script_has_run() -> None:
                 with pytest.raises(Unavailable) as caught:
                     await clients.call_and_wait(ADD, ["n"], [5])
             finally:
-                replica.go_on()
+                replica.resume()
             assert caught.value.reason == "NOT_REPLICATED"
             assert await clients.execute("n", "GET", "n") == b"5"
 
@@ -333,7 +333,7 @@ async def test_cluster_recovers_from_the_loss_of_a_server() -> None:
             with pytest.raises(Unavailable):
                 await clients.execute(on_it[0], "GET", on_it[0])
         finally:
-            stopped.go_on()
+            stopped.resume()
         for _ in range(100):
             try:
                 assert await clients.execute(on_it[0], "GET", on_it[0]) is not None

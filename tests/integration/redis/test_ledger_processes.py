@@ -299,7 +299,7 @@ async def completing(processes: Processes) -> tuple[StagingLedger, Driver, str, 
     driver = Driver(here, processes.clock)
     upload_id = await driver.create()
     await driver.send(upload_id, 0, b"abc", is_last=True)
-    await here.hears_of(upload_id)  # that was the last chunk
+    await here.wait_until_subscribed(upload_id)  # that was the last chunk
     seen = (await driver.complete(upload_id)).snapshot.sequence
     return here, Driver(there, processes.clock), upload_id, seen
 
@@ -380,7 +380,7 @@ async def test_rule_27_lost_subscription_is_renewed(
     watch = here.watch(upload_id, 0)
     await anext(watch)
     waiting = asyncio.ensure_future(anext(watch))
-    await here.hears_of(upload_id)
+    await here.wait_until_subscribed(upload_id)
     with server.client() as client:
         assert int(str(client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))) >= 1
     await driver.send(upload_id, 0, b"abc")
@@ -409,7 +409,7 @@ async def test_rule_27_silent_connection_is_replaced(
             try:
                 await until(is_replaced, SECONDS, "replaced")
             finally:
-                server.go_on()
+                server.resume()
             await until(is_subscribed, SECONDS, "subscribed again")
             changed.clear()
             await clients.execute("u-1", "PUBLISH", "sluice:changed:u-1", 1)
@@ -429,7 +429,7 @@ async def test_rule_27_process_has_one_subscription(
         await anext(watch)
     waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
     for upload_id in uploads:
-        await ledger.hears_of(upload_id)
+        await ledger.wait_until_subscribed(upload_id)
     with server.client() as client:
         clients = str(client.execute_command("CLIENT", "LIST", "TYPE", "pubsub"))
     assert clients.count("'id'") == 1 or clients.count("id=") == 1
@@ -450,7 +450,7 @@ async def test_rule_9_room_freed_by_another_process_is_notified(processes: Proce
     offer = driver.offer(upload_id, 8, CHUNK)
     assert not (await here.admit_chunk(offer)).granted
     waiting = asyncio.ensure_future(here.wait_for_room(upload_id, 10 * SECONDS))
-    await here.hears_of(upload_id)
+    await here.wait_until_subscribed(upload_id)
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await driver.store(upload_id, 1)

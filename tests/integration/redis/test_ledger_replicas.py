@@ -55,7 +55,7 @@ async def test_missing_replica_blocks_the_ack_of_chunk_and_duplicate() -> None:
                         await driver.send(upload_id, 0, b"abc")
                     assert refused.value.reason == "NOT_REPLICATED"
             finally:
-                servers[1].go_on()
+                servers[1].resume()
             assert (await _sent_again(driver, upload_id)).verdict is Verdict.DUPLICATE
             assert (await driver.ledger.get(upload_id)).received_chunks == 1
 

@@ -213,7 +213,7 @@ async def test_push_without_a_reply_is_the_last() -> None:
                     server.pause()
                     with pytest.raises(Unavailable):
                         await finish(staged, b"2" * MIB)
-                    server.go_on()
+                    server.resume()
                     # The outcome is unknown: a retry could duplicate the block.
                     with pytest.raises(Unavailable):
                         await staged.append(b"2" * MIB)
@@ -254,7 +254,7 @@ async def test_seal_waits_for_every_reply() -> None:
                         with pytest.raises(Unavailable):
                             await staged.seal()
                     finally:
-                        server.go_on()
+                        server.resume()
             assert server.all_keys() == []
 
 

@@ -20,14 +20,14 @@ from support.s3_proxy import (
     Request,
     S3Proxy,
     answers,
-    breaks_after,
     error_body,
-    flips_a_bit,
-    hangs,
-    loses_the_answer,
-    resets,
+    flip_bit,
+    lose_answer,
+    never_answer,
+    reset_connection,
     slow_down,
-    takes_no_more,
+    stall_body,
+    truncate_answer,
 )
 from support.s3_server import keys_of
 from support.waiting import until
@@ -42,8 +42,8 @@ FAULTS = {
     "503 SlowDown": slow_down(),
     "503 without a body": answers(503),
     "429": answers(429),
-    "a hang": hangs,
-    "a reset": resets,
+    "a hang": never_answer,
+    "a reset": reset_connection,
     "a skewed clock": answers(403, error_body("RequestTimeTooSkewed")),
     "an expired token": answers(400, error_body("ExpiredToken")),
 }
@@ -111,7 +111,7 @@ async def test_small_bodies_skip_expect_while_accepted(
             expect_sent.append(request.expects_continue)
         return False
 
-    proxy.inject(resets, when=record)
+    proxy.inject(reset_connection, when=record)
     await through_proxy.put(ref, BytesBody(b"the first"), PLAIN)
     for body, expected in (
         (BytesBody(CONTENT), [False]),
@@ -121,7 +121,7 @@ async def test_small_bodies_skip_expect_while_accepted(
         await through_proxy.put(ref, body, PLAIN)
         assert expect_sent == expected
     # Two, because the HTTP client itself retries an attempt when a connection breaks.
-    proxy.inject(resets, times=2, when=is_put)
+    proxy.inject(reset_connection, times=2, when=is_put)
     expect_sent.clear()
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
     assert expect_sent == [False, False, True]
@@ -204,7 +204,7 @@ async def test_completion_with_lost_response_is_found_done(
 ) -> None:
     """Rule 18. SeaweedFS and AWS confirm the retry; other stores respond "not found"."""
     multipart_id, tags = await put_two_parts(through_proxy, ref)
-    proxy.inject(loses_the_answer, when=is_completion)
+    proxy.inject(lose_answer, when=is_completion)
     try:
         info = await through_proxy.complete_multipart(ref, multipart_id, tags)
     except NotFound:
@@ -245,7 +245,7 @@ async def test_store_rejects_part_with_flipped_bit(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
-    proxy.inject(flips_a_bit(MIB), when=is_part)
+    proxy.inject(flip_bit(MIB), when=is_part)
     with pytest.raises(DataLoss, match="CHECKSUM_MISMATCH"):
         await through_proxy.put_part(ref, multipart_id, 1, BytesBody(CONTENT))
     assert list(await through_proxy.list_parts(ref, multipart_id)) == []
@@ -256,7 +256,7 @@ async def test_part_with_lost_response_is_stored_once(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
-    proxy.inject(loses_the_answer, when=is_part)
+    proxy.inject(lose_answer, when=is_part)
     tag = await through_proxy.put_part(ref, multipart_id, 1, BytesBody(CONTENT))
     (listed,) = await through_proxy.list_parts(ref, multipart_id)
     assert (listed.number, listed.etag, listed.size) == (1, tag.etag, len(CONTENT))
@@ -266,7 +266,7 @@ async def test_stalled_part_is_cancelled_and_retried(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
-    proxy.inject(takes_no_more(MIB), when=is_part)
+    proxy.inject(stall_body(MIB), when=is_part)
     data = b"x" * 32 * MIB  # exceeds the socket buffers
     tag = await through_proxy.put_part(ref, multipart_id, 1, BytesBody(data))
     assert tag.size == len(data)
@@ -295,14 +295,14 @@ async def test_truncated_read_raises_store_unavailable(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
-    proxy.inject(breaks_after(2 * MIB))
+    proxy.inject(truncate_answer(2 * MIB))
     blocks = through_proxy.read(ref, 0, len(CONTENT))
     assert await anext(blocks) == CONTENT[:MIB]
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
         await anext(blocks)
 
 
-@pytest.mark.parametrize("fault", [hangs, takes_no_more(MIB)], ids=["hang", "stall"])
+@pytest.mark.parametrize("fault", [never_answer, stall_body(MIB)], ids=["hang", "stall"])
 async def test_cancelled_upload_leaves_no_connection(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, fault: Fault
 ) -> None:

@@ -18,9 +18,9 @@ from sluice_processor.nodes.handler import Outcome, Work
 from sluice_processor.sources.sqs import SqsSource
 from sluice_processor.sources.sqs_options import SqsOptions
 from sluice_processor.sources.sqs_queue import open_queue
-from support.notices import aws_message, bridge_message, trial_message
 from support.redis_server import free_port
 from support.sqs_server import SqsServer, TestQueue, new_queue, sqs_client
+from support.store_notifications import aws_message, bridge_message, trial_message
 from support.waiting import until
 
 OPTIONS = ProcessorOptions(

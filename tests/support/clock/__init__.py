@@ -1,4 +1,4 @@
-"""Wall clocks that a test steps: those of single processes, by a preloaded library (stepped.c)."""
+"""Steppable wall clocks of single processes, by a preloaded library (stepped.c)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SOURCE = Path(__file__).with_name("stepped.c")
 
 
 class SteppedClock:
-    """The clock of every process that is started with `environment`; other clocks stay.
+    """The wall clock of every process that is started with `environment`.
 
     Args:
-        folder: where the library and the step lie.
+        folder: location of the library and of the step.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +29,7 @@ class SteppedClock:
         return {"LD_PRELOAD": str(self._library), "SLUICE_CLOCK_OFFSET": str(self._step)}
 
     def step(self, seconds: int) -> None:
-        """From now on these processes are ahead of the world by so much (behind it, below 0)."""
+        """Set the clock of these processes ahead of real time by `seconds` (behind if negative)."""
         # Written in place: the processes have the file mapped.
         file = os.open(self._step, os.O_RDWR | os.O_CREAT, 0o600)
         try:

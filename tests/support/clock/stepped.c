@@ -1,4 +1,4 @@
-/* A process whose wall clock can be stepped while it runs, and nobody else's.
+/* A wall clock that can be stepped for single processes while they run.
  *
  * Preloaded (LD_PRELOAD), it adds the number of seconds that the file named by
  * SLUICE_CLOCK_OFFSET holds (a 64-bit integer, mapped: a change takes effect at once) to every

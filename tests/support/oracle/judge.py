@@ -1,4 +1,4 @@
-"""Holds what is there against the books."""
+"""The oracle: checks of the actual state against the observations."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from sluice.upload.v1 import upload_pb2 as pb
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
 from sluice_core.uploads.checksums import combined_crc32c
 from sluice_core.uploads.ids import event_id
-from support.oracle.books import ENDS, Books, Content, NotedUpload
-from support.oracle.listening import listener_of
+from support.oracle.call_listeners import listener_of
+from support.oracle.observations import ENDS, Content, Observations, ObservedUpload
 from support.recorder import CallListener, received_numbers
 from support.wire import Chunk, WireClient
 
 DRAIN_SECONDS = 120.0
-"""How long events and checksums may take to arrive after the last fault."""
+"""Longest time for events and checksums to arrive after the last fault."""
 
-Resend = Callable[[NotedUpload, int], bytes]
+Resend = Callable[[ObservedUpload, int], bytes]
 Published = Callable[[], Awaitable[Sequence[EventRecord]]]
-"""Every event that was published, in order per node; those of other tests may be among them."""
+"""Reads every published event, in order per node; it may include those of other tests."""
 
 
 class Backends(Protocol):
-    """What can be counted behind a deployment's API."""
+    """The counts that a deployment's backends provide."""
 
     def leftovers(self) -> list[str]: ...
 
@@ -39,35 +39,45 @@ class Backends(Protocol):
 
 
 class Oracle:
-    """Listens to recorders, finishes what is unfinished, judges. One per deployment."""
+    """Observes recorders, finishes unfinished uploads and checks the result; one per deployment.
+
+        oracle = Oracle()
+        async with Recorder(server.address, oracle).serving() as recorder:
+            ...                                       # clients upload through recorder.address
+        await oracle.settle(wire)                     # finish what faults left unfinished
+        await oracle.check(wire, deployment, published_by(deployment))
+
+    It observes the messages of clients of any kind (recorder.py) and queries over gRPC, so it
+    checks every deployment alike: embedded, or Redis, S3, Kafka and MySQL.
+    """
 
     def __init__(self) -> None:
-        self.books = Books()
+        self.observations = Observations()
 
     def call(self, method: str) -> CallListener:
-        """For `Recorder(target, listener=oracle)`."""
-        return listener_of(method, self.books)
+        """Return the observer of one call, for `Recorder(target, listener=oracle)`."""
+        return listener_of(method, self.observations)
 
     # -- finishing
 
     async def settle(self, wire: WireClient, resend: Resend | None = None) -> None:
-        """Bring every upload to its end, so that every acknowledged chunk can be read back.
+        """Complete every upload, so that every acknowledged chunk can be read back.
 
-        What a status says is in is not sent again: if the bytes of an acknowledged chunk were
-        gone, its object could not be completed. `resend` gives the bytes of what is missing; an
-        acknowledged chunk among that is noted as lost.
+        Chunks that a status reports as received are not sent again: without the bytes of an
+        acknowledged chunk its object could not be completed. `resend` gives the bytes of missing
+        chunks; acknowledged chunks among them are recorded as lost.
         """
-        for upload in list(self.books.uploads.values()):
+        for upload in list(self.observations.uploads.values()):
             status = await self._status(wire, upload)
             if status is None or status.state in ENDS:
                 continue
             if status.state != pb.UPLOAD_STATE_COMPLETING:
                 await self._fill(wire, upload, status, resend)
             last = await wire.complete(upload.upload_id, upload.total_chunks, wait_seconds=240)
-            self.books.status(last)
+            self.observations.status(last)
             assert last.state in ENDS, f"{upload.upload_id} does not end: {last}"
 
-    async def _status(self, wire: WireClient, upload: NotedUpload) -> pb.UploadStatus | None:
+    async def _status(self, wire: WireClient, upload: ObservedUpload) -> pb.UploadStatus | None:
         try:
             status = await wire.status(upload.upload_id)
         except grpc.aio.AioRpcError as error:
@@ -76,13 +86,13 @@ class Oracle:
             upload.vanished = True
             upload.lost |= upload.acknowledged.keys()
             return None
-        self.books.status(status)
+        self.observations.status(status)
         return status
 
     async def _fill(
         self,
         wire: WireClient,
-        upload: NotedUpload,
+        upload: ObservedUpload,
         status: pb.UploadStatus,
         resend: Resend | None,
     ) -> None:
@@ -107,22 +117,23 @@ class Oracle:
         *,
         may_lose: bool = False,
     ) -> None:
-        """Everything, after `settle`. Raises AssertionError saying what is wrong.
+        """Check everything, after `settle`. Raises AssertionError stating what is wrong.
 
-        may_lose: the durability class allows that acknowledged chunks went missing, as long as
-            the server said so.
+        Args:
+            may_lose: the durability class allows the loss of acknowledged chunks, provided that
+                the server reports it.
         """
-        assert self.books.contradictions == []
+        assert self.observations.contradictions == []
         if not may_lose:
-            assert self.books.lost_chunks == 0, "acknowledged chunks were lost"
+            assert self.observations.lost_chunks == 0, "acknowledged chunks were lost"
         nodes = await self.check_nodes(wire)
         await self.check_bytes(wire, nodes)
         await self.check_events(wire, published)
         await self.check_leftovers(backends)
 
     async def check_nodes(self, wire: WireClient) -> list[repository_pb2.Node]:
-        """One live node per path of a completed upload, and no other; returns them."""
-        completed = [upload for upload in self.books.uploads.values() if upload.completed]
+        """Check that each path of a completed upload has one live node; return all live nodes."""
+        completed = [upload for upload in self.observations.uploads.values() if upload.completed]
         by_path: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         for upload in completed:
             by_path[upload.drive, upload.path].add(upload.node_id)
@@ -130,14 +141,14 @@ class Oracle:
         for place, node_ids in by_path.items():
             winners = len(node_ids & live.keys())
             assert winners <= 1, f"{winners} nodes live at {place}"
-            assert winners == 1 or node_ids & self.books.deleted_nodes, f"no node at {place}"
-        strangers = live.keys() - {upload.node_id for upload in completed}
-        assert not strangers, f"nodes that no completed upload made: {sorted(strangers)}"
+            assert winners == 1 or node_ids & self.observations.deleted_nodes, f"no node at {place}"
+        unknown = live.keys() - {upload.node_id for upload in completed}
+        assert not unknown, f"nodes without a completed upload: {sorted(unknown)}"
         return list(live.values())
 
     async def check_bytes(self, wire: WireClient, nodes: Iterable[repository_pb2.Node]) -> None:
-        """Every chunk of every live node is the one that was sent, by its SHA-256."""
-        uploads = {upload.node_id: upload for upload in self.books.uploads.values()}
+        """Check by SHA-256 that every chunk of every live node is the one that was sent."""
+        uploads = {upload.node_id: upload for upload in self.observations.uploads.values()}
         for node in nodes:
             upload = uploads[node.node_id]
             total = upload.total_chunks
@@ -152,7 +163,7 @@ class Oracle:
                 assert node.sha256 == whole, f"the SHA-256 of node {node.node_id} is another one"
 
     async def check_events(self, wire: WireClient, published: Published) -> None:
-        """The ids of published events are those of the transitions, one each, in order."""
+        """Check that the published event ids match the transitions, one each, in order."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
         while True:
@@ -164,16 +175,18 @@ class Oracle:
             await asyncio.sleep(0.5)
 
     async def check_leftovers(self, backends: Backends) -> None:
-        """Nothing of uploads in flight remains, and an object for every node, at most also those
-        that were superseded or deleted and wait for their time."""
+        """Check that nothing of uploads in flight remains and that every node has an object.
+
+        Objects of superseded or deleted nodes may still wait for their deletion.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
         while left := await asyncio.to_thread(backends.leftovers):
             assert loop.time() < deadline, f"left behind: {left}"
             await asyncio.sleep(0.5)
-        completed = [upload for upload in self.books.uploads.values() if upload.completed]
+        completed = [upload for upload in self.observations.uploads.values() if upload.completed]
         live = len({(upload.drive, upload.path) for upload in completed})
-        live -= len(self.books.deleted_nodes)
+        live -= len(self.observations.deleted_nodes)
         objects = await asyncio.to_thread(backends.count_objects)
         assert live <= objects <= len(completed), f"{objects} objects for {live} nodes"
 
@@ -182,7 +195,9 @@ class Oracle:
     def _problems_of(
         self, published: Sequence[EventRecord], live: Sequence[repository_pb2.Node]
     ) -> list[str]:
-        ours = {upload.node_id for upload in self.books.uploads.values() if not upload.vanished}
+        ours = {
+            upload.node_id for upload in self.observations.uploads.values() if not upload.vanished
+        }
         records = [record for record in published if record.key in ours]
         seen = {record.event_id for record in records if record.topic == UPLOADS_TOPIC}
         expected = dict(self._upload_transitions())
@@ -197,8 +212,8 @@ class Oracle:
         return problems
 
     def _upload_transitions(self) -> Iterable[tuple[str, str]]:
-        """Event id → what happened. An upload has two events: it was opened, and it ended."""
-        for upload in self.books.uploads.values():
+        """Return event id → transition. An upload has two events: initiated and ended."""
+        for upload in self.observations.uploads.values():
             if upload.vanished:
                 continue
             names = ["UploadInitiated", *(ENDS[end] for end in upload.ends)]
@@ -208,7 +223,7 @@ class Oracle:
     def _node_problems(
         self, records: Sequence[EventRecord], live: Sequence[repository_pb2.Node]
     ) -> list[str]:
-        """NodeDeleted for what is gone, NodeVerified for what got its SHA-256 afterwards."""
+        """Check NodeDeleted of ended nodes and NodeVerified of nodes hashed after completion."""
         happened: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         knew_sha256 = set()
         for record in records:
@@ -222,7 +237,7 @@ class Oracle:
             for (name, node_id), ids in happened.items()
             if len(ids) > 1
         ]
-        completed = {u.node_id for u in self.books.uploads.values() if u.completed}
+        completed = {u.node_id for u in self.observations.uploads.values() if u.completed}
         alive = {node.node_id for node in live}
         deleted = {node_id for name, node_id in happened if name == "NodeDeleted"}
         problems += [f"no NodeDeleted of {each}" for each in completed - alive - deleted]
@@ -233,7 +248,7 @@ class Oracle:
         return problems
 
     async def _live_nodes(self, wire: WireClient) -> AsyncIterator[repository_pb2.Node]:
-        for drive in sorted({upload.drive for upload in self.books.uploads.values()}):
+        for drive in sorted({upload.drive for upload in self.observations.uploads.values()}):
             token = ""
             while True:
                 request = repository_pb2.ListNodesRequest(drive=drive, page_token=token)
@@ -248,7 +263,7 @@ class Oracle:
 async def _read_as(
     wire: WireClient, node: repository_pb2.Node, expected: Sequence[Content]
 ) -> bytes:
-    """Read a node as these chunks, one after the other; the SHA-256 of the whole."""
+    """Read a node, compare it with these chunks in order, and return the SHA-256 of the whole."""
     whole = hashlib.sha256()
     waiting = bytearray()
     number = 0
@@ -271,7 +286,7 @@ async def _read_as(
 
 
 def _out_of_order(records: Sequence[EventRecord]) -> list[str]:
-    """Sequences of one upload or one node must rise, repetitions left out."""
+    """Return events whose sequence does not rise within its upload or node, ignoring repeats."""
     last: dict[tuple[str, str], int] = {}
     seen: set[str] = set()
     problems: list[str] = []
@@ -288,7 +303,7 @@ def _out_of_order(records: Sequence[EventRecord]) -> list[str]:
 
 
 def _message_of(record: EventRecord) -> Any:
-    """The event as its protobuf message."""
+    """Return the event as its protobuf message."""
     name = record.type.rpartition(".")[2]
     module: Any = uploads_pb2 if record.topic == UPLOADS_TOPIC else nodes_pb2
     return getattr(module, name).FromString(record.payload)

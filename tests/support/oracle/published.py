@@ -1,4 +1,4 @@
-"""Where each kind of deployment has its published events."""
+"""Access to the published events of each kind of deployment."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from support.oracle.judge import Published
 
 
 def published_by(deployment: Deployment, bootstrap_servers: str | None = None) -> Published:
-    """For `Oracle.check`: what this deployment has published so far.
+    """Return a function that reads what this deployment has published so far.
 
-    bootstrap_servers: of a broker of the test's own, where it is not the shared one.
+    Args:
+        bootstrap_servers: of the test's own broker, if it does not use the shared one.
     """
 
     async def in_the_log() -> Sequence[EventRecord]:

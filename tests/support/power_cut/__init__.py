@@ -1,8 +1,4 @@
-"""A Redis that can lose its power: what it had not synced is gone, as `kill -9` never shows.
-
-A library preloaded into the server (sync_log.c, compiled here) notes how much of each file was
-synced. `cut_power` kills the server and cuts its append-only files back to that.
-"""
+"""A Redis server with simulated power loss: unsynced data is gone, unlike after `kill -9`."""
 
 from __future__ import annotations
 
@@ -20,13 +16,16 @@ _APPEND_ONLY = "appendonlydir"
 
 
 class PoweredRedis(RedisServer):
-    """A Redis with an append-only file and a plug to pull.
+    """A Redis with an append-only file that can lose its power.
+
+    A library preloaded into the server (sync_log.c, compiled here) records how much of each file
+    was synced. `cut_power` kills the server and truncates its append-only files to that size.
 
     Args:
-        folder: where it runs, and where the notes lie.
+        folder: working directory, also of the sync log.
         appendfsync: `always`, `everysec` or `no`.
         arguments: more settings.
-        sync_takes: seconds that every sync takes longer, as on a busy disk.
+        sync_takes: extra seconds of every sync, as on a busy disk.
     """
 
     def __init__(
@@ -55,16 +54,16 @@ class PoweredRedis(RedisServer):
 
     @property
     def syncs(self) -> int:
-        """How many times a file was synced."""
+        """Number of syncs of all files."""
         return len(self._lines())
 
     @property
     def sync_before_last_began(self) -> float:
-        """`time.monotonic()` of the last sync but one of the file that was synced last.
+        """`time.monotonic()` of the second last sync of the most recently synced file.
 
-        What Redis answered by then is in the last sync for sure. What it answered just before the
-        last one began need not be: with `everysec` Redis answers before it writes from the moment
-        that a sync is asked for, and the thread that makes it begins when it gets a processor.
+        The last sync certainly contains every write that Redis answered by then. It need not
+        contain writes answered just before it began: with `everysec`, once a sync is requested,
+        Redis answers before it writes, and the syncing thread starts only when it is scheduled.
         """
         syncs = self._lines()
         last_inode, _size, _began = syncs[-1]
@@ -72,7 +71,7 @@ class PoweredRedis(RedisServer):
         return before_last / 1e9
 
     def cut_power(self) -> int:
-        """Kill it and take away what was in the page cache only; how many bytes that were."""
+        """Kill the server, drop what was only in the page cache, and return its size in bytes."""
         self.kill()
         synced = self._synced_bytes()
         lost = 0
@@ -84,11 +83,11 @@ class PoweredRedis(RedisServer):
         return lost
 
     def _synced_bytes(self) -> Mapping[int, int]:
-        """Inode → size at its last sync: a file keeps its inode when it is renamed into place."""
+        """Return inode → size at its last sync: a renamed file keeps its inode."""
         return {inode: size for inode, size, _began in self._lines()}
 
     def _lines(self) -> Sequence[tuple[int, int, int]]:
-        """Inode, size and time of every sync, in order (sync_log.c)."""
+        """Return inode, size and time of every sync, in order (sync_log.c)."""
         if not self._notes.exists():
             return []
         rows = (line.split() for line in self._notes.read_text().splitlines())

@@ -1,8 +1,8 @@
-/* What a power cut would leave: notes the size of every file at the moment it is synced.
+/* Log of what a power cut would leave: the size of every file when it is synced.
  *
  * Preloaded into a server (LD_PRELOAD), it writes "INODE SIZE BEGAN" to the file named by
- * SLUICE_SYNC_LOG after every fsync and fdatasync that succeeded; BEGAN is when the sync was asked
- * for, in nanoseconds of CLOCK_MONOTONIC. Bytes written since are in the page cache only: kill -9
+ * SLUICE_SYNC_LOG after every fsync and fdatasync that succeeded; BEGAN is when the sync was
+ * requested, in nanoseconds of CLOCK_MONOTONIC. Bytes written since are in the page cache only: kill -9
  * keeps them, a power cut does not.
  *
  * SLUICE_SYNC_DELAY_US makes every sync take that much longer, as on a busy disk.

@@ -15,7 +15,7 @@ from sluice_backends.embedded.chunks.packs import Batch, ChunkPacks
 from sluice_backends.embedded.chunks.store import FileChunkStore
 from sluice_core.errors import Aborted
 from sluice_core.ports import ChunkOffer
-from support.packed import UPLOAD, files, keep, keep_together, read
+from support.packed_chunks import UPLOAD, files, keep, keep_together, read
 from support.waiting import until
 
 

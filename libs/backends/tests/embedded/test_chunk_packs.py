@@ -20,7 +20,7 @@ from sluice_backends.embedded.chunks.store import FileChunkStore
 from sluice_core.errors import AlreadyExists, ResourceExhausted, Unavailable
 from sluice_core.uploads.ids import new_token
 from sluice_core.uploads.model import ChunkRef
-from support.packed import UPLOAD, files, keep, keep_together, read, reason
+from support.packed_chunks import UPLOAD, files, keep, keep_together, read, reason
 
 
 @pytest.fixture

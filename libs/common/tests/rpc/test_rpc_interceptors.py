@@ -27,8 +27,8 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import current_principal
 from sluice_core.addresses import Address
 from sluice_core.errors import FailedPrecondition, NotFound, SluiceError
-from support.doorkeeper import Doorkeeper
 from support.sending import send_all
+from support.token_authenticator import TokenAuthenticator
 from support.waiting import until
 
 SERVICE = "test.Echo"
@@ -307,27 +307,27 @@ async def test_without_keys_everybody_is_local() -> None:
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_a_request_without_credentials_is_refused(method: str) -> None:
-    async with serving(Metrics(), Doorkeeper()) as channel:
+    async with serving(Metrics(), TokenAuthenticator()) as channel:
         error = await refusal(channel, method, b"x")
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "BAD_CREDENTIALS")
 
 
 async def test_the_principal_comes_from_the_credentials_and_ends_with_the_request() -> None:
-    async with serving(Metrics(), Doorkeeper()) as channel:
+    async with serving(Metrics(), TokenAuthenticator()) as channel:
         good = (("authorization", "Bearer good"),)
         assert await call(channel, "Echo", b"who", metadata=good) == b"acme/ann"
         assert (await refusal(channel, "Echo", b"who")).code == "UNAUTHENTICATED"
 
 
 async def test_two_authorization_headers_are_refused() -> None:
-    async with serving(Metrics(), Doorkeeper()) as channel:
+    async with serving(Metrics(), TokenAuthenticator()) as channel:
         two = (("authorization", "Bearer good"), ("authorization", "Bearer good"))
         error = await refusal(channel, "Echo", b"who", metadata=two)
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "AMBIGUOUS_CREDENTIALS")
 
 
 async def test_probes_need_no_credentials() -> None:
-    async with serving(Metrics(), Doorkeeper()) as channel:
+    async with serving(Metrics(), TokenAuthenticator()) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
         assert await check(b"") == b"\x08\x01"  # status: SERVING
 

@@ -19,7 +19,7 @@ from sluice_common.rpc.server import build_server, listen
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.addresses import Address
-from support.doorkeeper import Doorkeeper
+from support.token_authenticator import TokenAuthenticator
 
 VERSIONS = (V1, V1ALPHA)
 UPLOAD, REPOSITORY = upload_pb2.DESCRIPTOR, repository_pb2.DESCRIPTOR
@@ -29,7 +29,7 @@ INTAKE = f"{UPLOAD.package}.IntakeService"
 @pytest.fixture(name="channel")
 async def a_channel() -> AsyncIterator[grpc.aio.Channel]:
     """To a server that lets nobody in: its contract is no secret all the same."""
-    server = build_server(ServerOptions(), (server_layers(Metrics(), Doorkeeper()),))
+    server = build_server(ServerOptions(), (server_layers(Metrics(), TokenAuthenticator()),))
     add_reflection(server, (INTAKE,))
     address = listen(server, "TEST", Address("127.0.0.1", 0))
     await server.start()

@@ -1,1 +1,1 @@
-"""The repository: carries parts to the object store and answers for drives and nodes."""
+"""The repository service: part storage, completion, drives and nodes."""

@@ -1,4 +1,4 @@
-"""`sluice-repository`: the repository as a process of its own, with any set of roles."""
+"""Entry point of `sluice-repository`, the separate repository process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sluice_common.process.malloc import tune_malloc
 
 
 def main() -> int:
-    """Entry point of the console script; the exit code."""
-    # Before the import below, which brings grpc: it allocates, and reads the environment.
+    """Run the console script and return its exit code."""
+    # Before the import below: grpc allocates memory and reads the environment when imported.
     tune_malloc()
     disable_fork_handlers()
     from sluice_repository.service import run

@@ -1,4 +1,4 @@
-"""Puts the repository together: the one place that constructs its backends and its services."""
+"""Composition root of the repository: the only place that constructs backends and services."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def add_repository(
     drives: DriveRegistry,
     readers: ReaderOptions,
 ) -> None:
-    """Serve RepositoryService on `server` (the role `api`); its interceptors set the principal
-    and map errors."""
+    """Register RepositoryService on `server` (the role `api`).
+
+    The interceptors of `server` set the principal and map errors.
+    """
     rpc = RepositoryRpc(catalogue, objects, drives, readers)
     add_RepositoryServiceServicer_to_server(rpc, server)
 
@@ -52,16 +54,16 @@ def check_runs_apart(row: SupportedCombination) -> None:
     require_separable(row)
     if row.chunk_transport is ChunkTransport.LOCAL:
         raise ConfigurationError(
-            f"in {row.name!r} bytes are discarded when they are accepted, and a repository has "
-            "nothing to do: use `sluice-intake`"
+            f"in {row.name!r} bytes are discarded when they are accepted, so a repository has no "
+            "work: run `sluice-intake` alone"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a repository process does: the services it answers, and its background roles.
+    """The services and background roles of one repository process.
 
-    `deps` is None where there is no background work (phase 2).
+    `deps` is None without background work (phase 2).
     """
 
     services: tuple[Service, ...]
@@ -77,11 +79,11 @@ async def open_work(
     holder: str,
     stop: asyncio.Event,
 ) -> AsyncIterator[Work]:
-    """Open the backends of the settings; they close in the opposite order.
+    """Open the backends that the settings select; close them in reverse order.
 
     Args:
-        holder: names this process in claims and leases; unique.
-        stop: set when the process is to end.
+        holder: unique name of this process in claims and leases.
+        stop: set when the process must stop.
 
     Raises `ConfigurationError` for a backend that cannot be used.
     """
@@ -104,7 +106,7 @@ async def open_work(
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where finished uploads and their events go."""
+    """The destinations of finished uploads and of their events."""
 
     objects: ObjectStore
     catalogue: Catalogue | None
@@ -113,7 +115,7 @@ class Storage:
 
 @asynccontextmanager
 async def open_storage(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[Storage]:
-    """The object store, the catalogue and the publisher of the settings.
+    """Open the object store, the catalogue and the publisher that the settings select.
 
     Raises `ConfigurationError` for a backend that cannot be used.
     """
@@ -131,7 +133,7 @@ def repository_deps(
     metrics: Metrics,
     holder: str,
 ) -> RepositoryDeps:
-    """What the background roles of this process work with."""
+    """Return the dependencies of this process's background roles."""
     return RepositoryDeps(
         ledger=coordination.ledger,
         chunks=coordination.chunks,
@@ -148,7 +150,7 @@ def repository_deps(
 def repository_service(
     settings: SluiceSettings, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
 ) -> Service:
-    """RepositoryService, to be hosted."""
+    """Return RepositoryService for an `RpcHost`."""
 
     def add(server: grpc.aio.Server) -> None:
         add_repository(server, catalogue, objects, drives, reader_options(settings))

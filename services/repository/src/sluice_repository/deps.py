@@ -1,4 +1,4 @@
-"""What the roles work with, and how they are tuned. The composition root fills both in."""
+"""Dependencies and options of the background roles, filled in by the composition root."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sluice_core.uploads.model import MIB
 class RepositoryOptions:
     """Sizes and times of the background roles.
 
-    A part worker holds a few blocks of at most 1 MiB, so memory grows by about 4 MiB per worker.
-    The lease must be longer than two heartbeats: one may be lost (protocol.md, rule 15).
+    A part worker holds a few blocks of at most 1 MiB: about 4 MiB of memory per worker. The lease
+    must be longer than two heartbeats, because one may be lost (protocol.md, rule 15).
     """
 
     part_workers: int = 16
@@ -28,42 +28,43 @@ class RepositoryOptions:
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
     take_wait_seconds: float = 1.0
-    """How long a worker waits on the queue before it looks at the stop signal again."""
+    """Longest wait on the queue before a worker checks the stop signal again."""
     retry_base_seconds: float = 0.25
     retry_cap_seconds: float = 30.0
     part_timeout_seconds: float = 300.0
-    """Storing one part, or putting an object together, takes no longer than this."""
+    """Time limit for storing one part or assembling one object."""
     read_timeout_seconds: float = 60.0
-    """A block of an object that is read back comes within this time."""
+    """Time limit for each block of an object that is read back."""
     call_timeout_seconds: float = 30.0
-    """Any other call of a backend."""
+    """Time limit for any other backend call."""
     sweep_interval_seconds: float = 10.0
     leftover_age_seconds: float = 600.0
     intent_age_seconds: float = 3600.0
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
     relay_linger_seconds: float = 0.1
-    """How long events gather after a page that was not full."""
+    """Batching delay after a page that was not full."""
     relay_batch_events: int = 500
     relay_lease_seconds: float = 15.0
     publish_timeout_seconds: float = 10.0
     verify_interval_seconds: float = 5.0
     verify_bytes_per_second: int = 128 * MIB
     drain_seconds: float = 8.0
-    """What a stop leaves to items in hand; then they are given back (10 s is the promise)."""
+    """Time for items in progress after a stop; then they are returned (10 s is guaranteed)."""
 
     def __post_init__(self) -> None:
         if self.lease_seconds <= 2 * self.heartbeat_seconds:
-            raise ValueError("lease_seconds must be more than twice heartbeat_seconds.")
+            raise ValueError("lease_seconds must be more than twice heartbeat_seconds; raise it.")
         if self.part_workers < 1 or self.completion_workers < 1:
             raise ValueError("part_workers and completion_workers must be at least 1.")
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryDeps:
-    """The ports of one repository process. `holder` names it in claims and leases: unique.
+    """The ports of one repository process.
 
-    `clock` is the ledger's (one clock per deployment). Setting `relay_poke` wakes the relay.
+    `holder` is its unique name in claims and leases. `clock` is the ledger's (one clock per
+    deployment). Set `relay_wakeup` to wake the relay before its next poll.
     """
 
     ledger: UploadLedger
@@ -76,4 +77,4 @@ class RepositoryDeps:
     holder: str
     options: RepositoryOptions = field(default_factory=RepositoryOptions)
     clock: Clock = time.time
-    relay_poke: asyncio.Event = field(default_factory=asyncio.Event)
+    relay_wakeup: asyncio.Event = field(default_factory=asyncio.Event)

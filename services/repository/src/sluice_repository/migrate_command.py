@@ -1,4 +1,4 @@
-"""`sluice-repository migrate`: brings the catalogue's database to the schema of this release."""
+"""`sluice-repository migrate`: migration of the catalogue's database to this release's schema."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ SUBCOMMAND: Final = "migrate"
 async def migrate_main(
     settings: SluiceSettings, _arguments: argparse.Namespace, _stop: asyncio.Event
 ) -> None:
-    """Migrate, say what was done, and end.
+    """Migrate the catalogue's database and print what was applied.
 
-    A run that is interrupted leaves whole steps behind, and the next run goes on from there.
+    An interrupted run leaves only whole steps applied; the next run continues after them.
 
     Raises `ConfigurationError` when there is no catalogue, its database cannot be used, or a newer
     release has migrated it.
     """
     database = catalogue_database(settings)
     if database is None:
-        raise ConfigurationError("SLUICE_CATALOGUE=off: there is no catalogue to migrate")
+        raise ConfigurationError(
+            "SLUICE_CATALOGUE=off: there is no catalogue to migrate; set it to mysql or sqlite"
+        )
     with as_configuration_error(database.setting):
         done = await migrate(database.url)
-    sys.stdout.write(told(done) + "\n")
+    sys.stdout.write(_summary(done) + "\n")
 
 
-def told(done: Migration) -> str:
-    """What a run did, for an operator."""
+def _summary(done: Migration) -> str:
+    """Return one line for the operator about what a run did."""
     if not done.applied:
         return f"catalogue: nothing to migrate, its schema is {done.revision}"
     return f"catalogue: applied {', '.join(done.applied)}; its schema is {done.revision}"

@@ -1,4 +1,4 @@
-"""The roles of a repository process and how they run side by side."""
+"""Roles of a repository process and the task group that runs them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Loop = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
 
 class Role(StrEnum):
-    """What a repository process may do; one process runs any set of them."""
+    """The roles of a repository process; one process runs any set of them."""
 
     API = "api"
     PARTS = "parts"
@@ -40,21 +40,22 @@ ALL_ROLES = frozenset(Role)
 async def run_roles(roles: Iterable[Role], deps: RepositoryDeps, stop: asyncio.Event) -> None:
     """Run the background roles until `stop` is set (`api` is served by the gRPC server).
 
-    After `stop` nothing new is begun. What is in hand may take `drain_seconds`; then it is given
-    back, so that another process takes it at once. Cancelling does the same without the wait.
+    After `stop` the roles take no new items. Items in progress have `drain_seconds`; then they are
+    cancelled and returned, so that another process takes them at once. Cancellation does the same
+    without the wait.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(loop(stop), name=name) for name, loop in _loops(set(roles), deps)
         ]
         await stop.wait()
-        # The relay sleeps on its poke.
-        deps.relay_poke.set()
+        # The relay waits on this event, not on `stop`.
+        deps.relay_wakeup.set()
         if not tasks:
             return
         _, pending = await asyncio.wait(tasks, timeout=deps.options.drain_seconds)
         for task in pending:
-            _log.warning("drain_ended_early", task=task.get_name())
+            _log.warning("drain.timed_out", task=task.get_name())
             task.cancel()
 
 

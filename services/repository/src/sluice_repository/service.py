@@ -1,4 +1,4 @@
-"""The repository as a process of its own: any set of roles on the backends of the settings."""
+"""The separate repository process: command line and start-up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESS: Final = "SLUICE_REPOSITORY_ADDRESS"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the process to its end; returns its exit code.
+    """Run the process until it stops and return its exit code.
 
     Args:
         arguments: without the program's name.
@@ -35,23 +35,26 @@ def run(arguments: Sequence[str]) -> int:
         type=parse_roles,
         default=ALL_ROLES,
         metavar="ROLE,…",
-        help=f"what this process does: {', '.join(Role)} (all of them if not given)",
+        help=f"roles of this process: {', '.join(Role)} (default: all)",
     )
     add_ready_file(parser)
     subcommands = parser.add_subparsers(dest="command", metavar="")
     subcommands.add_parser(
-        SUBCOMMAND, help="bring the catalogue's database to this release's schema, and end"
+        SUBCOMMAND, help="migrate the catalogue's database to this release's schema, then exit"
     )
     return run_command(parser, arguments, _main)
 
 
 def parse_roles(text: str) -> frozenset[Role]:
-    """Roles from a comma-separated list; raises ArgumentTypeError for an unknown or empty one."""
+    """Parse a comma-separated list of roles.
+
+    Raises `ArgumentTypeError` for an unknown or empty name.
+    """
     try:
         roles = frozenset(Role(name.strip()) for name in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} names an unknown role; there are {', '.join(Role)}"
+            f"{text!r} names an unknown role; use {', '.join(Role)}"
         ) from None
     return roles
 

@@ -1,4 +1,4 @@
-"""Answers calls and runs the background roles side by side, and drains them in order."""
+"""Serving of RPCs beside the background roles, with an ordered drain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluice_repository.deps import RepositoryDeps
 from sluice_repository.role_set import Role, run_roles
 
 RPC_SHARE: Final = 0.6
-"""The part of the drain that RPCs in flight get; work in hand gets the rest, after them, because
+"""Share of the drain for RPCs in flight. Background work drains afterwards, in the rest, because
 an upload that completes during the drain still needs its workers."""
 
 
@@ -25,8 +25,8 @@ async def serve_with_roles(
     """Serve until `stop`, then drain.
 
     Args:
-        deps: of the roles; None where there is no background work.
-        drain_seconds: of the whole process.
+        deps: dependencies of the roles; None without background work.
+        drain_seconds: drain time of the whole process.
     """
     roles_stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:

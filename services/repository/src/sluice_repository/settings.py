@@ -1,4 +1,4 @@
-"""From the process's settings to the options of the background roles."""
+"""Conversion of the process settings to the options of roles and readers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice_repository.serving import RPC_SHARE
 
 
 def repository_options(settings: SluiceSettings) -> RepositoryOptions:
-    """What the operator chose; everything else keeps the default of `RepositoryOptions`."""
+    """Return the role options; what no setting states keeps the default of `RepositoryOptions`."""
     return RepositoryOptions(
         part_workers=settings.workers.parts,
         completion_workers=settings.workers.completions,
@@ -25,14 +25,17 @@ def repository_options(settings: SluiceSettings) -> RepositoryOptions:
 
 
 def reader_options(settings: SluiceSettings) -> ReaderOptions:
-    """Bounds of the clients that read. A quarter of the reads that the object store allows stays
-    for our own: a completion never waits for somebody's download."""
+    """Return the limits for reading clients.
+
+    They leave a quarter of the object store's reads to the repository itself, so that a completion
+    never waits for a download.
+    """
     reads = settings.reads
-    most = min(reads.max_readers, max(1, settings.s3.max_reads * 3 // 4))
+    max_readers = min(reads.max_readers, max(1, settings.s3.max_reads * 3 // 4))
     return ReaderOptions(
-        max_readers=most,
-        per_tenant=min(reads.per_tenant, most),
-        per_connection=min(reads.per_connection, most),
+        max_readers=max_readers,
+        per_tenant=min(reads.per_tenant, max_readers),
+        per_connection=min(reads.per_connection, max_readers),
         wait_seconds=reads.wait_seconds,
         yield_seconds=reads.yield_seconds,
         stall_seconds=reads.stall_seconds,

@@ -1,4 +1,4 @@
-"""The object store's side of a completion: make one object of the stored parts (rules 16, 18)."""
+"""Assembly of one object from the stored parts (rules 16, 18)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sluice_core.ports.object_store import ObjectInfo, ObjectStore, PartTag
 from sluice_core.uploads.model import ObjectRef
 
 _log = structlog.get_logger(__name__)
-_ROUNDS = 3
-"""A late duplicate UploadPart can spoil a round (rule 16); three in a row is the store's fault."""
+_MAX_ATTEMPTS = 3
+"""A late duplicate UploadPart can make one attempt fail (rule 16); three in a row are a fault of
+the store."""
 
 
 class CompletionRefused(Exception):
-    """The upload can never complete; it fails with this reason."""
+    """The upload can never complete and fails with `reason`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -26,7 +27,7 @@ class CompletionRefused(Exception):
 
 
 class PartsLost(Exception):
-    """The object store does not hold these parts as the ledger knows them; they are redone."""
+    """The object store lacks these parts as the ledger recorded them; they are uploaded again."""
 
     def __init__(self, numbers: Sequence[int]) -> None:
         super().__init__(f"parts {list(numbers)}")
@@ -36,7 +37,9 @@ class PartsLost(Exception):
 async def assemble(
     objects: ObjectStore, claim: CompletionClaim, parts: Sequence[StoredPartRecord]
 ) -> ObjectInfo:
-    """Make the object, or find it made by an earlier holder; the caller compares its checksum.
+    """Complete the object, or return the one that an earlier holder completed.
+
+    The caller compares its checksum.
 
     Raises `CompletionRefused`, `PartsLost`, and what the store raises.
     """
@@ -53,7 +56,7 @@ async def _complete(
     objects: ObjectStore, ref: ObjectRef, multipart_id: str, parts: Sequence[StoredPartRecord]
 ) -> ObjectInfo:
     tags: Sequence[PartTag] = [PartTag(p.number, p.etag, p.size, p.crc32c) for p in parts]
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ATTEMPTS):
         try:
             return await objects.complete_multipart(ref, multipart_id, tags)
         except NotFound as gone:
@@ -63,16 +66,19 @@ async def _complete(
         except FailedPrecondition as refused:
             if refused.reason != "INVALID_PART":
                 raise
-            _log.warning("store_refused_parts", key=ref.key, error=str(refused))
+            _log.warning("parts.refused", key=ref.key, error=str(refused))
             tags = reconciled(parts, await objects.list_parts(ref, multipart_id))
     raise CompletionRefused(
         "INVALID_PART",
-        "The object store goes on refusing parts that it lists; upload the object again.",
+        "The object store keeps refusing parts that it lists; upload the object again.",
     )
 
 
 async def _completed_before(objects: ObjectStore, ref: ObjectRef) -> ObjectInfo:
-    """No such multipart: an answer was lost, or the holder before us died after this step."""
+    """Return the object of a multipart that is gone.
+
+    The answer of an earlier call was lost, or the previous holder died after this step.
+    """
     info = await objects.head(ref)
     if info is None:
         raise CompletionRefused(
@@ -83,11 +89,12 @@ async def _completed_before(objects: ObjectStore, ref: ObjectRef) -> ObjectInfo:
 
 
 def reconciled(parts: Sequence[StoredPartRecord], listed: Sequence[PartTag]) -> Sequence[PartTag]:
-    """The store's own tags for the ledger's parts, where they carry the same bytes (rule 16).
+    """Return the store's tags for the ledger's parts (rule 16).
 
-    The same bytes: equal size and CRC32C, or, where the store keeps no CRC32C, the ETag that was
-    recorded. Some stores list a replaced part beside its successor: any of them will do. Raises
-    `PartsLost` with all the others.
+    A tag matches a part of equal size and CRC32C, or equal ETag where the store keeps no CRC32C.
+    Some stores list a replaced part beside its successor: any match is valid.
+
+    Raises `PartsLost` with all parts that no tag matches.
     """
     by_number: dict[int, list[PartTag]] = {}
     for tag in listed:

@@ -1,12 +1,4 @@
-"""The role `completer`: turns an upload whose parts are all stored into a node (rule 18).
-
-    claim → checksum of the parts against the claim → object → its checksum, SHA-256 if it must
-          come first (rule 20) → one catalogue transaction (rule 19) → ledger COMPLETED → clean-up
-
-Every step finds what an earlier holder did: a completed multipart answers MULTIPART_NOT_FOUND and
-the object is there; a committed node makes the transaction a no-op; only the holder's fence can
-finish. So a completer may die anywhere.
-"""
+"""The role `completer`: turns an upload whose parts are all stored into a node (rule 18)."""
 
 from __future__ import annotations
 
@@ -53,39 +45,48 @@ _PERMANENT_REASONS = frozenset(
         "PATH_EXISTS",
     }
 )
-"""Answers of the store and the catalogue that no repetition changes: the upload fails with them.
-OBJECT_NOT_FOUND: the store had just said that the object is there."""
+"""Reasons of the store and the catalogue that no retry changes: the upload fails with them.
+OBJECT_NOT_FOUND is one because the store has just confirmed the object."""
 
 
 @dataclass(frozen=True, slots=True)
 class FreshPut:
-    """A single PUT that the object store has answered just now, to the process that asks."""
+    """A single PUT that the object store has just confirmed to this process."""
 
     part: StoredPartRecord
     info: ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
-class _InHand:
-    """A claimed completion; `asked_at` is when the claim was asked for, on the loop's clock."""
+class _ClaimedCompletion:
+    """A claimed completion; `requested_at` is when the claim was requested, on the loop's clock."""
 
     claim: CompletionClaim
-    asked_at: float
+    requested_at: float
     put: FreshPut | None
 
     def trusted_put(self) -> FreshPut | None:
-        """The put, if it is certainly of the bytes that the ledger has as accepted."""
+        """Return the put if it certainly stored the bytes that the ledger accepted."""
         put, claim = self.put, self.claim
         if put is None or not claim.single_put or claim.snapshot.crc32c != put.part.crc32c:
             return None
         return put
 
     def age_seconds(self) -> float:
-        return asyncio.get_running_loop().time() - self.asked_at
+        return asyncio.get_running_loop().time() - self.requested_at
 
 
 class Completer:
-    """Handles COMPLETION items; one instance serves all completion workers of a process."""
+    """Handles COMPLETION items; one instance serves all completion workers of a process.
+
+        claim → checksum of the parts against the claim → object → its checksum, SHA-256 if it
+              must come first (rule 20) → one catalogue transaction (rule 19) → ledger COMPLETED
+              → clean-up
+
+    Every step detects what an earlier holder did: a completed multipart answers
+    MULTIPART_NOT_FOUND while the object exists; a committed node makes the transaction a no-op;
+    only the holder's fence can finish. A completer may therefore die at any point.
+    """
 
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
@@ -103,21 +104,23 @@ class Completer:
         return self._deps.metrics.completions
 
     async def handle(self, delivery: Delivery) -> str:
-        """Complete the upload, if it is COMPLETING and nobody else is at it.
+        """Complete the upload if it is COMPLETING and unclaimed.
 
-        Outcomes: completed, failed, reopened (parts have to be sent again), stale. Anything else
-        raises, with the claim released; there is no end to that, for COMPLETING never expires.
+        Outcomes: completed, failed, reopened (parts must be uploaded again), stale. Any error is
+        raised with the claim released, and retried without limit: COMPLETING never expires.
         """
         return await self._handle(delivery, None)
 
     async def handle_put(self, delivery: Delivery, put: FreshPut) -> str:
-        """The same for an upload that is one object, by the worker that has just put it: what the
-        store answered a moment ago need not be asked again. `delivery` is that of the part."""
+        """Complete a single-PUT upload in the worker that has just stored it.
+
+        The store's fresh answer saves a second request. `delivery` is that of the part.
+        """
         return await self._handle(delivery, put)
 
     async def _handle(self, delivery: Delivery, put: FreshPut | None) -> str:
         options = self._deps.options
-        asked_at = asyncio.get_running_loop().time()
+        requested_at = asyncio.get_running_loop().time()
         try:
             claim = await self._deps.ledger.claim_completion(
                 delivery.item.upload_id, claimant(self._deps, delivery), options.lease_seconds
@@ -137,12 +140,12 @@ class Completer:
                     parts=claim.part_count,
                 ),
             ):
-                return await self._complete(delivery, _InHand(claim, asked_at, put))
+                return await self._complete(delivery, _ClaimedCompletion(claim, requested_at, put))
         except (Exception, asyncio.CancelledError):
             await release(self._deps.ledger, claim)
             raise
 
-    async def _complete(self, delivery: Delivery, work: _InHand) -> str:
+    async def _complete(self, delivery: Delivery, work: _ClaimedCompletion) -> str:
         deps, options, claim = self._deps, self._deps.options, work.claim
 
         async def beat() -> None:
@@ -161,28 +164,31 @@ class Completer:
         except PartsLost as lost:
             return await self._reopen(claim, lost.numbers)
         except SluiceError as error:
-            # Damage that the store itself reports is as final: the bytes are nowhere else.
+            # Damage that the store reports is permanent too: there is no other copy of the bytes.
             if error.reason in _PERMANENT_REASONS or isinstance(error, DataLoss):
                 return await self._fail(claim, error.reason, error.message, error.log_detail)
             raise
-        # Outside the heartbeat: once finished, the claim is over and must not count as lost.
+        # Outside the heartbeat: finishing ends the claim, which must not count as lost.
         await retry_unavailable(deps.ledger.finish, claim, crc32c, sha256)
         crash_point(CrashPoint.AFTER_FINISH)
-        deps.relay_poke.set()
+        deps.relay_wakeup.set()
         if work.put is None:
-            await self._drop_rest(claim.snapshot.upload_id)
-        # Else the worker that put it drops its chunks itself, and what senders may have staged
-        # besides goes with the sweeper's first clean-up.
+            await self._drop_chunks(claim.snapshot.upload_id)
+        # Otherwise the worker that put the object drops its chunks; the sweeper's first clean-up
+        # removes whatever else senders have staged.
         return "completed"
 
-    async def _make_node(self, work: _InHand) -> tuple[int, bytes | None]:
-        """Everything between claim and finish; the object's CRC32C, and SHA-256 if known."""
+    async def _make_node(self, work: _ClaimedCompletion) -> tuple[int, bytes | None]:
+        """Do every step between claim and finish.
+
+        Return the object's CRC32C, and its SHA-256 if known.
+        """
         claim, put = work.claim, work.trusted_put()
         parts = await self._stored_parts(claim) if put is None else [put.part]
         size = sum(part.size for part in parts)
         crc32c = combined_crc32c((part.crc32c, part.size) for part in parts)
         new, snapshot = claim.snapshot.new, claim.snapshot
-        # What the client claimed, and what the ledger combined out of the accepted chunks.
+        # The client's claim and the ledger's combination of the accepted chunks.
         for claimed in (new.crc32c, snapshot.crc32c):
             if claimed is not None and claimed != crc32c:
                 raise CompletionRefused(
@@ -204,7 +210,7 @@ class Completer:
         return crc32c, sha256
 
     async def _stored_parts(self, claim: CompletionClaim) -> Sequence[StoredPartRecord]:
-        """All parts in order: at most MAX_PARTS records."""
+        """Return all parts in order: at most MAX_PARTS records."""
         upload_id = claim.snapshot.upload_id
         parts: list[StoredPartRecord] = []
         while len(parts) < claim.part_count and (
@@ -221,30 +227,31 @@ class Completer:
         return parts
 
     def _compare(
-        self, whose: str, seen_size: int, seen_crc32c: int | None, size: int, crc32c: int
+        self, source: str, actual_size: int, actual_crc32c: int | None, size: int, crc32c: int
     ) -> None:
-        if seen_size == size and seen_crc32c in (None, crc32c):
+        """Raise `CompletionRefused` unless the object matches its parts."""
+        if actual_size == size and actual_crc32c in (None, crc32c):
             return
         self._deps.metrics.integrity_failures.labels("completion").inc()
-        seen = "none" if seen_crc32c is None else f"{seen_crc32c:08x}"
+        actual = "none" if actual_crc32c is None else f"{actual_crc32c:08x}"
         raise CompletionRefused(
             "CHECKSUM_MISMATCH",
-            f"According to {whose} the object has {seen_size} bytes, CRC32C {seen}; "
+            f"According to {source} the object has {actual_size} bytes, CRC32C {actual}; "
             f"its parts have {size} bytes, CRC32C {crc32c:08x}.",
         )
 
     async def _verified_sha256(
         self, claim: CompletionClaim, known: Digest, *, must_read: bool
     ) -> bytes | None:
-        """The SHA-256 where it is known or must be before the node is visible (rule 20).
+        """Return the SHA-256 if it is known or required before the node is visible (rule 20).
 
-        The object is read back when it must, or when the store keeps no CRC32C of the whole to
-        compare with: nothing unverified becomes visible.
+        Read the object back when the SHA-256 is required and unknown, or when the store keeps no
+        CRC32C of the whole object (`must_read`): nothing unverified becomes visible.
         """
         new = claim.snapshot.new
-        wanted = new.sha256 is not None or new.integrity is Integrity.SHA256_BEFORE_VISIBLE
+        is_required = new.sha256 is not None or new.integrity is Integrity.SHA256_BEFORE_VISIBLE
         sha256 = known.sha256 or None
-        if must_read or (wanted and sha256 is None):
+        if must_read or (is_required and sha256 is None):
             read = await digest_object(
                 self._deps.objects,
                 new.object,
@@ -261,15 +268,19 @@ class Completer:
             )
         return sha256
 
-    async def _commit(self, work: _InHand, size: int, crc32c: int, sha256: bytes | None) -> None:
-        """The catalogue's transaction. The unpublished ledger events travel in it, so that the
-        outbox alone has the node's events in order (see relay.py)."""
+    async def _commit(
+        self, work: _ClaimedCompletion, size: int, crc32c: int, sha256: bytes | None
+    ) -> None:
+        """Commit the node together with the upload's unpublished ledger events.
+
+        The outbox alone then has the node's events in order (see `Relay`).
+        """
         deps, new = self._deps, work.claim.snapshot.new
         if deps.catalogue is None:
             return
         events = await deps.ledger.upload_events(new.upload_id)
-        # A completer that slept through its lease must notice before it makes a node, not after.
-        # Straight after the PUT there was no time for that.
+        # A completer that was paused past its lease must detect it before it creates a node. Right
+        # after the PUT too little time has passed for that.
         if work.put is None or work.age_seconds() > deps.options.heartbeat_seconds:
             await deps.ledger.extend_claim(work.claim, deps.options.lease_seconds)
         async with asyncio.timeout(deps.options.call_timeout_seconds):
@@ -294,27 +305,30 @@ class Completer:
             )
         crash_point(CrashPoint.AFTER_CATALOGUE_COMMIT)
         if not outcome.created:
-            _log.info("node_was_committed_before", upload_id=new.upload_id, node_id=new.node_id)
+            _log.info("node.already_committed", upload_id=new.upload_id, node_id=new.node_id)
         if events:
             await deps.ledger.events_published(new.upload_id, events[-1].sequence)
 
-    # -- ends
+    # -- failure and reopening
 
     async def _fail(
         self, claim: CompletionClaim, reason: str, detail: str, log_detail: str = ""
     ) -> str:
-        """End the upload. `detail` is stored with it, for its owner; `log_detail` is not."""
+        """Fail the upload. `detail` is stored for its owner; `log_detail` is only logged."""
         upload_id = claim.snapshot.upload_id
         await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
         _log.warning(
-            "upload_failed", upload_id=upload_id, reason=reason, detail=log_detail or detail
+            "upload.failed", upload_id=upload_id, reason=reason, detail=log_detail or detail
         )
-        self._deps.relay_poke.set()
+        self._deps.relay_wakeup.set()
         return "failed"
 
     async def _reopen(self, claim: CompletionClaim, numbers: Sequence[int]) -> str:
-        """Rule 16: their chunks are missing again. The first one may end the claim, for the upload
-        is UPLOADING then; parts left over are found at the next completion."""
+        """Mark the chunks of these parts as missing again (rule 16).
+
+        Reopening the first part may end the claim, because the upload is UPLOADING then. The next
+        completion detects the remaining parts.
+        """
         upload_id = claim.snapshot.upload_id
         for position, number in enumerate(numbers):
             try:
@@ -324,12 +338,12 @@ class Completer:
                     break
                 raise
             self._deps.metrics.integrity_failures.labels("object_store").inc()
-            _log.error("part_reopened", upload_id=upload_id, part=number)
+            _log.error("part.reopened", upload_id=upload_id, part=number)
         return "reopened"
 
-    async def _drop_rest(self, upload_id: str) -> None:
+    async def _drop_chunks(self, upload_id: str) -> None:
         try:
             await self._deps.chunks.drop_upload(upload_id)
         except (SluiceError, OSError) as error:
-            # The sweeper's clean-up of the ended upload does it again.
-            _log.warning("chunks_not_dropped", upload_id=upload_id, error=str(error))
+            # The sweeper's clean-up of the ended upload retries.
+            _log.warning("chunk.drop_failed", upload_id=upload_id, error=str(error))

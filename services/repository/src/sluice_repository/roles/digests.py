@@ -1,4 +1,4 @@
-"""Reading an object back to learn its checksums, off the event loop."""
+"""Checksums of stored objects, computed by reading them back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice_core.uploads.model import ObjectRef
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What the bytes of an object come to."""
+    """Size and checksums of an object's bytes."""
 
     size: int
     crc32c: int
@@ -30,10 +30,10 @@ async def digest_object(
     read_timeout_seconds: float,
     bytes_per_second: int | None = None,
 ) -> Digest:
-    """Read `size` bytes of an object and hash them; slower than `bytes_per_second` if given.
+    """Read `size` bytes of an object and hash them off the event loop.
 
-    Raises what the store raises, and `Unavailable` STORE_UNAVAILABLE when a block does not come
-    within `read_timeout_seconds`.
+    `bytes_per_second` limits the rate. Raises what the store raises, and `Unavailable`
+    STORE_UNAVAILABLE when a block does not arrive within `read_timeout_seconds`.
     """
     loop = asyncio.get_running_loop()
     sha256 = hashlib.sha256()

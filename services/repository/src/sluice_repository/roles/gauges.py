@@ -1,4 +1,4 @@
-"""Gauges of backlog and queue, refreshed by looking (the autoscaling signals)."""
+"""Gauges of backlog and queue depth, refreshed by polling (the autoscaling signals)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice_repository.work.guard import guarded
 
 
 class GaugeRefresher:
-    """Keeps the gauges of one process up to date."""
+    """Poller that keeps the gauges of one process up to date."""
 
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
@@ -23,7 +23,7 @@ class GaugeRefresher:
             await wait_at_most(stop, self._deps.options.gauge_interval_seconds)
 
     async def refresh(self) -> None:
-        """Ask ledger and queue once."""
+        """Read ledger and queue once and set the gauges."""
         metrics = self._deps.metrics
         backlog = await self._deps.ledger.backlog()
         metrics.queued_bytes.set(backlog.queued_bytes)

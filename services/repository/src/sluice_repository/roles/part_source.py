@@ -1,4 +1,4 @@
-"""The bytes of one part as the chunk store holds them."""
+"""The bytes of one part, read from the chunk store."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sluice_core.uploads.checksums import EMPTY_CRC32C, combined_crc32c
 from sluice_core.uploads.model import ChunkRef
 
 PAGE_CHUNKS = 1_000
-"""Chunks asked of the ledger at once: bounded work per call (rule 12)."""
+"""Most chunks per ledger call: bounded work per call (rule 12)."""
 
 
 class PartSource:
-    """Chunks of a claimed part, paged: a part of a million tiny chunks needs no more memory.
+    """Chunks of a claimed part, in pages: memory does not grow with the number of chunks.
 
-    `measure` first; then `crc32c` is the part's.
+    Call `measure` first; it sets `crc32c` to the part's.
     """
 
     def __init__(self, ledger: UploadLedger, chunks: ChunkStore, claim: PartClaim) -> None:
@@ -28,7 +28,7 @@ class PartSource:
         self.crc32c = EMPTY_CRC32C
 
     async def measure(self) -> None:
-        """Combine the part's CRC32C out of its chunks', without touching a byte."""
+        """Combine the part's CRC32C from those of its chunks, without reading their bytes."""
         size = 0
         crc = EMPTY_CRC32C
         async for page in self._pages():
@@ -37,12 +37,12 @@ class PartSource:
         if size != self._claim.size:
             raise Internal(
                 "PART_SIZE_MISMATCH",
-                f"The chunks of the part come to {size} bytes, the plan says {self._claim.size}.",
+                f"The chunks of the part have {size} bytes, the plan says {self._claim.size}.",
             )
         self.crc32c = crc
 
     def body(self) -> ChunksBody:
-        """The part as a body that can be read more than once."""
+        """Return the part as a body that can be read more than once."""
         return ChunksBody(
             self._chunks,
             self._claim.snapshot.upload_id,
@@ -51,8 +51,8 @@ class PartSource:
             crc32c=self.crc32c,
         )
 
-    async def damaged(self) -> AsyncIterator[ChunkRef]:
-        """Read every chunk, and yield those whose bytes are gone or are not theirs."""
+    async def damaged_chunks(self) -> AsyncIterator[ChunkRef]:
+        """Read every chunk and yield those whose bytes are missing or damaged."""
         async for chunk in self._refs():
             try:
                 blocks = self._chunks.read(self._claim.snapshot.upload_id, chunk)
@@ -63,7 +63,7 @@ class PartSource:
                 yield chunk
 
     async def tokens(self) -> AsyncIterator[Sequence[str]]:
-        """Pages of the staging tokens of the part's chunks."""
+        """Yield pages of the staging tokens of the part's chunks."""
         async for page in self._pages():
             yield [chunk.token for chunk in page]
 
@@ -86,7 +86,7 @@ class PartSource:
             if not page:
                 return
             if after < plan.first_chunk and page[-1].number == plan.last_chunk:
-                # The whole part, which does not change under the claim: asked for once.
+                # The page is the whole part, which does not change under the claim: keep it.
                 self._only_page = page
             yield page
             after = page[-1].number

@@ -1,10 +1,4 @@
-"""The role `parts`: carries the chunks of one part from the chunk store to the object store.
-
-The order is what keeps bytes safe; each line ends in a crash window that the next holder closes:
-
-    claim → intent row → open multipart → ledger knows its id → intent row knows it (rule 13)
-          → store the part → ledger records it (rule 16) → chunks dropped (rule 17)
-"""
+"""The role `parts`: copies the chunks of one part from the chunk store to the object store."""
 
 from __future__ import annotations
 
@@ -50,7 +44,7 @@ from sluice_repository.work.claims import (
 from sluice_repository.work.guard import is_transient
 
 _log = structlog.get_logger(__name__)
-_ANNOUNCE_SECONDS = 2.0
+_ENQUEUE_SECONDS = 2.0
 _PERMANENT_REASONS = frozenset(
     {
         "BUCKET_NOT_FOUND",
@@ -62,16 +56,27 @@ _PERMANENT_REASONS = frozenset(
         "BAD_STORAGE_CLASS",
     }
 )
-"""What no repetition heals. A multipart that is gone took the parts stored before with it, and
-their bytes are dropped: the client has to start again."""
+"""Reasons that no retry changes. With a lost multipart all parts stored before are lost, and their
+chunks are already dropped: the client must start again."""
 
 
 class PartStorer:
-    """Handles PART items; one instance serves all part workers of a process."""
+    """Handles PART items; one instance serves all part workers of a process.
+
+    The order keeps the bytes safe. After each step a crash leaves a state that the next holder
+    continues from:
+
+        claim → intent row → open multipart → ledger knows its id → intent row knows it (rule 13)
+              → store the part → ledger records it (rule 16) → chunks dropped (rule 17)
+    """
 
     def __init__(self, deps: RepositoryDeps, completer: Completer | None = None) -> None:
-        """`completer`: of this process, where it has that role. An upload that is one object and
-        was waiting for it is then completed in the same go, without a turn of the queue."""
+        """Store parts with `deps`.
+
+        Args:
+            completer: of this process, if it has that role. It completes a single-PUT upload that
+                waits for completion right after the PUT, without a pass through the queue.
+        """
         self._deps = deps
         self._completer = completer
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -90,10 +95,11 @@ class PartStorer:
         return self._deps.metrics.parts
 
     async def handle(self, delivery: Delivery) -> str:
-        """Store the part that the item hints at, if it is still to be stored.
+        """Store the part of the item if it is not stored yet.
 
-        Outcomes: stored, rejected (a chunk was damaged: the client sends it again), failed (the
-        upload is), stale (done, held or gone). Anything else raises, with the claim released.
+        Outcomes: stored, rejected (a chunk was damaged; the client sends it again), failed (the
+        upload failed), stale (done, held or gone). Any other error is raised with the claim
+        released.
         """
         item, options = delivery.item, self._deps.options
         try:
@@ -116,13 +122,13 @@ class PartStorer:
                 part=claim.plan.number,
                 size=claim.size,
             ):
-                return await self._carry(delivery, claim)
+                return await self._transfer(delivery, claim)
         except (Exception, asyncio.CancelledError):
-            # Undone, for whatever reason: another worker may have it at once.
+            # Not stored: another worker can take it at once.
             await release(self._deps.ledger, claim)
             raise
 
-    async def _carry(self, delivery: Delivery, claim: PartClaim) -> str:
+    async def _transfer(self, delivery: Delivery, claim: PartClaim) -> str:
         deps, options = self._deps, self._deps.options
         source = PartSource(deps.ledger, deps.chunks, claim)
 
@@ -144,13 +150,14 @@ class PartStorer:
                 return "rejected"
             raise Unavailable(
                 "STORE_UNAVAILABLE",
-                "The bytes differ at the object store but not here; storing them again later.",
+                "The object store received other bytes than the chunk store holds; the part is "
+                "retried.",
             ) from loss
         except (SluiceError, TimeoutError) as error:
-            if (reason := self._hopeless(claim, error)) is not None:
+            if (reason := self._permanent_reason(claim, error)) is not None:
                 return await self._fail(claim, reason, error)
             raise
-        # Outside the heartbeat: once recorded, the claim is over and must not count as lost.
+        # Outside the heartbeat: recording ends the claim, which must not count as lost.
         completion = await retry_unavailable(deps.ledger.record_part, claim, stored)
         deps.metrics.part_bytes.inc(stored.size)
         crash_point(CrashPoint.AFTER_RECORD_PART)
@@ -158,10 +165,10 @@ class PartStorer:
         if (
             completion.completion_ready
             and info is not None
-            and await self._completed(delivery, claim, completion, FreshPut(stored, info))
+            and await self._try_complete(delivery, claim, completion, FreshPut(stored, info))
         ):
             return "stored"
-        await self._announce(claim, completion)
+        await self._enqueue_hints(claim, completion)
         return "stored"
 
     # -- storing
@@ -169,7 +176,7 @@ class PartStorer:
     async def _store(
         self, claim: PartClaim, source: PartSource
     ) -> tuple[StoredPartRecord, ObjectInfo | None]:
-        """Put the bytes; a store that saw other bytes than we claimed gets them a second time."""
+        """Put the bytes, and once more if the store reports another checksum than ours."""
         async with asyncio.timeout(self._deps.options.part_timeout_seconds):
             await source.measure()
             await self._check_bucket(claim)
@@ -181,7 +188,7 @@ class PartStorer:
                     raise
                 self._deps.metrics.integrity_failures.labels("object_store").inc()
                 _log.warning(
-                    "store_saw_other_bytes",
+                    "part.checksum_mismatched",
                     upload_id=claim.snapshot.upload_id,
                     part=claim.plan.number,
                 )
@@ -192,7 +199,7 @@ class PartStorer:
     async def _put(
         self, claim: PartClaim, source: PartSource, multipart_id: str
     ) -> tuple[StoredPartRecord, ObjectInfo | None]:
-        """The part's record and, of a single PUT, the object as the store has confirmed it."""
+        """Return the part's record and, for a single PUT, the object that the store confirmed."""
         ref, number = claim.snapshot.new.object, claim.plan.number
         if claim.single_put:
             await self._intend(claim, "")
@@ -204,18 +211,18 @@ class PartStorer:
         return StoredPartRecord(number, tag.etag, claim.size, source.crc32c), None
 
     async def _check_bucket(self, claim: PartClaim) -> None:
-        """Once per process and bucket: a store that makes buckets itself makes it now."""
+        """Check the bucket once per process; a store that creates buckets creates it now."""
         bucket = claim.snapshot.new.object.bucket
         if bucket not in self._checked_buckets:
             await self._deps.objects.check(bucket)
             self._checked_buckets.add(bucket)
 
     async def _multipart(self, claim: PartClaim) -> str:
-        """The id of the upload's multipart, opening it if nobody has (rule 13)."""
+        """Return the id of the upload's multipart, opening it if necessary (rule 13)."""
         upload_id = claim.snapshot.upload_id
         if claim.snapshot.multipart_id:
             return claim.snapshot.multipart_id
-        # Workers of this process open one multipart, not one each; those of others may race us.
+        # The workers of this process open one multipart between them; those of others may race.
         lock = self._opening.setdefault(upload_id, asyncio.Lock())
         async with lock:
             known = (await self._deps.ledger.get(upload_id)).multipart_id
@@ -229,7 +236,7 @@ class PartStorer:
         try:
             winner = await self._deps.ledger.set_multipart(claim, opened)
         except (Aborted, NotFound):
-            # Certainly not recorded. After Unavailable it may be: then it must live, and if it is
+            # Certainly not recorded. After Unavailable it may be recorded and must stay; if it is
             # not, clean-up finds it by its key when the upload has ended.
             await objects.abort_multipart(ref, opened)
             raise
@@ -240,7 +247,7 @@ class PartStorer:
         return winner
 
     async def _intend(self, claim: PartClaim, multipart_id: str) -> None:
-        """Say in the catalogue what is about to be made, so that a lost ledger orphans nothing."""
+        """Record the object in the catalogue first, so that a lost ledger leaves no orphan."""
         if self._deps.catalogue is None:
             return
         new = claim.snapshot.new
@@ -248,45 +255,51 @@ class PartStorer:
             ObjectIntent(new.upload_id, new.tenant, new.object, multipart_id, self._deps.clock())
         )
 
-    # -- afterwards
+    # -- after the part is recorded
 
     async def _drop_chunks(self, claim: PartClaim, source: PartSource) -> None:
-        """Rule 17: only now. What stays behind goes with the rest when the upload has ended."""
+        """Drop the part's chunks, which must not happen before it is recorded (rule 17).
+
+        Best effort: clean-up of the ended upload removes the rest.
+        """
         try:
             async for tokens in source.tokens():
                 await self._deps.chunks.drop(claim.snapshot.upload_id, tokens)
         except (SluiceError, OSError) as error:
             _log.warning(
-                "chunks_not_dropped",
+                "chunk.drop_failed",
                 upload_id=claim.snapshot.upload_id,
                 part=claim.plan.number,
                 error=str(error),
             )
 
-    async def _completed(
+    async def _try_complete(
         self, delivery: Delivery, claim: PartClaim, completion: Completion, put: FreshPut
     ) -> bool:
-        """Go on to the completion in this worker's own turn; False where somebody else has to.
+        """Complete the upload in this worker; return False if a queue worker must do it.
 
-        Whatever goes wrong is the completion's matter, not the part's, which is stored.
+        A failed completion does not affect the part, which is stored.
         """
         if self._completer is None:
             return False
         try:
             outcome = await self._completer.handle_put(delivery, put)
         except asyncio.CancelledError:
-            # This process ends: another one has it at once.
-            await self._announce(claim, completion)
+            # This process stops: another one takes it at once.
+            await self._enqueue_hints(claim, completion)
             raise
         except (SluiceError, TimeoutError) as error:
-            _log.warning("completion_delayed", upload_id=claim.snapshot.upload_id, error=str(error))
+            _log.warning("completion.delayed", upload_id=claim.snapshot.upload_id, error=str(error))
             return False
         self._completer.outcomes.labels(outcome).inc()
         return True
 
-    async def _announce(self, claim: PartClaim, completion: Completion) -> None:
-        """Hint at what is ready now. A full queue makes `put` wait, and it is workers like us that
-        make room: so not for long, the sweeper hints again."""
+    async def _enqueue_hints(self, claim: PartClaim, completion: Completion) -> None:
+        """Enqueue hints at what is ready now.
+
+        A full queue makes `put` wait, and only workers like this one empty it. So the wait is
+        short; the sweeper enqueues missing hints.
+        """
         new = claim.snapshot.new
         hints = [
             WorkItem(WorkKind.PART, new.upload_id, new.tenant, number)
@@ -295,34 +308,34 @@ class PartStorer:
         if completion.completion_ready:
             hints.append(WorkItem(WorkKind.COMPLETION, new.upload_id, new.tenant))
         try:
-            async with asyncio.timeout(_ANNOUNCE_SECONDS):
+            async with asyncio.timeout(_ENQUEUE_SECONDS):
                 for hint in hints:
                     await self._deps.queue.put(hint)
         except (SluiceError, TimeoutError) as error:
-            _log.warning("hint_not_queued", upload_id=new.upload_id, error=str(error))
+            _log.warning("hint.enqueue_failed", upload_id=new.upload_id, error=str(error))
 
     async def _reject_damaged(self, claim: PartClaim, source: PartSource) -> int:
-        """Rule 8: chunks whose bytes are damaged or gone are missing again; how many.
+        """Mark damaged and lost chunks as missing again (rule 8) and return how many there were.
 
-        All of the part's at once: a client that gets to know them one by one sends for long.
+        All of the part's chunks are checked in one pass, so that the client learns of them at once.
         """
         upload_id = claim.snapshot.upload_id
         rejected = 0
-        async for chunk in source.damaged():
+        async for chunk in source.damaged_chunks():
             await self._deps.ledger.reject_chunk(claim, chunk.number)
             rejected += 1
             self._deps.metrics.integrity_failures.labels("chunk_store").inc()
-            _log.error("chunk_rejected", upload_id=upload_id, number=chunk.number)
-            # Nothing names these bytes any more.
+            _log.error("chunk.rejected", upload_id=upload_id, number=chunk.number)
+            # These bytes are unreferenced now.
             await self._deps.chunks.drop(upload_id, [chunk.token])
         return rejected
 
-    def _hopeless(self, claim: PartClaim, error: Exception) -> str | None:
-        """The reason to fail the upload with, or None if the part is worth repeating.
+    def _permanent_reason(self, claim: PartClaim, error: Exception) -> str | None:
+        """Return the reason to fail the upload with, or None if a retry can succeed.
 
-        Repeating ends with the upload's life: before completion the sweeper expires it, and while
-        it is COMPLETING, when nothing expires it (rule 18), the deadline is looked at here, by the
-        ledger's clock: that of this process may be wrong.
+        Retries end at the upload's expiry. Before completion the sweeper expires it. Nothing
+        expires a COMPLETING upload (rule 18), so its deadline is checked here, by the ledger's
+        clock, because this process's clock may be wrong.
         """
         if isinstance(error, SluiceError) and error.reason in _PERMANENT_REASONS:
             return error.reason
@@ -337,19 +350,19 @@ class PartStorer:
         return None
 
     async def _fail(self, claim: PartClaim, reason: str, error: SluiceError | TimeoutError) -> str:
-        """End the upload. The sentence is stored with it, for its owner; the detail is not."""
-        upload_id, detail = claim.snapshot.upload_id, _sentence(error)
+        """Fail the upload. The public message is stored for its owner; the full one is logged."""
+        upload_id, detail = claim.snapshot.upload_id, _public_message(error)
         await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        shown = error.operator_message if isinstance(error, SluiceError) else detail
-        _log.error("upload_failed", upload_id=upload_id, reason=reason, detail=shown)
-        self._deps.relay_poke.set()
+        log_detail = error.operator_message if isinstance(error, SluiceError) else detail
+        _log.error("upload.failed", upload_id=upload_id, reason=reason, detail=log_detail)
+        self._deps.relay_wakeup.set()
         return "failed"
 
 
-def _sentence(error: SluiceError | TimeoutError) -> str:
+def _public_message(error: SluiceError | TimeoutError) -> str:
     if isinstance(error, SluiceError):
         return error.message
-    return "The object store did not take the part in time."
+    return "The object store did not accept the part in time."
 
 
 def _attributes(claim: PartClaim) -> ObjectAttributes:

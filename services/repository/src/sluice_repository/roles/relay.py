@@ -1,37 +1,4 @@
-"""The role `relay`: brings ledger events and outbox rows to the publisher (rule 22).
-
-What holds: every event is published at least once, with its stable id, and for each node the
-first appearances of the ids are in the order in which things happened.
-
-Where it could break is between the two sources, for the completer carries an upload's unpublished
-ledger events over into the outbox, in front of UploadCompleted, in the transaction that makes the
-node. Each way that can go:
-
-- The relay published a ledger event E that the completer also carried over: E, E, Completed. The
-  second E has the id of the first.
-- The completer died after its commit, before it dropped E from the ledger: E is in both places.
-  The relay may publish it from either first; in the outbox E stands before Completed, so whichever
-  it is, E comes before Completed. Its replay finds the node committed and drops E: it is in the
-  outbox.
-- A page of ledger events ends before E while the outbox already has Completed: E was carried over
-  then, in front. The outbox alone is complete and in order for every node it names; this is why
-  nothing has to compare the two sources.
-- E is in neither: somebody was told by the publisher that it has E, and dropped it.
-- Later ledger events of a node that was committed do not exist: COMPLETED is terminal and, with a
-  catalogue, silent.
-
-One relay at a time holds a lease. One that lost it may still have a batch in hand; it looks at the
-lease before it publishes and gives up publishing when the lease ends, and should a paused process
-yet send an old batch late, every id in it was published by its successor before or will be
-published again: repetitions, which are harmless, and never an event before its predecessor's first
-appearance. Rows are dropped only after the publisher acknowledged them, so nothing is lost.
-
-An event that the publisher refuses for good (it is too large for the topic, say) must not stop the
-others, and neither dropping it nor letting later events of its node overtake it would be right. So
-the events of that one node are withheld, where they are, and everything else goes on: they are no
-part of the pages that are read, so it does not matter how many there are. Some of them are tried
-again with every page, each now and then, for an operator may have raised the limit.
-"""
+"""The role `relay`: publication of ledger events and outbox rows (rule 22)."""
 
 from __future__ import annotations
 
@@ -55,30 +22,64 @@ from sluice_repository.work.leases import Lease
 _log = structlog.get_logger(__name__)
 _BACKOFF_BASE_SECONDS = 0.2
 _BACKOFF_CAP_SECONDS = 10.0
-"""After the broker is back, publishing goes on within this time."""
+"""Publishing resumes within this time after the broker is back."""
 _WITHHELD_SECONDS = 60.0
-"""Nodes with a refused event are left alone for so long."""
+"""Delay before the events of a node with a rejected event are retried."""
 _WITHHELD_PAGE = 500
-"""Withheld rows of the outbox, without their events, that one turn passes."""
+"""Most withheld outbox rows, without their events, that one pass scans."""
 _RETRIED_KEYS = 50
-"""Nodes with withheld rows that one turn tries again."""
+"""Most nodes with withheld rows that one pass retries."""
 
 
 class Relay:
-    """One relay; `relay_once` is one page of each source."""
+    """One relay; `relay_once` publishes one page of each source.
+
+    Guarantee: every event is published at least once with its stable id, and the first occurrences
+    of a node's ids are in the order of its events.
+
+    Order between the two sources. The completer copies an upload's unpublished ledger events into
+    the outbox, before UploadCompleted, in the transaction that creates the node. The cases, for a
+    ledger event E:
+
+    - The relay published E, and the completer also copied it: E, E, Completed. The second E has
+      the id of the first.
+    - The completer died after its commit, before it dropped E from the ledger: E is in both
+      places. The relay may publish either copy first. In the outbox E precedes Completed, so E is
+      published before Completed. The completer's replay finds the node committed and drops E,
+      which the outbox has.
+    - A page of ledger events ends before E while the outbox already has Completed: then E was
+      copied before Completed. The outbox alone is complete and in order for every node that it
+      names, so nothing compares the two sources.
+    - E is in neither source: the publisher acknowledged it, and it was dropped.
+    - There are no later ledger events of a committed node: COMPLETED is terminal and, with a
+      catalogue, emits no ledger event.
+
+    One relay at a time holds the lease. A relay checks the lease before it publishes and stops
+    publishing when the lease ends. A paused process may still send an old batch late; its successor
+    has published every id of it before or will publish it again. Such repetitions are harmless and
+    never put an event before the first occurrence of its predecessor. Rows are dropped only after
+    the publisher acknowledged them, so nothing is lost.
+
+    An event that the publisher permanently rejects (for example one too large for the topic) must
+    not block the others. It must not be dropped, and later events of its node must not overtake
+    it. So all events of that node are withheld where they are, and everything else continues.
+    Withheld events are not part of the pages that are read, so their number does not matter. Each
+    pass retries some of them, each node at intervals, because an operator may have raised the
+    limit.
+    """
 
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
         self._lease = Lease(deps.catalogue, "relay", deps.holder, deps.options.relay_lease_seconds)
         self._withheld: dict[str, float] = {}
-        """Nodes with a refused event, and until when they wait."""
-        self._passed = 0
-        """The withheld row that the last turn came to."""
+        """Nodes with a rejected event, and the loop time of their next retry."""
+        self._cursor = 0
+        """The last withheld row that the previous pass scanned."""
         self._in_ledger: dict[str, int] = {}
-        """Uploads with events that are withheld in the ledger, and how many."""
+        """The number of withheld ledger events by upload."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Relay until `stop`; wakes at once when poked, else by polling."""
+        """Relay until `stop`, at each wake-up and otherwise by polling."""
         failures = 0
         try:
             while not stop.is_set():
@@ -86,7 +87,7 @@ class Relay:
                 with guarded(self._deps.metrics, "relay", failures=failures) as relaying:
                     moved = await self.relay_once()
                 if relaying.failed:
-                    # A poke must not cut this short: what it announces can wait for the broker.
+                    # A wake-up must not shorten the backoff: new events wait for the broker too.
                     failures += 1
                     await wait_at_most(
                         stop,
@@ -95,24 +96,25 @@ class Relay:
                     continue
                 failures = 0
                 if 0 < moved < self._deps.options.relay_batch_events:
-                    # Whatever comes in meanwhile goes with the next page: a page costs the same,
-                    # whether it brings one event or hundreds.
+                    # Batch: a page costs the same whether it has one event or hundreds.
                     await wait_at_most(stop, self._deps.options.relay_linger_seconds)
                 if moved == 0:
-                    await wait_at_most(self._deps.relay_poke, self._deps.options.relay_poll_seconds)
+                    await wait_at_most(
+                        self._deps.relay_wakeup, self._deps.options.relay_poll_seconds
+                    )
         finally:
             await self._lease.release()
 
     async def relay_once(self) -> int:
-        """Publish a page of ledger events, then a page of the outbox; how many were published.
+        """Publish a page of ledger events, then a page of the outbox; return how many events.
 
-        0 also while another relay holds the lease. Raises `Unavailable` when it is not certain
-        that the publisher has the events: they stay and are published again.
+        Return 0 while another relay holds the lease. Raises `Unavailable` when the publisher may
+        not have the events: they stay and are published again.
         """
         if not await self._lease.hold():
             return 0
-        # Cleared before looking: what comes in from now on wakes us again.
-        self._deps.relay_poke.clear()
+        # Cleared before reading, so that later events wake the relay again.
+        self._deps.relay_wakeup.clear()
         batch = self._deps.options.relay_batch_events
         metrics, catalogue = self._deps.metrics, self._deps.catalogue
         events = await self._deps.ledger.pending_events(batch)
@@ -145,11 +147,11 @@ class Relay:
                 else:
                     await self._deps.ledger.events_published(upload_id, event.sequence)
             except NotFound:
-                _log.info("upload_is_forgotten", upload_id=upload_id)
+                _log.info("upload.purged", upload_id=upload_id)
         return sum(1 for event in events if event.node_id not in refused)
 
     async def _relay_outbox(self, catalogue: Catalogue, page: OutboxPage) -> int:
-        """Publish a page, and withhold what has to wait of it."""
+        """Publish a page of the outbox, and withhold the rows that must wait."""
         rows = [row for row in page.rows if row.event.key not in page.withheld_keys]
         waiting = page.withheld_keys | await self._publish([row.event for row in rows])
         published = [row.row_id for row in rows if row.event.key not in waiting]
@@ -158,21 +160,21 @@ class Relay:
         return len(published)
 
     async def _retry_outbox(self, catalogue: Catalogue) -> int:
-        """Try some nodes again whose events are withheld: one round after the other, all of them.
+        """Retry some nodes whose events are withheld; successive passes cover all of them.
 
-        A node's withheld events go before those that are not, and in order: all of them are tried,
-        or the first ones of them.
+        A node's withheld events precede its other events. They are retried in order, all of them
+        or only the first ones.
         """
         now = asyncio.get_running_loop().time()
-        found = await catalogue.withheld_after(self._passed, _WITHHELD_PAGE)
-        self._passed = found[-1][0] if len(found) == _WITHHELD_PAGE else 0
+        withheld = await catalogue.withheld_after(self._cursor, _WITHHELD_PAGE)
+        self._cursor = withheld[-1][0] if len(withheld) == _WITHHELD_PAGE else 0
         due: set[str] = set()
-        for row_id, key in found:
+        for row_id, key in withheld:
             if self._withheld.get(key, 0.0) > now:
                 continue
             due.add(key)
             if len(due) == _RETRIED_KEYS:
-                self._passed = row_id
+                self._cursor = row_id
                 break
         rows = await catalogue.withheld_of(due, self._deps.options.relay_batch_events)
         refused = await self._publish([row.event for row in rows])
@@ -183,20 +185,20 @@ class Relay:
         return len(published)
 
     async def _publish(self, events: Sequence[EventRecord]) -> frozenset[str]:
-        """Publish all but the events of nodes of which one is refused; returns those nodes."""
+        """Publish the events except those of nodes with a rejected event; return those nodes."""
         refused: set[str] = set()
         while batch := [event for event in events if event.key not in refused]:
             try:
                 await self._publish_batch(batch)
                 break
             except InvalidArgument as error:
-                # One that is not of this batch would have it published for ever.
+                # A key outside this batch would make the loop publish it forever.
                 keys = refused_keys(error) & {event.key for event in batch}
                 if not keys:
                     raise
                 refused |= keys
                 _log.error(
-                    "event_refused",
+                    "event.refused",
                     error=error.message,
                     event_id=error.metadata["event_id"],
                     key=error.metadata["key"],
@@ -207,16 +209,18 @@ class Relay:
         return frozenset(refused)
 
     async def _publish_batch(self, events: Sequence[EventRecord]) -> None:
-        """Publish while the lease is certainly ours."""
+        """Publish a batch within the time for which the lease is certainly held."""
         left = self._lease.remaining_seconds()
         if left <= 0:
-            raise Unavailable("RELAY_LEASE_LOST", "Another relay may be publishing; wait for it.")
+            raise Unavailable(
+                "RELAY_LEASE_LOST", "The lease ended; another relay may publish. Retrying later."
+            )
         try:
             async with asyncio.timeout(min(left, self._deps.options.publish_timeout_seconds)):
                 await self._deps.publisher.publish(events)
         except TimeoutError:
             raise Unavailable(
-                "PUBLISHER_UNAVAILABLE", "The publisher does not acknowledge; trying again."
+                "PUBLISHER_UNAVAILABLE", "The publisher does not acknowledge; retrying later."
             ) from None
         crash_point(CrashPoint.AFTER_PUBLISH)
         for event in events:

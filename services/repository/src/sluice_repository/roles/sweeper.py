@@ -1,8 +1,4 @@
-"""The role `sweeper`: looks for what was forgotten, every few seconds, and sets it going or away.
-
-Nothing here is needed while all goes well; everything here is what heals a crash (promise 3: no
-orphan outlives the sweeper). All of it is idempotent, so any number of sweepers do no harm.
-"""
+"""The role `sweeper`: periodic recovery and clean-up after crashes."""
 
 from __future__ import annotations
 
@@ -24,10 +20,10 @@ from sluice_repository.work.guard import guarded
 
 _log = structlog.get_logger(__name__)
 _HINTS_PER_PASS = 10_000
-_EXPIRED_AT_ONCE = 5_000
-"""A page of uploads seen for the first time hides those behind it for a grace period."""
+_EXPIRY_PAGE = 5_000
+"""Uploads per call. A page of newly seen uploads hides those behind it for a grace period."""
 _CLEARED_SECONDS = 7 * 24 * 3600.0
-"""A commit that comes so long after its upload's clean-up is not expected any more."""
+"""Retention of cleared intents: no commit is expected this long after its upload's clean-up."""
 _LEFTOVER_TOKENS = 1_000
 _LEFTOVER_CALLS = 20
 
@@ -35,25 +31,29 @@ Item = TypeVar("Item")
 
 
 class Sweeper:
-    """One sweeper. `sweep` is one whole pass; `run` repeats it."""
+    """One sweeper. `sweep` is one whole pass; `run` repeats it.
+
+    It recovers from crashes (promise 3: no orphan outlives the sweeper) and has no work while
+    nothing fails. Every step is idempotent, so any number of sweepers may run.
+    """
 
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
         self._cleaner = Cleaner(deps)
-        self._hinted = 0
-        """Ready items that the last passes gave hints of, and that the next one leaves out."""
+        self._hint_offset = 0
+        """Ready items that earlier passes hinted at and the next pass skips."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """A pass at once, because after a `kill -9` the queue of this process is empty; then one
-        per interval."""
+        """Sweep at once, because the in-process queue is empty after a crash; then once per
+        interval."""
         while not stop.is_set():
             await self.sweep()
             await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
 
     async def sweep(self) -> None:
-        """One pass. A kind that fails is logged and counted, and the others still have their turn.
+        """Do one pass. A kind that fails is logged and counted; the other kinds still run.
 
-        The order lets one pass do the most: what is expired now is cleaned up now.
+        The order lets one pass do most: an upload that expires in a pass is cleaned up in it.
         """
         kinds: dict[str, Callable[[], Awaitable[int]]] = {
             "requeued": self._requeue,
@@ -70,33 +70,33 @@ class Sweeper:
                 self._deps.metrics.sweeps.labels(kind).inc(await sweep_kind())
 
     async def _requeue(self) -> int:
-        """Rule 15: the ledger knows what is ready; hints may have been lost with a process."""
+        """Enqueue hints at all ready work; hints may have been lost with a process (rule 15)."""
         done = 0
-        passed = self._hinted
-        self._hinted = 0
+        offset = self._hint_offset
+        self._hint_offset = 0
         try:
             # A full queue makes `put` wait; it has enough hints then.
             async with asyncio.timeout(self._deps.options.call_timeout_seconds):
-                for item in await self._deps.ledger.ready_work(_HINTS_PER_PASS, passed):
+                for item in await self._deps.ledger.ready_work(_HINTS_PER_PASS, offset):
                     await self._deps.queue.put(item)
                     done += 1
                 if done == _HINTS_PER_PASS:
-                    # The next pass goes on from here: work that fails again and again stays ready,
-                    # and must not keep the hints from what comes behind it.
-                    self._hinted = passed + done
+                    # The next pass continues from here: work that keeps failing stays ready and
+                    # must not keep hints from the items behind it.
+                    self._hint_offset = offset + done
         except TimeoutError:
-            _log.warning("queue_full", hints=done)
+            _log.warning("queue.full", hints=done)
         return done
 
     async def _expire(self) -> int:
-        """Rule 24. UploadExpired waits in the ledger, so the relay is woken."""
+        """Expire due uploads (rule 24) and wake the relay for their UploadExpired events."""
         done = 0
-        while expired := await self._deps.ledger.expire_due(_EXPIRED_AT_ONCE):
+        while expired := await self._deps.ledger.expire_due(_EXPIRY_PAGE):
             done += len(expired)
-            self._deps.relay_poke.set()
+            self._deps.relay_wakeup.set()
             for snapshot in expired:
                 _log.info(
-                    "upload_expired",
+                    "upload.expired",
                     upload_id=snapshot.upload_id,
                     reason=snapshot.failure_reason,
                 )
@@ -104,7 +104,7 @@ class Sweeper:
 
     async def _clean_up(self) -> int:
         async def clean(snapshot: UploadSnapshot) -> None:
-            await self._cleaner.ended_upload(snapshot)
+            await self._cleaner.clean_ended_upload(snapshot)
 
         return await walk(
             self._deps.ledger.cleanups_due,
@@ -119,35 +119,35 @@ class Sweeper:
         return done
 
     async def _drop_leftovers(self) -> int:
-        """Staged bytes that nothing names: their sender died before the ledger accepted them."""
+        """Drop unreferenced staged bytes: their sender died before the ledger accepted them."""
         done = 0
         for _ in range(_LEFTOVER_CALLS):
-            found = await self._deps.chunks.leftovers(
+            leftovers = await self._deps.chunks.leftovers(
                 self._deps.options.leftover_age_seconds, _LEFTOVER_TOKENS
             )
-            for upload_id, tokens in found:
-                done += await self._drop_unnamed(upload_id, tokens)
-            # The store goes round: less than asked for is the end of a round.
-            if sum(len(tokens) for _, tokens in found) < _LEFTOVER_TOKENS:
+            for upload_id, tokens in leftovers:
+                done += await self._drop_unreferenced(upload_id, tokens)
+            # The store iterates cyclically: a short page is the end of a cycle.
+            if sum(len(tokens) for _, tokens in leftovers) < _LEFTOVER_TOKENS:
                 break
         return done
 
-    async def _drop_unnamed(self, upload_id: str, tokens: Sequence[str]) -> int:
+    async def _drop_unreferenced(self, upload_id: str, tokens: Sequence[str]) -> int:
         try:
             known = await self._deps.ledger.known_tokens(upload_id, tokens)
         except NotFound:
             known = frozenset()
-        unnamed = [token for token in tokens if token not in known]
-        if unnamed:
-            await self._deps.chunks.drop(upload_id, unnamed)
-        return len(unnamed)
+        unreferenced = [token for token in tokens if token not in known]
+        if unreferenced:
+            await self._deps.chunks.drop(upload_id, unreferenced)
+        return len(unreferenced)
 
     async def _clear_intents(self) -> int:
         catalogue = self._deps.catalogue
         assert catalogue is not None
         older_than = self._deps.clock() - self._deps.options.intent_age_seconds
-        forgotten = await catalogue.now() - _CLEARED_SECONDS
-        while await catalogue.forget_cleared_intents(forgotten, PAGE) == PAGE:
+        cleared_before = await catalogue.now() - _CLEARED_SECONDS
+        while await catalogue.forget_cleared_intents(cleared_before, PAGE) == PAGE:
             continue
 
         async def fetch(limit: int, offset: int) -> Sequence[ObjectIntent]:
@@ -155,14 +155,14 @@ class Sweeper:
 
         return await walk(
             fetch,
-            partial(self._attempt, "intents", self._cleaner.stale_intent),
+            partial(self._attempt, "intents", self._cleaner.clean_stale_intent),
             lambda intent: (intent.upload_id, intent.object),
         )
 
     async def _delete_objects(self) -> int:
         catalogue = self._deps.catalogue
         assert catalogue is not None
-        # Not by the clock of this process, which may have been stepped.
+        # The database's clock, because this process's clock may have been stepped.
         now = await catalogue.now()
 
         async def fetch(limit: int, offset: int) -> Sequence[ObjectDeletion]:
@@ -170,17 +170,17 @@ class Sweeper:
 
         return await walk(
             fetch,
-            partial(self._attempt, "deletions", self._cleaner.object_deletion),
+            partial(self._attempt, "deletions", self._cleaner.delete_object),
             lambda deletion: deletion.deletion_id,
         )
 
     async def _attempt(
         self, kind: str, clean: Callable[[Item], Awaitable[bool | None]], item: Item
     ) -> bool:
-        """One item; what fails stays due and must not keep the others waiting."""
+        """Clean one item and return whether it is done; a failed one stays due."""
         try:
             async with asyncio.timeout(self._deps.options.call_timeout_seconds):
                 return await clean(item) is not False
         except (SluiceError, TimeoutError) as error:
-            _log.warning("leftover_stays", kind=kind, item=repr(item), error=str(error))
+            _log.warning("sweep.item_failed", kind=kind, item=repr(item), error=str(error))
             return False

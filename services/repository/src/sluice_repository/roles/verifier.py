@@ -1,4 +1,4 @@
-"""SHA-256 afterwards: a job of low priority over nodes that lack it (rule 20)."""
+"""Background computation of missing SHA-256 digests (rule 20)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _PAGE_NODES = 20
 class Verifier:
     """Hashes one object at a time, no faster than the options allow.
 
-    One process holds the job; should two, the second result changes nothing. A node whose bytes
-    do not match its CRC32C gets no SHA-256: it is reported at every pass until somebody restores
-    the object or deletes the node.
+    One process holds the lease of this job; if two run it, the second result changes nothing. A
+    node whose bytes do not match its CRC32C gets no SHA-256. Each pass reports it until an operator
+    restores the object or deletes the node.
     """
 
     def __init__(self, deps: RepositoryDeps, catalogue: Catalogue) -> None:
@@ -44,11 +44,11 @@ class Verifier:
             await self._lease.release()
 
     async def verify_all(self) -> int:
-        """Verify every node that lacks its SHA-256; returns how many were."""
+        """Verify every node that lacks its SHA-256 and return how many were verified."""
         return await walk(self._nodes, self._verify, lambda node: node.node_id, page=_PAGE_NODES)
 
     async def _nodes(self, limit: int, offset: int) -> Sequence[Node]:
-        # Asked before every page: a pass over a large catalogue outlasts the lease.
+        # Extended before every page: a pass over a large catalogue takes longer than the lease.
         if not await self._lease.hold():
             return ()
         return await self._catalogue.nodes_without_sha256(limit, offset)
@@ -82,13 +82,13 @@ class Verifier:
             return False
         if await self._catalogue.record_sha256(node.node_id, digest.sha256):
             self._deps.metrics.verified.inc()
-            self._deps.relay_poke.set()
+            self._deps.relay_wakeup.set()
         return True
 
     async def _is_gone(self, node: Node) -> bool:
-        """Deleted while it was read: nothing is wrong then."""
+        """Return whether the node was deleted while it was read, which is no damage."""
         return not await self._catalogue.is_object_live(node.object)
 
     def _report(self, log: structlog.typing.FilteringBoundLogger, **facts: object) -> None:
         self._deps.metrics.integrity_failures.labels("verifier").inc()
-        log.error("object_is_damaged", **facts)
+        log.error("object.damaged", **facts)

@@ -1,9 +1,6 @@
-"""ChunkSinkService: takes chunks straight from an intake, verifies, counts and discards them.
+"""ChunkSinkService, the repository's half of the direct transport.
 
-The repository's half of the direct transport (sluice_common/direct/chunks.py has the other one).
-Memory is bounded by one block per stream: gRPC is asked for the next message only once this one
-is done with, and HTTP/2 makes the sender wait meanwhile. A block stays in the bytes that gRPC
-received; no message object is made around it.
+`sluice_common/direct/chunks.py` is the intake's half.
 """
 
 from __future__ import annotations
@@ -41,11 +38,11 @@ def add_chunk_sink(
     """Serve ChunkSinkService on `server`; its interceptors map errors.
 
     Args:
-        stop: once it is set, streams end after the chunk that they carry, so that a stop waits
-            for chunks and not for streams.
+        stop: once it is set, streams end after the current chunk, so that a stop waits for chunks
+            and not for streams.
     """
     sink = ChunkSink(metrics, stop, max_chunk_bytes)
-    # Its deserializer is not the generated one, for which the generated registration has no room.
+    # The generated registration does not accept another deserializer.
     handlers = {
         "PutChunks": grpc.stream_stream_rpc_method_handler(
             sink.put_chunks,
@@ -57,7 +54,12 @@ def add_chunk_sink(
 
 
 class ChunkSink:
-    """The handler of ChunkSinkService."""
+    """Handler of ChunkSinkService: verifies, counts and discards chunks from an intake.
+
+    Memory is bounded by one block per stream: the handler reads the next message only after it has
+    processed the current one, and HTTP/2 flow control holds the sender meanwhile. A block stays in
+    the bytes that gRPC received; no message object is created for it.
+    """
 
     def __init__(self, metrics: Metrics, stop: asyncio.Event, max_chunk_bytes: int) -> None:
         self._metrics = metrics
@@ -65,18 +67,18 @@ class ChunkSink:
         self._max_chunk_bytes = max_chunk_bytes
 
     async def put_chunks(self, _requests: object, context: Context) -> None:
-        """Chunk after chunk until the intake has half-closed, each answered once it is whole.
+        """Acknowledge each complete chunk until the intake half-closes the stream.
 
-        Raises `InvalidArgument` and `OutOfRange` for an intake that breaks the protocol, and
-        `DataLoss` CHECKSUM_MISMATCH; the chunks answered before stay answered.
+        Raises `InvalidArgument` and `OutOfRange` for an intake that violates the protocol, and
+        `DataLoss` CHECKSUM_MISMATCH; chunks acknowledged before stay acknowledged.
         """
         while not self._stop.is_set() and (frame := await _next_frame(context)) is not None:
-            accepted = await self._take(context, frame)
+            accepted = await self._receive(context, frame)
             await context.write(pb.PutChunksResponse(accepted=accepted))
 
-    async def _take(self, context: Context, frame: Frame) -> Accepted:
-        """One chunk from its first message to its last, counted whatever becomes of it."""
-        outcome = "CANCELLED"  # what else than an error can end it: the intake or a stop
+    async def _receive(self, context: Context, frame: Frame) -> Accepted:
+        """Receive one chunk whose first message is `frame`, and count it by its outcome."""
+        outcome = "CANCELLED"  # unless replaced: cancelled by the intake or by a stop
         try:
             header = self._checked(frame.header)
             accepted = await _read_chunk(context, header, frame.data)
@@ -106,13 +108,13 @@ class ChunkSink:
 
 
 async def _read_chunk(context: Context, header: Header, data: memoryview) -> Accepted:
-    """Read one chunk to its last byte; what is known of it then."""
+    """Read one chunk to its last byte and return its size and CRC32C."""
     missing_bytes, crc = header.size, EMPTY_CRC32C
     while True:
         if len(data) > MAX_BLOCK_BYTES:
             raise InvalidArgument(
                 "BLOCK_TOO_LARGE",
-                f"A block has at most {MAX_BLOCK_BYTES} bytes.",
+                f"A block has at most {MAX_BLOCK_BYTES} bytes; split it.",
                 field="data",
                 metadata=_of(header),
             )
@@ -129,7 +131,7 @@ async def _read_chunk(context: Context, header: Header, data: memoryview) -> Acc
             break
         frame = await _next_frame(context)
         if frame is None:
-            raise _cut_short(header, missing_bytes)
+            raise _chunk_incomplete(header, missing_bytes)
         if frame.header is not None:
             raise _chunk_open(header, missing_bytes)
         data = frame.data
@@ -143,7 +145,7 @@ async def _read_chunk(context: Context, header: Header, data: memoryview) -> Acc
 
 
 async def _next_frame(context: Context) -> Frame | None:
-    """None once the intake has half-closed or gone."""
+    """Return the next message; None once the intake has half-closed or disconnected."""
     frame: Any = await context.read()
     if frame is _END:
         return None
@@ -166,10 +168,11 @@ def _chunk_open(header: Header, missing_bytes: int) -> InvalidArgument:
     )
 
 
-def _cut_short(header: Header, missing_bytes: int) -> InvalidArgument:
+def _chunk_incomplete(header: Header, missing_bytes: int) -> InvalidArgument:
     return InvalidArgument(
         "CHUNK_INCOMPLETE",
-        f"The stream ended {missing_bytes} bytes before the end of chunk {header.number}.",
+        f"The stream ended {missing_bytes} bytes before the end of chunk {header.number}; send the"
+        " chunk again.",
         field="data",
         metadata=_of(header),
     )

@@ -1,4 +1,4 @@
-"""Between the wire's messages and the values of the repository."""
+"""Conversion between wire messages and the repository's values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBER_BY_INTEGRITY = {
 }
 
 _MAX_MASK_PATHS = 64
-"""Of one mask, repeated ones included: more than a policy will ever have."""
+"""Most paths of one update mask, repeated ones included; a policy has far fewer fields."""
 
 
 def locator_of(
@@ -38,7 +38,10 @@ def locator_of(
     | pb.ReadNodeRequest
     | pb.GetDownloadUrlRequest,
 ) -> NodeLocator:
-    """Raises `InvalidArgument` NODE_REQUIRED when the request names none."""
+    """Return the node that a request names.
+
+    Raises `InvalidArgument` NODE_REQUIRED when it names none.
+    """
     match request.WhichOneof("node"):
         case "node_id":
             return NodeById(request.node_id)
@@ -46,17 +49,20 @@ def locator_of(
             return NodeByPath(request.location.drive, request.location.path)
         case _:
             raise InvalidArgument(
-                "NODE_REQUIRED", "Name the node, by node_id or by location.", field="node"
+                "NODE_REQUIRED", "No node is given; set node_id or location.", field="node"
             )
 
 
 def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
-    """Raises `InvalidArgument` BAD_POLICY for an integrity that this release does not know."""
+    """Return the policy of a message.
+
+    Raises `InvalidArgument` BAD_POLICY for an integrity that this release does not know.
+    """
     integrity = _INTEGRITY_BY_NUMBER.get(message.integrity)
     if integrity is None:
         raise InvalidArgument(
             "BAD_POLICY",
-            "This server does not know the integrity asked for.",
+            "This server does not know the requested integrity; choose another or upgrade it.",
             field="policy.integrity",
         )
     return DrivePolicy(
@@ -71,7 +77,7 @@ def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
 
 
 def fields_of(mask: FieldMask) -> frozenset[str]:
-    """The fields that a mask names. `InvalidArgument` BAD_UPDATE_MASK for far too many."""
+    """Return the fields that a mask names. Raises `InvalidArgument` BAD_UPDATE_MASK."""
     if len(mask.paths) > _MAX_MASK_PATHS:
         raise InvalidArgument(
             "BAD_UPDATE_MASK",
@@ -116,21 +122,22 @@ def node_message(node: Node) -> pb.Node:
     )
 
 
-def processing_message(found: Processing) -> pb.Processing:
-    failed = found.state is ProcessingState.FAILED
+def processing_message(processing: Processing) -> pb.Processing:
+    failed = processing.state is ProcessingState.FAILED
+    location = processing.location
     return pb.Processing(
         state=pb.PROCESSING_STATE_FAILED if failed else pb.PROCESSING_STATE_PROCESSED,
-        reason=found.reason,
-        detail=found.detail,
-        content_type=found.content_type,
-        width=found.width,
-        height=found.height,
-        frames=found.frames,
-        damaged=found.damaged,
-        exif_json=json.dumps(dict(found.exif), ensure_ascii=False),
-        location_json="" if found.location is None else json.dumps(dict(found.location)),
-        thumbnails=[thumbnail_message(one) for one in found.thumbnails],
-        processed_at=timestamp(found.processed_at),
+        reason=processing.reason,
+        detail=processing.detail,
+        content_type=processing.content_type,
+        width=processing.width,
+        height=processing.height,
+        frames=processing.frames,
+        damaged=processing.damaged,
+        exif_json=json.dumps(dict(processing.exif), ensure_ascii=False),
+        location_json="" if location is None else json.dumps(dict(location)),
+        thumbnails=[thumbnail_message(thumbnail) for thumbnail in processing.thumbnails],
+        processed_at=timestamp(processing.processed_at),
     )
 
 
@@ -152,5 +159,5 @@ def timestamp(seconds: float) -> Timestamp:
 
 
 def whole_seconds(duration: Duration) -> int:
-    """Whole seconds of a duration; what is below one second is dropped."""
+    """Return the whole seconds of a duration, rounded down."""
     return int(duration.seconds)

@@ -1,4 +1,4 @@
-"""Drives: what they may be called, what their policy may say, and who makes them."""
+"""Use cases of drives: naming rules, policy checks and creation."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DriveRegistry:
 
     Args:
         default_bucket: the bucket of drives that name none.
-        auto_create: whether `get` makes an unknown drive with the defaults (standalone) instead
-            of answering DRIVE_NOT_FOUND.
+        auto_create: whether `get` creates an unknown drive with the defaults (standalone) instead
+            of raising DRIVE_NOT_FOUND.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class DriveRegistry:
         self._auto_create = auto_create
 
     async def get(self, tenant: str, name: str) -> Drive:
-        """The drive that an upload goes to; made on first use where the deployment says so.
+        """Return the drive of an upload, creating it on first use under `auto_create`.
 
         Raises `InvalidArgument` BAD_DRIVE_NAME, `NotFound` DRIVE_NOT_FOUND.
         """
@@ -54,15 +54,15 @@ class DriveRegistry:
         try:
             return await self._create(tenant, name, self._default_bucket, "", DrivePolicy())
         except AlreadyExists:
-            # Somebody created it with other settings in between; those are the drive's.
+            # A concurrent caller created it with other settings: those stand.
             return await self._catalogue.get_drive(tenant, name)
 
     async def find(self, tenant: str, name: str) -> Drive:
-        """The drive if there is one; looking never makes it. Errors as of `get`."""
+        """Return the drive without ever creating it. Raises the same errors as `get`."""
         return await self._catalogue.get_drive(tenant, check_drive_name(name, "name"))
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
-        """Whether a path of the drive has a node now. `path` is normalized."""
+        """Return whether a path of the drive has a node now. `path` is normalized."""
         try:
             await self._catalogue.find_node(tenant, name, path)
         except NotFound:
@@ -72,9 +72,9 @@ class DriveRegistry:
     async def create(
         self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
     ) -> Drive:
-        """Make a drive; the same call again answers the same.
+        """Create a drive. Idempotent: the same call returns the same drive.
 
-        Raises `InvalidArgument` for what a drive cannot be, `AlreadyExists` DRIVE_EXISTS.
+        Raises `InvalidArgument` for invalid values, `AlreadyExists` DRIVE_EXISTS.
         """
         check_drive_name(name, "name")
         return await self._create(
@@ -95,7 +95,7 @@ class DriveRegistry:
         ) and not await self._exists(tenant, name):
             raise InvalidArgument(
                 "BAD_KEY_PREFIX",
-                "Keys of this drive could be mistaken for those of other drives in the bucket;"
+                "Keys of this drive could collide with those of other drives in the bucket;"
                 " choose another key prefix, or another bucket.",
                 field="key_prefix",
             )
@@ -114,16 +114,16 @@ class DriveRegistry:
     async def update(
         self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str]
     ) -> Drive:
-        """Take over these fields of the policy; none named means all.
+        """Update these fields of the policy; an empty set means all fields.
 
-        Raises `InvalidArgument` BAD_UPDATE_MASK, BAD_POLICY, `NotFound` DRIVE_NOT_FOUND. Uploads
-        that are under way keep the policy that they began with.
+        Uploads in progress keep the policy that they began with. Raises `InvalidArgument`
+        BAD_UPDATE_MASK, BAD_POLICY, `NotFound` DRIVE_NOT_FOUND.
         """
         check_drive_name(name, "name")
         if unknown := fields - POLICY_FIELDS:
             raise InvalidArgument(
                 "BAD_UPDATE_MASK",
-                f"The update mask names {len(unknown)} fields that a policy does not have; it has"
+                f"The update mask names {len(unknown)} fields that a policy does not have; use"
                 f" {', '.join(sorted(POLICY_FIELDS))}.",
                 field="update_mask",
             )
@@ -143,7 +143,7 @@ def _check_bucket(bucket: str) -> str:
 
 
 def _check_key_prefix(prefix: str) -> str:
-    """The prefix stands before `{tenant}/{drive}/{node id}` (rule 14), just as it is given."""
+    """Return the prefix if it is valid; it precedes `{tenant}/{drive}/{node id}` (rule 14)."""
     segments = prefix.split("/")
     if (
         not _KEY_PREFIX.fullmatch(prefix)

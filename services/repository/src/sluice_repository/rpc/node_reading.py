@@ -1,4 +1,4 @@
-"""Reading a node's bytes back, whole or in part, and signing URLs for them."""
+"""Reads of a node's bytes, whole or by range, and signed download URLs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DownloadUrl:
 
 
 class NodeReader:
-    """Turns a node into bytes."""
+    """Reads nodes from the object store and signs their download URLs."""
 
     def __init__(
         self, catalogue: Catalogue, objects: ObjectStore, clock: Clock = time.time
@@ -40,57 +40,57 @@ class NodeReader:
         self._clock = clock
 
     async def read(self, node: Node, offset: int, length: int | None) -> AsyncIterator[bytes]:
-        """The bytes [offset, offset + length) of a node, in blocks of at most 1 MiB.
+        """Yield the bytes [offset, offset + length) of a node in blocks of at most 1 MiB.
 
-        A range that reaches beyond the end stops there; one that begins beyond it is refused. The
-        object is the node's own, so that a node whose path is taken over during the read goes on
-        being read. A read of the whole is held against the node's CRC32C.
+        A range that reaches beyond the end stops there; one that begins beyond it is rejected. The
+        object belongs to this node version, so the read continues if another upload takes over the
+        path. A read of the whole node is checked against the node's CRC32C.
 
         Raises:
             InvalidArgument: BAD_RANGE, a negative offset or length.
             OutOfRange: OFFSET_BEYOND_END.
             Aborted: NODE_REPLACED, the node ended and its object is gone; read the path again.
-            DataLoss: OBJECT_MISSING, OBJECT_TRUNCATED, OBJECT_DAMAGED. Detected at the latest at
-                the end: a reader that keeps what it got must wait for the end of the stream.
+            DataLoss: OBJECT_MISSING, OBJECT_TRUNCATED, OBJECT_DAMAGED. Raised at the end of the
+                stream at the latest, so a reader must not use the bytes before the end.
         """
-        wanted = _length_of(node, offset, length)
-        if wanted == 0:
+        length_bytes = _length_of(node, offset, length)
+        if length_bytes == 0:
             return
-        whole = wanted == node.size
+        is_whole = length_bytes == node.size
         crc, received = EMPTY_CRC32C, 0
         try:
-            async with closing(self._objects.read(node.object, offset, wanted)) as blocks:
+            async with closing(self._objects.read(node.object, offset, length_bytes)) as blocks:
                 async for block in blocks:
                     received += len(block)
-                    if whole:
+                    if is_whole:
                         crc = crc32c(block, crc)
                     yield block
         except NotFound as error:
-            raise await self._why_gone(node) from error
-        if received != wanted:
-            raise _damaged("OBJECT_TRUNCATED", f"ends {wanted - received} bytes early")
-        if whole and crc != node.crc32c:
+            raise await self._missing_object_error(node) from error
+        if received != length_bytes:
+            raise _damaged("OBJECT_TRUNCATED", f"ends {length_bytes - received} bytes early")
+        if is_whole and crc != node.crc32c:
             raise _damaged("OBJECT_DAMAGED", "does not match its CRC32C")
 
     async def download_url(self, node: Node, lifetime_seconds: int) -> DownloadUrl:
-        """A URL by which anyone can read the object for `lifetime_seconds`.
+        """Return a URL that grants anyone read access to the object for `lifetime_seconds`.
 
         Raises `InvalidArgument` BAD_LIFETIME, `Unimplemented` PRESIGN_UNSUPPORTED.
         """
         if not 1 <= lifetime_seconds <= MAX_DOWNLOAD_URL_SECONDS:
             raise InvalidArgument(
                 "BAD_LIFETIME",
-                f"A download URL lives 1 to {MAX_DOWNLOAD_URL_SECONDS} seconds.",
+                f"A download URL lives 1 to {MAX_DOWNLOAD_URL_SECONDS} seconds; change lifetime.",
                 field="lifetime",
             )
-        # Before signing: the answer may promise less than the URL keeps, never more.
+        # Computed before signing: the stated expiry is never later than the URL's own.
         expires_at = self._clock() + lifetime_seconds
         filename = node.path.rpartition("/")[2]
         url = await self._objects.presign_get(node.object, lifetime_seconds, filename)
         return DownloadUrl(url, expires_at)
 
-    async def _why_gone(self, node: Node) -> SluiceError:
-        """The object is not there: because the node has ended since, or by a loss."""
+    async def _missing_object_error(self, node: Node) -> SluiceError:
+        """Return NODE_REPLACED if the node has ended since it was found, else OBJECT_MISSING."""
         try:
             await self._catalogue.get_node(node.tenant, node.node_id)
         except NotFound:
@@ -105,11 +105,13 @@ class NodeReader:
 def _length_of(node: Node, offset: int, length: int | None) -> int:
     if offset < 0 or (length is not None and length < 0):
         field = "offset" if offset < 0 else "length"
-        raise InvalidArgument("BAD_RANGE", "Offset and length are not negative.", field=field)
+        raise InvalidArgument(
+            "BAD_RANGE", f"{field} is negative; give 0 or a positive number.", field=field
+        )
     if offset > node.size:
         raise OutOfRange(
             "OFFSET_BEYOND_END",
-            f"The node has {node.size} bytes; begin within them.",
+            f"The offset is beyond the node's {node.size} bytes; give a smaller one.",
             field="offset",
             metadata={"size": str(node.size)},
         )

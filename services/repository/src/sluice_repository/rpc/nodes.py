@@ -1,4 +1,4 @@
-"""Nodes: finding, listing, describing and deleting them."""
+"""Use cases of nodes: lookup, listing, metadata and deletion."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sluice_core.uploads.names import (
 
 @dataclass(frozen=True, slots=True)
 class NodeById:
-    """A node by its id: always the same one."""
+    """Locator by id: always the same node."""
 
     node_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class NodeByPath:
-    """Whatever node a path of a drive has now."""
+    """Locator by path: the node that a path of a drive has now."""
 
     drive: str
     path: str
@@ -36,30 +36,34 @@ NodeLocator = NodeById | NodeByPath
 
 
 def as_content(node: Node, thumbnail: Thumbnail) -> Node:
-    """The node as if its thumbnail were its content, to be read like one."""
+    """Return the node with the thumbnail as its content, so that it can be read like a node."""
     return replace(
         node, size=thumbnail.size_bytes, crc32c=thumbnail.crc32c, object=thumbnail.object
     )
 
 
-def _instead(found: Processing | None) -> str:
-    if found is None:
-        return ": the processor has not looked at it yet"
-    if found.state is ProcessingState.FAILED:
-        return f": processing it failed ({found.reason})"
-    if not found.thumbnails:
-        return ": it is no picture"
-    return "; there are " + ", ".join(str(one.size) for one in found.thumbnails)
+def _thumbnail_advice(processing: Processing | None) -> str:
+    """Return what follows "no thumbnail of size N": the cause or the sizes to ask for."""
+    if processing is None:
+        return ": it is not processed yet; try again later"
+    if processing.state is ProcessingState.FAILED:
+        return f": processing it failed ({processing.reason})"
+    if not processing.thumbnails:
+        return ": it is not a picture"
+    return "; use one of " + ", ".join(str(one.size) for one in processing.thumbnails)
 
 
 class NodeRegistry:
-    """The use cases of nodes. Another tenant's node is NODE_NOT_FOUND, like one that never was."""
+    """The use cases of nodes. Another tenant's node is NODE_NOT_FOUND, like an unknown one."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
     async def get(self, tenant: str, locator: NodeLocator) -> Node:
-        """Raises `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for bad names."""
+        """Return the node that `locator` names.
+
+        Raises `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for invalid names.
+        """
         match locator:
             case NodeById(node_id):
                 return await self._catalogue.get_node(tenant, check_node_id(node_id))
@@ -71,21 +75,24 @@ class NodeRegistry:
                 )
 
     async def processing_of(self, node: Node) -> Processing | None:
-        """What the processor found in a node; None until it has looked."""
-        found = await self._catalogue.processing_of(node.tenant, [node.node_id])
-        return found.get(node.node_id)
+        """Return the processor's result for a node; None until the node is processed."""
+        by_node = await self._catalogue.processing_of(node.tenant, [node.node_id])
+        return by_node.get(node.node_id)
 
     async def thumbnail_of(self, node: Node, size: int) -> Thumbnail:
-        """The thumbnail of exactly this size. Raises `NotFound` THUMBNAIL_NOT_FOUND, which says
-        which sizes there are, or why there are none."""
-        found = await self.processing_of(node)
-        thumbnails = () if found is None else found.thumbnails
+        """Return the thumbnail of exactly this size.
+
+        Raises `NotFound` THUMBNAIL_NOT_FOUND, which states the sizes that exist or why there are
+        none.
+        """
+        processing = await self.processing_of(node)
+        thumbnails = () if processing is None else processing.thumbnails
         for thumbnail in thumbnails:
             if thumbnail.size == size:
                 return thumbnail
         raise NotFound(
             "THUMBNAIL_NOT_FOUND",
-            f"The node has no thumbnail of size {size}{_instead(found)}.",
+            f"The node has no thumbnail of size {size}{_thumbnail_advice(processing)}.",
             field="thumbnail_size",
             metadata={"sizes": ",".join(str(one.size) for one in thumbnails)},
         )
@@ -93,7 +100,7 @@ class NodeRegistry:
     async def list(
         self, tenant: str, drive: str, path_prefix: str, limit: int, after: str
     ) -> NodePage:
-        """Live nodes whose path begins with `path_prefix`, by the bytes of their path."""
+        """Return live nodes whose path begins with `path_prefix`, ordered by path bytes."""
         return await self._catalogue.list_nodes(
             tenant, check_drive_name(drive), check_path_prefix(path_prefix), limit, after
         )
@@ -101,23 +108,25 @@ class NodeRegistry:
     async def update(
         self, tenant: str, node_id: str, metadata: Mapping[str, str], if_version: int
     ) -> Node:
-        """Replace the metadata, if the node has `if_version` (0: whatever it has).
+        """Replace the metadata if the node has version `if_version` (0: any version).
 
         Raises `Aborted` VERSION_CONFLICT: read the node again, then repeat.
         """
         if if_version < 0:
             raise InvalidArgument(
-                "BAD_VERSION", "Versions count from 1; 0 means any.", field="if_version"
+                "BAD_VERSION",
+                "if_version is negative; give a version from 1, or 0 for any.",
+                field="if_version",
             )
         return await self._catalogue.update_node(
             tenant, check_node_id(node_id), check_metadata(metadata), if_version
         )
 
     async def delete(self, tenant: str, locator: NodeLocator) -> str:
-        """Delete a node and return its id; deleting by the same id again is no error.
+        """Delete a node and return its id. Deletion by id is idempotent.
 
-        By path, it deletes the node that the path has now, which a concurrent upload may just
-        have superseded: then that upload's node stays.
+        Deletion by path deletes the node found at the path. If a concurrent upload supersedes that
+        node meanwhile, the upload's node stays.
 
         Raises `PermissionDenied` DRIVE_READ_ONLY, `NotFound`.
         """
@@ -126,14 +135,14 @@ class NodeRegistry:
         except NotFound:
             if isinstance(locator, NodeByPath):
                 raise
-            # A tombstone is invisible but may be deleted again; an unknown id is NotFound here.
+            # A tombstone is invisible but can be deleted again; an unknown id raises NotFound.
             await self._catalogue.delete_node(tenant, locator.node_id)
             return locator.node_id
         drive = await self._catalogue.get_drive(tenant, node.drive)
         if drive.policy.read_only:
             raise PermissionDenied(
                 "DRIVE_READ_ONLY",
-                f"The drive {drive.name!r} is read-only; nothing in it can be deleted.",
+                f"The drive {drive.name!r} is read-only; clear read_only before you delete nodes.",
                 field="drive",
             )
         await self._catalogue.delete_node(tenant, node.node_id)

@@ -1,7 +1,7 @@
 # ruff: noqa: N802 - the methods are named as the .proto names them
-"""RepositoryService on the wire: translate, delegate, nothing else.
+"""RepositoryService over gRPC: translation and delegation only.
 
-Errors are raised as `SluiceError`; the server's interceptor gives them their status.
+Errors are raised as `SluiceError`; the server's interceptor maps them to a status.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sluice_repository.rpc.convert import (
 from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.rpc.node_reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 from sluice_repository.rpc.nodes import NodeLocator, NodeRegistry, as_content
-from sluice_repository.rpc.reader_slots import ReaderOptions, Readers
+from sluice_repository.rpc.reader_slots import ReaderOptions, ReaderSlots
 
-Context = Any  # grpc's own type of it is neither the sync nor the async one
+Context = Any  # the generated stubs' type is neither the sync nor the async one
 
 
 class RepositoryRpc(RepositoryServiceServicer):
-    """Drives and nodes over gRPC, for the tenant of whoever asks."""
+    """Drives and nodes over gRPC, for the tenant of the calling principal."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         readers: ReaderOptions | None = None,
     ) -> None:
         self._drives = drives
-        self._readers = Readers(readers or ReaderOptions())
+        self._slots = ReaderSlots(readers or ReaderOptions())
         self._nodes = NodeRegistry(catalogue)
         self._reader = NodeReader(catalogue, objects)
 
@@ -88,10 +88,10 @@ class RepositoryRpc(RepositoryServiceServicer):
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
         node = await self._nodes.get(_tenant(), locator_of(request))
-        found = await self._nodes.processing_of(node)
+        processing = await self._nodes.processing_of(node)
         return pb.GetNodeResponse(
             node=node_message(node),
-            processing=None if found is None else processing_message(found),
+            processing=None if processing is None else processing_message(processing),
         )
 
     async def ListNodes(
@@ -121,16 +121,16 @@ class RepositoryRpc(RepositoryServiceServicer):
         node_id = await self._nodes.delete(_tenant(), locator_of(request))
         return pb.DeleteNodeResponse(node_id=node_id)
 
-    async def ReadNode(  # type: ignore[override]  # a coroutine that writes will do as well
+    async def ReadNode(  # type: ignore[override]  # grpc also accepts a coroutine that writes
         self, request: pb.ReadNodeRequest, context: Context
     ) -> None:
-        # A download may take hours: only these values of the request stay.
+        # A download may take hours: keep only these values, not the request.
         locator, offset = locator_of(request), request.offset
         length = request.length if request.HasField("length") else None
         thumbnail_size = request.thumbnail_size
         del request
-        # Writes by itself instead of yielding: a client that takes nothing must be noticed.
-        async with self._readers.calling(context.peer()):
+        # Write instead of yielding, so that a stalled client is detected.
+        async with self._slots.call_slot(context.peer()):
             try:
                 await self._read_node(locator, offset, length, thumbnail_size, context)
             except SluiceError as error:
@@ -145,12 +145,12 @@ class RepositoryRpc(RepositoryServiceServicer):
         context: Context,
     ) -> None:
         node = await self._nodes.get(_tenant(), locator)
-        content, shown = node, None
+        content, description = node, None
         if thumbnail_size:
             thumbnail = await self._nodes.thumbnail_of(node, thumbnail_size)
-            content, shown = as_content(node, thumbnail), thumbnail_message(thumbnail)
-        # The node goes out with the first data; alone when there are none.
-        first = pb.ReadNodeResponse(node=node_message(node), thumbnail=shown)
+            content, description = as_content(node, thumbnail), thumbnail_message(thumbnail)
+        # The node is sent with the first data, or alone when the content is empty.
+        first = pb.ReadNodeResponse(node=node_message(node), thumbnail=description)
 
         async def write(data: bytes) -> None:
             nonlocal first
@@ -159,7 +159,7 @@ class RepositoryRpc(RepositoryServiceServicer):
             await context.write(message)
 
         async with (
-            self._readers.place(_tenant(), context.peer()) as reader,
+            self._slots.slot(_tenant(), context.peer()) as reader,
             closing(self._reader.read(content, offset, length)) as blocks,
         ):
             await reader.send(await anext(blocks, b""), write)

@@ -1,1 +1,1 @@
-"""What the background roles share: leases, heartbeats, retry loops."""
+"""Shared parts of the background roles: leases, heartbeats and retry loops."""

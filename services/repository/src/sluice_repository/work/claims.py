@@ -1,8 +1,4 @@
-"""Working under a lease: heartbeats while the work lasts, and the work ends when the lease does.
-
-Rule 15: lease 15 s, heartbeat 5 s. What a worker does after it lost its claim is refused by the
-ledger's fence; this module sees to it that it stops doing it.
-"""
+"""Claims of work items: heartbeats, fencing and release (rule 15)."""
 
 from __future__ import annotations
 
@@ -28,18 +24,21 @@ _log = structlog.get_logger(__name__)
 retry_unavailable = stamina.AsyncRetryingCaller(
     attempts=6, timeout=8.0, wait_initial=0.1, wait_max=2.0
 ).on(Unavailable)
-"""Calls again while a backend is away for a moment: for the one ledger write that ends long work,
-so that a hiccup does not cost all of it. Ends well within a lease."""
+"""Retries the one ledger write that ends long work, so that a short outage of the ledger does not
+discard all of it. The retries end well within a lease."""
 
 
 def claimant(deps: RepositoryDeps, delivery: Delivery) -> str:
-    """Who claims: one delivery, not one process. The ledger answers a repeated claim of the same
-    holder with the same fence, and two deliveries of one item must not share it."""
+    """Return the holder name of one delivery.
+
+    It names the delivery, not the process: the ledger answers a repeated claim of the same holder
+    with the same fence, and two deliveries of one item must not share a fence.
+    """
     return f"{deps.holder}/{delivery.delivery_id}"
 
 
 def is_fenced(error: BaseException) -> bool:
-    """Does this error say that the claim belongs to somebody else now, or to nobody?"""
+    """Return whether the error means that the caller no longer holds its claim."""
     return isinstance(error, SluiceError) and error.reason == FENCED
 
 
@@ -50,23 +49,23 @@ async def while_held(
     lease_seconds: float,
     heartbeat_seconds: float,
 ) -> Result:
-    """Run `work` while `beat` goes on succeeding.
+    """Run `work` and extend its claim with `beat` until it ends (lease 15 s, heartbeat 5 s).
 
-    `beat` extends the claim by the lease. When it raises `Aborted` FENCED, or when no beat
-    succeeded for the length of the lease, the work is cancelled and `Aborted` FENCED is raised.
-    What the work itself raises passes through.
+    The ledger's fence rejects writes of a worker that lost its claim. This function also stops the
+    work: when `beat` raises `Aborted` FENCED, or when no beat succeeded for the length of the
+    lease, it cancels `work` and raises `Aborted` FENCED. Errors of `work` pass through.
     """
     try:
         async with asyncio.TaskGroup() as group:
-            heart = group.create_task(_keep_beating(beat, lease_seconds, heartbeat_seconds))
+            heartbeat = group.create_task(_extend_claim(beat, lease_seconds, heartbeat_seconds))
             result = await work()
-            heart.cancel()
+            heartbeat.cancel()
     except BaseExceptionGroup as errors:
-        raise _leading(errors) from None
+        raise _root_cause(errors) from None
     return result
 
 
-async def _keep_beating(
+async def _extend_claim(
     beat: Callable[[], Awaitable[None]], lease_seconds: float, heartbeat_seconds: float
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -76,21 +75,21 @@ async def _keep_beating(
         await asyncio.sleep(min(pause, max(0.0, lease_ends - loop.time())))
         if loop.time() >= lease_ends:
             raise Aborted(FENCED, "The claim could not be extended before its lease ended.")
-        asked = loop.time()
+        requested_at = loop.time()
         try:
             async with asyncio.timeout_at(lease_ends):
                 await beat()
         except (Unavailable, TimeoutError):
-            # The ledger may be back before the lease ends: until then nobody else can hold it.
+            # Retry: until the lease ends no other worker can hold the claim.
             pause = heartbeat_seconds / _RETRIES_PER_BEAT
         else:
             # Counted from before the call: the ledger's lease began no earlier.
-            lease_ends = asked + lease_seconds
+            lease_ends = requested_at + lease_seconds
             pause = heartbeat_seconds
 
 
-def _leading(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error that tells what happened: losing the claim explains all that follows it."""
+def _root_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the lost claim if there is one, because the other errors follow from it."""
     for error in errors.exceptions:
         if is_fenced(error):
             return error
@@ -98,9 +97,12 @@ def _leading(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def release(ledger: UploadLedger, claim: PartClaim | CompletionClaim) -> None:
-    """Give an unfinished claim back so that it can be taken at once; if not, its lease ends."""
+    """Release an unfinished claim so that another worker can take it at once.
+
+    Best effort: if the release fails, the lease runs out.
+    """
     try:
         async with asyncio.timeout(_RELEASE_SECONDS):
             await ledger.release_claim(claim)
     except (SluiceError, TimeoutError) as error:
-        _log.warning("claim_not_released", upload_id=claim.snapshot.upload_id, error=str(error))
+        _log.warning("claim.release_failed", upload_id=claim.snapshot.upload_id, error=str(error))

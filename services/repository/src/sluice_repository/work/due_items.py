@@ -1,4 +1,4 @@
-"""Walking a list of due things that has no cursor: what is done leaves it, what failed stays."""
+"""Iteration over a list of due items that has no cursor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ async def walk(
     key: Callable[[Item], Hashable],
     page: int = PAGE,
 ) -> int:
-    """Handle every due item once; returns how many were done.
+    """Handle every due item once and return how many were done.
 
-    `fetch(limit, offset)` lists due items in a fixed order, `handle` answers whether the item is
-    done, i.e. will not be listed again. Items that stay are passed over by the offset, so that
-    those that cannot be done never hide those behind them, however many they are.
+    `fetch(limit, offset)` lists due items in a fixed order. `handle` returns whether the item is
+    done and therefore no longer listed. The offset skips items that stay, so that any number of
+    failing items never hides those behind them.
     """
     before: frozenset[Hashable] = frozenset()
     done = 0

@@ -1,4 +1,4 @@
-"""What keeps a background loop alive: its errors are logged, counted, and end where they arose."""
+"""Error boundary of the background loops."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Guarded:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Is trying again later all that this error asks for?"""
+    """Return whether a later retry can succeed."""
     return isinstance(error, TimeoutError) or (isinstance(error, SluiceError) and error.retryable)
 
 
 @contextmanager
 def guarded(metrics: Metrics, role: str, **facts: object) -> Iterator[Guarded]:
-    """Survive any error of the block, for a loop that tries again by itself.
+    """Log and count any error of the block instead of raising it; the caller's loop retries.
 
-    A backend that is away is a warning; anything else is a defect and gets its traceback.
-    Cancelling passes through.
+    An unavailable backend is logged as a warning. Any other error is a defect and is logged with
+    its traceback. Cancellation passes through.
     """
     guard = Guarded()
     try:
@@ -39,7 +39,7 @@ def guarded(metrics: Metrics, role: str, **facts: object) -> Iterator[Guarded]:
     except Exception as error:  # noqa: BLE001 - one bad item must not end a role
         guard.failed = True
         if is_transient(error):
-            _log.warning("role_waits", role=role, error=str(error) or repr(error), **facts)
+            _log.warning("role.delayed", role=role, error=str(error) or repr(error), **facts)
         else:
             metrics.role_errors.labels(role).inc()
-            _log.error("role_failed", role=role, exc_info=error, **facts)
+            _log.error("role.failed", role=role, exc_info=error, **facts)

@@ -1,9 +1,4 @@
-"""The loop of a queue worker: take an item, handle it under a heartbeat, settle it, never die.
-
-Items are hints (rule 15). Settling therefore only decides when somebody looks again: acknowledged
-means "nothing to do now", given back means "look again after the delay". Losing an item costs
-time only, for the sweeper re-issues whatever is ready.
-"""
+"""The queue worker: takes an item, handles it and settles it."""
 
 from __future__ import annotations
 
@@ -25,11 +20,11 @@ _SETTLE_SECONDS = 2.0
 
 
 class WorkHandler(Protocol):
-    """What one kind of item takes."""
+    """The handler of one kind of item."""
 
     @property
     def role(self) -> str:
-        """What logs and metrics call it."""
+        """The role's name in logs and metrics."""
         ...
 
     @property
@@ -37,19 +32,25 @@ class WorkHandler(Protocol):
 
     @property
     def outcomes(self) -> Counter:
-        """Counts items by `outcome`."""
+        """The counter of items by `outcome`."""
         ...
 
     async def handle(self, delivery: Delivery) -> str:
-        """Do the item and return its outcome, also when it turns out to be done, gone or hopeless.
+        """Handle the item and return its outcome.
 
-        Raising means: look again later. A claim that was taken is released before that.
+        An item that is already done, gone or permanently failed has an outcome too. Raise to have
+        the item retried; release a claim that was taken first.
         """
         ...
 
 
 class QueueWorker:
-    """One of several loops that share a handler."""
+    """One of several loops that share a handler.
+
+    Items are hints (rule 15), so settling only decides when the item is tried again: acknowledged
+    means "no work now", returned means "retry after the delay". A lost item costs only time,
+    because the sweeper re-issues whatever is ready.
+    """
 
     def __init__(self, deps: RepositoryDeps, handler: WorkHandler, name: str) -> None:
         self._deps = deps
@@ -59,7 +60,7 @@ class QueueWorker:
         self._consumer = f"{deps.holder}/{name}"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`; cancelling gives the item in hand back so that it is taken at once."""
+        """Work until `stop`. On cancellation return the current item for immediate redelivery."""
         failures = 0
         while not stop.is_set():
             with guarded(self._deps.metrics, self._role, consumer=self._consumer) as working:
@@ -69,9 +70,9 @@ class QueueWorker:
                 await wait_at_most(stop, self._delay(failures))
 
     async def work_one(self, wait_seconds: float) -> bool:
-        """Take one item and see it through; False when none came within the wait.
+        """Take one item and handle it; return False when none came within the wait.
 
-        Raises only what the queue raises when it is asked for an item.
+        Raises only what `WorkQueue.take` raises.
         """
         delivery = await self._deps.queue.take(self._kinds, self._consumer, wait_seconds)
         if delivery is None:
@@ -86,7 +87,7 @@ class QueueWorker:
             kind=delivery.item.kind.value,
             attempt=delivery.attempt,
         )
-        again_after: float | None = None
+        retry_seconds: float | None = None
         try:
             outcome = await self._handler.handle(delivery)
         except asyncio.CancelledError:
@@ -94,18 +95,18 @@ class QueueWorker:
             raise
         except Exception as error:
             if is_fenced(error):
-                # Whoever holds the claim now does the rest.
+                # The current holder of the claim does the rest.
                 outcome = "lost"
             else:
-                again_after = self._delay(delivery.attempt)
+                retry_seconds = self._delay(delivery.attempt)
                 outcome = "retried" if is_transient(error) else "error"
                 if outcome == "retried":
-                    log.warning("work_delayed", error=str(error), delay_seconds=again_after)
+                    log.warning("work.delayed", error=str(error), delay_seconds=retry_seconds)
                 else:
                     self._deps.metrics.role_errors.labels(self._role).inc()
-                    log.exception("work_failed", delay_seconds=again_after)
+                    log.exception("work.failed", delay_seconds=retry_seconds)
         self._handler.outcomes.labels(outcome).inc()
-        await self._settle(delivery, again_after, log)
+        await self._settle(delivery, retry_seconds, log)
 
     def _delay(self, attempt: int) -> float:
         options = self._deps.options
@@ -114,15 +115,15 @@ class QueueWorker:
     async def _settle(
         self,
         delivery: Delivery,
-        again_after: float | None,
+        retry_seconds: float | None,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):
-                if again_after is None:
+                if retry_seconds is None:
                     await self._deps.queue.acknowledge(delivery)
                 else:
-                    await self._deps.queue.retry(delivery, again_after)
+                    await self._deps.queue.retry(delivery, retry_seconds)
         except (SluiceError, TimeoutError) as error:
-            # The delivery's lease ends by itself and the item comes again: handling is idempotent.
-            log.warning("delivery_not_settled", error=str(error))
+            # The delivery's lease runs out and the item is redelivered: handling is idempotent.
+            log.warning("delivery.settle_failed", error=str(error))

@@ -1,4 +1,4 @@
-"""What was said on the wire: uploads, chunks, their content, level and time of acknowledgement."""
+"""Observed uploads and chunks: content, level and time of acknowledgement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDS: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a chunk, without keeping them."""
+    """Size and digests of a chunk, in place of its bytes."""
 
     size: int
     crc32c: int
@@ -33,7 +33,7 @@ class Content:
 
 
 class Level(StrEnum):
-    """What the server promised last."""
+    """The highest level that the server has acknowledged."""
 
     ACCEPTED = "ACCEPTED"
     STORED = "STORED"
@@ -41,40 +41,40 @@ class Level(StrEnum):
 
 @dataclass(slots=True)
 class Acknowledged:
-    """A chunk that the server said it has."""
+    """A chunk that the server has acknowledged."""
 
     content: Content
     at: float
     as_new: bool
-    """Not as a duplicate of what was in before."""
+    """Not acknowledged as a duplicate."""
     level: Level = Level.ACCEPTED
 
 
 @dataclass(slots=True)
-class NotedUpload:
-    """One upload, as its clients saw it."""
+class ObservedUpload:
+    """One upload as its clients saw it."""
 
     upload_id: str
     node_id: str
     drive: str
     path: str
     sent: dict[int, set[Content]] = field(default_factory=dict)
-    """Every content that was sent whole under a number."""
+    """Every complete content that was sent under a number."""
     acknowledged: dict[int, Acknowledged] = field(default_factory=dict)
     ends: set[int] = field(default_factory=set)
-    """Terminal states that were seen."""
+    """Observed terminal states."""
     total_chunks: int | None = None
     lost: set[int] = field(default_factory=set)
-    """Acknowledged chunks that were missing later on, whether or not they came in again."""
+    """Acknowledged chunks that were missing later, whether or not they were sent again."""
     vanished: bool = False
-    """The server says that it never heard of this upload."""
+    """The server reports the upload as unknown."""
 
     @property
     def completed(self) -> bool:
         return pb.UPLOAD_STATE_COMPLETED in self.ends
 
     def content_of(self, number: int) -> Content:
-        """What chunk `number` of the object must be."""
+        """Return the required content of chunk `number` of the object."""
         if number in self.acknowledged:
             return self.acknowledged[number].content
         candidates = self.sent.get(number, set())
@@ -85,11 +85,11 @@ class NotedUpload:
         return next(iter(candidates))
 
 
-class Books:
-    """Everything noted so far, and every contradiction seen while noting."""
+class Observations:
+    """All observations so far, and the contradictions among them."""
 
     def __init__(self) -> None:
-        self.uploads: dict[str, NotedUpload] = {}
+        self.uploads: dict[str, ObservedUpload] = {}
         self.deleted_nodes: set[str] = set()
         self.contradictions: list[str] = []
 
@@ -97,10 +97,10 @@ class Books:
     def lost_chunks(self) -> int:
         return sum(len(upload.lost) for upload in self.uploads.values())
 
-    def initiated(self, upload_id: str, node_id: str, drive: str, path: str) -> NotedUpload:
+    def initiated(self, upload_id: str, node_id: str, drive: str, path: str) -> ObservedUpload:
         known = self.uploads.get(upload_id)
         if known is None:
-            known = self.uploads[upload_id] = NotedUpload(upload_id, node_id, drive, path)
+            known = self.uploads[upload_id] = ObservedUpload(upload_id, node_id, drive, path)
         elif known.node_id != node_id:
             self._contradiction(f"upload {upload_id} has the nodes {known.node_id}, {node_id}")
         return known
@@ -113,11 +113,11 @@ class Books:
     def accepted(
         self, upload_id: str, said: pb.Accepted, content: Content | None, *, force: bool
     ) -> None:
-        """The server says that it has the chunk that this call sent."""
+        """Record that the server acknowledged a chunk of this call."""
         chunk = f"chunk {said.number} of {upload_id}"
         upload = self.uploads.get(upload_id)
         if upload is None:
-            self._contradiction(f"{chunk} was accepted, and nobody opened that upload")
+            self._contradiction(f"{chunk} was accepted, but its upload was never initiated")
             return
         if content is None:
             self._contradiction(f"{chunk} was accepted before it was sent whole")
@@ -132,7 +132,7 @@ class Books:
         elif before.content != content:
             self._contradiction(f"{chunk} was accepted with two different contents")
         elif before.as_new and not said.duplicate:
-            upload.lost.add(said.number)  # what was in came in again as something new
+            upload.lost.add(said.number)  # a chunk that is new twice was lost in between
 
     def stored(self, upload_id: str, watermark: int) -> None:
         upload = self.uploads.get(upload_id)
@@ -143,7 +143,7 @@ class Books:
                 chunk.level = Level.STORED
 
     def status(self, status: pb.UploadStatus) -> None:
-        """What any answer says about the upload as a whole."""
+        """Record the upload's state from any answer."""
         upload = self.initiated(status.upload_id, status.node_id, status.drive, status.path)
         if status.HasField("total_chunks"):
             upload.total_chunks = status.total_chunks
@@ -158,7 +158,7 @@ class Books:
 
 
 class ChunkInTransit:
-    """Puts the content of one chunk together from its blocks."""
+    """Accumulates the content of one chunk from its blocks."""
 
     def __init__(self, number: int, size: int, *, force: bool) -> None:
         self.number = number
@@ -169,7 +169,7 @@ class ChunkInTransit:
         self._sha256 = hashlib.sha256()
 
     def add(self, data: bytes) -> Content | None:
-        """The content, once it is whole."""
+        """Add a block; return the content once the chunk is complete."""
         self._seen += len(data)
         self._crc = crc32c(data, self._crc)
         self._sha256.update(data)

@@ -8,10 +8,12 @@ from sluice_core.errors import Unauthenticated
 GOOD = (("authorization", "Bearer good"),)
 
 
-class Doorkeeper:
-    """Lets `Bearer good` in, as acme's ann."""
+class TokenAuthenticator:
+    """Accepts `Bearer good` as the subject `ann` of the tenant `acme`."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
         if authorization != "Bearer good":
-            raise Unauthenticated("BAD_CREDENTIALS", "Send a token.")
+            raise Unauthenticated(
+                "BAD_CREDENTIALS", "The token is missing or unknown; send a valid one."
+            )
         return Principal("acme", "ann", frozenset())

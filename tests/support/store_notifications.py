@@ -1,4 +1,4 @@
-"""What stores say of objects, as they say it."""
+"""Object notifications in the formats of the stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIME = "2026-11-22T10:11:12.345Z"
 
 
 def s3_record(ref: ObjectRef, name: str = "ObjectCreated:Put") -> dict[str, Any]:
-    """One record as S3 writes it."""
+    """Return one record in S3's format."""
     return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -42,12 +42,15 @@ def s3_record(ref: ObjectRef, name: str = "ObjectCreated:Put") -> dict[str, Any]
 
 
 def aws_message(*refs: ObjectRef, name: str = "ObjectCreated:Put") -> str:
-    """S3 to SQS."""
+    """Return a notification of S3 to SQS."""
     return json.dumps({"Records": [s3_record(ref, name) for ref in refs]})
 
 
 def minio_message(ref: ObjectRef, name: str = "s3:ObjectCreated:Put") -> str:
-    """MinIO to Kafka; it escapes slashes too, and has no version where none are kept."""
+    """Return a notification of MinIO to Kafka.
+
+    MinIO escapes slashes too, and omits the version without versioning.
+    """
     record = s3_record(ref, name)
     record["eventSource"] = "minio:s3"
     record["source"] = {"host": "192.0.2.1", "port": "", "userAgent": "MinIO"}
@@ -59,7 +62,7 @@ def minio_message(ref: ObjectRef, name: str = "s3:ObjectCreated:Put") -> str:
 
 
 def bridge_message(ref: ObjectRef, detail_type: str = "Object Created") -> str:
-    """S3 to EventBridge to SQS."""
+    """Return a notification of S3 through EventBridge to SQS."""
     return json.dumps(
         {
             "version": "0",
@@ -90,7 +93,7 @@ def bridge_message(ref: ObjectRef, detail_type: str = "Object Created") -> str:
 
 
 def trial_message(bucket: str = "sluice") -> str:
-    """What S3 sends when a bucket is connected to a queue."""
+    """Return the test message that S3 sends when a bucket is connected to a queue."""
     return json.dumps(
         {
             "Service": "Amazon S3",

@@ -1,4 +1,4 @@
-"""`sluice-repository migrate` on the database of the settings."""
+"""Tests of `sluice-repository migrate`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(catalogue: CatalogueKind, folder: Path, url: str = "mysql://nobody@nowhe
     return run_service(lambda stop: migrate_main(settings, Namespace(), stop))
 
 
-def test_a_database_is_migrated_once_and_then_there_is_nothing_to_do(
+def test_second_migration_is_a_no_op(
     tmp_path: Path, server: MysqlServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = server.create_database()
@@ -45,9 +45,7 @@ def test_a_database_is_migrated_once_and_then_there_is_nothing_to_do(
     assert capsys.readouterr().out == "catalogue: nothing to migrate, its schema is 0005\n"
 
 
-def test_the_file_of_a_development_set_up_is_migrated_as_well(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sqlite_catalogue_is_migrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_dir = tmp_path / "not" / "there yet"
     assert run(CatalogueKind.SQLITE, data_dir) == 0
     assert "applied 0001" in capsys.readouterr().out
@@ -55,7 +53,7 @@ def test_the_file_of_a_development_set_up_is_migrated_as_well(
         assert connection.execute("SELECT COUNT(*) FROM nodes").fetchone() == (0,)
 
 
-def test_a_data_directory_that_cannot_be_made_is_refused_in_one_line(
+def test_unusable_data_dir_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -65,7 +63,7 @@ def test_a_data_directory_that_cannot_be_made_is_refused_in_one_line(
     )
 
 
-def test_a_schema_of_a_newer_release_is_refused_in_one_line(
+def test_newer_schema_is_refused_in_one_line(
     tmp_path: Path, server: MysqlServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = server.create_database()
@@ -73,14 +71,14 @@ def test_a_schema_of_a_newer_release_is_refused_in_one_line(
     server.run(f"UPDATE {url.rpartition('/')[2]}.alembic_version SET version_num = '9999'")
     capsys.readouterr()
     assert run(CatalogueKind.MYSQL, tmp_path, url) == 78
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("SLUICE_MYSQL__URL: A newer release has migrated")
-    assert said.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("SLUICE_MYSQL__URL: A newer release has migrated")
+    assert output.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("wrong", ["password", "database"])
-def test_a_server_that_does_not_let_us_in_is_named_in_one_line_without_the_password(
+def test_denied_login_names_server_without_password(
     tmp_path: Path, server: MysqlServer, capsys: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     name = server.create_database().rpartition("/")[2]
@@ -90,15 +88,15 @@ def test_a_server_that_does_not_let_us_in_is_named_in_one_line_without_the_passw
         "database": server.url("nowhere"),
     }[wrong]
     assert run(CatalogueKind.MYSQL, tmp_path, url) == 78
-    said = capsys.readouterr().err
-    assert said.startswith("SLUICE_MYSQL__URL: ")
-    assert f"127.0.0.1:{server.port}" in said
-    assert said.count("\n") == 1
-    assert "hunter2" not in said
-    assert PASSWORD not in said
+    output = capsys.readouterr().err
+    assert output.startswith("SLUICE_MYSQL__URL: ")
+    assert f"127.0.0.1:{server.port}" in output
+    assert output.count("\n") == 1
+    assert "hunter2" not in output
+    assert PASSWORD not in output
 
 
-def test_without_a_catalogue_there_is_nothing_to_migrate(
+def test_migrate_without_catalogue_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(CatalogueKind.OFF, tmp_path) == 78

@@ -1,4 +1,4 @@
-"""Small chunks in a store of files: kept, read back, and the files they lie in."""
+"""Small chunks in a file chunk store: writing, reading, and the files that hold them."""
 
 from __future__ import annotations
 

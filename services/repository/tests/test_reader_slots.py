@@ -1,4 +1,4 @@
-"""Places for readers: a fair share each, and none for who does not read."""
+"""Tests of the reader slots: limits, fair shares and stalled readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.settings import load_settings
 from sluice_core.errors import DeadlineExceeded, ResourceExhausted
 from sluice_core.uploads.model import MIB
-from sluice_repository.rpc.reader_slots import Reader, ReaderOptions, Readers
+from sluice_repository.rpc.reader_slots import Reader, ReaderOptions, ReaderSlots
 from sluice_repository.settings import reader_options
 from support.repository import Repository, running_repository, serving
 
@@ -38,16 +38,16 @@ async def never(_piece: bytes) -> None:
 
 
 class Stalled:
-    """A reader whose client takes nothing, and how it ended."""
+    """A reader whose client takes no data; its task returns the reason it ended with."""
 
-    def __init__(self, readers: Readers, tenant: str, connection: str) -> None:
-        self.has_place = asyncio.Event()
-        self._readers, self._tenant, self._connection = readers, tenant, connection
+    def __init__(self, slots: ReaderSlots, tenant: str, connection: str) -> None:
+        self.has_slot = asyncio.Event()
+        self._slots, self._tenant, self._connection = slots, tenant, connection
         self.task = asyncio.create_task(self._read())
 
     async def _read(self) -> str:
-        async with self._readers.place(self._tenant, self._connection) as reader:
-            self.has_place.set()
+        async with self._slots.slot(self._tenant, self._connection) as reader:
+            self.has_slot.set()
             try:
                 await reader.send(b"x", never)
             except DeadlineExceeded as error:
@@ -56,70 +56,72 @@ class Stalled:
 
 
 @asynccontextmanager
-async def stalled(readers: Readers, *who: tuple[str, str]) -> AsyncIterator[list[Stalled]]:
-    all_of_them = [Stalled(readers, *one) for one in who]
-    for one in all_of_them:
-        await one.has_place.wait()
+async def stalled(slots: ReaderSlots, *readers: tuple[str, str]) -> AsyncIterator[list[Stalled]]:
+    stalled_readers = [Stalled(slots, *one) for one in readers]
+    for reader in stalled_readers:
+        await reader.has_slot.wait()
     try:
-        yield all_of_them
+        yield stalled_readers
     finally:
-        for one in all_of_them:
-            one.task.cancel()
-        await asyncio.gather(*(one.task for one in all_of_them), return_exceptions=True)
+        for reader in stalled_readers:
+            reader.task.cancel()
+        await asyncio.gather(*(reader.task for reader in stalled_readers), return_exceptions=True)
 
 
-async def test_a_stalled_reader_makes_room_for_another() -> None:
-    readers = Readers(replace(QUICK, wait_seconds=20.0))
+async def test_stalled_reader_yields_its_slot() -> None:
+    slots = ReaderSlots(replace(QUICK, wait_seconds=20.0))
     crowd = [("a", "1"), ("a", "1"), ("a", "2"), ("b", "3")]
-    async with stalled(readers, *crowd) as held, readers.place("c", "4"):
-        done, _ = await asyncio.wait([one.task for one in held], return_when="FIRST_COMPLETED")
+    async with stalled(slots, *crowd) as held, slots.slot("c", "4"):
+        done, _ = await asyncio.wait(
+            [reader.task for reader in held], return_when="FIRST_COMPLETED"
+        )
         assert {task.result() for task in done} == {"READ_STALLED"}
         assert done <= {held[0].task, held[1].task}  # of the connection that has most
 
 
-async def test_a_tenant_at_its_bound_ends_its_own_readers() -> None:
-    readers = Readers(replace(QUICK, wait_seconds=20.0))
+async def test_tenant_at_its_limit_ends_its_own_readers() -> None:
+    slots = ReaderSlots(replace(QUICK, wait_seconds=20.0))
     crowd = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4")]
-    async with stalled(readers, *crowd) as held, readers.place("a", "5"):
+    async with stalled(slots, *crowd) as held, slots.slot("a", "5"):
         assert not held[3].task.done()
 
 
-async def test_readers_that_read_keep_their_places() -> None:
-    """Places of clients that take their data are not for others: those wait, and are refused."""
-    readers = Readers(QUICK)
+async def test_active_readers_keep_their_slots() -> None:
+    """Active readers are not ended for a waiting one: it is refused after its wait."""
+    slots = ReaderSlots(QUICK)
     async with AsyncExitStack() as stack:
         for connection in ("1", "2", "3"):
-            await stack.enter_async_context(readers.place("a", connection))
+            await stack.enter_async_context(slots.slot("a", connection))
         with pytest.raises(ResourceExhausted) as refused:
-            async with readers.place("a", "4"):
-                pytest.fail("there was no place")
+            async with slots.slot("a", "4"):
+                pytest.fail("there was no free slot")
         assert refused.value.reason == "READERS_BUSY"
         assert refused.value.retry_after_seconds
-        async with readers.place("b", "4"):
+        async with slots.slot("b", "4"):
             pass
 
 
-async def test_a_connection_has_a_bound_of_its_own() -> None:
-    readers = Readers(QUICK)
-    async with readers.calling("1"), readers.calling("1"):
+async def test_each_connection_has_its_own_limit() -> None:
+    slots = ReaderSlots(QUICK)
+    async with slots.call_slot("1"), slots.call_slot("1"):
         with pytest.raises(ResourceExhausted, match="READERS_BUSY"):
-            async with readers.calling("1"):
-                pytest.fail("there was no place")
-        async with readers.calling("2"):
+            async with slots.call_slot("1"):
+                pytest.fail("there was no free slot")
+        async with slots.call_slot("2"):
             pass
-    async with readers.calling("1"):
+    async with slots.call_slot("1"):
         pass
 
 
-async def test_a_reader_that_takes_nothing_is_ended() -> None:
+async def test_reader_that_takes_no_data_is_ended() -> None:
     reader = Reader("a", "1", 0.05)
     with pytest.raises(DeadlineExceeded) as ended:
         await reader.send(b"x", never)
     assert ended.value.reason == "READ_STALLED"
 
 
-async def test_blocks_go_in_pieces_to_slow_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client of 30 KB/s takes a MiB in 35 s: in smaller pieces its progress can be seen."""
+async def test_slow_clients_get_blocks_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of 30 KB/s takes a MiB in 35 s; smaller pieces make its progress visible."""
     reader = Reader("a", "1", 45.0)
     now = 0.0
     monkeypatch.setattr(reader, "_loop", asyncio.get_running_loop())
@@ -156,7 +158,7 @@ async def _no_limit(_when: float) -> AsyncIterator[None]:
     yield None
 
 
-def test_our_own_reads_keep_a_quarter_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quarter_of_store_reads_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader_options(load_settings()).max_readers == 48
     monkeypatch.setenv("SLUICE_S3__MAX_READS", "8")
     assert reader_options(load_settings()).max_readers == 6
@@ -175,7 +177,7 @@ async def repository(tmp_path: Path) -> AsyncIterator[Repository]:
 async def idle_readers(
     repository: Repository, address: str, node_id: str, count: int
 ) -> AsyncIterator[list[Any]]:
-    """Clients with a connection each that take the first message and no more."""
+    """Open clients with a connection each that read only the first message."""
     async with AsyncExitStack() as stack:
         calls = []
         for _ in range(count):
@@ -190,7 +192,7 @@ async def idle_readers(
         yield calls
 
 
-async def test_idle_readers_do_not_keep_others_from_reading(repository: Repository) -> None:
+async def test_idle_readers_do_not_block_other_readers(repository: Repository) -> None:
     commit = await repository.store("a", CONTENT)
     request = pb.ReadNodeRequest(node_id=commit.node_id)
     options = ReaderOptions(max_readers=4, per_tenant=4, yield_seconds=0.1)
@@ -204,7 +206,7 @@ async def test_idle_readers_do_not_keep_others_from_reading(repository: Reposito
             assert sum(len(message.data) for message in messages) == len(CONTENT)
 
 
-async def test_an_idle_reader_learns_that_it_was_ended(repository: Repository) -> None:
+async def test_idle_reader_receives_read_stalled(repository: Repository) -> None:
     commit = await repository.store("a", CONTENT)
     options = ReaderOptions(stall_seconds=0.2)
     async with (
@@ -212,7 +214,7 @@ async def test_an_idle_reader_learns_that_it_was_ended(repository: Repository) -
         idle_readers(server, server.address, commit.node_id, 1) as (call,),
         asyncio.timeout(30),
     ):
-        await asyncio.sleep(1.0)  # the client does nothing, for five times as long as it may
+        await asyncio.sleep(1.0)  # five times the stall limit, without a read
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await _read_on(call)
     error = from_rpc_error(ended.value)
@@ -220,7 +222,7 @@ async def test_an_idle_reader_learns_that_it_was_ended(repository: Repository) -
     assert error.retry_after_seconds is not None
 
 
-async def test_a_reader_with_pauses_gets_everything(repository: Repository) -> None:
+async def test_reader_with_pauses_receives_everything(repository: Repository) -> None:
     commit = await repository.store("a", CONTENT)
     options = ReaderOptions(stall_seconds=2.0)
     async with (
@@ -231,7 +233,7 @@ async def test_a_reader_with_pauses_gets_everything(repository: Repository) -> N
         got = MIB
         while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             got += len(message.data)
-            await asyncio.sleep(0.3)  # in all longer than it may stall
+            await asyncio.sleep(0.3)  # in total longer than the stall limit
     assert got == len(CONTENT)
 
 

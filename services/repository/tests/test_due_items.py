@@ -1,4 +1,4 @@
-"""Walks over due lists end and hide nothing."""
+"""Tests of `walk` over due items."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from sluice_repository.work.due_items import PAGE, walk
 
 
 @given(stuck=st.sets(st.integers(0, 60)), total=st.integers(0, 60), page=st.integers(1, 7))
-async def test_every_due_item_has_one_turn_however_many_stay_behind(
-    stuck: set[int], total: int, page: int
-) -> None:
+async def test_walk_handles_every_due_item_once(stuck: set[int], total: int, page: int) -> None:
     due = list(range(total))
     handled: list[int] = []
 
@@ -32,7 +30,7 @@ async def test_every_due_item_has_one_turn_however_many_stay_behind(
     assert done == total - len(stuck & set(range(total)))
 
 
-async def test_a_list_that_never_shrinks_ends_the_walk() -> None:
+async def test_list_that_never_shrinks_ends_the_walk() -> None:
     async def fetch(limit: int, offset: int) -> Sequence[int]:
         return list(range(10))[offset : offset + limit]
 
@@ -42,8 +40,8 @@ async def test_a_list_that_never_shrinks_ends_the_walk() -> None:
     assert await walk(fetch, handle, lambda item: item, 10) == 10
 
 
-async def test_a_walk_reaches_what_is_behind_any_number_that_stays() -> None:
-    """In pages of one size: what stays is not fetched again."""
+async def test_walk_reaches_items_behind_many_that_stay() -> None:
+    """All pages have one size: items that stay are not fetched again."""
     due = list(range(120_001))
     sizes: set[int] = set()
     handled: list[int] = []

@@ -1,6 +1,6 @@
-"""An upload that is one object is completed by the worker that has put it (rules 18 and 19).
+"""Tests of inline completion by the worker that stored a single PUT (rules 18, 19).
 
-Whatever happens on that way, the ordinary one through the queue is still there.
+The queue remains the fallback whenever inline completion fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.crashes import crash_at
 from support.roles import World, pieces, small_world
 
 SMALL = pieces(700, 100)
-CATALOGUE_AWAY = Unavailable("CATALOGUE_UNAVAILABLE", "The database is away for a moment.")
+CATALOGUE_AWAY = Unavailable("CATALOGUE_UNAVAILABLE", "The database is unavailable.")
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def both_roles(world: World) -> QueueWorker:
-    """A part worker of a process that is a completer as well."""
+    """Return a part worker of a process that has the role `completer` too."""
     return QueueWorker(world.deps, PartStorer(world.deps, Completer(world.deps)), "parts-0")
 
 
-async def test_one_turn_of_one_worker_makes_the_node(world: World) -> None:
+async def test_part_worker_completes_a_single_put_inline(world: World) -> None:
     upload = await world.upload(SMALL)
     assert await both_roles(world).work_one(0)
     assert await world.status(upload) is UploadStatus.COMPLETED
@@ -53,7 +53,7 @@ async def test_one_turn_of_one_worker_makes_the_node(world: World) -> None:
     assert (await world.orphans()).none()
 
 
-async def test_an_object_in_parts_takes_its_turn_in_the_queue(world: World) -> None:
+async def test_multipart_object_is_completed_through_the_queue(world: World) -> None:
     upload = await world.upload(pieces(3_300, 500))
     worker = both_roles(world)
     while await worker.work_one(0):
@@ -63,7 +63,7 @@ async def test_an_object_in_parts_takes_its_turn_in_the_queue(world: World) -> N
     await world.assert_whole(upload)
 
 
-async def test_an_upload_that_nobody_completes_yet_is_left_alone(world: World) -> None:
+async def test_upload_without_complete_call_is_not_completed(world: World) -> None:
     upload = await world.begin(SMALL)
     for number in range(len(SMALL)):
         await world.send(upload, number)
@@ -75,7 +75,7 @@ async def test_an_upload_that_nobody_completes_yet_is_left_alone(world: World) -
     await world.assert_whole(upload)
 
 
-async def test_a_catalogue_that_is_away_costs_a_turn_and_not_the_part(
+async def test_unavailable_catalogue_keeps_the_stored_part(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await world.upload(SMALL)
@@ -94,18 +94,18 @@ async def test_a_catalogue_that_is_away_costs_a_turn_and_not_the_part(
     await world.assert_whole(upload)
 
 
-async def test_a_worker_that_is_stopped_leaves_the_completion_to_another_at_once(
+async def test_cancelled_worker_hands_completion_over_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await world.upload(SMALL)
     reached = asyncio.Event()
     with monkeypatch.context() as patch:
 
-        async def for_ever(_commit: object) -> None:
+        async def hang(_commit: object) -> None:
             reached.set()
             await asyncio.Event().wait()
 
-        patch.setattr(world.catalogue, "commit_node", for_ever)
+        patch.setattr(world.catalogue, "commit_node", hang)
         working = asyncio.create_task(both_roles(world).work_one(0))
         await reached.wait()
         working.cancel()
@@ -117,8 +117,8 @@ async def test_a_worker_that_is_stopped_leaves_the_completion_to_another_at_once
     await world.assert_whole(upload)
 
 
-async def test_what_the_store_confirmed_is_not_believed_for_other_bytes(world: World) -> None:
-    """The ledger has other bytes as accepted: the store is asked what it holds."""
+async def test_fresh_put_of_other_bytes_is_not_trusted(world: World) -> None:
+    """The ledger accepted other bytes, so the store is asked which object it holds."""
     upload = await world.upload(SMALL)
     while await world.part_worker.work_one(0):
         pass
@@ -133,7 +133,7 @@ async def test_what_the_store_confirmed_is_not_believed_for_other_bytes(world: W
     await world.assert_whole(upload)
 
 
-async def test_a_store_without_checksums_is_read_back_all_the_same(
+async def test_store_without_checksums_is_read_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await world.upload(SMALL)
@@ -160,9 +160,7 @@ async def test_a_store_without_checksums_is_read_back_all_the_same(
         CrashPoint.AFTER_FINISH,
     ],
 )
-async def test_a_process_that_dies_on_the_way_is_taken_over(
-    world: World, point: CrashPoint
-) -> None:
+async def test_crash_during_inline_completion_is_recovered(world: World, point: CrashPoint) -> None:
     upload = await world.upload(SMALL)
     with crash_at(point):
         await both_roles(world).work_one(0)
@@ -172,7 +170,7 @@ async def test_a_process_that_dies_on_the_way_is_taken_over(
     assert (await world.orphans()).none()
 
 
-async def test_the_chunks_of_a_part_are_asked_for_once(
+async def test_chunks_of_a_part_are_listed_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

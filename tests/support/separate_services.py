@@ -1,15 +1,4 @@
-"""An intake and repositories as processes of their own, each of which a test may end by itself.
-
-    async with apart(tmp_path, settings) as stage:
-        async with stage.repository("parts,completer") as workers:
-            opened = await stage.send("file", content)
-            workers.kill()
-        ...
-        await stage.judge()
-
-Always there: the intake, the oracle before it, and a repository that only answers for drives and
-nodes. Whoever works is the test's affair.
-"""
+"""A deployment of separate intake and repository processes that tests can kill one by one."""
 
 from __future__ import annotations
 
@@ -31,7 +20,7 @@ from support import s3_server
 from support.deployments import Services
 from support.http_faults import HttpFaults
 from support.oracle import Oracle, published_by
-from support.oracle.books import ENDS
+from support.oracle.observations import ENDS
 from support.processes import ServiceProcess
 from support.proxy import FaultProxy
 from support.recorder import Recorder
@@ -55,7 +44,17 @@ _WAIT_SECONDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A deployment without workers; clients that are to be heard use `wire`."""
+    """A deployment without workers, which the test starts; observed clients use `wire`.
+
+    It runs the intake with the oracle in front of it, and a repository with the role `api`.
+
+        async with separate_services(tmp_path, settings) as stage:
+            async with stage.repository("parts,completer") as workers:
+                upload_id = await stage.send("file", content)
+                workers.kill()
+            ...
+            await stage.judge()
+    """
 
     services: Services
     settings: Mapping[str, str]
@@ -73,7 +72,7 @@ class Stage:
     async def repository(
         self, roles: str, settings: Mapping[str, str] | None = None
     ) -> AsyncIterator[ServiceProcess]:
-        """A process with these roles; gone afterwards, unless the test has killed it already."""
+        """Run a process with these roles; stop it afterwards unless the test has killed it."""
         process = ServiceProcess(
             "sluice_repository",
             self.folder,
@@ -84,18 +83,18 @@ class Stage:
             yield process
 
     async def open(self, path: str) -> str:
-        """The id of a new upload."""
+        """Initiate an upload and return its id."""
         opened = await self.wire.initiate(path, drive=DRIVE, chunk_size=MIB)
         return opened.upload_id
 
     async def send(self, path: str, content: bytes) -> str:
-        """The id of a new upload whose chunks are in, not completed."""
+        """Initiate an upload, send all its chunks without completing it, and return its id."""
         upload_id = await self.open(path)
         await self.wire.send_streams(upload_id, cut(content, itertools.repeat(MIB)), 2)
         return upload_id
 
     async def completed(self, upload_id: str, size: int, seconds: float) -> None:
-        """Ask for completion and wait until the upload is COMPLETED, at most so long."""
+        """Complete the upload and wait at most `seconds` until it is COMPLETED."""
         total = -(-size // MIB)
         async with asyncio.timeout(seconds):
             while True:
@@ -105,15 +104,17 @@ class Stage:
         assert status.state == pb.UPLOAD_STATE_COMPLETED, status
 
     async def judge(self) -> None:
-        """Let every upload end, then check everything (`Oracle.check`)."""
+        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire)
         published = published_by(self.services, self.kafka_servers)
         await self.oracle.check(self.wire, self.services, published)
 
 
 @asynccontextmanager
-async def apart(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
-    """A stage on a Redis, a bucket and a database of its own; with further settings."""
+async def separate_services(
+    folder: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Stage]:
+    """Open a stage with its own Redis, bucket and database."""
     with RedisServer() as redis:
         services = await asyncio.to_thread(Services, folder, redis)
         every = {**services.settings, **QUICK, **(settings or {})}
@@ -136,8 +137,10 @@ async def apart(folder: Path, settings: Mapping[str, str] | None = None) -> Asyn
 
 @asynccontextmanager
 async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
-    """Start and stop in a thread: what stands between the processes runs on this event loop.
-    A failing test shows what the process said."""
+    """Start and stop a process in a thread, because the proxies run on this event loop.
+
+    A failing test shows the end of the process's log.
+    """
     try:
         await asyncio.to_thread(process.start)
         yield process
@@ -149,12 +152,12 @@ async def _running(process: ServiceProcess) -> AsyncIterator[ServiceProcess]:
 
 
 def s3_line(http: HttpFaults) -> FaultProxy:
-    """Between workers and S3, for `s3_by`; `http` keeps the books of requests, and may answer."""
+    """Return a proxy between workers and S3, for `s3_by`; `http` logs requests and may answer."""
     endpoint = urlsplit(s3_server.s3_account().endpoint_url)
     assert endpoint.port is not None
     return FaultProxy(endpoint.hostname or "127.0.0.1", endpoint.port, http=http)
 
 
 def s3_by(line: FaultProxy) -> Mapping[str, str]:
-    """The settings of a process that reaches S3 by this line."""
+    """Return the settings of a process that reaches S3 through this proxy."""
     return {"SLUICE_S3__ENDPOINT_URL": f"http://{line.address}"}

@@ -1,4 +1,4 @@
-"""A picture as the child process of the processor treats it, in this process."""
+"""Image processing as in the processor's child process, inside the test process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPTIONS: Final = ImageOptions(thumbnail_sizes=(64,))
 def process(
     data: bytes, options: ImageOptions = OPTIONS, sizes: Sequence[int] | None = None
 ) -> ProcessedImage:
-    """Return facts and thumbnails of a file; `decoding.prepare` has to be called before.
+    """Return properties and thumbnails of a file; call `decoding.prepare` first.
 
     Args:
         sizes: of the thumbnails; those of the options by default.
