@@ -22,9 +22,9 @@ from sluice_core.ports import Acceptance, Admission, ChunkOffer, PartClaim, Verd
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
 from sluice_core.uploads.model import ChunkRef, NewUpload, ObjectRef, UploadStatus
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
@@ -80,9 +80,9 @@ class House:
     """An intake's stages on one pair of ledger and store, and what they did to it."""
 
     pair: Coordination
-    receiving: Receiving
-    accepting: Accepting
-    admissions: Admissions
+    receiving: ChunkReceiver
+    accepting: ChunkAcceptor
+    admissions: ChunkAdmission
     tokens: list[str] = field(default_factory=list)
 
     async def admit(self, offer: ChunkOffer) -> Admission:
@@ -154,9 +154,9 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         options, metrics = IntakeOptions(ledger=ROOMY), Metrics()
         yield House(
             pair,
-            Receiving(pair.ledger, pair.chunks, options),
-            Accepting(pair.ledger, pair.chunks, InProcessQueue(), metrics, options),
-            Admissions(pair.ledger, metrics, options),
+            ChunkReceiver(pair.ledger, pair.chunks, options),
+            ChunkAcceptor(pair.ledger, pair.chunks, InProcessQueue(), metrics, options),
+            ChunkAdmission(pair.ledger, metrics, options),
         )
 
 

@@ -9,10 +9,10 @@ import grpc.aio
 from sluice_common.backends.coordination import CoordinationPorts
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving
-from sluice_intake.chunks.streaming import Streaming
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver
+from sluice_intake.chunks.streaming import StreamHandler
 from sluice_intake.chunks.unary import WholeChunks
 from sluice_intake.drives import DriveDirectory
 from sluice_intake.options import IntakeOptions
@@ -54,15 +54,17 @@ def intake_deps(
 def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     """Serve IntakeService on `server`; its interceptors set the principal and map errors."""
     options = deps.options
-    receiving = Receiving(deps.ledger, deps.chunks, options)
-    accepting = Accepting(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
-    admissions = Admissions(deps.ledger, deps.metrics, options)
+    receiving = ChunkReceiver(deps.ledger, deps.chunks, options)
+    accepting = ChunkAcceptor(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
+    admissions = ChunkAdmission(deps.ledger, deps.metrics, options)
     chunks = WholeChunks(deps.ledger, receiving, accepting, admissions, deps.metrics, options)
     completing = Completing(deps.ledger, accepting, options)
     IntakeRpc(
         initiating=Initiating(deps.ledger, deps.drives, chunks, completing, options),
         chunks=chunks,
-        streaming=Streaming(deps.ledger, receiving, accepting, admissions, deps.metrics, options),
+        streaming=StreamHandler(
+            deps.ledger, receiving, accepting, admissions, deps.metrics, options
+        ),
         completing=completing,
         statuses=Statuses(deps.ledger, options),
         options=options,

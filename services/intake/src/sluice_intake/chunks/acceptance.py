@@ -31,7 +31,7 @@ _OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal)
 """After these the ledger may have accepted the chunk all the same."""
 
 
-class Accepting:
+class ChunkAcceptor:
     """Commits chunks that have been received whole."""
 
     def __init__(

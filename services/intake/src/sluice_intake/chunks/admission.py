@@ -19,7 +19,7 @@ _MAX_WAIT_SECONDS = 1.0
 Notify = Callable[[Admission], Awaitable[None]]
 
 
-class Admissions:
+class ChunkAdmission:
     """Asks the ledger for room, and has the patience that each kind of call allows."""
 
     def __init__(self, ledger: UploadLedger, metrics: Metrics, options: IntakeOptions) -> None:

@@ -175,7 +175,7 @@ def make_offer(upload_id: str, header: Header, max_chunk_bytes: int) -> ChunkOff
     )
 
 
-class Receiving:
+class ChunkReceiver:
     """Opens chunks: room first, then a staging area, and neither outlives a failure."""
 
     def __init__(self, ledger: UploadLedger, chunks: ChunkStore, options: IntakeOptions) -> None:

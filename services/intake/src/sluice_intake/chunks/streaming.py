@@ -21,9 +21,9 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, UploadLedger
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import IncomingChunk, Receiving, make_offer
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver, IncomingChunk, make_offer
 from sluice_intake.chunks.stalls import StallClock, chunk_stalled
 from sluice_intake.chunks.stored_watermark import FIRST_LOOK_SECONDS, StoredNotices
 from sluice_intake.lookup import check_upload, telling_lost
@@ -46,13 +46,13 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Streaming:
+class StreamHandler:
     """Serves streams; one object for all of them."""
 
     ledger: UploadLedger
-    receiving: Receiving
-    accepting: Accepting
-    admissions: Admissions
+    receiving: ChunkReceiver
+    accepting: ChunkAcceptor
+    admissions: ChunkAdmission
     metrics: Metrics
     options: IntakeOptions
 
@@ -70,7 +70,7 @@ class _Stream:
     """One UploadStream in progress."""
 
     def __init__(
-        self, serves: Streaming, principal: Principal, read: Read, answers: Answers
+        self, serves: StreamHandler, principal: Principal, read: Read, answers: Answers
     ) -> None:
         self._serves = serves
         self._principal = principal

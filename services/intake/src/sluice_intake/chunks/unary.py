@@ -9,9 +9,9 @@ from sluice_common.rpc.frames import Header
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.ports import Acceptance, UploadLedger
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving, make_offer
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver, make_offer
 from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 
@@ -21,9 +21,9 @@ class WholeChunks:
     """Takes chunks whose bytes are here already."""
 
     ledger: UploadLedger
-    receiving: Receiving
-    accepting: Accepting
-    admissions: Admissions
+    receiving: ChunkReceiver
+    accepting: ChunkAcceptor
+    admissions: ChunkAdmission
     metrics: Metrics
     options: IntakeOptions
 
@@ -31,7 +31,7 @@ class WholeChunks:
         """Accept one chunk.
 
         Raises `ResourceExhausted` LOOKAHEAD_EXCEEDED at once and BUDGET_FULL after a short wait
-        (rule 10), and the errors of `IncomingChunk` and `Accepting.accept`.
+        (rule 10), and the errors of `IncomingChunk` and `ChunkAcceptor.accept`.
         """
         last_byte_at = time.perf_counter()
         upload_id = header.upload_id

@@ -32,7 +32,7 @@ from sluice_core.access.principal import current_principal
 from sluice_core.errors import InvalidArgument
 from sluice_core.ports import Acceptance, Admission
 from sluice_intake.chunks.stalls import answers_stalled, chunk_stalled
-from sluice_intake.chunks.streaming import Streaming
+from sluice_intake.chunks.streaming import StreamHandler
 from sluice_intake.chunks.unary import WholeChunks
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc import convert
@@ -62,7 +62,7 @@ class IntakeRpc:
         *,
         initiating: Initiating,
         chunks: WholeChunks,
-        streaming: Streaming,
+        streaming: StreamHandler,
         completing: Completing,
         statuses: Statuses,
         options: IntakeOptions,

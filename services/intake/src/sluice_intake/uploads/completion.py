@@ -10,7 +10,7 @@ from sluice_core.ports import Completion, UploadLedger
 from sluice_core.uploads.model import MAX_CHUNKS, UploadSnapshot
 from sluice_core.uploads.names import check_sha256
 from sluice_core.uploads.states import is_terminal
-from sluice_intake.chunks.acceptance import Accepting
+from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.lookup import check_upload, telling_lost
 from sluice_intake.options import IntakeOptions
 from sluice_intake.snapshots import snapshots_after
@@ -20,7 +20,9 @@ from sluice_intake.uploads.outcomes import check_not_ended
 class Completing:
     """Ends uploads on behalf of their clients."""
 
-    def __init__(self, ledger: UploadLedger, accepting: Accepting, options: IntakeOptions) -> None:
+    def __init__(
+        self, ledger: UploadLedger, accepting: ChunkAcceptor, options: IntakeOptions
+    ) -> None:
         self._ledger = ledger
         self._accepting = accepting
         self._options = options
