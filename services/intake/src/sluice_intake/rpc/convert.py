@@ -30,6 +30,7 @@ _DURABILITIES = {
 def initiate_request(
     message: upload_pb2.InitiateUploadRequest, trace_parent: str
 ) -> InitiateRequest:
+    # First, so that an oversized map is refused before it is copied.
     check_metadata_count(message.metadata)
     return InitiateRequest(
         drive=message.drive,

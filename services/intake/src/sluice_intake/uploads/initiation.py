@@ -111,7 +111,7 @@ class UploadInitiator:
         ):
             raise InvalidArgument(
                 "BAD_EXPECTED_SIZE",
-                f"An object has 0 to {options.max_object_bytes} bytes.",
+                f"The expected size is invalid; declare 0 to {options.max_object_bytes} bytes.",
                 field="expected_size",
             )
         self._check_chunk_size(request)
@@ -137,7 +137,9 @@ class UploadInitiator:
             return
         if not 0 < size <= largest:
             raise InvalidArgument(
-                "BAD_CHUNK_SIZE", f"A chunk size is 1 to {largest} bytes.", field="chunk_size"
+                "BAD_CHUNK_SIZE",
+                f"The chunk size is invalid; declare 1 to {largest} bytes.",
+                field="chunk_size",
             )
         if request.expected_size is not None and request.expected_size > size * MAX_CHUNKS:
             raise InvalidArgument(
@@ -159,7 +161,7 @@ class UploadInitiator:
         if request.expected_size not in (None, size):
             raise InvalidArgument(
                 "SIZE_MISMATCH",
-                "The expected size is not that of the inline data.",
+                "The expected size is not that of the inline data; correct it or leave it out.",
                 field="expected_size",
             )
 
@@ -252,7 +254,7 @@ class UploadInitiator:
 
 def _check_policy(drive: Drive, request: InitiateRequest) -> None:
     if drive.policy.read_only:
-        raise PermissionDenied("DRIVE_READ_ONLY", "The drive takes no uploads.")
+        raise PermissionDenied("DRIVE_READ_ONLY", "The drive is read-only; choose another drive.")
     declared = request.chunk_size is not None and request.expected_size is not None
     if drive.policy.require_uniform and not declared and request.inline_data is None:
         raise FailedPrecondition(
