@@ -1,4 +1,4 @@
-"""UploadStream: many chunks of one upload in blocks, each acknowledged once it is durable."""
+"""UploadStream: many chunks of one upload in blocks, each acknowledged once it is accepted."""
 
 from __future__ import annotations
 
