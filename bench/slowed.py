@@ -22,7 +22,7 @@ SLOW_MS: Final = "SLUICE_BENCH_SLOW_MS"
 
 
 def slow_down(receiving: Any, seconds: float) -> None:
-    """Let `receiving.open` (class `Receiving` of the intake) begin so much later."""
+    """Let `receiving.open` (class `ChunkReceiver` of the intake) begin so much later."""
     opened_at_once = receiving.open
 
     @asynccontextmanager
@@ -36,10 +36,10 @@ def slow_down(receiving: Any, seconds: float) -> None:
 
 def main() -> int:
     tune_malloc()  # before the imports below, as in the intake itself
-    from sluice_intake.chunks.reception import Receiving
+    from sluice_intake.chunks.reception import ChunkReceiver
     from sluice_intake.service import run
 
-    slow_down(Receiving, float(os.environ[SLOW_MS]) / 1000)
+    slow_down(ChunkReceiver, float(os.environ[SLOW_MS]) / 1000)
     return run(sys.argv[1:])
 
 

@@ -20,9 +20,9 @@ from sluice_core.ports import Acceptance, Admission, ChunkOffer, PartClaim, Verd
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
 from sluice_core.uploads.model import ChunkRef, NewUpload, ObjectRef, UploadStatus
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
@@ -78,9 +78,9 @@ class IntakeStages:
     """Stages of an intake on one pair of ledger and store, with their effects."""
 
     pair: Coordination
-    receiving: Receiving
-    accepting: Accepting
-    admissions: Admissions
+    receiving: ChunkReceiver
+    accepting: ChunkAcceptor
+    admissions: ChunkAdmission
     tokens: list[str] = field(default_factory=list)
 
     async def admit(self, offer: ChunkOffer) -> Admission:
@@ -152,9 +152,9 @@ async def stages(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         options, metrics = IntakeOptions(ledger=ROOMY), Metrics()
         yield IntakeStages(
             pair,
-            Receiving(pair.ledger, pair.chunks, options),
-            Accepting(pair.ledger, pair.chunks, InProcessQueue(), metrics, options),
-            Admissions(pair.ledger, metrics, options),
+            ChunkReceiver(pair.ledger, pair.chunks, options),
+            ChunkAcceptor(pair.ledger, pair.chunks, InProcessQueue(), metrics, options),
+            ChunkAdmission(pair.ledger, metrics, options),
         )
 
 

@@ -26,10 +26,10 @@ from sluice_core.ports import (
     StagedChunk,
     UploadLedger,
 )
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving
-from sluice_intake.chunks.streaming import Streaming
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver
+from sluice_intake.chunks.streaming import StreamHandler
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.intake import Answered, Intake, frames_of, header, read_all, running_intake
@@ -200,11 +200,11 @@ class Stream:
         ledger: Any = met.ledger
         store: Any = met.store
         metrics = Metrics()
-        self._streaming = Streaming(
+        self._streaming = StreamHandler(
             ledger,
-            Receiving(ledger, store, PATIENT),
-            Accepting(ledger, store, InProcessQueue(), metrics, PATIENT),
-            Admissions(ledger, metrics, PATIENT),
+            ChunkReceiver(ledger, store, PATIENT),
+            ChunkAcceptor(ledger, store, InProcessQueue(), metrics, PATIENT),
+            ChunkAdmission(ledger, metrics, PATIENT),
             metrics,
             PATIENT,
         )

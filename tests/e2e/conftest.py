@@ -1,4 +1,4 @@
-"""Servers and commands for the end-to-end tests. Each test runs on every kind of deployment."""
+"""Fixtures of the end-to-end tests, which run on every kind of deployment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.wire import CHANNEL_OPTIONS, WireClient
 
 @pytest.fixture(params=KINDS)
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """Backends for a test that starts its servers itself."""
+    """Provide backends for a test that starts its own servers."""
     with deployment(request.param, tmp_path) as backends:
         yield backends
 
@@ -25,7 +25,7 @@ def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploym
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StandaloneServer]:
-    """One server for the tests of a module that do not disturb it."""
+    """Run one server that is shared by the tests of a module."""
     with (
         deployment(request.param, tmp_path_factory.mktemp("server")) as backends,
         backends.serving() as running,
@@ -35,12 +35,12 @@ def server(
 
 @pytest.fixture
 def sluice(server: StandaloneServer, tmp_path: Path) -> Sluice:
-    """The command, pointed at that server."""
+    """Return the `sluice` command for that server."""
     return Sluice(server.address, tmp_path / "state")
 
 
 @pytest.fixture
 async def wire(server: StandaloneServer) -> AsyncIterator[WireClient]:
-    """A client made of the generated stubs, pointed at that server."""
+    """Provide a client of the generated stubs for that server."""
     async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
         yield WireClient(channel)

@@ -1,4 +1,4 @@
-"""A backend that cannot be used ends the start: exit 78, and a last line that names the setting."""
+"""Unusable backends: the service exits with 78 and its last line names the setting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 
 def refusal(services: Services, changes: Mapping[str, str], module: str) -> str:
-    """What a service says when it does not start."""
+    """Return the last line of standard error of a service that refuses to start."""
     free = dict.fromkeys(
         ("SLUICE_INTAKE_ADDRESS", "SLUICE_REPOSITORY_ADDRESS", "SLUICE_METRICS_ADDRESS"),
         "127.0.0.1:0",
@@ -44,12 +44,12 @@ def refusal(services: Services, changes: Mapping[str, str], module: str) -> str:
 
 
 @pytest.mark.parametrize("module", ["sluice_intake", "sluice_repository"])
-def test_a_redis_that_is_not_there(services: Services, module: str) -> None:
+def test_unreachable_redis_exits_78(services: Services, module: str) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     assert "SLUICE_REDIS__URL" in refusal(services, {"SLUICE_REDIS__URL": url}, module)
 
 
-def test_a_wrong_password_of_redis_is_told_without_the_password(services: Services) -> None:
+def test_wrong_redis_password_is_refused_without_showing_it(services: Services) -> None:
     with RedisServer("--requirepass", "right") as server:
         url = f"redis://:hunter2@127.0.0.1:{server.port}/0"
         line = refusal(services, {"SLUICE_REDIS__URL": url}, "sluice_intake")
@@ -57,36 +57,36 @@ def test_a_wrong_password_of_redis_is_told_without_the_password(services: Servic
     assert "hunter2" not in line
 
 
-def test_a_redis_that_evicts(services: Services) -> None:
+def test_evicting_redis_exits_78(services: Services) -> None:
     with RedisServer("--maxmemory-policy", "allkeys-lru") as server:
         line = refusal(services, {"SLUICE_REDIS__URL": server.url}, "sluice_intake")
     assert "noeviction" in line
 
 
-def test_a_redis_that_cannot_keep_the_durability_class(services: Services) -> None:
+def test_redis_below_the_durability_class_exits_78(services: Services) -> None:
     line = refusal(services, {"SLUICE_DURABILITY": "fsync"}, "sluice_intake")
     assert "appendonly" in line
 
 
-def test_a_bucket_that_is_missing(services: Services) -> None:
+def test_missing_bucket_exits_78(services: Services) -> None:
     line = refusal(services, {"SLUICE_BUCKET": "nobody-made-it"}, "sluice_repository")
     assert "SLUICE_BUCKET" in line
 
 
-def test_keys_of_s3_that_are_wrong(services: Services) -> None:
+def test_wrong_s3_secret_is_refused_without_showing_it(services: Services) -> None:
     line = refusal(services, {"SLUICE_S3__SECRET_KEY": "hunter2"}, "sluice_repository")
     assert "SLUICE_BUCKET" in line
     assert "hunter2" not in line
 
 
-def test_a_wrong_password_of_mysql_is_told_without_the_password(services: Services) -> None:
+def test_wrong_mysql_password_is_refused_without_showing_it(services: Services) -> None:
     url = mysql_server.shared_server().url("sluice_1", password="hunter2")
     line = refusal(services, {"SLUICE_MYSQL__URL": url}, "sluice_repository")
     assert "SLUICE_MYSQL__URL" in line
     assert "hunter2" not in line
 
 
-def test_an_old_schema_where_migrating_is_switched_off(services: Services) -> None:
+def test_old_schema_without_migration_exits_78(services: Services) -> None:
     settings = {
         "SLUICE_MYSQL__URL": mysql_server.shared_server().create_database(),
         "SLUICE_MIGRATE_ON_START": "false",
@@ -94,6 +94,6 @@ def test_an_old_schema_where_migrating_is_switched_off(services: Services) -> No
     assert "migrate" in refusal(services, settings, "sluice_repository")
 
 
-def test_a_broker_address_that_is_none(services: Services) -> None:
+def test_invalid_broker_address_exits_78(services: Services) -> None:
     settings = {"SLUICE_KAFKA__BOOTSTRAP_SERVERS": "somewhere"}
     assert "Kafka" in refusal(services, settings, "sluice_repository")

@@ -1,4 +1,4 @@
-"""A full byte budget never deadlocks, whatever the uploads do (rules 9 and 10)."""
+"""A full byte budget: many uploads finish without a deadlock (rules 9 and 10)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUDGET = {
     "SLUICE_LIFETIMES__PRESSURE_IDLE_SECONDS": "15",
     "SLUICE_LIFETIMES__EXPIRY_GRACE_SECONDS": "1",
     "SLUICE_SWEEPER__INTERVAL_SECONDS": "1",
-    # A stream whose needed chunk is queued behind learns it after this long.
+    # A stream whose needed chunk is queued behind is refused after this long.
     "SLUICE_THROTTLE__BUDGET_STALL_SECONDS": "1",
     "SLUICE_THROTTLE__LOOK_AHEAD_STALL_SECONDS": "1",
 }
@@ -49,7 +49,7 @@ async def initiate_when_there_is_room(
 
 
 async def send_until_in(wire: WireClient, upload_id: str, chunks: list[Chunk]) -> None:
-    """What the contract asks of a client: after a refusal send what is missing, lowest first."""
+    """Send as the contract requires: after a refusal, send missing chunks, lowest first."""
     left = chunks
     while left:
         try:
@@ -69,7 +69,7 @@ async def send_until_in(wire: WireClient, upload_id: str, chunks: list[Chunk]) -
 
 
 async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str | None:
-    """One of the two hundred: every fifth stops half-way and never comes back."""
+    """Run one of the two hundred uploads; every fifth is abandoned half-way."""
     source = random.Random(index)
     data = PATTERN[: source.randrange(1, 12 * MIB)]
     declared = index % 2 == 0
@@ -82,7 +82,7 @@ async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str |
     async with gate:
         upload_id, node_id = await initiate_when_there_is_room(wire, f"{index}", **fields)
         if index % 5 == 4:
-            # Abandoned uploads go away with what they hold half-way.
+            # Abandoned uploads stop while they hold room.
             half = sorted(chunks[: len(chunks) // 2], key=lambda chunk: chunk.number)[:2]
             await send_until_in(wire, upload_id, half)
             return None
@@ -95,7 +95,7 @@ async def upload(wire: WireClient, index: int, gate: asyncio.Semaphore) -> str |
 
 @pytest.mark.rule(9)
 @pytest.mark.slow
-async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(
+async def test_200_uploads_through_a_64_mib_budget_all_finish(
     deployed: Deployment,
 ) -> None:
     with deployed.serving(BUDGET) as server:
@@ -110,7 +110,7 @@ async def test_two_hundred_uploads_through_a_budget_of_64_mib_all_finish(
 
 @pytest.mark.rule(9)
 @pytest.mark.slow
-async def test_the_sdk_pushes_many_uploads_through_a_small_budget(
+async def test_sdk_uploads_many_files_through_a_small_budget(
     deployed: Deployment,
 ) -> None:
     data = {f"sdk/{n}": random.Random(n).randbytes(6 * MIB + n) for n in range(30)}

@@ -1,4 +1,4 @@
-"""Any chunk sizes, any order, any way of sending: one object with the right bytes."""
+"""Chunk shapes: any sizes, order and kind of call give one object with the right bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_duplicates(chunks: list[Chunk]) -> list[Chunk]:
 
 
 ORDERS = [forwards, backwards, shuffled, with_duplicates]
-# Chunk size, object size: small chunks need no large object to make many of them.
+# Chunk size, object size: a small object already has many small chunks.
 DECLARED = [(1, 300), (64 * KIB - 1, 20 * MIB), (5 * MIB, 33 * MIB), (16 * MIB, 49 * MIB)]
 
 
@@ -75,7 +75,7 @@ async def test_chunks_of_a_declared_size_become_the_object(
 
 @pytest.mark.parametrize("way", ["one stream", "eight streams", "unary"])
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.__name__)
-async def test_chunks_of_random_sizes_without_a_declared_one_become_the_object(
+async def test_undeclared_random_chunk_sizes_become_the_object(
     wire: WireClient, order: Order, way: str
 ) -> None:
     source = random.Random(23)
@@ -87,7 +87,7 @@ async def test_chunks_of_random_sizes_without_a_declared_one_become_the_object(
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_file_of_zeros_whose_chunks_are_all_equal_becomes_the_object(
+async def test_file_of_equal_zero_chunks_becomes_the_object(
     wire: WireClient, declared: bool
 ) -> None:
     data = bytes(40 * MIB)

@@ -1,7 +1,6 @@
-"""What a client's machine has of its own: pipes, links, devices, spellings; and another server.
+"""Client environment with a real server: pipes, links, devices, Unicode forms, server limits.
 
-The parts are tested beside the client; here is the real server, which has the last word on paths
-and limits.
+The real server decides on paths and limits; unit tests are in the client library.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ MIB = 1024 * 1024
 
 
 class Interrupted(Exception):
-    """The run ends here."""
+    """Raised to end the run."""
 
 
 def test_stream_goes_up_and_comes_down_through_pipes(sluice: Sluice) -> None:

@@ -1,4 +1,4 @@
-"""The server dies at each named point during an upload; started again, it finishes that upload."""
+"""Crashes of the server at each crash point: the restarted server finishes the upload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.files import sha256_of, write_random
 from support.server import StandaloneServer
 
 MIB = 1024 * 1024
-# Of a dead process the next one waits for the leases: less of it, nothing else changes.
+# The next process waits for the leases of the dead one; short leases only shorten the test.
 QUICK = {
     "SLUICE_QUEUE__LEASE_SECONDS": "4",
     "SLUICE_QUEUE__HEARTBEAT_SECONDS": "1",
@@ -30,13 +30,13 @@ DEATH_SECONDS = 60.0
 
 
 def wait_for_death(server: StandaloneServer) -> int | None:
-    """The exit status of a server that is about to die by itself."""
+    """Return the exit status of a server that is about to crash."""
     return psutil.Process(server.pid).wait(DEATH_SECONDS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", list(CrashPoint))
-def test_the_restarted_server_finishes_what_died(
+def test_restarted_server_finishes_the_crashed_upload(
     deployed: Deployment, tmp_path: Path, point: CrashPoint
 ) -> None:
     source = write_random(tmp_path / "file.bin", 20 * MIB, seed=7)
@@ -64,7 +64,7 @@ def test_the_restarted_server_finishes_what_died(
         server.close()
 
 
-def test_a_crash_point_that_does_not_exist_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_unknown_crash_point_is_refused_at_start(tmp_path: Path) -> None:
     server = StandaloneServer(tmp_path / "data", {ENABLE_VARIABLE: "1", POINT_VARIABLE: "nowhere"})
     with pytest.raises(AssertionError, match="is no crash point"):
         server.start()

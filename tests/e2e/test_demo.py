@@ -1,4 +1,4 @@
-"""`make demo` shows what it says, and sees what is wrong."""
+"""`make demo`: correct output, and detection of wrong results."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPECTED_WORDS = re.compile(
     r"\d+ files? uploaded, \S+ \S+ in \S+ s \(\S+ \S+\)|.*: \S+ \S+ in \S+ s, verified"
 )
-"""All that the demo may write to standard error."""
+"""The only lines that the demo may write to standard error."""
 
 
 @pytest.mark.long
-def test_the_photos_of_the_demo_come_back_right(tmp_path: Path) -> None:
+def test_demo_photos_are_processed_correctly(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.demo", "--only", "photos", "--scratch", str(tmp_path)],
         cwd=ROOT,
@@ -58,7 +58,7 @@ def test_the_photos_of_the_demo_come_back_right(tmp_path: Path) -> None:
     for word in ("camera-", "orientation-8", "cmyk", "16-bit", "animated", ".heic", ".avif"):
         assert word in done.stdout
     assert not list(tmp_path.glob("sluice-demo-*"))
-    # What the commands say of their progress, and nothing that a newcomer would have to ignore.
+    # Only the progress of the commands, and no line that a new user would have to ignore.
     strange = [line for line in done.stderr.splitlines() if not EXPECTED_WORDS.fullmatch(line)]
     assert strange == []
 
@@ -101,7 +101,7 @@ def elsewhere(expected: Expected) -> Expected:
         (lambda expected: replace(expected, size=(400, 640)), "size is"),
     ],
 )
-async def test_the_demo_sees_what_is_wrong(
+async def test_demo_detects_wrong_results(
     phone: tuple[StandaloneServer, Expected],
     change: Callable[[Expected], Expected],
     complaint: str,
@@ -116,7 +116,7 @@ async def test_the_demo_sees_what_is_wrong(
 
 @pytest.fixture(scope="module")
 def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StandaloneServer, Expected]]:
-    """A server that has looked at the HEIC of a phone, and what the demo expects of that."""
+    """Run a server that has processed the HEIC of a phone; yield it and the expected result."""
     folder = tmp_path_factory.mktemp("demo")
     made = {one.name: one for one in make_photos(folder / "made")}
     with standalone(folder / "data") as server:
@@ -126,32 +126,32 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Standalone
         yield server, made["phone.heic"]
 
 
-def test_the_ready_made_heic_is_what_it_is_said_to_be() -> None:
+def test_ready_made_heic_has_the_expected_content() -> None:
     for data in (
         ready_made_heic(),
         heic(as_stored(quadrants(640, 400), HEIC_ORIENTATION), PHONE.exif(HEIC_ORIENTATION)),
     ):
         opened = pillow_heif.open_heif(io.BytesIO(data))
         image = opened.to_pillow()
-        assert image.size == (640, 400)  # its own transformation is applied by the decoder
+        assert image.size == (640, 400)  # the decoder applies the file's transformation
         assert close(corners(image), CORNERS)
         assert PHONE.base[0x0110].encode() in opened.info["exif"]
 
 
-def test_there_are_three_makers_and_more_with_different_tags() -> None:
+def test_demo_cameras_have_three_makers_and_distinct_tags() -> None:
     assert len({camera.base[0x010F] for camera in CAMERAS.values()}) >= 3
     assert len({frozenset(camera.detail) for camera in CAMERAS.values()}) >= 3
     assert any(camera.location is not None for camera in CAMERAS.values())
 
 
-def test_the_demo_needs_nothing_but_what_sluice_runs_on() -> None:
-    """`make demo` installs no development tools: without them it is imported all the same."""
+def test_demo_needs_only_runtime_dependencies() -> None:
+    """`make demo` installs no development tools, so it must import without them."""
     locked = re.findall(r"^([\w.-]+)[\[=]", (ROOT / "requirements" / "run.txt").read_text(), re.M)
-    there = {_normal(name) for name in locked}
+    runtime = {_normal(name) for name in locked}
     missing = [
         module
         for module, owners in packages_distributions().items()
-        if not any(_normal(one) in there or _normal(one).startswith("sluice-") for one in owners)
+        if not any(_normal(one) in runtime or _normal(one).startswith("sluice-") for one in owners)
     ]
     assert {"pytest", "pillow_heif"} <= set(missing)
     subprocess.run(

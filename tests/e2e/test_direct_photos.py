@@ -1,4 +1,4 @@
-"""Photos that clients put straight into the store: whoever is told of them, each becomes a node."""
+"""Photos that clients put directly into the store: each notified object becomes one node."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def stage(tmp_path: Path, queue: TestQueue, topic: str) -> AsyncIterator[S
 
 
 async def put_by_url(stage: Stage, path: str, content: bytes = PHOTO) -> ObjectRef:
-    """What a browser does with a URL that somebody has signed for it."""
+    """Put an object with a presigned URL, as a browser does."""
     ref = ObjectRef(stage.bucket, f"{TENANT}/{DRIVE}/{new_node_id()}")
     attributes = ObjectAttributes("image/jpeg", metadata=path_mark(path))
     signed = await stage.objects.presign_put(ref, 60, len(content), attributes)
@@ -59,11 +59,11 @@ async def put_by_url(stage: Stage, path: str, content: bytes = PHOTO) -> ObjectR
     return ref
 
 
-async def node_at(stage: Stage, path: str, told: list[str]) -> Node:
-    """The node, once it is there and has a result; `told` grows by the events until then."""
+async def node_at(stage: Stage, path: str, published: list[str]) -> Node:
+    """Return the node once it has a result; append the events until then to `published`."""
 
     async def has_result() -> bool:
-        told.extend(await stage.relay())
+        published.extend(await stage.relay())
         try:
             node = await stage.catalogue.find_node(TENANT, DRIVE, path)
         except NotFound:
@@ -75,10 +75,10 @@ async def node_at(stage: Stage, path: str, told: list[str]) -> Node:
 
 
 @pytest.mark.slow
-async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
+async def test_presigned_photos_are_processed_from_each_source(
     stage: Stage, queue: TestQueue, topic: str
 ) -> None:
-    told: list[str] = []
+    published: list[str] = []
     async with running(stage.processor()) as process:
         await queue.send(trial_message(stage.bucket))
         refs = {
@@ -90,11 +90,11 @@ async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
         await kafka_support.put(stage.kafka, topic, (None, b"no notification", []))
         await queue.send(aws_message(sqs), bridge_message(bridge))
         for path, ref in refs.items():
-            node = await node_at(stage, path, told)
+            node = await node_at(stage, path, published)
             assert (node.object, node.size, node.content_type) == (ref, len(PHOTO), "image/jpeg")
-            found = (await stage.catalogue.processing_of(TENANT, [node.node_id]))[node.node_id]
-            assert found.state is ProcessingState.PROCESSED
-            assert [one.size for one in found.thumbnails] == [32, 64]
+            result = (await stage.catalogue.processing_of(TENANT, [node.node_id]))[node.node_id]
+            assert result.state is ProcessingState.PROCESSED
+            assert [one.size for one in result.thumbnails] == [32, 64]
         assert await metric(process.metrics_address, "sluice_processor_adopted_total") == 3
         for source in ("kafka-s3", "sqs"):
 
@@ -104,7 +104,9 @@ async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
 
             await until(caught_up, SECONDS, f"nothing waits in {source}")
         assert await asyncio.to_thread(process.stop) == 0
-    assert sorted(told + await stage.relay()) == ["NodeProcessed"] * 3 + ["UploadCompleted"] * 3
+    assert (
+        sorted(published + await stage.relay()) == ["NodeProcessed"] * 3 + ["UploadCompleted"] * 3
+    )
     assert await queue.counts() == (0, 0)
     assert await queue.dead() == []
     listed = await asyncio.to_thread(dead_letters, stage, "list", "--topic", topic)
@@ -113,10 +115,10 @@ async def test_photos_that_were_put_by_url_are_processed_whoever_tells(
 
 @pytest.mark.rule(19, 23)
 @pytest.mark.slow
-async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
+async def test_many_notifications_of_one_photo_give_one_node(
     stage: Stage, queue: TestQueue, topic: str
 ) -> None:
-    told: list[str] = []
+    published: list[str] = []
     async with running(stage.processor()) as one, running(stage.processor()) as other:
         paths = [f"{number}.jpg" for number in range(6)]
         refs = [await put_by_url(stage, path) for path in paths]
@@ -126,7 +128,7 @@ async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
                 queue.send(aws_message(ref), bridge_message(ref)),
             )
         for path in paths:
-            await node_at(stage, path, told)
+            await node_at(stage, path, published)
 
         async def all_seen() -> bool:
             seen = 0.0
@@ -136,9 +138,9 @@ async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
                     seen += await metric(process.metrics_address, name, outcome=outcome)
             return seen >= 4 * len(refs)
 
-        await until(all_seen, SECONDS, "every word of every photo was heard")
-    told += await stage.relay()
-    assert sorted(told) == ["NodeProcessed"] * 6 + ["UploadCompleted"] * 6
+        await until(all_seen, SECONDS, "every notification was handled")
+    published += await stage.relay()
+    assert sorted(published) == ["NodeProcessed"] * 6 + ["UploadCompleted"] * 6
     page = await stage.catalogue.list_nodes(TENANT, DRIVE, "", 100, "")
     assert [node.path for node in page.nodes] == paths
     thumbnails = [
@@ -148,10 +150,8 @@ async def test_two_processors_and_three_sources_of_one_photo_give_one_node(
 
 
 @pytest.mark.long
-async def test_a_processor_that_is_killed_leaves_its_messages_to_the_next(
-    tmp_path: Path, topic: str
-) -> None:
-    """Whatever it had in hand comes again: in the queue when its time is over, in Kafka at once."""
+async def test_messages_of_a_killed_processor_are_redelivered(tmp_path: Path, topic: str) -> None:
+    """Unfinished messages are redelivered: by SQS after its timeout, by Kafka at once."""
     photos = 24
     async with new_queue(receives=100) as queue:
         more = {
@@ -166,23 +166,23 @@ async def test_a_processor_that_is_killed_leaves_its_messages_to_the_next(
             for_kafka = [minio_message(ref).encode() for ref in refs[::2]]
             await kafka_support.put(stage.kafka, topic, *((None, body, ()) for body in for_kafka))
             await queue.send(*(aws_message(ref) for ref in refs[1::2]))
-            told: list[str] = []
+            published: list[str] = []
             process = stage.processor()
             for _ in range(3):
                 await asyncio.to_thread(process.start)
                 await asyncio.sleep(0.7)
                 await asyncio.to_thread(process.kill)
-                told += await stage.relay()
+                published += await stage.relay()
             async with running(process):
                 for path in paths:
-                    await node_at(stage, path, told)
+                    await node_at(stage, path, published)
 
                 async def emptied() -> bool:
                     return await queue.counts() == (0, 0)
 
                 await until(emptied, SECONDS, "every message was deleted")
-            told += await stage.relay()
+            published += await stage.relay()
             thumbnails = await s3_server.objects_of(stage.bucket)
         assert await queue.dead() == []
-    assert sorted(told) == ["NodeProcessed"] * photos + ["UploadCompleted"] * photos
+    assert sorted(published) == ["NodeProcessed"] * photos + ["UploadCompleted"] * photos
     assert sum(name.startswith("thumbnails/") for name in thumbnails) == 2 * photos

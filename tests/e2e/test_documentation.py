@@ -1,4 +1,4 @@
-"""The examples of the documentation run as they stand."""
+"""Documentation: the examples run, make targets exist and links resolve."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def run_example(name: str, server: StandaloneServer, file: Path) -> str:
     return done.stdout
 
 
-def test_the_sdk_example_uploads_reads_back_and_shows_a_typed_error(
-    server: StandaloneServer, tmp_path: Path
-) -> None:
+def test_sdk_example_runs_as_documented(server: StandaloneServer, tmp_path: Path) -> None:
+    """It uploads, reads the data back and shows a typed error."""
     file = write_random(tmp_path / "photo.jpg", 3 * 1024 * 1024, seed=1)
     out = run_example("sdk_upload.py", server, file)
     assert "read back: True" in out
@@ -38,7 +37,7 @@ def test_the_sdk_example_uploads_reads_back_and_shows_a_typed_error(
     assert f"sdk/photo.jpg {3 * 1024 * 1024}" in out
 
 
-def test_the_wire_example_uploads_with_the_generated_stubs_alone(
+def test_wire_example_uploads_with_generated_stubs_only(
     server: StandaloneServer, tmp_path: Path
 ) -> None:
     file = write_random(tmp_path / "film.mp4", 20 * 1024 * 1024, seed=2)
@@ -46,13 +45,13 @@ def test_the_wire_example_uploads_with_the_generated_stubs_alone(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+def test_documented_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", document.read_text(), re.MULTILINE))
     assert named <= targets
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_relative_link_leads_somewhere(document: Path) -> None:
+def test_relative_links_of_documents_resolve(document: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []

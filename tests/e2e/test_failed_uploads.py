@@ -1,4 +1,4 @@
-"""What a client of any language sees of an upload that fails, from a real server."""
+"""Errors of failed uploads on the wire, from a real server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def an_intake(server: StandaloneServer) -> AsyncIterator[Any]:
 
 
 async def refused(call: Awaitable[object]) -> tuple[str, str, int]:
-    """The status, the reason, and the state of the upload in the details (0: none there)."""
+    """Return the status, the reason, and the upload's state in the details (0 without one)."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     status = rpc_status.from_call(cast("grpc.Call", caught.value))
@@ -55,14 +55,16 @@ FAILED = pb.UPLOAD_STATE_FAILED
 
 
 @pytest.mark.parametrize("fields", [{}, {"inline_data": b"x"}], ids=["chunk", "inline"])
-async def test_a_wrong_claim_is_data_loss_every_time(intake: Any, fields: dict[str, Any]) -> None:
+async def test_wrong_checksum_claim_is_data_loss_on_every_call(
+    intake: Any, fields: dict[str, Any]
+) -> None:
     upload_id = await sent(intake, f"claim-{len(fields)}", b"x", sha256=bytes(32), **fields)
     for wait in (WAIT, None, WAIT):
         ended = await refused(complete(intake, upload_id, wait=wait))
         assert ended == ("DATA_LOSS", "CHECKSUM_MISMATCH", FAILED)
 
 
-async def test_a_path_is_absent_at_both_ends_of_an_upload(intake: Any) -> None:
+async def test_if_absent_is_checked_at_initiate_and_complete(intake: Any) -> None:
     first, second = [await sent(intake, "place", b"x", if_absent=True) for _ in range(2)]
     done = await complete(intake, first, wait=WAIT)
     assert done.status.state == pb.UPLOAD_STATE_COMPLETED

@@ -1,4 +1,4 @@
-"""What a newcomer sees: no line on the way from `make run` to Ctrl-C has to be ignored."""
+"""The first session of a new user, from `make run` to Ctrl-C, without unexpected output."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def announced(data_dir: Path, process: subprocess.Popen[bytes]) -> str:
-    """The address of the intake, once the server takes requests."""
+    """Return the address of the intake once the server accepts requests."""
     deadline = time.monotonic() + SECONDS
     file = data_dir / "server.json"
     while not file.exists():
@@ -56,7 +56,7 @@ def announced(data_dir: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def wait_until_processed(sluice: Sluice, node: str) -> str:
-    """What `sluice stat` shows of a node, once its picture has been examined."""
+    """Return the output of `sluice stat` once the node has been processed."""
     deadline = time.monotonic() + SECONDS
     while True:
         shown = sluice.run("stat", node)
@@ -67,8 +67,8 @@ def wait_until_processed(sluice: Sluice, node: str) -> str:
         time.sleep(0.2)
 
 
-def test_serving_a_photo_prints_nothing_to_ignore(tmp_path: Path, photos: Path) -> None:
-    """From the start to Ctrl-C by way of upload, ls, get and stat; decoder children are started."""
+def test_serving_a_photo_prints_no_unexpected_lines(tmp_path: Path, photos: Path) -> None:
+    """Start, upload, ls, get, stat and Ctrl-C; the processor starts its decoder children."""
     data = tmp_path / "data"
     command = [sys.executable, "-m", "sluice_client.cli", "serve", "--data-dir", str(data)]
     server = subprocess.Popen(
@@ -101,7 +101,7 @@ def test_serving_a_photo_prints_nothing_to_ignore(tmp_path: Path, photos: Path) 
 
 
 def test_ctrl_c_ends_make_run_quietly(tmp_path: Path) -> None:
-    """On a terminal, where make gets the signal as well."""
+    """On a terminal, where make receives the signal too."""
     data = tmp_path / "data"
     ours, theirs = pty.openpty()
     begin = (
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_make_run_quietly(tmp_path: Path) -> None:
     )
     venv = Path(sys.prefix)
     make = ["make", "--no-print-directory", "run", f"VENV={venv}", f"ARGS=--data-dir {data}"]
-    make += ["-o", str(venv / ".run")]  # what is installed is not the matter here
+    make += ["-o", str(venv / ".run")]  # skip the installation
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         process = subprocess.Popen(
             [sys.executable, "-c", begin, os.ttyname(theirs), *make],
@@ -132,11 +132,11 @@ def test_ctrl_c_ends_make_run_quietly(tmp_path: Path) -> None:
 
 
 def written(terminal: object) -> Iterator[bytes]:
-    """All that is written to a terminal until its last process has closed it."""
+    """Yield the output to a terminal until its last process has closed it."""
     while True:
         try:
             block = os.read(terminal.fileno(), 4096)  # type: ignore[attr-defined]
-        except OSError:  # how Linux says that nobody has it open any more
+        except OSError:  # on Linux: no process has it open any more
             return
         if not block:
             return
@@ -153,7 +153,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def commands() -> list[tuple[str, ...]]:
-    """Every command and sub-command of `sluice`, those of the server's side included."""
+    """Return every command and subcommand of `sluice`, including those of the server."""
     found: list[tuple[str, ...]] = [()]
     root = typer.main.get_command(app)
     pending: list[tuple[tuple[str, ...], object]] = [((), root)]
@@ -173,7 +173,7 @@ def test_help_names_no_distribution_and_explains_all(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     if command[:1] in (("serve",), ("events",)):
-        # Their distributions set up a process of their own.
+        # Their distributions configure the process, so they run in a separate one.
         shown = Sluice("127.0.0.1:1", tmp_path).run(*command, "--help")
         assert (shown.code, shown.err) == (0, "")
         text = shown.out
@@ -184,6 +184,6 @@ def test_help_names_no_distribution_and_explains_all(
     assert "usage: sluice" in text.lower()
     assert "(needs" not in text
     assert not re.search(r"sluice-(common|standalone|client)", text)
-    # Every option and argument has words behind its type.
+    # Every option and argument has a description after its type.
     for line in text.splitlines():
         assert not UNEXPLAINED.fullmatch(line), line

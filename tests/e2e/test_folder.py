@@ -1,4 +1,4 @@
-"""A folder of thousands of real files goes up and comes back byte for byte."""
+"""Upload and download of folders: thousands of real files and undecodable names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WANTED_FILES = 2000
 
 
 def real_folder(target: Path) -> int:
-    """Fill `target` with real files of this machine; returns how many links lie among them."""
+    """Fill `target` with real files of this machine; return the number of links among them."""
     standard_library = Path(sysconfig.get_paths()["stdlib"])
     for source in (DOCUMENTATION, standard_library):
         if source.is_dir() and len(files_below(target)) < WANTED_FILES:
@@ -70,9 +70,7 @@ def test_thousands_of_real_files_come_back_byte_for_byte(
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the file system refuses such names")
-def test_a_name_that_is_not_text_is_reported_and_the_others_go_on(
-    sluice: Sluice, tmp_path: Path
-) -> None:
+def test_undecodable_name_fails_without_stopping_the_others(sluice: Sluice, tmp_path: Path) -> None:
     folder = tmp_path / "names"
     folder.mkdir()
     (folder / "good").write_bytes(b"good")

@@ -1,4 +1,4 @@
-"""The memory of an intake under full load: what clients may send ahead of it is bounded."""
+"""The memory of an intake under full load, which the stream windows bound."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STREAMS: Final = 64
 WHOLE: Final = Load(
     streams=STREAMS, connections=STREAMS, chunks=2 * STREAMS, chunk_bytes=16 * MIB, warm_up=0.0
 )
-"""1 GiB at once, if nothing held it back."""
+"""1 GiB at once without flow control."""
 
 
 def _peak_mib(window_bytes: int) -> float:
@@ -33,9 +33,9 @@ def test_many_fast_streams_stay_below_the_bound() -> None:
 
 
 @pytest.mark.long
-def test_memory_is_what_the_windows_make_it() -> None:
-    """Or the test above holds for another reason: a window that follows the bandwidth would take
-    the same in both. A busy machine, whose clients are slow, takes less of the larger one."""
+def test_intake_memory_follows_the_stream_window() -> None:
+    """A control for the test above: with bandwidth-dependent windows both loads would use the same
+    memory. On a busy machine slow clients use less of the larger window."""
     small, large = _peak_mib(1 * MIB), _peak_mib(32 * MIB)
     assert small <= BOUND_MIB
     assert large > 3 / 2 * small

@@ -1,4 +1,4 @@
-"""A file far larger than the server's memory goes through in bounded memory."""
+"""A file far larger than the server's memory limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_BYTES = 400 * 1024**2
 
 
 class MemoryWatch(threading.Thread):
-    """Samples the server's resident memory and keeps the peak."""
+    """A thread that samples the server's resident memory and records the peak."""
 
     def __init__(self, server: StandaloneServer) -> None:
         super().__init__(daemon=True)

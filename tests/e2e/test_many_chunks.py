@@ -1,4 +1,4 @@
-"""One upload of very many chunks: the cost of a chunk does not grow with their number."""
+"""One upload of very many chunks, whose cost per chunk must stay constant."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def seconds_until_accepted(answers: Answers, chunks: int) -> float:
 
 
 async def seconds_of_fresh_upload(wire: WireClient, path: str, data: bytes) -> float:
-    """What the first chunks of an upload take just now."""
+    """Return the time of the first chunks of a new upload under the current load."""
     opened = await wire.initiate(path, chunk_size=CHUNK_BYTES)
 
     requests = (request_of(opened.upload_id, number, data) for number in range(FRESH_CHUNKS))
@@ -52,7 +52,7 @@ async def seconds_of_fresh_upload(wire: WireClient, path: str, data: bytes) -> f
 @pytest.mark.slow
 @pytest.mark.long  # minutes
 @pytest.mark.timeout(900)
-async def test_a_hundred_thousand_chunks_complete_and_the_time_per_chunk_does_not_grow(
+async def test_cost_per_chunk_is_constant_over_100_000_chunks(
     wire: WireClient,
 ) -> None:
     data = random.Random(1).randbytes(CHUNK_BYTES * 1000)
@@ -72,8 +72,7 @@ async def test_a_hundred_thousand_chunks_complete_and_the_time_per_chunk_does_no
             yield request
 
     answers = aiter(wire.intake.UploadStream(requests()))
-    # Each step beside an upload that has just begun: what else runs on the machine, which comes
-    # and goes, must not decide.
+    # Each step is compared with a new upload, so that varying load of the machine cancels out.
     costs: list[float] = []
     for step in range(CHUNKS // STEP):
         go_on.release()
@@ -83,7 +82,7 @@ async def test_a_hundred_thousand_chunks_complete_and_the_time_per_chunk_does_no
     assert [answer async for answer in answers] == []
 
     first, last = median(costs[:5]), median(costs[-5:])
-    # A linear cost per chunk would make the last quarter seven times as slow as the first one.
+    # A cost per chunk that grew linearly would make the last quarter seven times slower.
     assert last < first * 2, f"per chunk, of a fresh upload's: {[round(cost, 2) for cost in costs]}"
 
     status = await wire.complete(opened.upload_id)

@@ -1,4 +1,4 @@
-"""Each phase of the plan, and each pair of backends within it, is a configuration that runs."""
+"""Supported backend combinations: each phase of the plan completes an upload."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOGETHER = [
     if row.standalone_only
     for combination in row.combinations()
 ]
-# One of each phase in `make test`, the other pairs of backends in `make check`.
+# `make test` runs one combination of each phase, `make check` all of them.
 APART = [
     pytest.param(combination, marks=[pytest.mark.long] if number else [])
     for row in SUPPORTED_COMBINATIONS
@@ -56,7 +56,7 @@ def name_of(combination: BackendCombination) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A deployment of one intake and, where there is work for it, one repository."""
+    """A deployment of one intake and, if the combination needs it, one repository."""
 
     combination: BackendCombination
     services: Services
@@ -102,8 +102,10 @@ async def calling(address: str) -> AsyncIterator[WireClient]:
 
 
 async def events_of(node_id: str, count: int) -> list[str]:
-    """The types of a node's events, in the order of their topic, once there are so many; each once,
-    though the relay may publish an event again under its id."""
+    """Return the types of a node's events in topic order, once there are `count`.
+
+    Events that the relay published again under the same id are counted once.
+    """
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers())
     async with asyncio.timeout(60):
         while True:
@@ -118,7 +120,7 @@ async def events_of(node_id: str, count: int) -> list[str]:
             await asyncio.sleep(0.2)
 
 
-async def test_it_starts_and_takes_an_upload(running: Running) -> None:
+async def test_combination_completes_an_upload(running: Running) -> None:
     combination = running.combination
     if combination.catalogue is not CatalogueKind.OFF:
         assert running.repository is not None
@@ -148,7 +150,7 @@ async def test_it_starts_and_takes_an_upload(running: Running) -> None:
 
 
 @pytest.mark.parametrize("combination", TOGETHER, ids=name_of)
-async def test_a_standalone_takes_an_upload_with_any_store_and_log(
+async def test_standalone_combination_completes_an_upload(
     combination: BackendCombination, tmp_path: Path
 ) -> None:
     with deployment(Services.name, tmp_path) as services:

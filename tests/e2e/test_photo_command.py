@@ -1,4 +1,4 @@
-"""`sluice stat` and `sluice get --thumbnail` on a machine of its own."""
+"""`sluice stat` and `sluice get --thumbnail` with a standalone server."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneServer]:
-    """The processor is inside a standalone that has an event log."""
+    """Run a standalone with an event log, which includes the processor."""
     sizes = {"SLUICE_PROCESSOR__THUMBNAIL_SIZES": "64,128"}
     with standalone(tmp_path_factory.mktemp("server") / "data", sizes) as running:
         yield running
 
 
 def processed(sluice: Sluice, node: str) -> dict[str, Any]:
-    """What `stat` says once the processor has looked."""
+    """Return the processing result that `stat` shows, once there is one."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         (record,) = sluice.ok("stat", node, "--json").json_lines()
@@ -48,15 +48,15 @@ def processed(sluice: Sluice, node: str) -> dict[str, Any]:
     raise AssertionError(f"{node} has no result within {SECONDS:g} s")
 
 
-def test_a_photo_shows_its_facts_and_gives_its_thumbnails(sluice: Sluice, tmp_path: Path) -> None:
+def test_stat_shows_photo_facts_and_get_returns_thumbnails(sluice: Sluice, tmp_path: Path) -> None:
     photo = tmp_path / "holiday.jpg"
     photo.write_bytes(PHOTO)
     sluice.ok("upload", str(photo), "--drive", "photos")
-    found = processed(sluice, "photos:holiday.jpg")
-    assert (found["state"], found["width"], found["height"]) == ("PROCESSED", 320, 200)
-    assert found["exif"] == EXIF_FACTS | {"orientation": 6}
-    assert found["location"] == pytest.approx(GPS_FACTS)
-    assert [one["size"] for one in found["thumbnails"]] == [64, 128]
+    result = processed(sluice, "photos:holiday.jpg")
+    assert (result["state"], result["width"], result["height"]) == ("PROCESSED", 320, 200)
+    assert result["exif"] == EXIF_FACTS | {"orientation": 6}
+    assert result["location"] == pytest.approx(GPS_FACTS)
+    assert [one["size"] for one in result["thumbnails"]] == [64, 128]
 
     shown = sluice.ok("stat", "photos:holiday.jpg").out
     assert "dimensions        320 x 200" in shown
@@ -77,7 +77,7 @@ def test_a_photo_shows_its_facts_and_gives_its_thumbnails(sluice: Sluice, tmp_pa
     assert "there are 64, 128" in " ".join(outcome.err.split())
 
 
-def test_what_is_no_photo_says_so(sluice: Sluice, tmp_path: Path) -> None:
+def test_stat_reports_files_that_are_no_photos(sluice: Sluice, tmp_path: Path) -> None:
     for name, content in (("a.pdf", b"%PDF-1.7 "), ("broken.jpg", PHOTO[:-1500])):
         (tmp_path / name).write_bytes(content)
         sluice.ok("upload", str(tmp_path / name), "--drive", "others")
@@ -88,24 +88,24 @@ def test_what_is_no_photo_says_so(sluice: Sluice, tmp_path: Path) -> None:
     assert (outcome.code, outcome.out) == (1, "")
 
 
-def test_a_damaged_photo_is_shown_with_a_note(sluice: Sluice, tmp_path: Path) -> None:
-    """No end, and a caption with markup: browsers show it, and so does `stat`."""
+def test_stat_marks_a_damaged_photo(sluice: Sluice, tmp_path: Path) -> None:
+    """A JPEG without its end marker is damaged but processed; a caption with markup is not."""
     whole = saved(quadrants(), "JPEG", comment=b"<html><b>Sunset</b>")
     for name, content in (("cut.jpg", whole[:-2]), ("whole.jpg", whole)):
         (tmp_path / name).write_bytes(content)
         sluice.ok("upload", str(tmp_path / name), "--drive", "damaged")
-    found = processed(sluice, "damaged:cut.jpg")
-    assert (found["state"], found["reason"], found["damaged"]) == ("PROCESSED", "", True)
-    assert [one["size"] for one in found["thumbnails"]] == [64, 128]
+    result = processed(sluice, "damaged:cut.jpg")
+    assert (result["state"], result["reason"], result["damaged"]) == ("PROCESSED", "", True)
+    assert [one["size"] for one in result["thumbnails"]] == [64, 128]
     assert processed(sluice, "damaged:whole.jpg")["damaged"] is False
     assert "damaged" in sluice.ok("stat", "damaged:cut.jpg").out.partition("note")[2]
 
 
-def test_a_drive_may_keep_no_places(sluice: Sluice, tmp_path: Path) -> None:
+def test_drive_with_drop_location_stores_no_location(sluice: Sluice, tmp_path: Path) -> None:
     photo = tmp_path / "holiday.jpg"
     photo.write_bytes(PHOTO)
     sluice.ok("drive", "create", "discreet", "--drop-location")
     sluice.ok("upload", str(photo), "--drive", "discreet")
-    found = processed(sluice, "discreet:holiday.jpg")
-    assert found["location"] is None
-    assert found["exif"] == EXIF_FACTS | {"orientation": 6}
+    result = processed(sluice, "discreet:holiday.jpg")
+    assert result["location"] is None
+    assert result["exif"] == EXIF_FACTS | {"orientation": 6}

@@ -1,4 +1,4 @@
-"""Photos go up, and come to have thumbnails and facts, whatever becomes of the processor."""
+"""Photo processing end to end: results, events, repetitions and dead letters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield opened
 
 
-async def test_photos_are_processed_and_told_of(stage: Stage) -> None:
+async def test_photos_are_processed_and_events_published(stage: Stage) -> None:
     async with running(stage.processor()) as process:
         photo = await stage.upload("a.jpg", PHOTO)
         other = await stage.upload("b.jpg", NOT_AN_IMAGE)
@@ -45,7 +45,7 @@ async def test_photos_are_processed_and_told_of(stage: Stage) -> None:
             "NodeProcessed",
             "NodeProcessed",
             "NodeProcessingFailed",
-            *["NodeVerified"] * 3,  # what is small is read whole, also when it is no picture
+            *["NodeVerified"] * 3,  # small objects are read whole, even if they are no pictures
         ]
         assert await metric(process.metrics_address, "sluice_processor_delay_seconds_count") == 3
         assert await asyncio.to_thread(process.stop) == 0
@@ -61,7 +61,7 @@ async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
         await stage.relay()
         records = await kafka_support.records_in(stage.kafka, UPLOADS_TOPIC)
         (event,) = [record for record in records if record.key == photo.node_id]
-        # Under another id, as two sources would ask: not even the memory of ids helps.
+        # Published again, as by a second source: deduplication by event id does not apply.
         await stage.publisher.publish([event])
         await asyncio.to_thread(process.stop)
         await asyncio.to_thread(process.start)
@@ -73,14 +73,14 @@ async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
                 await metric(process.metrics_address, "sluice_processor_nodes_total", **labels) > 0
             )
 
-        await until(repeated, SECONDS, "the event is seen again")
+        await until(repeated, SECONDS, "the repeated event was handled")
     assert await stage.relay() == []
 
 
 @pytest.mark.row(20)
 @pytest.mark.slow
-async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> None:
-    """An object that is damaged is given up at once; restored, its letter is replayed."""
+async def test_dead_letters_are_listed_replayed_and_dropped(stage: Stage) -> None:
+    """A damaged object is dead-lettered at once; after its repair the letter is replayed."""
     assert await asyncio.to_thread(dead_letters, stage, "list") == []
     async with running(stage.processor()):
         damaged = [
@@ -89,10 +89,10 @@ async def test_what_is_given_up_is_listed_replayed_and_dropped(stage: Stage) -> 
         good = await stage.upload("good.jpg", PHOTO)
         await stage.processed(good)
 
-        async def buried() -> bool:
+        async def dead_lettered() -> bool:
             return len(await asyncio.to_thread(dead_letters, stage, "list")) == 2
 
-        await until(buried, SECONDS, "both are given up")
+        await until(dead_lettered, SECONDS, "both are dead letters")
         letters = await asyncio.to_thread(dead_letters, stage, "list")
         assert {one["reason"] for one in letters} == {"CHECKSUM_MISMATCH"}
         assert {one["subject"] for one in letters} == {commit.node_id for commit in damaged}

@@ -1,4 +1,4 @@
-"""`kill -9` of the server, again and again, during one upload: the same command finishes it."""
+"""`kill -9` of the server or the client during an upload, which then resumes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KILLS = 10
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes
-async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing(
+async def test_ten_server_kills_during_an_upload_lose_nothing(
     deployed: Deployment, tmp_path: Path
 ) -> None:
     source = await asyncio.to_thread(write_random, tmp_path / "one-gib.bin", GIB, 5)
@@ -55,7 +55,7 @@ async def test_ten_kills_of_the_server_during_one_upload_lose_and_repeat_nothing
 
 
 @pytest.mark.slow
-async def test_a_killed_client_resumes_and_says_how_much_it_skipped(
+async def test_killed_client_resumes_and_reports_skipped_bytes(
     deployed: Deployment, tmp_path: Path
 ) -> None:
     source = await asyncio.to_thread(write_random, tmp_path / "half.bin", GIB // 2, 6)

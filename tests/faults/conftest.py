@@ -1,4 +1,4 @@
-"""What the tests of faults share: backends, a server that the oracle hears, a line to break."""
+"""Fixtures of the fault tests: backends, a recorded server and a fault proxy."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from support.scene import Scene, scene
 
 @pytest.fixture(params=KINDS)
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """Backends of every kind, for a test that starts its servers itself."""
+    """Provide backends of every kind for a test that starts its own servers."""
     with deployment(request.param, tmp_path) as backends:
         yield backends
 
 
 @pytest.fixture
 async def here(deployed: Deployment) -> AsyncIterator[Scene]:
-    """A running server on them, before whose intake the oracle listens."""
+    """Run a server on them whose intake traffic the oracle records."""
     async with scene(deployed) as opened:
         yield opened
 
 
 @pytest.fixture
 async def line(here: Scene) -> AsyncIterator[FaultProxy]:
-    """Between a client and that intake."""
+    """Run a fault proxy between a client and that intake."""
     host, _, port = here.recorder.address.rpartition(":")
     async with FaultProxy(host, int(port)) as proxy:
         yield proxy

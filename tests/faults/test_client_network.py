@@ -1,4 +1,4 @@
-"""Faults 12, 13 and 17 on the way from a client to the intake: the upload arrives, and as sent."""
+"""Faults 12, 13 and 17 between a client and the intake: the upload arrives unchanged."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ async def upload(address: str, source: Path, size: int) -> None:
 
 
 @pytest.mark.rule(5)
-async def test_a_flipped_bit_is_refused_at_the_intake_and_sent_again(
+async def test_flipped_bit_is_refused_by_the_intake_and_resent(
     here: Scene, line: FaultProxy, tmp_path: Path
 ) -> None:
     line.up = Faults(flip_at=CHUNK + CHUNK // 2)
     await upload(line.address, tmp_path / "file", 6 * MIB)
     (noted,) = here.oracle.observations.uploads.values()
-    # The damaged chunk came as far as the intake, and under its number the right one is in.
+    # The damaged chunk reached the intake; the correct one was accepted under its number.
     assert [len(contents) for contents in noted.sent.values()].count(2) == 1
     await here.judge()
 
@@ -54,7 +54,7 @@ async def a_black_hole(line: FaultProxy) -> None:
 
 
 async def lost_answers(line: FaultProxy) -> None:
-    """What the client sends arrives; what it is told does not, until the line breaks."""
+    """Deliver the requests but stall the responses until the connection breaks."""
     await asyncio.sleep(0.5)
     line.down = Faults(stalled=True)
     await asyncio.sleep(1)
@@ -76,10 +76,10 @@ async def crumbs(line: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("weather", [resets, a_black_hole, lost_answers, half_open, crumbs])
-async def test_an_upload_outlives_its_connections(
+async def test_upload_survives_connection_faults(
     here: Scene, line: FaultProxy, tmp_path: Path, weather: Weather
 ) -> None:
-    # Slow enough that every fault meets the upload, whatever the machine.
+    # Slow enough that every fault occurs during the upload on any machine.
     line.up = Faults(bytes_per_second=4 * MIB)
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(upload(line.address, tmp_path / "file", 8 * MIB))

@@ -1,4 +1,4 @@
-"""Faults 13 to 15 and 17: what clients do to each other, and what one that is gone leaves."""
+"""Faults 13 to 15 and 17: concurrent clients and clients that vanish."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 @asynccontextmanager
 async def two_clients(here: Fleet) -> AsyncIterator[tuple[WireClient, WireClient]]:
-    """Each at an intake of its own, heard by the oracle."""
+    """Connect two clients to separate intakes, both recorded by the oracle."""
     first, second = here.recorders
     async with channel_to(first.address) as one, channel_to(second.address) as two:
         yield WireClient(one), WireClient(two)
@@ -52,14 +52,14 @@ async def two_clients(here: Fleet) -> AsyncIterator[tuple[WireClient, WireClient
 
 
 @pytest.mark.row(13)
-async def test_two_clients_of_one_upload_make_the_union(services: Services, tmp_path: Path) -> None:
-    """Row 13: duplicates, any order, gaps; by two intakes at once."""
+async def test_two_clients_of_one_upload_give_the_union(services: Services, tmp_path: Path) -> None:
+    """Row 13: duplicates, any order, gaps; at two intakes at once."""
     chunks = chunks_of(24, seed=1)
     shuffled = random.Random(2).sample(chunks, len(chunks))
     async with fleet(services, tmp_path, intakes=2) as here, two_clients(here) as (one, two):
         opened = await one.initiate("union", chunk_size=CHUNK)
         early = [chunk for chunk in shuffled if chunk.number % 3]
-        # Both send a third of the upload at the same time, each another third as well.
+        # Both send one third of the upload concurrently; each sends another third alone.
         async with asyncio.TaskGroup() as group:
             group.create_task(one.send_unary(opened.upload_id, early[:12]))
             group.create_task(two.send_unary(opened.upload_id, early[6:]))
@@ -81,15 +81,14 @@ async def test_two_clients_of_one_upload_make_the_union(services: Services, tmp_
 
 @pytest.mark.row(13)
 @pytest.mark.slow_fault
-async def test_two_clients_with_other_bytes_never_mix_them(
+async def test_conflicting_clients_never_mix_their_bytes(
     services: Services, tmp_path: Path
 ) -> None:
-    """Row 13: for every number one of the two is told that it conflicts, and only one's bytes are
-    in, whole."""
+    """Row 13: for every number one client gets a conflict, and the other's chunk is whole."""
     ours, theirs = chunks_of(16, seed=3), chunks_of(16, seed=4)
 
     async def send(client: WireClient, upload_id: str, chunks: list[Chunk]) -> set[int]:
-        """The numbers that conflicted."""
+        """Send the chunks; return the numbers that conflicted."""
         conflicts = set()
         for chunk in chunks:
             try:
@@ -107,7 +106,7 @@ async def test_two_clients_with_other_bytes_never_mix_them(
         )
         assert mine | yours == set(range(16))
         assert not mine & yours
-        # The oracle knows whose bytes were acknowledged under each number.
+        # The oracle checks that the acknowledged bytes of each number are in the object.
         await here.judge()
 
 
@@ -127,8 +126,7 @@ def _lost_the_race(error: BaseException) -> bool:
 
 @pytest.mark.row(14)
 async def test_complete_races_abort_and_a_chunk(services: Services, tmp_path: Path) -> None:
-    """Row 14: thirty times, at two intakes, in every order of beginning: one end each, the same
-    one whoever asks."""
+    """Row 14: thirty races at two intakes, in every order: both intakes report the same end."""
     content = [Chunk(0, bytes(SMALL)), Chunk(1, b"\1" * SMALL), Chunk(2, b"\2" * SMALL)]
     async with fleet(services, tmp_path, intakes=2) as here, two_clients(here) as (one, two):
 
@@ -147,7 +145,7 @@ async def test_complete_races_abort_and_a_chunk(services: Services, tmp_path: Pa
             ends = await asyncio.gather(*steps[order:], *steps[:order], return_exceptions=True)
             for error in ends:
                 assert not isinstance(error, BaseException) or _lost_the_race(error), error
-            # Whoever lost, the upload is brought to its end.
+            # Complete the upload if neither complete nor abort has ended it.
             status = await one.status(upload_id)
             if status.state not in ENDS:
                 status = await one.complete(upload_id, 3)
@@ -166,7 +164,7 @@ async def test_complete_races_abort_and_a_chunk(services: Services, tmp_path: Pa
 @pytest.mark.row(14)
 @pytest.mark.slow_fault
 async def test_complete_races_expiry(services: Services, tmp_path: Path) -> None:
-    """Row 14: uploads are completed around the moment at which they expire: one end each."""
+    """Row 14: uploads are completed around the time at which they expire: one end each."""
     lifetimes = {
         "SLUICE_LIFETIMES__IDLE_SECONDS": "4",
         "SLUICE_LIFETIMES__EXPIRY_GRACE_SECONDS": "0.2",
@@ -181,7 +179,7 @@ async def test_complete_races_expiry(services: Services, tmp_path: Path) -> None
         async def race(turn: int) -> int:
             opened = await one.initiate(f"late {turn}", chunk_size=SMALL)
             await put(one, opened.upload_id, chunk)
-            # From a second before the sweep that expires it to a second after it.
+            # From one second before the sweep that expires the upload to one second after it.
             await asyncio.sleep(3.0 + turn * 0.08)
             try:
                 state = (await two.complete(opened.upload_id, 1, wait_seconds=30)).state
@@ -203,8 +201,8 @@ async def test_complete_races_expiry(services: Services, tmp_path: Path) -> None
 @pytest.mark.row(15)
 @pytest.mark.parametrize("if_absent", [False, pytest.param(True, marks=pytest.mark.slow_fault)])
 async def test_two_uploads_to_one_path(services: Services, tmp_path: Path, if_absent: bool) -> None:
-    """Row 15: the order of commits decides; with `if_absent` the first one wins for good. The
-    loser's object is swept, as soon as nobody can hold an address of it any more."""
+    """Row 15: the last commit wins; with `if_absent` the first one. The object of the loser is
+    swept once no address of it can be valid."""
     async with (
         fleet(services, tmp_path, intakes=2, repositories=2) as here,
         two_clients(here) as (one, two),
@@ -266,7 +264,7 @@ Break = Callable[[FaultProxy], Awaitable[None]]
 
 
 async def vanishes(line: FaultProxy) -> None:
-    """No packet arrives any more, in either direction."""
+    """Drop all packets in both directions."""
     line.both(Faults(stalled=True))
 
 
@@ -275,7 +273,7 @@ async def trickles(line: FaultProxy) -> None:
 
 
 async def hears_nothing(line: FaultProxy) -> None:
-    """Half-open: what the intake says is lost, and nothing more comes."""
+    """Make the connection half-open: stall the intake's responses."""
     line.down = Faults(stalled=True)
 
 
@@ -283,7 +281,7 @@ async def half_closes(line: FaultProxy) -> None:
     line.half_close(Way.UP)
 
 
-OTHER_WAYS_TO_GO = (trickles, hears_nothing, half_closes)
+OTHER_FAULTS = (trickles, hears_nothing, half_closes)
 
 
 @asynccontextmanager
@@ -297,8 +295,8 @@ async def ledger_of(services: Services) -> AsyncIterator[RedisLedger]:
         yield ledger
 
 
-async def leave_in_the_middle(line: FaultProxy, upload_id: str, chunk: Chunk) -> asyncio.Task[None]:
-    """Half a chunk on a stream through `line`; the stream stays as it is until it is cancelled."""
+async def send_half_a_chunk(line: FaultProxy, upload_id: str, chunk: Chunk) -> asyncio.Task[None]:
+    """Send half a chunk on a stream through `line`; keep the stream open until it is cancelled."""
     sent = asyncio.Event()
 
     async def stream() -> None:
@@ -319,7 +317,7 @@ async def leave_in_the_middle(line: FaultProxy, upload_id: str, chunk: Chunk) ->
 @pytest.mark.row(17)
 @pytest.mark.parametrize(
     "fault",
-    [vanishes, *(pytest.param(each, marks=pytest.mark.slow_fault) for each in OTHER_WAYS_TO_GO)],
+    [vanishes, *(pytest.param(each, marks=pytest.mark.slow_fault) for each in OTHER_FAULTS)],
 )
 @pytest.mark.parametrize(
     "settings",
@@ -328,11 +326,11 @@ async def leave_in_the_middle(line: FaultProxy, upload_id: str, chunk: Chunk) ->
         pytest.param({}, id="defaults", marks=pytest.mark.slow_fault),
     ],
 )
-async def test_the_slot_of_a_client_that_is_gone_is_free_again(
+async def test_slot_of_a_vanished_client_is_freed(
     services: Services, tmp_path: Path, settings: Mapping[str, str], fault: Break
 ) -> None:
     """Row 17: within 60 s its stream, its connection and its room in the budget are free, and the
-    upload can be gone on with."""
+    upload can be resumed."""
     chunks = chunks_of(3, seed=7)
     async with (
         fleet(services, tmp_path, settings) as here,
@@ -356,12 +354,12 @@ async def test_the_slot_of_a_client_that_is_gone_is_free_again(
 
         before = connections()
         async with FaultProxy(host, int(port)) as line:
-            client = await leave_in_the_middle(line, opened.upload_id, chunks[1])
+            client = await send_half_a_chunk(line, opened.upload_id, chunks[1])
 
-            async def in_the_middle() -> bool:
+            async def is_half_received() -> bool:
                 return await reserved() == CHUNK and connections() > before
 
-            await until(in_the_middle, 10, "the chunk has its room")
+            await until(is_half_received, 10, "the chunk has its room")
             await fault(line)
 
             async def free() -> bool:
@@ -369,7 +367,7 @@ async def test_the_slot_of_a_client_that_is_gone_is_free_again(
 
             took = await until(free, SLOT_SECONDS, "the room is free again")
             if fault is not trickles:
-                # One that still sends keeps its connection, not its stream.
+                # A client that still sends loses its stream but keeps its connection.
                 left = SLOT_SECONDS - took
                 await until(lambda: connections() <= before, left, "the connection is closed")
             assert not [key for key in services.redis.all_keys() if ":staging:" in key]
@@ -382,10 +380,8 @@ async def test_the_slot_of_a_client_that_is_gone_is_free_again(
 
 @pytest.mark.row(17)
 @pytest.mark.slow_fault
-async def test_an_upload_whose_client_never_comes_back_expires_and_is_swept(
-    services: Services, tmp_path: Path
-) -> None:
-    """Row 17: it can be gone on with until it expires; then nothing of it is left."""
+async def test_abandoned_upload_expires_and_is_swept(services: Services, tmp_path: Path) -> None:
+    """Row 17: the upload can be resumed until it expires; then no part of it is left."""
     lifetimes = {
         **QUICK_NOTICE,
         "SLUICE_LIFETIMES__IDLE_SECONDS": "8",
@@ -396,11 +392,11 @@ async def test_an_upload_whose_client_never_comes_back_expires_and_is_swept(
     chunks = chunks_of(10, seed=8)
     async with fleet(services, tmp_path, lifetimes) as here:
         opened = await here.wire.initiate("never back", chunk_size=CHUNK)
-        # A part of it is stored: its multipart has to go, too.
+        # One part is stored, so its multipart upload must be aborted too.
         await here.wire.send_stream(opened.upload_id, chunks[:9])
         host, _, port = here.intakes[0].address.rpartition(":")
         async with FaultProxy(host, int(port)) as line:
-            client = await leave_in_the_middle(line, opened.upload_id, chunks[9])
+            client = await send_half_a_chunk(line, opened.upload_id, chunks[9])
             await vanishes(line)
 
             async def state() -> int:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.row(16)
 HOUR = 3600
 SMALL = 64 * 1024
 HALF_AN_HOUR = {
-    # Less than the step: by the stepped clock every upload has expired, every leftover is old.
+    # Shorter than the step: by the stepped clock all uploads are expired, all leftovers old.
     "SLUICE_LIFETIMES__IDLE_SECONDS": "1800",
     "SLUICE_LIFETIMES__TOTAL_SECONDS": "1800",
     "SLUICE_LIFETIMES__EXPIRY_GRACE_SECONDS": "0",
@@ -54,17 +54,17 @@ def clock(tmp_path: Path) -> SteppedClock:
 
 
 async def sweeps_of(process: ServiceProcess, more: int = 2) -> None:
-    """Wait for so many further passes: the second one began after this was called."""
+    """Wait for `more` further sweeper passes; the second one started after this call."""
     before = await asyncio.to_thread(_passes, process)
 
     async def swept() -> bool:
         return await asyncio.to_thread(_passes, process) >= before + more
 
-    await until(swept, 30, "the sweeper sweeps on")
+    await until(swept, 30, "the sweeper has run again")
 
 
 def _passes(process: ServiceProcess) -> int:
-    """Of its sweeper: every pass asks the ledger once for what is idle under pressure."""
+    """Return the number of sweeper passes: each calls the ledger's `idle_holders` once."""
     with urlopen(f"http://{process.metrics_address}/metrics", timeout=5) as page:
         lines = page.read().decode().splitlines()
     counts = [
@@ -76,11 +76,11 @@ def _passes(process: ServiceProcess) -> int:
 
 
 @pytest.mark.parametrize("step", [HOUR, pytest.param(-HOUR, marks=pytest.mark.slow_fault)])
-async def test_a_worker_whose_clock_steps_sweeps_nothing_early(
+async def test_worker_with_stepped_clock_sweeps_nothing_early(
     services: Services, clock: SteppedClock, tmp_path: Path, step: int
 ) -> None:
-    """Row 16: the only worker and sweeper is an hour ahead (behind). Uploads in flight, their parts
-    in the store, and objects that signed addresses may still name stay as they are."""
+    """Row 16: the only worker and sweeper is an hour ahead (behind). Uploads in flight, their
+    stored parts and objects with valid presigned addresses are kept."""
     chunks = chunks_of(12, seed=1)
     settings = {**HALF_AN_HOUR, **clock.environment}
     async with fleet(services, tmp_path, HALF_AN_HOUR) as here, AsyncExitStack() as stack:
@@ -89,7 +89,7 @@ async def test_a_worker_whose_clock_steps_sweeps_nothing_early(
         stepped = ServiceProcess("sluice_repository", tmp_path, {**here.settings, **settings})
         await stack.enter_async_context(_on_the_port_of(steady, stepped))
 
-        for number in range(2):  # the second one supersedes the first one
+        for number in range(2):  # the second upload supersedes the first
             opened = await here.wire.initiate("superseded", chunk_size=SMALL)
             await put(here.wire, opened.upload_id, Chunk(0, bytes([number]) * SMALL, True))
             done = await here.wire.complete(opened.upload_id, 1)
@@ -107,8 +107,8 @@ async def test_a_worker_whose_clock_steps_sweeps_nothing_early(
         assert status.state == pb.UPLOAD_STATE_UPLOADING
         assert status.stored_chunks >= 8
         assert services.count_objects() == 2
-        # That alone says little, for the store refuses requests that are signed at another time:
-        # so it must not have tried either.
+        # The store refuses requests with a skewed signature time, so kept objects prove little:
+        # the sweeper must not have tried to delete any.
         assert "sweep.item_failed" not in stepped.log.read_text()
         await here.wire.send_stream(opened.upload_id, chunks[10:])
         clock.step(0)
@@ -117,10 +117,10 @@ async def test_a_worker_whose_clock_steps_sweeps_nothing_early(
 
 @pytest.mark.slow_fault
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
-async def test_an_intake_whose_clock_steps_opens_uploads_of_the_right_age(
+async def test_intake_with_stepped_clock_sets_correct_lifetimes(
     services: Services, clock: SteppedClock, tmp_path: Path, step: int
 ) -> None:
-    """Row 16: what it opens lives as long as what another intake opens, by the clock of Redis."""
+    """Row 16: the lifetime of its uploads follows the clock of Redis."""
     chunks = chunks_of(10, seed=2)
     async with fleet(services, tmp_path, HALF_AN_HOUR) as here, AsyncExitStack() as stack:
         (steady,) = here.intakes
@@ -147,11 +147,11 @@ async def test_an_intake_whose_clock_steps_opens_uploads_of_the_right_age(
 
 
 @pytest.mark.slow_fault
-async def test_a_worker_an_hour_ahead_takes_no_lease_that_another_one_holds(
+async def test_worker_an_hour_ahead_respects_held_leases(
     services: Services, clock: SteppedClock, tmp_path: Path
 ) -> None:
-    """Row 16: the part is in the hands of a steady worker, whose store is slow; the stepped one
-    sees the lease as Redis sees it, and leaves the part alone."""
+    """Row 16: a worker with a correct clock and a slow store holds the part. The stepped worker
+    judges the lease by the clock of Redis and does not claim the part."""
     chunks = chunks_of(9, seed=3)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -163,11 +163,11 @@ async def test_a_worker_an_hour_ahead_takes_no_lease_that_another_one_holds(
         slow = {**here.settings, "SLUICE_S3__ENDPOINT_URL": f"http://{store.address}"}
         holder = ServiceProcess("sluice_repository", tmp_path, slow)
         await enter(_on_the_port_of(steady, holder))
-        # Started in step: a store refuses whoever signs with another time, at the start, too.
+        # Started with the correct clock: the store refuses skewed signatures, also at the start.
         settings = {**here.settings, **clock.environment}
         ahead = ServiceProcess("sluice_repository", tmp_path, settings, "--roles", "parts,sweeper")
         await enter(running(ahead))
-        os.kill(ahead.pid, signal.SIGSTOP)  # so that it is not the first one to take the part
+        os.kill(ahead.pid, signal.SIGSTOP)  # so that the other worker claims the part
         store.both(Faults(stalled=True))
         opened = await here.wire.initiate("held", chunk_size=CHUNK)
         await here.wire.send_stream(opened.upload_id, chunks)
@@ -181,9 +181,9 @@ async def test_a_worker_an_hour_ahead_takes_no_lease_that_another_one_holds(
             clock.step(HOUR)
         finally:
             os.kill(ahead.pid, signal.SIGCONT)
-        # Longer than a lease: the holder's heartbeats keep it, by the clock of Redis.
-        until_then = time.monotonic() + 1.5 * float(here.settings["SLUICE_QUEUE__LEASE_SECONDS"])
-        while time.monotonic() < until_then:
+        # Longer than a lease, which the holder's heartbeats renew by the clock of Redis.
+        deadline = time.monotonic() + 1.5 * float(here.settings["SLUICE_QUEUE__LEASE_SECONDS"])
+        while time.monotonic() < deadline:
             assert held() == claimed
             await sweeps_of(ahead)
         clock.step(0)
@@ -193,14 +193,14 @@ async def test_a_worker_an_hour_ahead_takes_no_lease_that_another_one_holds(
 
 @asynccontextmanager
 async def _on_the_port_of(stopped: ServiceProcess, other: ServiceProcess) -> AsyncIterator[None]:
-    """Run another process where a stopped one was, so that everybody finds it."""
+    """Run another process on the addresses of a stopped one."""
     other.listen_like(stopped)
     async with running(other):
         yield
 
 
 def _holds(services: Services, upload_id: str) -> Sequence[str]:
-    """Who holds which part: its number, the counter of claims and the holder."""
+    """Return the held parts: number, claim counter and holder."""
     with services.redis.client() as redis:
         holds = redis.hgetall(f"upload:{{{upload_id}}}:holds")
     entries = ((number.decode(), *entry.decode().split(" ")) for number, entry in holds.items())

@@ -27,12 +27,12 @@ FINISHED_SECONDS = 60.0
 OTHER_WORK = "parts,sweeper,relay"
 
 
-async def completion_asked_for(wire: WireClient, upload_id: str) -> None:
+async def request_completion(wire: WireClient, upload_id: str) -> None:
     await wire.complete(upload_id, CHUNKS, wait_seconds=0)
 
 
 async def rows_of(stage: Stage, upload_id: str) -> int:
-    """The rows that the catalogue has for an upload, whatever has become of them."""
+    """Return the number of catalogue rows of an upload, in any state."""
     database = stage.services.mysql_url.rpartition("/")[2]
     query = f"SELECT COUNT(*) FROM {database}.nodes WHERE upload_id = '{upload_id}'"
     ((count,),) = await asyncio.to_thread(mysql_server.shared_server().run, query)
@@ -40,7 +40,7 @@ async def rows_of(stage: Stage, upload_id: str) -> int:
 
 
 async def completions_of(stage: Stage, upload_id: str) -> set[str]:
-    """The ids of the events that say that this upload is completed."""
+    """Return the ids of the upload's UploadCompleted events."""
     node_id = stage.oracle.observations.uploads[upload_id].node_id
     records = await kafka.records_in(KafkaOptions(stage.kafka_servers), UPLOADS_TOPIC)
     return {
@@ -81,15 +81,15 @@ async def completions_of(stage: Stage, upload_id: str) -> set[str]:
         ),
     ],
 )
-async def test_the_next_holder_finishes_what_a_dead_completer_began(
+async def test_next_holder_finishes_a_dead_completers_upload(
     tmp_path: Path, point: CrashPoint, leases: dict[str, str]
 ) -> None:
-    """Row 8: finished by the next holder within 60 s; one row; one event id."""
+    """Row 8: the next holder finishes it within 60 s; one row; one event id."""
     armed = {ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value}
     async with separate_services(tmp_path, leases) as stage, stage.repository(OTHER_WORK):
         async with stage.repository("completer", armed) as dying:
             upload_id = await stage.send("file", CONTENT)
-            await completion_asked_for(stage.wire, upload_id)
+            await request_completion(stage.wire, upload_id)
             assert await asyncio.to_thread(dying.wait, 30) == EXIT_STATUS, dying.log_tail()
         died = time.monotonic()
         async with stage.repository("completer"):

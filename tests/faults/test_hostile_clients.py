@@ -1,8 +1,4 @@
-"""Rows 21 and 22: honest uploads go on beside 200 connections that mean no good.
-
-`SLUICE_SOAK_SECONDS` says how long the hostile clients are there; ten minutes when it is not set.
-`SLUICE_SOAK_KINDS` narrows them to some kinds, separated by commas, to find out which one hurts.
-"""
+"""Rows 21 and 22: honest uploads beside 200 hostile connections."""
 
 from __future__ import annotations
 
@@ -31,14 +27,16 @@ from support.environment import process_environment
 from support.server import StandaloneServer, standalone
 
 SECONDS = float(os.environ.get("SLUICE_SOAK_SECONDS", "600"))
+"""How long the hostile clients run."""
 KINDS = [kind for kind in os.environ.get("SLUICE_SOAK_KINDS", "").split(",") if kind]
+"""Kinds of hostile clients to run, separated by commas; all by default."""
 HOSTILE, HONEST = 200, 8
 CHUNKS = 4
 PIECE = os.urandom(MIB)
 NODE_BYTES = 16 * MIB
 
 STREAM_BYTES = 3 * MIB
-"""Of a stream that sends: its window and a block (docs/operations.md)."""
+"""Memory of a stream that sends: its window and one block (docs/operations.md)."""
 UNARY_BYTES = 128 * MIB
 READER_BYTES = 2 * MIB
 MEMORY_BYTES = UNARY_BYTES + (HOSTILE + HONEST) * STREAM_BYTES + 48 * READER_BYTES
@@ -46,7 +44,7 @@ MEMORY_BYTES = UNARY_BYTES + (HOSTILE + HONEST) * STREAM_BYTES + 48 * READER_BYT
 
 @dataclass
 class Seen:
-    """What the honest clients and the watchers have seen in one phase."""
+    """The observations of the honest clients and the watcher in one phase."""
 
     acknowledged: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -60,7 +58,7 @@ class Seen:
 
 
 async def upload(stub: Any, name: str, seen: Seen | None, chunks: int) -> str:
-    """One upload of chunks of 1 MiB, each acknowledged before the next; its node id."""
+    """Upload chunks of 1 MiB, each acknowledged before the next; return the node id."""
     opened = await stub.InitiateUpload(
         pb.InitiateUploadRequest(drive="honest", path=name, chunk_size=MIB), timeout=30
     )
@@ -97,7 +95,7 @@ async def honest(server: StandaloneServer, number: int, seen: Seen, until: float
 
 
 def health(address: str) -> None:
-    """Raise `OSError` when the server is not well."""
+    """Raise `OSError` when the server is not healthy."""
     with urllib.request.urlopen(f"http://{address}/healthz", timeout=5):
         pass
 
@@ -114,7 +112,7 @@ async def watch(server: StandaloneServer, seen: Seen) -> None:
 
 
 async def phase(server: StandaloneServer, seconds: float) -> Seen:
-    """The honest clients for so long, and what they saw."""
+    """Run the honest clients for `seconds`; return their observations."""
     seen, until = Seen(), time.monotonic() + seconds
     watching = asyncio.create_task(watch(server, seen))
     try:
@@ -126,9 +124,9 @@ async def phase(server: StandaloneServer, seconds: float) -> Seen:
 
 @contextmanager
 def server_beside(data_dir: Path) -> Iterator[StandaloneServer]:
-    """A server with a core for itself, and this process with what it starts on the others.
+    """Run a server on its own core; pin this process and its children to the other cores.
 
-    Clients on other machines take no processor time from it, and none from each other.
+    This models clients on other machines, which take no processor time from the server.
     """
     server_cores, client_cores = split_cores()
     with ExitStack() as stack:
@@ -140,9 +138,9 @@ def server_beside(data_dir: Path) -> Iterator[StandaloneServer]:
 
 @asynccontextmanager
 async def hostile_clients(server: StandaloneServer, node_id: str) -> AsyncIterator[dict[str, int]]:
-    """The hostile connections; afterwards, how often each kind has begun.
+    """Run the hostile connections; at the exit, fill the yielded dict with starts per kind.
 
-    Their process takes only what the honest clients leave of their cores.
+    Their process has a low priority, so that it does not slow the honest clients.
     """
     process = await asyncio.create_subprocess_exec(
         *("nice", "-n", "10", sys.executable, "-m", "support.hostile_clients"),
@@ -170,14 +168,14 @@ async def hostile_clients(server: StandaloneServer, node_id: str) -> AsyncIterat
 @pytest.mark.row(22)
 @pytest.mark.slow_fault
 @pytest.mark.timeout(3 * SECONDS + 300)
-async def test_honest_uploads_beside_hostile_ones(tmp_path: Path) -> None:
-    """The 99th percentile of an acknowledgement at most doubles, no call fails, memory stays within
-    its bound, and the server is healthy throughout."""
+async def test_hostile_clients_do_not_slow_honest_uploads(tmp_path: Path) -> None:
+    """The 99th percentile of the acknowledgement time at most doubles, no call fails, memory stays
+    within its bound, and the server is healthy throughout."""
     with server_beside(tmp_path / "data") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = IntakeServiceStub(channel)
             node_id = await upload(stub, "large", None, NODE_BYTES // MIB)
-        await phase(server, 3.0)  # warm
+        await phase(server, 3.0)  # warm-up
         alone = await phase(server, max(10.0, SECONDS / 10))
         async with hostile_clients(server, node_id) as begun:
             beside = await phase(server, SECONDS)

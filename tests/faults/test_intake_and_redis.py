@@ -1,4 +1,4 @@
-"""Faults 1 to 4: the intake dies around the Redis write; Redis dies, is emptied, is full."""
+"""Faults 1 to 4: intake crashes around the Redis write; Redis killed, emptied, full."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from support.wire import WireClient
 
 UNAVAILABLE = Refusal(grpc.StatusCode.UNAVAILABLE, "REDIS_UNAVAILABLE")
 LOST = Refusal(grpc.StatusCode.NOT_FOUND, "UPLOAD_LOST")
-NOTICED_SECONDS = 10.0
+DETECTION_SECONDS = 10.0
 
 
 @contextmanager
 def backends(folder: Path, *redis: str) -> Iterator[Services]:
-    """Services whose Redis was told these settings."""
+    """Run services whose Redis has these settings."""
     with RedisServer(*redis) as server:
         yield Services(folder, server)
 
@@ -64,10 +64,10 @@ def backends(folder: Path, *redis: str) -> Iterator[Services]:
         (CrashPoint.AFTER_ACCEPT_CHUNK, True),
     ],
 )
-async def test_a_chunk_whose_intake_died_is_sent_again_and_stored_once(
+async def test_chunk_of_a_dead_intake_is_resent_and_stored_once(
     tmp_path: Path, point: CrashPoint, is_in: bool
 ) -> None:
-    """Row 1: the intake dies before or after the write to Redis, and nobody got the answer."""
+    """Row 1: the intake dies before or after the write to Redis, and the response is lost."""
     chunks = chunks_of(9, seed=1)
     with backends(tmp_path) as services:
         async with fleet(services, tmp_path) as here, AsyncExitStack() as stack:
@@ -95,8 +95,8 @@ async def test_a_chunk_whose_intake_died_is_sent_again_and_stored_once(
 
 @pytest.mark.row(1)
 @pytest.mark.slow_fault
-async def test_an_upload_outlives_an_intake_that_is_killed_again_and_again(tmp_path: Path) -> None:
-    """Row 1: killed at whatever it is doing, five times in one upload."""
+async def test_upload_survives_repeated_intake_kills(tmp_path: Path) -> None:
+    """Row 1: killed at arbitrary moments, five times in one upload."""
     source = tmp_path / "source"
     source.write_bytes(random.Random(2).randbytes(24 * MIB))
     with backends(tmp_path) as services:
@@ -117,13 +117,13 @@ async def test_an_upload_outlives_an_intake_that_is_killed_again_and_again(tmp_p
             await here.judge()
 
 
-# -- row 2 (power cuts: test_power_cut_of_the_service.py)
+# -- row 2 (power cuts: test_service_power_cut.py)
 
 
 @pytest.mark.row(2)
-async def test_a_killed_redis_is_unavailable_and_what_it_had_is_there_again(tmp_path: Path) -> None:
-    """Row 2, class `fsync`: Redis is killed and started again: UNAVAILABLE meanwhile, and nothing
-    is lost. (With `everysec` a kill may lose what a power cut does: test_power_cut.py.)"""
+async def test_killed_redis_is_unavailable_then_loses_nothing(tmp_path: Path) -> None:
+    """Row 2, class `fsync`: Redis is killed and restarted: UNAVAILABLE meanwhile, nothing is lost.
+    (With `everysec` a kill may lose as much as a power cut: test_power_cut.py.)"""
     source = tmp_path / "source"
     source.write_bytes(random.Random(3).randbytes(16 * MIB))
     with backends(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as services:
@@ -150,8 +150,8 @@ async def test_a_killed_redis_is_unavailable_and_what_it_had_is_there_again(tmp_
 
 @pytest.mark.row(2)
 @pytest.mark.slow_fault
-async def test_a_redis_that_answers_nothing_is_unavailable_too(tmp_path: Path) -> None:
-    """Row 2: it hangs: callers hear UNAVAILABLE in bounded time, and all is well afterwards."""
+async def test_hanging_redis_is_unavailable(tmp_path: Path) -> None:
+    """Row 2: while Redis hangs, calls fail with UNAVAILABLE in bounded time, and then resume."""
     chunks = chunks_of(6, seed=4)
     settings = {"SLUICE_REDIS__OPERATION_TIMEOUT_SECONDS": "2"}
     with backends(tmp_path) as services:
@@ -165,7 +165,7 @@ async def test_a_redis_that_answers_nothing_is_unavailable_too(tmp_path: Path) -
             finally:
                 services.redis.resume()
             assert refused == UNAVAILABLE
-            # It may have been carried out when it went on; sent again, it is in once.
+            # Redis may execute the command when it resumes; the resent chunk is stored once.
             await here.wire.send_stream(opened.upload_id, chunks[3:])
             await here.judge()
 
@@ -178,20 +178,18 @@ def emptied(redis: RedisServer) -> None:
 
 
 def replaced(redis: RedisServer) -> None:
-    """It comes back with nothing, at the same address."""
+    """Restart Redis empty at the same address."""
     redis.kill()
     redis.start()
 
 
 LOSES = {"SLUICE_SWEEPER__INTENT_AGE_SECONDS": "3"}
-"""What an upload that Redis forgot had in the store is found by its intent (rule 13)."""
+"""The sweeper finds the stored objects of a lost upload by their intents (rule 13)."""
 
 
 @pytest.mark.row(3)
 @pytest.mark.parametrize("loses", [emptied, pytest.param(replaced, marks=pytest.mark.slow_fault)])
-async def test_uploads_that_redis_forgot_are_lost_and_the_sdk_begins_anew(
-    tmp_path: Path, loses: Any
-) -> None:
+async def test_uploads_lost_by_redis_are_restarted_by_the_sdk(tmp_path: Path, loses: Any) -> None:
     """Row 3: FLUSHALL, or an empty Redis in its place."""
     source = tmp_path / "source"
     source.write_bytes(random.Random(5).randbytes(28 * MIB))
@@ -207,14 +205,14 @@ async def test_uploads_that_redis_forgot_are_lost_and_the_sdk_begins_anew(
             done = group.create_task(
                 client.upload(source, drive=DRIVE, path="sdk", chunk_size=CHUNK)
             )
-            # Far enough that parts of it are in the object store.
+            # Enough chunks that some parts are in the object store.
             await here.acknowledges(14)
             await asyncio.to_thread(loses, services.redis)
 
             async def lost() -> bool:
                 return await refusal_of(here.wire.status(opened.upload_id)) == LOST
 
-            assert await until(lost, NOTICED_SECONDS, "the loss is noticed") < NOTICED_SECONDS
+            assert await until(lost, DETECTION_SECONDS, "the loss is detected") < DETECTION_SECONDS
             late = put(here.wire, opened.upload_id, chunks_of(9, seed=6)[3])
             assert await refusal_of(late) == LOST
             assert (await done).restarts == 1
@@ -223,11 +221,11 @@ async def test_uploads_that_redis_forgot_are_lost_and_the_sdk_begins_anew(
 
 @pytest.mark.row(3)
 @pytest.mark.slow_fault
-async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true(
+async def test_failover_to_lagging_replica_reports_missing_chunks(
     tmp_path: Path,
 ) -> None:
-    """Row 3: the replica that takes over lacks the last chunks: they are reported as missing, and
-    the upload is completed by sending them again."""
+    """Row 3: the promoted replica lacks the last chunks: they are reported as missing, and the
+    upload completes once they are resent."""
     chunks = chunks_of(10, seed=7)
     sent_early, sent_late = chunks[:4], chunks[4:8]
     async with AsyncExitStack() as stack:
@@ -237,7 +235,7 @@ async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true
         replica = RedisServer("--replicaof", f"127.0.0.1 {between.port}")
         stack.callback(replica.__exit__, None, None, None)
         await asyncio.to_thread(replica.start)
-        # What Sentinel or a floating address does: the same address leads to another server.
+        # As with Sentinel or a floating address, the same address leads to another server.
         address = await enter(FaultProxy("127.0.0.1", master.port))
         services = Services(tmp_path, master)
         url = f"redis://{address.address}/0"
@@ -250,8 +248,8 @@ async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true
             with master.client() as client:
                 return int(str(client.wait(1, 100))) == 1
 
-        # In a thread: the line between the two runs on this event loop.
-        await until(lambda: asyncio.to_thread(in_step), 20, "the replica has what was sent")
+        # In a thread: the proxy between the two servers runs on this event loop.
+        await until(lambda: asyncio.to_thread(in_step), 20, "the replica is up to date")
         between.both(Faults(stalled=True))
         await here.wire.send_stream(opened.upload_id, sent_late)
         master.kill()
@@ -262,7 +260,7 @@ async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true
         address.reset()
 
         await until(
-            lambda: available(here.wire, opened.upload_id), NOTICED_SECONDS, "it has taken over"
+            lambda: available(here.wire, opened.upload_id), DETECTION_SECONDS, "it has taken over"
         )
         status = await here.wire.status(opened.upload_id)
         assert status.received_chunks == len(sent_early)
@@ -278,8 +276,8 @@ async def test_after_a_failover_to_a_lagging_replica_the_missing_ranges_are_true
 
 
 @pytest.mark.row(4)
-async def test_a_full_redis_refuses_with_a_delay_drains_and_evicts_nothing(tmp_path: Path) -> None:
-    """Row 4: nobody fetches the chunks until Redis is full; then somebody does."""
+async def test_full_redis_refuses_then_drains_without_eviction(tmp_path: Path) -> None:
+    """Row 4: no worker fetches the chunks until Redis is full; then one does."""
     chunks = chunks_of(30, seed=8)
     sources = [tmp_path / f"source{number}" for number in range(2)]
     for number, source in enumerate(sources):
@@ -322,7 +320,7 @@ async def test_a_full_redis_refuses_with_a_delay_drains_and_evicts_nothing(tmp_p
                 await here.wire.intake.AbortUpload(pb.AbortUploadRequest(upload_id=extra.upload_id))
                 return False
 
-            await until(takes_no_new_upload, NOTICED_SECONDS, "new uploads are refused")
+            await until(takes_no_new_upload, DETECTION_SECONDS, "new uploads are refused")
             async with Client(here.address) as client, asyncio.TaskGroup() as group:
                 uploads = [
                     group.create_task(

@@ -1,4 +1,4 @@
-"""Fault 10: Kafka is away."""
+"""Fault 10: a Kafka outage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BETWEEN_UPLOADS_SECONDS = 0.5
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[KafkaBroker]:
-    """A broker of the test's own: its end is no other test's affair."""
+    """Run a separate broker, so that killing it does not affect other tests."""
     broker = KafkaBroker(tmp_path)
     try:
         await broker.start()
@@ -35,7 +35,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[KafkaBroker]:
 
 
 async def waiting(stage: Stage) -> Counter[str]:
-    """What awaits the relay: how many events of each type."""
+    """Return the number of unpublished events by type."""
     database = stage.services.mysql_url.rpartition("/")[2]
     query = f"SELECT type FROM {database}.outbox"
     rows = await asyncio.to_thread(mysql_server.shared_server().run, query)
@@ -67,7 +67,7 @@ async def test_uploads_complete_while_kafka_is_down(
         before = await stage.send("before", IN_PARTS)
         await stage.completed(before, len(IN_PARTS), COMPLETED_SECONDS)
         await until(nothing_waits, DRAINED_SECONDS, "with Kafka up the outbox is emptied")
-        # What the relay is to tell of last begins while Kafka is there.
+        # This upload starts before the outage and completes during it.
         under_way = await stage.send("under way", IN_PARTS)
         broker.kill()
         over = time.monotonic() + outage_seconds
@@ -80,7 +80,7 @@ async def test_uploads_complete_while_kafka_is_down(
             await asyncio.sleep(BETWEEN_UPLOADS_SECONDS)
         grown = await waiting(stage)
         assert grown["UploadCompleted"] == completed
-        # Each carried along in front; that of the one under way may have been told before.
+        # One per upload; that of the upload under way may have been published before the outage.
         assert grown["UploadInitiated"] in (completed - 1, completed)
         await broker.start()
         await until(nothing_waits, DRAINED_SECONDS, "the outbox is drained")

@@ -1,4 +1,4 @@
-"""Fault 7: S3 does what it is asked, and nobody hears of it."""
+"""Fault 7: S3 executes a request, and its response is lost."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ FINISHED_SECONDS = 60.0
         pytest.param(b"PUT /", IN_ONE, id="PutObject", marks=pytest.mark.slow_fault),
     ],
 )
-async def test_an_answer_of_s3_is_lost(tmp_path: Path, request_: bytes, content: bytes) -> None:
-    """Row 7: no second object, and no multipart that nobody finishes."""
+async def test_lost_s3_response_leaves_one_object(
+    tmp_path: Path, request_: bytes, content: bytes
+) -> None:
+    """Row 7: no second object and no abandoned multipart upload."""
     http = HttpFaults()
     async with (
         s3_line(http) as line,
         separate_services(tmp_path) as stage,
         stage.repository(ALL_WORK, s3_by(line)) as workers,
     ):
-        # From here on: a start tries the store out, too.
+        # Only now, because the start of the repository probes the store.
         line.lose_answer(request_)
         upload_id = await stage.send("file", content)
         await stage.completed(upload_id, len(content), FINISHED_SECONDS)

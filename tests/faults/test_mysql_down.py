@@ -1,4 +1,4 @@
-"""Fault 9: MySQL is away, or who commits there is gone before the answer."""
+"""Fault 9: a MySQL outage, or a repository that dies during its commit."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ THE_COMMIT = b"INSERT INTO nodes"
 
 
 @asynccontextmanager
-async def mysql_away() -> AsyncIterator[None]:
-    """The server's process is gone, and comes back at the end with what it had committed."""
+async def mysql_outage() -> AsyncIterator[None]:
+    """Kill the server while the block runs; restart it with its committed data."""
     server = mysql_server.shared_server()
     server.kill()
     try:
@@ -62,12 +62,12 @@ async def acknowledged(stage: Stage, upload_id: str, content: bytes) -> None:
         pytest.param(60, id="for a minute", marks=pytest.mark.slow_fault),
     ],
 )
-async def test_uploads_go_on_while_mysql_is_down(tmp_path: Path, outage_seconds: float) -> None:
-    """Row 9: chunks are acknowledged, completions wait, all is done 60 s after it is back."""
+async def test_uploads_continue_while_mysql_is_down(tmp_path: Path, outage_seconds: float) -> None:
+    """Row 9: chunks are acknowledged, completions wait and finish within 60 s of the restart."""
     async with separate_services(tmp_path) as stage, stage.repository(ALL_WORK):
-        # One drive is known from before; an upload in parts is under way.
+        # The drive is cached, and an upload in parts is under way.
         opened = {await stage.open("begun before"): IN_PARTS}
-        async with mysql_away():
+        async with mysql_outage():
             over = time.monotonic() + outage_seconds
             await acknowledged(stage, next(iter(opened)), IN_PARTS)
             while time.monotonic() < over:
@@ -94,11 +94,9 @@ async def test_uploads_go_on_while_mysql_is_down(tmp_path: Path, outage_seconds:
         "after the next holder has finished",
     ],
 )
-async def test_a_repository_is_killed_while_its_commit_is_on_the_way(
-    tmp_path: Path, comes: str
-) -> None:
-    """Row 9: the packet lacks its last byte when its sender dies, and then comes or does not. The
-    next holder finishes within 60 s; one row; one event of each kind."""
+async def test_commit_in_flight_of_a_killed_repository_is_safe(tmp_path: Path, comes: str) -> None:
+    """Row 9: the packet lacks its last byte when its sender dies; the byte arrives late or never.
+    The next holder finishes within 60 s; one row; one event of each kind."""
     server = mysql_server.shared_server()
     async with (
         running_proxy(server.port) as proxy,

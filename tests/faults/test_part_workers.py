@@ -1,4 +1,4 @@
-"""Faults 5 and 6: a part worker dies at its worst moments, or sleeps through its lease."""
+"""Faults 5 and 6: a part worker crashes at a critical point, or loses its lease while stopped."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ PARTS = 3
 CONTENT = random.Random(56).randbytes(PARTS * PART_BYTES)
 TAKEN_OVER_SECONDS = 30.0
 ONE_AT_A_TIME = {"SLUICE_WORKERS__PARTS": "1"}
-"""What a process has in hand when it dies is then one part, and its number is known."""
+"""With one part per process, the part that a crash interrupts is known."""
 
 
 def sent_to_s3(http: HttpFaults) -> list[int]:
-    """The numbers of the parts that went to S3, in order; a start tries the store out apart."""
+    """Return the sorted numbers of the parts sent to S3, without the probe of the start."""
     requests = [request for request in http.requests if "/sluice-probe" not in request]
     found = [re.search(r"^PUT .*[?&]partNumber=(\d+)", request) for request in requests]
     return sorted(int(match[1]) for match in found if match is not None)
 
 
 async def recorded(stage: Stage, upload_id: str) -> dict[int, list[str]]:
-    """The ETags that the ledger has, by part."""
+    """Return the ETags recorded in the ledger, by part."""
     with stage.services.redis.client() as client:
         rows = client.zrange(keys.etags(upload_id), 0, -1)
     found: dict[int, list[str]] = {}
@@ -68,7 +68,7 @@ async def assert_each_part_is_recorded_once(stage: Stage, upload_id: str) -> Non
 
 
 async def assert_nothing_is_queued(process: ServiceProcess) -> None:
-    """What was dropped was given back to the budget once: twice would be less than nothing."""
+    """Check that dropped bytes were released once: a second release would make it negative."""
 
     async def empty() -> bool:
         return await metric(process.metrics_address, "sluice_queued_bytes") == 0
@@ -104,10 +104,10 @@ async def assert_nothing_is_queued(process: ServiceProcess) -> None:
         ),
     ],
 )
-async def test_a_dead_workers_part_is_taken_over(
+async def test_part_of_a_dead_worker_is_taken_over(
     tmp_path: Path, point: CrashPoint, times: int, leases: Mapping[str, str]
 ) -> None:
-    """Row 5: taken over within 30 s; one ETag per part; the chunks of a part are dropped once."""
+    """Row 5: take-over within 30 s; one ETag per part; the chunks of a part are dropped once."""
     http = HttpFaults()
     async with (
         s3_line(http) as line,
@@ -119,11 +119,11 @@ async def test_a_dead_workers_part_is_taken_over(
             status = await asyncio.to_thread(dying.wait, 30)
             assert status == EXIT_STATUS, dying.log_tail()
         async with stage.repository(ALL_WORK) as heir:
-            # From when there is an heir: how long Python takes to start is the machine's affair.
+            # Measured from the start of the next worker, without the start of the interpreter.
             begun = time.monotonic()
             await stage.completed(upload_id, len(CONTENT), TAKEN_OVER_SECONDS)
             assert time.monotonic() - begun < TAKEN_OVER_SECONDS
-            # A part that the ledger has is carried no second time.
+            # A recorded part is not uploaded again.
             assert len(sent_to_s3(http)) == PARTS - 1 + times
             assert set(sent_to_s3(http)) == set(range(1, PARTS + 1))
             await assert_each_part_is_recorded_once(stage, upload_id)
@@ -132,8 +132,8 @@ async def test_a_dead_workers_part_is_taken_over(
 
 
 @pytest.mark.row(6)
-async def test_a_worker_that_slept_through_its_lease_is_refused(tmp_path: Path) -> None:
-    """Row 6: it wakes with the part half-way to S3; what it does then counts for nothing."""
+async def test_worker_with_expired_lease_is_fenced(tmp_path: Path) -> None:
+    """Row 6: it resumes with the part half-way to S3; its later writes are fenced."""
     http = HttpFaults()
     async with (
         s3_line(http) as line,
@@ -162,7 +162,7 @@ async def test_a_worker_that_slept_through_its_lease_is_refused(tmp_path: Path) 
                 before = await recorded(stage, upload_id)
                 line.heal()
                 os.kill(sleeper.pid, signal.SIGCONT)
-                await until(noticed, 20, "the sleeper knows that its claim is lost")
+                await until(noticed, 20, "the stopped worker notices that its claim is lost")
                 assert await parts("stored") == 0, sleeper.log_tail()
                 assert await recorded(stage, upload_id) == before
                 await stage.completed(upload_id, len(CONTENT), TAKEN_OVER_SECONDS)
@@ -173,7 +173,7 @@ async def test_a_worker_that_slept_through_its_lease_is_refused(tmp_path: Path) 
 
 @contextmanager
 def asleep(process: ServiceProcess) -> Iterator[None]:
-    """SIGSTOP; at the latest at the end it wakes, for else it could not be stopped."""
+    """Stop the process with SIGSTOP; resume it at the exit, so that it can be terminated."""
     os.kill(process.pid, signal.SIGSTOP)
     try:
         yield

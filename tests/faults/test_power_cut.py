@@ -1,7 +1,6 @@
-"""Fault 2, power cut: what each setting of `appendfsync` loses of acknowledged writes.
+"""Fault 2, power cut of Redis alone: losses of acknowledged writes by `appendfsync`.
 
-`always` is durability class `fsync`, `everysec` and `no` are no more than class `memory`: these
-tests are why. They are about Redis alone.
+They show why `always` is durability class `fsync`, but `everysec` and `no` only class `memory`.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from support.power_cut import PoweredRedis
 
 VALUE_BYTES = 1024
 SLOW_SYNC_SECONDS = 1.5
-"""Below the two seconds for which Redis puts a write off while a sync is under way."""
+"""Less than the two seconds for which Redis delays a write during a sync."""
 
 
 @dataclass
 class Acknowledged:
-    """Writes that Redis said it had, in order, with the time of its answer."""
+    """The writes that Redis acknowledged, in order, with the time of each response."""
 
     at: list[float] = field(default_factory=list)
 
@@ -39,7 +38,7 @@ class Acknowledged:
             self.write(client)
 
     def survived(self, server: PoweredRedis) -> int:
-        """How many are there after a restart; they must be the first ones, whole and in order."""
+        """Return how many writes survived a restart; check that they are a whole prefix."""
         with server.client() as client:
             found = client.lrange("written", 0, -1)
         assert found == [b"%0*d" % (VALUE_BYTES, number) for number in range(len(found))]
@@ -53,8 +52,8 @@ def running(folder: Path, appendfsync: str, *, sync_takes: float = 0) -> Iterato
         yield server
 
 
-def test_a_killed_redis_that_never_syncs_keeps_everything(tmp_path: Path) -> None:
-    # The page cache outlives the process: this is why a kill proves nothing about durability.
+def test_kill_without_syncs_loses_nothing(tmp_path: Path) -> None:
+    # The page cache survives the process, so a kill proves nothing about durability.
     acknowledged = Acknowledged()
     with running(tmp_path, "no") as server:
         with server.client() as client:
@@ -64,7 +63,7 @@ def test_a_killed_redis_that_never_syncs_keeps_everything(tmp_path: Path) -> Non
         assert acknowledged.survived(server) == len(acknowledged.at)
 
 
-def test_without_syncs_a_power_cut_takes_everything(tmp_path: Path) -> None:
+def test_power_cut_without_syncs_loses_everything(tmp_path: Path) -> None:
     acknowledged = Acknowledged()
     with running(tmp_path, "no") as server:
         with server.client() as client:
@@ -74,13 +73,13 @@ def test_without_syncs_a_power_cut_takes_everything(tmp_path: Path) -> None:
         assert acknowledged.survived(server) == 0
 
 
-def test_synced_every_second_a_power_cut_takes_the_last_moments_only(tmp_path: Path) -> None:
+def test_power_cut_with_everysec_loses_only_recent_writes(tmp_path: Path) -> None:
     acknowledged = Acknowledged()
     with running(tmp_path, "everysec") as server:
         with server.client() as client:
             acknowledged.write_for(client, 2.5)
             while True:
-                # Begin right after a sync, so that the cut comes before the next one.
+                # Start right after a sync, so that the cut comes before the next one.
                 before = server.syncs
                 while server.syncs == before:
                     acknowledged.write_for(client, 0.01)
@@ -96,11 +95,11 @@ def test_synced_every_second_a_power_cut_takes_the_last_moments_only(tmp_path: P
     assert acknowledged.at[survived] > synced_at
 
 
-def test_with_a_sync_a_second_a_kill_during_a_slow_one_takes_what_was_not_written(
+def test_kill_during_slow_everysec_sync_loses_unwritten_data(
     tmp_path: Path,
 ) -> None:
-    """With `everysec` Redis answers before it writes while the disk is busy with a sync: on such a
-    machine even a killed process takes acknowledged writes with it, without any power cut."""
+    """With `everysec` Redis responds before it writes while a sync is running, so even a kill
+    without a power cut loses acknowledged writes."""
     acknowledged = Acknowledged()
     with running(tmp_path, "everysec", sync_takes=SLOW_SYNC_SECONDS) as server:
         with server.client() as client:
@@ -111,7 +110,7 @@ def test_with_a_sync_a_second_a_kill_during_a_slow_one_takes_what_was_not_writte
         assert acknowledged.survived(server) < len(acknowledged.at)
 
 
-def test_synced_always_a_kill_takes_nothing_however_slow_a_sync_is(tmp_path: Path) -> None:
+def test_kill_during_slow_always_sync_loses_nothing(tmp_path: Path) -> None:
     acknowledged = Acknowledged()
     with running(tmp_path, "always", sync_takes=SLOW_SYNC_SECONDS) as server:
         with server.client() as client:
@@ -123,7 +122,7 @@ def test_synced_always_a_kill_takes_nothing_however_slow_a_sync_is(tmp_path: Pat
 
 @pytest.mark.rule(6)
 @pytest.mark.parametrize("rewriting", [False, True])
-def test_synced_always_a_power_cut_takes_nothing(tmp_path: Path, rewriting: bool) -> None:
+def test_power_cut_with_always_loses_nothing(tmp_path: Path, rewriting: bool) -> None:
     acknowledged = Acknowledged()
     with running(tmp_path, "always") as server:
         for _ in range(2):

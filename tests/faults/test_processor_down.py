@@ -1,4 +1,4 @@
-"""A processor that was down catches up with what has gathered meanwhile."""
+"""A processor that works off the backlog of its downtime."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from support.waiting import metric, until
 
 AT_ONCE: Final = 16
 PER_MINUTE: Final = 300
-"""Photos that a busy house uploads: five a second."""
+"""Photos that busy users upload: five a second."""
 OTHERS: Final = 5
-"""Events that other tests write to the topic at that moment."""
+"""Events that other tests may write to the topic at the same time."""
 
 
 @pytest.mark.row(10)
@@ -35,11 +35,11 @@ OTHERS: Final = 5
         ),
     ],
 )
-async def test_what_gathered_while_it_was_down_is_caught_up_with(
+async def test_restarted_processor_works_off_its_backlog(
     tmp_path: Path, minutes: int, seconds: float
 ) -> None:
-    """The group's lag at the broker tells an autoscaler how much there is while nobody is there to
-    tell; the processor's own metric tells of the same afterwards, and falls to nothing."""
+    """The group's lag at the broker shows the backlog to an autoscaler while the processor is down.
+    Afterwards the processor's lag metric agrees with it and falls to zero."""
     pictures = [photo(200, 150, seed, exif=exif()) for seed in range(16)]
     async with photo_stage(tmp_path, SLUICE_PROCESSOR__WORKERS="2") as stage:
         async with running(stage.processor()) as process:
@@ -57,16 +57,16 @@ async def test_what_gathered_while_it_was_down_is_caught_up_with(
 
             async def caught_up() -> bool:
                 address = process.metrics_address
-                told = await metric(address, "sluice_processor_lag", source="kafka")
-                asked = await kafka.lag_of(stage.kafka, stage.group, UPLOADS_TOPIC)
-                return told <= OTHERS and asked <= OTHERS
+                reported = await metric(address, "sluice_processor_lag", source="kafka")
+                at_broker = await kafka.lag_of(stage.kafka, stage.group, UPLOADS_TOPIC)
+                return reported <= OTHERS and at_broker <= OTHERS
 
-            await until(caught_up, 30, "both lags say that nothing is left")
+            await until(caught_up, 30, "both lags are down to zero")
             repeated = {"outcome": "repeated"}
             counted = "sluice_processor_nodes_total"
             assert await metric(process.metrics_address, counted, **repeated) == 0
-        told = await stage.relay()
-        assert told.count("NodeProcessed") == len(missed)
+        published = await stage.relay()
+        assert published.count("NodeProcessed") == len(missed)
     print(f"{len(missed)} photos in {took:.1f} s: {len(missed) / took:.0f} a second")  # noqa: T201
 
 

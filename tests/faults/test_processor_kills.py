@@ -1,4 +1,4 @@
-"""The processor and its children are killed again and again while photos go through."""
+"""Repeated kills of the processor and its children under load."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORKERS: Final = 2
 SIZES: Final = (32, 64)
 AT_ONCE: Final = 8
 CHILD_ONLY: Final = 0.3
-"""The share of the kills that only a child gets."""
+"""The share of the kills that hit only a child."""
 WORK_SECONDS: Final = 40.0
 LONGEST_MOMENT_SECONDS: Final = 0.05
 DYING_SECONDS: Final = 5.0
@@ -38,11 +38,11 @@ DYING_SECONDS: Final = 5.0
 
 @dataclass(slots=True)
 class Books:
-    """What the test knows; the judgement is by these."""
+    """The record of uploads, children and kills, by which the test judges the result."""
 
     nodes: list[str] = field(default_factory=list)
     children: set[psutil.Process] = field(default_factory=set)
-    """Every decoder that was ever seen."""
+    """Every decoder process that was seen."""
     kills: Counter[str] = field(default_factory=Counter)
 
 
@@ -59,11 +59,11 @@ class Books:
         ),
     ],
 )
-async def test_each_photo_is_processed_once_whoever_is_killed(
+async def test_each_photo_is_processed_once_despite_kills(
     tmp_path: Path, kills: int, photos: int
 ) -> None:
-    """Row 20: one result, one event id, one set of thumbnails for each photo; nobody and nothing
-    is left over."""
+    """Row 20: one result, one event id and one set of thumbnails per photo; no leftover processes
+    or files."""
     rng, books = random.Random(kills), Books()
     spool = tmp_path / "spool"
     spool.mkdir()
@@ -113,7 +113,7 @@ async def test_each_photo_is_processed_once_whoever_is_killed(
 
 
 def pictures_of(photos: int, kills: int, kill: int) -> range:
-    """The numbers of the photos that go up around one kill."""
+    """Return the numbers of the photos that are uploaded around one kill."""
     return range(photos * kill // kills, photos * (kill + 1) // kills)
 
 
@@ -133,22 +133,22 @@ async def send(client: Client, books: Books, photos: Sequence[bytes]) -> None:
 async def kill_at_work(
     stage: Stage, processor: ServiceProcess, books: Books, rng: random.Random, photos: int
 ) -> None:
-    """Let it do some of the photos of this kill, and kill it, or a child, in the next ones."""
+    """Kill the processor or a child while it processes the photos of this kill."""
     before = await results(stage)
-    wanted = before + rng.randrange(max(1, photos // 2))
+    target = before + rng.randrange(max(1, photos // 2))
 
     async def at_work() -> bool:
         remember_children(processor, books)
         busy = await metric(processor.metrics_address, "sluice_processor_in_flight") > 0
-        return busy and await results(stage) >= wanted
+        return busy and await results(stage) >= target
 
     deadline = time.monotonic() + WORK_SECONDS
     while not await at_work():
         assert time.monotonic() < deadline, f"no work within {WORK_SECONDS:g} s"
         if await results(stage) >= before + photos:
-            break  # a machine so quick that nothing is left to do
+            break  # a fast machine has finished the batch already
     await asyncio.sleep(rng.uniform(0, LONGEST_MOMENT_SECONDS))
-    # The first ones are one of each kind.
+    # The first two kills are one of each kind.
     turn = books.kills.total()
     if turn == 0 or (turn > 1 and rng.random() < CHILD_ONLY):
         books.kills["child"] += 1
@@ -172,7 +172,7 @@ def is_running(processor: ServiceProcess) -> bool:
 
 
 async def sql(stage: Stage, statement: str) -> list[tuple[object, ...]]:
-    """Run in the database of this stage, where {} stands for its name."""
+    """Run a statement in the database of this stage; {} is replaced by its name."""
     database = stage.services.mysql_url.rpartition("/")[2]
     return await asyncio.to_thread(mysql_server.shared_server().run, statement.format(database))
 
@@ -186,15 +186,15 @@ async def everything_is_done(stage: Stage, books: Books) -> None:
     async def done() -> bool:
         return await results(stage) == len(books.nodes)
 
-    async def told() -> bool:
+    async def published() -> bool:
         return await sql(stage, "SELECT COUNT(*) FROM {}.outbox") == [(0,)]
 
     await until(done, WORK_SECONDS, "every photo has a result")
-    await until(told, WORK_SECONDS, "every event is published")
+    await until(published, WORK_SECONDS, "every event is published")
 
 
 async def judge_catalogue(stage: Stage, books: Books) -> None:
-    """One result and one set of thumbnails for each node; the store has those and no others."""
+    """Check one result and one set of thumbnails per node, and no other stored thumbnails."""
     rows = await sql(stage, "SELECT node_id, etag, state, reason FROM {}.processings")
     assert sorted(str(row[0]) for row in rows) == sorted(books.nodes)
     assert {row[2:] for row in rows} == {("PROCESSED", "")}
@@ -214,8 +214,7 @@ async def judge_catalogue(stage: Stage, books: Books) -> None:
 async def judge_topic(
     options: KafkaOptions, group: str, begun: Mapping[TopicPartition, int], books: Books
 ) -> None:
-    """Each node has its events, each event one id however often it was delivered, and the group
-    is past all of them."""
+    """Check that each node has its events, each event one id, and the group committed all."""
     ours = {node.encode() for node in books.nodes}
     ids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     last: dict[TopicPartition, int] = {}

@@ -1,4 +1,4 @@
-"""The relay is killed again and again while uploads go on: every event is told, and in order."""
+"""Repeated kills of the relay under load: every event is published, in order."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ COMPLETED_SECONDS = 30.0
 BETWEEN_UPLOADS_SECONDS = 0.1
 LEASE_SECONDS = 15.0
 LONGEST_LIFE_SECONDS = 0.3
-"""Of a relay from when it holds the lease; what has gathered meanwhile takes it about as long."""
+"""Longest life of a relay with the lease; publishing its backlog takes about as long."""
 
 
 async def sql(stage: Stage, statement: str) -> list[tuple[object, ...]]:
-    """Run in the database of this stage, where {} stands for its name."""
+    """Run a statement in the database of this stage; {} is replaced by its name."""
     database = stage.services.mysql_url.rpartition("/")[2]
     return await asyncio.to_thread(mysql_server.shared_server().run, statement.format(database))
 
 
-async def upload_on(stage: Stage, enough: asyncio.Event) -> int:
-    """One upload after the other; how many."""
+async def upload_until(stage: Stage, enough: asyncio.Event) -> int:
+    """Run one upload after the other until `enough` is set; return their number."""
     count = 0
     while not enough.is_set():
         upload_id = await stage.send(f"file-{count}", CONTENT)
@@ -42,7 +42,7 @@ async def upload_on(stage: Stage, enough: asyncio.Event) -> int:
 
 
 async def kill_at_work(stage: Stage, relay: ServiceProcess, rng: random.Random) -> None:
-    """Let it become the one that relays, and kill it somewhere in what it does then."""
+    """Wait until the relay holds the lease, then kill it at a random moment."""
 
     async def holds_the_lease() -> bool:
         holders = await sql(stage, "SELECT holder FROM {}.leases WHERE name = 'relay'")
@@ -53,8 +53,8 @@ async def kill_at_work(stage: Stage, relay: ServiceProcess, rng: random.Random) 
     relay.kill()
 
 
-async def told(stage: Stage, folder: Path) -> dict[str, list[str]]:
-    """What a reader of the topic learns of each node: types in order, repetitions left out."""
+async def published(stage: Stage, folder: Path) -> dict[str, list[str]]:
+    """Return the event types of each node in topic order, without repetitions."""
     tail = ("events", "tail", "--bootstrap-servers", stage.kafka_servers)
     whole_topic = ("--topic", UPLOADS_TOPIC, "--from", "beginning", "--no-follow")
     sluice = Sluice(stage.intake.address, folder / "state")
@@ -78,25 +78,23 @@ async def told(stage: Stage, folder: Path) -> dict[str, list[str]]:
         ),
     ],
 )
-async def test_the_topic_is_right_after_random_kills_of_the_relay(
-    tmp_path: Path, kills: int
-) -> None:
-    """Row 10, from the other end: one UploadCompleted for each upload, each node's in order."""
+async def test_topic_is_complete_and_ordered_after_relay_kills(tmp_path: Path, kills: int) -> None:
+    """Row 10, by a consumer: one UploadCompleted per upload, the events of each node in order."""
     rng = random.Random(kills)
     enough = asyncio.Event()
     async with separate_services(tmp_path) as stage, stage.repository("parts,completer,sweeper"):
         async with asyncio.TaskGroup() as group:
-            uploading = group.create_task(upload_on(stage, enough))
+            uploading = group.create_task(upload_until(stage, enough))
             for kill in range(kills):
                 async with stage.repository("relay") as relay:
                     await kill_at_work(stage, relay, rng)
                 if kill < kills - 1:
-                    # Its lease would keep the next one waiting; the last one's ends by itself.
+                    # Its lease would delay the next relay; that of the last one just expires.
                     await sql(stage, "DELETE FROM {}.leases WHERE name = 'relay'")
             enough.set()
         async with stage.repository("relay"):
             await stage.judge()
-        types = await told(stage, tmp_path)
+        types = await published(stage, tmp_path)
         nodes = [upload.node_id for upload in stage.oracle.observations.uploads.values()]
         assert len(nodes) == uploading.result() > kills
         for node in nodes:

@@ -1,4 +1,4 @@
-"""Fault 18: services are stopped and started under load, one after the other."""
+"""Fault 18: services restarted under load, one after the other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.row(18)
 
 DRAIN_SECONDS = 10.0
 EXIT_MARGIN_SECONDS = 1.0
-"""The interpreter's own end, on a machine that others use as well."""
+"""Time for the exit of the interpreter on a shared machine."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def sources(folder: Path, count: int, size: int) -> list[Path]:
 
 @asynccontextmanager
 async def load(here: Fleet, files: list[Path]) -> AsyncIterator[list[asyncio.Task[UploadResult]]]:
-    """Every file is being uploaded, slowly enough to last; leaving waits for all of them."""
+    """Upload every file slowly while the block runs; wait for all uploads at the exit."""
     async with (
         slow_line(here.address, 2 * MIB) as line,
         Client(line.address) as client,
@@ -58,7 +58,7 @@ async def load(here: Fleet, files: list[Path]) -> AsyncIterator[list[asyncio.Tas
 
 
 async def drained(service: ServiceProcess) -> float:
-    """SIGTERM, and how long it took until the process had ended well."""
+    """Stop the service by SIGTERM; return the seconds until it exited with 0."""
     began = time.monotonic()
     assert await asyncio.to_thread(service.stop) == 0, service.log_tail()
     return time.monotonic() - began
@@ -66,10 +66,10 @@ async def drained(service: ServiceProcess) -> float:
 
 @pytest.mark.slow_fault
 @pytest.mark.parametrize("which", ["intake", "repository"])
-async def test_a_service_under_load_ends_within_its_drain(
+async def test_service_under_load_stops_within_its_drain(
     services: Services, tmp_path: Path, which: str
 ) -> None:
-    """Row 18: SIGTERM under load: it ends by itself within 10 s, and no upload fails."""
+    """Row 18: after SIGTERM under load it exits within 10 s, and no upload fails."""
     async with fleet(services, tmp_path) as here:
         (service,) = here.intakes if which == "intake" else here.repositories
         async with load(here, sources(tmp_path, 3, 10 * MIB)) as uploads:
@@ -81,10 +81,8 @@ async def test_a_service_under_load_ends_within_its_drain(
         await here.judge()
 
 
-async def test_an_upload_is_gone_on_with_at_the_other_intake(
-    services: Services, tmp_path: Path
-) -> None:
-    """Row 18: whatever one intake acknowledged, the other one knows."""
+async def test_upload_continues_at_the_other_intake(services: Services, tmp_path: Path) -> None:
+    """Row 18: both intakes know what either of them acknowledged."""
     chunks = chunks_of(20, seed=1)
     async with fleet(services, tmp_path, intakes=2, repositories=2) as here:
         first, second = here.recorders
@@ -101,9 +99,7 @@ async def test_an_upload_is_gone_on_with_at_the_other_intake(
 
 
 @pytest.mark.slow_fault
-async def test_a_rolling_restart_of_all_four_fails_no_upload(
-    services: Services, tmp_path: Path
-) -> None:
+async def test_rolling_restart_fails_no_upload(services: Services, tmp_path: Path) -> None:
     """Row 18: two intakes and two repositories, each stopped and started while uploads run."""
     async with fleet(services, tmp_path, intakes=2, repositories=2) as here:
         async with load(here, sources(tmp_path, 4, 12 * MIB)) as uploads:
@@ -112,7 +108,7 @@ async def test_a_rolling_restart_of_all_four_fails_no_upload(
                 before = here.acknowledged
                 took = await drained(service)
                 assert took < DRAIN_SECONDS + EXIT_MARGIN_SECONDS
-                # The other replica carries on, before this one is back.
+                # The other replica serves before this one is back.
                 if not all(upload.done() for upload in uploads):
                     await here.acknowledges(before + 1)
                 await asyncio.to_thread(service.start)
@@ -120,11 +116,11 @@ async def test_a_rolling_restart_of_all_four_fails_no_upload(
         await here.judge()
 
 
-async def test_the_command_finds_the_other_replica_by_itself(
+async def test_upload_command_fails_over_to_the_other_intake(
     services: Services, tmp_path: Path
 ) -> None:
-    """Row 18: given both addresses, `sluice upload` needs no balancer: the intake that it speaks
-    to ends, and it goes on at the other one."""
+    """Row 18: with both addresses, `sluice upload` needs no load balancer: when its intake stops,
+    it continues at the other one."""
     (source,) = sources(tmp_path, 1, 64 * MIB)
     async with fleet(services, tmp_path, intakes=2) as here:
         command = Sluice(target_of(here.intakes), tmp_path / "state")

@@ -1,4 +1,4 @@
-"""Faults 11 and 12: S3 answers with errors, hangs, breaks off, is away; a bit flips on the way."""
+"""Faults 11 and 12: S3 errors, hangs, resets, an outage, and a flipped bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMPATIENT = {"SLUICE_S3__STALL_TIMEOUT_SECONDS": "2", "SLUICE_S3__COMPLETE_TIMEO
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A stage whose workers reach S3 by a line that a test may break."""
+    """A stage whose workers reach S3 through a fault proxy."""
 
     stage: Stage
     workers: ServiceProcess
@@ -69,7 +69,7 @@ Weather = Callable[[Store], Coroutine[Any, Any, None]]
 
 
 async def internal_errors(store: Store) -> None:
-    """500 to whatever is asked, and 200 with an error in it to the completion."""
+    """Answer requests with 500, and the completion with a 200 that contains an error."""
     store.http.add(HttpFault(500, INTERNAL_ERROR, times=2))
     store.http.add(HttpFault(200, INTERNAL_ERROR, "POST", "?uploadId="))
 
@@ -79,19 +79,19 @@ async def slow_down(store: Store) -> None:
 
 
 async def a_hang(store: Store) -> None:
-    """Requests in hand stand still for longer than the workers have patience."""
+    """Stall the requests in flight until the workers time out."""
     store.line.both(Faults(stalled=True))
 
-    async def given_up() -> bool:
+    async def timed_out() -> bool:
         address = store.workers.metrics_address
         return await metric(address, "sluice_s3_errors_total") > 0
 
-    await until(given_up, 20, "a request that stands still is given up")
+    await until(timed_out, 20, "a stalled request times out")
     store.line.heal()
 
 
 async def resets(store: Store) -> None:
-    """Each connection breaks, three times."""
+    """Reset all connections, three times."""
     store.line.up = Faults(bytes_per_second=2 * MIB)
     for _ in range(3):
         before = store.line.connections_made
@@ -100,8 +100,8 @@ async def resets(store: Store) -> None:
             return store.line.connections_made > before
 
         store.line.reset()
-        # When several requests broke at once the circuit breaker leaves the store alone first.
-        await until(connected, OPEN_SECONDS + 20, "the workers come back")
+        # If several requests failed at once, the circuit breaker is open first.
+        await until(connected, OPEN_SECONDS + 20, "the workers reconnect")
     store.line.heal()
 
 
@@ -115,8 +115,8 @@ async def resets(store: Store) -> None:
         pytest.param(resets, id="resets", marks=pytest.mark.slow_fault),
     ],
 )
-async def test_bad_weather_at_s3_fails_no_upload(tmp_path: Path, weather: Weather) -> None:
-    """Row 11: tried again, with pauses, until it is stored."""
+async def test_s3_faults_fail_no_upload(tmp_path: Path, weather: Weather) -> None:
+    """Row 11: failed requests are retried with backoff until the object is stored."""
     async with store_by_a_line(tmp_path) as store, asyncio.TaskGroup() as group:
         group.create_task(weather(store))
         upload_id = await store.stage.send("file", CONTENT)
@@ -136,9 +136,9 @@ async def test_bad_weather_at_s3_fails_no_upload(tmp_path: Path, weather: Weathe
         ),
     ],
 )
-async def test_s3_is_down(tmp_path: Path, outage_seconds: float) -> None:
-    """Row 11: the circuit breaker opens and the store has its peace; it closes when S3 is back,
-    and no upload has failed."""
+async def test_s3_outage_fails_no_upload(tmp_path: Path, outage_seconds: float) -> None:
+    """Row 11: the circuit breaker opens during the outage and closes when S3 is back; no upload
+    fails."""
     async with store_by_a_line(tmp_path) as store:
 
         async def opened() -> bool:
@@ -164,10 +164,10 @@ async def test_s3_is_down(tmp_path: Path, outage_seconds: float) -> None:
 
 
 @pytest.mark.row(12)
-async def test_a_bit_flips_on_the_way_to_s3(tmp_path: Path) -> None:
-    """Row 12: S3 refuses the bytes, they are sent again, and the object is what the client sent."""
+async def test_bit_flip_on_the_way_to_s3_is_resent(tmp_path: Path) -> None:
+    """Row 12: S3 refuses the bytes, they are resent, and the object is what the client sent."""
     async with store_by_a_line(tmp_path) as store:
-        # On any connection this far in there is nothing but the body of a part.
+        # At this offset of any connection there is only the body of a part.
         store.line.up = Faults(flip_at=PART_BYTES // 2 + 12_345)
         upload_id = await store.stage.send("file", CONTENT)
         await store.stage.completed(upload_id, len(CONTENT), COMPLETED_SECONDS)

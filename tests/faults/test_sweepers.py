@@ -1,4 +1,4 @@
-"""Fault 19: two sweepers, one of which dies again and again."""
+"""Fault 19: concurrent sweepers, one of which dies repeatedly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.wire import cut
 
 STORED = random.Random(19).randbytes(PART_BYTES + MIB)
 LIVE = random.Random(20).randbytes(60 * MIB)
-FORGOTTEN = 8
+ABANDONED = 8
 KILLS = 3
 SWEPT_SECONDS = 60.0
 BRISK = {
@@ -29,16 +29,16 @@ BRISK = {
 
 
 async def leftovers_of_others(stage: Stage, live: str) -> list[str]:
-    """What belongs to uploads in flight, without those of this one."""
+    """Return the leftovers of uploads in flight, except those of the live upload."""
     node_id = stage.oracle.observations.uploads[live].node_id
     found = await asyncio.to_thread(stage.services.leftovers)
     return [name for name in found if live not in name and node_id not in name]
 
 
-async def forget(stage: Stage) -> list[str]:
-    """Uploads with a stored part, with one chunk, aborted; nobody comes back to them."""
-    ids = [await stage.send(f"stored-{n}", STORED) for n in range(FORGOTTEN // 2)]
-    ids += [await stage.send(f"begun-{n}", STORED[:MIB]) for n in range(FORGOTTEN // 2)]
+async def abandon_uploads(stage: Stage) -> list[str]:
+    """Abandon uploads with a stored part and with one chunk, and abort one; return their ids."""
+    ids = [await stage.send(f"stored-{n}", STORED) for n in range(ABANDONED // 2)]
+    ids += [await stage.send(f"begun-{n}", STORED[:MIB]) for n in range(ABANDONED // 2)]
     aborted = await stage.send("aborted", STORED)
     await stage.wire.intake.AbortUpload(pb.AbortUploadRequest(upload_id=aborted))
     return [*ids, aborted]
@@ -48,13 +48,13 @@ async def dying_sweepers(stage: Stage) -> None:
     rng = random.Random(19)
     for _ in range(KILLS):
         async with stage.repository("sweeper") as sweeper:
-            await asyncio.sleep(rng.uniform(0.2, 1.0))  # wherever it is then
+            await asyncio.sleep(rng.uniform(0.2, 1.0))  # a random moment of its work
             sweeper.kill()
 
 
 @pytest.mark.row(19)
-async def test_two_sweepers_and_a_dying_one_touch_nothing_that_lives(tmp_path: Path) -> None:
-    """Row 19: what was forgotten is swept; the upload that goes on meanwhile is not touched."""
+async def test_concurrent_sweepers_do_not_touch_live_uploads(tmp_path: Path) -> None:
+    """Row 19: abandoned uploads are swept; the upload in progress is not touched."""
     async with (
         separate_services(tmp_path, BRISK) as stage,
         stage.repository("parts,completer,relay"),
@@ -66,7 +66,7 @@ async def test_two_sweepers_and_a_dying_one_touch_nothing_that_lives(tmp_path: P
         enough = asyncio.Event()
 
         async def go_on() -> None:
-            """A chunk a second, well within the idle time."""
+            """Send a chunk a second, well within the idle lifetime."""
             while not enough.is_set():
                 chunk = waiting.pop(0)
                 assert await stage.wire.send_stream(live, [chunk]) == [chunk.number]
@@ -78,14 +78,14 @@ async def test_two_sweepers_and_a_dying_one_touch_nothing_that_lives(tmp_path: P
         async with asyncio.TaskGroup() as group:
             group.create_task(go_on())
             dying = group.create_task(dying_sweepers(stage))
-            forgotten = await forget(stage)
+            abandoned = await abandon_uploads(stage)
             await dying
-            await until(swept, SWEPT_SECONDS, "what was forgotten is gone")
+            await until(swept, SWEPT_SECONDS, "the abandoned uploads are swept")
             enough.set()
-        ends = [(await stage.wire.status(upload_id)).state for upload_id in forgotten]
-        assert ends == [pb.UPLOAD_STATE_EXPIRED] * FORGOTTEN + [pb.UPLOAD_STATE_ABORTED]
+        ends = [(await stage.wire.status(upload_id)).state for upload_id in abandoned]
+        assert ends == [pb.UPLOAD_STATE_EXPIRED] * ABANDONED + [pb.UPLOAD_STATE_ABORTED]
         await stage.wire.send_stream(live, waiting)
         await stage.completed(live, len(LIVE), SWEPT_SECONDS)
-        # One event of each end, nothing left behind, and the live one is what was sent.
+        # One event per end, no leftovers, and the live object is what was sent.
         await stage.judge()
         assert stage.services.count_objects() == 1

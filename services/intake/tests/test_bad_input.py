@@ -1,4 +1,4 @@
-"""Bad input gets a clear, typed error, and the next good request succeeds."""
+"""Bad input: a typed error, after which the next valid request succeeds."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ BAD_CALLS: dict[str, tuple[Call, str, str, str | None]] = {
         *(INVALID, "BAD_SHA256", "sha256"),
     ),
     "a negative wait": (complete(wait={"seconds": -1}), INVALID, "BAD_WAIT", "wait"),
-    # Questions
+    # Queries
     "the status of nothing": (
         lambda intake, _: intake.status(""),
         *(INVALID, "BAD_UPLOAD_ID", "upload_id"),

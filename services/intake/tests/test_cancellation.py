@@ -1,4 +1,4 @@
-"""A client that goes away leaves nothing behind, and loses nothing that was committed."""
+"""Cancelled calls: everything uncommitted is freed, everything committed stays."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ async def tokens_in_store(intake: Intake) -> set[str]:
 
 
 async def nothing_is_left(intake: Intake, upload_id: str) -> bool:
-    """No reservation, and no bytes but those of received chunks."""
+    """Return whether there is no reservation, and no bytes except those of received chunks."""
     tokens = await tokens_in_store(intake)
     named = await intake.ledger.known_tokens(upload_id, sorted(tokens))
     return (await intake.ledger.backlog()).reserved_bytes == 0 and named == tokens
 
 
 @pytest.mark.rule(5, 9)
-async def test_a_client_that_cancels_in_a_chunk_gives_back_its_room_and_its_bytes() -> None:
+async def test_cancel_inside_a_chunk_frees_its_room_and_bytes() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
         call = intake.stream()
@@ -55,7 +55,7 @@ async def test_a_client_that_cancels_in_a_chunk_gives_back_its_room_and_its_byte
 
 
 class HeldLedger:
-    """A ledger whose accepts wait for a word; everything else is the real one's."""
+    """A real ledger whose accepts wait for `go_on`."""
 
     def __init__(self) -> None:
         self._ledger: Any = MemoryLedger(LedgerOptions())
@@ -76,7 +76,7 @@ class HeldLedger:
 
 @pytest.mark.rule(1)
 @pytest.mark.parametrize("way", ["stream", "unary"])
-async def test_an_accept_that_has_begun_is_carried_to_its_end(way: str) -> None:
+async def test_started_accept_finishes_despite_cancel(way: str) -> None:
     ledger: Any = HeldLedger()
     async with running_intake(ledger=ledger) as intake:
         upload = await intake.initiate()
@@ -101,7 +101,7 @@ async def test_an_accept_that_has_begun_is_carried_to_its_end(way: str) -> None:
 
 
 @pytest.mark.rule(1)
-async def test_after_an_unknown_outcome_the_bytes_stay() -> None:
+async def test_unknown_accept_outcome_keeps_the_bytes() -> None:
     ledger: Any = HeldLedger()
     ledger.go_on.set()
     ledger.failure = Unavailable("LEDGER_UNAVAILABLE", "The ledger does not answer.")
@@ -114,7 +114,7 @@ async def test_after_an_unknown_outcome_the_bytes_stay() -> None:
 
 
 @pytest.mark.rule(1)
-async def test_after_a_refusal_the_bytes_go() -> None:
+async def test_refused_accept_drops_the_bytes() -> None:
     ledger: Any = HeldLedger()
     ledger.go_on.set()
     ledger.failure = FailedPrecondition("UPLOAD_ENDED", "The upload has ended.")
@@ -127,21 +127,21 @@ async def test_after_a_refusal_the_bytes_go() -> None:
         assert await tokens_in_store(intake) == set()
 
 
-class SpoiltStore(MemoryChunkStore):
-    """A store that cannot forget."""
+class UndroppableStore(MemoryChunkStore):
+    """A store whose `drop` fails."""
 
     async def drop(self, upload_id: str, tokens: Any) -> None:
         raise Unavailable("STORE_UNAVAILABLE", "The store does not answer.")
 
 
-async def test_a_store_that_cannot_forget_does_not_spoil_an_acknowledgement() -> None:
-    async with running_intake(chunks=SpoiltStore()) as intake:
+async def test_failed_drop_does_not_fail_the_acknowledgement() -> None:
+    async with running_intake(chunks=UndroppableStore()) as intake:
         upload = await intake.initiate()
         await intake.send(upload.upload_id, 0, b"data")
         assert (await intake.send(upload.upload_id, 0, b"data")).duplicate
 
 
-async def test_a_storm_of_cancellations_leaves_a_clean_house() -> None:
+async def test_many_cancellations_leave_no_bytes_or_reservations() -> None:
     random_pause = random.Random(11)
     with capture_logs() as logs:
         async with running_intake() as intake:
@@ -166,19 +166,19 @@ async def test_a_storm_of_cancellations_leaves_a_clean_house() -> None:
             await until(lambda: nothing_is_left(intake, upload.upload_id))
             status = await intake.status(upload.upload_id)
             assert len(await tokens_in_store(intake)) == status.received_chunks
-            for number in range(100):  # what is missing is simply sent again
+            for number in range(100):  # missing chunks can be sent again
                 await intake.send(upload.upload_id, number, bytes(100_000))
             assert (await intake.status(upload.upload_id)).received_chunks == 100
     assert [line for line in logs if line["event"] == "rpc.defect"] == []
 
 
 def of_calls() -> list[object]:
-    """What the calls of this process still have in memory."""
+    """Return the per-call objects of this process that are still in memory."""
     return [one for one in gc.get_objects() if type(one) in (IncomingChunk, Permit, _Stream)]
 
 
 class SlowToRelease(HeldLedger):
-    """A ledger that takes back room when it is told to."""
+    """A ledger whose `release_chunk` waits for `go_on`."""
 
     async def release_chunk(self, offer: Any) -> None:
         self.reached.set()
@@ -186,7 +186,7 @@ class SlowToRelease(HeldLedger):
         await self._ledger.release_chunk(offer)
 
 
-async def test_a_call_that_is_given_up_while_it_cleans_up_is_gone_when_it_has() -> None:
+async def test_call_cancelled_during_cleanup_is_freed_afterwards() -> None:
     ledger: Any = SlowToRelease()
     async with running_intake(ledger=ledger) as intake:
         upload = await intake.initiate()
@@ -207,8 +207,8 @@ async def test_a_call_that_is_given_up_while_it_cleans_up_is_gone_when_it_has() 
 
 
 @pytest.mark.parametrize("way", ["stream", "stream, refused", "unary"])
-async def test_a_call_that_is_given_up_is_gone_at_once(way: str) -> None:
-    """And not when the garbage collector comes: its frames have blocks in hand."""
+async def test_cancelled_call_is_freed_at_once(way: str) -> None:
+    """Not only when the garbage collector runs: its frames hold blocks."""
     ledger: Any = HeldLedger()
     async with running_intake(ledger=ledger) as intake:
         upload = await intake.initiate()
@@ -236,7 +236,7 @@ async def test_a_call_that_is_given_up_is_gone_at_once(way: str) -> None:
             gc.enable()
 
 
-async def test_a_watch_that_is_cancelled_ends_its_subscription() -> None:
+async def test_cancelled_watch_ends_its_subscription() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
         for _ in range(20):

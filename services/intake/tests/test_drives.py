@@ -1,4 +1,4 @@
-"""Drives are asked for once a minute, and served stale while their source is down."""
+"""The drive directory: a cache with stale entries, and its gRPC source."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ GONE = NotFound("DRIVE_NOT_FOUND", "No such drive.")
 
 
 class Source:
-    """Counts how often it is asked; answers or fails as told."""
+    """A directory that counts its calls and returns `drive` or raises `failure`."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
         self.failure: SluiceError | None = None
         self.drive = DRIVE
 
     async def get(self, tenant: str, name: str) -> Drive:
-        self.asked += 1
+        self.calls += 1
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
         return replace(self.drive, tenant=tenant, name=name)
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
-        self.asked += 1
+        self.calls += 1
         return False
 
 
@@ -50,25 +50,25 @@ class Clock:
         return self.now
 
 
-async def test_a_drive_is_asked_for_once_a_minute() -> None:
+async def test_drive_is_fetched_once_a_minute() -> None:
     source, clock = Source(), Clock()
     drives = CachedDrives(source, clock=clock)
     for clock.now in (0.0, 30.0, 59.9):
         assert (await drives.get("t", "photos")).bucket == "bucket"
-    assert source.asked == 1
+    assert source.calls == 1
     clock.now = 60.0
     await drives.get("t", "photos")
-    assert source.asked == 2
+    assert source.calls == 2
 
 
-async def test_many_callers_at_once_are_one_question() -> None:
+async def test_concurrent_reads_of_a_drive_are_coalesced() -> None:
     source = Source()
     drives = CachedDrives(source)
     await asyncio.gather(*(drives.get("t", "photos") for _ in range(50)))
-    assert source.asked == 1
+    assert source.calls == 1
 
 
-async def test_a_drive_is_served_stale_while_its_source_is_down() -> None:
+async def test_drive_is_served_stale_while_source_is_down() -> None:
     source, clock = Source(), Clock()
     drives = CachedDrives(source, clock=clock)
     await drives.get("t", "photos")
@@ -78,7 +78,7 @@ async def test_a_drive_is_served_stale_while_its_source_is_down() -> None:
     assert (await drives.get("t", "photos")).bucket == "new"
 
 
-async def test_an_unknown_drive_cannot_be_served_while_its_source_is_down() -> None:
+async def test_uncached_drive_is_unavailable_while_source_is_down() -> None:
     source = Source()
     source.failure = DOWN
     with pytest.raises(Unavailable):
@@ -86,7 +86,7 @@ async def test_an_unknown_drive_cannot_be_served_while_its_source_is_down() -> N
 
 
 @pytest.mark.parametrize("failure", [GONE, PermissionDenied("NO", "Not for you.")])
-async def test_an_answer_is_not_overruled_by_what_was_known(failure: SluiceError) -> None:
+async def test_permanent_error_is_not_masked_by_the_cache(failure: SluiceError) -> None:
     source, clock = Source(), Clock()
     drives = CachedDrives(source, clock=clock)
     await drives.get("t", "photos")
@@ -101,17 +101,17 @@ async def test_tenants_do_not_share_a_drive_of_one_name() -> None:
     assert (await drives.get("b", "photos")).tenant == "b"
 
 
-async def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+async def test_cache_evicts_the_least_recently_used_drive() -> None:
     source = Source()
     drives = CachedDrives(source, max_drives=2)
     for name in ("one", "two", "one", "three", "one"):
         await drives.get("t", name)
-    assert source.asked == 3
+    assert source.calls == 3
     await drives.get("t", "two")
-    assert source.asked == 4
+    assert source.calls == 4
 
 
-async def test_without_a_catalogue_every_name_is_a_drive_with_the_defaults() -> None:
+async def test_every_name_is_a_default_drive_without_catalogue() -> None:
     drive = await DefaultDrives().get("t", "anything")
     assert (drive.name, drive.bucket, drive.policy) == ("anything", "", DrivePolicy())
 
@@ -120,7 +120,7 @@ async def test_without_a_catalogue_every_name_is_a_drive_with_the_defaults() -> 
 
 
 class Repository:
-    """Answers GetDrive and GetNode, or fails."""
+    """A server of GetDrive and GetNode that can be made to fail."""
 
     def __init__(self) -> None:
         self.failure: SluiceError | None = None
@@ -168,7 +168,7 @@ class Repository:
         server.add_generic_rpc_handlers((handlers,))
 
 
-async def test_the_repository_is_asked_on_behalf_of_the_tenant() -> None:
+async def test_grpc_drives_call_the_repository_for_the_tenant() -> None:
     repository, server = Repository(), grpc.aio.server()
     repository.add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -190,7 +190,7 @@ async def test_the_repository_is_asked_on_behalf_of_the_tenant() -> None:
         assert down.value.reason == "DRIVES_UNAVAILABLE"
 
 
-async def test_the_repository_says_whether_a_path_is_taken() -> None:
+async def test_grpc_drives_report_whether_a_path_has_a_node() -> None:
     repository, server = Repository(), grpc.aio.server()
     repository.add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -201,7 +201,7 @@ async def test_the_repository_says_whether_a_path_is_taken() -> None:
         assert await drives.holds("t", "photos", "a/b")
         assert repository.metadata["x-for"] == "t"
         repository.failure = NotFound("NODE_NOT_FOUND", "No such node.")
-        assert not await drives.holds("t", "photos", "a/b"), "nothing of this is cached"
+        assert not await drives.holds("t", "photos", "a/b"), "the answer must not be cached"
         await server.stop(None)
         for asking in (drives.holds("t", "photos", "a/b"), drives.get("t", "photos")):
             with pytest.raises(Unavailable) as down:

@@ -1,4 +1,4 @@
-"""CompleteUpload of an upload that ended without a node answers the error that it ended with."""
+"""CompleteUpload of an upload that ended without a node: it returns the upload's error."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ FAILURES = [
     ("STORE_UNAVAILABLE", "FAILED_PRECONDITION"),
     ("OF_A_LATER_RELEASE", "FAILED_PRECONDITION"),
 ]
-"""Reason → status; a store that was away for the upload's whole life is no reason to call again."""
+"""Reason → status. STORE_UNAVAILABLE is final here, so its status must not invite a retry."""
 
 
 async def ended(call: Awaitable[Any]) -> tuple[SluiceError, pb.UploadStatus]:
-    """The error of a call, and the upload's status in its details."""
+    """Return the error of a call and the upload's status in its details."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     status = rpc_status.from_call(cast("grpc.Call", caught.value))
@@ -57,7 +57,7 @@ async def fail(intake: Intake, upload_id: str, reason: str, detail: str = "It fa
 
 
 @pytest.mark.parametrize(("reason", "code"), FAILURES)
-async def test_a_failed_upload_answers_its_own_error(reason: str, code: str) -> None:
+async def test_completing_a_failed_upload_returns_its_error(reason: str, code: str) -> None:
     async with running_intake() as intake:
         upload_id = await sent(intake)
         await intake.complete(upload_id, total_chunks=1)
@@ -78,13 +78,13 @@ async def test_a_failed_upload_answers_its_own_error(reason: str, code: str) -> 
             assert (status.state, status.failure_reason) == (pb.UPLOAD_STATE_FAILED, reason)
 
 
-async def test_a_wait_that_ends_in_failure_answers_it() -> None:
+async def test_wait_for_completion_returns_the_failure() -> None:
     async with running_intake() as intake:
         upload_id = await sent(intake)
         waiting = asyncio.ensure_future(
             ended(intake.complete(upload_id, total_chunks=1, wait=WAIT))
         )
-        # Its completion has begun once its part is queued.
+        # The completion has started once the part is queued.
         assert await intake.queue.take(frozenset(WorkKind), "tests", wait_seconds=30)
         await fail(intake, upload_id, "PATH_EXISTS")
         error, status = await waiting
@@ -92,8 +92,8 @@ async def test_a_wait_that_ends_in_failure_answers_it() -> None:
         assert status.state == pb.UPLOAD_STATE_FAILED
 
 
-async def test_a_failure_before_completion_is_answered_too() -> None:
-    """Also where the request would be refused for another reason: the total is unknown."""
+async def test_failure_before_completion_is_returned() -> None:
+    """It takes precedence over another error of the request: the total is unknown."""
     async with running_intake() as intake:
         upload_id = await sent(intake)
         await fail(intake, upload_id, "STORE_DENIED")
@@ -101,7 +101,7 @@ async def test_a_failure_before_completion_is_answered_too() -> None:
         assert error.reason == "STORE_DENIED"
 
 
-async def test_a_repeated_inline_upload_answers_its_failure() -> None:
+async def test_repeated_inline_upload_returns_its_failure() -> None:
     async with running_intake() as intake:
         fields: dict[str, Any] = {"inline_data": b"x", "request_id": "r"}
         upload = await intake.initiate(**fields)
@@ -113,7 +113,7 @@ async def test_a_repeated_inline_upload_answers_its_failure() -> None:
             assert status.upload_id == upload.upload_id
 
 
-async def test_a_ledger_that_completes_at_once_answers_failure() -> None:
+async def test_immediately_completing_ledger_returns_failure() -> None:
     options = IntakeOptions(ledger=LedgerOptions(discard_on_accept=True))
     async with running_intake(options) as intake:
         upload_id = await sent(intake, crc32c=crc32c(b"other"))
@@ -122,7 +122,7 @@ async def test_a_ledger_that_completes_at_once_answers_failure() -> None:
             assert (error.code, error.reason) == ("DATA_LOSS", "CHECKSUM_MISMATCH")
 
 
-async def test_an_aborted_upload_says_that_it_has_ended() -> None:
+async def test_completing_an_aborted_upload_is_upload_ended() -> None:
     async with running_intake() as intake:
         upload_id = await sent(intake)
         await intake.abort(upload_id)
@@ -131,8 +131,8 @@ async def test_an_aborted_upload_says_that_it_has_ended() -> None:
         assert status.state == pb.UPLOAD_STATE_ABORTED
 
 
-async def test_the_longest_failure_can_be_delivered() -> None:
-    """Path, detail and status share the trailers, of which clients take 8 KiB."""
+async def test_longest_failure_fits_the_trailers() -> None:
+    """Path, detail and status share the trailers, which clients limit to 8 KiB."""
     async with running_intake() as intake:
         upload_id = await sent(intake, path="é" * 512, metadata={"k": "v" * 8000})
         await fail(intake, upload_id, "CHECKSUM_MISMATCH", "d" * 2000)

@@ -1,4 +1,4 @@
-"""A client that knows only what the server's reflection tells it uploads like any other."""
+"""Uploads by a generic client that knows the service only by server reflection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVICE = "sluice.upload.v1.IntakeService"
 
 
 class GenericClient:
-    """Message classes made at run time from the descriptors that the server hands out."""
+    """A client whose message classes are created from the server's descriptors."""
 
     def __init__(self, channel: grpc.aio.Channel, pool: descriptor_pool.DescriptorPool) -> None:
         self._channel: Any = channel
@@ -47,7 +47,7 @@ def _arity(streaming: bool) -> str:
 
 
 async def _ask_reflection(channel: grpc.aio.Channel) -> descriptor_pool.DescriptorPool:
-    """All files that the service needs, in a pool that shares nothing with generated code."""
+    """Return a pool with all files of the service, separate from the generated code."""
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
     async def questions() -> AsyncIterator[Any]:
@@ -111,7 +111,7 @@ async def _send_stream(client: GenericClient, upload_id: str, chunks: Any) -> No
     async def frames() -> AsyncIterator[Any]:
         for number, piece in enumerate(chunks):
             opening = {"upload_id": upload_id, "number": number, "size": len(piece)}
-            # One frame with header and data, then data alone: both are ordinary messages.
+            # One frame with header and data, then one with data only: both are valid.
             yield client.message("UploadStreamRequest", header=opening, data=piece[:1000])
             yield client.message("UploadStreamRequest", data=piece[1000:])
 

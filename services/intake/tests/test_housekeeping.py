@@ -1,4 +1,4 @@
-"""An intake with a ledger of its own memory forgets what ended, as a sweeper would."""
+"""Housekeeping of an in-memory ledger: expiry, cleanup and purging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import NotFound
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.uploads.model import UploadStatus
-from sluice_intake.housekeeping import Housekeeping, keeping_house
+from sluice_intake.housekeeping import Housekeeping, background_housekeeping
 from support.ledgers import Driver, FakeClock
 from support.waiting import until
 
@@ -26,7 +26,7 @@ OPTIONS = LedgerOptions(
 
 
 class Scene:
-    """A ledger as phase 1 has it, and the clock that it goes by."""
+    """The ledger of phase 1, its clock and its housekeeping."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -51,7 +51,7 @@ class Scene:
         return value or 0.0
 
 
-async def test_what_ended_is_known_for_a_while_and_then_forgotten() -> None:
+async def test_ended_upload_is_purged_after_its_retention() -> None:
     scene = Scene()
     upload_id = await scene.completed()
     await scene.pass_after(0)
@@ -63,7 +63,7 @@ async def test_what_ended_is_known_for_a_while_and_then_forgotten() -> None:
     assert scene.swept("purged") == 1
 
 
-async def test_an_upload_without_an_end_expires_and_is_forgotten_as_well() -> None:
+async def test_idle_upload_expires_and_is_purged() -> None:
     scene = Scene()
     upload_id = await scene.driver.create()
     await scene.pass_after(101)
@@ -75,7 +75,7 @@ async def test_an_upload_without_an_end_expires_and_is_forgotten_as_well() -> No
         await scene.ledger.get(upload_id)
 
 
-async def test_an_upload_in_flight_stays() -> None:
+async def test_active_upload_is_kept() -> None:
     scene = Scene()
     upload_id = await scene.driver.create()
     for number in range(5):
@@ -84,7 +84,7 @@ async def test_an_upload_in_flight_stays() -> None:
     assert await scene.driver.status(upload_id) is UploadStatus.UPLOADING
 
 
-async def test_more_than_a_page_goes_in_one_pass() -> None:
+async def test_one_pass_sweeps_more_than_a_page() -> None:
     scene = Scene()
     for _ in range(1100):
         await scene.completed()
@@ -95,7 +95,7 @@ async def test_more_than_a_page_goes_in_one_pass() -> None:
     assert (await scene.ledger.backlog()).open_uploads == 0
 
 
-async def test_a_pass_that_fails_does_not_end_the_keeping() -> None:
+async def test_failed_pass_does_not_end_housekeeping() -> None:
     scene = Scene()
     passes = 0
 
@@ -107,7 +107,7 @@ async def test_a_pass_that_fails_does_not_end_the_keeping() -> None:
                 raise OSError("only once")
 
     await scene.completed()
-    async with keeping_house(scene.ledger, Broken(), scene.metrics, 0.01):
+    async with background_housekeeping(scene.ledger, Broken(), scene.metrics, 0.01):
 
         async def cleaned() -> bool:
             return scene.swept("cleaned") == 1

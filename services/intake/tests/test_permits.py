@@ -1,4 +1,4 @@
-"""Bytes of unary messages are bounded, and everybody gets a turn."""
+"""Byte permits of unary messages: the bound and the fair order of waiters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_intake.rpc.permits import BytePermits
 LONG = 5.0
 
 
-async def test_a_shrunken_permit_lets_the_next_one_in() -> None:
+async def test_shrunken_permit_admits_the_next_waiter() -> None:
     permits = BytePermits(10)
     async with permits.hold(10, LONG) as first:
         assert permits.free_bytes == 0
@@ -24,7 +24,7 @@ async def test_a_shrunken_permit_lets_the_next_one_in() -> None:
     assert permits.free_bytes == 10
 
 
-async def test_who_waits_too_long_is_refused() -> None:
+async def test_permit_wait_that_times_out_is_refused() -> None:
     permits = BytePermits(10)
     async with permits.hold(10, LONG):
         with pytest.raises(ResourceExhausted) as refused:
@@ -51,7 +51,7 @@ async def test_a_large_permit_is_not_overtaken_by_small_ones() -> None:
     assert order == ["large", "small"]
 
 
-async def test_a_waiter_that_gives_up_makes_way() -> None:
+async def test_cancelled_waiter_admits_the_next_one() -> None:
     permits = BytePermits(10)
     async with permits.hold(5, LONG):
         large = asyncio.ensure_future(permits.hold(10, LONG).__aenter__())
@@ -64,22 +64,22 @@ async def test_a_waiter_that_gives_up_makes_way() -> None:
     assert permits.free_bytes == 10
 
 
-async def test_a_waiter_that_is_cancelled_as_bytes_come_back_ends_as_cancelled() -> None:
+async def test_waiter_cancelled_during_release_ends_as_cancelled() -> None:
     permits = BytePermits(10)
     async with permits.hold(10, LONG) as first:
-        given_up = [asyncio.ensure_future(permits.hold(10, LONG).__aenter__()) for _ in range(3)]
+        cancelled = [asyncio.ensure_future(permits.hold(10, LONG).__aenter__()) for _ in range(3)]
         await asyncio.sleep(0)
-        for waiter in given_up:
+        for waiter in cancelled:
             waiter.cancel()
-        first.shrink(0)  # before any of them has heard of its end
-        ends = await asyncio.gather(*given_up, return_exceptions=True)
+        first.shrink(0)  # before any of them has processed its cancellation
+        ends = await asyncio.gather(*cancelled, return_exceptions=True)
     assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
     assert permits.free_bytes == 10
 
 
 @pytest.mark.rule(11)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(0, 10), st.integers(0, 3)), max_size=30))
-def test_no_byte_is_lost_or_made_whatever_happens(plan: list[tuple[int, int, int]]) -> None:
+def test_permits_conserve_their_bytes(plan: list[tuple[int, int, int]]) -> None:
     async def run() -> None:
         permits = BytePermits(10)
 

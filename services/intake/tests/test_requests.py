@@ -1,4 +1,4 @@
-"""A request costs what it is worth: limits per method, typed refusals, bounded memory (rule 11)."""
+"""Request limits: message size per method, typed refusals, bounded memory (rule 11)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def an_intake() -> AsyncIterator[Intake]:
 
 
 def send_raw(intake: Intake, method: str, wire: bytes, **options: Any) -> Any:
-    """The answer to one message of these bytes, whatever the kind of the method."""
+    """Return the response to one message of these bytes, for any kind of method."""
     channel: Any = intake.channel
     return channel.stream_stream(f"/{SERVICE_NAME}/{method}")(iter([wire]), **options).read()
 
@@ -59,7 +59,7 @@ def refused(intake: Intake, reason: str) -> float:
 
 
 def handled(intake: Intake, method: str, code: str) -> float:
-    """Calls of this method that ended with this status, of any kind."""
+    """Return the number of calls of this method that ended with this status."""
     labels = {"grpc_service": SERVICE_NAME, "grpc_method": method, "grpc_code": code}
     return sum(
         sample.value
@@ -81,15 +81,15 @@ async def test_malformed_messages_are_refused_on_every_method(
     assert logs == []
 
 
-async def test_a_path_that_is_no_utf8_is_refused_and_counted(intake: Intake) -> None:
+async def test_invalid_utf8_path_is_refused_and_counted(intake: Intake) -> None:
     error = await refusal(send_raw(intake, "InitiateUpload", b"\x0a\x01d\x12\x03a\xff\xfe"))
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
     assert refused(intake, "MALFORMED_MESSAGE") == 1
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"UploadChunk"}))
-async def test_a_message_above_its_methods_limit_is_refused(intake: Intake, method: str) -> None:
-    """A field that this release does not know, so that nothing else is wrong with it."""
+async def test_message_above_the_method_limit_is_refused(intake: Intake, method: str) -> None:
+    """The message has only an unknown field, so that its size is the only error."""
     error = await refusal(send_raw(intake, method, unknown_field(MESSAGE_LIMITS[method] + 1)))
     assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
     assert refused(intake, "MESSAGE_TOO_LARGE") == 1
@@ -97,7 +97,7 @@ async def test_a_message_above_its_methods_limit_is_refused(intake: Intake, meth
 
 
 def unknown_field(size: int) -> bytes:
-    """A message of this size that holds field 2,000 and nothing else."""
+    """Return a message of this size that contains only field 2,000."""
     tag, length = b"\x82\x7d", size - 2 - 4
     return (
         tag
@@ -130,10 +130,10 @@ async def test_compressed_requests_work_on_every_kind_of_method(
 
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"UploadChunk"}))
-async def test_a_bomb_is_inflated_to_its_methods_limit_only(
+async def test_zip_bomb_is_inflated_to_the_method_limit_only(
     intake: Intake, method: str, compress: Any
 ) -> None:
-    """gRPC's own decompression, which would make 31 MiB of it, is off."""
+    """gRPC's own decompression, which would inflate it to 31 MiB, is disabled."""
     bomb = compress(unknown_field(31 * MIB))
     error = await refusal(send_raw(intake, method, bomb))
     assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
@@ -156,7 +156,7 @@ async def test_a_call_without_a_message_is_refused(intake: Intake) -> None:
 
 @pytest.mark.rule(11)
 @pytest.mark.parametrize("method", ["GetLimits", "InitiateUpload", "WatchUpload", "UploadStream"])
-async def test_a_call_whose_message_does_not_come_is_ended(method: str) -> None:
+async def test_call_without_its_message_times_out(method: str) -> None:
     async with running_intake(server=ServerOptions(message_seconds=0.2)) as intake:
         channel: Any = intake.channel
         call = channel.stream_stream(f"/{SERVICE_NAME}/{method}")()
@@ -166,7 +166,7 @@ async def test_a_call_whose_message_does_not_come_is_ended(method: str) -> None:
         assert refused(intake, "MESSAGE_STALLED") == 1
 
 
-async def test_later_messages_of_a_stream_may_take_their_time() -> None:
+async def test_later_stream_messages_have_no_deadline() -> None:
     async with running_intake(server=ServerOptions(message_seconds=0.2)) as intake:
         upload = await intake.initiate()
         call = intake.stream()
@@ -182,22 +182,22 @@ async def test_later_messages_of_a_stream_may_take_their_time() -> None:
 @pytest.mark.rule(11)
 @pytest.mark.parametrize("method", ["GetLimits", "InitiateUpload", "WatchUpload", "UploadStream"])
 async def test_half_messages_of_one_connection_are_bounded(method: str) -> None:
-    """Of 40 messages of 32 MiB that lack their last byte, little more than the bound stays."""
+    """Of 40 messages of 32 MiB without their last byte, little more than the bound is kept."""
     bound = 16 * MIB
     options = ServerOptions(unfinished_connection_bytes=bound)
     async with running_intake(server=options) as intake:
         async with half_messages(intake.address) as connection:
             await connection.begin(f"/{SERVICE_NAME}/{method}", 40, 32 * MIB)
-            # Calls that ended may have left 32 MiB unread, and each may have a message in hand.
+            # Ended calls may have left 32 MiB unread, and each may hold one message.
             allowed = bound + 32 * MIB + 40 * MESSAGE_LIMITS[method]
             await until(lambda: connection.open_bytes <= allowed)
-            # The last of them are counted when their status has gone out already.
+            # The last refusals are counted after their status was sent.
             await until(lambda: refused(intake, "UNFINISHED_MESSAGES") == len(connection.ended) > 0)
         assert (await intake.stub.GetLimits(pb.GetLimitsRequest())).max_block_bytes == MIB
 
 
-async def test_a_request_lives_as_long_as_its_handler_wants() -> None:
-    """Nothing between gRPC and the handler keeps it: a watch may be open for hours."""
+async def test_request_is_freed_once_its_handler_drops_it() -> None:
+    """No layer between gRPC and the handler keeps a reference: a watch may be open for hours."""
 
     class Request:
         pass

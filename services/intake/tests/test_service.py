@@ -1,4 +1,4 @@
-"""`sluice-intake` as a process: phase 1 runs, anything else is refused in one line."""
+"""The `sluice-intake` process: phase 1 and configuration errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_phase_1_takes_an_upload_and_stops_on_sigterm(tmp_path: Path) -> None:
     [{}, {**PHASE_1, "SLUICE_INTAKE_ADDRESS": "0.0.0.0:0"}, {"SLUICE_PART_BYTES": "many"}],
     ids=["another combination", "strangers without keys", "a bad number"],
 )
-def test_what_cannot_run_exits_78_with_one_line(settings: dict[str, str]) -> None:
+def test_invalid_configuration_exits_78_with_one_line(settings: dict[str, str]) -> None:
     process = start(settings)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 78

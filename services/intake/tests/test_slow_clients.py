@@ -1,4 +1,4 @@
-"""Slow clients hold what they have sent, and nothing that others need (rules 9 and 11)."""
+"""Slow clients: they hold only the room of sent bytes and block no others (rules 9 and 11)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sluice_intake.chunks.room import OPENING_BYTES, room_for
 from sluice_intake.chunks.stalls import StallClock
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc.permits import BytePermits, Owner
-from sluice_intake.rpc.servicer import _StreamAnswers
+from sluice_intake.rpc.servicer import _StreamResponseWriter
 from support.intake import Answered, Intake, block, header, read_all, refusal, running_intake
 from support.part_worker import working_for
 
@@ -29,7 +29,7 @@ QUICK = IntakeOptions(ledger=SMALL, room_seconds=0.1)
 
 @asynccontextmanager
 async def announced(intake: Intake, count: int, size: int) -> AsyncIterator[list[Any]]:
-    """Streams that have announced a chunk each, and sent one byte of it."""
+    """Open `count` streams that have each announced a chunk and sent one byte of it."""
     calls = []
     for _ in range(count):
         upload = await intake.initiate(chunk_size=size)
@@ -62,8 +62,8 @@ def test_room_follows_what_has_arrived() -> None:
 
 
 @pytest.mark.rule(9)
-async def test_announced_chunks_keep_nobody_out() -> None:
-    """64 streams announce 64 MiB each with a budget of 16 MiB, and then send next to nothing."""
+async def test_announced_chunks_do_not_block_others() -> None:
+    """64 streams announce 64 MiB each with a budget of 16 MiB and send one byte each."""
     async with running_intake(QUICK) as intake, announced(intake, 64, 64 * MIB):
         await until_reserved(intake, 64 * OPENING_BYTES)
         async with asyncio.timeout(30):
@@ -76,7 +76,7 @@ async def test_announced_chunks_keep_nobody_out() -> None:
 
 
 @pytest.mark.rule(9)
-async def test_a_slow_chunk_gives_back_unused_room() -> None:
+async def test_slow_chunk_releases_unused_room() -> None:
     async with running_intake(QUICK) as intake:
         upload = await intake.initiate(chunk_size=16 * MIB)
         call = intake.stream()
@@ -89,7 +89,7 @@ async def test_a_slow_chunk_gives_back_unused_room() -> None:
 
 @pytest.mark.rule(9)
 async def test_a_slow_chunk_outlives_its_reservation_time() -> None:
-    """Its bytes are never without a reservation, however long it takes."""
+    """Its bytes always have a reservation, which is renewed."""
     options = IntakeOptions(
         ledger=LedgerOptions(
             budget_bytes=BUDGET,
@@ -106,7 +106,7 @@ async def test_a_slow_chunk_outlives_its_reservation_time() -> None:
         await call.write(block(bytes(MIB)))
         loop = asyncio.get_running_loop()
         began, seen = loop.time(), []
-        while loop.time() - began < 1.5:  # the span is what is tested: the time passes on purpose
+        while loop.time() - began < 1.5:  # real time on purpose: the duration is under test
             await asyncio.sleep(0.05)
             seen.append(await reserved(intake))
         assert min(seen[2:]) >= MIB
@@ -119,7 +119,7 @@ async def test_a_slow_chunk_outlives_its_reservation_time() -> None:
 
 @pytest.mark.rule(9)
 async def test_staged_bytes_never_exceed_budget_and_reserve() -> None:
-    """Chunks that are almost all there wait for their last bytes: more of them do not get in."""
+    """Half-received chunks hold their room, so further chunks are delayed."""
     ledger = LedgerOptions(
         budget_bytes=4 * MIB,
         tenant_budget_bytes=4 * MIB,
@@ -147,7 +147,7 @@ async def test_staged_bytes_never_exceed_budget_and_reserve() -> None:
 
 
 class Clock:
-    """Moves the time that the stall watch sees."""
+    """A manual clock of the stall watch."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -161,12 +161,12 @@ def test_a_client_below_the_fair_rate_is_slow(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock(monkeypatch)
     stall = StallClock(30.0, 16 * 1024, 256 * 1024)
     for _ in range(40):  # 30 KB/s
-        stall.waiting()
+        stall.start_waiting()
         clock.now += 1.0
         stall.received(30_000)
         assert not stall.is_slow()
     for _ in range(31):  # 2 KB/s: not stalled, but slow
-        stall.waiting()
+        stall.start_waiting()
         clock.now += 1.0
         stall.received(2_000)
         assert stall.seconds_left() > 0
@@ -232,7 +232,7 @@ async def test_duplicates_beyond_the_budget_stage_nothing() -> None:
 
 @pytest.mark.rule(9)
 async def test_many_fast_streams_share_a_small_budget() -> None:
-    """Half-received chunks of more streams than there is room for do not block each other."""
+    """Half-received chunks of more streams than fit into the budget do not deadlock."""
     ledger = LedgerOptions(
         budget_bytes=12 * MIB,
         tenant_budget_bytes=12 * MIB,
@@ -255,7 +255,7 @@ async def test_many_fast_streams_share_a_small_budget() -> None:
 
 @pytest.mark.rule(11)
 async def test_slow_unary_callers_make_room_for_others() -> None:
-    """Four messages that do not arrive hold all permits; everybody else goes on all the same."""
+    """Four messages that do not arrive hold all permits, and other calls still succeed."""
     options = IntakeOptions(
         max_unary_message_bytes=MIB,
         unary_budget_bytes=4 * MIB,
@@ -287,11 +287,11 @@ async def test_slow_unary_callers_make_room_for_others() -> None:
 
 
 @pytest.mark.rule(11)
-async def test_nobody_waits_nobody_is_cut_off() -> None:
+async def test_reader_is_not_revoked_without_waiters() -> None:
     permits = BytePermits(10)
     permits.yield_seconds = 0.01
     async with permits.hold(10, 5.0, Owner("a", "1")) as permit, permit.reading(5.0):
-        await asyncio.sleep(0.1)  # ten times as long as others would have to wait
+        await asyncio.sleep(0.1)  # ten times `yield_seconds`
         assert not permit.is_revoked
 
 
@@ -324,7 +324,7 @@ async def test_the_connection_that_holds_most_yields_first() -> None:
 
 
 @pytest.mark.rule(11)
-async def test_who_kept_others_waiting_is_served_last() -> None:
+async def test_connection_that_delayed_others_is_served_last() -> None:
     permits = BytePermits(1)
     permits.yield_seconds = 0.02
     order: list[str] = []
@@ -350,11 +350,11 @@ async def test_who_kept_others_waiting_is_served_last() -> None:
     assert order == ["first", "fresh", "slow"]
 
 
-# ------------------------------------------------------------------ answers that nobody takes
+# ------------------------------------------------------------------ unread responses
 
 
-async def test_a_stream_whose_answers_are_not_taken_ends() -> None:
-    """The stream must not keep its chunk's room behind answers that its client does not read."""
+async def test_stream_with_unread_responses_fails() -> None:
+    """The stream must not keep its chunk's room behind responses that its client does not read."""
 
     class Stuck:
         async def write(self, _message: object) -> None:
@@ -362,7 +362,7 @@ async def test_a_stream_whose_answers_are_not_taken_ends() -> None:
 
     stuck: Any = Stuck()
     with pytest.raises(Exception, match="ANSWERS_STALLED"):
-        await _StreamAnswers(stuck, 0.05).stored(1, 1)
+        await _StreamResponseWriter(stuck, 0.05).stored(1, 1)
 
 
 async def until_reserved(intake: Intake, wanted: int) -> None:

@@ -17,7 +17,7 @@ from support.intake import Intake, refusal, running_intake
 from support.part_worker import working_for
 
 
-async def test_the_status_names_what_is_missing() -> None:
+async def test_status_lists_missing_chunks() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate("a/b.txt", expected_size=6)
         for number in (0, 2, 5):
@@ -31,7 +31,7 @@ async def test_the_status_names_what_is_missing() -> None:
         assert not status.HasField("total_chunks")
 
 
-async def test_a_long_list_of_gaps_is_cut_and_says_so() -> None:
+async def test_long_list_of_gaps_is_truncated() -> None:
     async with running_intake(IntakeOptions(max_missing_ranges=2)) as intake:
         upload = await intake.initiate()
         for number in (1, 3, 5):
@@ -45,7 +45,7 @@ async def test_a_long_list_of_gaps_is_cut_and_says_so() -> None:
 
 
 async def test_completion_returns_at_once_unless_asked_to_wait() -> None:
-    async with running_intake() as intake:  # nobody completes anything
+    async with running_intake() as intake:  # no worker completes the upload
         upload = await intake.initiate()
         await intake.send(upload.upload_id, 0, b"all of it", is_last=True)
         status = await intake.complete(upload.upload_id)
@@ -66,7 +66,7 @@ async def test_a_wait_ends_with_the_upload() -> None:
         assert repeated == status
 
 
-async def test_a_wait_that_is_over_answers_with_the_state_of_things() -> None:
+async def test_expired_wait_returns_the_current_state() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
         await intake.send(upload.upload_id, 0, b"all of it")
@@ -81,7 +81,7 @@ async def test_a_wait_that_is_over_answers_with_the_state_of_things() -> None:
 async def test_a_wait_answers_before_the_deadline_of_the_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rpc, "_ANSWER_SECONDS", 20.0)  # a busy machine takes its time to answer
+    monkeypatch.setattr(rpc, "_RESPONSE_RESERVE_SECONDS", 20.0)  # slow machines
     async with running_intake() as intake:
         upload = await intake.initiate()
         await intake.send(upload.upload_id, 0, b"all of it")
@@ -103,7 +103,7 @@ async def test_claims_that_contradict_each_other_are_refused() -> None:
 
 
 @pytest.mark.rule(3)
-async def test_an_upload_without_any_chunk_completes_as_an_empty_object() -> None:
+async def test_upload_without_chunks_completes_as_an_empty_object() -> None:
     async with running_intake() as intake, working_for(intake) as worker:
         upload = await intake.initiate()
         status = await intake.complete(upload.upload_id, total_chunks=0, wait={"seconds": 10})
@@ -137,7 +137,7 @@ async def test_abort_during_completion_is_refused() -> None:
 
 
 @pytest.mark.rule(27)
-async def test_a_watch_begins_with_the_present_and_ends_with_the_upload() -> None:
+async def test_watch_starts_with_current_state_and_ends_with_upload() -> None:
     async with running_intake(IntakeOptions(watch_interval_seconds=0.01)) as intake:
         upload = await intake.initiate()
         watch = intake.watch(upload.upload_id)
@@ -154,7 +154,7 @@ async def test_a_watch_begins_with_the_present_and_ends_with_the_upload() -> Non
 
 
 @pytest.mark.rule(27)
-async def test_a_watch_goes_on_after_a_sequence_number() -> None:
+async def test_watch_resumes_after_a_sequence_number() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
         before = await intake.status(upload.upload_id)
@@ -177,7 +177,7 @@ async def test_a_watch_of_an_upload_that_has_ended_ends() -> None:
 
 
 @pytest.mark.rule(27)
-async def test_many_changes_are_pushed_as_few() -> None:
+async def test_watch_coalesces_many_changes() -> None:
     async with running_intake(IntakeOptions(watch_interval_seconds=0.2)) as intake:
         upload = await intake.initiate()
         watch = intake.watch(upload.upload_id)
@@ -188,7 +188,7 @@ async def test_many_changes_are_pushed_as_few() -> None:
         await intake.abort(upload.upload_id)
         async with asyncio.timeout(30):
             pushed = [status async for status in watch]
-        # One each 0.2 s, however long it took; the first and the last wait for nothing.
+        # One snapshot per 0.2 s, plus the first and the last, which are not delayed.
         assert len(pushed) <= 2 + (time.monotonic() - began) / 0.2
         assert pushed[-1].state == pb.UPLOAD_STATE_ABORTED
 
@@ -243,7 +243,7 @@ async def test_a_page_token_of_another_listing_is_refused() -> None:
         assert error.reason == "BAD_PAGE_TOKEN"
 
 
-async def test_a_list_does_not_claim_that_nothing_is_missing() -> None:
+async def test_list_marks_missing_chunks_as_truncated() -> None:
     async with running_intake() as intake:
         await intake.initiate()
         (upload,) = (await listed(intake)).uploads

@@ -1,4 +1,4 @@
-"""UploadStream: every chunk is acknowledged once it is safe, whatever the order and the shape."""
+"""UploadStream: acknowledgements and `Stored` for chunks of any order and shape."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_later_headers_may_leave_the_upload_out() -> None:
 
 
 @pytest.mark.rule(5)
-async def test_empty_frames_mean_nothing() -> None:
+async def test_empty_frames_are_ignored() -> None:
     async with running_intake() as intake:
         upload = await intake.initiate()
         empty = pb.UploadStreamRequest()
@@ -119,7 +119,7 @@ async def test_a_duplicate_is_read_checked_and_acknowledged_again() -> None:
 
 
 async def tokens_of(intake: Intake, upload_id: str) -> list[tuple[str, list[str]]]:
-    """What the chunk store should hold: the bytes that the ledger names, nothing else."""
+    """Return the expected content of the chunk store: only the tokens that the ledger names."""
     held = await intake.chunks.leftovers(-1.0, 1000)
     tokens = [token for _, found in held for token in found]
     return [(upload_id, sorted(await intake.ledger.known_tokens(upload_id, tokens)))]
@@ -136,7 +136,7 @@ async def test_a_damaged_duplicate_is_refused_like_any_damaged_chunk() -> None:
 
 
 @pytest.mark.rule(7)
-async def test_stored_tells_the_watermark_while_the_stream_is_open() -> None:
+async def test_stored_reports_the_watermark_on_an_open_stream() -> None:
     options = IntakeOptions(default_part_bytes=5 * MIB)
     async with running_intake(options) as intake, working_for(intake):
         upload = await intake.initiate(chunk_size=MIB, expected_size=20 * MIB)
@@ -175,7 +175,7 @@ async def test_a_chunk_is_accepted_before_it_is_stored() -> None:
 
 @pytest.mark.rule(7)
 async def test_the_stream_ends_without_waiting_for_stored() -> None:
-    async with running_intake() as intake:  # nobody stores anything
+    async with running_intake() as intake:  # no worker stores parts
         upload = await intake.initiate(chunk_size=8 * MIB)
         async with asyncio.timeout(30):
             answered = await intake.send_stream(frames_of(upload.upload_id, 0, bytes(8 * MIB)))
@@ -183,7 +183,7 @@ async def test_the_stream_ends_without_waiting_for_stored() -> None:
 
 
 @pytest.mark.rule(7)
-async def test_a_reopened_stream_is_told_what_is_stored_already() -> None:
+async def test_reopened_stream_receives_the_stored_watermark() -> None:
     async with running_intake() as intake, working_for(intake):
         upload = await intake.initiate(chunk_size=8 * MIB)
         await intake.send_stream(frames_of(upload.upload_id, 0, bytes(8 * MIB)))
@@ -196,7 +196,7 @@ async def test_a_reopened_stream_is_told_what_is_stored_already() -> None:
 
 
 class SlowLedger:
-    """A ledger whose accepts take a while, or until `hurry`; everything else is the real one's."""
+    """A real ledger whose accepts take `accept_seconds`, or until `hurry` is set."""
 
     def __init__(self, ledger: Any, accept_seconds: float) -> None:
         self._ledger = ledger
@@ -218,7 +218,7 @@ class SlowLedger:
             self.accepting -= 1
 
 
-async def test_the_next_chunk_is_read_while_the_last_ones_are_accepted_within_a_bound() -> None:
+async def test_chunks_are_read_during_a_bounded_number_of_accepts() -> None:
     ledger = SlowLedger(MemoryLedger(LedgerOptions()), 60.0)
     options = IntakeOptions(max_accepts_in_flight=3)
     async with running_intake(options, ledger=ledger) as intake:
@@ -226,7 +226,7 @@ async def test_the_next_chunk_is_read_while_the_last_ones_are_accepted_within_a_
         frames = [f for n in range(12) for f in frames_of(upload.upload_id, n, b"x" * 100)]
         sending = asyncio.ensure_future(intake.send_stream(frames))
         await until(lambda: ledger.accepting == 3)
-        await asyncio.sleep(0.1)  # a fourth would come, if it might
+        await asyncio.sleep(0.1)  # time in which a fourth accept would start without the bound
         ledger.hurry.set()
         answered = await sending
         assert sorted(answered.numbers) == list(range(12))
@@ -234,7 +234,7 @@ async def test_the_next_chunk_is_read_while_the_last_ones_are_accepted_within_a_
 
 
 @pytest.mark.rule(6)
-async def test_acknowledgements_that_were_earned_arrive_before_the_error() -> None:
+async def test_acknowledgements_arrive_before_the_error() -> None:
     ledger = SlowLedger(MemoryLedger(LedgerOptions()), 0.2)
     async with running_intake(ledger=ledger) as intake:
         upload = await intake.initiate()
@@ -259,7 +259,7 @@ async def test_the_acknowledgement_is_measured_from_the_last_byte() -> None:
         assert sample("sluice_received_bytes_total") == 1
 
 
-async def test_phase_1_takes_gigabytes_worth_of_states_without_keeping_bytes() -> None:
+async def test_discarding_ledger_completes_without_keeping_bytes() -> None:
     options = IntakeOptions(ledger=LedgerOptions(discard_on_accept=True))
     async with running_intake(options, chunks=DiscardChunkStore()) as intake:
         upload = await intake.initiate(chunk_size=MIB)
@@ -271,7 +271,7 @@ async def test_phase_1_takes_gigabytes_worth_of_states_without_keeping_bytes() -
         assert status.state == pb.UPLOAD_STATE_COMPLETED
 
 
-async def test_a_stream_that_carries_nothing_ends_well() -> None:
+async def test_empty_stream_ends_without_error() -> None:
     async with running_intake() as intake:
         answered = await intake.send_stream([])
         assert answered.error is None

@@ -1,4 +1,4 @@
-"""A chunk without room is delayed on a stream and refused on a unary call; nobody hangs."""
+"""Throttling: a chunk without room is delayed on a stream and refused on a unary call."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ QUICK = IntakeOptions(
     unary_budget_wait_seconds=0.2,
 )
 PATIENT = replace(QUICK, budget_stall_seconds=60.0)
-"""Outlasts the pauses that a busy machine makes between two parts."""
+"""The stall timeout exceeds the pauses of a busy machine between two parts."""
 LOOK_AHEAD = IntakeOptions(
     ledger=LedgerOptions(look_ahead_parts=1),
     default_part_bytes=5 * MIB,
@@ -75,7 +75,7 @@ async def test_a_unary_chunk_beyond_the_look_ahead_is_refused_at_once() -> None:
 
 
 @pytest.mark.rule(10)
-async def test_a_stream_learns_that_the_needed_chunk_is_queued_behind() -> None:
+async def test_stream_is_refused_when_needed_chunk_is_behind() -> None:
     async with running_intake(LOOK_AHEAD) as intake:
         upload = await intake.initiate()
         backwards = [f for n in range(9, -1, -1) for f in frames_of(upload.upload_id, n, PIECE)]
@@ -85,13 +85,13 @@ async def test_a_stream_learns_that_the_needed_chunk_is_queued_behind() -> None:
         assert answered.error.reason == "LOOKAHEAD_EXCEEDED"
         assert answered.error.metadata["needed_number"] == "0"
         assert answered.error.retry_after_seconds is not None
-        (throttled,) = answered.throttled  # told once, however long it lasts
+        (throttled,) = answered.throttled  # sent once, regardless of the delay
         assert (throttled.number, throttled.needed_number) == (3, 0)
         assert answered.numbers == [9, 8, 7, 6, 5, 4]
 
 
 @pytest.mark.rule(5, 10)
-async def test_a_delayed_chunk_goes_on_when_the_needed_one_arrives_elsewhere() -> None:
+async def test_delayed_chunk_resumes_when_needed_chunk_arrives() -> None:
     options = IntakeOptions(
         ledger=LedgerOptions(look_ahead_parts=1),
         default_part_bytes=5 * MIB,
@@ -114,7 +114,7 @@ async def test_a_delayed_chunk_goes_on_when_the_needed_one_arrives_elsewhere() -
 
 
 @pytest.mark.rule(5, 9)
-async def test_while_the_budget_moves_a_stream_is_delayed_and_not_refused() -> None:
+async def test_stream_is_only_delayed_while_the_budget_moves() -> None:
     async with running_intake(PATIENT) as intake, working_for(intake) as worker:
         upload = await intake.initiate(chunk_size=MIB)
         frames = [f for n in range(30) for f in frames_of(upload.upload_id, n, PIECE)]
@@ -125,8 +125,8 @@ async def test_while_the_budget_moves_a_stream_is_delayed_and_not_refused() -> N
 
 
 @pytest.mark.rule(9)
-async def test_a_budget_that_stands_still_ends_the_stream() -> None:
-    async with running_intake(QUICK) as intake:  # nobody stores anything
+async def test_stalled_budget_ends_the_stream() -> None:
+    async with running_intake(QUICK) as intake:  # no worker stores parts
         upload = await intake.initiate(chunk_size=MIB)
         frames = [f for n in range(30) for f in frames_of(upload.upload_id, n, PIECE)]
         async with asyncio.timeout(60):
@@ -135,13 +135,13 @@ async def test_a_budget_that_stands_still_ends_the_stream() -> None:
         assert (answered.error.code, answered.error.reason) == ("RESOURCE_EXHAUSTED", "BUDGET_FULL")
         assert answered.error.retry_after_seconds is not None
         throttled = [delayed.number for delayed in answered.throttled]
-        assert len(throttled) == len(set(throttled))  # each delayed chunk is told once
+        assert len(throttled) == len(set(throttled))  # one notification per delayed chunk
         assert throttled[-1] == int(answered.error.metadata["number"])
         assert answered.numbers == list(range(len(answered.numbers)))
         assert (await intake.ledger.backlog()).reserved_bytes == 0
 
 
-async def test_a_unary_chunk_waits_a_moment_for_the_budget_and_is_refused_then() -> None:
+async def test_unary_chunk_is_refused_after_a_short_budget_wait() -> None:
     async with running_intake(QUICK) as intake:
         upload = await intake.initiate(chunk_size=MIB)
         async with asyncio.timeout(60):
@@ -150,7 +150,7 @@ async def test_a_unary_chunk_waits_a_moment_for_the_budget_and_is_refused_then()
                 began = time.monotonic()
                 try:
                     await intake.send(upload.upload_id, number, PIECE)
-                except Exception:  # noqa: BLE001 - which one is looked at below
+                except Exception:  # noqa: BLE001 - the error is asserted below
                     error = await refusal(intake.send(upload.upload_id, number, PIECE))
                     break
             assert error is not None
@@ -178,7 +178,7 @@ async def test_a_new_upload_is_refused_while_the_budget_is_full() -> None:
 STALLING = IntakeOptions(chunk_stall_seconds=0.4, chunk_stall_bytes=1000, unary_read_seconds=0.3)
 
 
-async def test_a_client_that_vanishes_in_a_chunk_loses_its_slot() -> None:
+async def test_client_that_vanishes_in_a_chunk_fails() -> None:
     async with running_intake(STALLING) as intake:
         upload = await intake.initiate()
         call = intake.stream()
@@ -192,7 +192,7 @@ async def test_a_client_that_vanishes_in_a_chunk_loses_its_slot() -> None:
         assert await intake.chunks.leftovers(-1.0, 10) == []
 
 
-async def test_a_client_that_trickles_loses_its_slot() -> None:
+async def test_client_that_trickles_fails() -> None:
     async with running_intake(STALLING) as intake:
         upload = await intake.initiate()
         call = intake.stream()
@@ -212,7 +212,7 @@ async def test_a_client_that_trickles_loses_its_slot() -> None:
 
 
 class Blocks:
-    """The clock by which the server waits for clients, and the blocks that it has received."""
+    """A manual clock of the stall watch, and a count of the received blocks."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -227,12 +227,12 @@ class Blocks:
         monkeypatch.setattr(stalls, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     async def pass_by(self, seconds: float) -> None:
-        """Let so much time pass, and the server look at it."""
+        """Advance the clock and let the stall watch run."""
         self.now += seconds
-        await asyncio.sleep(0.2)  # it looks four times in `chunk_stall_seconds`
+        await asyncio.sleep(0.2)  # the watch runs four times in `chunk_stall_seconds`
 
 
-async def test_a_slow_client_that_sends_enough_keeps_its_slot(
+async def test_slow_client_above_the_minimum_rate_succeeds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = Blocks(monkeypatch)
@@ -250,7 +250,7 @@ async def test_a_slow_client_that_sends_enough_keeps_its_slot(
         assert answered.numbers == [0]
 
 
-async def test_a_stream_without_an_open_chunk_may_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_without_an_open_chunk_may_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Blocks(monkeypatch)
     async with running_intake(STALLING) as intake:
         upload = await intake.initiate()
@@ -265,7 +265,7 @@ async def test_a_stream_without_an_open_chunk_may_rest(monkeypatch: pytest.Monke
         assert answered.numbers == [0, 1]
 
 
-async def test_a_unary_chunk_that_does_not_arrive_frees_its_permit() -> None:
+async def test_unary_chunk_that_does_not_arrive_fails() -> None:
     async with running_intake(STALLING) as intake:
 
         async def nothing() -> object:

@@ -1,4 +1,4 @@
-"""Several workers under one parent: what must hold when things happen at the same moment."""
+"""The supervisor of intake workers: concurrent starts, exits and restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sluice_intake.workers.metrics_targets import read_targets, write_targets
 WORKERS = 5
 
 
-async def test_workers_that_are_ready_at_once_are_all_in_the_file(
+async def test_workers_ready_at_once_are_all_in_the_targets_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "targets.json"
@@ -35,14 +35,14 @@ async def test_workers_that_are_ready_at_once_are_all_in_the_file(
         with guard:
             at_once += 1
             most = max(most, at_once)
-        # Who writes first takes longest, and would overwrite what the others know.
+        # The first writer is the slowest, and would overwrite the targets of the others.
         time.sleep(0.05 / len(addresses))
         write_targets(target, addresses)
         with guard:
             at_once -= 1
 
     async def ready_at_once(
-        worker: Any, _stop: object, publish: Callable[[], Any], _anybody: object
+        worker: Any, _stop: object, publish: Callable[[], Any], _is_any_serving: object
     ) -> None:
         await asyncio.sleep(0)
         worker.metrics = [f"127.0.0.1:{id(worker)}"]
@@ -65,7 +65,7 @@ async def test_workers_that_are_ready_at_once_are_all_in_the_file(
     assert len(set(read_targets(file))) == WORKERS
 
 
-async def test_a_worker_that_ends_as_it_is_told_to_is_no_failure(tmp_path: Path) -> None:
+async def test_stopping_an_exited_worker_is_no_failure(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await process.wait()
     while True:  # until it cannot be signalled any more
@@ -74,27 +74,27 @@ async def test_a_worker_that_ends_as_it_is_told_to_is_no_failure(tmp_path: Path)
         except ProcessLookupError:
             break
         await asyncio.sleep(0.01)
-    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(0.05, told.set_result, 0)
+    exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.05, exited.set_result, 0)
     worker = workers._Worker(tmp_path, {}, drain_seconds=1.0)
-    await worker._end(process, told)
-    assert told.result() == 0
+    await worker._stop_process(process, exited)
+    assert exited.result() == 0
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a worker's next start was put off; nobody waits."""
-    found: list[float] = []
+    """Record the restart backoffs instead of waiting for them."""
+    recorded: list[float] = []
 
     async def pause(_stop: object, seconds: float) -> None:
-        found.append(seconds)
+        recorded.append(seconds)
 
     monkeypatch.setattr(workers, "wait_at_most", pause)
-    return found
+    return recorded
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, stop: asyncio.Event, ends: int) -> workers._Worker:
-    """A worker that ends with 69 as soon as it runs; after so many ends it is told to stop."""
+    """Return a worker whose process exits with 69 at once; `stop` is set after `ends` exits."""
     worker, runs = workers._Worker(Path(), {}, drain_seconds=1.0), 0
 
     async def run_once(*_: object) -> int:
@@ -113,7 +113,7 @@ async def nothing() -> None:
     pass
 
 
-async def test_a_worker_that_keeps_ending_is_tried_for_good_while_another_takes_calls(
+async def test_exiting_worker_is_restarted_while_another_serves(
     monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     stop = asyncio.Event()
@@ -121,16 +121,16 @@ async def test_a_worker_that_keeps_ending_is_tried_for_good_while_another_takes_
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
-async def test_workers_of_which_none_takes_calls_are_given_up(
+async def test_supervisor_fails_when_no_worker_serves(
     monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     stop = asyncio.Event()
-    with pytest.raises(workers.WorkersFailedError, match="5 times, now with 69"):
+    with pytest.raises(workers.WorkersFailedError, match="5 times, last with 69"):
         await ending(monkeypatch, stop, 100).keep_running(stop, nothing, lambda: False)
     assert pauses == [1, 2, 4, 8]
 
 
-async def test_a_worker_that_ran_well_is_started_again_soon(
+async def test_long_run_resets_the_restart_backoff(
     monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     monkeypatch.setattr(workers, "_GOOD_RUN_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""A standalone in a process of its own: start, stop, kill, and what it refuses to start with."""
+"""The standalone as a process: start, stop, kill and refused configurations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[StandaloneServer]:
 
 
 def start_refused(data_dir: Path, *arguments: str, **environment: str) -> tuple[int, str]:
-    """Exit code and standard error of a server that is not expected to start."""
+    """Return the exit code and standard error of a server that must refuse to start."""
     done = subprocess.run(
         [sys.executable, "-m", "sluice_standalone", "serve", "--data-dir", data_dir, *arguments],
         env={**os.environ, **FREE_PORTS, **environment},
@@ -83,7 +83,7 @@ async def test_both_addresses_answer_for_intake_and_repository(server: Standalon
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_the_metrics_address_tells_of_the_work(server: StandaloneServer) -> None:
+async def test_metrics_address_serves_the_counters(server: StandaloneServer) -> None:
     async with channel_to(server.address) as channel:
         await upload(WireClient(channel), "a/file")
     text = await asyncio.to_thread(fetch, f"http://{server.metrics_address}/metrics")
@@ -92,7 +92,7 @@ async def test_the_metrics_address_tells_of_the_work(server: StandaloneServer) -
     assert await asyncio.to_thread(fetch, f"http://{server.metrics_address}/readyz") == "ready\n"
 
 
-def test_a_stop_is_clean(server: StandaloneServer) -> None:
+def test_stop_removes_the_announcement(server: StandaloneServer) -> None:
     assert (server.data_dir / "server.json").exists()
     assert server.stop() == 0
     assert not (server.data_dir / "server.json").exists()
@@ -100,7 +100,7 @@ def test_a_stop_is_clean(server: StandaloneServer) -> None:
 
 
 @pytest.mark.slow
-async def test_a_stop_does_not_wait_for_a_client_that_stays(server: StandaloneServer) -> None:
+async def test_stop_does_not_wait_for_an_open_watch(server: StandaloneServer) -> None:
     async with channel_to(server.address) as channel:
         wire = WireClient(channel)
         opened = await wire.initiate("a/file")
@@ -114,7 +114,7 @@ async def test_a_stop_does_not_wait_for_a_client_that_stays(server: StandaloneSe
 
 
 @pytest.mark.slow
-async def test_what_was_accepted_and_what_was_completed_survive_kill_9(
+async def test_accepted_and_completed_data_survive_kill_9(
     server: StandaloneServer,
 ) -> None:
     chunks = cut(CONTENT, [1_000_000] * 3)
@@ -136,7 +136,7 @@ async def test_what_was_accepted_and_what_was_completed_survive_kill_9(
         assert await wire.read_sha256(half.node_id) == (SHA256, len(CONTENT))
 
 
-async def test_phase_1_takes_and_forgets(tmp_path: Path) -> None:
+async def test_phase_1_completes_uploads_and_keeps_nothing(tmp_path: Path) -> None:
     with standalone(tmp_path / "data", PHASE_1) as server:
         async with channel_to(server.address) as channel:
             wire = WireClient(channel)
@@ -151,14 +151,14 @@ async def test_phase_1_takes_and_forgets(tmp_path: Path) -> None:
         assert not (server.data_dir / "objects").exists()
 
 
-def test_a_second_server_on_the_same_data_is_refused(server: StandaloneServer) -> None:
+def test_second_server_on_the_same_data_exits_78(server: StandaloneServer) -> None:
     code, err = start_refused(server.data_dir)
     assert code == 78
     assert err.count("\n") == 1
     assert "another server" in err
 
 
-def test_an_address_in_use_is_refused(server: StandaloneServer, tmp_path: Path) -> None:
+def test_address_in_use_exits_78(server: StandaloneServer, tmp_path: Path) -> None:
     code, err = start_refused(tmp_path / "other", SLUICE_INTAKE_ADDRESS=server.address)
     assert code == 78
     assert err.strip().splitlines()[-1].startswith("SLUICE_INTAKE_ADDRESS: cannot listen")
@@ -176,7 +176,7 @@ def test_an_address_in_use_is_refused(server: StandaloneServer, tmp_path: Path) 
         ("SLUICE_METRICS_ADDRESS", "0.0.0.0:0"),
     ],
 )
-def test_a_bad_setting_is_one_line_and_78(tmp_path: Path, name: str, value: str) -> None:
+def test_bad_setting_exits_78_with_one_line(tmp_path: Path, name: str, value: str) -> None:
     code, err = start_refused(tmp_path / "data", **{name: value})
     assert code == 78
     assert err.count("\n") == 1
@@ -184,7 +184,7 @@ def test_a_bad_setting_is_one_line_and_78(tmp_path: Path, name: str, value: str)
     assert "hunter2" not in err
 
 
-def test_effective_settings_are_shown_and_nothing_is_started(tmp_path: Path) -> None:
+def test_show_settings_prints_and_starts_nothing(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     done = subprocess.run(
         [sys.executable, "-m", "sluice_standalone", "--data-dir", data_dir, "--show-settings"],
@@ -197,6 +197,6 @@ def test_effective_settings_are_shown_and_nothing_is_started(tmp_path: Path) -> 
     assert not data_dir.exists()
 
 
-def test_the_sluice_command_finds_it() -> None:
+def test_sluice_command_finds_serve() -> None:
     (found,) = entry_points(group="sluice.commands", name="serve")
     assert found.load() is serve

@@ -1,1 +1,1 @@
-"""The intake: takes chunks and acknowledges them."""
+"""The intake: receives chunks and acknowledges them."""

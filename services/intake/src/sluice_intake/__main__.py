@@ -1,4 +1,4 @@
-"""`sluice-intake`: the intake as a process of its own."""
+"""The `sluice-intake` command: the intake in its own process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sluice_common.process.malloc import tune_malloc
 
 
 def main() -> int:
-    """Entry point of the console script; the exit code."""
-    # Before the import below, which brings grpc: it allocates, and reads the environment.
+    """Run the console script and return the exit code."""
+    # Both before the import below: grpc allocates memory and reads the environment on import.
     tune_malloc()
     disable_fork_handlers()
     from sluice_intake.service import run

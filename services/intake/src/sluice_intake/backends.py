@@ -1,4 +1,4 @@
-"""What the intake of each combination works on: coordination, and where it asks for drives."""
+"""The backends of the intake, by combination: coordination ports and drive directory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import CatalogueKind, ChunkTransport, Coordination
 from sluice_core.ports import ChunkStore
 from sluice_intake.drives import CachedDrives, DefaultDrives, DriveDirectory, GrpcDrives
-from sluice_intake.housekeeping import keeping_house
+from sluice_intake.housekeeping import background_housekeeping
 
 
 @asynccontextmanager
 async def open_coordination(
     settings: SluiceSettings, metrics: Metrics
 ) -> AsyncIterator[CoordinationPorts]:
-    """The ledger, the chunk store and the queue of the combination.
+    """Open the ledger, the chunk store and the queue of the combination.
 
-    Raises `ConfigurationError` when Redis cannot be used.
+    Raise `ConfigurationError` when Redis cannot be used.
     """
     if settings.coordination is Coordination.REDIS:
         async with open_redis_coordination(settings, metrics) as ports:
@@ -38,7 +38,7 @@ async def open_coordination(
             chunks = await stack.enter_async_context(DirectChunkStore(channel))
         ledger = MemoryLedger(settings.to_ledger_options())
         await stack.enter_async_context(
-            keeping_house(ledger, chunks, metrics, settings.sweeper.interval_seconds)
+            background_housekeeping(ledger, chunks, metrics, settings.sweeper.interval_seconds)
         )
         queue = InProcessQueue(settings.queue.lease_seconds, settings.queue.max_items)
         yield CoordinationPorts(ledger, chunks, queue)
@@ -46,7 +46,7 @@ async def open_coordination(
 
 @asynccontextmanager
 async def open_drives(settings: SluiceSettings) -> AsyncIterator[DriveDirectory]:
-    """Where the intake learns of drives: the repository, or nowhere without a catalogue."""
+    """Open the drive directory: the repository, or the defaults when there is no catalogue."""
     if settings.catalogue is CatalogueKind.OFF:
         yield DefaultDrives()
         return

@@ -1,4 +1,4 @@
-"""Puts the intake together: the one place that constructs its stages."""
+"""Composition root of the intake: the only place that constructs its stages."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import grpc.aio
 from sluice_common.backends.coordination import CoordinationPorts
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving
-from sluice_intake.chunks.streaming import Streaming
-from sluice_intake.chunks.unary import WholeChunks
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver
+from sluice_intake.chunks.streaming import StreamHandler
+from sluice_intake.chunks.unary import UnaryHandler
 from sluice_intake.drives import DriveDirectory
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc.servicer import IntakeRpc
-from sluice_intake.uploads.completion import Completing
-from sluice_intake.uploads.initiation import Initiating
-from sluice_intake.uploads.status import Statuses
+from sluice_intake.uploads.completion import UploadCompleter
+from sluice_intake.uploads.initiation import UploadInitiator
+from sluice_intake.uploads.status import StatusReader
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeDeps:
-    """What an intake works on. Whoever made these closes them, after the server has stopped."""
+    """The dependencies of an intake. The caller owns them and closes them after the server."""
 
     ledger: UploadLedger
     chunks: ChunkStore
@@ -40,7 +40,7 @@ def intake_deps(
     metrics: Metrics,
     options: IntakeOptions,
 ) -> IntakeDeps:
-    """What the intake of a process works on."""
+    """Return the dependencies of the intake of one process."""
     return IntakeDeps(
         ledger=coordination.ledger,
         chunks=coordination.chunks,
@@ -52,18 +52,18 @@ def intake_deps(
 
 
 def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
-    """Serve IntakeService on `server`; its interceptors set the principal and map errors."""
+    """Register IntakeService on `server`, whose interceptors set the principal and map errors."""
     options = deps.options
-    receiving = Receiving(deps.ledger, deps.chunks, options)
-    accepting = Accepting(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
-    admissions = Admissions(deps.ledger, deps.metrics, options)
-    chunks = WholeChunks(deps.ledger, receiving, accepting, admissions, deps.metrics, options)
-    completing = Completing(deps.ledger, accepting, options)
+    receiver = ChunkReceiver(deps.ledger, deps.chunks, options)
+    acceptor = ChunkAcceptor(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
+    admission = ChunkAdmission(deps.ledger, deps.metrics, options)
+    unary = UnaryHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options)
+    completer = UploadCompleter(deps.ledger, acceptor, options)
     IntakeRpc(
-        initiating=Initiating(deps.ledger, deps.drives, chunks, completing, options),
-        chunks=chunks,
-        streaming=Streaming(deps.ledger, receiving, accepting, admissions, deps.metrics, options),
-        completing=completing,
-        statuses=Statuses(deps.ledger, options),
+        initiator=UploadInitiator(deps.ledger, deps.drives, unary, completer, options),
+        unary=unary,
+        streams=StreamHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options),
+        completer=completer,
+        statuses=StatusReader(deps.ledger, options),
         options=options,
     ).add_to(server)

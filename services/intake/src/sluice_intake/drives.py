@@ -1,4 +1,4 @@
-"""What the intake must know of a drive: its bucket, its policies, whether it exists at all."""
+"""The drive directory of the intake: existence, bucket and policies of a drive."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ _log = structlog.get_logger(__name__)
 
 class DriveDirectory(Protocol):
     async def get(self, tenant: str, name: str) -> Drive:
-        """The drive as it is now, or was a minute ago.
+        """Return the drive, at most a minute old while its source is available.
 
-        Raises `NotFound` DRIVE_NOT_FOUND, `Unavailable` when it cannot be told.
+        Raise `NotFound` DRIVE_NOT_FOUND, `Unavailable` when the source does not answer.
         """
         ...
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
-        """Whether a path of the drive has a node now; `path` is normalized.
+        """Return whether the drive has a node at the normalized `path` now.
 
-        Raises `Unavailable` when it cannot be told.
+        Raise `Unavailable` when the source does not answer.
         """
         ...
 
 
 class DefaultDrives:
-    """Every name is a drive with the defaults: combinations without a catalogue (phases 1 to 5)."""
+    """A directory in which every name is a drive with the defaults.
+
+    For the combinations without a catalogue (phases 1 to 5).
+    """
 
     async def get(self, tenant: str, name: str) -> Drive:
         return Drive(
@@ -63,13 +66,13 @@ class _Entry:
 
 
 class CachedDrives:
-    """Keeps drives for a minute, and serves them stale for as long as their source is down.
+    """An LRU cache of drives that serves stale entries while the source is unavailable.
 
     Args:
         source: the directory behind the cache.
-        fresh_seconds: how long an answer is served without asking again.
-        max_drives: the drives used longest ago are forgotten beyond this many.
-        clock: seconds that only go forward.
+        fresh_seconds: the time to live of an entry.
+        max_drives: the capacity; the least recently used drives are evicted.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -85,34 +88,34 @@ class CachedDrives:
         self._max_drives = max_drives
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
-        self._asking: dict[tuple[str, str], asyncio.Lock] = {}
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def get(self, tenant: str, name: str) -> Drive:
         key = (tenant, name)
-        if (drive := self._fresh(key)) is not None:
+        if (drive := self._get_fresh(key)) is not None:
             return drive
-        # One question at a time per drive: a busy drive that turns stale is asked for once.
-        lock = self._asking.setdefault(key, asyncio.Lock())
+        # Coalesce concurrent reads: a busy drive that becomes stale is fetched once.
+        lock = self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                if (drive := self._fresh(key)) is not None:
+                if (drive := self._get_fresh(key)) is not None:
                     return drive
-                return await self._ask(key)
+                return await self._fetch(key)
         finally:
             if not lock.locked():
-                self._asking.pop(key, None)
+                self._locks.pop(key, None)
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
-        return await self._source.holds(tenant, name, path)  # never cached: nodes come and go
+        return await self._source.holds(tenant, name, path)  # never cached: nodes change
 
-    def _fresh(self, key: tuple[str, str]) -> Drive | None:
+    def _get_fresh(self, key: tuple[str, str]) -> Drive | None:
         entry = self._entries.get(key)
         if entry is None or self._clock() >= entry.fresh_until:
             return None
         self._entries.move_to_end(key)
         return entry.drive
 
-    async def _ask(self, key: tuple[str, str]) -> Drive:
+    async def _fetch(self, key: tuple[str, str]) -> Drive:
         tenant, name = key
         try:
             drive = await self._source.get(tenant, name)
@@ -123,7 +126,7 @@ class CachedDrives:
             entry = self._entries.get(key)
             if entry is None or not error.retryable:
                 raise
-            _log.warning("drive.stale", drive=name, reason=error.reason)
+            _log.warning("drive.served_stale", drive=name, reason=error.reason)
             return entry.drive
         self._entries[key] = _Entry(drive, self._clock() + self._fresh_seconds)
         self._entries.move_to_end(key)
@@ -136,17 +139,17 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def no_metadata(_tenant: str) -> Metadata:
-    """Between services that know each other without credentials."""
+    """Return no metadata: for services that trust each other without credentials."""
     return ()
 
 
 class GrpcDrives:
-    """Asks the repository's GetDrive.
+    """A directory that calls the repository's GetDrive and GetNode.
 
     Args:
-        channel: to the repository; owned by the caller.
-        credentials_for: request metadata by which the repository knows for which tenant we ask.
-        timeout_seconds: the deadline of one question.
+        channel: the channel to the repository; owned by the caller.
+        credentials_for: returns the request metadata that names the tenant to the repository.
+        timeout_seconds: the deadline of one call.
     """
 
     def __init__(
@@ -168,7 +171,7 @@ class GrpcDrives:
                 metadata=self._credentials_for(tenant),
             )
         except grpc.aio.AioRpcError as error:
-            raise _translated(error) from error
+            raise _to_sluice_error(error) from error
         return _from_proto(tenant, response.drive)
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
@@ -182,12 +185,15 @@ class GrpcDrives:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return False
-            raise _translated(error) from error
+            raise _to_sluice_error(error) from error
         return True
 
 
-def _translated(error: grpc.aio.AioRpcError) -> SluiceError:
-    """What the repository answered, or that it did not: gRPC's own words name its address."""
+def _to_sluice_error(error: grpc.aio.AioRpcError) -> SluiceError:
+    """Return the repository's error; DRIVES_UNAVAILABLE if the call did not reach it.
+
+    The message of gRPC itself is only logged, because it contains the repository's address.
+    """
     answer = from_rpc_error(error)
     if answer.reason == NOT_OURS or isinstance(answer, Unavailable | DeadlineExceeded):
         return Unavailable(

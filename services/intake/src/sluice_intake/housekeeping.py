@@ -1,8 +1,4 @@
-"""What a sweeper and a relay do elsewhere, for the ledger that lives in the intake's own memory.
-
-In phases 1 and 2 no other process sees that ledger. Without this, every upload that ever ended
-would stay in memory until the intake stops.
-"""
+"""Sweeping of a ledger in the intake's own memory, which no sweeper or relay can reach."""
 
 from __future__ import annotations
 
@@ -20,7 +16,11 @@ _PAGE = 500
 
 
 class Housekeeping:
-    """Ends what is due and forgets what ended (docs/protocol.md, rules 24 and 25)."""
+    """Expires, cleans up and purges uploads (docs/protocol.md, rules 24 and 25).
+
+    In phases 1 and 2 no other process can access the ledger. Without this, every upload that ended
+    would stay in memory until the intake stops.
+    """
 
     def __init__(self, ledger: UploadLedger, chunks: ChunkStore, metrics: Metrics) -> None:
         self._ledger = ledger
@@ -28,19 +28,17 @@ class Housekeeping:
         self._sweeps = metrics.sweeps
 
     async def run(self, interval_seconds: float) -> None:
-        """A pass per interval until cancelled; a pass that fails is logged, and the next one
-        tries again."""
+        """Run one pass per interval until cancelled; a failed pass is logged and retried."""
         while True:
             await asyncio.sleep(interval_seconds)
             try:
                 await self.sweep()
-            except Exception:  # noqa: BLE001 - one bad upload must not end the keeping
+            except Exception:  # noqa: BLE001 - one bad upload must not end the housekeeping
                 self._sweeps.labels("failed").inc()
-                _log.exception("housekeeping_failed")
+                _log.exception("housekeeping.pass_failed")
 
     async def sweep(self) -> None:
-        """One pass. Pages are bounded and calls go on until one finds nothing, so that the event
-        loop has its turn between them."""
+        """Run one pass over all due uploads, in bounded pages that yield to the event loop."""
         while ended := await self._ledger.expire_due(_PAGE):
             self._sweeps.labels("expired").inc(len(ended))
             await asyncio.sleep(0)
@@ -50,7 +48,7 @@ class Housekeeping:
                 await self._ledger.cleanup_done(snapshot.upload_id)
             self._sweeps.labels("cleaned").inc(len(due))
             await asyncio.sleep(0)
-        # There is nobody to tell: events need a repository.
+        # Discard the events: without a repository they have no consumer.
         while events := await self._ledger.pending_events(_PAGE):
             for upload_id, sequence in {e.upload_id: e.sequence for e in events}.items():
                 await self._ledger.events_published(upload_id, sequence)
@@ -61,10 +59,10 @@ class Housekeeping:
 
 
 @asynccontextmanager
-async def keeping_house(
+async def background_housekeeping(
     ledger: UploadLedger, chunks: ChunkStore, metrics: Metrics, interval_seconds: float
 ) -> AsyncIterator[None]:
-    """Keep house while the block runs."""
+    """Run the housekeeping while the block runs."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(Housekeeping(ledger, chunks, metrics).run(interval_seconds))
         try:

@@ -1,4 +1,4 @@
-"""Finding the caller's upload, and telling "never was" from "was lost" (rule 28)."""
+"""Lookup of the caller's upload; an unknown upload is either not found or lost (rule 28)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from sluice_core.uploads.ids import nonce_of
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_core.uploads.names import check_upload_id
 
-_MADE_BY_A_LEDGER = re.compile(r"[^-]+-[0-9a-f]{32}")
+_LEDGER_ID = re.compile(r"[^-]+-[0-9a-f]{32}")
+"""The form of an upload id that a ledger issued: its nonce, then 32 hex digits."""
 
 
 async def find_upload(ledger: UploadLedger, principal: Principal, upload_id: str) -> UploadSnapshot:
-    """The upload, if it is the caller's tenant's.
+    """Return the upload, which must belong to the caller's tenant.
 
-    Raises `InvalidArgument` BAD_UPLOAD_ID, `NotFound` UPLOAD_LOST or UPLOAD_NOT_FOUND; another
-    tenant's upload looks exactly like none.
+    Raise `InvalidArgument` BAD_UPLOAD_ID, `NotFound` UPLOAD_LOST or UPLOAD_NOT_FOUND. The error
+    for another tenant's upload is that for an unknown one.
     """
     check_upload_id(upload_id)
-    with telling_lost(ledger, upload_id):
+    with reporting_lost_uploads(ledger, upload_id):
         snapshot = await ledger.get(upload_id)
     _check_tenant(ledger, principal, upload_id, snapshot.new.tenant)
     return snapshot
 
 
 async def check_upload(ledger: UploadLedger, principal: Principal, upload_id: str) -> None:
-    """Before a step that looks at the upload itself: is it the caller's tenant's? Raises as
-    `find_upload` does, except that an upload which is no more may pass."""
+    """Check that the upload belongs to the caller's tenant, before a step that reads the upload.
+
+    Raise the errors of `find_upload`. An upload that was purged may pass; the step reports it.
+    """
     check_upload_id(upload_id)
-    with telling_lost(ledger, upload_id):
+    with reporting_lost_uploads(ledger, upload_id):
         tenant = await ledger.tenant_of(upload_id)
     _check_tenant(ledger, principal, upload_id, tenant)
 
@@ -44,8 +47,8 @@ def _check_tenant(ledger: UploadLedger, principal: Principal, upload_id: str, te
 
 
 @contextmanager
-def telling_lost(ledger: UploadLedger, upload_id: str) -> Iterator[None]:
-    """Inside, the ledger's UPLOAD_NOT_FOUND becomes UPLOAD_LOST where that is the truth.
+def reporting_lost_uploads(ledger: UploadLedger, upload_id: str) -> Iterator[None]:
+    """Convert the ledger's UPLOAD_NOT_FOUND to UPLOAD_LOST if another ledger issued the id.
 
     A ledger that was emptied or replaced has another nonce than the one in the id.
     """
@@ -58,7 +61,7 @@ def telling_lost(ledger: UploadLedger, upload_id: str) -> Iterator[None]:
 
 
 def _unknown_upload(ledger: UploadLedger, upload_id: str) -> NotFound:
-    if _MADE_BY_A_LEDGER.fullmatch(upload_id) and nonce_of(upload_id) != ledger.nonce:
+    if _LEDGER_ID.fullmatch(upload_id) and nonce_of(upload_id) != ledger.nonce:
         return NotFound(
             "UPLOAD_LOST",
             "The server lost its record of this upload; initiate it again and send every chunk.",

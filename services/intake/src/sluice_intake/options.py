@@ -1,4 +1,4 @@
-"""How an intake behaves: limits, waits and bounds, all in one frozen value."""
+"""The options of an intake: limits, waits and bounds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sluice_core.uploads.model import (
 
 @dataclass(frozen=True, slots=True)
 class IntakeOptions:
-    """Everything about an intake that is not a dependency.
+    """The configuration of an intake, besides its dependencies.
 
-    Memory of one process, at most: `unary_budget_bytes`, plus per stream one block and what the
-    window of the stream lets its client send ahead (`ServerOptions`).
+    One process uses at most `unary_budget_bytes` of memory for chunks, plus one block and the
+    HTTP/2 window (`ServerOptions`) per stream.
     """
 
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
-    """The same bounds that the ledger works with: reported by GetLimits."""
+    """The bounds of the ledger, which GetLimits reports."""
     durability: Durability = Durability.MEMORY
     default_bucket: str = "sluice"
     """Bucket of drives that name none."""
@@ -38,39 +38,38 @@ class IntakeOptions:
     max_object_bytes: int = MAX_OBJECT_BYTES
 
     max_accepts_in_flight: int = 4
-    """Chunks of one stream that are read to their end and not yet acknowledged."""
+    """Most fully read chunks of one stream that are not yet acknowledged."""
     budget_stall_seconds: float = 20.0
-    """A delayed chunk is refused when the full budget does not move for this long."""
+    """A delayed chunk is refused when the full budget makes no progress for this long."""
     look_ahead_stall_seconds: float = 5.0
     """The same for a chunk beyond the look-ahead, while the needed chunk does not arrive."""
     max_delay_seconds: float = 120.0
-    """A delayed chunk is refused after this long, whatever moves."""
+    """A delayed chunk is refused after this long, regardless of progress."""
     unary_budget_wait_seconds: float = 2.0
     """A unary chunk waits this long for room in the budget."""
     retry_after_seconds: float = 1.0
-    """What RetryInfo of a refusal says."""
+    """The RetryInfo delay of a refusal."""
 
     chunk_stall_seconds: float = 30.0
-    """A chunk that gets fewer than `chunk_stall_bytes` while its client is waited for this long
-    is given up (fault: a client that vanished or trickles)."""
+    """The stream of a chunk fails when this much waiting for the client brings fewer than
+    `chunk_stall_bytes`: the client vanished or trickles."""
     chunk_stall_bytes: int = 16 * 1024
     chunk_fair_bytes: int = 256 * 1024
-    """While the budget is full, a chunk that gets fewer than this in the same time is given up:
-    others are waiting for the room that it holds."""
+    """While the budget is full, the stream of a chunk fails when the same time brings fewer
+    bytes than this: others wait for the room that it holds."""
     room_seconds: float = 5.0
-    """A chunk that takes longer than this keeps its room by asking again so often, and gives back
-    what it does not use."""
+    """Interval in which an open chunk renews its room and releases what it does not use."""
     unary_budget_bytes: int = 128 * MIB
-    """Bytes of unary chunks in memory at once (rule 11)."""
+    """Most bytes of unary chunks in memory (rule 11)."""
     unary_permit_wait_seconds: float = 10.0
     unary_read_seconds: float = 60.0
-    """A unary chunk has to arrive within this; how much of it has arrived cannot be seen."""
+    """Deadline for the arrival of a unary chunk; gRPC does not report partial arrival."""
     unary_yield_seconds: float = 1.0
-    """While others wait for a permit, a unary chunk has to arrive within this."""
+    """The same deadline while other calls wait for a permit."""
 
     max_missing_ranges: int = 1000
     watch_interval_seconds: float = 0.1
-    """At most one snapshot of a watched upload in this time, except the first and the last."""
+    """Least time between two snapshots of a watched upload, except the first and the last."""
     max_complete_wait_seconds: float = 300.0
     hint_seconds: float = 1.0
-    """How long a full work queue may hold up a caller; the sweeper re-issues what was not put."""
+    """Longest wait of a caller for a full work queue; the sweeper re-issues lost work items."""

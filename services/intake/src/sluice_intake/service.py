@@ -1,4 +1,4 @@
-"""The intake as a process of its own, on the backends of the settings."""
+"""The intake process: command line and lifecycle."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from sluice_intake.bootstrap import add_intake, intake_deps
 from sluice_intake.rpc.servicer import SERVICE_NAME
 from sluice_intake.settings import intake_options
 from sluice_intake.workers.metrics_targets import write_targets
-from sluice_intake.workers.parent import end_with_parent
+from sluice_intake.workers.parent import stop_with_parent
 from sluice_intake.workers.supervisor import run_workers
 
 ADDRESS: Final = "SLUICE_INTAKE_ADDRESS"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the process to its end; returns its exit code.
+    """Run the process until it is stopped; return its exit code.
 
     Args:
-        arguments: without the program's name.
+        arguments: the command line without the program's name.
     """
-    parser = service_parser("sluice-intake", "Takes chunks and acknowledges them.")
+    parser = service_parser("sluice-intake", "Receive chunks and acknowledge them.")
     add_ready_file(parser)
     parser.add_argument(
         "--workers",
         type=_positive,
         default=1,
         metavar="N",
-        help="processes that share the port, each with a metrics port of its own (default: 1)",
+        help="number of processes that share the port, each with its own metrics port (default: 1)",
     )
     parser.add_argument(
         "--metrics-targets",
         type=Path,
         metavar="FILE",
-        help="write where the metrics are, for the file-based discovery of Prometheus",
+        help="write the metrics addresses to FILE, for Prometheus file-based service discovery",
     )
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # only for workers
     return run_command(parser, arguments, _main)
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+        raise argparse.ArgumentTypeError("must be a whole number of at least 1")
     return int(text)
 
 
@@ -65,7 +65,7 @@ async def _main(
         await run_workers(settings, arguments, stop)
         return
     if arguments.parent is not None:
-        end_with_parent(arguments.parent, stop)
+        stop_with_parent(arguments.parent, stop)
     await _serve(settings, arguments, stop)
 
 

@@ -1,4 +1,4 @@
-"""From the settings of the process to the options of its intake."""
+"""Conversion of the process settings to intake options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sluice_intake.options import IntakeOptions
 
 
 def intake_options(settings: SluiceSettings) -> IntakeOptions:
-    """What the operator chose; everything else keeps the default of `IntakeOptions`."""
+    """Return the options of the settings; other options keep their defaults."""
     limits, throttle = settings.limits, settings.throttle
     return IntakeOptions(
         ledger=settings.to_ledger_options(),

@@ -1,4 +1,4 @@
-"""Following an upload through the ledger's snapshots."""
+"""Subscription to the snapshots of an upload."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from sluice_core.uploads.model import UploadSnapshot
 async def snapshots_after(
     ledger: UploadLedger, upload_id: str, sequence: int, *, only_end: bool = False
 ) -> AsyncIterator[AsyncIterator[UploadSnapshot]]:
-    """The ledger's watch, ended when the block is left and not when it is collected: a
-    subscription must not outlive the call that wanted it."""
+    """Yield the ledger's watch and close it when the block exits.
+
+    Without the explicit close the subscription would live until the generator is collected.
+    """
     snapshots = ledger.watch(upload_id, sequence, only_end=only_end)
     try:
         yield snapshots

@@ -1,8 +1,8 @@
-"""`sluice serve`, and `python -m sluice_standalone`: everything in one process."""
+"""The `sluice serve` command, also `python -m sluice_standalone`: all services in one process."""
 
 from __future__ import annotations
 
-# Both before grpc is imported: it allocates, and reads the environment.
+# Both before grpc is imported: it allocates memory and reads the environment on import.
 from sluice_common.process.grpc_environment import disable_fork_handlers
 from sluice_common.process.malloc import tune_malloc
 
@@ -21,20 +21,20 @@ from sluice_standalone import bootstrap  # noqa: E402
 
 
 def serve(args: list[str]) -> int:
-    """Serve until a signal comes; returns the exit code.
+    """Serve until a stop signal; return the exit code.
 
     Args:
-        args: what stands behind `sluice serve` on the command line.
+        args: the arguments after `sluice serve` on the command line.
     """
     parser = service_parser("sluice serve", "Serve everything in one process on this machine.")
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="where everything is kept (SLUICE_DATA_DIR)"
+        "--data-dir", type=Path, metavar="DIR", help="directory of all data (SLUICE_DATA_DIR)"
     )
     return run_command(parser, args, _main, _overrides, quiet_interrupt=True)
 
 
 def main() -> int:
-    """`python -m sluice_standalone [serve] …`"""
+    """Run `python -m sluice_standalone [serve] …` and return the exit code."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["serve"]:
         arguments = arguments[1:]

@@ -1,4 +1,4 @@
-"""Open the configured backends, in the order in which they depend on each other."""
+"""The configured backends of the standalone, opened in dependency order."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Adapters:
 async def open_adapters(
     settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
 ) -> AsyncIterator[Adapters]:
-    """Open them inside the block; they close in the opposite order.
+    """Open the adapters while the block runs; close them in reverse order.
 
-    Raises `ConfigurationError` for a backend that this release cannot use.
+    Raise `ConfigurationError` for a backend that this release cannot use.
     """
     if settings.chunk_transport is ChunkTransport.DIRECT:
         raise ConfigurationError(
-            f"the combination {settings.row.name!r} measures the way between two processes: use "
-            "`sluice-intake` and `sluice-repository`"
+            f"the combination {settings.row.name!r} measures the transport between two processes: "
+            "run `sluice-intake` and `sluice-repository`"
         )
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context

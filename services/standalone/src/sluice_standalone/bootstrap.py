@@ -1,4 +1,4 @@
-"""The one composition root of the standalone: every service in one process."""
+"""Composition root of the standalone: every service in one process."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from sluice_repository.role_set import ALL_ROLES, Role
 from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.serving import serve_with_roles
 from sluice_standalone.adapters import Adapters, open_adapters
-from sluice_standalone.data_dir import announced, opened
+from sluice_standalone.data_dir import announce_addresses, open_data_dir
 
 INTAKE: Final = "SLUICE_INTAKE_ADDRESS"
 REPOSITORY: Final = "SLUICE_REPOSITORY_ADDRESS"
 
-_PROMISES: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
+_DURABILITY_TEXTS: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
     Coordination.EMBEDDED: {
         Durability.MEMORY: "accepted chunks survive kill -9 of this process, not a power cut",
         Durability.FSYNC: "accepted chunks survive a power cut",
@@ -52,13 +52,13 @@ _PROMISES: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
 
 
 async def serve(settings: SluiceSettings, stop: asyncio.Event) -> None:
-    """Run everything until `stop`; returns when all of it has come to an end.
+    """Run every service until `stop`; return when all of them have stopped.
 
-    Raises `ConfigurationError` for what can never work, an ExceptionGroup when a role broke.
+    Raise `ConfigurationError` for settings that cannot work, an ExceptionGroup when a role fails.
     """
     instance = process_name()
     async with traced(settings, "sluice", instance) as tracing:
-        with opened(settings.data_dir) as data_dir:
+        with open_data_dir(settings.data_dir) as data_dir:
             metrics = Metrics()
             async with open_adapters(settings, metrics, data_dir) as adapters:
                 await _serve(settings, data_dir, adapters, metrics, instance, tracing, stop)
@@ -84,24 +84,26 @@ async def _serve(
         host = await stack.enter_async_context(
             hosting(settings, services, addresses, metrics, LocalAuthenticator(), tracing)
         )
-        stack.enter_context(announced(data_dir, _announcement(host)))
-        _say(_banner(settings, data_dir, host))
+        stack.enter_context(announce_addresses(data_dir, _announcement(host)))
+        _print(_banner(settings, data_dir, host))
         async with asyncio.TaskGroup() as group:
             group.create_task(run_sources(sources, stop), name="processor")
             roles = ALL_ROLES - {Role.API}
             await serve_with_roles(host, roles, deps, stop, settings.drain_seconds)
-    _say("stopped")
+    _print("stopped")
 
 
 @asynccontextmanager
 async def _sources(
     settings: SluiceSettings, storage: Storage, metrics: Metrics, wake: asyncio.Event
 ) -> AsyncIterator[tuple[Source, ...]]:
-    """What brings nodes to the processor: the event log. With Kafka that is for processes of
-    their own, `sluice-processor`."""
+    """Open the processor and yield its sources: the event log, or none.
+
+    With Kafka, separate `sluice-processor` processes consume the events.
+    """
     catalogue = storage.catalogue
-    here = settings.processor.enabled and settings.events is Events.LOG
-    if not here or catalogue is None:
+    is_embedded = settings.processor.enabled and settings.events is Events.LOG
+    if not is_embedded or catalogue is None:
         yield ()
         return
     options = processor_options(settings)
@@ -120,7 +122,7 @@ def _services(
         registry = DriveRegistry(
             storage.catalogue, default_bucket=settings.bucket, auto_create=True
         )
-        # In one process the registry itself is the directory: nothing to ask over a wire.
+        # In one process the registry is the directory, without a gRPC call.
         drives = registry
         repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
     deps = intake_deps(adapters.coordination, drives, metrics, intake_options(settings))
@@ -132,14 +134,14 @@ def _services(
 
 
 def _announcement(host: RpcHost) -> Mapping[str, str]:
-    """The addresses under the names that clients and scripts look for."""
+    """Return the addresses under the names in server.json that clients and scripts read."""
     names = {"intake": INTAKE, "repository": REPOSITORY, "metrics": METRICS}
     return {name: str(host.addresses[setting]) for name, setting in names.items()}
 
 
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
-    promise = _PROMISES[settings.coordination][settings.durability]
+    promise = _DURABILITY_TEXTS[settings.coordination][settings.durability]
     return "\n".join(
         (
             f"intake      {intake}",
@@ -152,7 +154,7 @@ def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     )
 
 
-def _say(text: str) -> None:
-    """To the person who started it; logs go to standard error."""
+def _print(text: str) -> None:
+    """Print to standard output for the operator; logs go to standard error."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The data directory of a standalone: its lock, and where it says that it listens."""
+"""The data directory of a standalone: its lock, its version and its announced addresses."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sluice_common.process.data_dir import DataDir, as_data_dir_error, create_da
 from sluice_core.configuration import ConfigurationError
 
 LAYOUT_VERSION: Final = 1
-"""Version of the layout (`DataDir`); a directory of a newer one is left alone."""
+"""Version of the layout (`DataDir`). A directory with another version is refused."""
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[DataDir]:
-    """Make the directory if need be and hold its lock inside the block.
+def open_data_dir(root: Path) -> Iterator[DataDir]:
+    """Create the directory if it is missing and hold its lock while the block runs.
 
-    The kernel drops the lock when the process ends, however it ends, so a lock is never stale.
+    The kernel releases the lock when the process ends, even by kill -9, so a lock is never stale.
 
-    Raises `ConfigurationError` when the directory cannot be used, or another server uses it.
+    Raise `ConfigurationError` when the directory cannot be used, or another server uses it.
     """
     data_dir = create_data_dir(root)
     with as_data_dir_error(root):
@@ -38,7 +38,7 @@ def opened(root: Path) -> Iterator[DataDir]:
             ) from None
         with as_data_dir_error(root):
             _check_version(root / "version")
-            # Left over from a server that was killed; nobody listens there any more.
+            # A killed server leaves its announcement behind; its addresses are dead.
             data_dir.announcement.unlink(missing_ok=True)
         yield data_dir
     finally:
@@ -46,10 +46,10 @@ def opened(root: Path) -> Iterator[DataDir]:
 
 
 @contextmanager
-def announced(data_dir: DataDir, addresses: Mapping[str, str]) -> Iterator[None]:
-    """Say in server.json where the server listens, as long as it does."""
+def announce_addresses(data_dir: DataDir, addresses: Mapping[str, str]) -> Iterator[None]:
+    """Publish the server's addresses in server.json while the block runs."""
     facts = {**addresses, "pid": os.getpid()}
-    _write_whole(data_dir.announcement, json.dumps(facts, indent=2) + "\n")
+    _write_atomically(data_dir.announcement, json.dumps(facts, indent=2) + "\n")
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ def announced(data_dir: DataDir, addresses: Mapping[str, str]) -> Iterator[None]
 
 def _check_version(path: Path) -> None:
     if not path.exists():
-        _write_whole(path, f"{LAYOUT_VERSION}\n")
+        _write_atomically(path, f"{LAYOUT_VERSION}\n")
         return
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if text != str(LAYOUT_VERSION):
@@ -68,8 +68,8 @@ def _check_version(path: Path) -> None:
         )
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
+def _write_atomically(path: Path, text: str) -> None:
+    """Replace the file atomically: a reader sees the old text or the new one."""
     draft = path.with_name(f"{path.name}.new")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

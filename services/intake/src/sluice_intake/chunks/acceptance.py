@@ -1,4 +1,4 @@
-"""From staged bytes to an accepted chunk: the commit point and what follows it (rules 1, 2, 6)."""
+"""The commit point of a chunk: staged bytes become an accepted chunk (rules 1, 2, 6)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from sluice_intake.options import IntakeOptions
 _log = structlog.get_logger(__name__)
 
 _OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal)
-"""After these the ledger may have accepted the chunk all the same."""
+"""Errors after which the ledger may still have accepted the chunk."""
 
 
-class Accepting:
-    """Commits chunks that have been received whole."""
+class ChunkAcceptor:
+    """The stage that commits completely received chunks."""
 
     def __init__(
         self,
@@ -49,19 +49,24 @@ class Accepting:
         self._hint_seconds = options.hint_seconds
 
     async def accept(self, chunk: IncomingChunk) -> Acceptance:
-        """Seal, then accept; in this order a crash in between leaves bytes that nothing names,
-        which are swept, and never a chunk without bytes.
+        """Seal the bytes, then commit the chunk in the ledger.
 
-        Raises `DataLoss` CHECKSUM_MISMATCH and the errors of `UploadLedger.accept_chunk`.
+        The order matters: a crash in between leaves unreferenced bytes, which the sweeper
+        removes, and never a chunk without bytes.
+
+        Raise `DataLoss` CHECKSUM_MISMATCH and the errors of `UploadLedger.accept_chunk`.
         """
         await chunk.seal()
-        # From here to the ledger's answer the client may go, but not its chunk: without the
-        # answer nobody could tell whether the staged bytes are still needed.
+        # Shielded from the client's cancellation: without the ledger's answer it is unknown
+        # whether the staged bytes are still needed.
         return await finish_despite_cancel(self._commit(chunk.offer, chunk.crc32c))
 
     async def announce(self, upload_id: str, tenant: str, step: Acceptance | Completion) -> None:
-        """Queue what the step made ready. Hints: what does not get through is re-issued by the
-        sweeper (rule 15), so neither a full queue nor a broken one fails the caller."""
+        """Queue the parts and the completion that the step made ready, best effort.
+
+        Neither a full nor an unavailable queue fails the caller: the sweeper re-issues lost
+        work items (rule 15).
+        """
         if not step.ready_parts and not step.completion_ready:
             return
         items = [WorkItem(WorkKind.PART, upload_id, tenant, number) for number in step.ready_parts]
@@ -74,7 +79,7 @@ class Accepting:
         except TimeoutError:
             _log.warning("queue.full", upload_id=upload_id, items=len(items))
         except SluiceError as error:
-            _log.warning("queue.failed", upload_id=upload_id, reason=error.reason)
+            _log.warning("queue.put_failed", upload_id=upload_id, reason=error.reason)
 
     async def _commit(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         crash_point(CrashPoint.BEFORE_ACCEPT_CHUNK)
@@ -94,7 +99,7 @@ class Accepting:
         return acceptance
 
     async def _discard(self, offer: ChunkOffer) -> None:
-        """The ledger refused the chunk: neither its bytes nor its room are needed."""
+        """Drop the bytes and release the room of a chunk that the ledger refused."""
         await self._drop(offer.upload_id, (offer.token,))
         try:
             await self._ledger.release_chunk(offer)
@@ -107,5 +112,5 @@ class Accepting:
         try:
             await self._chunks.drop(upload_id, tokens)
         except SluiceError as error:
-            # The sweeper finds bytes that no chunk names; the ledger's answer stands.
+            # The ledger's answer stands: the sweeper removes bytes that no chunk references.
             _log.warning("chunk.drop_failed", upload_id=upload_id, reason=error.reason)

@@ -1,4 +1,4 @@
-"""Room for a chunk before its bytes are read: granted, delayed or refused (rules 5, 9, 10)."""
+"""Admission of a chunk before its bytes are read: granted, delayed or refused (rules 5, 9, 10)."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ BUDGET_FULL = "BUDGET_FULL"
 LOOK_AHEAD_EXCEEDED = "LOOKAHEAD_EXCEEDED"
 
 _MAX_WAIT_SECONDS = 1.0
-"""A wake-up may be lost; asking again once a second costs nothing."""
+"""Upper bound of one wait: a notification may be lost, and a retry once a second is cheap."""
 
-Notify = Callable[[Admission], Awaitable[None]]
+NotifyThrottled = Callable[[Admission], Awaitable[None]]
 
 
-class Admissions:
-    """Asks the ledger for room, and has the patience that each kind of call allows."""
+class ChunkAdmission:
+    """Requests room from the ledger and waits for it as long as the kind of call allows."""
 
     def __init__(self, ledger: UploadLedger, metrics: Metrics, options: IntakeOptions) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._options = options
 
-    async def admit_streamed(self, offer: ChunkOffer, throttled: Notify) -> Admission:
-        """Return once the chunk holds so much room; a delay is told once, by `throttled`.
+    async def admit_streamed(self, offer: ChunkOffer, throttled: NotifyThrottled) -> Admission:
+        """Return once the chunk holds the room; call `throttled` once if it is delayed.
 
-        Raises `ResourceExhausted` with the ledger's reason when what the chunk waits for stood
-        still for too long: the needed chunk may be queued behind this one on the same stream, and
-        only its client can know.
+        Raise `ResourceExhausted` with the ledger's reason when there was no progress for too
+        long: the needed chunk may be queued behind this one on the same stream, and only its
+        client can know.
         """
         admission = await self._ledger.admit_chunk(offer)
         if admission.granted:
             return admission
         self._metrics.throttled.labels(admission.reason).inc()
         await throttled(admission)
-        began = moved_at = time.monotonic()
-        seen = await self._position(admission)
+        began = progressed_at = time.monotonic()
+        last_position = await self._position(admission)
         while True:
             patience = self._patience_seconds(admission)
             now = time.monotonic()
-            left = min(moved_at + patience, began + self._options.max_delay_seconds) - now
+            left = min(progressed_at + patience, began + self._options.max_delay_seconds) - now
             if left <= 0:
                 raise self._refusal(offer, admission)
             await self._ledger.wait_for_room(offer.upload_id, min(left, _MAX_WAIT_SECONDS))
@@ -52,13 +52,13 @@ class Admissions:
             if admission.granted:
                 return admission
             position = await self._position(admission)
-            if position != seen:
-                seen, moved_at = position, time.monotonic()
+            if position != last_position:
+                last_position, progressed_at = position, time.monotonic()
 
     async def admit_unary(self, offer: ChunkOffer) -> Admission:
         """Return once the bytes may be staged.
 
-        Raises `ResourceExhausted` LOOKAHEAD_EXCEEDED at once, because the client holds the needed
+        Raise `ResourceExhausted` LOOKAHEAD_EXCEEDED at once, because the client holds the needed
         chunk; BUDGET_FULL after a short wait.
         """
         deadline = time.monotonic() + self._options.unary_budget_wait_seconds
@@ -78,10 +78,10 @@ class Admissions:
         return self._options.budget_stall_seconds
 
     async def _position(self, admission: Admission) -> tuple[str, int, int]:
-        """Changes whenever that moves which the chunk waits for.
+        """Return a value that changes with every progress that can help the chunk.
 
-        Beyond the look-ahead only the needed chunk helps; a full budget moves with every part
-        that is stored, whosever it is.
+        Beyond the look-ahead only the needed chunk helps. A full budget moves with every stored
+        part of any upload.
         """
         if admission.reason == LOOK_AHEAD_EXCEEDED:
             return admission.reason, admission.needed_number, 0

@@ -1,4 +1,4 @@
-"""The bytes of one chunk on their way in: staged, counted and checksummed (rules 1, 5)."""
+"""Reception of one chunk: its bytes are staged, counted and checksummed (rules 1, 5)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sluice_core.ports import (
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.ids import new_token
 from sluice_core.uploads.names import check_chunk_number
-from sluice_intake.chunks.room import Ask, ChunkRoom
+from sluice_intake.chunks.room import ChunkRoom, RequestRoom
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)
 
 
-class _Unstaged:
-    """In place of the bytes of a chunk that is in already: only its checksum matters."""
+class _NullStaging:
+    """The staging area of a duplicate chunk: a no-op, only the checksum matters."""
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -80,9 +80,9 @@ class IncomingChunk:
         self._max_block_bytes = max_block_bytes
 
     async def append(self, block: memoryview) -> None:
-        """Add one block as it came, without copying it here.
+        """Add one received block. No copy is made here.
 
-        Raises `InvalidArgument` BLOCK_TOO_LARGE, `OutOfRange` CHUNK_OVERRUN.
+        Raise `InvalidArgument` BLOCK_TOO_LARGE, `OutOfRange` CHUNK_OVERRUN.
         """
         size = len(block)
         if size > self._max_block_bytes:
@@ -112,16 +112,17 @@ class IncomingChunk:
         step = self._max_block_bytes
         for start in range(0, len(data), step):
             await self.append(data[start : start + step])
-            await asyncio.sleep(0)  # other calls get their turn: stores in memory never wait
+            await asyncio.sleep(0)  # yield to other calls: stores in memory never suspend
 
-    def seconds_since_asked(self) -> float:
-        """How long ago the chunk asked for its room."""
-        return self._room.seconds_since_asked()
+    def seconds_since_room_request(self) -> float:
+        """Return the age of the chunk's last request for room."""
+        return self._room.seconds_since_request()
 
     async def renew(self, *, shrink: bool) -> bool:
-        """Keep the room of the chunk, of a slow one only what it needs.
+        """Renew the staged bytes and the reservation; return whether others wait for room.
 
-        Returns whether others are waiting for room.
+        Args:
+            shrink: release the part of the reservation that a slow chunk does not use.
         """
         if not self.offer.staged:
             return False
@@ -135,9 +136,9 @@ class IncomingChunk:
         return self.offer.size - self.missing_bytes
 
     async def seal(self) -> None:
-        """Verify the claim and make the bytes as safe as the durability class asks.
+        """Verify the claimed checksum and persist the bytes as the durability class requires.
 
-        Raises `DataLoss` CHECKSUM_MISMATCH; then nothing of the chunk is kept.
+        Raise `DataLoss` CHECKSUM_MISMATCH; the chunk is then discarded.
         """
         if self.claimed_crc32c is not None and self.claimed_crc32c != self.crc32c:
             raise DataLoss(
@@ -154,10 +155,12 @@ class IncomingChunk:
 
 
 def make_offer(upload_id: str, header: Header, max_chunk_bytes: int) -> ChunkOffer:
-    """The offer that a header makes; raises `InvalidArgument` for one that can never work."""
+    """Return the offer of a header. Raise `InvalidArgument` for one that is never acceptable."""
     number = check_chunk_number(header.number)
     if header.size < 0:
-        raise InvalidArgument("BAD_CHUNK_SIZE", "A chunk has no negative size.", field="size")
+        raise InvalidArgument(
+            "BAD_CHUNK_SIZE", "The chunk size is negative; send 0 or more bytes.", field="size"
+        )
     if header.size > max_chunk_bytes:
         raise InvalidArgument(
             "CHUNK_TOO_LARGE",
@@ -175,8 +178,8 @@ def make_offer(upload_id: str, header: Header, max_chunk_bytes: int) -> ChunkOff
     )
 
 
-class Receiving:
-    """Opens chunks: room first, then a staging area, and neither outlives a failure."""
+class ChunkReceiver:
+    """The stage that opens chunks: room first, then a staging area; a failure frees both."""
 
     def __init__(self, ledger: UploadLedger, chunks: ChunkStore, options: IntakeOptions) -> None:
         self._ledger = ledger
@@ -185,22 +188,26 @@ class Receiving:
 
     @asynccontextmanager
     async def open(
-        self, offer: ChunkOffer, claimed_crc32c: int | None, ask: Ask, arrived_bytes: int = 0
+        self,
+        offer: ChunkOffer,
+        claimed_crc32c: int | None,
+        request_room: RequestRoom,
+        arrived_bytes: int = 0,
     ) -> AsyncIterator[IncomingChunk]:
-        """A chunk ready for its bytes, once `ask` has found room for them.
+        """Yield a chunk that is ready for its bytes, once `request_room` has granted room.
 
-        Left before the chunk is sealed, it gives back the room and the staged bytes. After the
+        An exit before the chunk is sealed releases the room and the staged bytes. After the
         seal both stay: the ledger may have accepted the chunk even if its answer was lost.
 
         Args:
-            arrived_bytes: how much of the chunk is here already.
+            arrived_bytes: bytes of the chunk that have arrived already.
         """
         chunk: IncomingChunk | None = None
         try:
-            room = ChunkRoom(offer, ask)
+            room = ChunkRoom(offer, request_room)
             admission = await room.open(arrived_bytes)
             if admission.known:
-                unstaged = _Unstaged(offer.token)
+                unstaged = _NullStaging(offer.token)
                 chunk = IncomingChunk(
                     replace(offer, staged=False),
                     claimed_crc32c,
@@ -215,13 +222,13 @@ class Receiving:
                 yield chunk
         finally:
             if chunk is None or not chunk.sealed:
-                # Also when admission itself failed: it may have been granted to a caller who
-                # was cancelled in that moment.
+                # Also when admission itself failed: room may have been granted to a caller that
+                # was cancelled at the same moment.
                 await finish_despite_cancel(self._release(offer))
 
     async def _release(self, offer: ChunkOffer) -> None:
         try:
             await self._ledger.release_chunk(offer)
         except SluiceError as error:
-            # The reservation ends by itself; the failure that led here is the one to report.
+            # The reservation expires; the failure that led here is the one to report.
             _log.warning("chunk.release_failed", upload_id=offer.upload_id, reason=error.reason)

@@ -1,4 +1,4 @@
-"""Noticing a client that vanished or trickles while a chunk of it is open."""
+"""Detection of clients that vanish or trickle while one of their chunks is open."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from sluice_core.errors import DeadlineExceeded
 
 
 class StallClock:
-    """Adds up the time for which a client was waited for since it last sent a fair amount.
+    """The time spent waiting for a client since it last sent a fair amount.
 
-    Only waiting for the client counts: neither the chunk store's time nor the ledger's. It costs
-    a block two readings of the clock, and no timer.
+    Only waiting for the client counts, not the time of the chunk store or the ledger. The cost
+    is two clock readings per block, and no timer.
 
     Args:
-        window_seconds: a chunk is stalled when this much waiting ...
-        least_bytes: ... brought fewer bytes than this,
-        fair_bytes: ... and slow when it brought fewer than this.
+        window_seconds: the waiting time after which a chunk is judged.
+        least_bytes: a chunk is stalled when the window brought fewer bytes than this.
+        fair_bytes: a chunk is slow when the window brought fewer bytes than this.
     """
 
     __slots__ = (
         "_fair_bytes",
-        "_got_bytes",
-        "_lately_bytes",
-        "_lately_seconds",
+        "_fair_received_bytes",
+        "_fair_waited_seconds",
         "_least_bytes",
-        "_since",
+        "_received_bytes",
         "_waited_seconds",
+        "_waiting_since",
         "_window_seconds",
     )
 
@@ -34,49 +34,49 @@ class StallClock:
         self._window_seconds = window_seconds
         self._least_bytes = least_bytes
         self._fair_bytes = fair_bytes
-        self._since: float | None = None
-        self.rest()
+        self._waiting_since: float | None = None
+        self.reset()
 
-    def rest(self) -> None:
-        """No chunk is open: the client owes nothing."""
-        self._since = None
-        self._waited_seconds = self._lately_seconds = 0.0
-        self._got_bytes = self._lately_bytes = 0
+    def reset(self) -> None:
+        """Forget all waiting: no chunk is open."""
+        self._waiting_since = None
+        self._waited_seconds = self._fair_waited_seconds = 0.0
+        self._received_bytes = self._fair_received_bytes = 0
 
-    def waiting(self) -> None:
-        """A block is asked for from now on."""
-        self._since = time.monotonic()
+    def start_waiting(self) -> None:
+        """Start waiting for the next block."""
+        self._waiting_since = time.monotonic()
 
     def received(self, size: int) -> None:
-        """A block of this size came."""
-        if self._since is not None:
-            waited = time.monotonic() - self._since
+        """Record a block of `size` bytes and stop waiting."""
+        if self._waiting_since is not None:
+            waited = time.monotonic() - self._waiting_since
             self._waited_seconds += waited
-            self._lately_seconds += waited
-            self._since = None
-        self._got_bytes += size
-        if self._got_bytes >= self._least_bytes:
+            self._fair_waited_seconds += waited
+            self._waiting_since = None
+        self._received_bytes += size
+        if self._received_bytes >= self._least_bytes:
             self._waited_seconds = 0.0
-            self._got_bytes = 0
-        self._lately_bytes += size
-        if self._lately_bytes >= self._fair_bytes:
-            self._lately_seconds = 0.0
-            self._lately_bytes = 0
+            self._received_bytes = 0
+        self._fair_received_bytes += size
+        if self._fair_received_bytes >= self._fair_bytes:
+            self._fair_waited_seconds = 0.0
+            self._fair_received_bytes = 0
 
     def seconds_left(self) -> float:
-        """Waiting that is still allowed; not positive means stalled."""
+        """Return the waiting time that is still allowed; zero or less means stalled."""
         return self._window_seconds - self._waited_seconds - self._waiting_seconds()
 
     def is_slow(self) -> bool:
-        """The client has made others wait for a window and sent less than a fair amount in it."""
-        return self._lately_seconds + self._waiting_seconds() >= self._window_seconds
+        """Return whether a whole window of waiting brought less than the fair amount."""
+        return self._fair_waited_seconds + self._waiting_seconds() >= self._window_seconds
 
     def _waiting_seconds(self) -> float:
-        return 0.0 if self._since is None else time.monotonic() - self._since
+        return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
 
 
 def chunk_stalled(upload_id: str) -> DeadlineExceeded:
-    """A chunk whose client stopped sending; what was acknowledged stays acknowledged."""
+    """Return the error of a chunk whose client stopped sending. Acknowledged chunks stay."""
     return DeadlineExceeded(
         "CHUNK_STALLED",
         "The rest of the chunk did not arrive in time; send it again, in smaller blocks if the "
@@ -87,7 +87,7 @@ def chunk_stalled(upload_id: str) -> DeadlineExceeded:
 
 
 def answers_stalled() -> DeadlineExceeded:
-    """A stream whose client does not read; what was acknowledged stays acknowledged."""
+    """Return the error of a stream whose client does not read. Acknowledged chunks stay."""
     return DeadlineExceeded(
         "ANSWERS_STALLED",
         "The stream's answers were not taken in time; read them while chunks are sent.",

@@ -1,4 +1,4 @@
-"""Telling a stream's client which chunks are stored, by the watermark of its upload."""
+"""`Stored` notifications of a stream: every rise of its upload's watermark, sent once."""
 
 from __future__ import annotations
 
@@ -16,69 +16,71 @@ from sluice_intake.snapshots import snapshots_after
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 0.02
-"""Changes of an upload that come closer together than this are seen as one."""
+_COALESCE_SECONDS = 0.02
+"""Changes of an upload that are closer together than this are coalesced."""
 
-FIRST_LOOK_SECONDS = 0.2
-"""Following begins so long after the upload is known. A stream that ends sooner, as that of a
-photo does, need not have followed anything: what its accepts saw of the watermark is told."""
+FOLLOW_DELAY_SECONDS = 0.2
+"""Delay before a stream follows its upload. A shorter stream, such as that of a photo, never has
+to: it sends the watermark that its accepts returned."""
 
 _RETRY_SECONDS = 1.0
 _MAX_MEASURED_CHUNKS = 1024
-"""Chunks whose time to `Stored` is measured at once; more would only cost memory."""
+"""Most chunks whose time to `Stored` is measured at once, which bounds the memory."""
 
-Tell = Callable[[int, int], Awaitable[None]]
+SendStored = Callable[[int, int], Awaitable[None]]
 """Send Stored for (watermark, part number)."""
 
 
-class StoredNotices:
-    """Follows the upload of one stream and tells every rise of its watermark once.
+class StoredNotifier:
+    """Follows the upload of one stream and sends every rise of its watermark once.
 
-    Never before the stream has acknowledged its own chunks below it: the watch may hear of a
-    stored chunk before the accept of that very chunk has returned.
+    It never sends a watermark before the stream has acknowledged its own chunks below it: the
+    watch may report a stored chunk before the accept of that chunk has returned.
     """
 
-    def __init__(self, ledger: UploadLedger, tell: Tell, metrics: Metrics) -> None:
+    def __init__(self, ledger: UploadLedger, send: SendStored, metrics: Metrics) -> None:
         self._ledger = ledger
-        self._tell = tell
+        self._send = send
         self._seconds = metrics.ack_seconds.labels("stored")
-        self._told = 0
+        self._sent_watermark = 0
         self._watermark = 0
         self._part_number = 0
-        self._unanswered: list[int] = []
+        self._unacknowledged: list[int] = []
         self._last_byte_at: dict[int, float] = {}
 
-    def accepting(self, number: int) -> None:
-        """The stream is about to accept this chunk; `answered` follows, unless the stream fails."""
-        self._unanswered.append(number)
+    def accept_started(self, number: int) -> None:
+        """Record a running accept; `acknowledged` must follow unless the stream fails."""
+        self._unacknowledged.append(number)
 
-    async def answered(self, number: int, last_byte_at: float, snapshot: UploadSnapshot) -> None:
-        """The stream has acknowledged this chunk, whose last byte came at that time."""
-        self._unanswered.remove(number)
-        if number >= self._told and len(self._last_byte_at) < _MAX_MEASURED_CHUNKS:
+    async def acknowledged(
+        self, number: int, last_byte_at: float, snapshot: UploadSnapshot
+    ) -> None:
+        """Record an acknowledged chunk and the time of its last byte; send the watermark."""
+        self._unacknowledged.remove(number)
+        if number >= self._sent_watermark and len(self._last_byte_at) < _MAX_MEASURED_CHUNKS:
             self._last_byte_at[number] = last_byte_at
-        await self._note(snapshot)
+        await self._send_if_risen(snapshot)
 
-    async def _note(self, snapshot: UploadSnapshot) -> None:
-        """Tell the watermark if it has risen."""
+    async def _send_if_risen(self, snapshot: UploadSnapshot) -> None:
         if snapshot.stored_watermark > self._watermark:
             self._watermark = snapshot.stored_watermark
             self._part_number = snapshot.stored_parts
         watermark = self._watermark
-        if watermark <= self._told or any(number < watermark for number in self._unanswered):
+        if watermark <= self._sent_watermark or any(
+            number < watermark for number in self._unacknowledged
+        ):
             return
-        # Set before the write, so that of two tasks with one watermark only one tells it.
-        self._told = watermark
-        await self._tell(watermark, self._part_number)
+        # Set before the write, so that only one of two tasks with the same watermark sends it.
+        self._sent_watermark = watermark
+        await self._send(watermark, self._part_number)
         now = time.perf_counter()
         for number in [number for number in self._last_byte_at if number < watermark]:
             self._seconds.observe(now - self._last_byte_at.pop(number))
 
     async def follow(self, upload_id: str) -> None:
-        """Tell of every snapshot until the upload ends.
+        """Send the watermark of every snapshot until the upload ends.
 
-        A ledger that does not answer is asked again: `Stored` is a service to the client, and no
-        reason to end its stream.
+        A failed watch is retried: `Stored` is best effort and must not end the stream.
         """
         sequence = 0
         while True:
@@ -86,13 +88,13 @@ class StoredNotices:
                 async with snapshots_after(self._ledger, upload_id, sequence) as snapshots:
                     async for snapshot in snapshots:
                         sequence = snapshot.sequence
-                        await self._note(snapshot)
-                        # Every accepted chunk is a change of the upload: looking at each would
-                        # ask the ledger once more per chunk, to learn of a part now and then.
-                        await asyncio.sleep(_LOOK_SECONDS)
+                        await self._send_if_risen(snapshot)
+                        # Every accepted chunk changes the upload, but only a stored part raises
+                        # the watermark: coalescing saves one ledger read per chunk.
+                        await asyncio.sleep(_COALESCE_SECONDS)
                 return
             except NotFound:
                 return
             except SluiceError as error:
-                _log.warning("watch.failed", upload_id=upload_id, reason=error.reason)
+                _log.warning("upload.watch_failed", upload_id=upload_id, reason=error.reason)
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -1,9 +1,4 @@
-"""UploadStream: many chunks of one upload as blocks, each acknowledged as soon as it is safe.
-
-One stream is: a reader that fills one chunk after the other; up to `max_accepts_in_flight`
-accepts, which run while the reader goes on with the next chunk; a notifier that tells which
-chunks are stored; a watch over clients that stall. The way of a block is `_receive_chunk`.
-"""
+"""UploadStream: many chunks of one upload in blocks, each acknowledged once it is accepted."""
 
 from __future__ import annotations
 
@@ -21,22 +16,22 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, UploadLedger
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import IncomingChunk, Receiving, make_offer
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver, IncomingChunk, make_offer
 from sluice_intake.chunks.stalls import StallClock, chunk_stalled
-from sluice_intake.chunks.stored_watermark import FIRST_LOOK_SECONDS, StoredNotices
-from sluice_intake.lookup import check_upload, telling_lost
+from sluice_intake.chunks.stored_watermark import FOLLOW_DELAY_SECONDS, StoredNotifier
+from sluice_intake.lookup import check_upload, reporting_lost_uploads
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)
 
 Read = Callable[[], Awaitable[Frame | None]]
-"""The next frame; None once the client has half-closed."""
+"""Return the next frame; None once the client has half-closed."""
 
 
-class Answers(Protocol):
-    """What a stream tells its client. Any number of tasks may call at once."""
+class ResponseWriter(Protocol):
+    """The responses of a stream. Tasks may call it concurrently."""
 
     async def accepted(self, acceptance: Acceptance) -> None: ...
 
@@ -46,63 +41,67 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Streaming:
-    """Serves streams; one object for all of them."""
+class StreamHandler:
+    """The handler of all streams; each stream gets its own `_Stream`."""
 
     ledger: UploadLedger
-    receiving: Receiving
-    accepting: Accepting
-    admissions: Admissions
+    receiver: ChunkReceiver
+    acceptor: ChunkAcceptor
+    admission: ChunkAdmission
     metrics: Metrics
     options: IntakeOptions
 
-    async def serve(self, principal: Principal, read: Read, answers: Answers) -> None:
-        """Return when the client has half-closed and every chunk is answered; never wait for
-        `Stored`.
+    async def serve(self, principal: Principal, read: Read, responses: ResponseWriter) -> None:
+        """Serve one stream until the client has half-closed and every chunk is acknowledged.
 
-        An error that concerns one chunk ends the stream with that error, after every
-        acknowledgement that was earned before. Acknowledged chunks stay acknowledged.
+        It never waits for `Stored`. An error of one chunk ends the stream with that error, after
+        the acknowledgements of all chunks accepted before. Acknowledged chunks stay acknowledged.
         """
-        await _Stream(self, principal, read, answers).run()
+        await _Stream(self, principal, read, responses).run()
 
 
 class _Stream:
-    """One UploadStream in progress."""
+    """One UploadStream in progress.
+
+    It consists of a reader that receives one chunk after the other (the hot path is
+    `_receive_chunk`), up to `max_accepts_in_flight` accepts that run while the reader continues,
+    a notifier of stored chunks and a stall watch.
+    """
 
     def __init__(
-        self, serves: Streaming, principal: Principal, read: Read, answers: Answers
+        self, handler: StreamHandler, principal: Principal, read: Read, responses: ResponseWriter
     ) -> None:
-        self._serves = serves
+        self._handler = handler
         self._principal = principal
         self._read = read
-        self._answers = answers
+        self._responses = responses
         self._upload_id = ""
         self._tenant = principal.tenant
-        self._notices = StoredNotices(serves.ledger, answers.stored, serves.metrics)
+        self._notifier = StoredNotifier(handler.ledger, responses.stored, handler.metrics)
         self._failure: SluiceError | None = None
         self._stalls = StallClock(
-            serves.options.chunk_stall_seconds,
-            serves.options.chunk_stall_bytes,
-            serves.options.chunk_fair_bytes,
+            handler.options.chunk_stall_seconds,
+            handler.options.chunk_stall_bytes,
+            handler.options.chunk_fair_bytes,
         )
-        self._slots = asyncio.Semaphore(serves.options.max_accepts_in_flight)
+        self._slots = asyncio.Semaphore(handler.options.max_accepts_in_flight)
         self._unaccepted: set[AsyncExitStack] = set()
-        self._ack_seconds = serves.metrics.ack_seconds.labels("accepted")
+        self._ack_seconds = handler.metrics.ack_seconds.labels("accepted")
         self._background = asyncio.TaskGroup()
         self._work = asyncio.TaskGroup()
         self._reader: asyncio.Task[None] | None = None
         self._open_chunk: IncomingChunk | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._renew_seconds = min(
-            serves.options.room_seconds, serves.options.ledger.reservation_seconds / 4
+            handler.options.room_seconds, handler.options.ledger.reservation_seconds / 4
         )
         self._throttled_number = -1
         self._stall_timer: asyncio.TimerHandle | None = None
         self._follow_timer: asyncio.TimerHandle | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._follow_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        # Timers instead of tasks that sleep: most streams end before either is due.
+        # Timers instead of sleeping tasks: most streams end before either is due.
         self._watch_stalls()
         try:
             async with self._background:
@@ -113,24 +112,24 @@ class _Stream:
                     for watch in (
                         self._stall_timer,
                         self._follow_timer,
-                        self._following,
-                        self._renewing,
+                        self._follow_task,
+                        self._renewal,
                     ):
                         if watch is not None:
                             watch.cancel()
         finally:
-            # Accepts that were cancelled before their first step did not close their chunk.
+            # An accept that was cancelled before its first step did not close its chunk.
             for opened in tuple(self._unaccepted):
                 await opened.aclose()
-            # Cancelled, it keeps the frames that it was in, with a block, and they know this
-            # stream: without a cycle they go now, and not when the garbage collector comes.
+            # Break the task–frame cycle: a cancelled reader keeps its frames and their block,
+            # and reference counting now frees them without waiting for the garbage collector.
             self._reader = None
         if self._failure is not None:
-            with telling_lost(self._serves.ledger, self._upload_id):
+            with reporting_lost_uploads(self._handler.ledger, self._upload_id):
                 raise self._failure
 
     def _fail(self, error: SluiceError) -> None:
-        """End the stream with its first error: read no further, let running accepts end."""
+        """End the stream with its first error: stop the reader, let running accepts finish."""
         if self._failure is None:
             self._failure = error
         if self._reader is not None:
@@ -156,30 +155,30 @@ class _Stream:
                 self._failure = error
 
     async def _open_upload(self, header: Header) -> None:
-        await check_upload(self._serves.ledger, self._principal, header.upload_id)
+        await check_upload(self._handler.ledger, self._principal, header.upload_id)
         self._upload_id = header.upload_id
         loop = asyncio.get_running_loop()
-        self._follow_timer = loop.call_later(FIRST_LOOK_SECONDS, self._follow)
+        self._follow_timer = loop.call_later(FOLLOW_DELAY_SECONDS, self._follow)
 
     async def _receive_chunk(self, header: Header, data: memoryview) -> None:
-        """Read one chunk to its last byte and leave its acceptance to a task."""
+        """Read one whole chunk and start a task that accepts it."""
         if header.upload_id not in ("", self._upload_id):
             raise InvalidArgument(
                 "SECOND_UPLOAD",
                 "A stream carries the chunks of one upload; open another stream for another one.",
                 field="upload_id",
             )
-        offer = make_offer(self._upload_id, header, self._serves.options.ledger.max_chunk_bytes)
-        receiving = self._serves.receiving.open(offer, header.crc32c, self._ask, len(data))
-        chunk = await receiving.__aenter__()
+        offer = make_offer(self._upload_id, header, self._handler.options.ledger.max_chunk_bytes)
+        reception = self._handler.receiver.open(offer, header.crc32c, self._request_room, len(data))
+        chunk = await reception.__aenter__()
         try:
             self._open_chunk = chunk
             if data:
                 await chunk.append(data)
-            # The loop of every block: nothing here may log, make a task or copy.
+            # The hot path of every block: no logging, no new tasks, no copies.
             read, append, stalls = self._read, chunk.append, self._stalls
             while chunk.missing_bytes:
-                stalls.waiting()
+                stalls.start_waiting()
                 frame = await read()
                 if frame is None:
                     raise _chunk_cut_short(chunk)
@@ -190,36 +189,36 @@ class _Stream:
                     raise _chunk_open(chunk)
                 stalls.received(len(data))
                 await append(data)
-            stalls.rest()
+            stalls.reset()
             last_byte_at = time.perf_counter()
             await self._slots.acquire()
             self._open_chunk = None
-            if self._renewing is not None:
-                await self._end_renewing()
-            if chunk.seconds_since_asked() > self._renew_seconds:
-                # Held up for long: without a reservation the bytes would count nowhere (rule 9).
+            if self._renewal is not None:
+                await self._stop_renewal()
+            if chunk.seconds_since_room_request() > self._renew_seconds:
+                # The wait for a slot was long: bytes must not outlive their reservation (rule 9).
                 await chunk.renew(shrink=False)
         except BaseException as failure:
-            await self._end_renewing()
-            # Not by an AsyncExitStack: when leaving is cancelled as well, the stack of Python 3.11
-            # and its own traceback know each other, and a block stays until they are collected.
-            await receiving.__aexit__(type(failure), failure, failure.__traceback__)
+            await self._stop_renewal()
+            # No AsyncExitStack: if its exit is cancelled too, the stack of Python 3.11 and its
+            # traceback form a cycle that keeps a block until the garbage collector runs.
+            await reception.__aexit__(type(failure), failure, failure.__traceback__)
             raise
         opened = AsyncExitStack()
-        opened.push_async_exit(receiving)
-        self._leave_to_accept(chunk, opened, last_byte_at)
+        opened.push_async_exit(reception)
+        self._start_accept(chunk, opened, last_byte_at)
 
-    async def _ask(self, offer: ChunkOffer) -> Admission:
+    async def _request_room(self, offer: ChunkOffer) -> Admission:
         async def throttled(admission: Admission) -> None:
             if self._throttled_number != offer.number:
                 self._throttled_number = offer.number
-                await self._answers.throttled(offer.number, admission)
+                await self._responses.throttled(offer.number, admission)
 
-        return await self._serves.admissions.admit_streamed(offer, throttled)
+        return await self._handler.admission.admit_streamed(offer, throttled)
 
     # -- the accepts
 
-    def _leave_to_accept(
+    def _start_accept(
         self, chunk: IncomingChunk, opened: AsyncExitStack, last_byte_at: float
     ) -> None:
         self._unaccepted.add(opened)
@@ -229,15 +228,15 @@ class _Stream:
         self, chunk: IncomingChunk, opened: AsyncExitStack, last_byte_at: float
     ) -> None:
         number = chunk.offer.number
-        self._notices.accepting(number)
+        self._notifier.accept_started(number)
         try:
             async with opened:
-                acceptance = await self._serves.accepting.accept(chunk)
-            await self._answers.accepted(acceptance)
+                acceptance = await self._handler.acceptor.accept(chunk)
+            await self._responses.accepted(acceptance)
             self._ack_seconds.observe(time.perf_counter() - last_byte_at)
-            await self._notices.answered(number, last_byte_at, acceptance.snapshot)
-            # After the acknowledgement: hints may wait for a full queue.
-            await self._serves.accepting.announce(self._upload_id, self._tenant, acceptance)
+            await self._notifier.acknowledged(number, last_byte_at, acceptance.snapshot)
+            # After the acknowledgement: this may wait for a full queue.
+            await self._handler.acceptor.announce(self._upload_id, self._tenant, acceptance)
         except SluiceError as error:
             self._fail(error)
         finally:
@@ -254,37 +253,37 @@ class _Stream:
         chunk = self._open_chunk
         if (
             chunk is not None
-            and self._renewing is None
-            and chunk.seconds_since_asked() >= self._renew_seconds
+            and self._renewal is None
+            and chunk.seconds_since_room_request() >= self._renew_seconds
         ):
-            self._renewing = self._background.create_task(self._renew(chunk))
-        often = min(self._serves.options.chunk_stall_seconds / 4, self._renew_seconds)
+            self._renewal = self._background.create_task(self._renew(chunk))
+        interval = min(self._handler.options.chunk_stall_seconds / 4, self._renew_seconds)
         loop = asyncio.get_running_loop()
-        self._stall_timer = loop.call_later(min(left, often), self._watch_stalls)
+        self._stall_timer = loop.call_later(min(left, interval), self._watch_stalls)
 
     async def _renew(self, chunk: IncomingChunk) -> None:
-        """Keep the room of a chunk that takes long, unless others need it more."""
+        """Renew the room of a chunk; fail the stream if it is slow while others wait."""
         try:
-            pressed = await chunk.renew(shrink=True)
-            if pressed and self._stalls.is_slow():
+            others_wait = await chunk.renew(shrink=True)
+            if others_wait and self._stalls.is_slow():
                 self._fail(chunk_stalled(self._upload_id))
         except Unavailable as error:
-            # The reservation outlives several of these; the next one tries again.
+            # Retried by the next renewal: the reservation outlives several of them.
             _log.warning("room.renewal_failed", upload_id=self._upload_id, reason=error.reason)
         except SluiceError as error:
             self._fail(error)
         finally:
-            self._renewing = None
+            self._renewal = None
 
-    async def _end_renewing(self) -> None:
-        """Nothing asks for the room of the chunk any more, so that nothing holds it afterwards."""
+    async def _stop_renewal(self) -> None:
+        """Cancel the renewal and wait for it, so that it cannot reserve room afterwards."""
         self._open_chunk = None
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait((self._renewing,))
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait((self._renewal,))
 
     def _follow(self) -> None:
-        self._following = self._background.create_task(self._notices.follow(self._upload_id))
+        self._follow_task = self._background.create_task(self._notifier.follow(self._upload_id))
 
 
 def _chunk_open(chunk: IncomingChunk) -> InvalidArgument:

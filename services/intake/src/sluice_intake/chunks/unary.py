@@ -1,4 +1,4 @@
-"""One whole chunk at once: UploadChunk and inline data."""
+"""Chunks that arrive whole: UploadChunk and inline data."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from sluice_common.rpc.frames import Header
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.ports import Acceptance, UploadLedger
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.chunks.admission import Admissions
-from sluice_intake.chunks.reception import Receiving, make_offer
-from sluice_intake.lookup import check_upload, telling_lost
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.reception import ChunkReceiver, make_offer
+from sluice_intake.lookup import check_upload, reporting_lost_uploads
 from sluice_intake.options import IntakeOptions
 
 
 @dataclass(frozen=True, slots=True)
-class WholeChunks:
-    """Takes chunks whose bytes are here already."""
+class UnaryHandler:
+    """Accepts chunks whose bytes are in memory already."""
 
     ledger: UploadLedger
-    receiving: Receiving
-    accepting: Accepting
-    admissions: Admissions
+    receiver: ChunkReceiver
+    acceptor: ChunkAcceptor
+    admission: ChunkAdmission
     metrics: Metrics
     options: IntakeOptions
 
     async def take(self, principal: Principal, header: Header, data: memoryview) -> Acceptance:
         """Accept one chunk.
 
-        Raises `ResourceExhausted` LOOKAHEAD_EXCEEDED at once and BUDGET_FULL after a short wait
-        (rule 10), and the errors of `IncomingChunk` and `Accepting.accept`.
+        Raise `ResourceExhausted` LOOKAHEAD_EXCEEDED at once and BUDGET_FULL after a short wait
+        (rule 10), and the errors of `IncomingChunk` and `ChunkAcceptor.accept`.
         """
         last_byte_at = time.perf_counter()
         upload_id = header.upload_id
         await check_upload(self.ledger, principal, upload_id)
         offer = make_offer(upload_id, header, self.options.ledger.max_chunk_bytes)
-        with telling_lost(self.ledger, upload_id):
-            async with self.receiving.open(
-                offer, header.crc32c, self.admissions.admit_unary, len(data)
+        with reporting_lost_uploads(self.ledger, upload_id):
+            async with self.receiver.open(
+                offer, header.crc32c, self.admission.admit_unary, len(data)
             ) as chunk:
                 await chunk.append_whole(data)
-                acceptance = await self.accepting.accept(chunk)
+                acceptance = await self.acceptor.accept(chunk)
         self.metrics.ack_seconds.labels("accepted").observe(time.perf_counter() - last_byte_at)
-        await self.accepting.announce(upload_id, principal.tenant, acceptance)
+        await self.acceptor.announce(upload_id, principal.tenant, acceptance)
         return acceptance

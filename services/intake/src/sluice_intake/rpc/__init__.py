@@ -1,1 +1,1 @@
-"""IntakeService on the wire."""
+"""The gRPC layer of IntakeService."""

@@ -1,4 +1,4 @@
-"""Between the wire messages and the model; nothing else in the intake builds or reads them."""
+"""Conversion between wire messages and the model, the only place that reads or builds them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sluice_intake.uploads.status_message import STATES, timestamp
 
 _STATUSES = {state: status for status, state in STATES.items()}
 _MAX_STATES = 64
-"""Of one request, repeated ones included: more than there will ever be."""
+"""Most states in one request, duplicates included; the enum has far fewer."""
 _DURABILITIES = {
     Durability.MEMORY: upload_pb2.DURABILITY_MEMORY,
     Durability.REPLICATED: upload_pb2.DURABILITY_REPLICATED,
@@ -30,6 +30,7 @@ _DURABILITIES = {
 def initiate_request(
     message: upload_pb2.InitiateUploadRequest, trace_parent: str
 ) -> InitiateRequest:
+    # First, so that an oversized map is refused before it is copied.
     check_metadata_count(message.metadata)
     return InitiateRequest(
         drive=message.drive,
@@ -48,15 +49,15 @@ def initiate_request(
 
 
 def wait_seconds(message: upload_pb2.CompleteUploadRequest) -> float:
-    """How long the caller wants to wait; 0 without a wait."""
+    """Return the requested wait in seconds; 0 without one."""
     seconds = message.wait.seconds + message.wait.nanos / 1e9
     if seconds < 0:
-        raise InvalidArgument("BAD_WAIT", "A wait is not negative.", field="wait")
+        raise InvalidArgument("BAD_WAIT", "The wait is negative; send 0 or more.", field="wait")
     return seconds
 
 
 def statuses_of(message: upload_pb2.ListUploadsRequest) -> frozenset[UploadStatus]:
-    """The states asked for; empty means all."""
+    """Return the requested states; empty means all."""
     if len(message.states) > _MAX_STATES:
         raise InvalidArgument(
             "TOO_MANY_STATES", "Name each state once, or none to list all.", field="states"

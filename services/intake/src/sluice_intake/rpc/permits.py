@@ -1,11 +1,4 @@
-"""A bound on the bytes of unary messages that are in memory at once (rule 11).
-
-How much of a message has arrived cannot be seen: gRPC hands it over whole. So a call holds a permit
-for the largest message while its own arrives. A message that takes long keeps its permit only as
-long as nobody waits for one; so a few slow callers cannot shut everybody out. Who waits is served
-in a fair order: callers of tenants and connections that hold little first, and last the connections
-that have kept others waiting lately.
-"""
+"""Fair byte permits that bound the unary messages in memory (rule 11)."""
 
 from __future__ import annotations
 
@@ -20,18 +13,18 @@ from typing import Final, NamedTuple
 
 from sluice_core.errors import ResourceExhausted
 
-_BLAMED_SECONDS: Final = 60.0
-_BLAMED_CONNECTIONS: Final = 10_000
+_PENALTY_SECONDS: Final = 60.0
+_MAX_PENALIZED: Final = 10_000
 
 
 class Owner(NamedTuple):
-    """Who holds a permit."""
+    """The tenant and the connection that hold a permit."""
 
     tenant: str = ""
     connection: str = ""
 
 
-_NOBODY: Final = Owner()
+_ANONYMOUS: Final = Owner()
 
 
 @dataclass(slots=True, eq=False)
@@ -39,11 +32,11 @@ class _Waiter:
     amount_bytes: int
     owner: Owner
     number: int
-    turn: asyncio.Future[None]
+    granted: asyncio.Future[None]
 
 
 class Permit:
-    """Bytes somebody may have in memory. Only `BytePermits` makes one."""
+    """Bytes that one call may hold in memory. Only `BytePermits` creates one."""
 
     def __init__(self, permits: BytePermits, held_bytes: int, owner: Owner) -> None:
         self._permits = permits
@@ -54,18 +47,18 @@ class Permit:
         self._reading: asyncio.Timeout | None = None
 
     def shrink(self, to_bytes: int) -> None:
-        """Keep only `to_bytes`; what is more than that goes to whoever waits."""
+        """Keep only `to_bytes` and release the rest to the waiting calls."""
         surplus = self.held_bytes - to_bytes
         if surplus > 0:
             self.held_bytes = to_bytes
-            self._permits.give_back(surplus)
+            self._permits.release(surplus)
 
     @asynccontextmanager
     async def reading(self, seconds: float) -> AsyncIterator[None]:
-        """While the message arrives.
+        """Mark the permit as reading while the message arrives.
 
-        Raises `TimeoutError` after this time; `ResourceExhausted` UNARY_BUSY when others waited for
-        the permit.
+        Raise `TimeoutError` after `seconds`; `ResourceExhausted` UNARY_BUSY when the permit was
+        revoked because others waited for it.
         """
         loop = asyncio.get_running_loop()
         self.reading_since = loop.time()
@@ -85,16 +78,22 @@ class Permit:
         return self._reading is not None and not self.is_revoked
 
     def revoke(self) -> None:
-        """End the reading: the permit comes back as soon as its holder has noticed."""
+        """Cancel the reading; the holder then releases the permit."""
         if self._reading is not None and not self._reading.expired():
             self.is_revoked = True
             self._reading.reschedule(asyncio.get_running_loop().time())
 
 
 class BytePermits:
-    """A semaphore over bytes.
+    """A fair semaphore over bytes.
 
-    `yield_seconds`: for how long a message may arrive under a permit while others wait for one.
+    gRPC delivers a message whole and does not report partial arrival. A call therefore holds a
+    permit for the largest message while its own arrives. A slow message keeps its permit only
+    while no call waits for one, so that a few slow callers cannot block all others. Callers whose
+    tenant and connection hold few permits are served first; connections that recently kept others
+    waiting are served last.
+
+    `yield_seconds`: how long a message may take to arrive while others wait for a permit.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -103,10 +102,10 @@ class BytePermits:
         self._waiters: list[_Waiter] = []
         self._numbers = count()
         self._held: dict[Permit, None] = {}
-        self._of_tenant: Counter[str] = Counter()
-        self._of_connection: Counter[str] = Counter()
-        self._blamed: OrderedDict[str, float] = OrderedDict()
-        self._revoking: asyncio.TimerHandle | None = None
+        self._by_tenant: Counter[str] = Counter()
+        self._by_connection: Counter[str] = Counter()
+        self._penalized_at: OrderedDict[str, float] = OrderedDict()
+        self._revoke_timer: asyncio.TimerHandle | None = None
 
     @property
     def free_bytes(self) -> int:
@@ -114,44 +113,44 @@ class BytePermits:
 
     @asynccontextmanager
     async def hold(
-        self, amount_bytes: int, wait_seconds: float, owner: Owner = _NOBODY
+        self, amount_bytes: int, wait_seconds: float, owner: Owner = _ANONYMOUS
     ) -> AsyncIterator[Permit]:
-        """Hold this many bytes for the length of the block.
+        """Hold `amount_bytes` while the block runs.
 
-        Raises `ResourceExhausted` UNARY_BUSY when they are not free within `wait_seconds`.
+        Raise `ResourceExhausted` UNARY_BUSY when they are not free within `wait_seconds`.
         """
         try:
-            await self._take(amount_bytes, wait_seconds, owner)
+            await self._acquire(amount_bytes, wait_seconds, owner)
         except TimeoutError:
             raise _busy() from None
         permit = Permit(self, amount_bytes, owner)
         self._held[permit] = None
-        self._of_tenant[owner.tenant] += 1
-        self._of_connection[owner.connection] += 1
+        self._by_tenant[owner.tenant] += 1
+        self._by_connection[owner.connection] += 1
         try:
             yield permit
         finally:
             del self._held[permit]
-            _count_down(self._of_tenant, owner.tenant)
-            _count_down(self._of_connection, owner.connection)
+            _decrement(self._by_tenant, owner.tenant)
+            _decrement(self._by_connection, owner.connection)
             permit.shrink(0)
 
-    def give_back(self, amount_bytes: int) -> None:
+    def release(self, amount_bytes: int) -> None:
         self._free_bytes += amount_bytes
         self._serve_waiters()
 
     def watch_readers(self) -> None:
-        """While somebody waits: see to it that a slow reader makes room in time."""
-        if self._revoking is not None or not self._waiters:
+        """Schedule the revocation of the slowest reader if a call waits for a permit."""
+        if self._revoke_timer is not None or not self._waiters:
             return
         since = min((p.reading_since for p in self._held if p.is_reading), default=None)
         if since is not None:
             loop = asyncio.get_running_loop()
-            self._revoking = loop.call_at(since + self.yield_seconds, self._revoke)
+            self._revoke_timer = loop.call_at(since + self.yield_seconds, self._revoke)
 
     def _revoke(self) -> None:
-        """End the slow reader whose tenant and connection hold most, and of these the slowest."""
-        self._revoking = None
+        """Revoke a slow reader: most permits of tenant, then of connection, then the slowest."""
+        self._revoke_timer = None
         if not self._waiters:
             return
         now = asyncio.get_running_loop().time()
@@ -164,71 +163,71 @@ class BytePermits:
             victim = max(
                 slow,
                 key=lambda permit: (
-                    self._of_tenant[permit.owner.tenant],
-                    self._of_connection[permit.owner.connection],
+                    self._by_tenant[permit.owner.tenant],
+                    self._by_connection[permit.owner.connection],
                     now - permit.reading_since,
                 ),
             )
-            self._blame(victim.owner.connection)
+            self._penalize(victim.owner.connection)
             victim.revoke()
         self.watch_readers()
 
-    def _blame(self, connection: str) -> None:
-        self._blamed[connection] = time.monotonic()
-        self._blamed.move_to_end(connection)
-        if len(self._blamed) > _BLAMED_CONNECTIONS:
-            self._blamed.popitem(last=False)
+    def _penalize(self, connection: str) -> None:
+        self._penalized_at[connection] = time.monotonic()
+        self._penalized_at.move_to_end(connection)
+        if len(self._penalized_at) > _MAX_PENALIZED:
+            self._penalized_at.popitem(last=False)
 
-    def _is_blamed(self, connection: str) -> bool:
-        at = self._blamed.get(connection)
-        return at is not None and time.monotonic() - at < _BLAMED_SECONDS
+    def _is_penalized(self, connection: str) -> bool:
+        at = self._penalized_at.get(connection)
+        return at is not None and time.monotonic() - at < _PENALTY_SECONDS
 
-    async def _take(self, amount_bytes: int, wait_seconds: float, owner: Owner) -> None:
+    async def _acquire(self, amount_bytes: int, wait_seconds: float, owner: Owner) -> None:
         if not self._waiters and self._free_bytes >= amount_bytes:
             self._free_bytes -= amount_bytes
             return
-        turn = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(amount_bytes, owner, next(self._numbers), turn)
+        granted = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(amount_bytes, owner, next(self._numbers), granted)
         self._waiters.append(waiter)
         self.watch_readers()
         try:
             async with asyncio.timeout(wait_seconds):
-                await turn
+                await granted
         except BaseException:
-            if turn.done() and not turn.cancelled():
-                # The bytes were handed over in the same moment in which the wait ended.
-                self.give_back(amount_bytes)
+            if granted.done() and not granted.cancelled():
+                # The bytes were granted at the same moment in which the wait ended.
+                self.release(amount_bytes)
             else:
-                # Whoever gave back bytes since the wait was cut short has removed it already.
+                # A release since the cancellation has removed the waiter already.
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
-                self._serve_waiters()  # a smaller one behind may fit now
+                self._serve_waiters()  # a smaller request behind it may fit now
             raise
 
     def _serve_waiters(self) -> None:
-        """Hand over in order, and never to one behind another: large permits must not starve."""
+        """Grant permits strictly in order of precedence, so that large requests do not starve."""
         while self._waiters:
             waiter = min(self._waiters, key=self._precedence)
-            if waiter.turn.done():
+            if waiter.granted.done():
                 self._waiters.remove(waiter)
                 continue
             if self._free_bytes < waiter.amount_bytes:
                 return
             self._waiters.remove(waiter)
             self._free_bytes -= waiter.amount_bytes
-            waiter.turn.set_result(None)
+            waiter.granted.set_result(None)
 
     def _precedence(self, waiter: _Waiter) -> tuple[bool, int, int, int]:
         owner = waiter.owner
         return (
-            self._is_blamed(owner.connection),
-            self._of_tenant[owner.tenant],
-            self._of_connection[owner.connection],
+            self._is_penalized(owner.connection),
+            self._by_tenant[owner.tenant],
+            self._by_connection[owner.connection],
             waiter.number,
         )
 
 
-def _count_down(counter: Counter[str], key: str) -> None:
+def _decrement(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]

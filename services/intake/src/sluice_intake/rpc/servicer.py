@@ -1,13 +1,4 @@
-"""IntakeService: translate, delegate.
-
-Methods that carry bytes have deserializers and limits of their own (sluice_common/rpc/frames.py),
-which the generated registration does not provide for; so all methods are registered through a
-generic handler.
-
-UploadChunk is unary on the wire and a stream of one message here: a unary handler is called with
-a message that is in memory already, this one holds room for it before gRPC reads it (rule 11).
-A handler that waits keeps what it needs of its request and lets the message go.
-"""
+"""The gRPC handlers of IntakeService."""
 
 from __future__ import annotations
 
@@ -32,45 +23,51 @@ from sluice_core.access.principal import current_principal
 from sluice_core.errors import InvalidArgument
 from sluice_core.ports import Acceptance, Admission
 from sluice_intake.chunks.stalls import answers_stalled, chunk_stalled
-from sluice_intake.chunks.streaming import Streaming
-from sluice_intake.chunks.unary import WholeChunks
+from sluice_intake.chunks.streaming import StreamHandler
+from sluice_intake.chunks.unary import UnaryHandler
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc import convert
 from sluice_intake.rpc.permits import BytePermits, Owner, Permit
-from sluice_intake.uploads.completion import Completing
-from sluice_intake.uploads.initiation import Initiating
+from sluice_intake.uploads.completion import UploadCompleter
+from sluice_intake.uploads.initiation import UploadInitiator
 from sluice_intake.uploads.limits import limits_of
-from sluice_intake.uploads.status import Statuses
+from sluice_intake.uploads.status import StatusReader
 from sluice_intake.uploads.status_message import status_message
 
 SERVICE_NAME: Final = upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name
 
-_ANSWER_SECONDS: Final = 0.25
-"""Kept back from a caller's deadline, so that the answer to a wait reaches it in time."""
+_RESPONSE_RESERVE_SECONDS: Final = 0.25
+"""Part of a caller's deadline that is reserved for the response to a wait."""
 
-_END: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
-"""What reading gives once the client has half-closed."""
+_HALF_CLOSED: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
+"""The result of a read once the client has half-closed."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class IntakeRpc:
-    """The handlers of IntakeService."""
+    """The handlers of IntakeService, which convert messages and delegate to the stages.
+
+    Methods that carry bytes have their own deserializers and limits (sluice_common/rpc/frames.py).
+    The generated registration does not support them, so all methods use a generic handler.
+
+    A handler that waits copies the fields it needs and releases its request message.
+    """
 
     def __init__(
         self,
         *,
-        initiating: Initiating,
-        chunks: WholeChunks,
-        streaming: Streaming,
-        completing: Completing,
-        statuses: Statuses,
+        initiator: UploadInitiator,
+        unary: UnaryHandler,
+        streams: StreamHandler,
+        completer: UploadCompleter,
+        statuses: StatusReader,
         options: IntakeOptions,
     ) -> None:
-        self._initiating = initiating
-        self._chunks = chunks
-        self._streaming = streaming
-        self._completing = completing
+        self._initiator = initiator
+        self._unary = unary
+        self._streams = streams
+        self._completer = completer
         self._statuses = statuses
         self._options = options
         self._permits = BytePermits(options.unary_budget_bytes)
@@ -79,7 +76,7 @@ class IntakeRpc:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every method of the service."""
         pb, options = upload_pb2, self._options
-        # Twice an envelope: so much more inline data is too large with a reason of its own.
+        # Two envelopes, so that slightly oversized inline data gets INLINE_TOO_LARGE.
         initiate = RequestFormat(
             read_initiate_request, options.max_inline_bytes + 2 * ENVELOPE_BYTES
         )
@@ -108,7 +105,7 @@ class IntakeRpc:
             (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),)
         )
 
-    # -- opening and ending
+    # -- lifecycle
 
     async def get_limits(
         self, request: upload_pb2.GetLimitsRequest, context: Context
@@ -118,7 +115,7 @@ class IntakeRpc:
     async def initiate_upload(
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
-        snapshot = await self._initiating.initiate(
+        snapshot = await self._initiator.initiate(
             current_principal(), convert.initiate_request(request, current_traceparent())
         )
         return convert.initiate_response(
@@ -129,7 +126,7 @@ class IntakeRpc:
         self, request: upload_pb2.CompleteUploadRequest, context: Context
     ) -> upload_pb2.CompleteUploadResponse:
         wait_seconds = convert.wait_seconds(request)
-        completion = await self._completing.request(
+        completion = await self._completer.request(
             current_principal(),
             request.upload_id,
             total_chunks=request.total_chunks if request.HasField("total_chunks") else None,
@@ -141,8 +138,8 @@ class IntakeRpc:
         if wait_seconds > 0:
             left = context.time_remaining()
             if left is not None:
-                wait_seconds = min(wait_seconds, max(left - _ANSWER_SECONDS, 0.0))
-            snapshot = await self._completing.wait(snapshot, wait_seconds)
+                wait_seconds = min(wait_seconds, max(left - _RESPONSE_RESERVE_SECONDS, 0.0))
+            snapshot = await self._completer.wait(snapshot, wait_seconds)
         return upload_pb2.CompleteUploadResponse(
             status=status_message(await self._statuses.of(snapshot))
         )
@@ -150,7 +147,7 @@ class IntakeRpc:
     async def abort_upload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
     ) -> upload_pb2.AbortUploadResponse:
-        snapshot = await self._completing.abort(current_principal(), request.upload_id)
+        snapshot = await self._completer.abort(current_principal(), request.upload_id)
         return upload_pb2.AbortUploadResponse(
             status=status_message(await self._statuses.of(snapshot))
         )
@@ -160,6 +157,11 @@ class IntakeRpc:
     async def upload_chunk(
         self, _requests: object, context: Context
     ) -> upload_pb2.UploadChunkResponse:
+        """Handle UploadChunk, unary on the wire, as a stream of one message.
+
+        A unary handler would be called with the message in memory already. A stream handler can
+        hold a permit before gRPC reads it (rule 11).
+        """
         principal = current_principal()
         options = self._options
         async with self._permits.hold(
@@ -170,18 +172,18 @@ class IntakeRpc:
             frame = await self._read_only_message(context, permit)
             if frame.header is None:
                 raise frame.error or _not_one_message()
-            acceptance = await self._chunks.take(principal, frame.header, frame.data)
+            acceptance = await self._unary.take(principal, frame.header, frame.data)
         return upload_pb2.UploadChunkResponse(accepted=convert.accepted(acceptance))
 
     async def _read_only_message(self, context: Context, permit: Permit) -> Frame:
-        """The one message of a unary call; the permit shrinks to its size."""
+        """Read the only message of a unary call and shrink the permit to its size."""
         try:
             async with permit.reading(self._options.unary_read_seconds):
                 frame = await context.read()
-                if frame is _END:
+                if frame is _HALF_CLOSED:
                     raise _not_one_message()
                 permit.shrink(len(frame.data))
-                if await context.read() is not _END:
+                if await context.read() is not _HALF_CLOSED:
                     raise _not_one_message()
         except TimeoutError:
             raise chunk_stalled("") from None
@@ -193,12 +195,12 @@ class IntakeRpc:
 
         async def read() -> Frame | None:
             message: Any = await read_message()
-            return None if message is _END else message
+            return None if message is _HALF_CLOSED else message
 
-        answers = _StreamAnswers(context, self._options.chunk_stall_seconds)
-        await self._streaming.serve(current_principal(), read, answers)
+        responses = _StreamResponseWriter(context, self._options.chunk_stall_seconds)
+        await self._streams.serve(current_principal(), read, responses)
 
-    # -- asking
+    # -- queries
 
     async def get_upload_status(
         self, request: upload_pb2.GetUploadStatusRequest, context: Context
@@ -210,7 +212,7 @@ class IntakeRpc:
         upload_id, after_sequence = request.upload_id, request.after_sequence
         del request  # a watch may be open for hours
         statuses = self._statuses.watch(current_principal(), upload_id, after_sequence)
-        # A caller who goes away ends the watch at once, not when it is collected.
+        # Close the watch as soon as the caller cancels, not when the generator is collected.
         async with aclosing(statuses):
             async for status in statuses:
                 await context.write(upload_pb2.WatchUploadResponse(status=status_message(status)))
@@ -230,11 +232,11 @@ class IntakeRpc:
         )
 
 
-class _StreamAnswers:
-    """Writes what a stream tells its client; gRPC takes one message at a time.
+class _StreamResponseWriter:
+    """Writes the responses of a stream, one at a time as gRPC requires.
 
-    A client that takes no answer for `stall_seconds` ends its stream: accepted chunks wait for
-    their answer, and the next one holds room behind them.
+    The stream fails when its client reads no response for `stall_seconds`: accepted chunks wait
+    for their acknowledgement, and the next chunk holds room behind them.
     """
 
     def __init__(self, context: Context, stall_seconds: float) -> None:

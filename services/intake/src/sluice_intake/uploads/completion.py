@@ -1,4 +1,4 @@
-"""CompleteUpload and AbortUpload: how a client ends an upload (rules 3, 18, 21)."""
+"""CompleteUpload and AbortUpload: the end of an upload by its client (rules 3, 18, 21)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from sluice_core.ports import Completion, UploadLedger
 from sluice_core.uploads.model import MAX_CHUNKS, UploadSnapshot
 from sluice_core.uploads.names import check_sha256
 from sluice_core.uploads.states import is_terminal
-from sluice_intake.chunks.acceptance import Accepting
-from sluice_intake.lookup import check_upload, telling_lost
+from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.lookup import check_upload, reporting_lost_uploads
 from sluice_intake.options import IntakeOptions
 from sluice_intake.snapshots import snapshots_after
 from sluice_intake.uploads.outcomes import check_not_ended
 
 
-class Completing:
-    """Ends uploads on behalf of their clients."""
+class UploadCompleter:
+    """The stage that completes and aborts uploads for their clients."""
 
-    def __init__(self, ledger: UploadLedger, accepting: Accepting, options: IntakeOptions) -> None:
+    def __init__(
+        self, ledger: UploadLedger, acceptor: ChunkAcceptor, options: IntakeOptions
+    ) -> None:
         self._ledger = ledger
-        self._accepting = accepting
+        self._acceptor = acceptor
         self._options = options
 
     async def request(
@@ -34,9 +36,9 @@ class Completing:
         sha256: bytes | None = None,
         crc32c: int | None = None,
     ) -> Completion:
-        """Fix the number of chunks and start the completion; repeats answer the same.
+        """Fix the number of chunks and start the completion. Idempotent.
 
-        Raises `InvalidArgument`, the errors of `UploadLedger.request_completion` and those of
+        Raise `InvalidArgument`, the errors of `UploadLedger.request_completion` and those of
         `check_not_ended`.
         """
         if total_chunks is not None and not 0 <= total_chunks <= MAX_CHUNKS:
@@ -49,33 +51,33 @@ class Completing:
         if sha256 is not None:
             check_sha256(sha256)
         await check_upload(self._ledger, principal, upload_id)
-        with telling_lost(self._ledger, upload_id):
+        with reporting_lost_uploads(self._ledger, upload_id):
             try:
                 completion = await self._ledger.request_completion(
                     upload_id, total_chunks, sha256, crc32c
                 )
             except FailedPrecondition:
-                # Whatever else is wrong with the request: that the upload ended comes first.
+                # The end of the upload takes precedence over other errors of the request.
                 check_not_ended(await self._ledger.get(upload_id))
                 raise
         check_not_ended(completion.snapshot)  # a ledger that discards completes at once
-        await self._accepting.announce(upload_id, principal.tenant, completion)
+        await self._acceptor.announce(upload_id, principal.tenant, completion)
         return completion
 
     async def wait(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
-        """The upload once it is COMPLETED, or as it is after `seconds`: that is no error.
+        """Return the upload once it is COMPLETED, or its current state after `seconds`.
 
-        Raises the errors of `check_not_ended`.
+        Raise the errors of `check_not_ended`.
         """
-        snapshot = await self._ended(snapshot, seconds)
+        snapshot = await self._wait_until_ended(snapshot, seconds)
         check_not_ended(snapshot)
         return snapshot
 
-    async def _ended(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
+    async def _wait_until_ended(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:
         if is_terminal(snapshot.status):
             return snapshot
         upload_id, ledger = snapshot.upload_id, self._ledger
-        with telling_lost(ledger, upload_id):
+        with reporting_lost_uploads(ledger, upload_id):
             try:
                 async with (
                     asyncio.timeout(min(seconds, self._options.max_complete_wait_seconds)),
@@ -90,7 +92,7 @@ class Completing:
             return await ledger.get(upload_id)
 
     async def abort(self, principal: Principal, upload_id: str) -> UploadSnapshot:
-        """End the upload; aborting what has failed, expired or been aborted is no error."""
+        """Abort the upload. A no-op if it has failed, expired or been aborted already."""
         await check_upload(self._ledger, principal, upload_id)
-        with telling_lost(self._ledger, upload_id):
+        with reporting_lost_uploads(self._ledger, upload_id):
             return await self._ledger.abort(upload_id)

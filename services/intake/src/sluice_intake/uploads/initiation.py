@@ -1,4 +1,4 @@
-"""InitiateUpload: what the upload will be is checked and settled here, once."""
+"""InitiateUpload: validation of the request and creation of the upload."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from sluice_core.uploads.names import (
     normalize_path,
 )
 from sluice_core.uploads.planner import choose_part_bytes
-from sluice_intake.chunks.unary import WholeChunks
+from sluice_intake.chunks.unary import UnaryHandler
 from sluice_intake.drives import DriveDirectory
 from sluice_intake.options import IntakeOptions
-from sluice_intake.uploads.completion import Completing
+from sluice_intake.uploads.completion import UploadCompleter
 from sluice_intake.uploads.outcomes import check_not_ended
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ _UNKNOWN_CONTENT = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class InitiateRequest:
-    """What the caller asked for, as it came."""
+    """The request of a caller before validation."""
 
     drive: str
     path: str
@@ -64,33 +64,33 @@ class InitiateRequest:
     trace_parent: str = ""
 
 
-class Initiating:
-    """Opens uploads."""
+class UploadInitiator:
+    """The stage that opens uploads."""
 
     def __init__(
         self,
         ledger: UploadLedger,
         drives: DriveDirectory,
-        chunks: WholeChunks,
-        completing: Completing,
+        unary: UnaryHandler,
+        completer: UploadCompleter,
         options: IntakeOptions,
     ) -> None:
         self._ledger = ledger
         self._drives = drives
-        self._chunks = chunks
-        self._completing = completing
+        self._unary = unary
+        self._completer = completer
         self._options = options
 
     async def initiate(self, principal: Principal, request: InitiateRequest) -> UploadSnapshot:
-        """Open an upload; with a request id a repeat finds the one that is open already.
+        """Open an upload; with a request id, a repeated call returns the existing upload.
 
-        With inline data the answer is that of an upload that is COMPLETING, or further.
+        With inline data the returned upload is COMPLETING or in a later state.
 
-        Raises `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` DRIVE_READ_ONLY,
+        Raise `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` DRIVE_READ_ONLY,
         `FailedPrecondition` UNIFORM_REQUIRED, `AlreadyExists` PATH_EXISTS and the errors of
-        `UploadLedger.create`; with inline data also those of `Completing.request`.
+        `UploadLedger.create`; with inline data also those of `UploadCompleter.request`.
         """
-        request = self._checked(request)
+        request = self._validate(request)
         drive = await self._drives.get(principal.tenant, request.drive)
         _check_policy(drive, request)
         new = self._new_upload(principal, drive, request)
@@ -99,11 +99,11 @@ class Initiating:
         snapshot = await self._ledger.create(new)
         if request.inline_data is None:
             return snapshot
-        check_not_ended(snapshot)  # of a repeated call
+        check_not_ended(snapshot)  # a repeated call may find an ended upload
         return await self._store_inline(principal, snapshot, request)
 
-    def _checked(self, request: InitiateRequest) -> InitiateRequest:
-        """The request with its names normalized and its gaps filled."""
+    def _validate(self, request: InitiateRequest) -> InitiateRequest:
+        """Return the validated request with normalized names and default values."""
         options = self._options
         path = normalize_path(request.path)
         if request.expected_size is not None and not (
@@ -111,7 +111,7 @@ class Initiating:
         ):
             raise InvalidArgument(
                 "BAD_EXPECTED_SIZE",
-                f"An object has 0 to {options.max_object_bytes} bytes.",
+                f"The expected size is invalid; declare 0 to {options.max_object_bytes} bytes.",
                 field="expected_size",
             )
         self._check_chunk_size(request)
@@ -137,7 +137,9 @@ class Initiating:
             return
         if not 0 < size <= largest:
             raise InvalidArgument(
-                "BAD_CHUNK_SIZE", f"A chunk size is 1 to {largest} bytes.", field="chunk_size"
+                "BAD_CHUNK_SIZE",
+                f"The chunk size is invalid; declare 1 to {largest} bytes.",
+                field="chunk_size",
             )
         if request.expected_size is not None and request.expected_size > size * MAX_CHUNKS:
             raise InvalidArgument(
@@ -159,13 +161,15 @@ class Initiating:
         if request.expected_size not in (None, size):
             raise InvalidArgument(
                 "SIZE_MISMATCH",
-                "The expected size is not that of the inline data.",
+                "The expected size is not that of the inline data; correct it or leave it out.",
                 field="expected_size",
             )
 
     async def _check_absent(self, new: NewUpload, *, is_repeatable: bool) -> None:
-        """Refuse a path that has a node now, before anybody sends a byte for it. Completion
-        decides (rule 19): so where nobody can tell, the upload goes on."""
+        """Refuse a path that has a node now, before the client sends any bytes. Best effort.
+
+        If the directory is unavailable the upload proceeds: completion decides (rule 19).
+        """
         try:
             is_taken = await self._drives.holds(new.tenant, new.drive, new.path)
         except SluiceError as error:
@@ -173,7 +177,7 @@ class Initiating:
                 raise
             _log.warning("path.check_skipped", drive=new.drive, reason=error.reason)
             return
-        # The node of a repeated call may be its own.
+        # The node may be that of the repeated call's own upload.
         if is_taken and not (is_repeatable and await self._is_known(new.upload_id)):
             raise AlreadyExists(
                 "PATH_EXISTS",
@@ -212,7 +216,7 @@ class Initiating:
             ),
             integrity=drive.policy.integrity,
             expected_size=expected_size,
-            # Inline data is one chunk, whatever size others would have.
+            # Inline data is a single chunk, so a chunk size does not apply.
             chunk_size=request.chunk_size if inline_size is None else None,
             sha256=request.sha256,
             crc32c=request.crc32c,
@@ -226,31 +230,31 @@ class Initiating:
     async def _store_inline(
         self, principal: Principal, snapshot: UploadSnapshot, request: InitiateRequest
     ) -> UploadSnapshot:
-        """Bring the whole object in as its only chunk and ask for the completion."""
+        """Accept the whole object as its only chunk and request the completion."""
         data = memoryview(request.inline_data or b"")
         upload_id = snapshot.upload_id
         header = Header(upload_id, 0, len(data), request.crc32c, is_last=True, force=False)
         try:
-            await self._chunks.take(principal, header, data)
-            completion = await self._completing.request(principal, upload_id, total_chunks=1)
+            await self._unary.take(principal, header, data)
+            completion = await self._completer.request(principal, upload_id, total_chunks=1)
         except (SluiceError, asyncio.CancelledError):
             if not request.request_id:
-                # Nobody can come back to this upload: its id was never told.
-                await finish_despite_cancel(self._abandon(upload_id))
+                # The client cannot resume this upload: it never learned the id.
+                await finish_despite_cancel(self._abort(upload_id))
             raise
         return completion.snapshot
 
-    async def _abandon(self, upload_id: str) -> None:
+    async def _abort(self, upload_id: str) -> None:
         try:
             await self._ledger.abort(upload_id)
         except SluiceError as error:
-            # It is completing already, or it expires by itself.
-            _log.warning("upload.abandoned", upload_id=upload_id, reason=error.reason)
+            # The upload is completing already, or it will expire.
+            _log.warning("upload.abort_failed", upload_id=upload_id, reason=error.reason)
 
 
 def _check_policy(drive: Drive, request: InitiateRequest) -> None:
     if drive.policy.read_only:
-        raise PermissionDenied("DRIVE_READ_ONLY", "The drive takes no uploads.")
+        raise PermissionDenied("DRIVE_READ_ONLY", "The drive is read-only; choose another drive.")
     declared = request.chunk_size is not None and request.expected_size is not None
     if drive.policy.require_uniform and not declared and request.inline_data is None:
         raise FailedPrecondition(
@@ -260,12 +264,12 @@ def _check_policy(drive: Drive, request: InitiateRequest) -> None:
 
 
 def _guess_content_type(path: str) -> str:
-    # Only the type: an encoding such as gzip is a matter of the reader.
+    # The encoding, such as gzip, is ignored: it concerns only the reader.
     return mimetypes.guess_type(path.rpartition("/")[2], strict=False)[0] or _UNKNOWN_CONTENT
 
 
 def _fingerprint(request: InitiateRequest) -> str:
-    """A digest of the arguments: a request id must not be used for something else."""
+    """Return a digest of the arguments, which detects a request id reused for another request."""
     arguments = {
         "drive": request.drive,
         "path": request.path,

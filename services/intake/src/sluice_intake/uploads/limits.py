@@ -1,4 +1,4 @@
-"""GetLimits: the sizes and lifetimes that this deployment works with."""
+"""GetLimits: the sizes and lifetimes of this deployment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_intake.options import IntakeOptions
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds."""
+    """The limits of a deployment: sizes in bytes, times in seconds."""
 
     max_block_bytes: int
     max_chunk_bytes: int
@@ -29,7 +29,7 @@ class Limits:
 
 
 def limits_of(options: IntakeOptions) -> Limits:
-    """What a caller needs to know to cut an object into chunks, and what it may rely on."""
+    """Return the limits that a client needs to cut an object into chunks."""
     ledger = options.ledger
     part_bytes = choose_part_bytes(options.default_part_bytes, None)
     return Limits(

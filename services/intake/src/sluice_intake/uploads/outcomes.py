@@ -9,18 +9,19 @@ from sluice_core.errors import FailedPrecondition, SluiceError
 from sluice_core.uploads.failures import failure_class
 from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import is_terminal
-from sluice_intake.uploads.status import Statuses
+from sluice_intake.uploads.status import StatusReader
 from sluice_intake.uploads.status_message import status_message
 
 _MAX_DETAIL_CHARACTERS: Final = 512
-"""Of the status in the details, whose text is that of the error again: both share the trailers."""
+"""Limit of the failure detail in the attached status: it repeats the error's message, and both
+share the trailers."""
 
 
 def check_not_ended(snapshot: UploadSnapshot) -> None:
     """Raise the error of an upload that is FAILED, ABORTED or EXPIRED.
 
-    A failed one answers its own reason, with the status that `failure_class` names; the others
-    FAILED_PRECONDITION UPLOAD_ENDED. The upload's status is in the details.
+    A FAILED upload raises its failure reason with the status of `failure_class`; the others raise
+    FAILED_PRECONDITION UPLOAD_ENDED. The upload's status is attached as an error detail.
     """
     if is_terminal(snapshot.status) and snapshot.status is not UploadStatus.COMPLETED:
         raise _ended(snapshot)
@@ -30,7 +31,7 @@ def _ended(snapshot: UploadSnapshot) -> SluiceError:
     status = snapshot.status
     short = replace(snapshot, failure_detail=snapshot.failure_detail[:_MAX_DETAIL_CHARACTERS])
     metadata = {"status": status.value, "upload_id": snapshot.upload_id}
-    attachments = (status_message(Statuses.of_ended(short)),)
+    attachments = (status_message(StatusReader.of_ended(short)),)
     if status is UploadStatus.FAILED and snapshot.failure_reason:
         return failure_class(snapshot.failure_reason)(
             snapshot.failure_reason,

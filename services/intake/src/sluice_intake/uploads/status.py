@@ -1,4 +1,4 @@
-"""What has arrived and what is missing: asked once, pushed, or listed (rule 27)."""
+"""Upload status with received and missing chunks: read, watched or listed (rule 27)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sluice_core.errors import InvalidArgument
 from sluice_core.ports import UploadLedger
 from sluice_core.uploads.model import MissingChunks, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import is_terminal
-from sluice_intake.lookup import check_upload, find_upload, telling_lost
+from sluice_intake.lookup import check_upload, find_upload, reporting_lost_uploads
 from sluice_intake.options import IntakeOptions
 from sluice_intake.snapshots import snapshots_after
 
 _NOTHING_MISSING = MissingChunks((), truncated=False)
-_NOT_LOOKED_UP = MissingChunks((), truncated=True)
+_UNKNOWN_MISSING = MissingChunks((), truncated=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class StatusPage:
-    """One page of uploads; the gaps of a list are not looked up, which `truncated` says."""
+    """One page of uploads, without their gaps, which `truncated` indicates."""
 
     uploads: tuple[Status, ...]
     next_page_token: str
 
 
-class Statuses:
-    """Answers for uploads."""
+class StatusReader:
+    """The stage that reads the status of uploads."""
 
     def __init__(self, ledger: UploadLedger, options: IntakeOptions) -> None:
         self._ledger = ledger
@@ -47,10 +47,10 @@ class Statuses:
         return await self.of(await find_upload(self._ledger, principal, upload_id))
 
     async def of(self, snapshot: UploadSnapshot) -> Status:
-        """The snapshot with its gaps, of which an upload that has ended has none to tell."""
+        """Return the snapshot with its gaps; none are reported for an upload that has ended."""
         if is_terminal(snapshot.status):
             return self.of_ended(snapshot)
-        with telling_lost(self._ledger, snapshot.upload_id):
+        with reporting_lost_uploads(self._ledger, snapshot.upload_id):
             missing = await self._ledger.missing_chunks(
                 snapshot.upload_id, self._options.max_missing_ranges
             )
@@ -58,23 +58,24 @@ class Statuses:
 
     @staticmethod
     def of_ended(snapshot: UploadSnapshot) -> Status:
-        """An upload in a terminal state."""
+        """Return the status of an upload in a terminal state."""
         return Status(snapshot, _NOTHING_MISSING)
 
     async def watch(
         self, principal: Principal, upload_id: str, after_sequence: int
     ) -> AsyncGenerator[Status, None]:
-        """Every change after `after_sequence`, steps in between merged, until the upload ends.
+        """Yield the coalesced changes after `after_sequence` until the upload ends.
 
-        Slower than changes come on purpose: an upload of small chunks changes thousands of times
-        a second, and nobody reads that.
+        The rate is limited: an upload of small chunks changes thousands of times a second.
         """
         if after_sequence < 0:
             raise InvalidArgument(
-                "BAD_SEQUENCE", "A sequence number is not negative.", field="after_sequence"
+                "BAD_SEQUENCE",
+                "The sequence number is negative; send 0 or that of a status.",
+                field="after_sequence",
             )
         await check_upload(self._ledger, principal, upload_id)
-        with telling_lost(self._ledger, upload_id):
+        with reporting_lost_uploads(self._ledger, upload_id):
             async with snapshots_after(self._ledger, upload_id, after_sequence) as snapshots:
                 async for snapshot in snapshots:
                     yield await self.of(snapshot)
@@ -88,7 +89,7 @@ class Statuses:
         page_size: int,
         page_token: str,
     ) -> StatusPage:
-        """The uploads of the caller's tenant, newest first."""
+        """Return one page of the uploads of the caller's tenant, newest first."""
         listing = (principal.tenant, *sorted(statuses))
         page = await self._ledger.list_uploads(
             principal.tenant,
@@ -97,6 +98,6 @@ class Statuses:
             decode_page_token(page_token, *listing),
         )
         return StatusPage(
-            tuple(Status(snapshot, _NOT_LOOKED_UP) for snapshot in page.uploads),
+            tuple(Status(snapshot, _UNKNOWN_MISSING) for snapshot in page.uploads),
             encode_page_token(page.next_after, *listing),
         )

@@ -1,4 +1,4 @@
-"""`UploadStatus` on the wire, for answers and for the details of errors."""
+"""Conversion to the `UploadStatus` message, for responses and error details."""
 
 from __future__ import annotations
 

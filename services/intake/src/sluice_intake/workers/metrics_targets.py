@@ -1,4 +1,4 @@
-"""Where the metrics of a process, or of its workers, are: a file that Prometheus watches.
+"""The metrics addresses of a process or its workers, as a file for Prometheus.
 
 The format is that of its file-based service discovery: a list of groups of targets with labels.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 
 
 def write_targets(file: Path, targets: Sequence[str]) -> None:
-    """Replace the file in one step: whoever watches it never reads half of one. Blocking."""
+    """Replace the file atomically, so that a reader never sees a partial one. Blocking."""
     groups = [{"targets": list(targets), "labels": {"service": "intake"}}]
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(groups) + "\n", encoding="utf-8")
-    beside.replace(file)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(json.dumps(groups) + "\n", encoding="utf-8")
+    draft.replace(file)
 
 
 def read_targets(file: Path) -> list[str]:
-    """The `host:port` of every target. Blocking."""
+    """Return the `host:port` of every target. Blocking."""
     groups = json.loads(file.read_text(encoding="utf-8"))
     return [str(target) for group in groups for target in group["targets"]]

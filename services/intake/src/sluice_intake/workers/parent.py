@@ -1,4 +1,4 @@
-"""A worker does not outlive the process that started it."""
+"""Parent-death handling: a worker stops when the process that started it ends."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _PR_SET_PDEATHSIG: Final = 1
 _log = structlog.get_logger(__name__)
 
 
-def end_with_parent(parent: int, stop: asyncio.Event) -> None:
-    """From now on the end of the parent, kill -9 included, is a SIGTERM to this process.
+def stop_with_parent(parent: int, stop: asyncio.Event) -> None:
+    """Set `stop` on SIGTERM, which the kernel also sends when the parent dies, even by kill -9.
 
-    Linux only; elsewhere workers end when the parent is stopped, and not when it is killed.
+    The parent-death signal is Linux only. Elsewhere workers stop when the parent is stopped, but
+    not when it is killed.
 
-    A repeated SIGTERM ends the process at once only if the parent has gone: a supervisor may
-    signal every process of a service, and the parent passes on its own signal besides.
+    A repeated SIGTERM exits at once only if the parent is gone: a supervisor may signal every
+    process of a service, and the parent forwards its own signal as well.
     """
 
     def on_terminate() -> None:
@@ -35,5 +36,5 @@ def end_with_parent(parent: int, stop: asyncio.Event) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_terminate)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before it was watched
+    if os.getppid() != parent:  # it ended before prctl took effect
         os.kill(os.getpid(), signal.SIGTERM)

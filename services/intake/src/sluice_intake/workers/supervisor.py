@@ -1,13 +1,4 @@
-"""Several intakes on one port: `sluice-intake --workers N`.
-
-One process keeps about one core busy. Each worker is `sluice-intake` itself, with the same settings
-and a metrics address of its own; the kernel spreads new connections over them (SO_REUSEPORT). This
-process takes no connection: it holds the port, starts the workers, passes on the stop signal and
-starts a worker again that ended by itself. The connections of that worker break, and their clients
-go on at another one.
-
-The workers share nothing but the backends, so uploads have to live in Redis.
-"""
+"""Supervisor of several intake processes on one port: `sluice-intake --workers N`."""
 
 from __future__ import annotations
 
@@ -34,29 +25,37 @@ from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
 from sluice_intake.workers.metrics_targets import read_targets, write_targets
 
 _START_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 0.02
+_POLL_SECONDS: Final = 0.02
 _RESTART_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 30.0
+"""The first backoff before a restart; it doubles with every exit in a row."""
+_MAX_BACKOFF_SECONDS: Final = 30.0
 _GOOD_RUN_SECONDS: Final = 60.0
-"""A worker that ran this long is started again as soon as one that never ended before."""
-_GIVE_UP_ENDS: Final = 5
-"""Where no worker takes calls and one has ended this often in a row, another start helps nobody."""
+"""A run of this length resets the restart backoff."""
+_MAX_EXITS: Final = 5
+"""Exits of one worker in a row after which the process fails, if no worker is serving."""
 _AFTER_DRAIN_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
 
 
 class WorkersFailedError(Exception):
-    """A worker could not be kept running; all of them end, and the process with exit code 1."""
+    """A worker could not be kept running: all workers stop and the process exits with code 1."""
 
 
 async def run_workers(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
-    """Keep `arguments.workers` workers running until `stop`; return when all have ended.
+    """Keep `arguments.workers` workers running until `stop`; return when all have exited.
 
-    Raises `ConfigurationError` when the settings do not allow it, or a worker does not start for
-    its configuration (it has said why); `WorkersFailedError` when one ends again and again.
+    One process uses about one core. Each worker is `sluice-intake` with the same settings and its
+    own metrics address; the kernel distributes new connections among them (SO_REUSEPORT). The
+    supervisor accepts no connections: it reserves the port, starts the workers, forwards the stop
+    signal and restarts a worker that exits. The connections of that worker break, and their
+    clients reconnect to another one. Workers share only the backends, so the uploads must be in
+    Redis.
+
+    Raise `ConfigurationError` when the settings do not allow workers or a worker refuses them
+    (it has logged why); `WorkersFailedError` when a worker keeps exiting.
     """
     if settings.coordination is not Coordination.REDIS:
         raise ConfigurationError(
@@ -65,7 +64,7 @@ async def run_workers(
         )
     with (
         tempfile.TemporaryDirectory(prefix="sluice-intake-") as scratch,
-        _reserved(settings.intake_address, settings.grpc.reuse_port) as address,
+        _reserve_port(settings.intake_address, settings.grpc.reuse_port) as address,
     ):
         folder = Path(scratch)
         workers = [
@@ -78,18 +77,18 @@ async def run_workers(
         async def publish() -> None:
             if arguments.metrics_targets is None:
                 return
-            # One after the other: workers become ready at the same moment, and the last one to
-            # write has to be one that knew of all of them.
+            # Serialized: workers may become ready at the same moment, and the last write must
+            # contain the targets of all of them.
             async with publishing:
                 targets = [target for worker in workers for target in worker.metrics]
                 await asyncio.to_thread(write_targets, arguments.metrics_targets, targets)
 
-        def anybody() -> bool:
-            return any(worker.takes_calls for worker in workers)
+        def is_any_serving() -> bool:
+            return any(worker.is_serving for worker in workers)
 
         async with asyncio.TaskGroup() as group:
             for worker in workers:
-                group.create_task(worker.keep_running(stop, publish, anybody))
+                group.create_task(worker.keep_running(stop, publish, is_any_serving))
             group.create_task(_announce(workers, stop, address, arguments.ready_file))
 
 
@@ -108,14 +107,14 @@ async def _announce(
 
 
 class _Worker:
-    """One worker process after the other, in one place."""
+    """One worker slot, which runs one process at a time."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], drain_seconds: float) -> None:
         self.ready = asyncio.Event()
-        """Set once the worker takes calls for the first time, or never will."""
+        """Set once the worker serves for the first time or has failed."""
         self.metrics: list[str] = []
-        """Where the running worker is scraped; the port may have been picked at its start."""
-        self.takes_calls = False
+        """The metrics addresses of the running worker, whose port may be picked at its start."""
+        self.is_serving = False
         self._environment = environment
         self._drain_seconds = drain_seconds
         name = os.urandom(8).hex()
@@ -126,36 +125,38 @@ class _Worker:
         self,
         stop: asyncio.Event,
         publish: Callable[[], Awaitable[None]],
-        anybody: Callable[[], bool],
+        is_any_serving: Callable[[], bool],
     ) -> None:
-        """Start, and start again, until `stop`; leaves no process behind, however it ends.
+        """Start and restart the process until `stop`; leave no process behind.
 
         Args:
-            anybody: whether some worker takes calls. While one does, this one is tried again for
-                good, with growing pauses: to end them all would turn its clients away too.
+            is_any_serving: returns whether any worker is serving. While one is, restarts
+                continue with backoff: stopping all workers would disconnect its clients too.
         """
-        ends = 0
+        exits = 0
         try:
             while not stop.is_set():
-                begun = time.monotonic()
+                began = time.monotonic()
                 code = await self._run_once(stop, publish)
                 if stop.is_set():
                     return
                 if code == EXIT_CONFIGURATION and not self.ready.is_set():
-                    raise ConfigurationError("--workers: a worker cannot work with these settings")
+                    raise ConfigurationError(
+                        "--workers: a worker cannot run with these settings; see its log"
+                    )
                 if not self.ready.is_set():
-                    raise WorkersFailedError(f"a worker ended with {code} before it was ready")
-                ends = 1 if time.monotonic() - begun >= _GOOD_RUN_SECONDS else ends + 1
-                if ends >= _GIVE_UP_ENDS and not anybody():
-                    raise WorkersFailedError(f"a worker ended {ends} times, now with {code}")
-                pause = min(_RESTART_SECONDS * 2 ** (ends - 1), _LONGEST_PAUSE_SECONDS)
-                _log.error("worker.ended", exit_code=code, again_seconds=pause)
-                await wait_at_most(stop, pause)
+                    raise WorkersFailedError(f"a worker exited with {code} before it was ready")
+                exits = 1 if time.monotonic() - began >= _GOOD_RUN_SECONDS else exits + 1
+                if exits >= _MAX_EXITS and not is_any_serving():
+                    raise WorkersFailedError(f"a worker exited {exits} times, last with {code}")
+                backoff = min(_RESTART_SECONDS * 2 ** (exits - 1), _MAX_BACKOFF_SECONDS)
+                _log.error("worker.exited", exit_code=code, restart_seconds=backoff)
+                await wait_at_most(stop, backoff)
         finally:
             self.ready.set()
 
     async def _run_once(self, stop: asyncio.Event, publish: Callable[[], Awaitable[None]]) -> int:
-        """One process from its start to its end; returns its exit code."""
+        """Run one process until it exits; return its exit code."""
         for file in (self._ready_file, self._targets_file):
             file.unlink(missing_ok=True)
         process = await asyncio.create_subprocess_exec(
@@ -166,8 +167,8 @@ class _Worker:
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            # A terminal's Ctrl-C goes to a whole group: the worker would hear of it twice, and
-            # would take the second time for impatience.
+            # Ctrl-C signals the whole process group: the worker would receive it twice and treat
+            # the second signal as a request to exit at once.
             start_new_session=True,
         )
         ended = asyncio.ensure_future(process.wait())
@@ -177,13 +178,13 @@ class _Worker:
             if self._ready_file.exists():
                 self.metrics = await asyncio.to_thread(read_targets, self._targets_file)
                 self.ready.set()
-                self.takes_calls = True
+                self.is_serving = True
                 await publish()
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.takes_calls = False
+            self.is_serving = False
             stopped.cancel()
-            await self._end(process, ended)
+            await self._stop_process(process, ended)
         return ended.result()
 
     async def _wait_until_ready(
@@ -193,13 +194,15 @@ class _Worker:
         while not (self._ready_file.exists() or ended.done() or stopped.done()):
             if time.monotonic() > deadline:
                 raise WorkersFailedError(f"a worker was not ready after {_START_SECONDS:g} s")
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> None:
-        """Let a running worker drain; one that does not end after that is killed."""
+    async def _stop_process(
+        self, process: asyncio.subprocess.Process, ended: asyncio.Future[int]
+    ) -> None:
+        """Let a running worker drain; kill it if it does not exit in time."""
         if ended.done():
             return
-        with suppress(ProcessLookupError):  # it ended just now, and nobody has been told yet
+        with suppress(ProcessLookupError):  # it exited, and the event loop has not noticed yet
             process.terminate()
         done, _ = await asyncio.wait({ended}, timeout=self._drain_seconds + _AFTER_DRAIN_SECONDS)
         if not done:
@@ -210,41 +213,44 @@ class _Worker:
 
 
 def _environment(settings: SluiceSettings, address: Address, index: int) -> dict[str, str]:
-    """The environment of one worker: this one's, and addresses that do not collide."""
+    """Return the environment of one worker: that of this process with its own addresses."""
     environment = {
         **os.environ,
         "SLUICE_INTAKE_ADDRESS": str(address),
-        "SLUICE_METRICS_ADDRESS": str(_counted(settings.metrics_address, index)),
+        "SLUICE_METRICS_ADDRESS": str(_worker_address(settings.metrics_address, index)),
         "SLUICE_GRPC__REUSE_PORT": "true",
     }
     if settings.channelz_address is not None:
-        environment["SLUICE_CHANNELZ_ADDRESS"] = str(_counted(settings.channelz_address, index))
+        environment["SLUICE_CHANNELZ_ADDRESS"] = str(
+            _worker_address(settings.channelz_address, index)
+        )
     return environment
 
 
-def _counted(address: Address, index: int) -> Address:
-    """The address of one worker: ports count up from the setting, and 0 picks a free one."""
+def _worker_address(address: Address, index: int) -> Address:
+    """Return the address of one worker: ports count up from the setting, 0 picks a free one."""
     return address.with_port(address.port + index) if address.port else address
 
 
 @contextmanager
-def _reserved(address: Address, shared: bool) -> Iterator[Address]:
-    """Hold the port of the workers while they come and go; yields the actual address.
+def _reserve_port(address: Address, is_shared: bool) -> Iterator[Address]:
+    """Reserve the port of the workers while they start and exit; yield the actual address.
 
-    A socket that does not listen gets no connection, and keeps the port from everybody else.
+    A socket that does not listen receives no connections, but prevents other servers from binding
+    the port.
 
     Args:
-        shared: others may listen on it already: the operator runs several on purpose.
+        is_shared: other servers may listen on the port already, as the operator configured.
     """
-    if not shared:
-        # Fails where somebody listens, also one who would share the port.
-        with _bound(address, socket.SO_REUSEADDR):
+    if not is_shared:
+        # Fails if another server listens, even one that would share the port.
+        with _bind(address, socket.SO_REUSEADDR):
             pass
-    with _bound(address, socket.SO_REUSEPORT) as held:
+    with _bind(address, socket.SO_REUSEPORT) as held:
         yield address.with_port(held.getsockname()[1])
 
 
-def _bound(address: Address, option: int) -> socket.socket:
+def _bind(address: Address, option: int) -> socket.socket:
     held = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
     try:
         held.setsockopt(socket.SOL_SOCKET, option, 1)

@@ -1,4 +1,4 @@
-"""Where a picture was taken is in the field for it and nowhere else: planted, and grepped."""
+"""Location privacy: planted locations appear only in the location field of the result."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from support.photo_stage import Stage, photo_stage, running
 from support.pictures import ENCODERS, KYOCERA, heic, quadrants, saved
 
 NUMBER: Final = 9172635
-"""In every place, well-formed or not, as a number of some unit."""
+"""The canary number in every planted location, well-formed or not."""
 WORD: Final = "canary-place"
 PRINTED: Final = (str(NUMBER), "9.172635", "9,172635", WORD)
 PACKED: Final = (struct.pack(">I", NUMBER), struct.pack("<I", NUMBER), WORD.encode())
 Field = tuple[int, int, bytes]
-"""Of a directory: type, count and value, as TIFF 6.0 has them (section 2)."""
+"""A directory entry: type, count and value (TIFF 6.0, section 2)."""
 Place = Mapping[int, Field]
 
 
@@ -77,7 +77,7 @@ PLACES: Final[Mapping[str, Place]] = {
 
 
 def exif(place: Place) -> bytes:
-    """Pillow writes what is well-formed only."""
+    """Return EXIF data with the location, written here because Pillow writes no malformed data."""
     base: dict[int, Field] = {Base.Make: letters("Kyocera"), Base.Orientation: (3, 1, b"\0\1")}
     behind = 8 + len(directory({**base, IFD.GPSInfo: (4, 1, bytes(4))}, 0))
     base[IFD.GPSInfo] = (4, 1, struct.pack(">I", behind))
@@ -85,7 +85,7 @@ def exif(place: Place) -> bytes:
 
 
 def directory(fields: Mapping[int, Field], at: int) -> bytes:
-    """One that begins at this offset; what does not fit into four bytes stands behind it."""
+    """Return a directory at offset `at`, followed by the values of more than four bytes."""
     entries, values = b"", b""
     behind = at + 2 + 12 * len(fields) + 4
     for tag, (kind, count, value) in sorted(fields.items()):
@@ -98,35 +98,35 @@ def directory(fields: Mapping[int, Field], at: int) -> bytes:
 
 
 def photos() -> dict[str, bytes]:
-    """Files by what is odd about their places."""
+    """Return the test files by the peculiarity of their location."""
     image = quadrants()
-    found = {
+    files = {
         f"{kind}, {name}": ENCODERS[kind](image, exif(place))
         for name, place in PLACES.items()
-        for kind in ("jpeg", "png", "webp")  # others' writers take nothing malformed
+        for kind in ("jpeg", "png", "webp")  # the other encoders reject malformed data
     }
-    found |= {f"{kind}, all": ENCODERS[kind](image, exif(RIGHT)) for kind in ENCODERS}
+    files |= {f"{kind}, all": ENCODERS[kind](image, exif(RIGHT)) for kind in ENCODERS}
     whole = exif(RIGHT)
     for cut in (8, 20, 60):
-        found[f"the last {cut} bytes of EXIF are missing"] = saved(image, "JPEG", exif=whole[:-cut])
+        files[f"the last {cut} bytes of EXIF are missing"] = saved(image, "JPEG", exif=whole[:-cut])
     at = whole.find(struct.pack(">H", IFD.GPSInfo))
-    found["the directory is elsewhere"] = saved(
+    files["the directory is elsewhere"] = saved(
         image, "JPEG", exif=whole[: at + 8] + b"\x0f\xff\xff\xff" + whole[at + 12 :]
     )
     xmp = f'<x:xmpmeta exif:GPSLatitude="51,28.{NUMBER}N" place="{WORD}"/>'.encode()
-    found["XMP"] = saved(image, "JPEG", xmp=xmp, exif=whole)
-    found["a comment"] = saved(image, "JPEG", comment=f"{WORD} {NUMBER}", exif=whole)
+    files["XMP"] = saved(image, "JPEG", xmp=xmp, exif=whole)
+    files["a comment"] = saved(image, "JPEG", comment=f"{WORD} {NUMBER}", exif=whole)
     text = PngImagePlugin.PngInfo()
     text.add_text("Location", f"{WORD} {NUMBER}")
-    found["text in a PNG"] = saved(image, "PNG", pnginfo=text, exif=whole)
-    found["truncated"] = saved(image, "JPEG", exif=whole)[:-1500]
-    found["damaged HEIC"] = heic(image, KYOCERA.exif())[:-300]
+    files["text in a PNG"] = saved(image, "PNG", pnginfo=text, exif=whole)
+    files["truncated"] = saved(image, "JPEG", exif=whole)[:-1500]
+    files["damaged HEIC"] = heic(image, KYOCERA.exif())[:-300]
     broken = bytearray(saved(image, "JPEG", exif=whole))
     broken[-2000:-1000] = bytes(1000)
-    found["damaged JPEG"] = bytes(broken)
-    found["no picture"] = f"GPSLatitude {NUMBER} {WORD}".encode() * 100
-    found["a picture that is called by a place"] = b"RIFF" + WORD.encode() * 50
-    return found
+    files["damaged JPEG"] = bytes(broken)
+    files["no picture"] = f"GPSLatitude {NUMBER} {WORD}".encode() * 100
+    files["a picture that is called by a place"] = b"RIFF" + WORD.encode() * 50
+    return files
 
 
 @pytest.fixture
@@ -136,13 +136,13 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.mark.long
-async def test_no_place_is_in_a_log_an_event_an_error_or_a_thumbnail(stage: Stage) -> None:
+async def test_locations_leak_into_no_log_event_error_or_thumbnail(stage: Stage) -> None:
     async with running(stage.processor()) as process:
         commits = [
             await stage.complete(f"{number}.jpg", data)
             for number, data in enumerate(photos().values())
         ]
-        # Of one the store has something else: it is given up, with a dead letter.
+        # One stored object is replaced: it fails its checksum and becomes a dead letter.
         lost = await stage.complete("lost.jpg", saved(quadrants(), "JPEG", exif=exif(RIGHT)))
         await stage.objects.put(lost.object, BytesBody(WORD.encode()), ObjectAttributes())
         await stage.relay()
@@ -151,7 +151,7 @@ async def test_no_place_is_in_a_log_an_event_an_error_or_a_thumbnail(stage: Stag
         events = await stage.catalogue.outbox(10_000)
         assert await asyncio.to_thread(process.stop) == 0
     locations = [one.location for one in results if one.location is not None]
-    assert len(locations) > 5, "the places were readable at all"
+    assert len(locations) > 5, "no locations were extracted, so the test proves nothing"
     assert {one.state for one in results} == {ProcessingState.PROCESSED, ProcessingState.FAILED}
     known = {f"{value:.4f}"[:-1] for one in locations for value in numbers(one)}
     said = "\n".join([process.log.read_text(), metrics, repr(events), *map(shown, results)])
@@ -177,7 +177,7 @@ def numbers(location: Mapping[str, Any]) -> list[float]:
 
 
 def shown(result: Processing) -> str:
-    """All that is kept of a result but the field for the place."""
+    """Return all fields of a result except the location."""
     return f"{result.reason} {result.detail} {result.content_type} {json.dumps(dict(result.exif))}"
 
 

@@ -1,4 +1,4 @@
-"""InitiateUpload settles once what the upload will be."""
+"""InitiateUpload: drive policies, if_absent, request ids, inline data and limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.part_worker import working_for
 
 
 class OneDrive:
-    """Knows one drive."""
+    """A directory with one drive, `photos`."""
 
     def __init__(self, policy: DrivePolicy, bucket: str = "", key_prefix: str = "") -> None:
         self.taken = set[str]()
@@ -58,7 +58,7 @@ async def test_every_upload_gets_a_node_id_of_its_own() -> None:
 
 
 @pytest.mark.rule(14)
-async def test_the_upload_takes_over_what_its_drive_says() -> None:
+async def test_upload_inherits_the_policy_of_its_drive() -> None:
     policy = DrivePolicy(
         integrity=Integrity.SHA256_BEFORE_VISIBLE,
         part_bytes=16 * MIB,
@@ -89,7 +89,7 @@ async def test_a_read_only_drive_takes_no_upload() -> None:
 
 
 @pytest.mark.rule(4)
-async def test_a_drive_of_equal_parts_wants_both_sizes_declared() -> None:
+async def test_uniform_drive_requires_both_sizes() -> None:
     async with running_intake(drives=OneDrive(DrivePolicy(require_uniform=True))) as intake:
         half_declared: list[dict[str, Any]] = [{}, {"chunk_size": MIB}, {"expected_size": MIB}]
         for fields in half_declared:
@@ -104,7 +104,7 @@ async def test_a_drive_of_equal_parts_wants_both_sizes_declared() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"inline_data": b"x"}, {"request_id": "r"}])
 async def test_a_taken_path_is_refused_at_once(fields: dict[str, Any]) -> None:
-    """Nobody sends a byte for an upload that cannot complete; the path counts in NFC."""
+    """The client sends no bytes for an upload that cannot complete; paths compare in NFC."""
     drives = OneDrive(DrivePolicy())
     drives.taken.add("Caf\u00e9")
     async with running_intake(drives=drives) as intake:
@@ -115,7 +115,7 @@ async def test_a_taken_path_is_refused_at_once(fields: dict[str, Any]) -> None:
         await intake.initiate("other", if_absent=True)
 
 
-async def test_a_repeat_finds_its_upload_on_its_own_path() -> None:
+async def test_repeated_initiate_finds_its_upload_on_its_own_path() -> None:
     drives = OneDrive(DrivePolicy())
     async with running_intake(drives=drives) as intake:
         first = await intake.initiate("a", if_absent=True, request_id="r1")
@@ -126,7 +126,7 @@ async def test_a_repeat_finds_its_upload_on_its_own_path() -> None:
         assert error.reason == "PATH_EXISTS"
 
 
-async def test_completion_decides_where_nobody_can_tell() -> None:
+async def test_path_check_is_skipped_while_drives_are_unavailable() -> None:
     drives = OneDrive(DrivePolicy())
     drives.failure = Unavailable("DRIVES_UNAVAILABLE", "Not now.")
     async with running_intake(drives=drives) as intake:
@@ -157,7 +157,7 @@ async def test_a_request_id_with_other_arguments_is_a_conflict(change: dict[str,
         assert (error.code, error.reason) == ("ALREADY_EXISTS", "REQUEST_ID_CONFLICT")
 
 
-async def test_request_ids_of_two_tenants_do_not_meet() -> None:
+async def test_request_ids_are_separate_per_tenant() -> None:
     async with running_intake() as intake:
         mine = await intake.initiate(request_id="r1")
         theirs = await intake.of("other").initiate("elsewhere", request_id="r1")
@@ -199,7 +199,7 @@ async def states_of(intake: Intake) -> list[pb.UploadState.ValueType]:
 
 
 @pytest.mark.rule(7)
-async def test_limits_say_what_the_server_works_with() -> None:
+async def test_limits_report_the_options_of_the_server() -> None:
     options = IntakeOptions(
         ledger=LedgerOptions(max_chunk_bytes=9 * MIB, look_ahead_parts=2, idle_lifetime_seconds=60),
         preferred_chunk_bytes=4 * MIB,

@@ -1,7 +1,6 @@
-"""Fault 2, power cut of Redis under a running service: what each durability class keeps.
+"""Fault 2, power cut of Redis under a running service, by durability class.
 
-`fsync` loses no acknowledged chunk. `memory` may lose some, and says so. `replicated` loses none as
-long as a replica lives. (What `appendfsync` does by itself: test_power_cut.py.)
+The losses of `appendfsync` without a service are tested in test_power_cut.py.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ pytestmark = pytest.mark.row(2)
 
 BACK_SECONDS = 15.0
 LOSES = {"SLUICE_SWEEPER__INTENT_AGE_SECONDS": "3"}
-"""What an upload that Redis forgot had in the store is found by its intent (rule 13)."""
+"""The sweeper finds the stored objects of a lost upload by their intents (rule 13)."""
 
 
 @contextmanager
@@ -49,13 +48,13 @@ def powered(folder: Path, appendfsync: str) -> Iterator[tuple[Services, PoweredR
 
 
 def _offset(redis: RedisServer) -> int:
-    """How much of its master's log a replica has."""
+    """Return the replication offset of a replica."""
     with redis.client() as client:
         return int(client.info("replication")["slave_repl_offset"])
 
 
 async def cut_power(here: Fleet, redis: PoweredRedis, upload_id: str) -> int:
-    """Cut it and wait until the service works again; the bytes that Redis lost."""
+    """Cut the power, wait for UNAVAILABLE and restart Redis; return the bytes that it lost."""
     lost = redis.cut_power()
     assert await refusal_of(here.wire.status(upload_id)) == Refusal(
         grpc.StatusCode.UNAVAILABLE, "REDIS_UNAVAILABLE"
@@ -65,7 +64,7 @@ async def cut_power(here: Fleet, redis: PoweredRedis, upload_id: str) -> int:
 
 
 async def test_fsync_keeps_every_acknowledged_chunk(tmp_path: Path) -> None:
-    """Row 2, class `fsync`: the power fails twice in an upload; what was acknowledged is in."""
+    """Row 2, class `fsync`: two power cuts in one upload; no acknowledged chunk is lost."""
     source = tmp_path / "source"
     source.write_bytes(random.Random(1).randbytes(20 * MIB))
     with powered(tmp_path, "always") as (services, redis):
@@ -87,11 +86,11 @@ async def test_fsync_keeps_every_acknowledged_chunk(tmp_path: Path) -> None:
             await here.judge()
 
 
-async def test_synced_every_second_the_lost_chunks_are_missing_and_sent_again(
+async def test_everysec_power_cut_loss_is_reported_and_resent(
     tmp_path: Path,
 ) -> None:
-    """Row 2, class `memory` with `appendfsync everysec`: the last moments are lost, the status
-    names them, and the upload is completed by sending them again."""
+    """Row 2, class `memory` with `appendfsync everysec`: the last chunks are lost, the status
+    reports them as missing, and the upload completes once they are resent."""
     chunks = chunks_of(12, seed=2)
     with powered(tmp_path, "everysec") as (services, redis):
         async with fleet(services, tmp_path) as here:
@@ -122,9 +121,9 @@ async def test_synced_every_second_the_lost_chunks_are_missing_and_sent_again(
 
 @pytest.mark.slow_fault
 @pytest.mark.parametrize("appendfsync", ["no", "everysec"])
-async def test_the_sdk_heals_what_a_power_cut_took(tmp_path: Path, appendfsync: str) -> None:
-    """Row 2, class `memory`: whatever the cut takes, down to the upload itself, the SDK brings the
-    object to its end without being told how."""
+async def test_sdk_recovers_from_power_cut_losses(tmp_path: Path, appendfsync: str) -> None:
+    """Row 2, class `memory`: whatever the cut loses, even the upload itself, the SDK completes the
+    object without help from its caller."""
     source = tmp_path / "source"
     source.write_bytes(random.Random(3).randbytes(20 * MIB))
     with powered(tmp_path, appendfsync) as (services, redis):
@@ -148,9 +147,9 @@ async def test_the_sdk_heals_what_a_power_cut_took(tmp_path: Path, appendfsync: 
 
 
 @pytest.mark.slow_fault
-async def test_an_object_outlives_the_ledger_that_forgot_its_completion(tmp_path: Path) -> None:
-    """Row 2, class `memory`: the ledger falls back to before the completion. The object stays
-    whole: completing again finds it done, and expiring the fallen-back upload deletes nothing."""
+async def test_object_survives_a_ledger_that_lost_its_completion(tmp_path: Path) -> None:
+    """Row 2, class `memory`: the ledger loses the completion. The object stays whole: expiring
+    the upload in its older state deletes nothing."""
     chunks = chunks_of(10, seed=4)
     short = {
         "SLUICE_LIFETIMES__IDLE_SECONDS": "4",
@@ -162,7 +161,7 @@ async def test_an_object_outlives_the_ledger_that_forgot_its_completion(tmp_path
             kept = redis.syncs
             opened = await here.wire.initiate("fell back", chunk_size=CHUNK)
             await here.wire.send_stream(opened.upload_id, chunks)
-            # The ledger as it is now is what the power cut will leave of it.
+            # The power cut will restore the ledger to this state.
             await until(lambda: redis.syncs > kept + 1, 10, "the chunks are synced")
             with redis.client() as client:
                 client.config_set("appendfsync", "no")
@@ -172,29 +171,29 @@ async def test_an_object_outlives_the_ledger_that_forgot_its_completion(tmp_path
             await until(
                 lambda: available(here.wire, opened.upload_id), BACK_SECONDS, "Redis is back"
             )
-            fallen = await here.wire.status(opened.upload_id)
-            assert fallen.state == pb.UPLOAD_STATE_UPLOADING
+            restored = await here.wire.status(opened.upload_id)
+            assert restored.state == pb.UPLOAD_STATE_UPLOADING
             before = await here.wire.read_sha256(opened.node_id)
 
             async def expired() -> bool:
                 state = (await here.wire.status(opened.upload_id)).state
                 return state == pb.UPLOAD_STATE_EXPIRED
 
-            await until(expired, 60, "the upload that fell back expires")
+            await until(expired, 60, "the restored upload expires")
             await asyncio.to_thread(services.assert_nothing_in_flight)
             assert await here.wire.read_sha256(opened.node_id) == before
             assert services.count_objects() == 1
 
 
 @pytest.mark.slow_fault
-async def test_replicated_keeps_every_acknowledged_chunk_through_a_failover(tmp_path: Path) -> None:
-    """Row 2, class `replicated`: the master is gone for ever, a replica takes over. Nothing
-    acknowledged is lost; nothing is acknowledged while there is no further replica."""
+async def test_replicated_failover_keeps_acknowledged_chunks(tmp_path: Path) -> None:
+    """Row 2, class `replicated`: the master is lost and a replica takes over. No acknowledged
+    chunk is lost, and none is acknowledged while there is no other replica."""
     chunks = chunks_of(14, seed=5)
     settings = {"SLUICE_DURABILITY": "replicated"}
     async with AsyncExitStack() as stack:
         master, heir, spare = stack.enter_context(replicated(replicas=2))
-        # What Sentinel or a floating address does: the same address leads to another server.
+        # As with Sentinel or a floating address, the same address leads to another server.
         address = await stack.enter_async_context(FaultProxy("127.0.0.1", master.port))
         services = Services(tmp_path, master)
         settings["SLUICE_REDIS__URL"] = f"redis://{address.address}/0"
@@ -203,7 +202,7 @@ async def test_replicated_keeps_every_acknowledged_chunk_through_a_failover(tmp_
         await here.wire.send_stream(opened.upload_id, chunks[:6])
 
         master.kill()
-        # The one that has more of the log takes over, as Sentinel chooses.
+        # The replica with the higher offset takes over, as with Sentinel.
         heir, spare = sorted((heir, spare), key=_offset, reverse=True)
         with heir.client() as client:
             client.replicaof("NO", "ONE")
