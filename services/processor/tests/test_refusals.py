@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,10 +15,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import Base
 
+from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.images.decoding import prepare
-from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason
+from sluice_processor.images.model import (
+    ImageOptions,
+    ImageRefused,
+    ProcessedImage,
+    RefusalReason,
+)
 from sluice_processor.images.sniff import HEAD_BYTES, sniff
 from support import pictures
+from support.files import held
 from support.pictures import quadrants, saved
 from support.processed import OPTIONS, process
 from tools.pictures import png_chunk
@@ -221,22 +230,50 @@ def test_half_a_file_is_called_truncated(kind: str) -> None:
 
 GENTLE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+ChildProcess = Callable[[bytes], ProcessedImage]
+
+
+@pytest.fixture(scope="module")
+def process_in_child() -> Iterator[ChildProcess]:
+    """Process bytes in a confined child, as the service does.
+
+    A native decoder that dies of damaged bytes costs the child and raises `ImageRefused`; in this
+    process it would end the test run.
+    """
+    pool = ImageWorkers(replace(OPTIONS, workers=1, max_pixels=1_000_000))
+
+    async def processed(data: bytes) -> ProcessedImage:
+        with held(data) as fd:
+            return await pool.process(fd)
+
+    with asyncio.Runner() as runner:
+        runner.run(pool.__aenter__())
+        try:
+            yield lambda data: runner.run(processed(data))
+        finally:
+            runner.run(pool.__aexit__())
+
 
 @GENTLE
-@given(st.binary(max_size=400), st.sampled_from([b"", *(data[:24] for data in WHOLE.values())]))
-def test_any_bytes_get_a_reason(tail: bytes, head: bytes) -> None:
+@given(
+    tail=st.binary(max_size=400),
+    head=st.sampled_from([b"", *(data[:24] for data in WHOLE.values())]),
+)
+def test_any_bytes_get_a_reason(process_in_child: ChildProcess, tail: bytes, head: bytes) -> None:
     with pytest.raises(ImageRefused):
-        process(head + tail)
+        process_in_child(head + tail)
 
 
 @GENTLE
-@given(st.data())
-def test_a_damaged_file_is_shown_or_gets_a_reason(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_a_damaged_file_is_shown_or_gets_a_reason(
+    process_in_child: ChildProcess, data: st.DataObject
+) -> None:
     whole = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     try:
-        done = process(bytes(whole), replace(OPTIONS, max_pixels=1_000_000))
+        done = process_in_child(bytes(whole))
     except ImageRefused:
         return
     thumbnail = done.thumbnails[0]
