@@ -417,7 +417,7 @@ async def test_a_child_that_is_not_ready_in_time_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # prints, ends
-    with pytest.raises(ChildNotStarted, match="ended at its start"):
+    with pytest.raises(ChildNotStarted, match="exited at its start"):
         async with ImageWorkers(OPTIONS):
             pytest.fail("must not start")
     with pytest.raises(ChildNotStarted, match="not ready within"):
@@ -475,7 +475,7 @@ def confined(body: str, **changes: float) -> subprocess.CompletedProcess[str]:
     program = textwrap.dedent(
         f"""
         import os, resource, socket, sys
-        from sluice_processor import confinement
+        from sluice_processor.images.children import confinement
         from sluice_processor.images.model import ImageOptions
         options = ImageOptions(**{changes!r})
         confinement.confine(options)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sluice_processor.images.decoding import prepare
 from sluice_processor.images.exif.times import iso_time
-from sluice_processor.images.exif.values import decoded, text
+from sluice_processor.images.exif.values import decode_text, text
 from sluice_processor.images.model import ImageFacts
 from support.pictures import quadrants, saved
 from support.processed import process
@@ -110,14 +110,14 @@ def test_text_in_utf8_or_latin1_is_read(kind: int, written: bytes, read: str) ->
 @given(st.text(max_size=60))
 def test_utf8_survives_and_is_only_cleaned(written: str) -> None:
     data = written.encode("utf-8", "ignore")
-    assert decoded(data) == data.decode()
+    assert decode_text(data) == data.decode()
     assert text(data.decode("latin-1")) == text(data)
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["C"])))
 def test_latin1_survives_unless_it_is_utf8(written: str) -> None:
     data = written.encode("latin-1")
-    found = decoded(data)
+    found = decode_text(data)
     try:
         data.decode()
     except UnicodeDecodeError:

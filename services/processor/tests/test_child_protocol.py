@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sluice_processor.images.children import protocol as answers
 from sluice_processor.images.children.main import decode_options, encode_options
-from sluice_processor.images.children.protocol import PREFIX, BadAnswer, decode_answer
+from sluice_processor.images.children.protocol import PREFIX, InvalidAnswer, decode_answer
 from sluice_processor.images.model import (
     ExifFacts,
     Gps,
@@ -103,7 +103,7 @@ GOOD: dict[str, Any] = json.loads(GOOD_HEADER)
 )
 def test_what_no_child_says_is_no_answer(change: dict[str, Any]) -> None:
     header = json.dumps({**copy.deepcopy(GOOD), **change}).encode()
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidAnswer):
         decode_answer(header, BODY, SIZES)
 
 
@@ -113,5 +113,5 @@ def test_what_no_child_says_is_no_answer(change: dict[str, Any]) -> None:
     ), max_leaves=10,
 ).map(lambda value: json.dumps(value).encode())), st.binary(max_size=20))  # fmt: skip
 def test_any_bytes_are_an_answer_or_none(header: bytes, body: bytes) -> None:
-    with pytest.raises((BadAnswer, ImageRefused)):
+    with pytest.raises((InvalidAnswer, ImageRefused)):
         decode_answer(header, body, SIZES)

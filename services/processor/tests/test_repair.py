@@ -18,7 +18,7 @@ from PIL import Image
 from sluice_processor.images.decoding import prepare
 from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalReason
 from sluice_processor.images.repair import MAX_PROFILE_BYTES
-from sluice_processor.images.splicing import spliced
+from sluice_processor.images.splicing import splice
 from support import pictures
 from support.pictures import quadrants, saved
 from support.processed import process
@@ -247,7 +247,7 @@ def test_spliced_pieces_read_as_one_file(
         for one in pieces
     ]
     whole = b"".join(one if isinstance(one, bytes) else data[one[0] : one[1]] for one in within)
-    file = spliced(io.BufferedReader(io.BytesIO(data)), within)
+    file = splice(io.BufferedReader(io.BytesIO(data)), within)
     assert file.read() == whole
     file.seek(at)
     assert file.read(count) == whole[at : at + count]
