@@ -18,7 +18,7 @@ from PIL import Image
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.nodes.handler import NodeProcessor, Work
-from sluice_processor.sources.attempts import GivenUp, attempted
+from sluice_processor.sources.attempts import FinalFailure, process_with_retries
 from support.commits import TENANT
 from support.files import held
 from support.pictures import quadrants, saved
@@ -55,7 +55,7 @@ async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom
         with held(PHOTO) as fd, stopped(pool):
             slow = asyncio.create_task(pool.process(fd))
             work = Work(TENANT, commit.node_id)
-            waiting = asyncio.create_task(attempted(processor, work, OPTIONS))
+            waiting = asyncio.create_task(process_with_retries(processor, work, OPTIONS))
             done, _ = await asyncio.wait([waiting], timeout=1.2 * OPTIONS.handling_seconds)
             assert not done
         assert await waiting is None
@@ -75,7 +75,9 @@ async def test_decoder_that_gets_on_slowly_is_waited_for(room: Darkroom) -> None
         (pid,) = pool.pids
         child = psutil.Process(pid)
         used = [child.cpu_times()]
-        working = asyncio.create_task(attempted(processor, Work(TENANT, commit.node_id), options))
+        working = asyncio.create_task(
+            process_with_retries(processor, Work(TENANT, commit.node_id), options)
+        )
         began = time.monotonic()
         while not working.done() and time.monotonic() - began < 2 * options.handling_seconds:
             await until(lambda: working.done() or child.cpu_times() != used[-1])
@@ -94,8 +96,10 @@ async def test_a_picture_that_takes_too_long_itself_is_given_up(room: Darkroom) 
         processor = NodeProcessor(replace(room.deps, images=pool))
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
-        given_up = await attempted(processor, Work(TENANT, commit.node_id), options)
-        assert given_up == GivenUp("HANDLER_TIMEOUT", "The node took too long.", 1)
+        failure = await process_with_retries(processor, Work(TENANT, commit.node_id), options)
+        assert failure == FinalFailure(
+            "HANDLER_TIMEOUT", "The node was not processed in time; replay it later.", 1
+        )
         # Its child is gone, and the next one is served.
         patient = replace(OPTIONS, handling_seconds=60.0)
-        assert await attempted(processor, Work(TENANT, commit.node_id), patient) is None
+        assert await process_with_retries(processor, Work(TENANT, commit.node_id), patient) is None

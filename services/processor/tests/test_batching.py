@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from sluice_core.errors import Unavailable
-from sluice_processor.nodes.batching import Gathering
+from sluice_processor.nodes.batching import CallBatcher
 
 
 class Doubling:
@@ -19,7 +19,7 @@ class Doubling:
         self.open = asyncio.Event()
         self.open.set()
         self.away = False
-        self.gathering: Gathering[int, int] = Gathering(self._double, lambda item: item)
+        self.gathering: CallBatcher[int, int] = CallBatcher(self._double, lambda item: item)
 
     async def _double(self, items: Sequence[int]) -> list[int]:
         self.calls.append(list(items))

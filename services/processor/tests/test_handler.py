@@ -397,7 +397,7 @@ async def test_the_text_of_an_unexpected_error_goes_nowhere(
     with pytest.raises(Unavailable, match="HANDLER_FAILED: A ValueError") as raised:
         await room.process(commit)
     said = "".join([*traceback.format_exception(raised.value), *capfd.readouterr()])
-    assert "handler_broke" in said
+    assert "node.handling_failed" in said
     assert "examination.py" in said
     for word in CANARY_WORDS:
         assert word not in said

@@ -18,9 +18,9 @@ from sluice_core.errors import FailedPrecondition, Unavailable
 from sluice_core.events.nodes import upload_completed
 from sluice_core.ports.event_publisher import EventPublisher, EventRecord
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.nodes.handler import TRIED_LATER, Outcome, Work
+from sluice_processor.nodes.handler import RETRY_LATER_REASONS, Outcome, Work
 from sluice_processor.sources.log import LogSource, WakingPublisher
-from sluice_processor.sources.log_dead_letters import LogLetters
+from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
 from support.waiting import until
 
@@ -143,7 +143,7 @@ async def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
         await log.publish([completed("a")])
         await until(lambda: "a" in handler.done)
     assert handler.asked == ["a"] * 3
-    assert LogLetters(tmp_path / "state").letters() == []
+    assert LogDeadLetters(tmp_path / "state").letters() == []
 
 
 @pytest.mark.row(20)
@@ -160,7 +160,7 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
 ) -> None:
     handler = Handler()
     handler.errors["bad"] = list(errors)
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([completed("bad"), completed("good")])
         await until(lambda: "good" in handler.done and bool(letters.letters()))
@@ -179,11 +179,11 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
 BUSY = replace(OPTIONS, retries=2, retry_seconds=0.05)
 
 
-@pytest.mark.parametrize("reason", sorted(TRIED_LATER))
+@pytest.mark.parametrize("reason", sorted(RETRY_LATER_REASONS))
 async def test_timeouts_are_retried_later_and_pass(tmp_path: Path, reason: str) -> None:
     handler = Handler()
     handler.errors["slow"] = [FailedPrecondition(reason, "…")] * 2
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler, BUSY) as log:
         await log.publish([completed("slow")])
         await until(lambda: handler.done == ["slow"] and letters.postponed() == [])
@@ -194,7 +194,7 @@ async def test_timeouts_are_retried_later_and_pass(tmp_path: Path, reason: str) 
 async def test_timeouts_without_end_become_a_letter(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 9
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler, BUSY) as log:
         await log.publish([completed("slow"), completed("good")])
         await until(lambda: bool(letters.letters()) and letters.postponed() == [])
@@ -207,7 +207,7 @@ async def test_timeouts_without_end_become_a_letter(tmp_path: Path) -> None:
 async def test_later_tries_survive_a_restart_and_are_counted(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 9
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     patient = replace(BUSY, retry_seconds=3600.0)
 
     async def put_off(number: int) -> None:
@@ -232,7 +232,7 @@ async def test_later_tries_survive_a_restart_and_are_counted(tmp_path: Path) -> 
 async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["bad"] = [FailedPrecondition("CRASHED", "…")] * 2
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([completed("bad")])
         await until(lambda: bool(letters.letters()))
@@ -247,7 +247,7 @@ async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:
 async def test_an_event_that_nobody_can_read_becomes_a_letter(tmp_path: Path) -> None:
     handler = Handler()
     bad = replace(completed("a"), payload=b"\xff\xff")
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([bad, completed("b")])
         await until(lambda: "b" in handler.done and bool(letters.letters()))
@@ -270,7 +270,7 @@ async def test_a_damaged_note_means_everything_again(tmp_path: Path) -> None:
 async def test_a_damaged_letter_is_put_aside_and_nothing_stops_for_it(tmp_path: Path) -> None:
     """The folder is one for people: files of any kind may come to lie in it."""
     handler = Handler()
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     for number, content in enumerate(("", "{", "[]", '{"reason": "X"}', "\x00")):
         for folder in ("replay", "dead-letters"):
             (tmp_path / "state" / folder).mkdir(parents=True, exist_ok=True)

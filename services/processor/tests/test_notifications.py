@@ -18,7 +18,7 @@ from sluice_processor.sources.store_notifications import (
     NoticeKind,
     parse_notification,
 )
-from sluice_processor.sources.work import Passed, sorted_notices
+from sluice_processor.sources.work import SkipReason, sort_notices
 from support.notices import aws_message, bridge_message, minio_message, s3_record, trial_message
 
 NODE = "019ab1c2-0000-7000-8000-000000000001"
@@ -76,9 +76,9 @@ def test_a_plus_is_a_space_in_records_and_a_plus_in_eventbridge() -> None:
 )
 def test_other_events_are_passed_over(body: str, kind: NoticeKind) -> None:
     assert [notice.kind for notice in parse_notification(body)] == [kind]
-    found = sorted_notices(parse_notification(body))
-    expected = Passed.OTHER_EVENT if kind is NoticeKind.OTHER else Passed(kind.value)
-    assert (found.works, found.passed) == ((), (expected,))
+    found = sort_notices(parse_notification(body))
+    expected = SkipReason.OTHER_EVENT if kind is NoticeKind.OTHER else SkipReason(kind.value)
+    assert (found.works, found.skipped) == ((), (expected,))
 
 
 def without(*path: str) -> str:
@@ -140,42 +140,42 @@ def test_a_message_may_tell_of_many_objects_and_of_one_more_than_once() -> None:
     refs = [ObjectRef("b", f"acme/photos/n-{number}") for number in range(3)]
     thumbnail = ObjectRef("b", "thumbnails/n-0/0123456789abcdef/256.webp")
     elsewhere = ObjectRef("b", "backups.tar")
-    found = sorted_notices(
+    found = sort_notices(
         parse_notification(aws_message(refs[0], refs[1], thumbnail, refs[0], elsewhere, refs[2]))
     )
     assert [work.place.ref for work in found.works if work.place] == refs
     assert [work.node_id for work in found.works] == ["n-0", "n-1", "n-2"]
-    assert found.passed == (Passed.THUMBNAIL, Passed.SAME_OBJECT, Passed.OTHER_KEY)
+    assert found.skipped == (SkipReason.THUMBNAIL, SkipReason.SAME_OBJECT, SkipReason.OTHER_KEY)
 
 
 def test_the_same_key_in_two_buckets_is_two_objects() -> None:
     refs = [ObjectRef(bucket, REF.key) for bucket in ("one", "two")]
-    assert len(sorted_notices(parse_notification(aws_message(*refs))).works) == 2
+    assert len(sort_notices(parse_notification(aws_message(*refs))).works) == 2
 
 
 @pytest.mark.parametrize(
     ("key", "passed"),
     [
-        (f"pre/thumbnails/{NODE}/0123456789abcdef/256.webp", Passed.THUMBNAIL),
-        (f"thumbnails/{NODE}/0123456789abcdef/1024.jpg", Passed.THUMBNAIL),
-        (f"no-slash-thumbnails/{NODE}/0123456789abcdef/1024.jpg", Passed.THUMBNAIL),
-        ("sluice-probe/0d5c9cfb21aa", Passed.OTHER_KEY),
-        (f"photos/{NODE}", Passed.OTHER_KEY),
-        (f"/photos/{NODE}", Passed.OTHER_KEY),
-        ("acme/photos/", Passed.OTHER_KEY),
-        ("acme/photos/a picture.jpg", Passed.OTHER_KEY),
-        (f"acme/.hidden/{NODE}", Passed.OTHER_KEY),
-        ("x", Passed.OTHER_KEY),
+        (f"pre/thumbnails/{NODE}/0123456789abcdef/256.webp", SkipReason.THUMBNAIL),
+        (f"thumbnails/{NODE}/0123456789abcdef/1024.jpg", SkipReason.THUMBNAIL),
+        (f"no-slash-thumbnails/{NODE}/0123456789abcdef/1024.jpg", SkipReason.THUMBNAIL),
+        ("sluice-probe/0d5c9cfb21aa", SkipReason.OTHER_KEY),
+        (f"photos/{NODE}", SkipReason.OTHER_KEY),
+        (f"/photos/{NODE}", SkipReason.OTHER_KEY),
+        ("acme/photos/", SkipReason.OTHER_KEY),
+        ("acme/photos/a picture.jpg", SkipReason.OTHER_KEY),
+        (f"acme/.hidden/{NODE}", SkipReason.OTHER_KEY),
+        ("x", SkipReason.OTHER_KEY),
     ],
 )
-def test_keys_of_other_things_are_passed_over(key: str, passed: Passed) -> None:
-    found = sorted_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))])
-    assert (found.works, found.passed) == ((), (passed,))
+def test_keys_of_other_things_are_passed_over(key: str, passed: SkipReason) -> None:
+    found = sort_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))])
+    assert (found.works, found.skipped) == ((), (passed,))
 
 
 def test_a_drive_or_tenant_may_be_called_thumbnails() -> None:
     for key in (f"thumbnails/photos/{NODE}", f"thumbnails/acme/photos/{NODE}"):
-        (work,) = sorted_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))]).works
+        (work,) = sort_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))]).works
         assert work.node_id == NODE
 
 

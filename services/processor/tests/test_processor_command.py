@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sluice_core.events.nodes import upload_completed
-from sluice_processor.sources.attempts import GivenUp
-from sluice_processor.sources.log_dead_letters import LogLetters
+from sluice_processor.sources.attempts import FinalFailure
+from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
 from support.sqs_server import shared_server
 
@@ -93,11 +93,11 @@ def test_the_settings_are_shown() -> None:
 
 @pytest.mark.slow
 def test_letters_of_an_event_log_are_listed_replayed_and_dropped(tmp_path: Path) -> None:
-    letters = LogLetters(tmp_path / "processor")
+    letters = LogDeadLetters(tmp_path / "processor")
     for number in range(3):
         commit = finished_upload("a.jpg", node_id=f"n-{number}")
         record = upload_completed(commit, superseded_node_id="", occurred_at=1.0)
-        letters.bury(record, GivenUp("CRASHED", "The child died.", 1), now=100.0 + number)
+        letters.write(record, FinalFailure("CRASHED", "The child died.", 1), now=100.0 + number)
 
     def dlq(*arguments: str) -> list[str]:
         done = started("dlq", *arguments, SLUICE_DATA_DIR=str(tmp_path))

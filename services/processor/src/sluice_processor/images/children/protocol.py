@@ -1,7 +1,6 @@
 """Messages between the processor and a decoder child.
 
-Request: JSON of at most `MAX_REQUEST_BYTES`, with the picture's descriptor as ancillary data.
-Answer: `PREFIX`, a JSON header and the bytes of the thumbnails."""
+A request is JSON plus the picture's descriptor; an answer is `PREFIX`, JSON and thumbnails."""
 
 from __future__ import annotations
 
