@@ -66,5 +66,5 @@ def test_the_restarted_server_finishes_what_died(
 
 def test_a_crash_point_that_does_not_exist_is_refused_at_the_start(tmp_path: Path) -> None:
     server = StandaloneServer(tmp_path / "data", {ENABLE_VARIABLE: "1", POINT_VARIABLE: "nowhere"})
-    with pytest.raises(AssertionError, match="is no crash point"):
+    with pytest.raises(AssertionError, match="is not a crash point"):
         server.start()

@@ -11,8 +11,8 @@ from sluice_common.settings import (
     MASKED,
     SluiceSettings,
     default_data_dir,
+    format_settings,
     load_settings,
-    shown_settings,
 )
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.addresses import Address
@@ -205,7 +205,7 @@ def test_effective_settings_can_be_set_again_from_what_is_shown(
     monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")
     monkeypatch.setenv("SLUICE_CHANNELZ_ADDRESS", "127.0.0.1:0")
     settings = load_settings()
-    for line in shown_settings(settings).splitlines():
+    for line in format_settings(settings).splitlines():
         name, _, value = line.partition("=")
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
@@ -215,7 +215,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_OTLP_HEADERS", "authorization=hunter2")
     monkeypatch.setenv("SLUICE_OTLP_ENDPOINT", "https://me:hunter2@collector:4317")
     settings = load_settings()
-    shown = shown_settings(settings)
+    shown = format_settings(settings)
     assert "hunter2" not in shown
     assert "hunter2" not in repr(settings.otlp_headers)
     assert f"SLUICE_OTLP_HEADERS={MASKED}" in shown
@@ -225,7 +225,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_setting_is_shown() -> None:
-    shown = {line.partition("=")[0] for line in shown_settings(load_settings()).splitlines()}
+    shown = {line.partition("=")[0] for line in format_settings(load_settings()).splitlines()}
     for name, field in SluiceSettings.model_fields.items():
         inner = getattr(field.annotation, "model_fields", {})
         if inner:

@@ -394,7 +394,9 @@ async def test_the_text_of_an_unexpected_error_goes_nowhere(
     defect = ValueError(*CANARY_WORDS)
     defect.__cause__ = cause
     room.decoder.errors = [defect]
-    with pytest.raises(Unavailable, match="HANDLER_FAILED: A ValueError") as raised:
+    with pytest.raises(
+        Unavailable, match="HANDLER_FAILED: The processor raised ValueError"
+    ) as raised:
         await room.process(commit)
     said = "".join([*traceback.format_exception(raised.value), *capfd.readouterr()])
     assert "node.handling_failed" in said

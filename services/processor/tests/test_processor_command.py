@@ -81,7 +81,7 @@ def test_a_queue_that_is_not_there_or_refuses_ends_the_start_in_one_line() -> No
     done = started(**{**ON_SQS, **keys, "SLUICE_SQS__QUEUE_URL": url})
     assert (done.returncode, done.stdout) == (78, "")
     (line,) = done.stderr.splitlines()
-    assert "SLUICE_SQS__QUEUE_URL: There is no such queue" in line
+    assert "SLUICE_SQS__QUEUE_URL: The queue does not exist" in line
     assert "hunter2" not in line
 
 

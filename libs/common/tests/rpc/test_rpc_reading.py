@@ -16,8 +16,8 @@ import grpc.aio
 import pytest
 
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.reading import shielded_read
 from sluice_common.rpc.server import build_server, listen
+from sluice_common.rpc.shielded_reads import shielded_read
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
@@ -186,5 +186,7 @@ def heap_bytes() -> int:
 )
 async def test_reads_that_are_given_up_leave_nothing_in_the_heap() -> None:
     bare = await heap_bytes_per_call(layered=False)
-    assert bare > LOST_BYTES / 2, "grpcio frees it by itself: rpc/reading.py is needed no longer"
+    assert bare > LOST_BYTES / 2, (
+        "grpcio frees it: remove rpc/shielded_reads.py"
+    )
     assert await heap_bytes_per_call(layered=True) < bare / 2

@@ -32,7 +32,7 @@ def to_client_error(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> 
         return translated
     return Internal(
         "REPOSITORY_REFUSED",
-        "The server failed internally to store the chunk; ask its operator to check the log.",
-        log_detail=f"the repository answered {error.code().name} {translated.reason}; does it run the "
-        "release and the SLUICE_CHUNK_TRANSPORT of the intake?",
+        "The server could not store the chunk; ask its operator to check the log.",
+        log_detail=f"the repository answered {error.code().name} {translated.reason}; check that "
+        "it runs the release and the SLUICE_CHUNK_TRANSPORT of the intake",
     )

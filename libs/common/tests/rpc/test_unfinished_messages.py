@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from sluice_common.rpc.half_received import TICK_SECONDS, Connection, HalfReceived
 from sluice_common.rpc.sockets import ReceivedBytes
+from sluice_common.rpc.unfinished_messages import TICK_SECONDS, Connection, UnfinishedMessages
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.errors import DeadlineExceeded, ResourceExhausted
 from sluice_core.uploads.model import MIB
@@ -41,7 +41,7 @@ class Scene:
     def __init__(self, options: ServerOptions = OPTIONS) -> None:
         self.kernel = Kernel()
         self.memory_bytes = 0
-        self.watch = HalfReceived(options, self.kernel, lambda: self.memory_bytes)
+        self.watch = UnfinishedMessages(options, self.kernel, lambda: self.memory_bytes)
 
     def read(
         self,
