@@ -1,6 +1,6 @@
-"""Callers learn nothing of the infrastructure: no host, path, bucket, user or vendor's text.
+"""Error messages to callers reveal no host, path, bucket, user or vendor's text.
 
-What an operator needs besides the message is `log_detail`, which goes into the log alone.
+Details for operators are in `log_detail`, which is only logged.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ AT_START = {"CATALOGUE_URL_UNSUPPORTED", "LEDGER_FORMAT", "UNKNOWN_EVENT"}
 
 
 def messages() -> Iterator[tuple[str, str, list[str]]]:
-    """Every error that an adapter constructs: its place, its reason, what its message shows."""
+    """Find all errors that adapters construct: place, reason, expressions in the message."""
     kinds = {name for name, one in vars(errors).items() if isinstance(one, type)}
     for name in ADAPTERS:
         root = SOURCES / name
@@ -68,7 +68,7 @@ def messages() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def test_messages_of_adapters_show_facts_only() -> None:
-    """A new expression in a message is either a fact for callers or belongs into `log_detail`."""
+    """A new expression in a message is a fact for callers, or it belongs in `log_detail`."""
     found = list(messages())
     assert len(found) > 60
     shown = {

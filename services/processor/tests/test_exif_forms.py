@@ -1,9 +1,8 @@
-"""EXIF as cameras and programs write it, past the specification: what exiftool reads, we read.
+"""EXIF in the forms that cameras and programs write, compared with exiftool."""
 
-The expected values are those of exiftool 12.57: `-d %Y-%m-%dT%H:%M:%S%z` for times, with fractions
-and offsets of `SubSecDateTimeOriginal`; `-n` for places; its raw bytes for texts. Where it only
-repeats a field that it does not understand, nothing is expected.
-"""
+# The expected values are those of exiftool 12.57: `-d %Y-%m-%dT%H:%M:%S%z` for times, with
+# fractions and offsets of `SubSecDateTimeOriginal`; `-n` for places; its raw bytes for texts. Where
+# it only repeats a field that it cannot parse, nothing is expected.
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from support.pictures import quadrants, saved
 from support.processed import process
 
 Field = tuple[int, int, int, bytes]
-"""Tag, type, count, value: what no writer of Pillow's would write."""
+"""(tag, type, count, value); Pillow's writer does not support these."""
 MAKE, MODEL, SOFTWARE = 0x010F, 0x0110, 0x0131
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 TAKEN, SUBSEC, OFFSET, LENS = 0x9003, 0x9291, 0x9011, 0xA434
@@ -41,7 +40,7 @@ def rational_field(tag: int, *values: tuple[int, int], kind: int = 5) -> Field:
 
 
 def directory(fields: Sequence[Field], at: int) -> bytes:
-    """One IFD of TIFF at that offset, its values behind it."""
+    """Return a TIFF directory for this offset, followed by its values."""
     ordered = sorted(fields)
     values_at = at + 2 + 12 * len(ordered) + 4
     head, values = struct.pack("<H", len(ordered)), b""
@@ -90,7 +89,7 @@ def facts(
         ("Ø 50mm ƒ/1.8".encode("cp1252"), "Ø 50mm ƒ/1.8"),
         ("“Größe”".encode("cp1252"), "“Größe”"),
         ("é".encode("latin-1") * 3, "ééé"),
-        ("美图秀秀".encode()[:-1], "美图秀"),  # cut by a field of fixed length
+        ("美图秀秀".encode()[:-1], "美图秀"),  # cut by a fixed-length field
         (b"\xef\xbb\xbfLeica", "Leica"),
         (b"a\x81b", "a b"),
         (b"plain", "plain"),
@@ -98,7 +97,7 @@ def facts(
 )
 @pytest.mark.parametrize("kind", [2, 7, 1, 129])
 def test_text_in_utf8_or_latin1_is_read(kind: int, written: bytes, read: str) -> None:
-    """In every type that writers use for text: ASCII, UNDEFINED, BYTE, and EXIF 3.0's UTF-8."""
+    """In every field type used for text: ASCII, UNDEFINED, BYTE and EXIF 3.0's UTF-8."""
     found = facts(
         [ascii_field(tag, written, kind) for tag in (MAKE, MODEL, SOFTWARE)],
         [ascii_field(LENS, written, kind)],
@@ -121,7 +120,7 @@ def test_latin1_survives_unless_it_is_utf8(written: str) -> None:
     try:
         data.decode()
     except UnicodeDecodeError:
-        # One accent in the disguise of two characters is possible, one among more is not.
+        # A single accidental UTF-8 pair is possible, one among more accents is not.
         pairs = sum("\u00c2" <= c <= "\u00f4" for c in written)
         assert found == written or pairs > 0
     else:
@@ -267,8 +266,7 @@ def test_a_position_in_text_is_read(
 def test_a_hemisphere_is_read_or_there_is_no_place(
     references: tuple[str, str], read: tuple[float, float] | None
 ) -> None:
-    """Without one nothing says on which half of the world the place is: exiftool gives no
-    composite position either."""
+    """Without a hemisphere the place is ambiguous; exiftool gives no composite position either."""
     fields = (rational_field(LAT, (515, 10)), rational_field(LON, (75, 10)))
     named = (ascii_field(LAT_REF, references[0]), ascii_field(LON_REF, references[1]))
     assert place(*named, *fields) == read

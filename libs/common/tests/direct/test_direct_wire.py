@@ -1,4 +1,4 @@
-"""The bytes of the direct transport are what the .proto says, and forwarded as they came."""
+"""Wire bytes of the direct transport match the .proto; whole blocks are not copied."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_block_that_came_alone_is_forwarded_without_a_copy(block: bytes) -> No
 
 
 @given(BLOCKS)
-def test_of_a_block_that_came_with_a_header_only_the_block_is_forwarded(block: bytes) -> None:
+def test_block_received_with_header_is_forwarded_alone(block: bytes) -> None:
     wire = UploadStreamRequest(header=ChunkHeader(number=1), data=block).SerializeToString()
     message = PutChunksRequest.FromString(encode_block(read_stream_frame(wire).data))
     assert message == PutChunksRequest(data=block)
