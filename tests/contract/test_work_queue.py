@@ -107,7 +107,7 @@ async def never_looks(
 ) -> AsyncIterator[WorkQueue]:
     """What comes out of it at all came by a wake-up: nobody looks by himself from time to time."""
     monkeypatch.setattr(memory_queue, "_LOOK_AGAIN_SECONDS", LONG_SECONDS)
-    monkeypatch.setattr(redis_queues, "_LOOK_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(redis_queues, "_SCAN_SECONDS", LONG_SECONDS)
     async with factory(LONG_SECONDS) as opened:
         yield opened
 
@@ -118,7 +118,7 @@ async def looks_often(
 ) -> AsyncIterator[WorkQueue]:
     """A lease that has ended is found soon; it ends where `grow_old` says so."""
     monkeypatch.setattr(memory_queue, "_LOOK_AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr(redis_queues, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(redis_queues, "_SCAN_SECONDS", 0.02)
     async with factory(LONG_SECONDS) as opened:
         yield opened
 

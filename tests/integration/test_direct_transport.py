@@ -1,4 +1,4 @@
-"""Chunks from an intake straight to a repository: two services, one wire, nothing in between."""
+"""Tests of the direct transport of chunks from intake to repository."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def offer(number: int, size: int) -> ChunkOffer:
     return ChunkOffer(UPLOAD, number, size, new_token())
 
 
-async def hand_over(store: DirectChunkStore, number: int, *blocks: Block) -> None:
+async def send_chunk(store: DirectChunkStore, number: int, *blocks: Block) -> None:
     async with store.stage(offer(number, sum(len(each) for each in blocks))) as staged:
         for each in blocks:
             await staged.append(each)
@@ -78,70 +78,68 @@ async def failure(sending: Awaitable[object]) -> SluiceError:
     return caught.value
 
 
-# ------------------------------------------------------------------ chunks that arrive
+# ------------------------------------------------------------------ complete chunks
 
 
-async def test_whole_chunks_are_counted_by_the_repository(
-    store: DirectChunkStore, sink: Sink
-) -> None:
-    await hand_over(store, 0, b"a" * MIB, memoryview(b"b" * MIB), b"", b"c" * 17)
-    await hand_over(store, 1)
+async def test_repository_counts_complete_chunks(store: DirectChunkStore, sink: Sink) -> None:
+    await send_chunk(store, 0, b"a" * MIB, memoryview(b"b" * MIB), b"", b"c" * 17)
+    await send_chunk(store, 1)
     assert (sink.count(), sink.bytes) == (2, 2 * MIB + 17)
 
 
-async def test_one_stream_carries_chunk_after_chunk(store: DirectChunkStore, sink: Sink) -> None:
+async def test_sequential_chunks_share_one_stream(store: DirectChunkStore, sink: Sink) -> None:
     for number in range(20):
-        await hand_over(store, number, b"x" * 1000, b"y")
+        await send_chunk(store, number, b"x" * 1000, b"y")
     assert (sink.count(), sink.streams) == (20, 1)
 
 
-async def test_chunks_sent_at_once_use_a_stream_each_and_no_more_than_allowed(sink: Sink) -> None:
+async def test_concurrent_chunks_respect_stream_limit(sink: Sink) -> None:
     async with direct_store(sink.address, replace(OPTIONS, max_streams=3)) as store:
         async with asyncio.TaskGroup() as group:
             for number in range(30):
-                group.create_task(hand_over(store, number, *[bytes([number]) * MIB] * 2))
+                group.create_task(send_chunk(store, number, *[bytes([number]) * MIB] * 2))
         assert (sink.count(), sink.bytes) == (30, 60 * MIB)
         assert sink.streams == 3
 
 
-async def test_a_chunk_of_which_no_byte_came_holds_no_stream(sink: Sink) -> None:
+async def test_chunk_without_bytes_holds_no_stream(sink: Sink) -> None:
     async with (
         direct_store(sink.address, replace(OPTIONS, max_streams=1, wait_seconds=0.05)) as store,
         store.stage(offer(0, 5)),
         store.stage(offer(1, 5)),
     ):
-        await hand_over(store, 2, b"12345")
+        await send_chunk(store, 2, b"12345")
     assert sink.count() == 1
 
 
-async def test_a_stream_ends_when_nothing_needs_it(sink: Sink) -> None:
+async def test_idle_stream_ends(sink: Sink) -> None:
     async with direct_store(sink.address, replace(OPTIONS, idle_seconds=0.05)) as store:
-        await hand_over(store, 0, b"x")
+        await send_chunk(store, 0, b"x")
         await until(lambda: sink.ended_streams == 1)
-        await hand_over(store, 1, b"x")
+        await send_chunk(store, 1, b"x")
         assert (sink.count(), sink.streams) == (2, 2)
 
 
-async def test_an_old_stream_is_replaced_between_chunks(sink: Sink) -> None:
+async def test_old_stream_is_replaced_between_chunks(sink: Sink) -> None:
     async with direct_store(sink.address, replace(OPTIONS, max_stream_seconds=0.0)) as store:
         for number in range(3):
-            await hand_over(store, number, b"x")
+            await send_chunk(store, number, b"x")
         assert (sink.count(), sink.streams) == (3, 3)
 
 
-# ------------------------------------------------------------------ chunks that do not
+# ------------------------------------------------------------------ rejected and incomplete chunks
 
 
-async def test_a_chunk_left_halfway_never_counts(store: DirectChunkStore, sink: Sink) -> None:
+async def test_incomplete_chunk_never_counts(store: DirectChunkStore, sink: Sink) -> None:
     async with store.stage(offer(0, 2 * MIB)) as staged:
         await staged.append(b"x" * MIB)
         await until(lambda: sink.messages == 1)
     await until(lambda: sink.given_up == 1)
-    await hand_over(store, 0, b"y" * MIB)
+    await send_chunk(store, 0, b"y" * MIB)
     assert (sink.count(), sink.bytes) == (1, MIB)
 
 
-async def test_a_sender_cancelled_in_mid_chunk_gives_its_place_back(sink: Sink) -> None:
+async def test_cancelled_sender_releases_its_stream(sink: Sink) -> None:
     async with direct_store(sink.address, replace(OPTIONS, max_streams=1)) as store:
         begun = asyncio.Event()
 
@@ -156,14 +154,12 @@ async def test_a_sender_cancelled_in_mid_chunk_gives_its_place_back(sink: Sink) 
         sender.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sender
-        await hand_over(store, 0, b"y")
+        await send_chunk(store, 0, b"y")
         assert (sink.count(), sink.bytes) == (1, 1)
 
 
 @pytest.mark.rule(1)
-async def test_more_or_fewer_bytes_than_offered_never_reach_the_ledger(
-    store: DirectChunkStore, sink: Sink
-) -> None:
+async def test_size_mismatch_never_reaches_ledger(store: DirectChunkStore, sink: Sink) -> None:
     async with store.stage(offer(0, 3)) as staged:
         await staged.append(b"12")
         error = await failure(staged.seal())
@@ -173,27 +169,27 @@ async def test_more_or_fewer_bytes_than_offered_never_reach_the_ledger(
     assert sink.count() == 0
 
 
-async def test_while_all_streams_are_taken_a_chunk_is_refused_with_a_delay(sink: Sink) -> None:
+async def test_exhausted_streams_reject_chunk_with_retry_delay(sink: Sink) -> None:
     options = replace(OPTIONS, max_streams=1, wait_seconds=0.05)
     async with direct_store(sink.address, options) as store:
         async with store.stage(offer(0, 2)) as staged:
             await staged.append(b"x")
-            error = await failure(hand_over(store, 1, b"y"))
+            error = await failure(send_chunk(store, 1, b"y"))
         assert isinstance(error, ResourceExhausted)
         assert (error.reason, error.retry_after_seconds) == ("TRANSPORT_BUSY", 0.1)
-        await hand_over(store, 1, b"y")
+        await send_chunk(store, 1, b"y")
 
 
-class _Answering(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
-    """A repository that answers every chunk with the same words."""
+class _FixedResponse(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
+    """Repository that sends the same response to every chunk."""
 
-    def __init__(self, answer: Accepted) -> None:
-        self._answer = answer
+    def __init__(self, response: Accepted) -> None:
+        self._response = response
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         async def handle(_requests: object, context: Any) -> None:
             await context.read()
-            await context.write(pb.PutChunksResponse(accepted=self._answer))
+            await context.write(pb.PutChunksResponse(accepted=self._response))
 
         return grpc.stream_stream_rpc_method_handler(
             handle, response_serializer=pb.PutChunksResponse.SerializeToString
@@ -201,27 +197,28 @@ class _Answering(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not gener
 
 
 @pytest.mark.parametrize(
-    "answer", [Accepted(number=7, size=3, crc32c=1), Accepted(number=6, size=3, crc32c=0x364B3FB7)]
+    "response",
+    [Accepted(number=7, size=3, crc32c=1), Accepted(number=6, size=3, crc32c=0x364B3FB7)],
 )
-async def test_a_chunk_that_arrived_as_another_one_is_damage(answer: Accepted) -> None:
-    server = grpc.aio.server(handlers=(_Answering(answer),))
+async def test_chunk_confirmed_as_another_is_data_loss(response: Accepted) -> None:
+    server = grpc.aio.server(handlers=(_FixedResponse(response),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with direct_store(f"127.0.0.1:{port}", OPTIONS) as store:
-            error = await failure(hand_over(store, 7, b"abc"))
+            error = await failure(send_chunk(store, 7, b"abc"))
             assert (type(error), error.reason) == (DataLoss, "CHECKSUM_MISMATCH")
     finally:
         await server.stop(None)
 
 
-async def test_a_server_without_the_service_is_no_fault_of_the_client() -> None:
+async def test_missing_service_is_internal_error() -> None:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with direct_store(f"127.0.0.1:{port}", OPTIONS) as store:
-            error = await failure(hand_over(store, 0, b"abc"))
+            error = await failure(send_chunk(store, 0, b"abc"))
             assert (type(error), error.reason) == (Internal, "REPOSITORY_REFUSED")
             assert "UNIMPLEMENTED" in error.log_detail
             assert "UNIMPLEMENTED" not in error.message
@@ -229,35 +226,35 @@ async def test_a_server_without_the_service_is_no_fault_of_the_client() -> None:
         await server.stop(None)
 
 
-async def test_a_refusal_arrives_while_the_chunk_is_sent() -> None:
-    """Whether the status or the failed write is noticed first is chance: hence many times."""
+async def test_rejection_arrives_while_chunk_is_sent() -> None:
+    """The order of status and failed write is random, hence many repetitions."""
     async with (
         running_sink(max_chunk_bytes=MIB) as sink,
         direct_store(sink.address, OPTIONS) as store,
     ):
         for number in range(100):
-            error = await failure(hand_over(store, number, *[bytes(MIB)] * 8))
+            error = await failure(send_chunk(store, number, *[bytes(MIB)] * 8))
             assert (type(error), error.reason) == (Internal, "REPOSITORY_REFUSED")
             assert "CHUNK_TOO_LARGE" in error.log_detail
 
 
-# ------------------------------------------------------------------ the repository goes away
+# ------------------------------------------------------------------ repository failures
 
 
-async def test_a_repository_that_is_down_is_told_and_the_retry_works(
+async def test_down_repository_is_unavailable_until_restart(
     process: SinkProcess,
 ) -> None:
     async with direct_store(process.address, OPTIONS) as store:
-        await hand_over(store, 0, b"before")
+        await send_chunk(store, 0, b"before")
         process.kill()
-        error = await failure(hand_over(store, 1, b"while it is down"))
+        error = await failure(send_chunk(store, 1, b"while it is down"))
         assert (type(error), error.reason) == (Unavailable, "REPOSITORY_UNAVAILABLE")
         assert error.retry_after_seconds == 0.1
         process.start()
-        await retried(lambda: hand_over(store, 1, b"after"))
+        await retry_until_success(lambda: send_chunk(store, 1, b"after"))
 
 
-async def test_a_repository_killed_in_mid_chunk_is_told_and_the_retry_works(
+async def test_repository_killed_mid_chunk_is_unavailable(
     process: SinkProcess,
 ) -> None:
     async with direct_store(process.address, OPTIONS) as store:
@@ -273,24 +270,24 @@ async def test_a_repository_killed_in_mid_chunk_is_told_and_the_retry_works(
         error = await failure(send(process.kill))
         assert (type(error), error.reason) == (Unavailable, "REPOSITORY_UNAVAILABLE")
         process.start()
-        await retried(lambda: send(lambda: None))
+        await retry_until_success(lambda: send(lambda: None))
 
 
-async def test_a_repository_that_hangs_slows_its_sender_and_is_given_up(
+async def test_hanging_repository_stalls_sender_and_times_out(
     process: SinkProcess,
 ) -> None:
     async with direct_store(process.address, replace(OPTIONS, stall_seconds=0.5)) as store:
         os.kill(process.pid, signal.SIGSTOP)
         try:
-            error = await failure(hand_over(store, 0, *[b"x" * MIB] * 32))
+            error = await failure(send_chunk(store, 0, *[b"x" * MIB] * 32))
         finally:
             os.kill(process.pid, signal.SIGCONT)
         assert (type(error), error.reason) == (Unavailable, "REPOSITORY_UNAVAILABLE")
-        await retried(lambda: hand_over(store, 0, b"awake"))
+        await retry_until_success(lambda: send_chunk(store, 0, b"awake"))
 
 
-async def retried(sending: Callable[[], Awaitable[None]]) -> None:
-    """Repeat as a client does, while the refusal says that it is worth it."""
+async def retry_until_success(sending: Callable[[], Awaitable[None]]) -> None:
+    """Retry like a client while the error is retryable."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -301,10 +298,10 @@ async def retried(sending: Callable[[], Awaitable[None]]) -> None:
                 await asyncio.sleep(error.retry_after_seconds or 0.1)
 
 
-# ------------------------------------------------------------------ with an intake in front
+# ------------------------------------------------------------------ through an intake
 
 
-async def test_an_upload_through_the_intake_ends_in_the_repository(
+async def test_upload_through_intake_reaches_repository(
     store: DirectChunkStore, sink: Sink
 ) -> None:
     data = os.urandom(5 * MIB + 123)
@@ -317,14 +314,14 @@ async def test_an_upload_through_the_intake_ends_in_the_repository(
             for number, chunk in enumerate(chunks)
             for frame in frames_of(upload.upload_id, number, chunk)
         ]
-        answered = await intake.send_stream(frames)
-        assert answered.error is None
-        assert answered.numbers == [0, 1, 2]
+        response = await intake.send_stream(frames)
+        assert response.error is None
+        assert response.numbers == [0, 1, 2]
         assert (await intake.ledger.backlog()).queued_bytes == 0
     assert (sink.count(), sink.bytes) == (3, len(data))
 
 
-async def test_a_client_that_goes_away_leaves_no_half_chunk(
+async def test_disconnected_client_leaves_no_partial_chunk(
     store: DirectChunkStore, sink: Sink
 ) -> None:
     options = IntakeOptions(ledger=LedgerOptions(discard_on_accept=True))

@@ -1,4 +1,4 @@
-"""What the Dockerfiles copy and install is what their programmes need; no Docker needed here."""
+"""Tests of the Dockerfiles against the distributions that they need; without Docker."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DOCKERFILES: Final = sorted(DOCKER.glob("*.Dockerfile"))
 
 
 def distributions() -> dict[str, tuple[str, list[str]]]:
-    """Folder and own dependencies of each of our distributions, by name."""
-    found = {}
+    """Return folder and own dependencies of each distribution, by name."""
+    by_name = {}
     for file in [*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")]:
         project = tomllib.loads(file.read_text())["project"]
         needs = [
@@ -28,24 +28,24 @@ def distributions() -> dict[str, tuple[str, list[str]]]:
             for name in project.get("dependencies", ())
             if name.startswith("sluice-")
         ]
-        found[project["name"]] = (str(file.parent.relative_to(ROOT)), needs)
-    return found
+        by_name[project["name"]] = (str(file.parent.relative_to(ROOT)), needs)
+    return by_name
 
 
 def folders_of(name: str) -> set[str]:
-    """The folders of a distribution and of all that it needs."""
-    known, wanted, folders = distributions(), [name], set[str]()
-    while wanted:
-        folder, needs = known[wanted.pop()]
+    """Return the folders of a distribution and of all its dependencies."""
+    known, pending, folders = distributions(), [name], set[str]()
+    while pending:
+        folder, needs = known[pending.pop()]
         if folder not in folders:
             folders.add(folder)
-            wanted += needs
+            pending += needs
     return folders
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
-def test_an_image_has_every_distribution_that_its_programme_needs(file: Path) -> None:
-    """pip installs them without dependencies: what is missing is missed at the first import."""
+def test_image_has_every_required_distribution(file: Path) -> None:
+    """pip installs without dependencies, so a missing one fails at the first import."""
     text = file.read_text()
     needed = folders_of(f"sluice-{file.stem}")
     copied = {
@@ -56,7 +56,7 @@ def test_an_image_has_every_distribution_that_its_programme_needs(file: Path) ->
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
-def test_what_an_image_copies_is_there_and_not_ignored(file: Path) -> None:
+def test_copied_files_exist_and_are_not_ignored(file: Path) -> None:
     allowed = (ROOT / ".dockerignore").read_text().split()
     for source in re.findall(r"^COPY (?!--)(\S+) ", file.read_text(), re.MULTILINE):
         assert (ROOT / source).exists()
@@ -64,8 +64,8 @@ def test_what_an_image_copies_is_there_and_not_ignored(file: Path) -> None:
         assert any(f"!{one}" in allowed for one in parents), source
 
 
-def test_the_command_in_an_image_keeps_its_journals_in_a_volume() -> None:
-    """Users of images have no home, and the rest of the file system may be read-only."""
+def test_command_image_keeps_journals_in_volume() -> None:
+    """Users in images have no home, and the rest of the file system may be read-only."""
     images = [file.read_text() for file in DOCKERFILES if "COPY libs/client" in file.read_text()]
     assert images
     for text in images:
@@ -76,7 +76,7 @@ def test_the_command_in_an_image_keeps_its_journals_in_a_volume() -> None:
 
 @pytest.fixture
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Where something answers every request with the status of the parameter."""
+    """Return the port of a server that responds with the status of the parameter."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -84,7 +84,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
             self.end_headers()
 
         def log_message(self, *_arguments: Any) -> None:
-            """Nobody reads it."""
+            """Suppress the log."""
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -95,7 +95,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("port", "code"), [(200, 0), (503, 1)], indirect=["port"])
-def test_the_health_check_of_the_processor_asks_whether_it_is_ready(
+def test_processor_health_check_queries_readiness(
     port: int, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = importlib.util.spec_from_file_location("readiness", DOCKER / "readiness.py")

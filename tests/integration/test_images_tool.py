@@ -1,4 +1,4 @@
-"""The tool behind `make check-images`, as far as it goes without a container engine."""
+"""Tests of the tool behind `make check-images` that need no container engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def names(services: Sequence[Service]) -> list[str]:
     return [service.name for service in services]
 
 
-def test_services_come_after_those_that_they_wait_for() -> None:
+def test_services_follow_their_dependencies() -> None:
     services = read_services()
     order = names(services)
     assert {"redis", "mysql", "kafka", "s3", "bucket"} | OURS == set(order)
@@ -43,20 +43,20 @@ def test_services_come_after_those_that_they_wait_for() -> None:
         assert all(order.index(name) < order.index(service.name) for name in service.needs)
 
 
-def test_what_is_not_understood_of_compose_is_refused(tmp_path: Path) -> None:
-    """Left out without a word, a limit or a mount would be missing from what is checked."""
+def test_unsupported_compose_key_is_rejected(tmp_path: Path) -> None:
+    """A silently ignored limit or mount would be missing from the check."""
     file = tmp_path / "compose.yaml"
     file.write_text("services: {redis: {image: 'redis:7.4', mem_limit: 1g}}\n")
     with pytest.raises(ServiceError, match="redis has mem_limit"):
         read_services(file)
 
 
-def test_every_image_that_is_needed_has_a_stand_in() -> None:
+def test_every_required_image_has_stand_in() -> None:
     images = [*bases_of(dockerfiles()), *images_of(read_services()), MYSQL_NEWEST]
     assert {image.partition(":")[0] for image in images} == set(STAND_INS)
 
 
-def test_podman_runs_a_service_as_compose_describes_it() -> None:
+def test_podman_command_matches_compose() -> None:
     services = read_services()
     stack = PodmanStack(Engine("podman", "podman", {}), services)
     (intake,) = (one for one in services if one.name == "intake")
@@ -69,11 +69,11 @@ def test_podman_runs_a_service_as_compose_describes_it() -> None:
     (redis,) = (one for one in services if one.name == "redis")
     assert '--health-cmd=["redis-cli", "ping"]' in stack._run_command(redis)
     (bucket,) = (one for one in services if one.name == "bucket")
-    # `$$` is Compose's dollar: the shell in the container gets one.
+    # `$$` is Compose's escape: the shell in the container receives one `$`.
     assert '"$MINIO_ROOT_USER"' in stack._run_command(bucket)[-1]
 
 
-def test_steps_that_were_not_reached_fail_the_check(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreached_step_fails_check(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report()
     with report.step("first"):
         pass
@@ -86,7 +86,7 @@ def fail() -> None:
     raise ServiceError("the reason")
 
 
-def test_a_failed_step_is_noted_and_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_step_is_reported_and_others_run(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report()
     with report.step("first"):
         fail()
@@ -99,7 +99,7 @@ def test_a_failed_step_is_noted_and_others_go_on(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
-def test_without_an_engine_it_says_so_or_fails(
+def test_missing_engine_skips_or_fails(
     required: str,
     code: int,
     tmp_path: Path,
@@ -109,22 +109,22 @@ def test_without_an_engine_it_says_so_or_fails(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(engine.REQUIRED, required)
     assert tool.main(["check"]) == code
-    said = capsys.readouterr().err
-    assert "no podman on the PATH" in said
-    assert ("SKIPPED" in said) is (code == 0)
+    output = capsys.readouterr().err
+    assert "no podman on the PATH" in output
+    assert ("SKIPPED" in output) is (code == 0)
 
 
-def test_podman_asks_for_no_more_than_this_process_may(
+def test_podman_limits_do_not_exceed_own_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container with a higher limit than its maker's does not start at all."""
+    """A container with a higher limit than its creator does not start."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(resource, "getrlimit", lambda _number: (1_000, 2_000))
     written = engine._write_configuration().read_text()
     assert '["nofile=2000:2000", "nproc=2000:2000"]' in written
 
 
-def test_a_choice_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_choice_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_IMAGES_FROM", "nowhere")
     with pytest.raises(ServiceError, match="registry or distribution"):
         obtain(Engine("podman", "podman", {}), "redis:7.4")
@@ -138,7 +138,7 @@ def test_a_choice_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch
     [("usr/lib/x86_64-linux-gnu", "usr/share/mysql"), ("usr/lib64", "usr/share/mysql-9.7")],
     ids=["Debian", "Oracle Linux"],
 )
-def test_mysqld_runs_with_the_libraries_of_its_image(
+def test_mysqld_script_uses_libraries_of_image(
     libraries: str, messages: str, tmp_path: Path
 ) -> None:
     for name in ("lib64", libraries, "usr/sbin", f"{messages}/english", "usr/lib/mysql/private"):
@@ -152,7 +152,7 @@ def test_mysqld_runs_with_the_libraries_of_its_image(
     assert f"--lc-messages-dir={tmp_path}/{messages}" in script
 
 
-def test_an_image_without_mysqld_is_refused(tmp_path: Path) -> None:
+def test_image_without_mysqld_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="no mysqld"):
         mysqld._script(tmp_path)
 
@@ -166,17 +166,17 @@ def load_mc() -> ModuleType:
     return module
 
 
-def test_the_stand_in_of_mc_signs_as_botocore_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mc_stand_in_signature_matches_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     mc = load_mc()
     headers = mc.signed("PUT", "s3:9000", "/sluice", "user", "secret")
     moment = time.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
 
-    class Then(datetime.datetime):
+    class FixedDatetime(datetime.datetime):
         @classmethod
-        def utcnow(cls) -> Then:
+        def utcnow(cls) -> FixedDatetime:
             return cls(*moment[:6])
 
-    monkeypatch.setattr("botocore.auth.get_current_datetime", Then.utcnow)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", FixedDatetime.utcnow)
     request = AWSRequest("PUT", "http://s3:9000/sluice", headers={"Host": "s3:9000"})
     request.context["payload_signing_enabled"] = True
     S3SigV4Auth(Credentials("user", "secret"), "s3", "us-east-1").add_auth(request)

@@ -1,4 +1,4 @@
-"""Servers that were asked for by name: they are used, or it is said how to get them."""
+"""Tests of the choice of test servers: chosen ones are used, or the error names a remedy."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without servers: a PATH of one empty folder, an empty cache, no wheels."""
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Simulate a machine without servers: an empty PATH folder, an empty cache, no wheels."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -49,11 +49,11 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def put_program(folder: Path, name: str, says: str = "") -> Path:
-    """A program that prints that and ends, whatever it is asked."""
+def put_program(folder: Path, name: str, output: str = "") -> Path:
+    """Create a program that prints `output` and exits."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / name
-    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.write_text(f"#!/bin/sh\necho '{output}'\n")
     program.chmod(0o755)
     return program
 
@@ -61,43 +61,43 @@ def put_program(folder: Path, name: str, says: str = "") -> Path:
 # ------------------------------------------------------------------ Redis and Valkey
 
 
-def test_redis_is_what_runs_unasked(bare: Path) -> None:
-    program = put_program(bare, "redis-server", "Redis server v=7.0.15")
-    put_program(bare, "valkey-server", "Valkey server v=9.1.2")
+def test_redis_is_the_default(bare_machine: Path) -> None:
+    program = put_program(bare_machine, "redis-server", "Redis server v=7.0.15")
+    put_program(bare_machine, "valkey-server", "Valkey server v=9.1.2")
     assert redis.find_server() == ("redis", str(program))
 
 
-def test_valkey_runs_unasked_where_redis_is_missing(bare: Path) -> None:
-    program = put_program(bare, "valkey-server", "Valkey server v=9.1.2")
+def test_valkey_is_the_default_without_redis(bare_machine: Path) -> None:
+    program = put_program(bare_machine, "valkey-server", "Valkey server v=9.1.2")
     assert redis.find_server() == ("valkey", str(program))
 
 
-def test_without_either_it_is_said_what_brings_one(bare: Path) -> None:
+def test_missing_redis_and_valkey_names_remedy(bare_machine: Path) -> None:
     with pytest.raises(ServiceError, match=r"install the package redis-server.*make install"):
         redis.find_server()
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
-def test_the_server_asked_for_is_not_replaced(
-    kind: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+def test_chosen_redis_server_is_not_replaced(
+    kind: str, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = {"redis": "valkey", "valkey": "redis"}[kind]
-    put_program(bare, f"{other}-server", f"{other} server v=9.1.2")
+    put_program(bare_machine, f"{other}-server", f"{other} server v=9.1.2")
     monkeypatch.setenv("SLUICE_SERVICES_REDIS", kind)
     with pytest.raises(ChoiceError, match=f"asks for {kind}, and {kind}-server is not on"):
         redis.find_server()
 
 
-def test_valkey_under_the_name_of_redis_is_not_redis(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
+def test_valkey_named_redis_server_is_not_redis(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_program(bare, "redis-server", "Valkey server v=9.1.2")
+    put_program(bare_machine, "redis-server", "Valkey server v=9.1.2")
     monkeypatch.setenv("SLUICE_SERVICES_REDIS", "redis")
     with pytest.raises(ChoiceError, match="is not it: install the package redis-server"):
         redis.find_server()
 
 
-def test_the_wheel_carries_a_valkey_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valkey_of_wheel_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_SERVICES_REDIS", "valkey")
     kind, program = redis.find_server()
     assert kind == "valkey"
@@ -108,30 +108,30 @@ def test_the_wheel_carries_a_valkey_that_runs(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("kind", ["seaweedfs", "minio", "versitygw"])
-def test_the_s3_server_asked_for_is_not_replaced(
-    kind: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+def test_chosen_s3_server_is_not_replaced(
+    kind: str, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in {"weed", "minio", "versitygw"} - {kind.replace("seaweedfs", "weed")}:
-        put_program(bare, name)
+        put_program(bare_machine, name)
     monkeypatch.setenv("SLUICE_SERVICES_S3", kind)
     remedy = "make install" if kind == "seaweedfs" else f"make peers PEERS={kind}"
     with pytest.raises(ChoiceError, match=rf"asks for {kind}.*`{remedy}`"):
         s3_servers.find_server()
 
 
-def test_what_has_to_be_built_needs_go(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_requires_go(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_SERVICES_S3", "versitygw")
     with pytest.raises(ChoiceError, match=r"neither `versitygw` nor `go`.*install Go"):
         s3_servers.find_server(install=True)
 
 
-def test_seaweedfs_runs_unasked_beside_a_minio(bare: Path) -> None:
-    weed = put_program(bare, "weed")
-    put_program(bare, "minio")
+def test_seaweedfs_is_the_default_beside_minio(bare_machine: Path) -> None:
+    weed = put_program(bare_machine, "weed")
+    put_program(bare_machine, "minio")
     assert s3_servers.find_server() == ("seaweedfs", str(weed))
 
 
-def test_a_kind_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_kind_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_SERVICES_S3", "ceph")
     with pytest.raises(ChoiceError, match="set it to one of seaweedfs, minio, versitygw"):
         s3_servers.find_server()
@@ -141,15 +141,15 @@ def test_a_kind_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def go(bare: Path, tmp_path: Path) -> Path:
-    """A Go that hands out a source, "h1:known", and builds a program that says its name."""
-    answer = json.dumps({"Sum": "h1:known", "Dir": str(tmp_path)})
-    program = bare / "go"
+def go(bare_machine: Path, tmp_path: Path) -> Path:
+    """Create a fake Go with the source "h1:known" that builds a program; return its call log."""
+    reply = json.dumps({"Sum": "h1:known", "Dir": str(tmp_path)})
+    program = bare_machine / "go"
     program.write_text(
         "#!/bin/sh\n"
         f'echo "$@" >> {tmp_path / "calls"}\n'
         'case "$1" in\n'
-        f"mod) echo 'go: downloading something' >&2; echo '{answer}';;\n"
+        f"mod) echo 'go: downloading something' >&2; echo '{reply}';;\n"
         'build) /bin/echo \'#!/bin/sh\' > "$3"; /bin/chmod 755 "$3";;\n'
         "esac\n"
     )
@@ -157,7 +157,7 @@ def go(bare: Path, tmp_path: Path) -> Path:
     return tmp_path / "calls"
 
 
-def test_a_program_is_built_once(go: Path) -> None:
+def test_program_is_built_once(go: Path) -> None:
     program = GoProgram("it", "example.org/it", "v1", "h1:known", "./cmd/it", 1)
     path = build("s3", program)
     calls = go.read_text()
@@ -168,7 +168,7 @@ def test_a_program_is_built_once(go: Path) -> None:
     assert go.read_text() == calls
 
 
-def test_a_source_of_another_checksum_is_not_built(go: Path) -> None:
+def test_source_with_wrong_checksum_is_not_built(go: Path) -> None:
     program = GoProgram("it", "example.org/it", "v1", "h1:other", ".", 1)
     with pytest.raises(ServiceError, match="checksum h1:known and not h1:other"):
         build("s3", program)
@@ -184,10 +184,10 @@ def put_java(home: Path, version: str) -> Path:
 
 
 @pytest.mark.parametrize("where", ["JAVA_HOME_25", "JAVA_HOME_25_X64", "JAVA_HOME", "PATH", "jvm"])
-def test_java_25_is_found_where_it_may_be(
-    where: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_java_25_is_found_in_every_location(
+    where: str, bare_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_java(bare.parent, "17.0.15")  # first on the PATH
+    put_java(bare_machine.parent, "17.0.15")  # first on the PATH
     home = tmp_path / "jvm" / "jdk-25" if where == "jvm" else tmp_path / "jdk"
     java = put_java(home, "25.0.3")
     if where == "PATH":
@@ -201,18 +201,18 @@ def test_java_25_is_found_where_it_may_be(
     ("version", "new_enough"),
     [("17.0.15", False), ("24.0.2", False), ("1.8.0_402", False), ("25-ea", True), ("26", True)],
 )
-def test_older_java_is_not_taken(version: str, new_enough: bool, bare: Path) -> None:
-    put_java(bare.parent, version)
+def test_older_java_is_rejected(version: str, new_enough: bool, bare_machine: Path) -> None:
+    put_java(bare_machine.parent, version)
     assert (apicurio.find_java() is not None) == new_enough
 
 
 @pytest.fixture
-def java(bare: Path) -> None:
-    put_java(bare.parent, "25.0.3")
+def java(bare_machine: Path) -> None:
+    put_java(bare_machine.parent, "25.0.3")
 
 
-def test_apicurio_asked_for_without_java_says_so(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
+def test_chosen_apicurio_without_java_names_remedy(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLUICE_SERVICES_REGISTRY", "apicurio")
     with pytest.raises(ChoiceError, match=r"needs Java 25.*JAVA_HOME_25"):
@@ -220,24 +220,24 @@ def test_apicurio_asked_for_without_java_says_so(
 
 
 @pytest.mark.usefixtures("java")
-def test_apicurio_asked_for_and_not_fetched_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chosen_apicurio_not_fetched_names_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_SERVICES_REGISTRY", "apicurio")
     with pytest.raises(ChoiceError, match="make peers PEERS=apicurio"):
         apicurio.find_registry()
 
 
-def test_the_standin_is_used_unasked_and_says_why(bare: Path) -> None:
+def test_standin_is_the_default_with_reason(bare_machine: Path) -> None:
     assert apicurio.find_registry() is None
     assert "the stand-in, for Apicurio" in apicurio.described()
 
 
 @pytest.fixture
-def maven(bare: Path, java: None, tmp_path: Path) -> str:
-    """A Maven that hands out an archive; its checksum."""
+def maven(bare_machine: Path, java: None, tmp_path: Path) -> str:
+    """Create a fake Maven that serves an archive; return the checksum of the archive."""
     archive = tmp_path / "served.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("quarkus-run.jar"), io.BytesIO())
-    program = bare / "mvn"
+    program = bare_machine / "mvn"
     program.write_text(
         "#!/bin/sh\n"
         'for word in "$@"; do case "$word" in\n'
@@ -248,7 +248,7 @@ def maven(bare: Path, java: None, tmp_path: Path) -> str:
     return hashlib.sha256(archive.read_bytes()).hexdigest()
 
 
-def test_apicurio_is_used_once_it_is_fetched(maven: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetched_apicurio_is_used(maven: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apicurio, "SHA256", maven)
     folder = apicurio.fetch()
     found = apicurio.find_registry()
@@ -257,7 +257,7 @@ def test_apicurio_is_used_once_it_is_fetched(maven: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("maven")
-def test_an_archive_of_another_checksum_is_refused() -> None:
+def test_archive_with_wrong_checksum_is_rejected() -> None:
     with pytest.raises(ServiceError, match="has the checksum"):
         apicurio.fetch()
     assert apicurio.find_registry() is None
@@ -266,21 +266,23 @@ def test_an_archive_of_another_checksum_is_refused() -> None:
 # ------------------------------------------------------------------ all of them
 
 
-def test_the_cheap_peers_do_without_java(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put_program(bare, "valkey-server", "Valkey server v=9.1.2")
+def test_default_peers_skip_apicurio_without_java(
+    bare_machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_program(bare_machine, "valkey-server", "Valkey server v=9.1.2")
     peers.get([])
     assert "left out: Apicurio" in capsys.readouterr().err
 
 
-def test_a_peer_that_is_named_is_got_or_refused(bare: Path) -> None:
+def test_named_peer_is_installed_or_rejected(bare_machine: Path) -> None:
     with pytest.raises(ServiceError, match=r"apicurio: Apicurio .* needs Java 25"):
         peers.get(["apicurio"])
 
 
-def test_another_kind_that_runs_already_is_not_used(
+def test_running_server_of_other_kind_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor stopped: whoever started it may need it."""
+    """The server is not stopped either, because its owner may need it."""
     state = StateDirectory(tmp_path)
     state.create_home("redis")
     running = subprocess.Popen(["sleep", "60"])
@@ -297,7 +299,9 @@ def test_another_kind_that_runs_already_is_not_used(
         running.wait()
 
 
-def test_tests_do_not_share_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_server_of_other_kind_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = {"redis": {"url": "redis://127.0.0.1:1/0", "kind": "redis"}}
     (tmp_path / "services.json").write_text(json.dumps(facts))
     monkeypatch.setenv("SLUICE_SERVICES_DIR", str(tmp_path))
@@ -307,8 +311,8 @@ def test_tests_do_not_share_another_kind(tmp_path: Path, monkeypatch: pytest.Mon
         services.redis_url()
 
 
-def test_run_does_not_go_on_without_what_was_asked_for(tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
+def test_run_stops_without_chosen_server(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
     environment = {
         **os.environ,
         "SLUICE_SERVICES_DIR": str(tmp_path / "state"),
@@ -316,7 +320,7 @@ def test_run_does_not_go_on_without_what_was_asked_for(tmp_path: Path) -> None:
         "SLUICE_REQUIRE_SERVICES": "",
     }
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "services.py"), "run", "--", "touch", str(begun)],
+        [sys.executable, str(ROOT / "tools" / "services.py"), "run", "--", "touch", str(marker)],
         env=environment,
         capture_output=True,
         text=True,
@@ -325,10 +329,10 @@ def test_run_does_not_go_on_without_what_was_asked_for(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "set it to one of seaweedfs, minio, versitygw" in done.stderr
-    assert not begun.exists()
+    assert not marker.exists()
 
 
-def test_a_choice_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_error_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_CHOICE", "neither")
     with pytest.raises(ChoiceError, match="A_CHOICE is 'neither': set it to one of this, that"):
         Choice("A_CHOICE", ("this", "that")).asked()

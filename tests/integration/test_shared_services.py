@@ -1,4 +1,4 @@
-"""Deployments on the same servers keep apart: the container suite runs several at a time."""
+"""Tests that concurrent deployments on the same servers are isolated."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ def folder(parent: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
-def test_deployments_beside_each_other_complete_their_own(tmp_path: Path) -> None:
-    """Both have idle workers. With one queue for the two, every second upload would be completed
-    by the other one, which has no such drive: DRIVE_NOT_FOUND."""
+def test_concurrent_deployments_complete_their_own_uploads(tmp_path: Path) -> None:
+    """Both have idle workers.
+
+    With a shared queue, every second upload would be completed by the other deployment, which has
+    no such drive: DRIVE_NOT_FOUND.
+    """
     with (
         shared_services(folder(tmp_path, "first")) as first,
         shared_services(folder(tmp_path, "second")) as second,
@@ -45,8 +48,8 @@ def test_deployments_beside_each_other_complete_their_own(tmp_path: Path) -> Non
             second.assert_nothing_is_left(FILES)
 
 
-def test_a_deployment_leaves_others_their_redis(tmp_path: Path) -> None:
-    """Each begins with an empty one, and empties it when it goes."""
+def test_deployment_keeps_redis_of_others(tmp_path: Path) -> None:
+    """Each deployment starts with an empty Redis and empties it at the end."""
     with shared_services(folder(tmp_path, "first")) as first:
         with first.redis() as client:
             client.set("mine", "1")

@@ -83,7 +83,7 @@ class StagingLedger:
     def hears(self, upload_id: str) -> bool:
         """Whether the server has confirmed that changes of the upload are told to us, and before
         that, that room is."""
-        return self.bare._announcements.heard_of(upload_id) is not None
+        return self.bare._announcements.known_state(upload_id) is not None
 
     def calls(self, operation: str) -> int:
         """How often Redis was asked for that."""

@@ -39,7 +39,7 @@ class Request:
         return self.method == "PUT" and "partNumber=" in self.target
 
     @property
-    def asks_first(self) -> bool:
+    def expects_continue(self) -> bool:
         """Does the body wait until it is asked for?"""
         return b"\r\nexpect: 100-continue\r\n" in self.head.lower()
 
@@ -192,7 +192,7 @@ def takes_no_more(after_bytes: int) -> Fault:
     """The body is read so far, and the rest stays in the network."""
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
-        if request.asks_first:
+        if request.expects_continue:
             await client.write(b"HTTP/1.1 100 Continue" + _HEAD_END)
         await client.reader.readexactly(after_bytes)
         await asyncio.Event().wait()
@@ -225,7 +225,7 @@ def flips_a_bit(at_byte: int) -> Fault:
 
     async def fault(request: Request, client: Stream, store: Stream) -> None:
         await store.write(_closing(request.head))
-        if request.asks_first:
+        if request.expects_continue:
             await client.write(await store.reader.readuntil(_HEAD_END))  # 100 Continue
         before = await client.reader.readexactly(at_byte)
         changed = (await client.reader.readexactly(1))[0] ^ 1

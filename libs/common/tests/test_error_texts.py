@@ -22,7 +22,7 @@ import sluice_backends
 import sluice_common.rpc
 import sluice_core.objects
 from sluice_backends.disk import disk_error
-from sluice_backends.s3.errors import translated
+from sluice_backends.s3.errors import to_store_error
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server, listen
@@ -108,7 +108,7 @@ def test_an_error_of_the_store_names_no_bucket(code: str, status: int) -> None:
 
     answer = {"Error": {"Code": code, "Message": "s3.internal:8333"}}
     answer["ResponseMetadata"] = {"HTTPStatusCode": status}  # type: ignore[dict-item]
-    error = translated(ClientError(answer, "PutObject"), "tenants-prod")
+    error = to_store_error(ClientError(answer, "PutObject"), "tenants-prod")
     for secret in ("tenants-prod", code, "s3.internal", str(status)):
         assert secret not in error.message
     assert code in error.log_detail or "tenants-prod" in error.log_detail

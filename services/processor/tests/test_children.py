@@ -416,9 +416,7 @@ async def test_unusable_machine_fails_at_start() -> None:
 async def test_child_that_is_not_ready_fails_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "sluice_processor.images.children.process._MODULE", "this"
-    )  # exits
+    monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # exits
     with pytest.raises(ChildNotStarted, match="exited at its start"):
         async with ImageWorkers(OPTIONS):
             pytest.fail("must not start")

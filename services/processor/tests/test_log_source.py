@@ -170,9 +170,7 @@ async def test_permanent_error_becomes_replayable_dead_letter(
         assert "51.47" not in repr(letter.cause)
         handler.errors["bad"] = []
         assert letters.replay(letter.record.event_id)
-        await log.publish(
-            [completed("next")]
-        )  # wakes the source at once
+        await log.publish([completed("next")])  # wakes the source at once
         await until(lambda: "bad" in handler.done)
     assert letters.letters() == []
     assert letters.to_replay() == []

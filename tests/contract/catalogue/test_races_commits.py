@@ -58,7 +58,7 @@ class Referee:
         async def step_by_step(*_: Any) -> bool:
             return False
 
-        patch.setattr(Database, "commit_at_once", step_by_step)
+        patch.setattr(Database, "commit_batch", step_by_step)
         patch.setattr(sql_commits, "append_events", append)
         patch.setattr(Database, "write", begin)
 

@@ -1,8 +1,6 @@
-"""Every refusal of every kind of call, with the client still sending, arrives as what it is.
+"""Tests that rejections of a call reach clients in Python, Go and Node that are still sending.
 
-What a server sends is settled on bare HTTP/2 frames: trailers with its status, then at most
-RST_STREAM NO_ERROR. What client libraries make of that is asked of them: Python's two, Go's and
-Node's, built here of pinned versions.
+The frames are tested, too: trailers with the status, then at most RST_STREAM NO_ERROR.
 """
 
 from __future__ import annotations
@@ -33,12 +31,12 @@ Server = tuple[str, Sequence[RefusedCall]]
 
 
 @pytest.fixture(name="server")
-async def a_server() -> AsyncIterator[Server]:
+async def run_server() -> AsyncIterator[Server]:
     async with refusing_server() as running:
         yield running
 
 
-async def test_pythons_asyncio_client_gets_every_refusal(server: Server) -> None:
+async def test_python_asyncio_client_gets_every_rejection(server: Server) -> None:
     address, cases = server
     async with grpc.aio.insecure_channel(
         address, options=[("grpc.max_send_message_length", -1)]
@@ -48,7 +46,7 @@ async def test_pythons_asyncio_client_gets_every_refusal(server: Server) -> None
                 assert await call_in_asyncio(channel, case) == case.expected, case.name
 
 
-async def test_pythons_synchronous_client_gets_every_refusal(server: Server) -> None:
+async def test_python_sync_client_gets_every_rejection(server: Server) -> None:
     address, cases = server
     for case in cases:
         for _ in range(TIMES):
@@ -57,7 +55,7 @@ async def test_pythons_synchronous_client_gets_every_refusal(server: Server) -> 
 
 
 @pytest.mark.parametrize("language", ["go", "node"])
-async def test_a_foreign_client_gets_every_refusal(server: Server, language: str) -> None:
+async def test_go_and_node_clients_get_every_rejection(server: Server, language: str) -> None:
     address, cases = server
     command = await asyncio.to_thread(go_client if language == "go" else node_client, "refusals")
     client = await asyncio.create_subprocess_exec(
@@ -83,7 +81,7 @@ async def test_a_foreign_client_gets_every_refusal(server: Server, language: str
     assert seen == {case.name: TIMES + on_frames * case.client_streams for case in cases}
 
 
-GRPCS_OWN: dict[str, dict[str, Any]] = {
+GRPC_REJECTIONS: dict[str, dict[str, Any]] = {
     "a message too large": {"request": bytes(LARGEST_MESSAGE + 1)},
     "too much metadata": {"metadata": (*GOOD, ("x-fill", "y" * 20_000))},
     "an unknown method": {"method": "/sluice.upload.v1.IntakeService/Nothing"},
@@ -91,16 +89,16 @@ GRPCS_OWN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", GRPCS_OWN)
-async def test_what_grpc_refuses_has_a_status_and_no_details(server: Server, case: str) -> None:
-    """docs/wire.md says so; once a library carries details, that page is to say it."""
+@pytest.mark.parametrize("case", GRPC_REJECTIONS)
+async def test_rejection_by_grpc_has_status_without_details(server: Server, case: str) -> None:
+    """docs/wire.md states this; update it once a library returns details."""
     how = {"method": "/sluice.upload.v1.IntakeService/GetLimits", "request": b"", "metadata": GOOD}
-    method, request, metadata = ({**how, **GRPCS_OWN[case]}[name] for name in how)
+    method, request, metadata = ({**how, **GRPC_REJECTIONS[case]}[name] for name in how)
     expected = "UNIMPLEMENTED" if "unknown" in case else "RESOURCE_EXHAUSTED"
     async with grpc.aio.insecure_channel(
         server[0], options=[("grpc.max_send_message_length", -1)]
     ) as opened:
-        channel: Any = opened  # its stubs want serializers
+        channel: Any = opened  # its stubs require serializers
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(method)(request, metadata=metadata)
     assert caught.value.code().name == expected
@@ -108,8 +106,8 @@ async def test_what_grpc_refuses_has_a_status_and_no_details(server: Server, cas
     assert {"grpc-status-details-bin", "x-request-id"}.isdisjoint(dict(trailers))
 
 
-async def test_a_message_too_large_after_an_answer_is_exhausted(server: Server) -> None:
-    """The stream's headers are out by then, so gRPC resets it; the code says why."""
+async def test_too_large_message_after_response_is_exhausted(server: Server) -> None:
+    """The response headers were sent before, so gRPC resets the stream with a code."""
     address, cases = server
     (case,) = (one for one in cases if one.name == "bidi, after an answer")
     async with grpc.aio.insecure_channel(
@@ -125,12 +123,12 @@ async def test_a_message_too_large_after_an_answer_is_exhausted(server: Server) 
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_compressed_bomb_is_refused_by_us(server: Server) -> None:
-    """It is inflated no further than its method's limit, and has our details."""
+async def test_compressed_bomb_is_rejected_with_details(server: Server) -> None:
+    """It is inflated only up to the limit of its method, and the status has our details."""
     async with grpc.aio.insecure_channel(
         server[0], options=[("grpc.max_send_message_length", -1)]
     ) as opened:
-        channel: Any = opened  # its stubs want serializers
+        channel: Any = opened  # its stubs require serializers
         call = channel.unary_unary("/sluice.upload.v1.IntakeService/GetLimits")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(bytes(4 * LARGEST_MESSAGE), metadata=GOOD, compression=grpc.Compression.Gzip)

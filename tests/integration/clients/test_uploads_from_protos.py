@@ -1,4 +1,4 @@
-"""Clients in other languages that have the .proto, or nothing at all."""
+"""Tests of clients in other languages, with the .proto or with reflection only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.intake import running_intake
 from support.part_worker import working_for
 
 
-async def test_a_node_client_uploads_from_the_proto() -> None:
+async def test_node_client_uploads_from_proto() -> None:
     command = await asyncio.to_thread(node_client, "upload")
     async with running_intake() as intake, working_for(intake) as worker:
         client = await asyncio.create_subprocess_exec(
@@ -24,13 +24,13 @@ async def test_a_node_client_uploads_from_the_proto() -> None:
         assert client.returncode == 0, err.decode()
         ended = json.loads(out)
         assert ended["accepted"] == [0, 1, 2]
-        # proto-loader gives enums as numbers unless it is asked for names.
+        # proto-loader returns enums as numbers by default.
         assert ended["state"] == pb.UPLOAD_STATE_COMPLETED
         assert worker.object_of(ended["upload_id"]) == b"firstsecondthird"
 
 
-async def test_a_go_client_finds_a_method_by_reflection() -> None:
-    """By its full name and reflection v1, as grpcurl and ghz do."""
+async def test_go_client_resolves_method_by_reflection() -> None:
+    """The client uses its full name and reflection v1, as grpcurl and ghz do."""
     command = await asyncio.to_thread(go_client, "refusals")
     async with running_intake() as intake:
         client = await asyncio.create_subprocess_exec(

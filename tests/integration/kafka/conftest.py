@@ -10,11 +10,11 @@ from support.kafka import bootstrap_servers, unique_name
 
 @pytest.fixture(scope="session")
 def kafka() -> KafkaOptions:
-    """The broker that `make services-up` started."""
+    """Return the options of the broker that `make services-up` started."""
     return KafkaOptions(bootstrap_servers(), partitions=4)
 
 
 @pytest.fixture
 def topic() -> str:
-    """A topic of this test's own; nobody has made it yet."""
+    """Return a topic name unique to this test; the topic does not exist yet."""
     return unique_name()

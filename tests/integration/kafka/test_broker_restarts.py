@@ -1,4 +1,4 @@
-"""The broker dies, hangs, comes back: nothing is lost, no key is reordered (fault row 10)."""
+"""Broker killed, paused and restarted: no loss, no reordering per key (fault row 10)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ async def broker(tmp_path: Path) -> AsyncIterator[KafkaBroker]:
         broker.kill()
 
 
-async def relay(publisher: KafkaPublisher, events: list[EventRecord], gone: list[int]) -> None:
-    """As the relay does: page after page, each until it is acknowledged, under a deadline."""
+async def relay(publisher: KafkaPublisher, events: list[EventRecord], published: list[int]) -> None:
+    """Publish like the relay: page by page, each retried under a deadline until acknowledged."""
     for start in range(0, len(events), PAGE):
         while True:
             try:
@@ -46,25 +46,25 @@ async def relay(publisher: KafkaPublisher, events: list[EventRecord], gone: list
                 break
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(0.2)
-        gone.append(start)
+        published.append(start)
 
 
 @pytest.mark.rule(22)
-async def test_publishing_goes_on_where_it_was_when_the_broker_comes_back(
+async def test_publishing_resumes_after_broker_restart(
     broker: KafkaBroker,
 ) -> None:
     topic = unique_name()
     events = [failed(topic, KEYS[n % 6], n) for n in range(PAGE * PAGES)]
-    gone: list[int] = []
+    published: list[int] = []
     async with open_kafka_publisher(replace(broker.options, batch_bytes=2048)) as publisher:
         async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(relay(publisher, events, gone))
-            await until(lambda: len(gone) > 3)
+            publishing = group.create_task(relay(publisher, events, published))
+            await until(lambda: len(published) > 3)
             broker.kill()
             await asyncio.sleep(1)
             await broker.start()
-            here = len(gone)
-            await until(lambda: len(gone) > here + 3)
+            resumed_at = len(published)
+            await until(lambda: len(published) > resumed_at + 3)
             broker.pause()
             await asyncio.sleep(4)
             assert not publishing.done()
@@ -75,7 +75,7 @@ async def test_publishing_goes_on_where_it_was_when_the_broker_comes_back(
         assert first_appearances(records, key) == expected
 
 
-async def test_a_consumer_survives_a_restart_and_misses_nothing(broker: KafkaBroker) -> None:
+async def test_consumer_survives_broker_restart_without_loss(broker: KafkaBroker) -> None:
     topic = unique_name()
     events = [failed(topic, KEYS[n % 6], n) for n in range(300)]
     handled: list[str] = []

@@ -1,4 +1,4 @@
-"""The consumer on a real broker: at least once, in order per key; one bad event stops nobody."""
+"""Consumer on a real broker: at least once, ordered per key, isolated failures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sluice_backends.kafka.consumer import EventConsumer
 from sluice_backends.kafka.dead_letters import dead_letter_topic
 from sluice_backends.kafka.handling import ConsumerOptions, Handler, RecentlySeen
 from sluice_backends.kafka.headers import to_headers
-from sluice_backends.kafka.later import LaterTries
 from sluice_backends.kafka.metrics import KafkaMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_backends.kafka.receiving import ReceivedEvent
+from sluice_backends.kafka.retry_topics import DelayedRetries
 from sluice_core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from sluice_core.ports.event_publisher import EventRecord
 from support.kafka import (
@@ -39,7 +39,7 @@ KEYS = [f"node-{number}" for number in range(8)]
 
 @dataclass
 class Handled:
-    """A handler that keeps what it was given, by key."""
+    """Handler that records its events and may fail them."""
 
     events: list[ReceivedEvent] = field(default_factory=list)
     fails: Callable[[ReceivedEvent], Exception | None] = lambda event: None
@@ -71,7 +71,7 @@ async def running(
     seen: RecentlySeen | None = None,
     metrics: KafkaMetrics | None = None,
 ) -> AsyncIterator[None]:
-    """A consumer for the length of the block, stopped as a service stops it."""
+    """Run a consumer for the block; stop it as a service does."""
     stop = asyncio.Event()
     consumer = EventConsumer(kafka, options, handler, seen=seen, metrics=metrics)
     async with asyncio.TaskGroup() as group:
@@ -88,7 +88,7 @@ async def publish(kafka: KafkaOptions, *events: EventRecord) -> None:
 
 
 async def letters(kafka: KafkaOptions, options: ConsumerOptions) -> list[dict[str, bytes]]:
-    """The headers of the dead letters."""
+    """Return the headers of the group's dead letters."""
     name = dead_letter_topic(options.topics[0], options.group)
     return [dict(message.headers) for message in await messages_in(kafka, name)]
 
@@ -96,7 +96,7 @@ async def letters(kafka: KafkaOptions, options: ConsumerOptions) -> list[dict[st
 # ------------------------------------------------------------------ handling
 
 
-async def test_events_come_decoded_and_in_order_per_key(
+async def test_events_are_decoded_and_ordered_per_key(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     events = [failed(topic, key, number) for number in range(30) for key in KEYS]
@@ -111,7 +111,7 @@ async def test_events_come_decoded_and_in_order_per_key(
     assert first.message.path == f"{first.record.key}.bin"  # type: ignore[attr-defined]
 
 
-async def test_one_key_is_never_handled_twice_at_once_and_others_are(
+async def test_keys_run_concurrently_and_each_key_in_sequence(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await publish(kafka, *(failed(topic, key, n) for n in range(5) for key in KEYS))
@@ -135,7 +135,7 @@ async def test_one_key_is_never_handled_twice_at_once_and_others_are(
     assert set(most.values()) == {1}
 
 
-async def test_what_is_handled_is_committed_and_not_handled_again(
+async def test_handled_events_are_committed(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await publish(kafka, *(failed(topic, "node-1", n) for n in range(5)))
@@ -149,7 +149,7 @@ async def test_what_is_handled_is_committed_and_not_handled_again(
     assert second.ids() == [failed(topic, "node-1", 5).event_id]
 
 
-async def test_a_consumer_that_dies_while_handling_leaves_the_event_to_the_next(
+async def test_killed_consumer_leaves_its_event_to_the_next(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await publish(kafka, *(failed(topic, "node-1", n) for n in range(3)))
@@ -165,14 +165,14 @@ async def test_a_consumer_that_dies_while_handling_leaves_the_event_to_the_next(
     await reached.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    heir = Handled()
-    async with running(kafka, options, heir):
-        await until(lambda: len(heir.events) >= 2)
-    assert heir.ids()[-2:] == [failed(topic, "node-1", n).event_id for n in (1, 2)]
+    successor = Handled()
+    async with running(kafka, options, successor):
+        await until(lambda: len(successor.events) >= 2)
+    assert successor.ids()[-2:] == [failed(topic, "node-1", n).event_id for n in (1, 2)]
 
 
 @pytest.mark.rule(23)
-async def test_a_repetition_has_no_effect(
+async def test_redelivered_event_is_a_no_op(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     again = [failed(topic, "node-1", n) for n in (1, 2)]
@@ -185,9 +185,7 @@ async def test_a_repetition_has_no_effect(
     assert metrics.registry.get_sample_value("sluice_consumer_events_total", labels) == 2
 
 
-async def test_the_lag_falls_to_zero(
-    kafka: KafkaOptions, options: ConsumerOptions, topic: str
-) -> None:
+async def test_lag_falls_to_zero(kafka: KafkaOptions, options: ConsumerOptions, topic: str) -> None:
     await make_topic(kafka, topic, 1)
     await publish(kafka, *(failed(topic, "node-1", n) for n in range(10)))
     handled, metrics = Handled(), KafkaMetrics()
@@ -204,7 +202,7 @@ async def test_the_lag_falls_to_zero(
 # ------------------------------------------------------------------ failing
 
 
-async def test_an_event_that_fails_for_a_while_is_tried_again(
+async def test_failing_event_is_retried(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     events = [failed(topic, "node-1", n) for n in range(3)]
@@ -220,7 +218,7 @@ async def test_an_event_that_fails_for_a_while_is_tried_again(
     assert handled.ids() == [event.event_id for event in events]
 
 
-async def test_an_event_that_goes_on_failing_becomes_a_dead_letter_with_its_cause(
+async def test_exhausted_retries_write_a_dead_letter_with_its_cause(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     bad, good = failed(topic, "node-1", 1), failed(topic, "node-1", 2)
@@ -232,14 +230,14 @@ async def test_an_event_that_goes_on_failing_becomes_a_dead_letter_with_its_caus
     assert handled.ids() == [good.event_id]
     (message,) = await messages_in(kafka, dead_letter_topic(topic, options.group))
     assert (message.key, message.value) == (b"node-1", bad.payload)
-    found = dict(message.headers)
-    assert {name: found[name] for name, _ in to_headers(bad)} == dict(to_headers(bad))
-    assert found["dlq_reason"] == b"HANDLER_FAILED"
-    assert found["dlq_detail"] == b"RuntimeError('broken')"
-    assert (found["dlq_attempts"], found["dlq_topic"]) == (b"5", topic.encode())
+    headers = dict(message.headers)
+    assert {name: headers[name] for name, _ in to_headers(bad)} == dict(to_headers(bad))
+    assert headers["dlq_reason"] == b"HANDLER_FAILED"
+    assert headers["dlq_detail"] == b"RuntimeError('broken')"
+    assert (headers["dlq_attempts"], headers["dlq_topic"]) == (b"5", topic.encode())
 
 
-async def test_what_can_never_work_is_given_up_at_once(
+async def test_permanent_error_is_a_dead_letter_at_once(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await publish(kafka, failed(topic, "node-1", 1), failed(topic, "node-1", 2))
@@ -255,7 +253,7 @@ async def test_what_can_never_work_is_given_up_at_once(
     assert (letter["dlq_reason"], letter["dlq_attempts"]) == (b"NO_SUCH_THING", b"1")
 
 
-async def test_a_handler_that_hangs_holds_its_partition_up_for_a_bounded_time(
+async def test_hanging_handler_blocks_its_partition_for_bounded_time(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await make_topic(kafka, topic, 1)
@@ -276,7 +274,7 @@ async def test_a_handler_that_hangs_holds_its_partition_up_for_a_bounded_time(
 async def test_timeouts_go_to_the_retry_topic_first(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
-    """So often, each after its time, by whichever member of the group; then it is a letter."""
+    """Any member of the group retries, with delay and limit; then the event is a dead letter."""
     slow, good = failed(topic, "node-1", 1), failed(topic, "node-2", 1)
     await publish(kafka, slow)
     tries: list[int] = []
@@ -285,11 +283,11 @@ async def test_timeouts_go_to_the_retry_topic_first(
         if event.record.key != slow.key:
             return None
         assert event.record == slow
-        tries.append(event.tried_later)
+        tries.append(event.retry_number)
         return FailedPrecondition("TIMEOUT", "…")
 
     handled = Handled(fails=fails)
-    patient = replace(options, later=LaterTries(frozenset({"TIMEOUT"}), 2, 1.0))
+    patient = replace(options, delayed_retries=DelayedRetries(frozenset({"TIMEOUT"}), 2, 1.0))
     began = time.monotonic()
     async with running(kafka, patient, handled):
         await until(lambda: tries == [0])
@@ -310,12 +308,12 @@ async def test_timeouts_go_to_the_retry_topic_first(
     assert not any(name.startswith("retry_") for name in letter)
 
 
-async def test_other_causes_are_not_put_off(
+async def test_other_causes_are_not_postponed(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await publish(kafka, failed(topic, "node-1", 1))
     handled = Handled(fails=lambda event: FailedPrecondition("CRASHED", "…"))
-    patient = replace(options, later=LaterTries(frozenset({"TIMEOUT"}), 2, 600.0))
+    patient = replace(options, delayed_retries=DelayedRetries(frozenset({"TIMEOUT"}), 2, 600.0))
     async with running(kafka, patient, handled):
 
         async def buried() -> bool:
@@ -325,7 +323,7 @@ async def test_other_causes_are_not_put_off(
     assert handled.calls == {failed(topic, "node-1", 1).event_id: 1}
 
 
-async def test_a_failing_event_holds_up_no_other_partition(
+async def test_failing_event_blocks_no_other_partition(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await make_topic(kafka, topic, 8)
@@ -340,7 +338,7 @@ async def test_a_failing_event_holds_up_no_other_partition(
         await until(lambda: len(handled.events) == 63)
 
 
-async def test_events_that_wait_for_another_attempt_leave_their_slots_to_others(
+async def test_events_in_backoff_release_their_slots(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await make_topic(kafka, topic, 1)
@@ -407,7 +405,7 @@ POISON: dict[str, tuple[bytes | None, bytes, list[tuple[str, bytes]], bytes]] = 
 }
 
 
-async def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(
+async def test_poison_messages_become_dead_letters(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await make_topic(kafka, topic, 1)
@@ -419,11 +417,13 @@ async def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(
     async with running(kafka, options, handled):
         await until(lambda: len(handled.events) == 1)
     assert handled.ids() == [good.event_id]
-    found = {int(each["dlq_offset"]): each["dlq_reason"] for each in await letters(kafka, options)}
-    assert found == {offset: reason for offset, (*_, reason) in enumerate(POISON.values())}
+    reasons = {
+        int(each["dlq_offset"]): each["dlq_reason"] for each in await letters(kafka, options)
+    }
+    assert reasons == {offset: reason for offset, (*_, reason) in enumerate(POISON.values())}
 
 
-async def test_an_oversized_event_goes_whole_to_the_dead_letters(
+async def test_oversized_event_is_a_complete_dead_letter(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await make_topic(kafka, topic, 1, max_message_bytes=str(8 * 1024 * 1024))
@@ -439,14 +439,14 @@ async def test_an_oversized_event_goes_whole_to_the_dead_letters(
     assert dict(message.headers)["dlq_reason"] == b"TOO_LARGE"
 
 
-async def test_while_dead_letters_cannot_be_written_nothing_is_skipped(
+async def test_nothing_is_skipped_while_dead_letters_fail(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     await make_topic(kafka, topic, 1)
     await put(kafka, topic, (b"node-1", b"\xff", []))
     await publish(kafka, failed(topic, "node-1", 1))
     handled = Handled()
-    # Neither the topic of dead letters nor anything else can be made with nine replicas.
+    # No topic can be created with nine replicas, so not the dead letter topic either.
     async with running(replace(kafka, replication_factor=9), options, handled):
         await asyncio.sleep(3)
     assert handled.ids() == []
@@ -459,7 +459,7 @@ async def test_while_dead_letters_cannot_be_written_nothing_is_skipped(
 # ------------------------------------------------------------------ groups
 
 
-async def test_a_rebalance_in_the_middle_loses_nothing_and_keeps_the_order(
+async def test_rebalance_loses_nothing_and_keeps_order(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
     """Members come and go while events are being handled."""
@@ -483,10 +483,10 @@ async def test_a_rebalance_in_the_middle_loses_nothing_and_keeps_the_order(
         ]
 
 
-async def test_a_partition_that_is_taken_away_is_committed_first(
+async def test_revoked_partition_is_committed_first(
     kafka: KafkaOptions, options: ConsumerOptions, topic: str
 ) -> None:
-    """So the next owner, which remembers nothing, repeats nothing."""
+    """So the next owner, which has no record of handled events, repeats none."""
     events = [failed(topic, key, number) for number in range(30) for key in KEYS]
     await publish(kafka, *events)
     handled = Handled()
@@ -503,7 +503,7 @@ async def test_a_partition_that_is_taken_away_is_committed_first(
     assert set(handled.calls.values()) == {1}
 
 
-async def test_a_consumer_waits_for_a_broker_that_is_away() -> None:
+async def test_consumer_waits_for_an_unreachable_broker() -> None:
     nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=1, connect_timeout_seconds=1)
     handled = Handled()
     async with running(nowhere, ConsumerOptions("group", ("topic",)), handled):

@@ -1,4 +1,4 @@
-"""The publisher on a real broker: order per key, nothing lost, nothing hidden (rules 22 and 23)."""
+"""Publisher on a real broker: ordered per key, no loss, explicit errors (rules 22 and 23)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from support.waiting import until
 KEYS = [f"node-{number}" for number in range(20)]
 
 
-async def test_a_message_carries_the_cloudevents_headers_in_binary_mode(
+async def test_messages_carry_cloudevents_headers_in_binary_mode(
     kafka: KafkaOptions, topic: str
 ) -> None:
     event = failed(topic, "node-1", 1)
@@ -53,7 +53,7 @@ async def test_a_message_carries_the_cloudevents_headers_in_binary_mode(
 
 
 @pytest.mark.rule(22)
-async def test_events_of_a_key_keep_their_order_over_many_batches(
+async def test_events_of_a_key_stay_ordered_over_many_batches(
     kafka: KafkaOptions, topic: str
 ) -> None:
     events = [failed(topic, key, number) for number in range(40) for key in KEYS]
@@ -66,7 +66,9 @@ async def test_events_of_a_key_keep_their_order_over_many_batches(
         assert [r for r in records if r.key == key] == [e for e in events if e.key == key]
 
 
-async def test_calls_at_once_take_turns_and_lose_nothing(kafka: KafkaOptions, topic: str) -> None:
+async def test_concurrent_calls_are_serialized_without_loss(
+    kafka: KafkaOptions, topic: str
+) -> None:
     async with open_kafka_publisher(kafka) as publisher, asyncio.TaskGroup() as group:
         for key in KEYS:
             events = [failed(topic, key, number) for number in range(5)]
@@ -81,7 +83,7 @@ async def test_calls_at_once_take_turns_and_lose_nothing(kafka: KafkaOptions, to
 # ------------------------------------------------------------------ topics
 
 
-async def test_a_topic_that_is_absent_is_made_with_the_configured_partitions(
+async def test_missing_topic_is_created_with_configured_partitions(
     kafka: KafkaOptions, topic: str
 ) -> None:
     async with open_kafka_publisher(replace(kafka, partitions=7)) as publisher:
@@ -89,7 +91,7 @@ async def test_a_topic_that_is_absent_is_made_with_the_configured_partitions(
     assert await partitions_of(kafka, topic) == 7
 
 
-async def test_two_processes_may_make_a_topic_at_once(kafka: KafkaOptions, topic: str) -> None:
+async def test_concurrent_topic_creation_succeeds(kafka: KafkaOptions, topic: str) -> None:
     async def publish(key: str) -> None:
         async with open_kafka_publisher(kafka) as publisher:
             await publisher.publish([failed(topic, key, 1)])
@@ -100,21 +102,17 @@ async def test_two_processes_may_make_a_topic_at_once(kafka: KafkaOptions, topic
     assert sorted(r.key for r in await records_in(kafka, topic)) == KEYS[:4]
 
 
-async def test_a_topic_with_fewer_partitions_is_left_alone_with_a_warning(
-    kafka: KafkaOptions, topic: str
-) -> None:
+async def test_topic_with_fewer_partitions_only_warns(kafka: KafkaOptions, topic: str) -> None:
     await make_topic(kafka, topic, 2)
     with structlog.testing.capture_logs() as logs:
         async with open_kafka_publisher(kafka) as publisher:
             await publisher.publish([failed(topic, "node-1", 1)])
-    (warning,) = [entry for entry in logs if entry["event"] == "topic_has_fewer_partitions"]
+    (warning,) = [entry for entry in logs if entry["event"] == "topic.partitions_differ"]
     assert (warning["partitions"], warning["configured"]) == (2, 4)
     assert await partitions_of(kafka, topic) == 2
 
 
-async def test_a_topic_that_cannot_be_made_is_named_in_the_error(
-    kafka: KafkaOptions, topic: str
-) -> None:
+async def test_creation_error_names_the_topic(kafka: KafkaOptions, topic: str) -> None:
     async with open_kafka_publisher(replace(kafka, replication_factor=9)) as publisher:
         with pytest.raises(Unavailable, match=topic) as caught:
             await publisher.publish([failed(topic, "node-1", 1)])
@@ -124,7 +122,7 @@ async def test_a_topic_that_cannot_be_made_is_named_in_the_error(
 # ------------------------------------------------------------------ refusals
 
 
-async def test_an_event_larger_than_the_limit_is_named_and_nothing_is_sent(
+async def test_oversized_event_is_named_and_nothing_is_sent(
     kafka: KafkaOptions, topic: str
 ) -> None:
     large = failed(topic, "node-2", 1, detail="x" * 5000)
@@ -137,9 +135,7 @@ async def test_an_event_larger_than_the_limit_is_named_and_nothing_is_sent(
     assert len(await records_in(kafka, topic)) == 1
 
 
-async def test_where_the_topic_takes_less_batches_shrink_until_one_event_is_to_blame(
-    kafka: KafkaOptions, topic: str
-) -> None:
+async def test_batches_shrink_to_the_topic_limit(kafka: KafkaOptions, topic: str) -> None:
     await make_topic(kafka, topic, 1, max_message_bytes="3000")
     small = [failed(topic, "node-1", number) for number in range(50)]
     large = failed(topic, "node-2", 1, detail="x" * 5000)
@@ -162,14 +158,14 @@ async def test_where_the_topic_takes_less_batches_shrink_until_one_event_is_to_b
     assert len(first_appearances(records, "node-3")) == 1
 
 
-# ------------------------------------------------------------------ doubt
+# ------------------------------------------------------------------ uncertain outcomes
 
 
 @pytest.mark.rule(22)
-async def test_a_call_that_is_cut_short_and_repeated_never_reorders_a_key(
+async def test_repeated_cancelled_calls_never_reorder_a_key(
     kafka: KafkaOptions, topic: str
 ) -> None:
-    """The deadline of the relay, at every moment of a call."""
+    """The relay's deadline cancels the call at different points."""
     events = [failed(topic, key, number) for number in range(10) for key in KEYS[:5]]
     async with open_kafka_publisher(replace(kafka, batch_bytes=1024)) as publisher:
         await publisher.publish(events[:5])
@@ -184,10 +180,8 @@ async def test_a_call_that_is_cut_short_and_repeated_never_reorders_a_key(
         assert first_appearances(records, key) == expected
 
 
-async def test_after_a_call_was_cut_short_nothing_more_goes_out(
-    kafka: KafkaOptions, topic: str
-) -> None:
-    """A relay that lost its lease has stopped, also in the background."""
+async def test_cancelled_call_sends_nothing_more(kafka: KafkaOptions, topic: str) -> None:
+    """A relay that lost its lease must not send in the background either."""
     await make_topic(kafka, topic, 1)
     events = [failed(topic, "node-1", number) for number in range(3000)]
     metrics = KafkaMetrics()
@@ -198,13 +192,13 @@ async def test_after_a_call_was_cut_short_nothing_more_goes_out(
                 await publisher.publish(events)
         arrived = -1
         while (before := arrived) != (arrived := len(await records_in(kafka, topic))):  # noqa: ASYNC110
-            await asyncio.sleep(0.5)  # what was on the wire arrives
+            await asyncio.sleep(0.5)  # requests on the wire arrive
         assert before == arrived < len(events)
     labels = {"reason": "CANCELLED"}
     assert metrics.registry.get_sample_value("sluice_event_publish_errors_total", labels) == 1
 
 
-async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:
+async def test_unreachable_broker_is_unavailable_and_counted() -> None:
     nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=2, connect_timeout_seconds=1)
     metrics = KafkaMetrics()
     async with open_kafka_publisher(nowhere, metrics) as publisher:
@@ -217,10 +211,10 @@ async def test_a_broker_that_is_away_is_unavailable_and_counted() -> None:
     assert count == 2
 
 
-async def test_credentials_that_the_broker_refuses_are_a_configuration_error(
+async def test_refused_credentials_are_a_configuration_error(
     kafka: KafkaOptions,
 ) -> None:
-    """Its listener knows no passwords, and says so."""
+    """The broker's listener has no SASL and refuses it."""
     refused = replace(
         kafka,
         security_protocol=SecurityProtocol.SASL_PLAINTEXT,
@@ -233,7 +227,7 @@ async def test_credentials_that_the_broker_refuses_are_a_configuration_error(
     assert "hush" not in str(caught.value)
 
 
-async def test_what_is_acknowledged_is_timed(kafka: KafkaOptions, topic: str) -> None:
+async def test_acknowledged_calls_are_timed(kafka: KafkaOptions, topic: str) -> None:
     metrics = KafkaMetrics()
     async with open_kafka_publisher(kafka, metrics) as publisher:
         await publisher.publish([failed(topic, "node-1", 1)])
@@ -241,7 +235,7 @@ async def test_what_is_acknowledged_is_timed(kafka: KafkaOptions, topic: str) ->
     assert count == 1
 
 
-async def test_a_topic_that_was_deleted_is_made_again(kafka: KafkaOptions, topic: str) -> None:
+async def test_deleted_topic_is_created_again(kafka: KafkaOptions, topic: str) -> None:
     async with open_kafka_publisher(replace(kafka, publish_timeout_seconds=5)) as publisher:
         await publisher.publish([failed(topic, "node-1", 1)])
         admin = AIOKafkaAdminClient(bootstrap_servers=list(kafka.servers))

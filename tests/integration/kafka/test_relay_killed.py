@@ -1,4 +1,4 @@
-"""The relay is killed again and again; what the topics say stays right (rule 22)."""
+"""Relay killed repeatedly: topics stay complete and ordered per key (rule 22)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def start(url: str, servers: str, prefix: str) -> subprocess.Popen[str]:
 
 
 def relay_with_kills(url: str, servers: str, prefix: str) -> int:
-    """Kill relays in the middle of their work, then let one finish it; how many were killed.
+    """Kill relays while they publish, then let one finish; return the number of kills.
 
-    How far each one gets is the machine's affair: killing ends when nothing is left to relay.
+    Stops early when nothing is left to relay, since the progress of each relay varies.
     """
     killed = 0
     while killed < KILLS:
@@ -46,7 +46,7 @@ def relay_with_kills(url: str, servers: str, prefix: str) -> int:
             pages = [process.stdout.readline() for _ in range(random.randint(1, 2))]
             if pages[-1] != "page\n":
                 break
-            # Somewhere in a page: publishing it, or noting that it is published.
+            # At a random point: publishing a page, or recording it as published.
             time.sleep(random.uniform(0.0, 0.02))
             process.kill()
             killed += 1
@@ -57,7 +57,7 @@ def relay_with_kills(url: str, servers: str, prefix: str) -> int:
 
 
 @pytest.mark.rule(22, 23)
-async def test_every_upload_completes_once_and_in_order_after_random_kills(
+async def test_random_relay_kills_keep_events_complete_and_ordered(
     kafka: KafkaOptions, tmp_path: Path
 ) -> None:
     prefix = f"{unique_name('relay')}."
@@ -79,5 +79,7 @@ async def test_every_upload_completes_once_and_in_order_after_random_kills(
     assert ids == {row.event.event_id for row in rows}
     for node in nodes:
         for topic, records in ((UPLOADS_TOPIC, uploads), (NODES_TOPIC, deleted)):
-            told = [r.event.event_id for r in rows if (r.event.key, r.event.topic) == (node, topic)]
-            assert first_appearances(records, node) == told
+            expected = [
+                r.event.event_id for r in rows if (r.event.key, r.event.topic) == (node, topic)
+            ]
+            assert first_appearances(records, node) == expected

@@ -1,5 +1,4 @@
-"""What a store tells of its objects through Kafka: the same handler, tries and dead letters as for
-events."""
+"""Store notifications through Kafka: handler, retries and dead letters as for events."""
 
 from __future__ import annotations
 
@@ -35,17 +34,17 @@ def ref(name: str) -> ObjectRef:
 
 
 class Handler:
-    """Stands for the node processor; `errors` of a node are raised first."""
+    """Fake node processor; raises the `errors` of a node first."""
 
     def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
         self.done: list[ObjectRef] = []
         self.final: list[bool] = []
         self.errors: dict[str, list[SluiceError]] = {}
 
     async def process(self, work: Work) -> Outcome:
         assert work.place is not None
-        self.asked[work.node_id] += 1
+        self.calls[work.node_id] += 1
         self.final.append(work.is_final)
         if self.errors.get(work.node_id):
             raise self.errors[work.node_id].pop(0)
@@ -55,7 +54,7 @@ class Handler:
 
 @pytest.fixture
 async def group(kafka: KafkaOptions) -> str:
-    """It has seen all events of uploads: those of other tests are in the topic, too."""
+    """Return a group that starts after the upload events of other tests."""
     name = unique_name("processor")
     await begin_at(kafka, name, await ends_of(kafka, UPLOADS_TOPIC))
     return name
@@ -86,10 +85,10 @@ def message(
     return (None if key is None else key.encode(), body.encode(), [])
 
 
-async def test_what_a_store_tells_is_worked_on(kafka: KafkaOptions, topic: str, group: str) -> None:
+async def test_store_notifications_are_handled(kafka: KafkaOptions, topic: str, group: str) -> None:
     handler, metrics = Handler(), Metrics()
     await make_topic(kafka, topic, 2)
-    # With a key, as MinIO writes, and without one.
+    # With a key, as MinIO writes it, and without.
     await put(
         kafka,
         topic,
@@ -108,7 +107,7 @@ async def test_what_a_store_tells_is_worked_on(kafka: KafkaOptions, topic: str, 
     assert value("sluice_consumer_events_total", handled) == 4
 
 
-async def test_timeouts_of_notifications_are_retried_later(
+async def test_notification_timeouts_are_retried_with_delay(
     kafka: KafkaOptions, topic: str, group: str
 ) -> None:
     handler, metrics = Handler(), Metrics()
@@ -122,17 +121,17 @@ async def test_timeouts_of_notifications_are_retried_later(
     assert await messages_in(kafka, dead_letter_topic(topic, group)) == []
 
 
-async def test_what_cannot_be_read_or_done_is_a_dead_letter_and_stops_nobody(
+async def test_invalid_or_failing_notifications_become_dead_letters(
     kafka: KafkaOptions, topic: str, group: str
 ) -> None:
     handler, metrics = Handler(), Metrics()
-    handler.errors["hopeless"] = [FailedPrecondition("CRASHED", "Its child died.")]
+    handler.errors["permanent"] = [FailedPrecondition("CRASHED", "Its child died.")]
     handler.errors["away"] = [Unavailable("STORE_UNAVAILABLE", "It is away.") for _ in range(9)]
     handler.errors["soon"] = [Unavailable("STORE_UNAVAILABLE", "It is away.") for _ in range(2)]
     await make_topic(kafka, topic, 1)
     bodies = [
         "no JSON",
-        minio_message(ref("hopeless")),
+        minio_message(ref("permanent")),
         minio_message(ref("away")),
         minio_message(ref("soon")),
         aws_message(*(ref(f"n-{number}") for number in range(5))),
@@ -155,42 +154,42 @@ async def test_what_cannot_be_read_or_done_is_a_dead_letter_and_stops_nobody(
         async def all_are_buried() -> bool:
             return len(await buried()) == 3
 
-        await until(all_are_buried, 30.0, "three letters")
+        await until(all_are_buried, 30.0, "three dead letters")
     assert await buried() == [
         ("CRASHED", "1", bodies[1]),
         ("NOT_A_NOTIFICATION", "0", bodies[0]),
         ("STORE_UNAVAILABLE", "3", bodies[2]),
     ]
-    assert handler.asked["soon"] == 3
+    assert handler.calls["soon"] == 3
 
 
-async def test_of_a_message_everything_has_its_turn_before_it_is_given_up(
+async def test_every_object_of_a_message_is_tried_before_dead_letter(
     kafka: KafkaOptions, topic: str, group: str
 ) -> None:
-    """What may pass is tried again, even beside something hopeless."""
+    """A retryable object is retried although another one of the message fails permanently."""
     handler = Handler()
-    handler.errors["hopeless"] = [FailedPrecondition("CRASHED", "Its child died.")] * 3
+    handler.errors["permanent"] = [FailedPrecondition("CRASHED", "Its child died.")] * 3
     handler.errors["soon"] = [Unavailable("STORE_UNAVAILABLE", "It is away.")]
     await make_topic(kafka, topic, 1)
-    await put(kafka, topic, message(aws_message(ref("hopeless"), ref("soon"), ref("n-1"))))
+    await put(kafka, topic, message(aws_message(ref("permanent"), ref("soon"), ref("n-1"))))
     async with running(kafka, group, topic, handler, Metrics()):
         letters = dead_letter_topic(topic, group)
 
         async def buried() -> bool:
             return bool(await messages_in(kafka, letters))
 
-        await until(buried, 30.0, "its letter")
+        await until(buried, 30.0, "the dead letter")
     assert {one.key.rpartition("/")[2] for one in handler.done} == {"soon", "n-1"}
-    assert handler.asked["hopeless"] == 2
+    assert handler.calls["permanent"] == 2
 
 
-async def test_a_message_comes_again_to_whoever_follows(
+async def test_repeated_notification_is_handled_again(
     kafka: KafkaOptions, topic: str, group: str
 ) -> None:
-    """Nothing is remembered by position: a topic that is made anew begins at 0 again."""
+    """Deduplication by offset would be wrong: a recreated topic starts at offset 0 again."""
     handler = Handler()
     await make_topic(kafka, topic, 1)
     await put(kafka, topic, message(minio_message(ref("n-1"))))
     await put(kafka, topic, message(minio_message(ref("n-1"))))
     async with running(kafka, group, topic, handler, Metrics()):
-        await until(lambda: handler.asked["n-1"] == 2)
+        await until(lambda: handler.calls["n-1"] == 2)

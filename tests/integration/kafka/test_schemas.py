@@ -1,4 +1,4 @@
-"""With a schema registry: every value is framed, and says by which registered schema to read it."""
+"""Schema registry: every value is framed with the id of its registered schema."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def registry() -> AsyncIterator[SchemaRegistry]:
 
 @pytest.fixture
 def framing(kafka: KafkaOptions, registry: SchemaRegistry) -> KafkaOptions:
-    """Kafka with that registry."""
+    """Return the Kafka options with that registry."""
     return replace(
         kafka,
         schema_registry_url=registry.url,
@@ -47,7 +47,7 @@ def framing(kafka: KafkaOptions, registry: SchemaRegistry) -> KafkaOptions:
 
 
 def one_of_each(topic: str) -> list[EventRecord]:
-    """An event of every type that there is."""
+    """Return one event of every registered type."""
     records = []
     for number, (name, message_type) in enumerate(sorted(EVENT_TYPES.items())):
         header = uploads_pb2.EventHeader(event_id=f"id-{number}", tenant="default", sequence=1)
@@ -60,11 +60,11 @@ def one_of_each(topic: str) -> list[EventRecord]:
     return records
 
 
-async def by_its_schema(registry: SchemaRegistry, value: bytes) -> Message:
-    """The message in a framed value, read with nothing but what the registry says."""
+async def parse_with_schema(registry: SchemaRegistry, value: bytes) -> Message:
+    """Return the message of a framed value, parsed with the registry's schema only."""
     assert value[0] == 0
     pool, file = await registry.pool(int.from_bytes(value[1:5], "big"))
-    # Our messages are not nested: the way to one is [its place in the file], and [0] is written 0.
+    # Messages are not nested, so there is one index, that within the file; [0] is encoded as 0.
     if value[5] == 0:
         index, payload = 0, value[6:]
     else:
@@ -74,7 +74,7 @@ async def by_its_schema(registry: SchemaRegistry, value: bytes) -> Message:
     return GetMessageClass(descriptor).FromString(payload)
 
 
-async def test_every_event_can_be_read_by_its_registered_schema(
+async def test_events_parse_with_their_registered_schema(
     framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
     records = one_of_each(topic)
@@ -84,18 +84,18 @@ async def test_every_event_can_be_read_by_its_registered_schema(
     messages = await messages_in(framing, topic)
     assert len(messages) == len(records)
     for message in messages:
-        read = await by_its_schema(registry, message.value)
+        read = await parse_with_schema(registry, message.value)
         assert read.DESCRIPTOR.full_name.encode() == dict(message.headers)["ce_type"]
         assert len(UnknownFieldSet(read)) == 0
         (record,) = [r for r in records if r.key == message.key.decode()]
         assert read.SerializeToString(deterministic=True) == record.payload
 
 
-async def test_confluents_own_deserializer_reads_it(
+async def test_confluent_deserializer_reads_events(
     framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
-    """Not on Apicurio 3.3: asked for a serialized schema it takes the one that Confluent's own
-    serializer registered, which is serialized already, for source. This says when that is mended.
+    """Fails on Apicurio 3.3, which serves the already serialized schema of Confluent's serializer
+    as if it were source. The test fails once that is fixed there.
     """
     record = failed(topic, "node-1", 1)
     async with open_kafka_publisher(framing) as publisher:
@@ -113,7 +113,7 @@ async def test_confluents_own_deserializer_reads_it(
             assert read == uploads_pb2.UploadFailed.FromString(record.payload)
 
 
-async def test_subjects_are_named_by_topic_and_record_and_imports_are_references(
+async def test_subjects_name_topic_and_record_imports_are_references(
     framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
     records = [r for r in one_of_each(topic) if r.type.endswith(("NodeDeleted", "UploadFailed"))]
@@ -128,33 +128,33 @@ async def test_subjects_are_named_by_topic_and_record_and_imports_are_references
     assert deleted["references"] == [{"name": uploads, "subject": uploads, "version": 1}]
 
 
-async def test_the_registry_is_asked_once_per_type(
+async def test_registry_is_queried_once_per_type(
     framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
     async with open_kafka_publisher(framing) as publisher:
         await publisher.publish([failed(topic, "node-1", 1)])
-        asked = registry.requests
+        requests = registry.requests
         await publisher.publish([failed(topic, f"node-{n}", 2) for n in range(50)])
-    assert registry.requests == asked
+    assert registry.requests == requests
 
 
-async def test_our_consumer_takes_framed_events(framing: KafkaOptions, topic: str) -> None:
+async def test_consumer_accepts_framed_events(framing: KafkaOptions, topic: str) -> None:
     records = one_of_each(topic)
     async with open_kafka_publisher(framing) as publisher:
         await publisher.publish(records)
-    got: list[ReceivedEvent] = []
+    events: list[ReceivedEvent] = []
     stop = asyncio.Event()
 
     async def handler(event: ReceivedEvent) -> None:
-        got.append(event)
-        if len(got) == len(records):
+        events.append(event)
+        if len(events) == len(records):
             stop.set()
 
     async with asyncio.timeout(30):
         await EventConsumer(framing, ConsumerOptions(unique_name("group"), (topic,)), handler).run(
             stop
         )
-    assert sorted((event.record for event in got), key=lambda r: r.event_id) == sorted(
+    assert sorted((event.record for event in events), key=lambda r: r.event_id) == sorted(
         records, key=lambda r: r.event_id
     )
 
@@ -162,7 +162,7 @@ async def test_our_consumer_takes_framed_events(framing: KafkaOptions, topic: st
 @pytest.mark.parametrize(
     ("status", "reason"), [(409, "SCHEMA_REFUSED"), (503, "SCHEMA_REGISTRY_UNAVAILABLE")]
 )
-async def test_a_registry_that_refuses_stops_publishing_until_it_is_mended(
+async def test_refusing_registry_stops_publishing_until_fixed(
     status: int, reason: str, framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
     registry.refuse = status
@@ -176,11 +176,11 @@ async def test_a_registry_that_refuses_stops_publishing_until_it_is_mended(
     assert len(await messages_in(framing, topic)) == 1
 
 
-async def test_an_incompatible_schema_is_refused(
+async def test_incompatible_schema_is_refused(
     framing: KafkaOptions, registry: SchemaRegistry, topic: str
 ) -> None:
-    """By the registry's own judgement: the subject holds a schema of another program, in which the
-    event's first field is a number."""
+    """The registry decides: the subject holds another program's schema, in which the event's first
+    field is a number."""
     other = FileDescriptorProto.FromString(uploads_pb2.DESCRIPTOR.serialized_pb)
     (message,) = [each for each in other.message_type if each.name == "UploadFailed"]
     message.field[0].type = FieldDescriptorProto.TYPE_INT64
@@ -194,7 +194,7 @@ async def test_an_incompatible_schema_is_refused(
     assert await messages_in(framing, topic) == []
 
 
-async def test_a_registry_that_is_away_is_unavailable(kafka: KafkaOptions, topic: str) -> None:
+async def test_unreachable_registry_is_unavailable(kafka: KafkaOptions, topic: str) -> None:
     nowhere = replace(kafka, schema_registry_url="http://127.0.0.1:9")
     async with open_kafka_publisher(nowhere) as publisher:
         with pytest.raises(Unavailable) as caught:
@@ -202,9 +202,7 @@ async def test_a_registry_that_is_away_is_unavailable(kafka: KafkaOptions, topic
     assert caught.value.reason == "SCHEMA_REGISTRY_UNAVAILABLE"
 
 
-async def test_a_payload_that_is_not_what_it_says_is_refused_by_name(
-    framing: KafkaOptions, topic: str
-) -> None:
+async def test_mismatched_payload_is_refused_by_event_id(framing: KafkaOptions, topic: str) -> None:
     record = replace(failed(topic, "node-1", 1), payload=b"\xff")
     async with open_kafka_publisher(framing) as publisher:
         with pytest.raises(InvalidArgument) as caught:

@@ -1,4 +1,4 @@
-"""`sluice events tail` on Kafka, and what other tools see there."""
+"""`sluice events tail` on Kafka, and the messages as kcat reads them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_every_event_is_one_json_object(
     }
 
 
-async def test_what_is_no_event_is_shown_as_such(
+async def test_invalid_events_are_shown_with_their_error(
     kafka: KafkaOptions, topic: str, sluice: Sluice
 ) -> None:
     await make_topic(kafka, topic, 1)
@@ -79,7 +79,7 @@ async def test_what_is_no_event_is_shown_as_such(
     assert (shown["error"], shown["key"], shown["data_base64"]) == ("NOT_AN_EVENT", "key", "/w==")
 
 
-async def test_a_group_goes_on_where_it_stopped(
+async def test_group_resumes_where_it_stopped(
     kafka: KafkaOptions, topic: str, sluice: Sluice
 ) -> None:
     await publish(kafka, *(failed(topic, "node-1", n) for n in range(4)))
@@ -91,7 +91,7 @@ async def test_a_group_goes_on_where_it_stopped(
     assert seen == [failed(topic, "node-1", n).event_id for n in range(4)]
 
 
-async def test_it_follows_until_it_is_interrupted(
+async def test_tail_follows_until_interrupted(
     kafka: KafkaOptions, topic: str, sluice: Sluice
 ) -> None:
     await publish(kafka, failed(topic, "node-1", 1))
@@ -105,7 +105,7 @@ async def test_it_follows_until_it_is_interrupted(
         assert await asyncio.to_thread(tail.wait, 10) == 130
 
 
-async def test_kafka_that_is_away_is_exit_69_and_one_line(sluice: Sluice) -> None:
+async def test_unreachable_kafka_exits_69_with_one_line(sluice: Sluice) -> None:
     outcome = await asyncio.to_thread(
         sluice.run, "events", "tail", "--bootstrap-servers", "127.0.0.1:9"
     )

@@ -1,4 +1,4 @@
-"""A MariaDB of this pytest process, and a catalogue with one drive in it."""
+"""Fixtures: a database server per pytest process and a catalogue with one drive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def server() -> MysqlServer:
 
 @pytest.fixture
 async def url(server: MysqlServer) -> str:
-    """A migrated database without rows."""
+    """Return the URL of a migrated database without rows."""
     return await server.emptied_database()
 
 
@@ -34,12 +34,12 @@ async def catalogue(url: str) -> AsyncIterator[SqlCatalogue]:
 
 @pytest.fixture
 def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No transaction goes in one packet: each can be held at its COMMIT, all else done."""
+    """Disable batches, so that a transaction can be held at its COMMIT with all else done."""
 
     async def refuse(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr(Database, "commit_at_once", refuse)
+    monkeypatch.setattr(Database, "commit_batch", refuse)
 
 
 @pytest.fixture
@@ -50,5 +50,5 @@ async def proxy(server: MysqlServer) -> AsyncIterator[MysqlProxy]:
 
 @pytest.fixture
 def proxied(server: MysqlServer, url: str, proxy: MysqlProxy) -> str:
-    """The same database by way of the proxy."""
+    """Return the URL of the same database through the proxy."""
     return server.url(url.rpartition("/")[2], port=proxy.port)

@@ -1,4 +1,4 @@
-"""Connections that cannot be made, are lost, hang, or are all in use."""
+"""Tests of refused, lost, hanging and exhausted connections to MySQL."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from support.redis_server import free_port
 from support.waiting import until
 
 SECONDS = 20.0
-"""By then anything has happened, on the busiest machine too."""
+"""Upper bound of every wait, sufficient on a loaded machine."""
 
 
-async def killed(server: MysqlServer) -> None:
-    """Every session is ended by the server; it takes a moment until the last one is."""
+async def kill_sessions(server: MysqlServer) -> None:
+    """Kill every session and wait until the server has ended the last one."""
     for session in server.sessions():
         server.run(f"KILL CONNECTION {session}")
     async with asyncio.timeout(SECONDS):
@@ -41,11 +41,11 @@ async def opened(url: str, options: MysqlOptions | None = None) -> None:
         await catalogue.ping()
 
 
-# -- a commit of which nobody heard
+# -- commits without a response
 
 
 @pytest.mark.rule(19)
-async def test_a_commit_whose_answer_was_lost_is_there_and_may_be_repeated(
+async def test_commit_with_lost_response_is_repeatable(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
     upload = finished_upload("a")
@@ -61,7 +61,7 @@ async def test_a_commit_whose_answer_was_lost_is_there_and_may_be_repeated(
     assert len(await catalogue.outbox(10)) == 1
 
 
-async def test_a_commit_that_never_arrived_left_nothing_and_may_be_repeated(
+async def test_commit_with_lost_request_is_repeatable(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
     upload = finished_upload("a")
@@ -76,7 +76,7 @@ async def test_a_commit_that_never_arrived_left_nothing_and_may_be_repeated(
     assert len(await catalogue.outbox(10)) == 1
 
 
-async def test_a_session_that_is_killed_in_a_transaction_takes_it_along(
+async def test_killed_session_rolls_back_transaction(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     upload = finished_upload("a")
@@ -93,36 +93,36 @@ async def test_a_session_that_is_killed_in_a_transaction_takes_it_along(
         assert await other.commit_node(upload) == CommitOutcome(created=True)
 
 
-async def test_connections_that_the_server_closed_meanwhile_are_replaced_unseen(
+async def test_closed_connections_are_replaced_silently(
     catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     await asyncio.gather(*(catalogue.ping() for _ in range(5)))
-    await killed(server)
+    await kill_sessions(server)
     for _ in range(6):
         await catalogue.ping()
 
 
-async def test_a_connection_that_was_in_use_a_moment_ago_is_not_asked_whether_it_is_one(
+async def test_recently_used_connection_is_not_pinged(
     proxied: str, proxy: MysqlProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 600.0)
+    monkeypatch.setattr(mysql_connection, "_NO_PING_SECONDS", 600.0)
     async with open_catalogue(proxied) as remote:
         await remote.ping()
-        begun = proxy.requests
+        before = proxy.requests
         await remote.ping()
-        unasked = proxy.requests - begun
-        monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 0.0)
-        begun = proxy.requests
+        without_ping = proxy.requests - before
+        monkeypatch.setattr(mysql_connection, "_NO_PING_SECONDS", 0.0)
+        before = proxy.requests
         await remote.ping()
-        assert proxy.requests - begun == unasked + 1
+        assert proxy.requests - before == without_ping + 1
 
 
-async def test_an_intent_is_one_request_and_so_is_a_commit_to_a_free_path(
+async def test_intent_and_commit_take_one_request_each(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql_connection, "_TRUSTED_SECONDS", 600.0)
+    monkeypatch.setattr(mysql_connection, "_NO_PING_SECONDS", 600.0)
     async with open_catalogue(proxied) as remote:
-        await remote.commit_node(finished_upload("a"))  # asks for the drive, once
+        await remote.commit_node(finished_upload("a"))  # looks up the drive once
         upload = finished_upload("b", metadata={"with": "it's % \\ and ; \x00"})
         before = proxy.requests
         await remote.record_intent(intent_of(upload))
@@ -134,10 +134,10 @@ async def test_an_intent_is_one_request_and_so_is_a_commit_to_a_free_path(
     assert len(await catalogue.outbox(10)) == 2
 
 
-async def test_what_fails_within_a_packet_leaves_nothing_of_it(catalogue: SqlCatalogue) -> None:
+async def test_failed_batch_leaves_nothing(catalogue: SqlCatalogue) -> None:
     upload = finished_upload("a")
     await catalogue.record_intent(intent_of(upload))
-    # Its row is inserted last, and does not fit.
+    # Its row is inserted last and is too long.
     event = replace(initiated_event(upload), event_id="e" * 37)
     with pytest.raises(Internal, match="CATALOGUE_DEFECT"):
         await catalogue.commit_node(replace(upload, ledger_events=[event]))
@@ -148,9 +148,7 @@ async def test_what_fails_within_a_packet_leaves_nothing_of_it(catalogue: SqlCat
     assert len(await catalogue.outbox(10)) == 1
 
 
-async def test_a_server_that_died_is_used_again_once_it_is_back(
-    catalogue: SqlCatalogue, server: MysqlServer
-) -> None:
+async def test_restarted_server_is_used_again(catalogue: SqlCatalogue, server: MysqlServer) -> None:
     before, after = finished_upload("a"), finished_upload("b")
     await catalogue.commit_node(before)
     server.kill()
@@ -164,10 +162,10 @@ async def test_a_server_that_died_is_used_again_once_it_is_back(
     assert await catalogue.commit_node(before) == CommitOutcome(created=False)
 
 
-# -- bounds
+# -- limits
 
 
-async def test_a_server_that_falls_silent_is_given_up_at_the_deadline(
+async def test_silent_server_fails_at_deadline(
     proxied: str, proxy: MysqlProxy, server: MysqlServer
 ) -> None:
     options = MysqlOptions(transaction_seconds=1.5, connect_timeout_seconds=1.5)
@@ -183,23 +181,21 @@ async def test_a_server_that_falls_silent_is_given_up_at_the_deadline(
         await remote.ping()
 
 
-async def test_logging_in_is_part_of_the_limit_on_connecting(
-    proxied: str, proxy: MysqlProxy
-) -> None:
-    proxy.freeze()  # it takes the connection, and says nothing
+async def test_connect_timeout_includes_authentication(proxied: str, proxy: MysqlProxy) -> None:
+    proxy.freeze()  # accepts the connection and sends nothing
     options = MysqlOptions(connect_timeout_seconds=0.3, transaction_seconds=10 * SECONDS)
     async with asyncio.timeout(SECONDS):
         with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
             await opened(proxied, options)
 
 
-async def test_a_server_that_is_not_there_is_unavailable(server: MysqlServer, url: str) -> None:
-    nobody = server.url(url.rpartition("/")[2], port=free_port())
+async def test_unreachable_server_is_unavailable(server: MysqlServer, url: str) -> None:
+    unreachable = server.url(url.rpartition("/")[2], port=free_port())
     with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
-        await opened(nobody)
+        await opened(unreachable)
 
 
-async def test_a_full_pool_is_waited_for_and_then_a_typed_refusal(url: str) -> None:
+async def test_exhausted_pool_raises_unavailable_after_timeout(url: str) -> None:
     options = MysqlOptions(max_connections=2, pool_timeout_seconds=0.2)
     async with open_database(url, mysql=options) as database:
         async with database.read(), database.read():
@@ -210,7 +206,7 @@ async def test_a_full_pool_is_waited_for_and_then_a_typed_refusal(url: str) -> N
             await connection.execute(text("SELECT 1"))
 
 
-async def test_no_more_connections_are_opened_than_allowed(url: str, server: MysqlServer) -> None:
+async def test_connection_limit_is_respected(url: str, server: MysqlServer) -> None:
     others = set(server.sessions())
     async with open_catalogue(url, mysql=MysqlOptions(max_connections=3)) as catalogue:
         await asyncio.gather(*(catalogue.ping() for _ in range(30)))
@@ -220,9 +216,7 @@ async def test_no_more_connections_are_opened_than_allowed(url: str, server: Mys
             await asyncio.sleep(0.02)
 
 
-async def test_a_cancelled_transaction_lets_go_of_its_locks(
-    url: str, catalogue: SqlCatalogue
-) -> None:
+async def test_cancelled_transaction_releases_locks(url: str, catalogue: SqlCatalogue) -> None:
     inside = asyncio.Event()
 
     async def stuck(database: Database) -> None:
@@ -241,7 +235,7 @@ async def test_a_cancelled_transaction_lets_go_of_its_locks(
             assert (await catalogue.commit_node(finished_upload("a"))).created
 
 
-async def test_a_connection_that_was_cut_within_a_statement_is_not_used_again(
+async def test_connection_cancelled_in_statement_is_discarded(
     url: str, server: MysqlServer
 ) -> None:
     async with open_database(url, mysql=MysqlOptions(max_connections=1)) as database:
@@ -261,12 +255,12 @@ async def test_a_connection_that_was_cut_within_a_statement_is_not_used_again(
         assert await one_of("SELECT CONNECTION_ID()") != first
 
 
-# -- what is wrong with the settings, in one line
+# -- errors of the settings, in one line
 
 
 @pytest.mark.parametrize("what", ["password", "user", "database", "no right to the database"])
 @pytest.mark.parametrize("start", [migrate, opened])
-async def test_not_being_let_in_is_told_in_one_line(
+async def test_denied_access_is_reported_in_one_line(
     what: str, start: object, server: MysqlServer, url: str
 ) -> None:
     database = url.rpartition("/")[2]
@@ -290,13 +284,13 @@ async def test_not_being_let_in_is_told_in_one_line(
         assert "has no database 'nowhere'" in line
 
 
-async def test_a_password_that_is_changed_while_we_run_is_waited_for(
+async def test_changed_password_is_retried(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     upload = finished_upload("a")
     server.run(f"ALTER USER {USER} IDENTIFIED BY 'another'")
     try:
-        await killed(server)
+        await kill_sessions(server)
         with pytest.raises(Unavailable, match="CATALOGUE_ACCESS_DENIED"):
             await catalogue.commit_node(upload)
     finally:
@@ -316,39 +310,37 @@ async def test_a_password_that_is_changed_while_we_run_is_waited_for(
         "mysql://u:secret@h/d?ssl_ca=/no/such/file",
     ],
 )
-async def test_a_url_that_cannot_work_is_refused_without_repeating_it(url: str) -> None:
+async def test_invalid_url_is_rejected_without_its_text(url: str) -> None:
     with pytest.raises(FailedPrecondition, match="CATALOGUE_URL_UNSUPPORTED") as refused:
         await opened(url)
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-# -- what a session is set to, whatever the server is
+# -- session settings
 
 
-async def test_sessions_do_not_depend_on_the_servers_settings(url: str) -> None:
+async def test_sessions_ignore_server_settings(url: str) -> None:
     server = shared_server()
     assert server.run("SELECT @@global.sql_mode, @@global.time_zone") == [("", "+05:30")]
     async with open_database(url) as database, database.read() as connection:
         query = "SELECT @@time_zone, @@character_set_client, @@sql_mode"
         ((zone, charset, mode),) = (await connection.execute(text(query))).all()
-        # The old name, the new one, or both, by vendor and version.
+        # Vendors and versions have the old name, the new one, or both.
         named = "SHOW SESSION VARIABLES WHERE variable_name RLIKE '^(tx|transaction)_isolation$'"
         ((_, isolation), *_) = (await connection.execute(text(named))).all()
     assert (isolation, zone, charset) == ("READ-COMMITTED", "+00:00", "utf8mb4")
     assert "STRICT_ALL_TABLES" in mode
 
 
-async def test_a_value_that_does_not_fit_is_an_error_and_not_cut(catalogue: SqlCatalogue) -> None:
+async def test_oversized_value_is_rejected(catalogue: SqlCatalogue) -> None:
     with pytest.raises(Internal, match="CATALOGUE_DEFECT"):
         await catalogue.hold_lease("n" * 129, "a", 60)
     assert await catalogue.hold_lease("n" * 128, "a", 60)
 
 
 @pytest.mark.rule(22)
-async def test_leases_run_by_the_servers_clock_and_not_by_ours(
-    url: str, server: MysqlServer
-) -> None:
+async def test_leases_use_server_clock(url: str, server: MysqlServer) -> None:
     async with open_catalogue(url, clock=lambda: 1_000.0) as catalogue:
         assert await catalogue.hold_lease("relay", "a", 60)
         assert not await catalogue.hold_lease("relay", "b", 60)

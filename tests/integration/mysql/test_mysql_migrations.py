@@ -1,4 +1,4 @@
-"""Migrations on a server that commits with every table it makes."""
+"""Tests of migrations on a server that commits each DDL statement."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from sluice_core.uploads.model import ObjectRef
 from support.mysql_server import MysqlServer
 
 DDL = 23
-"""Statements of the migrations that change tables: ten tables, ten indexes, two columns, a key."""
+"""DDL statements of the migrations: ten tables, ten indexes, two columns, one key."""
 ALL = ("0001", "0002", "0003", "0004", "0005")
 CREATE = ("CREATE", "ALTER")
 LOCK_OF_SLUICE = "sluice.migrate.56c4228bc58d4cdf3ff01c3fc6e84189"
 REMOVED = re.compile(r"\b(MD5|SHA1?|PASSWORD|ENCRYPT|ENCODE|DES_ENCRYPT)\s*\(", re.IGNORECASE)
 EXPLAIN = "EXPLAIN FORMAT=TRADITIONAL"
-"""As a table, which is no longer what MySQL answers by itself."""
+"""Tabular output, which is no longer the default of MySQL."""
 
 
 @pytest.fixture
 def fresh(server: MysqlServer) -> Iterator[str]:
-    """A database with nothing in it."""
+    """Create an empty database and return its URL."""
     url = server.create_database()
     yield url
     server.run(f"DROP DATABASE {name_of(url)}")
@@ -56,7 +56,7 @@ def engine(fresh: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def described(engine: Engine) -> dict[str, object]:
+def describe_tables(engine: Engine) -> dict[str, object]:
     inspector: Inspector = inspect(engine)
 
     def key(index: ReflectedIndex) -> str:
@@ -75,15 +75,13 @@ def described(engine: Engine) -> dict[str, object]:
     }
 
 
-async def test_migrations_and_schema_make_the_same_tables(
-    fresh: str, engine: Engine, server: MysqlServer
-) -> None:
+async def test_migrations_match_schema(fresh: str, engine: Engine, server: MysqlServer) -> None:
     assert await migrate(fresh) == Migration(ALL[-1], ALL)
     other = server.create_database()
     directly = create_engine(plain(other))
     metadata.create_all(directly)
-    assert described(engine) == described(directly)
-    assert set(described(engine)) == set(metadata.tables)
+    assert describe_tables(engine) == describe_tables(directly)
+    assert set(describe_tables(engine)) == set(metadata.tables)
     directly.dispose()
     server.run(f"DROP DATABASE {name_of(other)}")
 
@@ -95,10 +93,10 @@ async def test_autogenerate_finds_nothing_to_add(fresh: str, engine: Engine) -> 
 
 
 @pytest.mark.rule(19)
-async def test_text_is_utf8_under_a_binary_collation_and_paths_are_bytes(
+async def test_text_uses_binary_collation_and_paths_are_bytes(
     fresh: str, server: MysqlServer
 ) -> None:
-    """The server's own default is latin1."""
+    """The default character set of the server is latin1."""
     await migrate(fresh)
     columns = (
         "FROM information_schema.columns WHERE table_name <> 'alembic_version'"
@@ -113,10 +111,10 @@ async def test_text_is_utf8_under_a_binary_collation_and_paths_are_bytes(
 
 
 @pytest.mark.parametrize("statements", range(1, DDL + 1))
-async def test_a_migration_that_died_half_way_is_finished_by_the_next(
+async def test_interrupted_migration_is_finished_by_next_run(
     fresh: str, engine: Engine, server: MysqlServer, statements: int
 ) -> None:
-    """The session is killed after so many statements that changed a table."""
+    """The session is killed after this number of DDL statements."""
     done = 0
 
     def kill(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
@@ -132,10 +130,10 @@ async def test_a_migration_that_died_half_way_is_finished_by_the_next(
     assert done == statements
     with pytest.raises(FailedPrecondition, match="SCHEMA_TOO_OLD"):
         await opened(fresh)
-    # A revision is written once all of its statements are through: twelve, four, one, three, three.
+    # A revision is recorded after all of its statements: twelve, four, one, three, three.
     written = sum(statements > through for through in (12, 16, 17, 20))
     assert (await migrate(fresh)).applied == ALL[written:]
-    assert set(described(engine)) == set(metadata.tables)
+    assert set(describe_tables(engine)) == set(metadata.tables)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     async with open_catalogue(fresh) as catalogue:
@@ -152,13 +150,13 @@ async def with_listener(
         event.remove(Engine, "after_cursor_execute", listener)
 
 
-async def test_several_that_migrate_at_once_take_turns(fresh: str, engine: Engine) -> None:
+async def test_concurrent_migrations_run_one_at_a_time(fresh: str, engine: Engine) -> None:
     runs = await asyncio.gather(*(migrate(fresh) for _ in range(4)))
     assert sorted(run.applied for run in runs) == [(), (), (), ALL]
-    assert set(described(engine)) == set(metadata.tables)
+    assert set(describe_tables(engine)) == set(metadata.tables)
 
 
-async def test_a_migration_waits_for_another_one_and_says_so_when_it_is_too_long(
+async def test_migration_waits_for_lock_and_times_out(
     fresh: str,
 ) -> None:
     lock = mysql.migration_lock_of(name_of(fresh))
@@ -173,26 +171,28 @@ async def test_a_migration_waits_for_another_one_and_says_so_when_it_is_too_long
         assert (await waiting).applied == ALL
 
 
-def test_the_lock_of_migrations_is_that_of_older_releases() -> None:
-    """They leave the digest to the server, as `CONCAT('sluice.migrate.', MD5(DATABASE()))`. During
-    a rollout both start, and only one of them may migrate."""
+def test_migration_lock_name_matches_older_releases() -> None:
+    """Older releases use `CONCAT('sluice.migrate.', MD5(DATABASE()))` on the server.
+
+    During a rollout both start, and only one of them may migrate.
+    """
     assert mysql.migration_lock_of("sluice") == LOCK_OF_SLUICE
     assert len(mysql.migration_lock_of("é" * 64)) <= 64
 
 
-async def test_migrations_call_no_function_that_mysql_removed(fresh: str) -> None:
-    """MD5() and SHA1() went with MySQL 9.6; MariaDB has them still, and would not notice."""
-    said: list[str] = []
+async def test_migrations_call_no_removed_mysql_function(fresh: str) -> None:
+    """MySQL 9.6 removed MD5() and SHA1(); MariaDB still has them and raises no error."""
+    statements_run: list[str] = []
 
     def listen(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-        said.append(statement)
+        statements_run.append(statement)
 
     await with_listener(listen, lambda: migrate(fresh))
-    assert len(said) > DDL
-    assert [one for one in said if REMOVED.search(one)] == []
+    assert len(statements_run) > DDL
+    assert [one for one in statements_run if REMOVED.search(one)] == []
 
 
-async def test_databases_of_one_server_are_migrated_side_by_side(
+async def test_databases_of_one_server_migrate_concurrently(
     fresh: str, server: MysqlServer
 ) -> None:
     lock = mysql.migration_lock_of(name_of(fresh))
@@ -201,28 +201,26 @@ async def test_databases_of_one_server_are_migrated_side_by_side(
         assert (await migrate(server.create_database())).applied == ALL
 
 
-async def test_a_database_of_a_newer_release_is_left_alone_and_still_served(
+async def test_newer_database_is_not_migrated_but_served(
     fresh: str, engine: Engine, server: MysqlServer
 ) -> None:
     await migrate(fresh)
     server.run(f"UPDATE {name_of(fresh)}.alembic_version SET version_num = '9999'")
-    before = described(engine)
+    before = describe_tables(engine)
     with pytest.raises(FailedPrecondition, match="SCHEMA_TOO_NEW"):
         await migrate(fresh)
-    assert described(engine) == before
+    assert describe_tables(engine) == before
     async with open_catalogue(fresh) as catalogue:
         await catalogue.ping()
 
 
-async def test_a_start_accepts_what_the_next_release_has_migrated(
-    fresh: str, server: MysqlServer
-) -> None:
+async def test_start_accepts_newer_schema(fresh: str, server: MysqlServer) -> None:
     await migrate(fresh)
     server.run(f"UPDATE {name_of(fresh)}.alembic_version SET version_num = '9999'")
     assert await migrate(fresh, accept_newer=True) == Migration("9999", ())
 
 
-async def test_an_empty_database_is_not_opened(fresh: str) -> None:
+async def test_empty_database_is_rejected(fresh: str) -> None:
     with pytest.raises(FailedPrecondition, match="run `sluice-repository migrate`"):
         await opened(fresh)
 
@@ -233,7 +231,7 @@ async def opened(url: str) -> None:
 
 
 @pytest.mark.parametrize("start", [migrate, opened])
-async def test_a_server_that_is_too_old_is_refused_in_one_line(
+async def test_old_server_is_rejected_in_one_line(
     fresh: str,
     server: MysqlServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -249,9 +247,7 @@ async def test_a_server_that_is_too_old_is_refused_in_one_line(
         await start(fresh)
 
 
-async def test_whether_an_upload_is_at_an_object_is_not_asked_of_every_upload(
-    url: str, server: MysqlServer
-) -> None:
+async def test_intent_lookup_by_object_uses_index(url: str, server: MysqlServer) -> None:
     rows = ", ".join(f"('u{n}', 't', 'b', 'key/{n}', '', {n})" for n in range(1_000))
     table = f"{name_of(url)}.object_intents"
     server.run(

@@ -1,4 +1,4 @@
-"""Rule 22 on a server that gives ids when rows are inserted, not when they are committed."""
+"""Tests of rule 22 on a server that assigns ids at insert, not at commit."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from support.mysql_proxy import AtCommit, MysqlProxy
 from support.mysql_server import MysqlServer
 
 
-async def story(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
-    return [described(row.event) for row in await catalogue.outbox(10_000)]
+async def pending_events(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
+    return [summary(row.event) for row in await catalogue.outbox(10_000)]
 
 
-def described(event: EventRecord) -> tuple[str, str]:
+def summary(event: EventRecord) -> tuple[str, str]:
     return event.key, event.type.rpartition(".")[2]
 
 
 @pytest.mark.rule(22)
-async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
-    url: str, catalogue: SqlCatalogue
-) -> None:
+async def test_late_commit_with_lower_id_is_published(url: str, catalogue: SqlCatalogue) -> None:
     late = to_record(initiated_event(finished_upload("late")))
     early = finished_upload("early")
     async with open_database(url) as database, database.writer.begin() as slow:
@@ -48,11 +46,13 @@ async def test_a_row_with_a_lower_id_that_is_committed_later_is_still_published(
 
 @pytest.mark.rule(22)
 @pytest.mark.usefixtures("step_by_step")
-async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
+async def test_deletion_event_follows_creation_event(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
-    """The node's events are in the outbox and not yet committed; whoever would write the next one
-    needs a row that this transaction has locked, and so gets a higher id."""
+    """The writer of the next event needs a row locked by the first transaction.
+
+    Its event thus gets a higher id.
+    """
     old, new = finished_upload("a"), finished_upload("a")
     async with open_catalogue(proxied) as slow, asyncio.TaskGroup() as group:
         proxy.at_commit = AtCommit.HOLD
@@ -62,12 +62,12 @@ async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
         while await asyncio.to_thread(server.lock_waits) == 0:  # noqa: ASYNC110 - the server's
             await asyncio.sleep(0.02)
         try:
-            assert await story(catalogue) == []
+            assert await pending_events(catalogue) == []
             await catalogue.delete_node(TENANT, old.node_id)
         except NotFound:
             proxy.go_on()
     assert (making.result().created, superseding.result().superseded_node_id) == (True, old.node_id)
-    assert await story(catalogue) == [
+    assert await pending_events(catalogue) == [
         (old.node_id, "UploadCompleted"),
         (new.node_id, "UploadCompleted"),
         (old.node_id, "NodeDeleted"),
@@ -75,9 +75,7 @@ async def test_what_ends_a_node_waits_for_the_transaction_that_made_it(
 
 
 @pytest.mark.rule(22)
-async def test_a_relay_sees_every_nodes_life_in_order_while_many_write(
-    url: str, catalogue: SqlCatalogue
-) -> None:
+async def test_relay_reads_events_of_each_node_in_order(url: str, catalogue: SqlCatalogue) -> None:
     uploads = [finished_upload(f"path-{number % 3}") for number in range(40)]
     for upload in uploads:
         await catalogue.record_intent(intent_of(upload))
@@ -88,7 +86,7 @@ async def test_a_relay_sees_every_nodes_life_in_order_while_many_write(
         while True:
             finished = done.is_set()
             rows = await catalogue.outbox(7)
-            published.extend(described(row.event) for row in rows)
+            published.extend(summary(row.event) for row in rows)
             await catalogue.outbox_published([row.row_id for row in rows])
             if finished and not rows:
                 return

@@ -1,4 +1,4 @@
-"""Several relays on one outbox (rule 22): who holds the lease publishes, whoever comes and goes."""
+"""Tests of several relays on one outbox: only the lease holder publishes (rule 22)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NODES = 60
 
 
 class SlowBroker:
-    """An `EventPublisher` that takes its time, loses answers, and knows who is publishing."""
+    """An `EventPublisher` with delays and lost responses that records all events."""
 
     def __init__(self) -> None:
         self.events: list[EventRecord] = []
@@ -38,7 +38,7 @@ class SlowBroker:
         await asyncio.sleep(self._random.uniform(0, 0.02))
         self.events += events
         if self._random.random() < 0.1:
-            raise Unavailable("PUBLISHER_UNAVAILABLE", "The answer was lost; try again.")
+            raise Unavailable("PUBLISHER_UNAVAILABLE", "The response was lost; try again.")
 
     def first_appearances(self, node_id: str) -> list[str]:
         seen = {e.event_id: e.type.rpartition(".")[2] for e in self.events if e.key == node_id}
@@ -49,7 +49,7 @@ class SlowBroker:
 async def processes(
     url: str, folder: Path, broker: SlowBroker, count: int
 ) -> AsyncIterator[list[RepositoryDeps]]:
-    """Repository processes with connections of their own."""
+    """Yield dependencies of repository processes with separate connections."""
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(small_world(folder, with_catalogue=False))
         yield [
@@ -66,7 +66,7 @@ async def processes(
 
 
 @pytest.mark.rule(22)
-async def test_order_holds_for_every_node_while_relays_come_and_go(
+async def test_events_of_each_node_stay_in_order_across_relays(
     url: str, catalogue: SqlCatalogue, tmp_path: Path
 ) -> None:
     uploads = [finished_upload(f"path-{number % 5}") for number in range(NODES)]
@@ -87,7 +87,7 @@ async def test_order_holds_for_every_node_while_relays_come_and_go(
                 writers.create_task(write(first))
             for relay in relays[:2]:
                 await asyncio.sleep(0.1)
-                relay.cancel()  # in the middle of whatever it does
+                relay.cancel()  # at an arbitrary point
         relays.append(group.create_task(Relay(deps[3]).run(stop)))
         while await catalogue.outbox(1):  # noqa: ASYNC110 - the relays'
             await asyncio.sleep(0.05)

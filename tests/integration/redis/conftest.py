@@ -1,4 +1,4 @@
-"""Redis servers and connections for the tests of what is Redis's own."""
+"""Redis servers and connections for the tests of the Redis backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.redis_server import RedisServer, shared_server
 
 @pytest.fixture
 def server() -> RedisServer:
-    """The test process's own, empty."""
+    """Return the empty server of this test process."""
     shared = shared_server()
     shared.flush()
     return shared

@@ -1,4 +1,4 @@
-"""What a Redis server must be like, and noticing that it is another one."""
+"""Server requirements, nonce and monitor of Redis."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ async def check(
 # ------------------------------------------------------------------ checks at the start
 
 
-async def test_a_plain_server_does_for_memory(server: RedisServer) -> None:
+async def test_plain_server_suffices_for_memory(server: RedisServer) -> None:
     await check(server)
 
 
-async def test_a_server_that_evicts_is_refused_by_name() -> None:
+async def test_evicting_server_is_refused_by_setting() -> None:
     with RedisServer("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
         with pytest.raises(ConfigurationError, match="set maxmemory-policy noeviction") as caught:
             await check(server)
@@ -54,7 +54,7 @@ async def test_a_server_that_evicts_is_refused_by_name() -> None:
         ((*FSYNC, "--no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite no"),
     ],
 )
-async def test_fsync_needs_a_server_that_does_it(arguments: tuple[str, ...], missing: str) -> None:
+async def test_fsync_needs_a_synchronous_aof(arguments: tuple[str, ...], missing: str) -> None:
     with (
         RedisServer(*arguments) as server,
         pytest.raises(ConfigurationError, match=missing),
@@ -62,16 +62,16 @@ async def test_fsync_needs_a_server_that_does_it(arguments: tuple[str, ...], mis
         await check(server, Durability.FSYNC)
 
 
-async def test_a_server_that_syncs_always_does_for_fsync() -> None:
+async def test_appendfsync_always_suffices_for_fsync() -> None:
     with RedisServer(*FSYNC) as server:
         await check(server, Durability.FSYNC)
 
 
-async def test_where_config_is_forbidden_fsync_is_a_loud_warning() -> None:
+async def test_forbidden_config_logs_a_warning_for_fsync() -> None:
     with RedisServer(*FSYNC, "--rename-command", "CONFIG", "") as server, capture_logs() as logs:
         await check(server, Durability.FSYNC)
     assert [log["event"] for log in logs if log["log_level"] == "warning"] == [
-        "redis.durability_unverified"
+        "redis.durability_check_failed"
     ] * 2
 
 
@@ -85,7 +85,7 @@ async def test_replicated_needs_replicas(server: RedisServer) -> None:
             await check(replica)
 
 
-async def test_a_node_of_a_cluster_needs_the_cluster_setting() -> None:
+async def test_cluster_node_needs_the_cluster_setting() -> None:
     cluster = shared_cluster()
     with pytest.raises(ConfigurationError, match="SLUICE_REDIS__CLUSTER"):
         await check(cluster.servers[0])
@@ -98,26 +98,24 @@ async def test_a_node_of_a_cluster_needs_the_cluster_setting() -> None:
 
 
 @pytest.mark.rule(28)
-async def test_processes_that_start_together_agree_on_one_nonce(clients: RedisClients) -> None:
+async def test_concurrent_processes_agree_on_one_nonce(clients: RedisClients) -> None:
     nonces = await asyncio.gather(*(get_or_create_nonce(clients) for _ in range(20)))
     assert len(set(nonces)) == 1
 
 
 @pytest.mark.rule(28)
-async def test_an_emptied_redis_is_noticed_and_told(
-    clients: RedisClients, server: RedisServer
-) -> None:
+async def test_emptied_redis_changes_the_nonce(clients: RedisClients, server: RedisServer) -> None:
     async with open_redis_monitor(clients, RedisOptions(server.url), 0.05) as monitor:
-        before, told = monitor.nonce, asyncio.get_running_loop().create_future()
-        monitor.on_new_nonce(told.set_result)
+        before, changed = monitor.nonce, asyncio.get_running_loop().create_future()
+        monitor.on_new_nonce(changed.set_result)
         server.flush()
         async with asyncio.timeout(5.0):
-            new = await told
+            new = await changed
         assert new == monitor.nonce != before
     assert _replaced(clients, "emptied") == 1
 
 
-async def test_a_restarted_redis_is_noticed_and_one_that_is_away_is_survived() -> None:
+async def test_monitor_survives_an_outage_and_detects_the_restart() -> None:
     with RedisServer("--appendonly", "yes") as server:
         options = RedisOptions(server.url)
         async with (
@@ -129,7 +127,7 @@ async def test_a_restarted_redis_is_noticed_and_one_that_is_away_is_survived() -
             await asyncio.sleep(0.2)
             server.start()
             await _seen(clients, "restarted")
-            # Its append-only file brought everything back: the same ledger.
+            # Its append-only file restored everything: the same ledger.
             assert monitor.nonce == nonce
             assert _replaced(clients, "emptied") == 0
 
@@ -139,7 +137,7 @@ async def _seen(clients: RedisClients, what: str) -> None:
         if _replaced(clients, what) == 1:
             return
         await asyncio.sleep(0.02)
-    pytest.fail(f"nobody noticed: {what}")
+    pytest.fail(f"not detected: {what}")
 
 
 def _replaced(clients: RedisClients, what: str) -> float:
@@ -147,7 +145,7 @@ def _replaced(clients: RedisClients, what: str) -> float:
     return registry.get_sample_value("sluice_redis_replaced_total", {"what": what}) or 0.0
 
 
-async def test_memory_that_runs_out_is_told_before_it_has() -> None:
+async def test_high_memory_is_reported_before_it_is_full() -> None:
     with RedisServer("--maxmemory", "20mb") as server:
         options = RedisOptions(server.url, memory_high_fraction=0.5)
         async with open_redis(options) as clients:
@@ -165,5 +163,5 @@ async def test_memory_that_runs_out_is_told_before_it_has() -> None:
 
 
 async def _is_high(monitor: RedisMonitor) -> bool:
-    await monitor.look()
+    await monitor.check()
     return monitor.memory_is_high

@@ -1,4 +1,4 @@
-"""`sluice-intake --workers`: several processes, one port, one stop, and nobody left behind."""
+"""`sluice-intake --workers`: several processes, one port, one stop, no orphans."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def scraped(targets: Path) -> list[str]:
-    """What each worker says of itself, read at the addresses in the file."""
+    """Return the metrics of each worker, from the addresses in the targets file."""
     [group] = json.loads(targets.read_text())
     pages = []
     for target in group["targets"]:
@@ -79,7 +79,7 @@ def scraped(targets: Path) -> list[str]:
 
 
 def streams(targets: Path, stage: str) -> list[float]:
-    """How many streams each worker has "started" or "handled"."""
+    """Return the number of streams that each worker has "started" or "handled"."""
     return [
         sum(
             float(line.rsplit(" ", 1)[1])
@@ -91,7 +91,7 @@ def streams(targets: Path, stage: str) -> list[float]:
 
 
 def channel_to(address: str) -> grpc.Channel:
-    # A connection of its own: the kernel chooses the worker of each.
+    # A separate connection: the kernel chooses its worker.
     return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
@@ -102,7 +102,7 @@ def initiate(address: str, path: str) -> str:
         return stub.InitiateUpload(request, wait_for_ready=True, timeout=60).upload_id
 
 
-def test_any_worker_goes_on_with_an_upload_and_each_has_metrics_of_its_own(
+def test_any_worker_continues_an_upload_with_own_metrics(
     intake: ServiceProcess, targets: Path
 ) -> None:
     assert len(workers_of(intake)) == WORKERS
@@ -118,7 +118,7 @@ def test_any_worker_goes_on_with_an_upload_and_each_has_metrics_of_its_own(
     assert all(calls), "the kernel gave all sixteen connections to one worker"
 
 
-def test_a_worker_that_dies_is_started_again_and_found_by_its_metrics(
+def test_killed_worker_is_restarted_and_listed_in_targets(
     intake: ServiceProcess, targets: Path
 ) -> None:
     before = targets.read_text()
@@ -134,11 +134,11 @@ def test_a_worker_that_dies_is_started_again_and_found_by_its_metrics(
 
 
 @pytest.mark.parametrize("signalled", ["the parent", "every process"])
-def test_a_stop_lets_every_worker_end_its_calls(
+def test_stop_drains_the_calls_of_every_worker(
     intake: ServiceProcess, targets: Path, signalled: str
 ) -> None:
     workers = workers_of(intake)
-    # A supervisor that stops a whole group reaches the workers before their parent does.
+    # A supervisor that stops the process group signals the workers before their parent does.
     first = [worker.pid for worker in workers] if signalled == "every process" else []
     upload_id = initiate(intake.address, "p")
     chunk = list(frames_of(upload_id, 0, bytes(4 * MIB)))
@@ -177,23 +177,23 @@ def refused(settings: dict[str, str], *arguments: str) -> str:
     return done.stderr
 
 
-def test_uploads_in_the_memory_of_one_process_are_not_shared(settings: dict[str, str]) -> None:
-    alone = {**settings, "SLUICE_COORDINATION": "memory", "SLUICE_CHUNK_TRANSPORT": "local"}
-    assert "SLUICE_COORDINATION=redis" in refused(alone, "--workers", "2")
+def test_memory_backend_with_workers_is_refused(settings: dict[str, str]) -> None:
+    single = {**settings, "SLUICE_COORDINATION": "memory", "SLUICE_CHUNK_TRANSPORT": "local"}
+    assert "SLUICE_COORDINATION=redis" in refused(single, "--workers", "2")
 
 
-def test_a_port_that_somebody_shares_already_is_refused(settings: dict[str, str]) -> None:
+def test_shared_port_is_refused(settings: dict[str, str]) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        told = refused({**settings, "SLUICE_INTAKE_ADDRESS": address}, "--workers", "2")
-    assert address in told
+        error = refused({**settings, "SLUICE_INTAKE_ADDRESS": address}, "--workers", "2")
+    assert address in error
 
 
 def server_beside_a_free_port() -> socket.socket:
-    """The port below it is free, and no outgoing connection takes it meanwhile."""
+    """Return a bound socket whose next lower port is free and not taken by outgoing connections."""
     while True:
         try:
             return socket.create_server(("127.0.0.1", free_port() + 1))
@@ -201,11 +201,11 @@ def server_beside_a_free_port() -> socket.socket:
             continue
 
 
-def test_workers_that_cannot_work_with_their_settings_end_all(settings: dict[str, str]) -> None:
-    # One metrics address for both that is taken: the second worker's port is the next one.
-    with server_beside_a_free_port() as taken:
-        port = taken.getsockname()[1]
-        told = refused(
+def test_worker_with_invalid_settings_stops_the_service(settings: dict[str, str]) -> None:
+    # The second worker uses the next port for metrics, which is taken.
+    with server_beside_a_free_port() as busy:
+        port = busy.getsockname()[1]
+        error = refused(
             {
                 **settings,
                 "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
@@ -213,4 +213,4 @@ def test_workers_that_cannot_work_with_their_settings_end_all(settings: dict[str
             },
             *("--workers", "2"),
         )
-    assert f"127.0.0.1:{port}" in told
+    assert f"127.0.0.1:{port}" in error

@@ -1,5 +1,4 @@
-"""Crashes in the gaps between two slots of a cluster (rules 9, 22, 24): the sweeper's walk finds
-and repairs what they leave, and nothing is stranded.
+"""Crashes between two slots of a cluster, repaired by the walk (rules 9, 22, 24).
 
 A crash is a ledger whose steps stop after the script on the upload's own keys.
 """
@@ -47,7 +46,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture
 async def driver(cluster: RedisCluster, clock: FakeClock, stack: AsyncExitStack) -> Driver:
-    """A ledger that does all it has to."""
+    """Driver of a ledger that does not crash."""
     return Driver(await _ledger(cluster, clock, stack), clock)
 
 
@@ -58,15 +57,15 @@ async def crashing(
     stack: AsyncExitStack,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Driver:
-    """A process that crashes after every step: budget and sorted sets hear nothing of it."""
+    """Driver of a process that crashes after every step, before budget and sorted sets change."""
     ledger = await _ledger(cluster, clock, stack)
 
     async def nothing(*_: Any) -> None:
-        """The process is gone."""
+        """Do nothing: the process has crashed."""
 
     steps: LedgerSteps = ledger.bare._steps
     monkeypatch.setattr(steps, "_follow_up", nothing)
-    monkeypatch.setattr(ledger.bare._beginnings, "correct_indexes", nothing)
+    monkeypatch.setattr(ledger.bare._creation, "correct_index_entries", nothing)
     return Driver(ledger, clock)
 
 
@@ -77,7 +76,7 @@ async def _ledger(cluster: RedisCluster, clock: FakeClock, stack: AsyncExitStack
 
 
 async def sweep(driver: Driver) -> None:
-    """What the sweeper does every ten seconds; the walk is a part of it."""
+    """Run a pass of the sweeper, which includes the repair walk."""
     await driver.ledger.expire_due(100)
 
 
@@ -85,9 +84,7 @@ async def sweep(driver: Driver) -> None:
 
 
 @pytest.mark.rule(22, 24)
-async def test_a_new_upload_whose_creator_crashed_is_found(
-    driver: Driver, crashing: Driver
-) -> None:
+async def test_upload_of_a_crashed_creator_is_found(driver: Driver, crashing: Driver) -> None:
     upload_id = await crashing.create()
     await sweep(driver)
     assert [event.upload_id for event in await driver.ledger.pending_events(10)] == [upload_id]
@@ -102,13 +99,16 @@ async def test_a_new_upload_whose_creator_crashed_is_found(
 
 
 @pytest.mark.rule(9)
-async def test_bytes_that_were_accepted_count_after_the_walk_and_their_room_comes_back(
+async def test_walk_counts_accepted_bytes_and_frees_their_room(
     driver: Driver, crashing: Driver
 ) -> None:
     upload_id = await driver.create(chunk_size=CHUNK)
     await crashing.send(upload_id, 0, b"x" * CHUNK)
     backlog = await driver.ledger.backlog()
-    assert (backlog.queued_bytes, backlog.reserved_bytes) == (0, CHUNK)  # until it ends
+    assert (backlog.queued_bytes, backlog.reserved_bytes) == (
+        0,
+        CHUNK,
+    )  # until it expires
     await sweep(driver)
     driver.clock.advance(600)
     backlog = await driver.ledger.backlog()
@@ -116,7 +116,7 @@ async def test_bytes_that_were_accepted_count_after_the_walk_and_their_room_come
 
 
 @pytest.mark.rule(15)
-async def test_a_ready_part_and_a_completion_are_found(driver: Driver, crashing: Driver) -> None:
+async def test_walk_finds_a_ready_part_and_a_completion(driver: Driver, crashing: Driver) -> None:
     upload_id = await driver.create()
     await crashing.send(upload_id, 0, b"x" * PART_BYTES)
     await sweep(driver)
@@ -129,7 +129,7 @@ async def test_a_ready_part_and_a_completion_are_found(driver: Driver, crashing:
 
 
 @pytest.mark.rule(22, 25)
-async def test_an_end_nobody_heard_of_is_cleaned_up_published_and_forgotten(
+async def test_walk_cleans_up_publishes_and_forgets_an_ended_upload(
     cluster: RedisCluster, driver: Driver, crashing: Driver
 ) -> None:
     upload_id = await driver.create()
@@ -157,7 +157,7 @@ async def test_an_end_nobody_heard_of_is_cleaned_up_published_and_forgotten(
     assert (await driver.ledger.backlog()).open_uploads == 0
 
 
-async def test_an_upload_that_was_forgotten_halfway_is_forgotten(
+async def test_walk_finishes_a_partial_purge(
     driver: Driver, crashing: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload_id = await driver.create()
@@ -166,7 +166,7 @@ async def test_an_upload_that_was_forgotten_halfway_is_forgotten(
     for _ in range(2):
         await driver.ledger.cleanup_done(upload_id)
         driver.clock.advance(DAY)
-    # The first step of `purge_due`, and then nothing.
+    # Only the first step of `purge_due`.
     assert isinstance(crashing.ledger, StagingLedger)
     await crashing.ledger.bare._steps.run("forget", upload_id)
     await sweep(driver)
@@ -178,15 +178,15 @@ async def test_an_upload_that_was_forgotten_halfway_is_forgotten(
 # ------------------------------------------------------------------ before the script
 
 
-async def test_an_index_entry_without_an_upload_is_dropped(
+async def test_index_entry_without_an_upload_is_dropped(
     cluster: RedisCluster, driver: Driver
 ) -> None:
     assert isinstance(driver.ledger, StagingLedger)
     new = driver.new()
-    await driver.ledger.bare._beginnings.write_into_indexes(new)
+    await driver.ledger.bare._creation.write_index_entries(new)
     assert (await driver.ledger.backlog()).open_uploads == 1
     await sweep(driver)
-    assert (await driver.ledger.backlog()).open_uploads == 1  # it may be about to begin
+    assert (await driver.ledger.backlog()).open_uploads == 1  # it may be about to be created
     driver.clock.advance(2 * INDEXING_SECONDS + 1)
     await sweep(driver)
     assert (await driver.ledger.list_uploads("acme", frozenset(), 10, "")).uploads == ()
@@ -194,20 +194,20 @@ async def test_an_index_entry_without_an_upload_is_dropped(
     assert [name for name in cluster.all_keys() if "index" in name or "tenant" in name] == []
 
 
-async def test_an_upload_is_not_opened_on_an_index_entry_that_may_be_gone(
+async def test_upload_is_not_created_on_a_stale_index_entry(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its creator was held up between the two writes."""
+    """The creator is delayed between the two writes."""
     assert isinstance(driver.ledger, StagingLedger)
-    beginnings = driver.ledger.bare._beginnings
-    write = beginnings.write_into_indexes
+    creation = driver.ledger.bare._creation
+    write = creation.write_index_entries
 
     async def held_up(new: Any) -> float:
         written_at = await write(new)
         driver.clock.advance(INDEXING_SECONDS + 1)
         return written_at
 
-    monkeypatch.setattr(beginnings, "write_into_indexes", held_up)
+    monkeypatch.setattr(creation, "write_index_entries", held_up)
     with pytest.raises(Aborted) as refused:
         await driver.create()
     assert refused.value.reason == "CREATED_TOO_LATE"
@@ -215,7 +215,7 @@ async def test_an_upload_is_not_opened_on_an_index_entry_that_may_be_gone(
     await driver.create()
 
 
-async def test_a_refused_beginning_leaves_nothing_in_the_indexes(driver: Driver) -> None:
+async def test_refused_creation_leaves_no_index_entry(driver: Driver) -> None:
     upload_id = await driver.create(chunk_size=CHUNK)
     for number in range(0, 20, 2):
         await driver.send(upload_id, number, b"x" * CHUNK)
@@ -224,10 +224,10 @@ async def test_a_refused_beginning_leaves_nothing_in_the_indexes(driver: Driver)
     assert (await driver.ledger.backlog()).open_uploads == 1
 
 
-# ------------------------------------------------------------------ notes in the wrong order
+# ------------------------------------------------------------------ notes out of order
 
 
-async def test_a_late_note_of_an_ended_upload_does_not_count_its_bytes_again(
+async def test_late_note_of_an_ended_upload_counts_no_bytes(
     driver: Driver, crashing: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload_id = await driver.create()
@@ -249,6 +249,6 @@ async def test_a_late_note_of_an_ended_upload_does_not_count_its_bytes_again(
     assert (backlog.queued_bytes, backlog.reserved_bytes) == (0, 0)
 
 
-async def test_all_keys_of_an_upload_are_in_one_slot() -> None:
-    names = [*keys.of_upload("n-1"), keys.staging("n-1", "t"), keys.chunk("n-1", 7)]
+async def test_upload_keys_share_one_slot() -> None:
+    names = [*keys.upload_keys("n-1"), keys.staging("n-1", "t"), keys.chunk("n-1", 7)]
     assert all("{n-1}" in name for name in names)

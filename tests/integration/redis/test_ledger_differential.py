@@ -1,6 +1,6 @@
-"""The rules in Lua and the rules in Python answer the same, word for word, over random histories.
+"""Differential test of the Lua and the Python ledger over random histories.
 
-The contract suite says what a ledger must do; this says that the Redis ledger does nothing else.
+The contract suite specifies a ledger; this shows that the Redis ledger does nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from support.redis_ledgers import redis
 
 HISTORIES = 8
 STEPS = 160
-LOOK_EVERY = 4
+QUERY_EVERY = 4
 CHUNK = 4
 OPTIONS = replace(
     ROOMY, budget_bytes=90, tenant_budget_bytes=70, upload_budget_bytes=50, max_chunk_bytes=6
@@ -44,7 +44,7 @@ Claim = PartClaim | CompletionClaim
 
 @dataclass
 class Twins:
-    """Two ledgers that are told the same."""
+    """Two ledgers that get the same calls."""
 
     rules: UploadLedger
     scripts: UploadLedger
@@ -54,7 +54,7 @@ class Twins:
     claims: list[tuple[Claim, Claim]] = field(default_factory=list)
 
     async def same(self, what: str, call: Call) -> Any:
-        """Both answers, which must be one."""
+        """Run a call on both ledgers; assert equal answers and return one."""
         return await self.same_of_each(what, call, call)
 
     async def same_of_each(self, what: str, rules: Call, scripts: Call) -> Any:
@@ -66,7 +66,7 @@ class Twins:
     def upload(self) -> str:
         return self.random.choice(self.uploads).upload_id
 
-    # -- what can happen
+    # -- operations
 
     async def create(self) -> None:
         if len(self.uploads) >= 5:
@@ -101,7 +101,7 @@ class Twins:
             await self.same("accept", lambda ledger: ledger.accept_chunk(offer, crc32c(content)))
 
     async def next_chunk(self) -> None:
-        """What a client does most of the time."""
+        """Send the next chunk, as a client mostly does."""
         upload_id = self.upload()
         snapshot, _ = await self.same("get", lambda ledger: ledger.get(upload_id))
         number = getattr(snapshot, "needed_number", 0)
@@ -114,7 +114,7 @@ class Twins:
             await self.same("accept", lambda ledger: ledger.accept_chunk(offer, number))
 
     async def admit(self, offer: ChunkOffer) -> Any:
-        """Room for a chunk, at once or in steps; now and then for a part of it only."""
+        """Admit a chunk, at once or in steps; sometimes only a part of it."""
         steps = [
             self.random.randrange(offer.size + 2) for _ in range(self.random.choice([0, 1, 3]))
         ]
@@ -183,7 +183,7 @@ class Twins:
             await self._by_claim("release", ours, theirs, "release_claim")
 
     async def work(self) -> None:
-        """What workers do most of the time: whatever is ready, to its end."""
+        """Finish all ready work, as workers mostly do."""
         items, _ = await self.same("work", lambda ledger: ledger.ready_work(3))
         for item in items:
             of, part = item.upload_id, item.part_number
@@ -235,8 +235,8 @@ class Twins:
         await self.same("published", lambda ledger: ledger.events_published(upload_id, 1))
         await self.same("purge", lambda ledger: ledger.purge_due(100))
 
-    async def look(self) -> None:
-        """All that can be asked."""
+    async def query(self) -> None:
+        """Compare all queries."""
         await self.same("backlog", lambda ledger: ledger.backlog())
         await self.same("work", lambda ledger: ledger.ready_work(100))
         await self.same("events", lambda ledger: ledger.pending_events(100))
@@ -244,7 +244,7 @@ class Twins:
             await self.same("list", lambda ledger, of=tenant: ledger.list_uploads(of, ANY, 2, ""))  # type: ignore[misc]
         for new in self.uploads:
             of = new.upload_id
-            for what, call in _questions(of):
+            for what, call in _queries(of):
                 await self.same(f"{what} of {of}", call)
         known = [new for new in self.uploads if await self._is_known(new)]
         self.uploads = known or self.uploads[-1:]
@@ -253,7 +253,7 @@ class Twins:
         return not isinstance(await _outcome(self.rules.get(new.upload_id)), SluiceError)
 
 
-def _questions(upload_id: str) -> list[tuple[str, Call]]:
+def _queries(upload_id: str) -> list[tuple[str, Call]]:
     return [
         ("get", lambda ledger: ledger.get(upload_id)),
         ("missing", lambda ledger: ledger.missing_chunks(upload_id, 2)),
@@ -263,7 +263,7 @@ def _questions(upload_id: str) -> list[tuple[str, Call]]:
 
 
 def _sorted(call: Call) -> Call:
-    """Snapshots whose order is no promise."""
+    """Return a call that sorts snapshots without a guaranteed order."""
 
     async def sorted_call(ledger: UploadLedger) -> Any:
         return sorted(await call(ledger), key=lambda snapshot: snapshot.upload_id)
@@ -279,7 +279,7 @@ async def _outcome(call: Awaitable[Any]) -> Any:
 
 
 def _plain(outcome: Any) -> Any:
-    """What two ledgers have in common: all but their identity."""
+    """Return an outcome without the ledger's identity."""
     if isinstance(outcome, SluiceError):
         known = (outcome.reason, outcome.message, outcome.field, outcome.retry_after_seconds)
         return (type(outcome), *known, dict(outcome.metadata))
@@ -291,7 +291,7 @@ def _plain(outcome: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
-async def test_both_ledgers_answer_the_same(seed: int, tmp_path: Path) -> None:
+async def test_lua_and_python_ledgers_agree(seed: int, tmp_path: Path) -> None:
     clock = FakeClock()
     async with redis(tmp_path, OPTIONS, clock) as scripts:
         twins = Twins(MemoryLedger(OPTIONS, clock), scripts, clock, random.Random(seed))
@@ -311,6 +311,6 @@ async def test_both_ledgers_answer_the_same(seed: int, tmp_path: Path) -> None:
         await twins.create()
         for step in range(STEPS):
             await twins.random.choice(happenings)()
-            if step % LOOK_EVERY == 0:
-                await twins.look()
-        await twins.look()
+            if step % QUERY_EVERY == 0:
+                await twins.query()
+        await twins.query()

@@ -1,4 +1,4 @@
-"""What the Redis ledger keeps, where a chunk's bytes go, when it forgets (rules 1, 2, 8, 24)."""
+"""Keys of the Redis ledger: chunk bytes, etags, times to live (rules 1, 2, 8, 16, 24, 28)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def send(
     *,
     force: bool = False,
 ) -> ChunkOffer:
-    """A chunk with its bytes, all the way in."""
+    """Stage and accept a chunk."""
     offer = driver.offer(upload_id, number, len(content), force=force)
     assert (await driver.ledger.admit_chunk(offer)).granted
     await stage_bytes(store, offer, content)
@@ -76,16 +76,16 @@ async def send(
 
 
 def keys_of(server: RedisServer, upload_id: str) -> set[str]:
-    """What follows `upload:{ID}:` in the names of its keys."""
+    """Return the names of an upload's keys after `upload:{ID}:`."""
     prefix = keys.upload(upload_id)
     return {name.removeprefix(prefix) for name in server.all_keys() if name.startswith(prefix)}
 
 
-# ------------------------------------------------------------------ rule 1: the way of the bytes
+# ------------------------------------------------------------------ rule 1: chunk bytes
 
 
 @pytest.mark.rule(1)
-async def test_rule_1_accepting_moves_the_staged_bytes_in_one_step(
+async def test_rule_1_accept_moves_staged_bytes_in_one_step(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -94,15 +94,15 @@ async def test_rule_1_accepting_moves_the_staged_bytes_in_one_step(
     await stage_bytes(store, offer, content)
     assert f"staging:{offer.token}" in keys_of(server, upload_id)
     accepted = await driver.ledger.accept_chunk(offer, crc32c(content))
-    found = keys_of(server, upload_id)
-    assert "chunks:0" in found
-    assert f"staging:{offer.token}" not in found
+    names = keys_of(server, upload_id)
+    assert "chunks:0" in names
+    assert f"staging:{offer.token}" not in names
     assert b"".join([b async for b in store.read(upload_id, accepted.chunk)]) == content
     with server.client() as client:
         assert client.ttl(keys.chunk(upload_id, 0)) == -1
 
 
-async def test_an_empty_chunk_has_no_list(
+async def test_empty_chunk_has_no_list(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -114,10 +114,10 @@ async def test_an_empty_chunk_has_no_list(
 
 @pytest.mark.rule(1)
 @pytest.mark.parametrize("blocks", [0, 1, 3])
-async def test_rule_1_a_chunk_whose_blocks_are_not_all_there_is_not_accepted(
+async def test_rule_1_incomplete_chunk_is_not_accepted(
     clients: RedisClients, server: RedisServer, driver: Driver, blocks: int
 ) -> None:
-    """Lost by a failover, or by their time to live; or doubled."""
+    """Blocks are lost by a failover or their time to live, or are duplicated."""
     upload_id = await driver.create()
     before = await driver.ledger.get(upload_id)
     offer = driver.offer(upload_id, 0, BLOCK + 1)
@@ -134,7 +134,7 @@ async def test_rule_1_a_chunk_whose_blocks_are_not_all_there_is_not_accepted(
 
 
 @pytest.mark.rule(1)
-async def test_rule_1_a_duplicate_or_a_conflict_leaves_no_bytes(
+async def test_rule_1_duplicate_or_conflict_leaves_no_bytes(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -152,7 +152,7 @@ async def test_rule_1_a_duplicate_or_a_conflict_leaves_no_bytes(
 
 
 @pytest.mark.rule(2)
-async def test_rule_2_dropping_a_replaced_token_spares_what_replaced_it(
+async def test_rule_2_dropping_a_replaced_token_keeps_new_bytes(
     driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -164,7 +164,7 @@ async def test_rule_2_dropping_a_replaced_token_spares_what_replaced_it(
 
 
 @pytest.mark.rule(8)
-async def test_rule_8_a_rejected_chunk_takes_its_bytes_along(
+async def test_rule_8_rejected_chunk_loses_its_bytes(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -172,11 +172,11 @@ async def test_rule_8_a_rejected_chunk_takes_its_bytes_along(
     await driver.ledger.reject_chunk(await driver.claim(upload_id, 1), 0)
     assert "chunks:0" not in keys_of(server, upload_id)
     await send(driver, store, upload_id, 0, b"x" * PART_BYTES)
-    await store.drop(upload_id, [old.token])  # a worker that comes late
+    await store.drop(upload_id, [old.token])  # by a late worker
     assert "chunks:0" in keys_of(server, upload_id)
 
 
-async def test_the_state_can_be_read_with_redis_cli(
+async def test_state_is_readable_with_redis_cli(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -193,7 +193,7 @@ async def test_the_state_can_be_read_with_redis_cli(
 
 
 @pytest.mark.rule(16)
-async def test_rule_16_a_part_has_one_member_even_with_equal_etags(
+async def test_rule_16_parts_with_equal_etags_keep_own_members(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -216,7 +216,7 @@ async def test_rule_16_a_part_has_one_member_even_with_equal_etags(
 
 
 @pytest.mark.rule(24)
-async def test_rule_24_keys_end_by_themselves_only_after_everything_is_done(
+async def test_rule_24_keys_expire_only_after_all_work_is_done(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -234,11 +234,11 @@ async def test_rule_24_keys_end_by_themselves_only_after_everything_is_done(
     await store.drop_upload(upload_id)
     assert lives_for() == {-1}
     await driver.ledger.events_published(upload_id, 10)
-    assert lives_for() == {int(DAY)}  # a day since its end, and an hour more for the sweeper
+    assert lives_for() == {int(DAY)}  # a day after its end, and an hour for the sweeper
 
 
 @pytest.mark.rule(24)
-async def test_rule_24_a_forgotten_upload_leaves_nothing(
+async def test_rule_24_forgotten_upload_leaves_no_key(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()
@@ -257,7 +257,7 @@ async def test_rule_24_a_forgotten_upload_leaves_nothing(
     assert server.all_keys() == [keys.NONCE]
 
 
-async def test_an_upload_whose_time_to_live_ended_unseen_is_taken_out_of_the_indexes(
+async def test_expired_keys_are_removed_from_the_indexes(
     server: RedisServer, driver: Driver
 ) -> None:
     upload_id = await driver.create()
@@ -273,10 +273,10 @@ async def test_an_upload_whose_time_to_live_ended_unseen_is_taken_out_of_the_ind
     assert server.all_keys() == [keys.NONCE]
 
 
-# ------------------------------------------------------------------ no memory left
+# ------------------------------------------------------------------ full memory
 
 
-async def test_what_gives_memory_back_runs_when_there_is_none_left(
+async def test_full_redis_runs_steps_that_free_memory(
     server: RedisServer, clients: RedisClients, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id, other = await driver.create(), await driver.create()
@@ -298,12 +298,12 @@ async def test_what_gives_memory_back_runs_when_there_is_none_left(
     assert (await driver.ledger.backlog()).open_uploads == 1
 
 
-async def test_with_little_memory_left_only_chunks_that_help_a_part_out_come_in(
+async def test_high_memory_admits_only_chunks_of_the_needed_part(
     server: RedisServer, clients: RedisClients, clock: FakeClock
 ) -> None:
     redis = RedisOptions(server.url)
     async with (
-        open_redis_monitor(clients, redis, 3600.0) as monitor,  # looks when it is told to
+        open_redis_monitor(clients, redis, 3600.0) as monitor,  # checks on request only
         open_redis_ledger(clients, LARGE, redis, monitor, clock=clock) as ledger,
     ):
         driver = Driver(ledger, clock)
@@ -311,14 +311,14 @@ async def test_with_little_memory_left_only_chunks_that_help_a_part_out_come_in(
         with server.client() as client:
             used = int(client.info("memory")["used_memory"])
             client.config_set("maxmemory", used + used // 20)
-            await monitor.look()
+            await monitor.check()
             client.config_set("maxmemory", 0)
         refused = await driver.admit(upload_id, 5, 8)
         assert (refused.reason, refused.needed_number) == ("BUDGET_FULL", 0)
         assert (await driver.admit(upload_id, 0, 8)).granted
         with pytest.raises(ResourceExhausted):
             await driver.create()
-        await monitor.look()
+        await monitor.check()
         assert (await driver.admit(upload_id, 5, 8)).granted
 
 
@@ -326,7 +326,7 @@ async def test_with_little_memory_left_only_chunks_that_help_a_part_out_come_in(
 
 
 @pytest.mark.rule(28)
-async def test_rule_28_a_claim_of_an_emptied_redis_is_fenced(
+async def test_rule_28_claim_of_an_emptied_redis_is_fenced(
     server: RedisServer, clients: RedisClients, clock: FakeClock
 ) -> None:
     redis = RedisOptions(server.url)
@@ -337,7 +337,7 @@ async def test_rule_28_a_claim_of_an_emptied_redis_is_fenced(
         driver = Driver(ledger, clock)
 
         async def claimed() -> PartClaim:
-            """The first claim of an upload that begins now."""
+            """Return the first claim of a new upload."""
             await ledger.create(new)
             offer = driver.offer(new.upload_id, 0, PART_BYTES)
             await stage(clients, offer)
@@ -347,7 +347,7 @@ async def test_rule_28_a_claim_of_an_emptied_redis_is_fenced(
         new = driver.new()
         old = await claimed()
         server.flush()
-        await monitor.look()
+        await monitor.check()
         again = await claimed()
         assert old.fence.counter == again.fence.counter
         with pytest.raises(Aborted) as fenced:
@@ -357,10 +357,10 @@ async def test_rule_28_a_claim_of_an_emptied_redis_is_fenced(
 
 
 @pytest.mark.rule(22)
-async def test_an_unreadable_event_holds_up_no_other_upload(
+async def test_undecodable_event_blocks_no_other_upload(
     driver: Driver, clients: RedisClients
 ) -> None:
-    """A later release may have written it; it is tried again and never dropped."""
+    """A later release may have written it; it is retried and never dropped."""
     stuck, other = await driver.create(), await driver.create()
     events = keys.events(stuck)
     entry = b'{"v":1,"type":"UploadTeleported","sequence":1,"at":"1"}'

@@ -1,4 +1,4 @@
-"""Several ledgers on one Redis, as several processes have them: what one does the others know.
+"""Several ledgers on one Redis, as in several processes.
 
 `together` holds the server until all calls have arrived there, so that they really meet.
 """
@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from sluice_backends.redis.client.connection import RedisClients
-from sluice_backends.redis.ledger.watching import Announcements
+from sluice_backends.redis.ledger.announcements import Announcements
 from sluice_backends.redis.options import RedisOptions
 from sluice_core.errors import SluiceError
 from sluice_core.ledger.options import LedgerOptions
@@ -32,11 +32,11 @@ T = TypeVar("T")
 CHUNK = 8
 
 SECONDS = 20.0
-"""By then what is announced is heard, on the busiest machine too."""
+"""Generous limit for an announcement to arrive, also on a loaded machine."""
 
 
 class Processes:
-    """Ledgers that share nothing but Redis."""
+    """Ledgers that share only Redis."""
 
     def __init__(self, server: RedisServer, stack: AsyncExitStack) -> None:
         self._server = server
@@ -45,19 +45,19 @@ class Processes:
         self.clock = FakeClock()
 
     async def start(self, count: int, options: LedgerOptions = ROOMY) -> list[StagingLedger]:
-        """Ledgers on connections of their own."""
+        """Start ledgers on separate connections."""
         return [
             await self._stack.enter_async_context(opened(self._redis, options, self.clock))
             for _ in range(count)
         ]
 
     async def together(self, *calls: Awaitable[T]) -> list[T | SluiceError]:
-        """The outcomes of calls that the server gets to see all at once."""
+        """Return the outcomes of calls that reach the server simultaneously."""
         with self._server.client() as client:
             client.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
             tasks = [asyncio.ensure_future(call) for call in calls]
             try:
-                await asyncio.sleep(0.05)  # everything is sent; nothing can have been answered
+                await asyncio.sleep(0.05)  # all calls are sent, none can have been answered
                 assert not any(task.done() for task in tasks)
             finally:
                 client.execute_command("CLIENT", "UNPAUSE")
@@ -75,7 +75,7 @@ async def processes(server: RedisServer) -> AsyncIterator[Processes]:
 
 @pytest.fixture
 def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks without having heard of something."""
+    """Disable polling: only announcements cause reads."""
     for name in ("_POLL_SECONDS", "_ASK_AGAIN_SECONDS"):
         monkeypatch.setattr(f"sluice_backends.redis.ledger.ledger.{name}", 10 * SECONDS)
 
@@ -92,7 +92,7 @@ def reasons(outcomes: list[T | SluiceError]) -> list[str]:
 
 
 @pytest.mark.rule(1)
-async def test_rule_1_one_of_many_contents_gets_in(processes: Processes) -> None:
+async def test_rule_1_one_of_many_contents_is_accepted(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
     upload_id = await driver.create()
@@ -103,14 +103,14 @@ async def test_rule_1_one_of_many_contents_gets_in(processes: Processes) -> None
             for n, (ledger, offer) in enumerate(zip(ledgers, offers, strict=True))
         )
     )
-    (taken,) = answers(outcomes, Acceptance)
+    (accepted,) = answers(outcomes, Acceptance)
     assert reasons(outcomes) == ["CHUNK_CONFLICT"] * 3
     (chunk,) = await ledgers[1].part_chunks(upload_id, _plan(0), -1, 10)
-    assert chunk == taken.chunk
+    assert chunk == accepted.chunk
 
 
 @pytest.mark.rule(2)
-async def test_rule_2_of_equal_chunks_one_is_new(processes: Processes) -> None:
+async def test_rule_2_one_of_equal_chunks_is_new(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
     upload_id = await driver.create()
@@ -124,17 +124,17 @@ async def test_rule_2_of_equal_chunks_one_is_new(processes: Processes) -> None:
 
 
 @pytest.mark.rule(5)
-async def test_rule_5_permits_of_all_processes_come_out_of_one_budget(
+async def test_rule_5_processes_share_one_budget(
     processes: Processes,
 ) -> None:
     options = replace(ROOMY, budget_bytes=5 * CHUNK, max_chunk_bytes=CHUNK)
     ledgers = await processes.start(4, options)
     driver = Driver(ledgers[0], processes.clock)
     uploads = [await driver.create(chunk_size=CHUNK) for _ in range(3)]
-    # Chunks of the second part: none of them may draw on the reserve.
-    asked = [driver.offer(upload_id, 2, CHUNK) for upload_id in uploads for _ in range(4)]
+    # Chunks of the second part: none may use the reserve.
+    offers = [driver.offer(upload_id, 2, CHUNK) for upload_id in uploads for _ in range(4)]
     outcomes = await processes.together(
-        *(ledgers[n % 4].admit_chunk(offer) for n, offer in enumerate(asked))
+        *(ledgers[n % 4].admit_chunk(offer) for n, offer in enumerate(offers))
     )
     granted = [admission for admission in answers(outcomes, Admission) if admission.granted]
     assert len(granted) == 5
@@ -160,7 +160,7 @@ async def test_rule_15_one_worker_gets_a_part(processes: Processes) -> None:
 
 
 @pytest.mark.rule(16)
-async def test_rule_16_a_late_record_leaves_one_etag(processes: Processes) -> None:
+async def test_rule_16_late_record_leaves_one_etag(processes: Processes) -> None:
     ledgers = await processes.start(2)
     driver = Driver(ledgers[0], processes.clock)
     upload_id = await driver.create()
@@ -179,7 +179,7 @@ async def test_rule_16_a_late_record_leaves_one_etag(processes: Processes) -> No
 
 
 @pytest.mark.rule(8)
-async def test_rule_8_a_rejection_and_a_completion_at_once_never_complete_with_a_gap(
+async def test_rule_8_rejection_racing_completion_leaves_no_gap(
     processes: Processes,
 ) -> None:
     ledgers = await processes.start(2)
@@ -223,7 +223,7 @@ async def test_rule_18_one_completer_and_one_end(processes: Processes) -> None:
 
 
 @pytest.mark.rule(18)
-async def test_rule_18_whatever_meets_there_is_one_terminal_state(processes: Processes) -> None:
+async def test_rule_18_racing_ends_leave_one_terminal_state(processes: Processes) -> None:
     ledgers = await processes.start(4)
     driver = Driver(ledgers[0], processes.clock)
     for _ in range(5):
@@ -248,7 +248,7 @@ async def test_rule_18_whatever_meets_there_is_one_terminal_state(processes: Pro
 
 
 @pytest.mark.rule(22)
-async def test_rule_22_a_request_sent_twice_at_once_opens_one_upload(
+async def test_rule_22_concurrent_duplicate_requests_create_one_upload(
     processes: Processes,
 ) -> None:
     ledgers = await processes.start(3)
@@ -260,7 +260,7 @@ async def test_rule_22_a_request_sent_twice_at_once_opens_one_upload(
 
 
 @pytest.mark.rule(22)
-async def test_rule_22_only_what_was_found_again_is_read_back(processes: Processes) -> None:
+async def test_rule_22_only_existing_uploads_are_read_back(processes: Processes) -> None:
     here, there = await processes.start(2)
     new = replace(Driver(here, processes.clock).new(), metadata={"a": "b"}, expected_size=7)
     opened = await here.create(new)
@@ -271,12 +271,12 @@ async def test_rule_22_only_what_was_found_again_is_read_back(processes: Process
     assert there.calls("hget") == 1
 
 
-# ------------------------------------------------------------------ rules 9 and 27: hearing
+# ------------------------------------------------------------------ rules 9 and 27: announcements
 
 
 @pytest.mark.rule(27)
 @pytest.mark.usefixtures("unpolled")
-async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Processes) -> None:
+async def test_rule_27_watcher_is_notified_by_another_process(processes: Processes) -> None:
     here, there = await processes.start(2)
     driver = Driver(there, processes.clock)
     upload_id = await driver.create()
@@ -293,8 +293,8 @@ async def test_rule_27_a_watcher_hears_of_another_processs_change(processes: Pro
 
 
 async def completing(processes: Processes) -> tuple[StagingLedger, Driver, str, int]:
-    """A ledger that listens to a COMPLETING upload, the worker elsewhere that has yet to store its
-    one part, the upload's id, and the last change that the listener's process has made."""
+    """Return a ledger subscribed to a COMPLETING upload, the worker of another process that has yet
+    to store its only part, the upload's id, and the last sequence of the subscribed process."""
     here, there = await processes.start(2)
     driver = Driver(here, processes.clock)
     upload_id = await driver.create()
@@ -306,7 +306,7 @@ async def completing(processes: Processes) -> tuple[StagingLedger, Driver, str, 
 
 @pytest.mark.rule(27)
 @pytest.mark.usefixtures("unpolled")
-async def test_rule_27_who_waits_for_the_end_looks_once(processes: Processes) -> None:
+async def test_rule_27_waiting_for_the_end_reads_once(processes: Processes) -> None:
     here, worker, upload_id, seen = await completing(processes)
     waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen, only_end=True)))
     await asyncio.sleep(0.1)
@@ -321,7 +321,7 @@ async def test_rule_27_who_waits_for_the_end_looks_once(processes: Processes) ->
 
 @pytest.mark.rule(27)
 @pytest.mark.usefixtures("unpolled")
-async def test_rule_27_who_has_seen_a_change_looks_at_the_next_one(processes: Processes) -> None:
+async def test_rule_27_watcher_reads_at_the_next_change(processes: Processes) -> None:
     here, worker, upload_id, seen = await completing(processes)
     waiting = asyncio.ensure_future(anext(here.watch(upload_id, seen)))
     await asyncio.sleep(0.1)
@@ -335,7 +335,7 @@ async def test_rule_27_who_has_seen_a_change_looks_at_the_next_one(processes: Pr
 @pytest.mark.rule(27)
 @pytest.mark.usefixtures("unpolled")
 @pytest.mark.parametrize("only_end", [False, True])
-async def test_rule_27_what_came_before_the_subscription_is_seen_at_once(
+async def test_rule_27_earlier_changes_are_read_at_once(
     processes: Processes, *, only_end: bool
 ) -> None:
     here, there = await processes.start(2)
@@ -350,12 +350,12 @@ async def test_rule_27_what_came_before_the_subscription_is_seen_at_once(
 
 @pytest.mark.rule(27)
 @pytest.mark.parametrize("only_end", [False, True])
-async def test_rule_27_what_was_announced_in_vain_is_found_by_the_poll(
+async def test_rule_27_poll_finds_lost_announcements(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, *, only_end: bool
 ) -> None:
     monkeypatch.setattr("sluice_backends.redis.ledger.ledger._POLL_SECONDS", 0.5)
     here, worker, upload_id, seen = await completing(processes)
-    monkeypatch.setattr(Announcements, "_take", lambda *_: None)
+    monkeypatch.setattr(Announcements, "_on_message", lambda *_: None)
 
     async def watched() -> list[UploadSnapshot]:
         return [snapshot async for snapshot in here.watch(upload_id, seen, only_end=only_end)]
@@ -365,13 +365,13 @@ async def test_rule_27_what_was_announced_in_vain_is_found_by_the_poll(
     async with asyncio.timeout(SECONDS):
         *on_the_way, last = await waiting
     assert last == ended
-    # A look may come between the steps to the end.
+    # A read may return an intermediate state.
     assert not (only_end and on_the_way)
 
 
 @pytest.mark.rule(27)
 @pytest.mark.usefixtures("unpolled")
-async def test_rule_27_a_lost_subscription_is_taken_up_again(
+async def test_rule_27_lost_subscription_is_renewed(
     processes: Processes, server: RedisServer
 ) -> None:
     here, there = await processes.start(2)
@@ -390,27 +390,27 @@ async def test_rule_27_a_lost_subscription_is_taken_up_again(
 
 
 @pytest.mark.rule(27)
-async def test_rule_27_a_connection_that_went_silent_is_given_up(
+async def test_rule_27_silent_connection_is_replaced(
     server: RedisServer, clients: RedisClients
 ) -> None:
     announcements = Announcements(clients, silence_seconds=0.2)
 
-    async def is_heard() -> bool:
-        return announcements.heard_of("u-1") is not None
+    async def is_subscribed() -> bool:
+        return announcements.known_state("u-1") is not None
 
-    async def is_given_up() -> bool:
-        return not await is_heard()
+    async def is_replaced() -> bool:
+        return not await is_subscribed()
 
-    async with announcements.heard():
+    async with announcements.listening():
         with announcements.changes("u-1") as changed:
             async with asyncio.timeout(SECONDS):
-                await changed.wait()  # it can be heard
+                await changed.wait()  # the subscription is active
             server.pause()
             try:
-                await until(is_given_up, SECONDS, "given up")
+                await until(is_replaced, SECONDS, "replaced")
             finally:
                 server.go_on()
-            await until(is_heard, SECONDS, "heard again")
+            await until(is_subscribed, SECONDS, "subscribed again")
             changed.clear()
             await clients.execute("u-1", "PUBLISH", "sluice:changed:u-1", 1)
             async with asyncio.timeout(SECONDS):
@@ -418,7 +418,7 @@ async def test_rule_27_a_connection_that_went_silent_is_given_up(
 
 
 @pytest.mark.rule(27)
-async def test_rule_27_one_process_has_one_subscription(
+async def test_rule_27_process_has_one_subscription(
     processes: Processes, server: RedisServer
 ) -> None:
     (ledger,) = await processes.start(1)
@@ -440,7 +440,7 @@ async def test_rule_27_one_process_has_one_subscription(
 
 @pytest.mark.rule(9)
 @pytest.mark.usefixtures("unpolled")
-async def test_rule_9_room_that_another_process_frees_is_heard_of(processes: Processes) -> None:
+async def test_rule_9_room_freed_by_another_process_is_notified(processes: Processes) -> None:
     options = replace(ROOMY, budget_bytes=5 * CHUNK, max_chunk_bytes=CHUNK)
     here, there = await processes.start(2, options)
     driver = Driver(there, processes.clock)

@@ -1,4 +1,4 @@
-"""Accepted means replicated, where the durability class says so (rule 6)."""
+"""Durability class `replicated`: accepted chunks are on the replicas (rule 6)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def replicating(servers: Sequence[RedisServer]) -> AsyncIterator[Driver]:
 
 
 @pytest.mark.rule(6)
-async def test_what_is_accepted_is_on_the_replica() -> None:
+async def test_accepted_chunk_is_on_the_replica() -> None:
     with replicated() as servers:
         async with replicating(servers) as driver:
             upload_id = await driver.create()
@@ -44,7 +44,7 @@ async def test_what_is_accepted_is_on_the_replica() -> None:
 
 
 @pytest.mark.rule(6)
-async def test_without_its_replica_a_chunk_is_not_acknowledged_nor_is_its_duplicate() -> None:
+async def test_missing_replica_blocks_the_ack_of_chunk_and_duplicate() -> None:
     with replicated() as servers:
         async with replicating(servers) as driver:
             upload_id = await driver.create()
@@ -61,7 +61,7 @@ async def test_without_its_replica_a_chunk_is_not_acknowledged_nor_is_its_duplic
 
 
 async def _sent_again(driver: Driver, upload_id: str) -> Acceptance:
-    """As a client does until it is acknowledged: the replica needs a moment to catch up."""
+    """Resend until acknowledged, as a client does, while the replica catches up."""
     async with asyncio.timeout(20):
         while True:
             try:

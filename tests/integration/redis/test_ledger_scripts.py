@@ -1,4 +1,4 @@
-"""The texts of the scripts, as Redis compiles them: everything that one refers to is there."""
+"""Compiled Lua scripts: every referenced name is defined."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _CHUNKS = ("chunk_drop", "chunk_drop_upload")
 
 @pytest.fixture
 def known(server: RedisServer) -> set[str]:
-    """The names that Redis gives a script."""
+    """Return the global names that Redis provides to scripts."""
     names = "local names = {} for name in pairs(_G) do table.insert(names, name) end return names"
     with server.client() as client:
         return {name.decode() for name in client.eval(names, 0)}
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["one server", "cluster"])
+@pytest.mark.parametrize("is_single_server", [True, False], ids=["one server", "cluster"])
 @pytest.mark.parametrize("discard", [True, False], ids=["discarding", "keeping"])
-def test_no_script_of_the_ledger_refers_to_what_it_does_not_have(
-    server: RedisServer, known: set[str], *, alone: bool, discard: bool
+def test_ledger_scripts_have_no_undefined_names(
+    server: RedisServer, known: set[str], *, is_single_server: bool, discard: bool
 ) -> None:
     options = replace(LedgerOptions(), discard_on_accept=discard)
     with server.client() as client:
         missing = {
             step: names
-            for step, script in ledger_scripts(options, alone=alone).items()
+            for step, script in ledger_scripts(options, is_single_server=is_single_server).items()
             if (names := globals_of(client, script.source) - known)
         }
     assert missing == {}
 
 
-def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
+def test_other_scripts_have_no_undefined_names(server: RedisServer, known: set[str]) -> None:
     scripts = [
         load_script("sluice_backends.redis.queue", f"queue_{name}", "queue_common")
         for name in _QUEUE
@@ -51,7 +51,7 @@ def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "globals_found"),
     [
         ("local function f() return g() end local function g() end return f()", {"g"}),
         ("local a = 1 return function() b = a end", {"b"}),
@@ -59,13 +59,13 @@ def test_no_other_script_does(server: RedisServer, known: set[str]) -> None:
         ("for _, key in ipairs(KEYS) do redis.call('DEL', key) end", {"ipairs", "KEYS", "redis"}),
     ],
 )
-def test_the_compiled_text_tells_a_global_from_a_local(
-    server: RedisServer, text: str, found: set[str]
+def test_compiled_text_distinguishes_globals_from_locals(
+    server: RedisServer, text: str, globals_found: set[str]
 ) -> None:
     with server.client() as client:
-        assert globals_of(client, text.encode()) == found
+        assert globals_of(client, text.encode()) == globals_found
 
 
-def test_a_step_that_only_looks_carries_nothing_of_the_budget() -> None:
-    looking = ledger_scripts(LedgerOptions(), alone=True)["get"].source
-    assert b"budget" not in looking
+def test_read_only_steps_carry_no_budget_code() -> None:
+    read_only = ledger_scripts(LedgerOptions(), is_single_server=True)["get"].source
+    assert b"budget" not in read_only

@@ -1,4 +1,4 @@
-"""What an upload costs Redis follows what it counts: high numbers, long lists, slow chunks."""
+"""Cost of an upload in Redis: high chunk numbers, rare states, slow chunks."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ async def driver(server: RedisServer, clients: RedisClients) -> AsyncIterator[Dr
 
 
 def used_by(server: RedisServer, upload_id: str) -> int:
-    """Bytes of all keys of an upload."""
+    """Return the bytes of all keys of an upload."""
     with server.client() as client:
         names = [key for key in server.all_keys() if f"{{{upload_id}}}" in key]
         return sum(client.memory_usage(name, samples=0) for name in names)
 
 
-async def test_a_high_chunk_number_costs_little(server: RedisServer, driver: Driver) -> None:
-    """One byte as chunk 999,999 cost 129 KiB: a bitmap is as long as its highest number."""
+async def test_high_chunk_number_costs_little(server: RedisServer, driver: Driver) -> None:
+    """A single bitmap extends to the highest number: 129 KiB for one byte as chunk 999,999."""
     low, high = [await driver.create(chunk_size=CHUNK) for _ in range(2)]
     await driver.send(low, 0, FULL)
     await driver.send(high, 999_999, FULL)
     assert used_by(server, high) - used_by(server, low) < KIB
 
 
-async def test_many_scattered_chunks_cost_what_chunks_cost(
+async def test_scattered_chunks_cost_little_more_than_dense_ones(
     server: RedisServer, driver: Driver
 ) -> None:
     dense, scattered = [await driver.create(chunk_size=CHUNK) for _ in range(2)]
@@ -74,8 +74,8 @@ async def test_no_page_outlives_its_upload(server: RedisServer, driver: Driver) 
     assert keys.upload(upload_id) + "pages" not in server.all_keys()
 
 
-async def test_an_upload_of_an_earlier_release_goes_on(server: RedisServer, driver: Driver) -> None:
-    """It has one bitmap for all numbers; what comes in from now on is in pages."""
+async def test_upload_of_an_earlier_release_continues(server: RedisServer, driver: Driver) -> None:
+    """It has one bitmap for all numbers; new chunks are recorded in pages."""
     upload_id = await driver.create(chunk_size=CHUNK)
     await driver.send(upload_id, 20_000, FULL)
     with server.client() as client:
@@ -91,10 +91,10 @@ async def test_an_upload_of_an_earlier_release_goes_on(server: RedisServer, driv
     ]
 
 
-async def test_a_rare_state_is_found_with_bounded_work(
+async def test_rare_state_is_found_with_bounded_work(
     driver: Driver, clients: RedisClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page of a state that no upload has runs no step per upload."""
+    """Listing a state that no upload has runs no step per upload."""
     for _ in range(60):
         driver.clock.advance(1)
         await driver.create()
@@ -111,17 +111,17 @@ async def test_a_rare_state_is_found_with_bounded_work(
     assert (page.uploads, page.next_after, steps) == ((), "", [])
 
 
-async def test_a_slow_chunk_keeps_its_staged_bytes(
+async def test_slow_chunk_keeps_its_staged_bytes(
     server: RedisServer, clients: RedisClients
 ) -> None:
-    """Blocks are pushed when they are complete, which may take longer than the list lives."""
+    """Blocks are pushed once complete, which may take longer than the list's time to live."""
     store = RedisChunkStore(clients, staging_seconds=0.6)
     offer = ChunkOffer("u", 0, 2 * MIB, "token")
     async with store.stage(offer) as staged:
         await staged.append(bytes(MIB))
         await staged.append(bytes(1000))
         for _ in range(6):
-            await asyncio.sleep(0.25)  # in all more than twice the life of the list
+            await asyncio.sleep(0.25)  # in total more than twice the list's time to live
             await staged.keep()
         await staged.append(bytes(MIB - 1000))
         await staged.seal()

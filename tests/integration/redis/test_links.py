@@ -1,4 +1,4 @@
-"""Our own end of a connection, on both event loops: the services run on uvloop, tests do not."""
+"""Connections on both event loops: services run on uvloop, tests on asyncio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 @contextmanager
 def reached_by(scheme: str, folder: Path) -> Iterator[str]:
-    """The URL of a server of its own, without a password."""
+    """Yield the URL of a separate server without a password."""
     if scheme == "rediss":
         with tls_redis(folder) as server:
             yield f"{server}/3?ssl_ca_certs={folder / 'ca.pem'}"
@@ -47,7 +47,7 @@ def reached_by(scheme: str, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
-def test_large_and_small_values_travel_together(run: Run, scheme: str, tmp_path: Path) -> None:
+def test_large_and_small_values_share_an_exchange(run: Run, scheme: str, tmp_path: Path) -> None:
     async def scenario(options: RedisOptions) -> None:
         blocks = [random.Random(n).randbytes(n * 300_000 + 1) for n in range(5)]
         async with open_redis(options) as clients:
@@ -61,7 +61,7 @@ def test_large_and_small_values_travel_together(run: Run, scheme: str, tmp_path:
         run(scenario(RedisOptions(url)))
 
 
-def test_a_cancelled_exchange_leaves_nothing_for_the_next(run: Run) -> None:
+def test_cancelled_exchange_leaves_no_reply_to_the_next(run: Run) -> None:
     server = shared_server()
     server.flush()
 
@@ -80,12 +80,12 @@ def test_a_cancelled_exchange_leaves_nothing_for_the_next(run: Run) -> None:
     run(scenario())
 
 
-def test_replies_come_in_the_order_of_the_sending(run: Run) -> None:
+def test_replies_are_in_order_of_sending(run: Run) -> None:
     server = shared_server()
     server.flush()
 
     async def scenario() -> None:
-        link = await Server(RedisOptions(server.url)).take()
+        link = await Server(RedisOptions(server.url)).acquire()
         on_the_way = [link.send([("RPUSH", "l", b"x" * MIB), ("LLEN", "l")]) for _ in range(8)]
         gone = link.send([("GET", "l")])
         gone.cancel()
@@ -99,7 +99,7 @@ def test_replies_come_in_the_order_of_the_sending(run: Run) -> None:
     run(scenario())
 
 
-def test_a_server_that_dies_fails_all_that_is_on_the_way(run: Run) -> None:
+def test_killed_server_fails_all_commands_in_flight(run: Run) -> None:
     async def scenario() -> None:
         with RedisServer() as server:
             async with open_redis(RedisOptions(server.url, max_connections=4)) as clients:
@@ -116,7 +116,7 @@ def test_a_server_that_dies_fails_all_that_is_on_the_way(run: Run) -> None:
     run(scenario())
 
 
-def test_an_idle_connection_that_was_closed_is_opened_again(run: Run) -> None:
+def test_closed_idle_connection_is_reopened(run: Run) -> None:
     server = shared_server()
 
     async def scenario() -> None:
@@ -124,45 +124,45 @@ def test_an_idle_connection_that_was_closed_is_opened_again(run: Run) -> None:
             await asyncio.gather(*(clients.execute("k", "PING") for _ in range(3)))
             with server.client() as inside:
                 inside.client_kill_filter(_type="normal", skipme=True)
-            # The event loop has not heard of it yet.
+            # The event loop has not processed the close yet.
             assert await clients.execute("k", "PING") == b"PONG"
 
     run(scenario())
 
 
-def test_a_server_that_was_closed_keeps_no_connection(run: Run) -> None:
-    """A cluster forgets a server while somebody is about to ask it."""
+def test_closed_server_keeps_no_connection(run: Run) -> None:
+    """A cluster drops a server while a command is being routed to it."""
 
     async def scenario() -> None:
         server = Server(RedisOptions(shared_server().url))
-        before = await server.take()
+        before = await server.acquire()
         await server.aclose()
-        late = await server.take()
+        late = await server.acquire()
         assert await late.send([("PING",)]) == [b"PONG"]
-        server.give_back(before)
-        server.give_back(late)
+        server.release(before)
+        server.release(late)
         left = [link for link in (before, late) if link.is_open]
         for link in left:
-            await link.aclose()  # or the event loop does not end
+            await link.aclose()  # otherwise the event loop does not end
         assert not left
 
     run(scenario())
 
 
-def test_a_push_that_cannot_be_written_keeps_no_connection(run: Run) -> None:
+def test_failed_push_keeps_no_connection(run: Run) -> None:
     async def scenario() -> None:
         options = RedisOptions(shared_server().url, max_connections=1)
         async with open_redis(options) as clients, asyncio.timeout(SECONDS):
             pushes = Pushes(clients, "k")
             with pytest.raises(UnicodeEncodeError):
                 await pushes.push([("RPUSH", "k", "\ud800")], lambda _: None)
-            await pushes.give_up()
+            await pushes.stop()
             assert await clients.execute("k", "PING") == b"PONG"
 
     run(scenario())
 
 
-def test_what_does_not_speak_redis_is_unavailable(run: Run) -> None:
+def test_server_of_another_protocol_is_unavailable(run: Run) -> None:
     async def scenario() -> None:
         async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"+OK\r\n" * 4 + b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -182,28 +182,28 @@ def test_what_does_not_speak_redis_is_unavailable(run: Run) -> None:
 
 def pings(server: RedisServer) -> int:
     with server.client() as client:
-        asked = client.info("commandstats").get("cmdstat_ping", {"calls": 0})
-    return int(asked["calls"])
+        statistics = client.info("commandstats").get("cmdstat_ping", {"calls": 0})
+    return int(statistics["calls"])
 
 
-def test_a_subscription_hears_until_it_is_cut(run: Run) -> None:
+def test_subscription_receives_until_it_is_cut(run: Run) -> None:
     server = shared_server()
-    heard: list[tuple[bytes, str, Any]] = []
+    messages: list[tuple[bytes, str, Any]] = []
 
     async def scenario() -> None:
         async with (
             open_redis(RedisOptions(server.url)) as clients,
-            clients.subscription(lambda *news: heard.append(news)) as subscription,
+            clients.subscription(lambda *message: messages.append(message)) as subscription,
         ):
-            subscription.tell("SUBSCRIBE", "news")
-            await until(lambda: len(heard) == 1, SECONDS, "subscribed")
+            subscription.request("SUBSCRIBE", "news")
+            await until(lambda: len(messages) == 1, SECONDS, "subscribed")
             listening = asyncio.ensure_future(subscription.listen(0.5))
-            for word in ("one", "two", "tri"):  # the answer to a PING is silent beside them
+            for word in ("one", "two", "tri"):  # the reply to a PING is not passed on
                 await clients.execute("k", "PUBLISH", "news", word)
                 before = pings(server)
                 await until(lambda: pings(server) > before, SECONDS, "a PING")  # noqa: B023
-            subscription.tell("UNSUBSCRIBE", "news")
-            await until(lambda: len(heard) == 5, SECONDS, "unsubscribed")
+            subscription.request("UNSUBSCRIBE", "news")
+            await until(lambda: len(messages) == 5, SECONDS, "unsubscribed")
             assert not listening.done()
             with server.client() as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -212,7 +212,7 @@ def test_a_subscription_hears_until_it_is_cut(run: Run) -> None:
                     await listening
 
     run(scenario())
-    assert heard == [
+    assert messages == [
         (b"subscribe", "news", 1),
         (b"message", "news", b"one"),
         (b"message", "news", b"two"),
@@ -221,13 +221,13 @@ def test_a_subscription_hears_until_it_is_cut(run: Run) -> None:
     ]
 
 
-def test_a_subscription_that_is_refused_ends_with_the_servers_words(run: Run) -> None:
+def test_refused_subscription_raises_the_server_error(run: Run) -> None:
     async def scenario() -> None:
         async with (
             open_redis(RedisOptions(shared_server().url)) as clients,
             clients.subscription(lambda *_: None) as subscription,
         ):
-            subscription.tell("SUBSCRIBE")
+            subscription.request("SUBSCRIBE")
             with pytest.raises(ResponseError, match="wrong number of arguments"):
                 async with asyncio.timeout(SECONDS):
                     await subscription.listen()

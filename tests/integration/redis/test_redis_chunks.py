@@ -1,4 +1,4 @@
-"""The chunk store's own promises: what is in Redis while a chunk comes in, and after."""
+"""Chunk store on Redis: keys while a chunk is received, and after."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UPLOAD = "n1-upload"
 STAGING = keys.staging(UPLOAD, "t0")
 
 SECONDS = 20.0
-"""By then anything has happened, on the busiest machine too."""
+"""Generous limit for every wait, also on a loaded machine."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def send(
 
 
 async def arrived(server: RedisServer) -> None:
-    """Return once Redis has the staging list: pushes are answered behind the sender's back."""
+    """Wait until Redis has the staging list, since pushes are acknowledged asynchronously."""
 
     async def is_there() -> bool:
         return STAGING in server.all_keys()
@@ -62,7 +62,7 @@ async def arrived(server: RedisServer) -> None:
 
 
 async def finish(staged: StagedChunk, *blocks: bytes) -> None:
-    """Push these and have every push answered."""
+    """Push blocks and wait until every push is acknowledged."""
     for block in blocks:
         await staged.append(block)
     await staged.seal()
@@ -78,9 +78,7 @@ async def read(store: RedisChunkStore, *chunks: ChunkRef) -> bytes:
 @pytest.mark.parametrize("offered", [True, False], ids=["size offered", "size unknown"])
 @settings(max_examples=25, deadline=None)
 @given(sizes=st.lists(st.integers(0, MIB) | st.just(MIB), max_size=6))
-async def test_blocks_of_any_size_become_blocks_of_one_size(
-    offered: bool, sizes: list[int]
-) -> None:
+async def test_blocks_are_pushed_in_one_size(offered: bool, sizes: list[int]) -> None:
     server = shared_server()
     server.flush()
     blocks = [bytes([n + 1]) * size for n, size in enumerate(sizes)]
@@ -93,10 +91,10 @@ async def test_blocks_of_any_size_become_blocks_of_one_size(
     assert b"".join(stored) == content
 
 
-async def test_the_last_block_of_the_size_offered_is_sent_at_once(
+async def test_last_block_of_the_offered_size_is_sent_at_once(
     store: RedisChunkStore, server: RedisServer
 ) -> None:
-    # So that nothing is left to be sent between the last byte and the ledger's step.
+    # So that nothing remains to be sent between the last byte and the ledger's step.
     async with store.stage(ChunkOffer(UPLOAD, 0, 300, "t0")) as staged:
         await staged.append(b"x" * 100)
         assert server.all_keys() == []
@@ -105,7 +103,7 @@ async def test_the_last_block_of_the_size_offered_is_sent_at_once(
 
 
 @pytest.mark.rule(1)
-async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
+async def test_staging_list_expires_unless_it_grows(
     clients: RedisClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
@@ -127,9 +125,7 @@ async def test_a_staging_list_ends_by_itself_and_lives_on_while_it_grows(
 
 
 @pytest.mark.rule(1)
-async def test_a_staging_list_whose_time_is_over_is_gone(
-    clients: RedisClients, server: RedisServer
-) -> None:
+async def test_expired_staging_list_is_removed(clients: RedisClients, server: RedisServer) -> None:
     await send(RedisChunkStore(clients, staging_seconds=0.4), b"x" * MIB)
 
     async def is_gone() -> bool:
@@ -139,7 +135,7 @@ async def test_a_staging_list_whose_time_is_over_is_gone(
 
 
 @pytest.mark.rule(1)
-async def test_a_list_that_was_lost_does_not_come_back_without_its_beginning(
+async def test_lost_list_is_not_recreated_partially(
     store: RedisChunkStore, clients: RedisClients, server: RedisServer
 ) -> None:
     async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
@@ -153,10 +149,10 @@ async def test_a_list_that_was_lost_does_not_come_back_without_its_beginning(
 
 
 @pytest.mark.rule(1)
-async def test_two_senders_with_one_token_do_not_mix_their_bytes_unseen(
+async def test_senders_sharing_a_token_are_detected(
     clients: RedisClients, server: RedisServer
 ) -> None:
-    # Two stores, as in two processes: neither knows of the other.
+    # Two stores, like two processes that do not know each other.
     offer = ChunkOffer(UPLOAD, 0, 0, "t0")
     first, second = RedisChunkStore(clients), RedisChunkStore(clients)
     async with first.stage(offer) as one:
@@ -174,21 +170,19 @@ async def _send_one(store: RedisChunkStore, offer: ChunkOffer, block: bytes) -> 
         await finish(staged, block)
 
 
-async def test_a_cancelled_sender_leaves_nothing_in_redis(
-    store: RedisChunkStore, server: RedisServer
-) -> None:
-    begun = asyncio.Event()
+async def test_cancelled_sender_leaves_no_key(store: RedisChunkStore, server: RedisServer) -> None:
+    started = asyncio.Event()
 
     async def keep_sending() -> None:
         async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
             while True:
                 await staged.append(b"x" * MIB)
-                begun.set()
+                started.set()
 
     for delay in range(10):
-        begun.clear()
+        started.clear()
         sender = asyncio.create_task(keep_sending())
-        await begun.wait()
+        await started.wait()
         await asyncio.sleep(0.0003 * delay)
         sender.cancel()
         with suppress(asyncio.CancelledError):
@@ -197,7 +191,7 @@ async def test_a_cancelled_sender_leaves_nothing_in_redis(
         assert server.all_keys() == []
 
 
-async def test_nothing_that_could_outlive_its_sender_is_written(
+async def test_staging_list_always_has_a_time_to_live(
     store: RedisChunkStore, clients: RedisClients
 ) -> None:
     await send(store, b"x" * MIB)
@@ -208,7 +202,7 @@ async def test_nothing_that_could_outlive_its_sender_is_written(
 
 
 @pytest.mark.rule(1)
-async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
+async def test_push_without_a_reply_is_the_last() -> None:
     with RedisServer() as server:
         async with open_redis(RedisOptions(server.url, operation_timeout_seconds=1.0)) as clients:
             store = RedisChunkStore(clients)
@@ -220,7 +214,7 @@ async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
                     with pytest.raises(Unavailable):
                         await finish(staged, b"2" * MIB)
                     server.go_on()
-                    # Whether it got in is not known: a repeat could double it.
+                    # The outcome is unknown: a retry could duplicate the block.
                     with pytest.raises(Unavailable):
                         await staged.append(b"2" * MIB)
                     with pytest.raises(Unavailable):
@@ -228,7 +222,7 @@ async def test_after_a_push_without_an_answer_nothing_more_is_pushed() -> None:
             assert server.all_keys() == []
 
 
-async def test_a_sender_whose_redis_died_gets_away_in_time() -> None:
+async def test_sender_leaves_in_time_after_redis_died() -> None:
     with RedisServer() as server:
         async with open_redis(RedisOptions(server.url)) as clients:
             store = RedisChunkStore(clients)
@@ -246,7 +240,7 @@ async def test_a_sender_whose_redis_died_gets_away_in_time() -> None:
 
 
 @pytest.mark.rule(1)
-async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
+async def test_seal_waits_for_every_reply() -> None:
     with RedisServer() as server:
         async with open_redis(RedisOptions(server.url, operation_timeout_seconds=1.0)) as clients:
             store = RedisChunkStore(clients)
@@ -256,7 +250,7 @@ async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
                     await arrived(server)
                     server.pause()
                     try:
-                        await staged.append(b"2" * MIB)  # on its way, that is all
+                        await staged.append(b"2" * MIB)  # still in flight
                         with pytest.raises(Unavailable):
                             await staged.seal()
                     finally:
@@ -264,7 +258,7 @@ async def test_a_chunk_is_sealed_only_when_every_push_is_answered() -> None:
             assert server.all_keys() == []
 
 
-async def test_a_silent_sender_holds_no_connection(server: RedisServer) -> None:
+async def test_silent_sender_holds_no_connection(server: RedisServer) -> None:
     options = RedisOptions(server.url, max_connections=1, operation_timeout_seconds=SECONDS)
     async with open_redis(options) as clients:
         store = RedisChunkStore(clients)
@@ -275,7 +269,7 @@ async def test_a_silent_sender_holds_no_connection(server: RedisServer) -> None:
             await staged.seal()
 
 
-async def test_a_full_redis_refuses_and_what_was_accepted_stays_readable() -> None:
+async def test_full_redis_refuses_and_accepted_chunks_stay_readable() -> None:
     with RedisServer("--maxmemory", "10mb") as server:
         async with open_redis(RedisOptions(server.url)) as clients:
             store = RedisChunkStore(clients)
@@ -285,12 +279,12 @@ async def test_a_full_redis_refuses_and_what_was_accepted_stays_readable() -> No
                 await send(store, *[b"x" * MIB] * 20)
             assert caught.value.reason == "REDIS_FULL"
             assert await read(store, kept) == b"k" * MIB
-            # The refused chunk's blocks went with it, so there is room again.
+            # The refused chunk's blocks were removed, so there is room again.
             assert STAGING not in server.all_keys()
 
 
 @pytest.mark.rule(8)
-async def test_a_bit_that_flipped_in_redis_is_damage(
+async def test_flipped_bit_is_detected_as_damage(
     store: RedisChunkStore, clients: RedisClients
 ) -> None:
     chunk = await send(store, b"x" * MIB, b"y" * 10)
@@ -303,7 +297,7 @@ async def test_a_bit_that_flipped_in_redis_is_damage(
 
 
 @pytest.mark.parametrize("change", [("RPOP",), ("RPUSH", b"more"), ("LPUSH", b"more")])
-async def test_a_list_of_another_length_is_damage(
+async def test_wrong_list_length_is_detected_as_damage(
     store: RedisChunkStore, clients: RedisClients, change: tuple[str | bytes, ...]
 ) -> None:
     chunk = await send(store, *[b"x" * MIB] * 5)
@@ -318,7 +312,7 @@ async def test_a_list_of_another_length_is_damage(
 # ------------------------------------------------------------------ reading and dropping
 
 
-async def test_many_small_chunks_are_read_in_few_round_trips(
+async def test_small_chunks_are_read_in_few_round_trips(
     store: RedisChunkStore, clients: RedisClients
 ) -> None:
     chunks = []
@@ -336,7 +330,7 @@ def _reads(clients: RedisClients) -> float:
     return registry.get_sample_value("sluice_redis_seconds_count", labels) or 0.0
 
 
-async def test_a_large_chunk_is_read_in_bounded_replies(
+async def test_large_chunk_is_read_in_bounded_replies(
     store: RedisChunkStore, clients: RedisClients
 ) -> None:
     chunk = await send(store, *[b"x" * MIB] * 8)
@@ -360,7 +354,7 @@ async def test_dropping_thousands_of_tokens_leaves_no_key(
     assert server.all_keys() == []
 
 
-async def test_dropping_an_upload_takes_what_is_staged_here_with_it(
+async def test_dropping_an_upload_removes_its_staged_chunks(
     store: RedisChunkStore, server: RedisServer
 ) -> None:
     with suppress(SluiceError):
@@ -372,22 +366,23 @@ async def test_dropping_an_upload_takes_what_is_staged_here_with_it(
     assert server.all_keys() == []
 
 
-async def test_a_push_that_waits_for_its_connection_does_not_outlive_a_removal(
+async def test_push_waiting_for_a_connection_stops_at_removal(
     store: RedisChunkStore,
     clients: RedisClients,
     server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert clients.only_server is not None
-    take, waiting, go_on = clients.only_server.take, asyncio.Event(), asyncio.Event()
+    acquire = clients.only_server.acquire
+    waiting, go_on = asyncio.Event(), asyncio.Event()
 
-    async def take_late() -> Link:
+    async def acquire_late() -> Link:
         if not waiting.is_set():
             waiting.set()
             await go_on.wait()
-        return await take()
+        return await acquire()
 
-    monkeypatch.setattr(clients.only_server, "take", take_late)
+    monkeypatch.setattr(clients.only_server, "acquire", acquire_late)
     async with store.stage(ChunkOffer(UPLOAD, 0, 0, "t0")) as staged:
         pushing = asyncio.create_task(staged.append(b"x" * MIB))
         await waiting.wait()

@@ -1,4 +1,4 @@
-"""The work queue's own promises: several processes on one Redis, faults, and what it leaves."""
+"""Work queue on Redis: several processes, faults, leftover keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import until
 
 LEASE_SECONDS = 1.0
 SECONDS = 20.0
-"""By then anything has happened, on the busiest machine too."""
+"""Generous limit for every wait, also on a loaded machine."""
 
 PARTS = frozenset({WorkKind.PART})
 BOTH = frozenset(WorkKind)
@@ -45,7 +45,9 @@ async def take(queue: RedisQueue, wait_seconds: float = SECONDS) -> Delivery:
 # ------------------------------------------------------------------ several processes
 
 
-async def test_who_only_puts_does_not_listen(queue: RedisQueue, server: RedisServer) -> None:
+async def test_process_that_only_puts_does_not_subscribe(
+    queue: RedisQueue, server: RedisServer
+) -> None:
     async def is_listening() -> bool:
         with server.client() as client:
             return bool(client.pubsub_numsub(keys.QUEUE_WAKE)[0][1])
@@ -57,11 +59,11 @@ async def test_who_only_puts_does_not_listen(queue: RedisQueue, server: RedisSer
     await until(is_listening, SECONDS, "who takes listens")
 
 
-async def test_what_one_process_puts_another_gets_at_once(
+async def test_item_of_another_process_is_taken_at_once(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # By the wake-up: nobody looks by himself.
-    monkeypatch.setattr("sluice_backends.redis.queue.queue._LOOK_SECONDS", 10 * SECONDS)
+    # By the wake-up: polling is disabled.
+    monkeypatch.setattr("sluice_backends.redis.queue.queue._SCAN_SECONDS", 10 * SECONDS)
     options = RedisOptions(server.url)
     async with AsyncExitStack() as stack:
         putting, taking = [
@@ -78,7 +80,7 @@ async def test_what_one_process_puts_another_gets_at_once(
             assert (await waiting).item == part(number)
 
 
-async def test_processes_share_the_work_and_none_is_done_twice(server: RedisServer) -> None:
+async def test_processes_share_work_without_duplicates(server: RedisServer) -> None:
     options = RedisOptions(server.url, shards=4)
     done: Counter[WorkItem] = Counter()
 
@@ -108,7 +110,7 @@ async def test_processes_share_the_work_and_none_is_done_twice(server: RedisServ
 
 
 @pytest.mark.rule(11)
-async def test_a_tenant_in_another_shard_gets_its_turns(
+async def test_tenant_in_another_shard_gets_its_turns(
     queue: RedisQueue, clients: RedisClients
 ) -> None:
     tenants = ["busy", *(f"small{n}" for n in range(5))]
@@ -121,10 +123,10 @@ async def test_a_tenant_in_another_shard_gets_its_turns(
     assert set(first) == set(tenants)
 
 
-# ------------------------------------------------------------------ nothing is fetched for nobody
+# ------------------------------------------------------------------ unclaimed items
 
 
-async def test_only_as_many_items_are_held_as_workers_wait(
+async def test_held_items_do_not_exceed_waiting_workers(
     queue: RedisQueue, clients: RedisClients
 ) -> None:
     for number in range(1, 11):
@@ -138,7 +140,7 @@ async def test_only_as_many_items_are_held_as_workers_wait(
     assert (await queue.depth()).items == 7
 
 
-async def test_an_item_fetched_for_a_worker_that_left_is_given_to_the_next_without_an_attempt(
+async def test_item_of_a_cancelled_worker_costs_no_attempt(
     queue: RedisQueue,
 ) -> None:
     for number in range(1, 30):
@@ -159,10 +161,10 @@ async def test_an_item_fetched_for_a_worker_that_left_is_given_to_the_next_witho
         await queue.acknowledge(delivery)
 
 
-async def test_closing_a_queue_gives_back_what_is_in_nobodys_hands(
+async def test_closing_a_queue_returns_unclaimed_items(
     clients: RedisClients, server: RedisServer
 ) -> None:
-    # At whatever moment the worker leaves; the lease is too long to bring the item back.
+    # The worker leaves at different moments; the lease is too long to return the item.
     options = RedisOptions(server.url)
     for number in range(1, 11):
         async with open_redis_queue(clients, options, 600.0) as closing:
@@ -183,7 +185,7 @@ async def test_closing_a_queue_gives_back_what_is_in_nobodys_hands(
 # ------------------------------------------------------------------ faults
 
 
-async def test_workers_hear_that_redis_is_away_and_go_on_when_it_is_back() -> None:
+async def test_workers_fail_during_an_outage_and_recover() -> None:
     with RedisServer() as server:
         options = RedisOptions(server.url, operation_timeout_seconds=1.0)
         async with (
@@ -213,8 +215,8 @@ async def _take_when_back(queue: RedisQueue) -> Delivery:
     raise AssertionError("the queue does not come back")
 
 
-async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
-    # Or nothing would ever make room again.
+async def test_full_redis_still_delivers_and_settles_work() -> None:
+    # Otherwise nothing would free memory.
     with RedisServer() as server:
         options = RedisOptions(server.url)
         async with (
@@ -232,7 +234,7 @@ async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
             await queue.extend(held)
             await queue.acknowledge(held)
             await take(queue)
-            await asyncio.sleep(LEASE_SECONDS)  # that one lapses
+            await asyncio.sleep(LEASE_SECONDS)  # its lease expires
             left = set()
             for _ in range(5):
                 delivery = await take(queue)
@@ -242,7 +244,7 @@ async def test_a_full_redis_still_gives_out_and_takes_back_work() -> None:
 
 
 @pytest.mark.rule(15)
-async def test_an_emptied_redis_is_a_new_queue(queue: RedisQueue, server: RedisServer) -> None:
+async def test_emptied_redis_is_a_new_queue(queue: RedisQueue, server: RedisServer) -> None:
     await queue.put(part(1))
     held = await take(queue)
     await queue.put(part(2))
@@ -255,9 +257,7 @@ async def test_an_emptied_redis_is_a_new_queue(queue: RedisQueue, server: RedisS
     assert (await take(queue)).item == part(2)
 
 
-async def test_a_group_that_was_destroyed_is_made_again(
-    queue: RedisQueue, clients: RedisClients
-) -> None:
+async def test_destroyed_group_is_recreated(queue: RedisQueue, clients: RedisClients) -> None:
     await queue.put(part(1))
     await queue.acknowledge(await take(queue))
     stream = keys.queue(keys.shard_of("t", 16))
@@ -266,11 +266,11 @@ async def test_a_group_that_was_destroyed_is_made_again(
     assert (await take(queue)).item == part(2)
 
 
-# ------------------------------------------------------------------ what is left
+# ------------------------------------------------------------------ leftover keys
 
 
 @pytest.mark.rule(15)
-async def test_an_idle_lane_keeps_no_item_and_no_bookkeeping(
+async def test_idle_lane_keeps_no_item_and_no_bookkeeping(
     queue: RedisQueue, server: RedisServer
 ) -> None:
     for number in range(1, 6):
@@ -283,13 +283,13 @@ async def test_an_idle_lane_keeps_no_item_and_no_bookkeeping(
             await queue.acknowledge(delivery)
     await queue.acknowledge(await take(queue))
     assert await queue.take(PARTS, "worker", 0.1) is None
-    # Of a lane there is only its stream, empty, until it has been idle for a minute.
+    # Only the empty stream of the lane remains, until it has been idle for a minute.
     assert all(name.startswith("sluice:queue:") for name in server.all_keys())
     with server.client() as inside:
         assert all(inside.xlen(name) == 0 for name in server.all_keys())
 
 
-async def test_the_turns_of_a_busy_lane_do_not_pile_up(
+async def test_turns_of_a_busy_lane_do_not_accumulate(
     queue: RedisQueue, clients: RedisClients
 ) -> None:
     for number in range(1, 201):

@@ -1,4 +1,4 @@
-"""A bucket of its own for each test, a proxy before the real store, and stores opened on either."""
+"""Fixtures: a bucket per test, a fault proxy, and stores on the server or the proxy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def metrics() -> S3Metrics:
 
 @pytest.fixture
 async def open_store(account: S3Account, metrics: S3Metrics) -> AsyncIterator[OpenStore]:
-    """Opens a store with changed options; it closes with the test."""
+    """Return a function that opens a store with changed options until the end of the test."""
     async with AsyncExitStack() as stack:
 
         async def opened(**changes: Any) -> ObjectStore:
@@ -68,8 +68,7 @@ async def store(open_store: OpenStore, bucket: str) -> ObjectStore:
 
 @pytest.fixture
 async def through_proxy(open_store: OpenStore, proxy: S3Proxy, bucket: str) -> ObjectStore:
-    """A store behind the proxy that is ready, waits two seconds at most, and is never left
-    alone."""
+    """Return a checked store behind the proxy with a stall timeout of 2 s and no breaker."""
     store = await open_store(
         endpoint_url=proxy.url,
         stall_timeout_seconds=2.0,

@@ -1,4 +1,4 @@
-"""What networks and stores do wrong, and what becomes of it: retried, reconciled or told."""
+"""Tests of network and store faults: retry, reconciliation and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from support.waiting import until
 
 PLAIN = ObjectAttributes()
 SECONDS = 20.0
-"""By then anything has happened, on the busiest machine too."""
+"""Upper bound of every wait, sufficient on a loaded machine."""
 
 CONTENT = bytes(range(256)) * (3 * MIB // 256)
 FAULTS = {
@@ -44,7 +44,7 @@ FAULTS = {
     "429": answers(429),
     "a hang": hangs,
     "a reset": resets,
-    "a stepped clock": answers(403, error_body("RequestTimeTooSkewed")),
+    "a skewed clock": answers(403, error_body("RequestTimeTooSkewed")),
     "an expired token": answers(400, error_body("ExpiredToken")),
 }
 
@@ -61,11 +61,11 @@ def is_part(request: Request) -> bool:
     return request.is_part
 
 
-async def content(store: ObjectStore, ref: ObjectRef) -> bytes:
+async def read_object(store: ObjectStore, ref: ObjectRef) -> bytes:
     return b"".join([block async for block in store.read(ref, 0, 1 << 40)])
 
 
-async def two_parts(store: ObjectStore, ref: ObjectRef) -> tuple[str, list[PartTag]]:
+async def put_two_parts(store: ObjectStore, ref: ObjectRef) -> tuple[str, list[PartTag]]:
     multipart_id = await store.open_multipart(ref, PLAIN)
     return multipart_id, [
         await store.put_part(ref, multipart_id, 1, BytesBody(b"1" * MIN_PART_BYTES)),
@@ -74,20 +74,20 @@ async def two_parts(store: ObjectStore, ref: ObjectRef) -> tuple[str, list[PartT
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_fault_that_passes_is_not_noticed(
+async def test_transient_fault_is_retried(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, name: str
 ) -> None:
     proxy.inject(FAULTS[name], times=2)
     info = await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
     assert (info.size, info.crc32c) == (len(CONTENT), crc32c(CONTENT))
     proxy.inject(FAULTS[name])
-    assert await content(through_proxy, ref) == CONTENT
+    assert await read_object(through_proxy, ref) == CONTENT
     proxy.inject(FAULTS[name])
     assert await through_proxy.head(ref) == info
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_fault_that_stays_says_that_the_store_is_unavailable(
+async def test_permanent_fault_raises_store_unavailable(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, metrics: S3Metrics, name: str
 ) -> None:
     def attempts() -> float:
@@ -101,33 +101,33 @@ async def test_a_fault_that_stays_says_that_the_store_is_unavailable(
     assert attempts() - before == 4
 
 
-async def test_small_bodies_are_sent_unasked_after_one_was_taken_and_until_one_is_not(
+async def test_small_bodies_skip_expect_while_accepted(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    asked: list[bool] = []
+    expect_sent: list[bool] = []
 
-    def is_noted(request: Request) -> bool:
+    def record(request: Request) -> bool:
         if request.method == "PUT":
-            asked.append(request.asks_first)
+            expect_sent.append(request.expects_continue)
         return False
 
-    proxy.inject(resets, when=is_noted)
+    proxy.inject(resets, when=record)
     await through_proxy.put(ref, BytesBody(b"the first"), PLAIN)
     for body, expected in (
         (BytesBody(CONTENT), [False]),
         (BytesBody(bytes(4 * MIB + 1)), [True]),
     ):
-        asked.clear()
+        expect_sent.clear()
         await through_proxy.put(ref, body, PLAIN)
-        assert asked == expected
-    # Two, for the HTTP client repeats an attempt by itself where a connection breaks.
+        assert expect_sent == expected
+    # Two, because the HTTP client itself retries an attempt when a connection breaks.
     proxy.inject(resets, times=2, when=is_put)
-    asked.clear()
+    expect_sent.clear()
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
-    assert asked == [False, False, True]
+    assert expect_sent == [False, False, True]
 
 
-async def test_a_body_that_was_sent_unasked_is_refused_with_the_stores_reason(
+async def test_rejected_body_without_expect_keeps_store_reason(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
@@ -136,7 +136,7 @@ async def test_a_body_that_was_sent_unasked_is_refused_with_the_stores_reason(
         await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
 
 
-async def test_a_retry_waits_as_long_as_the_store_asks(
+async def test_retry_respects_retry_after(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     proxy.inject(slow_down("retry-after: 1"))
@@ -145,7 +145,7 @@ async def test_a_retry_waits_as_long_as_the_store_asks(
     assert asyncio.get_running_loop().time() - began >= 1.0
 
 
-async def test_retries_end_at_their_deadline(
+async def test_retries_end_at_deadline(
     open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
 ) -> None:
     patient = RetryOptions(attempts=1000, total_seconds=1.5, wait_initial_seconds=0.01)
@@ -162,10 +162,10 @@ async def test_retries_end_at_their_deadline(
 
 
 @pytest.mark.rule(18)
-async def test_an_error_in_a_200_is_a_failure(
+async def test_error_in_200_is_a_failure(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    multipart_id, tags = await two_parts(through_proxy, ref)
+    multipart_id, tags = await put_two_parts(through_proxy, ref)
     in_a_200 = answers(200, error_body("InternalError"))
     proxy.inject(in_a_200, times=1000, when=is_completion)
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
@@ -179,31 +179,31 @@ async def test_an_error_in_a_200_is_a_failure(
 @pytest.mark.parametrize(
     "body", [b"", b"   \n", error_body("InternalError"), error_body("SlowDown")[:60]]
 )
-async def test_a_200_that_confirms_nothing_is_repeated(
+async def test_200_without_confirmation_is_retried(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, body: bytes
 ) -> None:
-    multipart_id, tags = await two_parts(through_proxy, ref)
+    multipart_id, tags = await put_two_parts(through_proxy, ref)
     proxy.inject(answers(200, body), when=is_completion)
     info = await through_proxy.complete_multipart(ref, multipart_id, tags)
     assert info.size == MIN_PART_BYTES + 10
-    assert proxy.requests["POST"] == 3  # opened, completed in vain, completed
+    assert proxy.requests["POST"] == 3  # opened, completed without confirmation, completed
 
 
-async def test_an_error_in_a_200_is_the_error_that_it_names(
+async def test_error_in_200_keeps_its_code(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    multipart_id, tags = await two_parts(through_proxy, ref)
+    multipart_id, tags = await put_two_parts(through_proxy, ref)
     proxy.inject(answers(200, error_body("NoSuchUpload")), when=is_completion)
     with pytest.raises(NotFound, match="MULTIPART_NOT_FOUND"):
         await through_proxy.complete_multipart(ref, multipart_id, tags)
 
 
 @pytest.mark.rule(18)
-async def test_a_completion_whose_answer_was_lost_is_found_done(
+async def test_completion_with_lost_response_is_found_done(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    """Rule 18. The repeat is confirmed by SeaweedFS and AWS, and not found by others."""
-    multipart_id, tags = await two_parts(through_proxy, ref)
+    """Rule 18. SeaweedFS and AWS confirm the retry; other stores respond "not found"."""
+    multipart_id, tags = await put_two_parts(through_proxy, ref)
     proxy.inject(loses_the_answer, when=is_completion)
     try:
         info = await through_proxy.complete_multipart(ref, multipart_id, tags)
@@ -214,10 +214,10 @@ async def test_a_completion_whose_answer_was_lost_is_found_done(
 
 
 @pytest.mark.rule(18)
-async def test_an_object_that_is_not_its_parts_is_refused(
+async def test_object_differing_from_parts_is_rejected(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    multipart_id, tags = await two_parts(through_proxy, ref)
+    multipart_id, tags = await put_two_parts(through_proxy, ref)
     made = (
         b"<CompleteMultipartUploadResult><ETag>x</ETag>"
         b"<ChecksumCRC32C>AAAAAA==</ChecksumCRC32C></CompleteMultipartUploadResult>"
@@ -227,11 +227,11 @@ async def test_an_object_that_is_not_its_parts_is_refused(
         await through_proxy.complete_multipart(ref, multipart_id, tags)
 
 
-async def test_an_object_without_a_checksum_is_looked_at(
+async def test_object_without_checksum_is_verified_by_head(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    multipart_id, tags = await two_parts(through_proxy, ref)
-    await through_proxy.put(ref, BytesBody(b"of somebody else"), PLAIN)
+    multipart_id, tags = await put_two_parts(through_proxy, ref)
+    await through_proxy.put(ref, BytesBody(b"of another upload"), PLAIN)
     made = b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
     proxy.inject(answers(200, made), when=is_completion)
     with pytest.raises(DataLoss, match="CHECKSUM_MISMATCH"):
@@ -241,7 +241,7 @@ async def test_an_object_without_a_checksum_is_looked_at(
 # ------------------------------------------------------------------ bodies
 
 
-async def test_a_bit_that_flips_on_the_way_is_seen_by_the_store(
+async def test_store_rejects_part_with_flipped_bit(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
@@ -252,7 +252,7 @@ async def test_a_bit_that_flips_on_the_way_is_seen_by_the_store(
 
 
 @pytest.mark.rule(16)
-async def test_a_part_whose_answer_was_lost_is_stored_once(
+async def test_part_with_lost_response_is_stored_once(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
@@ -262,19 +262,19 @@ async def test_a_part_whose_answer_was_lost_is_stored_once(
     assert (listed.number, listed.etag, listed.size) == (1, tag.etag, len(CONTENT))
 
 
-async def test_a_store_that_takes_no_more_of_a_part_is_given_up_and_asked_again(
+async def test_stalled_part_is_cancelled_and_retried(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
     proxy.inject(takes_no_more(MIB), when=is_part)
-    data = b"x" * 32 * MIB  # more than the sockets between hold
+    data = b"x" * 32 * MIB  # exceeds the socket buffers
     tag = await through_proxy.put_part(ref, multipart_id, 1, BytesBody(data))
     assert tag.size == len(data)
     assert proxy.requests["PUT"] == 2
 
 
-class Slow(BytesBody):
-    """A source that takes its time with every block."""
+class SlowSource(BytesBody):
+    """Source that delays every block."""
 
     async def blocks(self) -> AsyncIterator[bytes]:
         async for block in super().blocks():
@@ -282,16 +282,16 @@ class Slow(BytesBody):
             yield block
 
 
-async def test_a_slow_source_is_no_fault_of_the_store(
+async def test_slow_source_is_no_stall(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
-    """In all it takes longer than the store may stand still."""
-    info = await through_proxy.put(ref, Slow(CONTENT), PLAIN)
+    """The total time exceeds the stall timeout."""
+    info = await through_proxy.put(ref, SlowSource(CONTENT), PLAIN)
     assert info.crc32c == crc32c(CONTENT)
     assert proxy.requests["PUT"] == 1
 
 
-async def test_an_object_that_breaks_off_is_not_taken_for_whole(
+async def test_truncated_read_raises_store_unavailable(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef
 ) -> None:
     await through_proxy.put(ref, BytesBody(CONTENT), PLAIN)
@@ -303,7 +303,7 @@ async def test_an_object_that_breaks_off_is_not_taken_for_whole(
 
 
 @pytest.mark.parametrize("fault", [hangs, takes_no_more(MIB)], ids=["hang", "stall"])
-async def test_an_upload_that_is_cancelled_leaves_no_connection(
+async def test_cancelled_upload_leaves_no_connection(
     through_proxy: ObjectStore, proxy: S3Proxy, ref: ObjectRef, fault: Fault
 ) -> None:
     multipart_id = await through_proxy.open_multipart(ref, PLAIN)
@@ -313,21 +313,21 @@ async def test_an_upload_that_is_cancelled_leaves_no_connection(
         through_proxy.put_part(ref, multipart_id, 1, BytesBody(b"x" * 32 * MIB))
     )
     await until(lambda: proxy.connections_from_here() == 1)
-    await asyncio.sleep(0.1)  # into the body
+    await asyncio.sleep(0.1)  # reach the body
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await putting
     await until(lambda: proxy.connections_from_here() == 0)
 
 
-async def test_nothing_is_left_in_the_bucket_by_the_probe(store: ObjectStore, bucket: str) -> None:
+async def test_probe_leaves_bucket_empty(store: ObjectStore, bucket: str) -> None:
     assert await keys_of(bucket) == []
 
 
 # ------------------------------------------------------------------ the breaker
 
 
-async def test_a_store_that_is_down_is_left_alone_and_found_again(
+async def test_breaker_opens_for_failed_store_and_recovers(
     open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef, metrics: S3Metrics
 ) -> None:
     store = await open_store(
@@ -340,17 +340,17 @@ async def test_a_store_that_is_down_is_left_alone_and_found_again(
     for _ in range(10):
         with pytest.raises(Unavailable, match=r"STORE_UNAVAILABLE|STORE_CIRCUIT_OPEN"):
             await store.head(ref)
-    asked = proxy.requests["HEAD"]
+    head_requests = proxy.requests["HEAD"]
     with pytest.raises(Unavailable, match="STORE_CIRCUIT_OPEN") as refused:
         await store.put(ref, BytesBody(b"x"), PLAIN)
     assert 0 < cast(float, refused.value.retry_after_seconds) <= 1.5
-    assert proxy.requests["HEAD"] == asked < 11
+    assert proxy.requests["HEAD"] == head_requests < 11
     state = metrics.registry.get_sample_value
     assert state("sluice_store_breaker_state") == 2
 
     await asyncio.sleep(1.6)
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
-        await store.head(ref)  # the one that tries: still down
+        await store.head(ref)  # the probe: still down
     assert state("sluice_store_breaker_state") == 2
     proxy.heal()
     await asyncio.sleep(1.6)
@@ -358,7 +358,7 @@ async def test_a_store_that_is_down_is_left_alone_and_found_again(
     assert state("sluice_store_breaker_state") == 0
 
 
-async def test_requests_that_are_wrong_do_not_open_the_breaker(
+async def test_rejected_requests_keep_breaker_closed(
     store: ObjectStore, metrics: S3Metrics
 ) -> None:
     missing = ObjectRef("nowhere", "a/b")

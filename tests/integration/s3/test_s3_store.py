@@ -1,4 +1,4 @@
-"""What is S3's own: checksums, capabilities, keys, encryption, presigned URLs, accounts."""
+"""Tests specific to S3: checksums, capabilities, keys, encryption, URLs, accounts."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ CONTENT = bytes(range(256)) * (3 * MIB // 256)
 SECOND = b"2" * 1000
 
 
-class Lying(BytesBody):
-    """Claims another CRC32C than its bytes have."""
+class WrongChecksumBody(BytesBody):
+    """Body that declares a wrong CRC32C."""
 
     @property
     def crc32c(self) -> int:
         return super().crc32c ^ 1
 
 
-async def content(store: ObjectStore, ref: ObjectRef) -> bytes:
+async def read_object(store: ObjectStore, ref: ObjectRef) -> bytes:
     return b"".join([block async for block in store.read(ref, 0, 1 << 40)])
 
 
-async def refusal(call: Any) -> str:
+async def rejection_reason(call: Any) -> str:
     with pytest.raises(SluiceError) as caught:
         await call
     return caught.value.reason
 
 
-async def in_two_parts(store: ObjectStore, ref: ObjectRef, first: bytes) -> int | None:
-    """Make an object; the CRC32C that is reported of it."""
+async def put_in_two_parts(store: ObjectStore, ref: ObjectRef, first: bytes) -> int | None:
+    """Put an object and return its reported CRC32C."""
     multipart_id = await store.open_multipart(ref, PLAIN)
     tags = [
         await store.put_part(ref, multipart_id, 1, BytesBody(first)),
@@ -69,35 +69,35 @@ async def in_two_parts(store: ObjectStore, ref: ObjectRef, first: bytes) -> int 
 # ------------------------------------------------------------------ checksums
 
 
-async def test_it_is_the_store_that_refuses_a_wrong_checksum(
+async def test_store_rejects_wrong_checksum(
     store: ObjectStore, ref: ObjectRef, bucket: str
 ) -> None:
-    """Our own look at the bytes is not taken for a store that looks: the bytes do go there."""
+    """The bytes reach the store, so the rejection is not our own verification."""
     multipart_id = await store.open_multipart(ref, PLAIN)
     with structlog.testing.capture_logs():
         with pytest.raises(DataLoss, match="CHECKSUM_MISMATCH") as refused:
-            await store.put(ref, Lying(CONTENT), PLAIN)
+            await store.put(ref, WrongChecksumBody(CONTENT), PLAIN)
         assert "BadDigest" in repr(refused.value.__cause__) or "Checksum" in repr(
             refused.value.__cause__
         )
         with pytest.raises(DataLoss, match="CHECKSUM_MISMATCH"):
-            await store.put_part(ref, multipart_id, 1, Lying(CONTENT))
+            await store.put_part(ref, multipart_id, 1, WrongChecksumBody(CONTENT))
     assert await store.head(ref) is None
     assert list(await store.list_parts(ref, multipart_id)) == []
 
 
-async def test_a_completion_with_other_checksums_makes_no_object(
+async def test_completion_with_wrong_checksums_creates_no_object(
     store: ObjectStore, ref: ObjectRef
 ) -> None:
     multipart_id = await store.open_multipart(ref, PLAIN)
     tag = await store.put_part(ref, multipart_id, 1, BytesBody(CONTENT))
     other = type(tag)(tag.number, tag.etag, tag.size, crc32c(b"other"))
-    reason = await refusal(store.complete_multipart(ref, multipart_id, [other]))
+    reason = await rejection_reason(store.complete_multipart(ref, multipart_id, [other]))
     assert reason in ("CHECKSUM_MISMATCH", "INVALID_PART")
     assert await store.head(ref) is None
 
 
-async def test_the_store_is_tried_out_once(
+async def test_store_is_probed_once(
     open_store: Any, bucket: str, ref: ObjectRef, metrics: Any
 ) -> None:
     store = await open_store()
@@ -106,7 +106,7 @@ async def test_the_store_is_tried_out_once(
             for _ in range(5):
                 group.create_task(store.check(bucket))
         await store.put(ref, BytesBody(b"x"), PLAIN)
-    (probed,) = [entry for entry in logs if entry["event"] == "object_store_probed"]
+    (probed,) = [entry for entry in logs if entry["event"] == "object_store.probed"]
     assert probed["checks_crc32c"]
     assert probed["multipart"] == "FULL_OBJECT"
     assert await keys_of(bucket) == [ref.key]
@@ -120,22 +120,22 @@ def names_a_crc32c(request: Request) -> bool:
     return b"x-amz-checksum-" in request.head.lower() and request.method != "HEAD"
 
 
-async def test_a_store_of_composite_checksums_is_verified_by_them(
+async def test_composite_checksums_are_verified(
     open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
 ) -> None:
     proxy.inject(answers(400, error_body("InvalidRequest")), times=1000, when=asks_for_full_object)
     store = await open_store(endpoint_url=proxy.url)
     await store.check(bucket)
     first = b"1" * MIN_PART_BYTES
-    assert await in_two_parts(store, ref, first) == crc32c(first + SECOND)
-    # A composite says nothing to one who does not know the parts.
+    assert await put_in_two_parts(store, ref, first) == crc32c(first + SECOND)
+    # A composite is useless without knowledge of the parts.
     info = await store.head(ref)
     assert info is not None
     assert info.crc32c is None
-    assert await content(store, ref) == first + SECOND
+    assert await read_object(store, ref) == first + SECOND
 
 
-async def test_for_a_store_without_checksums_we_look_ourselves(
+async def test_bodies_are_verified_locally_without_store_checksums(
     open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
 ) -> None:
     proxy.inject(answers(400, error_body("InvalidArgument")), times=1000, when=names_a_crc32c)
@@ -143,15 +143,15 @@ async def test_for_a_store_without_checksums_we_look_ourselves(
     await store.check(bucket)
     before = await store.put(ref, BytesBody(b"before"), PLAIN)
     assert before.crc32c is None
-    for wrong in (Lying(b"small"), Lying(CONTENT)):
-        assert await refusal(store.put(ref, wrong, PLAIN)) == "CHECKSUM_MISMATCH"
-    assert await content(store, ref) == b"before"
+    for wrong in (WrongChecksumBody(b"small"), WrongChecksumBody(CONTENT)):
+        assert await rejection_reason(store.put(ref, wrong, PLAIN)) == "CHECKSUM_MISMATCH"
+    assert await read_object(store, ref) == b"before"
     first = b"1" * MIN_PART_BYTES
-    assert await in_two_parts(store, ref, first) is None
-    assert await content(store, ref) == first + SECOND
+    assert await put_in_two_parts(store, ref, first) is None
+    assert await read_object(store, ref) == first + SECOND
 
 
-async def test_an_object_of_many_parts_comes_back(store: ObjectStore, ref: ObjectRef) -> None:
+async def test_object_of_many_parts_round_trips(store: ObjectStore, ref: ObjectRef) -> None:
     contents = [bytes([n]) * (8 * MIB + n) for n in range(1, 9)]
     multipart_id = await store.open_multipart(ref, ObjectAttributes("video/mp4"))
     async with asyncio.TaskGroup() as group:
@@ -162,10 +162,10 @@ async def test_an_object_of_many_parts_comes_back(store: ObjectStore, ref: Objec
     info = await store.complete_multipart(ref, multipart_id, [task.result() for task in tasks])
     whole = b"".join(contents)
     assert (info.size, info.crc32c) == (len(whole), crc32c(whole))
-    assert await content(store, ref) == whole
+    assert await read_object(store, ref) == whole
 
 
-async def test_parts_are_listed_page_by_page(
+async def test_parts_are_listed_in_pages(
     store: ObjectStore, ref: ObjectRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sluice_backends.s3.store._PAGE", 3)
@@ -180,9 +180,7 @@ async def test_parts_are_listed_page_by_page(
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "a/../b", "./a", "..", "ü" * 513])
-async def test_a_key_that_stores_read_differently_is_refused(
-    store: ObjectStore, bucket: str, key: str
-) -> None:
+async def test_ambiguous_key_is_rejected(store: ObjectStore, bucket: str, key: str) -> None:
     ref = ObjectRef(bucket, key)
     for call in (
         store.put(ref, BytesBody(b"x"), PLAIN),
@@ -191,10 +189,10 @@ async def test_a_key_that_stores_read_differently_is_refused(
         store.open_multiparts(ref),
         store.presign_get(ref, 60, "x"),
     ):
-        assert await refusal(call) == "BAD_KEY"
+        assert await rejection_reason(call) == "BAD_KEY"
 
 
-async def test_the_content_type_is_kept(store: ObjectStore, ref: ObjectRef) -> None:
+async def test_content_type_is_kept(store: ObjectStore, ref: ObjectRef) -> None:
     await store.put(ref, BytesBody(b"x"), ObjectAttributes("image/avif"))
     async with s3_admin() as client:
         head = await client.head_object(Bucket=ref.bucket, Key=ref.key)
@@ -209,17 +207,17 @@ async def test_the_content_type_is_kept(store: ObjectStore, ref: ObjectRef) -> N
         (ObjectAttributes(storage_class="cheap"), "BAD_STORAGE_CLASS"),
     ],
 )
-async def test_attributes_that_cannot_be_are_refused(
+async def test_invalid_attributes_are_rejected(
     store: ObjectStore, ref: ObjectRef, attributes: ObjectAttributes, reason: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=reason):
         await store.put(ref, BytesBody(b"x"), attributes)
 
 
-async def test_a_class_that_the_store_does_not_know_is_refused(
+async def test_unknown_storage_class_is_rejected(
     store: ObjectStore, ref: ObjectRef, account: S3Account
 ) -> None:
-    """versitygw knows no classes and takes the name of any."""
+    """versitygw has no classes and accepts every name."""
     put = store.put(ref, BytesBody(b"x"), ObjectAttributes(storage_class="NO_SUCH_CLASS"))
     if account.kind == "versitygw":
         assert (await put).size == 1
@@ -228,21 +226,21 @@ async def test_a_class_that_the_store_does_not_know_is_refused(
             await put
 
 
-async def test_encryption_and_storage_class_are_asked_of_the_store(
+async def test_encryption_and_storage_class_are_sent(
     open_store: Any, proxy: S3Proxy, bucket: str, ref: ObjectRef
 ) -> None:
     store = await open_store(endpoint_url=proxy.url)
     await store.check(bucket)
     heads: list[bytes] = []
 
-    def asked(request: Request) -> bool:
+    def record(request: Request) -> bool:
         heads.append(request.head)
         return True
 
-    proxy.inject(answers(400, error_body("InvalidRequest")), times=2, when=asked)
+    proxy.inject(answers(400, error_body("InvalidRequest")), times=2, when=record)
     attributes = ObjectAttributes("text/plain", "STANDARD_IA", "aws:kms:alias/photos")
-    assert await refusal(store.put(ref, BytesBody(b"x"), attributes)) == "STORE_REFUSED"
-    assert await refusal(store.open_multipart(ref, attributes)) == "STORE_REFUSED"
+    assert await rejection_reason(store.put(ref, BytesBody(b"x"), attributes)) == "STORE_REFUSED"
+    assert await rejection_reason(store.open_multipart(ref, attributes)) == "STORE_REFUSED"
     for head in heads:
         assert b"x-amz-storage-class: STANDARD_IA" in head
         assert b"x-amz-server-side-encryption: aws:kms\r\n" in head
@@ -252,12 +250,12 @@ async def test_encryption_and_storage_class_are_asked_of_the_store(
 # ------------------------------------------------------------------ buckets and accounts
 
 
-async def test_a_bucket_that_is_missing_is_said_to_be(store: ObjectStore) -> None:
+async def test_missing_bucket_is_named(store: ObjectStore) -> None:
     with pytest.raises(NotFound, match=r"BUCKET_NOT_FOUND.*'no-such-bucket'"):
         await store.check("no-such-bucket")
 
 
-async def test_an_account_that_may_not_write_is_found_out_at_once(
+async def test_check_rejects_read_only_account(
     open_store: Any, account: S3Account, bucket: str
 ) -> None:
     store = await open_store(**await reader_keys(account, bucket))
@@ -265,7 +263,7 @@ async def test_an_account_that_may_not_write_is_found_out_at_once(
         await store.check(bucket)
 
 
-async def test_a_wrong_secret_is_denied_and_not_told(
+async def test_wrong_secret_is_denied_and_not_shown(
     open_store: Any, bucket: str, ref: ObjectRef
 ) -> None:
     store = await open_store(secret_key=SecretStr("wrong-secret"))
@@ -275,13 +273,13 @@ async def test_a_wrong_secret_is_denied_and_not_told(
         assert "wrong-secret" not in str(refused.value)
 
 
-async def test_a_store_that_is_nowhere_is_unavailable(open_store: Any, bucket: str) -> None:
+async def test_unreachable_store_is_unavailable(open_store: Any, bucket: str) -> None:
     store = await open_store(endpoint_url="http://127.0.0.1:1")
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
         await store.check(bucket)
 
 
-async def test_readers_beyond_the_limit_are_refused_and_writers_are_not(
+async def test_read_limit_rejects_readers_only(
     open_store: Any, bucket: str, ref: ObjectRef
 ) -> None:
     store = await open_store(max_reads=2, max_connections=1)
@@ -294,44 +292,44 @@ async def test_readers_beyond_the_limit_are_refused_and_writers_are_not(
     await store.put(ref, BytesBody(b"in the meantime"), PLAIN)
     for reader in readers[:2]:
         await reader.aclose()  # type: ignore[attr-defined]
-    assert await content(store, ref) == b"in the meantime"
+    assert await read_object(store, ref) == b"in the meantime"
 
 
 # ------------------------------------------------------------------ presigned URLs
 
 
-async def test_anyone_with_the_url_gets_the_object_as_a_file(
-    store: ObjectStore, ref: ObjectRef
-) -> None:
+async def test_presigned_get_downloads_object(store: ObjectStore, ref: ObjectRef) -> None:
     await store.put(ref, BytesBody(CONTENT), ObjectAttributes("image/avif"))
     url = await store.presign_get(ref, 60, 'Grüße "2".avif')
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        assert answer.status == 200
-        assert await answer.read() == CONTENT
-        assert answer.headers["content-type"] == "image/avif"
-        disposition = answer.headers["content-disposition"]
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        assert response.status == 200
+        assert await response.read() == CONTENT
+        assert response.headers["content-type"] == "image/avif"
+        disposition = response.headers["content-disposition"]
     assert disposition == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%222%22.avif"
 
 
-async def test_a_url_is_for_one_object_and_ends(store: ObjectStore, ref: ObjectRef) -> None:
+async def test_presigned_url_covers_one_object_and_expires(
+    store: ObjectStore, ref: ObjectRef
+) -> None:
     await store.put(ref, BytesBody(b"x"), PLAIN)
     url = await store.presign_get(ref, 1, "x")
     async with aiohttp.ClientSession() as session:
-        async with session.get(url.replace("node-1", "node-2")) as answer:
-            assert answer.status == 403
+        async with session.get(url.replace("node-1", "node-2")) as response:
+            assert response.status == 403
         await asyncio.sleep(2.1)
-        async with session.get(url) as answer:
-            assert answer.status == 403
+        async with session.get(url) as response:
+            assert response.status == 403
 
 
-async def test_a_presigned_put_takes_what_was_signed(store: ObjectStore, ref: ObjectRef) -> None:
+async def test_presigned_put_accepts_signed_request(store: ObjectStore, ref: ObjectRef) -> None:
     signed = await store.presign_put(ref, 60, len(SECOND), ObjectAttributes("image/avif"))
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=SECOND, headers=signed.headers) as answer,
+        session.put(signed.url, data=SECOND, headers=signed.headers) as response,
     ):
-        assert answer.status == 200, await answer.text()
-    assert await content(store, ref) == SECOND
+        assert response.status == 200, await response.text()
+    assert await read_object(store, ref) == SECOND
 
 
 @pytest.mark.parametrize(
@@ -344,7 +342,7 @@ async def test_a_presigned_put_takes_what_was_signed(store: ObjectStore, ref: Ob
     ],
     ids=["longer", "shorter", "another type", "another class"],
 )
-async def test_a_presigned_put_takes_nothing_else(
+async def test_presigned_put_rejects_changed_request(
     store: ObjectStore, ref: ObjectRef, data: bytes, changes: dict[str, str]
 ) -> None:
     attributes = ObjectAttributes("image/avif", storage_class="STANDARD")
@@ -352,18 +350,16 @@ async def test_a_presigned_put_takes_nothing_else(
     headers = {**signed.headers, **changes}
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=data, headers=headers) as answer,
+        session.put(signed.url, data=data, headers=headers) as response,
     ):
-        assert answer.status == 403, await answer.text()
+        assert response.status == 403, await response.text()
     assert await store.head(ref) is None
 
 
 MARKED = ObjectAttributes("image/avif", metadata=path_mark("2026/Grüße.avif"))
 
 
-async def test_what_is_written_on_an_object_is_told_with_it(
-    store: ObjectStore, ref: ObjectRef
-) -> None:
+async def test_metadata_is_returned_by_head(store: ObjectStore, ref: ObjectRef) -> None:
     await store.put(ref, BytesBody(SECOND), MARKED)
     parts = ObjectRef(ref.bucket, f"{ref.key}-in-parts")
     multipart_id = await store.open_multipart(parts, MARKED)
@@ -373,9 +369,9 @@ async def test_what_is_written_on_an_object_is_told_with_it(
     signed = await store.presign_put(by_url, 60, len(SECOND), MARKED)
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=SECOND, headers=signed.headers) as answer,
+        session.put(signed.url, data=SECOND, headers=signed.headers) as response,
     ):
-        assert answer.status == 200, await answer.text()
+        assert response.status == 200, await response.text()
     for each in (ref, parts, by_url):
         info = await store.head(each)
         assert info is not None
@@ -383,32 +379,30 @@ async def test_what_is_written_on_an_object_is_told_with_it(
 
 
 @pytest.mark.parametrize("change", [path_mark("mine.avif"), {}], ids=["another", "none"])
-async def test_the_path_that_was_signed_cannot_be_changed(
+async def test_presigned_put_rejects_changed_path(
     store: ObjectStore, ref: ObjectRef, account: S3Account, change: dict[str, str]
 ) -> None:
-    """MinIO answers 400 where a signed header is missing, with the code AccessDenied as well."""
+    """MinIO responds 400 AccessDenied when a signed header is missing."""
     refused = 400 if account.kind == "minio" and not change else 403
     signed = await store.presign_put(ref, 60, len(SECOND), MARKED)
     headers = {name: text for name, text in signed.headers.items() if "x-amz-meta" not in name}
     headers |= {f"x-amz-meta-{name}": text for name, text in change.items()}
     async with (
         aiohttp.ClientSession() as session,
-        session.put(signed.url, data=SECOND, headers=headers) as answer,
+        session.put(signed.url, data=SECOND, headers=headers) as response,
     ):
-        assert answer.status == refused, await answer.text()
+        assert response.status == refused, await response.text()
     assert await store.head(ref) is None
 
 
-async def test_urls_name_the_endpoint_that_browsers_reach(open_store: Any, ref: ObjectRef) -> None:
+async def test_presigned_urls_use_public_endpoint(open_store: Any, ref: ObjectRef) -> None:
     store = await open_store(public_endpoint_url="https://photos.example.org")
     signed = await store.presign_put(ref, 60, 1, PLAIN)
     for url in (await store.presign_get(ref, 60, "x"), signed.url):
         assert urlsplit(url).netloc == "photos.example.org"
 
 
-async def test_nothing_is_left_in_the_bucket_by_a_refused_completion(
-    store: ObjectStore, ref: ObjectRef
-) -> None:
+async def test_rejected_completion_leaves_bucket_empty(store: ObjectStore, ref: ObjectRef) -> None:
     multipart_id = await store.open_multipart(ref, PLAIN)
     tag = await store.put_part(ref, multipart_id, 1, BytesBody(b"small"))
     last = await store.put_part(ref, multipart_id, 2, BytesBody(b"end"))

@@ -1,5 +1,4 @@
-"""The SQS source on a server that speaks it: everything once it is there, nothing lost, nothing in
-the way of the rest."""
+"""Tests of the SQS source on a real server: at least once, no loss, no blocking."""
 
 from __future__ import annotations
 
@@ -35,22 +34,22 @@ def ref(name: str) -> ObjectRef:
 
 
 class Handler:
-    """Stands for the node processor; notes what it was asked."""
+    """Stand-in for the node processor that records its calls."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.received: list[str] = []
         self.done: list[str] = []
         self.final: list[bool] = []
         self.errors: dict[str, Exception] = {}
         self.hold: Callable[[str], Awaitable[None]] | None = None
-        self.at_once = 0
-        self.most_at_once = 0
+        self.active = 0
+        self.max_active = 0
 
     async def process(self, work: Work) -> Outcome:
-        self.asked.append(work.node_id)
+        self.received.append(work.node_id)
         self.final.append(work.is_final)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.active += 1
+        self.max_active = max(self.max_active, self.active)
         try:
             if self.hold is not None:
                 await self.hold(work.node_id)
@@ -59,7 +58,7 @@ class Handler:
             self.done.append(work.node_id)
             return Outcome("processed")
         finally:
-            self.at_once -= 1
+            self.active -= 1
 
 
 @pytest.fixture
@@ -69,14 +68,14 @@ async def queue() -> AsyncIterator[TestQueue]:
 
 
 @asynccontextmanager
-async def running(
+async def running_source(
     sqs: SqsOptions,
     handler: Handler,
     *,
     options: ProcessorOptions = OPTIONS,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[None]:
-    """A source for the length of the block, stopped as a service stops it."""
+    """Run a source during the block and stop it as a service does."""
     stop = asyncio.Event()
     source = SqsSource(sqs, handler, options, metrics or Metrics())  # type: ignore[arg-type]
     async with asyncio.timeout(SECONDS * 4), asyncio.TaskGroup() as group:
@@ -87,18 +86,18 @@ async def running(
             stop.set()
 
 
-async def emptied(queue: TestQueue) -> None:
+async def wait_until_empty(queue: TestQueue) -> None:
     async def is_empty() -> bool:
         return await queue.counts() == (0, 0)
 
-    await until(is_empty, SECONDS, "nothing waits, nothing is in hand")
+    await until(is_empty, SECONDS, "the queue is empty")
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(name, {"source": "sqs", **labels}) or 0.0
 
 
-async def test_messages_in_both_forms_are_worked_on_and_deleted(queue: TestQueue) -> None:
+async def test_messages_in_both_formats_are_handled_and_deleted(queue: TestQueue) -> None:
     handler, metrics = Handler(), Metrics()
     await queue.send(
         trial_message(),
@@ -107,8 +106,8 @@ async def test_messages_in_both_forms_are_worked_on_and_deleted(queue: TestQueue
         aws_message(ref("n-3"), ref("n-4"), ref("n-3"), ObjectRef("sluice", "readme.txt")),
         aws_message(ref("n-5"), name="ObjectRemoved:Delete"),
     )
-    async with running(queue.options(), handler, metrics=metrics):
-        await emptied(queue)
+    async with running_source(queue.options(), handler, metrics=metrics):
+        await wait_until_empty(queue)
     assert sorted(handler.done) == ["n-1", "n-2", "n-3", "n-4"]
     assert await queue.dead() == []
     assert value(metrics, "sluice_processor_messages_total", outcome="handled") == 5
@@ -117,46 +116,45 @@ async def test_messages_in_both_forms_are_worked_on_and_deleted(queue: TestQueue
 
 
 @pytest.mark.parametrize("poison", ["no JSON at all", json.dumps({"Records": [{"s3": 1}, 2]})])
-async def test_what_nobody_can_read_ends_as_a_dead_letter_and_stops_nobody(poison: str) -> None:
+async def test_malformed_message_becomes_dead_letter_without_delay(poison: str) -> None:
     handler, metrics = Handler(), Metrics()
     async with new_queue(receives=2) as queue:
         await queue.send(poison, *(aws_message(ref(f"n-{number}")) for number in range(12)))
-        async with running(queue.options(), handler, metrics=metrics):
+        async with running_source(queue.options(), handler, metrics=metrics):
 
-            async def others_are_done() -> bool:
+            async def others_are_handled() -> bool:
                 return len(handler.done) == 12
 
-            await until(others_are_done, SECONDS, "the others do not wait for it")
+            await until(others_are_handled, SECONDS, "the other messages are handled")
 
-            async def buried() -> bool:
+            async def is_dead_letter() -> bool:
                 return await queue.dead() == [poison]
 
-            await until(buried, SECONDS, "the redrive policy has moved it")
-            await emptied(queue)
+            await until(is_dead_letter, SECONDS, "the redrive policy moved it")
+            await wait_until_empty(queue)
     assert value(metrics, "sluice_processor_messages_total", outcome="malformed") == 2
     assert value(metrics, "sluice_processor_messages_total", outcome="handled") == 12
 
 
-async def test_what_cannot_be_done_ends_as_a_dead_letter() -> None:
-    """A message is not done until all of it is; what was done of it is done again, which is
-    harmless."""
+async def test_failed_message_becomes_dead_letter() -> None:
+    """A message is handled as a whole; its finished records are repeated, which is harmless."""
     handler, metrics = Handler(), Metrics()
     handler.errors["bad"] = FailedPrecondition("CRASHED", "Its child died.")
     body = aws_message(ref("good"), ref("bad"))
     async with new_queue(receives=2) as queue:
         await queue.send(body)
-        async with running(queue.options(), handler, metrics=metrics):
+        async with running_source(queue.options(), handler, metrics=metrics):
 
-            async def buried() -> bool:
+            async def is_dead_letter() -> bool:
                 return await queue.dead() == [body]
 
-            await until(buried, SECONDS, "the redrive policy has moved it")
-    assert handler.asked.count("bad") == handler.asked.count("good") == 2
+            await until(is_dead_letter, SECONDS, "the redrive policy moved it")
+    assert handler.received.count("bad") == handler.received.count("good") == 2
     assert value(metrics, "sluice_processor_messages_total", outcome="left") == 2
 
 
-async def test_timeouts_are_final_with_the_last_receive() -> None:
-    """The queue counts the tries, across restarts; the last one is recorded."""
+async def test_timeout_is_final_at_last_receive() -> None:
+    """The queue counts receives across restarts; the last one is recorded."""
     handler = Handler()
     handler.errors["slow"] = FailedPrecondition("TIMEOUT", "…")
     body = aws_message(ref("slow"))
@@ -164,41 +162,41 @@ async def test_timeouts_are_final_with_the_last_receive() -> None:
     async with new_queue(receives=3) as queue:
         await queue.send(body)
         for tries in (1, 2):
-            async with running(queue.options(), handler, options=options):
+            async with running_source(queue.options(), handler, options=options):
 
-                async def tried() -> bool:
-                    return len(handler.asked) >= tries  # noqa: B023 - awaited in the loop
+                async def is_received() -> bool:
+                    return len(handler.received) >= tries  # noqa: B023 - awaited in the loop
 
-                await until(tried, SECONDS, "it came again")
-        async with running(queue.options(), handler, options=options):
+                await until(is_received, SECONDS, "the message is redelivered")
+        async with running_source(queue.options(), handler, options=options):
 
-            async def buried() -> bool:
+            async def is_dead_letter() -> bool:
                 return await queue.dead() == [body]
 
-            await until(buried, SECONDS, "the redrive policy has moved it")
+            await until(is_dead_letter, SECONDS, "the redrive policy moved it")
     assert handler.final == [False, False, True]
 
 
-async def test_an_error_that_passes_is_tried_again_and_the_message_comes_again(
+async def test_transient_error_is_retried_and_redelivered(
     queue: TestQueue,
 ) -> None:
     handler = Handler()
-    handler.errors["n-1"] = Unavailable("STORE_UNAVAILABLE", "It is away.")
+    handler.errors["n-1"] = Unavailable("STORE_UNAVAILABLE", "The store is down.")
     await queue.send(aws_message(ref("n-1")))
-    async with running(queue.options(), handler):
+    async with running_source(queue.options(), handler):
 
-        async def given_up_once() -> bool:
-            return len(handler.asked) >= OPTIONS.attempts
+        async def all_attempts_failed() -> bool:
+            return len(handler.received) >= OPTIONS.attempts
 
-        await until(given_up_once, SECONDS, "all attempts were made")
+        await until(all_attempts_failed, SECONDS, "all attempts were made")
         handler.errors.clear()
-        await emptied(queue)
+        await wait_until_empty(queue)
     assert handler.done == ["n-1"]
     assert await queue.dead() == []
 
 
-async def test_a_message_stays_hidden_while_it_is_worked_on(queue: TestQueue) -> None:
-    """Longer than it is hidden for: another processor never sees it."""
+async def test_message_stays_invisible_during_handling(queue: TestQueue) -> None:
+    """Handling exceeds the visibility timeout; another processor never receives it."""
     handler, other = Handler(), Handler()
 
     async def long(node_id: str) -> None:
@@ -207,18 +205,18 @@ async def test_a_message_stays_hidden_while_it_is_worked_on(queue: TestQueue) ->
     handler.hold = long
     options = queue.options(visibility_seconds=3)
     await queue.send(aws_message(ref("n-1")))
-    async with running(options, handler):
+    async with running_source(options, handler):
 
         async def begun() -> bool:
-            return handler.asked == ["n-1"]
+            return handler.received == ["n-1"]
 
-        await until(begun, SECONDS, "the message is in hand")
-        async with running(options, other):
-            await emptied(queue)
-    assert handler.done == handler.asked + other.asked == ["n-1"]
+        await until(begun, SECONDS, "the message is received")
+        async with running_source(options, other):
+            await wait_until_empty(queue)
+    assert handler.done == handler.received + other.received == ["n-1"]
 
 
-async def test_no_more_is_in_hand_than_may_be(queue: TestQueue) -> None:
+async def test_concurrency_limit_is_respected(queue: TestQueue) -> None:
     handler = Handler()
 
     async def briefly(node_id: str) -> None:
@@ -228,13 +226,13 @@ async def test_no_more_is_in_hand_than_may_be(queue: TestQueue) -> None:
     names = [f"n-{number}" for number in range(30)]
     await queue.send(aws_message(*(ref(name) for name in names[:15])))
     await queue.send(*(aws_message(ref(name)) for name in names[15:]))
-    async with running(queue.options(), handler):
-        await emptied(queue)
+    async with running_source(queue.options(), handler):
+        await wait_until_empty(queue)
     assert sorted(handler.done) == sorted(names)
-    assert handler.most_at_once == OPTIONS.concurrency
+    assert handler.max_active == OPTIONS.concurrency
 
 
-async def test_a_stop_lets_end_what_ends_and_gives_back_what_does_not(queue: TestQueue) -> None:
+async def test_stop_drains_and_releases_unfinished_messages(queue: TestQueue) -> None:
     handler, forever = Handler(), asyncio.Event()
 
     async def hold(node_id: str) -> None:
@@ -244,30 +242,32 @@ async def test_a_stop_lets_end_what_ends_and_gives_back_what_does_not(queue: Tes
     await queue.send(aws_message(ref("short")), aws_message(ref("long")))
     begun = asyncio.get_running_loop().time
     patient = replace(OPTIONS, drain_seconds=3.0, handling_seconds=600.0)
-    async with running(queue.options(visibility_seconds=600), handler, options=patient):
+    async with running_source(queue.options(visibility_seconds=600), handler, options=patient):
 
-        async def both() -> bool:
-            return len(handler.asked) == 2
+        async def both_are_active() -> bool:
+            return len(handler.received) == 2
 
-        await until(both, SECONDS, "both are in hand")
+        await until(both_are_active, SECONDS, "both are received")
         stopped_at = begun()
     assert begun() - stopped_at < SECONDS
     assert handler.done == ["short"]
-    assert await queue.counts() == (1, 0)  # visible at once, not in ten minutes
+    assert await queue.counts() == (1, 0)  # visible immediately, not in ten minutes
     handler.hold = None
-    async with running(queue.options(), handler):
-        await emptied(queue)
+    async with running_source(queue.options(), handler):
+        await wait_until_empty(queue)
     assert handler.done == ["short", "long"]
 
 
-async def test_a_stop_does_not_wait_for_messages(queue: TestQueue) -> None:
+async def test_stop_does_not_wait_for_messages(queue: TestQueue) -> None:
     begun = asyncio.get_running_loop().time()
-    async with running(queue.options(wait_seconds=20), Handler()):
+    async with running_source(queue.options(wait_seconds=20), Handler()):
         await asyncio.sleep(0.5)
     assert asyncio.get_running_loop().time() - begun < 5.0
 
 
-async def test_how_many_wait_is_told(queue: TestQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lag_counts_waiting_messages(
+    queue: TestQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sluice_processor.sources.sqs._MEASURE_SECONDS", 0.1)
     handler, metrics, go_on = Handler(), Metrics(), asyncio.Event()
 
@@ -276,45 +276,45 @@ async def test_how_many_wait_is_told(queue: TestQueue, monkeypatch: pytest.Monke
 
     handler.hold = hold
     await queue.send(*(aws_message(ref(f"n-{number}")) for number in range(6)))
-    async with running(queue.options(), handler, metrics=metrics):
+    async with running_source(queue.options(), handler, metrics=metrics):
 
         async def lag_is(messages: int) -> bool:
             return value(metrics, "sluice_processor_lag") == messages
 
-        await until(lambda: lag_is(6), SECONDS, "those in hand count too")
+        await until(lambda: lag_is(6), SECONDS, "messages being handled count, too")
         go_on.set()
-        await until(lambda: lag_is(0), SECONDS, "nothing waits")
+        await until(lambda: lag_is(0), SECONDS, "the lag is zero")
 
 
-async def test_a_queue_that_goes_away_is_waited_for() -> None:
-    """moto forgets its queues when it ends: what is there afterwards is a new one."""
+async def test_source_reconnects_to_restarted_queue() -> None:
+    """moto loses its queues when it stops; afterwards the queue is a new one."""
     server, handler = SqsServer(), Handler()
     server.start()
     try:
 
-        async def made() -> TestQueue:
+        async def create_queue() -> TestQueue:
             async with sqs_client(server) as client:
                 url = (await client.create_queue(QueueName="q"))["QueueUrl"]
             return TestQueue(None, url, "")
 
-        queue = await made()
-        async with running(queue.options(), handler):
+        queue = await create_queue()
+        async with running_source(queue.options(), handler):
             await asyncio.to_thread(server.stop)
             await asyncio.sleep(1.0)
             await asyncio.to_thread(server.start)
-            await made()
+            await create_queue()
             async with sqs_client(server) as client:
                 await client.send_message(QueueUrl=queue.url, MessageBody=aws_message(ref("n-1")))
 
             async def done() -> bool:
                 return handler.done == ["n-1"]
 
-            await until(done, SECONDS, "the source has come back by itself")
+            await until(done, SECONDS, "the source has reconnected")
     finally:
         server.stop()
 
 
-async def test_a_queue_that_is_not_there_is_told_apart_from_a_server_that_is_not(
+async def test_missing_queue_differs_from_unreachable_server(
     queue: TestQueue,
 ) -> None:
     ours = queue.options()
@@ -323,13 +323,13 @@ async def test_a_queue_that_is_not_there_is_told_apart_from_a_server_that_is_not
             await unknown.facts()
     assert missing.value.reason == "QUEUE_NOT_FOUND"
     nowhere = f"http://127.0.0.1:{free_port()}/1/q"
-    async with open_queue(replace(ours, queue_url=nowhere), 1) as away:
+    async with open_queue(replace(ours, queue_url=nowhere), 1) as unreachable:
         with pytest.raises(Unavailable) as silent:
-            await away.facts()
+            await unreachable.facts()
     assert silent.value.reason == "QUEUE_UNAVAILABLE"
 
 
-async def test_without_credentials_it_is_refused(
+async def test_missing_credentials_are_denied(
     queue: TestQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
@@ -351,6 +351,6 @@ async def test_without_credentials_it_is_refused(
         ("http://127.0.0.1:5000/1/photos", "us-east-1"),
     ],
 )
-def test_the_region_is_the_one_of_the_url(url: str, region: str) -> None:
+def test_region_comes_from_url(url: str, region: str) -> None:
     assert SqsOptions(url).signing_region == region
     assert SqsOptions(url, "ap-south-1").signing_region == "ap-south-1"

@@ -1,4 +1,4 @@
-"""The Confluent frame, as our consumer takes it off."""
+"""Unit tests: removal of the Confluent frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.events.v1 import uploads_pb2
-from sluice_backends.kafka.schemas import unframed
+from sluice_backends.kafka.schemas import strip_frame
 from sluice_core.events.registry import BadEvent
 
 
@@ -19,23 +19,21 @@ from sluice_core.events.registry import BadEvent
     schema_id=st.integers(0, 2**31 - 1),
     indexes=st.lists(st.integers(0, 500), min_size=1, max_size=5),
 )
-def test_what_confluents_serializer_frames_is_unframed(
-    payload: bytes, schema_id: int, indexes: list[int]
-) -> None:
+def test_confluent_frames_are_stripped(payload: bytes, schema_id: int, indexes: list[int]) -> None:
     frame = SchemaId("PROTOBUF", schema_id, None, indexes).id_to_bytes()
-    assert unframed(frame + payload) == payload
+    assert strip_frame(frame + payload) == payload
 
 
 @given(st.builds(uploads_pb2.UploadAborted, upload_id=st.text(), node_id=st.text()))
-def test_a_bare_message_is_left_as_it_is(message: uploads_pb2.UploadAborted) -> None:
+def test_unframed_messages_are_unchanged(message: uploads_pb2.UploadAborted) -> None:
     payload = message.SerializeToString()
-    assert unframed(payload) == payload
+    assert strip_frame(payload) == payload
 
 
 @given(st.binary(max_size=40))
-def test_no_frame_is_anything_but_unframed_or_refused(data: bytes) -> None:
+def test_any_frame_is_stripped_or_refused(data: bytes) -> None:
     with suppress(BadEvent):
-        assert data.endswith(unframed(b"\x00" + data))
+        assert data.endswith(strip_frame(b"\x00" + data))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +47,7 @@ def test_no_frame_is_anything_but_unframed_or_refused(data: bytes) -> None:
         b"\x00\x00\x00\x00\x01" + b"\xff" * 20,
     ],
 )
-def test_a_torn_frame_is_refused(frame: bytes) -> None:
+def test_truncated_frames_are_refused(frame: bytes) -> None:
     with pytest.raises(BadEvent) as caught:
-        unframed(frame)
+        strip_frame(frame)
     assert caught.value.reason == "BAD_FRAME"

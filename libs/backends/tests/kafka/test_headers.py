@@ -16,7 +16,7 @@ from sluice_backends.kafka.headers import (
 from sluice_core.ports.event_publisher import EventRecord
 
 RECORD = EventRecord("id", "type", "topic", "key", "tenant", 1.5, b"value", {"traceparent": "00-1"})
-# What UTF-8 can carry: everything but unpaired surrogates.
+# All that UTF-8 can encode: everything but unpaired surrogates.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
@@ -35,12 +35,12 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
         ),
     )
 )
-def test_any_event_comes_back(record: EventRecord) -> None:
-    found = from_message("topic", to_key(record), record.payload, to_headers(record))
-    assert found == record
+def test_events_round_trip(record: EventRecord) -> None:
+    decoded = from_message("topic", to_key(record), record.payload, to_headers(record))
+    assert decoded == record
 
 
-def test_headers_that_would_pass_for_attributes_are_left_out() -> None:
+def test_headers_with_attribute_names_are_dropped() -> None:
     forged = EventRecord("id", "type", "t", "k", "tenant", 1.5, b"", {"ce_id": "x", "a": "b"})
     headers = to_headers(forged)
     assert [value for name, value in headers if name == "ce_id"] == [b"id"]
@@ -52,7 +52,7 @@ def _without(name: str) -> Headers:
 
 
 @pytest.mark.parametrize(
-    ("key", "headers", "said"),
+    ("key", "headers", "error"),
     [
         (b"key", [], "ce_specversion"),
         (b"key", _without("ce_id"), "ce_id"),
@@ -66,8 +66,8 @@ def _without(name: str) -> Headers:
         (None, to_headers(RECORD), "key"),
     ],
 )
-def test_a_message_that_is_no_event_says_what_is_missing(
-    key: bytes | None, headers: Headers, said: str
+def test_invalid_message_error_names_the_missing_attribute(
+    key: bytes | None, headers: Headers, error: str
 ) -> None:
-    with pytest.raises(NotAnEvent, match=said):
+    with pytest.raises(NotAnEvent, match=error):
         from_message("topic", key, b"", headers)

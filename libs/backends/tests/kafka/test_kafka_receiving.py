@@ -1,4 +1,4 @@
-"""What a member of a consumer group is allowed."""
+"""Unit tests: limits of a consumer group member."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sluice_backends.kafka.handling import ConsumerOptions
 from sluice_backends.kafka.options import KafkaOptions
 
 
-def test_the_slowest_batches_of_all_partitions_do_not_cost_a_member_its_place() -> None:
-    """One event after the other, each as slow as it may be."""
+def test_slowest_batches_stay_below_the_poll_interval() -> None:
+    """All events of all partitions in sequence, each at its time limit."""
     options = ConsumerOptions(group="g", topics=("t",))
     partitions = KafkaOptions(bootstrap_servers="localhost:9092").partitions
     longest = partitions * options.batch_events * options.handling_seconds
-    assert longest < receiving._BETWEEN_POLLS_SECONDS
+    assert longest < receiving._MAX_POLL_INTERVAL_SECONDS

@@ -1,4 +1,4 @@
-"""Options that can never work are refused before anything is tried."""
+"""Unit tests: validation of Kafka options and client arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sluice_core.configuration import ConfigurationError
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "error"),
     [
         (lambda: KafkaOptions(""), "no broker"),
         (lambda: KafkaOptions(" , "), "no broker"),
@@ -31,12 +31,12 @@ from sluice_core.configuration import ConfigurationError
         ),
     ],
 )
-def test_what_can_never_work_is_refused(make: Callable[[], KafkaOptions], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_impossible_options_are_refused(make: Callable[[], KafkaOptions], error: str) -> None:
+    with pytest.raises(ConfigurationError, match=error):
         make()
 
 
-def test_a_missing_certificate_is_a_configuration_error(tmp_path: Path) -> None:
+def test_missing_certificate_is_a_configuration_error(tmp_path: Path) -> None:
     options = KafkaOptions(
         "kafka:9092", security_protocol=SecurityProtocol.SSL, ca_file=tmp_path / "none.pem"
     )
@@ -44,7 +44,7 @@ def test_a_missing_certificate_is_a_configuration_error(tmp_path: Path) -> None:
         client_arguments(options)
 
 
-def test_a_file_that_is_no_certificate_is_a_configuration_error(tmp_path: Path) -> None:
+def test_invalid_certificate_is_a_configuration_error(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("nonsense")
     options = KafkaOptions("kafka:9092", security_protocol=SecurityProtocol.SSL, ca_file=file)
@@ -52,7 +52,7 @@ def test_a_file_that_is_no_certificate_is_a_configuration_error(tmp_path: Path) 
         client_arguments(options)
 
 
-def test_credentials_reach_the_client_and_stay_out_of_the_options_text() -> None:
+def test_credentials_reach_the_client_but_not_the_repr() -> None:
     options = KafkaOptions(
         "kafka:9092",
         security_protocol=SecurityProtocol.SASL_PLAINTEXT,
@@ -66,19 +66,19 @@ def test_credentials_reach_the_client_and_stay_out_of_the_options_text() -> None
     assert "hush" not in repr(options)
 
 
-def test_three_replicas_want_two_in_sync_and_fewer_want_one() -> None:
-    wanted = {n: KafkaOptions("k:1", replication_factor=n).min_insync_replicas for n in (1, 2, 3)}
-    assert wanted == {1: 1, 2: 1, 3: 2}
+def test_min_insync_replicas_follow_the_replication_factor() -> None:
+    replicas = {n: KafkaOptions("k:1", replication_factor=n).min_insync_replicas for n in (1, 2, 3)}
+    assert replicas == {1: 1, 2: 1, 3: 2}
 
 
-async def test_a_broker_that_is_away_is_no_error_at_the_start() -> None:
+async def test_unreachable_broker_is_no_error_at_start() -> None:
     nowhere = KafkaOptions("127.0.0.1:9", connect_timeout_seconds=1)
     assert await check_login(nowhere) is False
     async with open_kafka_publisher(nowhere):
         pass
 
 
-async def test_a_server_that_hangs_is_given_up_in_time() -> None:
+async def test_hanging_server_times_out() -> None:
     connections: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(
         lambda _reader, writer: connections.append(writer), "127.0.0.1", 0
@@ -92,7 +92,7 @@ async def test_a_server_that_hangs_is_given_up_in_time() -> None:
             writer.close()
 
 
-async def test_a_schema_registry_url_that_is_none_is_a_configuration_error() -> None:
+async def test_invalid_registry_url_is_a_configuration_error() -> None:
     options = KafkaOptions("127.0.0.1:9", connect_timeout_seconds=1, schema_registry_url="nonsense")
     with pytest.raises(ConfigurationError, match="registry"):
         async with open_kafka_publisher(options):

@@ -1,4 +1,4 @@
-"""Redis's words: ours are held against those of the client library."""
+"""Unit tests: the RESP2 codec compared with that of redis-py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES = st.one_of(
 
 
 class Value(bytes):
-    """Tells its size only: examples with megabytes in them cannot be read."""
+    """Bytes with a short repr, since examples may hold megabytes."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes>"
@@ -57,7 +57,7 @@ REPLIES = st.recursive(
 
 
 def read(wire: bytes, cuts: Sequence[int]) -> list[Any]:
-    """The replies to what arrives in pieces of these sizes, over and over."""
+    """Return the replies of input that arrives in pieces of these sizes, cyclically."""
     replies: list[Any] = []
     reader = ReplyReader(replies.append)
     at, turn = 0, 0
@@ -85,9 +85,7 @@ def comparable(reply: Any) -> Any:
     st.lists(st.integers(1, 3 * LARGE_BYTES), min_size=1, max_size=5),
 )
 @example(b"*2\r\n$3\r\nabc\r\n$-1\r\n", [1])
-def test_replies_are_those_of_the_library_however_they_are_cut(
-    wire: bytes, cuts: list[int]
-) -> None:
+def test_replies_match_the_library_however_split(wire: bytes, cuts: list[int]) -> None:
     library = hiredis.Reader()
     library.feed(wire)
     expected = []
@@ -96,16 +94,16 @@ def test_replies_are_those_of_the_library_however_they_are_cut(
     assert [comparable(each) for each in read(wire, cuts)] == [comparable(e) for e in expected]
 
 
-def test_a_large_value_is_the_receivers_own() -> None:
+def test_large_values_are_owned_by_the_receiver() -> None:
     wire = b"$%d\r\n%b\r\n" % (LARGE_BYTES, b"a" * LARGE_BYTES)
     first, second = read(wire + wire, [10_000])
     assert isinstance(first, bytearray)
     first[:] = b"b" * LARGE_BYTES
     assert second == b"a" * LARGE_BYTES
-    first.clear()  # nothing looks into it any more
+    first.clear()  # fails if a memoryview still exports the buffer
 
 
-def test_errors_are_the_librarys() -> None:
+def test_errors_match_the_library() -> None:
     moved, forgotten, other = read(
         b"-MOVED 7 127.0.0.1:7001\r\n-NOSCRIPT No matching script.\r\n-WRONGTYPE no\r\n", [99]
     )
@@ -116,7 +114,7 @@ def test_errors_are_the_librarys() -> None:
 
 
 @pytest.mark.parametrize("wire", [b"?what\r\n", b":x\r\n", b"$x\r\n", b"+" + b"y" * 70_000])
-def test_what_is_no_reply_is_noticed(wire: bytes) -> None:
+def test_invalid_replies_are_refused(wire: bytes) -> None:
     with pytest.raises(InvalidResponse):
         read(wire, [10_000])
 
@@ -135,12 +133,12 @@ ARGUMENTS = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(st.lists(ARGUMENTS, max_size=5), min_size=1, max_size=4))
-def test_commands_are_written_as_the_library_writes_them(arguments: list[list[Argument]]) -> None:
+def test_encoded_commands_match_the_library(arguments: list[list[Argument]]) -> None:
     commands: list[Command] = [("NAME", *each) for each in arguments]
     expected = b"".join(LIBRARY.pack_commands(commands))
     assert b"".join(encode(commands)) == expected
 
 
-def test_a_large_argument_is_sent_from_where_it_is() -> None:
+def test_large_arguments_are_not_copied() -> None:
     block = memoryview(bytearray(LARGE_BYTES))
     assert any(piece is block for piece in encode([("RPUSH", "k", block), ("PEXPIRE", "k", 1)]))

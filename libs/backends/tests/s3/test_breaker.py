@@ -1,4 +1,4 @@
-"""The circuit breaker: when it opens, whom it lets through, and what it does not count."""
+"""Tests of the circuit breaker: opening, probes and outcomes that do not count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.s3.breaker import (
     Breaker,
     BreakerState,
-    BreakingObjectStore,
+    CircuitBreakerObjectStore,
 )
 from sluice_backends.s3.options import BreakerOptions
 from sluice_core.errors import DataLoss, NotFound, SluiceError, Unavailable
@@ -27,7 +27,7 @@ DOWN = Unavailable("STORE_UNAVAILABLE", "Down.")
 
 
 class Clock:
-    """Time that passes when told to."""
+    """Clock that tests advance explicitly."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,20 +36,20 @@ class Clock:
         return self.now
 
 
-class Store(DiscardObjectStore):
-    """Does, and lets pass as much time, as it is told."""
+class ScriptedStore(DiscardObjectStore):
+    """Store with configurable errors and durations."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
         self.error: SluiceError | None = None
-        self.takes_seconds = 0.0
-        self.asked = 0
+        self.seconds_per_step = 0.0
+        self.calls = 0
         self.gate: asyncio.Event | None = None
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
-        self.asked += 1
-        self.clock.now += self.takes_seconds
+        self.calls += 1
+        self.clock.now += self.seconds_per_step
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
@@ -58,18 +58,18 @@ class Store(DiscardObjectStore):
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
         async for _ in body.blocks():
-            self.clock.now += self.takes_seconds
+            self.clock.now += self.seconds_per_step
         if self.error is not None:
             raise self.error
         return PartTag(number, "etag", body.size, body.crc32c)
 
     async def complete_multipart(self, ref: Any, multipart_id: str, parts: Any) -> ObjectInfo:
-        self.clock.now += self.takes_seconds
+        self.clock.now += self.seconds_per_step
         return ObjectInfo(ref, 0, "etag", 0)
 
     async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
         for _ in range(3):
-            self.clock.now += self.takes_seconds
+            self.clock.now += self.seconds_per_step
             yield b"block"
         if self.error is not None:
             raise self.error
@@ -81,8 +81,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(clock: Clock) -> Store:
-    return Store(clock)
+def store(clock: Clock) -> ScriptedStore:
+    return ScriptedStore(clock)
 
 
 @pytest.fixture
@@ -91,97 +91,101 @@ def states() -> list[BreakerState]:
 
 
 @pytest.fixture
-def breaking(store: Store, clock: Clock, states: list[BreakerState]) -> BreakingObjectStore:
-    return BreakingObjectStore(store, BreakerOptions(), states.append, clock)
+def guarded(
+    store: ScriptedStore, clock: Clock, states: list[BreakerState]
+) -> CircuitBreakerObjectStore:
+    return CircuitBreakerObjectStore(store, BreakerOptions(), states.append, clock)
 
 
-def state_of(breaking: BreakingObjectStore) -> BreakerState:
-    return breaking.state
+def state_of(guarded: CircuitBreakerObjectStore) -> BreakerState:
+    return guarded.state
 
 
-async def fails(breaking: BreakingObjectStore, times: int = 1) -> None:
+async def fail_calls(guarded: CircuitBreakerObjectStore, times: int = 1) -> None:
     for _ in range(times):
         with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
-            await breaking.head(REF)
+            await guarded.head(REF)
 
 
-async def is_open(breaking: BreakingObjectStore, store: Store) -> bool:
-    asked = store.asked
+async def is_open(guarded: CircuitBreakerObjectStore, store: ScriptedStore) -> bool:
+    calls = store.calls
     try:
-        await breaking.head(REF)
+        await guarded.head(REF)
     except SluiceError as error:
-        return error.reason == "STORE_CIRCUIT_OPEN" and store.asked == asked
+        return error.reason == "STORE_CIRCUIT_OPEN" and store.calls == calls
     return False
 
 
-async def opened(breaking: BreakingObjectStore, store: Store) -> None:
+async def open_breaker(guarded: CircuitBreakerObjectStore, store: ScriptedStore) -> None:
     store.error = DOWN
-    await fails(breaking, 5)
-    assert state_of(breaking) is BreakerState.OPEN
+    await fail_calls(guarded, 5)
+    assert state_of(guarded) is BreakerState.OPEN
 
 
-async def test_it_opens_when_half_of_the_last_calls_failed(
-    breaking: BreakingObjectStore, store: Store
+async def test_half_of_recent_calls_failing_opens_breaker(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
 ) -> None:
     for _ in range(5):
-        await breaking.head(REF)
+        await guarded.head(REF)
     store.error = DOWN
-    await fails(breaking, 4)
-    assert state_of(breaking) is BreakerState.CLOSED
-    await fails(breaking)
-    assert await is_open(breaking, store)
+    await fail_calls(guarded, 4)
+    assert state_of(guarded) is BreakerState.CLOSED
+    await fail_calls(guarded)
+    assert await is_open(guarded, store)
 
 
-async def test_fewer_than_five_calls_tell_nothing(
-    breaking: BreakingObjectStore, store: Store
+async def test_failures_below_minimum_calls_keep_breaker_closed(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
 ) -> None:
     store.error = DOWN
-    await fails(breaking, 4)
-    assert state_of(breaking) is BreakerState.CLOSED
-    await fails(breaking)
-    assert state_of(breaking) is BreakerState.OPEN
+    await fail_calls(guarded, 4)
+    assert state_of(guarded) is BreakerState.CLOSED
+    await fail_calls(guarded)
+    assert state_of(guarded) is BreakerState.OPEN
 
 
-async def test_old_failures_are_forgotten(breaking: BreakingObjectStore, store: Store) -> None:
+async def test_failures_outside_window_are_ignored(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
+) -> None:
     store.error = DOWN
-    await fails(breaking, 4)
+    await fail_calls(guarded, 4)
     store.error = None
     for _ in range(10):
-        await breaking.head(REF)
+        await guarded.head(REF)
     store.error = DOWN
-    await fails(breaking, 4)
-    assert state_of(breaking) is BreakerState.CLOSED
+    await fail_calls(guarded, 4)
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-async def test_it_says_when_to_come_again(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+async def test_open_breaker_reports_retry_delay(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore, clock: Clock
 ) -> None:
-    await opened(breaking, store)
+    await open_breaker(guarded, store)
     clock.now += 10
     with pytest.raises(Unavailable, match="STORE_CIRCUIT_OPEN") as refused:
-        await breaking.delete(REF)
+        await guarded.delete(REF)
     assert refused.value.retry_after_seconds == 20
 
 
 @pytest.mark.parametrize("recovered", [True, False])
-async def test_after_a_while_one_call_decides(
-    breaking: BreakingObjectStore,
-    store: Store,
+async def test_probe_outcome_closes_or_reopens_breaker(
+    guarded: CircuitBreakerObjectStore,
+    store: ScriptedStore,
     clock: Clock,
     states: list[BreakerState],
     recovered: bool,
 ) -> None:
-    await opened(breaking, store)
+    await open_breaker(guarded, store)
     clock.now += 30
-    store.asked, store.gate = 0, asyncio.Event()
+    store.calls, store.gate = 0, asyncio.Event()
     if recovered:
         store.error = None
-    probe = asyncio.create_task(breaking.head(REF))
+    probe = asyncio.create_task(guarded.head(REF))
     await asyncio.sleep(0)
     for _ in range(3):
         with pytest.raises(Unavailable, match="STORE_CIRCUIT_OPEN"):
-            await breaking.head(REF)
-    assert store.asked == 1
+            await guarded.head(REF)
+    assert store.calls == 1
     store.gate.set()
     (outcome,) = await asyncio.gather(probe, return_exceptions=True)
     assert outcome is (None if recovered else DOWN)
@@ -189,138 +193,138 @@ async def test_after_a_while_one_call_decides(
     assert states == [BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN, last]
 
 
-async def test_a_probe_that_is_cancelled_makes_room_for_the_next(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+async def test_cancelled_probe_allows_next_probe(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore, clock: Clock
 ) -> None:
-    await opened(breaking, store)
+    await open_breaker(guarded, store)
     clock.now += 30
     store.error, store.gate = None, asyncio.Event()
-    probe = asyncio.create_task(breaking.head(REF))
+    probe = asyncio.create_task(guarded.head(REF))
     await asyncio.sleep(0)
     probe.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probe
-    assert state_of(breaking) is BreakerState.HALF_OPEN
+    assert state_of(guarded) is BreakerState.HALF_OPEN
     store.gate.set()
-    await breaking.head(REF)
-    assert state_of(breaking) is BreakerState.CLOSED
+    await guarded.head(REF)
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-async def test_a_call_from_before_the_opening_does_not_decide(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+async def test_call_from_earlier_state_is_ignored(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore, clock: Clock
 ) -> None:
     store.gate = asyncio.Event()
-    old = asyncio.create_task(breaking.head(REF))
+    old = asyncio.create_task(guarded.head(REF))
     await asyncio.sleep(0)
     gate, store.gate = store.gate, None
-    await opened(breaking, store)
+    await open_breaker(guarded, store)
     store.error = None
     gate.set()
     await old
-    assert state_of(breaking) is BreakerState.OPEN
+    assert state_of(guarded) is BreakerState.OPEN
 
 
 @pytest.mark.parametrize("error", [NotFound("BUCKET_NOT_FOUND", "x"), DataLoss("CHECKSUM", "x")])
-async def test_a_refusal_is_an_answer(
-    breaking: BreakingObjectStore, store: Store, error: SluiceError
+async def test_rejected_request_is_no_failure(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore, error: SluiceError
 ) -> None:
     store.error = error
     for _ in range(20):
         with pytest.raises(type(error)):
-            await breaking.head(REF)
-    assert state_of(breaking) is BreakerState.CLOSED
+            await guarded.head(REF)
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-async def test_a_body_whose_source_is_away_says_nothing_about_the_store(
-    breaking: BreakingObjectStore,
+async def test_unavailable_source_is_no_store_failure(
+    guarded: CircuitBreakerObjectStore,
 ) -> None:
-    class Away(BytesBody):
+    class UnavailableSource(BytesBody):
         async def blocks(self) -> AsyncIterator[bytes]:
             if self.size:
-                raise Unavailable("REDIS_UNAVAILABLE", "Redis is away.")
+                raise Unavailable("REDIS_UNAVAILABLE", "Redis is down.")
             yield b""
 
     for _ in range(20):
         with pytest.raises(Unavailable, match="REDIS_UNAVAILABLE"):
-            await breaking.put_part(REF, "id", 1, Away(b"x"))
-    assert state_of(breaking) is BreakerState.CLOSED
+            await guarded.put_part(REF, "id", 1, UnavailableSource(b"x"))
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-async def test_a_store_that_stands_still_opens_it(
-    breaking: BreakingObjectStore, store: Store
+async def test_stalled_store_opens_breaker(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
 ) -> None:
-    store.takes_seconds = 5.1
+    store.seconds_per_step = 5.1
     for _ in range(5):
-        await breaking.head(REF)
-    assert state_of(breaking) is BreakerState.OPEN
+        await guarded.head(REF)
+    assert state_of(guarded) is BreakerState.OPEN
 
 
-async def test_a_long_part_that_moves_is_not_slow(
-    breaking: BreakingObjectStore, store: Store
+async def test_long_part_with_progress_is_not_slow(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
 ) -> None:
-    store.takes_seconds = 4.9
+    store.seconds_per_step = 4.9
     for _ in range(10):
-        await breaking.put_part(REF, "id", 1, BytesBody(b"x" * 8 * MIB))
-    assert state_of(breaking) is BreakerState.CLOSED
-    store.takes_seconds = 5.1
+        await guarded.put_part(REF, "id", 1, BytesBody(b"x" * 8 * MIB))
+    assert state_of(guarded) is BreakerState.CLOSED
+    store.seconds_per_step = 5.1
     for _ in range(5):
-        await breaking.put_part(REF, "id", 1, BytesBody(b"x" * MIB))
-    assert state_of(breaking) is BreakerState.OPEN
+        await guarded.put_part(REF, "id", 1, BytesBody(b"x" * MIB))
+    assert state_of(guarded) is BreakerState.OPEN
 
 
-async def test_a_slow_source_is_not_a_slow_store(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+async def test_slow_source_is_no_slow_store(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore, clock: Clock
 ) -> None:
-    class Slow(BytesBody):
+    class SlowSource(BytesBody):
         async def blocks(self) -> AsyncIterator[bytes]:
             async for block in super().blocks():
                 clock.now += 60
                 yield block
 
     for _ in range(10):
-        await breaking.put_part(REF, "id", 1, Slow(b"x" * 2 * MIB))
-    assert state_of(breaking) is BreakerState.CLOSED
+        await guarded.put_part(REF, "id", 1, SlowSource(b"x" * 2 * MIB))
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-async def test_putting_an_object_together_may_take_its_time(
-    breaking: BreakingObjectStore, store: Store
+async def test_slow_completion_keeps_breaker_closed(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
 ) -> None:
-    store.takes_seconds = 50
+    store.seconds_per_step = 50
     for _ in range(10):
-        await breaking.complete_multipart(REF, "id", [])
-    assert state_of(breaking) is BreakerState.CLOSED
+        await guarded.complete_multipart(REF, "id", [])
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-async def test_a_read_counts_by_its_longest_wait_and_not_by_its_reader(
-    breaking: BreakingObjectStore, store: Store, clock: Clock
+async def test_slow_reader_is_no_slow_store(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore, clock: Clock
 ) -> None:
     for _ in range(10):
-        async for _ in breaking.read(REF, 0, 15):
+        async for _ in guarded.read(REF, 0, 15):
             clock.now += 60
-    assert state_of(breaking) is BreakerState.CLOSED
+    assert state_of(guarded) is BreakerState.CLOSED
     store.error = DOWN
     for _ in range(5):
         with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
-            [block async for block in breaking.read(REF, 0, 15)]
-    assert state_of(breaking) is BreakerState.OPEN
+            [block async for block in guarded.read(REF, 0, 15)]
+    assert state_of(guarded) is BreakerState.OPEN
 
 
-async def test_a_reader_that_leaves_early_is_no_failure(
-    breaking: BreakingObjectStore, store: Store
+async def test_read_closed_early_is_no_failure(
+    guarded: CircuitBreakerObjectStore, store: ScriptedStore
 ) -> None:
     store.error = DOWN
     for _ in range(10):
-        async with aclosing(cast(Any, breaking.read(REF, 0, 15))) as blocks:
+        async with aclosing(cast(Any, guarded.read(REF, 0, 15))) as blocks:
             await anext(blocks)
-    assert state_of(breaking) is BreakerState.CLOSED
+    assert state_of(guarded) is BreakerState.CLOSED
 
 
-def test_a_window_smaller_than_what_it_takes_is_refused() -> None:
+def test_window_below_minimum_calls_is_rejected() -> None:
     with pytest.raises(ValueError, match="min_calls"):
         BreakerOptions(window=3, min_calls=5)
 
 
-def test_the_state_is_told_from_the_beginning(clock: Clock) -> None:
+def test_initial_state_is_reported(clock: Clock) -> None:
     states: list[BreakerState] = []
     Breaker(BreakerOptions(), states.append, clock)
     assert states == [BreakerState.CLOSED]

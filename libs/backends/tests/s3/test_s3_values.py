@@ -1,4 +1,4 @@
-"""Between S3's words and ours: checksums, attributes, errors, options."""
+"""Tests of conversions to and from S3: checksums, attributes, errors, options."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from sluice_backends.s3.attributes import to_parameters
-from sluice_backends.s3.checksums import StoredChecksum, composite, decoded, encoded
-from sluice_backends.s3.convert import expected_object
-from sluice_backends.s3.errors import translated
+from sluice_backends.s3.checksums import (
+    StoredChecksum,
+    composite_checksum,
+    decode_crc32c,
+    encode_crc32c,
+)
+from sluice_backends.s3.conversions import expected_object
+from sluice_backends.s3.errors import to_store_error
 from sluice_backends.s3.options import S3Options
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import InvalidArgument
@@ -29,28 +34,28 @@ REF = ObjectRef("sluice", "a/b")
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_checksum_comes_back_from_its_text(crc: int) -> None:
-    assert decoded(encoded(crc)) == StoredChecksum(crc, None)
-    assert decoded(f"{encoded(crc)}-7") == StoredChecksum(crc, 7)
+def test_checksum_text_round_trips(crc: int) -> None:
+    assert decode_crc32c(encode_crc32c(crc)) == StoredChecksum(crc, None)
+    assert decode_crc32c(f"{encode_crc32c(crc)}-7") == StoredChecksum(crc, 7)
 
 
-def test_a_checksum_is_written_as_s3_writes_it() -> None:
+def test_checksum_text_matches_s3() -> None:
     """RFC 3720, B.4: 32 bytes of zeroes."""
-    assert encoded(crc32c(bytes(32))) == "ipE2qg=="
+    assert encode_crc32c(crc32c(bytes(32))) == "ipE2qg=="
 
 
 @pytest.mark.parametrize("text", [None, "", "nonsense", "AAAA", "AAAAAA==-", "AAAAAA==-x", "é"])
-def test_what_is_no_checksum_is_none(text: str | None) -> None:
-    assert decoded(text) is None
+def test_invalid_checksum_text_is_none(text: str | None) -> None:
+    assert decode_crc32c(text) is None
 
 
-def test_a_composite_covers_the_checksums_of_the_parts() -> None:
+def test_composite_covers_checksums_of_parts() -> None:
     crcs = [crc32c(b"one"), crc32c(b"two")]
     expected = crc32c(b"".join(crc.to_bytes(4, "big") for crc in crcs))
-    assert composite(crcs) == StoredChecksum(expected, 2)
+    assert composite_checksum(crcs) == StoredChecksum(expected, 2)
 
 
-def test_the_whole_is_known_when_all_its_parts_are() -> None:
+def test_object_checksum_needs_all_part_checksums() -> None:
     parts = [PartTag(1, "a", 3, crc32c(b"one")), PartTag(2, "b", 3, crc32c(b"two"))]
     assert expected_object(REF, "e", parts).crc32c == crc32c(b"onetwo")
     unknown = [parts[0], PartTag(2, "b", 3, None)]
@@ -72,18 +77,18 @@ def test_the_whole_is_known_when_all_its_parts_are() -> None:
         ),
     ],
 )
-def test_encryption_is_a_kind_and_perhaps_a_key(encryption: str, expected: dict[str, str]) -> None:
+def test_encryption_maps_to_s3_parameters(encryption: str, expected: dict[str, str]) -> None:
     parameters = to_parameters(ObjectAttributes("a/b", "GLACIER_IR", encryption))
     assert parameters == {"ContentType": "a/b", "StorageClass": "GLACIER_IR", **expected}
 
 
 @pytest.mark.parametrize("encryption", ["aes256", "aws:kms:", "AES256:key", "aws:kms:a b", "x"])
-def test_other_encryption_is_refused(encryption: str) -> None:
+def test_unknown_encryption_is_rejected(encryption: str) -> None:
     with pytest.raises(InvalidArgument, match="BAD_ENCRYPTION"):
         to_parameters(ObjectAttributes(encryption=encryption))
 
 
-def answered(code: str, status: int, **headers: str) -> Any:
+def client_error(code: str, status: int, **headers: str) -> Any:
     response = {
         "Error": {"Code": code, "Message": "the secret is hunter2"},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
@@ -94,24 +99,24 @@ def answered(code: str, status: int, **headers: str) -> Any:
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
-        (answered("NoSuchKey", 404), "NotFound", "OBJECT_NOT_FOUND"),
-        (answered("404", 404), "NotFound", "OBJECT_NOT_FOUND"),
-        (answered("NoSuchBucket", 404), "NotFound", "BUCKET_NOT_FOUND"),
-        (answered("NoSuchUpload", 404), "NotFound", "MULTIPART_NOT_FOUND"),
-        (answered("InvalidPart", 400), "FailedPrecondition", "INVALID_PART"),
-        (answered("InvalidPartOrder", 400), "FailedPrecondition", "INVALID_PART"),
-        (answered("EntityTooSmall", 400), "FailedPrecondition", "PART_TOO_SMALL"),
-        (answered("BadDigest", 400), "DataLoss", "CHECKSUM_MISMATCH"),
-        (answered("XAmzContentChecksumMismatch", 400), "DataLoss", "CHECKSUM_MISMATCH"),
-        (answered("AccessDenied", 403), "PermissionDenied", "STORE_DENIED"),
-        (answered("SignatureDoesNotMatch", 403), "PermissionDenied", "STORE_DENIED"),
-        (answered("RequestTimeTooSkewed", 403), "Unavailable", "STORE_UNAVAILABLE"),
-        (answered("ExpiredToken", 400), "Unavailable", "STORE_UNAVAILABLE"),
-        (answered("SlowDown", 503), "Unavailable", "STORE_UNAVAILABLE"),
-        (answered("XMinioStorageFull", 507), "Unavailable", "STORE_UNAVAILABLE"),
-        (answered("NotImplemented", 501), "Unimplemented", "STORE_LACKS_CALL"),
-        (answered("InvalidStorageClass", 400), "InvalidArgument", "BAD_STORAGE_CLASS"),
-        (answered("SomethingNew", 400), "FailedPrecondition", "STORE_REFUSED"),
+        (client_error("NoSuchKey", 404), "NotFound", "OBJECT_NOT_FOUND"),
+        (client_error("404", 404), "NotFound", "OBJECT_NOT_FOUND"),
+        (client_error("NoSuchBucket", 404), "NotFound", "BUCKET_NOT_FOUND"),
+        (client_error("NoSuchUpload", 404), "NotFound", "MULTIPART_NOT_FOUND"),
+        (client_error("InvalidPart", 400), "FailedPrecondition", "INVALID_PART"),
+        (client_error("InvalidPartOrder", 400), "FailedPrecondition", "INVALID_PART"),
+        (client_error("EntityTooSmall", 400), "FailedPrecondition", "PART_TOO_SMALL"),
+        (client_error("BadDigest", 400), "DataLoss", "CHECKSUM_MISMATCH"),
+        (client_error("XAmzContentChecksumMismatch", 400), "DataLoss", "CHECKSUM_MISMATCH"),
+        (client_error("AccessDenied", 403), "PermissionDenied", "STORE_DENIED"),
+        (client_error("SignatureDoesNotMatch", 403), "PermissionDenied", "STORE_DENIED"),
+        (client_error("RequestTimeTooSkewed", 403), "Unavailable", "STORE_UNAVAILABLE"),
+        (client_error("ExpiredToken", 400), "Unavailable", "STORE_UNAVAILABLE"),
+        (client_error("SlowDown", 503), "Unavailable", "STORE_UNAVAILABLE"),
+        (client_error("XMinioStorageFull", 507), "Unavailable", "STORE_UNAVAILABLE"),
+        (client_error("NotImplemented", 501), "Unimplemented", "STORE_LACKS_CALL"),
+        (client_error("InvalidStorageClass", 400), "InvalidArgument", "BAD_STORAGE_CLASS"),
+        (client_error("SomethingNew", 400), "FailedPrecondition", "STORE_REFUSED"),
         (NoCredentialsError(), "PermissionDenied", "STORE_DENIED"),
         (EndpointConnectionError(endpoint_url="x"), "Unavailable", "STORE_UNAVAILABLE"),
         (ConnectionResetError(), "Unavailable", "STORE_UNAVAILABLE"),
@@ -119,19 +124,24 @@ def answered(code: str, status: int, **headers: str) -> Any:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_each_error_has_its_word(error: Exception, kind: str, reason: str) -> None:
-    ours = translated(error, "photos")
-    assert (type(ours).__name__, ours.reason) == (kind, reason)
-    assert "hunter2" not in str(ours)
+def test_vendor_errors_map_to_port_errors(error: Exception, kind: str, reason: str) -> None:
+    translated = to_store_error(error, "photos")
+    assert (type(translated).__name__, translated.reason) == (kind, reason)
+    assert "hunter2" not in str(translated)
 
 
-def test_a_wait_that_the_store_asks_for_is_kept() -> None:
-    assert translated(answered("x", 503, **{"retry-after": "7"}), "b").retry_after_seconds == 7
+def test_retry_after_header_is_kept() -> None:
+    assert (
+        to_store_error(client_error("x", 503, **{"retry-after": "7"}), "b").retry_after_seconds == 7
+    )
     date = "Wed, 21 Oct 2015 07:28:00 GMT"
-    assert translated(answered("x", 503, **{"retry-after": date}), "b").retry_after_seconds is None
+    assert (
+        to_store_error(client_error("x", 503, **{"retry-after": date}), "b").retry_after_seconds
+        is None
+    )
 
 
-def test_an_endpoint_of_ones_own_is_addressed_by_path() -> None:
+def test_custom_endpoint_uses_path_style() -> None:
     assert S3Options().addressing_style == "virtual"
     assert S3Options(endpoint_url="http://minio:9000").addressing_style == "path"
     assert S3Options(endpoint_url="https://x.test", path_style=False).addressing_style == "virtual"
@@ -150,7 +160,7 @@ def test_an_endpoint_of_ones_own_is_addressed_by_path() -> None:
         {"stall_timeout_seconds": 0.0},
     ],
 )
-def test_options_that_cannot_work_are_refused_in_one_line(changes: dict[str, Any]) -> None:
+def test_invalid_options_are_rejected_in_one_line(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as refused:
         S3Options(**changes)
     assert "hunter2" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""What becomes of a database's own errors, and how SQLite is set up."""
+"""Tests of database errors and of the SQLite setup."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def names(database: Database) -> list[str]:
         return list((await connection.execute(text("SELECT name FROM leases"))).scalars())
 
 
-async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+async def test_failed_transaction_is_rolled_back(database: Database) -> None:
     async def fail() -> None:
         async with database.write() as connection:
             await connection.execute(insert(leases), LEASE)
@@ -51,7 +51,7 @@ async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> N
     assert await names(database) == []
 
 
-async def test_a_cancelled_transaction_leaves_nothing_and_blocks_nobody(
+async def test_cancelled_transaction_releases_write_lock(
     database: Database,
 ) -> None:
     inside = asyncio.Event()
@@ -73,30 +73,30 @@ async def test_a_cancelled_transaction_leaves_nothing_and_blocks_nobody(
     assert await names(database) == ["n"]
 
 
-async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
+async def test_readers_do_not_wait_for_writer(database: Database) -> None:
     async with database.write() as connection:
         await connection.execute(insert(leases), LEASE)
         async with asyncio.timeout(5):
             assert await names(database) == []
 
 
-async def test_a_file_that_is_no_database_is_called_damaged(path: Path) -> None:
+async def test_invalid_file_raises_catalogue_damaged(path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(DataLoss, match="CATALOGUE_DAMAGED"):
         async with open_catalogue(f"sqlite:///{path}"):
             pass
 
 
-async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*/no/where\.db cannot be"):
         async with open_catalogue(f"sqlite:///{tmp_path / 'no' / 'where.db'}"):
             pass
 
 
-async def test_the_threads_of_connections_that_fail_to_open_end_before_the_loop(
+async def test_threads_of_failed_connections_end_before_loop(
     tmp_path: Path,
 ) -> None:
-    """They answer through the event loop: after its end that is an unhandled error."""
+    """The threads use the event loop: after its end that is an unhandled error."""
     url = f"sqlite:///{tmp_path / 'missing' / 'catalogue.db'}"
     before = set(threading.enumerate())
     alive = 0
@@ -104,20 +104,20 @@ async def test_the_threads_of_connections_that_fail_to_open_end_before_the_loop(
         async with open_database(url) as database:
             with pytest.raises(Unavailable):
                 await names(database)
-        found = set(threading.enumerate()) - before
-        alive += sum("_connection_worker_thread" in thread.name for thread in found)
+        leaked = set(threading.enumerate()) - before
+        alive += sum("_connection_worker_thread" in thread.name for thread in leaked)
     assert alive == 0
 
 
-async def test_a_file_that_may_only_be_read_is_named(path: Path) -> None:
+async def test_read_only_file_is_named(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
     with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*catalogue\.db cannot be"):
-        # Rights do not hold the superuser back, SQLite's own mode does.
+        # File permissions do not restrict root; SQLite's read-only mode does.
         await migrate(f"sqlite:///file:{path}?mode=ro&uri=true")
 
 
-async def test_a_statement_that_breaks_a_constraint_is_our_defect(database: Database) -> None:
+async def test_constraint_violation_is_a_defect(database: Database) -> None:
     with pytest.raises(Internal, match="CATALOGUE_DEFECT"):
         async with database.write() as connection:
             await connection.execute(insert(leases), [LEASE, LEASE])
@@ -126,7 +126,7 @@ async def test_a_statement_that_breaks_a_constraint_is_our_defect(database: Data
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "postgresql://u:secret@h/d"]
 )
-async def test_other_databases_are_refused_without_repeating_the_url(url: str) -> None:
+async def test_unsupported_url_is_rejected_without_its_text(url: str) -> None:
     with pytest.raises(FailedPrecondition, match="CATALOGUE_URL_UNSUPPORTED") as refused:
         async with open_catalogue(url):
             pass
@@ -134,21 +134,21 @@ async def test_other_databases_are_refused_without_repeating_the_url(url: str) -
 
 
 @pytest.mark.parametrize(("fsync", "synchronous"), [(False, 1), (True, 2)])
-async def test_fsync_chooses_how_hard_a_commit_is(
+async def test_fsync_sets_synchronous_mode(
     database: Database, path: Path, fsync: bool, synchronous: int
 ) -> None:
     async with (
         open_database(f"sqlite:///{path}", fsync=fsync) as opened,
         opened.read() as connection,
     ):
-        found = {
+        pragmas = {
             pragma: (await connection.execute(text(f"PRAGMA {pragma}"))).scalar_one()
             for pragma in ("journal_mode", "synchronous", "foreign_keys")
         }
-    assert found == {"journal_mode": "wal", "synchronous": synchronous, "foreign_keys": 1}
+    assert pragmas == {"journal_mode": "wal", "synchronous": synchronous, "foreign_keys": 1}
 
 
-async def test_a_writer_of_another_process_is_waited_for(database: Database, path: Path) -> None:
+async def test_writer_waits_for_other_process(database: Database, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
 
@@ -164,15 +164,15 @@ async def test_a_writer_of_another_process_is_waited_for(database: Database, pat
     assert await names(database) == ["n"]
 
 
-def test_a_map_comes_back_and_an_unknown_format_is_not_guessed_at() -> None:
+def test_map_round_trips_and_unknown_format_is_rejected() -> None:
     entries = {"é": '"\\', "": "\U0001f600"}
     assert load_map(dump_map(entries)) == entries
     with pytest.raises(DataLoss, match="UNKNOWN_FORMAT"):
         load_map('{"format":2,"entries":{}}')
 
 
-async def test_an_error_does_not_show_what_was_to_be_written(database: Database) -> None:
-    """It is logged with its causes; rows hold the places where pictures were taken."""
+async def test_error_hides_statement_values(database: Database) -> None:
+    """Errors are logged with their causes, and rows contain locations of photos."""
     canary = {**LEASE, "holder": "51.4778925"}
     with pytest.raises(Internal) as caught:
         async with database.write() as connection:

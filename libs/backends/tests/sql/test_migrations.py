@@ -1,4 +1,4 @@
-"""Migrations make the schema that the code expects, once, and refuse a newer one."""
+"""Tests of migrations on SQLite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sluice_core.errors import FailedPrecondition
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "100% mine.db"  # ini files give a percent sign a meaning
+    return tmp_path / "100% mine.db"  # a percent sign is special in ini files
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def engine(url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def described(engine: Engine) -> dict[str, object]:
-    """Everything about the tables that SQLite tells, apart from Alembic's own."""
+def describe_tables(engine: Engine) -> dict[str, object]:
+    """Return SQLite's description of all tables except Alembic's."""
     inspector = inspect(engine)
     return {
         table: (
@@ -65,14 +65,12 @@ def stored_sql(engine: Engine, table: str) -> str:
         return str(connection.exec_driver_sql(query, (table,)).scalar_one())
 
 
-async def test_migrations_and_schema_describe_the_same_tables(
-    url: str, engine: Engine, tmp_path: Path
-) -> None:
+async def test_migrations_match_schema(url: str, engine: Engine, tmp_path: Path) -> None:
     await migrate(url)
     fresh = create_engine(f"sqlite:///{tmp_path / 'fresh.db'}")
     metadata.create_all(fresh)
-    assert described(engine) == described(fresh)
-    assert set(described(engine)) == set(metadata.tables)
+    assert describe_tables(engine) == describe_tables(fresh)
+    assert set(describe_tables(engine)) == set(metadata.tables)
     fresh.dispose()
 
 
@@ -82,20 +80,20 @@ async def test_autogenerate_finds_nothing_to_add(url: str, engine: Engine) -> No
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-async def test_migrating_again_changes_nothing(url: str, engine: Engine) -> None:
+async def test_repeated_migration_is_a_no_op(url: str, engine: Engine) -> None:
     await migrate(url)
-    before = described(engine)
+    before = describe_tables(engine)
     await migrate(url)
-    assert described(engine) == before
+    assert describe_tables(engine) == before
 
 
-async def test_two_that_migrate_at_once_take_turns(url: str, engine: Engine) -> None:
+async def test_concurrent_migrations_run_one_at_a_time(url: str, engine: Engine) -> None:
     await asyncio.gather(migrate(url), migrate(url))
-    assert set(described(engine)) == set(metadata.tables)
+    assert set(describe_tables(engine)) == set(metadata.tables)
 
 
-async def test_a_fresh_file_that_another_writes_to_is_waited_for(url: str, path: Path) -> None:
-    """It is not in WAL mode yet, and SQLite refuses the switch to it instead of waiting."""
+async def test_migration_waits_for_writer_of_new_file(url: str, path: Path) -> None:
+    """The file is not in WAL mode yet, and SQLite rejects the switch instead of waiting."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -108,7 +106,7 @@ async def test_a_fresh_file_that_another_writes_to_is_waited_for(url: str, path:
     assert migration.result().applied
 
 
-async def test_a_database_of_a_newer_release_is_left_alone(url: str, path: Path) -> None:
+async def test_newer_database_is_rejected_unchanged(url: str, path: Path) -> None:
     await migrate(url)
     set_revision(path, "9999")
     before = path.read_bytes()
@@ -117,21 +115,21 @@ async def test_a_database_of_a_newer_release_is_left_alone(url: str, path: Path)
     assert path.read_bytes() == before
 
 
-async def test_the_release_before_runs_on_the_schema_of_the_next(url: str, path: Path) -> None:
+async def test_previous_release_opens_newer_schema(url: str, path: Path) -> None:
     await migrate(url)
     set_revision(path, "9999")
     async with open_catalogue(url) as catalogue:
         await catalogue.ping()
 
 
-async def test_a_database_that_was_not_migrated_is_not_opened(url: str) -> None:
+async def test_unmigrated_database_is_rejected(url: str) -> None:
     with pytest.raises(FailedPrecondition, match="SCHEMA_TOO_OLD"):
         async with open_catalogue(url):
             pass
 
 
 @pytest.mark.parametrize("dialect_name", ["mysql", "mariadb"])
-def test_the_schema_is_good_for_mysql_and_mariadb(dialect_name: str) -> None:
+def test_schema_compiles_for_mysql_and_mariadb(dialect_name: str) -> None:
     dialect = mysql.dialect()
     dialect.name = dialect_name
     tables = {

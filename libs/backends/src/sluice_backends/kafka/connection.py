@@ -1,4 +1,4 @@
-"""What every client of a cluster is made with."""
+"""Connections to a Kafka cluster: client arguments, start, login check."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.configuration import ConfigurationError
 
 _log = structlog.get_logger(__name__)
-_LAST_MOMENT_SECONDS = 1.0
+_START_GRACE_SECONDS = 1.0
 
 
 def client_arguments(options: KafkaOptions) -> dict[str, Any]:
-    """Arguments that producers, consumers and admin clients share.
+    """Return the arguments that producers, consumers and admin clients share.
 
     Reads the TLS files. Raises `ConfigurationError` when they cannot be used.
     """
@@ -46,22 +46,22 @@ def _tls(options: KafkaOptions) -> ssl.SSLContext:
         )
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
-            f"Kafka: the TLS files cannot be used: {error.strerror or 'not PEM'}"
+            f"Kafka: cannot use the TLS files ({error.strerror or 'not PEM'}); check their paths"
         ) from error
     return context
 
 
 async def start_client(client: Any) -> None:
-    """Start one of the library's clients.
+    """Start a client of the library, shielded from cancellation for a short time.
 
-    A start that is cancelled forgets the connection that it is just making, so it is not: it gets
-    a moment to come to its own end, and then the caller, who is cancelled, stops the client.
+    A cancelled `start()` leaks the connection that it is opening. So a start gets
+    `_START_GRACE_SECONDS` to finish; then the cancelled caller stops the client.
     """
     starting = asyncio.ensure_future(client.start())
     try:
         await asyncio.shield(starting)
     except asyncio.CancelledError:
-        done, _ = await asyncio.wait([starting], timeout=_LAST_MOMENT_SECONDS)
+        done, _ = await asyncio.wait([starting], timeout=_START_GRACE_SECONDS)
         if not done:
             starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -69,10 +69,10 @@ async def start_client(client: Any) -> None:
 
 
 async def check_login(options: KafkaOptions) -> bool:
-    """Whether some broker lets us in; the clients themselves do not say why they cannot start.
+    """Return True if a broker accepts the credentials, False if none can be reached.
 
-    A broker that is away is no error: Kafka may come later. Raises `ConfigurationError` when a
-    broker refuses the credentials.
+    The clients do not report why they cannot start. An unreachable broker is no error: Kafka may
+    start later. Raises `ConfigurationError` when a broker refuses the credentials.
     """
     arguments = client_arguments(options)
     del arguments["bootstrap_servers"]
@@ -86,7 +86,7 @@ async def check_login(options: KafkaOptions) -> bool:
                 f"Kafka: {server} refuses the credentials; check username, password and mechanism"
             ) from error
         except (OSError, TimeoutError, KafkaError) as error:
-            _log.warning("kafka_broker_away", server=server, error=repr(error))
+            _log.warning("kafka.connect_failed", server=server, error=repr(error))
             continue
         connection.close()
         return True

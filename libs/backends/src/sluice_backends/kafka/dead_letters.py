@@ -1,4 +1,4 @@
-"""Where events go that a consumer gave up on: `<topic>.<group>.dlq`; or, for now, put off."""
+"""Dead letters (`<topic>.<group>.dlq`) and delayed retries of a consumer group."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice_backends.kafka.headers import Headers
-from sluice_backends.kafka.later import Delivery, put_off
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.producer import OrderedProducer, Outgoing
+from sluice_backends.kafka.retry_topics import Delivery, delayed_retry
 from sluice_core.errors import InvalidArgument
 from sluice_core.events.cloudevents import to_rfc3339
 from sluice_core.uploads.model import MIB
 
 MAX_LETTER_BYTES = 16 * MIB
-"""What the topics of dead letters are made to take: what is too large elsewhere ends up there."""
+"""`max.message.bytes` of dead letter topics: they take what is too large for other topics."""
 
 _CAUSE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why an event was given up. `reason` is stable, the detail for people."""
+    """Cause of a dead letter: a stable `reason` and a detail for operators."""
 
     reason: str
     detail: str
@@ -30,21 +30,23 @@ class Cause:
 
 
 def dead_letter_topic(topic: str, group: str) -> str:
+    """Return the name of the topic of a group's dead letters."""
     return f"{topic}.{group}.dlq"
 
 
 class DeadLetters:
-    """Sends dead letters: the message as it came, with the cause in additional headers."""
+    """Writer of dead letters: the original message, with the cause in additional headers."""
 
     def __init__(self, options: KafkaOptions, group: str) -> None:
         self._group = group
         self._producer = OrderedProducer(options, max_message_bytes=MAX_LETTER_BYTES)
 
     async def send(self, raw: Any, cause: Cause) -> None:
-        """Returns when the broker has the letter. Raises `Unavailable` when that is not certain.
+        """Write a dead letter; return when the broker has acknowledged it.
 
-        A message that is too large even for this goes without its value: the headers say where
-        the whole one stands.
+        A message larger than `MAX_LETTER_BYTES` is written without its value; its headers name
+        the original's topic, partition and offset. Raises `Unavailable` when the outcome is
+        uncertain.
         """
         letter = self._letter(raw, cause, raw.value or b"")
         try:
@@ -52,10 +54,12 @@ class DeadLetters:
         except InvalidArgument:
             await self._producer.send([self._letter(raw, cause, b"")])
 
-    async def put_off(self, delivery: Delivery, due: float) -> None:
-        """Returns when the broker has the later try. Raises `Unavailable` when that is not
-        certain."""
-        await self._producer.send([put_off(delivery, self._group, due)])
+    async def postpone(self, delivery: Delivery, due: float) -> None:
+        """Write a delayed retry; return when the broker has acknowledged it.
+
+        Raises `Unavailable` when the outcome is uncertain.
+        """
+        await self._producer.send([delayed_retry(delivery, self._group, due)])
 
     async def aclose(self) -> None:
         await self._producer.aclose()

@@ -1,4 +1,4 @@
-"""Kafka's errors in our words. Nothing of the client library passes this edge."""
+"""Translation of the client library's errors; none of them leaves this package."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ _NO_ANSWER = (
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """What the caller is told: it is not certain that Kafka has the events."""
-    return Unavailable(UNAVAILABLE, _sentence(error))
+    """Return the error for the caller: it is uncertain whether Kafka has the events."""
+    return Unavailable(UNAVAILABLE, _message(error))
 
 
-def _sentence(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, CREDENTIALS):
         return "Kafka refuses the credentials; check the username, password and mechanism."
     if isinstance(error, _DENIED):
@@ -65,7 +65,7 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, NotEnoughReplicasError | NotEnoughReplicasAfterAppendError):
         return "Too few replicas of a topic are in sync; bring brokers back or lower the setting."
     if isinstance(error, InvalidTopicError):
-        return "Kafka takes no such topic; look at the topic's name."
+        return "Kafka refuses the topic's name; correct it."
     if isinstance(error, _NO_ANSWER):
         return "Kafka does not answer in time; check the brokers and the network, then try again."
-    return f"Kafka could not do it ({type(error).__name__}); try again."
+    return f"Kafka failed ({type(error).__name__}); try again."

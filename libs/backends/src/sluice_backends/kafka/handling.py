@@ -1,4 +1,4 @@
-"""What becomes of one event in a consumer: handled, passed over, or buried; never lost."""
+"""Handling of one message: handled, retried, postponed or written to the dead letters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from sluice_backends.kafka.dead_letters import Cause, DeadLetters
-from sluice_backends.kafka.later import Delivery, LaterTries, delivery_of
 from sluice_backends.kafka.metrics import KafkaMetrics
 from sluice_backends.kafka.receiving import ReceivedEvent, Start
+from sluice_backends.kafka.retry_topics import DelayedRetries, Delivery, delivery_of
 from sluice_core.concurrency.allowance import Allowance
 from sluice_core.concurrency.waiting import backoff_seconds, wait_at_most
 from sluice_core.errors import SluiceError, Unavailable
@@ -24,11 +24,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Received(Protocol):
-    """A message that could be read."""
+    """Parsed message."""
 
     @property
     def event_id(self) -> str:
-        """By this a repetition is known; empty for what may be handled any number of times."""
+        """Id for deduplication; empty for a message that may be handled any number of times."""
         ...
 
     @property
@@ -38,54 +38,54 @@ class Received(Protocol):
 M = TypeVar("M", bound=Received)
 
 Handler = Callable[[ReceivedEvent], Awaitable[None]]
-"""Acts on an event. May be called again for one that it has handled. A `SluiceError` that is not
-retryable gives the event up at once; any other error is tried again."""
+"""Acts on an event, at least once. A `SluiceError` that is not retryable makes the event a dead
+letter at once; any other error is retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """What a consumer reads and how hard it tries.
+    """Topics and retry policy of a consumer.
 
-    In memory: a batch per partition that is assigned, at most `batch_events` events each.
+    Memory: one batch of at most `batch_events` events per assigned partition.
     """
 
     group: str
     topics: tuple[str, ...]
     start: Start = Start.BEGINNING
-    """For a group that has committed nothing. LATEST skips what comes before its first commit
-    if partitions change hands until then: for looking on, not for work."""
+    """Start of a group without a committed offset. With LATEST, a rebalance before the first
+    commit skips events: use it to observe, not to process."""
     concurrency: int = 16
-    """Handlers that run at once, over all partitions."""
+    """Most handlers that run at once, over all partitions."""
     batch_events: int = 100
     attempts: int = 5
     handling_seconds: float = 25.0
-    """All attempts at one event, without what a handler waits for its turn (`not_counted`); then
-    its partition moves on."""
+    """Limit of all attempts at one event, without the time that a handler waits for its turn
+    (`not_counted`); then its partition moves on."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
-    later: LaterTries | None = None
-    """What is tried again later before it is given up; by default nothing."""
+    delayed_retries: DelayedRetries | None = None
+    """Delayed retries before an event becomes a dead letter; by default none."""
     drain_seconds: float = 8.0
-    """What a stop, or the loss of a partition, leaves to handlers that run."""
+    """Time that running handlers get at a stop or when their partition is revoked."""
 
 
 class SeenEvents(Protocol):
-    """Remembers what has been handled, so that a repetition has no effect.
+    """Record of handled events; makes a redelivered event a no-op.
 
-    Best kept where the handler has its effect, in one transaction with it.
+    Best stored in the same transaction as the handler's effect.
     """
 
     async def seen(self, event_id: str) -> bool:
-        """Whether this event has been handled."""
+        """Return whether this event has been handled."""
         ...
 
     async def handled(self, event_id: str) -> None:
-        """The handler has returned; called before the offset is committed."""
+        """Record that the handler has returned; called before the offset is committed."""
         ...
 
 
 class RecentlySeen:
-    """`SeenEvents` in the memory of one process: the last `limit` ids."""
+    """`SeenEvents` in the memory of one process: the latest `limit` ids."""
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
@@ -104,7 +104,7 @@ class Handling(Generic[M]):
     """Settles the messages of one consumer group.
 
     Args:
-        receive: reads a record of the client, which may have so many bytes; raises `BadEvent`.
+        receive: parses a record of at most this many bytes; raises `BadEvent`.
     """
 
     def __init__(
@@ -126,42 +126,42 @@ class Handling(Generic[M]):
         self._max_event_bytes = max_event_bytes
         self._slots = asyncio.Semaphore(options.concurrency)
 
-    async def settle(self, raw: Any, leaving: asyncio.Event) -> bool:
-        """Bring a message to its end; False when it has to come again.
+    async def settle(self, raw: Any, revoked: asyncio.Event) -> bool:
+        """Handle, postpone or bury a message; return False if it must be redelivered.
 
         A slot is held while the handler runs, not while an event waits for its next attempt.
 
         Args:
-            leaving: set when the partition is not ours for long any more: begin nothing.
+            revoked: set before the partition is revoked or the consumer stops; then nothing starts.
         """
         raw = delivery_of(raw, self._options.topics, self._options.group)
-        if raw.due and await wait_at_most(leaving, raw.due - time.time()):
+        if raw.due and await wait_at_most(revoked, raw.due - time.time()):
             return False
         try:
             event = self._receive(raw, self._max_event_bytes)
         except BadEvent as error:
-            return await self._bury(raw, Cause(error.reason, str(error)), leaving)
+            return await self._bury(raw, Cause(error.reason, str(error)), revoked)
         allowance = Allowance(self._options.handling_seconds)
         attempt = 0
         while True:
             async with self._slots:
-                if leaving.is_set():
+                if revoked.is_set():
                     return False
                 attempt += 1
                 failure = await self._attempt(event, allowance, attempt)
             if failure is None:
                 return True
             delay = self._delay_seconds(attempt)
-            hopeless = isinstance(failure, SluiceError) and not failure.retryable
-            if hopeless or attempt >= self._options.attempts or allowance.left_seconds <= delay:
-                return await self._give_up(raw, _cause(failure, attempt), leaving)
+            is_permanent = isinstance(failure, SluiceError) and not failure.retryable
+            if is_permanent or attempt >= self._options.attempts or allowance.left_seconds <= delay:
+                return await self._postpone_or_bury(raw, _cause(failure, attempt), revoked)
             self._count(event.topic, "retried")
-            if await wait_at_most(leaving, delay):
+            if await wait_at_most(revoked, delay):
                 return False
             allowance.spend(delay)
 
     async def _attempt(self, event: M, allowance: Allowance, attempt: int) -> Exception | None:
-        """None when it is handled, now or earlier; otherwise why not."""
+        """Return None if the event is handled, now or earlier; otherwise the handler's error."""
         event_id = event.event_id
         try:
             async with allowance.spending():
@@ -171,9 +171,9 @@ class Handling(Generic[M]):
                 await self._handler(event)
                 if event_id:
                     await self._seen.handled(event_id)
-        except Exception as error:  # noqa: BLE001 - whatever a handler does wrong
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything
             _log.warning(
-                "event_not_handled",
+                "event.handling_failed",
                 event_id=event_id,
                 topic=event.topic,
                 attempt=attempt,
@@ -183,50 +183,54 @@ class Handling(Generic[M]):
         self._count(event.topic, "handled")
         return None
 
-    async def _give_up(self, raw: Delivery, cause: Cause, leaving: asyncio.Event) -> bool:
-        """Put a message off, or bury it; False if the partition goes away first."""
-        later = self._options.later
-        if later is None or cause.reason not in later.reasons or raw.tried_later >= later.tries:
-            return await self._bury(raw, cause, leaving)
-        due = time.time() + later.seconds
-        if not await self._sent(raw, leaving, lambda: self._letters.put_off(raw, due)):
+    async def _postpone_or_bury(self, raw: Delivery, cause: Cause, revoked: asyncio.Event) -> bool:
+        """Postpone a message or bury it; return False if the partition is revoked first."""
+        retries = self._options.delayed_retries
+        if (
+            retries is None
+            or cause.reason not in retries.reasons
+            or raw.retry_number >= retries.limit
+        ):
+            return await self._bury(raw, cause, revoked)
+        due = time.time() + retries.delay_seconds
+        if not await self._send(raw, revoked, lambda: self._letters.postpone(raw, due)):
             return False
         self._count(raw.topic, "postponed")
         _log.warning(
-            "event_postponed",
+            "event.postponed",
             topic=raw.topic,
             partition=raw.partition,
             offset=raw.offset,
             reason=cause.reason,
-            seconds=later.seconds,
+            seconds=retries.delay_seconds,
         )
         return True
 
-    async def _sent(
-        self, raw: Delivery, leaving: asyncio.Event, send: Callable[[], Awaitable[None]]
+    async def _send(
+        self, raw: Delivery, revoked: asyncio.Event, send: Callable[[], Awaitable[None]]
     ) -> bool:
-        """Write, however long it takes; False if the partition goes away first."""
-        tries = 0
+        """Retry `send` until it succeeds; return False if the partition is revoked first."""
+        attempts = 0
         while True:
             try:
                 await send()
             except Unavailable as error:
-                tries += 1
+                attempts += 1
                 _log.warning(
-                    "dead_letter_waits", topic=raw.topic, offset=raw.offset, error=str(error)
+                    "dead_letter.write_failed", topic=raw.topic, offset=raw.offset, error=str(error)
                 )
-                if await wait_at_most(leaving, self._delay_seconds(tries)):
+                if await wait_at_most(revoked, self._delay_seconds(attempts)):
                     return False
             else:
                 return True
 
-    async def _bury(self, raw: Delivery, cause: Cause, leaving: asyncio.Event) -> bool:
-        """Write a dead letter; False if the partition goes away first."""
-        if not await self._sent(raw, leaving, lambda: self._letters.send(raw, cause)):
+    async def _bury(self, raw: Delivery, cause: Cause, revoked: asyncio.Event) -> bool:
+        """Write a dead letter; return False if the partition is revoked first."""
+        if not await self._send(raw, revoked, lambda: self._letters.send(raw, cause)):
             return False
         self._count(raw.topic, "dead_letter")
         _log.error(
-            "event_given_up",
+            "event.dead_lettered",
             topic=raw.topic,
             partition=raw.partition,
             offset=raw.offset,

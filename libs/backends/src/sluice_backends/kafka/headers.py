@@ -1,4 +1,4 @@
-"""Events as Kafka messages: the CloudEvents binding in binary mode. Pure.
+"""Events as Kafka messages: the CloudEvents binding in binary mode, pure functions.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 """
@@ -18,12 +18,14 @@ Headers = list[tuple[str, bytes]]
 
 
 class NotAnEvent(ValueError):
-    """These headers are not those of an event; the text says what is missing."""
+    """Message that is no event; the text names what is missing or invalid."""
 
 
 def to_headers(record: EventRecord) -> Headers:
-    """The attributes of an event. Its own headers (trace context) follow under their own names,
-    unless they would pass for attributes."""
+    """Return an event's attributes, then its own headers (trace context).
+
+    Own headers that have an attribute's name are left out.
+    """
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": record.event_id,
@@ -39,43 +41,44 @@ def to_headers(record: EventRecord) -> Headers:
 
 
 def to_key(record: EventRecord) -> bytes:
+    """Return the message key of an event."""
     return record.key.encode()
 
 
 def from_message(
     topic: str, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]
 ) -> EventRecord:
-    """The event that a message carries; its payload is the value as it is.
+    """Return the event of a message; its payload is the unchanged value.
 
     Raises `NotAnEvent`.
     """
-    found = _decoded(headers)
-    if found.get("ce_specversion") != "1.0":
+    decoded = _decode(headers)
+    if decoded.get("ce_specversion") != "1.0":
         raise NotAnEvent("ce_specversion is not 1.0")
-    if found.get(_CONTENT_TYPE_HEADER) != CONTENT_TYPE:
+    if decoded.get(_CONTENT_TYPE_HEADER) != CONTENT_TYPE:
         raise NotAnEvent(f"content-type is not {CONTENT_TYPE}")
     if key is None:
-        raise NotAnEvent("there is no key")
+        raise NotAnEvent("the key is missing")
     try:
         return EventRecord(
-            event_id=found["ce_id"],
-            type=found["ce_type"],
+            event_id=decoded["ce_id"],
+            type=decoded["ce_type"],
             topic=topic,
             key=key.decode(),
-            tenant=found["ce_sluicetenant"],
-            occurred_at=from_rfc3339(found["ce_time"]),
+            tenant=decoded["ce_sluicetenant"],
+            occurred_at=from_rfc3339(decoded["ce_time"]),
             payload=value or b"",
-            headers={name: text for name, text in found.items() if not _is_attribute(name)},
+            headers={name: text for name, text in decoded.items() if not _is_attribute(name)},
         )
     except KeyError as error:
-        raise NotAnEvent(f"there is no header {error.args[0]}") from None
+        raise NotAnEvent(f"the header {error.args[0]} is missing") from None
     except UnicodeDecodeError:
         raise NotAnEvent("the key is not UTF-8") from None
     except ValueError:
         raise NotAnEvent("ce_time is not a time") from None
 
 
-def _decoded(headers: Iterable[tuple[str, bytes]]) -> Mapping[str, str]:
+def _decode(headers: Iterable[tuple[str, bytes]]) -> Mapping[str, str]:
     try:
         return {name: (value or b"").decode() for name, value in headers}
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""How to reach Kafka, and how its clients are tuned."""
+"""Connection and tuning options of the Kafka clients."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class SaslMechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KafkaOptions:
-    """One Kafka cluster and what we ask of it.
+    """Options of one Kafka cluster.
 
-    Raises `ConfigurationError` for what can never work.
+    Raises `ConfigurationError` for options that can never work.
     """
 
     bootstrap_servers: str
-    """`host:port`, several separated by commas."""
+    """`host:port`, separated by commas."""
 
     partitions: int = 12
-    """Of topics that have to be made. Adding some later moves keys to other partitions, and the
-    order of an event before and one after the change is then nobody's promise."""
+    """Of created topics. Adding partitions later moves keys to other partitions; the order of
+    events before and after the change is then not guaranteed."""
 
     replication_factor: int = 1
-    """Of topics that have to be made; from 3 on they want two replicas in sync for every write."""
+    """Of created topics; from 3 on, every write needs two replicas in sync."""
 
     client_id: str = "sluice"
     security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
@@ -49,26 +49,26 @@ class KafkaOptions:
     username: str | None = None
     password: SecretStr | None = None
     ca_file: Path | None = None
-    """Whom to trust, PEM; without it the authorities of this machine."""
+    """Trusted authorities, PEM; by default those of the system."""
     certificate_file: Path | None = None
-    """Our own certificate for mutual TLS, PEM, its key in `key_file` or beside it."""
+    """Client certificate for mutual TLS, PEM; its key is in `key_file` or in the same file."""
     key_file: Path | None = None
 
     schema_registry_url: str | None = None
-    """With it, values carry the Confluent frame and their schemas are registered there."""
+    """If set, values carry the Confluent frame and their schemas are registered there."""
     schema_registry_credentials: SecretStr | None = None
     """`user:password`."""
 
     connect_timeout_seconds: float = 5.0
-    """To find a broker and be let in."""
+    """Limit of connecting to a broker, with its login."""
     request_timeout_seconds: float = 5.0
-    """One answer of a broker; requests that get none are sent again."""
+    """Limit of one request; unanswered requests are sent again."""
     publish_timeout_seconds: float = 30.0
-    """All of one call. The caller's own deadline may end it earlier."""
+    """Limit of one publish call. The caller's deadline may cancel it earlier."""
     batch_bytes: int = 256 * KIB
-    """Events that travel and are appended together. In memory: one batch per partition."""
+    """Size of a batch, which is sent and appended as a whole. Memory: one batch per partition."""
     max_event_bytes: int = 960 * KIB
-    """A larger event is refused. A broker's default limit is 1 MiB, with everything around."""
+    """A larger event is refused. A broker's default limit is 1 MiB, framing included."""
 
     def __post_init__(self) -> None:
         if not self.servers:
@@ -76,17 +76,21 @@ class KafkaOptions:
         for server in self.servers:
             host, _, port = server.rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise ConfigurationError("Kafka: bootstrap_servers must be host:port,host:port…")
+                raise ConfigurationError(
+                    f"Kafka: bootstrap_servers has {server!r}; write host:port,host:port…"
+                )
         if self.partitions < 1 or self.replication_factor < 1:
-            raise ConfigurationError("Kafka: partitions and replication_factor begin at 1")
+            raise ConfigurationError(
+                "Kafka: partitions or replication_factor is below 1; set at least 1"
+            )
         if self.uses_sasl and (self.username is None or self.password is None):
             raise ConfigurationError(
-                f"Kafka: {self.security_protocol} needs a username and a password"
+                f"Kafka: {self.security_protocol} needs a username and a password; set both"
             )
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """The bootstrap servers, one by one."""
+        """Bootstrap servers, split."""
         return tuple(
             server.strip() for server in self.bootstrap_servers.split(",") if server.strip()
         )
@@ -104,6 +108,9 @@ class KafkaOptions:
 
     @property
     def min_insync_replicas(self) -> int:
-        """How many replicas have an event before it counts as published. With three replicas two,
-        so that one broker may be away; with fewer, any more would stop at the first absence."""
+        """Replicas that must have an event before it counts as published.
+
+        Two of three, so that one broker may fail; with fewer replicas one, since more would stop
+        publishing at the first failure.
+        """
         return 2 if self.replication_factor >= 3 else 1

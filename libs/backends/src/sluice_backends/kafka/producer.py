@@ -1,17 +1,4 @@
-"""The way of messages to the brokers: in order per key, all or a clear "not certain".
-
-The client's producer is idempotent and sends a batch again until it is acknowledged, so what one
-batch holds is appended once, whole and in order. Four things are ours:
-
-- A partition has one batch in flight. The client would send the batches behind one that failed,
-  and a later event would overtake an earlier one of its key.
-- Any doubt (an error, a deadline, a cancelled call) ends the producer: its sequence numbers have a
-  gap after a failed batch, and nothing may go on sending in the background what the caller was
-  told has failed. The next call starts with a new one.
-- What an ended producer had on the wire may still arrive, late. The caller repeats everything from
-  the earliest message that is not acknowledged, so it is a repetition and overtakes nothing.
-- Memory: one call at a time, and of it one batch per partition.
-"""
+"""Ordered producer: messages in order per key, all acknowledged or `Unavailable`."""
 
 from __future__ import annotations
 
@@ -36,12 +23,12 @@ from sluice_core.ports.event_publisher import event_refused
 
 _log = structlog.get_logger(__name__)
 _FRAME_BYTES = 100
-"""What a record has around key, value and headers, generously."""
+"""Upper bound of a record's overhead around key, value and headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message; `name` is what an error calls it."""
+    """Message to send; error texts call it `name`."""
 
     topic: str
     key: bytes
@@ -51,16 +38,30 @@ class Outgoing:
 
     @property
     def size(self) -> int:
-        """Bytes on the wire, about."""
+        """Bytes on the wire, an upper estimate."""
         headers = sum(len(name) + len(value) + 4 for name, value in self.headers)
         return _FRAME_BYTES + len(self.key) + len(self.value) + headers
 
 
 class OrderedProducer:
-    """Sends messages; safe to call concurrently, calls take turns. Close it with `aclose`."""
+    """Sender of messages. Concurrent calls are serialized. Close it with `aclose`.
+
+    The client's producer is idempotent and resends a batch until it is acknowledged, so the
+    messages of one batch are appended once, whole and in order. This class adds:
+
+    - One batch in flight per partition. The client would send the batches behind a failed one, and
+      a later event would overtake an earlier one of its key.
+    - Any uncertainty (an error, a deadline, a cancelled call) stops the producer: after a failed
+      batch its sequence numbers have a gap, and it must not go on sending in the background what
+      the caller has seen fail. The next call starts a new producer.
+    - Requests of a stopped producer may still arrive late. The caller repeats everything from the
+      earliest message that is not acknowledged, so a late message is a repetition and overtakes
+      nothing.
+    - Bounded memory: one call at a time, one batch per partition.
+    """
 
     def __init__(self, options: KafkaOptions, *, max_message_bytes: int | None = None) -> None:
-        """`max_message_bytes`: what the topics are made to take, if not what brokers usually do."""
+        """`max_message_bytes`: limit of created topics; by default the broker's."""
         self._options = options
         self._topic_message_bytes = max_message_bytes
         self._max_message_bytes = max_message_bytes or options.max_event_bytes
@@ -72,10 +73,10 @@ class OrderedProducer:
         self._known_topics: set[str] = set()
 
     async def send(self, messages: Sequence[Outgoing]) -> None:
-        """Returns when every in-sync replica has them all.
+        """Send messages; return when every in-sync replica has all of them.
 
-        Raises `Unavailable` when that is not certain, and `InvalidArgument` EVENT_REFUSED for a
-        message that no broker will take. Then, or when it is cancelled, some may have arrived.
+        Raises `Unavailable` when the outcome is uncertain, and `InvalidArgument` EVENT_REFUSED for
+        a message that no broker accepts. After an error or a cancellation, some may have arrived.
         """
         too_large = [one for one in messages if one.size > self._max_message_bytes]
         if too_large:
@@ -88,7 +89,7 @@ class OrderedProducer:
                     await self._send(messages)
             except BaseExceptionGroup as group:
                 self._end()
-                raise _told(group.exceptions) from group
+                raise _first_error(group.exceptions) from group
             except (KafkaError, OSError, TimeoutError) as error:
                 self._end()
                 raise unavailable(error) from error
@@ -97,7 +98,7 @@ class OrderedProducer:
                 raise
 
     async def aclose(self) -> None:
-        """End the producer; nothing is in flight once every call of `send` has returned."""
+        """Stop the producer; nothing is in flight once every call of `send` has returned."""
         self._end()
         await self._ended()
 
@@ -122,27 +123,27 @@ class OrderedProducer:
     async def _send_lane(
         self, producer: Any, topic: str, partition: int, lane: deque[Outgoing]
     ) -> None:
-        """The messages of one partition, batch after batch."""
+        """Send the messages of one partition, batch after batch."""
         while lane:
             batch = producer.create_batch()
-            taken: list[Outgoing] = []
-            while lane and _fits(batch, lane[0]):
-                taken.append(lane.popleft())
+            sent: list[Outgoing] = []
+            while lane and _append(batch, lane[0]):
+                sent.append(lane.popleft())
             batch.close()
             try:
                 await (await producer.send_batch(batch, topic, partition=partition))
             except TOO_LARGE as error:
-                # The topic takes less than brokers usually do, and it counts by the batch.
-                if len(taken) == 1:
-                    raise _refused(taken[0]) from error
+                # The topic's limit is below the broker's default and applies to the whole batch.
+                if len(sent) == 1:
+                    raise _refused(sent[0]) from error
                 self._batch_bytes = max(1, batch.size() // 4)
                 raise Unavailable(
                     "EVENTS_BATCH_TOO_LARGE",
-                    f"The topic {topic} takes smaller batches only; the next ones are smaller.",
+                    f"The batch is too large for the topic {topic}; try again with smaller ones.",
                 ) from error
 
     async def _started(self) -> Any:
-        """The producer that is in use, or a new one once the last has ended."""
+        """Return the current producer, or a new one once the last is closed."""
         await self._ended()
         if self._producer is None:
             self._producer = AIOKafkaProducer(
@@ -156,27 +157,31 @@ class OrderedProducer:
         return self._producer
 
     def _end(self) -> None:
-        """Let nothing more go out, now; closing its connections takes a moment longer."""
+        """Stop sending at once; close the connections in the background."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
             if (sending := producer._sender.sender_task) is not None:
                 sending.cancel()
-            self._ending = asyncio.create_task(self._close(producer), name="end of a producer")
-            # Topics may have been deleted; whoever starts anew looks again.
+            self._ending = asyncio.create_task(self._close(producer), name="close a producer")
+            # Topics may have been deleted meanwhile; the next producer checks again.
             self._known_topics.clear()
 
     async def _ended(self) -> None:
-        """Until the connections of the last producer are closed. Waiting, unlike awaiting, lets
-        it come to its end when we are cancelled, and how it ended is not our caller's affair."""
+        """Wait until the last producer is closed.
+
+        Unlike awaiting the task, `asyncio.wait` neither cancels it when this call is cancelled nor
+        raises its error.
+        """
         if self._ending is not None:
             await asyncio.wait([self._ending])
             self._ending = None
 
     async def _close(self, producer: Any) -> None:
-        """The client's own stop() waits until every batch is acknowledged, for ever if need be.
+        """Close a producer without waiting for unacknowledged batches.
 
-        So its sending task, cancelled by now, is waited for (it lets requests end that are on the
-        wire), then the batches that are left are forgotten, and stop() has nothing to wait for.
+        The client's stop() waits for every batch, without a limit. So wait for its cancelled
+        sender task (it finishes requests that are on the wire), drop the remaining batches, then
+        stop().
         """
         sending = producer._sender.sender_task
         if sending is not None:
@@ -187,11 +192,11 @@ class OrderedProducer:
             async with asyncio.timeout(self._options.request_timeout_seconds):
                 await producer.stop()
         except (KafkaError, OSError, TimeoutError) as error:
-            _log.warning("producer_not_closed", error=repr(error))
+            _log.warning("producer.close_failed", error=repr(error))
 
 
-def _fits(batch: Any, message: Outgoing) -> bool:
-    """Append the message, unless the batch is full; an empty batch takes any."""
+def _append(batch: Any, message: Outgoing) -> bool:
+    """Append a message; return False if the batch is full. An empty batch takes any message."""
     appended = batch.append(
         timestamp=None, key=message.key, value=message.value, headers=message.headers
     )
@@ -202,14 +207,14 @@ def _refused(message: Outgoing, *others: Outgoing) -> InvalidArgument:
     return event_refused(
         message.name,
         message.key.decode(errors="replace"),
-        f"Event {message.name} has {message.size} bytes, more than {message.topic} takes;"
+        f"Event {message.name} has {message.size} bytes, more than {message.topic} accepts;"
         " raise the topic's max.message.bytes and the limit of events.",
         other_keys={other.key.decode(errors="replace") for other in others},
     )
 
 
-def _told(errors: Iterable[BaseException]) -> BaseException:
-    """What the caller gets of several errors: first of all that an event is refused."""
+def _first_error(errors: Iterable[BaseException]) -> BaseException:
+    """Return the most specific of several errors: a refused event before all others."""
     ours = [error for error in errors if isinstance(error, SluiceError)]
     refused = [error for error in ours if isinstance(error, InvalidArgument)]
     return next(iter(refused or ours), None) or unavailable(next(iter(errors)))

@@ -1,4 +1,4 @@
-"""The event publisher on Kafka."""
+"""Event publisher on Kafka."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sluice_backends.kafka.schemas import SchemaFrames, open_schema_frames
 from sluice_core.errors import SluiceError
 from sluice_core.ports.event_publisher import EventRecord
 
-_CUT_SHORT = "CANCELLED"
+_CANCELLED = "CANCELLED"
 
 
 class KafkaPublisher:
-    """An `EventPublisher`; made by `open_kafka_publisher`."""
+    """`EventPublisher` on Kafka; opened by `open_kafka_publisher`."""
 
     def __init__(
         self, producer: OrderedProducer, frames: SchemaFrames | None, metrics: KafkaMetrics
@@ -29,24 +29,24 @@ class KafkaPublisher:
         self._metrics = metrics
 
     async def publish(self, events: Sequence[EventRecord]) -> None:
-        """As the port says; the events of a key go to one partition."""
-        begun = asyncio.get_running_loop().time()
+        """See `EventPublisher`; all events of a key go to one partition."""
+        started = asyncio.get_running_loop().time()
         try:
             await self._producer.send([await self._outgoing(event) for event in events])
         except SluiceError as error:
             self._metrics.publish_errors.labels(error.reason).inc()
             raise
         except asyncio.CancelledError:
-            # Most often the caller's own deadline.
-            self._metrics.publish_errors.labels(_CUT_SHORT).inc()
+            # Usually the caller's deadline.
+            self._metrics.publish_errors.labels(_CANCELLED).inc()
             raise
-        taken = asyncio.get_running_loop().time() - begun
-        self._metrics.publish_seconds.observe(taken)
+        seconds = asyncio.get_running_loop().time() - started
+        self._metrics.publish_seconds.observe(seconds)
 
     async def _outgoing(self, event: EventRecord) -> Outgoing:
         value = event.payload
         if self._frames is not None:
-            value = await self._frames.framed(event)
+            value = await self._frames.frame(event)
         return Outgoing(event.topic, to_key(event), value, to_headers(event), event.event_id)
 
 
@@ -54,10 +54,11 @@ class KafkaPublisher:
 async def open_kafka_publisher(
     options: KafkaOptions, metrics: KafkaMetrics | None = None
 ) -> AsyncIterator[KafkaPublisher]:
-    """A publisher for the length of the block.
+    """Yield a publisher for the block.
 
-    Kafka may be away: uploads do not wait for it, and `publish` connects when it is back. Raises
-    `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be used.
+    Kafka may be unavailable: uploads do not wait for it, and `publish` connects when it is back.
+    Raises `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be
+    used.
     """
     await check_login(options)
     async with AsyncExitStack() as stack:

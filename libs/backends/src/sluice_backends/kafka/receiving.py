@@ -1,4 +1,4 @@
-"""From Kafka's messages back to events."""
+"""Events from Kafka messages, and the client's consumer."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from sluice_backends.kafka.connection import client_arguments, start_client
 from sluice_backends.kafka.errors import unavailable
 from sluice_backends.kafka.headers import NotAnEvent, from_message
 from sluice_backends.kafka.options import KafkaOptions
-from sluice_backends.kafka.schemas import unframed
+from sluice_backends.kafka.schemas import strip_frame
 from sluice_core.events.registry import BadEvent, parse_record
 from sluice_core.ports.event_publisher import EventRecord
 
 _log = structlog.get_logger(__name__)
 _REBALANCE_SECONDS = 30.0
-"""How long a member of a group may take to give up its partitions."""
-_BETWEEN_POLLS_SECONDS = 86_400.0
-"""How long a member may not ask for more. The client would have it leave the group after five
-minutes, and have all begin anew what it has in hand: a batch of slow events would never end. That
-it lives is what heartbeats tell; that no handler hangs, the limit of its time."""
+"""Time that a group member gets to release its partitions."""
+_MAX_POLL_INTERVAL_SECONDS = 86_400.0
+"""Longest time between two polls. With the client's default of five minutes, a batch of slow events
+would cost the member its place, and the next owner would start the same batch anew, without end.
+Heartbeats prove that the member lives; `handling_seconds` ends handlers that hang."""
 
 
 class Start(StrEnum):
-    """Where reading begins when nobody remembers."""
+    """Start of reading without a committed offset."""
 
     BEGINNING = "beginning"
     LATEST = "latest"
@@ -40,14 +40,14 @@ class Start(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """An event, its message, and where it stood."""
+    """Event with its parsed message and position."""
 
     record: EventRecord
     message: Message
     partition: int
     offset: int
-    tried_later: int = 0
-    """Later tries, this one included (`later.py`)."""
+    retry_number: int = 0
+    """Delayed retries, this one included (`DelayedRetries`)."""
 
     @property
     def event_id(self) -> str:
@@ -58,8 +58,8 @@ class ReceivedEvent:
         return self.record.topic
 
 
-def received(raw: Any, max_bytes: int) -> ReceivedEvent:
-    """The event in a client's record; raises `BadEvent` when there is none that can be trusted."""
+def parse_event(raw: Any, max_bytes: int) -> ReceivedEvent:
+    """Return the event of a client's record; raise `BadEvent` if it holds no valid one."""
     value: bytes = raw.value or b""
     if len(value) > max_bytes:
         raise BadEvent("TOO_LARGE", f"{len(value)} bytes are more than the {max_bytes} allowed")
@@ -67,9 +67,9 @@ def received(raw: Any, max_bytes: int) -> ReceivedEvent:
         record = from_message(raw.topic, raw.key, value, raw.headers)
     except NotAnEvent as error:
         raise BadEvent("NOT_AN_EVENT", str(error)) from None
-    record = replace(record, payload=unframed(value))
-    tried_later = getattr(raw, "tried_later", 0)  # a client's own record has none
-    return ReceivedEvent(record, parse_record(record), raw.partition, raw.offset, tried_later)
+    record = replace(record, payload=strip_frame(value))
+    retry_number = getattr(raw, "retry_number", 0)  # a client's own record has none
+    return ReceivedEvent(record, parse_record(record), raw.partition, raw.offset, retry_number)
 
 
 @asynccontextmanager
@@ -81,7 +81,7 @@ async def open_consumer(
     group: str | None = None,
     listener: ConsumerRebalanceListener | None = None,
 ) -> AsyncIterator[Any]:
-    """The client's consumer for the length of the block; offsets are committed by hand.
+    """Yield the client's consumer for the block; the caller commits offsets.
 
     Without a group it reads every partition. Raises `Unavailable` EVENTS_UNAVAILABLE.
     """
@@ -91,7 +91,7 @@ async def open_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest" if start is Start.BEGINNING else "latest",
         rebalance_timeout_ms=int(_REBALANCE_SECONDS * 1000),
-        max_poll_interval_ms=int(_BETWEEN_POLLS_SECONDS * 1000),
+        max_poll_interval_ms=int(_MAX_POLL_INTERVAL_SECONDS * 1000),
         max_partition_fetch_bytes=options.max_event_bytes,
     )
     try:
@@ -107,9 +107,9 @@ async def open_consumer(
 
 
 async def _stop(consumer: Any, seconds: float) -> None:
-    """Leave the group; a broker that hangs finds out by itself that we are gone."""
+    """Leave the group; a broker that hangs removes the member when its session times out."""
     try:
         async with asyncio.timeout(seconds):
             await consumer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        _log.warning("consumer_not_closed", error=repr(error))
+        _log.warning("consumer.close_failed", error=repr(error))

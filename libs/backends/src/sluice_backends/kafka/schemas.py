@@ -1,10 +1,4 @@
-"""Values in the Confluent wire format, their schemas in a registry with the Confluent API.
-
-A frame is a zero byte, the schema's id in four bytes, the way to the message inside its file, and
-the message. Subjects are named by topic and record, since a topic carries several types and each
-evolves by itself. Imports of our own are registered as references, under the name of their file;
-google/protobuf/*.proto are not, every registry has them built in.
-"""
+"""Values in the Confluent wire format, with schemas in a registry with the Confluent API."""
 
 from __future__ import annotations
 
@@ -34,19 +28,25 @@ _SERVER_ERRORS = 500
 
 
 class SchemaFrames:
-    """Frames payloads; made by `open_schema_frames`. A schema is registered when it is first
-    needed, and then known for the life of the process."""
+    """Encoder of framed payloads; opened by `open_schema_frames`.
+
+    A frame is a zero byte, the schema's id in four bytes, the message indexes within its file, and
+    the message. Subjects are named by topic and record, since a topic carries several types that
+    evolve independently. Sluice's own imports are registered as references, under the name of
+    their file; google/protobuf/*.proto are not, since every registry has them built in. A schema
+    is registered on first use and cached for the life of the process.
+    """
 
     def __init__(self, client: AsyncSchemaRegistryClient) -> None:
         self._client = client
         self._serializers: dict[str, AsyncProtobufSerializer] = {}
 
-    async def framed(self, record: EventRecord) -> bytes:
-        """The event's payload in its frame.
+    async def frame(self, record: EventRecord) -> bytes:
+        """Return the event's payload in its frame.
 
-        Raises `InvalidArgument` EVENT_REFUSED for a payload that is not what the event's type
-        says, `Unavailable` SCHEMA_REGISTRY_UNAVAILABLE, and `Unavailable` SCHEMA_REFUSED when the
-        registry takes no such schema: that is mended in the registry, not by dropping events.
+        Raises `InvalidArgument` EVENT_REFUSED for a payload that does not match the event's type,
+        `Unavailable` SCHEMA_REGISTRY_UNAVAILABLE, and `Unavailable` SCHEMA_REFUSED when the
+        registry rejects the schema: fix that in the registry; events are not dropped.
         """
         try:
             message = parse(record.type, record.payload)
@@ -61,29 +61,29 @@ class SchemaFrames:
         except SchemaRegistryError as error:
             raise _refused(error, record) from error
         except HTTPError as error:
-            raise _away() from error
-        assert framed is not None, "only an absent message has no frame"
+            raise _unavailable() from error
+        assert framed is not None, "the serializer returns None only for None"
         return framed
 
     async def _serializer(self, event_type: str) -> AsyncProtobufSerializer:
-        found = self._serializers.get(event_type)
-        if found is None:
-            found = await AsyncProtobufSerializer(
+        serializer = self._serializers.get(event_type)
+        if serializer is None:
+            serializer = await AsyncProtobufSerializer(
                 EVENT_TYPES[event_type],
                 self._client,
                 {"subject.name.strategy": topic_record_subject_name_strategy},
             )
-            self._serializers[event_type] = found
-        return found
+            self._serializers[event_type] = serializer
+        return serializer
 
 
 @asynccontextmanager
 async def open_schema_frames(options: KafkaOptions) -> AsyncIterator[SchemaFrames]:
-    """Frames for the length of the block. Raises `ConfigurationError` for a URL that is none."""
+    """Yield an encoder for the block. Raises `ConfigurationError` for an invalid URL."""
     settings: dict[str, object] = {
         "url": options.schema_registry_url,
         "timeout": options.request_timeout_seconds,
-        # Who publishes tries again anyway.
+        # The publisher retries.
         "max.retries": 0,
     }
     if options.schema_registry_credentials is not None:
@@ -91,14 +91,19 @@ async def open_schema_frames(options: KafkaOptions) -> AsyncIterator[SchemaFrame
     try:
         client = AsyncSchemaRegistryClient(settings)
     except (ValueError, TypeError) as error:
-        raise ConfigurationError("Kafka: the schema registry's URL cannot be used") from error
+        raise ConfigurationError(
+            "Kafka: the schema registry's URL is invalid; write https://host:port"
+        ) from error
     async with client:
         yield SchemaFrames(client)
 
 
-def unframed(value: bytes) -> bytes:
-    """The message without its frame, if it has one: no Protobuf message begins with a zero byte,
-    for there is no field number 0. Raises `BadEvent` BAD_FRAME."""
+def strip_frame(value: bytes) -> bytes:
+    """Return the message without its frame, if it has one.
+
+    No Protobuf message starts with a zero byte, since there is no field number 0. Raises `BadEvent`
+    BAD_FRAME.
+    """
     if not value or value[0] != _MAGIC:
         return value
     if len(value) <= _PREFIX_BYTES:
@@ -112,7 +117,7 @@ def unframed(value: bytes) -> bytes:
 
 
 def _varint(data: bytes, offset: int) -> tuple[int, int]:
-    """A zigzag number and where it ends."""
+    """Return a zigzag number and the offset of its end."""
     number = 0
     for step, byte in enumerate(data[offset : offset + _MAX_VARINT_BYTES]):
         number |= (byte & 0x7F) << (7 * step)
@@ -123,15 +128,16 @@ def _varint(data: bytes, offset: int) -> tuple[int, int]:
 
 def _refused(error: SchemaRegistryError, record: EventRecord) -> Unavailable:
     if error.http_status_code >= _SERVER_ERRORS:
-        return _away()
+        return _unavailable()
     return Unavailable(
         "SCHEMA_REFUSED",
-        f"The schema registry refuses {record.topic}-{record.type} ({error.error_message}); look"
-        " at the subject's compatibility there.",
+        f"The schema registry refuses {record.topic}-{record.type} ({error.error_message}); check"
+        " the subject's compatibility there.",
     )
 
 
-def _away() -> Unavailable:
+def _unavailable() -> Unavailable:
     return Unavailable(
-        "SCHEMA_REGISTRY_UNAVAILABLE", "The schema registry does not answer; trying again."
+        "SCHEMA_REGISTRY_UNAVAILABLE",
+        "The schema registry does not answer; check it, then try again.",
     )

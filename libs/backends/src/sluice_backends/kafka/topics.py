@@ -1,9 +1,12 @@
-"""Topics that are made when they are absent, as configured."""
+"""Creation of missing topics, as configured."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from itertools import count
+from typing import Final
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -19,10 +22,14 @@ from aiokafka.errors import (
 
 from sluice_backends.kafka.connection import client_arguments, start_client
 from sluice_backends.kafka.options import KafkaOptions
+from sluice_core.concurrency.waiting import backoff_seconds
 from sluice_core.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
-_NOT_OURS_TO_MAKE = (
+
+_DESCRIBE_PAUSE_SECONDS: Final = 0.05
+_MAX_DESCRIBE_PAUSE_SECONDS: Final = 0.5
+_CREATION_DENIED = (
     ClusterAuthorizationFailedError,
     TopicAuthorizationFailedError,
     PolicyViolationError,
@@ -32,40 +39,45 @@ _NOT_OURS_TO_MAKE = (
 async def ensure_topics(
     options: KafkaOptions, topics: Collection[str], *, max_message_bytes: int | None = None
 ) -> None:
-    """Make those of the topics that do not exist; one that does is left as it is.
+    """Create missing topics; existing ones are not changed.
 
-    Two processes may do this at once. Where only the operators may make topics, it is enough that
-    the topics are there. Raises `Unavailable` EVENTS_TOPIC_MISSING, and what the client raises.
+    Concurrent calls are safe. Where only operators may create topics, existing topics suffice.
+    Raises `Unavailable` EVENTS_TOPIC_MISSING, and the client's errors.
     """
     if not topics:
         return
     async with _admin(options) as admin:
         cluster = await admin.describe_cluster()
         if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
-            # Compatible brokers without one make topics when they are first asked for.
-            _log.warning("no_controller_to_make_topics", topics=sorted(topics))
+            # Compatible brokers without a controller create topics on first use.
+            _log.warning("topic.creation_skipped", reason="no controller", topics=sorted(topics))
             return
         answer = await admin.create_topics(
             [_new_topic(options, topic, max_message_bytes) for topic in sorted(topics)],
             timeout_ms=int(options.request_timeout_seconds * 1000),
         )
-        there: set[str] = set()
+        existing: set[str] = set()
+        denied: set[str] = set()
         for topic, code, *_ in answer.topic_errors:
             error = for_code(code)
             if error is NoError:
-                _log.info("topic_made", topic=topic, partitions=options.partitions)
-            elif error is TopicAlreadyExistsError or error in _NOT_OURS_TO_MAKE:
-                there.add(topic)
+                _log.info("topic.created", topic=topic, partitions=options.partitions)
+            elif error is TopicAlreadyExistsError:
+                existing.add(topic)
+            elif error in _CREATION_DENIED:
+                denied.add(topic)
             else:
-                raise _cannot_make(topic, error)
-        if there:
-            await _look_at(admin, options, there)
+                raise _missing(topic, error)
+        if existing:
+            await _until_described(admin, options, existing)
+        if denied:
+            await _check_existing(admin, options, denied)
 
 
 def _new_topic(options: KafkaOptions, topic: str, max_message_bytes: int | None) -> NewTopic:
     settings = {
-        # The broker's clock counts: with ours, a clock that runs ahead would be refused, and
-        # events that waited long in the outbox would be old enough to be deleted on arrival.
+        # The broker's clock: it would refuse timestamps of a producer whose clock runs ahead, and
+        # retention would delete events on arrival that waited long in the outbox.
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": str(options.min_insync_replicas),
     }
@@ -74,28 +86,51 @@ def _new_topic(options: KafkaOptions, topic: str, max_message_bytes: int | None)
     return NewTopic(topic, options.partitions, options.replication_factor, topic_configs=settings)
 
 
-async def _look_at(
+async def _until_described(
+    admin: AIOKafkaAdminClient, options: KafkaOptions, topics: Collection[str]
+) -> None:
+    """Check topics that exist according to the controller.
+
+    Another process may have created one a moment ago: a broker describes it only once it has
+    replicated the controller's metadata. Raises `Unavailable` EVENTS_TOPIC_MISSING if that takes
+    longer than a request may.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + options.request_timeout_seconds
+    for attempt in count(1):
+        try:
+            await _check_existing(admin, options, topics)
+        except Unavailable:
+            pause = backoff_seconds(attempt, _DESCRIBE_PAUSE_SECONDS, _MAX_DESCRIBE_PAUSE_SECONDS)
+            if clock() + pause > deadline:
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+async def _check_existing(
     admin: AIOKafkaAdminClient, options: KafkaOptions, topics: Collection[str]
 ) -> None:
     for described in await admin.describe_topics(sorted(topics)):
         error = for_code(described["error_code"])
         if error is not NoError:
-            raise _cannot_make(described["topic"], error)
+            raise _missing(described["topic"], error)
         partitions = len(described["partitions"])
         if partitions < options.partitions:
             _log.warning(
-                "topic_has_fewer_partitions",
+                "topic.partitions_differ",
                 topic=described["topic"],
                 partitions=partitions,
                 configured=options.partitions,
             )
 
 
-def _cannot_make(topic: str, error: type[KafkaError]) -> Unavailable:
+def _missing(topic: str, error: type[KafkaError]) -> Unavailable:
     return Unavailable(
         "EVENTS_TOPIC_MISSING",
-        f"The topic {topic} can neither be found nor made ({error.__name__}); make it, or set a"
-        " replication factor that the cluster has brokers for.",
+        f"The topic {topic} neither exists nor can be created ({error.__name__}); create it, or"
+        " set a replication factor that the cluster has brokers for.",
     )
 
 

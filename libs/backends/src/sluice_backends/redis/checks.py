@@ -1,9 +1,4 @@
-"""What a Redis server must be like, asked once at the start of a process.
-
-A server that evicts keys, or that answers before a chunk is as safe as the durability class says,
-breaks a promise without any error later on; so it is refused now, in one line that names the
-setting and what to do.
-"""
+"""Requirements of a Redis server, checked once at process start."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import SluiceError
 
 OLDEST: Final = (6, 2)
-"""The queue takes over a dead worker's items with XAUTOCLAIM, which came with 6.2."""
+"""The queue reclaims a dead worker's items with XAUTOCLAIM, new in 6.2."""
 
 _UNSAFE: Final = "or, for development only, set SLUICE_REDIS__ALLOW_UNSAFE=true"
 
@@ -29,25 +24,27 @@ _log = structlog.get_logger(__name__)
 async def check_server(
     clients: RedisClients, durability: Durability, options: RedisOptions
 ) -> None:
-    """Raise `ConfigurationError` when the server cannot keep what the deployment promises.
+    """Raise `ConfigurationError` if the server cannot provide the configured durability.
 
-    With `allow_unsafe`, a server that merely breaks promises is a warning.
+    A server that evicts keys, or that acknowledges writes too early for the durability class,
+    would lose chunks later without an error. With `allow_unsafe` such a server only logs a
+    warning.
     """
     for address, info in (await read_info(clients)).items():
         _check_kind(info, options)
         for problem in _problems(info, durability, options):
-            _tell(f"Redis at {address}: {problem}", options)
+            _refuse(f"Redis at {address}: {problem}", options)
     if durability is Durability.FSYNC:
         await _check_fsync(clients, options)
 
 
 def _check_kind(info: Info, options: RedisOptions) -> None:
-    """What no permission helps against: it would not work at all."""
+    """Raise `ConfigurationError` for a server that cannot work, also with `allow_unsafe`."""
     version = info.get("redis_version", "0")
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
-        wanted = ".".join(str(part) for part in OLDEST)
+        oldest = ".".join(str(part) for part in OLDEST)
         raise ConfigurationError(
-            f"SLUICE_REDIS__URL: Redis {version} is too old; use {wanted} or newer"
+            f"SLUICE_REDIS__URL: Redis {version} is too old; use {oldest} or newer"
         )
     if info.get("cluster_enabled") == "1" and not options.cluster:
         raise ConfigurationError(
@@ -81,28 +78,28 @@ def _problems(info: Info, durability: Durability, options: RedisOptions) -> list
 
 
 async def _check_fsync(clients: RedisClients, options: RedisOptions) -> None:
-    """When an append-only file is synced is told by CONFIG alone, which managed services forbid."""
-    for name, wanted in (("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")):
+    """Check when the AOF is synced. Only CONFIG shows it, which managed services forbid."""
+    for name, required in (("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")):
         try:
-            replies = await clients.ask_masters("CONFIG", "GET", name)
+            replies = await clients.execute_on_masters("CONFIG", "GET", name)
         except SluiceError as error:
             _log.warning(
-                "redis.durability_unverified",
+                "redis.durability_check_failed",
                 reason=error.reason,
-                advice=f"CONFIG GET is not allowed here; make sure that {name} is {wanted}",
+                advice=f"CONFIG GET is not allowed here; make sure that {name} is {required}",
             )
             continue
         for address, reply in replies.items():
             value = reply[1].decode() if len(reply) == 2 else "unknown"
-            if value != wanted:
-                _tell(
-                    f"Redis at {address}: SLUICE_DURABILITY=fsync needs {name} {wanted}, "
+            if value != required:
+                _refuse(
+                    f"Redis at {address}: SLUICE_DURABILITY=fsync needs {name} {required}, "
                     f"and it is {value}",
                     options,
                 )
 
 
-def _tell(problem: str, options: RedisOptions) -> None:
+def _refuse(problem: str, options: RedisOptions) -> None:
     if not options.allow_unsafe:
         raise ConfigurationError(f"{problem}; {_UNSAFE}")
     _log.warning("redis.unsafe", problem=problem)

@@ -1,17 +1,4 @@
-"""The name of every key. They are part of the contract: operators and scripts rely on them.
-
-All keys of one upload carry its id in braces, so that they share a slot of Redis Cluster and one
-script may touch them all. A script may therefore build the names of an upload's other keys from
-the one it was given.
-
-What a staging list looks like, for whoever checks or reads it:
-
-- every block has exactly STAGED_BLOCK_BYTES, but for the last, which has the rest (1 byte at
-  least): a chunk of `size` bytes has `staged_blocks(size)` blocks;
-- an empty chunk has no list;
-- the list has a time to live, which the accept script takes away (PERSIST) as it renames it to
-  `chunk(upload_id, number)`.
-"""
+"""Names of all keys. They are a contract: operators and scripts rely on them."""
 
 from __future__ import annotations
 
@@ -21,33 +8,37 @@ from zlib import crc32
 from sluice_core.uploads.model import MAX_BLOCK_BYTES
 
 STAGED_BLOCK_BYTES: Final = MAX_BLOCK_BYTES
-"""Reading a list in slices of a known size needs blocks of one size; 1 MiB is the wire's block."""
+"""Blocks of one size allow reading a list in slices of known size; 1 MiB is the wire's block."""
 
 GROUP: Final = "repository"
 """The consumer group of every queue stream."""
 
 QUEUE_WAKE: Final = "sluice:queue:wake"
-"""The channel on which a lane of the queue says that it is no longer empty."""
+"""Channel of wake-ups: a lane of the queue is no longer empty."""
 
 NONCE: Final = "sluice:nonce"
-"""Identity of the ledger; a new value means that Redis was emptied or replaced (rule 28)."""
+"""Identity of the ledger; it changes when Redis is emptied or replaced (rule 28)."""
 
 
 def staged_blocks(size: int) -> int:
-    """How many blocks the list of a chunk of this size has."""
+    """Return the number of blocks in the list of a chunk of `size` bytes."""
     return -(-size // STAGED_BLOCK_BYTES)
 
 
 def shard_of(name: str, shards: int) -> int:
-    """The shard of an upload (or of a tenant's work); the same in every process and release."""
+    """Return the shard of an upload or of a tenant's work; stable over processes and releases."""
     return crc32(name.encode()) % shards
 
 
-# -- of one upload
+# -- keys of one upload
 
 
 def upload(upload_id: str) -> str:
-    """What all keys of an upload begin with."""
+    """Return the prefix of an upload's keys.
+
+    The id is in braces, so all keys of an upload share a slot of Redis Cluster. One script may
+    touch them all, and may derive their names from the prefix.
+    """
     return f"upload:{{{upload_id}}}:"
 
 
@@ -60,12 +51,18 @@ def metadata(upload_id: str) -> str:
 
 
 def staging(upload_id: str, token: str) -> str:
-    """The blocks of a chunk on its way in."""
+    """List: the blocks of a chunk that is being received.
+
+    Every block has STAGED_BLOCK_BYTES; the last has the rest, at least 1 byte. So a chunk of `size`
+    bytes has `staged_blocks(size)` blocks, and an empty chunk has no list. The list has a time to
+    live; the accept script removes it (PERSIST) and renames the list to
+    `chunk(upload_id, number)`.
+    """
     return f"{upload(upload_id)}staging:{token}"
 
 
 def chunk(upload_id: str, number: int) -> str:
-    """The blocks of an accepted chunk, until its part is stored."""
+    """List: the blocks of an accepted chunk, until its part is stored."""
     return f"{upload(upload_id)}chunks:{number}"
 
 
@@ -77,9 +74,9 @@ def received(upload_id: str) -> str:
 def tokens(upload_id: str) -> str:
     """Hash: token of an accepted chunk → its number, as long as its bytes are kept.
 
-    Written by the accept script, for an empty chunk too. When other bytes come under the same
-    number (replaced, or sent again after a rejection), the script that accepts them takes the old
-    token out: dropping a token drops the bytes of the number that it stands for.
+    Written by the accept script, for an empty chunk too. When a number gets new bytes (replaced,
+    or resent after a rejection), the accept script removes the old token: dropping a token drops
+    the bytes of its number.
     """
     return upload(upload_id) + "tokens"
 
@@ -92,11 +89,11 @@ def etags(upload_id: str) -> str:
     return upload(upload_id) + "etags"
 
 
-def of_upload(upload_id: str) -> tuple[str, ...]:
-    """The keys that every script of the ledger declares, in the order of lua/fragments/call.lua.
+def upload_keys(upload_id: str) -> tuple[str, ...]:
+    """Return the keys that every ledger script declares, in the order of lua/fragments/call.lua.
 
-    All of them, used or not: while a slot moves to another server of a cluster, that is how Redis
-    knows to refuse the script until the whole upload is on one side.
+    All of them, used or not: while a slot migrates, Redis then refuses the script until all keys
+    of the upload are on one server.
     """
     prefix = upload(upload_id)
     return tuple([prefix + name for name in _OF_UPLOAD])
@@ -117,34 +114,34 @@ _OF_UPLOAD: Final = (
     "pages",
 )
 
-# -- of one shard
+# -- keys of one shard
 
 
-def found_by(kind: str, shard: int) -> str:
-    """A sorted set by which uploads of the shard are found: index, deadlines and the others of
+def lookup_set(kind: str, shard: int) -> str:
+    """Sorted set of a shard's uploads of a kind: index, deadlines and the others of
     lua/fragments/finding.lua."""
     return f"sluice:{kind}:{shard}"
 
 
 def walk(shard: int) -> str:
-    """How far the walk over the shard's index has come (ledger_walk.py)."""
+    """Rank in the shard's index where the repair walk continues (`RepairWalk`)."""
     return f"sluice:walk:{shard}"
 
 
-def uploads_of(tenant: str) -> str:
-    """Sorted set: a tenant's uploads by their beginning."""
+def tenant_uploads(tenant: str) -> str:
+    """Sorted set: a tenant's uploads by creation time."""
     return f"sluice:tenant:{tenant}"
 
 
 def queue(shard: int) -> str:
-    """The stream of the shard's parts to be stored; `sluice:queue:S` and the keys that carry this
-    name in braces share a slot."""
+    """Stream of the shard's parts to store; it shares a slot with the keys that carry its name in
+    braces."""
     return f"sluice:queue:{shard}"
 
 
 def lane(shard: int, kind: str) -> tuple[str, str, str, str, str]:
-    """The keys of the shard's items of one kind: stream, waiting, ready, later, turns
-    (see lua/queue_common.lua). Parts have the stream that is the shard's."""
+    """Return the keys of a shard's items of one kind: stream, waiting, ready, later, turns (see
+    lua/queue_common.lua). Parts use the shard's own stream."""
     braced = f"{{{queue(shard)}}}"
     stream = queue(shard) if kind == "PART" else f"{braced}:{kind}"
     own = f"{braced}:{kind}:"

@@ -1,4 +1,4 @@
-"""The identity of what is in Redis: a new one means that it was emptied or replaced (rule 28)."""
+"""Identity of the data in Redis; it changes when Redis is emptied or replaced (rule 28)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sluice_core.uploads.ids import new_nonce
 
 
 async def get_or_create_nonce(clients: RedisClients) -> str:
-    """The nonce; of several processes that find none, one makes it for all."""
-    # Looked for first: a full Redis refuses SET, even one that would change nothing.
-    found = await clients.execute(keys.NONCE, "GET", keys.NONCE, operation="nonce")
-    if found is not None:
-        return bytes(found).decode()
+    """Return the nonce; if there is none, create one that all processes share."""
+    # GET first: a full Redis refuses SET, also one that would change nothing.
+    existing = await clients.execute(keys.NONCE, "GET", keys.NONCE, operation="nonce")
+    if existing is not None:
+        return bytes(existing).decode()
     _, nonce = await clients.pipeline(
         keys.NONCE,
         [("SET", keys.NONCE, new_nonce(), "NX"), ("GET", keys.NONCE)],

@@ -1,4 +1,4 @@
-"""How the Redis adapters reach their server, and how far they trust it."""
+"""Connection options of the Redis adapters."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """Where Redis is, and the bounds of talking to it.
+    """Address of Redis, limits and required durability.
 
     Args:
         url: `redis://[user:password@]host:port/0`, `rediss://` for TLS, `unix://` for a socket.
-            With `cluster`, any one master; the others are asked for.
-        shards: into how many shards uploads are divided (queue, index and deadlines). The same in
-            every process of a deployment, and not to be changed while uploads are in flight.
-        max_connections: per server; who needs one more waits.
-        operation_timeout_seconds: one command or script, waiting for a connection included.
-        replicas_to_wait: how many replicas must have a chunk before it is acknowledged, when the
-            durability class is `replicated` (docs/protocol.md, rule 6).
+            With `cluster`, any one master; the others are discovered.
+        shards: number of shards of uploads (queue, index and deadlines). The same in every process
+            of a deployment; do not change it while uploads are in flight.
+        max_connections: per server; further callers wait.
+        operation_timeout_seconds: limit of one command or script, waiting for a connection
+            included.
+        replicas_to_wait: replicas that must have a chunk before it is acknowledged, with the
+            durability class `replicated` (docs/protocol.md, rule 6).
         memory_high_fraction: of `maxmemory`; above it no chunk is admitted.
-        allow_unsafe: a server that breaks the promises is a warning, not an error.
+        allow_unsafe: log a warning, not an error, for a server without the required durability.
     """
 
     url: str = field(repr=False)  # may hold a password
@@ -36,9 +37,9 @@ class RedisOptions:
     def __post_init__(self) -> None:
         for name in ("shards", "max_connections", "replicas_to_wait", "wait_timeout_ms"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1")
+                raise ValueError(f"{name} is below 1; set at least 1")
         for name in ("connect_timeout_seconds", "operation_timeout_seconds"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is more than 0")
+                raise ValueError(f"{name} is not positive; set more than 0")
         if not 0 < self.memory_high_fraction <= 1:
-            raise ValueError("memory_high_fraction is between 0 and 1")
+            raise ValueError("memory_high_fraction is out of range; set more than 0, at most 1")

@@ -1,4 +1,4 @@
-"""Encryption and storage class of a drive as S3's parameters."""
+"""Encryption and storage class of a drive as S3 parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ENCRYPTION = re.compile(r"AES256|(aws:kms(?::dsse)?)(?::([A-Za-z0-9:/_-]{1,2048
 
 
 def to_parameters(attributes: ObjectAttributes) -> dict[str, Any]:
-    """Parameters of PutObject and CreateMultipartUpload.
+    """Return the parameters of PutObject and CreateMultipartUpload.
 
-    `encryption` is "" (the bucket's default), "AES256", "aws:kms" or "aws:kms:KEY", KEY being a
-    key's id, alias or ARN; "aws:kms:dsse" likewise.
+    `encryption` is "" (the bucket's default), "AES256", "aws:kms" or "aws:kms:KEY". KEY is the id,
+    alias or ARN of a key. "aws:kms:dsse" takes a key in the same way.
 
     Raises `InvalidArgument` BAD_ENCRYPTION, BAD_STORAGE_CLASS.
     """

@@ -1,13 +1,4 @@
-"""A circuit breaker before an object store: a store that is down is asked rarely, not by everyone.
-
-It looks at the last calls. When half of them failed, or half of them stood still for long, it
-opens: every call is refused at once with `Unavailable` STORE_CIRCUIT_OPEN. After a while one call
-is let through; by its outcome the breaker closes or stays open.
-
-Failed means `Unavailable`, from the store: what the store answers to a bad request is no failure,
-nor is what a body's source raises, nor a cancelled call. Slow is the longest wait between two signs
-of progress, not the length of a call, for a large part on a thin line is none of the store's fault.
-"""
+"""Circuit breaker for an object store."""
 
 from __future__ import annotations
 
@@ -39,7 +30,7 @@ _FAILURES = (Unavailable, DeadlineExceeded, TimeoutError)
 
 
 class BreakerState(IntEnum):
-    """In the order of how bad it is; the number is what the gauge shows."""
+    """State of the breaker, ordered by severity; the number is the value of the gauge."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -47,41 +38,51 @@ class BreakerState(IntEnum):
 
 
 class BreakerCall:
-    """One admitted call, and how long it waits for the store without a sign of progress.
+    """One admitted call and its longest wait for the store without progress.
 
-    `epoch`: the state that admitted it; the end of a call that outlives it is no news. `neutral`:
-    its end says nothing about the store.
+    Attributes:
+        epoch: number of the state that admitted the call. The outcome of a call that outlives its
+            state is ignored.
+        neutral: the outcome of the call says nothing about the store.
     """
 
     def __init__(self, epoch: int, clock: Callable[[], float]) -> None:
         self.epoch = epoch
         self.neutral = False
         self._clock = clock
-        self._longest = 0.0
+        self._longest_seconds = 0.0
         self._since: float | None = clock()
 
-    def waits(self) -> None:
-        """From now on it is the store that is waited for."""
+    def start_wait(self) -> None:
+        """Start to measure a wait for the store."""
         self._since = self._clock()
 
-    def progressed(self) -> None:
-        """The store has done something; until `waits` it is somebody else's turn."""
+    def end_wait(self) -> None:
+        """Record progress of the store; time until `start_wait` does not count."""
         if self._since is not None:
-            self._longest = max(self._longest, self._clock() - self._since)
+            self._longest_seconds = max(self._longest_seconds, self._clock() - self._since)
             self._since = None
 
     @property
-    def longest_wait(self) -> float:
-        self.progressed()
-        return self._longest
+    def longest_wait_seconds(self) -> float:
+        self.end_wait()
+        return self._longest_seconds
 
 
 class Breaker:
-    """The decision, without I/O. Not thread-safe: one event loop.
+    """State machine of the circuit breaker, without I/O. Not thread-safe: one event loop.
+
+    The breaker opens when half of the last calls failed or were slow. While it is open, every call
+    is rejected immediately with `Unavailable` STORE_CIRCUIT_OPEN. After `open_seconds` one probe
+    call is admitted; its outcome closes or reopens the breaker.
+
+    A call fails with `Unavailable` from the store. A rejection of a bad request, an error of the
+    body's source and a cancelled call are no failures. Slow means a long wait between two signs of
+    progress, not a long call: a large part on a slow network is not the fault of the store.
 
     Args:
-        on_state: told the state at the beginning and at every change.
-        clock: seconds, monotonic.
+        on_state: called with the initial state and with every new one.
+        clock: monotonic time in seconds.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Breaker:
         return self._state
 
     def admit(self) -> BreakerCall:
-        """Raises `Unavailable` STORE_CIRCUIT_OPEN."""
+        """Admit a call. Raises `Unavailable` STORE_CIRCUIT_OPEN."""
         if self._state is BreakerState.OPEN:
             remaining = self._opened_at + self._options.open_seconds - self._clock()
             if remaining > 0:
@@ -117,8 +118,9 @@ class Breaker:
             self._probing = True
         return BreakerCall(self._epoch, self._clock)
 
-    def ended(self, call: BreakerCall, *, failed: bool, may_be_slow: bool = False) -> None:
-        slow = not may_be_slow and call.longest_wait > self._options.slow_seconds
+    def record_outcome(self, call: BreakerCall, *, failed: bool, may_be_slow: bool = False) -> None:
+        """Record the outcome of an admitted call and update the state."""
+        slow = not may_be_slow and call.longest_wait_seconds > self._options.slow_seconds
         if call.epoch != self._epoch:
             return
         if call.neutral:
@@ -127,7 +129,7 @@ class Breaker:
             self._enter(BreakerState.OPEN if failed or slow else BreakerState.CLOSED)
         else:
             self._outcomes.append((failed, slow))
-            # Only bad news opens it: a call that went well is no reason, whatever came before.
+            # A successful call never opens the breaker, whatever preceded it.
             if (failed or slow) and self._is_bad():
                 self._enter(BreakerState.OPEN)
 
@@ -151,8 +153,8 @@ class Breaker:
         self._on_state(state)
 
 
-class BreakingObjectStore:
-    """An `ObjectStore` that asks a breaker before it asks the store."""
+class CircuitBreakerObjectStore:
+    """An `ObjectStore` whose calls pass a circuit breaker."""
 
     def __init__(
         self,
@@ -169,37 +171,37 @@ class BreakingObjectStore:
         return self._breaker.state
 
     async def check(self, bucket: str) -> None:
-        await self._guarded(lambda _: self._store.check(bucket))
+        await self._call_store(lambda _: self._store.check(bucket))
 
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
-        return await self._guarded(
+        return await self._call_store(
             lambda call: self._store.put(ref, _TimedBody(body, call), attributes)
         )
 
     async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
-        return await self._guarded(lambda _: self._store.open_multipart(ref, attributes))
+        return await self._call_store(lambda _: self._store.open_multipart(ref, attributes))
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
-        return await self._guarded(
+        return await self._call_store(
             lambda call: self._store.put_part(ref, multipart_id, number, _TimedBody(body, call))
         )
 
     async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
-        return await self._guarded(lambda _: self._store.list_parts(ref, multipart_id))
+        return await self._call_store(lambda _: self._store.list_parts(ref, multipart_id))
 
     async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
-        return await self._guarded(lambda _: self._store.open_multiparts(ref))
+        return await self._call_store(lambda _: self._store.open_multiparts(ref))
 
     async def complete_multipart(
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:
-        # Putting 10,000 parts together may take minutes in a healthy store.
-        return await self._guarded(
+        # Assembling 10,000 parts may take minutes in a healthy store.
+        return await self._call_store(
             lambda _: self._store.complete_multipart(ref, multipart_id, parts), may_be_slow=True
         )
 
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
-        await self._guarded(lambda _: self._store.abort_multipart(ref, multipart_id))
+        await self._call_store(lambda _: self._store.abort_multipart(ref, multipart_id))
 
     async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
         call = self._breaker.admit()
@@ -207,9 +209,9 @@ class BreakingObjectStore:
         try:
             async with closing(self._store.read(ref, offset, length)) as blocks:
                 async for block in blocks:
-                    call.progressed()
+                    call.end_wait()
                     yield block
-                    call.waits()
+                    call.start_wait()
         except asyncio.CancelledError:
             call.neutral = True
             raise
@@ -217,13 +219,13 @@ class BreakingObjectStore:
             failed = True
             raise
         finally:
-            self._breaker.ended(call, failed=failed)
+            self._breaker.record_outcome(call, failed=failed)
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
-        return await self._guarded(lambda _: self._store.head(ref))
+        return await self._call_store(lambda _: self._store.head(ref))
 
     async def delete(self, ref: ObjectRef) -> None:
-        await self._guarded(lambda _: self._store.delete(ref))
+        await self._call_store(lambda _: self._store.delete(ref))
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
         return await self._store.presign_get(ref, lifetime_seconds, filename)
@@ -233,7 +235,7 @@ class BreakingObjectStore:
     ) -> PresignedPut:
         return await self._store.presign_put(ref, lifetime_seconds, size, attributes)
 
-    async def _guarded(
+    async def _call_store(
         self, work: Callable[[BreakerCall], Awaitable[T]], *, may_be_slow: bool = False
     ) -> T:
         call = self._breaker.admit()
@@ -247,11 +249,11 @@ class BreakingObjectStore:
             failed = True
             raise
         finally:
-            self._breaker.ended(call, failed=failed, may_be_slow=may_be_slow)
+            self._breaker.record_outcome(call, failed=failed, may_be_slow=may_be_slow)
 
 
 class _TimedBody:
-    """A body that tells a call's waiting for the store from its waiting for the source."""
+    """A body that separates the wait for the store from the wait for the body's source."""
 
     def __init__(self, body: Body, call: BreakerCall) -> None:
         self._body = body
@@ -266,22 +268,22 @@ class _TimedBody:
         return self._body.crc32c
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        self._call.progressed()
-        self._call.neutral = True  # until the source has given a block, or has ended
+        self._call.end_wait()
+        self._call.neutral = True  # until the source has yielded a block or ended
         async with closing(self._body.blocks()) as blocks:
             async for block in blocks:
                 self._call.neutral = False
-                self._call.waits()
+                self._call.start_wait()
                 yield block
-                self._call.progressed()
+                self._call.end_wait()
                 self._call.neutral = True
         self._call.neutral = False
-        self._call.waits()
+        self._call.start_wait()
 
 
 def _circuit_open(retry_after_seconds: float) -> Unavailable:
     return Unavailable(
         CIRCUIT_OPEN,
-        "The object store failed too often and is left alone for a while; try again later.",
+        "The object store failed too often and is not called for a while; try again later.",
         retry_after_seconds=retry_after_seconds,
     )

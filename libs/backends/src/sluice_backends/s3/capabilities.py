@@ -1,7 +1,4 @@
-"""What an S3 store does with checksums, found out by trying: the stores differ, their versions too.
-
-One probe per store and process, under a key of its own that is removed again.
-"""
+"""Checksum capabilities of an S3 store, detected by a probe: stores and versions differ."""
 
 from __future__ import annotations
 
@@ -12,8 +9,13 @@ from typing import Any
 import structlog
 
 from sluice_backends.s3.calls import S3Calls
-from sluice_backends.s3.checksums import StoredChecksum, composite, decoded, encoded
-from sluice_backends.s3.convert import Answer
+from sluice_backends.s3.checksums import (
+    StoredChecksum,
+    composite_checksum,
+    decode_crc32c,
+    encode_crc32c,
+)
+from sluice_backends.s3.conversions import Response
 from sluice_core.errors import (
     DataLoss,
     FailedPrecondition,
@@ -27,11 +29,11 @@ from sluice_core.uploads.ids import new_token
 _log = structlog.get_logger(__name__)
 _CONTENT = b"What does this store do with checksums?"
 _UNSUPPORTED = (FailedPrecondition, InvalidArgument, Unimplemented)
-"""How a store refuses a parameter that it does not know."""
+"""Errors with which a store rejects an unknown parameter."""
 
 
 class MultipartChecksum(StrEnum):
-    """What the CRC32C of an object in parts covers."""
+    """Coverage of the CRC32C of a multipart object."""
 
     FULL_OBJECT = "FULL_OBJECT"
     COMPOSITE = "COMPOSITE"
@@ -40,12 +42,14 @@ class MultipartChecksum(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Attributes:
-    takes_crc32c: it accepts a CRC32C with a body; then it is sent along.
-    checks_crc32c: it refuses a body, and a part, of another CRC32C; else we look ourselves.
-    keeps_crc32c: `head` reports the CRC32C of a whole object.
-    multipart: what it keeps of an object in parts.
-    lists_multiparts: it can name the multiparts that are open under a key.
+    """Capabilities of a store.
+
+    Attributes:
+        takes_crc32c: accepts a CRC32C with a body; it is then sent.
+        checks_crc32c: rejects a body or part with another CRC32C; otherwise it is verified locally.
+        keeps_crc32c: `head` reports the CRC32C of a whole object.
+        multipart: checksum stored for a multipart object.
+        lists_multiparts: lists the open multipart uploads of a key.
     """
 
     takes_crc32c: bool
@@ -56,14 +60,17 @@ class Capabilities:
 
 
 async def probe(calls: S3Calls, bucket: str, prefix: str) -> Capabilities:
-    """Try the store out in this bucket. Raises the port's errors when it cannot be used at all."""
+    """Return the capabilities of the store, detected with an object that is deleted afterwards.
+
+    Runs once per store and process. Raises the errors of the port when the store is unusable.
+    """
     key = f"{prefix}/{new_token()}"
     try:
         capabilities = await _Probe(calls, bucket, key).run()
     finally:
         await calls.run("delete_object", Bucket=bucket, Key=key)
     _log.info(
-        "object_store_probed",
+        "object_store.probed",
         bucket=bucket,
         takes_crc32c=capabilities.takes_crc32c,
         checks_crc32c=capabilities.checks_crc32c,
@@ -74,8 +81,8 @@ async def probe(calls: S3Calls, bucket: str, prefix: str) -> Capabilities:
     return capabilities
 
 
-class _Wrong(BytesBody):
-    """Claims a CRC32C that is not its own."""
+class _WrongChecksumBody(BytesBody):
+    """Body that declares a wrong CRC32C."""
 
     @property
     def crc32c(self) -> int:
@@ -85,24 +92,24 @@ class _Wrong(BytesBody):
 class _Probe:
     def __init__(self, calls: S3Calls, bucket: str, key: str) -> None:
         self._calls = calls
-        self._where: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        self._location: dict[str, Any] = {"Bucket": bucket, "Key": key}
         self._body = BytesBody(_CONTENT)
 
     async def run(self) -> Capabilities:
         await self._send("put_object", self._body, with_crc32c=False)
-        lists = await self._lists()
-        takes = await self._takes()
+        lists = await self._lists_multiparts()
+        takes = await self._accepts_crc32c()
         if not takes:
             return Capabilities(False, False, False, MultipartChecksum.NONE, lists)
         checks = await self._refuses_wrong("put_object")
-        keeps = await self._kept() == StoredChecksum(self._body.crc32c, None)
+        keeps = await self._stored_checksum() == StoredChecksum(self._body.crc32c, None)
         for kind in (MultipartChecksum.FULL_OBJECT, MultipartChecksum.COMPOSITE):
-            checks_parts = await self._makes(kind)
+            checks_parts = await self._checks_parts(kind)
             if checks_parts is not None:
                 return Capabilities(takes, checks and checks_parts, keeps, kind, lists)
         return Capabilities(takes, False, keeps, MultipartChecksum.NONE, lists)
 
-    async def _takes(self) -> bool:
+    async def _accepts_crc32c(self) -> bool:
         try:
             await self._send("put_object", self._body)
         except _UNSUPPORTED:
@@ -111,38 +118,42 @@ class _Probe:
 
     async def _refuses_wrong(self, operation: str, **parameters: Any) -> bool:
         try:
-            await self._send(operation, _Wrong(_CONTENT), **parameters)
+            await self._send(operation, _WrongChecksumBody(_CONTENT), **parameters)
         except DataLoss:
             return True
         return False
 
-    async def _kept(self) -> StoredChecksum | None:
-        answer = await self._calls.run("head_object", ChecksumMode="ENABLED", **self._where)
-        return decoded(answer.get("ChecksumCRC32C"))
+    async def _stored_checksum(self) -> StoredChecksum | None:
+        response = await self._calls.run("head_object", ChecksumMode="ENABLED", **self._location)
+        return decode_crc32c(response.get("ChecksumCRC32C"))
 
-    async def _lists(self) -> bool:
-        opened = await self._calls.run("create_multipart_upload", **self._where)
+    async def _lists_multiparts(self) -> bool:
+        opened = await self._calls.run("create_multipart_upload", **self._location)
         try:
-            found = await self._calls.run(
-                "list_multipart_uploads", Bucket=self._where["Bucket"], Prefix=self._where["Key"]
+            listing = await self._calls.run(
+                "list_multipart_uploads",
+                Bucket=self._location["Bucket"],
+                Prefix=self._location["Key"],
             )
             return any(
-                upload["UploadId"] == opened["UploadId"] for upload in found.get("Uploads", ())
+                upload["UploadId"] == opened["UploadId"] for upload in listing.get("Uploads", ())
             )
         except _UNSUPPORTED:
             return False
         finally:
             await self._abort(opened["UploadId"])
 
-    async def _makes(self, kind: MultipartChecksum) -> bool | None:
-        """Whether it checks the parts of an object with a checksum of this kind; None if it cannot
-        make one."""
+    async def _checks_parts(self, kind: MultipartChecksum) -> bool | None:
+        """Return whether the store verifies parts of an object with a checksum of this kind.
+
+        None if it cannot create such an object.
+        """
         try:
             opened = await self._calls.run(
                 "create_multipart_upload",
                 ChecksumAlgorithm="CRC32C",
                 ChecksumType=str(kind),
-                **self._where,
+                **self._location,
             )
         except _UNSUPPORTED:
             return None
@@ -155,15 +166,19 @@ class _Probe:
                 "complete_multipart_upload",
                 MultipartUpload={
                     "Parts": [
-                        {"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32C": encoded(crc)}
+                        {
+                            "PartNumber": 1,
+                            "ETag": part["ETag"],
+                            "ChecksumCRC32C": encode_crc32c(crc),
+                        }
                     ]
                 },
                 **multipart,
-                **self._where,
+                **self._location,
             )
             full = kind is MultipartChecksum.FULL_OBJECT
-            expected = StoredChecksum(crc, None) if full else composite([crc])
-            return checks if await self._kept() == expected else None
+            expected = StoredChecksum(crc, None) if full else composite_checksum([crc])
+            return checks if await self._stored_checksum() == expected else None
         except _UNSUPPORTED:
             return None
         finally:
@@ -171,13 +186,13 @@ class _Probe:
 
     async def _send(
         self, operation: str, body: BytesBody, *, with_crc32c: bool = True, **parameters: Any
-    ) -> Answer:
+    ) -> Response:
         return await self._calls.send(
-            operation, body, with_crc32c=with_crc32c, verify=False, **self._where, **parameters
+            operation, body, with_crc32c=with_crc32c, verify=False, **self._location, **parameters
         )
 
     async def _abort(self, multipart_id: str) -> None:
         try:
-            await self._calls.run("abort_multipart_upload", UploadId=multipart_id, **self._where)
+            await self._calls.run("abort_multipart_upload", UploadId=multipart_id, **self._location)
         except NotFound:
             return  # it was completed

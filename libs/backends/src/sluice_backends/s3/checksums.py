@@ -1,5 +1,7 @@
-"""CRC32C as S3 writes it: base64 of four bytes, with `-N` behind it when it covers N parts' CRCs
-instead of their bytes (COMPOSITE)."""
+"""CRC32C in S3's notation: base64 of four bytes.
+
+The suffix `-N` marks a checksum of the CRCs of N parts instead of their bytes (COMPOSITE).
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,18 @@ _CRC_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class StoredChecksum:
-    """What the store says. `parts` is None for a CRC32C of the bytes themselves."""
+    """Checksum reported by a store. `parts` is None for a CRC32C of the bytes themselves."""
 
     crc32c: int
     parts: int | None
 
 
-def encoded(crc: int) -> str:
+def encode_crc32c(crc: int) -> str:
     return base64.b64encode(crc.to_bytes(_CRC_BYTES, "big")).decode("ascii")
 
 
-def decoded(text: str | None) -> StoredChecksum | None:
-    """None for nothing, and for anything that is no CRC32C."""
+def decode_crc32c(text: str | None) -> StoredChecksum | None:
+    """Return the checksum in `text`; None for None and for anything that is no CRC32C."""
     match = _TEXT.fullmatch(text or "")
     if match is None:
         return None
@@ -39,7 +41,7 @@ def decoded(text: str | None) -> StoredChecksum | None:
     return StoredChecksum(crc, None if match[2] is None else int(match[2]))
 
 
-def composite(crcs: Iterable[int]) -> StoredChecksum:
-    """The COMPOSITE checksum of parts with these CRC32Cs."""
+def composite_checksum(crcs: Iterable[int]) -> StoredChecksum:
+    """Return the COMPOSITE checksum of parts with these CRC32Cs."""
     whole = b"".join(crc.to_bytes(_CRC_BYTES, "big") for crc in crcs)
     return StoredChecksum(crc32c(whole), len(whole) // _CRC_BYTES)

@@ -1,8 +1,4 @@
-"""What botocore and the network raise, as the errors of the object store port.
-
-The code decides, then the HTTP status. Whatever may be otherwise a moment later is `Unavailable`:
-an expired token or a stepped clock comes as 403 and is no refusal of ours.
-"""
+"""Translation of botocore and network errors into errors of the object store port."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ from sluice_core.errors import (
 from sluice_core.objects.parts import bucket_not_found, multipart_not_found, object_not_found
 
 VENDOR_ERRORS = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
-"""All that a call of the client raises, besides what its body's source does."""
+"""Everything that a client call raises, besides errors of its body's source."""
 
 _TRANSIENT = frozenset(
     {
@@ -59,16 +55,16 @@ _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 def checksum_mismatch() -> DataLoss:
     return DataLoss(
         "CHECKSUM_MISMATCH",
-        "The object store saw other bytes than were announced; store them again from their source.",
+        "The object store received other bytes than announced; store them again from their source.",
     )
 
 
 def store_unavailable(
-    detail: str = "does not answer", retry_after_seconds: float | None = None
+    detail: str = "does not respond", retry_after_seconds: float | None = None
 ) -> Unavailable:
     return Unavailable(
         "STORE_UNAVAILABLE",
-        "The object store does not do its work at the moment; try again later.",
+        "The object store is unavailable at the moment; try again later.",
         retry_after_seconds=retry_after_seconds,
         log_detail=detail,
     )
@@ -77,8 +73,8 @@ def store_unavailable(
 def invalid_part() -> FailedPrecondition:
     return FailedPrecondition(
         "INVALID_PART",
-        "The object store does not hold these parts under these ETags, or not in this order; list "
-        "the parts and store again what differs.",
+        "The object store does not have these parts under these ETags, or not in this order; list "
+        "the parts and store again those that differ.",
     )
 
 
@@ -113,15 +109,19 @@ _BY_CODE: Mapping[str, Callable[[], SluiceError]] = MappingProxyType(
 )
 
 
-def translated(error: Exception, bucket: str) -> SluiceError:
-    """The port's word for one of `VENDOR_ERRORS`. No vendor's text goes along: it may quote what
-    was asked, credentials among it."""
+def to_store_error(error: Exception, bucket: str) -> SluiceError:
+    """Return the error of the port for one of `VENDOR_ERRORS`.
+
+    The error code decides, then the HTTP status. Every transient condition is `Unavailable`: an
+    expired token or a skewed clock is a 403, but not a denial. The vendor's text is dropped,
+    because it may quote the request with its credentials.
+    """
     if isinstance(error, ClientError):
-        return _answered(error.response, bucket)
+        return _from_response(error.response, bucket)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return PermissionDenied(
             "STORE_DENIED",
-            "The object store refuses access; the server's operator has to look into it.",
+            "The object store denied access; ask the server's operator to check the credentials.",
             log_detail="there are no credentials; set them, or give this machine a role",
         )
     if isinstance(error, ParamValidationError):
@@ -131,11 +131,11 @@ def translated(error: Exception, bucket: str) -> SluiceError:
             log_detail=f"bucket {bucket!r}",
         )
     if isinstance(error, TimeoutError):
-        return store_unavailable("stood still for too long")
+        return store_unavailable("stalled for too long")
     return store_unavailable()
 
 
-def _answered(response: Mapping[str, Any], bucket: str) -> SluiceError:
+def _from_response(response: Mapping[str, Any], bucket: str) -> SluiceError:
     code = str(response.get("Error", {}).get("Code", ""))
     metadata = response.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode") or 0)
@@ -145,18 +145,18 @@ def _answered(response: Mapping[str, Any], bucket: str) -> SluiceError:
         return known()
     if code in _TRANSIENT or status in _TRANSIENT_STATUS or (status >= 500 and status != 501):
         retry_after = _seconds(metadata.get("HTTPHeaders", {}).get("retry-after"))
-        return store_unavailable(f"answered {code or status}", retry_after)
+        return store_unavailable(f"responded {code or status}", retry_after)
     if status in (401, 403):
         return PermissionDenied(
             "STORE_DENIED",
-            "The object store refuses access; the server's operator has to look into it.",
+            "The object store denied access; ask the server's operator to check the credentials.",
             log_detail=f"bucket {bucket!r}, {code or status}; check the credentials and what they "
             "may do",
         )
     if status in (405, 501):
         return Unimplemented(
             "STORE_LACKS_CALL",
-            "The object store does not offer what was asked of it; compare the drive's encryption "
+            "The object store does not support the request; compare the drive's encryption "
             "and storage class with what it supports.",
         )
     if status == 404:
@@ -171,5 +171,5 @@ def _answered(response: Mapping[str, Any], bucket: str) -> SluiceError:
 
 
 def _seconds(header: str | None) -> float | None:
-    """Retry-After in seconds; its other form, a date, is not used by S3."""
+    """Return Retry-After in seconds. S3 does not use its other form, a date."""
     return float(header) if header is not None and header.isdecimal() else None

@@ -8,26 +8,26 @@ from sluice_backends.buckets import SLOW_SECONDS
 
 
 class S3Metrics:
-    """What S3 answers, and the state of its circuit breaker."""
+    """Metrics of S3 attempts and of the circuit breaker."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
         r = self.registry
         self.seconds = Histogram(
             "sluice_s3_seconds",
-            "Time of one attempt, its body included; of a read until the first byte",
+            "Duration of one attempt including its body; of a read until the first byte",
             ("operation",),
             buckets=SLOW_SECONDS,
             registry=r,
         )
         self.errors = Counter(
             "sluice_s3_errors",
-            "Attempts that S3 refused or did not answer, by reason",
+            "Failed S3 attempts, by reason",
             ("operation", "reason"),
             registry=r,
         )
         self.breaker_state = Gauge(
             "sluice_store_breaker_state",
-            "Circuit breaker of the object store: 0 closed, 1 trying, 2 open",
+            "Circuit breaker of the object store: 0 closed, 1 half-open, 2 open",
             registry=r,
         )

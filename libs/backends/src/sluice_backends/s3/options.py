@@ -1,4 +1,4 @@
-"""What the S3 object store is told: where it is, who asks, and how long an answer may take."""
+"""Options of the S3 object store: endpoint, credentials, limits and timeouts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sluice_core.configuration import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class RetryOptions:
-    """Waits grow from `wait_initial_seconds` by doubling to `wait_max_seconds`, and are jittered.
+    """Exponential backoff with jitter from `wait_initial_seconds` to `wait_max_seconds`.
 
-    No attempt begins after `total_seconds`. One that runs then goes on: a part on a thin line is
-    not given up for being slow, only for standing still (the store's own limit).
+    No attempt starts after `total_seconds`. A running attempt continues: a part on a slow network
+    is not cancelled for being slow, only for stalling (the store's own limit).
     """
 
     attempts: int = 6
@@ -26,8 +26,11 @@ class RetryOptions:
 
 @dataclass(frozen=True, slots=True)
 class BreakerOptions:
-    """Opens when, of the last `window` calls and at least `min_calls`, the given share failed or
-    waited longer than `slow_seconds`."""
+    """Thresholds of the circuit breaker.
+
+    It opens when the given share of the last `window` calls failed or waited longer than
+    `slow_seconds`, once there were `min_calls`.
+    """
 
     window: int = 10
     min_calls: int = 5
@@ -48,21 +51,19 @@ class S3Options:
     Args:
         endpoint_url: None for AWS itself; for every other store its http(s) URL. UNSIGNED-PAYLOAD
             is sent over both, so plain http belongs in a trusted network.
-        access_key, secret_key, session_token: None for botocore's own search: environment, shared
-            file, container or instance role.
-        public_endpoint_url: how browsers reach the store, when not by `endpoint_url`; presigned
-            URLs name it.
-        path_style: `endpoint/bucket/key` instead of `bucket.endpoint/key`; None: whenever there is
-            an `endpoint_url`.
-        max_connections: calls at once that are no reads; more wait for their turn.
-        max_reads: reads at once. Apart from the others, for a reader may be slow for as long as it
-            likes, and must not keep parts from being stored.
-        stall_timeout_seconds: an attempt ends when the store stands still this long: takes no
-            piece of 256 KiB, sends no byte. A part may take any time in all.
-        complete_timeout_seconds: the same for putting an object together, which S3 may spend
-            minutes on.
-        ca_bundle: file of the certificate authorities to believe instead of the system's.
-        probe_prefix: where the store is tried out, see `capabilities.py`.
+        access_key, secret_key, session_token: None for botocore's credential chain: environment,
+            shared file, container or instance role.
+        public_endpoint_url: endpoint of presigned URLs, if browsers do not use `endpoint_url`.
+        path_style: `endpoint/bucket/key` instead of `bucket.endpoint/key`; None means true if and
+            only if `endpoint_url` is set.
+        max_connections: limit of concurrent calls other than reads; further calls wait.
+        max_reads: limit of concurrent reads. It is separate, because a reader may be arbitrarily
+            slow and must not block the storing of parts.
+        stall_timeout_seconds: an attempt ends when the store makes no progress for this long: it
+            accepts no piece of 256 KiB and sends no byte. The total time of a part is unlimited.
+        complete_timeout_seconds: the same for CompleteMultipartUpload, which may take S3 minutes.
+        ca_bundle: file of trusted certificate authorities that replaces the system's.
+        probe_prefix: key prefix of the capability probe, see `capabilities.py`.
 
     Raises `ConfigurationError`.
     """
@@ -101,9 +102,13 @@ class S3Options:
                 "to use the role of this machine"
             )
         if self.max_connections < 1 or self.max_reads < 1:
-            raise ConfigurationError("the object store needs at least one connection of each kind")
+            raise ConfigurationError(
+                "the object store needs at least one connection of each kind; raise the limit"
+            )
         if min(self.connect_timeout_seconds, self.stall_timeout_seconds) <= 0:
-            raise ConfigurationError("the object store's timeouts must be more than nothing")
+            raise ConfigurationError(
+                "the object store's timeouts must be positive; correct the settings"
+            )
 
     @property
     def addressing_style(self) -> str:

@@ -1,4 +1,4 @@
-"""URLs by which a browser reaches an object without passing through us."""
+"""Presigned URLs: direct access of browsers to objects."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HEADERS = {
 
 
 class Presigner:
-    """Signs URLs; no request is made.
+    """Signer of URLs; sends no request.
 
     Args:
-        client: of the endpoint that browsers reach: the host is signed, too.
+        client: client of the endpoint that browsers use, because the host is signed, too.
     """
 
     def __init__(self, client: S3Client) -> None:
@@ -56,5 +56,5 @@ class Presigner:
 
 
 def _attachment(filename: str) -> str:
-    """RFC 6266: always a download, never shown in the page of the store; any name, as UTF-8."""
+    """Return a Content-Disposition (RFC 6266) that forces a download under any UTF-8 name."""
     return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"

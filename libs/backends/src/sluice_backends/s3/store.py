@@ -1,4 +1,4 @@
-"""Objects in an S3 store."""
+"""Object store on S3."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from sluice_backends.s3.attributes import to_parameters
-from sluice_backends.s3.breaker import BreakerState, BreakingObjectStore
+from sluice_backends.s3.breaker import BreakerState, CircuitBreakerObjectStore
 from sluice_backends.s3.calls import S3Calls
 from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, probe
-from sluice_backends.s3.checksums import composite, decoded, encoded
+from sluice_backends.s3.checksums import composite_checksum, decode_crc32c, encode_crc32c
 from sluice_backends.s3.client import open_client
-from sluice_backends.s3.convert import (
-    Answer,
+from sluice_backends.s3.conversions import (
+    Response,
     expected_object,
     to_etag,
     to_listed_part,
@@ -28,7 +28,7 @@ from sluice_backends.s3.errors import checksum_mismatch, invalid_part, store_una
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.s3.options import S3Options
 from sluice_backends.s3.presigning import Presigner
-from sluice_backends.s3.retrying import RetryingObjectStore
+from sluice_backends.s3.retry import RetryingObjectStore
 from sluice_core.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -57,10 +57,10 @@ _PAGE = 1000
 async def open_s3_store(
     options: S3Options, metrics: S3Metrics | None = None
 ) -> AsyncIterator[ObjectStore]:
-    """An S3 store that tries again, behind a circuit breaker that counts each attempt.
+    """Open an S3 store with retry and a circuit breaker that counts each attempt.
 
-    No request is made before the first call; `check` is the one for a start. Raises
-    `ConfigurationError` for an endpoint that is none.
+    No request is sent before the first call; use `check` at start. Raises `ConfigurationError` for
+    an invalid endpoint.
     """
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(options, options.endpoint_url))
@@ -76,16 +76,16 @@ async def open_s3_store(
                 metrics.breaker_state.set(state)
 
         yield RetryingObjectStore(
-            BreakingObjectStore(store, options.breaker, on_state), options.retry
+            CircuitBreakerObjectStore(store, options.breaker, on_state), options.retry
         )
 
 
 class S3ObjectStore:
-    """An `ObjectStore` in S3: one attempt for each call, neither repeated nor held back.
+    """An `ObjectStore` on S3: one attempt per call, without retry or circuit breaker.
 
-    Besides the port's errors: `InvalidArgument` BAD_KEY for a key that stores read differently,
-    BAD_RANGE, BAD_PART_NUMBER; `ResourceExhausted` STORE_READS; `FailedPrecondition`
-    STORE_REFUSED for anything that a request could not be told beforehand.
+    Besides the errors of the port: `InvalidArgument` BAD_KEY for a key that stores normalize
+    differently, BAD_RANGE, BAD_PART_NUMBER; `ResourceExhausted` STORE_READS; `FailedPrecondition`
+    STORE_REFUSED for any other rejection by the store.
     """
 
     def __init__(self, calls: S3Calls, presigner: Presigner, options: S3Options) -> None:
@@ -96,14 +96,14 @@ class S3ObjectStore:
         self._probing = asyncio.Lock()
 
     async def check(self, bucket: str) -> None:
-        # Not HeadBucket: a HEAD has no body to tell a stepped clock from a refusal.
+        # Not HeadBucket: a HEAD response has no body that separates clock skew from a denial.
         await self._calls.run(
             "list_objects_v2", Bucket=bucket, Prefix=self._options.probe_prefix, MaxKeys=1
         )
         await self.capabilities(bucket)
 
     async def capabilities(self, bucket: str) -> Capabilities:
-        """What the store does with checksums; tried out in this bucket if nobody did before."""
+        """Return the capabilities of the store; the first call probes them in this bucket."""
         async with self._probing:
             if self._capabilities is None:
                 self._capabilities = await probe(self._calls, bucket, self._options.probe_prefix)
@@ -112,30 +112,30 @@ class S3ObjectStore:
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
         where, parameters = to_object(ref), to_parameters(attributes)
         can = await self.capabilities(ref.bucket)
-        answer = await self._send("put_object", body, can, **where, **parameters)
+        response = await self._send("put_object", body, can, **where, **parameters)
         crc = body.crc32c if can.keeps_crc32c else None
-        return ObjectInfo(ref, body.size, to_etag(answer), crc)
+        return ObjectInfo(ref, body.size, to_etag(response), crc)
 
     async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
         parameters: dict[str, Any] = {**to_object(ref), **to_parameters(attributes)}
         can = await self.capabilities(ref.bucket)
         if can.multipart is not MultipartChecksum.NONE:
             parameters |= {"ChecksumAlgorithm": "CRC32C", "ChecksumType": str(can.multipart)}
-        answer = await self._calls.run("create_multipart_upload", **parameters)
-        if not (multipart_id := answer.get("UploadId")):
-            raise store_unavailable("confirmed nothing")
+        response = await self._calls.run("create_multipart_upload", **parameters)
+        if not (multipart_id := response.get("UploadId")):
+            raise store_unavailable("sent no confirmation")
         return str(multipart_id)
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
         check_part_number(number)
         where = to_multipart(ref, multipart_id)
         can = await self.capabilities(ref.bucket)
-        answer = await self._send("upload_part", body, can, PartNumber=number, **where)
-        return PartTag(number, to_etag(answer), body.size, body.crc32c)
+        response = await self._send("upload_part", body, can, PartNumber=number, **where)
+        return PartTag(number, to_etag(response), body.size, body.crc32c)
 
     async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
         where = to_multipart(ref, multipart_id)
-        newest: dict[int, Answer] = {}
+        newest: dict[int, Response] = {}
         after = 0
         while True:
             page = await self._calls.run(
@@ -154,7 +154,7 @@ class S3ObjectStore:
     async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
         to_object(ref)
         marker: dict[str, Any] = {}
-        found: list[str] = []
+        multipart_ids: list[str] = []
         while True:
             try:
                 page = await self._calls.run(
@@ -165,12 +165,12 @@ class S3ObjectStore:
                     **marker,
                 )
             except Unimplemented:
-                return found
+                return multipart_ids
             uploads = page.get("Uploads", ())
-            found += [upload["UploadId"] for upload in uploads if upload["Key"] == ref.key]
-            # A key that merely begins like ours sorts after it: the rest is none of ours.
+            multipart_ids += [upload["UploadId"] for upload in uploads if upload["Key"] == ref.key]
+            # A longer key with this prefix sorts after it, so no further match follows.
             if not page.get("IsTruncated") or not uploads or uploads[-1]["Key"] != ref.key:
-                return found
+                return multipart_ids
             marker = {"KeyMarker": ref.key, "UploadIdMarker": uploads[-1]["UploadId"]}
 
     async def complete_multipart(
@@ -187,19 +187,19 @@ class S3ObjectStore:
         crc = expected_object(ref, "", parts).crc32c
         claims: dict[str, Any] = {}
         if can.multipart is MultipartChecksum.FULL_OBJECT and crc is not None:
-            # The store then refuses to make another object: none of them is ever visible.
-            claims = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32C": encoded(crc)}
-        answer = await self._calls.run(
+            # The store then rejects any other object, so a wrong one is never visible.
+            claims = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32C": encode_crc32c(crc)}
+        response = await self._calls.run(
             "complete_multipart_upload",
             stall_seconds=self._options.complete_timeout_seconds,
             MultipartUpload={"Parts": listed},
             **claims,
             **where,
         )
-        if not answer.get("ETag"):
-            # S3 answers 200 before it has done anything, and then perhaps ends without a word.
-            raise store_unavailable("confirmed nothing")
-        return await self._compared(ref, parts, answer)
+        if not response.get("ETag"):
+            # S3 sends the status 200 before it does the work, and may then end without a body.
+            raise store_unavailable("sent no confirmation")
+        return await self._verify_completed(ref, parts, response)
 
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
         try:
@@ -222,25 +222,27 @@ class S3ObjectStore:
                 async for block in blocks:
                     yield block
         except OutOfRange:
-            return  # it begins beyond the end
+            return  # the range starts beyond the end
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         try:
-            answer = await self._calls.run("head_object", ChecksumMode="ENABLED", **to_object(ref))
+            response = await self._calls.run(
+                "head_object", ChecksumMode="ENABLED", **to_object(ref)
+            )
         except NotFound:
             return None
         except (PermissionDenied, FailedPrecondition) as refused:
-            raise await self._why_refused(ref) from refused
-        stored = decoded(answer.get("ChecksumCRC32C"))
+            raise await self._refusal_cause(ref) from refused
+        stored = decode_crc32c(response.get("ChecksumCRC32C"))
         crc = stored.crc32c if stored is not None and stored.parts is None else None
         return ObjectInfo(
             ref,
-            int(answer["ContentLength"]),
-            to_etag(answer),
+            int(response["ContentLength"]),
+            to_etag(response),
             crc,
-            str(answer.get("ContentType", "")),
-            # Some stores write the names of headers as they like.
-            {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+            str(response.get("ContentType", "")),
+            # Stores differ in the case of header names.
+            {name.lower(): value for name, value in response.get("Metadata", {}).items()},
         )
 
     async def delete(self, ref: ObjectRef) -> None:
@@ -260,8 +262,8 @@ class S3ObjectStore:
         to_object(ref)
         return await self._presigner.put(ref, lifetime_seconds, size, attributes)
 
-    async def _why_refused(self, ref: ObjectRef) -> SluiceError:
-        """A HEAD has no body to tell a stepped clock from a refusal; a GET does."""
+    async def _refusal_cause(self, ref: ObjectRef) -> SluiceError:
+        """Return the cause of a rejected HEAD, whose response has no body, by means of a GET."""
         try:
             async with closing(self._calls.receive(Range="bytes=0-0", **to_object(ref))) as blocks:
                 await anext(blocks, None)
@@ -269,11 +271,11 @@ class S3ObjectStore:
             pass
         except SluiceError as reason:
             return reason
-        return store_unavailable("refused what it does not refuse any more")
+        return store_unavailable("rejected a HEAD, but not the following GET")
 
     async def _send(
         self, operation: str, body: Body, can: Capabilities, **parameters: Any
-    ) -> Answer:
+    ) -> Response:
         return await self._calls.send(
             operation,
             body,
@@ -282,16 +284,16 @@ class S3ObjectStore:
             **parameters,
         )
 
-    async def _compared(
-        self, ref: ObjectRef, parts: Sequence[PartTag], answer: Answer
+    async def _verify_completed(
+        self, ref: ObjectRef, parts: Sequence[PartTag], response: Response
     ) -> ObjectInfo:
-        """The completed object, held against its parts. Raises `DataLoss` CHECKSUM_MISMATCH."""
-        expected = expected_object(ref, to_etag(answer), parts)
-        stored = decoded(answer.get("ChecksumCRC32C"))
+        """Return the completed object. Raises `DataLoss` CHECKSUM_MISMATCH if its parts differ."""
+        expected = expected_object(ref, to_etag(response), parts)
+        stored = decode_crc32c(response.get("ChecksumCRC32C"))
         if stored is None:
             info = await self.head(ref)
             if info is None:
-                raise store_unavailable("does not show the object that it has made")
+                raise store_unavailable("does not show the object that it completed")
             if info.size != expected.size or not _agree(info.crc32c, expected.crc32c):
                 raise checksum_mismatch()
             return info
@@ -300,8 +302,8 @@ class S3ObjectStore:
                 raise checksum_mismatch()
             return replace(expected, crc32c=stored.crc32c)
         crcs = [tag.crc32c for tag in parts if tag.crc32c is not None]
-        # The store's checksum of the parts' CRCs: when it agrees, the whole is what they come to.
-        if len(crcs) == len(parts) and stored != composite(crcs):
+        # A matching composite proves that the object consists of exactly these parts.
+        if len(crcs) == len(parts) and stored != composite_checksum(crcs):
             raise checksum_mismatch()
         return expected
 

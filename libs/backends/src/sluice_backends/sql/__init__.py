@@ -1,1 +1,1 @@
-"""The catalogue of drives and nodes over one SQL schema."""
+"""The catalogue of drives and nodes on a SQL database."""

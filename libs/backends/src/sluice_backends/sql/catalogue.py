@@ -24,7 +24,7 @@ from sluice_core.ledger.options import Clock
 class SqlCatalogue(
     SqlDrives, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
 ):
-    """Every family over one database; see `Catalogue` for the promises."""
+    """All query families on one database; see `Catalogue` for the guarantees."""
 
     async def ping(self) -> None:
         async with self._db.read() as connection:
@@ -44,14 +44,14 @@ async def open_catalogue(
 
     Args:
         fsync: whether a commit survives a power cut (SQLite; a server has its own setting).
-        clock: seconds since the epoch, for the times of rows. Leases run by the server's.
-        mysql: bounds of the use of a server.
+        clock: seconds since the epoch, for timestamps of rows. Leases use the server's clock.
+        mysql: limits of the use of a server.
 
     Raises:
         FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD, SCHEMA_TOO_OLD
             (run `migrate` first).
-        Unavailable: CATALOGUE_UNAVAILABLE; CATALOGUE_ACCESS_DENIED when the server does not let us
-            in or has no such database.
+        Unavailable: CATALOGUE_UNAVAILABLE; CATALOGUE_ACCESS_DENIED when the server denies access or
+            has no such database.
     """
     async with open_database(url, fsync=fsync, clock=clock, mysql=mysql) as database:
         await check_schema(database)

@@ -1,8 +1,4 @@
-"""Who holds a path, in SQL: commits and deletions of nodes (rules 19 and 26).
-
-Order of locks, the same in both transactions: the new node's row (commit only), the path's row,
-the row of the node that holds the path.
-"""
+"""Commits and deletions of nodes in SQL: ownership of paths (rules 19 and 26)."""
 
 from __future__ import annotations
 
@@ -19,12 +15,12 @@ from sluice_backends.sql.nodes import find_row, node_not_found
 from sluice_backends.sql.objects import (
     drop_intent,
     fulfil_intent,
-    fulfilling_intent,
+    fulfil_intent_step,
     is_intended,
     schedule_deletion,
 )
-from sluice_backends.sql.outbox import append_events, appending
-from sluice_backends.sql.processing import bury_processing
+from sluice_backends.sql.outbox import append_events, append_steps
+from sluice_backends.sql.processing import discard_processing
 from sluice_backends.sql.rows import dump_map, node_of
 from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
 from sluice_core.errors import AlreadyExists
@@ -57,7 +53,7 @@ _TAKE_PATH = (
 _FREE_PATH = delete(paths).where(
     paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path")
 )
-_BURY = (
+_MAKE_TOMBSTONE = (
     update(nodes)
     .where(nodes.c.node_id == bindparam("p_node"))
     .values(
@@ -68,7 +64,7 @@ _BURY = (
     )
 )
 _DRIVE_IDS = 10_000
-"""Row ids of drives that are remembered at most."""
+"""Capacity of the cache of drive row ids."""
 
 _STATES = {
     DeletionReason.DELETED: DELETED,
@@ -77,21 +73,25 @@ _STATES = {
 
 
 class SqlCommits(SqlFamily):
-    """The catalogue's family of steps that give a path to a node or take it away."""
+    """The catalogue's transactions that assign a path to a node or remove it.
+
+    Both transactions lock rows in the same order: the new node (commit only), the path, the node
+    that holds the path.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        # A drive keeps its row for good, so its id need not be asked for at every commit.
+        # A drive keeps its row forever, so its id is cached across commits.
         self._drive_ids: dict[tuple[str, str], int] = {}
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
         async with self._db.deadline():
-            if await self._commit_at_once(commit):
+            if await self._commit_batch(commit):
                 return CommitOutcome(created=True)
-            return await self._commit_in_steps(commit)
+            return await self._commit_stepwise(commit)
 
     @transaction
-    async def _commit_in_steps(
+    async def _commit_stepwise(
         self, connection: AsyncConnection, commit: NodeCommit
     ) -> CommitOutcome:
         return await self._commit(connection, commit)
@@ -100,18 +100,18 @@ class SqlCommits(SqlFamily):
     async def adopt_object(
         self, connection: AsyncConnection, commit: NodeCommit
     ) -> CommitOutcome | None:
-        # An upload's intent is there before its object is, and goes in the transaction that makes
-        # its node: where there is neither, no upload is at it.
+        # The intent of an upload precedes its object and is deleted by the transaction that creates
+        # its node. Without an intent, no upload is writing this object.
         if await is_intended(connection, commit.object):
             return None
         return await self._commit(connection, commit)
 
-    async def _commit_at_once(self, commit: NodeCommit) -> bool:
-        """Commit a node that is new to a path that is free, which most are. False, with nothing
-        done, when it is not one of those.
+    async def _commit_batch(self, commit: NodeCommit) -> bool:
+        """Commit a new node to a free path, the common case.
 
-        A row of the path that is there already is an error here, and a plain INSERT would lock it
-        as a reader does: but then this transaction ends, and the one in its place begins anew.
+        Return False, with nothing done, in any other case. An existing row of the path is an error
+        here. A plain INSERT locks that row in shared mode, but this transaction then ends and the
+        stepwise one starts afresh.
         """
         drive_id = self._drive_ids.get((commit.tenant, commit.drive))
         if drive_id is None:
@@ -119,15 +119,15 @@ class SqlCommits(SqlFamily):
                 drive_id = await self._drive_id(connection, commit)
         now = self._db.clock()
         path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
-        first_event, *events = appending(_events(commit, "", now))
-        return await self._db.commit_at_once(
+        first_event, *events = append_steps(_events(commit, "", now))
+        return await self._db.commit_batch(
             [
                 Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
                 Step(_NEW_PATH, path),
-                fulfilling_intent(commit.upload_id, commit.object),
-                # Only while the intent was there: it goes when the upload is completed, and when
-                # what is left of a failed one is removed. Such a packet may be late: its sender
-                # has given up, and it was under way still. Step by step it is seen why.
+                fulfil_intent_step(commit.upload_id, commit.object),
+                # Requires the intent, which is deleted when the upload completes and when a failed
+                # upload is cleaned up. A batch may be executed late, after its sender timed out.
+                # The stepwise transaction then finds the cause.
                 replace(first_event, if_changed=True),
                 *events,
             ]
@@ -154,7 +154,9 @@ class SqlCommits(SqlFamily):
                 _TAKE_PATH,
                 {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
             )
-            events.append(await self._bury(connection, holder, DeletionReason.SUPERSEDED, now))
+            events.append(
+                await self._make_tombstone(connection, holder, DeletionReason.SUPERSEDED, now)
+            )
         await fulfil_intent(connection, commit.upload_id, commit.object)
         await append_events(connection, events)
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
@@ -167,30 +169,29 @@ class SqlCommits(SqlFamily):
             raise node_not_found()
         path = {"p_drive_id": row.drive_id, "p_path": row.path}
         await connection.execute(_HOLDER, path)
-        # Read again under the lock: a commit may have superseded the node in between.
+        # Read again under the lock: a commit may have superseded the node meanwhile.
         row = await find_row(connection, node_id, lock=True)
         if row is None or row.state != LIVE:
             return
         await connection.execute(_FREE_PATH, path)
-        event = await self._bury(connection, row, DeletionReason.DELETED, now)
+        event = await self._make_tombstone(connection, row, DeletionReason.DELETED, now)
         await append_events(connection, [event])
 
-    async def _bury(
+    async def _make_tombstone(
         self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
     ) -> EventRecord:
-        """Make a live node a tombstone and order the deletion of its object and its thumbnails;
-        returns NodeDeleted.
+        """Turn a live node into a tombstone and schedule the deletion of its objects.
 
-        The object outlives every URL that may have been signed for it. That is counted by the
-        database's clock: a process whose own is wrong must not shorten it.
+        Return NodeDeleted. The object outlives every URL that may have been signed for it. The time
+        comes from the database, so that a wrong local clock cannot shorten it.
         """
         await connection.execute(
-            _BURY, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
+            _MAKE_TOMBSTONE, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
         )
         node = node_of(row)
         not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
         await schedule_deletion(connection, node.object, not_before)
-        await bury_processing(self._db, connection, node.node_id)
+        await discard_processing(self._db, connection, node.node_id)
         return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
     async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:
@@ -207,7 +208,7 @@ class SqlCommits(SqlFamily):
     async def _insert_node(
         self, connection: AsyncConnection, drive_id: int, commit: NodeCommit, now: float
     ) -> bool:
-        """Insert the node unless its id was ever committed; tombstones count (rule 19)."""
+        """Insert the node unless its id was committed before; tombstones count (rule 19)."""
         return await self._db.dialect.insert_if_absent(
             connection, nodes, _node_columns(drive_id, commit, now)
         )
@@ -215,14 +216,14 @@ class SqlCommits(SqlFamily):
     async def _lock_path(
         self, connection: AsyncConnection, drive_id: int, commit: NodeCommit
     ) -> Row[Any] | None:
-        """Lock the path's row, made if need be; the node that holds the path, None when free."""
+        """Insert or lock the path's row; return the node that holds the path, None when free."""
         await connection.execute(
             self._db.dialect.insert_or_lock(paths),
             {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id},
         )
         parameters = {"p_drive_id": drive_id, "p_path": commit.path}
         holder_id = (await connection.execute(_HOLDER, parameters)).scalar_one()
-        # The commit's node is new in this transaction, so a row that names it is new as well.
+        # The node is new in this transaction, so a path row that names it is new, too.
         if holder_id == commit.node_id:
             return None
         return await find_row(connection, holder_id, lock=True)
@@ -251,7 +252,7 @@ def _node_columns(drive_id: int, commit: NodeCommit, now: float) -> dict[str, An
 
 
 def _events(commit: NodeCommit, superseded_id: str, now: float) -> list[EventRecord]:
-    """What the commit publishes: what the ledger did not yet, then its own."""
+    """Return the events of a commit: unpublished ones of the ledger, then its own."""
     return [
         *(to_record(event) for event in commit.ledger_events),
         upload_completed(commit, superseded_node_id=superseded_id, occurred_at=now),
@@ -259,8 +260,10 @@ def _events(commit: NodeCommit, superseded_id: str, now: float) -> list[EventRec
 
 
 async def _settle_replay(connection: AsyncConnection, commit: NodeCommit) -> None:
-    """The node was committed before. Its upload's intent has nothing left to guard while the
-    node lives; a tombstone's stays, so that the sweeper removes what a late worker stored."""
+    """Drop the intent of a node that was committed before, unless the node is a tombstone.
+
+    The intent of a tombstone stays, so that the sweeper deletes what a late worker stored.
+    """
     row = await find_row(connection, commit.node_id)
     if row is not None and row.state == LIVE:
         await drop_intent(connection, commit.upload_id, commit.object)

@@ -1,4 +1,4 @@
-"""One database: its engine, its transactions, and its errors in our words."""
+"""Database access: engines, transactions, retry and error translation."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ T = TypeVar("T")
 P = ParamSpec("P")
 S = TypeVar("S", bound="SqlFamily")
 
-_ATTEMPTS: Final = 12
-"""A transaction that lost to others is begun anew this often, its deadline permitting."""
-_FIRST_PAUSE_SECONDS: Final = 0.005
-_LONGEST_PAUSE_SECONDS: Final = 0.5
+_MAX_ATTEMPTS: Final = 12
+"""Attempts of a transaction that loses to concurrent ones, within its deadline."""
+_INITIAL_BACKOFF_SECONDS: Final = 0.005
+_MAX_BACKOFF_SECONDS: Final = 0.5
 
 
 class _Contended(Unavailable):
-    """The transaction was undone in favour of another one and can be repeated at once."""
+    """The transaction was rolled back in favour of another one and can be retried immediately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What the families of queries share."""
+    """Dialect, clock and engines shared by the query families."""
 
     dialect: Dialect
     clock: Clock
@@ -48,7 +48,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read from; nothing done with it is kept."""
+        """Yield a connection for reads; writes on it are not committed."""
         async with self.deadline():
             with self._vendor_errors():
                 async with self.reader.connect() as connection:
@@ -56,88 +56,91 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One attempt at a transaction: committed when the block ends, rolled back when it
-        raises. No deadline: a migration takes what it takes."""
+        """Run the block in a transaction, without retry: commit at its end, roll back on errors.
+
+        There is no deadline, because a migration may take long.
+        """
         with self._vendor_errors():
             async with self.dialect.writer(), self.writer.begin() as connection:
                 yield connection
 
     async def now(self, connection: AsyncConnection) -> float:
-        """The database's time, the same for every process whatever its own clock says."""
+        """Return the time of the database, which is the same for every process."""
         return float((await connection.execute(select(self.dialect.now()))).scalar_one())
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run `work` in a transaction, again from its beginning whenever the database undid it in
-        favour of another one. This is the only place where the catalogue repeats anything: a
-        connection that was lost may have committed, and whoever calls knows how to ask again.
+        """Run `work` in a transaction; retry it when the database rolled it back for another one.
+
+        The catalogue retries nothing else. A transaction on a lost connection may have committed,
+        and only the caller knows how to check.
         """
         async with self.deadline():
-            for attempt in range(1, _ATTEMPTS):
+            for attempt in range(1, _MAX_ATTEMPTS):
                 try:
                     async with self.write() as connection:
                         return await work(connection)
                 except _Contended:
-                    # Of those that collided nobody comes back together with another.
-                    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
+                    # Full jitter, so that colliding transactions do not collide again.
+                    longest = min(_MAX_BACKOFF_SECONDS, _INITIAL_BACKOFF_SECONDS * 2**attempt)
                     await asyncio.sleep(random.uniform(0, longest))
             async with self.write() as connection:
                 return await work(connection)
 
-    async def commit_at_once(self, steps: Sequence[Step]) -> bool:
-        """One attempt at a transaction of these steps in one exchange with the database.
+    async def commit_batch(self, steps: Sequence[Step]) -> bool:
+        """Run a transaction of these steps in one round trip, without retry.
 
-        False, with nothing done, when a key was taken, when another transaction was in the way, or
-        where the database is none that is far away: then `transact` does it step by step.
+        Return False, with nothing done, when a key is taken, when another transaction conflicts, or
+        when the database is local. Then use `transact`.
         """
         async with self.deadline():
             try:
                 with self._vendor_errors():
-                    return await self.dialect.commit_at_once(self.writer, steps)
+                    return await self.dialect.commit_batch(self.writer, steps)
             except _Contended:
                 return False
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
-        """The time that a read or a transaction has; calls within a block share it."""
-        # Cancelling closes the connection under the statement, so nothing half-read is reused.
+        """Limit the time of a read or transaction; calls within the block share it."""
+        # Cancellation closes the connection, so that no partially read one is reused.
         try:
             async with asyncio.timeout(self.dialect.deadline_seconds) as deadline:
                 yield
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            raise _away() from error
+            raise _unavailable() from error
 
     @contextmanager
     def _vendor_errors(self) -> Iterator[None]:
-        """Translate what the driver raises; our own errors pass through."""
+        """Translate errors of the driver; other errors pass through."""
         try:
             yield
         except PoolTimeoutError as error:
-            raise _away() from error
+            raise _unavailable() from error
         except DBAPIError as error:
-            raise self._translated(error) from error
+            raise self._to_catalogue_error(error) from error
         except SQLAlchemyError as error:
             raise _defect() from error
 
-    def _translated(self, error: DBAPIError) -> Exception:
+    def _to_catalogue_error(self, error: DBAPIError) -> Exception:
         match self.dialect.fault_of(error):
-            case Fault.AWAY:
-                return _away()
+            case Fault.UNAVAILABLE:
+                return _unavailable()
             case Fault.CONTENDED:
                 return _Contended(
                     "CATALOGUE_UNAVAILABLE",
                     "Too many transactions wanted the same rows of the catalogue; repeat the call.",
                     retry_after_seconds=1.0,
                 )
-            case Fault.REFUSED:
-                # Retryable: rights and passwords are mended by people, and uploads wait for them.
+            case Fault.ACCESS_DENIED:
+                # Retryable: an operator corrects grants and passwords, and uploads wait for that.
                 return Unavailable(
                     "CATALOGUE_ACCESS_DENIED",
-                    "The catalogue's database does not let this server in, which its operator has"
+                    "The catalogue's database denies access to this server, which its operator has"
                     " to change; repeat the call later.",
                     retry_after_seconds=10.0,
-                    log_detail=self.dialect.refusal(error),
+                    log_detail=self.dialect.describe_denial(error),
                 )
             case Fault.DAMAGED:
                 return DataLoss(
@@ -149,7 +152,7 @@ class Database:
 
 
 class SqlFamily:
-    """Base of the families of queries that together are the catalogue."""
+    """Base of the query families that form the catalogue."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -158,9 +161,9 @@ class SqlFamily:
 def transaction(
     step: Callable[Concatenate[S, AsyncConnection, P], Awaitable[T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Make a method of a family one transaction, whose connection it gets as first argument.
+    """Run a method of a family in a transaction and pass its connection as first argument.
 
-    It may run several times before one commits, so it changes nothing but the database.
+    The method may run several times before a commit, so it must change only the database.
     """
 
     @wraps(step)
@@ -178,7 +181,7 @@ async def open_database(
     clock: Clock = time.time,
     mysql: MysqlOptions | None = None,
 ) -> AsyncIterator[Database]:
-    """The database at `url`, connected to when first used; leaving closes every connection.
+    """Open the database at `url`; connect on first use and close all connections at exit.
 
     Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
@@ -190,7 +193,7 @@ async def open_database(
         await dialect.close(engine)
 
 
-def _away() -> Unavailable:
+def _unavailable() -> Unavailable:
     return Unavailable(
         "CATALOGUE_UNAVAILABLE",
         "The catalogue's database does not answer; repeat the call in a moment.",
@@ -208,17 +211,17 @@ def _defect() -> Internal:
 def _parse(url: str) -> URL:
     try:
         return make_url(url)
-    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
-        # The URL may hold a password: neither it nor the parser's words are repeated.
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is no number
+        # The URL may contain a password: neither it nor the parser's message is repeated.
         raise FailedPrecondition(
             "CATALOGUE_URL_UNSUPPORTED",
-            "The catalogue's URL cannot be read; it looks like sqlite:////var/lib/sluice/c.db"
+            "The catalogue's URL is invalid; use one like sqlite:////var/lib/sluice/c.db"
             " or mysql+aiomysql://USER:PASSWORD@HOST/DATABASE.",
         ) from error
 
 
 def _dialect_of(url: URL, *, fsync: bool, clock: Clock, mysql: MysqlOptions) -> Dialect:
-    """The URL's scheme chooses."""
+    """Return the dialect for the scheme of the URL."""
     match url.get_backend_name():
         case "sqlite" if url.database not in (None, "", ":memory:"):
             return SqliteDialect(url.set(drivername="sqlite+aiosqlite"), fsync=fsync, clock=clock)

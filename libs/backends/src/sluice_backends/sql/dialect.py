@@ -1,8 +1,4 @@
-"""Where databases differ: how a row is claimed, whose clock counts, what an error means.
-
-Everything else of the catalogue is SQL that all of them take alike (`FOR UPDATE` included:
-SQLAlchemy leaves it out for SQLite, whose writers exclude each other anyway).
-"""
+"""Interface to the differences between databases: row locks, clock and errors."""
 
 from __future__ import annotations
 
@@ -20,50 +16,53 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sluice_core.errors import FailedPrecondition
 
 WRITE_OPTION = "sluice_write"
-"""Execution option of an engine whose transactions write."""
+"""Execution option that marks an engine for write transactions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A statement that changes rows and answers nothing, with values for its parameters."""
+    """A statement that changes rows and returns none, with the values of its parameters."""
 
     statement: Insert | Delete
     values: Mapping[str, Any]
     if_changed: bool = False
-    """Fails when the step before it has changed no row. For an INSERT whose first value is of a
-    column that is never NULL."""
+    """Fail if the previous step changed no row. For an INSERT whose first column is NOT NULL."""
 
 
 NOTHING: Mapping[str, ColumnElement[Any]] = MappingProxyType({})
 
 
 class Fault(Enum):
-    """What an error of the driver asks for."""
+    """Class of a driver error."""
 
-    AWAY = auto()
-    """The database does not answer; the same call may work later."""
+    UNAVAILABLE = auto()
+    """The database does not respond; a later retry may succeed."""
     CONTENDED = auto()
-    """Another transaction was in the way, and this one was undone: it can be repeated at once."""
-    REFUSED = auto()
-    """The database does not let us in, or has no such database."""
+    """The transaction was rolled back in favour of another one; retry immediately."""
+    ACCESS_DENIED = auto()
+    """The server denies access, or has no such database."""
     DAMAGED = auto()
     DEFECT = auto()
-    """A statement that cannot work: ours to mend."""
+    """An invalid statement: a defect of this code."""
 
 
 class Dialect(Protocol):
-    """What one kind of database does in its own way."""
+    """Operations that differ between databases.
+
+    The rest of the catalogue is SQL that all of them accept. That includes `FOR UPDATE`, which
+    SQLAlchemy omits for SQLite, where writers exclude each other anyway.
+    """
 
     deadline_seconds: float | None
-    """No read and no transaction takes longer; None when nothing remote is waited for."""
+    """Time limit of a read or transaction; None for a local database."""
 
     one_writer: bool
-    """Whether a write transaction excludes every other one, so that no row need be locked."""
+    """Whether write transactions exclude each other, so that row locks are not needed."""
 
     def create_engine(self) -> AsyncEngine: ...
 
     async def close(self, engine: AsyncEngine) -> None:
-        """Close every connection of this engine, and what belongs to it."""
+        """Close all connections of this engine and their resources."""
         ...
 
     async def insert_if_absent(
@@ -73,42 +72,48 @@ class Dialect(Protocol):
         row: Mapping[str, Any],
         computed: Mapping[str, ColumnElement[Any]] = NOTHING,
     ) -> bool:
-        """Insert unless the primary or a unique key is taken; whether it did. Every other reason
-        not to insert is an error. `computed`: columns whose values are expressions."""
+        """Insert a row and return True, or return False if its primary or unique key is taken.
+
+        Any other failure is an error. `computed` has the columns whose values are expressions.
+        """
         ...
 
-    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
-        """A transaction of these steps in one exchange with the database. False, with nothing
-        done, when a primary or unique key was taken, when a step failed by its `if_changed`, when
-        the database would not have them together, and always where nothing is gained by it."""
+    async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        """Run a transaction of these steps in one round trip.
+
+        Return False, with nothing done, when a primary or unique key is taken, when the
+        `if_changed` of a step fails, when the server rejects batches, and always for a local
+        database.
+        """
         ...
 
     def insert_or_lock(self, table: Table) -> Insert:
-        """Insert, or lock the row that has the primary key, so that it is this transaction's to
-        read and change. Says nothing about which; the row does."""
+        """Return a statement that inserts a row, or locks the one with its primary key.
+
+        Read the row to find out which.
+        """
         ...
 
     def now(self) -> ColumnElement[float]:
-        """The time by which leases run: the database's, where it has one of its own."""
+        """Return the clock of leases: the server's, if there is a server."""
         ...
 
     def writer(self) -> AbstractAsyncContextManager[Any]:
-        """Held around every write transaction of this process."""
+        """Return the lock held during every write transaction of this process."""
         ...
 
-    def migrating(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
-        """Held around a migration on this connection: nobody else migrates meanwhile."""
+    def migration_lock(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        """Return the lock held during a migration; it excludes concurrent migrations."""
         ...
 
     async def check_server(self, connection: AsyncConnection) -> None:
-        """Raise `FailedPrecondition` CATALOGUE_SERVER_TOO_OLD for one that lacks what the
-        catalogue's promises need."""
+        """Raise `FailedPrecondition` CATALOGUE_SERVER_TOO_OLD for an unsupported server."""
         ...
 
     def fault_of(self, error: DBAPIError) -> Fault: ...
 
-    def refusal(self, error: DBAPIError) -> str:
-        """For an operator, in one line and without the password: why we are not let in."""
+    def describe_denial(self, error: DBAPIError) -> str:
+        """Return the cause of a denied access in one line for operators, without the password."""
         ...
 
 

@@ -79,8 +79,8 @@ class SqlDrives(SqlFamily):
             },
         )
         drive = drive_of(await find_drive(connection, tenant, name))
-        wanted = (bucket, key_prefix, policy)
-        if not created and (drive.bucket, drive.key_prefix, drive.policy) != wanted:
+        requested = (bucket, key_prefix, policy)
+        if not created and (drive.bucket, drive.key_prefix, drive.policy) != requested:
             raise AlreadyExists(
                 "DRIVE_EXISTS",
                 f"The drive {name!r} exists with other settings; use it, or choose another name.",
@@ -112,8 +112,8 @@ class SqlDrives(SqlFamily):
         parameters = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}
         async with self._db.read() as connection:
             rows = (await connection.execute(_LIST, parameters)).all()
-        found = tuple(drive_of(row) for row in rows[:limit])
-        return DrivePage(found, found[-1].name if len(rows) > limit else "")
+        page = tuple(drive_of(row) for row in rows[:limit])
+        return DrivePage(page, page[-1].name if len(rows) > limit else "")
 
     @transaction
     async def update_drive(
@@ -124,7 +124,7 @@ class SqlDrives(SqlFamily):
         policy: DrivePolicy,
         fields: frozenset[str] = POLICY_FIELDS,
     ) -> Drive:
-        columns = drive_columns(policy)  # named like the fields that they keep
+        columns = drive_columns(policy)  # named like the fields of the policy
         changes = {column: columns[column] for column in fields}
         row = await find_drive(connection, tenant, name, lock=True)
         await connection.execute(
@@ -137,7 +137,7 @@ class SqlDrives(SqlFamily):
 async def find_drive(
     connection: AsyncConnection, tenant: str, name: str, *, lock: bool = False
 ) -> Row[Any]:
-    """The row of a drive; raises `NotFound` DRIVE_NOT_FOUND."""
+    """Return the row of a drive. Raises `NotFound` DRIVE_NOT_FOUND."""
     statement = _LOCK if lock else _FIND
     result = await connection.execute(statement, {"p_tenant": tenant, "p_name": name})
     row = result.one_or_none()

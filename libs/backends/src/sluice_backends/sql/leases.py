@@ -1,4 +1,4 @@
-"""Named leases in SQL: one holder at a time, by the database's clock (rule 15)."""
+"""Named leases in SQL: one holder at a time by the database's clock (rule 15)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SqlLeases(SqlFamily):
         )
         if taken.rowcount == 1:
             return True
-        # Held by another, or never taken: the insert tells which.
+        # Held by another, or never acquired: the insert succeeds only for the latter.
         return await self._db.dialect.insert_if_absent(
             connection, leases, {"name": name, "holder": holder}, {"expires_at": expires_at}
         )

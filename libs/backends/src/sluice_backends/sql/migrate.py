@@ -1,4 +1,4 @@
-"""Bringing a database to the schema of this release."""
+"""Migration of a database to the schema of this release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENVIRONMENT = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What a run of `migrate` did: the revision after it, and those that it applied, in order."""
+    """Result of `migrate`: the new revision and the applied ones in order."""
 
     revision: str
     applied: tuple[str, ...]
@@ -30,36 +30,34 @@ class Migration:
 async def migrate(
     url: str, *, accept_newer: bool = False, mysql: MysqlOptions | None = None
 ) -> Migration:
-    """Apply the migrations that the database lacks; harmless when there are none.
+    """Apply the migrations that the database lacks; a no-op when there are none.
 
-    One at a time: a second run waits, and then finds nothing left to do. On SQLite a run is one
-    transaction. MySQL commits every change of a table by itself, so a run that dies there leaves
-    a part behind: every step of a migration passes over what is there already
-    (`migrations/steps.py`), and the next run goes on where the last one stopped.
+    Runs exclude each other: a second one waits and then has nothing to do. On SQLite a run is one
+    transaction. MySQL commits every DDL statement separately, so a run that dies leaves a partial
+    migration. Every step is therefore idempotent (`migrations/steps.py`), and the next run resumes.
 
     Args:
-        accept_newer: leave alone what a newer release has migrated, instead of refusing it: for a
-            start, because the release before goes on running, and restarting, during a rollout.
+        accept_newer: accept the schema of a newer release instead of raising SCHEMA_TOO_NEW. Set it
+            at start, because during a rollout the previous release keeps running and restarting.
 
     Raises:
         FailedPrecondition: SCHEMA_TOO_NEW, before anything is changed, for a database that a
-            newer release has migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD.
+            newer release migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD.
         Unavailable: CATALOGUE_UNAVAILABLE, CATALOGUE_ACCESS_DENIED, MIGRATION_IN_PROGRESS.
     """
     config = _config()
     known = await asyncio.to_thread(_known_revisions, config)
     async with open_database(url, mysql=mysql) as database, database.write() as connection:
         await database.dialect.check_server(connection)
-        async with database.dialect.migrating(connection):
+        async with database.dialect.migration_lock(connection):
             return await connection.run_sync(_upgrade, config, known, accept_newer)
 
 
 async def check_schema(database: Database) -> None:
-    """Raise `FailedPrecondition` SCHEMA_TOO_OLD unless the database has this release's schema,
-    CATALOGUE_SERVER_TOO_OLD for a server that never can.
+    """Raise `FailedPrecondition` SCHEMA_TOO_OLD for an older schema than this release's.
 
-    A newer one is accepted: migrations only add, so that during a rollout the release before
-    keeps running, and restarting, on the schema of the next.
+    Raise CATALOGUE_SERVER_TOO_OLD for an unsupported server. A newer schema is accepted: migrations
+    only add, so during a rollout the previous release keeps running on the next schema.
     """
     known = await asyncio.to_thread(_known_revisions, _config())
     async with database.read() as connection:
@@ -96,7 +94,7 @@ def _current_revision(connection: Connection) -> str | None:
 
 
 def _known_revisions(config: Config) -> list[str]:
-    """The revisions of this release, newest first."""
+    """Return the revisions of this release, newest first."""
     scripts = ScriptDirectory.from_config(config)
     return [script.revision for script in scripts.walk_revisions()]
 

@@ -1,4 +1,4 @@
-"""Nodes in SQL: finding, listing, and changing what does not concern their path."""
+"""Nodes in SQL: lookup, listing and updates that do not affect paths."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sluice_core.ports.catalogue import Node, NodePage
 from sluice_core.ports.event_publisher import EventRecord
 
 _BY_ID = select_nodes().where(nodes.c.node_id == bindparam("p_node"))
-# By itself and not in the joined query: where FOR UPDATE cannot name its tables (MariaDB), that one
-# would lock the drive's row too, and commits to one drive would deadlock over it.
+# Separate from the joined query. FOR UPDATE cannot name tables on MariaDB, so the join would also
+# lock the drive's row, and commits to one drive would deadlock.
 _LOCK = select(nodes.c.node_id).where(nodes.c.node_id == bindparam("p_node")).with_for_update()
 _BY_PATH = (
     select_nodes()
@@ -39,7 +39,7 @@ _LIST = (
     .order_by(paths.c.path)
     .limit(bindparam("p_limit"))
 )
-# A prefix as a range of the primary key: everything from it up to its successor.
+# A prefix is a range of the primary key: from the prefix up to its successor.
 _LIST_PREFIX = _LIST.where(
     paths.c.path >= bindparam("p_prefix"), paths.c.path < bindparam("p_beyond")
 )
@@ -103,8 +103,8 @@ class SqlNodes(SqlFamily):
                 parameters |= {"p_prefix": path_prefix, "p_beyond": _successor(path_prefix)}
             statement = _LIST_PREFIX if path_prefix else _LIST
             rows = (await connection.execute(statement, parameters)).all()
-        found = tuple(node_of(row) for row in rows[:limit])
-        return NodePage(found, found[-1].path if len(rows) > limit else "")
+        page = tuple(node_of(row) for row in rows[:limit])
+        return NodePage(page, page[-1].path if len(rows) > limit else "")
 
     @transaction
     async def update_node(
@@ -147,21 +147,21 @@ class SqlNodes(SqlFamily):
 async def find_row(
     connection: AsyncConnection, node_id: str, *, lock: bool = False
 ) -> Row[Any] | None:
-    """The node's row in whatever state, tombstones included; see `select_nodes`."""
+    """Return the node's row in any state, tombstones included; see `select_nodes`."""
     if lock:
         await lock_row(connection, node_id)
     return (await connection.execute(_BY_ID, {"p_node": node_id})).one_or_none()
 
 
 async def lock_row(connection: AsyncConnection, node_id: str) -> None:
-    """Lock the node's row, if there is one, until the end of the transaction."""
+    """Lock the node's row, if it exists, until the end of the transaction."""
     await connection.execute(_LOCK, {"p_node": node_id})
 
 
 async def set_sha256(
     connection: AsyncConnection, node_id: str, sha256: bytes, now: float
 ) -> EventRecord:
-    """Give a node, whose row is locked, its SHA-256; returns NodeVerified for the outbox."""
+    """Set the SHA-256 of a node with a locked row; return NodeVerified for the outbox."""
     await connection.execute(_SET_SHA256, {"p_node": node_id, "p_sha256": sha256, "p_now": now})
     changed = await find_row(connection, node_id)
     assert changed is not None, "its row is locked"
@@ -173,14 +173,16 @@ def node_not_found() -> NotFound:
 
 
 def _live(row: Row[Any] | None, tenant: str) -> Row[Any]:
-    """The row, if a caller of this tenant may see it."""
+    """Return the row. Raise `NotFound` unless it is a live node of this tenant."""
     if row is None or row.tenant != tenant or row.state != LIVE:
         raise node_not_found()
     return row
 
 
 def _successor(prefix: str) -> bytes:
-    """The first byte string after all that begin with this one. UTF-8 never has a byte 0xFF, so
-    the last byte can always be counted up."""
+    """Return the smallest byte string greater than all strings with this prefix.
+
+    UTF-8 has no byte 0xFF, so the last byte can always be incremented.
+    """
     encoded = prefix.encode()
     return encoded[:-1] + bytes([encoded[-1] + 1])

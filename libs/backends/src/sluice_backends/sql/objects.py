@@ -1,4 +1,4 @@
-"""Objects in SQL: intents to make them and orders to delete them (rules 13, 19 and 26)."""
+"""Objects in SQL: intents and scheduled deletions (rules 13, 19 and 26)."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ _DUE = (
     .offset(bindparam("p_offset"))
 )
 _DELETED = delete(object_deletions).where(object_deletions.c.deletion_id == bindparam("p_id"))
-# The key, with the node id in it, is part of what an intent is found by: an upload id that is
-# derived from a request id comes back, for another node.
-_THE_INTENT = and_(
+# An intent is identified by its upload and by its key, which contains the node id: an upload id
+# that is derived from a request id may recur for another node.
+_SAME_INTENT = and_(
     object_intents.c.upload_id == bindparam("p_upload"),
     object_intents.c.object_key == bindparam("p_key"),
 )
 _SET_MULTIPART = (
-    update(object_intents).where(_THE_INTENT).values(multipart_id=bindparam("p_multipart"))
+    update(object_intents).where(_SAME_INTENT).values(multipart_id=bindparam("p_multipart"))
 )
 _FULFIL = delete(object_intents).where(
-    _THE_INTENT,
+    _SAME_INTENT,
     ~exists().where(
         cleared_intents.c.upload_id == object_intents.c.upload_id,
         cleared_intents.c.object_key == object_intents.c.object_key,
     ),
 )
-_CLEAR = delete(object_intents).where(_THE_INTENT)
+_CLEAR = delete(object_intents).where(_SAME_INTENT)
 _KEYS_OF_UPLOAD = select(object_intents.c.object_key).where(
     object_intents.c.upload_id == bindparam("p_upload")
 )
@@ -122,8 +122,8 @@ class SqlObjects(SqlFamily):
 
     async def record_intent(self, intent: ObjectIntent) -> None:
         async with self._db.deadline():
-            # With a multipart it is a repeat of the first step, most likely.
-            if intent.multipart_id or not await self._db.commit_at_once(
+            # With a multipart id, it is most likely a repeated first step.
+            if intent.multipart_id or not await self._db.commit_batch(
                 [Step(_INTEND, _columns(intent))]
             ):
                 await self._record_intent(intent)
@@ -133,11 +133,11 @@ class SqlObjects(SqlFamily):
         created = await self._db.dialect.insert_if_absent(
             connection, object_intents, _columns(intent)
         )
-        # A repeat of the first step knows no multipart yet; it must not wipe out the one
-        # that the second step wrote, or that multipart would be orphaned.
+        # A repeated first step has no multipart id. It must not overwrite the one that the second
+        # step recorded, or that multipart upload would be orphaned.
         if not created and intent.multipart_id:
-            named = _named(intent.upload_id, intent.object)
-            await connection.execute(_SET_MULTIPART, {**named, "p_multipart": intent.multipart_id})
+            key = _intent_key(intent.upload_id, intent.object)
+            await connection.execute(_SET_MULTIPART, {**key, "p_multipart": intent.multipart_id})
 
     @transaction
     async def clear_intent(
@@ -146,8 +146,8 @@ class SqlObjects(SqlFamily):
         if ref is not None:
             await self._clear(connection, upload_id, ref.key)
             return
-        found = (await connection.execute(_KEYS_OF_UPLOAD, {"p_upload": upload_id})).scalars()
-        for key in found.all():
+        keys = (await connection.execute(_KEYS_OF_UPLOAD, {"p_upload": upload_id})).scalars()
+        for key in keys.all():
             await self._clear(connection, upload_id, key)
 
     @transaction
@@ -156,7 +156,7 @@ class SqlObjects(SqlFamily):
         await schedule_deletion(connection, intent.object, await self._db.now(connection))
 
     async def _clear(self, connection: AsyncConnection, upload_id: str, key: str) -> None:
-        """Take the intent away and remember that; a commit that is under way is waited for."""
+        """Delete the intent and record that it was cleared; waits for a running commit."""
         cleared = await connection.execute(_CLEAR, {"p_upload": upload_id, "p_key": key})
         if cleared.rowcount:
             row = {
@@ -173,8 +173,8 @@ class SqlObjects(SqlFamily):
         parameters = {"p_before": older_than, "p_limit": limit}
         rows = (await connection.execute(_OLD_CLEARED, parameters)).all()
         for row in rows:
-            named = {"p_upload": row.upload_id, "p_key": row.object_key}
-            await connection.execute(_FORGET_CLEARED, named)
+            key = {"p_upload": row.upload_id, "p_key": row.object_key}
+            await connection.execute(_FORGET_CLEARED, key)
         return len(rows)
 
     async def stale_intents(
@@ -196,7 +196,7 @@ class SqlObjects(SqlFamily):
 
     async def is_object_live(self, ref: ObjectRef) -> bool:
         async with self._db.read() as connection:
-            return await is_named(connection, ref)
+            return await is_referenced(connection, ref)
 
     async def now(self) -> float:
         async with self._db.read() as connection:
@@ -229,53 +229,52 @@ def _columns(intent: ObjectIntent) -> dict[str, Any]:
     }
 
 
-def _named(upload_id: str, ref: ObjectRef) -> dict[str, str]:
+def _intent_key(upload_id: str, ref: ObjectRef) -> dict[str, str]:
     return {"p_upload": upload_id, "p_key": ref.key}
 
 
-def fulfilling_intent(upload_id: str, ref: ObjectRef) -> Step:
-    """What `fulfil_intent` does, in a transaction that is made at once: no row is changed when the
-    intent is not there, or was cleared before."""
-    return Step(_FULFIL, _named(upload_id, ref))
+def fulfil_intent_step(upload_id: str, ref: ObjectRef) -> Step:
+    """Return `fulfil_intent` as a batch step; it changes no row without an uncleared intent."""
+    return Step(_FULFIL, _intent_key(upload_id, ref))
 
 
 async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
-    """Drop the intent in the transaction that makes the object's node.
+    """Drop the intent in the transaction that creates the object's node.
 
-    Raises `Aborted` FENCED when it was cleared: the upload has ended, and its object goes or has
-    gone. A commit without any intent passes: its object was announced by nobody.
+    Raises `Aborted` FENCED when the intent was cleared: the upload ended, and its object is or will
+    be deleted. A commit without any intent passes.
     """
-    named = _named(upload_id, ref)
-    fulfilled = await connection.execute(_FULFIL, named)
+    key = _intent_key(upload_id, ref)
+    fulfilled = await connection.execute(_FULFIL, key)
     if fulfilled.rowcount:
         return
-    # A locking read: what the transaction has read before may be older than the clean-up.
-    if (await connection.execute(_WAS_CLEARED, named)).first() is not None:
+    # A locking read, because the transaction's snapshot may be older than the cleanup.
+    if (await connection.execute(_WAS_CLEARED, key)).first() is not None:
         raise Aborted(
             "FENCED", "The upload has ended and its object was removed; no node is made of it."
         )
 
 
 async def drop_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
-    """Drop the intent of a node that is there already."""
-    await connection.execute(_CLEAR, _named(upload_id, ref))
+    """Drop the intent of an existing node."""
+    await connection.execute(_CLEAR, _intent_key(upload_id, ref))
 
 
 async def is_intended(connection: AsyncConnection, ref: ObjectRef) -> bool:
-    """Has an upload said that it is about to make this object, and not ended since?"""
+    """Return whether a running upload has an intent for this object."""
     result = await connection.execute(_INTENDED, {"p_key": ref.key, "p_bucket": ref.bucket})
     return bool(result.scalar_one())
 
 
-async def is_named(connection: AsyncConnection, ref: ObjectRef) -> bool:
-    """Does a live node name this object, as its content or as a thumbnail?"""
+async def is_referenced(connection: AsyncConnection, ref: ObjectRef) -> bool:
+    """Return whether a live node references this object, as its content or as a thumbnail."""
     result = await connection.execute(_IS_LIVE, {"p_key": ref.key, "p_bucket": ref.bucket})
     return bool(result.scalar_one())
 
 
 async def schedule_deletion(connection: AsyncConnection, ref: ObjectRef, not_before: float) -> None:
-    """Order the deletion of an object, unless a live node names it still (rule 26)."""
-    if not await is_named(connection, ref):
+    """Schedule the deletion of an object unless a live node references it (rule 26)."""
+    if not await is_referenced(connection, ref):
         await connection.execute(
             _SCHEDULE, {"bucket": ref.bucket, "object_key": ref.key, "not_before": not_before}
         )

@@ -1,4 +1,4 @@
-"""How the catalogue speaks to MySQL or MariaDB; the URL says where it is."""
+"""Limits of connections to MySQL or MariaDB."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MysqlOptions:
-    """Bounds of one process's use of the server.
+    """Limits of one process's use of the server.
 
-    A process needs at most `max_connections` of the server's; callers beyond that wait
-    `pool_timeout_seconds` for one. A transaction, its repetitions after deadlocks included, ends
-    within `transaction_seconds`, and waits `lock_wait_seconds` for any one lock.
+    A process opens at most `max_connections`; further callers wait `pool_timeout_seconds` for one.
+    A transaction, including its retries after deadlocks, ends within `transaction_seconds` and
+    waits `lock_wait_seconds` for each lock.
     """
 
     max_connections: int = 16
@@ -20,7 +20,7 @@ class MysqlOptions:
     transaction_seconds: float = 20.0
     lock_wait_seconds: int = 5
     recycle_seconds: float = 240.0
-    """Idle connections older than this are replaced; below the idle limit of proxies and load
-    balancers, which drop connections without a word."""
+    """Age at which idle connections are replaced; below the idle timeout of proxies and load
+    balancers, which drop connections silently."""
     migration_lock_seconds: int = 60
     """How long a migration waits for one of another process."""

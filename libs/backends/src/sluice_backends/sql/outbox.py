@@ -1,4 +1,4 @@
-"""The outbox in SQL: facts that were committed and are not yet published (rule 22)."""
+"""The outbox in SQL: committed events that are not yet published (rule 22)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sluice_core.ports.catalogue import OutboxPage, OutboxRow
 from sluice_core.ports.event_publisher import EventRecord
 
 _APPEND = insert(outbox)
-# Whatever is in the table, from its beginning. Never "ids above the last one seen": an id is
-# given when a row is inserted, so a transaction that commits late has a lower one (rule 22). For
-# one node ids are in order all the same: who writes its next event needs a row (its own or its
-# path's) that the transaction before had locked until it committed.
-# No FOR UPDATE SKIP LOCKED: two relays that pass each other's rows by would publish a node's
-# second event before its first. One relay holds a lease instead, and reads without locking.
+# Always read from the beginning of the table, never "ids above the last one seen": an id is
+# assigned at insert, so a transaction that commits late has a lower one (rule 22). The ids of one
+# node are still in order: the next event's writer needs a row (the node's or its path's) that the
+# previous transaction had locked until its commit.
+# No FOR UPDATE SKIP LOCKED: two relays that skip each other's rows would publish a node's second
+# event before its first. Instead one relay holds a lease and reads without locks.
 _PENDING = select(outbox).order_by(outbox.c.row_id).limit(bindparam("p_limit"))
-# Of events that may go out, the same. However many rows are withheld, none of them is read.
+# The same for publishable events. The index skips withheld rows, however many there are.
 _READY = (
     select(outbox)
     .where(outbox.c.withheld == literal(False))
@@ -62,7 +62,7 @@ _PUBLISHED = delete(outbox).where(outbox.c.row_id.in_(bindparam("p_row_ids", exp
 
 
 class SqlOutbox(SqlFamily):
-    """The catalogue's family of events."""
+    """The catalogue's family of outbox queries."""
 
     async def outbox(self, limit: int) -> Sequence[OutboxRow]:
         async with self._db.read() as connection:
@@ -73,7 +73,7 @@ class SqlOutbox(SqlFamily):
         async with self._db.read() as connection:
             rows = (await connection.execute(_READY, {"p_limit": limit})).all()
             keys = {row.event_key for row in rows}
-            # Of a key that is withheld a new row waits behind the others.
+            # A new row of a withheld key waits behind the older ones.
             withheld = (
                 (await connection.execute(_WITHHELD_KEYS, {"p_keys": sorted(keys)})).scalars().all()
                 if keys
@@ -118,12 +118,12 @@ class SqlOutbox(SqlFamily):
         await connection.execute(_PUBLISHED, {"p_row_ids": sorted(row_ids)})
 
 
-def appending(events: Sequence[EventRecord]) -> list[Step]:
-    """What adds rows, in this order, to a transaction that is made at once."""
+def append_steps(events: Sequence[EventRecord]) -> list[Step]:
+    """Return batch steps that append these events in order."""
     return [Step(_APPEND, event_columns(event)) for event in events]
 
 
 async def append_events(connection: AsyncConnection, events: Sequence[EventRecord]) -> None:
-    """Add rows, in this order, to the transaction of whoever makes them true."""
+    """Append events in order, in the transaction that makes the change."""
     if events:
         await connection.execute(_APPEND, [event_columns(event) for event in events])

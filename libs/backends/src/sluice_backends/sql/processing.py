@@ -1,8 +1,4 @@
-"""What the processor makes of nodes, in SQL.
-
-Everything happens under the lock of the node's row: two processors of one node take turns, and so
-do a processor and whoever deletes or supersedes the node.
-"""
+"""Processing results of nodes in SQL."""
 
 from __future__ import annotations
 
@@ -50,9 +46,9 @@ _WITH_RESULTS = (
 )
 _INSERT_RESULT = insert(processings)
 _DROP_RESULT = delete(processings).where(processings.c.node_id == bindparam("p_node"))
-_NAMES = select(thumbnails.c.node_id, thumbnails.c.bucket, thumbnails.c.object_key).where(
-    thumbnails.c.node_id.in_(bindparam("p_nodes", expanding=True))
-)
+_THUMBNAIL_OBJECTS = select(
+    thumbnails.c.node_id, thumbnails.c.bucket, thumbnails.c.object_key
+).where(thumbnails.c.node_id.in_(bindparam("p_nodes", expanding=True)))
 _INSERT_THUMBNAILS = insert(thumbnails)
 _DROP_THUMBNAILS = delete(thumbnails).where(thumbnails.c.node_id == bindparam("p_node"))
 _TOUCH = (
@@ -82,7 +78,11 @@ _THUMBNAILS = (
 
 
 class SqlProcessing(SqlFamily):
-    """The catalogue's family of what the processor finds."""
+    """The catalogue's family of processing results.
+
+    Every change holds the lock of the node's row, which serializes processors of one node with each
+    other and with deletion and supersession of the node.
+    """
 
     @transaction
     async def announce_thumbnails(
@@ -91,7 +91,7 @@ class SqlProcessing(SqlFamily):
         row = await find_row(connection, node_id, lock=True)
         if row is None or row.state != LIVE:
             return False
-        known = (await _names(connection, [node_id])).get(node_id, [])
+        known = (await _thumbnail_objects(connection, [node_id])).get(node_id, [])
         new = [announced_columns(node_id, ref) for ref in objects if ref not in known]
         if new:
             await connection.execute(_INSERT_THUMBNAILS, new)
@@ -101,8 +101,8 @@ class SqlProcessing(SqlFamily):
         if not node_ids:
             return {}
         async with self._db.read() as connection:
-            found = await connection.execute(_WITH_RESULTS, {"p_nodes": list(node_ids)})
-            rows = found.all()
+            cursor = await connection.execute(_WITH_RESULTS, {"p_nodes": list(node_ids)})
+            rows = cursor.all()
         return {
             row.node_id: Candidate(node_of(row), row.result_etag, row.result_reason or "")
             for row in rows
@@ -127,8 +127,8 @@ class SqlProcessing(SqlFamily):
     ) -> Sequence[Recorded]:
         ids = sorted(result.node_id for result in results)
         await self._lock(connection, ids)
-        found = await connection.execute(_WITH_RESULTS, {"p_nodes": ids})
-        rows = {row.node_id: row for row in found.all()}
+        cursor = await connection.execute(_WITH_RESULTS, {"p_nodes": ids})
+        rows = {row.node_id: row for row in cursor.all()}
         recorded: list[Recorded] = []
         accepted: list[tuple[NodeResult, Row[Any]]] = []
         for result in results:
@@ -136,9 +136,8 @@ class SqlProcessing(SqlFamily):
             if row is None or row.tenant != result.tenant:
                 recorded.append(Recorded.GONE)
             elif row.state != LIVE:
-                # Nothing is left to find here, unless a release that knows no thumbnails ended
-                # the node.
-                await bury_processing(self._db, connection, result.node_id)
+                # A no-op, unless an older release without thumbnails ended the node.
+                await discard_processing(self._db, connection, result.node_id)
                 recorded.append(Recorded.GONE)
             elif not _replaces(result.processing, row):
                 recorded.append(Recorded.REPEATED)
@@ -164,8 +163,10 @@ class SqlProcessing(SqlFamily):
         return {row.node_id: processing_of_row(row, pictures[row.node_id]) for row in rows}
 
     async def _lock(self, connection: AsyncConnection, node_ids: Sequence[str]) -> None:
-        """Lock the rows of nodes, one by one in the order of their ids: whoever else does so takes
-        turns with us, and no other row is locked with them."""
+        """Lock the rows of nodes one by one in the order of their ids.
+
+        The order prevents deadlocks, and single locks cover no other row.
+        """
         if self._db.dialect.one_writer:
             return
         for node_id in node_ids:
@@ -174,13 +175,13 @@ class SqlProcessing(SqlFamily):
     async def _record(
         self, connection: AsyncConnection, accepted: Sequence[tuple[NodeResult, Row[Any]]]
     ) -> None:
-        """Put results in their places; the rows of the nodes are locked."""
+        """Write results, events and versions of nodes with locked rows."""
         now = self._db.clock()
         events: list[EventRecord] = []
         touched: list[dict[str, Any]] = []
         verified: list[dict[str, Any]] = []
         for result, row in accepted:
-            # Every event is one version.
+            # Every event has its own version.
             node = replace(node_of(row), version=row.version + 1, updated_at=now)
             done = replace(result.processing, processed_at=now)
             change = {"p_node": node.node_id, "p_now": now}
@@ -205,8 +206,8 @@ class SqlProcessing(SqlFamily):
         accepted: Sequence[tuple[NodeResult, Row[Any]]],
         now: float,
     ) -> None:
-        """Put results, and their thumbnails, in the place of those before, if there are any."""
-        old = await _names(connection, [result.node_id for result, _ in accepted])
+        """Replace earlier results and their thumbnails."""
+        old = await _thumbnail_objects(connection, [result.node_id for result, _ in accepted])
         for node_id in old:
             await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
         columns: list[dict[str, Any]] = []
@@ -224,39 +225,41 @@ class SqlProcessing(SqlFamily):
         await connection.execute(_INSERT_RESULT, columns)
         if pictures:
             await connection.execute(_INSERT_THUMBNAILS, pictures)
-        await _doom(self._db, connection, unnamed)
+        await _schedule_deletions(self._db, connection, unnamed)
 
 
-async def bury_processing(db: Database, connection: AsyncConnection, node_id: str) -> None:
-    """A node ends: what was found in it is forgotten, its thumbnails are put up for deletion."""
-    old = (await _names(connection, [node_id])).get(node_id, [])
+async def discard_processing(db: Database, connection: AsyncConnection, node_id: str) -> None:
+    """Delete the result of an ended node and schedule the deletion of its thumbnails."""
+    old = (await _thumbnail_objects(connection, [node_id])).get(node_id, [])
     if old:
         await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
     await connection.execute(_DROP_RESULT, {"p_node": node_id})
-    await _doom(db, connection, old)
+    await _schedule_deletions(db, connection, old)
 
 
 def _replaces(processing: Processing, row: Row[Any]) -> bool:
-    """Another content's result does; so does a success the failure before it (a retry)."""
+    """Return whether a result replaces the stored one: other content, or success after failure."""
     if row.result_etag != processing.etag:
-        return True  # also where there was none
+        return True  # also without a stored result
     return (
         row.result_state == ProcessingState.FAILED and processing.state is ProcessingState.PROCESSED
     )
 
 
-async def _names(
+async def _thumbnail_objects(
     connection: AsyncConnection, node_ids: Sequence[str]
 ) -> Mapping[str, list[ObjectRef]]:
-    """The thumbnails of nodes, announced or recorded; only of those that have some."""
+    """Return announced and recorded thumbnails of the nodes that have some."""
     names: defaultdict[str, list[ObjectRef]] = defaultdict(list)
-    for row in (await connection.execute(_NAMES, {"p_nodes": list(node_ids)})).all():
+    for row in (await connection.execute(_THUMBNAIL_OBJECTS, {"p_nodes": list(node_ids)})).all():
         names[row.node_id].append(ObjectRef(row.bucket, row.object_key))
     return names
 
 
-async def _doom(db: Database, connection: AsyncConnection, refs: Sequence[ObjectRef]) -> None:
-    """Rule 26, as for the object of a node: URLs that were signed go on working."""
+async def _schedule_deletions(
+    db: Database, connection: AsyncConnection, refs: Sequence[ObjectRef]
+) -> None:
+    """Schedule deletions after the lifetime of signed URLs, as for nodes (rule 26)."""
     if not refs:
         return
     not_before = await db.now(connection) + MAX_DOWNLOAD_URL_SECONDS

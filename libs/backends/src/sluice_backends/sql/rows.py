@@ -1,4 +1,4 @@
-"""Rows to values and back: the only place that knows how a value lies in a column."""
+"""Conversion between rows and values; the only module that knows the column formats."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.model import Integrity, ObjectRef
 
 _DAMAGED = "DAMAGED"
-"""In the column of reasons, which a PROCESSED result leaves empty otherwise: a note needs no column
-of its own, and releases that do not know it show it as it is."""
+"""Marker in the reason column, which is otherwise empty for a PROCESSED result. It needs no extra
+column, and releases that do not know it show it unchanged."""
 _TEXT_FORMAT = 1
-"""Format of text columns that hold a map; written beside the entries, checked when read."""
+"""Format of text columns that hold a map; stored with the entries and checked on read."""
 
 
 def dump_map(entries: Mapping[str, str]) -> str:
@@ -43,7 +43,7 @@ def load_map(text: str) -> dict[str, str]:
 
 
 def drive_columns(policy: DrivePolicy) -> dict[str, Any]:
-    """The columns that a policy fills."""
+    """Return the columns of a policy."""
     return {
         "integrity": policy.integrity.value,
         "part_bytes": policy.part_bytes,
@@ -76,7 +76,7 @@ def drive_of(row: Row[Any]) -> Drive:
 
 
 def select_nodes() -> Select[Any]:
-    """Nodes of every state with what their drive tells of them; `node_of` reads the rows."""
+    """Select nodes in any state, joined with their drive; convert rows with `node_of`."""
     return select(
         nodes.c.node_id,
         nodes.c.drive_id,
@@ -134,7 +134,7 @@ def processing_columns(processing: Processing, *, drop_location: bool) -> dict[s
 
 
 def processing_of_row(row: Row[Any], thumbnail_rows: Iterable[Row[Any]]) -> Processing:
-    """`row` is one of `processings` with its drive's `drop_location`."""
+    """Return the result in a row of `processings` with its drive's `drop_location`."""
     hidden = row.drop_location or row.location is None
     damaged = row.state == ProcessingState.PROCESSED and row.reason == _DAMAGED
     return Processing(
@@ -171,7 +171,7 @@ def thumbnail_columns(node_id: str, thumbnail: Thumbnail) -> dict[str, Any]:
 
 
 def announced_columns(node_id: str, ref: ObjectRef) -> dict[str, Any]:
-    """A thumbnail of which only the name is known."""
+    """Return the columns of an announced thumbnail, which has only a name."""
     unknown = Thumbnail(0, 0, 0, "", 0, 0, "", ref)
     return {**thumbnail_columns(node_id, unknown), "recorded": False}
 

@@ -1,18 +1,6 @@
-"""The tables of the catalogue: one schema for SQLite, MySQL 8 and MariaDB 10.11.
+"""Tables of the catalogue: one schema for SQLite, MySQL 8 and MariaDB 10.11.
 
-Choices that hold on all three:
-
-- Times are whole microseconds since the epoch in a BIGINT: exact, comparable and free of time
-  zones, where DATETIME differs between vendors and DOUBLE compares by accident.
-- Paths and object keys are bytes of UTF-8 in a VARBINARY: no collation has a say, so that order,
-  equality and the unique key are those of the bytes everywhere (rule 19).
-- Names and ids are text under a binary collation, for the same reason. That one compares as if
-  the shorter text went on with spaces, which names and ids do not have; a tenant, which comes from
-  a token, might: to MySQL it is bytes, so that "a " is not "a".
-- Rows that are deleted when done (outbox, deletions) never have their id used again, so that a
-  late "done" cannot hit another row.
-
-Migrations make these tables; a test holds the two against each other.
+Migrations create the tables; a test compares both.
 """
 
 from __future__ import annotations
@@ -49,11 +37,15 @@ _MICROSECONDS = 1_000_000
 LIVE = "LIVE"
 SUPERSEDED = "SUPERSEDED"
 DELETED = "DELETED"
-"""States of a node row; the last two are tombstones and stay for good (rule 19)."""
+"""States of a node row; the last two are tombstones and stay forever (rule 19)."""
 
 
 class Micros(TypeDecorator[float]):
-    """Seconds since the epoch in Python, whole microseconds in the database."""
+    """Seconds since the epoch in Python, whole microseconds in the database.
+
+    A BIGINT is exact, comparable and free of time zones. DATETIME differs between vendors, and
+    DOUBLE does not compare reliably.
+    """
 
     impl = BigInteger
     cache_ok = True
@@ -66,7 +58,11 @@ class Micros(TypeDecorator[float]):
 
 
 class Utf8(TypeDecorator[str | bytes]):
-    """Text in Python, its UTF-8 bytes in the database; a bound of a range may be bytes already."""
+    """Text in Python, its UTF-8 bytes in the database; a range bound may be bytes already.
+
+    No collation applies to VARBINARY, so order, equality and unique keys are bytewise on every
+    database (rule 19).
+    """
 
     impl = LargeBinary
     cache_ok = True
@@ -88,7 +84,11 @@ class Utf8(TypeDecorator[str | bytes]):
 
 
 class Exact(TypeDecorator[str]):
-    """Text that is equal only to itself, also where a collation ignores spaces at its end."""
+    """Text that compares exactly, including trailing spaces.
+
+    Names and ids use a binary collation, which ignores trailing spaces; they have none. A tenant
+    comes from a token and may have some. MySQL stores it as bytes, so that "a " is not "a".
+    """
 
     impl = String
     cache_ok = True
@@ -111,7 +111,7 @@ class Exact(TypeDecorator[str]):
 
 
 _ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite numbers rows only under exactly INTEGER."""
+"""SQLite autoincrements only columns of exactly INTEGER."""
 
 _SHA256 = LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb")
 
@@ -149,7 +149,7 @@ drives = Table(
     Column("encryption", String(255), nullable=False),
     Column("created_at", Micros, nullable=False),
     Column("updated_at", Micros, nullable=False),
-    # The default is for a release that does not know the column yet.
+    # The default serves an older release that does not know the column.
     Column("drop_location", Boolean, nullable=False, server_default=text("0")),
     UniqueConstraint("tenant", "name"),
     **_OPTIONS,
@@ -167,7 +167,7 @@ nodes = Table(
     Column("content_type", String(255), nullable=False),
     Column("crc32c", BigInteger, nullable=False),
     Column("sha256", _SHA256, nullable=True),
-    # When a SHA-256 came to be owed (rule 20); NULL when none is. The verifier's work list.
+    # Time since which a SHA-256 is owed (rule 20), else NULL. The verifier's work list.
     Column("sha256_owed_since", Micros, nullable=True, index=True),
     Column("metadata", Text, nullable=False),
     Column("bucket", String(255), nullable=False),
@@ -175,13 +175,13 @@ nodes = Table(
     Column("version", BigInteger, nullable=False),
     Column("created_at", Micros, nullable=False),
     Column("updated_at", Micros, nullable=False),
-    # "Does a live node name this object?" (rule 26)
+    # For the check whether a live node references an object (rule 26).
     Index(None, "object_key", "bucket"),
     **_OPTIONS,
 )
 
-# The live node of every path. The row is what a commit locks, and its primary key is what makes
-# a path unique (rule 19); its order by bytes is the order of listings.
+# The live node of each path. A commit locks the row, and the primary key makes a path unique
+# (rule 19). Its bytewise order is the order of listings.
 paths = Table(
     "paths",
     metadata,
@@ -194,7 +194,7 @@ paths = Table(
     **_OPTIONS,
 )
 
-# What the processor found in a node's content; no row means that it has not looked yet.
+# The processor's result for a node's content; no row means not yet processed.
 processings = Table(
     "processings",
     metadata,
@@ -208,14 +208,14 @@ processings = Table(
     Column("height", Integer, nullable=False),
     Column("frames", Integer, nullable=False),
     Column("exif", Text, nullable=False),
-    # Apart from the rest, so that it can be left out; NULL when it is, or is not known.
+    # Separate from `exif`, so that it can be omitted; NULL when omitted or unknown.
     Column("location", Text, nullable=True),
     Column("processed_at", Micros, nullable=False),
     **_OPTIONS,
 )
 
-# Objects that belong to a node beside its content. A row is made before the object is, with only
-# its name filled in, and goes when the object is put up for deletion.
+# Objects of a node besides its content. A row is inserted before the object exists, with only the
+# name filled in, and is deleted when the object's deletion is scheduled.
 thumbnails = Table(
     "thumbnails",
     metadata,
@@ -235,8 +235,9 @@ thumbnails = Table(
     **_OPTIONS,
 )
 
-# Facts that await the relay (rule 22). A published row is deleted: what is here is unpublished,
-# and the table stays as small as the backlog.
+# Events that wait for the relay (rule 22). Published rows are deleted, so every row is unpublished
+# and the table is as small as the backlog. Autoincrement never reuses an id, here and in
+# `object_deletions`, so a late "done" cannot hit another row.
 outbox = Table(
     "outbox",
     metadata,
@@ -249,8 +250,8 @@ outbox = Table(
     Column("occurred_at", Micros, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("headers", Text, nullable=False),
-    # The publisher has refused an event of this key: its events are no part of the relay's pages,
-    # and are tried again apart from them. The default is for a release that does not know this.
+    # The publisher rejected an event of this key: the relay's pages exclude its events, which are
+    # retried separately. The default serves an older release that does not know the column.
     Column("withheld", Boolean, nullable=False, server_default=text("0")),
     Index(None, "withheld"),
     Index(None, "event_key"),
@@ -278,14 +279,14 @@ object_intents = Table(
     Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
     Column("multipart_id", String(1024), nullable=False),
     Column("created_at", Micros, nullable=False, index=True),
-    # An upload id comes back when its request id does; the key has the node id in it.
+    # An upload id recurs with its request id; the object key contains the node id.
     PrimaryKeyConstraint("upload_id", "object_key"),
-    # "Is an upload about to make this object?"
+    # For the check whether an upload is about to create an object.
     Index(None, "object_key", "bucket"),
     **_OPTIONS,
 )
 
-# Intents that were cleared because their upload had ended: no commit of it makes a node any more.
+# Intents cleared after the end of their upload: its commits can no longer create a node.
 cleared_intents = Table(
     "cleared_intents",
     metadata,

@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict
 from sluice_backends.kafka.connection import check_login
 from sluice_backends.kafka.errors import unavailable
 from sluice_backends.kafka.options import KafkaOptions
-from sluice_backends.kafka.receiving import Start, open_consumer, received
+from sluice_backends.kafka.receiving import Start, open_consumer, parse_event
 from sluice_backends.log.event_log import BEGINNING, end_of_log, read_events
 from sluice_core.events.cloudevents import SOURCE, to_rfc3339
 from sluice_core.events.registry import BadEvent, parse_record
@@ -115,7 +115,7 @@ async def _is_at_end(consumer: Any) -> bool:
 def _message_line(message: Any) -> str:
     place = {"partition": message.partition, "offset": message.offset}
     try:
-        event = received(message, _MAX_SHOWN_BYTES)
+        event = parse_event(message, _MAX_SHOWN_BYTES)
     except BadEvent as error:
         shown = {
             "error": error.reason,

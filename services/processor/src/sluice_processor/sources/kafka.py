@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from sluice_backends.kafka.consumer import MessageConsumer
 from sluice_backends.kafka.handling import ConsumerOptions
-from sluice_backends.kafka.later import LaterTries
 from sluice_backends.kafka.options import KafkaOptions
-from sluice_backends.kafka.receiving import ReceivedEvent, received
+from sluice_backends.kafka.receiving import ReceivedEvent, parse_event
+from sluice_backends.kafka.retry_topics import DelayedRetries
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.events.registry import BadEvent
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
@@ -32,7 +32,7 @@ class ReceivedNotices:
 
     topic: str
     notices: Sequence[Notice]
-    tried_later: int = 0
+    retry_number: int = 0
 
     @property
     def event_id(self) -> str:
@@ -58,18 +58,18 @@ def work_consumer(
     slots = asyncio.Semaphore(options.concurrency)
 
     def receive(raw: Any, max_bytes: int) -> ReceivedEvent | ReceivedNotices:
-        return _notices(raw, max_bytes) if raw.topic == s3_topic else received(raw, max_bytes)
+        return _notices(raw, max_bytes) if raw.topic == s3_topic else parse_event(raw, max_bytes)
 
     async def handle(message: ReceivedEvent | ReceivedNotices) -> None:
         if isinstance(message, ReceivedNotices):
             found = sort_notices(message.notices)
             count_skipped(metrics, KAFKA_S3, found)
-            is_final = message.tried_later >= options.retries
+            is_final = message.retry_number >= options.retries
             await process_all(processor, found, slots, is_final=is_final)
             return
         work = work_of(message.record, message.message)
         if work is not None:
-            is_final = message.tried_later >= options.retries
+            is_final = message.retry_number >= options.retries
             await processor.process(replace(work, is_final=is_final))
 
     consuming = ConsumerOptions(
@@ -81,7 +81,7 @@ def work_consumer(
         retry_base_seconds=options.retry_base_seconds,
         retry_cap_seconds=options.retry_cap_seconds,
         drain_seconds=options.drain_seconds,
-        later=LaterTries(RETRY_LATER_REASONS, options.retries, options.retry_seconds),
+        delayed_retries=DelayedRetries(RETRY_LATER_REASONS, options.retries, options.retry_seconds),
     )
     return MessageConsumer(kafka, consuming, receive, handle, metrics=metrics.kafka)
 
@@ -92,6 +92,6 @@ def _notices(raw: Any, max_bytes: int) -> ReceivedNotices:
     if len(value) > max_bytes:
         raise BadEvent("TOO_LARGE", f"{len(value)} bytes are more than the {max_bytes} allowed")
     try:
-        return ReceivedNotices(raw.topic, parse_notification(value), raw.tried_later)
+        return ReceivedNotices(raw.topic, parse_notification(value), raw.retry_number)
     except BadNotification as error:
         raise BadEvent(error.reason, str(error)) from None

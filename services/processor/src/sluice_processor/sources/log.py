@@ -154,14 +154,14 @@ class LogSource:
         group: asyncio.TaskGroup,
         record: EventRecord,
         stop: asyncio.Event,
-        tried_later: int = 0,
+        retry_number: int = 0,
     ) -> asyncio.Task[None] | None:
         """Wait for a slot and handle an event in the background; None once `stop` is set."""
         await self._slots.acquire()
         if stop.is_set():
             self._slots.release()
             return None
-        task = group.create_task(self._handle(record, tried_later))
+        task = group.create_task(self._handle(record, retry_number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -174,22 +174,22 @@ class LogSource:
                 await asyncio.wait([oldest])
             self._advance()
 
-    async def _handle(self, record: EventRecord, tried_later: int = 0) -> None:
+    async def _handle(self, record: EventRecord, retry_number: int = 0) -> None:
         """Process an event, postpone it or write a dead letter; holds a slot.
 
         Args:
-            tried_later: postponed retries so far, this one included.
+            retry_number: postponed retries so far, this one included.
         """
         try:
-            failure = await self._attempt(record, is_final=tried_later >= self._options.retries)
+            failure = await self._attempt(record, is_final=retry_number >= self._options.retries)
             if failure is None:
                 pass
-            elif failure.reason in RETRY_LATER_REASONS and tried_later < self._options.retries:
-                await self._postpone(record, failure, tried_later + 1)
+            elif failure.reason in RETRY_LATER_REASONS and retry_number < self._options.retries:
+                await self._postpone(record, failure, retry_number + 1)
                 return
             else:
                 await self._write_dead_letter(record, failure)
-            if tried_later:
+            if retry_number:
                 await self._write_state(record, self._letters.discard_postponed, record.event_id)
         finally:
             self._slots.release()

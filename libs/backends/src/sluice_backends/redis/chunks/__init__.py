@@ -1,1 +1,1 @@
-"""The chunk store: staged and sealed bytes."""
+"""Chunk store on Redis: staged and sealed bytes."""

@@ -1,4 +1,4 @@
-"""One chunk on its way into Redis: blocks pushed to a list that nobody else knows (rule 1)."""
+"""Staging of one chunk: blocks pushed to a list that only its sender knows (rule 1)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ _log = structlog.get_logger(__name__)
 
 
 class RedisStagedChunk:
-    """A `StagedChunk`.
+    """`StagedChunk` on Redis.
 
-    Blocks go out in the one size that `keys` promises. A block that has it already, and the last
-    one of the size that was offered, are sent straight from the caller's memory; only what comes
-    in other pieces is put together first.
+    Blocks are pushed in STAGED_BLOCK_BYTES. A block of that size, and the block that completes the
+    offered size, are sent from the caller's memory without a copy; other pieces are buffered.
 
-    The reply to each push is the length of the list, so a doubled or a lost block, or a list that
-    was dropped meanwhile, is noticed here and not only when the chunk is read.
+    The reply to each push is the length of the list. So a duplicate or lost block, or a dropped
+    list, is detected here and not only when the chunk is read.
     """
 
     def __init__(self, clients: RedisClients, offer: ChunkOffer, lifetime_seconds: float) -> None:
@@ -40,12 +39,12 @@ class RedisStagedChunk:
         self._lifetime_seconds = lifetime_seconds
         self._offered = offer.size
         self._size = 0
-        self._gathered = bytearray()
+        self._buffer = bytearray()
         self._pushes = Pushes(clients, self._key)
         self._pushed = 0
         self._answered = 0
-        self._lifetime_began = 0.0
-        self._is_ours = False
+        self._lifetime_extended_at = 0.0
+        self._owns_list = False
         self._sealed = False
         self._dropped = False
 
@@ -63,84 +62,86 @@ class RedisStagedChunk:
             return
         self._size += len(block)
         is_last = self._size == self._offered
-        if not self._gathered and (is_last or len(block) == keys.STAGED_BLOCK_BYTES):
+        if not self._buffer and (is_last or len(block) == keys.STAGED_BLOCK_BYTES):
             await self._push(block)
             return
-        room = keys.STAGED_BLOCK_BYTES - len(self._gathered)
-        self._gathered += block[:room]
-        if len(self._gathered) == keys.STAGED_BLOCK_BYTES:
+        room = keys.STAGED_BLOCK_BYTES - len(self._buffer)
+        self._buffer += block[:room]
+        if len(self._buffer) == keys.STAGED_BLOCK_BYTES:
             await self._flush()
-        self._gathered += block[room:]
-        if self._gathered and is_last:
+        self._buffer += block[room:]
+        if self._buffer and is_last:
             await self._flush()
 
     async def keep(self) -> None:
-        """A block is pushed when it is complete, which may take a slow client longer than the list
-        lives."""
-        if self._is_ours and not (self._dropped or self._sealed):
-            _, key, milliseconds = self._live()
+        """Extend the list's time to live: a slow client may take longer to complete a block."""
+        if self._owns_list and not (self._dropped or self._sealed):
+            _, key, milliseconds = self._extend_lifetime()
             await self._clients.execute(self._key, "PEXPIRE", key, milliseconds)
 
     async def seal(self) -> None:
-        """All pushes were answered. For `memory` and `fsync` (appendfsync always answers after the
-        fsync) that is the proof; for `replicated`, the WAIT after the ledger's step covers them."""
+        """Wait until all pushes are acknowledged.
+
+        That proves the durability of `memory` and `fsync` (with appendfsync always, replies follow
+        the fsync). For `replicated`, the WAIT after the ledger's step covers the pushes.
+        """
         self._check()
-        if self._gathered:
+        if self._buffer:
             await self._flush()
         await self._pushes.settle()
         self._sealed = True
 
     async def drop(self) -> None:
-        """Take no more; returns when nothing is on its way that could outlive a removal."""
+        """Refuse further blocks; return when no push is in flight that could outlive a removal."""
         self._dropped = True
-        await self._pushes.give_up()
+        await self._pushes.stop()
 
     async def discard_unless_sealed(self) -> None:
-        """Remove what was pushed. A Redis that is away keeps it until its time to live ends."""
-        self._gathered.clear()
+        """Remove the pushed blocks. If Redis is unreachable, they expire there."""
+        self._buffer.clear()
         if self._sealed:
             return
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
-                # What is on the way would come after it, and stay.
-                await self._pushes.give_up()
-                if self._is_ours:
+                # A push in flight would arrive after the removal and stay.
+                await self._pushes.stop()
+                if self._owns_list:
                     await self._clients.execute(self._key, "UNLINK", self._key)
         except (SluiceError, TimeoutError) as error:
-            _log.warning("staged_chunk_not_removed", upload_id=self._upload_id, reason=str(error))
+            _log.warning("staged_chunk.remove_failed", upload_id=self._upload_id, reason=str(error))
 
     async def _flush(self) -> None:
-        # A new buffer: the old one may still be in the hands of a connection that is closing.
-        full, self._gathered = self._gathered, bytearray()
+        # A new buffer: a closing connection may still use the old one.
+        full, self._buffer = self._buffer, bytearray()
         await self._push(full)
 
     async def _push(self, block: Block | bytearray) -> None:
         self._pushed += 1
         if self._pushed == 1:
-            self._is_ours = True
-            # One step, so that no list is ever without an end to its life.
+            self._owns_list = True
+            # One step, so that a list always has a time to live.
             await self._pushes.push(
                 [
                     ("HEXISTS", keys.tokens(self._upload_id), self._token),
                     ("RPUSH", self._key, block),
-                    self._live(),
+                    self._extend_lifetime(),
                 ],
                 self._check_first,
                 atomic=True,
             )
             return
-        # RPUSHX: a list that was dropped does not come back without its first blocks.
+        # RPUSHX: a dropped list is not recreated without its first blocks.
         commands: list[Command] = [("RPUSHX", self._key, block)]
-        if monotonic() - self._lifetime_began > self._lifetime_seconds / 4:
-            commands.append(self._live())
+        if monotonic() - self._lifetime_extended_at > self._lifetime_seconds / 4:
+            commands.append(self._extend_lifetime())
         await self._pushes.push(commands, self._check_next)
 
     def _check_first(self, replies: list[Any]) -> None:
         accepted, length, _ = replies
         self._answered = 1
         if length != 1:
-            # Another sender's bytes. It finds its list too long, and so does the ledger.
-            self._is_ours = False
+            # Another sender's list. That sender and the ledger detect that it is too long.
+            self._owns_list = False
             raise token_in_use()
         if accepted:
             raise token_in_use()
@@ -153,8 +154,8 @@ class RedisStagedChunk:
         if length != self._answered:
             raise token_in_use()
 
-    def _live(self) -> Command:
-        self._lifetime_began = monotonic()
+    def _extend_lifetime(self) -> Command:
+        self._lifetime_extended_at = monotonic()
         return ("PEXPIRE", self._key, int(self._lifetime_seconds * 1000))
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""The chunk store on Redis: lists of blocks that the ledger's accept script makes chunks of."""
+"""Chunk store on Redis: lists of blocks that become chunks in the ledger's accept script."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DROP_TOKENS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """Some blocks of a chunk, the first and the last of them by index."""
+    """Blocks `first` to `last` of a chunk, inclusive."""
 
     chunk: ChunkRef
     first: int
@@ -34,16 +34,16 @@ class _Slice:
     size: int
 
     @property
-    def ends(self) -> bool:
-        """Whether the chunk has no more."""
+    def is_last(self) -> bool:
+        """Whether the chunk has no further blocks."""
         return self.last >= keys.staged_blocks(self.chunk.size) - 1
 
 
 class RedisChunkStore:
-    """A `ChunkStore` whose chunks are accepted by a ledger in the same Redis.
+    """`ChunkStore` whose chunks are accepted by a ledger in the same Redis.
 
-    A sealed chunk can be read once the ledger has accepted it. What was never accepted ends by its
-    time to live, so there are no leftovers to name.
+    A sealed chunk can be read once the ledger has accepted it. Chunks that are never accepted
+    expire, so `leftovers` is empty.
     """
 
     def __init__(self, clients: RedisClients, staging_seconds: float = STAGING_SECONDS) -> None:
@@ -89,7 +89,7 @@ class RedisChunkStore:
                     size += len(block)
                     crc = crc32c(block, crc)
                     yield block
-                if part.ends:
+                if part.is_last:
                     check_chunk(part.chunk, size, crc)
                     size, crc = 0, EMPTY_CRC32C
 
@@ -105,13 +105,13 @@ class RedisChunkStore:
             )
 
     async def drop_upload(self, upload_id: str) -> None:
-        """As the port says. What another process is still sending stays until its sender is
-        refused by the ledger, or until its time to live ends."""
+        """See `ChunkStore`. Chunks that another process is still sending stay until the ledger
+        refuses them, or until their time to live ends."""
         check_name(upload_id, "upload_id")
-        here = tuple(self._staged.get(upload_id, ()))
-        for staged in here:
+        local = tuple(self._staged.get(upload_id, ()))
+        for staged in local:
             await staged.drop()
-        await self._unlink(upload_id, [staged.key for staged in here])
+        await self._unlink(upload_id, [staged.key for staged in local])
         cursor = b"0"
         while True:
             cursor = await self._clients.call(
@@ -134,7 +134,7 @@ class RedisChunkStore:
 
 
 def _batches(chunks: Sequence[ChunkRef]) -> Iterator[list[_Slice]]:
-    """Slices to be read in one round trip: bounded in bytes and in commands."""
+    """Yield the slices of one round trip each, bounded in bytes and in commands."""
     batch: list[_Slice] = []
     size = 0
     for chunk in chunks:
@@ -158,10 +158,10 @@ def _slices(chunk: ChunkRef) -> Iterator[_Slice]:
 
 def _read_command(upload_id: str, part: _Slice) -> Command:
     if part.chunk.size == 0:
-        # An empty chunk has no list; that its token is known is all there is of it.
+        # An empty chunk has no list; only its token exists.
         return ("HEXISTS", keys.tokens(upload_id), part.chunk.token)
-    # One block more than the ledger knows of, so that a list which is too long is noticed.
-    last = part.last + 1 if part.ends else part.last
+    # One block more than the ledger knows of, to detect a list that is too long.
+    last = part.last + 1 if part.is_last else part.last
     return ("LRANGE", keys.chunk(upload_id, part.chunk.number), part.first, last)
 
 

@@ -1,1 +1,1 @@
-"""The Redis client: connections, RESP, cluster slots, scripts. Knows nothing of uploads."""
+"""Redis client: connections, RESP, cluster slots, scripts. Independent of uploads."""

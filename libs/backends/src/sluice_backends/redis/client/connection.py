@@ -1,4 +1,4 @@
-"""Redis, one server or a cluster, behind one object: a key says where a command goes."""
+"""Client of one Redis server or a cluster; commands are routed by key."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from redis.exceptions import (
 
 from sluice_backends.redis.client.errors import (
     VENDOR_ERRORS,
-    translated,
+    as_configuration_error,
+    translate,
     unavailable,
-    unusable_at_start,
 )
 from sluice_backends.redis.client.scripts import Script
 from sluice_backends.redis.client.server import Argument, Command, Server
 from sluice_backends.redis.client.slots import SlotTable
-from sluice_backends.redis.client.subscription import OnNews, Subscription
+from sluice_backends.redis.client.subscription import OnMessage, Subscription
 from sluice_backends.redis.metrics import RedisMetrics
 from sluice_backends.redis.options import RedisOptions
 from sluice_core.errors import SluiceError, Unavailable
@@ -42,14 +42,14 @@ _WAIT_MARGIN_SECONDS: Final = 1.0
 
 
 class RedisClients:
-    """Sends commands to the server that has their key.
+    """Router of commands to the server that has their key.
 
-    Replies are what the protocol carries (RESP2: bytes, int, None, lists of them), undecoded.
+    Replies are undecoded RESP2 values: bytes, int, None, lists of them.
 
-    Nothing is retried after it may have run. Redirections of a cluster and NOSCRIPT are followed,
-    because the server says with them that it has done nothing. A connection found closed before it
-    is used is opened again, which covers a restarted server; beyond that the caller decides: each
-    of them (a client's re-send, a worker's back-off) tries again anyway, and twice is too often.
+    A command that may have run is never retried. Cluster redirections and NOSCRIPT are followed,
+    since they state that the server has done nothing. A connection found closed before use is
+    reopened, which covers a restarted server. Other retries are the caller's: clients resend and
+    workers back off anyway, and retries must not multiply.
 
     Every method raises `Unavailable` REDIS_UNAVAILABLE or `ResourceExhausted` REDIS_FULL.
     """
@@ -67,21 +67,21 @@ class RedisClients:
 
     @property
     def timeout_seconds(self) -> float:
-        """Of one command, waiting for a connection included."""
+        """Limit of one command, waiting for a connection included."""
         return self._options.operation_timeout_seconds
 
     @property
     def only_server(self) -> Server | None:
-        """The one server that has all keys; None in a cluster."""
+        """Server that has all keys; None in a cluster."""
         return self._server
 
     # -- commands
 
     async def execute(self, key: str, *command: Argument, operation: str = "") -> Any:
-        """One command on the server of a key.
+        """Run one command on the server of a key.
 
         Args:
-            operation: what metrics call it; the command's name by default.
+            operation: label in metrics; by default the command's name.
         """
         name = operation or str(command[0]).lower()
         (reply,) = await self._send(name, key, [command])
@@ -90,14 +90,14 @@ class RedisClients:
     async def pipeline(
         self, key: str, commands: Sequence[Command], *, operation: str, atomic: bool = False
     ) -> list[Any]:
-        """Commands on keys of one slot in one round trip; raises the first error among them.
+        """Run commands on keys of one slot in one round trip; raise the first error reply.
 
         Args:
-            atomic: all or none of them, as one step (MULTI/EXEC).
+            atomic: run all or none of them, as one step (MULTI/EXEC).
         """
         sent = transaction(commands) if atomic else commands
         replies = await self._send(operation, key, sent, whole=atomic)
-        return answers(replies, atomic=atomic)
+        return unwrap_replies(replies, atomic=atomic)
 
     async def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script on keys of one slot."""
@@ -109,14 +109,14 @@ class RedisClients:
     ) -> Any:
         """Run a script and wait until its writes are on `replicas_to_wait` replicas.
 
-        WAIT covers what its own connection wrote last, so both travel on one connection, in one
-        round trip. It covers all that was written on that server before, too, because replication
-        is one ordered log: the RPUSHes of a chunk whose replies are in need not have been on the
-        same connection (docs/protocol.md, rule 6). A failover in between loses nothing unseen: the
-        accept script would not find its staging list on the new master.
+        WAIT covers the last write of its own connection, so both are sent on one connection in one
+        round trip. It also covers all earlier writes on that server, because replication is one
+        ordered log: the acknowledged RPUSHes of a chunk may have used other connections
+        (docs/protocol.md, rule 6). A failover in between is detected: the accept script would not
+        find its staging list on the new master.
 
-        A script that wrote nothing gives WAIT nothing to wait for. One that must be sure of what
-        an earlier call wrote (a duplicate) has to write something itself.
+        WAIT does not wait for a script that wrote nothing. A script that must be sure of an earlier
+        call's writes (a duplicate) has to write something itself.
 
         Raises `Unavailable` NOT_REPLICATED when the replicas were too slow; the script has run.
         """
@@ -133,33 +133,33 @@ class RedisClients:
             )
         return result
 
-    async def ask_masters(self, *command: Argument) -> dict[str, Any]:
-        """One command to every server that takes writes; the replies by its name."""
+    async def execute_on_masters(self, *command: Argument) -> dict[str, Any]:
+        """Run one command on every master; return the replies by server name."""
         operation = str(command[0]).lower()
-        with self._told(operation):
+        with self._observed(operation):
             async with asyncio.timeout(self._options.operation_timeout_seconds):
                 servers = await self._masters()
-                asked = (server.exchange([command]) for server in servers)
-                answers = await asyncio.gather(*asked, return_exceptions=True)
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
+                exchanges = (server.exchange([command]) for server in servers)
+                results = await asyncio.gather(*exchanges, return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
         return {
-            server.name: _or_raise(answer[0])
-            for server, answer in zip(servers, answers, strict=True)
-            if not isinstance(answer, BaseException)
+            server.name: _or_raise(result[0])
+            for server, result in zip(servers, results, strict=True)
+            if not isinstance(result, BaseException)
         }
 
     @asynccontextmanager
-    async def subscription(self, on_news: OnNews) -> AsyncIterator[Subscription]:
-        """A connection of its own for subscriptions, closed at the end of the block.
+    async def subscription(self, on_message: OnMessage) -> AsyncIterator[Subscription]:
+        """Yield a dedicated connection for subscriptions.
 
-        In a cluster any server will do: what is published reaches all of them.
+        In a cluster it uses any server, since published messages reach all of them.
         """
-        with self._told("subscribe"):
+        with self._observed("subscribe"):
             async with asyncio.timeout(self._options.operation_timeout_seconds):
                 opened = await (await self._masters())[0].subscription()
-        opened.on_news = on_news
+        opened.on_message = on_message
         try:
             yield opened
         finally:
@@ -170,7 +170,7 @@ class RedisClients:
             if owner is not None:
                 await owner.aclose()
 
-    # -- on the way
+    # -- sending and routing
 
     async def _run(
         self,
@@ -199,11 +199,11 @@ class RedisClients:
         *,
         whole: bool = False,
     ) -> list[Any]:
-        """The replies, redirections followed. Error replies are among them."""
-        with self._told(operation):
+        """Return the replies after following redirections, error replies included."""
+        with self._observed(operation):
             async with asyncio.timeout(self._options.operation_timeout_seconds + extra_seconds):
                 if self._slots is None:
-                    replies = await self._one().exchange(commands)
+                    replies = await self._single_server().exchange(commands)
                 else:
                     replies = await self._send_to_slot(self._slots, key, commands, whole=whole)
         if any(
@@ -221,24 +221,26 @@ class RedisClients:
         try:
             replies = await server.exchange(commands)
         except VENDOR_ERRORS:
-            slots.suspect()
+            slots.mark_stale()
             raise
         for _ in range(_REDIRECTIONS):
-            again = [n for n, reply in enumerate(replies) if isinstance(reply, _REDIRECTED)]
-            if not again:
+            redirected = [n for n, reply in enumerate(replies) if isinstance(reply, _REDIRECTED)]
+            if not redirected:
                 break
             if whole:
-                again = list(range(len(commands)))
+                redirected = list(range(len(commands)))
             redirection = next(reply for reply in replies if isinstance(reply, _REDIRECTED))
-            repeated = [commands[n] for n in again]
-            fresh = await self._redirected(slots, server, key, redirection, repeated, whole=whole)
-            for n, reply in zip(again, fresh, strict=True):
+            repeated = [commands[n] for n in redirected]
+            fresh = await self._follow_redirection(
+                slots, server, key, redirection, repeated, whole=whole
+            )
+            for n, reply in zip(redirected, fresh, strict=True):
                 replies[n] = reply
         if any(isinstance(reply, _NOT_HERE) for reply in replies):
-            slots.suspect()
+            slots.mark_stale()
         return replies
 
-    async def _redirected(
+    async def _follow_redirection(
         self,
         slots: SlotTable,
         server: Server,
@@ -250,37 +252,37 @@ class RedisClients:
     ) -> list[Any]:
         if isinstance(redirection, MovedError):
             address = (redirection.host, int(redirection.port))
-            return await slots.moved(key_slot(key.encode()), address).exchange(commands)
+            return await slots.assign(key_slot(key.encode()), address).exchange(commands)
         if isinstance(redirection, AskError):
-            # ASKING holds for one command, or for one transaction if it stands before MULTI.
-            target = slots.at((redirection.host, int(redirection.port)))
+            # ASKING applies to the next command, or to a transaction if it precedes MULTI.
+            target = slots.server_at((redirection.host, int(redirection.port)))
             if whole:
                 return (await target.exchange([("ASKING",), *commands]))[1:]
-            asked = chain.from_iterable((("ASKING",), command) for command in commands)
-            return (await target.exchange(list(asked)))[1::2]
+            asking = chain.from_iterable((("ASKING",), command) for command in commands)
+            return (await target.exchange(list(asking)))[1::2]
         await asyncio.sleep(_TRY_AGAIN_SECONDS)
         return await server.exchange(commands)
 
-    def _one(self) -> Server:
+    def _single_server(self) -> Server:
         assert self._server is not None
         return self._server
 
     async def _masters(self) -> Sequence[Server]:
         if self._slots is None:
-            return [self._one()]
+            return [self._single_server()]
         return await self._slots.masters()
 
     @contextmanager
-    def _told(self, operation: str) -> Iterator[None]:
-        """Measures, and turns what redis-py raises into our errors."""
-        begun = perf_counter()
+    def _observed(self, operation: str) -> Iterator[None]:
+        """Measure the time, count errors and translate those of redis-py."""
+        started = perf_counter()
         try:
             yield
         except VENDOR_ERRORS as error:
             self._metrics.errors.labels(operation).inc()
-            raise translated(error) from error
+            raise translate(error) from error
         finally:
-            self._seconds(operation).observe(perf_counter() - begun)
+            self._seconds(operation).observe(perf_counter() - started)
 
 
 _REDIRECTED: Final = (AskError, TryAgainError)  # MovedError is an AskError
@@ -288,22 +290,22 @@ _NOT_HERE: Final = (*_REDIRECTED, ClusterDownError, ReadOnlyError)
 
 
 def transaction(commands: Sequence[Command]) -> Sequence[Command]:
-    """What is sent to have all or none of the commands done."""
+    """Return the commands wrapped in MULTI and EXEC."""
     return [("MULTI",), *commands, ("EXEC",)]
 
 
-def answers(replies: Sequence[Any], *, atomic: bool) -> list[Any]:
-    """The replies to commands, or to a transaction of them; raises the first error among them."""
+def unwrap_replies(replies: Sequence[Any], *, atomic: bool) -> list[Any]:
+    """Return the replies to commands, or to a transaction of them; raise the first error."""
     for reply in replies:
-        # The error that made EXEC fail says more than EXEC's own.
+        # The error that made EXEC fail is more specific than EXEC's own.
         _or_raise(reply)
     return [_or_raise(reply) for reply in replies[-1]] if atomic else list(replies)
 
 
 def _or_raise(reply: Any) -> Any:
-    """The reply; an error reply is raised as ours."""
+    """Return a reply; raise an error reply, translated."""
     if isinstance(reply, ResponseError) and not isinstance(reply, ExecAbortError):
-        raise translated(reply) from reply
+        raise translate(reply) from reply
     if isinstance(reply, ExecAbortError):
         raise unavailable() from reply
     return reply
@@ -313,25 +315,25 @@ def _or_raise(reply: Any) -> Any:
 async def open_redis(
     options: RedisOptions, metrics: RedisMetrics | None = None
 ) -> AsyncIterator[RedisClients]:
-    """Connections to Redis, closed at the end.
+    """Yield connections to Redis.
 
     Raises `ConfigurationError` when the server refuses the user or the password, and `Unavailable`
-    when it does not answer: the process may then wait for it.
+    when it does not answer; the process may then wait for it.
     """
     clients = RedisClients(options, metrics)
     try:
-        await _knock(clients)
+        await _check_login(clients)
         yield clients
     finally:
         await clients.aclose()
 
 
-async def _knock(clients: RedisClients) -> None:
+async def _check_login(clients: RedisClients) -> None:
     try:
-        await clients.ask_masters("PING")
+        await clients.execute_on_masters("PING")
     except SluiceError as error:
         if isinstance(error.__cause__, Exception):
-            unusable = unusable_at_start(error.__cause__)
-            if unusable is not None:
-                raise unusable from error
+            misconfigured = as_configuration_error(error.__cause__)
+            if misconfigured is not None:
+                raise misconfigured from error
         raise

@@ -1,4 +1,4 @@
-"""What Redis and its client say, in our words."""
+"""Translation of errors of Redis and redis-py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import Internal, ResourceExhausted, SluiceError, Unavailable
 
 FULL_RETRY_SECONDS: Final = 2.0
-"""Memory comes back as parts are stored, which takes about as long."""
+"""About the time that storing a part takes, which frees memory."""
 
 _NOT_READY: Final = (
     "BUSY",  # a script runs too long
@@ -39,15 +39,18 @@ _CLIENT: Final = (
     TimeoutError,
 )
 VENDOR_ERRORS: Final = _CLIENT
-"""Everything that talking to Redis may raise; the adapter lets none of them out."""
+"""All errors that redis-py may raise; the adapter lets none of them out."""
 
 
 def unavailable() -> Unavailable:
     return Unavailable("REDIS_UNAVAILABLE", "Redis does not answer; try again in a moment.")
 
 
-def translated(error: Exception) -> SluiceError:
-    """The error for the caller. Its words are ours: the vendor's may hold an address or a key."""
+def translate(error: Exception) -> SluiceError:
+    """Return the error for the caller.
+
+    The vendor's text is left out: it may hold an address or a key.
+    """
     word = _first_word(error)
     if isinstance(error, redis_errors.OutOfMemoryError) or word == "OOM" or "-OOM" in str(error):
         return ResourceExhausted(
@@ -56,7 +59,7 @@ def translated(error: Exception) -> SluiceError:
             retry_after_seconds=FULL_RETRY_SECONDS,
         )
     if isinstance(error, redis_errors.ResponseError) and word not in (*_NOT_READY, *_REFUSED):
-        # Not a matter of trying again: a command or a script of ours is wrong for this server.
+        # A retry cannot help: a command or a script does not fit this server.
         return Internal(
             "REDIS_REFUSED",
             "Redis refused a command; this is a defect, please report it.",
@@ -65,8 +68,8 @@ def translated(error: Exception) -> SluiceError:
     return unavailable()
 
 
-def unusable_at_start(error: Exception) -> ConfigurationError | None:
-    """What is to be corrected, when asking again will not help; None when it may."""
+def as_configuration_error(error: Exception) -> ConfigurationError | None:
+    """Return the setting to correct if a retry cannot help; None if it may."""
     if isinstance(error, _REFUSALS) or _first_word(error) in _REFUSED:
         return ConfigurationError(
             "SLUICE_REDIS__URL: Redis refuses this user or password; correct them in the URL"
@@ -84,7 +87,7 @@ def unusable_at_start(error: Exception) -> ConfigurationError | None:
 
 
 def _first_word(error: Exception) -> str:
-    # redis-py cuts the error's first word off where it made it a class.
+    # redis-py removes the first word of errors that it maps to a class.
     word = str(error).split(" ", 1)[0]
     names = {
         redis_errors.BusyLoadingError: "LOADING",

@@ -1,4 +1,4 @@
-"""What Redis servers say about themselves."""
+"""INFO of the Redis servers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Info = Mapping[str, str]
 
 
 async def read_info(clients: RedisClients) -> Mapping[str, Info]:
-    """INFO of every server that takes writes, by its address."""
-    replies = await clients.ask_masters("INFO")
-    return {address: _parsed(reply) for address, reply in replies.items()}
+    """Return the INFO of every master, by address."""
+    replies = await clients.execute_on_masters("INFO")
+    return {address: _parse(reply) for address, reply in replies.items()}
 
 
-def _parsed(text: bytes) -> Info:
+def _parse(text: bytes) -> Info:
     lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon and not name.startswith("#")}

@@ -18,14 +18,14 @@ Replies = asyncio.Future[list[Any]]
 
 
 class Link(asyncio.BufferedProtocol):
-    """Sends commands and gives their replies, in the order in which they were sent.
+    """Connection that pipelines commands; replies arrive in order of sending.
 
-    Nothing is ever sent twice. When the connection ends, whatever has no reply yet fails, and
-    nobody knows whether it was done.
+    Nothing is sent twice. When the connection ends, all commands without a reply fail; their
+    outcome is unknown.
     """
 
     def __init__(self) -> None:
-        self._reader = ReplyReader(self._replied)
+        self._reader = ReplyReader(self._on_reply)
         self._unanswered: deque[tuple[Replies, int, list[Any]]] = deque()
         self._transport: asyncio.Transport | None = None
         self._opened: AbstractConnection | None = None
@@ -34,8 +34,10 @@ class Link(asyncio.BufferedProtocol):
 
     @classmethod
     async def open(cls, connection: AbstractConnection) -> Self:
-        """Take over a connection from redis-py once that has opened it: addresses, TLS, user and
-        database are the library's business. Raises what it raises."""
+        """Take over a connection that redis-py has opened.
+
+        The library handles addresses, TLS, login and database. Raises its errors.
+        """
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
@@ -54,15 +56,14 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Everything that was sent has its reply."""
+        """Whether every command has its reply."""
         return not self._unanswered
 
     def send(self, commands: Sequence[Command]) -> Replies:
-        """Write commands; their replies, once all of them are there.
+        """Write commands; return a future of all their replies.
 
-        An error reply is a `ResponseError` among them. Other errors are the future's:
-        `ConnectionError` and what else means that there is no reply. Large arguments must not
-        change before that.
+        An error reply is a `ResponseError` among them. The future fails with `ConnectionError` and
+        the like when there is no reply. Large arguments must not change until it is done.
         """
         replies: Replies = asyncio.get_running_loop().create_future()
         self._write(commands)
@@ -77,22 +78,25 @@ class Link(asyncio.BufferedProtocol):
         try:
             transport.writelines(pieces)
         except RuntimeError as error:
-            # uvloop's word for a transport that was reset since it was found usable; asyncio's
-            # own transports lose such a write in silence.
+            # uvloop raises for a transport that was reset after the check above; asyncio's own
+            # transports drop such a write silently.
             self.abort()
             if "is closed" not in str(error):
                 raise
             raise _lost() from error
 
-    def is_quiet(self) -> bool:
-        """Nothing waits to be read: a connection that should be silent and is not has ended,
-        though the event loop may not have come to it yet."""
+    def has_no_input(self) -> bool:
+        """Return True if no input is pending.
+
+        Input on an idle connection means that the server has closed it and the event loop has not
+        processed that yet.
+        """
         if self._transport is None:
             return False
         return not self._incoming.poll(0)
 
     def abort(self) -> None:
-        """Close at once; what is still to be written is not."""
+        """Close at once and drop unwritten data."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -100,7 +104,7 @@ class Link(asyncio.BufferedProtocol):
         self.abort()
         await self._ended.wait()
 
-    # -- what the event loop calls
+    # -- callbacks of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # No isinstance: uvloop's transports do not descend from asyncio's.
@@ -123,25 +127,25 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._opened is not None:
-            # Or it believes, when it is collected, that nobody closed it.
+            # Otherwise redis-py warns about an unclosed connection when it is collected.
             self._opened._writer = self._opened._reader = None
         self._fail(exc if isinstance(exc, OSError) else _lost())
         self._ended.set()
 
     # -- replies
 
-    def _replied(self, reply: Any) -> None:
+    def _on_reply(self, reply: Any) -> None:
         if not self._unanswered:
-            raise InvalidResponse("a reply to nothing")
+            raise InvalidResponse("reply without a command")
         replies, count, so_far = self._unanswered[0]
         so_far.append(reply)
         if len(so_far) < count:
             return
         self._unanswered.popleft()
         if replies.done():
-            return  # its caller has gone
+            return  # the caller was cancelled
         for each in so_far:
-            # redis-py makes connection errors of what says that the server is not ready.
+            # redis-py maps replies of a server that is not ready to connection errors.
             if isinstance(each, Exception) and not isinstance(each, ResponseError):
                 replies.set_exception(each)
                 return

@@ -1,4 +1,4 @@
-"""One Redis server: a bounded pool of connections, and one exchange on one of them."""
+"""One Redis server: a bounded pool of connections."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Argument", "Command", "Server"]
 
 
 class Server:
-    """One address. Nothing is ever sent twice from here, because a repeated RPUSH would double a
-    block (docs/protocol.md, rule 1).
+    """Connection pool of one address.
 
-    The connections have no timeout of their own; whoever calls has one for the whole exchange,
-    which includes waiting for a connection. Leaving an exchange early, by that timeout or by
-    cancellation, closes the connection it was on.
+    Nothing is sent twice: a repeated RPUSH would duplicate a block (docs/protocol.md, rule 1).
+
+    Connections have no timeout. The caller limits the whole exchange, waiting for a connection
+    included. An exchange that times out or is cancelled closes its connection.
     """
 
     def __init__(self, options: RedisOptions, address: tuple[str, int] | None = None) -> None:
@@ -37,7 +37,7 @@ class Server:
             int(arguments.get("port", 6379)),
         )
         self.name = str(arguments.get("path", f"{self.address[0]}:{self.address[1]}"))
-        """What logs and metrics call it."""
+        """Name in logs and metrics."""
         self._connection_class: type[AbstractConnection] = arguments.pop(
             "connection_class", Connection
         )
@@ -53,21 +53,24 @@ class Server:
         self._closed = False
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one go over one connection; their replies in order, an error reply as a
-        `ResponseError` among them. Raises what redis-py raises when there is no reply."""
-        link = await self.take()
+        """Send commands over one connection; return their replies in order.
+
+        An error reply is a `ResponseError` among them. Raises redis-py's errors when there is no
+        reply.
+        """
+        link = await self.acquire()
         try:
             return await link.send(commands)
         finally:
-            self.give_back(link)
+            self.release(link)
 
-    async def take(self) -> Link:
-        """A connection for the caller alone, until `give_back`; waits when all are taken."""
+    async def acquire(self) -> Link:
+        """Return a connection for exclusive use until `release`; wait if all are in use."""
         await self._free.acquire()
         try:
             while self._idle:
                 link = self._idle.pop()
-                if link.is_open and link.is_quiet():
+                if link.is_open and link.has_no_input():
                     return link
                 self._close(link)
             link = await Link.open(self._connection_class(**self._arguments))
@@ -77,9 +80,12 @@ class Server:
             self._free.release()
             raise
 
-    def give_back(self, link: Link) -> None:
-        """Anyone may have it now. One on which a reply is still to come is closed: the reply would
-        be nobody's, and nothing may follow what was given up half-way."""
+    def release(self, link: Link) -> None:
+        """Return a connection to the pool.
+
+        A connection with an outstanding reply is closed: the next caller would receive that reply,
+        and no command may follow an abandoned one.
+        """
         if link.is_open and link.is_idle and not self._closed:
             self._idle.append(link)
         else:
@@ -87,13 +93,18 @@ class Server:
         self._free.release()
 
     async def subscription(self) -> Subscription:
-        """A connection beside the pool, for subscriptions: they last, and would starve the others.
-        The caller closes it."""
+        """Open a connection outside the pool, which long-lived subscriptions would exhaust.
+
+        The caller closes it.
+        """
         return await Subscription.open(self._connection_class(**self._arguments))
 
     async def aclose(self) -> None:
-        """Close every connection. Whoever was about to use this server gets one that ends with
-        its exchange: a cluster drops servers while commands are on their way to them."""
+        """Close every connection.
+
+        Later exchanges open a connection that is closed after use: a cluster drops servers while
+        commands are being routed to them.
+        """
         self._closed = True
         links, self._links = self._links, set()
         self._idle.clear()

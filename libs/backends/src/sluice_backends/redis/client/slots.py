@@ -1,10 +1,4 @@
-"""Which server has which slot of a Redis Cluster.
-
-redis-py's own cluster client is not used: it hands out no connection, so that a script and its
-WAIT could not be on the same one, it sends ASKING over another connection than the command that it
-is for, and beyond its bound of connections it fails instead of waiting. What remains to be done by
-hand is a table and two kinds of redirection.
-"""
+"""Slot table of a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -28,7 +22,12 @@ Address = tuple[str, int]
 
 
 class SlotTable:
-    """Servers by slot, read with CLUSTER SLOTS and again after a server failed or a slot moved."""
+    """Servers by slot, read with CLUSTER SLOTS and again after a server failed or a slot moved.
+
+    It replaces redis-py's cluster client, which does not expose connections (a script and its WAIT
+    must share one), sends ASKING over another connection than its command, and fails instead of
+    waiting when its connections are exhausted.
+    """
 
     def __init__(self, options: RedisOptions) -> None:
         self._options = options
@@ -40,30 +39,37 @@ class SlotTable:
         self._reading = asyncio.Lock()
 
     async def server_of(self, key: str) -> Server:
-        """The server to ask for a key; reads the table first if it is known to be old."""
+        """Return the server of a key; read the table first if it is stale."""
         await self._read_if_stale()
         owner = self._owners[key_slot(key.encode())]
         if owner is None:
             raise ClusterDownError("a slot of the cluster has no server")
-        return self.at(owner)
+        return self.server_at(owner)
 
     async def masters(self) -> Sequence[Server]:
         await self._read_if_stale()
-        return [self.at(address) for address in dict.fromkeys(self._owners) if address is not None]
+        return [
+            self.server_at(address)
+            for address in dict.fromkeys(self._owners)
+            if address is not None
+        ]
 
-    def at(self, address: Address) -> Server:
+    def server_at(self, address: Address) -> Server:
         if address not in self._servers:
             self._servers[address] = Server(self._options, address)
         return self._servers[address]
 
-    def moved(self, slot: int, address: Address) -> Server:
-        """The server that a MOVED reply named. Others will have moved too: read the table anew."""
+    def assign(self, slot: int, address: Address) -> Server:
+        """Return the server that a MOVED reply named.
+
+        Marks the table stale, since other slots have probably moved too.
+        """
         self._owners[slot] = address
         self._stale = True
-        return self.at(address)
+        return self.server_at(address)
 
-    def suspect(self) -> None:
-        """A server failed: another may have its slots by now."""
+    def mark_stale(self) -> None:
+        """Reread the table: after a server failure another server may have its slots."""
         self._stale = True
 
     async def aclose(self) -> None:
@@ -77,7 +83,7 @@ class SlotTable:
                 await self._read()
 
     def _is_due(self) -> bool:
-        # While it fails over, everybody finds the table stale; asking more often would not help.
+        # During a failover every caller finds the table stale; more frequent reads do not help.
         now = asyncio.get_running_loop().time()
         return self._stale and now - self._read_at >= _REFRESH_SECONDS
 
@@ -94,35 +100,35 @@ class SlotTable:
             if isinstance(reply, ResponseError):
                 failure = reply
                 continue
-            self._take(server, reply)
+            self._apply(server, reply)
             self._stale, self._read_at = False, loop.time()
-            await self._forget_servers_without_slots()
+            await self._close_unused_servers()
             return
         self._read_at = loop.time()
         if not any(self._owners):
             raise failure
-        _log.warning("redis.slots_not_read", error=str(failure))
+        _log.warning("redis.slots_read_failed", error=str(failure))
 
-    def _take(self, asked: Server, ranges: list[Any]) -> None:
+    def _apply(self, source: Server, ranges: list[Any]) -> None:
         owners: list[Address | None] = [None] * SLOTS
         for first, last, master, *_ in ranges:
-            # An empty host means: the one you asked.
-            address = (master[0].decode() or asked.address[0], int(master[1]))
+            # An empty host means the server that replied.
+            address = (master[0].decode() or source.address[0], int(master[1]))
             owners[first : last + 1] = [address] * (last - first + 1)
         self._owners = owners
 
-    async def _forget_servers_without_slots(self) -> None:
-        """Where addresses come and go with pods, their idle connections would pile up."""
-        kept = {*self._owners, self._seed.address}
-        gone = [self._servers.pop(address) for address in self._servers.keys() - kept]
+    async def _close_unused_servers(self) -> None:
+        """Close servers without slots: as pods change addresses, idle connections would pile up."""
+        used = {*self._owners, self._seed.address}
+        unused = [self._servers.pop(address) for address in self._servers.keys() - used]
         try:
-            await _close(gone)
+            await _close(unused)
         except (RedisError, OSError) as error:
-            _log.info("redis.server_not_closed", error=str(error))
+            _log.info("redis.server_close_failed", error=str(error))
 
 
 async def _close(servers: Iterable[Server]) -> None:
-    """Close every server, also when closing one fails; then raise the first failure."""
+    """Close every server, also after a failure; then raise the first failure."""
     results = await asyncio.gather(*(each.aclose() for each in servers), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

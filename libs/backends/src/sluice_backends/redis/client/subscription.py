@@ -1,4 +1,4 @@
-"""A connection on which channels are subscribed to."""
+"""Connection for channel subscriptions."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from sluice_backends.redis.client.resp import Argument
 
 SILENCE_SECONDS: Final = 30.0
 
-OnNews = Callable[[bytes, str, Any], None]
-"""Called with the kind ("message", "subscribe", "unsubscribe"), the channel, and what came."""
+OnMessage = Callable[[bytes, str, Any], None]
+"""Called with the kind ("message", "subscribe", "unsubscribe"), the channel and the data."""
 
 
 class Subscription(Link):
-    """Hears what is published. A message costs a call and no task: an upload makes several."""
+    """Receiver of published messages. A message costs a call, not a task."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.on_news: OnNews = _ignored
-        self._heard_anything = False
+        self.on_message: OnMessage = _ignored
+        self._has_received = False
         self._failure: Exception | None = None
 
-    def tell(self, *command: Argument) -> None:
-        """Send SUBSCRIBE or UNSUBSCRIBE; the answer is news like any other."""
+    def request(self, *command: Argument) -> None:
+        """Send SUBSCRIBE or UNSUBSCRIBE; `on_message` receives the reply."""
         self._write([command])
 
     async def listen(self, silence_seconds: float = SILENCE_SECONDS) -> None:
-        """Ends only by raising why nothing comes any more.
+        """Wait until the connection ends; always raise the cause.
 
-        A connection that was cut without a word would stay silent for ever: it is asked after so
-        much silence, and given up after as much again.
+        A connection that is cut without notice would stay silent for ever. After
+        `silence_seconds` without input send a PING; after as much again without a reply fail.
         """
-        asked = False
+        pinged = False
         while True:
-            self._heard_anything = False
+            self._has_received = False
             try:
                 async with asyncio.timeout(silence_seconds):
                     await self._ended.wait()
@@ -46,26 +46,26 @@ class Subscription(Link):
                 pass
             if self._failure is not None:
                 raise self._failure
-            if self._heard_anything:
-                asked = False
-            elif asked:
+            if self._has_received:
+                pinged = False
+            elif pinged:
                 raise RedisConnectionError("The subscription's connection does not answer.")
             else:
-                self.tell("PING")
-                asked = True
+                self.request("PING")
+                pinged = True
 
-    def _replied(self, reply: Any) -> None:
-        self._heard_anything = True
+    def _on_reply(self, reply: Any) -> None:
+        self._has_received = True
         if isinstance(reply, Exception):
             self._fail(reply)
             self.abort()
-        elif isinstance(reply, list) and len(reply) == 3:  # else it is a pong
+        elif isinstance(reply, list) and len(reply) == 3:  # else a PONG
             kind, channel, data = reply
-            self.on_news(kind, channel.decode(), data)
+            self.on_message(kind, channel.decode(), data)
 
     def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error
 
 
 def _ignored(kind: bytes, channel: str, data: Any) -> None:
-    """Nothing was subscribed to yet."""
+    """Ignore a message; nothing is subscribed to yet."""

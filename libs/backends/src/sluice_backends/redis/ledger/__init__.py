@@ -1,1 +1,1 @@
-"""The ledger: one Lua script for each step."""
+"""Ledger on Redis: one Lua script per step."""

@@ -1,9 +1,4 @@
-"""The budget of rule 9, shared by all processes: keys in one slot and scripts on them.
-
-Where Redis is one server, the steps of the ledger change the budget themselves and little of this
-is used. In a cluster the budget is in another slot than an upload; the caller of a step tells it
-what has changed.
-"""
+"""Budget of rule 9, shared by all processes: keys in one slot and scripts on them."""
 
 from __future__ import annotations
 
@@ -37,7 +32,11 @@ _KEYS: Final = tuple(
 
 
 class RedisBudget:
-    """Bytes in the chunk store and on their way there. Every method is one atomic step."""
+    """Bytes in the chunk store and reserved for it. Every method is one atomic step.
+
+    On one server the ledger's steps change the budget themselves and use little of this class. In a
+    cluster the budget is in another slot than an upload; the caller of a step applies its changes.
+    """
 
     def __init__(
         self, clients: RedisClients, scripts: Mapping[str, Script], time: Callable[[], str]
@@ -47,11 +46,13 @@ class RedisBudget:
         self._time = time
 
     async def admit(self, offer: ChunkOffer, request: bytes, *, memory_is_high: bool) -> list[Any]:
-        """Room for a chunk: the reason to wait (empty when room is reserved), what the chunk holds,
-        whether others wait, and whether it is known and holds nothing.
+        """Reserve room for a chunk.
+
+        Returns the reason to wait (empty if room is reserved), the bytes that the chunk holds,
+        whether others wait, and whether the chunk is known and holds nothing.
 
         Args:
-            request: what the upload's step said (`admit_chunk`).
+            request: the answer of the upload's step (`admit_chunk`).
         """
         return list(
             await self._run(
@@ -66,37 +67,39 @@ class RedisBudget:
         )
 
     async def learn(self, upload_id: str, note: bytes) -> None:
-        """Take note of a step of an upload; the same note again changes nothing."""
+        """Apply the changes of an upload's step; idempotent."""
         await self._run("learn", upload_id, note)
 
     async def release(self, token: str) -> None:
-        """End a reservation: the chunk will not come."""
+        """End the reservation of a chunk that will not arrive."""
         await self._run("release", "", token)
 
     async def is_full(self) -> bool:
-        """No room in the deployment: no new upload may begin."""
+        """Return True if the deployment has no room for a new upload."""
         return bool(await self._run("is_full", ""))
 
     async def waits(self, upload_id: str) -> bool:
-        """Nothing has changed since the upload's last refusal."""
+        """Return True if nothing has changed since the upload's last refusal."""
         return bool(await self._run("waits", upload_id))
 
     async def idle_holders(self, idle_seconds: float, limit: int) -> list[str]:
-        """While the budget is full: uploads that hold bytes, got no chunk for so long and were not
-        refused one either."""
-        found = await self._run("idle_holders", "", idle_seconds, limit)
-        return [upload_id.decode() for upload_id in found]
+        """Return idle uploads that hold bytes while the budget is full.
+
+        Idle: neither received nor refused a chunk for `idle_seconds`.
+        """
+        holders = await self._run("idle_holders", "", idle_seconds, limit)
+        return [upload_id.decode() for upload_id in holders]
 
     async def forget(self, upload_id: str) -> None:
-        """The upload is no more."""
+        """Forget a purged upload."""
         await self._run("forget", upload_id)
 
     async def reserved_tokens(self, tokens: Sequence[str]) -> frozenset[str]:
-        """Those of the tokens that hold a reservation."""
+        """Return the tokens that hold a reservation."""
         return frozenset(token.decode() for token in await self._run("tokens", "", *tokens))
 
     async def backlog(self) -> tuple[int, int]:
-        """Queued and reserved bytes."""
+        """Return queued and reserved bytes."""
         queued, reserved = await self._run("backlog", "")
         return queued, reserved
 

@@ -1,8 +1,4 @@
-"""The ledger on Redis, for any number of intakes and workers.
-
-Every step is one Lua script on the keys of one upload (`lua/steps/`), by the same rules as every
-other ledger (`coordination/rules/`). ADR 0009 says what is where, and what a crash can leave.
-"""
+"""Ledger on Redis, for any number of intakes and workers."""
 
 from __future__ import annotations
 
@@ -17,13 +13,13 @@ from awscrt.checksums import combine_crc32c
 
 from sluice_backends.redis import keys
 from sluice_backends.redis.client.connection import RedisClients
-from sluice_backends.redis.ledger.beginning import Beginnings
+from sluice_backends.redis.ledger.announcements import Announcements, KnownState
 from sluice_backends.redis.ledger.coalesced_reads import CoalescedReads
+from sluice_backends.redis.ledger.creation import UploadCreation
 from sluice_backends.redis.ledger.listing import UploadList
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
 from sluice_backends.redis.ledger.sweep import LedgerSweep
-from sluice_backends.redis.ledger.watching import Announcements, Heard
 from sluice_backends.redis.monitoring import RedisMonitor
 from sluice_backends.redis.options import RedisOptions
 from sluice_core.concurrency.waiting import wait_at_most
@@ -59,11 +55,11 @@ from sluice_core.uploads.states import is_terminal
 
 _ASK_AGAIN_SECONDS = 1.0
 _POLL_SECONDS = 5.0
-_SUBSCRIBED_SECONDS = 0.05
+_SUBSCRIBE_SECONDS = 0.05
 _X_TO_THE_0 = 0x80000000
 """The polynomial 1 as a reflected CRC."""
 
-_NOBODYS_COUNTER = -1
+_INVALID_COUNTER = -1
 
 
 @asynccontextmanager
@@ -76,16 +72,16 @@ async def open_redis_ledger(
     replicated: bool = False,
     clock: Clock | None = None,
 ) -> AsyncIterator[RedisLedger]:
-    """A ledger on an open connection.
+    """Yield a ledger on an open connection.
 
     Args:
-        monitor: knows the ledger's identity (rule 28), and whether the server runs out of memory.
-        replicated: an accepted chunk is acknowledged once `replicas_to_wait` have it (rule 6).
-        clock: for tests that move the time; without it the server's own counts.
+        monitor: provides the ledger's identity (rule 28) and the server's memory state.
+        replicated: acknowledge an accepted chunk once `replicas_to_wait` have it (rule 6).
+        clock: for tests that control the time; by default the server's time.
     """
     steps = LedgerSteps(clients, options, redis, clock)
     announcements = Announcements(clients)
-    async with announcements.heard():
+    async with announcements.listening():
         yield RedisLedger(
             steps,
             SnapshotReader(clients, options),
@@ -97,7 +93,12 @@ async def open_redis_ledger(
 
 
 class RedisLedger:
-    """An `UploadLedger`. Made by `open_redis_ledger`."""
+    """`UploadLedger` on Redis; opened with `open_redis_ledger`.
+
+    Every step is one Lua script on the keys of one upload (`lua/steps/`), by the same rules as
+    every other ledger (`sluice_core.ledger`). ADR 0009 describes the layout of the keys and the
+    possible crash states.
+    """
 
     def __init__(
         self,
@@ -112,13 +113,13 @@ class RedisLedger:
         self._steps = steps
         self._reader = reader
         self._announcements = announcements
-        self._whole: dict[str, float] = {}
-        """When chunks on their way in asked for the room of their whole size, by token."""
+        self._whole_admissions: dict[str, float] = {}
+        """Time of admission of chunks that hold room for their whole size, by token."""
         self._options = options
         self._monitor = monitor
         self._replicated = replicated
-        self._looks = CoalescedReads(self.get)
-        self._beginnings = Beginnings(steps, reader, options)
+        self._reads = CoalescedReads(self.get)
+        self._creation = UploadCreation(steps, reader, options)
         self._list = UploadList(steps, reader)
         self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
 
@@ -127,60 +128,64 @@ class RedisLedger:
         return self._monitor.nonce
 
     async def ping(self) -> None:
-        # A write that changes nothing: a replica, or a server that cannot save, refuses it.
+        # A no-op write: a replica, or a server that cannot persist, refuses it.
         await self._steps.clients.execute(keys.NONCE, "PERSIST", keys.NONCE)
 
     # -- the client's side
 
     async def create(self, new: NewUpload) -> UploadSnapshot:
-        return await self._beginnings.create(new, no_room=self._monitor.memory_is_high)
+        return await self._creation.create(new, no_room=self._monitor.memory_is_high)
 
     async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         memory_is_high = self._monitor.memory_is_high
         answer, needed, *room = await self._steps.run(
             "admit_chunk",
             offer.upload_id,
-            *_offered(offer),
+            *_offer_arguments(offer),
             offer.hold_bytes,
             "1" if memory_is_high else "",
         )
-        if not self._steps.alone:
+        if not self._steps.is_single_server:
             answer, *room = await self._steps.budget.admit(
                 offer, answer, memory_is_high=memory_is_high
             )
         held, pressed, known = room
         if answer:
             return Admission(False, answer.decode(), needed, held)
-        if not self._steps.alone and held >= offer.size:
-            self._whole[offer.token] = self._steps.seconds()
+        if not self._steps.is_single_server and held >= offer.size:
+            self._whole_admissions[offer.token] = self._steps.seconds()
         return Admission(granted=True, held_bytes=held, pressed=bool(pressed), known=bool(known))
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
         with self._announcements.room(upload_id) as woken:
             loop = asyncio.get_running_loop()
             until = loop.time() + min(timeout_seconds, _ASK_AGAIN_SECONDS)
-            # News may be old: in a cluster they travel between the servers for a while.
+            # Announcements may be stale: in a cluster they travel between servers.
             while await self._waits_for_room(upload_id) and loop.time() < until:
                 await wait_at_most(woken, until - loop.time())
                 woken.clear()
 
     async def _waits_for_room(self, upload_id: str) -> bool:
-        """Nothing has changed since the upload was refused room."""
+        """Return True if nothing has changed since the upload was refused room."""
         (waits,) = await self._steps.run("waits_for_room", upload_id)
-        return bool(waits) if self._steps.alone else await self._steps.budget.waits(upload_id)
+        return (
+            bool(waits)
+            if self._steps.is_single_server
+            else await self._steps.budget.waits(upload_id)
+        )
 
     async def release_chunk(self, offer: ChunkOffer) -> None:
-        self._whole.pop(offer.token, None)
+        self._whole_admissions.pop(offer.token, None)
         await self._steps.budget.release(offer.token)
 
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         upload_id = offer.upload_id
-        if not self._steps.alone:
+        if not self._steps.is_single_server:
             await self._check_room(offer)
         verdict, fields, token, ready, drop, completion_ready, behind = await self._steps.run(
             "accept_chunk",
             upload_id,
-            *_offered(offer),
+            *_offer_arguments(offer),
             crc32c,
             _crc_shift(max(offer.size, 0)),
             "1" if self._replicated else "",
@@ -188,8 +193,8 @@ class RedisLedger:
             wait=self._replicated,
         )
         if offer.is_last:
-            # Its client asks for the completion next, mostly here, and waits for the end.
-            self._announcements.expect(upload_id)
+            # Its client requests the completion next, mostly at this process, and waits for it.
+            self._announcements.subscribe_early(upload_id)
         if behind:
             caught_up = await self._catch_up(upload_id)
             snapshot = caught_up.snapshot
@@ -207,13 +212,15 @@ class RedisLedger:
         )
 
     async def _check_room(self, offer: ChunkOffer) -> None:
-        """A chunk whose reservation may have ended needs room all the same (rule 9). In a cluster
-        the step that accepts cannot see the budget."""
-        asked_at = self._whole.pop(offer.token, None)
-        age = None if asked_at is None else self._steps.seconds() - asked_at
+        """Admit a chunk again whose reservation may have expired (rule 9).
+
+        In a cluster the accept step cannot access the budget.
+        """
+        admitted_at = self._whole_admissions.pop(offer.token, None)
+        age = None if admitted_at is None else self._steps.seconds() - admitted_at
         if age is None or age > self._options.reservation_seconds / 2:
             admission = await self.admit_chunk(replace(offer, hold_bytes=None))
-            self._whole.pop(offer.token, None)
+            self._whole_admissions.pop(offer.token, None)
             if not admission.granted:
                 await self.release_chunk(offer)
                 raise refusals.no_room_for_chunk(offer.number, admission.needed_number)
@@ -225,12 +232,12 @@ class RedisLedger:
         sha256: bytes | None,
         crc32c: int | None,
     ) -> Completion:
-        heard = self._announcements.heard_of(upload_id)
+        state = self._announcements.known_state(upload_id)
         answer = await self._steps.run(
             "request_completion", upload_id, total_chunks, sha256.hex() if sha256 else None, crc32c
         )
         completion = await self._completion(upload_id, answer)
-        _note(heard, completion.snapshot)
+        _update(state, completion.snapshot)
         return completion
 
     async def abort(self, upload_id: str) -> UploadSnapshot:
@@ -240,9 +247,9 @@ class RedisLedger:
         return self._reader.tenant_of(upload_id) or (await self.get(upload_id)).new.tenant
 
     async def get(self, upload_id: str) -> UploadSnapshot:
-        heard = self._announcements.heard_of(upload_id)
+        state = self._announcements.known_state(upload_id)
         snapshot = await self._snapshot_after("get", upload_id)
-        _note(heard, snapshot)
+        _update(state, snapshot)
         return snapshot
 
     async def missing_chunks(self, upload_id: str, limit: int) -> MissingChunks:
@@ -255,15 +262,16 @@ class RedisLedger:
     ) -> AsyncIterator[UploadSnapshot]:
         seen = after_sequence
         with self._announcements.changes(upload_id) as changed:
-            if self._announcements.heard_of(upload_id) is None:
-                # The bell rings as soon as it is. A look before that would have to be repeated.
-                await wait_at_most(changed, _SUBSCRIBED_SECONDS)
-            look = False
+            if self._announcements.known_state(upload_id) is None:
+                # The event is set once the subscription is active. An earlier read would have to
+                # be repeated.
+                await wait_at_most(changed, _SUBSCRIBE_SECONDS)
+            poll = False
             while True:
-                changed.clear()  # before the look: a change after it rings again
-                heard = self._announcements.heard_of(upload_id)
-                if look or heard is None or not heard.is_up_to_date(seen, only_end=only_end):
-                    snapshot = await self._looks.at(upload_id)
+                changed.clear()  # before the read: a later change sets it again
+                state = self._announcements.known_state(upload_id)
+                if poll or state is None or not state.is_up_to_date(seen, only_end=only_end):
+                    snapshot = await self._reads.get(upload_id)
                     ended = is_terminal(snapshot.status)
                     if snapshot.sequence > seen:
                         seen = snapshot.sequence
@@ -271,7 +279,7 @@ class RedisLedger:
                             yield snapshot
                     if ended:
                         return
-                look = not await wait_at_most(changed, _POLL_SECONDS)
+                poll = not await wait_at_most(changed, _POLL_SECONDS)
 
     async def list_uploads(
         self, tenant: str, statuses: frozenset[UploadStatus], limit: int, after: str
@@ -326,10 +334,10 @@ class RedisLedger:
         self, upload_id: str, plan: PartPlan, after_number: int, limit: int
     ) -> Sequence[ChunkRef]:
         first = max(plan.first_chunk, after_number + 1)
-        (found,) = await self._steps.run("part_chunks", upload_id, first, plan.last_chunk, limit)
+        (fields,) = await self._steps.run("part_chunks", upload_id, first, plan.last_chunk, limit)
         return [
             ChunkRef(number, size, crc32c, token.decode())
-            for number, size, crc32c, token in zip(*[iter(found)] * 4, strict=True)
+            for number, size, crc32c, token in zip(*[iter(fields)] * 4, strict=True)
         ]
 
     async def set_multipart(self, claim: PartClaim, multipart_id: str) -> str:
@@ -364,12 +372,12 @@ class RedisLedger:
     async def stored_parts(
         self, upload_id: str, after_number: int, limit: int
     ) -> Sequence[StoredPartRecord]:
-        (found,) = await self._steps.run("stored_parts", upload_id, after_number, limit)
+        (fields,) = await self._steps.run("stored_parts", upload_id, after_number, limit)
         return [
             StoredPartRecord(
                 number, etag.decode(), size, crc32c, bytes.fromhex(sha256.decode()) or None
             )
-            for number, etag, size, crc32c, sha256 in zip(*[iter(found)] * 5, strict=True)
+            for number, etag, size, crc32c, sha256 in zip(*[iter(fields)] * 5, strict=True)
         ]
 
     async def finish(
@@ -423,7 +431,7 @@ class RedisLedger:
         queued, reserved = await self._steps.budget.backlog()
         return Backlog(queued, reserved, self._options.budget_bytes, await self._sweep.count_open())
 
-    # -- together
+    # -- shared
 
     async def _snapshot_after(self, step: str, upload_id: str, *arguments: Any) -> UploadSnapshot:
         (fields,) = await self._steps.run(step, upload_id, *arguments)
@@ -440,7 +448,7 @@ class RedisLedger:
         return Completion(snapshot, tuple(ready), bool(completion_ready))
 
     async def _catch_up(self, upload_id: str) -> Completion:
-        """Take up steps until none is left; each one is bounded and stands by itself."""
+        """Run bounded, independent steps until none is left."""
         ready: list[int] = []
         while True:
             fields, more, completion_ready, behind = await self._steps.run("advance", upload_id)
@@ -450,27 +458,27 @@ class RedisLedger:
                 return Completion(snapshot, tuple(ready), bool(completion_ready))
 
     def _fenced(self, claim: PartClaim | CompletionClaim) -> tuple[int, int]:
-        """The key and the counter of a claim's hold."""
+        """Return the key and the counter of a claim's hold."""
         return number_of(claim), self._counter(claim.fence)
 
     def _counter(self, fence: Fence) -> int:
-        # A fence of another ledger is nobody's here, whatever its counter.
-        return fence.counter if fence.nonce == self.nonce else _NOBODYS_COUNTER
+        # A fence of another ledger is invalid here, whatever its counter.
+        return fence.counter if fence.nonce == self.nonce else _INVALID_COUNTER
 
 
-def _note(heard: Heard | None, snapshot: UploadSnapshot) -> None:
-    """A snapshot of a step that began when changes could be heard is as good as an announcement."""
-    if heard is not None:
-        heard.note(snapshot.sequence, ended=is_terminal(snapshot.status))
+def _update(state: KnownState | None, snapshot: UploadSnapshot) -> None:
+    """Record a snapshot of a step that started after the subscription, like an announcement."""
+    if state is not None:
+        state.update(snapshot.sequence, ended=is_terminal(snapshot.status))
 
 
-def _offered(offer: ChunkOffer) -> tuple[int, int, str, str, str]:
-    """An offer as the scripts take it."""
+def _offer_arguments(offer: ChunkOffer) -> tuple[int, int, str, str, str]:
+    """Return an offer as arguments of the scripts."""
     flags = ("1" if offer.is_last else "", "1" if offer.force else "")
     return (offer.number, offer.size, *flags, offer.token)
 
 
 @lru_cache(maxsize=4096)
 def _crc_shift(size: int) -> int:
-    """What so many bytes that follow do to a CRC32C: x^(8·size) (lua/fragments/crc.lua)."""
+    """Return the CRC32C factor of `size` following bytes: x^(8·size) (lua/fragments/crc.lua)."""
     return int(combine_crc32c(_X_TO_THE_0, 0, size))

@@ -1,11 +1,11 @@
-"""The uploads of a tenant, page by page; a page looks at a bounded number of them."""
+"""Listing of a tenant's uploads in pages with bounded work."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from sluice_backends.redis import keys
-from sluice_backends.redis.ledger.finding import Age, each
+from sluice_backends.redis.ledger.finder import Age, gather_bounded
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
 from sluice_backends.redis.ledger.walk import FORGOTTEN_AFTER_SECONDS
@@ -14,12 +14,12 @@ from sluice_core.ledger.lifecycle import SCAN_UPLOADS, encode_cursor
 from sluice_core.ports import UploadPage
 from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 
-_AT_ONCE = 250
-"""Uploads whose status is asked for together."""
+_BATCH_UPLOADS = 250
+"""Uploads whose status is read together."""
 
 
 class UploadList:
-    """Finds uploads by the sorted set of their tenant, newest first."""
+    """Uploads of a tenant by its sorted set, newest first."""
 
     def __init__(self, steps: LedgerSteps, reader: SnapshotReader) -> None:
         self._steps = steps
@@ -32,32 +32,33 @@ class UploadList:
         limit: int,
         before: Age | None,
     ) -> UploadPage:
-        """One page of the uploads beyond `before`."""
-        uploads = keys.uploads_of(tenant)
+        """Return the page of uploads older than `before`."""
+        uploads = keys.tenant_uploads(tenant)
         shown: list[UploadSnapshot] = []
         last, left = before, SCAN_UPLOADS
         while True:
-            asked = min(_AT_ONCE, left)
-            ages = await self._beyond(uploads, last, asked + 1)
-            page = ages[:asked]
-            found = await self._statuses([upload_id for _, upload_id in page])
+            count = min(_BATCH_UPLOADS, left)
+            ages = await self._beyond(uploads, last, count + 1)
+            page = ages[:count]
+            current = await self._statuses([upload_id for _, upload_id in page])
             matching = [
                 age
-                for age, status in zip(page, found, strict=True)
+                for age, status in zip(page, current, strict=True)
                 if status is not None and (not statuses or status in statuses)
             ]
             room = limit - len(shown)
-            snapshots = await each([upload_id for _, upload_id in matching[:room]], self._get)
+            ids = [upload_id for _, upload_id in matching[:room]]
+            snapshots = await gather_bounded(ids, self._get)
             shown += [one for one in snapshots if one is not None]
-            await self._take_out(
-                uploads, [age for age, status in zip(page, found, strict=True) if status is None]
+            await self._remove_forgotten(
+                uploads, [age for age, status in zip(page, current, strict=True) if status is None]
             )
             if len(matching) > room:
-                # Up to the one before: the next page begins with the first that is not shown.
+                # The cursor is the last listed upload: the next page starts after it.
                 more = page.index(matching[room])
                 last = page[more - 1] if more else last
                 return UploadPage(tuple(shown), _cursor(last))
-            if len(ages) <= asked:
+            if len(ages) <= count:
                 return UploadPage(tuple(shown), "")
             last = page[-1]
             left -= len(page)
@@ -65,11 +66,11 @@ class UploadList:
                 return UploadPage(tuple(shown), _cursor(last))
 
     async def _beyond(self, uploads: str, last: Age | None, count: int) -> list[Age]:
-        """The next uploads after `last`, by (begun at, upload id) descending."""
+        """Return the next uploads after `last`, by (created at, upload id) descending."""
         highest = "+inf" if last is None else repr(last[0])
-        found: list[Age] = []
+        older: list[Age] = []
         offset = 0
-        while len(found) < count:
+        while len(older) < count:
             reply = await self._steps.clients.execute(
                 uploads,
                 *("ZREVRANGEBYSCORE", uploads, highest, "-inf"),
@@ -79,36 +80,38 @@ class UploadList:
                 (float(score), upload_id.decode())
                 for upload_id, score in zip(reply[::2], reply[1::2], strict=True)
             ]
-            found += [age for age in ages if last is None or age < last]
+            older += [age for age in ages if last is None or age < last]
             offset += len(ages)
             if len(ages) < count:
                 break
-        return found[:count]
+        return older[:count]
 
     async def _statuses(self, names: Sequence[str]) -> list[UploadStatus | None]:
-        """The status of each upload, None when there is no such upload."""
+        """Return the status of each upload, None for an unknown upload."""
         if not names:
             return []
         clients = self._steps.clients
-        if self._steps.alone:
+        if self._steps.is_single_server:
             commands = [("HGET", keys.state(name), "status") for name in names]
-            found = await clients.pipeline(keys.state(names[0]), commands, operation="list_status")
+            values = await clients.pipeline(keys.state(names[0]), commands, operation="list_status")
         else:
-            found = await each(
+            values = await gather_bounded(
                 names,
                 lambda name: clients.execute(
                     keys.state(name), "HGET", keys.state(name), "status", operation="list_status"
                 ),
             )
-        return [None if status is None else UploadStatus(status.decode()) for status in found]
+        return [None if status is None else UploadStatus(status.decode()) for status in values]
 
-    async def _take_out(self, uploads: str, gone: Sequence[Age]) -> None:
-        """Uploads that ended by their time to live are still in their tenant's list. A young one
-        may be about to begin."""
+    async def _remove_forgotten(self, uploads: str, gone: Sequence[Age]) -> None:
+        """Remove expired uploads from their tenant's set.
+
+        A recent entry stays, since its upload may be about to be created.
+        """
         if not gone:
             return
         old = await self._steps.now() - FORGOTTEN_AFTER_SECONDS
-        names = [name for begun, name in gone if begun < old]
+        names = [name for created_at, name in gone if created_at < old]
         if names:
             await self._steps.clients.execute(uploads, "ZREM", uploads, *names)
 

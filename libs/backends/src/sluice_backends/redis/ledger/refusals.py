@@ -1,4 +1,4 @@
-"""What a script refuses with, a tag and facts, as the error that every ledger raises for it."""
+"""Errors for the refusals of scripts, which consist of a tag and facts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sluice_core.uploads.states import upload_completing, upload_ended
 
 
 def created_too_late() -> Aborted:
-    """The caller was held up between two steps; nothing was opened."""
+    """Return the error for a caller that was delayed between two steps; nothing was created."""
     return Aborted("CREATED_TOO_LATE", "The upload could not be opened in time; start it again.")
 
 
-_OF_NUMBERS: Mapping[str, Callable[..., SluiceError]] = {
+_NUMERIC_REFUSALS: Mapping[str, Callable[..., SluiceError]] = {
     maker.__name__: maker
     for maker in (
         refusals.upload_not_found,
@@ -53,7 +53,7 @@ _OF_NUMBERS: Mapping[str, Callable[..., SluiceError]] = {
 
 
 def refusal(answer: Sequence[Any]) -> SluiceError:
-    """The error for (tag, fact, …). A tag is the name of the function that makes the error."""
+    """Return the error for (tag, fact, …). The tag names the function that creates the error."""
     tag, *facts = (value.decode() for value in answer)
     if tag == "unknown_format":
         return refusals.unknown_format(*facts)
@@ -61,4 +61,4 @@ def refusal(answer: Sequence[Any]) -> SluiceError:
         return refusals.claim_mismatch(*facts)
     if tag == "upload_ended":
         return upload_ended(UploadStatus(*facts))
-    return _OF_NUMBERS[tag](*map(int, facts))
+    return _NUMERIC_REFUSALS[tag](*map(int, facts))

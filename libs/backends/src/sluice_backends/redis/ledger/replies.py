@@ -1,4 +1,4 @@
-"""Snapshots and events as the scripts answer them, and what an upload settled at its beginning."""
+"""Snapshots and events from replies of scripts, with a cache of `NewUpload`."""
 
 from __future__ import annotations
 
@@ -17,38 +17,40 @@ from sluice_core.ledger.record import decode_new, encode_new, with_claims
 from sluice_core.ports import LedgerEvent
 from sluice_core.uploads.model import NewUpload, UploadSnapshot, UploadStatus
 
-_KEPT = 4_096
-"""Uploads whose `NewUpload` a process keeps: what settled once need not be sent with each step."""
+_CACHED_UPLOADS = 4_096
+"""Size of the cache of `NewUpload`, so that steps need not send what never changes."""
 
 
 class SnapshotReader:
-    """Turns the answers of scripts into values of the port.
+    """Decoder of script replies.
 
-    A snapshot consists of the record, which every step sends, and of what `NewUpload` settled,
-    which is read once. The node id ties the two together: an upload id that was forgotten and used
-    again (request_id) has a new one.
+    A snapshot combines the record, which every step sends, with the immutable `NewUpload`, which is
+    read once. The node id links the two: a forgotten upload id that is reused (request_id) has a
+    new one.
     """
 
     def __init__(self, clients: RedisClients, options: LedgerOptions) -> None:
         self._clients = clients
         self._options = options
-        self._settled: OrderedDict[str, NewUpload] = OrderedDict()
+        self._cache: OrderedDict[str, NewUpload] = OrderedDict()
 
     def remember(self, new: NewUpload) -> None:
-        """What was settled, as its caller knows it."""
-        self._settled[new.upload_id] = new
-        self._settled.move_to_end(new.upload_id)
-        if len(self._settled) > _KEPT:
-            self._settled.popitem(last=False)
+        """Cache a `NewUpload` that the caller has."""
+        self._cache[new.upload_id] = new
+        self._cache.move_to_end(new.upload_id)
+        if len(self._cache) > _CACHED_UPLOADS:
+            self._cache.popitem(last=False)
 
     def tenant_of(self, upload_id: str) -> str | None:
-        """Whose upload it is, where that is known here."""
-        known = self._settled.get(upload_id)
+        """Return the tenant of a cached upload, or None."""
+        known = self._cache.get(upload_id)
         return None if known is None else known.tenant
 
     async def snapshot(self, upload_id: str, fields: Sequence[Any]) -> UploadSnapshot:
-        """The snapshot from its fields (record.lua). Raises `NotFound` UPLOAD_NOT_FOUND when the
-        upload was forgotten meanwhile."""
+        """Return the snapshot of the fields that record.lua sends.
+
+        Raises `NotFound` UPLOAD_NOT_FOUND if the upload was forgotten meanwhile.
+        """
         (
             node_id,
             status,
@@ -74,17 +76,17 @@ class SnapshotReader:
             claimed_sha256,
             claimed_crc32c,
         ) = fields
-        begun, last_chunk = float(created_at), float(last_chunk_at)
+        created, last_chunk = float(created_at), float(last_chunk_at)
         new = await self._new(upload_id, node_id.decode())
         return UploadSnapshot(
             self._with_claims(new, _digest(claimed_sha256), claimed_crc32c),
             UploadStatus(status.decode()),
             sequence,
-            begun,
+            created,
             float(updated_at),
             min(
                 last_chunk + self._options.idle_lifetime_seconds,
-                begun + self._options.total_lifetime_seconds,
+                created + self._options.total_lifetime_seconds,
             ),
             received_bytes,
             received_chunks,
@@ -106,28 +108,28 @@ class SnapshotReader:
     async def events(
         self, upload_id: str, fields: Sequence[Any], entries: Sequence[bytes]
     ) -> list[LedgerEvent]:
-        """The events of an upload from their facts."""
+        """Return the events of an upload from their stored facts."""
         if not entries:
             return []
         new = (await self.snapshot(upload_id, fields)).new
         return [_event(new, json.loads(entry)) for entry in entries]
 
     async def _new(self, upload_id: str, node_id: str) -> NewUpload:
-        known = self._settled.get(upload_id)
+        known = self._cache.get(upload_id)
         if known is not None and known.node_id == node_id:
             return known
         metadata = keys.metadata(upload_id)
-        settled = await self._clients.execute(metadata, "HGET", metadata, "new")
-        if settled is None:
+        stored = await self._clients.execute(metadata, "HGET", metadata, "new")
+        if stored is None:
             raise refusals.upload_not_found()
-        new = decode_new(json.loads(settled))
+        new = decode_new(json.loads(stored))
         if new.node_id != node_id:
-            raise refusals.upload_not_found()  # forgotten, and begun anew by somebody else
+            raise refusals.upload_not_found()  # forgotten, and created again by another caller
         self.remember(new)
         return new
 
     def _with_claims(self, new: NewUpload, sha256: bytes | None, crc32c: int | None) -> NewUpload:
-        """Claims may have come with the completion; they are part of the record."""
+        """Add the claims of the record, which may have arrived with the completion."""
         if (sha256, crc32c) == (new.sha256, new.crc32c):
             return new
         claimed = with_claims(new, sha256, crc32c)
@@ -135,8 +137,8 @@ class SnapshotReader:
         return claimed
 
 
-def settled_as_json(new: NewUpload) -> str:
-    """What the hash `metadata` keeps."""
+def new_upload_json(new: NewUpload) -> str:
+    """Return the value of the field `new` of the hash `metadata`."""
     return json.dumps(encode_new(new), separators=(",", ":"))
 
 

@@ -1,9 +1,4 @@
-"""The ledger's scripts: one for every step, put together from the fragments in `lua/ledger/`
-(`composing.py` says how).
-
-Numbers of the deployment (bounds, lifetimes) are written into the text, so that no call carries
-them. Two releases, or two settings during a rollout, therefore run scripts of different names.
-"""
+"""Scripts of the ledger: one per step, composed from `lua/fragments/`."""
 
 from __future__ import annotations
 
@@ -11,10 +6,11 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha1
 from importlib import resources
+from pathlib import Path
 
 from sluice_backends.redis import keys
 from sluice_backends.redis.client.scripts import Script
-from sluice_backends.redis.ledger.composing import Fragments, with_constants
+from sluice_backends.redis.ledger.fragments import Fragments, with_constants
 from sluice_core.ledger.budget import (
     ELECTION_SECONDS,
     STILL_FULL_SECONDS,
@@ -27,10 +23,10 @@ from sluice_core.uploads.model import MAX_CHUNKS, MAX_OBJECT_BYTES
 from sluice_core.uploads.planner import LARGEST_FRONTIER_PART, PARTS_PER_TIER
 
 INDEXING_SECONDS = 300.0
-"""An upload is opened so soon after it was written into the indexes, or not at all (ADR 0009)."""
+"""Longest time between writing an upload's index entries and creating it (ADR 0009)."""
 
 PURGE_MARGIN_SECONDS = 3600.0
-"""So much longer than `purge_due` needs do the keys of an ended upload live."""
+"""Additional lifetime of an ended upload's keys, after `purge_due` should have removed them."""
 
 _FRAGMENTS = (
     "call",
@@ -48,70 +44,28 @@ _FRAGMENTS = (
     "elections",
     "budget",
 )
-"""What steps are made of, besides one of the next two; each mentions only what stands before it."""
+"""Fragments of the steps, besides one of the next two; each references only earlier ones."""
 
-_ALONE, _CLUSTER = "alone", "cluster"
-
-_STEPS = (
-    "abort",
-    "accept_chunk",
-    "admit_chunk",
-    "advance",
-    "claim_completion",
-    "claim_part",
-    "cleanup_done",
-    "create",
-    "due_cleanup",
-    "events_published",
-    "expire",
-    "extend_claim",
-    "fail",
-    "finish",
-    "forget",
-    "get",
-    "known_tokens",
-    "missing_chunks",
-    "part_chunks",
-    "pending_events",
-    "places",
-    "ready_completion",
-    "ready_parts",
-    "record_part",
-    "reject_chunk",
-    "release_claim",
-    "reopen_part",
-    "request_completion",
-    "set_multipart",
-    "stored_parts",
-    "upload_events",
-    "waits_for_room",
-    "withhold_events",
-)
-"""Steps on the keys of one upload."""
-
-_BUDGET_STEPS = (
-    "budget_admit",
-    "budget_backlog",
-    "budget_forget",
-    "budget_idle_holders",
-    "budget_is_full",
-    "budget_learn",
-    "budget_release",
-    "budget_tokens",
-    "budget_waits",
-)
+_SINGLE_SERVER, _CLUSTER = "single_server", "cluster"
 
 
-def ledger_scripts(options: LedgerOptions, *, alone: bool) -> Mapping[str, Script]:
-    """The script of every step. `alone`: there is one server, and a script may change budget and
-    indexes together with the upload; in a cluster they are in other slots."""
-    constants = _constants(options, alone=alone)
-    return {step: _script(step, constants) for step in (*_STEPS, *_BUDGET_STEPS)}
+def ledger_scripts(options: LedgerOptions, *, is_single_server: bool) -> Mapping[str, Script]:
+    """Return the script of every step.
+
+    Settings (bounds, lifetimes) are constants in the text, so calls need not carry them. Two
+    releases, or two configurations during a rollout, therefore run scripts with different SHA-1.
+
+    Args:
+        is_single_server: a script may change budget and indexes together with the upload; in a
+            cluster they are in other slots.
+    """
+    constants = _constants(options, is_single_server=is_single_server)
+    return {step: _script(step, constants) for step in _steps()}
 
 
-def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | bool]:
+def _constants(options: LedgerOptions, *, is_single_server: bool) -> Mapping[str, float | bool]:
     return {
-        "alone": alone,
+        "is_single_server": is_single_server,
         "budget_bytes": options.budget_bytes,
         "tenant_budget_bytes": options.tenant_budget_bytes,
         "upload_budget_bytes": options.upload_budget_bytes,
@@ -142,21 +96,29 @@ def _constants(options: LedgerOptions, *, alone: bool) -> Mapping[str, float | b
     }
 
 
+@cache
+def _steps() -> tuple[str, ...]:
+    """Return the names of all steps: those of the files in `lua/steps/`."""
+    folder = resources.files(__package__) / "lua" / "steps"
+    names = (Path(file.name) for file in folder.iterdir())
+    return tuple(sorted(name.stem for name in names if name.suffix == ".lua"))
+
+
 def _script(step: str, constants: Mapping[str, float | bool]) -> Script:
-    text = _composed(step, alone=bool(constants["alone"]))
+    text = _compose(step, is_single_server=bool(constants["is_single_server"]))
     source = with_constants(text, constants).encode()
-    # SHA-1 is Redis's name for a script, not a matter of security.
+    # Redis identifies scripts by SHA-1; it is not used for security.
     return Script(f"ledger_{step}", source, sha1(source, usedforsecurity=False).hexdigest())
 
 
 @cache
-def _composed(step: str, *, alone: bool) -> str:
-    return _fragments(alone=alone).compose(_text("steps", step))
+def _compose(step: str, *, is_single_server: bool) -> str:
+    return _fragments(is_single_server=is_single_server).compose(_text("steps", step))
 
 
 @cache
-def _fragments(*, alone: bool) -> Fragments:
-    names = (*_FRAGMENTS, _ALONE if alone else _CLUSTER, "run")
+def _fragments(*, is_single_server: bool) -> Fragments:
+    names = (*_FRAGMENTS, _SINGLE_SERVER if is_single_server else _CLUSTER, "run")
     return Fragments(_text("fragments", name) for name in names)
 
 

@@ -1,4 +1,4 @@
-"""One step of the ledger: its script, and in a cluster what follows from it in other slots."""
+"""Execution of ledger steps: the script and, in a cluster, its changes in other slots."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _log = structlog.get_logger(__name__)
 
 
 class LedgerSteps:
-    """Runs steps. Times in them are the server's (TIME), so that no clock of a caller matters; only
-    tests bring one of their own."""
+    """Runs steps. They use the server's time (TIME), independent of the callers' clocks; only tests
+    pass a clock."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class LedgerSteps:
         redis: RedisOptions,
         clock: Clock | None,
     ) -> None:
-        self.alone = not redis.cluster
+        self.is_single_server = not redis.cluster
         self.shards = redis.shards
         self.clients = clients
         self._clock = clock
         self.seconds: Clock = clock or monotonic
-        """For measuring spans of time here, in this process."""
-        scripts = ledger_scripts(options, alone=self.alone)
+        """Clock for durations within this process."""
+        scripts = ledger_scripts(options, is_single_server=self.is_single_server)
         self._scripts = scripts
         self.budget = RedisBudget(clients, scripts, self._time)
 
@@ -50,17 +50,17 @@ class LedgerSteps:
         more_keys: Sequence[str] = (),
         wait: bool = False,
     ) -> list[Any]:
-        """What the step answers. `None` stands for an argument that is not given.
+        """Run a step and return its answer. `None` stands for an omitted argument.
 
         Args:
-            wait: until replicas have what the step wrote (rule 6).
+            wait: wait until replicas have the step's writes (rule 6).
 
-        Raises the errors of `ledger_refusals`.
+        Raises the errors of `refusals.py`.
         """
         call = self.clients.call_and_wait if wait else self.clients.call
-        word, answer, *changes = await call(
+        status, answer, *changes = await call(
             self._scripts[step],
-            [*keys.of_upload(upload_id), *more_keys],
+            [*keys.upload_keys(upload_id), *more_keys],
             [
                 upload_id,
                 keys.shard_of(upload_id, self.shards),
@@ -70,12 +70,12 @@ class LedgerSteps:
         )
         if changes:
             await self._follow_up(upload_id, *changes)
-        if word == b"REFUSED":
+        if status == b"REFUSED":
             raise refusal(answer)
         return list(answer)
 
     async def now(self) -> float:
-        """The server's time."""
+        """Return the server's time in seconds since the epoch."""
         time = self._time()
         if time:
             return float(time)
@@ -83,42 +83,41 @@ class LedgerSteps:
         return int(seconds) + int(micros) / 1_000_000
 
     async def move(self, upload_id: str, moves: Iterable[tuple[str, float | None]]) -> None:
-        """Put an upload into the sorted sets of its shard, or (None) take it out of them."""
+        """Add an upload to sorted sets of its shard, or (score None) remove it."""
         shard = keys.shard_of(upload_id, self.shards)
         for kind, score in moves:
-            key = keys.found_by(kind, shard)
+            key = keys.lookup_set(kind, shard)
             if score is None:
                 await self.clients.execute(key, "ZREM", key, upload_id)
             else:
                 await self.clients.execute(key, "ZADD", key, score, upload_id)
 
-    async def index(self, upload_id: str, tenant: str, begun_at: float) -> None:
-        """Have the upload found by its beginning."""
-        uploads = keys.uploads_of(tenant)
-        await self.move(upload_id, [("index", begun_at)])
-        await self.clients.execute(uploads, "ZADD", uploads, begun_at, upload_id)
+    async def index(self, upload_id: str, tenant: str, created_at: float) -> None:
+        """Add an upload to the indexes by creation time."""
+        uploads = keys.tenant_uploads(tenant)
+        await self.move(upload_id, [("index", created_at)])
+        await self.clients.execute(uploads, "ZADD", uploads, created_at, upload_id)
 
     async def repair(self, upload_id: str) -> bool:
-        """Put an upload where it belongs, whatever crashed in between; False if it is no more."""
-        there, *found = await self.run("places", upload_id)
-        if not there:
+        """Restore an upload's sets and budget after a crash; return False if it was forgotten."""
+        exists, *state = await self.run("places", upload_id)
+        if not exists:
             return False
-        tenant, begun_at, places, note = found
-        await self.index(upload_id, tenant.decode(), float(begun_at))
-        belongs = [(kind, score) for kind, score in _moves(places) if score is not None]
-        await self.move(upload_id, belongs)
+        tenant, created_at, places, note = state
+        await self.index(upload_id, tenant.decode(), float(created_at))
+        entries = [(kind, score) for kind, score in _moves(places) if score is not None]
+        await self.move(upload_id, entries)
         await self.budget.learn(upload_id, note)
         return True
 
     async def _follow_up(self, upload_id: str, note: bytes | None, moves: Sequence[bytes]) -> None:
-        """What a step in a cluster leaves to be done in other slots.
+        """Apply a step's changes in other slots of a cluster.
 
-        The step has happened, so its answer stands even if this fails: the walk repairs it. The
-        sets are only added to here: taking out is for whoever finds nothing to do (see
-        `finding.py`), because two steps may arrive here in the wrong order. What ended, on
-        the other hand, never lives again, so it leaves `deadlines` at once.
+        The step has happened, so its answer stands even if this fails; the walk repairs that. Sets
+        are only added to: two steps may arrive here out of order, so only `UploadFinder` removes
+        stale entries. Ended uploads never live again, so they leave `deadlines` at once.
         """
-        wanted = [
+        entries = [
             (kind, score)
             for kind, score in _moves(moves)
             if score is not None or kind == "deadlines"
@@ -126,17 +125,17 @@ class LedgerSteps:
         try:
             if note is not None:
                 await self.budget.learn(upload_id, note)
-            if wanted:
-                await self.move(upload_id, wanted)
+            if entries:
+                await self.move(upload_id, entries)
         except SluiceError as error:
-            _log.warning("ledger.left_to_the_walk", upload_id=upload_id, reason=error.reason)
+            _log.warning("ledger.follow_up_failed", upload_id=upload_id, reason=error.reason)
 
     def _time(self) -> str:
         return "" if self._clock is None else f"{self._clock()!r}"
 
 
 def _moves(flat: Sequence[bytes]) -> list[tuple[str, float | None]]:
-    """Pairs from kind, score, kind, …; an empty score is None."""
+    """Return pairs from kind, score, kind, …; an empty score becomes None."""
     return [
         (kind.decode(), float(score) if score else None)
         for kind, score in zip(flat[::2], flat[1::2], strict=True)

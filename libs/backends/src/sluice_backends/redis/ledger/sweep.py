@@ -1,4 +1,4 @@
-"""The sweeper's and the relay's side of the ledger: what is ready, due or left over."""
+"""Sweeper's and relay's side of the ledger: ready work, due uploads, pending events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from sluice_backends.redis.ledger.finding import UploadFinder, each
+from sluice_backends.redis.ledger.finder import UploadFinder, gather_bounded
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
 from sluice_backends.redis.ledger.walk import RepairWalk, forget_everywhere
@@ -18,17 +18,17 @@ from sluice_core.ports import LedgerEvent, WorkItem, WorkKind
 from sluice_core.uploads.model import UploadSnapshot
 
 _READY_PARTS = 1_000
-"""Of one upload; the first of them go first."""
+"""Limit per upload; lowest part numbers first."""
 
 _TOKENS = 500
 _UNREADABLE_SECONDS = 60.0
-"""After this time an event that this release does not know is read again: it may be a later one."""
+"""Delay before an undecodable event, probably of a later release, is read again."""
 
 _log = structlog.get_logger(__name__)
 
 
 class LedgerSweep:
-    """Looks uploads up by the sorted sets, and at each of them by a step of its own."""
+    """Searches the sorted sets and checks each upload with a step."""
 
     def __init__(
         self,
@@ -47,20 +47,20 @@ class LedgerSweep:
     # -- work
 
     async def ready_work(self, limit: int) -> list[WorkItem]:
-        """Completions first: each gives back all that an upload holds."""
+        """Return ready work, completions first: each frees all that an upload holds."""
         items = await self._search("completions", self._completion_of, limit)
         items += await self._search("parts", self._parts_of, limit - len(items))
         return items
 
     async def _search(
-        self, kind: str, look: Callable[[str], Awaitable[list[WorkItem]]], limit: int
+        self, kind: str, read: Callable[[str], Awaitable[list[WorkItem]]], limit: int
     ) -> list[WorkItem]:
         items: list[WorkItem] = []
         if limit <= 0:
             return items
         async for page in self._finder.oldest(kind):
-            for found in await each(page, look):
-                items += found
+            for ready in await gather_bounded(page, read):
+                items += ready
             if len(items) >= limit:
                 break
         return items[:limit]
@@ -68,18 +68,18 @@ class LedgerSweep:
     async def _completion_of(self, upload_id: str) -> list[WorkItem]:
         answer = await self._steps.run("ready_completion", upload_id)
         if not answer or not answer[1]:
-            await self._finder.no_longer("completions", upload_id, gone=not answer)
+            await self._finder.remove_stale("completions", upload_id, gone=not answer)
             return []
         return [WorkItem(WorkKind.COMPLETION, upload_id, answer[0].decode())]
 
     async def _parts_of(self, upload_id: str) -> list[WorkItem]:
         answer = await self._steps.run("ready_parts", upload_id, _READY_PARTS)
         if answer and answer[1]:
-            # A crash between two bounded steps (rule 12).
+            # A process crashed between two bounded steps (rule 12).
             await self._catch_up(upload_id)
             answer = await self._steps.run("ready_parts", upload_id, _READY_PARTS)
         if not answer or not answer[2]:
-            await self._finder.no_longer("parts", upload_id, gone=not answer)
+            await self._finder.remove_stale("parts", upload_id, gone=not answer)
             return []
         tenant, _, parts = answer
         return [WorkItem(WorkKind.PART, upload_id, tenant.decode(), part) for part in parts]
@@ -87,66 +87,66 @@ class LedgerSweep:
     # -- time
 
     async def expire_due(self, limit: int) -> list[UploadSnapshot]:
-        """Rule 24, and rule 9's PRESSURE."""
-        if not self._steps.alone:
-            await self._walk.go_on()
+        """Expire uploads by deadline (rule 24) or by budget pressure (rule 9)."""
+        if not self._steps.is_single_server:
+            await self._walk.run_once()
         due = await self._finder.due("deadlines", limit)
         idle = await self._steps.budget.idle_holders(self._options.pressure_idle_seconds, limit)
-        ended = await each(
+        ended = await gather_bounded(
             list(dict.fromkeys([*due, *idle]))[:limit],
-            lambda upload_id: self._look(upload_id, "1" if upload_id in idle else ""),
+            lambda upload_id: self._expire(upload_id, "1" if upload_id in idle else ""),
         )
         return [snapshot for snapshot in ended if snapshot is not None]
 
-    async def _look(self, upload_id: str, for_pressure: str) -> UploadSnapshot | None:
-        what, *snapshot = await self._steps.run("expire", upload_id, for_pressure)
-        if what == b"expired":
+    async def _expire(self, upload_id: str, for_pressure: str) -> UploadSnapshot | None:
+        outcome, *snapshot = await self._steps.run("expire", upload_id, for_pressure)
+        if outcome == b"expired":
             return await self._reader.snapshot(upload_id, *snapshot)
-        if what in (b"gone", b"ended"):
-            await self._finder.no_longer("deadlines", upload_id, gone=what == b"gone")
+        if outcome in (b"gone", b"ended"):
+            await self._finder.remove_stale("deadlines", upload_id, gone=outcome == b"gone")
         return None
 
     # -- ends
 
     async def cleanups_due(self, limit: int, offset: int) -> list[UploadSnapshot]:
-        """Ended uploads with leftovers to remove now, oldest first."""
-        found = []
+        """Return ended uploads whose clean-up is due, oldest first."""
+        snapshots = []
         for upload_id in await self._finder.due("cleanups", limit, offset):
             answer = await self._steps.run("due_cleanup", upload_id)
             if answer:
-                found.append(await self._reader.snapshot(upload_id, *answer))
+                snapshots.append(await self._reader.snapshot(upload_id, *answer))
             else:
-                await self._finder.no_longer("cleanups", upload_id)
-        return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.upload_id))
+                await self._finder.remove_stale("cleanups", upload_id)
+        return sorted(snapshots, key=lambda snapshot: (snapshot.created_at, snapshot.upload_id))
 
     async def purge_due(self, limit: int) -> int:
         forgotten = 0
         for upload_id in await self._finder.due("purges", limit):
-            what, *tenant = await self._steps.run("forget", upload_id)
-            if what == b"kept":
-                await self._finder.no_longer("purges", upload_id)
+            outcome, *tenant = await self._steps.run("forget", upload_id)
+            if outcome == b"kept":
+                await self._finder.remove_stale("purges", upload_id)
                 continue
-            forgotten += what == b"forgotten"
-            if not self._steps.alone:
+            forgotten += outcome == b"forgotten"
+            if not self._steps.is_single_server:
                 await forget_everywhere(
                     self._steps, upload_id, tenant[0].decode() if tenant else ""
                 )
         return forgotten
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
-        named: set[str] = set()
+        known: set[str] = set()
         for at in range(0, len(tokens), _TOKENS):
-            asked = tokens[at : at + _TOKENS]
-            if not self._steps.alone:
-                named |= await self._steps.budget.reserved_tokens(asked)
-            (found,) = await self._steps.run("known_tokens", upload_id, *asked)
-            named |= {token.decode() for token in found}
-        return frozenset(named)
+            batch = tokens[at : at + _TOKENS]
+            if not self._steps.is_single_server:
+                known |= await self._steps.budget.reserved_tokens(batch)
+            (referenced,) = await self._steps.run("known_tokens", upload_id, *batch)
+            known |= {token.decode() for token in referenced}
+        return frozenset(known)
 
     # -- events
 
     async def pending_events(self, limit: int) -> list[LedgerEvent]:
-        """In order per upload, oldest upload first; then some that were withheld."""
+        """Return events in order per upload, oldest upload first; then some withheld ones."""
         events = await self._fresh_events(limit)
         for upload_id in await self._finder.due("retries", RETRIED_AT_ONCE):
             events += await self._events_of(upload_id, "retries")
@@ -162,26 +162,26 @@ class LedgerSweep:
         return events
 
     async def _events_of(self, upload_id: str, kind: str) -> list[LedgerEvent]:
-        """Of an upload that was found by a kind of set; none when it does not belong there."""
-        found: list[LedgerEvent] = []
+        """Return the events of an upload of a kind of set; none if its entry is stale."""
+        events: list[LedgerEvent] = []
         gone = False
         try:
             answer = await self._steps.run(
                 "pending_events", upload_id, "1" if kind == "retries" else ""
             )
             if answer:
-                found = await self._reader.events(upload_id, *answer)
+                events = await self._reader.events(upload_id, *answer)
         except NotFound:
             gone = True
         except Internal as error:
-            # Of a later release, most likely. Others must not wait for it, and it is not lost.
-            _log.error("ledger.event_unreadable", upload_id=upload_id, reason=error.reason)
-            with suppress(Internal):  # its record is unreadable as well
+            # Probably of a later release. It must not block other uploads and is not dropped.
+            _log.error("ledger.event_decode_failed", upload_id=upload_id, reason=error.reason)
+            with suppress(Internal):  # its record cannot be decoded either
                 await self._steps.run("withhold_events", upload_id, _UNREADABLE_SECONDS)
             return []
-        if not found:
-            await self._finder.no_longer(kind, upload_id, gone=gone)
-        return found
+        if not events:
+            await self._finder.remove_stale(kind, upload_id, gone=gone)
+        return events
 
     async def upload_events(self, upload_id: str) -> list[LedgerEvent]:
         fields, entries = await self._steps.run("upload_events", upload_id)

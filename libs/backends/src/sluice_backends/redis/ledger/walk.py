@@ -1,31 +1,32 @@
-"""The walk over all uploads that repairs what a crash between two steps left undone.
-
-Only in a cluster: there an upload, the sorted sets it is found by and the budget are in different
-slots and change one after the other (ADR 0009 goes through every gap in between).
-"""
+"""Repair walk over all uploads of a cluster."""
 
 from __future__ import annotations
 
 from sluice_backends.redis import keys
-from sluice_backends.redis.ledger.finding import ALL_KINDS, each
+from sluice_backends.redis.ledger.finder import ALL_KINDS, gather_bounded
 from sluice_backends.redis.ledger.scripts import INDEXING_SECONDS
 from sluice_backends.redis.ledger.steps import LedgerSteps
 
 WALK_UPLOADS = 64
-"""Uploads of each shard that one turn of the walk looks at."""
+"""Uploads per shard in one pass of the walk."""
 
 FORGOTTEN_AFTER_SECONDS = 2 * INDEXING_SECONDS
-"""An entry without an upload that is so old is nobody's: `create` refuses to use it any more."""
+"""Age from which an entry without an upload is stale: `create` refuses to use it."""
 
 
 class RepairWalk:
-    """Goes on where the last turn ended, whichever process had it: the place is kept in Redis."""
+    """Repairs what a crash between two steps left undone, a bounded number of uploads per pass.
+
+    Only in a cluster: there an upload, its sorted sets and the budget are in different slots and
+    change one after the other (ADR 0009 lists every gap). The position is kept in Redis, so any
+    process continues the walk.
+    """
 
     def __init__(self, steps: LedgerSteps) -> None:
         self._steps = steps
 
-    async def go_on(self) -> None:
-        """One turn: some uploads of every shard."""
+    async def run_once(self) -> None:
+        """Repair the next uploads of every shard."""
         now = await self._steps.now()
         for shard in range(self._steps.shards):
             await self._walk(shard, now)
@@ -34,31 +35,33 @@ class RepairWalk:
         clients = self._steps.clients
         index, place = keys.index(shard), keys.walk(shard)
         at = int(await clients.execute(place, "GET", place) or 0)
-        found = await clients.execute(
+        entries = await clients.execute(
             index, "ZRANGE", index, at, at + WALK_UPLOADS - 1, "WITHSCORES"
         )
-        begun = {
-            name.decode(): float(score) for name, score in zip(*[iter(found)] * 2, strict=True)
+        created = {
+            name.decode(): float(score) for name, score in zip(*[iter(entries)] * 2, strict=True)
         }
-        there = await each(begun, self._steps.repair)
+        exist = await gather_bounded(created, self._steps.repair)
         gone = [
             upload_id
-            for upload_id, known in zip(begun, there, strict=True)
-            if not known and now - begun[upload_id] > FORGOTTEN_AFTER_SECONDS
+            for upload_id, exists in zip(created, exist, strict=True)
+            if not exists and now - created[upload_id] > FORGOTTEN_AFTER_SECONDS
         ]
         for upload_id in gone:
             await forget_everywhere(self._steps, upload_id, "")
-        # Ranks move down by what was taken out; a rank that moves otherwise costs one more round.
-        at = at + len(begun) - len(gone) if len(begun) == WALK_UPLOADS else 0
+        # Removals shift the ranks; an entry that moves otherwise is checked in the next round.
+        at = at + len(created) - len(gone) if len(created) == WALK_UPLOADS else 0
         await clients.execute(place, "SET", place, at)
 
 
 async def forget_everywhere(steps: LedgerSteps, upload_id: str, tenant: str) -> None:
-    """Take a forgotten upload out of the budget and of all sets; out of the index last, because
-    that is where a walk finds what is left to be done."""
+    """Remove a forgotten upload from the budget and all sets.
+
+    The index comes last, so that after a crash the walk finds the upload again.
+    """
     await steps.budget.forget(upload_id)
     if tenant:
-        uploads = keys.uploads_of(tenant)
+        uploads = keys.tenant_uploads(tenant)
         await steps.clients.execute(uploads, "ZREM", uploads, upload_id)
     await steps.move(upload_id, [(kind, None) for kind in ALL_KINDS if kind != "index"])
     await steps.move(upload_id, [("index", None)])

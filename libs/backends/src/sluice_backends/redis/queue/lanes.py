@@ -1,4 +1,4 @@
-"""One lane of the work queue in Redis: the items of one kind of one shard, and its scripts."""
+"""Lane of the work queue: the items of one kind of one shard."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ _DONE: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Deliveries, and when a delayed item of the lane will be ready (None: there is none)."""
+class LaneItems:
+    """Deliveries, and the time until the next delayed item is ready (None without one)."""
 
     deliveries: Sequence[Delivery]
     due_seconds: float | None
 
 
 class Lane:
-    """The scripts of one lane; a delivery is known by its stream entry and its attempt, so that
-    whoever lost it changes nothing any more."""
+    """Scripts of one lane.
+
+    A delivery is identified by stream entry and attempt, so that calls for a lost delivery are
+    no-ops.
+    """
 
     def __init__(
         self,
@@ -49,11 +52,11 @@ class Lane:
 
     @property
     def name(self) -> str:
-        """The stream's name, which is also what a wake-up says."""
+        """Name of the stream and of the lane in wake-ups."""
         return self._keys[0]
 
     async def put(self, item: WorkItem) -> bool:
-        """False when the lane is full and the item does not wait yet."""
+        """Add an item unless it already waits; return False if the lane is full."""
         reply = await self._clients.call(
             self._put,
             self._keys,
@@ -61,9 +64,9 @@ class Lane:
         )
         return bool(reply)
 
-    async def take(self, consumers: Sequence[str]) -> Taken:
-        """At most one item for each of these consumers."""
-        due_ms, found = await self._clients.call(
+    async def take(self, consumers: Sequence[str]) -> LaneItems:
+        """Take at most one item for each consumer."""
+        due_ms, entries = await self._clients.call(
             self._take,
             self._keys,
             [self._lease_ms, int(_EMPTY_STREAM_SECONDS * 1000), *consumers],
@@ -74,9 +77,9 @@ class Lane:
                 f"{self.name}/{entry.decode()}/{attempt}",
                 int(attempt),
             )
-            for entry, upload, part, tenant, attempt in found
+            for entry, upload, part, tenant, attempt in entries
         ]
-        return Taken(deliveries, None if due_ms < 0 else due_ms / 1000)
+        return LaneItems(deliveries, None if due_ms < 0 else due_ms / 1000)
 
     async def extend(self, delivery: Delivery) -> None:
         await self._call(self._extend, delivery)
@@ -88,8 +91,8 @@ class Lane:
         delay_ms = max(0, int(delay_seconds * 1000))
         await self._call(self._settle, delivery, delay_ms, delivery.attempt)
 
-    async def give_back(self, delivery: Delivery) -> None:
-        """Undo a delivery that nobody was there for: it was no attempt."""
+    async def undo(self, delivery: Delivery) -> None:
+        """Return an item that no worker received; it does not count as an attempt."""
         await self._call(self._settle, delivery, 0, delivery.attempt - 1)
 
     async def depth(self) -> QueueDepth:

@@ -1,4 +1,4 @@
-"""Workers of this process that wait for an item, and handing items over to them."""
+"""Workers of this process that wait for items, and the hand-over of items to them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from sluice_core.ports import Delivery, WorkKind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Taker:
+class _Waiter:
     kinds: frozenset[WorkKind]
     consumer: str
-    given: asyncio.Future[Delivery]
+    result: asyncio.Future[Delivery]
 
 
 class WaitingConsumers:
-    """Who waits, first come, first served. An item that is handed over is taken, or it comes back
-    as unclaimed: a worker may leave at any moment, also when the item is just on its way to it."""
+    """Waiting workers, first come, first served.
+
+    A handed-over item is either received or becomes unclaimed: a worker may be cancelled at any
+    moment, also between the hand-over and its wake-up.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[_Taker, None] = {}
+        self._waiting: dict[_Waiter, None] = {}
         self._unclaimed: deque[Delivery] = deque()
 
     @property
@@ -32,51 +35,51 @@ class WaitingConsumers:
     async def wait(
         self, kinds: frozenset[WorkKind], consumer: str, seconds: float
     ) -> Delivery | None:
-        """The item that is handed over; None after the time. Raises what `fail` was given."""
-        given: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        taker = _Taker(kinds, consumer, given)
-        self._waiting[taker] = None
+        """Return the item that is handed over, None after `seconds`. Raises the error of `fail`."""
+        result: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(kinds, consumer, result)
+        self._waiting[waiter] = None
         try:
             async with asyncio.timeout(seconds):
-                return await given
+                return await result
         except TimeoutError:
-            # It may have come at the very end.
-            return given.result() if _has_item(given) else None
+            # The item may have arrived together with the timeout.
+            return result.result() if _has_item(result) else None
         except asyncio.CancelledError:
-            if _has_item(given):
-                self.hand_over(given.result())
+            if _has_item(result):
+                self.hand_over(result.result())
             raise
         finally:
-            self._waiting.pop(taker, None)
+            self._waiting.pop(waiter, None)
 
     def kinds(self) -> frozenset[WorkKind]:
-        """What is waited for."""
-        return frozenset().union(*(taker.kinds for taker in self._open()))
+        """Return the kinds that workers wait for."""
+        return frozenset().union(*(waiter.kinds for waiter in self._open()))
 
     def consumers(self, kind: WorkKind, limit: int) -> list[str]:
-        """Those who wait for this kind, longest first."""
-        return [taker.consumer for taker in self._open() if kind in taker.kinds][:limit]
+        """Return the workers that wait for this kind, longest wait first."""
+        return [waiter.consumer for waiter in self._open() if kind in waiter.kinds][:limit]
 
     def hand_over(self, delivery: Delivery) -> None:
-        """Give an item to who waits longest for its kind."""
-        for taker in self._open():
-            if delivery.item.kind in taker.kinds:
-                taker.given.set_result(delivery)
+        """Give an item to the worker that has waited longest for its kind."""
+        for waiter in self._open():
+            if delivery.item.kind in waiter.kinds:
+                waiter.result.set_result(delivery)
                 return
         self._unclaimed.append(delivery)
 
     def next_unclaimed(self) -> Delivery | None:
-        """An item that nobody was there for; whoever asks has to give it back."""
+        """Return an unclaimed item, which the caller must put back, or None."""
         return self._unclaimed.popleft() if self._unclaimed else None
 
     def fail(self, error: SluiceError) -> None:
-        """Tell all who wait that there is nothing to be had."""
-        for taker in self._open():
-            taker.given.set_exception(error)
+        """Raise an error in all waiting workers."""
+        for waiter in self._open():
+            waiter.result.set_exception(error)
 
-    def _open(self) -> list[_Taker]:
-        return [taker for taker in self._waiting if not taker.given.done()]
+    def _open(self) -> list[_Waiter]:
+        return [waiter for waiter in self._waiting if not waiter.result.done()]
 
 
-def _has_item(given: asyncio.Future[Delivery]) -> bool:
-    return given.done() and not given.cancelled() and given.exception() is None
+def _has_item(result: asyncio.Future[Delivery]) -> bool:
+    return result.done() and not result.cancelled() and result.exception() is None

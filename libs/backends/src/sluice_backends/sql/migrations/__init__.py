@@ -1,1 +1,1 @@
-"""The Alembic environment of the catalogue; `migrate.py` runs it."""
+"""Alembic environment of the catalogue; `migrate.py` runs it."""

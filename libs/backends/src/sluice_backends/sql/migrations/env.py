@@ -1,4 +1,4 @@
-"""Alembic runs this file. The connection, with its lock and transaction, is the caller's."""
+"""Entry point of Alembic. The caller owns the connection, its lock and its transaction."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""What migrations are written in: types that all share, and steps that pass over what is there.
-
-The types are part of every revision that was released: they never change, and a revision that
-needs another one names its own.
-
-MySQL commits with every statement that changes a table, so a migration that dies leaves its first
-steps behind and its revision unwritten. The next run takes every step again.
-"""
+"""Shared types and idempotent steps of migrations."""
 
 from __future__ import annotations
 
@@ -15,8 +8,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+# Released revisions use these types, so they never change. A revision that needs another type
+# defines its own.
 MICROS = sa.BigInteger()
-"""A time: whole microseconds since the epoch."""
+"""Time in whole microseconds since the epoch."""
 OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
@@ -25,16 +20,18 @@ OPTIONS: dict[str, Any] = {
     "mariadb_charset": "utf8mb4",
     "mariadb_collate": "utf8mb4_bin",
 }
-"""Of every table."""
+"""Options of every table."""
 
 
 def binary(length: int) -> sa.types.TypeEngine[bytes]:
-    """At most `length` bytes, compared as such."""
+    """Return a type of at most `length` bytes with bytewise comparison."""
     return sa.LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
 
 
+# Every step is idempotent. MySQL commits each DDL statement, so a migration that dies keeps its
+# first steps without recording its revision, and the next run repeats all of them.
 def create_table(name: str, *columns: sa.schema.SchemaItem, **options: Any) -> None:
-    # A table is made by one statement, whole or not at all, so one that is there is complete.
+    # One atomic statement creates a table, so an existing one is complete.
     op.create_table(name, *columns, if_not_exists=True, **options)
 
 
@@ -45,7 +42,7 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
 
 
 def add_column(table: str, column: sa.Column[Any]) -> None:
-    # Nor has MySQL ADD COLUMN IF NOT EXISTS.
+    # MySQL has no ADD COLUMN IF NOT EXISTS.
     if column.name not in {one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)}:
         op.add_column(table, column)
 
@@ -55,15 +52,18 @@ def change_primary_key(table: str, columns: list[str]) -> None:
     if inspector.get_pk_constraint(table)["constrained_columns"] == columns:
         return
     if op.get_context().dialect.name == "sqlite":
-        _copied_with_key(table, columns)
+        _copy_with_primary_key(table, columns)
         return
-    # One statement, so that the table is never without its key.
+    # One statement, so that the table always has a primary key.
     names = ", ".join(columns)
     op.execute(f"ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({names})")
 
 
-def _copied_with_key(table: str, columns: list[str]) -> None:
-    """SQLite changes no key of a table that is there; its migrations are one transaction."""
+def _copy_with_primary_key(table: str, columns: list[str]) -> None:
+    """Copy the table to one with the new key: SQLite cannot change the key of a table.
+
+    This is safe, because a migration on SQLite is one transaction.
+    """
     old = sa.Table(table, sa.MetaData(), autoload_with=op.get_bind())
     new = sa.Table(
         f"{table}_new",

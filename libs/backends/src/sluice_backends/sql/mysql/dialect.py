@@ -36,25 +36,24 @@ from sluice_core.errors import FailedPrecondition, Unavailable
 _log = structlog.get_logger(__name__)
 _DEFAULT_PORT: Final = 3306
 _QUERY: Final = frozenset({"charset", "ssl", "ssl_ca", "ssl_cert", "ssl_key", "unix_socket"})
-# From these on a statement that changes tables is done whole or not at all, which is what makes a
-# migration that died half-way repeatable.
+# Since these versions DDL statements are atomic, so that a migration that died can be repeated.
 _OLDEST_MYSQL: Final = (8, 0)
 _OLDEST_MARIADB: Final = (10, 6)
-# Whole values or an error, whatever the server's own default: a value cut to fit would be a node
-# with another name. Backslashes escape: the driver quotes by that.
+# Strict mode whatever the server's default: a truncated value would give a node another name.
+# Without NO_BACKSLASH_ESCAPES, because the driver's quoting relies on backslash escapes.
 _SQL_MODE: Final = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
 class MysqlDialect:
-    """A MySQL or MariaDB server, its transactions under READ COMMITTED.
+    """Dialect of MySQL and MariaDB with transactions under READ COMMITTED.
 
-    READ COMMITTED, because every statement must see what was committed while the one before it
-    waited for a lock (rule 19 reads again under the lock), and because it locks rows without the
-    gaps between them, which would make strangers' commits deadlock.
+    Under READ COMMITTED each statement sees what was committed while the previous one waited for a
+    lock (rule 19 reads again under the lock). It also takes no gap locks, which would make
+    unrelated commits deadlock.
 
     Args:
-        url: a `mysql+aiomysql` URL. Its query may have `ssl=true` or `ssl_ca` (a file of
-            certificates to trust), `ssl_cert` and `ssl_key` (the client's own), `unix_socket`.
+        url: a `mysql+aiomysql` URL. Its query may have `ssl=true` or `ssl_ca` (a file of trusted
+            certificates), `ssl_cert` and `ssl_key` (of the client), `unix_socket`.
 
     Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
@@ -67,29 +66,29 @@ class MysqlDialect:
         if unknown := sorted(set(url.query) - _QUERY):
             raise _bad_url(f"has {', '.join(unknown)}, which is not known; {_known_query()}")
         if url.query.get("charset", "utf8mb4") != "utf8mb4":
-            raise _bad_url("asks for another charset than utf8mb4")
+            raise _bad_url("has another charset than utf8mb4")
         self._url = url
         self._options = options
         self._tls = _tls_context(url)
-        self._takes_packets = True
+        self._accepts_batches = True
         self.deadline_seconds: float | None = options.transaction_seconds
 
     def create_engine(self) -> AsyncEngine:
         options = self._options
         return create_async_engine(
             self._url,
-            hide_parameters=True,  # errors are logged, and rows hold places and metadata
+            hide_parameters=True,  # errors are logged, and rows contain locations and metadata
             async_creator=self._connect,
             isolation_level="READ COMMITTED",
             pool_size=options.max_connections,
             max_overflow=0,
             pool_timeout=options.pool_timeout_seconds,
             pool_recycle=options.recycle_seconds,
-            pool_pre_ping=True,  # what that comes to: MysqlConnection.ping
-            # Not one more ROLLBACK when it comes back: database.py ends what it has begun on every
-            # way out of a block, and a connection that fails at that is thrown away.
+            pool_pre_ping=True,  # cheap, see MysqlConnection.ping
+            # No extra ROLLBACK on return: database.py ends its transactions on every exit of a
+            # block and discards a connection that fails to do so.
             pool_reset_on_return=None,
-            pool_use_lifo=True,  # what is not needed grows old and is replaced
+            pool_use_lifo=True,  # surplus connections age and are recycled
         )
 
     async def close(self, engine: AsyncEngine) -> None:
@@ -102,8 +101,8 @@ class MysqlDialect:
         row: Mapping[str, Any],
         computed: Mapping[str, ColumnElement[Any]] = NOTHING,
     ) -> bool:
-        # Not INSERT IGNORE: it would ignore a missing drive and cut values to fit as well. A
-        # duplicate undoes its statement alone, the transaction goes on.
+        # Not INSERT IGNORE: it would also ignore a missing drive and truncate values. A duplicate
+        # rolls back only its statement; the transaction continues.
         statement = insert(table)
         if computed:
             statement = statement.values(**computed)
@@ -115,27 +114,27 @@ class MysqlDialect:
             raise
         return True
 
-    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
-        if not self._takes_packets:
+    async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        if not self._accepts_batches:
             return False
         try:
-            return await self._commit_packet(engine, steps)
+            return await self._run_batch(engine, steps)
         except DBAPIError as error:
-            # The session went with the error, and with it what was done of the packet. What is
-            # wrong may be the packet itself: then every statement on its own goes through.
+            # The error closed the session, which rolled back the batch. The batch itself may be
+            # what the server rejects; then the single statements succeed.
             code = code_of(error.orig)
             if code in PACKET_REFUSED:
-                self._takes_packets = False
-                _log.warning("catalogue_takes_single_statements_only", code=code)
+                self._accepts_batches = False
+                _log.warning("catalogue.batches_disabled", code=code)
                 return False
             if self.fault_of(error) is Fault.DEFECT:
                 return False
             raise
 
-    async def _commit_packet(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
-        # One packet instead of one for each step and one for COMMIT. The server stops at the first
-        # statement that fails, and what comes after it, COMMIT with it, is not done.
-        async with _borrowed(engine) as connection:
+    async def _run_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        # One packet instead of one per step and one for COMMIT. The server stops at the first
+        # failing statement and skips the rest, including COMMIT.
+        async with _pooled_connection(engine) as connection:
             packet = packet_of(engine.dialect, steps, connection.escape)
             try:
                 await connection.run_all(packet, len(steps) + 1)
@@ -147,26 +146,26 @@ class MysqlDialect:
         return True
 
     def insert_or_lock(self, table: Table) -> Insert:
-        # A plain INSERT that finds a duplicate locks it as a reader would; of several that then
-        # want to write it, all but one die by deadlock. This one locks it as a writer.
+        # A plain INSERT takes a shared lock on a duplicate; of several transactions that then write
+        # the row, all but one are deadlock victims. This statement takes an exclusive lock.
         key = next(iter(table.primary_key.columns))
         return mysql.insert(table).on_duplicate_key_update({key.name: key})
 
     def now(self) -> ColumnElement[float]:
-        # By UTC on the server, whatever time zone it or the session has.
+        # UTC, independent of the time zone of server and session.
         return literal_column(
             "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))", Micros()
         )
 
     def writer(self) -> AbstractAsyncContextManager[Any]:
-        return nullcontext()  # the server keeps writers of one row apart
+        return nullcontext()  # the server isolates writers of one row
 
     @asynccontextmanager
-    async def migrating(self, connection: AsyncConnection) -> AsyncIterator[None]:
-        # The server commits with every statement that changes a table, so that no transaction
-        # could keep a second migration out; a named lock lives as long as its session.
+    async def migration_lock(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        # The server commits each DDL statement, so a transaction cannot exclude a second migration.
+        # A named lock lasts as long as its session.
         seconds = self._options.migration_lock_seconds
-        # By the server's spelling of the name, which its settings may have put in lower case.
+        # The server's spelling of the name: its settings may have lowercased it.
         database = (await connection.execute(text("SELECT DATABASE()"))).scalar_one()
         lock = migration_lock_of(database)
         query = text("SELECT GET_LOCK(:lock, :seconds)")
@@ -178,29 +177,33 @@ class MysqlDialect:
                 retry_after_seconds=float(seconds),
             )
         yield
-        # Not in a `finally`: what failed closes its session, and with it goes the lock.
+        # Not in a `finally`: a failure closes the session, which releases the lock.
         await connection.execute(text("DO RELEASE_LOCK(:lock)"), {"lock": lock})
 
     async def check_server(self, connection: AsyncConnection) -> None:
         dialect = connection.dialect
-        found: tuple[int, ...] = tuple(
+        version: tuple[int, ...] = tuple(
             number for number in dialect.server_version_info or () if isinstance(number, int)
         )
         mariadb = bool(getattr(dialect, "is_mariadb", False))
         oldest = _OLDEST_MARIADB if mariadb else _OLDEST_MYSQL
-        if found < oldest:
+        if version < oldest:
             raise FailedPrecondition(
                 "CATALOGUE_SERVER_TOO_OLD",
                 "The catalogue's server is too old for this release; its operator has to upgrade"
                 " it.",
                 log_detail=f"it is {'MariaDB' if mariadb else 'MySQL'}"
-                f" {'.'.join(map(str, found))}; use {'.'.join(map(str, oldest))} or later",
+                f" {'.'.join(map(str, version))}; use {'.'.join(map(str, oldest))} or later",
             )
 
     def fault_of(self, error: DBAPIError) -> Fault:
-        return Fault.AWAY if error.connection_invalidated else fault_of_code(code_of(error.orig))
+        return (
+            Fault.UNAVAILABLE
+            if error.connection_invalidated
+            else fault_of_code(code_of(error.orig))
+        )
 
-    def refusal(self, error: DBAPIError) -> str:
+    def describe_denial(self, error: DBAPIError) -> str:
         where = f"{self._url.host or 'localhost'}:{self._url.port or _DEFAULT_PORT}"
         if code_of(error.orig) == UNKNOWN_DATABASE:
             return f"the server at {where} has no database {self._url.database!r}; create it first"
@@ -212,8 +215,10 @@ class MysqlDialect:
         )
 
     async def _connect(self) -> MysqlConnection:
-        """A connection that is ready for use. The driver's own limit ends with the TCP handshake;
-        this one includes logging in."""
+        """Return a connection that is ready for use.
+
+        The timeout includes authentication; the driver's own covers only the TCP handshake.
+        """
         url, options = self._url, self._options
         connection = MysqlConnection(
             host=url.host or "localhost",
@@ -223,7 +228,7 @@ class MysqlDialect:
             password=url.password or "",
             db=url.database,
             charset="utf8mb4",
-            # An UPDATE counts the rows that it found, also those that it left as they were.
+            # An UPDATE counts the matched rows, including unchanged ones.
             client_flag=CLIENT.FOUND_ROWS,
             ssl=self._tls,
             program_name="sluice",
@@ -232,7 +237,7 @@ class MysqlDialect:
         )
         try:
             async with asyncio.timeout(options.connect_timeout_seconds):
-                await connection.ping()  # connects first, for it is not connected yet
+                await connection.ping()  # connects first
         except TimeoutError as error:
             connection.close()
             raise aiomysql.OperationalError(2003, "no connection in time") from error
@@ -245,19 +250,19 @@ class MysqlDialect:
 
 
 def migration_lock_of(database: str) -> str:
-    """The name of the lock that a migration of this database holds.
+    """Return the name of the migration lock of this database.
 
-    Named locks are the server's, not a database's, and at most 64 characters long. The digest is
-    computed here: MySQL has no MD5() since 9.6. It is still this digest because the releases that
-    left it to the server hold the lock by this name, and must not migrate at the same time.
+    Named locks belong to the server, not to a database, and have at most 64 characters. The digest
+    is computed here, because MySQL has no MD5() since 9.6. It stays MD5, because older releases use
+    MD5() on the server and must not migrate at the same time.
     """
     digest = hashlib.md5(database.encode(), usedforsecurity=False).hexdigest()
     return f"sluice.migrate.{digest}"
 
 
 @asynccontextmanager
-async def _borrowed(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
-    """One of the pool's connections, for the driver's own calls; closed when the block raises."""
+async def _pooled_connection(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
+    """Yield a pooled driver connection; close it when the block raises."""
     try:
         pooled = await engine.raw_connection()
         try:
@@ -272,11 +277,11 @@ async def _borrowed(engine: AsyncEngine) -> AsyncIterator[MysqlConnection]:
 
 def _tls_context(url: URL) -> ssl.SSLContext | None:
     query = {name: str(value) for name, value in url.query.items()}
-    wanted = query.get("ssl", "false").lower()
-    if wanted not in ("true", "false"):
+    ssl_mode = query.get("ssl", "false").lower()
+    if ssl_mode not in ("true", "false"):
         raise _bad_url("has an ssl that is neither true nor false")
     files = {name: query[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if name in query}
-    if wanted == "false" and not files:
+    if ssl_mode == "false" and not files:
         return None
     try:
         context = ssl.create_default_context(cafile=files.get("ssl_ca"))
@@ -294,8 +299,8 @@ def _known_query() -> str:
 
 
 def _bad_url(what: str) -> FailedPrecondition:
-    # The URL may hold a password: it is not repeated.
+    # The URL may contain a password, so it is not repeated.
     return FailedPrecondition(
         "CATALOGUE_URL_UNSUPPORTED",
-        f"The catalogue's URL {what}; it looks like mysql+aiomysql://USER:PASSWORD@HOST/DATABASE.",
+        f"The catalogue's URL {what}; use one like mysql+aiomysql://USER:PASSWORD@HOST/DATABASE.",
     )

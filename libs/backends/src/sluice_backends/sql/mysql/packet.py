@@ -1,4 +1,4 @@
-"""Statements as the text of one packet: compiled once, then filled in without an execution each."""
+"""Text of a batch packet, built from statements that are compiled once."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sqlalchemy.engine.interfaces import Dialect
 from sluice_backends.sql.dialect import Step
 
 _STATEMENTS: Final = 64
-"""More than there are; each is made once, when its module is loaded."""
+"""Cache capacity; more than the number of statements, which are module constants."""
 
 
 def packet_of(dialect: Dialect, steps: Sequence[Step], escape: Callable[[Any], str]) -> str:
-    """The steps in their order, then COMMIT.
+    """Return the text of the steps in order, followed by COMMIT.
 
     Args:
-        escape: makes a value a literal, as the driver does with those of any statement.
+        escape: converts a value to an SQL literal, as the driver does.
     """
     texts = [_prepared(dialect, one.statement, tuple(one.values))(one, escape) for one in steps]
     return ";".join([*texts, "COMMIT"])
 
 
 class _Prepared:
-    """A statement for which only the values are missing."""
+    """A compiled statement without its values."""
 
     def __init__(self, dialect: Dialect, statement: Insert | Delete, names: Sequence[str]) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=list(names))
@@ -43,7 +43,7 @@ class _Prepared:
             for name, convert in self._parameters
         ]
         if step.if_changed:
-            # There is no IF for a statement outside of procedures that both vendors have.
+            # Neither vendor has a conditional statement outside of procedures.
             literals[0] = f"IF(ROW_COUNT() > 0, {literals[0]}, NULL)"
         return self._text % tuple(literals)
 

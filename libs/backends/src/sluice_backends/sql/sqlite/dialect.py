@@ -1,4 +1,4 @@
-"""The catalogue on SQLite: one file, one machine."""
+"""Dialect of SQLite: one file on one machine."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from sluice_backends.sql.schema import Micros
 from sluice_core.ledger.options import Clock
 
 BUSY_SECONDS = 10
-"""How long a writer waits for a writer of another process before CATALOGUE_UNAVAILABLE."""
+"""How long a writer waits for one of another process before CATALOGUE_UNAVAILABLE."""
 
-_SWITCH_AGAIN_SECONDS = 0.01
+_WAL_RETRY_SECONDS = 0.01
 
-_CLOSED_TO_US = frozenset(
+_ACCESS_DENIED = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
 )
 
@@ -59,8 +59,8 @@ class SqliteDialect:
     def create_engine(self) -> AsyncEngine:
         engine = create_async_engine(
             self._url,
-            hide_parameters=True,  # errors are logged, and rows hold places and metadata
-            # One thread per connection: one writer and a few readers are all that SQLite can use.
+            hide_parameters=True,  # errors are logged, and rows contain locations and metadata
+            # One thread per connection: SQLite benefits from one writer and a few readers only.
             pool_size=4,
             max_overflow=0,
             pool_timeout=BUSY_SECONDS,
@@ -72,13 +72,13 @@ class SqliteDialect:
 
     async def close(self, engine: AsyncEngine) -> None:
         await engine.dispose()
-        # The driver does not wait for the thread of a connection that failed to open or was given
-        # up, and that thread still answers through the event loop, which may be closed next.
+        # The driver does not wait for the thread of a connection that failed to open or was
+        # dropped. That thread still uses the event loop, which may be closed next.
         for thread in list(self._threads):
             await asyncio.to_thread(thread.join, BUSY_SECONDS)
 
     def _open(self, *arguments: Any, **keywords: Any) -> sqlite3.Connection:
-        """Open a file, in the thread that the driver has for this connection."""
+        """Open the file in the driver's thread of this connection."""
         self._threads.add(threading.current_thread())
         return sqlite3.Connection(*arguments, **keywords)
 
@@ -94,46 +94,46 @@ class SqliteDialect:
             statement = statement.values(**computed)
         return (await connection.execute(statement, dict(row))).rowcount == 1
 
-    async def commit_at_once(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
-        return False  # nothing is remote here
+    async def commit_batch(self, engine: AsyncEngine, steps: Sequence[Step]) -> bool:
+        return False  # the database is local
 
     def insert_or_lock(self, table: Table) -> Insert:
-        # A writer holds the one lock that there is.
+        # A writer already holds the only lock.
         return sqlite.insert(table).on_conflict_do_nothing()
 
     def now(self) -> ColumnElement[float]:
         return literal(self._clock(), Micros)
 
     def writer(self) -> AbstractAsyncContextManager[Any]:
-        # Without it the writers of one process would find each other's lock and poll for it.
+        # Without it, the writers of one process would poll for each other's lock.
         return self._writer
 
-    def migrating(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
-        # The write transaction around the migration is the lock: a second one waits for it, and
-        # then finds nothing left to do.
+    def migration_lock(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        # The write transaction of the migration is the lock: a second run waits for it and then has
+        # nothing to do.
         return nullcontext()
 
     async def check_server(self, connection: AsyncConnection) -> None:
-        """The library came with Python; there is no server."""
+        """No-op: the library is part of Python, and there is no server."""
 
     def fault_of(self, error: DBAPIError) -> Fault:
-        if _kind(error.orig) in _CLOSED_TO_US:
-            return Fault.REFUSED
+        if _primary_code(error.orig) in _ACCESS_DENIED:
+            return Fault.ACCESS_DENIED
         if isinstance(error, (OperationalError, InterfaceError, InternalError)):
-            return Fault.AWAY
+            return Fault.UNAVAILABLE
         if error.connection_invalidated:
-            return Fault.AWAY
-        # SQLite's word for a file that is damaged or no database; its other errors are subclasses.
+            return Fault.UNAVAILABLE
+        # A plain DatabaseError means a damaged file or no database; other errors are subclasses.
         return Fault.DAMAGED if type(error) is DatabaseError else Fault.DEFECT
 
-    def refusal(self, error: DBAPIError) -> str:
+    def describe_denial(self, error: DBAPIError) -> str:
         return (
             f"the file {self._url.database} cannot be opened for writing; make its folder if it is"
             " missing, and let this user write to both"
         )
 
     def _on_connect(self, connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.isolation_level = None  # no implicit transactions of the driver
         connection.run_async(self._set_up)
 
     async def _set_up(self, driver: aiosqlite.Connection) -> None:
@@ -143,16 +143,18 @@ class SqliteDialect:
         await driver.execute_fetchall("PRAGMA foreign_keys = ON")
 
 
-def _kind(error: BaseException | None) -> int | None:
-    """SQLite's code of an error, without the upper bytes that tell more about it."""
+def _primary_code(error: BaseException | None) -> int | None:
+    """Return the primary code of an SQLite error, without the extended bits."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 async def _switch_to_wal(driver: aiosqlite.Connection) -> None:
-    """The switch is once in the life of a file, and of several that open a fresh file at once all
-    but one may be told that it is locked, at once: SQLite does not let the switch wait
-    (`busy_timeout` is for what comes after it), because two that wait for each other never end.
+    """Switch the file to WAL mode; retry while it is locked.
+
+    The switch happens once in the life of a file. Of several connections that open a new file
+    concurrently, all but one may immediately get SQLITE_BUSY: `busy_timeout` does not apply to the
+    switch, because two waiting connections would deadlock.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -160,13 +162,13 @@ async def _switch_to_wal(driver: aiosqlite.Connection) -> None:
             await driver.execute_fetchall("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if _kind(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-        await asyncio.sleep(_SWITCH_AGAIN_SECONDS)
+        await asyncio.sleep(_WAL_RETRY_SECONDS)
 
 
 def _on_begin(connection: Connection) -> None:
-    # A writer takes the write lock first: a deferred one could read, find itself overtaken and
-    # fail. A reader begins nothing, because each of its statements is a snapshot by itself.
+    # A writer takes the write lock first: a deferred transaction could read and then fail to
+    # upgrade. A reader starts no transaction, because each of its statements is a snapshot.
     if connection.get_execution_options().get(WRITE_OPTION):
         connection.exec_driver_sql("BEGIN IMMEDIATE")

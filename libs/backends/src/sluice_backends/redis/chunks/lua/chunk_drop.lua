@@ -1,6 +1,6 @@
--- Forgets the bytes of chunks by their tokens, staged or accepted; unknown tokens are no error.
--- KEYS: the upload's `tokens`. ARGV: what the upload's keys begin with, then tokens.
--- Atomic, so that no chunk is accepted between the look at the map and the removal.
+-- Drop the bytes of chunks by token, staged or accepted; unknown tokens are no error.
+-- KEYS: the upload's `tokens`. ARGV: prefix of the upload's keys, then tokens.
+-- Atomic, so that no chunk is accepted between the lookup and the removal.
 for i = 2, #ARGV do
   local token = ARGV[i]
   redis.call('UNLINK', ARGV[1] .. 'staging:' .. token)

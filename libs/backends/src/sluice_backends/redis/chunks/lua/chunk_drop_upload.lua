@@ -1,10 +1,10 @@
--- Forgets all bytes of an upload that have a token, a bounded number of them at once.
--- KEYS: the upload's `tokens`. ARGV: what the upload's keys begin with, cursor, about how many.
--- Answers the cursor to go on with; '0' when nothing is left.
+-- Drop the bytes of all tokens of an upload, a bounded number per call.
+-- KEYS: the upload's `tokens`. ARGV: prefix of the upload's keys, cursor, approximate count.
+-- Returns the next cursor; '0' when nothing is left.
 local page = redis.call('HSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3])
-local found = page[2]
-for i = 1, #found, 2 do
-  redis.call('UNLINK', ARGV[1] .. 'staging:' .. found[i], ARGV[1] .. 'chunks:' .. found[i + 1])
+local entries = page[2]
+for i = 1, #entries, 2 do
+  redis.call('UNLINK', ARGV[1] .. 'staging:' .. entries[i], ARGV[1] .. 'chunks:' .. entries[i + 1])
 end
 if page[1] == '0' then
   redis.call('UNLINK', KEYS[1])

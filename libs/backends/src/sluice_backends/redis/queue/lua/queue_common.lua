@@ -1,15 +1,15 @@
--- What the scripts of the work queue share. Every script works on one lane: the items of one kind
--- of one shard.
+-- Shared by the scripts of the work queue. Every script works on one lane: the items of one kind of
+-- one shard.
 --
 -- KEYS
---   stream   every item that waits or is held; the consumer group's pending entries are the held
---   waiting  hash, "upload:part" -> "entry attempts": what waits, so that it waits once
---   ready    sorted set of entries, by the turn of each
---   later    sorted set of entries, by the time from which they are ready (ms)
---   turns    hash, "tenant:T" -> the last turn that T was given, "clock" -> the turn that was taken
---            last, "cursor" -> where the search for ended leases goes on
+--   stream   all waiting and held items; the held ones are the consumer group's pending entries
+--   waiting  hash, "upload:part" -> "entry attempts": waiting items, each of them once
+--   ready    sorted set of entries, by turn
+--   later    sorted set of delayed entries, by the time at which they become ready (ms)
+--   turns    hash, "tenant:T" -> the last turn assigned to T, "clock" -> the last turn taken,
+--            "cursor" -> where the search for expired leases continues
 --
--- While Redis is full, what makes room must go on: taking and settling begin with a write that needs
+-- While Redis is full, freeing memory must still work: take and settle start with a write that needs
 -- no memory (XAUTOCLAIM, XCLAIM, XACK), after which Redis lets a script finish.
 local stream, waiting, ready, later, turns = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local GROUP = 'repository'
@@ -20,7 +20,7 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The group goes with its stream (an emptied Redis, an idle lane) and is made when it is missed.
+-- The group disappears with its stream (an emptied Redis, an idle lane); create it when missing.
 local function in_group(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err then
@@ -32,7 +32,7 @@ local function in_group(...)
   return reply
 end
 
--- The upload, part and tenant of an entry; nil when it is gone.
+-- The upload, part and tenant of an entry; nil if it was deleted.
 local function read_entry(id)
   local entry = redis.call('XRANGE', stream, id, id)[1]
   if entry then
@@ -41,15 +41,15 @@ local function read_entry(id)
   end
 end
 
--- One tenant's entries have turns one apart, beginning at the clock: whoever has much work gets as
--- many turns between two of another's as the other does (start-time fair queueing; rule 11).
+-- Assign the next turn of the tenant. Its turns are consecutive and start at the clock, so all
+-- tenants alternate however much work one has (start-time fair queueing; rule 11).
 local function line_up(id, tenant)
   local clock = tonumber(redis.call('HGET', turns, 'clock') or 0)
   local last = tonumber(redis.call('HGET', turns, 'tenant:' .. tenant) or 0)
   local turn = math.max(clock, last) + 1
   redis.call('HSET', turns, 'tenant:' .. tenant, turn)
   if redis.call('ZCARD', ready) == 0 then
-    -- Where something is ready already, whoever has free hands is on the way.
+    -- If entries were ready already, free workers are fetching.
     redis.call('PUBLISH', WAKE, stream)
   end
   redis.call('ZADD', ready, turn, id)
@@ -66,7 +66,7 @@ local function add(upload, part, tenant, attempts, delay_ms)
   end
 end
 
--- The consumer that holds an entry since its nth delivery; nil for one that lost it.
+-- The consumer that holds an entry since its nth delivery; nil for a lost delivery.
 local function holder_of(id, attempt)
   local pending = in_group('XPENDING', stream, GROUP, id, id, 1)[1]
   if pending and pending[4] == tonumber(attempt) then

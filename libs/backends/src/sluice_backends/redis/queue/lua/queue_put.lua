@@ -1,5 +1,5 @@
--- Adds an item unless it waits already.
--- ARGV: upload, part, tenant, how many items may wait. Returns 0 when the lane is full, else 1.
+-- Add an item unless it already waits.
+-- ARGV: upload, part, tenant, limit of waiting items. Returns 0 if the lane is full, else 1.
 if redis.call('HEXISTS', waiting, ARGV[1] .. ':' .. ARGV[2]) == 1 then
   return 1
 end

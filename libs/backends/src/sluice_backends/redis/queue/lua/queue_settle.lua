@@ -1,6 +1,6 @@
--- Ends a delivery: XACK, then XDEL (rule 15), and with a delay the item waits again.
--- ARGV: entry, attempt, the delay in ms (-1: it is done), and how many attempts it has behind it.
--- Nothing happens to a delivery that was lost.
+-- End a delivery: XACK, then XDEL (rule 15); with a delay the item waits again.
+-- ARGV: entry, attempt, delay in ms (-1: done), number of past attempts.
+-- No-op for a lost delivery.
 local id, delay_ms, attempts = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 if not holder_of(id, ARGV[2]) then
   return redis.status_reply('OK')
@@ -15,7 +15,7 @@ if upload then
   local item = upload .. ':' .. part
   local known = redis.call('HGET', waiting, item)
   if known then
-    -- It was put meanwhile: one item, which remembers how often it was tried.
+    -- It was put meanwhile: keep one item, with the higher number of attempts.
     local entry, behind = string.match(known, '^(%S+) (%d+)$')
     redis.call('HSET', waiting, item, entry .. ' ' .. math.max(attempts, tonumber(behind)))
   else

@@ -1,19 +1,18 @@
--- Gives entries to consumers: first those whose holder lost its lease, then the next in turn.
--- ARGV: the lease in ms, how long an empty stream stays (ms), then one consumer for each entry that
--- is wanted.
--- Returns how many ms until a delayed entry is ready (-1: none is), and the deliveries:
+-- Deliver entries to consumers: first those with an expired lease, then the next in turn.
+-- ARGV: lease in ms, lifetime of an empty stream in ms, then one consumer per requested entry.
+-- Returns the ms until a delayed entry is ready (-1: there is none), and the deliveries:
 -- {entry, upload, part, tenant, attempt}.
 local LATER_AT_ONCE = 100
-local wanted = #ARGV - 2
-local found = {}
+local limit = #ARGV - 2
+local deliveries = {}
 
 if redis.call('EXISTS', stream) == 0 then
-  return {-1, found}
+  return {-1, deliveries}
 end
 local now = now_ms()
 if redis.call('XLEN', stream) == 0 then
-  -- The names of all consumers that ever were go with an idle stream. Not at once: an id that was
-  -- used must not come again while its old holder may still speak of it.
+  -- Deleting an idle stream also removes the names of all past consumers. Not at once: an entry id
+  -- must not be reused while its old holder may still refer to it.
   local info = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id'
@@ -21,23 +20,23 @@ if redis.call('XLEN', stream) == 0 then
       redis.call('UNLINK', stream)
     end
   end
-  return {-1, found}
+  return {-1, deliveries}
 end
 
 local cursor = redis.call('HGET', turns, 'cursor') or '0-0'
-local lapsed = in_group('XAUTOCLAIM', stream, GROUP, ARGV[3], ARGV[1], cursor, 'COUNT', wanted)
-if lapsed[1] ~= cursor then
-  if lapsed[1] == '0-0' then
+local expired = in_group('XAUTOCLAIM', stream, GROUP, ARGV[3], ARGV[1], cursor, 'COUNT', limit)
+if expired[1] ~= cursor then
+  if expired[1] == '0-0' then
     redis.call('HDEL', turns, 'cursor')
   else
-    redis.call('HSET', turns, 'cursor', lapsed[1])
+    redis.call('HSET', turns, 'cursor', expired[1])
   end
 end
-for _, entry in ipairs(lapsed[2]) do
-  if entry then -- before 7.0, one that was deleted is among them as nil
+for _, entry in ipairs(expired[2]) do
+  if entry then -- before 7.0, deleted entries are returned as nil
     local id, fields = entry[1], entry[2]
     local pending = redis.call('XPENDING', stream, GROUP, id, id, 1)[1]
-    found[#found + 1] = {id, fields[4], fields[6], fields[8], pending[4]}
+    deliveries[#deliveries + 1] = {id, fields[4], fields[6], fields[8], pending[4]}
   end
 end
 
@@ -49,7 +48,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, 
   end
 end
 
-while #found < wanted do
+while #deliveries < limit do
   local next = redis.call('ZPOPMIN', ready)
   if not next[1] then
     break
@@ -67,10 +66,10 @@ while #found < wanted do
     if redis.call('HGET', turns, 'tenant:' .. tenant) == turn then
       redis.call('HDEL', turns, 'tenant:' .. tenant)
     end
-    -- FORCE: it was delivered to nobody yet. Not by XREADGROUP, which knows no order but its own.
-    in_group('XCLAIM', stream, GROUP, ARGV[2 + #found + 1], 0, id, 'RETRYCOUNT', attempt,
+    -- FORCE: it was not delivered before. XREADGROUP would impose its own order.
+    in_group('XCLAIM', stream, GROUP, ARGV[2 + #deliveries + 1], 0, id, 'RETRYCOUNT', attempt,
       'FORCE', 'JUSTID')
-    found[#found + 1] = {id, upload, part, tenant, attempt}
+    deliveries[#deliveries + 1] = {id, upload, part, tenant, attempt}
   end
 end
 if redis.call('ZCARD', ready) == 0 then
@@ -82,4 +81,4 @@ local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
 if first[2] then
   due = math.max(0, math.floor(tonumber(first[2]) - now))
 end
-return {due, found}
+return {due, deliveries}

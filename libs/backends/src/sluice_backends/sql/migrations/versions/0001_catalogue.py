@@ -1,8 +1,4 @@
-"""Drives, nodes, paths, outbox, deletions, intents and leases.
-
-Types are written out instead of imported: what this revision made stays what it was, whatever
-`schema.py` becomes.
-"""
+"""Drives, nodes, paths, outbox, deletions, intents and leases."""
 
 from __future__ import annotations
 
@@ -23,6 +19,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# Types are written out instead of imported: changes of `schema.py` must not change a revision.
 _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

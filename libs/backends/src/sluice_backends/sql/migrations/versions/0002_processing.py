@@ -1,4 +1,4 @@
-"""What the processor finds in nodes, their thumbnails, and the policy that drops locations.
+"""Processing results, thumbnails and the policy that drops locations.
 
 Types are written out, see 0001.
 """

@@ -1,8 +1,4 @@
-"""Intents are found by the object that they name, too.
-
-Asked for every object that a client has put by itself (ADR 0015): without it, as many rows are
-read as there are uploads in flight.
-"""
+"""Index of intents by object."""
 
 from __future__ import annotations
 
@@ -15,6 +11,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# For the lookup of each object that a client put directly (ADR 0015). Without the index it reads
+# one row per upload in flight.
 _NAME = "ix_object_intents_object_key_bucket"
 
 

@@ -1,7 +1,4 @@
-"""Intents are of one node, and one that was cleared is remembered.
-
-An upload id that is derived from a request id names another upload, with another node, once the
-ledger has forgotten the first one. The object's key ends with the node id and makes the row unique.
+"""Intents per node, and a record of cleared intents.
 
 Types are written out, see 0001.
 """
@@ -27,6 +24,8 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # An upload id derived from a request id names another upload and node once the ledger has
+    # forgotten the first one. The object key ends with the node id and makes the row unique.
     change_primary_key("object_intents", ["upload_id", "object_key"])
     create_table(
         "cleared_intents",
@@ -41,6 +40,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("cleared_intents")
-    # Of several intents under one upload id all but one are of uploads that have ended.
+    # Of several intents of one upload id, all but one belong to ended uploads.
     op.execute("DELETE FROM object_intents")
     change_primary_key("object_intents", ["upload_id"])

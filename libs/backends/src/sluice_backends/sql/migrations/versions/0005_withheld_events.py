@@ -1,4 +1,4 @@
-"""Events that the publisher refuses are set apart, and hold up nobody, at any number.
+"""Withheld events: events that the publisher rejects do not delay others.
 
 Types are written out, see 0001.
 """

@@ -1,2 +1,4 @@
-"""One module per change of the schema. A release only adds; what it no longer needs goes one
-release later, so that two releases can run side by side."""
+"""Migrations, one module per schema change.
+
+A release only adds. The next release removes what is unused, so two releases can run together.
+"""

@@ -1,21 +1,20 @@
--- The two sides of the budget (rule 9): a chunk asks for room, and a step tells what it took or
--- gave back.
+-- The budget (rule 9): admission of chunks, and the changes of steps.
 
 -- ------------------------------------------------------------------ admission
 
--- What the upload's step says of the chunk (steps/admit_chunk.lua): tenant, created_at, queued
--- bytes of the upload, look_room (bytes that look-ahead allows, nil without a bound), next_needed,
+-- `request` is the answer of the upload's step (steps/admit_chunk.lua): tenant, created_at, queued
+-- bytes of the upload, look_room (bytes that look-ahead allows, nil without a limit), next_needed,
 -- needed_part, part_bytes.
 
--- What a chunk asks for and what is taken: `step` bytes to hold now beyond `held`, `rest` bytes that
--- it lacks in all, `announced` its size while it begins and 0 afterwards, `full` whether the
+-- The request of a chunk and the current use: `step` bytes to hold now beyond `held`, `rest` bytes
+-- missing in total, `announced` its size at its first request and 0 afterwards, `full` whether the
 -- deployment has no room for the step.
-local function question(upload_id, request, held, size, wanted, now)
+local function demand_of(upload_id, request, held, size, requested, now)
   local total = totals()
   local begins = held == nil and size > 0
-  local asked = {
+  local demand = {
     begins = begins,
-    step = wanted - (held or 0),
+    step = requested - (held or 0),
     rest = size - (held or 0),
     announced = held and 0 or size,
     used = total.used,
@@ -23,119 +22,119 @@ local function question(upload_id, request, held, size, wanted, now)
     to_come = count(redis.call('HGET', RESERVED, upload_id))
       + count(redis.call('HGET', TO_COME, upload_id)),
   }
-  asked.of_upload = request.queued + asked.to_come
-  asked.exceeds = asked.used + asked.step > options.budget_bytes
-  -- New chunks wait while one that has begun waits.
-  asked.full = asked.exceeds or (begins and now < total.begun_until)
-  asked.tenant_full = asked.of_tenant + asked.step > options.tenant_budget_bytes
-  return asked
+  demand.of_upload = request.queued + demand.to_come
+  demand.exceeds = demand.used + demand.step > options.budget_bytes
+  -- New chunks wait while a partly held chunk waits.
+  demand.full = demand.exceeds or (begins and now < total.begun_until)
+  demand.tenant_full = demand.of_tenant + demand.step > options.tenant_budget_bytes
+  return demand
 end
 
-local function fits(asked)
-  return not asked.full
-    and not asked.tenant_full
-    and asked.of_upload + asked.announced <= options.upload_budget_bytes
+local function fits(demand)
+  return not demand.full
+    and not demand.tenant_full
+    and demand.of_upload + demand.announced <= options.upload_budget_bytes
 end
 
--- Room in the reserve for a chunk of the first part that the upload lacks; nil without. From the
--- reserve it gets all that it lacks: whoever is elected must be able to end it. The upload's own
--- bound needs no election: only chunks of one part pass it at a time.
-local function fits_reserve(upload_id, request, asked, now)
+-- Room in the reserve for a chunk of the upload's first incomplete part; nil if there is none. The
+-- reserve grants all missing bytes: an elected upload must be able to finish the chunk. The limit
+-- per upload needs no election: only chunks of one part exceed it at a time.
+local function fits_reserve(upload_id, request, demand, now)
   local reserve = request.part_bytes + options.max_chunk_bytes
-  if asked.of_upload + asked.announced > options.upload_budget_bytes + reserve then
+  if demand.of_upload + demand.announced > options.upload_budget_bytes + reserve then
     return nil
   end
   local most = reserve + options.vanished_holders * request.part_bytes
-  if not asked.full and not asked.tenant_full then
-    return asked.step
+  if not demand.full and not demand.tenant_full then
+    return demand.step
   end
   local elections = electing()
   elections.ask(upload_id, request, now)
-  -- The deployment's elected upload is not asked twice: two elections that wait for each other
-  -- would admit nobody.
-  local scope = asked.full and DEPLOYMENT or scope_of(request.tenant)
+  -- One election suffices for the deployment's elected upload: two elections that wait for each
+  -- other would deadlock.
+  local scope = demand.full and DEPLOYMENT or scope_of(request.tenant)
   local election = elections.elected(scope, upload_id, request.needed_part, now)
   if not election then
     return nil
   end
-  local served = asked.used + asked.rest <= options.budget_bytes + most
-    and asked.of_tenant + asked.rest <= options.tenant_budget_bytes + most
+  local served = demand.used + demand.rest <= options.budget_bytes + most
+    and demand.of_tenant + demand.rest <= options.tenant_budget_bytes + most
   if served then
     election.served_at = now
   end
   elections.store(election)
-  return served and asked.rest or nil
+  return served and demand.rest or nil
 end
 
--- Bytes to hold beyond what is held, nil when there is no room. `memory_is_high`: the server itself
--- runs out of room, so only chunks that let a part go out come in.
-local function room_for(upload_id, request, asked, memory_is_high, now)
-  if fits(asked) and (not memory_is_high or request.next_needed == 1) then
-    return asked.step
+-- Bytes to hold beyond the held ones, nil without room. With `memory_is_high`, the server itself
+-- runs out of memory, so only chunks of the next needed part are admitted.
+local function room_for(upload_id, request, demand, memory_is_high, now)
+  if fits(demand) and (not memory_is_high or request.next_needed == 1) then
+    return demand.step
   end
   if request.next_needed == 1 then
-    return fits_reserve(upload_id, request, asked, now)
+    return fits_reserve(upload_id, request, demand, now)
   end
   return nil
 end
 
--- The reason to wait ('' when room is reserved), what the chunk holds, whether others wait, and
--- whether the chunk is in already and holds nothing: its bytes are then not to be staged.
-function budget.admit(upload_id, request, token, size, wanted, memory_is_high, now)
+-- The reason to wait ('' if room is reserved), the bytes that the chunk holds, whether others wait,
+-- and whether the chunk is received already and holds nothing, so that it must not be staged.
+function budget.admit(upload_id, request, token, size, requested, memory_is_high, now)
   budget.expire_reservations(now)
   local held = budget.held(token)
-  wanted = math.min(math.max(wanted or size, 0), size)
-  if not held or wanted > held then
-    local asked = question(upload_id, request, held, size, wanted, now)
+  requested = math.min(math.max(requested or size, 0), size)
+  if not held or requested > held then
+    local demand = demand_of(upload_id, request, held, size, requested, now)
     local reason, step = 'BUDGET_FULL', nil
     if not held and request.known then
-      if not fits(asked) or memory_is_high then
+      if not fits(demand) or memory_is_high then
         return { '', size, 0, 1 }
       end
-      step = asked.step
-    elseif not held and request.look_room and asked.to_come + size > request.look_room then
+      step = demand.step
+    elseif not held and request.look_room and demand.to_come + size > request.look_room then
       reason = 'LOOKAHEAD_EXCEEDED'
     else
-      step = room_for(upload_id, request, asked, memory_is_high, now)
-      if not step and (asked.exceeds or memory_is_high) then
+      step = room_for(upload_id, request, demand, memory_is_high, now)
+      if not step and (demand.exceeds or memory_is_high) then
         redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
-        if not asked.begins then
+        if not demand.begins then
           redis.call('HSET', TOTALS, 'begun_until', text(now + options.still_full_seconds))
         end
       end
     end
     if not step then
       if held then
-        renew(token, now) -- what is staged of it goes on counting
+        renew(token, now) -- its staged bytes still count
       end
       local generation = count(redis.call('HGET', TOTALS, 'generation'))
       redis.call('HSET', REFUSED, upload_id, string.format('%s %s', text(generation), text(now)))
       return { reason, held or 0, 0, 0 }
     end
-    wanted = (held or 0) + step
+    requested = (held or 0) + step
     if held then
       redis.call('HDEL', TOTALS, 'begun_until')
     end
   end
-  hold(upload_id, request.tenant, token, wanted, size, now)
+  hold(upload_id, request.tenant, token, requested, size, now)
   redis.call('HDEL', REFUSED, upload_id)
   stop_asking(upload_id)
-  return { '', wanted, budget.is_full(now) and 1 or 0, 0 }
+  return { '', requested, budget.is_full(now) and 1 or 0, 0 }
 end
 
--- The reservation of a chunk ended before it came, or holds too little: is there room for it all
--- the same? On one server only; in a cluster its sender asks.
+-- True if a chunk whose reservation expired, or is too small, has room anyway. On one server only;
+-- in a cluster its sender checks.
 function budget.has_room_for(upload_id, request, token, size, now)
   local held = budget.held(token)
   if (held or 0) >= size then
     return true
   end
-  local asked = question(upload_id, request, held, size, size, now)
-  asked.full = asked.exceeds -- it has come: nothing that begins
-  return room_for(upload_id, request, asked, false, now) ~= nil
+  local demand = demand_of(upload_id, request, held, size, size, now)
+  demand.full = demand.exceeds -- it has arrived: not a new chunk
+  return room_for(upload_id, request, demand, false, now) ~= nil
 end
 
--- True while nothing has changed since the upload's last refusal.
+-- True if nothing has changed since the upload's last refusal.
 function budget.waits(upload_id)
   local entry = redis.call('HGET', REFUSED, upload_id)
   if not entry then
@@ -144,11 +143,11 @@ function budget.waits(upload_id)
   return tonumber(string.match(entry, '^%S+')) == totals().generation
 end
 
--- ------------------------------------------------------------------ what a step has changed
+-- ------------------------------------------------------------------ changes of steps
 
--- The upload holds so many bytes now. Absolute, and only if nothing newer is known: in a cluster
--- two notes of one upload may come in the wrong order. An entry stays, with no bytes, until the
--- upload is forgotten, so that a late note of an ended upload cannot count its bytes again.
+-- Bytes that an upload holds. Notes carry absolute values and a sequence: in a cluster two notes of
+-- one upload may arrive out of order. An entry stays, with 0 bytes, until the upload is forgotten,
+-- so that a late note of an ended upload cannot count its bytes again.
 local function queued_by(upload_id)
   local entry = redis.call('HGET', QUEUED, upload_id)
   if not entry then
@@ -178,7 +177,7 @@ local function set_queued(upload_id, note)
   end
 end
 
--- Take note of a step. Every part of it may come again: nothing is counted twice.
+-- Apply the note of a step. Idempotent: a repeated note counts nothing twice.
 function budget.learn(upload_id, note)
   if note.token then
     if note.given_back then
@@ -202,7 +201,7 @@ function budget.learn(upload_id, note)
   set_queued(upload_id, note)
   if note.moved_on then
     if redis.call('HDEL', REFUSED, upload_id) == 1 then
-      -- In a cluster this comes after the upload's own announcement: wake who waited for it.
+      -- In a cluster this follows the upload's own announcement: notify its waiting callers.
       redis.call('PUBLISH', 'sluice:changed:' .. upload_id, note.sequence)
     end
     if elections then
@@ -221,31 +220,31 @@ function budget.learn(upload_id, note)
   end
 end
 
--- Pages of holders that one search reads at most, because those that were refused may fill some.
+-- Limit of pages per search; refused holders may fill some of them.
 local IDLE_PAGES = 10
 
--- Uploads that hold bytes and got no chunk since, oldest chunk first. Whoever was refused
--- meanwhile sent nothing because of the pressure itself.
+-- Uploads that hold bytes and received no chunk since, oldest chunk first. Refused uploads are left
+-- out: they are idle because of the pressure itself.
 function budget.idle_holders(since, limit)
   local idle = {}
   for page = 0, IDLE_PAGES - 1 do
-    local found =
+    local holders =
       redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', text(since), 'LIMIT', page * limit, limit)
-    for _, upload_id in ipairs(found) do
+    for _, upload_id in ipairs(holders) do
       local refused = redis.call('HGET', REFUSED, upload_id)
       local is_idle = not refused or tonumber(string.match(refused, '%S+$')) <= since
       if is_idle and #idle < limit then
         idle[#idle + 1] = upload_id
       end
     end
-    if #idle == limit or #found < limit then
+    if #idle == limit or #holders < limit then
       break
     end
   end
   return idle
 end
 
--- The upload is no more: nothing late can come.
+-- The upload is forgotten: no late note can arrive.
 function budget.forget(upload_id)
   local sequence, _, tenant = queued_by(upload_id)
   if tenant then

@@ -1,12 +1,12 @@
--- What a step is called with, and how it answers.
+-- Arguments and replies of a step.
 --
--- KEYS  the keys of one upload, in the order below; what a step needs beyond them follows
--- ARGV  upload id, shard, time ('' means the server's own), then the step's own arguments
+-- KEYS  the keys of one upload, in the order below, then further keys of the step
+-- ARGV  upload id, shard, time ('' is the server's time), then the step's arguments
 --
--- `options.NAME` stands for a number of the deployment, which the script's text has in its place.
--- `options.alone`: there is one server, so a script may also change the keys of other slots (budget,
--- index), in the same atomic step. In a cluster they are handed back, and the caller applies them
--- with scripts of their own.
+-- `options.NAME` is a setting of the deployment; its value is inlined in the script's text.
+-- `options.is_single_server`: a script may also change the keys of other slots (budget, index) in the
+-- same atomic step. In a cluster these changes are returned, and the caller applies them with
+-- separate scripts.
 
 local call = {}
 
@@ -24,13 +24,12 @@ call.holds = KEYS[9]
 call.etags = KEYS[10]
 call.events = KEYS[11]
 call.pages = KEYS[12]
-call.note = {} -- what the budget has to learn of this step
-call.is_repeat = false -- nothing has changed, but the budget is told all the same
+call.note = {} -- changes of this step for the budget
+call.is_repeat = false -- nothing has changed, but the note is sent to the budget again
 
 local ARGUMENTS = 3
 
--- 17 digits carry every double back and forth unchanged; most values are integers, for which
--- there is a quicker way.
+-- 17 digits round-trip every double; most values are integers, which convert faster.
 local function text(value)
   if type(value) ~= 'number' then
     return value
@@ -66,8 +65,8 @@ function call.number(n)
   return tonumber(call.argument(n))
 end
 
--- Refuse the step. The words for people are the caller's: here are a tag and its facts.
--- Nothing may have been changed before.
+-- Refuse the step with a tag and facts; the caller provides the error text. Nothing may have been
+-- changed before.
 function call.refuse(tag, ...)
   local refusal = { tag }
   for _, fact in ipairs({ ... }) do
@@ -76,9 +75,9 @@ function call.refuse(tag, ...)
   error({ refusal = refusal })
 end
 
--- Steps that help bytes out (a part claimed, a part recorded) must run when there is no memory
--- left. Redis refuses only the first write of a script, and only one of the kind that may need
--- memory; this one is of the other kind and changes nothing.
+-- Steps that free memory (a part claimed, a part recorded) must run on a full server. Redis refuses
+-- only the first write of a script, and only a command that may need memory. This first write needs
+-- none and is a no-op.
 function call.run_when_memory_is_full()
   redis.call('HDEL', KEYS[1], '')
 end

@@ -1,8 +1,8 @@
--- CRC32C of a whole from the CRCs of its pieces, without a second pass over the bytes.
+-- CRC32C of an object from the CRCs of its pieces, without reading the bytes again.
 --
--- A CRC is a polynomial over GF(2); `n` bytes that follow multiply it by x^(8n). That factor
--- depends on the size only, so the caller brings it with the chunk (`shift`) and one
--- multiplication is left to do here.
+-- A CRC is a polynomial over GF(2); `n` following bytes multiply it by x^(8n). That factor depends
+-- on the size only, so the caller passes it with the chunk (`shift`), and one multiplication
+-- remains.
 
 local crc = {}
 
@@ -27,7 +27,7 @@ local function product(a, b)
   return sum
 end
 
--- CRC of what `before` covers followed by a piece.
+-- CRC of the bytes of `before` followed by a piece.
 function crc.combined(before, piece, shift)
   if before == 0 then
     return piece

@@ -1,5 +1,5 @@
--- Who goes first when there is no room (rule 9): the upload that is elected draws on the reserve,
--- for one part. `asking` are those that wait for that, `asked` is what they asked for.
+-- Elections while there is no room (rule 9): the elected upload may use the reserve for one part.
+-- `asking` holds the candidates, `asked` their requests.
 
 local function stop_asking(upload_id)
   local entry = redis.call('HGET', ASKED, upload_id)
@@ -11,7 +11,7 @@ local function stop_asking(upload_id)
   end
 end
 
--- All that concerns elections: seldom needed, so a script defines it only when it gets there.
+-- The functions of elections: rarely needed, so a script defines them on demand.
 local function electing()
   local elections = {}
 
@@ -42,19 +42,19 @@ local function electing()
       text(election.served_at), election.part_ready and 1 or 0, election.upload_id))
   end
 
-  -- The elections of an upload: it can only be elected for the deployment and for its tenant.
+  -- The elections of an upload, which can only be elected for the deployment and for its tenant.
   function elections.held_by(upload_id, tenant)
-    local found = {}
+    local elected = {}
     for _, scope in ipairs({ DEPLOYMENT, scope_of(tenant) }) do
       local election = election_in(scope)
       if election and election.upload_id == upload_id then
-        found[#found + 1] = election
+        elected[#elected + 1] = election
       end
     end
-    return found
+    return elected
   end
 
-  -- The oldest upload that still asks. Those that stopped are dropped on the way.
+  -- Elect the oldest upload that still asks; drop those that have stopped.
   local function elect(scope, now)
     for _ = 1, STALE_AT_ONCE do
       local upload_id = redis.call('ZRANGE', asking_in(scope), 0, 0)[1]
@@ -84,8 +84,8 @@ local function electing()
     return nil
   end
 
-  -- The election of the scope, if it is the upload's. One whose part has all of its chunks does not
-  -- lapse: only a worker can move it on.
+  -- The election of the scope if the upload holds it. An election whose part is complete does not
+  -- expire: only a worker can advance it.
   function elections.elected(scope, upload_id, part, now)
     local election = election_in(scope)
     local lapsed = election
@@ -98,13 +98,13 @@ local function electing()
       return nil
     end
     if election.part_ready and election.part ~= part then
-      return nil -- its part is on the way to the object store; wait for those bytes
+      return nil -- its part is being stored; wait for those bytes
     end
     election.part = part
     return election
   end
 
-  -- ------------------------------------------------------------------ what moves an election on
+  -- ------------------------------------------------------------------ end and progress of elections
 
   function elections.end_all(over)
     for _, election in ipairs(over) do
@@ -138,7 +138,7 @@ local function electing()
     end
   end
 
-  -- A chunk of the upload came in: what it waits for may be another one now.
+  -- A chunk of the upload was received: its needed part may have changed.
   function elections.moved_on(upload_id, note, now)
     for _, election in ipairs(elections.held_by(upload_id, note.tenant)) do
       election.served_at = now

@@ -1,9 +1,9 @@
--- Into a terminal state, and the events of an upload (rule 22).
+-- Transitions to a terminal state, and the events of an upload (rule 22).
 
 local ending = {}
 
--- Number an event and add it. The list holds facts; the relay's side makes the message from them
--- and from `metadata`. Times are texts: JSON would cut them.
+-- Number an event and append it. The list holds facts; the relay's side builds the message from them
+-- and from `metadata`. Times are strings, since JSON would truncate them.
 function ending.append_event(r, type, facts)
   facts = facts or {}
   r.event_sequence = r.event_sequence + 1
@@ -15,7 +15,7 @@ function ending.append_event(r, type, facts)
   redis.call('RPUSH', call.events, cjson.encode(facts))
 end
 
--- All claims become void. Stores the record.
+-- End the upload: all claims become void. Stores the record.
 function ending.finish(r, status, event, facts)
   local now = call.now()
   r.status = status
@@ -48,13 +48,13 @@ function ending.complete(r, crc32c, sha256)
   ending.finish(r, 'COMPLETED', event, facts)
 end
 
--- Without bytes to store (phase 1) what has everything ends at once, if its CRC32C is right.
+-- Without an object store (phase 1) a complete upload ends at once, if its CRC32C is correct.
 function ending.finish_discarded(r)
   if not options.discard_on_accept or not record.completion_ready(r) then
     return
   end
   if r.crc_end ~= r.total_chunks then
-    return -- `behind`: a further step gets here again
+    return -- `behind`: a further step returns here
   end
   if r.claimed_crc32c and r.claimed_crc32c ~= r.crc then
     ending.fail(r, 'CHECKSUM_MISMATCH', 'The CRC32C of the object is not the claimed one.')
@@ -63,8 +63,8 @@ function ending.finish_discarded(r)
   end
 end
 
--- The keys of an ended upload get a time to live once nothing is left to be done for it, and none
--- before (rule 24). `purge_due` comes first as a rule, and removes it from the indexes as well.
+-- The keys of an ended upload get a time to live once no work is left for it, never before (rule
+-- 24). Usually `purge_due` comes first, and removes it from the indexes as well.
 function ending.let_expire(r)
   if not r.ended_at or r.next_cleanup_at or r.events_pending > 0 then
     return

@@ -1,10 +1,10 @@
--- Who may write as a worker: leases and fencing tokens (rule 15).
+-- Leases and fencing tokens of workers (rule 15).
 --
 -- holds  part (0: the completion) -> counter lease_until holder
 --
--- The counter grows with every claim of the upload. A hold whose lease ended still counts until
--- somebody else takes it: the counter, not the clock, decides who may write. The ledger's nonce,
--- the other half of a fence, is compared by the caller.
+-- The counter grows with every claim of the upload. A hold with an expired lease is valid until
+-- another worker takes it over: the counter, not the clock, decides who may write. The caller
+-- compares the ledger's nonce, the other half of a fence.
 
 local fences = {}
 
@@ -32,8 +32,8 @@ function fences.drop_completion()
   fences.drop(COMPLETION)
 end
 
--- A hold on a part; nil while another holder's lease runs. One's own is extended. Shows in no
--- snapshot, so the sequence stays.
+-- Take a hold on a part; nil while another holder's lease runs. The same holder's is extended.
+-- Snapshots do not show holds, so the sequence is unchanged.
 function fences.take(r, number, holder, lease_seconds)
   local now = call.now()
   local hold = fences.hold(number)
@@ -51,7 +51,7 @@ function fences.take(r, number, holder, lease_seconds)
   return hold
 end
 
--- The hold of a claim; refuses when it was taken over or the upload ended.
+-- The hold of a claim; refuse if it was taken over or the upload has ended.
 function fences.check(number, counter)
   local hold = fences.hold(number)
   if not hold or hold.counter ~= counter then
@@ -65,7 +65,7 @@ function fences.is_held(number)
   return hold ~= nil and hold.lease_until > call.now()
 end
 
--- Refuse unless the fence is that of some hold of the upload.
+-- Refuse unless the fence belongs to a hold of the upload.
 function fences.check_any(counter)
   for _, entry in ipairs(redis.call('HVALS', call.holds)) do
     if tonumber(string.match(entry, '^%d+')) == counter then

@@ -1,15 +1,14 @@
--- Sorted sets by which uploads are found: one of each kind per shard (rules 15, 22, 24, 25).
+-- Sorted sets of uploads: one of each kind per shard (rules 15, 22, 24, 25).
 --
---   index, tenant   every upload, by its beginning
---   deadlines       what lives, by the time to look at it next
---   parts           has ready parts or is `behind`; completions: is COMPLETING; by its beginning
---   events          has unpublished events, by its beginning
---   retries         has unpublished events that are withheld, by the time to try them again
---   cleanups        ended, by its next clean-up
---   purges          ended, nothing left to be done, by the time to forget it
+--   index, tenant   all uploads, by creation time
+--   deadlines       live uploads, by their next check
+--   parts           with ready parts or `behind`; completions: COMPLETING; by creation time
+--   events          with unpublished events, by creation time
+--   retries         with withheld events, by the time of the next attempt
+--   cleanups        ended, by the next clean-up
+--   purges          ended and without work left, by the time to forget them
 --
--- Where an upload belongs follows from its record. They are hints: whoever finds an upload by one
--- looks at the record again.
+-- The sets of an upload follow from its record. They are hints: a reader checks the record again.
 
 local finding = {
   kinds = { 'deadlines', 'parts', 'completions', 'events', 'retries', 'cleanups', 'purges' },
@@ -42,7 +41,7 @@ local function places(r)
   return at
 end
 
--- The changes of a step as a list kind, score, …; an empty score takes the upload out.
+-- The changes of a step as a list kind, score, …; an empty score removes the upload.
 function finding.moves(r)
   local before, after, moves = places(r.was), places(r), {}
   for _, kind in ipairs(finding.kinds) do
@@ -54,7 +53,7 @@ function finding.moves(r)
   return moves
 end
 
--- All places of an upload, as `moves`, however they are now.
+-- All sets of an upload in the form of `moves`, whatever their current state.
 function finding.places_of(r)
   local at, moves = places(r), {}
   for _, kind in ipairs(finding.kinds) do

@@ -1,7 +1,7 @@
--- Where received chunks go: the run from 0, the parts, and what became ready (rule 12).
+-- Layout of received chunks: the contiguous run from 0, the parts, and the ready ones (rule 12).
 --
--- Each function changes the record and the rows of one upload in bounded steps; `ready` collects
--- the parts that became ready. The caller stores the record.
+-- Each function changes the record and the rows of one upload in bounded steps. `ready` collects the
+-- parts that became ready. The caller stores the record.
 
 local layout = {}
 
@@ -16,7 +16,7 @@ local function queue(r, bytes)
   end
 end
 
--- Follow the stored parts from the left.
+-- Advance the watermark over the stored parts.
 local function move_watermark(r)
   if r.total_chunks and record.all_stored(r) then
     r.watermark_part = r.stored_count
@@ -49,7 +49,7 @@ end
 local function make_ready(r, part, ready)
   r.pending_bytes = r.pending_bytes - part.size
   if part.queued == 1 then
-    -- A claim from before a rejection must not store what came back since (rule 15).
+    -- A claim from before a rejection must not store chunks that were resent since (rule 15).
     fences.drop(part.number)
   end
   part.queued = 1
@@ -63,7 +63,7 @@ local function make_ready(r, part, ready)
   ready[#ready + 1] = part.number
 end
 
--- Cut the part from `cut_end` to the end of the run, whose chunks are all in.
+-- Cut the part from `cut_end` to the end of the run; all of its chunks are received.
 local function cut(r, ready)
   local part = rows.new_part(r.parts_cut + 1, r.cut_end, r.run_end - 1)
   part.received = r.run_end - r.cut_end
@@ -81,8 +81,8 @@ local function extend_run(r, delta, ready)
   end
 end
 
--- Move the run on, cut parts, follow with the CRC; at most `step_chunks` chunks. What is left is
--- taken up by further steps (`behind`).
+-- Advance the run, cut parts and update the CRC, for at most `step_chunks` chunks. Further steps do
+-- the rest (`behind`).
 function layout.advance(r, ready)
   local steps = options.step_chunks
   while steps > 0 and r.run_end <= r.highest do
@@ -111,7 +111,7 @@ function layout.advance(r, ready)
   end
   r.behind = steps == 0 and 1 or 0
   if not r.chunk_size and r.run_end == r.total_chunks then
-    -- No chunk follows the run: the tail, or the one part of an empty object.
+    -- The run is complete: cut the tail, or the only part of an empty object.
     if r.cut_end < r.run_end or r.parts_cut == 0 then
       cut(r, ready)
     end
@@ -140,7 +140,7 @@ local function fill(r, part, arrived, size, ready)
   end
 end
 
--- A chunk is new (or back): count it, put it into its part.
+-- Count a new or resent chunk and add it to its part.
 function layout.place(r, number, size, ready)
   r.received_chunks = r.received_chunks + 1
   r.received_bytes = r.received_bytes + size
@@ -160,7 +160,7 @@ function layout.place(r, number, size, ready)
   end
 end
 
--- A chunk was replaced by one `delta` bytes larger, its part not being ready (rule 2).
+-- Account for a chunk replaced by one `delta` bytes larger, while its part is not ready (rule 2).
 function layout.resize(r, number, delta, ready)
   r.received_bytes = r.received_bytes + delta
   r.pending_bytes = r.pending_bytes + delta
@@ -177,7 +177,7 @@ function layout.resize(r, number, delta, ready)
   layout.advance(r, ready)
 end
 
--- The upload has exactly `total` chunks: the last part ends there.
+-- Fix the total number of chunks: the last part ends there.
 function layout.fix_total(r, total, ready)
   r.total_chunks = total
   if r.chunk_size and total > 0 then
@@ -192,7 +192,7 @@ function layout.fix_total(r, total, ready)
   layout.advance(r, ready)
 end
 
--- A received chunk of a part that is not stored is missing again (rule 8).
+-- Mark a received chunk of a part that is not stored as missing again (rule 8).
 function layout.take_back(r, part, size)
   if part.state == 'R' then
     r.pending_bytes = r.pending_bytes + part.size
@@ -208,8 +208,8 @@ function layout.take_back(r, part, size)
   rows.put_part(r, part)
 end
 
--- A stored part turned out to be lost: its chunks are missing again (rule 16). All of them at
--- once: it is one part, and close to never.
+-- Mark the chunks of a lost stored part as missing again (rule 16). All of them in one step: it is
+-- one part, and very rare.
 function layout.mark_lost(r, part)
   for _, chunk in ipairs(rows.chunks(part.first, part.last, part.received)) do
     rows.reject(chunk)
@@ -224,7 +224,7 @@ function layout.mark_lost(r, part)
   r.received_chunks = r.received_chunks - part.received
   part.received = 0
   part.size = 0
-  -- The one part of an empty object lacks nothing: it is ready at once.
+  -- The only part of an empty object has no chunks: it is ready at once.
   part.state = rows.is_full(part) and 'R' or 'F'
   part.sha256 = ''
   if part.number <= r.watermark_part then

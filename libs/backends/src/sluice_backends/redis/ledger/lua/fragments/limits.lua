@@ -1,8 +1,8 @@
--- Which chunks an upload can ever take (rules 3, 4 and 21): checks that change nothing.
+-- Limits of the chunks of an upload (rules 3, 4 and 21): read-only checks.
 
 local limits = {}
 
--- The chunk as it is offered: `number`, `size`, `is_last`, `force`.
+-- The offered chunk: `number`, `size`, `is_last`, `force`.
 
 function limits.check_range(offer)
   if offer.number < 0 or offer.number >= options.max_chunks then
@@ -13,7 +13,7 @@ function limits.check_range(offer)
   end
 end
 
--- PENDING and UPLOADING take what is new.
+-- PENDING and UPLOADING accept new chunks.
 function limits.check_open(r)
   if record.takes_chunks(r) then
     return
@@ -24,7 +24,7 @@ function limits.check_open(r)
   call.refuse('upload_ended', r.status)
 end
 
--- `is_last` and the number against the total that is fixed already (rule 3).
+-- Check `is_last` and the number against a total that is already fixed (rule 3).
 function limits.check_total(r, offer)
   local total = r.total_chunks
   if not total then
@@ -41,7 +41,7 @@ function limits.check_total(r, offer)
   end
 end
 
--- Rule 4. True when the chunk must be the last one because it is short.
+-- Rule 4. True if the chunk must be the last one because it is short.
 local function check_uniform_size(r, number, size)
   local total, expected = r.total_chunks, r.expected_size or 0
   if number + 1 == total and expected > 0 then
@@ -66,8 +66,8 @@ local function check_uniform_size(r, number, size)
   return true
 end
 
--- An empty chunk is the only one of an empty object (rule 3). It may come without `is_last`; from
--- then on nothing may follow it.
+-- An empty chunk is the only one of an empty object (rule 3). It may arrive without `is_last`; no
+-- chunk may follow it.
 local function check_empty(r, offer)
   if offer.size == 0 then
     if
@@ -83,8 +83,8 @@ local function check_empty(r, offer)
   end
 end
 
--- Check a new chunk, or one that replaces `replaced_bytes`; the total as it is with it. Under a
--- uniform plan a short chunk can only be the last one, so it fixes the total as `is_last` does.
+-- Check a new chunk, or one that replaces `replaced_bytes`; returns the resulting total. Under a
+-- uniform plan a short chunk can only be the last one, so it fixes the total like `is_last`.
 function limits.total_of(r, offer, replaced_bytes)
   limits.check_total(r, offer)
   local number, size, total = offer.number, offer.size, r.total_chunks
@@ -111,9 +111,9 @@ function limits.total_of(r, offer, replaced_bytes)
   return total
 end
 
--- ------------------------------------------------------------------ where a chunk belongs
+-- ------------------------------------------------------------------ the part of a chunk
 
--- The part of a chunk; at the frontier the one that is cut next.
+-- The part of a chunk; at the frontier the part that is cut next.
 function limits.part_of(r, number)
   if r.chunk_size then
     return plan.part_of_chunk(r, number)
@@ -125,9 +125,9 @@ function limits.part_of(r, number)
   return part and part.number or 1
 end
 
--- ------------------------------------------------------------------ what the budget is asked
+-- ------------------------------------------------------------------ request to the budget
 
--- Does the chunk help the first incomplete part?
+-- True if the chunk belongs to the first incomplete part.
 local function is_next_needed(r, number)
   local needed = record.needed_number(r)
   if not r.chunk_size then
@@ -136,18 +136,18 @@ local function is_next_needed(r, number)
   return plan.part_of_chunk(r, number) == plan.part_of_chunk(r, needed)
 end
 
--- Bytes that may come in beyond what is there (rule 10). Binds frontier uploads only: uniform
+-- Bytes that may be received beyond the present ones (rule 10). For frontier uploads only: uniform
 -- parts become ready in any order.
 local function look_room(r, offer)
   if r.chunk_size or offer.number == record.needed_number(r) then
     return nil
   end
-  -- A chunk larger than a part is a part of its own.
+  -- A chunk larger than a part is a separate part.
   local bound = options.look_ahead_parts * math.max(plan.target_bytes(r), offer.size)
   return bound - r.pending_bytes
 end
 
--- What an upload says of a chunk that asks for room (budget.lua).
+-- The request of a chunk to the budget (budget.lua).
 function limits.room_request(r, offer)
   return {
     tenant = r.tenant,

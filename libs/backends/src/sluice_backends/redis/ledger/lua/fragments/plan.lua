@@ -1,4 +1,4 @@
--- How chunks become parts (rule 12); the arithmetic of uploads/planner.py.
+-- Mapping of chunks to parts (rule 12); the arithmetic of uploads/planner.py.
 
 local plan = {}
 
@@ -12,7 +12,7 @@ end
 function plan.part_of_chunk(r, number)
   local tier_chunks = options.parts_per_tier * r.per_part
   local tier, power = 0, 1
-  -- Tier k begins after tier_chunks * (2^k - 1) chunks.
+  -- Tier k starts after tier_chunks * (2^k - 1) chunks.
   while tier < r.last_tier and number >= tier_chunks * (2 * power - 1) do
     tier, power = tier + 1, 2 * power
   end

@@ -1,10 +1,10 @@
--- The record of one upload: the hash `state` as a table of numbers and texts.
+-- The record of one upload: the hash `state` as a table of numbers and strings.
 
 local record = {}
 
 local FORMAT = '1'
 
--- Every other field is a number. Fields that are not always there are nil.
+-- Every other field is a number. Absent fields are nil.
 local TEXTS = {
   v = true,
   status = true,
@@ -18,8 +18,8 @@ local TEXTS = {
   failure_detail = true,
 }
 
--- What is stored, a field at a time: a step needs some of the fields only, and the conversion of all
--- of them costs more than most steps do.
+-- Stored fields are converted on access: a step needs few of them, and converting all would cost
+-- more than most steps.
 local function stored(texts, gone)
   return function(_, name)
     local value = texts[name]
@@ -30,9 +30,9 @@ local function stored(texts, gone)
   end
 end
 
--- The record, or nil. Its own are the fields that the step sets; the others are looked up in `was`.
+-- The record, or nil. It holds the fields that the step sets; others are read from `was`.
 function record.find()
-  redis.setresp(3) -- has Redis make the table of fields
+  redis.setresp(3) -- Redis builds the table of fields
   local texts = redis.call('HGETALL', call.state).map
   redis.setresp(2)
   if not next(texts) then
@@ -48,7 +48,7 @@ function record.find()
   return r
 end
 
--- Take a field away.
+-- Remove a field.
 function record.clear(r, name)
   r[name] = nil
   if r.was[name] ~= nil then
@@ -73,14 +73,14 @@ function record.fresh(now)
     received_bytes = 0,
     received_chunks = 0,
     highest = -1,
-    run_end = 0, -- the first number that the run of chunks from 0 lacks
-    crc_end = 0, -- `crc` is the CRC32C of the chunks below this one
+    run_end = 0, -- end of the contiguous run of chunks from 0
+    crc_end = 0, -- `crc` is the CRC32C of the chunks below this number
     crc = 0,
-    behind = 0, -- 1: a bounded step left something to do
+    behind = 0, -- 1: a bounded step left work
     rejected_count = 0,
     first_rejected = -1,
-    parts_cut = 0, -- frontier uploads: parts so far,
-    cut_end = 0, -- the first chunk that none of them holds,
+    parts_cut = 0, -- frontier uploads: number of parts,
+    cut_end = 0, -- the first chunk after them,
     run_bytes = 0, -- and the bytes from there to the end of the run
     queued_bytes = 0,
     pending_bytes = 0,
@@ -91,7 +91,7 @@ function record.fresh(now)
     watermark_part = 0,
     watermark_chunk = 0,
     multipart_id = '',
-    -- In milliseconds, see record.py: no fence of an earlier upload under this id is valid again.
+    -- In milliseconds, see record.py: fences of an earlier upload with this id stay invalid.
     fence_counter = math.floor(now * 1000),
     finished_by = 0,
     sha256 = '',
@@ -104,7 +104,7 @@ function record.fresh(now)
   return call.record
 end
 
--- Write what changed.
+-- Write the changed fields.
 function record.store(r)
   local was, changed = r.was, {}
   for name, value in pairs(r) do
@@ -121,8 +121,8 @@ function record.store(r)
   end
 end
 
--- Every change that a snapshot can show goes through here (rule 27). The announcement is a wake-up
--- only: whoever hears it looks again, if what it says can matter to him.
+-- Every change that a snapshot shows passes through here (rule 27). The announcement is only a
+-- wake-up: subscribers reread the upload if it is relevant to them.
 function record.changed(r)
   r.sequence = r.sequence + 1
   r.updated_at = call.now()
@@ -130,7 +130,7 @@ function record.changed(r)
   redis.call('PUBLISH', 'sluice:changed:' .. call.upload_id, r.sequence .. ' ' .. r.status)
 end
 
--- ------------------------------------------------------------------ questions
+-- ------------------------------------------------------------------ queries
 
 function record.takes_chunks(r)
   return r.status == 'PENDING' or r.status == 'UPLOADING'
@@ -147,7 +147,7 @@ function record.all_received(r)
   return r.received_chunks == r.total_chunks
 end
 
--- How many parts the object has; nil while it can still grow.
+-- The number of parts of the object; nil while it can still grow.
 function record.part_count(r)
   local total = r.total_chunks
   if not total then
@@ -170,14 +170,14 @@ function record.completion_ready(r)
   return r.status == 'COMPLETING' and record.all_stored(r)
 end
 
--- The object is smaller than one part: one PUT, no multipart (rule 12).
+-- True if the object is smaller than one part: one PUT, no multipart (rule 12).
 function record.single_put(r)
   return record.part_count(r) == 1
     and r.multipart_id == ''
     and r.received_bytes < plan.first_part_bytes(r)
 end
 
--- Size of the part that is being put together.
+-- Size of the part that is being assembled.
 function record.part_bytes_now(r)
   if not r.chunk_size then
     return plan.target_bytes(r)
@@ -192,7 +192,7 @@ local function time_text(value)
   return value and text(value) or false
 end
 
--- The fields of a snapshot, in the order in which `replies.py` reads them.
+-- The fields of a snapshot, in the order of `replies.py`.
 function record.snapshot(r)
   local whole = r.crc32c
   if not whole and r.total_chunks and r.crc_end == r.total_chunks then

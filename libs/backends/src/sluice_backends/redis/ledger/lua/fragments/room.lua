@@ -1,10 +1,9 @@
--- Bytes in the chunk store and on their way there (rule 9): the rules of sluice_core/ledger/budget.py on keys
--- that all processes share. They are in one slot, `{sluice:budget}`. elections.lua and budget.lua
--- go on from here.
+-- Bytes in the chunk store and reserved for it (rule 9): the rules of sluice_core/ledger/budget.py
+-- on keys that all processes share, in one slot, `{sluice:budget}`. See elections.lua and budget.lua.
 
 local budget = {}
 
--- queued, reserved (bytes), generation, full_until, begun_until (begun chunks wait for room)
+-- queued, reserved (bytes), generation, full_until, begun_until (partly held chunks wait for room)
 local TOTALS = '{sluice:budget}:totals'
 local QUEUED = '{sluice:budget}:queued' -- upload -> sequence:bytes:tenant
 local HOLDERS = '{sluice:budget}:holders' -- uploads with queued bytes, by their last chunk
@@ -12,22 +11,22 @@ local TENANTS = '{sluice:budget}:tenants' -- tenant -> queued and reserved bytes
 local RESERVATIONS = '{sluice:budget}:reservations' -- token -> held bytes, upload, tenant
 local EXPIRIES = '{sluice:budget}:expiries' -- tokens by the end of their reservation
 local RESERVED = '{sluice:budget}:reserved' -- upload -> held bytes
-local ANNOUNCED = '{sluice:budget}:announced' -- token -> announced bytes that it does not hold yet
+local ANNOUNCED = '{sluice:budget}:announced' -- token -> announced bytes not yet held
 local TO_COME = '{sluice:budget}:to_come' -- upload -> the sum of these
-local ASKING = '{sluice:budget}:asking' -- uploads that ask for the reserve, by their beginning
+local ASKING = '{sluice:budget}:asking' -- uploads that ask for the reserve, by creation time
 local ASKED = '{sluice:budget}:asked' -- upload -> part asked_at created_at tenant
 local ELECTIONS = '{sluice:budget}:elections' -- scope -> part served_at part_ready upload
 local REFUSED = '{sluice:budget}:refused' -- upload -> generation refused_at
 
 local DEPLOYMENT = 'all' -- scope of the deployment's election; the others are `tenant:NAME`
-local EXPIRE_AT_ONCE = 1000 -- reservations that one step ends
-local STALE_AT_ONCE = 1000 -- uploads that stopped asking, looked at by one election
+local EXPIRE_AT_ONCE = 1000 -- reservations that one step expires
+local STALE_AT_ONCE = 1000 -- uploads that stopped asking, checked by one election
 
 local function scope_of(tenant)
   return 'tenant:' .. tenant
 end
 
--- Also in the slot; which tenant's, only the step finds out.
+-- In the same slot; only the step knows the tenant.
 local function asking_in(scope)
   return scope == DEPLOYMENT and ASKING or ASKING .. ':' .. scope
 end
@@ -53,7 +52,7 @@ local function totals()
   }
 end
 
--- Something may fit now that did not before: whoever waits may ask again.
+-- Room was freed: notify waiting callers.
 local function freed()
   if redis.call('HLEN', REFUSED) > 0 then
     redis.call('HINCRBY', TOTALS, 'generation', 1)
@@ -77,18 +76,18 @@ local function reservation(token)
   return { held = tonumber(held), upload_id = upload_id, tenant = tenant }
 end
 
--- Bytes that are reserved for a chunk, nil without a reservation.
+-- Bytes reserved for a chunk, nil without a reservation.
 function budget.held(token)
-  local found = reservation(token)
-  return found and found.held
+  local reserved = reservation(token)
+  return reserved and reserved.held
 end
 
--- A reservation ends so long after the last call for it.
+-- Renew a reservation; it expires `reservation_seconds` after the last call.
 local function renew(token, now)
   redis.call('ZADD', EXPIRIES, text(now + options.reservation_seconds), token)
 end
 
--- Hold so much room for a chunk from now on.
+-- Set the room that a chunk holds.
 local function hold(upload_id, tenant, token, held, announced, now)
   local before = budget.held(token) or 0
   local was_to_come = count(redis.call('HGET', ANNOUNCED, token))
@@ -110,23 +109,23 @@ local function hold(upload_id, tenant, token, held, announced, now)
   end
 end
 
--- What was held, nil without a reservation.
+-- End a reservation; returns the held bytes, nil without a reservation.
 local function settle(token)
-  local found = reservation(token)
-  if not found then
+  local reserved = reservation(token)
+  if not reserved then
     return nil
   end
   redis.call('HDEL', RESERVATIONS, token)
   redis.call('ZREM', EXPIRIES, token)
-  add(TOTALS, 'reserved', -found.held)
-  add(RESERVED, found.upload_id, -found.held)
-  add(TENANTS, found.tenant, -found.held)
+  add(TOTALS, 'reserved', -reserved.held)
+  add(RESERVED, reserved.upload_id, -reserved.held)
+  add(TENANTS, reserved.tenant, -reserved.held)
   local to_come = redis.call('HGET', ANNOUNCED, token)
   if to_come then
     redis.call('HDEL', ANNOUNCED, token)
-    add(TO_COME, found.upload_id, -count(to_come))
+    add(TO_COME, reserved.upload_id, -count(to_come))
   end
-  return found.held
+  return reserved.held
 end
 
 function budget.release(token)

@@ -2,17 +2,17 @@
 
 local rows = {}
 
-local SLICE = 500 -- entries that one command returns; Lua's stack bounds `unpack`
+local SLICE = 500 -- entries per command; Lua's stack limits `unpack`
 
 -- ------------------------------------------------------------------ chunks
 --
 -- received  number -> size:crc32c:token:shift (the last is crc.lua's factor of the size)
 -- tokens    token -> number, while a chunk names the token
--- bits      1 at the number of every received chunk: gaps are found without reading `received`.
---           Of the first DENSE numbers only: a bitmap is as long as its highest number, so that one
---           byte under a high number would cost 125 KB. The others are in
--- pages     page -> PAGE_BYTES of the bitmap, for pages that have a 1
--- rejected  number -> number:size:crc32c, what has to come back with the same content (rule 8)
+-- bits      bitmap of received chunks: gaps are found without reading `received`. For the first
+--           DENSE numbers only: a bitmap extends to its highest number, so one byte as a high
+--           number would cost 125 KB. Higher numbers are in `pages`.
+-- pages     page -> PAGE_BYTES of the bitmap, for pages with a set bit
+-- rejected  number -> number:size:crc32c, must be resent with the same content (rule 8)
 
 local function chunk_of(number, entry)
   local size, crc32c, token, shift = string.match(entry, '^(%d+):(%d+):([^:]*):(%d+)$')
@@ -38,7 +38,7 @@ local PAGES_AT_ONCE = 64
 local SOME_IN = '[^%z]'
 local SOME_OUT = '[^' .. string.char(255) .. ']'
 
--- An upload of an earlier release has all numbers in `bits`.
+-- Uploads of an earlier release have all numbers in `bits`.
 local function is_all_in_bits()
   if rows.all_in_bits == nil then
     rows.all_in_bits = redis.call('STRLEN', call.bits) > DENSE / 8
@@ -52,7 +52,7 @@ local function page_in_bits(page)
   return found .. string.sub(NOTHING, #found + 1)
 end
 
--- The bits of so many pages.
+-- The bits of several pages.
 local function pages_from(first, count)
   local names = {}
   for page = first, first + count - 1 do
@@ -86,7 +86,7 @@ local function set_bit(number, value)
     string.sub(bits, 1, at - 1) .. string.char(byte) .. string.sub(bits, at + 1))
 end
 
--- The first place from `at` on, in 0..PAGE-1, whose bit is `value`, or nil.
+-- The first position from `at` on, in 0..PAGE-1, whose bit is `value`, or nil.
 local function next_in_page(bits, value, at)
   local byte_at = math.floor(at / 8) + 1
   local skip = at % 8
@@ -173,14 +173,14 @@ function rows.missing(first, last, limit)
   return pairs_found, 0
 end
 
--- The bytes of a chunk are gone or worth nothing.
+-- Drop the bytes of a chunk.
 local function forget_bytes(chunk)
   redis.call('HDEL', call.tokens, chunk.token)
-  -- Of this upload's slot, like every other key here; which ones, only the step finds out.
+  -- In the slot of this upload, like every key here; only the step knows the numbers.
   redis.call('UNLINK', 'upload:{' .. call.upload_id .. '}:chunks:' .. text(chunk.number))
 end
 
--- A received chunk is missing again.
+-- Mark a received chunk as missing again.
 function rows.reject(chunk)
   local number = text(chunk.number)
   redis.call('HDEL', call.received, number)
@@ -211,8 +211,8 @@ end
 -- ------------------------------------------------------------------ parts
 --
 -- parts  number -> state first last received size queued sha256
---        F lacks chunks (again), R is ready for a worker, S is in the object store; queued: it was
---        ready once, so `force` comes too late for its chunks (rule 2)
+--        state F: incomplete (again), R: ready for a worker, S: in the object store; queued: it
+--        was ready once, so `force` is too late for its chunks (rule 2)
 -- ready  the numbers of ready parts
 -- etags  score = number, member = part:etag:size:crc32c (rule 16: one member per part)
 
@@ -271,8 +271,7 @@ function rows.put_part(r, part)
   end
 end
 
--- The part whose range holds a chunk, of a frontier upload: its parts follow one another without
--- gaps, so a search by halves finds it.
+-- The part of a frontier upload that holds a chunk, by binary search: the parts are contiguous.
 function rows.part_with_chunk(r, number)
   local low, high = 1, r.parts_cut
   while low <= high do

@@ -1,5 +1,5 @@
--- Runs a step. The script answers {'OK' or 'REFUSED', what the step says}, and in a cluster what
--- has to be done in other slots (cluster.lua).
+-- Run a step. The script returns {'OK' or 'REFUSED', the step's answer}, and in a cluster the changes
+-- for other slots (cluster.lua).
 
 local function attempt(step)
   local done, reply = pcall(step)
@@ -12,8 +12,8 @@ local function attempt(step)
   return 'REFUSED', reply.refusal
 end
 
--- A step that only looks, or changes what only workers know: the budget and the sorted sets have
--- nothing to learn of it.
+-- Run a read-only step, or one that changes only workers' state: budget and sorted sets are not
+-- affected.
 local function quietly(step)
   return { attempt(step) }
 end

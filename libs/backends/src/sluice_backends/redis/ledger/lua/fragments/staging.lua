@@ -1,21 +1,21 @@
 -- The bytes of a chunk, from the sender's private list to the chunk's (rule 1).
 --
--- Every block but the last has the same size (keys.py), and a sender appends them one after the
--- other, none twice: the number of blocks tells whether all of them are there, at no cost. The
--- content is checked against the CRC32C whenever it is read.
+-- Every block but the last has the same size (keys.py), and a sender appends each once, in order. So
+-- the number of blocks shows cheaply whether the chunk is complete. Every read checks the content
+-- against the CRC32C.
 
 local staging = {}
 
--- Refuse unless all blocks are there. Changes nothing.
+-- Refuse unless all blocks are present. Changes nothing.
 function staging.check(list, size)
   if redis.call('LLEN', list) ~= math.ceil(size / options.block_bytes) then
     call.refuse('staging_lost')
   end
 end
 
--- The staged list becomes the chunk's; what was there before goes.
+-- Rename the staged list to the chunk's; the chunk's old list is dropped.
 function staging.publish(list, chunk, size)
-  -- Freed in the background: RENAME onto a long list would stop the server meanwhile.
+  -- Freed in the background: RENAME onto a long list would block the server.
   redis.call('UNLINK', chunk)
   if size > 0 then
     redis.call('RENAME', list, chunk)

@@ -1,4 +1,4 @@
--- The client gives up. What has ended without success already stays as it is.
+-- Abort the upload for its client. No-op if it has already ended without success.
 
 return run(function()
   call.run_when_memory_is_full()

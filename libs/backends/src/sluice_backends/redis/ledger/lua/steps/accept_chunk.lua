@@ -1,8 +1,8 @@
 -- Commit a staged chunk: the only point from which it counts (rules 1-4).
 --
 -- KEYS end with the staging list and the chunk's list. Arguments: number, size, is_last, force,
--- token, crc32c, the CRC factor of the size (crc.lua), whether the answer waits for replicas.
--- Answers: verdict, snapshot, token that holds the bytes, ready parts, tokens to drop, completion
+-- token, crc32c, the CRC factor of the size (crc.lua), whether the caller waits for replicas.
+-- Returns: verdict, snapshot, token that holds the bytes, ready parts, tokens to drop, completion
 -- ready, behind.
 
 local staged, chunk_list = KEYS[13], KEYS[14]
@@ -18,7 +18,7 @@ local function committed(r, verdict, chunk, total, ready, drop)
   end
   r.last_chunk_at = now
   if now < r.created_at + options.total_lifetime_seconds then
-    record.clear(r, 'expiry_seen_at') -- rule 24: it lives
+    record.clear(r, 'expiry_seen_at') -- rule 24: the upload is alive
   end
   record.changed(r)
   call.note.moved_on = 1
@@ -36,9 +36,9 @@ local function publish(size)
   end
 end
 
--- The reservation ended before the chunk came: its bytes need room all the same (rule 9).
+-- The reservation expired before the chunk arrived: its bytes still need room (rule 9).
 local function check_room(r, offer)
-  if not options.alone then
+  if not options.is_single_server then
     return
   end
   local request = limits.room_request(r, offer)
@@ -51,7 +51,7 @@ local function accept_new(r, offer, chunk)
   limits.check_open(r)
   local was = r.rejected_count > 0 and rows.rejected(offer.number) or nil
   if was and (was.size ~= offer.size or was.crc32c ~= chunk.crc32c) then
-    -- Its part is laid out already; other bytes now would mix two contents.
+    -- Its part is laid out; different bytes would mix two contents.
     conflict(offer.number)
   end
   local total = limits.total_of(r, offer, 0)
@@ -87,7 +87,7 @@ local function replace(r, offer, chunk, existing)
   staging.check(staged, offer.size)
   check_room(r, offer)
   publish(offer.size)
-  -- Its bytes are gone with this; whoever drops the old token later must not find the new ones.
+  -- The old bytes are dropped here; a later drop of the old token must not hit the new ones.
   redis.call('HDEL', call.tokens, existing.token)
   rows.put_chunk(chunk)
   local ready = {}
@@ -95,9 +95,9 @@ local function replace(r, offer, chunk, existing)
   return committed(r, 'REPLACED', chunk, total, ready, { existing.token })
 end
 
--- Acknowledged again while the record lives (rule 2). The same token means that the answer to the
--- first call was lost: nothing is to be dropped. `is_last` still counts, in case the sender learned
--- late that nothing follows.
+-- Acknowledge a duplicate while the record lives (rule 2). The same token means that the reply to the
+-- first call was lost, so nothing is dropped. `is_last` still counts: the sender may learn late that
+-- no chunk follows.
 local function duplicate(r, offer, existing)
   limits.check_total(r, offer)
   local again = offer.token == existing.token
@@ -113,12 +113,12 @@ local function duplicate(r, offer, existing)
     staging.drop(staged)
   end
   if call.argument(8) == '1' then
-    -- What was written before is acknowledged only when replicas have it, too: give WAIT a write
-    -- to wait for (rule 6).
+    -- A duplicate is acknowledged only once replicas have the first write: give WAIT a write to wait
+    -- for (rule 6).
     redis.call('HINCRBY', call.state, 'repeats', 1)
   end
   call.note.freed = 1
-  call.is_repeat = true -- perhaps the budget did not hear of the first time
+  call.is_repeat = true -- the first note may not have reached the budget
   local ready = {}
   if again then
     local part = rows.part(limits.part_of(r, offer.number))
@@ -146,7 +146,7 @@ local function accept()
     token = offer.token,
     shift = call.number(7),
   }
-  call.note.token = offer.token -- whatever comes of it, the reservation ends
+  call.note.token = offer.token -- the reservation ends in any case
   local r = record.require()
   limits.check_range(offer)
   local existing = rows.chunk(offer.number)

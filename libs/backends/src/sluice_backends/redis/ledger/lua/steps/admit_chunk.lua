@@ -1,11 +1,11 @@
--- May the bytes of a chunk be read now (rules 3-5, 9, 10)?
+-- Admit a chunk, so that its bytes may be received (rules 3-5, 9, 10).
 --
--- Arguments: number, size, is_last, force, token, bytes to hold (all when not given), whether the
--- server's memory is high.
+-- Arguments: number, size, is_last, force, token, bytes to hold (default: all), whether the server's
+-- memory is high.
 --
--- Alone, the answer is the reason to wait ('' when granted), the chunk that is needed, what the
+-- On one server, returns the reason to wait ('' if admitted), the needed chunk, the bytes that the
 -- chunk holds, whether others wait for room, and whether it is known and holds nothing. In a cluster
--- the first is what the budget has to be asked.
+-- the first value is the request to the budget.
 
 return quietly(function()
   local r = record.require()
@@ -17,7 +17,7 @@ return quietly(function()
   }
   limits.check_range(offer)
   local existing = rows.chunk(offer.number)
-  -- A duplicate or a conflict: the content decides, when it is accepted.
+  -- A duplicate or a conflict: the content decides at acceptance.
   local known = existing and not (offer.force and record.takes_chunks(r))
   if known then
     limits.check_total(r, offer)
@@ -30,7 +30,7 @@ return quietly(function()
   local needed = record.needed_number(r)
   local request = limits.room_request(r, offer)
   request.known = known and 1 or nil
-  if not options.alone then
+  if not options.is_single_server then
     return { cjson.encode(request), needed, 0, 0, 0 }
   end
   local reason, held, pressed, unstaged = unpack(budget.admit(call.upload_id, request, call.argument(5),

@@ -1,4 +1,4 @@
--- Take up one step that was left behind (rule 12). Answers as request_completion.lua.
+-- Run one pending step (rule 12). Returns the same as request_completion.lua.
 
 return run(function()
   call.run_when_memory_is_full()

@@ -1,3 +1,3 @@
--- Queued and reserved bytes.
+-- Return queued and reserved bytes.
 
 return budget.backlog(call.now())

@@ -1,4 +1,4 @@
--- The upload is no more.
+-- Forget an upload.
 
 call.run_when_memory_is_full()
 budget.forget(call.upload_id)

@@ -1,5 +1,5 @@
--- While the budget is full: uploads that hold bytes and are idle. Arguments: for how many seconds,
--- at most how many.
+-- Return idle uploads that hold bytes while the budget is full. Arguments: idle time in seconds,
+-- limit.
 
 if not budget.is_full(call.now()) then
   return {}

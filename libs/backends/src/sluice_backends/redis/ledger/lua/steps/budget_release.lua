@@ -1,4 +1,4 @@
--- A chunk will not come: its room is free. Argument: token.
+-- Release the reservation of a chunk that will not arrive. Argument: token.
 
 call.run_when_memory_is_full()
 budget.release(call.argument(1))

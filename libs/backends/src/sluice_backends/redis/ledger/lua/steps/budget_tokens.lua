@@ -1,4 +1,4 @@
--- Which of these tokens hold a reservation. Arguments: tokens.
+-- Return the tokens that hold a reservation. Arguments: tokens.
 
 local asked = {}
 for n = ARGUMENTS + 1, #ARGV do

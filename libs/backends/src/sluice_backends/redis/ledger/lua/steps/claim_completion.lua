@@ -1,6 +1,6 @@
--- Take an upload that can be completed: one holder at a time (rule 18). Arguments: holder, lease
--- in seconds. Answers nothing when there is nothing to take, else: snapshot, counter, how many
--- parts, single put.
+-- Claim the completion of an upload: one holder at a time (rule 18). Arguments: holder, lease in
+-- seconds. Returns nothing if there is none to claim, else: snapshot, counter, number of parts,
+-- single put.
 
 return quietly(function()
   call.run_when_memory_is_full()

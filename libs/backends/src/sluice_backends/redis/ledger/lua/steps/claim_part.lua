@@ -1,6 +1,6 @@
--- Take a ready part. Arguments: number, holder, lease in seconds.
--- Answers nothing when there is nothing to take, else: snapshot, counter, first and last chunk,
--- size, single put, the time.
+-- Claim a ready part. Arguments: number, holder, lease in seconds.
+-- Returns nothing if it cannot be claimed, else: snapshot, counter, first and last chunk, size,
+-- single put, the time.
 
 return quietly(function()
   call.run_when_memory_is_full()

@@ -1,4 +1,4 @@
--- One clean-up is finished (rule 25). Called twice for one due clean-up it counts once.
+-- Record a finished clean-up (rule 25). Repeated calls for one due clean-up count once.
 
 return run(function()
   call.run_when_memory_is_full()

@@ -1,4 +1,4 @@
--- The snapshot of an upload whose clean-up is due, or nothing.
+-- Return the snapshot of an upload whose clean-up is due, or nothing.
 
 return quietly(function()
   local r = record.find()

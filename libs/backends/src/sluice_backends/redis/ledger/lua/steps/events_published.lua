@@ -1,4 +1,4 @@
--- Drop what the broker has. Argument: up to which sequence.
+-- Drop published events. Argument: last published sequence.
 
 return run(function()
   call.run_when_memory_is_full()

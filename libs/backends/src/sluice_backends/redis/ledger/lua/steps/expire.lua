@@ -1,10 +1,8 @@
--- Look at an upload whose deadline may be over: expire it on the second sighting, a grace period
--- after the first (rule 24). Argument: 1 when it is looked at for being idle while the budget is
--- full (rule 9).
+-- Expire an upload past its deadline: on the second check, a grace period after the first (rule 24).
+-- Argument: 1 if it is checked for being idle while the budget is full (rule 9).
 --
--- Answers: what became of it (kept, expired, gone, or ended before), and the snapshot if it
--- expired. `look_at` moves to the time of the next look. Chunks do not move it: a look finds the
--- true deadline.
+-- Returns: outcome (kept, expired, gone, or ended before), and the snapshot if it expired. `look_at`
+-- is the time of the next check. Chunks do not change it: the check computes the true deadline.
 
 local function reason_of(r, now)
   if now - r.created_at >= options.total_lifetime_seconds then
@@ -33,7 +31,7 @@ return run(function()
     end
   end
   if not record.takes_chunks(r) then
-    r.look_at = now + options.expiry_grace_seconds -- it never expires, but may go back (rule 8)
+    r.look_at = now + options.expiry_grace_seconds -- never expires; rule 8 may revert it
   elseif not reason then
     r.look_at = math.min(
       r.last_chunk_at + options.idle_lifetime_seconds,
@@ -41,7 +39,7 @@ return run(function()
     )
   elseif not r.expiry_seen_at or now < r.expiry_seen_at then
     r.expiry_seen_at = now
-    if reason ~= 'PRESSURE' then -- the next look at idle ones is the next sweep's anyway
+    if reason ~= 'PRESSURE' then -- the next sweep checks idle uploads anyway
       r.look_at = now + options.expiry_grace_seconds
     end
   elseif now - r.expiry_seen_at >= options.expiry_grace_seconds then

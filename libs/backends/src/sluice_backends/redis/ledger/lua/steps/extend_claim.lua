@@ -1,4 +1,4 @@
--- Heartbeat. Arguments: part (0: the completion), counter, lease in seconds.
+-- Extend a lease. Arguments: part (0: the completion), counter, lease in seconds.
 
 return quietly(function()
   call.run_when_memory_is_full()

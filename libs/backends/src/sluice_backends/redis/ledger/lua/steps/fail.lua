@@ -1,5 +1,5 @@
--- The server gives up; the first reason stays. Arguments: reason, detail, the counter of a fence
--- or nothing: with a fence only its holder may (rule 15).
+-- Fail the upload; the first reason is kept. Arguments: reason, detail, counter of a fence or nothing:
+-- with a fence only its holder may fail it (rule 15).
 
 return run(function()
   call.run_when_memory_is_full()

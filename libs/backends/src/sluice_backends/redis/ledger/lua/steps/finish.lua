@@ -1,5 +1,5 @@
--- The catalogue has the node: COMPLETED. A repeat by the same claim answers the same.
--- Arguments: counter, crc32c, SHA-256 or nothing.
+-- Complete the upload, whose node is in the catalogue. A repetition by the same claim returns the
+-- same. Arguments: counter, crc32c, SHA-256 or nothing.
 
 return run(function()
   call.run_when_memory_is_full()
@@ -10,7 +10,7 @@ return run(function()
   end
   fences.check(0, counter)
   if not record.completion_ready(r) then
-    call.refuse('fenced') -- this claim gave a part back since (rule 16)
+    call.refuse('fenced') -- this claim has reopened a part since (rule 16)
   end
   r.finished_by = counter
   ending.complete(r, call.number(2), call.argument(3) or '')

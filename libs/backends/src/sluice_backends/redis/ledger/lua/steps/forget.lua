@@ -1,10 +1,10 @@
--- Forget an upload that ended long ago, was cleaned and has told the world (rule 24).
+-- Forget an upload that ended long ago, was cleaned up and has published its events (rule 24).
 --
--- Answers: what became of it (forgotten, kept, gone), tenant if it was forgotten. In a cluster the
--- caller takes it out of the indexes and the budget.
+-- Returns: outcome (forgotten, kept, gone), tenant if it was forgotten. In a cluster the caller
+-- removes it from the indexes and the budget.
 
 local function take_out(tenant)
-  if not options.alone then
+  if not options.is_single_server then
     return
   end
   redis.call('ZREM', finding.key('index'), call.upload_id)
@@ -18,7 +18,7 @@ end
 return run(function()
   local r = record.find()
   if not r then
-    take_out('') -- its time to live took it; the tenant's list drops it when it is read
+    take_out('') -- its keys expired; the tenant's list drops it when it is read
     return { 'gone' }
   end
   local old = r.ended_at and r.ended_at <= call.now() - options.forget_after_seconds

@@ -1,4 +1,4 @@
--- The upload as it is now.
+-- Return the current snapshot.
 
 return quietly(function()
   return { record.snapshot(record.require()) }

@@ -1,22 +1,22 @@
--- Which tokens a received chunk of a live upload or a reservation names. Arguments: tokens.
+-- Return the tokens of received chunks of a live upload or of reservations. Arguments: tokens.
 
 return quietly(function()
-  local asked, named = {}, {}
+  local listed, known = {}, {}
   for n = ARGUMENTS + 1, #ARGV do
-    asked[#asked + 1] = ARGV[n]
+    listed[#listed + 1] = ARGV[n]
   end
-  if options.alone then
-    named = budget.reserved_tokens(asked, call.now())
+  if options.is_single_server then
+    known = budget.reserved_tokens(listed, call.now())
   end
   local r = record.find()
   if not r or r.ended_at then
-    return { named }
+    return { known }
   end
-  local numbers = redis.call('HMGET', call.tokens, unpack(asked))
-  for n, token in ipairs(asked) do
+  local numbers = redis.call('HMGET', call.tokens, unpack(listed))
+  for n, token in ipairs(listed) do
     if numbers[n] then
-      named[#named + 1] = token
+      known[#known + 1] = token
     end
   end
-  return { named }
+  return { known }
 end)

@@ -1,5 +1,5 @@
--- The gaps, up to the total or else to the highest chunk. Argument: how many.
--- Answers: first, last, first, last, …, and whether there are more.
+-- Return the gaps, up to the total or else to the highest chunk. Argument: limit.
+-- Returns: first, last, first, last, …, and whether there are more.
 
 return quietly(function()
   local r = record.require()

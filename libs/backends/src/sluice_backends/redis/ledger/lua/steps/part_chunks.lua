@@ -1,5 +1,5 @@
--- Received chunks in order. Arguments: first, last, how many.
--- Answers: number, size, crc32c, token, number, …
+-- Return received chunks in order. Arguments: first, last, limit.
+-- Returns: number, size, crc32c, token, number, …
 
 return quietly(function()
   record.require()

@@ -1,7 +1,7 @@
--- The unpublished events of an upload for the relay, in order: while none of them is withheld, or,
--- with the argument 1, once the time to try withheld ones again has come.
+-- Return the unpublished events of an upload in order: if none of them is withheld, or, with the
+-- argument 1, once withheld ones are due.
 --
--- Answers: nothing, or as upload_events.
+-- Returns: nothing, or the same as upload_events.
 
 return quietly(function()
   local r = record.require()

@@ -1,6 +1,5 @@
--- Where the upload belongs (finding.lua) and what it takes of the budget, for the walk that repairs
--- what a crash between two steps of a cluster left undone. Answers: there, tenant, begun at,
--- places, note.
+-- Return the sets of an upload (finding.lua) and its note for the budget, for the repair walk of a
+-- cluster. Returns: exists, tenant, created at, places, note.
 
 return quietly(function()
   local r = record.find()

@@ -1,5 +1,5 @@
--- Can the upload be completed, and does nobody do so? Answers: tenant, ready and free; or nothing
--- without the upload.
+-- Check whether the upload can be completed and has no holder. Returns: tenant, ready and free; or
+-- nothing without the upload.
 
 return quietly(function()
   local r = record.find()

@@ -1,5 +1,5 @@
--- Those of the first ready parts that nobody holds. Argument: how many are looked at.
--- Answers: tenant, behind, parts; or nothing without the upload.
+-- Return those of the first ready parts that have no holder. Argument: number of parts to check.
+-- Returns: tenant, behind, parts; or nothing without the upload.
 
 return quietly(function()
   local r = record.find()

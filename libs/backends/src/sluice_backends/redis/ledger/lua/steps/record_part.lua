@@ -1,7 +1,7 @@
--- A part is stored. The same record again answers the same, whoever brings it (rule 16).
+-- Record a stored part. A repetition of the same record returns the same, from any worker (rule 16).
 --
 -- Arguments: claimed part, counter, part, etag, size, crc32c, SHA-256 of a single PUT or nothing.
--- Answers: snapshot, completion ready.
+-- Returns: snapshot, completion ready.
 
 return run(function()
   call.run_when_memory_is_full()

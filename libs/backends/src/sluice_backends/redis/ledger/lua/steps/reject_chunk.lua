@@ -1,5 +1,5 @@
--- A chunk's bytes are damaged or gone: it is missing again (rule 8). The claim stays good for
--- further rejections until the part is ready again. Arguments: part, counter, chunk.
+-- Mark a chunk with damaged or lost bytes as missing again (rule 8). The claim stays valid for further
+-- rejections until the part is ready again. Arguments: part, counter, chunk.
 
 return run(function()
   call.run_when_memory_is_full()

@@ -1,4 +1,4 @@
--- Give a claim back undone; one that was lost is no error. Arguments: part, counter.
+-- Release a claim without a result; no-op for a lost one. Arguments: part, counter.
 
 return quietly(function()
   call.run_when_memory_is_full()

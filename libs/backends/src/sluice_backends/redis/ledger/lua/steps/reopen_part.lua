@@ -1,5 +1,5 @@
--- A stored part is gone and so are its bytes (rule 16): its chunks are missing again. The claim
--- stays good for further parts until the upload is completed anew. Arguments: counter, part.
+-- Reopen a stored part that is lost, with its bytes (rule 16): its chunks are missing again. The claim
+-- stays valid for further parts until the upload is completed again. Arguments: counter, part.
 
 return run(function()
   call.run_when_memory_is_full()

@@ -1,21 +1,21 @@
--- Fix the total and go to COMPLETING (rules 18, 21). Repeated calls answer the same.
+-- Fix the total and change to COMPLETING (rules 18, 21). Idempotent.
 --
--- Arguments: total, SHA-256, CRC32C; each may be empty. Answers: snapshot, ready parts, completion
+-- Arguments: total, SHA-256, CRC32C; each may be empty. Returns: snapshot, ready parts, completion
 -- ready, behind.
 
--- The total as it would be fixed by this call.
-local function total_of(r, asked)
+-- The total that this call would fix.
+local function total_of(r, requested)
   local total = r.total_chunks
-  if not asked then
+  if not requested then
     return total or call.refuse('total_unknown')
   end
-  if total and asked ~= total then
+  if total and requested ~= total then
     call.refuse('total_mismatch', total)
   end
-  if asked <= r.highest or asked > options.max_chunks then
-    call.refuse('total_below_received', r.highest, asked)
+  if requested <= r.highest or requested > options.max_chunks then
+    call.refuse('total_below_received', r.highest, requested)
   end
-  return asked
+  return requested
 end
 
 local function check_claim(name, before, now)
@@ -52,7 +52,7 @@ return run(function()
     layout.fix_total(r, total, ready)
   end
   r.status = 'COMPLETING'
-  fences.drop_completion() -- of a completion that rule 8 took back
+  fences.drop_completion() -- of a completion that rule 8 reverted
   record.changed(r)
   ending.finish_discarded(r)
   return { record.snapshot(r), ready, record.completion_ready(r) and 1 or 0, r.behind }

@@ -1,4 +1,4 @@
--- The first multipart of an upload wins (rule 13). Arguments: part, counter, multipart id.
+-- Set the multipart of an upload; the first one wins (rule 13). Arguments: part, counter, multipart id.
 
 return run(function()
   call.run_when_memory_is_full()

@@ -1,5 +1,5 @@
--- The stored parts in order. Arguments: after which, how many.
--- Answers: number, etag, size, crc32c, SHA-256 in hexadecimal or nothing, number, …
+-- Return the stored parts in order. Arguments: after number, limit.
+-- Returns: number, etag, size, crc32c, SHA-256 in hexadecimal or nothing, number, …
 
 return quietly(function()
   record.require()

@@ -1,4 +1,4 @@
--- The unpublished events of an upload, in order. Answers: snapshot, events as JSON.
+-- Return the unpublished events of an upload, in order: snapshot, events as JSON.
 
 return quietly(function()
   local r = record.require()

@@ -1,4 +1,4 @@
--- Leave the upload's events alone for a while: the broker has refused one. Argument: seconds.
+-- Withhold the upload's events after the broker has refused one. Argument: seconds.
 
 return run(function()
   call.run_when_memory_is_full()

@@ -1,7 +1,6 @@
-"""A commit is one packet (ADR 0011), and whoever sent it is gone before it is answered.
+"""Tests of commit packets (ADR 0011) whose sender disconnects before the response.
 
-What the server does depends on where the packet was then. A proxy says where: cut off before its
-last byte, delivered and not answered, or held until everything else is over.
+A proxy truncates the packet, drops the response, or delivers the packet late.
 """
 
 from __future__ import annotations
@@ -33,34 +32,34 @@ ONE_OBJECT = pieces(700, 100)
 IN_PARTS = pieces(3_300, 500)
 NODE = b"INSERT INTO nodes"
 INTENT = b"INSERT INTO object_intents"
-STORY = ["UploadInitiated", "UploadCompleted"]
+EVENT_TYPES = ["UploadInitiated", "UploadCompleted"]
 SECONDS = 20.0
-"""By then anything has happened, on the busiest machine too."""
+"""Upper bound of every wait, sufficient on a loaded machine."""
 
 Rows = dict[str, list[tuple[object, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One database, and the proxy before it."""
+    """A database and the proxy in front of it."""
 
     server: MysqlServer
     name: str
     proxy: MysqlProxy
 
     def rows(self) -> Rows:
-        """Every row of every table."""
+        """Return every row of every table."""
         return {
             table: self.server.run(f"SELECT * FROM {self.name}.{table} ORDER BY 1, 2")
             for table in metadata.tables
         }
 
     def lock_waits(self) -> object:
-        """How often a transaction has ever waited for a row."""
+        """Return how often any transaction has waited for a row lock."""
         return self.server.run("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_waits'")
 
-    async def cut_off(self) -> None:
-        """The server has noticed that nobody is behind the proxy any more."""
+    async def wait_until_disconnected(self) -> None:
+        """Wait until the server has closed all sessions of the proxy."""
         query = "SELECT host FROM information_schema.processlist"
         ends = {f"127.0.0.1:{port}" for port in self.proxy.upstream_ports}
         async with asyncio.timeout(SECONDS):
@@ -73,7 +72,7 @@ def backend(url: str, proxy: MysqlProxy, server: MysqlServer) -> Backend:
     return Backend(server, url.rpartition("/")[2], proxy)
 
 
-# -- what there is of a packet (b)
+# -- partial packets
 
 
 WHERE = pytest.mark.parametrize(
@@ -88,10 +87,10 @@ WHERE = pytest.mark.parametrize(
 
 
 @WHERE
-async def test_a_packet_that_is_there_in_part_is_not_begun(
+async def test_partial_packet_takes_no_locks_until_complete(
     backend: Backend, catalogue: SqlCatalogue, proxied: str, first_bytes: int
 ) -> None:
-    """Not one of its statements, and no lock is taken: the rest comes, and all of it is done."""
+    """No statement runs before the packet is complete; then all of them do."""
     upload, proxy = finished_upload("a"), backend.proxy
     await catalogue.record_intent(intent_of(upload))
     proxy.only_with, proxy.first_bytes = NODE, first_bytes
@@ -112,7 +111,7 @@ async def test_a_packet_that_is_there_in_part_is_not_begun(
 
 
 @WHERE
-async def test_a_packet_whose_rest_never_comes_is_nothing(
+async def test_truncated_packet_changes_nothing(
     backend: Backend, catalogue: SqlCatalogue, proxied: str, first_bytes: int
 ) -> None:
     upload, proxy = finished_upload("a"), backend.proxy
@@ -123,7 +122,7 @@ async def test_a_packet_whose_rest_never_comes_is_nothing(
         proxy.at_commit = AtCommit.LOSE_REQUEST
         with pytest.raises(Unavailable, match="CATALOGUE_UNAVAILABLE"):
             await remote.commit_node(upload)
-    await backend.cut_off()
+    await backend.wait_until_disconnected()
     assert backend.rows() == before
     assert await catalogue.commit_node(upload) == CommitOutcome(created=True)
     rows = backend.rows()
@@ -131,22 +130,25 @@ async def test_a_packet_whose_rest_never_comes_is_nothing(
     assert rows["object_intents"] == []
 
 
-# -- an upload that two workers commit
+# -- one upload committed by two workers
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Two repositories on one ledger and one catalogue; `remote` reaches it by the proxy."""
+    """Two repositories on one ledger and catalogue; `remote` uses the proxy."""
 
     world: World
     remote: RepositoryDeps
     backend: Backend
     fences: list[Any]
-    """Of the completions that were claimed, in order."""
+    """Fences of the claimed completions, in order."""
 
-    async def lost(self, upload: Upload, fault: AtCommit, packet: bytes = NODE) -> None:
-        """The repository behind the proxy takes the upload as far as such a packet, and hears
-        nothing of it; when nothing comes at all it is stopped, and lets go of its connection."""
+    async def work_until_lost(self, upload: Upload, fault: AtCommit, packet: bytes = NODE) -> None:
+        """Run the repository behind the proxy until it sends such a packet without a response.
+
+        With a held packet there is no response at all: the repository is then cancelled, which
+        closes its connection.
+        """
         proxy = self.backend.proxy
         proxy.only_with, proxy.at_commit = packet, fault
         deps = replace(self.remote, queue=InProcessQueue(clock=self.world.clock))
@@ -170,38 +172,38 @@ class Stage:
         assert ended is None or isinstance(ended, asyncio.CancelledError)
 
     async def events(self, upload: Upload) -> list[str]:
-        """What the outbox says of the upload's node, before anybody publishes it."""
+        """Return the unpublished event types of the upload's node."""
         rows = [row.event for row in await self.world.catalogue.outbox(1_000)]
         return [one.type.rpartition(".")[2] for one in rows if one.key == upload.new.node_id]
 
-    async def taken_over(self, upload: Upload) -> UploadStatus:
-        """The other repository does what there is to do."""
+    async def take_over(self, upload: Upload) -> UploadStatus:
+        """Let the other repository work; return the status of the upload."""
         await _hint(self.world.deps)
         await self.world.work()
         return await self.world.status(upload)
 
-    async def finished_by_another(self, upload: Upload) -> None:
-        """There is one of everything that there should be one of."""
-        assert await self.taken_over(upload) is UploadStatus.COMPLETED
+    async def assert_finished_by_another(self, upload: Upload) -> None:
+        """Assert that the other repository completes the upload exactly once."""
+        assert await self.take_over(upload) is UploadStatus.COMPLETED
         rows = self.backend.rows()
         assert [len(rows[table]) for table in ("nodes", "paths")] == [1, 1]
         assert rows["object_intents"] == rows["object_deletions"] == []
-        assert await self.events(upload) == STORY
+        assert await self.events(upload) == EVENT_TYPES
 
-    async def whole_in_the_end(self, upload: Upload) -> None:
-        """Long after, when all is swept and published."""
+    async def assert_whole_after_sweep(self, upload: Upload) -> None:
+        """Assert consistency after sweeps and publication."""
         world = self.world
         await world.settle(60)
         world.clock.advance(2 * HOUR)
         await world.settle(60)
         await world.assert_whole(upload)
-        assert world.publisher.types(upload.new.node_id) == STORY
+        assert world.publisher.types(upload.new.node_id) == EVENT_TYPES
         assert (await world.orphans()).none()
         assert self.backend.rows()["object_intents"] == []
 
 
 async def _hint(deps: RepositoryDeps) -> None:
-    """At what the ledger knows to be ready, as a sweeper does."""
+    """Queue hints for all ready work, as a sweeper does."""
     for item in await deps.ledger.ready_work(100):
         await deps.queue.put(item)
 
@@ -217,22 +219,22 @@ async def stage(
     ):
         claim_completion = world.deps.ledger.claim_completion
 
-        async def claimed(*arguments: Any) -> Any:
+        async def recording_claim(*arguments: Any) -> Any:
             claim = await claim_completion(*arguments)
             if claim is not None:
                 fences.append(claim.fence)
             return claim
 
-        monkeypatch.setattr(world.deps.ledger, "claim_completion", claimed)
+        monkeypatch.setattr(world.deps.ledger, "claim_completion", recording_claim)
         deps = replace(world.deps, catalogue=remote, holder="behind the proxy")
         yield Stage(world, deps, backend, fences)
 
 
-BOTH_WAYS = pytest.mark.parametrize("chunks", [ONE_OBJECT, IN_PARTS], ids=["one", "in parts"])
+BOTH_PLANS = pytest.mark.parametrize("chunks", [ONE_OBJECT, IN_PARTS], ids=["one", "in parts"])
 
 
 @pytest.mark.rule(18, 19)
-@BOTH_WAYS
+@BOTH_PLANS
 @pytest.mark.parametrize(
     ("fault", "committed"),
     [
@@ -240,76 +242,74 @@ BOTH_WAYS = pytest.mark.parametrize("chunks", [ONE_OBJECT, IN_PARTS], ids=["one"
         pytest.param(AtCommit.LOSE_ANSWER, True, id="all of it was there"),
     ],
 )
-async def test_another_worker_finishes_what_the_first_one_heard_nothing_of(
+async def test_second_worker_finishes_unanswered_commit(
     stage: Stage, fault: AtCommit, committed: bool, chunks: Sequence[bytes]
 ) -> None:
     upload = await stage.world.upload(chunks)
     stage.backend.proxy.first_bytes = -1
-    await stage.lost(upload, fault)
-    await stage.backend.cut_off()
+    await stage.work_until_lost(upload, fault)
+    await stage.backend.wait_until_disconnected()
     rows = stage.backend.rows()
     assert len(rows["nodes"]) == len(rows["paths"]) == committed
     assert len(rows["object_intents"]) == (not committed)
-    assert await stage.events(upload) == (STORY if committed else [])
-    await stage.finished_by_another(upload)
-    await stage.whole_in_the_end(upload)
+    assert await stage.events(upload) == (EVENT_TYPES if committed else [])
+    await stage.assert_finished_by_another(upload)
+    await stage.assert_whole_after_sweep(upload)
 
 
 @pytest.mark.rule(18, 19)
-@BOTH_WAYS
-async def test_a_packet_that_comes_when_another_worker_has_finished_changes_nothing(
+@BOTH_PLANS
+async def test_late_packet_after_takeover_changes_nothing(
     stage: Stage, chunks: Sequence[bytes]
 ) -> None:
     upload = await stage.world.upload(chunks)
-    await stage.lost(upload, AtCommit.HOLD)
-    await stage.finished_by_another(upload)
+    await stage.work_until_lost(upload, AtCommit.HOLD)
+    await stage.assert_finished_by_another(upload)
     early, late = stage.fences
     assert early.counter < late.counter
     rows = stage.backend.rows()
     await stage.backend.proxy.deliver()
     assert stage.backend.rows() == rows
-    await stage.whole_in_the_end(upload)
+    await stage.assert_whole_after_sweep(upload)
 
 
 @pytest.mark.rule(19, 26)
-async def test_a_packet_that_comes_after_the_node_was_deleted_does_not_bring_it_back(
+async def test_late_packet_does_not_restore_deleted_node(
     stage: Stage,
 ) -> None:
     upload = await stage.world.upload(ONE_OBJECT)
-    await stage.lost(upload, AtCommit.HOLD)
-    await stage.finished_by_another(upload)
+    await stage.work_until_lost(upload, AtCommit.HOLD)
+    await stage.assert_finished_by_another(upload)
     await stage.world.catalogue.delete_node(TENANT, upload.new.node_id)
     rows = stage.backend.rows()
     await stage.backend.proxy.deliver()
     assert stage.backend.rows() == rows
 
 
-# -- an upload that has failed meanwhile
+# -- an upload that failed meanwhile
 
 
-async def damaged(stage: Stage, upload: Upload) -> None:
-    """The store says that it has lost bytes of the object."""
-    lost = DataLoss("OBJECT_DAMAGED", "The stored bytes are damaged.")
-    stage.world.objects.before["head"] = [lost]
-    assert await stage.taken_over(upload) is UploadStatus.FAILED
+async def fail_with_damage(stage: Stage, upload: Upload) -> None:
+    """Fail the upload: the store reports damage of the object."""
+    error = DataLoss("OBJECT_DAMAGED", "The stored bytes are damaged.")
+    stage.world.objects.before["head"] = [error]
+    assert await stage.take_over(upload) is UploadStatus.FAILED
 
 
-async def overtaken(stage: Stage, upload: Upload) -> None:
-    """Another upload takes the path that had to be free, and its node is deleted."""
+async def fail_with_taken_path(stage: Stage, upload: Upload) -> None:
+    """Fail the upload: another one takes its path, and that node is deleted."""
     other = finished_upload(upload.new.path)
     await stage.world.catalogue.commit_node(other)
-    assert await stage.taken_over(upload) is UploadStatus.FAILED
+    assert await stage.take_over(upload) is UploadStatus.FAILED
     await stage.world.catalogue.delete_node(TENANT, other.node_id)
 
 
 @pytest.mark.rule(13, 19, 25)
-@pytest.mark.parametrize("failed", [damaged, overtaken])
-async def test_a_packet_that_comes_when_its_upload_has_failed_makes_no_node(
-    stage: Stage, failed: Any
-) -> None:
-    """Its object is gone; what the sweeper took with it was the packet's leave to make a node."""
+@pytest.mark.parametrize("failed", [fail_with_damage, fail_with_taken_path])
+async def test_late_packet_of_failed_upload_creates_no_node(stage: Stage, failed: Any) -> None:
+    """The sweeper deleted the object and the intent, without which the commit must fail."""
     upload = await stage.world.upload(ONE_OBJECT, if_absent=True)
-    await stage.lost(upload, AtCommit.HOLD)
+    await stage.work_until_lost(upload, AtCommit.HOLD)
     await failed(stage, upload)
     await stage.world.sweeper.sweep()
     assert not stage.world.files()
@@ -319,24 +319,24 @@ async def test_a_packet_that_comes_when_its_upload_has_failed_makes_no_node(
 
 
 @pytest.mark.rule(13, 25)
-async def test_a_packet_that_comes_while_its_upload_is_cleaned_up_makes_no_node_without_an_object(
+async def test_late_packet_during_cleanup_leaves_no_dangling_node(
     stage: Stage,
 ) -> None:
     upload = await stage.world.upload(ONE_OBJECT)
-    await stage.lost(upload, AtCommit.HOLD)
-    await damaged(stage, upload)
+    await stage.work_until_lost(upload, AtCommit.HOLD)
+    await fail_with_damage(stage, upload)
     stage.world.objects.on_call["delete"] = stage.backend.proxy.deliver
     await stage.world.sweeper.sweep()
     assert not stage.world.files()
     assert stage.backend.rows()["nodes"] == []
 
 
-# -- an intent
+# -- intents
 
 
 @pytest.mark.rule(13, 25)
 @pytest.mark.usefixtures("step_by_step")
-async def test_an_intent_cannot_be_cleared_before_a_commit_that_is_under_way_is_over(
+async def test_clearing_intent_waits_for_running_commit(
     backend: Backend, catalogue: SqlCatalogue, proxied: str
 ) -> None:
     upload, proxy = finished_upload("a"), backend.proxy
@@ -356,10 +356,10 @@ async def test_an_intent_cannot_be_cleared_before_a_commit_that_is_under_way_is_
 
 
 @pytest.mark.rule(13)
-async def test_an_intent_that_comes_when_its_upload_is_completed_is_swept(stage: Stage) -> None:
+async def test_late_intent_of_completed_upload_is_swept(stage: Stage) -> None:
     upload = await stage.world.upload(ONE_OBJECT)
-    await stage.lost(upload, AtCommit.HOLD, INTENT)
-    await stage.finished_by_another(upload)
+    await stage.work_until_lost(upload, AtCommit.HOLD, INTENT)
+    await stage.assert_finished_by_another(upload)
     await stage.backend.proxy.deliver()
     assert len(stage.backend.rows()["object_intents"]) == 1
-    await stage.whole_in_the_end(upload)
+    await stage.assert_whole_after_sweep(upload)

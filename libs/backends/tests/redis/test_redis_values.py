@@ -1,4 +1,4 @@
-"""Names of keys, words for errors, and options: what of Redis can be told without one."""
+"""Unit tests: keys, errors, options and scripts of the Redis backend."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from redis import exceptions as redis_errors
 from redis.crc import key_slot
 
 from sluice_backends.redis import keys
-from sluice_backends.redis.client.errors import translated, unusable_at_start
+from sluice_backends.redis.client.errors import as_configuration_error, translate
 from sluice_backends.redis.client.scripts import load_script
 from sluice_backends.redis.options import RedisOptions
 from sluice_core.uploads.model import MIB
 
 
-def test_all_keys_of_an_upload_share_a_slot() -> None:
+def test_keys_of_an_upload_share_a_slot() -> None:
     names = [
         keys.state("n1-u"),
         keys.metadata("n1-u"),
@@ -29,16 +29,16 @@ def test_all_keys_of_an_upload_share_a_slot() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PART", "COMPLETION"])
-def test_all_keys_of_a_lane_share_the_slot_of_the_shards_queue(kind: str) -> None:
+def test_keys_of_a_lane_share_the_slot_of_its_shard(kind: str) -> None:
     slots = {key_slot(name.encode()) for name in keys.lane(3, kind)}
     assert slots == {key_slot(b"sluice:queue:3")}
 
 
-def test_parts_wait_in_the_stream_that_is_named_after_the_shard() -> None:
+def test_parts_use_the_stream_of_their_shard() -> None:
     assert keys.lane(3, "PART")[0] == keys.queue(3) == "sluice:queue:3"
 
 
-def test_shards_stay_the_same_and_are_used_evenly() -> None:
+def test_shards_are_stable_and_evenly_used() -> None:
     assert keys.shard_of("n1-0190f1c2", 16) == 4
     counts = [0] * 16
     for number in range(16_000):
@@ -49,7 +49,7 @@ def test_shards_stay_the_same_and_are_used_evenly() -> None:
 @pytest.mark.parametrize(
     ("size", "blocks"), [(0, 0), (1, 1), (MIB - 1, 1), (MIB, 1), (MIB + 1, 2), (8 * MIB, 8)]
 )
-def test_a_chunk_has_as_few_blocks_as_its_size_needs(size: int, blocks: int) -> None:
+def test_number_of_blocks_follows_the_size(size: int, blocks: int) -> None:
     assert keys.staged_blocks(size) == blocks
 
 
@@ -73,24 +73,22 @@ def test_a_chunk_has_as_few_blocks_as_its_size_needs(size: int, blocks: int) -> 
         (redis_errors.ResponseError("unknown command 'secret'"), "REDIS_REFUSED"),
     ],
 )
-def test_every_failure_has_a_reason_of_ours_and_no_words_of_the_servers(
-    error: Exception, reason: str
-) -> None:
-    ours = translated(error)
-    assert ours.reason == reason
-    assert "secret" not in str(ours)
+def test_errors_get_a_reason_and_no_vendor_text(error: Exception, reason: str) -> None:
+    translated = translate(error)
+    assert translated.reason == reason
+    assert "secret" not in str(translated)
 
 
-def test_what_only_a_setting_can_mend_is_told_at_the_start() -> None:
+def test_permanent_errors_name_the_setting() -> None:
     for refusal in (
         redis_errors.AuthenticationError("invalid username-password pair"),
         redis_errors.NoPermissionError("this user has no permissions"),
         redis_errors.ResponseError("NOAUTH Authentication required."),
     ):
-        assert "SLUICE_REDIS__URL" in str(unusable_at_start(refusal))
+        assert "SLUICE_REDIS__URL" in str(as_configuration_error(refusal))
     no_cluster = redis_errors.ResponseError("This instance has cluster support disabled")
-    assert "SLUICE_REDIS__CLUSTER" in str(unusable_at_start(no_cluster))
-    assert unusable_at_start(redis_errors.ConnectionError("refused")) is None
+    assert "SLUICE_REDIS__CLUSTER" in str(as_configuration_error(no_cluster))
+    assert as_configuration_error(redis_errors.ConnectionError("refused")) is None
 
 
 @pytest.mark.parametrize(
@@ -103,16 +101,16 @@ def test_what_only_a_setting_can_mend_is_told_at_the_start() -> None:
         {"memory_high_fraction": 1.1},
     ],
 )
-def test_options_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
+def test_invalid_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RedisOptions("redis://localhost", **wrong)  # type: ignore[arg-type]
 
 
-def test_a_script_carries_its_fragments_and_the_name_that_redis_gives_it() -> None:
+def test_scripts_include_their_fragments_and_sha1() -> None:
     put, settle = (
         load_script("sluice_backends.redis.queue", name, "queue_common")
         for name in ("queue_put", "queue_settle")
     )
-    assert put.source.startswith(b"-- What the scripts of the work queue share")
+    assert put.source.startswith(b"-- Shared by the scripts of the work queue")
     assert put.sha != settle.sha
     assert len(put.sha) == 40

@@ -1,4 +1,4 @@
-"""Trying again: what is repeated, how often, and what is not."""
+"""Tests of the retry of object store calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.s3.options import RetryOptions
-from sluice_backends.s3.retrying import RetryingObjectStore
+from sluice_backends.s3.retry import RetryingObjectStore
 from sluice_core.errors import DataLoss, NotFound, SluiceError, Unavailable
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo
@@ -21,7 +21,7 @@ DOWN = Unavailable("STORE_UNAVAILABLE", "Down.")
 
 
 class Flaky(DiscardObjectStore):
-    """Raises what it is given, one after the other, and then works."""
+    """Store that raises the given errors in order and then works."""
 
     def __init__(self, *errors: SluiceError) -> None:
         super().__init__()
@@ -46,14 +46,14 @@ class Flaky(DiscardObjectStore):
             raise self.errors.pop(0)
 
 
-async def test_a_body_is_sent_again_from_its_beginning() -> None:
+async def test_retry_sends_body_from_beginning() -> None:
     store = Flaky(DOWN, DOWN)
     data = b"x" * 2 * MIB
     info = await RetryingObjectStore(store, QUICK).put(REF, BytesBody(data), PLAIN)
     assert (info.size, store.calls) == (len(data), 3)
 
 
-async def test_it_gives_up_with_the_last_error() -> None:
+async def test_exhausted_retries_raise_last_error() -> None:
     store = Flaky(*[DOWN] * 10)
     with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
         await RetryingObjectStore(store, QUICK).put(REF, BytesBody(b"x"), PLAIN)
@@ -68,36 +68,36 @@ async def test_it_gives_up_with_the_last_error() -> None:
         DataLoss("CHECKSUM_MISMATCH", "Other."),
     ],
 )
-async def test_what_will_not_change_soon_is_not_repeated(error: SluiceError) -> None:
+async def test_permanent_errors_are_not_retried(error: SluiceError) -> None:
     store = Flaky(error)
     with pytest.raises(type(error), match=error.reason):
         await RetryingObjectStore(store, QUICK).put(REF, BytesBody(b"x"), PLAIN)
     assert store.calls == 1
 
 
-async def test_a_source_that_is_away_is_not_asked_again() -> None:
-    """It has a retry of its own; two in a row multiply."""
-    away = Unavailable("REDIS_UNAVAILABLE", "Away.")
+async def test_unavailable_source_is_not_retried() -> None:
+    """The source has its own retry; nested retries multiply."""
+    source_error = Unavailable("REDIS_UNAVAILABLE", "Down.")
 
-    class Away(BytesBody):
+    class UnavailableSource(BytesBody):
         async def blocks(self) -> AsyncIterator[bytes]:
             yield b"x"
-            raise away
+            raise source_error
 
     store = Flaky()
     with pytest.raises(Unavailable) as caught:
-        await RetryingObjectStore(store, QUICK).put(REF, Away(b"xy"), PLAIN)
-    assert caught.value is away
+        await RetryingObjectStore(store, QUICK).put(REF, UnavailableSource(b"xy"), PLAIN)
+    assert caught.value is source_error
     assert store.calls == 1
 
 
-async def test_a_read_is_repeated_until_its_first_block() -> None:
+async def test_read_is_retried_until_first_block() -> None:
     store = Flaky(DOWN, DOWN)
     blocks = [block async for block in RetryingObjectStore(store, QUICK).read(REF, 0, 11)]
     assert (blocks, store.calls) == ([b"first", b"second"], 3)
 
 
-async def test_a_read_that_breaks_off_is_told() -> None:
+async def test_interrupted_read_raises_error() -> None:
     store = Flaky()
     blocks = RetryingObjectStore(store, QUICK).read(REF, 0, 11)
     assert await anext(blocks) == b"first"

@@ -1,9 +1,4 @@
-"""Finding uploads by the sorted sets of all shards (rules 15, 22, 24, 25).
-
-The sets are hints (lua/fragments/finding.lua). On one server they change in the same step as the
-upload and are exact. In a cluster they follow it; so that no order of arrival loses an upload for
-long, only `no_longer` takes one out: first out, then look, then in again where it belongs.
-"""
+"""Lookup of uploads in the sorted sets of all shards (rules 15, 22, 24, 25)."""
 
 from __future__ import annotations
 
@@ -19,8 +14,8 @@ from sluice_backends.redis.ledger.steps import LedgerSteps
 T = TypeVar("T")
 
 _PAGE = 100
-_AT_ONCE = 16
-"""Uploads that one search looks at in parallel; it has to leave connections to others."""
+_CONCURRENCY = 16
+"""Concurrent reads of one search; it must leave connections to other callers."""
 
 ALL_KINDS = (
     "index",
@@ -34,54 +29,60 @@ ALL_KINDS = (
 )
 
 Age = tuple[float, str]
+"""Creation time, or another score, and upload id."""
 
 
 class UploadFinder:
-    """Uploads by a kind of set, merged over the shards."""
+    """Uploads of a kind of sorted set, merged over the shards.
+
+    The sets are hints (lua/fragments/finding.lua). On one server they change in the same step as
+    the upload and are exact. In a cluster they are updated after it, possibly out of order. So that
+    no upload stays lost, only `remove_stale` removes entries: remove, reread the upload, add it
+    again where it belongs.
+    """
 
     def __init__(self, steps: LedgerSteps) -> None:
         self._steps = steps
 
     async def oldest(self, kind: str) -> AsyncIterator[list[str]]:
-        """Pages of the uploads of a kind, lowest score first.
+        """Yield pages of the uploads of a kind, lowest score first.
 
-        By rank: an upload that moves while the pages are read may be missed, and is found by the
-        next search.
+        Pages are read by rank: an upload that moves meanwhile may be missed until the next search.
         """
         shards = list(range(self._steps.shards))
         start = 0
         while shards:
-            found = await self._ranges(
+            pages = await self._ranges(
                 shards, kind, ("ZRANGE", start, start + _PAGE - 1, "WITHSCORES")
             )
-            yield [upload_id for _, upload_id in heapq.merge(*found)]
+            yield [upload_id for _, upload_id in heapq.merge(*pages)]
             shards = [
-                shard for shard, page in zip(shards, found, strict=True) if len(page) == _PAGE
+                shard for shard, page in zip(shards, pages, strict=True) if len(page) == _PAGE
             ]
             start += _PAGE
 
     async def due(self, kind: str, limit: int, offset: int = 0) -> list[str]:
-        """Uploads whose time has come, longest first, those before the offset left out."""
+        """Return the due uploads, earliest first, from `offset` on."""
         now = await self._steps.now()
-        found = await self._ranges(
+        pages = await self._ranges(
             range(self._steps.shards),
             kind,
             ("ZRANGEBYSCORE", "-inf", repr(now), "WITHSCORES", "LIMIT", 0, offset + limit),
         )
-        return [upload_id for _, upload_id in heapq.merge(*found)][offset : offset + limit]
+        return [upload_id for _, upload_id in heapq.merge(*pages)][offset : offset + limit]
 
     async def count(self, kind: str) -> int:
         replies = await self._ask(range(self._steps.shards), kind, ("ZCARD",))
         return sum(replies)
 
-    async def no_longer(self, kind: str, upload_id: str, *, gone: bool = False) -> None:
-        """An upload was found by a set and there is nothing to be done for it.
+    async def remove_stale(self, kind: str, upload_id: str, *, gone: bool = False) -> None:
+        """Remove the entry of an upload that has nothing to do there.
 
         Args:
-            gone: it is not there any more.
+            gone: the upload does not exist any more.
         """
-        if self._steps.alone and not gone:
-            return  # the set is exact: somebody is at it, or was quicker
+        if self._steps.is_single_server and not gone:
+            return  # the set is exact: another process is working on the upload, or was faster
         await self._steps.move(upload_id, [(kind, None)])
         if not gone:
             await self._steps.repair(upload_id)
@@ -97,29 +98,30 @@ class UploadFinder:
         ]
 
     async def _ask(self, shards: Sequence[int], kind: str, command: Command) -> list[Any]:
-        """A command for the key of every shard; the key comes first among its arguments."""
+        """Run a command on the key of every shard, which is inserted as its first argument."""
         clients = self._steps.clients
-        names = [keys.found_by(kind, shard) for shard in shards]
-        word, *arguments = command
+        names = [keys.lookup_set(kind, shard) for shard in shards]
+        verb, *arguments = command
         operation = f"find_{kind}"
-        if self._steps.alone:
-            commands = [(word, name, *arguments) for name in names]
+        if self._steps.is_single_server:
+            commands = [(verb, name, *arguments) for name in names]
             return await clients.pipeline(names[0], commands, operation=operation)
-        return await each(
-            names, lambda name: clients.execute(name, word, name, *arguments, operation=operation)
+        return await gather_bounded(
+            names,
+            lambda name: clients.execute(name, verb, name, *arguments, operation=operation),
         )
 
 
-async def each(names: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> list[T]:
-    """The answers for all names in their order, some of them asked for at the same time.
+async def gather_bounded(names: Iterable[str], read: Callable[[str], Awaitable[T]]) -> list[T]:
+    """Return the results for all names in their order, with bounded concurrency.
 
-    Raises the first error; nothing of this is then going on any more.
+    Raises the first error, after all other reads were cancelled.
     """
-    permits = asyncio.Semaphore(_AT_ONCE)
+    permits = asyncio.Semaphore(_CONCURRENCY)
 
     async def one(name: str) -> T:
         async with permits:
-            return await ask(name)
+            return await read(name)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
--- On one server the budget and the sorted sets are changed by the script itself.
+-- On one server the script itself changes the budget and the sorted sets.
 
 local function with_consequences(word, reply, note, moves)
   if note then

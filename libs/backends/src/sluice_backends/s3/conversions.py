@@ -1,25 +1,28 @@
-"""Between the port's values and S3's parameters and answers. Pure."""
+"""Conversions between values of the port and S3 parameters and responses. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sluice_backends.s3.checksums import decoded, encoded
+from sluice_backends.s3.checksums import decode_crc32c, encode_crc32c
 from sluice_core.errors import InvalidArgument
 from sluice_core.objects.parts import multipart_not_found
 from sluice_core.ports.object_store import ObjectInfo, PartTag
 from sluice_core.uploads.checksums import combined_crc32c
 from sluice_core.uploads.model import ObjectRef
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 _MAX_KEY_BYTES = 1024
 
 
 def to_object(ref: ObjectRef) -> dict[str, Any]:
-    """Raises `InvalidArgument` BAD_KEY for a key that some store would take for another: S3 keeps
-    `a//b` and `a/../b` as they are, a proxy or a store on a file system does not."""
+    """Return the parameters that name an object.
+
+    Raises `InvalidArgument` BAD_KEY for a key that some stores normalize: S3 preserves `a//b` and
+    `a/../b`, a proxy or a store on a file system does not.
+    """
     if len(ref.key.encode()) > _MAX_KEY_BYTES or not {"", ".", ".."}.isdisjoint(ref.key.split("/")):
         raise InvalidArgument(
             "BAD_KEY",
@@ -30,24 +33,27 @@ def to_object(ref: ObjectRef) -> dict[str, Any]:
 
 
 def to_multipart(ref: ObjectRef, multipart_id: str) -> dict[str, Any]:
-    """Raises `NotFound` MULTIPART_NOT_FOUND for an id that no store gives out: without one, the
-    request would be that of a whole object."""
+    """Return the parameters that name a multipart upload.
+
+    Raises `NotFound` MULTIPART_NOT_FOUND for an id that no store issues: with an empty id, the
+    request would address the whole object.
+    """
     if not {"", ".", ".."}.isdisjoint(multipart_id.split("/")):
         raise multipart_not_found()
     return {**to_object(ref), "UploadId": multipart_id}
 
 
 def to_listed_part(tag: PartTag, *, with_crc32c: bool) -> dict[str, Any]:
-    """A part in the list of CompleteMultipartUpload."""
+    """Return a part for the list of CompleteMultipartUpload."""
     part: dict[str, Any] = {"PartNumber": tag.number, "ETag": f'"{tag.etag}"'}
     if with_crc32c and tag.crc32c is not None:
-        part["ChecksumCRC32C"] = encoded(tag.crc32c)
+        part["ChecksumCRC32C"] = encode_crc32c(tag.crc32c)
     return part
 
 
-def to_tag(part: Answer) -> PartTag:
-    """A part as ListParts shows it."""
-    stored = decoded(part.get("ChecksumCRC32C"))
+def to_tag(part: Response) -> PartTag:
+    """Return the tag of a part listed by ListParts."""
+    stored = decode_crc32c(part.get("ChecksumCRC32C"))
     return PartTag(
         int(part["PartNumber"]),
         to_etag(part),
@@ -56,12 +62,12 @@ def to_tag(part: Answer) -> PartTag:
     )
 
 
-def to_etag(answer: Answer) -> str:
-    return str(answer["ETag"]).strip('"')
+def to_etag(response: Response) -> str:
+    return str(response["ETag"]).strip('"')
 
 
 def expected_object(ref: ObjectRef, etag: str, parts: Sequence[PartTag]) -> ObjectInfo:
-    """The object that these parts come to; its CRC32C is None when one of theirs is."""
+    """Return the object assembled from these parts; its CRC32C is None when one of theirs is."""
     crcs = [(tag.crc32c, tag.size) for tag in parts if tag.crc32c is not None]
     crc = combined_crc32c(crcs) if len(crcs) == len(parts) else None
     return ObjectInfo(ref, sum(tag.size for tag in parts), etag, crc)

@@ -1,10 +1,10 @@
-"""How a script's text is put together: what it needs, in order, and nothing else."""
+"""Unit tests: composition of Lua scripts from fragments."""
 
 from __future__ import annotations
 
 import pytest
 
-from sluice_backends.redis.ledger.composing import Fragments, with_constants
+from sluice_backends.redis.ledger.fragments import Fragments, with_constants
 
 FIRST = """\
 -- Words about `first`.
@@ -37,12 +37,12 @@ end
 """
 
 
-def composed(step: str) -> str:
+def compose(step: str) -> str:
     return Fragments([FIRST, SECOND]).compose(step)
 
 
-def test_a_script_has_what_its_step_needs_in_the_order_of_the_fragments() -> None:
-    assert composed("return second.run(1)").splitlines() == [
+def test_scripts_hold_required_definitions_in_fragment_order() -> None:
+    assert compose("return second.run(1)").splitlines() == [
         "local first = {}",
         "local function helper(value)",
         "  return value + 1",
@@ -62,41 +62,41 @@ def test_a_script_has_what_its_step_needs_in_the_order_of_the_fragments() -> Non
     ]
 
 
-def test_a_value_of_a_module_comes_with_it_only_where_it_is_used() -> None:
-    assert composed("return first.key") == "local first = {}\nfirst.key = KEYS[1]\nreturn first.key"
-    assert "KEYS" not in composed("return first.list")
+def test_module_values_are_included_only_where_used() -> None:
+    assert compose("return first.key") == "local first = {}\nfirst.key = KEYS[1]\nreturn first.key"
+    assert "KEYS" not in compose("return first.list")
 
 
 @pytest.mark.parametrize(
     "step", ["-- helper", "return 'helper'", "return other.helper", "return 'a -- b' .. x.helper"]
 )
-def test_comments_texts_and_fields_of_others_mention_nothing(step: str) -> None:
-    assert composed(step) == step
+def test_comments_strings_and_foreign_fields_are_no_references(step: str) -> None:
+    assert compose(step) == step
 
 
 @pytest.mark.parametrize("step", ["return a..helper(1)", "helper(1)"])
-def test_whatever_stands_before_a_name_it_is_found(step: str) -> None:
-    assert composed(step).startswith("local function helper(value)")
+def test_references_are_found_after_any_operator(step: str) -> None:
+    assert compose(step).startswith("local function helper(value)")
 
 
-def test_a_function_that_a_module_does_not_have_is_no_script() -> None:
+def test_call_of_an_undefined_module_function_is_refused() -> None:
     with pytest.raises(ValueError, match=r"second\.walk"):
-        composed("return second.walk(1)")
+        compose("return second.walk(1)")
 
 
-def test_a_name_is_defined_once() -> None:
+def test_duplicate_definitions_are_refused() -> None:
     with pytest.raises(ValueError, match="helper"):
         Fragments([FIRST, "local helper = 1"])
 
 
-def test_a_fragment_runs_nothing_of_itself() -> None:
+def test_statements_in_a_fragment_are_refused() -> None:
     with pytest.raises(ValueError, match=r"redis\.call"):
         Fragments(["redis.call('DEL', KEYS[1])"])
 
 
-def test_constants_stand_in_the_text() -> None:
-    text = "if options.alone and n > options.most then return options.seconds end"
-    values = {"alone": True, "most": 12, "seconds": 0.5}
+def test_constants_are_inlined() -> None:
+    text = "if options.is_single_server and n > options.most then return options.seconds end"
+    values = {"is_single_server": True, "most": 12, "seconds": 0.5}
     assert with_constants(text, values) == "if true and n > 12 then return 0.5 end"
     with pytest.raises(KeyError, match="most"):
-        with_constants(text, {"alone": False})
+        with_constants(text, {"is_single_server": False})

@@ -1,7 +1,6 @@
-"""Rule 19 where transactions really overlap: the races are forced by locks, not left to luck.
+"""Tests of rule 19 with overlapping transactions.
 
-A session of the test's own holds the row that the contenders need, until the server says that all
-of them wait for it.
+A test session locks the row that the contenders need until all of them wait for it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from support.mysql_server import MysqlServer
 
 FAR = time.time() + 1e6
 SECONDS = 20.0
-"""By then anything has happened, on the busiest machine too."""
+"""Upper bound of every wait, sufficient on a loaded machine."""
 
 PATH_ROW = "SELECT * FROM paths WHERE path = 'a' FOR UPDATE"
 UNCOMMITTED_PATH = (
@@ -40,7 +39,7 @@ UNCOMMITTED_PATH = (
 async def holding(
     database: Database, server: MysqlServer, statement: str, waiters: int
 ) -> AsyncIterator[None]:
-    """Hold what `statement` locks until so many transactions wait, then roll it back."""
+    """Hold the locks of `statement` until this number of transactions waits; then roll back."""
     async with database.reader.connect() as connection:
         await connection.execute(text("SET foreign_key_checks = 0"))
         await connection.execute(text(statement))
@@ -59,7 +58,7 @@ async def until_waiting(server: MysqlServer, waiters: int) -> None:
 async def race(
     url: str, server: MysqlServer, held: str, *contenders: Coroutine[Any, Any, Any]
 ) -> list[Any]:
-    """Their answers or errors; all of them were at the lock at once, in this order."""
+    """Return results or errors of contenders that waited for the lock in this order."""
     tasks: list[asyncio.Task[Any]] = []
     async with open_database(url) as database, holding(database, server, held, len(contenders)):
         for number, contender in enumerate(contenders, 1):
@@ -68,24 +67,24 @@ async def race(
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def announced(catalogue: SqlCatalogue, *uploads: NodeCommit) -> None:
-    """As workers do before they store anything: only then does a commit go in one packet."""
+async def record_intents(catalogue: SqlCatalogue, *uploads: NodeCommit) -> None:
+    """Record intents as workers do; a commit is a batch only with an intent."""
     for upload in uploads:
         await catalogue.record_intent(intent_of(upload))
 
 
-async def told(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
-    """What the outbox says of whom, in order."""
+async def pending_events(catalogue: SqlCatalogue) -> list[tuple[str, str]]:
+    """Return key and type of the events in the outbox, in order."""
     rows = await catalogue.outbox(10_000)
     return [(row.event.key, row.event.type.rpartition(".")[2]) for row in rows]
 
 
-async def doomed(catalogue: SqlCatalogue) -> list[str]:
+async def scheduled_deletions(catalogue: SqlCatalogue) -> list[str]:
     return sorted(one.object.key for one in await catalogue.deletions_due(FAR, 10_000))
 
 
 @pytest.mark.rule(19)
-async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
+async def test_second_commit_to_path_supersedes_first(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     before, one, two = (finished_upload("a") for _ in range(3))
@@ -99,25 +98,27 @@ async def test_of_two_commits_to_one_path_the_second_supersedes_the_first(
     )
     winner, loser = (two, one) if second.superseded_node_id == one.node_id else (one, two)
     assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == winner.node_id
-    assert await told(catalogue) == [
+    assert await pending_events(catalogue) == [
         (before.node_id, "UploadCompleted"),
         (loser.node_id, "UploadCompleted"),
         (before.node_id, "NodeDeleted"),
         (winner.node_id, "UploadCompleted"),
         (loser.node_id, "NodeDeleted"),
     ]
-    assert await doomed(catalogue) == sorted([before.object.key, loser.object.key])
+    assert await scheduled_deletions(catalogue) == sorted([before.object.key, loser.object.key])
 
 
 @pytest.mark.rule(19)
 @pytest.mark.parametrize("commits", [2, 6])
-async def test_commits_that_all_find_the_path_free_take_turns(
+async def test_concurrent_commits_to_free_path_all_succeed(
     url: str, catalogue: SqlCatalogue, server: MysqlServer, commits: int
 ) -> None:
-    """All of them wait for a path that is being made, and then it is not: whoever comes first
-    makes it, although the database lets the others die of it."""
+    """All of them wait for an uncommitted path, which is rolled back.
+
+    The first one creates it; the others become deadlock victims and are retried.
+    """
     uploads = [finished_upload("a") for _ in range(commits)]
-    await announced(catalogue, *uploads)
+    await record_intents(catalogue, *uploads)
     outcomes = await race(
         url, server, UNCOMMITTED_PATH, *(catalogue.commit_node(upload) for upload in uploads)
     )
@@ -130,25 +131,25 @@ async def test_commits_that_all_find_the_path_free_take_turns(
 
 
 @pytest.mark.rule(19)
-async def test_of_two_that_want_an_absent_path_one_is_refused(
+async def test_one_of_two_if_absent_commits_is_rejected(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     uploads = [finished_upload("a", if_absent=True) for _ in range(2)]
-    await announced(catalogue, *uploads)
+    await record_intents(catalogue, *uploads)
     outcomes = await race(
         url, server, UNCOMMITTED_PATH, *(catalogue.commit_node(upload) for upload in uploads)
     )
     (refused,) = (outcome for outcome in outcomes if isinstance(outcome, AlreadyExists))
-    (made,) = (outcome for outcome in outcomes if isinstance(outcome, CommitOutcome))
-    assert (refused.reason, made) == ("PATH_EXISTS", CommitOutcome(created=True))
+    (created_outcome,) = (outcome for outcome in outcomes if isinstance(outcome, CommitOutcome))
+    assert (refused.reason, created_outcome) == ("PATH_EXISTS", CommitOutcome(created=True))
     node = await catalogue.find_node(TENANT, DRIVE, "a")
     assert refused.metadata == {"node_id": node.node_id}
-    assert await told(catalogue) == [(node.node_id, "UploadCompleted")]
+    assert await pending_events(catalogue) == [(node.node_id, "UploadCompleted")]
 
 
 @pytest.mark.rule(19, 26)
 @pytest.mark.parametrize("deletes_first", [True, False])
-async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
+async def test_commit_and_deletion_end_old_node_once(
     url: str, catalogue: SqlCatalogue, server: MysqlServer, deletes_first: bool
 ) -> None:
     old, new = finished_upload("a"), finished_upload("a")
@@ -171,11 +172,11 @@ async def test_a_commit_and_a_deletion_of_one_path_end_the_old_node_once(
         ("SUPERSEDED", old.node_id),
     )
     assert ending.key == old.node_id
-    assert await doomed(catalogue) == [old.object.key]
+    assert await scheduled_deletions(catalogue) == [old.object.key]
 
 
 @pytest.mark.rule(19)
-async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
+async def test_replayed_commit_stays_superseded(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     old, new = finished_upload("a"), finished_upload("a")
@@ -189,15 +190,15 @@ async def test_an_old_commit_replayed_while_it_is_superseded_stays_superseded(
     assert (await catalogue.find_node(TENANT, DRIVE, "a")).node_id == new.node_id
     with pytest.raises(NotFound):
         await catalogue.get_node(TENANT, old.node_id)
-    assert len(await told(catalogue)) == 3
+    assert len(await pending_events(catalogue)) == 3
 
 
 @pytest.mark.rule(18, 19)
-async def test_two_completers_of_one_upload_make_one_node(
+async def test_concurrent_completers_create_one_node(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
     upload = finished_upload("a")
-    await announced(catalogue, upload)
+    await record_intents(catalogue, upload)
     uncommitted_node = (
         "INSERT INTO nodes (node_id, drive_id, path, upload_id, state, size, content_type, crc32c,"
         " metadata, bucket, object_key, version, created_at, updated_at)"
@@ -207,23 +208,23 @@ async def test_two_completers_of_one_upload_make_one_node(
     completers = (catalogue.commit_node(upload) for _ in range(3))
     outcomes = await race(url, server, uncommitted_node, *completers)
     assert sorted(outcome.created for outcome in outcomes) == [False, False, True]
-    assert await told(catalogue) == [(upload.node_id, "UploadCompleted")]
+    assert await pending_events(catalogue) == [(upload.node_id, "UploadCompleted")]
 
 
 @pytest.mark.rule(19, 22)
-async def test_a_commit_in_one_packet_keeps_others_from_its_path_until_it_is_done(
+async def test_batch_commit_holds_path_lock_until_end(
     url: str, catalogue: SqlCatalogue, server: MysqlServer
 ) -> None:
-    """Held at the step after the path's, which needs a row that somebody else has locked."""
+    """The batch waits at the step after the path's, whose row is locked."""
     old, new = finished_upload("a"), finished_upload("a")
-    await announced(catalogue, old)
+    await record_intents(catalogue, old)
     intent_row = f"SELECT * FROM object_intents WHERE upload_id = '{old.upload_id}' FOR UPDATE"
     first, second = await race(
         url, server, intent_row, catalogue.commit_node(old), catalogue.commit_node(new)
     )
     assert first == CommitOutcome(created=True)
     assert second == CommitOutcome(created=True, superseded_node_id=old.node_id)
-    assert await told(catalogue) == [
+    assert await pending_events(catalogue) == [
         (old.node_id, "UploadCompleted"),
         (new.node_id, "UploadCompleted"),
         (old.node_id, "NodeDeleted"),
@@ -232,10 +233,10 @@ async def test_a_commit_in_one_packet_keeps_others_from_its_path_until_it_is_don
 
 
 @pytest.mark.usefixtures("step_by_step")
-async def test_commits_to_other_paths_of_the_drive_do_not_wait(
+async def test_commits_to_other_paths_do_not_wait(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
-    """Not even while both supersede, which locks the node that had the path."""
+    """This holds even while both supersede and lock the previous node."""
     for path in ("a", "b"):
         await catalogue.commit_node(finished_upload(path))
     async with open_catalogue(proxied) as slow, asyncio.TaskGroup() as group:
@@ -252,11 +253,9 @@ async def test_commits_to_other_paths_of_the_drive_do_not_wait(
 
 
 @pytest.mark.rule(19, 22)
-async def test_a_storm_of_commits_to_a_few_paths_all_get_through(
-    url: str, catalogue: SqlCatalogue
-) -> None:
+async def test_many_commits_to_few_paths_all_succeed(url: str, catalogue: SqlCatalogue) -> None:
     uploads = [finished_upload(f"path-{number % 4}") for number in range(32)]
-    await announced(catalogue, *uploads)
+    await record_intents(catalogue, *uploads)
     async with open_catalogue(url) as another_process, asyncio.timeout(60):
         outcomes = await asyncio.gather(
             *(
@@ -269,13 +268,13 @@ async def test_a_storm_of_commits_to_a_few_paths_all_get_through(
     superseded = [one.superseded_node_id for one in outcomes if one.superseded_node_id]
     assert len(live) == 4
     assert Counter(superseded) == Counter({u.node_id for u in uploads} - live)
-    story = await told(catalogue)
+    events = await pending_events(catalogue)
     for upload in uploads:
-        mine = [kind for node_id, kind in story if node_id == upload.node_id]
+        mine = [kind for node_id, kind in events if node_id == upload.node_id]
         assert mine == ["UploadCompleted", "NodeDeleted"][: 1 if upload.node_id in live else 2]
 
 
-async def test_who_loses_a_deadlock_begins_again(url: str, catalogue: SqlCatalogue) -> None:
+async def test_deadlock_victim_is_retried(url: str, catalogue: SqlCatalogue) -> None:
     for name in ("left", "right"):
         await catalogue.hold_lease(name, "nobody", 60)
     both_hold_one = asyncio.Barrier(2)
@@ -303,9 +302,9 @@ async def test_who_loses_a_deadlock_begins_again(url: str, catalogue: SqlCatalog
     assert attempts == 3
 
 
-@pytest.mark.parametrize(("let_go", "seconds"), [(True, 20.0), (False, 2.5)])
-async def test_a_lock_is_waited_for_again_until_the_deadline(
-    url: str, catalogue: SqlCatalogue, let_go: bool, seconds: float
+@pytest.mark.parametrize(("released", "seconds"), [(True, 20.0), (False, 2.5)])
+async def test_lock_wait_is_retried_until_deadline(
+    url: str, catalogue: SqlCatalogue, released: bool, seconds: float
 ) -> None:
     await catalogue.commit_node(finished_upload("a"))
     options = MysqlOptions(lock_wait_seconds=1, transaction_seconds=seconds)
@@ -316,7 +315,7 @@ async def test_a_lock_is_waited_for_again_until_the_deadline(
     ):
         await holder.execute(text(PATH_ROW))
         waiting = asyncio.create_task(impatient.commit_node(finished_upload("a")))
-        if let_go:
+        if released:
             await asyncio.sleep(1.5)
             await holder.rollback()
             assert (await waiting).created

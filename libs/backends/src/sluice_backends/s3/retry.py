@@ -1,10 +1,4 @@
-"""Tries again: the one layer that repeats calls of an object store.
-
-Every call of the port may be repeated. Putting replaces what an earlier attempt left, a body begins
-anew with each. `complete_multipart` may answer MULTIPART_NOT_FOUND to a repeat, because the first
-attempt did it and only its answer was lost: whoever completes has to look with `head` anyway, for
-a completer before it may have died there (rule 18).
-"""
+"""Retry of object store calls; the only layer that retries them."""
 
 from __future__ import annotations
 
@@ -31,10 +25,15 @@ T = TypeVar("T")
 
 
 class RetryingObjectStore:
-    """An `ObjectStore` that repeats what was `Unavailable`.
+    """An `ObjectStore` that retries calls that failed with `Unavailable`.
 
-    Not STORE_CIRCUIT_OPEN: that one says that asking again soon is of no use. A read is repeated
-    until its first block; then the reader knows better where to go on.
+    STORE_CIRCUIT_OPEN is not retried, because an early retry is useless. A read is retried until
+    its first block; later the reader knows better where to resume.
+
+    Every call of the port is safe to retry. A put replaces the result of an earlier attempt, and
+    each attempt reads the body from its beginning. A retry of `complete_multipart` may raise
+    MULTIPART_NOT_FOUND when only the response of the first attempt was lost. The completer checks
+    with `head` anyway, because an earlier completer may have died at this point (rule 18).
     """
 
     def __init__(self, store: ObjectStore, options: RetryOptions | None = None) -> None:
@@ -46,19 +45,19 @@ class RetryingObjectStore:
             wait_initial=options.wait_initial_seconds,
             wait_max=options.wait_max_seconds,
             wait_jitter=options.wait_initial_seconds,
-        ).on(_worth_repeating)
+        ).on(_retry_decision)
 
     async def check(self, bucket: str) -> None:
         await self._call(self._store.check, bucket)
 
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
-        return await self._sent(body, lambda sent: self._store.put(ref, sent, attributes))
+        return await self._send(body, lambda sent: self._store.put(ref, sent, attributes))
 
     async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
         return await self._call(self._store.open_multipart, ref, attributes)
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
-        return await self._sent(
+        return await self._send(
             body, lambda sent: self._store.put_part(ref, multipart_id, number, sent)
         )
 
@@ -77,7 +76,7 @@ class RetryingObjectStore:
         await self._call(self._store.abort_multipart, ref, multipart_id)
 
     async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
-        blocks, first = await self._call(self._begin, ref, offset, length)
+        blocks, first = await self._call(self._read_first, ref, offset, length)
         async with closing(blocks):
             if first is None:
                 return
@@ -99,24 +98,24 @@ class RetryingObjectStore:
     ) -> PresignedPut:
         return await self._store.presign_put(ref, lifetime_seconds, size, attributes)
 
-    async def _sent(self, body: Body, send: Callable[[Body], Awaitable[T]]) -> T:
-        """Repeat unless it is the body's source that is away: that one is not ours to wait for."""
+    async def _send(self, body: Body, send: Callable[[Body], Awaitable[T]]) -> T:
+        """Retry unless the body's source is unavailable: the source has its own retry."""
 
         async def attempt() -> T:
-            sent = _WatchedBody(body)
+            sent = _RecordingBody(body)
             try:
                 return await send(sent)
             except Unavailable as error:
                 if error is sent.failure:
-                    raise _SourceAway(error) from error
+                    raise _SourceUnavailable(error) from error
                 raise
 
         try:
             return await self._call(attempt)
-        except _SourceAway as away:
-            raise away.error from away.error.__cause__
+        except _SourceUnavailable as wrapper:
+            raise wrapper.error from wrapper.error.__cause__
 
-    async def _begin(
+    async def _read_first(
         self, ref: ObjectRef, offset: int, length: int
     ) -> tuple[AsyncIterator[bytes], bytes | None]:
         blocks = self._store.read(ref, offset, length)
@@ -127,16 +126,16 @@ class RetryingObjectStore:
                 raise
 
 
-class _SourceAway(Exception):
-    """Carries an error of the body's source past the repeating."""
+class _SourceUnavailable(Exception):
+    """Wrapper that carries an error of the body's source past the retry."""
 
     def __init__(self, error: Unavailable) -> None:
         super().__init__()
         self.error = error
 
 
-class _WatchedBody:
-    """A body that remembers what its source raised."""
+class _RecordingBody:
+    """A body that records the error of its source."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -163,8 +162,8 @@ class _WatchedBody:
                 yield block
 
 
-def _worth_repeating(error: Exception) -> bool | float:
-    """How long to wait at least, if the store said so."""
+def _retry_decision(error: Exception) -> bool | float:
+    """Return whether to retry, or the minimum delay in seconds if the store specified one."""
     if not isinstance(error, Unavailable) or error.reason == CIRCUIT_OPEN:
         return False
     return True if error.retry_after_seconds is None else error.retry_after_seconds

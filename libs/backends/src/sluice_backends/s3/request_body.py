@@ -1,12 +1,4 @@
-"""The body of a request, block by block from its source into the socket.
-
-aiobotocore takes bytes or a file, and would read a file whole to sign it; the bytes of a part come
-from another store and are not worth collecting. So the "file" is a payload of the HTTP client,
-which writes itself: no block is copied, and at most two are in memory.
-
-The payload is not signed (UNSIGNED-PAYLOAD). What is signed is its CRC32C, in a header, and the
-store refuses other bytes. That also spares a SHA-256 of everything, which costs more than sending.
-"""
+"""Streaming request body, written block by block from its source to the socket."""
 
 from __future__ import annotations
 
@@ -20,40 +12,45 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 
 from sluice_backends.s3.errors import checksum_mismatch
-from sluice_backends.s3.progress import StallTimeout
+from sluice_backends.s3.stall_timeout import StallTimeout
 from sluice_core.objects.body import closing, verified
 from sluice_core.ports.object_store import Body
 
 _PIECE_BYTES = 256 * 1024
-"""Written at once: that one of these is taken is the sign of progress."""
+"""Size of one write; each accepted piece counts as progress."""
 
 
-class OutgoingBody(Payload):
-    """A port's `Body` as the HTTP client sends it; begins anew each time it is sent.
+class RequestBody(Payload):
+    """A port's `Body` as a payload of the HTTP client; each send starts from the beginning.
+
+    aiobotocore accepts bytes or a file and would read a whole file to sign it. This "file" is a
+    payload that writes itself: no block is copied, and at most two are in memory.
+
+    The payload is not signed (UNSIGNED-PAYLOAD). Its CRC32C is, in a header, and the store rejects
+    other bytes. This also avoids a SHA-256 of the body, which costs more than sending it.
 
     Args:
-        stall: told of progress, and stopped while the source is waited for.
-        verify: compute the CRC32C in passing, for a store that does not.
-        asks_first: whether the store is asked if it wants the body (Expect: 100-continue). One
-            that is not asked may refuse it by ending the connection, and then says no reason.
+        stall: reset on progress and paused while the source is awaited.
+        verify: compute the CRC32C while sending, for a store that does not.
+        expects_continue: whether to send `Expect: 100-continue`. Without it, a store may reject the
+            body by closing the connection, without a reason.
     """
 
     _autoclose = True
 
     def __init__(
-        self, body: Body, stall: StallTimeout, *, verify: bool, asks_first: bool = True
+        self, body: Body, stall: StallTimeout, *, verify: bool, expects_continue: bool = True
     ) -> None:
         super().__init__(body, content_type="application/octet-stream")
         self._size = body.size
         self._body = body
         self._stall = stall
         self._verify = verify
-        self.asks_first = asks_first
+        self.expects_continue = expects_continue
         self._idle = asyncio.Event()
         self._idle.set()
         self.failure: Exception | None = None
-        """What the source raised, or the mismatch that was seen; the client wraps it past
-        recognition."""
+        """Error of the source, or a checksum mismatch; the client wraps it beyond recognition."""
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         await self.write_with_length(writer, None)
@@ -69,24 +66,27 @@ class OutgoingBody(Payload):
             async with closing(blocks):
                 await self._send(writer, blocks)
         except BaseException:
-            # The client only closes it, which waits until a store that takes nothing has taken
-            # what is buffered.
+            # The client only closes the transport, and close waits until a stalled store has
+            # accepted the buffered data.
             if transport is not None:
                 transport.abort()
             raise
         finally:
             self._idle.set()
 
-    async def settled(self) -> None:
-        """Returns when nothing reads the source any more.
+    async def wait_idle(self) -> None:
+        """Wait until nothing reads the source.
 
-        The client's writing task outlives a request that ended early by a few turns of the loop.
+        The client's writer task outlives a request that ended early by a few loop iterations.
         """
         await self._idle.wait()
 
     async def _send(self, writer: AbstractStreamWriter, blocks: AsyncIterator[bytes]) -> None:
-        """Each block goes out when the next one is there, so that the last one does only when the
-        body is known to be what it claims: the store then never has a whole wrong one."""
+        """Write each block once the next one is read.
+
+        The last block is thus sent only after the body is verified, so the store never receives a
+        complete wrong body.
+        """
         sent = 0
         block = await self._next(blocks)
         while block is not None:
@@ -96,7 +96,7 @@ class OutgoingBody(Payload):
                 break
             for piece in _pieces(block):
                 await writer.write(piece)
-                self._stall.alive()
+                self._stall.reset()
             block = following
         if block is not None or sent != self._body.size:
             self.failure = checksum_mismatch()
@@ -110,7 +110,7 @@ class OutgoingBody(Payload):
                 self.failure = failure
                 raise
 
-    # botocore wants a file and never reads it: the payload is neither signed nor checksummed there.
+    # botocore requires a file but never reads it: it neither signs nor checksums the payload.
 
     def read(self, size: int = -1) -> NoReturn:
         raise io.UnsupportedOperation("read")

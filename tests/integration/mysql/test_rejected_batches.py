@@ -1,4 +1,4 @@
-"""A server, or a proxy before it, that takes one statement at a time, where we send several."""
+"""Tests of servers and proxies that reject several statements in one packet."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from support.commits import DRIVE, TENANT, finished_upload, initiated_event, int
 from support.mysql_proxy import MysqlProxy
 
 HEADER = struct.Struct("<I")
-"""Length of the packet in three bytes, and its number."""
+"""Packet length in three bytes and sequence number in one."""
 LOGIN, QUERY = 1, b"\x03"
 
 
-def framed(payload: bytes) -> bytes:
+def frame(payload: bytes) -> bytes:
     return HEADER.pack(len(payload)) + payload
 
 
-def is_several(packet: bytes) -> bool:
+def is_batch(packet: bytes) -> bool:
     return packet[4:5] == QUERY and packet.endswith(b";COMMIT")
 
 
-def unasked(packet: bytes) -> bytes:
-    """A client that does not ask for it: the server itself refuses a second statement then."""
+def without_capability(packet: bytes) -> bytes:
+    """Remove the capability from the login: the server then rejects a second statement."""
     (head,) = HEADER.unpack_from(packet)
     if head >> 24 != LOGIN or packet[4:5] == QUERY:
         return packet
@@ -40,26 +40,26 @@ def unasked(packet: bytes) -> bytes:
     return packet[:4] + HEADER.pack(capabilities & ~CLIENT.MULTI_STATEMENTS) + packet[8:]
 
 
-def only_first(packet: bytes) -> bytes:
-    """Nothing is refused, and nothing but the first statement is passed on."""
-    return framed(packet[4 : packet.index(b";")]) if is_several(packet) else packet
+def first_statement(packet: bytes) -> bytes:
+    """Forward only the first statement, without an error."""
+    return frame(packet[4 : packet.index(b";")]) if is_batch(packet) else packet
 
 
-def refused_with(code: int) -> Callable[[bytes], bytes]:
-    """The server is made to answer what a proxy would."""
+def rejected_with(code: int) -> Callable[[bytes], bytes]:
+    """Make the server respond with the error code of a proxy."""
     refusal = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'no'".encode()
-    return lambda packet: framed(QUERY + refusal) if is_several(packet) else packet
+    return lambda packet: frame(QUERY + refusal) if is_batch(packet) else packet
 
 
 @asynccontextmanager
-async def behind(
+async def open_behind(
     proxy: MysqlProxy, proxied: str, rewrite: Callable[[bytes], bytes]
 ) -> AsyncIterator[SqlCatalogue]:
     packets = 0
 
     def counting(packet: bytes) -> bytes:
         nonlocal packets
-        packets += is_several(packet)
+        packets += is_batch(packet)
         return rewrite(packet)
 
     proxy.rewrite = counting
@@ -68,8 +68,8 @@ async def behind(
     assert packets, "nothing was ever sent in one packet"
 
 
-async def uploaded(remote: SqlCatalogue, path: str) -> str:
-    """Intent and commit; the node's id."""
+async def commit_upload(remote: SqlCatalogue, path: str) -> str:
+    """Record an intent and commit an upload; return the node id."""
     upload = finished_upload(path)
     commit = replace(upload, ledger_events=[initiated_event(upload)])
     await remote.record_intent(intent_of(commit))
@@ -81,21 +81,21 @@ async def uploaded(remote: SqlCatalogue, path: str) -> str:
 @pytest.mark.parametrize(
     "rewrite",
     [
-        pytest.param(unasked, id="the server refuses"),
-        pytest.param(only_first, id="all but the first are dropped"),
-        pytest.param(refused_with(1235), id="a proxy does not support it"),
-        pytest.param(refused_with(1148), id="a proxy does not allow it"),
-        pytest.param(refused_with(9_006), id="a proxy has a number of its own"),
+        pytest.param(without_capability, id="the server rejects"),
+        pytest.param(first_statement, id="all but the first are dropped"),
+        pytest.param(rejected_with(1235), id="a proxy does not support it"),
+        pytest.param(rejected_with(1148), id="a proxy does not allow it"),
+        pytest.param(rejected_with(9_006), id="a proxy has its own code"),
     ],
 )
-async def test_where_several_statements_are_not_taken_they_go_one_by_one(
+async def test_rejected_batches_fall_back_to_single_statements(
     proxied: str,
     proxy: MysqlProxy,
     catalogue: SqlCatalogue,
     rewrite: Callable[[bytes], bytes],
 ) -> None:
-    async with behind(proxy, proxied, rewrite) as remote:
-        nodes = [await uploaded(remote, path) for path in ("a", "b")]
+    async with open_behind(proxy, proxied, rewrite) as remote:
+        nodes = [await commit_upload(remote, path) for path in ("a", "b")]
     for path, node_id in zip(("a", "b"), nodes, strict=True):
         assert (await catalogue.find_node(TENANT, DRIVE, path)).node_id == node_id
     assert [row.event.key for row in await catalogue.outbox(10)] == [
@@ -104,33 +104,32 @@ async def test_where_several_statements_are_not_taken_they_go_one_by_one(
     assert not await catalogue.stale_intents(1e12, 10)
 
 
-async def test_a_refusal_is_logged_and_not_asked_for_again(
+async def test_rejection_is_logged_and_disables_batches(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
     sent: list[bytes] = []
 
-    def noting(packet: bytes) -> bytes:
+    def recording(packet: bytes) -> bytes:
         sent.append(packet)
-        return unasked(packet)
+        return without_capability(packet)
 
     with capture_logs() as logs:
-        async with behind(proxy, proxied, noting) as remote:
+        async with open_behind(proxy, proxied, recording) as remote:
             for path in ("a", "b"):
-                await uploaded(remote, path)
-    assert sum(is_several(packet) for packet in sent) == 1
+                await commit_upload(remote, path)
+    assert sum(is_batch(packet) for packet in sent) == 1
     assert [(entry["event"], entry["code"]) for entry in logs if "code" in entry] == [
-        ("catalogue_takes_single_statements_only", 1064)
+        ("catalogue.batches_disabled", 1064)
     ]
 
 
-async def test_what_was_done_of_a_packet_goes_with_its_connection(
+async def test_partial_batch_ends_with_its_connection(
     proxied: str, proxy: MysqlProxy, catalogue: SqlCatalogue
 ) -> None:
-    """The node was inserted, and COMMIT dropped. Whoever has the connection next must not commit
-    that."""
+    """The node was inserted and COMMIT dropped; the next user must not commit the node."""
     upload = finished_upload("a", if_absent=True)
     await catalogue.record_intent(intent_of(upload))
-    async with behind(proxy, proxied, only_first) as remote:
+    async with open_behind(proxy, proxied, first_statement) as remote:
         holder = finished_upload("a")
         await catalogue.commit_node(holder)
         with pytest.raises(AlreadyExists, match="PATH_EXISTS"):

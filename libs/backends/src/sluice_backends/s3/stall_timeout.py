@@ -1,4 +1,4 @@
-"""A time limit on standing still, instead of one on the whole: a large part may take its time."""
+"""Timeout on missing progress instead of total duration: a large part may take long."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Self
 
 _SLACK = 0.05
-"""By this share it may come late, so that a sign of progress need not set the clock each time."""
+"""Share by which the timeout may be late, so that not every `reset` reschedules it."""
 
 
 class StallTimeout:
-    """Like `asyncio.timeout`, but `alive` starts it again and `paused` stops it.
+    """An `asyncio.timeout` that `reset` restarts and `paused` suspends.
 
-    Other tasks than the one in the block may call those two, also after it has ended.
+    Both may be called by other tasks than the one in the block, even after the block ended.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -37,20 +37,20 @@ class StallTimeout:
         self._running = False
         await self._timeout.__aexit__(exc_type, exc, traceback)
 
-    def alive(self) -> None:
-        """Something moved."""
+    def reset(self) -> None:
+        """Restart the timeout after progress."""
         now, when = asyncio.get_running_loop().time(), self._timeout.when()
         if when is None or when < now + self._seconds:
             self._reschedule(now + self._seconds * (1 + _SLACK))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """For waiting that is not the store's doing."""
+        """Suspend the timeout during a wait that the store does not cause."""
         self._reschedule(None)
         try:
             yield
         finally:
-            self.alive()
+            self.reset()
 
     def _reschedule(self, when: float | None) -> None:
         if self._running and not self._timeout.expired():

@@ -1,9 +1,4 @@
-"""Messages that are tried again later, without holding up their partition: `<topic>.<group>.retry`.
-
-A message that is put off is appended there as it came, with its number of tries and the time at
-which it is due in additional headers; the same group reads that topic too, and waits for each of
-its messages until it is due. So it survives every process, and the number of tries is bounded.
-"""
+"""Delayed retries: `<topic>.<group>.retry`, read by the same group."""
 
 from __future__ import annotations
 
@@ -18,17 +13,22 @@ _PREFIX = "retry_"
 
 
 @dataclass(frozen=True, slots=True)
-class LaterTries:
-    """What is tried again later: causes by their reason, how often, and after how many seconds."""
+class DelayedRetries:
+    """Policy of delayed retries, which do not block the partition of the failed message.
+
+    A postponed message is appended to the retry topic as it came, with its retry number and due
+    time in additional headers. The group reads that topic too and waits until each message is due.
+    So a retry survives every process, and the number of retries is bounded.
+    """
 
     reasons: frozenset[str]
-    tries: int
-    seconds: float
+    limit: int
+    delay_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message as it was first received, wherever it comes from now."""
+    """Message as it was first received, also when it comes from a retry topic."""
 
     topic: str
     key: bytes | None
@@ -36,25 +36,28 @@ class Delivery:
     headers: Headers
     partition: int
     offset: int
-    tried_later: int = 0
-    """Later tries, this one included; 0 for what comes from its own topic."""
+    retry_number: int = 0
+    """Delayed retries, this one included; 0 for a message from its own topic."""
     due: float = 0.0
-    """Seconds since the epoch before which it is not to be handled."""
+    """Seconds since the epoch before which it must not be handled."""
 
 
 def retry_topic(topic: str, group: str) -> str:
-    """Return the name of the topic of later tries."""
+    """Return the name of a group's retry topic."""
     return f"{topic}.{group}.retry"
 
 
 def with_retry_topics(topics: Collection[str], group: str) -> tuple[str, ...]:
-    """Return the topics that a group with later tries reads."""
+    """Return the topics that a group with delayed retries reads."""
     return (*topics, *(retry_topic(topic, group) for topic in topics))
 
 
 def delivery_of(raw: Any, topics: Collection[str], group: str) -> Delivery:
-    """Return the delivery in a client's record; one of a topic of later tries carries where it
-    first stood. Headers of that kind in a message of any other topic mean nothing."""
+    """Return the delivery of a client's record.
+
+    A record of a retry topic carries its original topic, partition and offset in headers. In
+    records of other topics such headers are ignored.
+    """
     origin = next((topic for topic in topics if retry_topic(topic, group) == raw.topic), None)
     headers: Headers = [(name, content or b"") for name, content in raw.headers]
     own = [(name, content) for name, content in headers if not name.startswith(_PREFIX)]
@@ -68,17 +71,17 @@ def delivery_of(raw: Any, topics: Collection[str], group: str) -> Delivery:
         own,
         partition=int(_number(facts, "partition")),
         offset=int(_number(facts, "offset")),
-        tried_later=int(_number(facts, "number")),
+        retry_number=int(_number(facts, "number")),
         due=_number(facts, "due"),
     )
 
 
-def put_off(delivery: Delivery, group: str, due: float) -> Outgoing:
-    """Return the message of the next later try."""
+def delayed_retry(delivery: Delivery, group: str, due: float) -> Outgoing:
+    """Return the message of the next delayed retry."""
     facts = {
         "partition": str(delivery.partition),
         "offset": str(delivery.offset),
-        "number": str(delivery.tried_later + 1),
+        "number": str(delivery.retry_number + 1),
         "due": repr(due),
     }
     added = [(f"{_PREFIX}{name}", text.encode()) for name, text in facts.items()]
@@ -92,7 +95,7 @@ def put_off(delivery: Delivery, group: str, due: float) -> Outgoing:
 
 
 def _number(facts: dict[str, bytes], name: str) -> float:
-    """Return a number, or 0 for a message that something else has put there."""
+    """Return a number; 0 if the header is missing or invalid, as in foreign messages."""
     try:
         return float(facts[name])
     except (KeyError, ValueError):

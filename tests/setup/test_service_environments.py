@@ -1,0 +1,125 @@
+"""Each service runs on the lock of its image, which holds no driver that it may not use."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from support.clone import ROOT, clone_workspace
+from support.locks import installed_versions, pinned_versions, read_lock
+from support.redis_server import free_port, shared_server
+
+S3 = {"aiobotocore", "botocore"}
+KAFKA = {"aiokafka", "confluent-kafka"}
+SQL = {"sqlalchemy", "alembic", "aiomysql", "pymysql", "aiosqlite"}
+REDIS = {"redis", "hiredis"}
+PICTURES = {"pillow", "pi-heif"}
+FORBIDDEN = {
+    "intake": S3 | KAFKA | SQL | PICTURES,
+    "repository": PICTURES,
+    "processor": REDIS,
+}
+LIBRARIES = ("protos", "core", "backends", "common")
+START_SECONDS = 60.0
+
+
+@pytest.fixture(params=sorted(FORBIDDEN))
+def service(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def python(service: str, tmp_path: Path) -> Path:
+    """The interpreter of an environment with the service's lock and the wheels of our packages."""
+    clone = clone_workspace(tmp_path / "sluice")
+    clone.make(".venv/bin/uv")
+    uv = [str(clone.python.with_name("uv")), "--no-config", "--quiet", "pip"]
+    settings = {"VIRTUAL_ENV": str(clone.root / ".venv"), "UV_SYSTEM_CERTS": "1"}
+    lock = f"requirements/{service}.txt"
+    packages = [*(f"libs/{name}" for name in LIBRARIES), f"services/{service}"]
+    for command in (
+        ["sync", "--require-hashes", lock],
+        ["install", "--no-deps", "--no-build-isolation", *(f"./{name}" for name in packages)],
+        ["check"],
+    ):
+        subprocess.run(
+            [*uv, *command],
+            cwd=clone.root,
+            env=clone.environment(settings),
+            check=True,
+            timeout=240,
+        )
+    return clone.python
+
+
+def locked(service: str) -> set[str]:
+    lock = (ROOT / "requirements" / f"{service}.txt").read_text(encoding="utf-8")
+    return set(pinned_versions(read_lock(lock)))
+
+
+def test_lock_of_a_service_lacks_foreign_drivers(service: str) -> None:
+    everything = pinned_versions(read_lock((ROOT / "requirements" / "run.txt").read_text()))
+    assert not locked(service) & FORBIDDEN[service]
+    assert FORBIDDEN[service] <= set(everything), "a driver that nobody installs proves nothing"
+
+
+def test_locks_of_services_are_part_of_the_whole(service: str) -> None:
+    run, own = (
+        pinned_versions(read_lock((ROOT / "requirements" / f"{name}.txt").read_text()))
+        for name in ("run", service)
+    )
+    assert own.items() <= run.items()
+
+
+@pytest.mark.long
+def test_wheels_of_a_service_run_on_its_lock(service: str, python: Path, tmp_path: Path) -> None:
+    """Nothing of another service is installed, and the service still starts as it would."""
+    ours = {f"sluice-{name}" for name in (*LIBRARIES, service)}
+    probe = f"import sluice_{service}.service, json; print(json.__name__)"
+    imported = subprocess.run(
+        [str(python), "-W", "error", "-c", probe], capture_output=True, text=True, timeout=60
+    )
+    assert imported.returncode == 0, imported.stderr
+    if service == "intake":
+        assert_serves_on_redis(python, tmp_path)
+    subprocess.run([str(python), "-m", "ensurepip"], capture_output=True, check=True, timeout=120)
+    seeds = {"pip", "setuptools", "uv"}
+    assert set(installed_versions(python)) - seeds == (locked(service) | ours) - seeds
+
+
+def assert_serves_on_redis(python: Path, folder: Path) -> None:
+    """Start the intake of phase 5 and wait until it says that it listens."""
+    ready, log = folder / "ready", folder / "intake.log"
+    settings = {
+        "COORDINATION": "redis",
+        "CHUNK_TRANSPORT": "redis",
+        "OBJECTS": "s3",
+        "EVENTS": "kafka",
+        "CATALOGUE": "mysql",
+        "DURABILITY": "memory",
+        "REDIS__URL": shared_server().url,
+        "MYSQL__URL": "mysql://user:password@127.0.0.1:1/nowhere",
+        "INTAKE_ADDRESS": f"127.0.0.1:{free_port()}",
+        "REPOSITORY_ADDRESS": f"127.0.0.1:{free_port()}",
+        "METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(python), "-m", "sluice_intake", "--ready-file", str(ready)],
+            env={f"SLUICE_{name}": value for name, value in settings.items()},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready.exists():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+    finally:
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
