@@ -66,5 +66,5 @@ def test_restarted_server_finishes_the_crashed_upload(
 
 def test_unknown_crash_point_is_refused_at_start(tmp_path: Path) -> None:
     server = StandaloneServer(tmp_path / "data", {ENABLE_VARIABLE: "1", POINT_VARIABLE: "nowhere"})
-    with pytest.raises(AssertionError, match="is no crash point"):
+    with pytest.raises(AssertionError, match="is not a crash point"):
         server.start()

@@ -155,7 +155,7 @@ async def test_locations_leak_into_no_log_event_error_or_thumbnail(stage: Stage)
     assert {one.state for one in results} == {ProcessingState.PROCESSED, ProcessingState.FAILED}
     known = {f"{value:.4f}"[:-1] for one in locations for value in numbers(one)}
     said = "\n".join([process.log.read_text(), metrics, repr(events), *map(shown, results)])
-    assert "node_failed" in said
+    assert "node.failed" in said
     for word in (*PRINTED, *known):
         assert word not in said
     small = await thumbnails(stage, results)

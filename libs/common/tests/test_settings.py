@@ -1,4 +1,4 @@
-"""Settings: from the environment, validated once, shown without secrets."""
+"""Settings: read from the environment, validated, displayed without secrets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sluice_common.settings import (
     MASKED,
     SluiceSettings,
     default_data_dir,
+    format_settings,
     load_settings,
-    shown_settings,
 )
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.addresses import Address
@@ -30,7 +30,7 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
-    """The line about one bad setting."""
+    """Return the error line for one invalid setting."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
@@ -75,7 +75,7 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) ->
     assert load_settings().to_ledger_options() == LedgerOptions()
 
 
-def test_the_command_line_wins_over_the_environment(
+def test_command_line_takes_precedence_over_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SLUICE_DATA_DIR", "/elsewhere")
@@ -91,7 +91,7 @@ def test_settings_do_not_change_once_loaded() -> None:
         settings.queue.max_items = 1
 
 
-def test_phase_1_discards_on_accept_and_announces_completion_itself(
+def test_phase_1_discards_on_accept_and_emits_completed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {
@@ -160,7 +160,10 @@ def test_notifications_come_by_a_queue_and_by_a_topic(monkeypatch: pytest.Monkey
         ({"SLUICE_SQS__QUEUE_URL": "photos"}, "SLUICE_SQS__QUEUE_URL: must be a URL"),
         ({"SLUICE_SQS__QUEUE_URL": "ftp://host/q"}, "SLUICE_SQS__QUEUE_URL: must be a URL"),
         ({"SLUICE_SQS__QUEUE_URL": "http://me:hunter2@host/q"}, "SLUICE_SQS__QUEUE_URL: must be"),
-        ({"SLUICE_SQS__QUEUE_URL": "http://host/"}, "SLUICE_SQS__QUEUE_URL: names no queue"),
+        (
+            {"SLUICE_SQS__QUEUE_URL": "http://host/"},
+            "SLUICE_SQS__QUEUE_URL: names a host",
+        ),
         ({"SLUICE_SQS__ACCESS_KEY": "hunter2"}, "SLUICE_SQS: access_key and secret_key"),
         ({"SLUICE_SQS__WAIT_SECONDS": "21"}, "SLUICE_SQS__WAIT_SECONDS"),
         ({"SLUICE_SQS__VISIBILITY_SECONDS": "1"}, "SLUICE_SQS__VISIBILITY_SECONDS"),
@@ -168,12 +171,12 @@ def test_notifications_come_by_a_queue_and_by_a_topic(monkeypatch: pytest.Monkey
         ({"SLUICE_PROCESSOR__S3_TOPIC": "a b"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.uploads.v1"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.nodes.v2"}, "SLUICE_PROCESSOR__S3_TOPIC"),
-        ({"SLUICE_EVENTS": "off"}, "SLUICE_PROCESSOR__S3_TOPIC is a topic of Kafka"),
-        ({"SLUICE_OBJECTS": "discard"}, "SLUICE_SQS__QUEUE_URL tells of objects in S3"),
+        ({"SLUICE_EVENTS": "off"}, "SLUICE_PROCESSOR__S3_TOPIC is a topic in Kafka"),
+        ({"SLUICE_OBJECTS": "discard"}, "SLUICE_SQS__QUEUE_URL is for notifications of S3"),
         ({"SLUICE_OBJECTS": "discard", "SLUICE_SQS__QUEUE_URL": ""}, "SLUICE_PROCESSOR__S3_TOPIC"),
     ],
 )
-def test_notifications_of_nothing_are_refused(
+def test_notifications_without_their_backend_are_refused(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], words: str
 ) -> None:
     for name, value in {**ON_S3, "SLUICE_CATALOGUE": "off", **changes}.items():
@@ -193,7 +196,7 @@ def test_all_bad_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert "SLUICE_DRAIN_SECONDS" in line
 
 
-def test_what_kubernetes_injects_for_services_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_kubernetes_services_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_INTAKE_PORT", "tcp://10.0.0.1:50051")
     monkeypatch.setenv("SLUICE_INTAKE_SERVICE_HOST", "10.0.0.1")
     assert load_settings() == load_settings()
@@ -205,7 +208,7 @@ def test_effective_settings_can_be_set_again_from_what_is_shown(
     monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")
     monkeypatch.setenv("SLUICE_CHANNELZ_ADDRESS", "127.0.0.1:0")
     settings = load_settings()
-    for line in shown_settings(settings).splitlines():
+    for line in format_settings(settings).splitlines():
         name, _, value = line.partition("=")
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
@@ -215,7 +218,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_OTLP_HEADERS", "authorization=hunter2")
     monkeypatch.setenv("SLUICE_OTLP_ENDPOINT", "https://me:hunter2@collector:4317")
     settings = load_settings()
-    shown = shown_settings(settings)
+    shown = format_settings(settings)
     assert "hunter2" not in shown
     assert "hunter2" not in repr(settings.otlp_headers)
     assert f"SLUICE_OTLP_HEADERS={MASKED}" in shown
@@ -225,7 +228,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_setting_is_shown() -> None:
-    shown = {line.partition("=")[0] for line in shown_settings(load_settings()).splitlines()}
+    shown = {line.partition("=")[0] for line in format_settings(load_settings()).splitlines()}
     for name, field in SluiceSettings.model_fields.items():
         inner = getattr(field.annotation, "model_fields", {})
         if inner:

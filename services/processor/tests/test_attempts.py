@@ -1,4 +1,4 @@
-"""Trying again; and who waits for a decoder does not pay for those who have it."""
+"""Retries, and the time that counts against a work item."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 from sluice_processor.deps import ProcessorOptions
 from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.nodes.handler import NodeProcessor, Work
-from sluice_processor.sources.attempts import GivenUp, attempted
+from sluice_processor.sources.attempts import FinalFailure, process_with_retries
 from support.commits import TENANT
 from support.files import held
 from support.pictures import quadrants, saved
@@ -37,7 +37,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Darkroom]:
 
 @contextmanager
 def stopped(pool: ImageWorkers) -> Iterator[None]:
-    """Its only child stands still."""
+    """Stop the only child of a pool."""
     (pid,) = pool.pids
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -47,15 +47,15 @@ def stopped(pool: ImageWorkers) -> Iterator[None]:
 
 
 @pytest.mark.row(20)
-async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom) -> None:
-    """Slow pictures before it take longer than it may itself."""
+async def test_wait_for_a_decoder_costs_no_allowance(room: Darkroom) -> None:
+    """The pictures ahead of it take longer than its own allowance."""
     commit = await room.upload(PHOTO)
     async with ImageWorkers(OPTIONS.images) as pool:
         processor = NodeProcessor(replace(room.deps, images=pool))
         with held(PHOTO) as fd, stopped(pool):
             slow = asyncio.create_task(pool.process(fd))
             work = Work(TENANT, commit.node_id)
-            waiting = asyncio.create_task(attempted(processor, work, OPTIONS))
+            waiting = asyncio.create_task(process_with_retries(processor, work, OPTIONS))
             done, _ = await asyncio.wait([waiting], timeout=1.2 * OPTIONS.handling_seconds)
             assert not done
         assert await waiting is None
@@ -65,8 +65,8 @@ async def test_a_picture_that_waits_for_a_decoder_is_not_given_up(room: Darkroom
     assert found.reason == ""
 
 
-async def test_decoder_that_gets_on_slowly_is_waited_for(room: Darkroom) -> None:
-    """A child that gets little processor time does not spend the time of its node."""
+async def test_slow_progress_of_decoder_costs_no_allowance(room: Darkroom) -> None:
+    """A child with little processor time does not spend the allowance of its node."""
     photo = saved(Image.new("RGB", (8000, 5000)), "PNG", compress_level=1)
     commit = await room.upload(photo)
     options = replace(OPTIONS, handling_seconds=2.0)
@@ -75,7 +75,9 @@ async def test_decoder_that_gets_on_slowly_is_waited_for(room: Darkroom) -> None
         (pid,) = pool.pids
         child = psutil.Process(pid)
         used = [child.cpu_times()]
-        working = asyncio.create_task(attempted(processor, Work(TENANT, commit.node_id), options))
+        working = asyncio.create_task(
+            process_with_retries(processor, Work(TENANT, commit.node_id), options)
+        )
         began = time.monotonic()
         while not working.done() and time.monotonic() - began < 2 * options.handling_seconds:
             await until(lambda: working.done() or child.cpu_times() != used[-1])
@@ -87,15 +89,17 @@ async def test_decoder_that_gets_on_slowly_is_waited_for(room: Darkroom) -> None
 
 
 @pytest.mark.row(20)
-async def test_a_picture_that_takes_too_long_itself_is_given_up(room: Darkroom) -> None:
+async def test_picture_beyond_its_allowance_fails(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
     options = replace(OPTIONS, handling_seconds=3.0)
     async with ImageWorkers(OPTIONS.images) as pool:
         processor = NodeProcessor(replace(room.deps, images=pool))
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
-        given_up = await attempted(processor, Work(TENANT, commit.node_id), options)
-        assert given_up == GivenUp("HANDLER_TIMEOUT", "The node took too long.", 1)
-        # Its child is gone, and the next one is served.
+        failure = await process_with_retries(processor, Work(TENANT, commit.node_id), options)
+        assert failure == FinalFailure(
+            "HANDLER_TIMEOUT", "The node was not processed in time; replay it later.", 1
+        )
+        # The child was replaced, and the next picture is processed.
         patient = replace(OPTIONS, handling_seconds=60.0)
-        assert await attempted(processor, Work(TENANT, commit.node_id), patient) is None
+        assert await process_with_retries(processor, Work(TENANT, commit.node_id), patient) is None

@@ -1,4 +1,4 @@
-"""Decoder children: confined, bounded, replaced; whatever happens to one costs one picture."""
+"""Decoder children: confined, bounded, replaced; a failure costs one picture."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def workers() -> AsyncIterator[ImageWorkers]:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture that keeps a child busy for most of a second."""
+    """A picture that takes a child most of a second."""
     path = tmp_path_factory.mktemp("slow") / "slow.png"
     path.write_bytes(saved(Image.new("RGB", (10_000, 8_000)), "PNG", compress_level=1))
     return path
@@ -75,30 +75,30 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def gone(*pids: int) -> None:
-    """Until none of these processes is left, zombies neither."""
+async def wait_reaped(*pids: int) -> None:
+    """Wait until all these processes have been reaped."""
     await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
-async def held_at_work(pid: int) -> None:
-    """Until the child is at work, and then it is stopped: it would be through if we are slow."""
+async def stop_while_decoding(pid: int) -> None:
+    """Wait until the child decodes, and stop it, so that it cannot finish on a slow machine."""
     process = psutil.Process(pid)
     before = process.cpu_times().user
     await until(lambda: process.cpu_times().user >= before + 0.02)
     os.kill(pid, signal.SIGSTOP)
 
 
-def go_on(*pids: int) -> None:
-    """Those of them that are still there."""
+def resume(*pids: int) -> None:
+    """Continue the processes that still exist."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
 
-# --- what they do ---------------------------------------------------------------------------------
+# --- decoding ---------------------------------------------------------------------------------
 
 
-async def test_confined_children_decode_everything_that_an_unconfined_process_does(
+async def test_confined_child_decodes_like_unconfined_process(
     workers: ImageWorkers,
 ) -> None:
     prepare()
@@ -127,7 +127,7 @@ async def test_confined_children_decode_everything_that_an_unconfined_process_do
         assert done.thumbnails == expected.thumbnails, name
 
 
-def test_they_serve_on_uvloop_as_well(slow: Path) -> None:
+def test_pool_works_on_uvloop(slow: Path) -> None:
     async def scenario() -> None:
         async with ImageWorkers(replace(OPTIONS, workers=2)) as pool:
             done = await asyncio.gather(*(process(pool, SMALL) for _ in range(6)))
@@ -140,7 +140,7 @@ def test_they_serve_on_uvloop_as_well(slow: Path) -> None:
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            go_on(*stopped)
+            resume(*stopped)
             assert await reason(pool, b"no picture") is RefusalReason.UNSUPPORTED_FORMAT
             pids = pool.pids
         assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -149,7 +149,7 @@ def test_they_serve_on_uvloop_as_well(slow: Path) -> None:
         runner.run(scenario())
 
 
-async def test_a_path_a_descriptor_and_sizes_of_one_s_own(
+async def test_path_descriptor_and_custom_sizes_are_accepted(
     workers: ImageWorkers, tmp_path: Path
 ) -> None:
     path = tmp_path / "picture"
@@ -191,12 +191,12 @@ async def test_a_refused_picture_costs_no_child(workers: ImageWorkers) -> None:
     assert only(workers) == pid
 
 
-async def test_damaged_files_end_no_child(workers: ImageWorkers) -> None:
-    """What a decoder only needs for them, a confined child has to have as well."""
+async def test_damaged_files_kill_no_child(workers: ImageWorkers) -> None:
+    """Decoders may need files only for damaged input; a confined child must have those too."""
     dice = random.Random(5)
     pid = only(workers)
     exif = pictures.exif()
-    kinds = [kind for kind in pictures.ENCODERS if kind != "heic"]  # libheif does crash, rarely
+    kinds = [kind for kind in pictures.ENCODERS if kind != "heic"]  # libheif crashes, rarely
     whole = [pictures.ENCODERS[kind](quadrants(64, 48), exif) for kind in kinds]
     for data in [*(saved(quadrants(64, 48), kind) for kind in ("GIF", "BMP")), *40 * whole]:
         damaged = bytearray(data)
@@ -209,7 +209,7 @@ async def test_damaged_files_end_no_child(workers: ImageWorkers) -> None:
     assert only(workers) == pid
 
 
-async def test_a_child_is_replaced_after_so_many_pictures() -> None:
+async def test_child_is_replaced_after_items_per_child() -> None:
     async with ImageWorkers(replace(OPTIONS, items_per_child=3)) as pool:
         seen = []
         for _ in range(7):
@@ -229,7 +229,7 @@ async def test_more_callers_than_children_wait_their_turn() -> None:
         assert all(task.result().thumbnails for task in running)
 
 
-# --- what goes wrong ------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------
 
 
 async def test_memory_is_bounded_and_the_next_picture_is_served() -> None:
@@ -250,7 +250,7 @@ async def test_memory_is_bounded_and_the_next_picture_is_served() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-async def test_too_little_memory_is_called_by_its_name(kind: str) -> None:
+async def test_lack_of_memory_is_refused_as_memory(kind: str) -> None:
     image = Image.new("RGB", (6000, 6000), (9, 9, 9))
     data = saved(image, kind, **({"speed": 10} if kind == "AVIF" else {}))
     options = replace(OPTIONS, child_memory_bytes=128 * MIB, thumbnail_sizes=(4000,))
@@ -266,22 +266,22 @@ async def test_a_child_that_hangs_is_killed_after_its_time() -> None:
         began = time.monotonic()
         assert await reason(pool, SMALL) is RefusalReason.TIMEOUT
         assert time.monotonic() - began < 30
-        await gone(pid)
+        await wait_reaped(pid)
     async with ImageWorkers(OPTIONS) as pool:
         assert (await process(pool, SMALL)).thumbnails
 
 
 async def test_busy_machine_does_not_fail_a_picture(slow: Path) -> None:
-    """The clock says more than its limit of processor time while its child gets none."""
+    """The wall time exceeds the limit of processor time while the child gets none."""
     options = replace(OPTIONS, cpu_seconds=4.0, wall_seconds=24.0)
     async with ImageWorkers(options) as pool:
         pid = only(pool)
         began = time.monotonic()
         running = asyncio.create_task(pool.process(slow))
-        await held_at_work(pid)
+        await stop_while_decoding(pid)
         await asyncio.sleep(1.1 * options.cpu_seconds)
         assert not running.done()
-        go_on(pid)
+        resume(pid)
         assert (await running).thumbnails
         assert time.monotonic() - began > options.cpu_seconds
 
@@ -312,27 +312,27 @@ async def test_a_child_that_dies_costs_the_one_picture(
 ) -> None:
     pid = only(workers)
     running = asyncio.create_task(workers.process(slow))
-    await held_at_work(pid)
+    await stop_while_decoding(pid)
     waiting = asyncio.create_task(process(workers, SMALL))
     os.kill(pid, number)
-    go_on(pid)
+    resume(pid)
     with pytest.raises(ImageRefused) as refused:
         await running
     assert refused.value.reason is expected
     assert not expected.is_final
     assert (await waiting).thumbnails
-    await gone(pid)
+    await wait_reaped(pid)
 
 
 async def test_a_child_that_died_idle_costs_nothing(workers: ImageWorkers) -> None:
     for _ in range(5):
         pid = only(workers)
         os.kill(pid, signal.SIGKILL)
-        await gone(pid)
+        await wait_reaped(pid)
         assert (await process(workers, SMALL)).thumbnails
 
 
-async def test_children_killed_at_any_time_cost_a_picture_each_and_leave_nothing() -> None:
+async def test_killed_children_cost_one_picture_each_and_leak_nothing() -> None:
     dice = random.Random(7)
     data = pictures.photo(1200, 900)
     before = open_descriptors()
@@ -355,15 +355,15 @@ async def test_children_killed_at_any_time_cost_a_picture_each_and_leave_nothing
         assert {one.reason for one in refused} <= {RefusalReason.CRASHED}
         assert len(refused) <= len(killed)
         assert len({one.thumbnails for one in done}) == 1
-        # One that is still dying would take this picture with it.
-        await gone(*killed)
+        # A dying child would fail this picture.
+        await wait_reaped(*killed)
         assert (await process(pool, data)).thumbnails == done[0].thumbnails
         seen |= pool.pids
-    await gone(*seen)
+    await wait_reaped(*seen)
     assert open_descriptors() <= before + 2
 
 
-async def test_a_cancelled_caller_leaves_no_child_at_work_and_no_descriptor(
+async def test_cancelled_caller_leaks_neither_child_nor_descriptor(
     workers: ImageWorkers, slow: Path
 ) -> None:
     await process(workers, SMALL)
@@ -374,28 +374,28 @@ async def test_a_cancelled_caller_leaves_no_child_at_work_and_no_descriptor(
         with pytest.raises(asyncio.CancelledError):
             await running
 
-    for wait in (0.0, 0.001, 0.01, 0.05, 0.15):  # before it is opened, handed over, read, ...
+    for wait in (0.0, 0.001, 0.01, 0.05, 0.15):  # before the file is opened, sent, read, …
         pid = only(workers)
         os.kill(pid, signal.SIGSTOP)
         running = asyncio.create_task(workers.process(slow))
         await asyncio.sleep(wait)
         await cancelled(running)
-        go_on(pid)
+        resume(pid)
         assert (await process(workers, SMALL)).thumbnails
     pid = only(workers)
     running = asyncio.create_task(workers.process(slow))
-    await held_at_work(pid)
+    await stop_while_decoding(pid)
     await cancelled(running)
-    await gone(pid)
+    await wait_reaped(pid)
     assert (await process(workers, SMALL)).thumbnails
     assert open_descriptors() <= before
 
 
-async def test_who_is_decoding_or_waiting_when_the_pool_is_left_is_told(slow: Path) -> None:
+async def test_callers_of_closed_pool_get_workers_closed(slow: Path) -> None:
     async with ImageWorkers(OPTIONS) as pool:
         pid = only(pool)
         running = asyncio.create_task(pool.process(slow))
-        await held_at_work(pid)
+        await stop_while_decoding(pid)
         waiting = [asyncio.create_task(pool.process(slow)) for _ in range(3)]
         await asyncio.sleep(0.05)
     for task in (running, *waiting):
@@ -403,21 +403,21 @@ async def test_who_is_decoding_or_waiting_when_the_pool_is_left_is_told(slow: Pa
             await task
     with pytest.raises(WorkersClosed):
         await pool.process(slow)
-    await gone(pid)
+    await wait_reaped(pid)
 
 
-async def test_a_machine_that_cannot_decode_says_so_at_the_start() -> None:
+async def test_unusable_machine_fails_at_start() -> None:
     with pytest.raises(ChildNotStarted):
         async with ImageWorkers(replace(OPTIONS, workers=2, child_memory_bytes=8 * MIB)):
             pytest.fail("must not start")
     assert not [c for c in psutil.Process().children() if "sluice_processor" in str(c.cmdline())]
 
 
-async def test_a_child_that_is_not_ready_in_time_is_not_waited_for(
+async def test_child_that_is_not_ready_fails_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # prints, ends
-    with pytest.raises(ChildNotStarted, match="ended at its start"):
+    monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # exits
+    with pytest.raises(ChildNotStarted, match="exited at its start"):
         async with ImageWorkers(OPTIONS):
             pytest.fail("must not start")
     with pytest.raises(ChildNotStarted, match="not ready within"):
@@ -467,15 +467,15 @@ def _runs(pid: int) -> bool:
     return False
 
 
-# --- what they may not ----------------------------------------------------------------------------
+# --- confinement ----------------------------------------------------------------------------
 
 
 def confined(body: str, **changes: float) -> subprocess.CompletedProcess[str]:
-    """Run a few lines as a confined process would."""
+    """Run code in a confined process."""
     program = textwrap.dedent(
         f"""
         import os, resource, socket, sys
-        from sluice_processor import confinement
+        from sluice_processor.images.children import confinement
         from sluice_processor.images.model import ImageOptions
         options = ImageOptions(**{changes!r})
         confinement.confine(options)
@@ -558,7 +558,7 @@ def test_processor_time_is_limited_to_less_than_a_second() -> None:
     assert done.returncode == -signal.SIGPROF
 
 
-def test_an_alarm_ends_a_child_whose_parent_does_not_look() -> None:
+def test_alarm_ends_child_of_a_hanging_parent() -> None:
     done = confined(
         """
         confinement._GRACE_SECONDS = 0.1
@@ -578,11 +578,11 @@ async def test_a_child_sees_nothing_of_the_service_s_settings(
     async with ImageWorkers(OPTIONS) as pool:
         try:
             seen = Path(f"/proc/{only(pool)}/environ").read_bytes()
-        except PermissionError:  # it has made itself invisible to its own user
+        except PermissionError:  # prctl made it undumpable, which hides it from its own user
             seen = b""
     assert b"canary" not in seen
     assert b"SLUICE" not in seen
 
 
-def test_the_reasons_after_which_a_child_goes_are_those_that_may_pass_later() -> None:
+def test_child_is_replaced_after_every_retryable_reason() -> None:
     assert {one for one in RefusalReason if not one.is_final} == children._UNUSABLE_AFTER

@@ -1,4 +1,4 @@
-"""Pictures of every kind come out small, upright, in sRGB, and bare."""
+"""Decoding of all kinds of pictures to upright thumbnails in sRGB without metadata."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def shown(thumbnail: Thumbnail) -> Image.Image:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", pictures.ENCODERS)
-def test_every_orientation_comes_out_the_right_way_up(kind: str, orientation: int) -> None:
+def test_every_orientation_becomes_upright(kind: str, orientation: int) -> None:
     stored = pictures.as_stored(quadrants(), orientation)
     data = pictures.ENCODERS[kind](stored, pictures.exif(orientation))
     done = process(data)
@@ -61,7 +61,7 @@ def test_exif_is_read_field_by_field_from_every_format(kind: str) -> None:
     facts = process(pictures.ENCODERS[kind](quadrants(), pictures.exif())).facts
     expected = dict(pictures.EXIF_FACTS)
     if kind == "avif":
-        del expected["orientation"]  # its encoder leaves out the one that changes nothing
+        del expected["orientation"]  # its encoder omits the default orientation
     assert facts.exif.to_json() == expected
     assert facts.gps is not None
     assert facts.gps.to_json() == pytest.approx(pictures.GPS_FACTS)
@@ -97,7 +97,7 @@ def test_thin_pictures_keep_at_least_one_pixel(size: tuple[int, int]) -> None:
             assert all(min(t.width, t.height) >= 1 for t in done.thumbnails)
 
 
-def test_sizes_may_come_in_any_order_and_twice_or_not_at_all() -> None:
+def test_sizes_in_any_order_repeated_or_none_are_accepted() -> None:
     data = saved(quadrants(), "JPEG")
     assert [t.size for t in process(data, sizes=(50, 200, 50, 10)).thumbnails] == [50, 200, 50, 10]
     facts = process(data, sizes=()).facts
@@ -127,7 +127,7 @@ def test_every_mode_shows_the_same_picture(mode: str, options: ImageOptions) -> 
 
 
 def _doubled(grey: bytes) -> bytes:
-    """16-bit values, of which the upper and the lower byte are the same."""
+    """Return 16-bit values with equal upper and lower bytes."""
     return bytes(value for one in grey for value in (one, one))
 
 
@@ -183,7 +183,7 @@ def test_a_colour_that_counts_as_transparent_is() -> None:
 
 
 def test_a_profile_is_applied_and_left_out() -> None:
-    """The same numbers in a wider gamut are other colours: brought to sRGB they differ."""
+    """Equal values in a wider gamut are other colours, and differ after conversion to sRGB."""
     wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     lab = ImageCms.profileToProfile(
         quadrants(), ImageCms.createProfile("sRGB"), wide, outputMode="LAB"

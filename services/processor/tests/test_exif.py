@@ -1,4 +1,4 @@
-"""EXIF that is broken, absurd or hostile: the picture is shown, the facts are clean."""
+"""Broken, implausible or hostile EXIF: the picture is shown, the facts are clean."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.inline_processing import process
 from support.pictures import quadrants
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-"""Of Pillow, about the damage; a child has them switched off as well."""
+"""Pillow's warnings about the damage; children disable them too."""
 
 Ratio = TiffImagePlugin.IFDRational
 
@@ -30,7 +30,7 @@ def _prepared() -> None:
 
 
 class _Carrier(Image.Image):
-    """A picture whose EXIF a test has put together."""
+    """A picture with EXIF that a test has composed."""
 
     def __init__(self, exif: Image.Exif) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ def test_broken_exif_does_not_hide_the_picture(kind: str, exif: bytes) -> None:
 
 
 def planted(kind: str, exif: bytes) -> bytes:
-    """A picture with these bytes for EXIF, past an encoder that would rather not write them."""
+    """Return a picture with these bytes as EXIF, bypassing encoders that refuse them."""
     whole = pictures.exif()
     body = exif.removeprefix(b"Exif\0\0")
     good = whole.removeprefix(b"Exif\0\0")
     data = pictures.ENCODERS[kind](quadrants(), whole)
-    if good not in data:  # AVIF writes its own version
+    if good not in data:  # AVIF writes a changed version
         start = data.index(b"II*\0") if b"II*\0" in data else data.index(b"MM\0*")
         good = data[start : start + len(good) - 12]
     body = (body + bytes(len(good)))[: len(good)]

@@ -1,9 +1,8 @@
-"""EXIF as cameras and programs write it, past the specification: what exiftool reads, we read.
+"""EXIF in the forms that cameras and programs write, compared with exiftool."""
 
-The expected values are those of exiftool 12.57: `-d %Y-%m-%dT%H:%M:%S%z` for times, with fractions
-and offsets of `SubSecDateTimeOriginal`; `-n` for places; its raw bytes for texts. Where it only
-repeats a field that it does not understand, nothing is expected.
-"""
+# The expected values are those of exiftool 12.57: `-d %Y-%m-%dT%H:%M:%S%z` for times, with
+# fractions and offsets of `SubSecDateTimeOriginal`; `-n` for places; its raw bytes for texts. Where
+# it only repeats a field that it cannot parse, nothing is expected.
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from hypothesis import strategies as st
 
 from sluice_processor.images.decoding import prepare
 from sluice_processor.images.exif.times import iso_time
-from sluice_processor.images.exif.values import decoded, text
+from sluice_processor.images.exif.values import decode_text, text
 from sluice_processor.images.model import ImageFacts
 from support.inline_processing import process
 from support.pictures import quadrants, saved
 
 Field = tuple[int, int, int, bytes]
-"""Tag, type, count, value: what no writer of Pillow's would write."""
+"""(tag, type, count, value); Pillow's writer does not support these."""
 MAKE, MODEL, SOFTWARE = 0x010F, 0x0110, 0x0131
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 TAKEN, SUBSEC, OFFSET, LENS = 0x9003, 0x9291, 0x9011, 0xA434
@@ -41,7 +40,7 @@ def rational_field(tag: int, *values: tuple[int, int], kind: int = 5) -> Field:
 
 
 def directory(fields: Sequence[Field], at: int) -> bytes:
-    """One IFD of TIFF at that offset, its values behind it."""
+    """Return a TIFF directory for this offset, followed by its values."""
     ordered = sorted(fields)
     values_at = at + 2 + 12 * len(ordered) + 4
     head, values = struct.pack("<H", len(ordered)), b""
@@ -90,7 +89,7 @@ def facts(
         ("Ø 50mm ƒ/1.8".encode("cp1252"), "Ø 50mm ƒ/1.8"),
         ("“Größe”".encode("cp1252"), "“Größe”"),
         ("é".encode("latin-1") * 3, "ééé"),
-        ("美图秀秀".encode()[:-1], "美图秀"),  # cut by a field of fixed length
+        ("美图秀秀".encode()[:-1], "美图秀"),  # cut by a fixed-length field
         (b"\xef\xbb\xbfLeica", "Leica"),
         (b"a\x81b", "a b"),
         (b"plain", "plain"),
@@ -98,7 +97,7 @@ def facts(
 )
 @pytest.mark.parametrize("kind", [2, 7, 1, 129])
 def test_text_in_utf8_or_latin1_is_read(kind: int, written: bytes, read: str) -> None:
-    """In every type that writers use for text: ASCII, UNDEFINED, BYTE, and EXIF 3.0's UTF-8."""
+    """In every field type used for text: ASCII, UNDEFINED, BYTE and EXIF 3.0's UTF-8."""
     found = facts(
         [ascii_field(tag, written, kind) for tag in (MAKE, MODEL, SOFTWARE)],
         [ascii_field(LENS, written, kind)],
@@ -110,18 +109,18 @@ def test_text_in_utf8_or_latin1_is_read(kind: int, written: bytes, read: str) ->
 @given(st.text(max_size=60))
 def test_utf8_survives_and_is_only_cleaned(written: str) -> None:
     data = written.encode("utf-8", "ignore")
-    assert decoded(data) == data.decode()
+    assert decode_text(data) == data.decode()
     assert text(data.decode("latin-1")) == text(data)
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["C"])))
 def test_latin1_survives_unless_it_is_utf8(written: str) -> None:
     data = written.encode("latin-1")
-    found = decoded(data)
+    found = decode_text(data)
     try:
         data.decode()
     except UnicodeDecodeError:
-        # One accent in the disguise of two characters is possible, one among more is not.
+        # A single accidental UTF-8 pair is possible, one among more accents is not.
         pairs = sum("\u00c2" <= c <= "\u00f4" for c in written)
         assert found == written or pairs > 0
     else:
@@ -270,8 +269,7 @@ def test_a_position_in_text_is_read(
 def test_a_hemisphere_is_read_or_there_is_no_place(
     references: tuple[str, str], read: tuple[float, float] | None
 ) -> None:
-    """Without one nothing says on which half of the world the place is: exiftool gives no
-    composite position either."""
+    """Without a hemisphere the place is ambiguous; exiftool gives no composite position either."""
     fields = (rational_field(LAT, (515, 10)), rational_field(LON, (75, 10)))
     named = (ascii_field(LAT_REF, references[0]), ascii_field(LON_REF, references[1]))
     assert place(*named, *fields) == read

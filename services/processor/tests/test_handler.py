@@ -1,4 +1,4 @@
-"""One handler for every source: a node is looked at once per content, whatever goes wrong."""
+"""The node handler: one result per content, despite failures."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_the_sha256_is_supplied_with_the_result(room: Darkroom) -> None:
     assert await room.catalogue.nodes_without_sha256(10) == []
 
 
-async def test_what_is_no_picture_is_named_by_its_first_bytes(room: Darkroom) -> None:
+async def test_other_file_gets_type_of_its_first_bytes(room: Darkroom) -> None:
     pdf = await room.upload(b"%PDF-1.7 " + bytes(100), "holiday.jpg")
     text = await room.upload(b"hello", "readme.txt")
     empty = await room.upload(b"", "empty.png")
@@ -106,15 +106,15 @@ async def test_what_is_no_picture_is_named_by_its_first_bytes(room: Darkroom) ->
     assert (await room.catalogue.get_node(TENANT, pdf.node_id)).content_type == "text/plain"
 
 
-async def test_small_objects_that_are_no_pictures_cost_little(
+async def test_small_object_without_picture_is_not_spooled(
     room: Darkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most uploads are none; they must not be slowed down by a processor beside them."""
+    """Most uploads are no pictures; a processor must not slow them down."""
     batches: list[int] = []
     record = room.catalogue.record_all_processed
 
     async def counted(results: Sequence[NodeResult]) -> Sequence[Recorded]:
-        if not batches:  # as slow as it takes for the others to come
+        if not batches:  # wait until the other calls have arrived
             await until(lambda: len(processor._results._waiting) == 20)
         batches.append(len(results))
         return await record(results)
@@ -128,11 +128,11 @@ async def test_small_objects_that_are_no_pictures_cost_little(
     assert await asyncio.gather(*works) == [PROCESSED] * 20
     assert sorted(room.objects.calls) == ["head"] * 20 + ["read"] * 20
     assert len(batches) < 10
-    told = [event.key for event in await room.events("NodeProcessed")]
-    assert sorted(told) == sorted(commit.node_id for commit in commits)
+    keys = [event.key for event in await room.events("NodeProcessed")]
+    assert sorted(keys) == sorted(commit.node_id for commit in commits)
 
 
-async def test_a_large_object_that_is_no_picture_is_not_read_whole(tmp_path: Path) -> None:
+async def test_large_object_without_picture_reads_only_its_head(tmp_path: Path) -> None:
 
     options = ProcessorOptions(images=replace(IMAGES, max_source_bytes=200), whole_bytes=100)
     async with darkroom(tmp_path, options) as room:
@@ -145,7 +145,7 @@ async def test_a_large_object_that_is_no_picture_is_not_read_whole(tmp_path: Pat
 
 
 @pytest.mark.rule(23)
-async def test_asked_again_it_does_nothing_again(room: Darkroom) -> None:
+async def test_repeated_work_is_a_noop(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
     outcomes = [await room.process(commit) for _ in range(3)]
     assert outcomes == [PROCESSED, Outcome("repeated"), Outcome("repeated")]
@@ -153,7 +153,9 @@ async def test_asked_again_it_does_nothing_again(room: Darkroom) -> None:
     assert len(await room.events("NodeProcessed")) == 1
 
 
-async def test_asked_by_many_at_once_there_is_one_result(room: Darkroom, tmp_path: Path) -> None:
+async def test_concurrent_work_on_one_node_records_one_result(
+    room: Darkroom, tmp_path: Path
+) -> None:
     commit = await room.upload(PHOTO)
     outcomes = await asyncio.gather(*(room.process(commit) for _ in range(6)))
     assert sorted(outcome.kind for outcome in outcomes) == ["processed"] + ["repeated"] * 5
@@ -169,7 +171,7 @@ async def test_asked_by_many_at_once_there_is_one_result(room: Darkroom, tmp_pat
         (saved(quadrants(), "BMP"), "UNSUPPORTED_FORMAT"),
     ],
 )
-async def test_what_cannot_be_shown_has_failed_and_says_why(
+async def test_refused_picture_marks_node_failed_with_reason(
     room: Darkroom, content: bytes, reason: str
 ) -> None:
     commit = await room.upload(content)
@@ -183,14 +185,14 @@ async def test_what_cannot_be_shown_has_failed_and_says_why(
     assert metric(room, "sluice_processor_nodes_total", outcome="failed", reason=reason) == 1
 
 
-async def test_a_child_that_dies_once_says_nothing_about_the_photo(room: Darkroom) -> None:
+async def test_decoder_that_dies_once_is_retried(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
     room.decoder.errors = [CRASH]
     assert await room.process(commit) == PROCESSED
 
 
 @pytest.mark.row(20)
-async def test_a_photo_that_kills_its_children_fails_alone_and_may_be_tried_again(
+async def test_photo_that_kills_decoders_fails_alone_and_is_retryable(
     room: Darkroom,
 ) -> None:
     commit = await room.upload(PHOTO)
@@ -211,7 +213,7 @@ async def test_a_photo_that_kills_its_children_fails_alone_and_may_be_tried_agai
 
 
 async def test_timeout_is_recorded_only_when_it_is_final(room: Darkroom) -> None:
-    """Until then the node waits, and nobody hears that it has failed."""
+    """Until then the node stays pending, and no failure is published."""
     commit = await room.upload(PHOTO)
     timeout = ImageRefused(RefusalReason.TIMEOUT, "…")
     room.decoder.errors = [timeout, timeout]
@@ -261,13 +263,13 @@ async def test_a_damaged_object_gets_no_sha256_and_no_thumbnail(room: Darkroom) 
     assert await room.process(commit) == PROCESSED
 
 
-async def test_a_sha256_that_does_not_match_is_damage_too(room: Darkroom) -> None:
+async def test_sha256_mismatch_is_damage(room: Darkroom) -> None:
     commit = await room.upload(PHOTO, sha256=b"\x01" * 32)
     with pytest.raises(FailedPrecondition, match="CHECKSUM_MISMATCH"):
         await room.process(commit)
 
 
-async def test_a_bit_that_flips_on_the_way_is_read_again(
+async def test_checksum_mismatch_is_read_again(
     room: Darkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = await room.upload(PHOTO)
@@ -283,9 +285,7 @@ async def test_a_bit_that_flips_on_the_way_is_read_again(
 
 
 @pytest.mark.rule(26)
-async def test_a_node_that_is_deleted_while_it_is_decoded_leaves_nothing(
-    room: Darkroom, tmp_path: Path
-) -> None:
+async def test_node_deleted_during_decoding_leaves_nothing(room: Darkroom, tmp_path: Path) -> None:
     commit = await room.upload(PHOTO)
     room.decoder.on_call = lambda: room.catalogue.delete_node(TENANT, commit.node_id)
     assert await room.process(commit) == Outcome("gone")
@@ -295,7 +295,7 @@ async def test_a_node_that_is_deleted_while_it_is_decoded_leaves_nothing(
 
 
 @pytest.mark.rule(26)
-async def test_a_node_that_is_superseded_while_thumbnails_are_written_takes_them_along(
+async def test_node_superseded_during_writes_deletes_its_thumbnails(
     room: Darkroom, tmp_path: Path
 ) -> None:
     commit = await room.upload(PHOTO)
@@ -312,11 +312,11 @@ async def test_a_node_that_is_superseded_while_thumbnails_are_written_takes_them
 
 
 @pytest.mark.rule(26)
-async def test_thumbnails_of_a_processor_that_died_go_with_the_node(
+async def test_thumbnails_of_dead_processor_are_deleted_with_node(
     room: Darkroom, tmp_path: Path
 ) -> None:
     commit = await room.upload(PHOTO)
-    # Lost after the second thumbnail: the process ends between writing and recording.
+    # Fail after the second thumbnail: the process dies between writing and recording.
     room.objects.after["put"] = [Unavailable("GONE", "…")]
     with pytest.raises(Unavailable):
         await room.process(commit)
@@ -326,7 +326,7 @@ async def test_thumbnails_of_a_processor_that_died_go_with_the_node(
     assert len([key for key in doomed if "thumbnails" in key]) == 2
 
 
-async def test_a_store_that_is_away_is_an_error_that_may_pass(room: Darkroom) -> None:
+async def test_unavailable_store_is_retryable(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
     away = Unavailable("STORE_UNAVAILABLE", "…")
     for name in ("head", "put"):
@@ -337,7 +337,7 @@ async def test_a_store_that_is_away_is_an_error_that_may_pass(room: Darkroom) ->
     assert await room.process(commit) == PROCESSED
 
 
-async def test_an_object_that_is_lost_is_no_result(room: Darkroom) -> None:
+async def test_lost_object_raises_unavailable(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
     await room.store.delete(commit.object)
     with pytest.raises(Unavailable, match="OBJECT_MISSING"):
@@ -346,7 +346,7 @@ async def test_an_object_that_is_lost_is_no_result(room: Darkroom) -> None:
     assert await room.process(commit) == Outcome("gone")
 
 
-async def test_an_object_that_is_replaced_meanwhile_is_looked_at_again(room: Darkroom) -> None:
+async def test_object_replaced_during_processing_is_retried(room: Darkroom) -> None:
     commit = await room.upload(PHOTO)
 
     async def replace_object() -> None:
@@ -364,7 +364,7 @@ async def test_an_object_that_is_replaced_meanwhile_is_looked_at_again(room: Dar
     assert found.etag == info.etag
 
 
-async def test_no_place_is_in_logs_events_or_thumbnails(
+async def test_gps_is_absent_from_logs_events_and_thumbnails(
     room: Darkroom, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await room.catalogue.update_drive(TENANT, DRIVE, DrivePolicy(drop_location=True))
@@ -385,19 +385,21 @@ async def test_no_place_is_in_logs_events_or_thumbnails(
 
 
 @pytest.mark.row(20)
-async def test_the_text_of_an_unexpected_error_goes_nowhere(
+async def test_text_of_unexpected_error_is_hidden(
     room: Darkroom, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A defect may quote what was read; others see only what leaves the handler."""
+    """The text of a defect may quote the picture; it must not leave the handler."""
     commit = await room.upload(PHOTO)
     cause = KeyError({"GPSLatitude": CANARY_WORDS})
     defect = ValueError(*CANARY_WORDS)
     defect.__cause__ = cause
     room.decoder.errors = [defect]
-    with pytest.raises(Unavailable, match="HANDLER_FAILED: A ValueError") as raised:
+    with pytest.raises(
+        Unavailable, match="HANDLER_FAILED: The processor raised ValueError"
+    ) as raised:
         await room.process(commit)
     said = "".join([*traceback.format_exception(raised.value), *capfd.readouterr()])
-    assert "handler_broke" in said
+    assert "node.handling_failed" in said
     assert "examination.py" in said
     for word in CANARY_WORDS:
         assert word not in said

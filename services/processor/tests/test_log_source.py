@@ -1,4 +1,4 @@
-"""The event log as a source: every event once it is through, none skipped, whatever happens."""
+"""The event log source: no event is skipped."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sluice_core.errors import FailedPrecondition, Unavailable
 from sluice_core.events.nodes import upload_completed
 from sluice_core.ports.event_publisher import EventPublisher, EventRecord
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.nodes.handler import TRIED_LATER, Outcome, Work
+from sluice_processor.nodes.handler import RETRY_LATER_REASONS, Outcome, Work
 from sluice_processor.sources.log import LogSource, WakingPublisher
-from sluice_processor.sources.log_dead_letters import LogLetters
+from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
 from support.waiting import until
 
@@ -30,7 +30,7 @@ OPTIONS = ProcessorOptions(
 
 
 class Handler:
-    """Stands for the node processor; notes what it was asked."""
+    """Replaces the node processor; records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -60,7 +60,7 @@ def completed(node_id: str) -> EventRecord:
 async def following(
     folder: Path, handler: Handler, options: ProcessorOptions = OPTIONS
 ) -> AsyncIterator[EventPublisher]:
-    """A source that runs inside the block, and the log's publisher."""
+    """Run a source inside the block; yield the publisher of the log."""
     wake, stop = asyncio.Event(), asyncio.Event()
     async with open_event_log(folder / "events", fsync=False) as log:
         source = LogSource(
@@ -90,7 +90,7 @@ async def test_new_events_are_handled_at_once(
             await until(lambda: len(handler.done) > number)  # noqa: B023 - awaited here
 
 
-async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
+async def test_restart_resumes_at_saved_position(tmp_path: Path) -> None:
     handler = Handler()
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a"), completed("b")])
@@ -101,7 +101,7 @@ async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert sorted(handler.asked) == ["a", "b", "c"]
 
 
-async def test_a_slow_node_does_not_hold_up_the_others_and_is_not_forgotten(
+async def test_slow_node_neither_blocks_others_nor_is_skipped(
     tmp_path: Path,
 ) -> None:
     handler = Handler()
@@ -116,11 +116,11 @@ async def test_a_slow_node_does_not_hold_up_the_others_and_is_not_forgotten(
         await until(lambda: sorted(handler.done) == ["a", "b"])
     again = Handler()
     async with following(tmp_path, again):
-        # What came after it comes again: its position is what counts.
+        # Later events are repeated, because the position stays before it.
         await until(lambda: sorted(again.done) == ["a", "b", "slow"])
 
 
-async def test_a_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
+async def test_stop_waits_at_most_the_drain_time(tmp_path: Path) -> None:
     handler = Handler()
 
     async def forever(_node_id: str) -> None:
@@ -136,14 +136,14 @@ async def test_a_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
     assert len(handler.asked) == OPTIONS.concurrency
 
 
-async def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
+async def test_transient_error_is_retried(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["a"] = [Unavailable("X", "…"), RuntimeError("…")]
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a")])
         await until(lambda: "a" in handler.done)
     assert handler.asked == ["a"] * 3
-    assert LogLetters(tmp_path / "state").letters() == []
+    assert LogDeadLetters(tmp_path / "state").letters() == []
 
 
 @pytest.mark.row(20)
@@ -155,12 +155,12 @@ async def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
         ([RuntimeError("51.4778925")] * 9, 3, "HANDLER_FAILED"),
     ],
 )
-async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
+async def test_permanent_error_becomes_replayable_dead_letter(
     tmp_path: Path, errors: list[Exception], tries: int, reason: str
 ) -> None:
     handler = Handler()
     handler.errors["bad"] = list(errors)
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([completed("bad"), completed("good")])
         await until(lambda: "good" in handler.done and bool(letters.letters()))
@@ -170,7 +170,7 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
         assert "51.47" not in repr(letter.cause)
         handler.errors["bad"] = []
         assert letters.replay(letter.record.event_id)
-        await log.publish([completed("next")])  # wakes it; otherwise it looks every few seconds
+        await log.publish([completed("next")])  # wakes the source at once
         await until(lambda: "bad" in handler.done)
     assert letters.letters() == []
     assert letters.to_replay() == []
@@ -179,11 +179,11 @@ async def test_what_does_not_pass_becomes_a_letter_and_may_be_replayed(
 BUSY = replace(OPTIONS, retries=2, retry_seconds=0.05)
 
 
-@pytest.mark.parametrize("reason", sorted(TRIED_LATER))
+@pytest.mark.parametrize("reason", sorted(RETRY_LATER_REASONS))
 async def test_timeouts_are_retried_later_and_pass(tmp_path: Path, reason: str) -> None:
     handler = Handler()
     handler.errors["slow"] = [FailedPrecondition(reason, "…")] * 2
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler, BUSY) as log:
         await log.publish([completed("slow")])
         await until(lambda: handler.done == ["slow"] and letters.postponed() == [])
@@ -191,10 +191,10 @@ async def test_timeouts_are_retried_later_and_pass(tmp_path: Path, reason: str) 
     assert letters.letters() == []
 
 
-async def test_timeouts_without_end_become_a_letter(tmp_path: Path) -> None:
+async def test_endless_timeouts_become_a_dead_letter(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 9
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler, BUSY) as log:
         await log.publish([completed("slow"), completed("good")])
         await until(lambda: bool(letters.letters()) and letters.postponed() == [])
@@ -204,14 +204,14 @@ async def test_timeouts_without_end_become_a_letter(tmp_path: Path) -> None:
     assert "good" in handler.done
 
 
-async def test_later_tries_survive_a_restart_and_are_counted(tmp_path: Path) -> None:
+async def test_postponed_retries_survive_restart_and_are_counted(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 9
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     patient = replace(BUSY, retry_seconds=3600.0)
 
     async def put_off(number: int) -> None:
-        """Until it was tried so often, and the next try is noted; then make that one due."""
+        """Wait for a number of attempts and the next postponed retry; then make it due."""
         await until(lambda: [later.number for later in letters.postponed()] == [number])
         (later,) = letters.postponed()
         assert later.due > time.time() + 3000
@@ -229,10 +229,10 @@ async def test_later_tries_survive_a_restart_and_are_counted(tmp_path: Path) -> 
     assert handler.final == [False, False, True]
 
 
-async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:
+async def test_failed_replay_is_a_dead_letter_again(tmp_path: Path) -> None:
     handler = Handler()
     handler.errors["bad"] = [FailedPrecondition("CRASHED", "…")] * 2
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([completed("bad")])
         await until(lambda: bool(letters.letters()))
@@ -244,17 +244,17 @@ async def test_a_replay_that_fails_is_a_letter_again(tmp_path: Path) -> None:
     assert not letters.replay("unknown")
 
 
-async def test_an_event_that_nobody_can_read_becomes_a_letter(tmp_path: Path) -> None:
+async def test_unreadable_event_becomes_a_dead_letter(tmp_path: Path) -> None:
     handler = Handler()
     bad = replace(completed("a"), payload=b"\xff\xff")
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     async with following(tmp_path, handler) as log:
         await log.publish([bad, completed("b")])
         await until(lambda: "b" in handler.done and bool(letters.letters()))
     assert [letter.cause.reason for letter in letters.letters()] == ["NOT_PROTOBUF"]
 
 
-async def test_a_damaged_note_means_everything_again(tmp_path: Path) -> None:
+async def test_damaged_position_restarts_from_beginning(tmp_path: Path) -> None:
     handler = Handler()
     async with following(tmp_path, handler) as log:
         await log.publish([completed("a")])
@@ -267,10 +267,10 @@ async def test_a_damaged_note_means_everything_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.row(20)
-async def test_a_damaged_letter_is_put_aside_and_nothing_stops_for_it(tmp_path: Path) -> None:
-    """The folder is one for people: files of any kind may come to lie in it."""
+async def test_damaged_dead_letter_is_renamed_and_skipped(tmp_path: Path) -> None:
+    """People edit the directory, so it may contain any files."""
     handler = Handler()
-    letters = LogLetters(tmp_path / "state")
+    letters = LogDeadLetters(tmp_path / "state")
     for number, content in enumerate(("", "{", "[]", '{"reason": "X"}', "\x00")):
         for folder in ("replay", "dead-letters"):
             (tmp_path / "state" / folder).mkdir(parents=True, exist_ok=True)

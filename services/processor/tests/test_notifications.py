@@ -1,4 +1,4 @@
-"""What stores say, in every form in which they say it, and what of it is work."""
+"""Parsing of store notifications in all formats, and the resulting work items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sluice_processor.sources.store_notifications import (
     NoticeKind,
     parse_notification,
 )
-from sluice_processor.sources.work import Passed, sorted_notices
+from sluice_processor.sources.work import SkipReason, sort_notices
 from support.store_notifications import (
     aws_message,
     bridge_message,
@@ -43,14 +43,14 @@ KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60
     ],
     ids=["S3", "MinIO", "with a prefix", "EventBridge"],
 )
-def test_a_new_object_is_understood_in_every_form(body: str, at: float) -> None:
+def test_created_object_is_parsed_in_every_format(body: str, at: float) -> None:
     (notice,) = parse_notification(body)
     assert (notice.kind, notice.ref) == (NoticeKind.CREATED, REF)
     assert notice.happened_at == pytest.approx(at, abs=1e-3)
 
 
 @given(key=KEYS)
-def test_a_key_comes_out_as_it_was_whoever_tells_of_it(key: str) -> None:
+def test_key_survives_encoding_of_every_store(key: str) -> None:
     ref = ObjectRef("bucket", key)
     for message in (aws_message(ref), minio_message(ref), bridge_message(ref)):
         assert [notice.ref for notice in parse_notification(message)] == [ref]
@@ -80,11 +80,11 @@ def test_a_plus_is_a_space_in_records_and_a_plus_in_eventbridge() -> None:
         (trial_message(), NoticeKind.TEST),
     ],
 )
-def test_other_events_are_passed_over(body: str, kind: NoticeKind) -> None:
+def test_other_events_are_skipped(body: str, kind: NoticeKind) -> None:
     assert [notice.kind for notice in parse_notification(body)] == [kind]
-    found = sorted_notices(parse_notification(body))
-    expected = Passed.OTHER_EVENT if kind is NoticeKind.OTHER else Passed(kind.value)
-    assert (found.works, found.passed) == ((), (expected,))
+    found = sort_notices(parse_notification(body))
+    expected = SkipReason.OTHER_EVENT if kind is NoticeKind.OTHER else SkipReason(kind.value)
+    assert (found.works, found.skipped) == ((), (expected,))
 
 
 def without(*path: str) -> str:
@@ -119,7 +119,7 @@ def without(*path: str) -> str:
         aws_message(REF).replace(f'"{REF.bucket}"', "7"),
     ],
 )
-def test_what_is_no_notification_is_refused_without_a_word_of_it(body: str) -> None:
+def test_invalid_notification_is_refused_without_quoting_it(body: str) -> None:
     with pytest.raises(BadNotification) as refused:
         parse_notification(body)
     assert refused.value.reason == "NOT_A_NOTIFICATION"
@@ -127,7 +127,7 @@ def test_what_is_no_notification_is_refused_without_a_word_of_it(body: str) -> N
 
 
 @given(body=st.binary(max_size=200) | st.text(max_size=200))
-def test_nothing_else_is_ever_raised(body: bytes | str) -> None:
+def test_random_bytes_raise_only_bad_notification(body: bytes | str) -> None:
     try:
         parse_notification(body)
     except BadNotification:
@@ -135,55 +135,55 @@ def test_nothing_else_is_ever_raised(body: bytes | str) -> None:
 
 
 @pytest.mark.parametrize("time", [None, "", "yesterday", "2026-11-22T10:11:12", 7])
-def test_a_time_that_nobody_can_read_leaves_the_object(time: object) -> None:
+def test_invalid_time_keeps_the_object(time: object) -> None:
     record = s3_record(REF)
     record["eventTime"] = time
     (notice,) = parse_notification(json.dumps({"Records": [record]}))
     assert notice == Notice(NoticeKind.CREATED, REF, None)
 
 
-def test_a_message_may_tell_of_many_objects_and_of_one_more_than_once() -> None:
+def test_message_may_name_many_objects_and_repeat_one() -> None:
     refs = [ObjectRef("b", f"acme/photos/n-{number}") for number in range(3)]
     thumbnail = ObjectRef("b", "thumbnails/n-0/0123456789abcdef/256.webp")
     elsewhere = ObjectRef("b", "backups.tar")
-    found = sorted_notices(
+    found = sort_notices(
         parse_notification(aws_message(refs[0], refs[1], thumbnail, refs[0], elsewhere, refs[2]))
     )
     assert [work.place.ref for work in found.works if work.place] == refs
     assert [work.node_id for work in found.works] == ["n-0", "n-1", "n-2"]
-    assert found.passed == (Passed.THUMBNAIL, Passed.SAME_OBJECT, Passed.OTHER_KEY)
+    assert found.skipped == (SkipReason.THUMBNAIL, SkipReason.SAME_OBJECT, SkipReason.OTHER_KEY)
 
 
 def test_the_same_key_in_two_buckets_is_two_objects() -> None:
     refs = [ObjectRef(bucket, REF.key) for bucket in ("one", "two")]
-    assert len(sorted_notices(parse_notification(aws_message(*refs))).works) == 2
+    assert len(sort_notices(parse_notification(aws_message(*refs))).works) == 2
 
 
 @pytest.mark.parametrize(
     ("key", "passed"),
     [
-        (f"pre/thumbnails/{NODE}/0123456789abcdef/256.webp", Passed.THUMBNAIL),
-        (f"thumbnails/{NODE}/0123456789abcdef/1024.jpg", Passed.THUMBNAIL),
-        (f"no-slash-thumbnails/{NODE}/0123456789abcdef/1024.jpg", Passed.THUMBNAIL),
-        ("sluice-probe/0d5c9cfb21aa", Passed.OTHER_KEY),
-        (f"photos/{NODE}", Passed.OTHER_KEY),
-        (f"/photos/{NODE}", Passed.OTHER_KEY),
-        ("acme/photos/", Passed.OTHER_KEY),
-        ("acme/photos/a picture.jpg", Passed.OTHER_KEY),
-        (f"acme/.hidden/{NODE}", Passed.OTHER_KEY),
-        ("x", Passed.OTHER_KEY),
+        (f"pre/thumbnails/{NODE}/0123456789abcdef/256.webp", SkipReason.THUMBNAIL),
+        (f"thumbnails/{NODE}/0123456789abcdef/1024.jpg", SkipReason.THUMBNAIL),
+        (f"no-slash-thumbnails/{NODE}/0123456789abcdef/1024.jpg", SkipReason.THUMBNAIL),
+        ("sluice-probe/0d5c9cfb21aa", SkipReason.OTHER_KEY),
+        (f"photos/{NODE}", SkipReason.OTHER_KEY),
+        (f"/photos/{NODE}", SkipReason.OTHER_KEY),
+        ("acme/photos/", SkipReason.OTHER_KEY),
+        ("acme/photos/a picture.jpg", SkipReason.OTHER_KEY),
+        (f"acme/.hidden/{NODE}", SkipReason.OTHER_KEY),
+        ("x", SkipReason.OTHER_KEY),
     ],
 )
-def test_keys_of_other_things_are_passed_over(key: str, passed: Passed) -> None:
-    found = sorted_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))])
-    assert (found.works, found.passed) == ((), (passed,))
+def test_keys_of_no_node_are_skipped(key: str, passed: SkipReason) -> None:
+    found = sort_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))])
+    assert (found.works, found.skipped) == ((), (passed,))
 
 
 def test_a_drive_or_tenant_may_be_called_thumbnails() -> None:
     for key in (f"thumbnails/photos/{NODE}", f"thumbnails/acme/photos/{NODE}"):
-        (work,) = sorted_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))]).works
+        (work,) = sort_notices([Notice(NoticeKind.CREATED, ObjectRef("b", key))]).works
         assert work.node_id == NODE
 
 
-def test_a_key_that_is_no_text_is_no_place() -> None:
+def test_key_without_text_has_no_place() -> None:
     assert place_of(ObjectRef("b", f"\ud800/photos/{NODE}")) is None

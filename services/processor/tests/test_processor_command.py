@@ -1,4 +1,4 @@
-"""What the command refuses to start with."""
+"""The command line of the processor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sluice_core.events.nodes import upload_completed
-from sluice_processor.sources.attempts import GivenUp
-from sluice_processor.sources.log_dead_letters import LogLetters
+from sluice_processor.sources.attempts import FinalFailure
+from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
 from support.sqs_server import shared_server
 
@@ -65,23 +65,21 @@ def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         ({**ON_SQS, "SLUICE_PROCESSOR__S3_TOPIC": "s3"}, "SLUICE_PROCESSOR__S3_TOPIC"),
     ],
 )
-def test_a_mixture_without_work_and_bad_settings_end_the_start_in_one_line(
-    settings: dict[str, str], word: str
-) -> None:
+def test_unusable_settings_fail_start_with_one_line(settings: dict[str, str], word: str) -> None:
     done = started(**settings)
     assert (done.returncode, done.stdout) == (78, "")
     assert word in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_queue_that_is_not_there_or_refuses_ends_the_start_in_one_line() -> None:
+def test_unusable_queue_fails_start_with_one_line() -> None:
     server = shared_server()
     keys = {"SLUICE_SQS__ACCESS_KEY": "lonely", "SLUICE_SQS__SECRET_KEY": "hunter2"}
     url = f"{server.endpoint_url}/123456789012/unknown"
     done = started(**{**ON_SQS, **keys, "SLUICE_SQS__QUEUE_URL": url})
     assert (done.returncode, done.stdout) == (78, "")
     (line,) = done.stderr.splitlines()
-    assert "SLUICE_SQS__QUEUE_URL: There is no such queue" in line
+    assert "SLUICE_SQS__QUEUE_URL: The queue does not exist" in line
     assert "hunter2" not in line
 
 
@@ -92,12 +90,12 @@ def test_the_settings_are_shown() -> None:
 
 
 @pytest.mark.slow
-def test_letters_of_an_event_log_are_listed_replayed_and_dropped(tmp_path: Path) -> None:
-    letters = LogLetters(tmp_path / "processor")
+def test_dead_letters_of_event_log_are_managed_by_dlq(tmp_path: Path) -> None:
+    letters = LogDeadLetters(tmp_path / "processor")
     for number in range(3):
         commit = finished_upload("a.jpg", node_id=f"n-{number}")
         record = upload_completed(commit, superseded_node_id="", occurred_at=1.0)
-        letters.bury(record, GivenUp("CRASHED", "The child died.", 1), now=100.0 + number)
+        letters.write(record, FinalFailure("CRASHED", "The child died.", 1), now=100.0 + number)
 
     def dlq(*arguments: str) -> list[str]:
         done = started("dlq", *arguments, SLUICE_DATA_DIR=str(tmp_path))

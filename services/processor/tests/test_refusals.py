@@ -1,10 +1,12 @@
-"""What cannot be shown is refused by name, in time, whatever the bytes are."""
+"""Files that cannot be shown are refused in time, with a typed reason."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,16 +15,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import Base
 
+from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.images.decoding import prepare
-from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason
+from sluice_processor.images.model import (
+    ImageOptions,
+    ImageRefused,
+    ProcessedImage,
+    RefusalReason,
+)
 from sluice_processor.images.sniff import HEAD_BYTES, sniff
 from support import pictures
+from support.files import held
 from support.inline_processing import OPTIONS, process
 from support.pictures import quadrants, saved
 from tools.pictures import png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-"""Of Pillow, about the damage; a child has them switched off as well."""
+"""Pillow's warnings about the damage; children disable them too."""
 
 SMALL = quadrants(48, 32)
 WHOLE = {
@@ -66,11 +75,11 @@ def reason(data: bytes, options: ImageOptions = OPTIONS) -> RefusalReason:
         b"II\x2b\x00\x08\x00\x00\x00" + bytes(100),
     ],
 )
-def test_what_is_not_on_the_allow_list_is_named(data: bytes) -> None:
+def test_format_off_the_allow_list_is_unsupported(data: bytes) -> None:
     assert reason(data) is RefusalReason.UNSUPPORTED_FORMAT
 
 
-def test_raw_photos_that_are_tiff_inside_are_not_shown_as_their_preview() -> None:
+def test_raw_photo_in_tiff_is_unsupported() -> None:
     for tag, value in ((50706, b"\x01\x04\0\0"), (254, 1)):
         assert (
             reason(saved(quadrants(), "TIFF", tiffinfo={tag: value}))
@@ -78,11 +87,11 @@ def test_raw_photos_that_are_tiff_inside_are_not_shown_as_their_preview() -> Non
         )
 
 
-def test_no_bytes() -> None:
+def test_empty_file_is_refused() -> None:
     assert reason(b"") is RefusalReason.EMPTY
 
 
-def test_a_header_that_claims_too_much_is_refused_before_a_pixel_is_decoded() -> None:
+def test_too_many_pixels_are_refused_before_decoding() -> None:
     began = time.thread_time()
     assert reason(pictures.png_claiming(50_000, 50_000)) is RefusalReason.TOO_MANY_PIXELS
     assert reason(pictures.gif_claiming(60_000, 60_000)) is RefusalReason.TOO_MANY_PIXELS
@@ -97,9 +106,7 @@ def test_a_header_that_claims_too_much_is_refused_before_a_pixel_is_decoded() ->
 
 @pytest.mark.parametrize("lossless", [True, False])
 @pytest.mark.parametrize("frames", [0, 1])
-def test_a_webp_s_claim_is_seen_before_its_decoder_takes_memory(
-    lossless: bool, frames: int
-) -> None:
+def test_webp_size_is_checked_before_decoder_allocates(lossless: bool, frames: int) -> None:
     more = {"save_all": True, "append_images": [Image.new("RGB", (48, 32))]} if frames else {}
     data = saved(SMALL, "WEBP", lossless=lossless, **more)
     assert process(data, replace(OPTIONS, max_pixels=48 * 32)).thumbnails
@@ -109,7 +116,7 @@ def test_a_webp_s_claim_is_seen_before_its_decoder_takes_memory(
         assert reason(large) is RefusalReason.TOO_MANY_PIXELS
 
 
-def test_a_gif_of_a_hundred_thousand_frames() -> None:
+def test_gif_with_too_many_frames_is_refused_quickly() -> None:
     began = time.thread_time()
     assert reason(pictures.gif_of_frames(100_000)) is RefusalReason.TOO_MANY_FRAMES
     assert time.thread_time() - began < 2
@@ -124,7 +131,7 @@ def test_frames_are_counted_in_every_format(kind: str) -> None:
     assert reason(data, replace(OPTIONS, max_frames=5)) is RefusalReason.TOO_MANY_FRAMES
 
 
-def test_a_tiff_whose_pages_go_in_a_circle() -> None:
+def test_tiff_with_cyclic_pages_is_corrupt() -> None:
     data = bytearray(saved(SMALL, "TIFF"))
     first = struct.unpack_from("<I", data, 4)[0]
     entries = struct.unpack_from("<H", data, first)[0]
@@ -132,7 +139,7 @@ def test_a_tiff_whose_pages_go_in_a_circle() -> None:
     assert reason(bytes(data)) is RefusalReason.CORRUPT
 
 
-def test_text_that_unpacks_into_much_more() -> None:
+def test_compressed_text_bomb_is_refused() -> None:
     assert reason(pictures.png_bomb()) is RefusalReason.BOMB
 
 
@@ -147,7 +154,7 @@ def test_text_that_unpacks_into_much_more() -> None:
         (saved(SMALL, "WEBP") + b"Rar!\x1a\x07\x01\0" + bytes(100), "behind"),
     ],
 )
-def test_what_is_an_image_and_something_else_is_refused(data: bytes, kind: str) -> None:
+def test_polyglot_is_refused(data: bytes, kind: str) -> None:
     assert reason(data) is RefusalReason.POLYGLOT
 
 
@@ -164,7 +171,7 @@ MARKUP = [
 @pytest.mark.parametrize("caption", MARKUP)
 @pytest.mark.parametrize("kind", ["JPEG", "GIF", "PNG", "EXIF"])
 def test_markup_in_a_caption_is_no_polyglot(kind: str, caption: bytes) -> None:
-    """A browser goes by the first bytes (WHATWG MIME Sniffing, section 7): a picture's."""
+    """A browser only uses the first bytes (WHATWG MIME Sniffing, section 7): a picture's."""
     if kind == "PNG":
         whole = saved(SMALL, "PNG")
         data = whole[:33] + png_chunk(b"tEXt", b"Comment\0" + caption) + whole[33:]
@@ -179,18 +186,18 @@ def test_markup_in_a_caption_is_no_polyglot(kind: str, caption: bytes) -> None:
     assert not done.facts.damaged
 
 
-def test_what_cameras_hang_behind_a_photo_is_no_polyglot() -> None:
+def test_trailing_camera_data_is_no_polyglot() -> None:
     film = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(2000)
     for data in (saved(SMALL, "JPEG") + film, saved(SMALL, "PNG") + bytes(300)):
         assert process(data).thumbnails
 
 
 PIXELS_END = {"webp": 150, "heic": 859}
-"""Where the pixels end in `WHOLE`, of the kinds whose EXIF comes behind them and is as large."""
+"""End of the pixels in `WHOLE`, for kinds whose EXIF follows them and is as large."""
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_file_cut_anywhere_gets_a_reason_or_shows_what_was_whole(kind: str) -> None:
+def test_cut_file_is_refused_or_shows_whole_picture(kind: str) -> None:
     whole = WHOLE[kind]
     reference = process(whole).thumbnails[0]
     step = max(1, len(whole) // 150)
@@ -201,7 +208,7 @@ def test_a_file_cut_anywhere_gets_a_reason_or_shows_what_was_whole(kind: str) ->
             done = process(whole[:length])
         except ImageRefused as refused:
             reasons.add(refused.reason)
-        else:  # the picture was complete, what is missing came behind it
+        else:  # the picture was complete, only trailing bytes are missing
             assert length >= needed, length
             assert done.thumbnails[0].data == reference.data
             assert done.facts.damaged
@@ -221,22 +228,50 @@ def test_half_a_file_is_called_truncated(kind: str) -> None:
 
 GENTLE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+ChildProcess = Callable[[bytes], ProcessedImage]
+
+
+@pytest.fixture(scope="module")
+def process_in_child() -> Iterator[ChildProcess]:
+    """Process bytes in a confined child, as the service does.
+
+    A native decoder that dies of damaged bytes costs the child and raises `ImageRefused`; in this
+    process it would end the test run.
+    """
+    pool = ImageWorkers(replace(OPTIONS, workers=1, max_pixels=1_000_000))
+
+    async def processed(data: bytes) -> ProcessedImage:
+        with held(data) as fd:
+            return await pool.process(fd)
+
+    with asyncio.Runner() as runner:
+        runner.run(pool.__aenter__())
+        try:
+            yield lambda data: runner.run(processed(data))
+        finally:
+            runner.run(pool.__aexit__())
+
 
 @GENTLE
-@given(st.binary(max_size=400), st.sampled_from([b"", *(data[:24] for data in WHOLE.values())]))
-def test_any_bytes_get_a_reason(tail: bytes, head: bytes) -> None:
+@given(
+    tail=st.binary(max_size=400),
+    head=st.sampled_from([b"", *(data[:24] for data in WHOLE.values())]),
+)
+def test_any_bytes_get_a_reason(process_in_child: ChildProcess, tail: bytes, head: bytes) -> None:
     with pytest.raises(ImageRefused):
-        process(head + tail)
+        process_in_child(head + tail)
 
 
 @GENTLE
-@given(st.data())
-def test_a_damaged_file_is_shown_or_gets_a_reason(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_a_damaged_file_is_shown_or_gets_a_reason(
+    process_in_child: ChildProcess, data: st.DataObject
+) -> None:
     whole = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     try:
-        done = process(bytes(whole), replace(OPTIONS, max_pixels=1_000_000))
+        done = process_in_child(bytes(whole))
     except ImageRefused:
         return
     thumbnail = done.thumbnails[0]
@@ -263,7 +298,7 @@ def test_sniffing_never_fails(head: bytes) -> None:
         (b"isom", b"heic", None),
     ],
 )
-def test_brands_tell_heic_from_avif_and_from_films(
+def test_brands_distinguish_heic_avif_and_video(
     brand: bytes, compatible: bytes, expected: str | None
 ) -> None:
     head = struct.pack(">I", 16 + len(compatible)) + b"ftyp" + brand + bytes(4) + compatible
@@ -271,7 +306,7 @@ def test_brands_tell_heic_from_avif_and_from_films(
     assert (found.format.media_type if found.format else None) == expected
 
 
-def test_a_refusal_quotes_nothing_of_the_file() -> None:
+def test_refusal_quotes_no_content() -> None:
     canary = b"canary-serial-90125"
     exif = pictures.exif()
     for kind, encode in pictures.ENCODERS.items():

@@ -1,4 +1,4 @@
-"""Which sources there are follows from the settings."""
+"""The sources that the settings name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ APART = {
         ),
     ],
 )
-def test_every_way_to_be_told_is_a_source(
+def test_every_notification_setting_adds_a_source(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, str],

@@ -1,4 +1,4 @@
-"""A whole object comes to a descriptor, and its SHA-256 with it."""
+"""Spooling of objects with their SHA-256."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ async def blocks(*some: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("in_memory_bytes", [0, 64 * MIB])
-async def test_the_bytes_and_their_sum(tmp_path: Path, in_memory_bytes: int) -> None:
+async def test_spooled_bytes_match_their_sha256(tmp_path: Path, in_memory_bytes: int) -> None:
     options = SpoolOptions(in_memory_bytes, tmp_path)
     async with spooled(blocks(*BLOCKS), len(WHOLE), options) as found:
         assert found.size == len(WHOLE)
         assert found.sha256 == hashlib.sha256(WHOLE).digest()
         assert os.pread(found.fd, len(WHOLE) + 1, 0) == WHOLE
-        assert list(tmp_path.iterdir()) == []  # a file has no name that could be left behind
+        assert list(tmp_path.iterdir()) == []  # the file has no name
         in_folder = os.fstat(found.fd).st_dev == tmp_path.stat().st_dev
         assert in_folder == (in_memory_bytes == 0)
         fd = found.fd
@@ -40,19 +40,19 @@ async def test_the_bytes_and_their_sum(tmp_path: Path, in_memory_bytes: int) -> 
         os.fstat(fd)
 
 
-async def test_an_empty_object() -> None:
+async def test_empty_object_is_spooled() -> None:
     async with spooled(blocks(), 0, SpoolOptions()) as found:
         assert (found.size, found.sha256) == (0, hashlib.sha256(b"").digest())
 
 
-async def test_more_than_there_may_be_is_refused_whatever_was_expected() -> None:
+async def test_object_above_limit_is_refused_despite_expected_size() -> None:
     with pytest.raises(ImageRefused) as refused:
         async with spooled(blocks(*BLOCKS), 5, SpoolOptions(max_bytes=2 * MIB)):
             pytest.fail("must not get here")
     assert refused.value.reason is RefusalReason.TOO_LARGE
 
 
-async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open() -> None:
+async def test_failed_source_or_cancelled_caller_closes_file() -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"some"
         raise ConnectionError("gone")
@@ -61,7 +61,7 @@ async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open()
         while True:
             yield bytes(MIB)
 
-    await asyncio.to_thread(int)  # the pool's own descriptors, if any, are there already
+    await asyncio.to_thread(int)  # start the thread pool before descriptors are counted
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ConnectionError):
         async with spooled(broken(), 4, SpoolOptions()):
@@ -76,7 +76,7 @@ async def test_a_source_that_breaks_or_a_caller_that_leaves_keeps_nothing_open()
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-async def test_whoever_leaves_while_the_file_is_made_leaves_none_open(
+async def test_cancel_during_file_creation_closes_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     making, go_on, made = threading.Event(), threading.Event(), threading.Event()
@@ -104,7 +104,7 @@ async def test_whoever_leaves_while_the_file_is_made_leaves_none_open(
     await asyncio.to_thread(making.wait, 10)
     task.cancel()
     await asyncio.sleep(0)
-    task.cancel()  # impatient
+    task.cancel()  # a second time
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task

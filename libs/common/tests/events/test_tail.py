@@ -34,7 +34,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _logging_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command sets up the logging of its process, which is the tests' here."""
+    """Restore logging: the command configures it for its process, here that of the tests."""
     monkeypatch.setattr(command, "configure_logging", lambda level: None)
 
 
@@ -85,13 +85,13 @@ async def test_it_follows_a_log_from_its_end(tmp_path: Path) -> None:
         group.create_task(tail_log(tmp_path / "events", request, shown.append))
         await asyncio.sleep(0.5)
         assert shown == []
-        while not shown:  # again, should it have found the end only after the last one
+        while not shown:  # publish again, in case the tail found the end only after the last event
             await write(tmp_path, SECOND)
             await asyncio.sleep(0.5)
     assert [json.loads(line)["id"] for line in shown] == [SECOND.event_id]
 
 
-def test_an_event_of_another_release_is_shown_as_it_is(
+def test_event_of_another_release_is_printed_raw(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = EventRecord("id", "sluice.events.v9.New", UPLOADS_TOPIC, "key", "t", 1.0, b"\x01", {})
@@ -109,7 +109,7 @@ def test_an_event_of_another_release_is_shown_as_it_is(
         (["--bootstrap-servers", "nonsense"], "host:port"),
     ],
 )
-def test_a_request_that_cannot_work_is_exit_78_and_one_line(
+def test_unusable_request_exits_78_with_one_line(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert events(["tail", "--data-dir", str(tmp_path), *arguments]) == 78

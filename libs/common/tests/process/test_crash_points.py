@@ -1,4 +1,4 @@
-"""A crash point kills the process like SIGKILL, and only when both variables say so."""
+"""Crash points exit like SIGKILL, and only if both variables are set."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_without_the_test_setting_a_named_point_does_nothing() -> None:
     assert "alive" in ended.stdout
 
 
-def test_an_unknown_point_is_refused_and_the_known_ones_are_named() -> None:
+def test_unknown_point_is_refused_with_the_known_names() -> None:
     with pytest.raises(ValueError, match="after_upload_part"):
         armed_point({"SLUICE_ENABLE_CRASH_POINTS": "1", "SLUICE_CRASH_AT": "nowhere"})
 

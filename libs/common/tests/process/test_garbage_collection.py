@@ -1,4 +1,4 @@
-"""The garbage collector of a service: in a process of its own, for it is changed for good."""
+"""Tuning of the garbage collector, in a child process because it is permanent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(json.dumps(found))
 """
 
 
-def test_imports_are_not_walked_over_and_cycles_still_go() -> None:
+def test_imports_are_frozen_and_cycles_are_collected() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True
     )

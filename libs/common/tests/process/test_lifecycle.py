@@ -1,4 +1,4 @@
-"""The life of a process: signals, draining, exit codes. Real processes, real signals."""
+"""Lifecycle of real processes: signals, drain, exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def say(text):
 
 
 def start(body: str) -> subprocess.Popen[str]:
-    """A process that runs `main`, which the body defines."""
+    """Start a process that runs the `main` in `body`."""
     program = f"{PREAMBLE}\n{textwrap.dedent(body)}\nsys.exit(run_service(main))"
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -46,7 +46,7 @@ def await_line(process: subprocess.Popen[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_service_end_by_itself(number: signal.Signals) -> None:
+def test_signal_lets_the_service_finish(number: signal.Signals) -> None:
     process = start(
         """
         async def main(stop):
@@ -92,7 +92,7 @@ def test_a_bad_configuration_exits_78_with_one_line() -> None:
     assert finish(process) == (78, "", "SLUICE_X: cannot be\n")
 
 
-def test_a_configuration_error_inside_a_task_group_counts_the_same() -> None:
+def test_configuration_error_in_task_group_exits_78() -> None:
     process = start(
         """
         async def fail():

@@ -1,4 +1,4 @@
-"""The allocator keeps large buffers, unless somebody else decides about it."""
+"""The allocator keeps large buffers, unless the environment configures it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
-# A buffer of 64 MiB comes from the heap, not from a mapping of its own, once the threshold is
-# raised; then freeing it gives nothing back to the kernel.
+# With the raised threshold a buffer of 64 MiB comes from the heap, not from a separate mapping, and
+# freeing it returns nothing to the kernel.
 PROGRAM = """
 import sys
 from sluice_common.process.malloc import tune_malloc
@@ -68,7 +68,7 @@ def test_the_variables_of_another_allocator_change_nothing() -> None:
 
 
 @glibc_only
-def test_a_value_that_is_no_number_means_the_default() -> None:
+def test_invalid_value_means_the_default() -> None:
     assert run(SLUICE_MALLOC_TRIM_BYTES="lots") == "True True"
 
 
@@ -88,7 +88,7 @@ for fields, flags in zip(mappings, mappings[1:]):
 @pytest.mark.skipif(
     not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel has none"
 )
-def test_huge_pages_are_asked_for_under_the_heap_to_come() -> None:
+def test_huge_pages_are_requested_for_new_heap() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HEAP], env={}, capture_output=True, text=True, check=True, timeout=30
     )

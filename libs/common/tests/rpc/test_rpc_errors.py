@@ -1,4 +1,4 @@
-"""Errors cross the wire without losing what a client decides by."""
+"""Errors keep all that a client decides by across the wire."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_every_error_has_the_grpc_status_of_its_name(cls: type[SluiceError]) -> 
     assert status_code(cls("X", "x")).name == cls.code
 
 
-def test_a_huge_error_still_fits_into_the_trailers_that_clients_accept() -> None:
+def test_huge_error_fits_into_trailers_of_clients() -> None:
     error = errors.NotFound(
         "X", "m" * 100_000, field="path", metadata={f"k{n}": "v" * 10_000 for n in range(1000)}
     )
     assert to_status(error).ByteSize() < 8 * 1024
 
 
-def test_the_domain_is_named_so_that_reasons_of_others_are_not_taken_for_ours() -> None:
+def test_reason_of_another_domain_is_remote_error() -> None:
     status = to_status(errors.NotFound("UPLOAD_LOST", "gone"))
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
@@ -93,17 +93,17 @@ def test_a_defect_in_a_group_outweighs_the_refusals_beside_it() -> None:
 
 
 def test_running_out_of_time_is_a_deadline() -> None:
-    told = to_sluice_error(TimeoutError())
-    assert isinstance(told, errors.DeadlineExceeded)
-    assert told.retryable
+    error = to_sluice_error(TimeoutError())
+    assert isinstance(error, errors.DeadlineExceeded)
+    assert error.retryable
 
 
-def test_a_defect_is_told_without_its_inside() -> None:
+def test_defect_is_reported_without_internals() -> None:
     assert status_code(internal_error()) is grpc.StatusCode.INTERNAL
     assert internal_error().reason == "INTERNAL"
 
 
-def test_a_failed_write_means_that_the_client_is_gone_unless_there_is_a_defect_as_well() -> None:
+def test_failed_write_without_defect_means_client_is_gone() -> None:
     failed_write = grpc.aio.InternalError()
     assert client_is_gone(failed_write)
     assert client_is_gone(ExceptionGroup("g", [failed_write, errors.NotFound("A", "a")]))

@@ -22,7 +22,7 @@ from sluice_core.errors import SluiceError
 
 
 def varint(value: int, padding: int = 0) -> bytes:
-    """`value` as a varint, `padding` bytes longer than it need be."""
+    """Encode `value` as a varint with `padding` redundant bytes."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -89,7 +89,7 @@ CHUNK_FIELDS = CHUNK_MESSAGES.map(lambda message: message.SerializeToString()) |
 
 
 def wires(fields: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Messages of any fields in any order, truncated ones, and garbage."""
+    """Generate messages with any fields in any order, truncated ones, and garbage."""
     whole = st.lists(fields, max_size=6).map(b"".join)
     cut = st.builds(lambda wire, keep: wire[: int(len(wire) * keep)], whole, st.floats(0, 1))
     return whole | cut | st.builds(bytes.__add__, whole, st.binary(max_size=12))
@@ -199,7 +199,7 @@ def test_the_block_is_a_view_of_the_wire_bytes(prefix: bytes) -> None:
 )
 @pytest.mark.parametrize("data_tag", [2, 3])
 def test_a_flood_of_fields_is_refused_at_its_bound(flood: bytes, data_tag: int) -> None:
-    """Whatever its length: the walk ends there."""
+    """Regardless of the message size: the walk ends at the limit."""
     read = read_stream_frame if data_tag == 2 else read_chunk_frame
     flood = flood.replace(b"\x18", b"\x78") if data_tag == 3 else flood
     frame = read(flood)
@@ -232,7 +232,7 @@ def initiate(**fields: object) -> upload_pb2.InitiateUploadRequest:
 def test_an_initiate_request_reads_as_it_was_sent(
     request_: upload_pb2.InitiateUploadRequest,
 ) -> None:
-    """Absent and empty inline data differ: one of them makes an empty node."""
+    """Absent and empty inline data differ: empty data creates an empty node."""
     assert read_initiate_request(request_.SerializeToString()) == request_
 
 

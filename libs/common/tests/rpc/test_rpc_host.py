@@ -1,4 +1,4 @@
-"""The server around the services: health, reflection, channelz, draining, where it may listen."""
+"""The gRPC host: health, reflection, channelz, drain, allowed addresses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVICE = "test.Slow"
 
 
 class Slow:
-    """A service whose one call ends when the test says so."""
+    """A service whose call ends when the test releases it."""
 
     def __init__(self) -> None:
         self.called = asyncio.Event()
@@ -74,7 +74,7 @@ async def health_of(channel: grpc.aio.Channel, service: str) -> int:
     return int(answer.status)
 
 
-async def test_every_service_and_the_server_are_healthy_once_it_listens() -> None:
+async def test_services_and_server_are_healthy_once_listening() -> None:
     async with host(Slow(), settings()) as running, channel_to(running) as channel:
         assert await health_of(channel, "") == SERVING
         assert await health_of(channel, SERVICE) == SERVING
@@ -94,7 +94,7 @@ async def test_all_addresses_serve_all_services() -> None:
                 assert await health_of(channel, SERVICE) == SERVING
 
 
-async def test_draining_tells_watchers_first_and_lets_calls_in_flight_end() -> None:
+async def test_drain_notifies_watchers_and_finishes_calls_in_flight() -> None:
     slow, stop = Slow(), asyncio.Event()
     async with host(slow, settings()) as running, channel_to(running) as channel:
         serving = asyncio.create_task(running.serve_until(stop, drain_seconds=10))
@@ -111,7 +111,7 @@ async def test_draining_tells_watchers_first_and_lets_calls_in_flight_end() -> N
             await serving
 
 
-async def test_draining_does_not_wait_longer_than_it_was_told() -> None:
+async def test_drain_is_bounded_by_drain_seconds() -> None:
     slow, stop = Slow(), asyncio.Event()
     async with host(slow, settings()) as running, channel_to(running) as channel:
         serving = asyncio.create_task(running.serve_until(stop, drain_seconds=0.2))
@@ -166,7 +166,7 @@ async def test_channelz_is_on_its_own_address_only() -> None:
 
 
 @pytest.mark.parametrize("setting", ["intake", "metrics", "channelz"])
-async def test_without_keys_no_address_is_open_to_strangers(setting: str) -> None:
+async def test_without_keys_only_loopback_is_allowed(setting: str) -> None:
     everywhere = Address("0.0.0.0", 0)
     overrides = {f"{setting}_address": everywhere}
     used = settings(**overrides)

@@ -163,7 +163,7 @@ async def call(
     Requests are written by `send_all`: a grpc.aio client that writes while the status arrives
     would report INTERNAL in its place (https://github.com/grpc/grpc/issues/36066).
     """
-    opened: Any = channel  # its stubs want serializers
+    opened: Any = channel  # its stubs require serializers
     path = f"/{SERVICE}/{method}"
     kind = KINDS.get(method, ("unary", 1, 1))[0]
     if kind == "unary":
@@ -186,7 +186,7 @@ async def refusal(
     request: bytes,
     metadata: tuple[tuple[str, str], ...] = (),
 ) -> SluiceError:
-    """How the server refuses a call, whose client goes on sending meanwhile."""
+    """Return the refusal of a call whose client keeps sending."""
     with pytest.raises((grpc.aio.AioRpcError, ExceptionGroup)) as caught:
         await call(channel, method, request, metadata)
     error: BaseException = caught.value
@@ -238,7 +238,7 @@ async def test_every_kind_of_handler_refuses_with_a_reason(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", KINDS)
-async def test_a_defect_is_logged_and_its_text_stays_here(method: str) -> None:
+async def test_defect_is_logged_and_its_text_is_not_sent(method: str) -> None:
     async with serving(Metrics()) as channel:
         with capture_logs() as logs:
             error = await refusal(channel, method, b"defect")
@@ -268,7 +268,7 @@ async def test_custom_serializers_of_a_handler_are_kept() -> None:
         assert await call(channel, "Custom", b"abc") == b"ABC"
 
 
-async def test_a_call_cancelled_while_its_handler_works_is_counted_as_cancelled() -> None:
+async def test_call_cancelled_during_handling_counts_as_cancelled() -> None:
     metrics = Metrics()
     labels = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Echo"}
     async with serving(metrics) as channel:
@@ -282,7 +282,7 @@ async def test_a_call_cancelled_while_its_handler_works_is_counted_as_cancelled(
         )
 
 
-async def test_writing_to_a_client_that_has_gone_is_no_defect() -> None:
+async def test_write_to_a_lost_client_is_no_defect() -> None:
     metrics = Metrics()
     labels = {"grpc_type": "server_stream", "grpc_service": SERVICE, "grpc_method": "Flood"}
     async with serving(metrics) as channel:
@@ -300,7 +300,7 @@ async def test_writing_to_a_client_that_has_gone_is_no_defect() -> None:
     assert logs == []
 
 
-async def test_without_keys_everybody_is_local() -> None:
+async def test_without_keys_every_request_is_local() -> None:
     async with serving(Metrics()) as channel:
         assert await call(channel, "Echo", b"who") == b"default/local"
 
@@ -312,7 +312,7 @@ async def test_a_request_without_credentials_is_refused(method: str) -> None:
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "BAD_CREDENTIALS")
 
 
-async def test_the_principal_comes_from_the_credentials_and_ends_with_the_request() -> None:
+async def test_principal_is_set_per_request_from_credentials() -> None:
     async with serving(Metrics(), TokenAuthenticator()) as channel:
         good = (("authorization", "Bearer good"),)
         assert await call(channel, "Echo", b"who", metadata=good) == b"acme/ann"

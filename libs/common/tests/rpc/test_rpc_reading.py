@@ -1,4 +1,4 @@
-"""A read whose caller went away runs to its end, and then gRPC has nothing left of it."""
+"""Shielded reads: a read of a cancelled caller completes and leaks nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import grpc.aio
 import pytest
 
 from sluice_common.rpc.interceptors import server_layers
-from sluice_common.rpc.reading import shielded_read
 from sluice_common.rpc.server import build_server, listen
+from sluice_common.rpc.shielded_reads import shielded_read
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
@@ -25,7 +25,7 @@ from sluice_core.addresses import Address
 
 
 class Reading:
-    """A read that waits twice, by hand."""
+    """A read with two manual steps."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -47,7 +47,7 @@ async def pause() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_was_read_is_the_callers() -> None:
+async def test_read_returns_message_to_caller() -> None:
     reading = Reading()
     caller = asyncio.ensure_future(shielded_read(reading.read(), {}, None))
     for step, part in zip(reading.steps, ("to its ", "end"), strict=True):
@@ -57,7 +57,7 @@ async def test_what_was_read_is_the_callers() -> None:
     assert await caller == "to its end"
 
 
-async def test_a_read_that_need_not_wait_is_there_at_once() -> None:
+async def test_ready_read_returns_at_once() -> None:
     async def read() -> str:
         return "now"
 
@@ -85,7 +85,7 @@ async def test_a_read_that_is_cancelled_from_within_cancels_its_caller() -> None
 
 
 @pytest.mark.parametrize("outcome", ["a message", "a failure", "a cancellation"])
-async def test_a_caller_that_is_cancelled_leaves_at_once_and_the_read_goes_on(outcome: str) -> None:
+async def test_cancelled_caller_leaves_while_read_completes(outcome: str) -> None:
     reading = Reading()
     caller = asyncio.ensure_future(shielded_read(reading.read(), {}, None))
     await pause()
@@ -98,9 +98,9 @@ async def test_a_caller_that_is_cancelled_leaves_at_once_and_the_read_goes_on(ou
     assert not reading.ended
     match outcome:
         case "a message":
-            reading.steps[1].set_result("for nobody")
+            reading.steps[1].set_result("dropped")
         case "a failure":
-            reading.steps[1].set_exception(ConnectionError("nobody hears it"))
+            reading.steps[1].set_exception(ConnectionError("dropped"))
         case "a cancellation":
             reading.steps[1].cancel()
     await pause()
@@ -111,12 +111,12 @@ ROUNDS: Final = 5
 CALLS: Final = 400
 AT_ONCE: Final = 50
 LOST_BYTES: Final = 96
-"""What grpcio loses by a read that is cancelled: 80 bytes, and what malloc adds."""
+"""Leak of grpcio per cancelled read: 80 bytes plus the overhead of malloc."""
 
 
 async def begin_a_read_and_leave(_: Any, context: Any) -> bytes:
-    """A handler that gives up its second read, and then answers: it is the read alone that does
-    not end, not the call."""
+    """Handler that cancels its second read and then answers: only the read is cancelled, not
+    the call."""
     await context.read()
     try:
         async with asyncio.timeout(0.001):
@@ -127,8 +127,8 @@ async def begin_a_read_and_leave(_: Any, context: Any) -> bytes:
 
 
 async def heap_bytes_per_call(layered: bool) -> float:
-    """What a call leaves in the heap of this process: the median of some rounds, for what else
-    lives in this process comes and goes, too."""
+    """Return the heap bytes that a call leaks: a median, because other code in the process also
+    allocates."""
     layers = (server_layers(Metrics(), LocalAuthenticator()),) if layered else ()
     server = build_server(ServerOptions(), layers)
     handler = grpc.stream_unary_rpc_method_handler(begin_a_read_and_leave)
@@ -173,7 +173,7 @@ class _MallocInfo(ctypes.Structure):
 
 
 def heap_bytes() -> int:
-    """What is allocated in the heap of this process, of all arenas; without what is kept free."""
+    """Return the allocated heap bytes of all arenas, without free ones."""
     gc.collect()
     mallinfo: Callable[[], _MallocInfo] = ctypes.CDLL(None).mallinfo2
     mallinfo.restype = _MallocInfo  # type: ignore[attr-defined]
@@ -181,10 +181,8 @@ def heap_bytes() -> int:
 
 
 @pytest.mark.measures
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="only glibc tells what its heap holds"
-)
-async def test_reads_that_are_given_up_leave_nothing_in_the_heap() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc reports its heap usage")
+async def test_cancelled_reads_leak_no_heap() -> None:
     bare = await heap_bytes_per_call(layered=False)
-    assert bare > LOST_BYTES / 2, "grpcio frees it by itself: rpc/reading.py is needed no longer"
+    assert bare > LOST_BYTES / 2, "grpcio frees it: remove rpc/shielded_reads.py"
     assert await heap_bytes_per_call(layered=True) < bare / 2

@@ -1,4 +1,4 @@
-"""Reflection answers for every name of the contract, in both of its versions."""
+"""Both versions of reflection know all names of the contract."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INTAKE = f"{UPLOAD.package}.IntakeService"
 
 @pytest.fixture(name="channel")
 async def a_channel() -> AsyncIterator[grpc.aio.Channel]:
-    """To a server that lets nobody in: its contract is no secret all the same."""
+    """Open a channel to a server that refuses all credentials; reflection needs none."""
     server = build_server(ServerOptions(), (server_layers(Metrics(), TokenAuthenticator()),))
     add_reflection(server, (INTAKE,))
     address = listen(server, "TEST", Address("127.0.0.1", 0))
@@ -53,7 +53,7 @@ async def ask(
 
 
 def every_name() -> dict[str, str]:
-    """Each name that the two contracts declare → the file that declares it."""
+    """Map each declared name to its file."""
     names: dict[str, str] = {}
     for file in (UPLOAD, REPOSITORY):
         for service in file.services_by_name.values():

@@ -1,4 +1,4 @@
-"""What a server tells clients of its flow control, as it is on the wire."""
+"""Flow-control settings that a server sends on the wire."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS, NO_FLAGS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 4, 0, 4, 5
 
 
 async def first_settings(options: ServerOptions) -> dict[int, int]:
-    """Settings of the first frame that a server sends, by their numbers."""
+    """Return the settings in the first frame of a server, by their identifiers."""
     server = build_server(options)
     address = listen(server, "TEST", Address("127.0.0.1", 0))
     await server.start()
@@ -37,13 +37,13 @@ async def first_settings(options: ServerOptions) -> dict[int, int]:
 
 @pytest.mark.parametrize("window_bytes", [ServerOptions().stream_window_bytes, 256 * 1024])
 async def test_a_stream_has_the_window_that_was_chosen(window_bytes: int) -> None:
-    told = await first_settings(ServerOptions(stream_window_bytes=window_bytes))
-    assert told[INITIAL_WINDOW_SIZE] == window_bytes
+    settings = await first_settings(ServerOptions(stream_window_bytes=window_bytes))
+    assert settings[INITIAL_WINDOW_SIZE] == window_bytes
 
 
 async def test_zero_leaves_windows_to_grpc() -> None:
-    told = await first_settings(ServerOptions(stream_window_bytes=0))
-    assert told[INITIAL_WINDOW_SIZE] != ServerOptions().stream_window_bytes
+    settings = await first_settings(ServerOptions(stream_window_bytes=0))
+    assert settings[INITIAL_WINDOW_SIZE] != ServerOptions().stream_window_bytes
 
 
 async def test_a_block_may_come_in_one_frame() -> None:

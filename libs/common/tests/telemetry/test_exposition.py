@@ -86,7 +86,7 @@ async def test_the_port_is_free_afterwards() -> None:
 
 @contextmanager
 def half_asked(address: Address, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that have sent the beginning of a request."""
+    """Open connections that have sent a part of a request."""
     peers = [socket.create_connection((address.host, address.port), 10) for _ in range(count)]
     try:
         for peer in peers:
@@ -99,7 +99,7 @@ def half_asked(address: Address, count: int) -> Iterator[list[socket.socket]]:
 
 
 def trickle_until_closed(peer: socket.socket, pause_seconds: float) -> None:
-    """Send a byte now and then, so that no single read takes long."""
+    """Send single bytes, so that no read takes long."""
     peer.settimeout(pause_seconds)
     while True:
         try:

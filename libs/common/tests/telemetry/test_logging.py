@@ -1,4 +1,4 @@
-"""Logs: structured, with the context of the request, without secrets."""
+"""Structured logging with request context and without secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice_common.telemetry.logging import configure_logging
 
 @pytest.fixture
 def out() -> Iterator[io.StringIO]:
-    """JSON logs at INFO; the logging of the test run comes back afterwards."""
+    """Configure JSON logs at INFO; restore the logging of the test run afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
@@ -44,7 +44,7 @@ def test_a_line_is_one_json_object(out: io.StringIO) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_what_is_bound_to_the_context_is_on_every_line(out: io.StringIO) -> None:
+def test_context_is_part_of_every_line(out: io.StringIO) -> None:
     bound = {"upload_id": "u1", "node_id": "n1", "tenant": "acme", "trace_id": "abc"}
     with structlog.contextvars.bound_contextvars(**bound):
         structlog.get_logger().info("one")
@@ -96,13 +96,13 @@ def test_a_traceback_is_in_the_line(out: io.StringIO) -> None:
         {"jwt": "eyJhbGciOiJub25lIn0.hunter2.hunter2"},
     ],
 )
-def test_secrets_are_masked_by_name_and_by_looks(out: io.StringIO, event: dict[str, Any]) -> None:
+def test_secrets_are_masked_by_name_and_by_form(out: io.StringIO, event: dict[str, Any]) -> None:
     structlog.get_logger().warning("something", **event)
     assert "hunter2" not in out.getvalue()
     assert MASKED in out.getvalue() or "**********" in out.getvalue()
 
 
-def test_what_is_no_secret_is_left_alone(out: io.StringIO) -> None:
+def test_other_values_are_not_masked(out: io.StringIO) -> None:
     structlog.get_logger().info("x", url="http://h:1/a@b", tokens=3, path="basics/bearer.txt")
     (line,) = lines(out)
     assert (line["url"], line["tokens"]) == ("http://h:1/a@b", 3)

@@ -1,4 +1,4 @@
-"""Traces: joined by traceparents, and nothing at all without an endpoint."""
+"""Tracing: linked by traceparents, and off without an endpoint."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture(scope="module")
 def tracing(exporter: InMemorySpanExporter) -> Iterator[Tracing]:
-    """OpenTelemetry allows one provider per process, so the tests below share it."""
+    """Shared by all tests: OpenTelemetry allows one provider per process."""
     started = start_tracing("sluice", "here", None, exporter=exporter)
     yield started
     started.close()

@@ -1,4 +1,3 @@
-"""The processor: turns finished photos into thumbnails and facts, without endangering the rest.
+"""The photo processor: thumbnails and EXIF of stored photos."""
 
-Imports nothing here: the decoder children start with this package, and want to start fast.
-"""
+# Keep this module empty: decoder children import the package, and their start time matters.

@@ -1,4 +1,4 @@
-"""`sluice-processor`: the processor as a process of its own."""
+"""Entry point of `sluice-processor`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sluice_common.process.malloc import tune_malloc
 
 
 def main() -> int:
-    """Entry point of the console script; the exit code."""
-    # Before the import below, which brings grpc: it allocates, and reads the environment.
+    """Run the console script; return the exit code."""
+    # Before the import below: it imports grpc, which allocates and reads the environment.
     tune_malloc()
     disable_fork_handlers()
     from sluice_processor.service import run

@@ -1,4 +1,4 @@
-"""Puts the processor together: the one place that constructs its handler and its sources."""
+"""Composition root of the node handler and its decoders."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ async def open_processor(
     *,
     lazy: bool,
 ) -> AsyncIterator[NodeProcessor]:
-    """The handler, with its decoders.
+    """Open the node handler with its decoders.
 
     Args:
-        lazy: start the decoders with the first picture, and not before.
+        lazy: start the decoders with the first picture.
 
-    Raises `ConfigurationError` for a machine that cannot decode, unless `lazy`.
+    Raise `ConfigurationError` for a machine that cannot decode, unless `lazy`.
     """
     async with AsyncExitStack() as stack:
         images: Images

@@ -1,4 +1,4 @@
-"""What the handler works with, and how it is tuned. The composition root fills both in."""
+"""Dependencies and options of the node handler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice_processor.images.model import ImageOptions, ProcessedImage
 
 
 class Images(Protocol):
-    """Turns a picture into thumbnails and facts; see `ImageWorkers.process`."""
+    """Decoder of pictures; see `ImageWorkers.process`."""
 
     async def process(
         self, source: int | Path, sizes: Sequence[int] | None = None
@@ -24,29 +24,29 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
-    """Sizes and times of the handler and of its sources."""
+    """Limits and timing of the handler and its sources."""
 
     images: ImageOptions = field(default_factory=ImageOptions)
     concurrency: int = 8
     attempts: int = 5
     handling_seconds: float = 25.0
-    """All tries at one piece of work."""
+    """Time of all attempts at one work item."""
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 5.0
     retries: int = 3
-    """Later tries at a node that ran out of time."""
+    """Postponed retries of a node that ran out of time."""
     retry_seconds: float = 300.0
-    """Before each later try."""
+    """Delay before each postponed retry."""
     drain_seconds: float = 8.0
     whole_bytes: int = 16 * MIB
-    """What is no picture is read whole, and checked, up to this size, where the store itself tells
-    no checksum; of everything else the first bytes are looked at."""
+    """Objects that are no pictures are read whole and checksummed up to this size, if the store has
+    no checksum of them; of larger ones only the first bytes are read."""
     spool_dir: Path | None = None
     bucket: str = "sluice"
-    """Of drives that name none."""
+    """Bucket of drives that name none."""
     events_follow: bool = True
-    """Whether the making of every node comes as an event, too: then a notification that is ahead
-    of it can be passed over, and one that has led to it is done with that."""
+    """Whether an event follows for every new node. Then a notification that arrives before its
+    node is skipped, and one that adopts an object is done with that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The processor as a process of its own, on the backends of the settings."""
+"""The processor service on the backends that the settings name."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sluice_core.configuration import ConfigurationError
 from sluice_processor.bootstrap import open_processor
 from sluice_processor.settings import processor_options
 from sluice_processor.source_set import check_sources, run_sources, sources_of
-from sluice_processor.sources.dlq_command import SUBCOMMAND, add_letters_command, letters_main
+from sluice_processor.sources.dlq_command import SUBCOMMAND, add_dlq_command, dlq_main
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the process to its end; returns its exit code.
+    """Run the process; return its exit code.
 
     Args:
-        arguments: without the program's name.
+        arguments: without the name of the program.
     """
     parser = service_parser(
-        "sluice-processor", "Makes thumbnails of finished photos and reads their EXIF."
+        "sluice-processor", "Make thumbnails of stored photos and read their EXIF."
     )
     add_ready_file(parser)
-    add_letters_command(parser.add_subparsers(dest="command", metavar=""))
+    add_dlq_command(parser.add_subparsers(dest="command", metavar=""))
     return run_command(parser, arguments, _main)
 
 
@@ -42,11 +42,11 @@ def check_has_work(settings: SluiceSettings) -> None:
     require_separable(row)
     if settings.catalogue is CatalogueKind.OFF:
         raise ConfigurationError(
-            f"in {row.name!r} there is no catalogue, and nothing to process: set SLUICE_CATALOGUE"
+            f"{row.name!r} has no catalogue and thus nothing to process; set SLUICE_CATALOGUE"
         )
     if settings.events is Events.OFF and settings.sqs.queue_url is None:
         raise ConfigurationError(
-            "SLUICE_EVENTS=off: nobody tells the processor of uploads; set SLUICE_EVENTS=kafka, or"
+            "SLUICE_EVENTS=off: the processor learns of no uploads; set SLUICE_EVENTS=kafka or"
             " SLUICE_SQS__QUEUE_URL"
         )
 
@@ -55,7 +55,7 @@ async def _main(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
     if arguments.command == SUBCOMMAND:
-        await letters_main(settings, arguments)
+        await dlq_main(settings, arguments)
         return
     check_has_work(settings)
     require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
@@ -68,13 +68,13 @@ async def _main(
         await enter(traced(settings, "sluice-processor", process_name()))
         objects = await enter(open_objects(settings, metrics))
         catalogue = await enter(open_database_catalogue(settings))
-        assert catalogue is not None, "check_has_work saw to it"
+        assert catalogue is not None, "check_has_work requires one"
         processor = await enter(open_processor(options, catalogue, objects, metrics, lazy=False))
         address = await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set))
         await asyncio.to_thread(announce, "processor", address, arguments.ready_file)
         ready.set()
         try:
-            # Nobody in this process publishes: nothing wakes a source.
+            # Nothing is published in this process, so no source is woken.
             sources = sources_of(settings, processor, metrics, asyncio.Event())
             await run_sources(sources, stop)
         finally:

@@ -1,4 +1,4 @@
-"""From the process's settings to the options of the handler."""
+"""Conversion of settings to the options of the processor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sluice_processor.images.model import ImageOptions, ThumbnailFormat
 from sluice_processor.sources.sqs_options import SqsOptions
 
 _WALL_MULTIPLE: Final = 6
-"""Wall time that a picture has, in its processor time: a child that gets a sixth of a core is slow
-and does not hang."""
+"""Wall time of a picture as a multiple of its processor time: a child with a sixth of a core is
+slow, but does not hang."""
 
 
 def processor_options(settings: SluiceSettings) -> ProcessorOptions:
-    """What the operator chose; everything else keeps its default."""
+    """Return the options of the settings; all others keep their defaults."""
     chosen = settings.processor
     return ProcessorOptions(
         images=ImageOptions(
@@ -43,6 +43,6 @@ def processor_options(settings: SluiceSettings) -> ProcessorOptions:
 
 
 def sqs_options(settings: SluiceSettings) -> SqsOptions | None:
-    """The queue in which S3 tells of objects; None where there is none."""
+    """Return the queue of S3 notifications, or None if none is set."""
     sqs = settings.sqs
     return None if sqs.queue_url is None else SqsOptions(**sqs.model_dump())

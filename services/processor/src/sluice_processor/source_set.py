@@ -1,4 +1,4 @@
-"""Where work comes from, as the settings say."""
+"""The sources of work that the settings name."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """Something that knows of nodes to look at."""
+    """A source of nodes to process."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Have nodes processed until `stop`; what is in hand then may end within the drain."""
+        """Process nodes until `stop`; those in progress then have the drain time to finish."""
         ...
 
 
 def sources_of(
     settings: SluiceSettings, processor: NodeProcessor, metrics: Metrics, wake: asyncio.Event
 ) -> tuple[Source, ...]:
-    """The sources of the settings; none where nobody tells of anything.
+    """Return the sources of the settings, possibly none.
 
     Args:
-        wake: set by whoever publishes in this process.
+        wake: set when this process publishes an event.
     """
     options = processor_options(settings)
     sources: list[Source] = []
@@ -75,8 +75,10 @@ def _kafka_sources(
 
 
 async def check_sources(settings: SluiceSettings) -> None:
-    """Raise `ConfigurationError` for a queue that will never be ours; one that is away may come
-    back."""
+    """Raise `ConfigurationError` for an unusable queue.
+
+    A queue that is unavailable is only logged: it may come back.
+    """
     sqs = sqs_options(settings)
     if sqs is None:
         return
@@ -87,11 +89,11 @@ async def check_sources(settings: SluiceSettings) -> None:
             try:
                 await queue.facts()
             except Unavailable as error:
-                _log.warning("queue_waits", error=str(error))
+                _log.warning("queue.check_failed", error=str(error))
 
 
 async def run_sources(sources: tuple[Source, ...], stop: asyncio.Event) -> None:
-    """Run them side by side until `stop`."""
+    """Run all sources concurrently until `stop`."""
     async with asyncio.TaskGroup() as group:
         for source in sources:
             group.create_task(source.run(stop))

@@ -1,6 +1,4 @@
-"""Opens the backends that the settings name, alike in every service.
+"""Openers of the backends that the settings name; unusable ones raise `ConfigurationError`."""
 
-A vendor's client is imported where it is opened: a process loads only those that it uses (botocore
-alone costs a standalone, which needs none of it, tens of megabytes). What cannot be used at all is
-a `ConfigurationError` that names its setting.
-"""
+# Vendor clients are imported where they are opened, so that a process only loads those that it
+# uses: botocore alone takes tens of megabytes.

@@ -1,4 +1,4 @@
-"""Where uploads in flight are kept: the ledger, the chunks and the work queue."""
+"""Opener of the backend of uploads in progress: ledger, chunks and work queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTING: Final = "SLUICE_REDIS__URL"
 
 @dataclass(frozen=True, slots=True)
 class CoordinationPorts:
-    """The three ports that one backend holds together."""
+    """The three ports of one backend."""
 
     ledger: UploadLedger
     chunks: ChunkStore
@@ -29,10 +29,9 @@ class CoordinationPorts:
 async def open_redis_coordination(
     settings: SluiceSettings, metrics: Metrics
 ) -> AsyncIterator[CoordinationPorts]:
-    """The three ports on the Redis that the settings name.
+    """Open the three ports on Redis.
 
-    Raises `ConfigurationError` when it cannot be reached, or cannot keep what the durability class
-    promises.
+    Raise `ConfigurationError` if it cannot be reached or cannot keep the durability class.
     """
     from sluice_backends.redis.checks import check_server
     from sluice_backends.redis.chunks.store import RedisChunkStore
@@ -60,7 +59,7 @@ async def open_redis_coordination(
         queue = await enter(
             open_redis_queue(clients, redis, settings.queue.lease_seconds, settings.queue.max_items)
         )
-        # Staged bytes live as long as the room that they hold, which is asked for later than they
-        # are pushed: so they count for as long as they are there (rule 9).
+        # Staged bytes expire with their reservation, which is made after they are pushed, so that
+        # they count for as long as they exist (rule 9).
         chunks = RedisChunkStore(clients, settings.lifetimes.reservation_seconds)
         yield CoordinationPorts(ledger, chunks, queue)

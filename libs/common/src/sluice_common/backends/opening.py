@@ -1,4 +1,4 @@
-"""What opening any backend has in common: how its refusal is told."""
+"""Error translation for the openers of backends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluice_core.errors import SluiceError
 
 @contextmanager
 def as_configuration_error(setting: str) -> Iterator[None]:
-    """Inside, a backend that cannot be used is a mistake in this setting, told in one line."""
+    """Translate `SluiceError` to a `ConfigurationError` of one line that names the setting."""
     try:
         yield
     except SluiceError as error:

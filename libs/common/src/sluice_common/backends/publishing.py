@@ -1,4 +1,4 @@
-"""Where events go."""
+"""Opener of the event publisher."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sluice_core.ports.event_publisher import EventPublisher
 async def open_publisher(
     settings: SluiceSettings, metrics: Metrics
 ) -> AsyncIterator[EventPublisher]:
-    """The publisher of the settings.
+    """Open the publisher of the settings.
 
-    Raises `ConfigurationError` when it can never publish.
+    Raise `ConfigurationError` if it can never publish.
     """
     async with AsyncExitStack() as stack:
         publisher: EventPublisher

@@ -1,4 +1,4 @@
-"""Where finished uploads are kept: objects and the catalogue of nodes."""
+"""Openers of the object store and the catalogue."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BUCKET: Final = "SLUICE_BUCKET"
 
 @asynccontextmanager
 async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[ObjectStore]:
-    """The object store of the settings.
+    """Open the object store of the settings.
 
-    Raises `ConfigurationError` when the default bucket cannot be used.
+    Raise `ConfigurationError` if the default bucket cannot be used.
     """
     async with AsyncExitStack() as stack:
         store: ObjectStore
@@ -50,16 +50,16 @@ async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncItera
 
 @dataclass(frozen=True, slots=True)
 class CatalogueDatabase:
-    """Where the catalogue's database is, and which setting says so."""
+    """URL of the catalogue's database, and the setting that holds it."""
 
     url: str
     setting: str
 
 
 def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
-    """The database of the settings; None without a catalogue.
+    """Return the database of the settings; None without a catalogue.
 
-    Raises `ConfigurationError` when it is a file and its directory cannot be made.
+    Raise `ConfigurationError` if the directory of a database file cannot be created.
     """
     match settings.catalogue:
         case CatalogueKind.MYSQL:
@@ -73,9 +73,9 @@ def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
 
 @asynccontextmanager
 async def open_database_catalogue(settings: SluiceSettings) -> AsyncIterator[Catalogue | None]:
-    """The catalogue of the settings, migrated first unless that is switched off; None without one.
+    """Open the catalogue of the settings, migrated unless that is disabled; None without one.
 
-    Raises `ConfigurationError` when the database cannot be used, or has another release's schema.
+    Raise `ConfigurationError` if the database is unusable or has the schema of another release.
     """
     database = catalogue_database(settings)
     if database is None:
@@ -84,7 +84,7 @@ async def open_database_catalogue(settings: SluiceSettings) -> AsyncIterator[Cat
     async with AsyncExitStack() as stack:
         with as_configuration_error(database.setting):
             if settings.migrate_on_start:
-                # During a rollout the release before restarts on the schema of the next.
+                # During a rollout the previous release may restart on the new schema.
                 await migrate(database.url, accept_newer=True)
             catalogue = await stack.enter_async_context(
                 open_catalogue(database.url, fsync=settings.fsync)

@@ -1,10 +1,4 @@
-"""Writing to a stream call of grpc.aio without losing the server's status.
-
-A server may end a call while its client still writes: it sends the status, and the client's next
-message cannot be written. `call.write` then puts INTERNAL "Internal error from Core" in the place
-of the status that has just arrived (grpc's issue 36066; 1.85 still does), and so does a request
-iterator. The step below it, which is used here, leaves the status alone.
-"""
+"""Writer for stream calls of grpc.aio that keeps the server's status."""
 
 from __future__ import annotations
 
@@ -15,11 +9,16 @@ import grpc.aio
 
 _EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 _CALL_ENDED: Final = (grpc.aio.BaseError, asyncio.InvalidStateError)
-"""What writing to a call raises that the server has ended."""
+"""Raised by a write to a call that the server has ended."""
 
 
 class CallWriter:
-    """Writes wire messages to one call, whose requests it does not serialize."""
+    """Writes wire messages to one call that is opened without a request serializer.
+
+    A server may end a call, with its status, while its client still writes. `call.write` and
+    request iterators then replace that status by INTERNAL "Internal error from Core" (grpc issue
+    36066; not fixed in 1.85). The lower layer that is used here does not.
+    """
 
     __slots__ = ("_call", "_is_connected", "_writer")
 
@@ -29,10 +28,10 @@ class CallWriter:
         self._is_connected = False
 
     async def write(self, message: bytes) -> bool:
-        """Hand one message over; waits while HTTP/2 has no room for it (back-pressure).
+        """Send one message; wait while the HTTP/2 window is full (back-pressure).
 
-        Returns False when the server has ended the call with OK. Raises `AioRpcError` with the
-        status of one that it refused.
+        Return False if the server has ended the call with OK. Raise `AioRpcError` with its status
+        if it has refused the call.
         """
         try:
             if not self._is_connected:
@@ -40,7 +39,7 @@ class CallWriter:
                 self._is_connected = True
             await self._writer.send_serialized_message(message)
         except _CALL_ENDED:
-            # Its status is there, or follows what was answered before it.
+            # The status is available now, or behind earlier answers.
             while await self._call.read() is not _EOF:
                 pass
             return False

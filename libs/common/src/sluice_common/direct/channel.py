@@ -1,4 +1,4 @@
-"""The channel from an intake to its repository."""
+"""gRPC channel from an intake to its repository."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import grpc.aio
 _OPTIONS: Final = (
     # The client of the upload retries; a second layer here would multiply its attempts.
     ("grpc.enable_retries", 0),
-    # gRPC's own backoff grows to two minutes; a repository that is back is to be found soon.
+    # gRPC's default backoff grows to two minutes; reconnect soon after a restart.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
-    # A repository that vanished without a word is noticed on streams that wait for it.
+    # Detect a repository that vanished, also on streams that only wait for it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # else a minute, whatever keepalive says
-    # Streams go to every address that the name stands for, not all to the first one.
+    (
+        "grpc.http2.ping_timeout_ms",
+        10_000,
+    ),  # defaults to a minute, regardless of the keepalive timeout
+    # Distribute streams over all addresses of the name.
     ("grpc.lb_policy_name", "round_robin"),
 )
 
 
 def direct_channel(target: str) -> grpc.aio.Channel:
-    """A channel in plain text, to be closed by the caller.
+    """Return a plaintext channel; the caller closes it.
 
     Args:
         target: `host:port`, or a gRPC target such as `dns:///repository:50052`.

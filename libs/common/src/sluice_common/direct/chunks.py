@@ -1,19 +1,4 @@
-"""Chunks handed straight to the repository over ChunkSinkService: no store in between (phase 2).
-
-Who holds what: the intake keeps the upload's state in a ledger of its own memory, with
-`discard_on_accept`, so that an accepted chunk leaves the budget at once. The repository is the
-chunk store: it takes the blocks, counts and checksums them, answers `Accepted` with the CRC32C
-that it computed, and discards them, because objects are discarded in this combination. So
-`Accepted` to the client means that the bytes were whole in the repository's memory. `seal` compares
-its checksum with the one computed here; a bit that flips between the two services never counts as a
-chunk. Nothing can be read back: `read` says CHUNK_MISSING. Uploads live and end with their intake:
-a client resumes at the same one.
-
-A chunk takes a stream with its first block, not with its header: a client that announces a chunk
-and falls silent holds none. Blocks of one chunk stay together; chunks interleave across streams.
-A slow repository slows the client down: HTTP/2 has no room, `append` waits, and the intake reads
-no further.
-"""
+"""Chunk store that sends chunks directly to the repository over ChunkSinkService (phase 2)."""
 
 from __future__ import annotations
 
@@ -28,15 +13,20 @@ from sluice.upload.v1.upload_pb2 import Accepted
 from sluice_backends.discard.chunks import NoStoredChunks
 from sluice_common.direct.options import DirectOptions
 from sluice_common.direct.streams import SinkStream, SinkStreams
-from sluice_common.direct.wire import following, opening
+from sluice_common.direct.wire import encode_block, encode_first_block
 from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange
 from sluice_core.ports import Block, ChunkOffer, StagedChunk
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.chunk_checks import check_name
 
 
-class _Sending:
-    """One chunk on its way to the repository."""
+class _ChunkInTransit:
+    """One chunk in transit to the repository.
+
+    It takes a stream with its first block, not with its header: a client that announces a chunk
+    and falls silent holds none. All blocks of a chunk go over one stream. While the HTTP/2 window
+    is full, `append` waits and the intake reads no further: back-pressure reaches the client.
+    """
 
     def __init__(self, offer: ChunkOffer, streams: SinkStreams) -> None:
         self._offer = offer
@@ -63,15 +53,15 @@ class _Sending:
         self._crc32c = crc32c(block, self._crc32c)
         if self._stream is None:
             self._stream = await self._streams.take()
-            await self._stream.send(opening(self._offer, block))
+            await self._stream.send(encode_first_block(self._offer, block))
         else:
-            await self._stream.send(following(block))
+            await self._stream.send(encode_block(block))
 
     async def keep(self) -> None:
-        """No-op: staged bytes live as long as their sender."""
+        """No-op: staged bytes live as long as this object."""
 
     async def seal(self) -> None:
-        """Wait until the repository has the whole chunk, and compare what it has."""
+        """Wait until the repository has the whole chunk, and compare checksums."""
         if self._missing_bytes:
             raise InvalidArgument(
                 "CHUNK_INCOMPLETE",
@@ -80,13 +70,13 @@ class _Sending:
             )
         if self._stream is None:
             self._stream = await self._streams.take()
-            await self._stream.send(opening(self._offer, b""))
+            await self._stream.send(encode_first_block(self._offer, b""))
         self._check(await self._stream.accepted())
-        # Not only when the chunk is left: the ledger's step comes first, and needs no stream.
+        # Free the stream now: the ledger step that follows needs none.
         self.close()
 
     def close(self) -> None:
-        """Let the stream go; one that is in the middle of a chunk ends."""
+        """Release the stream; one in the middle of a chunk is cancelled."""
         if self._stream is not None:
             self._streams.give_back(self._stream)
             self._stream = None
@@ -97,7 +87,7 @@ class _Sending:
         if (accepted.number, accepted.size, accepted.crc32c) != ours:
             raise DataLoss(
                 "CHECKSUM_MISMATCH",
-                f"Chunk {offer.number} was damaged on its way to the repository; send it again.",
+                f"Chunk {offer.number} was damaged in transit to the repository; send it again.",
                 metadata={
                     "number": str(offer.number),
                     "sent_crc32c": f"{self._crc32c:08x}",
@@ -107,14 +97,22 @@ class _Sending:
 
 
 class DirectChunkStore(NoStoredChunks):
-    """A `ChunkStore` whose bytes are in the repository, which keeps none of them.
+    """A `ChunkStore` that hands all bytes to the repository and cannot read them back.
 
-    Use it as an async context manager, inside of which the channel lives.
+    The intake keeps the upload state in an in-memory ledger with `discard_on_accept`, so that an
+    accepted chunk leaves the budget at once. The repository counts and checksums the blocks,
+    answers `Accepted` with its CRC32C, and discards them (objects are discarded in this
+    combination). `Accepted` to the client thus means that the whole chunk was in the repository's
+    memory. `seal` compares the two checksums, so that a bit flip in transit never counts as a
+    chunk. `read` raises CHUNK_MISSING. Uploads end with their intake; a client resumes at the
+    same one.
+
+    Use it as an async context manager; the channel must outlive it.
 
     Args:
         channel: to the repository (`direct_channel`); owned by the caller.
         options: bounds.
-        metadata: of every call: by it the repository knows the intake.
+        metadata: sent with every call; identifies the intake to the repository.
     """
 
     def __init__(
@@ -138,12 +136,15 @@ class DirectChunkStore(NoStoredChunks):
 
     @asynccontextmanager
     async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:
-        """As the port says; `append` and `seal` raise `Unavailable` REPOSITORY_UNAVAILABLE,
-        `ResourceExhausted` TRANSPORT_BUSY and `DataLoss` CHECKSUM_MISMATCH. After any of them
-        nothing of the chunk counts, and the client may send it again."""
+        """Stage a chunk, as the port specifies.
+
+        `append` and `seal` raise `Unavailable` REPOSITORY_UNAVAILABLE, `ResourceExhausted`
+        TRANSPORT_BUSY and `DataLoss` CHECKSUM_MISMATCH. After any of them the chunk does not
+        count, and the client may send it again.
+        """
         check_name(offer.upload_id, "upload_id")
         check_name(offer.token, "token")
-        sending = _Sending(offer, self._streams)
+        sending = _ChunkInTransit(offer, self._streams)
         try:
             yield sending
         finally:

@@ -1,4 +1,4 @@
-"""What can go wrong between an intake and its repository, in the words that a client is told."""
+"""Errors between an intake and its repository, as reported to the client."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from sluice_core.errors import DataLoss, Internal, SluiceError, Unavailable
 
 
 def repository_unavailable(retry_after_seconds: float) -> Unavailable:
-    """Nothing of the chunk counts; the same chunk may be sent again."""
+    """Return the error for a chunk that does not count and may be sent again."""
     return Unavailable(
         "REPOSITORY_UNAVAILABLE",
-        "The repository does not take chunks at the moment; send the chunk again.",
+        "The repository accepts no chunks at the moment; send the chunk again.",
         retry_after_seconds=retry_after_seconds,
     )
 
 
-def told_to_client(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> SluiceError:
-    """The error of a client whose chunk did not get through.
+def to_client_error(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> SluiceError:
+    """Return the error for a client whose chunk was not accepted.
 
-    What a retry may heal stays what it is. Anything else that the repository refuses is between
-    the two services: the client's request was in order, so it must not be blamed for it.
+    Retryable errors and data loss are passed on. Any other refusal is a fault between the two
+    services: the client's request was valid, so the error must not blame it.
     """
-    told = from_rpc_error(error)
-    if told.reason == NOT_OURS and error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-        # Refused connections, resets, a server that stops: gRPC's own words for a lost call.
+    translated = from_rpc_error(error)
+    if translated.reason == NOT_OURS and error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+        # Refused connections, resets, a server that stops: gRPC's own status of a lost call.
         return repository_unavailable(retry_after_seconds)
-    if told.retryable or isinstance(told, DataLoss):
-        return told
+    if translated.retryable or isinstance(translated, DataLoss):
+        return translated
     return Internal(
         "REPOSITORY_REFUSED",
-        "The server refused the chunk inside of itself, which its operator has to look into.",
-        log_detail=f"the repository answered {error.code().name} {told.reason}; does it run the "
-        "release and the SLUICE_CHUNK_TRANSPORT of the intake?",
+        "The server could not store the chunk; ask its operator to check the log.",
+        log_detail=f"the repository answered {error.code().name} {translated.reason}; check that "
+        "it runs the release and the SLUICE_CHUNK_TRANSPORT of the intake",
     )

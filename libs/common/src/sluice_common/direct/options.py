@@ -1,4 +1,4 @@
-"""How an intake hands chunks to the repository."""
+"""Options of the direct transport from an intake to the repository."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DirectOptions:
-    """The bounds of the direct transport.
+    """Limits of the direct transport.
 
-    Memory of one process, at most: `max_streams` blocks in gRPC's hands.
+    Maximum memory of one process: `max_streams` blocks inside gRPC.
     """
 
     max_streams: int = 256
-    """Chunks on their way at once: each has a stream of its own from its first block until it is
+    """Chunks in transit at once; each occupies a stream from its first block until it is
     accepted."""
     wait_seconds: float = 10.0
-    """How long a chunk waits for a stream while all of them are taken."""
+    """How long a chunk waits for a free stream."""
     stall_seconds: float = 20.0
-    """A repository that takes no block, or does not answer a whole chunk, for this long is gone."""
+    """A repository that accepts no block or answers no chunk for this long counts as lost."""
     idle_seconds: float = 1.0
-    """A stream without a chunk ends after this, so that a repository that stops need not wait."""
+    """Idle streams are closed after this, so that a repository that stops need not wait."""
     max_stream_seconds: float = 30.0
-    """A stream begins no chunk after this: chunks then spread to repositories that were added,
-    and no stream outlives the grace of an aged connection."""
+    """A stream starts no chunk after this age, so that chunks spread to new repositories and no
+    stream outlives the grace of an aged connection."""
     retry_after_seconds: float = 1.0
-    """What a refusal tells the client to wait."""
+    """Retry delay in refusals."""

@@ -1,4 +1,4 @@
-"""PutChunks streams to the repository: opened when needed, used again, bounded in number."""
+"""Bounded pool of PutChunks streams to the repository."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from sluice.repository.v1 import chunk_sink_pb2
 from sluice.upload.v1.upload_pb2 import Accepted
 from sluice_common.direct.call_writer import CallWriter
-from sluice_common.direct.errors import repository_unavailable, told_to_client
+from sluice_common.direct.errors import repository_unavailable, to_client_error
 from sluice_common.direct.options import DirectOptions
 from sluice_core.errors import Internal, ResourceExhausted, SluiceError
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SinkStream:
-    """One PutChunks call. Carries one chunk after the other, never two at once."""
+    """One PutChunks call; carries one chunk at a time."""
 
     def __init__(self, call: Any, options: DirectOptions, now: float) -> None:
         self._call = call
@@ -36,32 +36,31 @@ class SinkStream:
         self._in_chunk = False
 
     def takes_another(self, now: float) -> bool:
-        """Whether it is between chunks, alive and not too old."""
+        """Whether the stream is between chunks, alive and not too old."""
         return not self._in_chunk and not self._call.done() and now < self._retire_at
 
     async def send(self, message: bytes) -> None:
-        """Hand one message over; waits while HTTP/2 has no room for it (back-pressure)."""
+        """Send one message; wait while the HTTP/2 window is full (back-pressure)."""
         self._in_chunk = True
         if not await self._within_bounds(self._writer.write(message)):
             raise repository_unavailable(self._options.retry_after_seconds)
 
     async def accepted(self) -> Accepted:
-        """The answer to the chunk whose last block was sent."""
+        """Return the answer to the chunk whose last block was sent."""
         answer = await self._within_bounds(self._call.read())
         if answer is _EOF:
-            # The repository ends its streams between chunks when it stops, and did not wait for
-            # this chunk.
+            # A repository that stops ends its streams between chunks, without this chunk.
             raise repository_unavailable(self._options.retry_after_seconds)
         self._in_chunk = False
         accepted: Accepted = answer.accepted
         return accepted
 
     def cancel(self) -> None:
-        """End the call; the repository forgets what it has of a chunk."""
+        """Cancel the call; the repository drops an unfinished chunk."""
         self._call.cancel()
 
     async def _within_bounds(self, step: Awaitable[T]) -> T:
-        """Raises `Unavailable` REPOSITORY_UNAVAILABLE, and what the repository refuses with."""
+        """Await a step; raise `Unavailable` REPOSITORY_UNAVAILABLE and the repository's refusal."""
         retry_after_seconds = self._options.retry_after_seconds
         try:
             async with asyncio.timeout(self._options.stall_seconds):
@@ -69,7 +68,7 @@ class SinkStream:
         except TimeoutError as error:
             raise repository_unavailable(retry_after_seconds) from error
         except grpc.aio.AioRpcError as error:
-            raise _told(error, retry_after_seconds) from error
+            raise _client_error(error, retry_after_seconds) from error
 
 
 class SinkStreams:
@@ -78,7 +77,7 @@ class SinkStreams:
     Args:
         channel: to the repository; owned by the caller, who closes it after this.
         options: bounds.
-        metadata: of every call: by it the repository knows the intake.
+        metadata: sent with every call; identifies the intake to the repository.
     """
 
     def __init__(
@@ -98,9 +97,9 @@ class SinkStreams:
         self._idle: dict[SinkStream, asyncio.TimerHandle] = {}
 
     async def take(self) -> SinkStream:
-        """A stream for one chunk; `give_back` follows.
+        """Return a stream for one chunk; call `give_back` afterwards.
 
-        Raises `ResourceExhausted` TRANSPORT_BUSY when none became free in time.
+        Raise `ResourceExhausted` TRANSPORT_BUSY if none becomes free in time.
         """
         try:
             async with asyncio.timeout(self._options.wait_seconds):
@@ -108,12 +107,12 @@ class SinkStreams:
         except TimeoutError:
             raise ResourceExhausted(
                 "TRANSPORT_BUSY",
-                "Too many chunks are on their way to the repository; send the chunk again.",
+                "Too many chunks are in transit to the repository; send the chunk again.",
                 retry_after_seconds=self._options.retry_after_seconds,
             ) from None
         now = asyncio.get_running_loop().time()
         while self._idle:
-            # The one used last is used next, so that those beyond the need become idle and end.
+            # LIFO: streams beyond the need become idle and are closed.
             stream, ending = self._idle.popitem()
             ending.cancel()
             if stream.takes_another(now):
@@ -122,7 +121,7 @@ class SinkStreams:
         return SinkStream(self._open(metadata=self._metadata), self._options, now)
 
     def give_back(self, stream: SinkStream) -> None:
-        """The chunk is accepted or given up; a stream in the middle of a chunk ends."""
+        """Return a stream to the pool; cancel one in the middle of a chunk."""
         self._slots.release()
         loop = asyncio.get_running_loop()
         if not stream.takes_another(loop.time()):
@@ -131,18 +130,18 @@ class SinkStreams:
         self._idle[stream] = loop.call_later(self._options.idle_seconds, self._end, stream)
 
     def close(self) -> None:
-        """End the idle streams; chunks on their way end with their senders."""
+        """Close the idle streams; those in use end with their chunks."""
         for stream in tuple(self._idle):
             self._end(stream)
 
     def _end(self, stream: SinkStream) -> None:
-        # A cancelled read looks to the repository like the end of the stream, which it is.
+        # To the repository, the cancellation looks like the end of the stream.
         self._idle.pop(stream).cancel()
         stream.cancel()
 
 
-def _told(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> SluiceError:
-    told = told_to_client(error, retry_after_seconds)
-    if isinstance(told, Internal):
-        _log.error("chunk_sink.refused", details=error.details(), reason=told.log_detail)
-    return told
+def _client_error(error: grpc.aio.AioRpcError, retry_after_seconds: float) -> SluiceError:
+    translated = to_client_error(error, retry_after_seconds)
+    if isinstance(translated, Internal):
+        _log.error("chunk_sink.refused", details=error.details(), reason=translated.log_detail)
+    return translated

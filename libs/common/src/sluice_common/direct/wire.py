@@ -1,10 +1,6 @@
-"""PutChunksRequest as wire bytes, without a protobuf object around the payload.
+"""Encoder of PutChunksRequest that does not copy the payload into a protobuf object.
 
-The message has the shape of UploadStreamRequest. What a client sent as one block in a message of
-its own is therefore forwarded as it came, without a copy of ours; any other block is copied once,
-into the bytes that gRPC takes. The .proto stays the truth: a property test holds these bytes
-against the generated parser.
-"""
+A property test compares its bytes with the generated parser."""
 
 from __future__ import annotations
 
@@ -19,8 +15,8 @@ _HEADER_TAG: Final = bytes([chunk_sink_pb2.PutChunksRequest.HEADER_FIELD_NUMBER 
 _DATA_TAG: Final = bytes([chunk_sink_pb2.PutChunksRequest.DATA_FIELD_NUMBER << 3 | _DELIMITED])
 
 
-def opening(offer: ChunkOffer, first: Block) -> bytes:
-    """The message that opens a chunk; its first block goes along (none for an empty chunk)."""
+def encode_first_block(offer: ChunkOffer, first: Block) -> bytes:
+    """Return the message that opens a chunk, with its first block unless the chunk is empty."""
     header = upload_pb2.ChunkHeader(
         upload_id=offer.upload_id, number=offer.number, size=offer.size, is_last=offer.is_last
     ).SerializeToString()
@@ -30,13 +26,17 @@ def opening(offer: ChunkOffer, first: Block) -> bytes:
     return b"".join(pieces)
 
 
-def following(block: Block) -> bytes:
-    """The message of one more block."""
+def encode_block(block: Block) -> bytes:
+    """Return the message of a further block.
+
+    The message has the layout of UploadStreamRequest. A block that a client sent in a separate
+    message is therefore forwarded without a copy; any other block is copied once.
+    """
     prefix = _DATA_TAG + _varint(len(block))
     if isinstance(block, memoryview):
         message = block.obj
-        # The reader of frames (rpc/frames.py) gives a view of the message that the block came in.
-        # When that held nothing else, the view is all of it but its tag and its length.
+        # rpc/frames.py returns a view of the received message. If the message held nothing but
+        # the block, it consists of this prefix and the view.
         if (
             isinstance(message, bytes)
             and len(message) == len(prefix) + len(block)
@@ -47,7 +47,7 @@ def following(block: Block) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Base-128 little-endian, as protobuf writes lengths."""
+    """Encode a protobuf varint."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -1,4 +1,4 @@
-"""`sluice events`: what is published, to look at."""
+"""`sluice events tail`: print published events."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ EXIT_BROKEN_PIPE: Final = 141
 
 
 def events(args: Sequence[str]) -> int:
-    """Run the command; returns its exit code.
+    """Run the command; return its exit code.
 
     Args:
-        args: what stands behind `sluice events` on the command line.
+        args: the arguments after `sluice events`.
     """
     parsed = _parser().parse_args(args)
     configure_logging(LogLevel.ERROR)
-    # What it logs as an error ends in one of ours, which is shown.
+    # Its errors also raise one of ours, which is printed.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return uvloop.run(_tail(parsed))
@@ -50,13 +50,13 @@ def events(args: Sequence[str]) -> int:
         text = f"{error.message.rstrip('.')} [{error.reason}]"
         return _failed(text, EXIT_UNAVAILABLE if unavailable else EXIT_FAILED)
     except BrokenPipeError:
-        # Whoever read along has gone; without this, Python would complain at exit.
+        # The reader of the pipe has exited; without this, Python reports an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
 
 
 async def _tail(parsed: argparse.Namespace) -> int:
-    """Tail until it is done or a signal comes; returns the exit code."""
+    """Tail until the end or a signal; return the exit code."""
     settings = load_settings(data_dir=parsed.data_dir)
     request = TailRequest(
         topics=tuple(parsed.topic or (UPLOADS_TOPIC, NODES_TOPIC)),
@@ -89,18 +89,20 @@ async def _read(settings: SluiceSettings, parsed: argparse.Namespace, request: T
         await tail_kafka(options, request, _write)
         return
     if request.group is not None:
-        raise ConfigurationError("--group: groups are Kafka's, and this is an event log")
+        raise ConfigurationError(
+            "--group: an event log has no consumer groups; use it with --bootstrap-servers"
+        )
     folder = settings.data_dir / "events"
     if not folder.is_dir():
         raise ConfigurationError(
-            f"there is no event log in {settings.data_dir}; name the data directory by --data-dir,"
-            " or Kafka by --bootstrap-servers"
+            f"there is no event log in {settings.data_dir}; set --data-dir to the data directory,"
+            " or --bootstrap-servers to Kafka"
         )
     await tail_log(folder, request, _write)
 
 
 def _kafka(settings: SluiceSettings, bootstrap_servers: str | None) -> KafkaOptions | None:
-    """Kafka, when the command line or the environment names it."""
+    """Return the options of Kafka if the command line or the environment names it."""
     if bootstrap_servers is not None:
         return replace(settings.to_kafka_options(), bootstrap_servers=bootstrap_servers)
     named = "bootstrap_servers" in settings.kafka.model_fields_set
@@ -109,7 +111,7 @@ def _kafka(settings: SluiceSettings, bootstrap_servers: str | None) -> KafkaOpti
 
 def _write(line: str) -> None:
     sys.stdout.write(line + "\n")
-    # A program may be reading along.
+    # A program may read the lines as they come.
     sys.stdout.flush()
 
 
@@ -119,43 +121,46 @@ def _failed(text: str, code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("sluice events", description="Look at events.")
+    parser = argparse.ArgumentParser("sluice events", description="Inspect events.")
     commands = parser.add_subparsers(dest="command", required=True)
     tail = commands.add_parser(
         "tail",
-        help="print events as they come, one JSON object a line",
-        description="Print events, one JSON object a line: CloudEvents attributes and the data. "
-        "They come from Kafka when --bootstrap-servers or SLUICE_KAFKA__BOOTSTRAP_SERVERS names "
+        help="print events as they come, one JSON object per line",
+        description="Print events, one JSON object per line: CloudEvents attributes and the data. "
+        "They come from Kafka if --bootstrap-servers or SLUICE_KAFKA__BOOTSTRAP_SERVERS names "
         "it, else from the event log of this machine's server.",
     )
     tail.add_argument(
         "--topic",
         action="append",
         metavar="TOPIC",
-        help=f"may be repeated; else {UPLOADS_TOPIC} and {NODES_TOPIC}",
+        help=f"may be repeated; default: {UPLOADS_TOPIC} and {NODES_TOPIC}",
     )
     tail.add_argument(
         "--from",
         dest="start",
         choices=[start.value for start in Start],
         default=Start.LATEST.value,
-        help="where to begin (default: latest)",
+        help="where to start (default: latest)",
     )
-    tail.add_argument("--group", metavar="G", help="go on where this consumer group stopped")
+    tail.add_argument("--group", metavar="G", help="continue where this consumer group stopped")
     tail.add_argument("--count", type=_count, metavar="N", help="stop after N events")
-    tail.add_argument("--no-follow", action="store_true", help="stop at the end")
+    tail.add_argument("--no-follow", action="store_true", help="stop at the end of the log")
     tail.add_argument(
         "--bootstrap-servers",
         metavar="HOST:PORT,…",
         help="Kafka (SLUICE_KAFKA__BOOTSTRAP_SERVERS)",
     )
     tail.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="of the server (SLUICE_DATA_DIR)"
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="data directory of the server (SLUICE_DATA_DIR)",
     )
     return parser
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1 on")
+        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""Following events, each as one JSON object: a CloudEvent whose data is JSON too."""
+"""Tailing of events, each as one JSON object: a CloudEvent whose data is JSON too."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _KAFKA_POLL_MS = 500
 _MAX_SHOWN_BYTES = 64 * MIB
 
 Write = Callable[[str], None]
-"""Takes one line, without its end."""
+"""Writes one line, given without its newline."""
 
 
 @dataclass(frozen=True, slots=True)
 class TailRequest:
-    """What to show.
+    """The events to print.
 
-    `count`: stop after so many. `follow`: wait for more at the end instead of stopping there.
+    `count`: stop after this many. `follow`: wait for more at the end instead of stopping.
     """
 
     topics: tuple[str, ...]
@@ -48,7 +48,7 @@ class TailRequest:
 
 
 async def tail_log(folder: Path, request: TailRequest, write: Write) -> None:
-    """Show the events of an embedded event log."""
+    """Print the events of an embedded event log."""
     position = BEGINNING
     if request.start is Start.LATEST:
         position = await end_of_log(folder)
@@ -69,9 +69,9 @@ async def tail_log(folder: Path, request: TailRequest, write: Write) -> None:
 
 
 async def tail_kafka(options: KafkaOptions, request: TailRequest, write: Write) -> None:
-    """Show the messages of Kafka's topics, those that are no events too.
+    """Print the messages of Kafka topics, also those that are no valid events.
 
-    With a group it goes on where the group stopped; offsets are committed after showing. Raises
+    With a group, continue where it stopped; offsets are committed after printing. Raise
     `Unavailable` EVENTS_UNAVAILABLE, `ConfigurationError` for credentials that are refused.
     """
     if not await check_login(options):
@@ -90,7 +90,7 @@ async def _show(consumer: Any, request: TailRequest, write: Write) -> None:
     while left != 0:
         batches = await consumer.getmany(timeout_ms=_KAFKA_POLL_MS, max_records=left)
         messages = [message for batch in batches.values() for message in batch]
-        # Partitions have no common order; the time of arrival is the nearest thing to one.
+        # Partitions have no common order; the time of arrival approximates one.
         for message in sorted(messages, key=lambda each: (each.timestamp, each.offset)):
             write(_message_line(message))
         left = None if left is None else left - len(messages)
@@ -131,7 +131,7 @@ def _message_line(message: Any) -> str:
 
 
 def _line(record: EventRecord, place: Mapping[str, int] | None = None) -> str:
-    """The event with its data as JSON, or as it is where this release cannot read it."""
+    """Return the event with its data as JSON, or raw if this release cannot parse it."""
     shown: dict[str, Any] = {
         "specversion": "1.0",
         "id": record.event_id,

@@ -1,1 +1,1 @@
-"""The life of a service process: command line, start, signals, memory, data directory."""
+"""Service process: command line, start, signals, memory, data directory."""

@@ -1,4 +1,4 @@
-"""What the command lines of all services have in common."""
+"""Shared command line of the services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice_common.process.lifecycle import EXIT_OK, configuration_failed, run_service
-from sluice_common.settings import SluiceSettings, load_settings, shown_settings
+from sluice_common.settings import SluiceSettings, format_settings, load_settings
 from sluice_common.telemetry.logging import configure_logging
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
@@ -26,11 +26,11 @@ def no_overrides(_arguments: argparse.Namespace) -> Mapping[str, object]:
 
 
 def service_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that every service takes."""
+    """Return a parser with the arguments of every service."""
     parser = argparse.ArgumentParser(
         program,
         description=description,
-        epilog="Everything else is set by environment variables, see --show-settings.",
+        epilog="All other settings are environment variables; see --show-settings.",
     )
     parser.add_argument(
         "--show-settings", action="store_true", help="print the effective settings and exit"
@@ -39,14 +39,17 @@ def service_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_ready_file(parser: argparse.ArgumentParser) -> None:
-    """--ready-file, for whoever starts a service with port 0 and has to find it."""
+    """Add --ready-file, with which a starter learns the port of a service on port 0."""
     parser.add_argument(
-        "--ready-file", type=Path, metavar="FILE", help="write the address here when it answers"
+        "--ready-file",
+        type=Path,
+        metavar="FILE",
+        help="write the address to FILE when the service is ready",
     )
 
 
 def announce(service: str, address: Address, ready_file: Path | None) -> None:
-    """Say where a service listens: the port may have been picked just now. Blocking."""
+    """Print the actual address of a service, and write it to the ready file. Blocking."""
     sys.stdout.write(f"{service:<11} {address}\n")
     sys.stdout.flush()
     if ready_file is not None:
@@ -61,12 +64,12 @@ def run_command(
     *,
     quiet_interrupt: bool = False,
 ) -> int:
-    """Parse, load the settings, set up logging, run `main`; returns the exit code.
+    """Parse the arguments, load the settings, set up logging and run `main`; return the exit code.
 
     Args:
-        arguments: without the program's name.
-        overrides: settings that the command line gives; they win over the environment.
-        quiet_interrupt: as `run_service` says.
+        arguments: without the name of the program.
+        overrides: settings from the command line; they take precedence over the environment.
+        quiet_interrupt: see `run_service`.
     """
     parsed = parser.parse_args(arguments)
     try:
@@ -74,7 +77,7 @@ def run_command(
     except ConfigurationError as error:
         return configuration_failed(error)
     if parsed.show_settings:
-        sys.stdout.write(shown_settings(settings) + "\n")
+        sys.stdout.write(format_settings(settings) + "\n")
         return EXIT_OK
     configure_logging(settings.log_level, settings.log_format)
     return run_service(lambda stop: main(settings, parsed, stop), quiet_interrupt=quiet_interrupt)

@@ -1,9 +1,4 @@
-"""Named places where a test may kill the process, to prove that the next holder finishes the work.
-
-A point does nothing unless SLUICE_ENABLE_CRASH_POINTS=1 and SLUICE_CRASH_AT names it, both read
-once when this module is imported. Then the process exits as if by `kill -9`: no clean-up, no
-flush, status 137. The names are part of the fault tests; add one here before using it.
-"""
+"""Crash points: named places at which a fault test can kill the process."""
 
 from __future__ import annotations
 
@@ -15,11 +10,14 @@ from typing import NoReturn
 ENABLE_VARIABLE = "SLUICE_ENABLE_CRASH_POINTS"
 POINT_VARIABLE = "SLUICE_CRASH_AT"
 EXIT_STATUS = 137
-"""What a shell reports of a process ended by SIGKILL."""
+"""The status that a shell reports after SIGKILL."""
 
 
 class CrashPoint(StrEnum):
-    """Every crash window that has a name, in the order of the way of a byte."""
+    """All crash points, in the order of the data path.
+
+    The fault tests use the names, to prove that the next holder finishes the work.
+    """
 
     BEFORE_ACCEPT_CHUNK = "before_accept_chunk"
     AFTER_ACCEPT_CHUNK = "after_accept_chunk"
@@ -36,7 +34,7 @@ class CrashPoint(StrEnum):
 
 
 def armed_point(environment: Mapping[str, str]) -> CrashPoint | None:
-    """The point that this environment arms; raises ValueError for a name that does not exist."""
+    """Return the point that the environment arms; raise `ValueError` for an unknown name."""
     if environment.get(ENABLE_VARIABLE) != "1":
         return None
     name = environment.get(POINT_VARIABLE, "")
@@ -47,12 +45,12 @@ def armed_point(environment: Mapping[str, str]) -> CrashPoint | None:
     except ValueError:
         known = ", ".join(CrashPoint)
         raise ValueError(
-            f"{POINT_VARIABLE}={name!r} is no crash point; choose one of {known}."
+            f"{POINT_VARIABLE}={name!r} is not a crash point; choose one of {known}."
         ) from None
 
 
 def exit_hard(point: CrashPoint) -> NoReturn:
-    """End the process at once: nothing is flushed, no `finally` runs."""
+    """Exit the process at once: nothing is flushed, no `finally` runs."""
     os.write(2, f"crash point {point.value}\n".encode())
     os._exit(EXIT_STATUS)
 
@@ -61,6 +59,10 @@ _armed = armed_point(os.environ)
 
 
 def crash_point(point: CrashPoint) -> None:
-    """Die here if this point is armed; otherwise one comparison."""
+    """Exit with status 137, as after `kill -9`, if this point is armed.
+
+    A point is armed by SLUICE_ENABLE_CRASH_POINTS=1 and its name in SLUICE_CRASH_AT. Both are read
+    once, when this module is imported, so that an unarmed point costs one comparison.
+    """
     if point is _armed:
         exit_hard(point)

@@ -1,4 +1,4 @@
-"""What lies where in a data directory."""
+"""Layout of a data directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_core.configuration import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class DataDir:
-    """Everything that lasts is below `root`; moving the directory moves the server."""
+    """All persistent files are below `root`; moving the directory moves the server."""
 
     root: Path
 
@@ -38,7 +38,7 @@ class DataDir:
 
     @property
     def processor(self) -> Path:
-        """How far the processor is in the event log, and what it gave up on."""
+        """The processor's position in the event log, and its dead letters."""
         return self.root / "processor"
 
     @property
@@ -48,9 +48,9 @@ class DataDir:
 
 
 def create_data_dir(root: Path) -> DataDir:
-    """The data directory at `root`, made if need be.
+    """Create the data directory at `root` if it does not exist, and return it.
 
-    Raises `ConfigurationError` when it cannot be.
+    Raise `ConfigurationError` if it cannot be created.
     """
     with as_data_dir_error(root):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def create_data_dir(root: Path) -> DataDir:
 
 @contextmanager
 def as_data_dir_error(root: Path) -> Iterator[None]:
-    """Inside, a directory that cannot be used is a mistake in the settings, told in one line."""
+    """Translate `OSError` of the data directory to `ConfigurationError`."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,6 @@
-"""What gRPC reads of the environment when it is first imported.
+"""Environment variables that gRPC reads when it is first imported."""
 
-Imports nothing but the standard library: it must run before grpc is imported.
-"""
+# Import only the standard library here: this module runs before grpc is imported.
 
 from __future__ import annotations
 
@@ -11,9 +10,9 @@ FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 def disable_fork_handlers() -> None:
-    """Have gRPC install no fork handlers, unless the environment asks for them.
+    """Disable gRPC's fork handlers, unless the environment enables them.
 
-    They are for a process that forks and goes on using gRPC in both halves. Ours start children by
-    fork and exec; there the handlers can only give up and write a line to standard error.
+    They serve processes that fork and use gRPC on both sides. Ours start children by fork and
+    exec, where the handlers only fail with a line on standard error.
     """
     os.environ.setdefault(FORK_SUPPORT, "0")

@@ -1,4 +1,4 @@
-"""The life of a service process: an event loop, a stop signal, a bounded drain, an exit code."""
+"""Lifecycle of a service process: event loop, stop signals, exit code."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 def run_service(main: Main, *, quiet_interrupt: bool = False) -> int:
     """Run `main` under uvloop and return the exit code of the process.
 
-    `main` gets an event that the first SIGTERM or SIGINT sets, and then ends by itself. The
-    second signal ends the process at once: whoever sends it has waited long enough.
+    The first SIGTERM or SIGINT sets the event that `main` receives; `main` then returns. A second
+    signal exits the process at once.
 
     Args:
-        quiet_interrupt: SIGINT is not logged, because `main` tells the person who pressed Ctrl-C
-            itself; SIGTERM, an orchestrator's, always is.
+        quiet_interrupt: do not log SIGINT, because `main` reports it to the user itself; SIGTERM
+            of an orchestrator is always logged.
     """
     tune_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_with_signals(main, quiet_interrupt=quiet_interrupt))
-    except Exception as error:  # noqa: BLE001 - the last line before the shell
+    except Exception as error:  # noqa: BLE001 - the outermost handler of the process
         if (unusable := _configuration_error(error)) is not None:
             return configuration_failed(unusable)
         _log.exception("service.failed")
@@ -48,13 +48,13 @@ def run_service(main: Main, *, quiet_interrupt: bool = False) -> int:
 
 
 def configuration_failed(error: ConfigurationError) -> int:
-    """Say the one line about a configuration that cannot work; returns the exit code."""
+    """Print a configuration error in one line; return the exit code."""
     sys.stderr.write(f"{error}\n")
     return EXIT_CONFIGURATION
 
 
 def _configuration_error(error: BaseException) -> ConfigurationError | None:
-    """The error itself, or the first one in a TaskGroup's group of nothing else."""
+    """Return the error, or the first of a group that contains only configuration errors."""
     if isinstance(error, BaseExceptionGroup):
         inner = [_configuration_error(each) for each in error.exceptions]
         return inner[0] if all(inner) else None

@@ -1,8 +1,4 @@
-"""`SluiceError` ↔ `google.rpc.Status`: the one table between our errors and the wire.
-
-Every refusal carries an `ErrorInfo` (domain "sluice", the stable reason, facts for programs), a
-`BadRequest` when one field is at fault and a `RetryInfo` when the same call is worth repeating.
-"""
+"""Conversion between `SluiceError` and `google.rpc.Status`."""
 
 from __future__ import annotations
 
@@ -21,13 +17,13 @@ from sluice_core.errors import SluiceError
 DOMAIN: Final = "sluice"
 
 NOT_OURS: Final = "REMOTE_ERROR"
-"""The reason of a status that no Sluice service made: gRPC's own, or a proxy's."""
+"""Reason of a status that no Sluice service sent: from gRPC itself or a proxy."""
 
 _MAX_MESSAGE_CHARS: Final = 1024
 _MAX_METADATA_ENTRIES: Final = 16
 _MAX_VALUE_CHARS: Final = 256
-"""Together they keep the trailers well below the 8 KiB at which gRPC clients begin to refuse
-metadata: an error that cannot be delivered would arrive as another error."""
+"""These limits keep the trailers below 8 KiB, above which gRPC clients refuse metadata and report
+another error."""
 
 _CLASSES: Final[dict[str, type[SluiceError]]] = {
     cls.code: cls
@@ -51,14 +47,16 @@ _CLASSES: Final[dict[str, type[SluiceError]]] = {
 
 
 def status_code(error: SluiceError) -> grpc.StatusCode:
-    """The gRPC status of an error."""
+    """Return the gRPC status code of an error."""
     return grpc.StatusCode[error.code]
 
 
 def to_status(error: SluiceError, request_id: str = "") -> status_pb2.Status:
-    """The wire form of an error; over-long text is cut so that it can always be delivered.
+    """Return the wire form of an error; long text is cut, so that it can always be delivered.
 
-    `log_detail` stays behind; the request id is how its log line is found.
+    The status has an `ErrorInfo` (domain "sluice", stable reason, metadata), a `BadRequest` if a
+    field is at fault and a `RetryInfo` if a retry may succeed. `log_detail` is not sent; the
+    request id identifies its log line.
     """
     number: int = status_code(error).value[0]
     status = status_pb2.Status(code=number, message=error.message[:_MAX_MESSAGE_CHARS])
@@ -83,7 +81,7 @@ def to_status(error: SluiceError, request_id: str = "") -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> SluiceError:
-    """The error that a status stands for; reason REMOTE_ERROR when the sender was not Sluice."""
+    """Return the error of a status; its reason is REMOTE_ERROR if Sluice did not send it."""
     reason, metadata = NOT_OURS, dict[str, str]()
     field: str | None = None
     retry_after_seconds: float | None = None
@@ -108,37 +106,36 @@ def from_status(status: status_pb2.Status) -> SluiceError:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
-    """What another Sluice service answered us, as the error it raised there."""
+    """Return the error that another Sluice service raised."""
     status = rpc_status.from_call(cast("grpc.Call", error))
     if status is not None:
         return from_status(status)
     cls = _CLASSES.get(error.code().name, errors.Internal)
-    return cls(NOT_OURS, error.details() or "The service gave no reason.")
+    return cls(NOT_OURS, error.details() or "The service gave no details; check its log.")
 
 
 def to_sluice_error(error: BaseException) -> SluiceError | None:
-    """The error that a caller may be told; None for a defect of ours, which stays in the log.
+    """Return the error to report to the caller; None for a defect, which is only logged.
 
-    A handler that works in a TaskGroup raises a group: one defect in it outweighs everything
-    else, otherwise the first refusal counts.
+    A TaskGroup raises a group: a defect in it takes precedence, else the first error counts.
     """
-    told: SluiceError | None = None
+    reported: SluiceError | None = None
     for leaf in _leaves(error):
         if isinstance(leaf, SluiceError):
-            told = told or leaf
+            reported = reported or leaf
         elif isinstance(leaf, TimeoutError):
-            told = told or errors.DeadlineExceeded(
-                "DEADLINE_EXCEEDED", "The call was not done in time; repeat it."
+            reported = reported or errors.DeadlineExceeded(
+                "DEADLINE_EXCEEDED", "The call did not finish in time; retry it."
             )
         else:
             return None
-    return told
+    return reported
 
 
 def client_is_gone(error: BaseException) -> bool:
-    """Whether a handler failed only because it wrote to a call that had ended meanwhile.
+    """Whether a handler failed only because it wrote to a call that had ended.
 
-    That is no defect: grpc.aio fails such a write before it cancels the handler.
+    This is no defect: grpc.aio fails such a write before it cancels the handler.
     """
     return all(
         isinstance(leaf, (grpc.aio.InternalError, SluiceError)) for leaf in _leaves(error)
@@ -146,9 +143,10 @@ def client_is_gone(error: BaseException) -> bool:
 
 
 def internal_error() -> SluiceError:
-    """What a caller is told about a defect of ours: nothing of its inside."""
+    """Return the error for a defect; it reveals no internals."""
     return errors.Internal(
-        "INTERNAL", "The server made a mistake; its log has the details under the x-request-id."
+        "INTERNAL",
+        "The server failed because of a defect; its log has the details under the x-request-id.",
     )
 
 

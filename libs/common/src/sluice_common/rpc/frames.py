@@ -1,16 +1,10 @@
-"""Reads the messages that carry payload out of their wire bytes without copying the payload.
+"""Zero-copy deserializers of the messages that carry payload.
 
-A generated parser copies `data` into the message and again out of it, which costs more than
-everything else the intake does to a block. So the top level of the message is walked here: `data`
-becomes a memoryview of the wire bytes, and all the rest (the header, unknown fields) goes to the
-generated parser as it came, so merging, defaults, presence and UTF-8 checks are the parser's own.
-The .proto stays the truth: a property test holds this reader against the generated one.
+A property test compares them with the generated parsers."""
 
-The walk costs a microsecond a field, so a message may have `MAX_FIELDS` of them, and 64 KiB beside
-its payload: what the messages need is a tenth of that.
-
-A frame that cannot be read carries its error, and the handler raises it.
-"""
+# A generated parser copies `data` twice, which costs more than all else that the intake does to a
+# block. Here the top level of the message is walked: `data` becomes a memoryview of the wire bytes,
+# and all other fields go to the generated parser unchanged, which merges, defaults and validates.
 
 from __future__ import annotations
 
@@ -35,10 +29,13 @@ _MAX_TAG_BYTES: Final = 5
 _MAX_TAG: Final = 2**32 - 1
 _MAX_LENGTH: Final = 2**31 - 1
 _MAX_GROUP_DEPTH: Final = 100
-"""The bounds of the generated parser; beyond them it calls a message malformed."""
+"""Limits of the generated parser, above which a message is malformed."""
 
 MAX_FIELDS: Final = 256
-"""Of one message, those inside of groups included; submessages are not looked into."""
+"""Limit of fields in one message, including those in groups, without those of submessages.
+
+The walk costs a microsecond per field. Real messages need a tenth of this.
+"""
 
 _NO_DATA: Final = memoryview(b"")
 
@@ -50,7 +47,7 @@ _INLINE_DATA_FIELD: Final = upload_pb2.InitiateUploadRequest.INLINE_DATA_FIELD_N
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What opens a chunk. `upload_id` may be empty after a stream's first header."""
+    """The header of a chunk. `upload_id` may be empty after the first header of a stream."""
 
     upload_id: str
     number: int
@@ -61,7 +58,10 @@ class Header:
 
 
 class Frame(NamedTuple):
-    """One message. `data` is valid as long as the frame; no data and empty data are the same."""
+    """One message; missing and empty data are equivalent.
+
+    An unreadable message has an `error`, which the handler raises.
+    """
 
     header: Header | None
     data: memoryview
@@ -69,13 +69,13 @@ class Frame(NamedTuple):
 
 
 class _Malformed(Exception):
-    """The wire bytes are not a message."""
+    """The wire bytes are no valid message."""
 
 
 def read_stream_frame(wire: bytes) -> Frame:
-    """Deserializer of UploadStreamRequest."""
-    # The usual message is one block and nothing else.
-    if wire[:1] == _USUAL_START:
+    """Deserialize an UploadStreamRequest."""
+    # Fast path: most messages consist of one block.
+    if wire[:1] == _FAST_PATH_START:
         try:
             length, start = _read_varint(wire, 1, _MAX_TAG_BYTES)
         except _Malformed:
@@ -107,7 +107,7 @@ def read_stream_frame(wire: bytes) -> Frame:
 
 
 def read_chunk_frame(wire: bytes) -> Frame:
-    """Deserializer of UploadChunkRequest: a header whose size is that of the data."""
+    """Deserialize an UploadChunkRequest; the size in its header is that of the data."""
     try:
         data, rest = _split_payload(wire, _CHUNK_DATA_FIELD)
         message = upload_pb2.UploadChunkRequest.FromString(rest)
@@ -129,13 +129,13 @@ def read_chunk_frame(wire: bytes) -> Frame:
     )
 
 
-_USUAL_START: Final = bytes([_STREAM_DATA_TAG])
+_FAST_PATH_START: Final = bytes([_STREAM_DATA_TAG])
 
 
 def read_initiate_request(wire: bytes) -> upload_pb2.InitiateUploadRequest:
-    """Deserializer of InitiateUploadRequest, whose inline data is what makes it large.
+    """Deserialize an InitiateUploadRequest, whose inline data may be large.
 
-    Raises `InvalidArgument` MALFORMED_MESSAGE, TOO_MANY_FIELDS, `ResourceExhausted`
+    Raise `InvalidArgument` MALFORMED_MESSAGE, TOO_MANY_FIELDS, `ResourceExhausted`
     MESSAGE_TOO_LARGE for more than 64 KiB beside the inline data.
     """
     try:
@@ -145,16 +145,16 @@ def read_initiate_request(wire: bytes) -> upload_pb2.InitiateUploadRequest:
     message: upload_pb2.InitiateUploadRequest = parse_message(
         upload_pb2.InitiateUploadRequest.FromString, rest
     )
-    if data is not None:  # present and empty makes an empty node
+    if data is not None:  # present but empty creates an empty node
         message.inline_data = bytes(data)
     return message
 
 
 def block_before_header() -> InvalidArgument:
-    """For the handler of a stream whose frame has data that belong to no chunk."""
+    """Return the error for a block outside of a chunk."""
     return InvalidArgument(
         "BLOCK_BEFORE_HEADER",
-        "A block came while no chunk was open; send a header with number and size first.",
+        "A block arrived while no chunk was open; send a header with number and size first.",
         field="header",
     )
 
@@ -164,9 +164,9 @@ def _unreadable(error: SluiceError) -> Frame:
 
 
 def _split_payload(wire: bytes, data_field: int) -> tuple[memoryview | None, bytes]:
-    """The last occurrence of `data_field`, None without one, and the other fields in their order.
+    """Return the last occurrence of `data_field`, if any, and the other fields in order.
 
-    Raises `_Malformed`, `InvalidArgument` TOO_MANY_FIELDS, `ResourceExhausted` MESSAGE_TOO_LARGE.
+    Raise `_Malformed`, `InvalidArgument` TOO_MANY_FIELDS, `ResourceExhausted` MESSAGE_TOO_LARGE.
     """
     data: memoryview | None = None
     rest: list[bytes] = []
@@ -174,7 +174,7 @@ def _split_payload(wire: bytes, data_field: int) -> tuple[memoryview | None, byt
     while position < end:
         field_start = position
         number, wire_type, position = _read_tag(wire, position)
-        if number == 0:  # inside of a skipped group the generated parser does not mind it
+        if number == 0:  # the generated parser accepts it only inside a skipped group
             raise _Malformed
         if number == data_field and wire_type == _BYTES:
             length, position = _read_length(wire, position)
@@ -212,7 +212,7 @@ def _read_tag(wire: bytes, position: int) -> tuple[int, int, int]:
 
 
 def _read_length(wire: bytes, position: int) -> tuple[int, int]:
-    """A length that fits into what is left."""
+    """Read a length; raise `_Malformed` if it exceeds the rest."""
     length, position = _read_varint(wire, position, _MAX_TAG_BYTES)
     if length > _MAX_LENGTH or length > len(wire) - position:
         raise _Malformed
@@ -222,9 +222,9 @@ def _read_length(wire: bytes, position: int) -> tuple[int, int]:
 def _skip_value(
     wire: bytes, position: int, number: int, wire_type: int, max_fields: int
 ) -> tuple[int, int]:
-    """Position after a value of any wire type, groups included, and the fields that it has.
+    """Skip a value of any wire type, including groups; return the new position and its fields.
 
-    Raises TOO_MANY_FIELDS beyond `max_fields` of them.
+    Raise TOO_MANY_FIELDS above `max_fields`.
     """
     open_groups: list[int] = []
     fields = 1

@@ -1,7 +1,4 @@
-"""One gRPC server of a process with everything around it: layers, health, metrics over HTTP.
-
-Every service builds its server here, so that all of them behave alike to operators.
-"""
+"""Host of a gRPC server with interceptors, health, reflection and metrics, for every service."""
 
 from __future__ import annotations
 
@@ -37,14 +34,14 @@ CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A gRPC service: its full name and what registers its handlers."""
+    """A gRPC service: its full name and the function that registers its handlers."""
 
     name: str
     add_to: Callable[[grpc.aio.Server], None]
 
 
 class RpcHost:
-    """A server that takes requests. `addresses` are the actual ones, by the setting of each."""
+    """A started server. `addresses` maps each setting to the actual address."""
 
     def __init__(
         self,
@@ -59,7 +56,7 @@ class RpcHost:
         self._ready = ready
 
     async def serve_until(self, stop: asyncio.Event, drain_seconds: float) -> None:
-        """Serve until `stop`, then take no more calls and give those in flight time to end."""
+        """Serve until `stop`, then drain: refuse new calls, let those in flight finish."""
         try:
             await serve_until_stopped(
                 self._server, self._health, stop, drain_seconds, self._ready.clear
@@ -69,16 +66,16 @@ class RpcHost:
 
 
 def process_name() -> str:
-    """Tells this process from every other one, also from those before it with the same id."""
+    """Return a name unique to this process, even if its process id is reused."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @asynccontextmanager
 async def traced(settings: SluiceSettings, service: str, instance: str) -> AsyncIterator[Tracing]:
-    """Tracing as the settings want it, until the end of the process: then the last spans go out.
+    """Set up tracing as configured; send the last spans at the end of the block.
 
     Args:
-        service, instance: what a trace calls this process.
+        service, instance: names of this process in traces.
     """
     headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else None
     tracing = start_tracing(service, instance, settings.otlp_endpoint, headers)
@@ -97,9 +94,9 @@ async def hosting(
     authenticator: Authenticator,
     tracing: Tracing,
 ) -> AsyncIterator[RpcHost]:
-    """Listen on all `addresses` (by the setting that holds each) and answer all `services`.
+    """Serve all `services` on all `addresses` (by their setting).
 
-    Raises `ConfigurationError` for an address that cannot be used, or must not without keys.
+    Raise `ConfigurationError` for an address that is unusable, or not allowed without keys.
     """
     listening = {**addresses, METRICS: settings.metrics_address}
     if settings.channelz_address is not None:
@@ -120,7 +117,7 @@ async def hosting(
 
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
-        # Should the block fail before it serves, nothing waits for calls in flight.
+        # If the block fails before it serves, do not wait for calls in flight.
         stack.push_async_callback(server.stop, None)
         actual[METRICS] = await stack.enter_async_context(
             exposing(settings.metrics_address, metrics.registry, ready.is_set)

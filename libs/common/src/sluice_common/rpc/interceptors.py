@@ -1,10 +1,4 @@
-"""What surrounds every RPC, from the outside in: request context, metrics, errors, authentication.
-
-grpc.aio knows four kinds of handlers, each as a coroutine or as an async generator. They are
-brought into one shape first (a coroutine that writes to its context), so that a layer is written
-once. OpenTelemetry's interceptor, when it is on, stands outside of all this: it learns a status
-from `abort`, which the error layer calls.
-"""
+"""Layers around every RPC: request context, metrics, error mapping, authentication."""
 
 from __future__ import annotations
 
@@ -47,7 +41,7 @@ PUBLIC_SERVICES: Final = frozenset(
         "grpc.reflection.v1alpha.ServerReflection",
     }
 )
-"""Answer without credentials: probes have none, and the wire contract is no secret."""
+"""Services without authentication: probes have no credentials, and the contract is public."""
 
 _EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
 
@@ -69,7 +63,7 @@ class Call:
     metadata: Sequence[tuple[str, str | bytes]]
 
     def header(self, name: str) -> str | None:
-        """The first value of a text header."""
+        """Return the first value of a text header."""
         for key, value in self.metadata:
             if key == name and isinstance(value, str):
                 return value
@@ -77,7 +71,7 @@ class Call:
 
 
 class Layer(Protocol):
-    """Something that surrounds the handler of every RPC."""
+    """A layer around the handler of every RPC."""
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
         """Await `proceed(requests, context)` and return what it returns."""
@@ -87,13 +81,15 @@ class Layer(Protocol):
 class RequestContext:
     """Binds request_id and trace_id to every log line of the request, and echoes the request id.
 
-    A request id that a client made up is taken when it is short and plain; anything else is
-    replaced, because it ends up in logs.
+    A client's request id is used if it is short and plain; any other is replaced, because it is
+    logged.
     """
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        asked = call.header(REQUEST_ID_KEY)
-        request_id = asked if asked and _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        requested = call.header(REQUEST_ID_KEY)
+        request_id = (
+            requested if requested and _REQUEST_ID.fullmatch(requested) else secrets.token_hex(8)
+        )
         bound = {"request_id": request_id}
         traceparent = call.header("traceparent") or ""
         receive_traceparent(traceparent)
@@ -105,21 +101,21 @@ class RequestContext:
 
 
 class RpcMetrics:
-    """Counts RPCs, their messages and their time under the grpc-ecosystem names.
+    """Counts RPCs, messages and durations under the grpc-ecosystem names.
 
-    The status is the handler's: a client that cancels while the handler reads its stream looks
-    to grpc.aio like the end of that stream, and counts as whatever the handler makes of it.
+    The status is the handler's: if a client cancels while the handler reads its stream, grpc.aio
+    reports the end of the stream, and the outcome of the handler counts.
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        # Found once per method: looking a metric up by its labels costs more than counting.
+        # Cached per method: the lookup by labels costs more than the increment.
         self._of_method = cache(partial(_MethodMetrics, metrics))
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
         metrics = self._of_method(call.kind, call.service, call.method)
         metrics.started.inc()
         received, sent = metrics.received.inc, metrics.sent.inc
-        code = "CANCELLED"  # what a CancelledError that passes through here amounts to
+        code = "CANCELLED"  # the status of a CancelledError
         began = time.perf_counter()
         try:
             answer = await proceed(requests, _CountingContext(context, received, sent))
@@ -136,7 +132,7 @@ class RpcMetrics:
 
 
 class _MethodMetrics:
-    """What is counted of one method."""
+    """The instruments of one method."""
 
     def __init__(self, metrics: Metrics, kind: str, service: str, method: str) -> None:
         labels = (kind, service, method)
@@ -148,35 +144,35 @@ class _MethodMetrics:
 
 
 class ErrorMapping:
-    """Turns what a handler raises into the status that the contract promises.
+    """Maps exceptions of handlers to the status of the contract.
 
-    A defect of ours is logged with its traceback and leaves as INTERNAL, without its text: that
-    could hold anything.
+    A defect is logged with its traceback and reported as INTERNAL without its text, which could
+    contain anything.
     """
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
         try:
             return await proceed(requests, context)
-        except grpc.aio.AbortError:  # somebody below has answered already
+        except grpc.aio.AbortError:  # an inner layer has sent a status
             raise
         except Exception as error:
             if client_is_gone(error):
-                # Nobody hears an answer; to grpc.aio and to the metrics this call is cancelled.
+                # No one receives a status; for grpc.aio and the metrics the call is cancelled.
                 raise asyncio.CancelledError from error
-            told = to_sluice_error(error)
-            if told is None:
+            reported = to_sluice_error(error)
+            if reported is None:
                 _log.exception("rpc.defect", service=call.service, method=call.method)
-                told = internal_error()
-            elif told.log_detail:
-                # The caller gets none of it, so this line is all that an operator has.
+                reported = internal_error()
+            elif reported.log_detail:
+                # The caller does not receive the detail; this line is its only record.
                 _log.warning(
                     "rpc.failed",
                     service=call.service,
                     method=call.method,
-                    reason=told.reason,
-                    detail=told.log_detail,
+                    reason=reported.reason,
+                    detail=reported.log_detail,
                 )
-            await abort_with(context, told)
+            await abort_with(context, reported)
 
 
 class Authentication:
@@ -189,7 +185,7 @@ class Authentication:
         if call.service not in PUBLIC_SERVICES:
             headers = [value for key, value in call.metadata if key == "authorization"]
             if len(headers) > 1:
-                # Two proxies may each believe another one of them.
+                # Proxies may disagree on which of them counts.
                 raise Unauthenticated(
                     "AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header."
                 )
@@ -205,8 +201,10 @@ class Authentication:
 class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs
     """Puts layers around every handler of a server, the first one outermost.
 
-    Inside of all of them the request is read: to gRPC every method is a stream of requests, and
-    no layer sees a message.
+    grpc.aio has four kinds of handlers, each as a coroutine or an async generator. All are
+    converted to coroutines that write to their context, so that a layer is written once. The
+    requests are read inside the innermost layer, so no layer sees a message. OpenTelemetry's
+    interceptor stays outside; it learns the status from `abort`, which `ErrorMapping` calls.
     """
 
     def __init__(self, layers: Sequence[Layer], reading: RequestReading) -> None:
@@ -220,7 +218,7 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        # grpc gives None for a method that nobody registered, and wants it back.
+        # grpc passes None for an unregistered method, and expects None back.
         handler = cast(
             "grpc.RpcMethodHandler[Any, Any] | None", await continuation(handler_call_details)
         )
@@ -231,7 +229,7 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
     def _surround(
         self, handler: grpc.RpcMethodHandler[Any, Any], details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        factory, behavior, kind = _taken_apart(handler)
+        factory, behavior, kind = _decompose(handler)
         service, _, method = details.method.lstrip("/").rpartition("/")
         metadata = tuple(details.invocation_metadata or ())
         call = Call(service, method, kind, cast("Sequence[tuple[str, str | bytes]]", metadata))
@@ -239,7 +237,7 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
         proceed = self._reading.around(handler, proceed)
         for layer in reversed(self._layers):
             proceed = _enter(layer, call, proceed)
-        proceed = _forgetting(proceed)
+        proceed = _without_frame_cycles(proceed)
         return factory(
             _as_generator(proceed) if handler.response_streaming else proceed,
             request_deserializer=None,
@@ -250,7 +248,7 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
 def server_layers(
     metrics: Metrics, authenticator: Authenticator, options: ServerOptions | None = None
 ) -> LayeredInterceptor:
-    """The layers of every Sluice server, in the one order that is right.
+    """Return the layers of every Sluice server, in the required order.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
     """
@@ -261,7 +259,7 @@ def server_layers(
 
 
 def admin_layers(metrics: Metrics, options: ServerOptions) -> LayeredInterceptor:
-    """The layers of a server for operators, who need no credentials on its address."""
+    """Return the layers of an admin server, whose address needs no credentials."""
     return LayeredInterceptor(
         (RequestContext(), RpcMetrics(metrics), ErrorMapping()), _reading(metrics, options)
     )
@@ -274,7 +272,7 @@ def _reading(metrics: Metrics, options: ServerOptions | None) -> RequestReading:
 
 
 class _CountingContext:
-    """The servicer context; `read` and `write` are counted, all else is the original's."""
+    """Servicer context that counts `read` and `write` and delegates everything else."""
 
     __slots__ = ("_context", "_read", "_received", "_sent", "_write")
 
@@ -302,10 +300,10 @@ class _CountingContext:
         return getattr(self._context, name)
 
 
-def _taken_apart(
+def _decompose(
     handler: grpc.RpcMethodHandler[Any, Any],
 ) -> tuple[Callable[..., grpc.RpcMethodHandler[Any, Any]], Behavior, str]:
-    """The factory of its kind that takes a stream of requests, its behaviour, and its kind."""
+    """Return the factory for a stream of requests, the behaviour and the kind of a handler."""
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler, _set(handler.stream_stream), "bidi_stream"
     if handler.request_streaming:
@@ -317,20 +315,20 @@ def _taken_apart(
 
 def _set(behavior: Behavior | None) -> Behavior:
     if behavior is None:
-        raise TypeError("A handler lacks the behaviour of its own kind.")
+        raise TypeError("The handler has no behaviour of its kind.")
     return behavior
 
 
 def _as_coroutine(behavior: Behavior) -> Proceed:
-    """A streaming handler, be it a coroutine or a generator, as a coroutine that writes."""
+    """Convert a streaming handler, coroutine or generator, to a coroutine that writes."""
 
     async def run(requests: Any, context: Any) -> None:
         answer = behavior(requests, context)
-        del requests  # the handler alone decides how long its request lives
+        del requests  # only the handler keeps its request alive
         if inspect.isawaitable(answer):
             await answer
             return
-        # A cancelled write must end the generator now, not when it is collected.
+        # A cancelled write must close the generator now, not at garbage collection.
         async with aclosing(answer) as messages:
             async for message in messages:
                 await context.write(message)
@@ -345,8 +343,8 @@ def _enter(layer: Layer, call: Call, proceed: Proceed) -> Proceed:
     return run
 
 
-def _forgetting(proceed: Proceed) -> Proceed:
-    """A call that fails or is cancelled is gone when it has ended, with all that it had in hand."""
+def _without_frame_cycles(proceed: Proceed) -> Proceed:
+    """Break the error–frame cycles of a failed call, so that its memory is freed at once."""
 
     async def run(requests: Any, context: Any) -> Any:
         try:
@@ -359,8 +357,10 @@ def _forgetting(proceed: Proceed) -> Proceed:
 
 
 def _as_generator(proceed: Proceed) -> Behavior:
-    """A coroutine that writes, as a generator that yields nothing: the one shape of a streaming
-    handler that OpenTelemetry's interceptor can surround."""
+    """Convert a coroutine that writes to a generator that yields nothing.
+
+    OpenTelemetry's interceptor supports no other form of a streaming handler.
+    """
 
     async def handle(requests: Any, context: Any) -> AsyncIterator[Any]:
         await proceed(requests, context)
@@ -372,7 +372,7 @@ def _as_generator(proceed: Proceed) -> Behavior:
 
 
 def _code_name(context: Any) -> str:
-    """The status that the call ends with; grpc.aio keeps it as a number, 0 while none is set."""
+    """Return the status of the call; grpc.aio stores a number, 0 while none is set."""
     code = context.code()
     if isinstance(code, grpc.StatusCode):
         return code.name

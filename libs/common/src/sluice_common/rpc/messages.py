@@ -1,9 +1,8 @@
-"""One message of a request: how large it may be, and how it is inflated and parsed within that.
+"""Size limit, decompression and parsing of one request message (ADR 0018)."""
 
-gRPC has one limit of received messages for all methods of a server, and UploadChunk sets it at
-32 MiB. Most methods carry a few names, so each has a limit of its own here (ADR 0018). gRPC does
-not decompress on our servers either: it would inflate every message up to its own limit.
-"""
+# gRPC has one message limit for all methods of a server, 32 MiB because of UploadChunk. Most
+# methods carry a few names, so each has its own limit here. gRPC's decompression is off, because it
+# would inflate every message up to the server's limit.
 
 from __future__ import annotations
 
@@ -18,29 +17,31 @@ from google.protobuf.message import DecodeError, Message
 from sluice_core.errors import InvalidArgument, ResourceExhausted
 
 ENVELOPE_BYTES: Final = 64 * 1024
-"""The largest message of an ordinary method, and what may surround the payload of the others."""
+"""Limit of a message without payload, and of the other fields around a payload."""
 
 _INFLATED_IN_PLACE_BYTES: Final = 128 * 1024
-"""What is inflated on the event loop, in well below a millisecond."""
+"""Size up to which messages are inflated on the event loop, in well below a millisecond."""
 
 _GZIP_START: Final = b"\x1f\x8b"
 _ZLIB_START: Final = 0x78
 COMPRESSED_STARTS: Final = frozenset({_GZIP_START[0], _ZLIB_START})
-"""First bytes of compressed messages. gRPC keeps to itself which messages came compressed. No
-Protobuf message begins as gzip does: there is no wire type 7. One that begins as zlib does has a
-field 15 in front, so that a message which is no whole zlib stream is taken as it came."""
+"""First bytes of compressed messages; gRPC does not expose which messages were compressed.
+
+No protobuf message begins like gzip, because there is no wire type 7. One that begins like zlib
+starts with field 15, so a message that is no complete zlib stream is used unchanged.
+"""
 _GZIP_WINDOW_BITS: Final = 16 + zlib.MAX_WBITS
 
 
 class RequestFormat:
-    """A deserializer that states the largest message of its method.
+    """A deserializer with the message limit of its method.
 
     Args:
-        parse: from the wire bytes of one message, inflated, to what the handler gets. Raises
-            `SluiceError` for bytes that are no such message.
-        max_bytes: of one message, compressed and inflated.
-        is_timed: the first message of a call has to arrive within
-            `ServerOptions.message_seconds`. Off for a handler with a clock of its own.
+        parse: converts the inflated wire bytes of a message to the handler's argument; raises
+            `SluiceError` for invalid bytes.
+        max_bytes: limit of a message, both compressed and inflated.
+        is_timed: whether the first message of a call must arrive within
+            `ServerOptions.message_seconds`; false for a handler with its own time limit.
     """
 
     __slots__ = ("is_timed", "max_bytes", "parse")
@@ -53,12 +54,12 @@ class RequestFormat:
         self.is_timed = is_timed
 
     def __call__(self, wire: bytes) -> Any:
-        """What gRPC calls on a server without our interceptor."""
+        """Parse a message; gRPC calls this on a server without our interceptor."""
         return self.parse(wire)
 
 
 def request_format(deserializer: Callable[[bytes], Any] | None) -> RequestFormat:
-    """The format that a handler was registered with; that of an ordinary method by default."""
+    """Return the format of a handler's deserializer; by default with the ordinary limit."""
     if isinstance(deserializer, RequestFormat):
         return deserializer
     if deserializer is None:
@@ -67,24 +68,24 @@ def request_format(deserializer: Callable[[bytes], Any] | None) -> RequestFormat
 
 
 def parse_message(deserializer: Callable[[bytes], Any], wire: bytes) -> Any:
-    """The message without the fields that this release does not know.
+    """Parse a message and discard its unknown fields.
 
-    Raises `InvalidArgument` MALFORMED_MESSAGE.
+    Raise `InvalidArgument` MALFORMED_MESSAGE.
     """
     try:
         message = deserializer(wire)
     except DecodeError:
         raise malformed_message() from None
     if isinstance(message, Message):
-        # They count for nothing, and some handlers keep their request for hours.
+        # They are unused, and some handlers keep their request for hours.
         message.DiscardUnknownFields()
     return message
 
 
 async def inflate(wire: bytes, max_bytes: int) -> bytes:
-    """A message as its client serialized it, of at most `max_bytes`; compressed or not.
+    """Return a message inflated, or unchanged if it is not compressed.
 
-    Raises `ResourceExhausted` MESSAGE_TOO_LARGE once it would be larger, and `InvalidArgument`
+    Raise `ResourceExhausted` MESSAGE_TOO_LARGE above `max_bytes`, and `InvalidArgument`
     MALFORMED_MESSAGE for damaged gzip.
     """
     if wire[:1] != b"\x78" and wire[:2] != _GZIP_START:
@@ -113,15 +114,15 @@ def _inflate(wire: bytes, max_bytes: int) -> bytes:
 
 
 def malformed_message() -> InvalidArgument:
-    """For bytes that are no message of their method."""
+    """Return the error for bytes that are no valid message."""
     return InvalidArgument(
         "MALFORMED_MESSAGE",
-        "The message is not what the .proto says; regenerate the client from it.",
+        "The message does not match the .proto; regenerate the client from it.",
     )
 
 
 def message_too_large(max_bytes: int) -> ResourceExhausted:
-    """For a message above the limit of its method."""
+    """Return the error for a message above the limit of its method."""
     return ResourceExhausted(
         "MESSAGE_TOO_LARGE",
         f"A message of this method has at most {max_bytes} bytes; send less in one message.",
@@ -130,7 +131,7 @@ def message_too_large(max_bytes: int) -> ResourceExhausted:
 
 
 def too_many_fields(max_fields: int) -> InvalidArgument:
-    """For a message that is mostly tags."""
+    """Return the error for a message with too many fields."""
     return InvalidArgument(
         "TOO_MANY_FIELDS",
         f"A message has at most {max_fields} fields outside of its submessages; send each once.",

@@ -1,8 +1,4 @@
-"""page_size and page_token, the same in every List RPC.
-
-A token is opaque to clients: where the next page begins, and a digest of what was listed, so that
-a token of one listing does no harm in another.
-"""
+"""Pagination of List RPCs: page_size and page_token."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ _DIGEST_BYTES = 8
 
 
 def page_limit(page_size: int) -> int:
-    """Items of one page: 0 means 100, more than 1,000 means 1,000. BAD_PAGE_SIZE below 0."""
+    """Return the number of items: 100 for 0, at most 1,000. Raise BAD_PAGE_SIZE below 0."""
     if page_size < 0:
         raise InvalidArgument(
             "BAD_PAGE_SIZE",
@@ -32,9 +28,10 @@ def page_limit(page_size: int) -> int:
 
 
 def encode_page_token(after: str, *listing: str) -> str:
-    """The token of the page that begins after `after`; empty when there is no next page.
+    """Return the token of the page that begins after `after`; empty if there is no next page.
 
-    `listing` is what the request asked for beside the page.
+    `listing` holds the other parameters of the request. Their digest is part of the token, so that
+    a token of one listing is refused in another.
     """
     if not after:
         return ""
@@ -44,10 +41,10 @@ def encode_page_token(after: str, *listing: str) -> str:
 def decode_page_token(
     token: str, *listing: str, check: Callable[[str], object] | None = None
 ) -> str:
-    """The `after` of a token, empty for the first page. `InvalidArgument` BAD_PAGE_TOKEN.
+    """Return the `after` of a token, empty for the first page. Raise BAD_PAGE_TOKEN.
 
-    `check` raises `InvalidArgument` for an `after` that no page of this listing ends with: a
-    token is no secret, so a caller can make one up.
+    `check` raises `InvalidArgument` for an `after` that is impossible in this listing: tokens are
+    not signed, so a caller can forge one.
     """
     if not token:
         return ""
@@ -70,6 +67,6 @@ def _digest(listing: tuple[str, ...]) -> bytes:
 def _bad_token() -> InvalidArgument:
     return InvalidArgument(
         "BAD_PAGE_TOKEN",
-        "The page token is not one that this listing gave; begin again without it.",
+        "The page token does not belong to this listing; start again without it.",
         field="page_token",
     )

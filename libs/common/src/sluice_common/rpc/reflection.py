@@ -1,8 +1,7 @@
-"""Server reflection, v1 and v1alpha: the contract for tools that have no file of it.
+"""Server reflection, v1 and v1alpha, for tools such as grpcurl."""
 
-grpcio serves v1alpha alone, and its lookup of symbols depends on the protobuf runtime, which finds
-messages and services but no methods. Both versions have the same messages under another package.
-"""
+# grpcio only serves v1alpha, and its symbol lookup uses the protobuf runtime, which finds messages
+# and services but no methods. Both versions have the same messages in different packages.
 
 from __future__ import annotations
 
@@ -23,10 +22,10 @@ _METHOD: Final = "ServerReflectionInfo"
 
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Let tools like grpcurl ask the server for its contract.
+    """Register server reflection.
 
     Args:
-        services: full names of the services that the server lists, beside health and reflection.
+        services: full names of the services to list, besides health and reflection.
     """
     _register_v1(descriptor_pool.Default())
     names = (*services, health.SERVICE_NAME, V1, V1ALPHA)
@@ -45,7 +44,7 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
 
 
 class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc, name-defined]  # untyped
-    """grpcio's servicer, typed as it is used here."""
+    """grpcio's servicer with the types that are used here."""
 
     def ServerReflectionInfo(  # noqa: N802 - the name of the contract
         self, request_iterator: AsyncIterable[Any], unused_context: Any
@@ -56,7 +55,7 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc, name-d
 
 
 class _Pool:
-    """A descriptor pool that finds every symbol which reflection.proto names."""
+    """A descriptor pool that finds all symbols of reflection.proto, members included."""
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool
@@ -65,8 +64,11 @@ class _Pool:
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - the pool's
-        """The file that declares a type, a service, or a member of one: `package.Service.Method`,
-        `package.Message.field`, an enum's value. Raises `KeyError`."""
+        """Return the file that declares a type, a service or a member of one.
+
+        Members are `package.Service.Method`, `package.Message.field` and enum values. Raise
+        `KeyError`.
+        """
         find: Any = self._pool.FindFileContainingSymbol
         try:
             return cast("FileDescriptor", find(symbol))
@@ -79,7 +81,7 @@ class _Pool:
 
 
 def _declares(file: FileDescriptor, owner: str, member: str) -> bool:
-    """Whether the type or service `owner`, which is in this file, has such a member."""
+    """Whether the type or service `owner` of this file has the member."""
     local = owner.removeprefix(f"{file.package}.") if file.package else owner
     service = file.services_by_name.get(local)
     if service is not None:
@@ -102,7 +104,7 @@ def _declares(file: FileDescriptor, owner: str, member: str) -> bool:
 
 
 def _register_v1(pool: descriptor_pool.DescriptorPool) -> None:
-    """Declare grpc.reflection.v1, so that the service can be described as well as called."""
+    """Add grpc.reflection.v1 to the pool, so that the service can describe itself."""
     old, new = V1ALPHA.rpartition(".")[0], V1.rpartition(".")[0]
     declared = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(declared)

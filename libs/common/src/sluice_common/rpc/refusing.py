@@ -1,4 +1,4 @@
-"""Ends a call with the status of an error."""
+"""Termination of a call with the status of an error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ REQUEST_ID_KEY: Final = "x-request-id"
 
 
 async def abort_with(context: Any, error: SluiceError) -> NoReturn:
-    """End the call; returns (by raising `AbortError`) once its client has taken the status, or is
-    gone."""
-    # abort() replaces the trailers, so those set before (the request id) go along.
+    """End the call with the status of `error`; raise `AbortError` once it is delivered."""
+    # abort() replaces the trailers, so include those set before (the request id).
     before = tuple(context.trailing_metadata() or ())
     request_id = str(dict(before).get(REQUEST_ID_KEY, ""))
     status = rpc_status.to_status(to_status(error, request_id))

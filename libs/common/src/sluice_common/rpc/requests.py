@@ -1,11 +1,4 @@
-"""Reads the requests of a call: late, within limits, and as messages that hold nothing needless.
-
-Every method is a stream of requests to gRPC here, also one that is unary in the .proto: on the wire
-they are the same. A unary handler of grpc.aio is called with a message that has been received and
-parsed already, whoever sent it and whatever it holds; this way a request is read only after its
-caller is known, its size is checked before anything is made of it, and bytes that are no message
-are an error of ours like any other, counted and without a traceback (ADR 0018).
-"""
+"""Reading of request messages after authentication and within limits (ADR 0018)."""
 
 from __future__ import annotations
 
@@ -16,7 +9,6 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from sluice_common.rpc.half_received import Connection, HalfReceived
 from sluice_common.rpc.messages import (
     COMPRESSED_STARTS,
     RequestFormat,
@@ -24,7 +16,8 @@ from sluice_common.rpc.messages import (
     message_too_large,
     request_format,
 )
-from sluice_common.rpc.reading import shielded_read
+from sluice_common.rpc.shielded_reads import shielded_read
+from sluice_common.rpc.unfinished_messages import Connection, UnfinishedMessages
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.errors import InvalidArgument, SluiceError, Unimplemented
 
@@ -38,13 +31,13 @@ MESSAGE_REASONS: Final = frozenset(
         "UNFINISHED_MESSAGES",
     }
 )
-"""What is counted as refused messages."""
+"""Reasons that count as refused messages."""
 
 _UNIMPLEMENTED: Final = (
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.UNIMPLEMENTED.value[0],
 )
-"""grpc.aio keeps a status as it was set, or as a number."""
+"""grpc.aio stores a status as it was set, or as a number."""
 
 _EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
 
@@ -54,30 +47,36 @@ Proceed = Callable[[Any, Any], Awaitable[Any]]
 class RequestReading:
     """Reads the requests of one server.
 
+    To gRPC, every method is registered with a stream of requests, also one that is unary in the
+    .proto; the wire format is the same. grpc.aio would receive and parse the message of a unary
+    call before its handler runs. Here a message is read only after authentication, its size is
+    checked before it is parsed, and invalid bytes raise a counted `SluiceError` without a
+    traceback.
+
     Args:
-        options: bounds.
-        refused: counts a refused message, by its reason.
+        options: limits.
+        refused: counts a refused message by its reason.
     """
 
     def __init__(self, options: ServerOptions, refused: Callable[[str], None]) -> None:
         self._options = options
         self._refused = refused
-        self._half_received = HalfReceived(options)
+        self._unfinished = UnfinishedMessages(options)
 
     def around(self, handler: grpc.RpcMethodHandler[Any, Any], proceed: Proceed) -> Proceed:
-        """What gives a handler its requests; itself called with a stream of wire bytes.
+        """Return a handler for a stream of wire bytes that passes messages to `proceed`.
 
         Args:
-            proceed: the handler, as it was registered.
+            proceed: the registered handler.
         """
         form = request_format(handler.request_deserializer)
-        half_received, refused = self._half_received, self._refused
+        unfinished, refused = self._unfinished, self._refused
         seconds = self._options.message_seconds if form.is_timed else math.inf
         streams = handler.request_streaming
         serve = _serve_stream if streams else _serve_one
 
         async def run(_: Any, context: Any) -> Any:
-            connection = half_received.enter(context.peer())
+            connection = unfinished.enter(context.peer())
             try:
                 requests = Requests(context.read, form, connection, seconds, of_stream=streams)
                 return await serve(requests, context, proceed)
@@ -86,14 +85,15 @@ class RequestReading:
                     refused(error.reason)
                 raise
             except NotImplementedError:
-                # A servicer that lacks a method of its service has set the status already.
+                # A servicer without the method has already set the status.
                 if context.code() not in _UNIMPLEMENTED:
                     raise
                 raise Unimplemented(
-                    "METHOD_NOT_IMPLEMENTED", "This server does not have the method; use another."
+                    "METHOD_NOT_IMPLEMENTED",
+                    "This server does not implement the method; use another server.",
                 ) from None
             finally:
-                half_received.leave(connection)
+                unfinished.leave(connection)
 
         return run
 
@@ -103,12 +103,12 @@ async def _serve_stream(requests: Requests, context: Any, proceed: Proceed) -> A
 
 
 async def _serve_one(requests: Requests, context: Any, proceed: Proceed) -> Any:
-    # In no variable: the handler alone decides how long its request lives.
+    # No variable here: only the handler keeps its request alive.
     return await proceed(await requests.only(), context)
 
 
 class Requests:
-    """The messages of one call, read one at a time; also to be iterated over."""
+    """Async iterator over the messages of one call."""
 
     __slots__ = ("_connection", "_form", "_of_stream", "_read", "_seconds")
 
@@ -128,18 +128,18 @@ class Requests:
         self._of_stream = of_stream
 
     async def read(self) -> Any:
-        """The next message; EOF once the client has half-closed.
+        """Return the next message; EOF once the client has half-closed.
 
-        Raises `InvalidArgument` MALFORMED_MESSAGE and what the format of the method raises,
+        Raise `InvalidArgument` MALFORMED_MESSAGE and what the format of the method raises,
         `ResourceExhausted` MESSAGE_TOO_LARGE and UNFINISHED_MESSAGES, `DeadlineExceeded`
-        MESSAGE_STALLED when the first message does not arrive.
+        MESSAGE_STALLED if the first message does not arrive.
         """
         form, connection = self._form, self._connection
         pending = connection.begin_read(form.max_bytes, self._seconds, of_stream=self._of_stream)
         wire: Any = await shielded_read(self._read(), connection.pending, pending)
         if wire is _EOF:
             return wire
-        # From the second message on, the clock is the handler's: it knows what it waits for.
+        # From the second message on, time limits are up to the handler.
         self._seconds = math.inf
         connection.delivered_bytes += len(wire)
         if len(wire) > form.max_bytes:
@@ -149,7 +149,7 @@ class Requests:
         return form.parse(wire)
 
     async def only(self) -> Any:
-        """The message of a call that has one. `InvalidArgument` NO_MESSAGE without one."""
+        """Return the message of a unary call. Raise `InvalidArgument` NO_MESSAGE without one."""
         message = await self.read()
         if message is _EOF:
             raise InvalidArgument("NO_MESSAGE", "The call has no request message; send one.")
@@ -166,14 +166,14 @@ class Requests:
 
 
 class _ReadingContext:
-    """The servicer context of a handler that reads for itself; all but `read` is the original's."""
+    """Servicer context with its own `read`; delegates everything else."""
 
     __slots__ = ("_context", "read", "write")
 
     def __init__(self, context: Any, read: Callable[[], Awaitable[Any]]) -> None:
         self._context = context
         self.read = read
-        # Bound once: it is called for every answer.
+        # Bound once: it is called for every response.
         self.write = context.write
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""How every Sluice gRPC server is built: limits, keepalive, health, reflection, channelz."""
+"""Construction of gRPC servers: limits, keepalive, health, channelz, drain."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
 
 _UNLIMITED: Final = 2**31 - 1
-"""gRPC's own sign for "never" in millisecond options."""
+"""gRPC's value for "never" in millisecond options."""
 
 
 def build_server(
     options: ServerOptions, interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = ()
 ) -> grpc.aio.Server:
-    """A server that listens nowhere yet. The first interceptor is the outermost."""
+    """Return a server without a listener. The first interceptor is the outermost."""
     return grpc.aio.server(
         interceptors=tuple(interceptors),
         options=_channel_options(options),
@@ -35,25 +35,25 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", options.max_message_bytes),
-        # gRPC would inflate every message up to its own limit; requests are inflated where the
-        # limit of the method is known (rpc/messages.py).
+        # gRPC would inflate every message up to the server's limit; rpc/messages.py inflates them
+        # within the limit of the method.
         ("grpc.per_message_decompression", 0),
-        # Both the soft and the hard limit: between the two gRPC refuses at random.
+        # Soft and hard limit are equal: between the two gRPC refuses at random.
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
-        # A keepalive ping ends by the timeout of pings, a minute unless it is told: with that a
-        # client that vanished would keep its connection for half a minute too long.
+        # The ping timeout also applies to keepalive pings and defaults to a minute, which would
+        # keep the connection of a vanished client half a minute too long.
         ("grpc.http2.ping_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
-        # A client may ping every 10 s, calls or not; the default punishes that with GOAWAY.
+        # Allow a ping every 10 s, even without calls; by default gRPC answers with GOAWAY.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.max_connection_age_ms", _milliseconds(age) if age > 0 else _UNLIMITED),
         ("grpc.max_connection_age_grace_ms", _milliseconds(options.connection_grace_seconds)),
-        # Off unless several processes share a port on purpose: otherwise two servers that were
-        # given one port would both start, and each would get half of the calls.
+        # Off unless several processes share a port on purpose: else two servers on one port would
+        # both start, and each would receive half of the calls.
         ("grpc.so_reuseport", int(options.reuse_port)),
         ("grpc.http2.max_frame_size", options.max_frame_bytes),
         *_flow_control(options.stream_window_bytes),
@@ -61,8 +61,11 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
 
 
 def _flow_control(window_bytes: int) -> tuple[tuple[str, int], ...]:
-    """The window of every stream. One that follows the bandwidth begins at 4 MiB and grows on a
-    fast network, for all of the streams, whether or not anybody reads them (ADR 0016)."""
+    """Return the options of the stream window.
+
+    With a bandwidth probe the window starts at 4 MiB and grows on a fast network, for all streams,
+    even those without a reader (ADR 0016).
+    """
     if window_bytes == 0:
         return ()
     return ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window_bytes)
@@ -73,7 +76,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def listen(server: grpc.aio.Server, setting: str, address: Address) -> Address:
-    """Bind a server to an address and return the actual one (port 0 picks a free port)."""
+    """Bind a server to an address; return the actual one (port 0 picks a free port)."""
     try:
         port = server.add_insecure_port(str(address))
     except RuntimeError:
@@ -86,7 +89,7 @@ def listen(server: grpc.aio.Server, setting: str, address: Address) -> Address:
 
 
 class Health:
-    """grpc.health.v1 of one server: overall ("") and per service."""
+    """The grpc.health.v1 service of one server: overall ("") and per service."""
 
     def __init__(self) -> None:
         self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # newer than its stubs
@@ -96,27 +99,30 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def serving(self, services: Sequence[str]) -> None:
-        """The services answer from now on."""
+        """Report the services as SERVING."""
         for service in ("", *services):
             await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def not_serving(self, services: Sequence[str]) -> None:
-        """The services are registered, but not ready yet, or not able at the moment."""
+        """Report the services as NOT_SERVING: not ready yet, or temporarily unable."""
         for service in ("", *services):
             await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def drain(self) -> None:
-        """NOT_SERVING for good: load balancers look elsewhere while calls in flight end."""
+        """Report NOT_SERVING for good, so that load balancers use other servers."""
         await self._servicer.enter_graceful_shutdown()
 
 
 def build_channelz_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
 ) -> grpc.aio.Server:
-    """A server of its own for gRPC's inner counters: they show every peer, so they belong on an
-    admin address only, never on one that clients reach."""
+    """Return a separate server for channelz.
+
+    Its counters show every peer, so it must only listen on an admin address, never on one that
+    clients reach.
+    """
     server = build_server(ServerOptions(), interceptors)
-    # It takes both kinds of server; its stubs know the synchronous one only.
+    # It accepts both kinds of server; its stubs only have the synchronous one.
     channelz.add_channelz_servicer(cast("grpc.Server", server))
     return server
 
@@ -130,8 +136,8 @@ async def serve_until_stopped(
 ) -> None:
     """Serve a started server until `stop`, then drain it.
 
-    Load balancers are told first (NOT_SERVING), then no new call is taken; calls in flight have
-    `drain_seconds` to end and are cancelled after that. `on_drain` is called in between.
+    First NOT_SERVING is reported to load balancers, then `on_drain` is called and new calls are
+    refused. Calls in flight have `drain_seconds` to finish and are then cancelled.
     """
     try:
         await stop.wait()

@@ -1,9 +1,4 @@
-"""How many bytes each of this process's TCP connections has received, as the kernel counts them.
-
-gRPC does not say how much of an unfinished message has arrived; the kernel knows (`TCP_INFO`). Its
-descriptors are found by their peers. They are only looked at, through duplicates that are closed
-at once: gRPC opens and closes them as it likes.
-"""
+"""Received bytes per TCP connection of this process, from the kernel."""
 
 from __future__ import annotations
 
@@ -20,17 +15,21 @@ _DESCRIPTORS: Final = "/proc/self/fd"
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
 _BYTES_RECEIVED: Final = struct.Struct("@Q")
 _BYTES_RECEIVED_OFFSET: Final = 128
-"""Of tcpi_bytes_received in struct tcp_info (linux/tcp.h, since Linux 4.1)."""
+"""Offset of tcpi_bytes_received in struct tcp_info (linux/tcp.h, since Linux 4.1)."""
 _SEARCH_SECONDS: Final = 0.1
-"""Between two searches through all descriptors."""
+"""Minimum interval between searches of all descriptors."""
 _MAPPED_PREFIX: Final = "::ffff:"
 
 
 class ReceivedBytes:
-    """Bytes received per connection. Where the kernel does not count them, nothing is known.
+    """Received bytes per connection; empty where the kernel does not count them.
+
+    gRPC does not expose how much of an unfinished message has arrived; the kernel does
+    (`TCP_INFO`). The descriptors are found by their peers and read through duplicates that are
+    closed at once, because gRPC may close the originals at any time.
 
     Args:
-        clock: seconds; what bounds how often all descriptors are gone through.
+        clock: in seconds; limits how often all descriptors are searched.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,10 +38,10 @@ class ReceivedBytes:
         self._next_search = -math.inf
 
     def of(self, peers: Iterable[str]) -> Mapping[str, int]:
-        """Bytes received from each of these peers, named as gRPC names them.
+        """Return the bytes received from each of these peers, named as in gRPC.
 
-        A peer whose connection has ended, or is none over TCP, is left out. Takes about 5 µs per
-        peer, and for one that is new the time to list the open descriptors.
+        Peers without an open TCP connection are left out. Takes about 5 µs per peer; a new peer
+        also takes a listing of the open descriptors.
         """
         found: dict[str, int] = {}
         unknown: dict[tuple[str, int], str] = {}
@@ -50,7 +49,7 @@ class ReceivedBytes:
             if (name := _name_of(peer)) is None:
                 continue
             descriptor = self._descriptors.get(peer)
-            seen = None if descriptor is None else _look_at(descriptor)
+            seen = None if descriptor is None else _received_by(descriptor)
             if seen is not None and seen[0] == name:
                 found[peer] = seen[1]
             else:
@@ -67,7 +66,7 @@ class ReceivedBytes:
             return
         known = set(self._descriptors.values())
         self._search(descriptors - known, unknown, found)
-        # A descriptor that was another connection's before.
+        # A known descriptor may have been reused for another connection.
         if unknown and known and self._clock() >= self._next_search:
             self._next_search = self._clock() + _SEARCH_SECONDS
             self._descriptors.clear()
@@ -77,7 +76,7 @@ class ReceivedBytes:
         self, descriptors: Iterable[int], unknown: dict[tuple[str, int], str], found: dict[str, int]
     ) -> None:
         for descriptor in descriptors:
-            seen = _look_at(descriptor)
+            seen = _received_by(descriptor)
             peer = None if seen is None else unknown.pop(seen[0], None)
             if seen is not None and peer is not None:
                 self._descriptors[peer] = descriptor
@@ -87,7 +86,7 @@ class ReceivedBytes:
 
 
 def resident_bytes() -> int:
-    """Memory of this process; 0 where the kernel does not say."""
+    """Return the resident memory of this process; 0 if the kernel does not report it."""
     try:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -95,8 +94,8 @@ def resident_bytes() -> int:
         return 0
 
 
-def _look_at(descriptor: int) -> tuple[tuple[str, int], int] | None:
-    """Peer and bytes received of a connected TCP socket; None for anything else."""
+def _received_by(descriptor: int) -> tuple[tuple[str, int], int] | None:
+    """Return peer and received bytes of a connected TCP socket; None for anything else."""
     if _TCP_INFO is None:
         return None
     try:
@@ -123,7 +122,7 @@ def _look_at(descriptor: int) -> tuple[tuple[str, int], int] | None:
 
 
 def _name_of(peer: str) -> tuple[str, int] | None:
-    """Host and port of `ipv4:127.0.0.1:50051` or `ipv6:%5B::1%5D:50051`."""
+    """Return host and port of `ipv4:127.0.0.1:50051` or `ipv6:%5B::1%5D:50051`."""
     _, _, address = unquote(peer).partition(":")
     host, _, port = address.rpartition(":")
     if not port.isdigit():

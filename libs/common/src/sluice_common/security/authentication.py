@@ -1,4 +1,4 @@
-"""Who asks: from the credentials of a request to a `Principal`."""
+"""Authentication: from the credentials of a request to a `Principal`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal
 
 
 class Authenticator(Protocol):
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """The principal behind the `authorization` header; None when there is no header.
+    """Authenticates requests."""
 
-        Raises `Unauthenticated` when the credentials are missing or worthless. Safe to call from
-        any number of requests at once; must not block the event loop.
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Return the principal of an `authorization` header, which is None if it is missing.
+
+        Raise `Unauthenticated` if the credentials are missing or invalid. Must be safe for
+        concurrent calls and must not block the event loop.
         """
         ...
 
 
 class LocalAuthenticator:
-    """A server without keys: everybody is the local principal.
+    """Authenticator of a server without keys: every request has the local principal.
 
-    Only right on a loopback address; `addresses.require_loopback` refuses any other.
+    Only for loopback addresses; `addresses.require_loopback` refuses any other.
     """
 
     async def authenticate(self, authorization: str | None) -> Principal:

@@ -1,9 +1,6 @@
-"""Every setting of every service: environment variables SLUICE_…, nested ones with `__`.
+"""Settings of all services: environment variables SLUICE_…, with `__` for nested ones."""
 
-Read and validated once, when a process starts; frozen afterwards. Units stand in the names. A bad
-value becomes a `ConfigurationError` of one line that names the setting and not its value.
-"""
-
+from sluice_common.settings.display import MASKED, PREFIX, format_settings
 from sluice_common.settings.groups import LogFormat, LogLevel
 from sluice_common.settings.model import (
     SluiceSettings,
@@ -11,7 +8,6 @@ from sluice_common.settings.model import (
     default_data_dir,
     load_settings,
 )
-from sluice_common.settings.shown import MASKED, PREFIX, shown_settings
 
 __all__ = [
     "MASKED",
@@ -21,6 +17,6 @@ __all__ = [
     "SluiceSettings",
     "configuration_errors",
     "default_data_dir",
+    "format_settings",
     "load_settings",
-    "shown_settings",
 ]

@@ -1,4 +1,4 @@
-"""How the backends past one machine are reached; each group becomes the options of its adapter."""
+"""Settings of the remote backends; each group converts to the options of its adapter."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Redis(Group):
-    """The ledger, the chunks and the work queue (docs/protocol.md, rules 15 and 22)."""
+    """Redis: ledger, chunks and work queue (docs/protocol.md, rules 15 and 22)."""
 
     url: str = _REDIS.url
-    """`redis://[user:password@]host:port/0`, `rediss://` for TLS; of a cluster any one master."""
+    """`redis://[user:password@]host:port/0`, `rediss://` for TLS; any master of a cluster."""
     cluster: bool = _REDIS.cluster
     shards: PositiveInt = _REDIS.shards
-    """The same in every process; not to be changed while uploads are in flight."""
+    """Must be equal in every process; do not change it while uploads are in progress."""
     max_connections: PositiveInt = _REDIS.max_connections
     connect_timeout_seconds: Seconds = _REDIS.connect_timeout_seconds
     operation_timeout_seconds: Seconds = _REDIS.operation_timeout_seconds
@@ -35,7 +35,7 @@ class Redis(Group):
     wait_timeout_ms: PositiveInt = _REDIS.wait_timeout_ms
     memory_high_fraction: Fraction = _REDIS.memory_high_fraction
     allow_unsafe: bool = _REDIS.allow_unsafe
-    """For development: a server that evicts or cannot keep the durability class is a warning."""
+    """For development: only warn if the server evicts or cannot keep the durability class."""
 
     @field_validator("url")
     @classmethod
@@ -49,17 +49,17 @@ class Redis(Group):
 
 
 class S3(Group):
-    """The object store. Without keys botocore's own search finds some: environment, shared file,
+    """The object store. Without keys botocore searches the environment, the shared file, and the
     container or instance role."""
 
     endpoint_url: str | None = None
-    """None for AWS itself, e.g. http://minio:9000 for others."""
+    """Unset for AWS; e.g. http://minio:9000 for other stores."""
     region: str = _S3.region
     access_key: SecretStr | None = None
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     public_endpoint_url: str | None = None
-    """How browsers reach the store, when not by `endpoint_url`; presigned URLs name it."""
+    """Endpoint for browsers, if it differs from `endpoint_url`; used in presigned URLs."""
     path_style: bool | None = None
     max_connections: PositiveInt = _S3.max_connections
     max_reads: PositiveInt = _S3.max_reads
@@ -73,12 +73,12 @@ class S3(Group):
 
 
 class Kafka(Group):
-    """Where events go (docs/protocol.md, rule 22)."""
+    """Kafka, to which events are published (docs/protocol.md, rule 22)."""
 
     bootstrap_servers: str = _KAFKA.bootstrap_servers
     """`host:port`, several separated by commas."""
     partitions: PositiveInt = _KAFKA.partitions
-    """Of topics that have to be made; likewise the replication factor."""
+    """Partitions of topics that are created; likewise the replication factor."""
     replication_factor: PositiveInt = _KAFKA.replication_factor
     security_protocol: SecurityProtocol = _KAFKA.security_protocol
     sasl_mechanism: SaslMechanism = _KAFKA.sasl_mechanism
@@ -99,21 +99,21 @@ class Kafka(Group):
 
 
 class Sqs(Group):
-    """A queue in which S3 tells of new objects, for the processor. Without keys botocore's own
-    search finds some, as for S3."""
+    """SQS queue of S3 notifications for the processor. Without keys botocore searches for some,
+    as for S3."""
 
     queue_url: str | None = None
-    """As AWS shows it; requests go to its host. Unset: there is no queue."""
+    """URL as shown by AWS; requests go to its host. Unset: no queue."""
     region: str | None = None
-    """For the signature; by default the one that an AWS queue's URL names, else us-east-1."""
+    """For the signature; by default the region in the URL of an AWS queue, else us-east-1."""
     access_key: SecretStr | None = None
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     ca_bundle: str | None = None
     wait_seconds: Annotated[int, Field(ge=1, le=20)] = 20
-    """How long a request waits for messages."""
+    """Long poll time of a receive request."""
     visibility_seconds: Annotated[int, Field(ge=3, le=43_200)] = 60
-    """How long a message stays with a processor that does not answer any more."""
+    """Visibility timeout: when the messages of a dead processor are delivered again."""
 
     @field_validator("queue_url")
     @classmethod
@@ -125,7 +125,7 @@ class Sqs(Group):
                 " without a user in it"
             )
         if not parts.path.strip("/"):
-            raise ConfigurationError("names no queue, only a host")
+            raise ConfigurationError("names a host but no queue; append the path of the queue")
         return value
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ class Sqs(Group):
 
 
 class MySql(Group):
-    """The catalogue on MySQL 8 or MariaDB."""
+    """MySQL 8 or MariaDB, for the catalogue."""
 
     url: str = "mysql+aiomysql://127.0.0.1:3306/sluice"
 

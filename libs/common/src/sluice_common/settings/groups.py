@@ -1,4 +1,4 @@
-"""Settings that belong together, and the types of single ones. Units stand in the names."""
+"""Groups of settings and types of single settings. Names include units."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _SERVER: Final = ServerOptions()
 
 
 class LogLevel(StrEnum):
+    """Log levels."""
+
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
@@ -34,7 +36,7 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """`auto`: console on a terminal, else JSON."""
+    """Log formats; `auto` is console on a terminal, else JSON."""
 
     AUTO = "auto"
     JSON = "json"
@@ -54,20 +56,22 @@ Bytes = PositiveInt
 
 
 class Group(BaseModel):
+    """Base of the groups: frozen, and strict about names."""
+
     # extra="forbid": a mistyped name inside a group is an error, not a silent default.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
     def _empty_means_default(cls, values: object) -> object:
-        """As for the settings outside groups."""
+        """Ignore empty values, as for settings outside of groups."""
         if not isinstance(values, dict):
             return values
         return {name: value for name, value in values.items() if value != ""}
 
 
 class Lifetimes(Group):
-    """How long uploads and their traces live (docs/protocol.md, rules 9, 24 and 25)."""
+    """Lifetimes of uploads and their records (docs/protocol.md, rules 9, 24 and 25)."""
 
     idle_seconds: Seconds = _LEDGER.idle_lifetime_seconds
     total_seconds: Seconds = _LEDGER.total_lifetime_seconds
@@ -79,8 +83,8 @@ class Lifetimes(Group):
 
 
 class Limits(Group):
-    """What one request may bring. Memory of an intake: `unary_bytes` at most for unary chunks, and
-    for each stream that sends a few blocks of 1 MiB and its window (`Grpc`)."""
+    """Limits of requests. Memory of an intake: at most `unary_bytes` for unary chunks, plus a few
+    blocks of 1 MiB and the window (`Grpc`) of each sending stream."""
 
     max_chunk_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)] = _LEDGER.max_chunk_bytes
     preferred_chunk_bytes: Bytes = 8 * MIB
@@ -89,12 +93,12 @@ class Limits(Group):
     )
     unary_bytes: Annotated[int, Field(ge=MAX_UNARY_MESSAGE_BYTES)] = 128 * MIB
     unary_yield_seconds: Seconds = 1.0
-    """A unary chunk that takes longer than this to arrive makes room for those who wait."""
+    """A unary chunk that takes longer to arrive gives up its permit if others wait."""
     max_accepts_in_flight: PositiveInt = 4
 
 
 class Throttle(Group):
-    """How long a chunk is delayed before it is refused, and a silent client is waited for."""
+    """Delays of chunks before they are refused, and time limits for silent clients."""
 
     budget_stall_seconds: Seconds = 20.0
     look_ahead_stall_seconds: Seconds = 5.0
@@ -106,9 +110,11 @@ class Throttle(Group):
 
 
 class Reads(Group):
-    """Clients that read nodes (ReadNode), of one process: how many at once, in all and of one
-    tenant and one connection; how long one waits for a place, and how long one keeps its place
-    without taking data while others wait, and in any case."""
+    """Limits of concurrent ReadNode calls of one process: in total, per tenant, per connection.
+
+    `wait_seconds` is the wait for a free slot. A reader that takes no data loses its slot after
+    `yield_seconds` if others wait, and after `stall_seconds` in any case.
+    """
 
     max_readers: PositiveInt = 48
     per_tenant: PositiveInt = 36
@@ -119,7 +125,7 @@ class Reads(Group):
 
 
 class Workers(Group):
-    """The repository's background work. Memory grows by about 4 MiB per part worker."""
+    """Background work of the repository; about 4 MiB of memory per part worker."""
 
     parts: PositiveInt = 16
     completions: PositiveInt = 4
@@ -128,13 +134,15 @@ class Workers(Group):
 
 
 class Sweeper(Group):
+    """Interval of the sweeper, and ages at which it cleans up."""
+
     interval_seconds: Seconds = 10.0
     leftover_age_seconds: Seconds = 600.0
     intent_age_seconds: Seconds = 3600.0
 
 
 class Queue(Group):
-    """Leases of work in hand (docs/protocol.md, rule 15)."""
+    """Leases of work items (docs/protocol.md, rule 15)."""
 
     lease_seconds: Seconds = 15.0
     heartbeat_seconds: Seconds = 5.0

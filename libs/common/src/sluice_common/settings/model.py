@@ -1,4 +1,4 @@
-"""All settings of one process, and how they are read."""
+"""All settings of one process, read from the environment."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_common.settings.backends import S3, Kafka, MySql, Redis, Sqs
+from sluice_common.settings.display import PREFIX
 from sluice_common.settings.groups import (
     AddressSetting,
     Bytes,
@@ -37,7 +38,6 @@ from sluice_common.settings.groups import (
 )
 from sluice_common.settings.processor import Processor
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.settings.shown import PREFIX
 from sluice_core.addresses import Address
 from sluice_core.combinations import (
     BackendCombination,
@@ -60,7 +60,7 @@ _SERVER: Final = ServerOptions()
 
 
 class SluiceSettings(BaseSettings):
-    """The settings of one process. Make them with `load_settings`."""
+    """The settings of one process, frozen; create them with `load_settings`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -83,22 +83,21 @@ class SluiceSettings(BaseSettings):
     repository_address: AddressSetting = Address("127.0.0.1", 50052)
     metrics_address: AddressSetting = Address("127.0.0.1", 9464)
     channelz_address: AddressSetting | None = None
-    """Where gRPC's inner counters are served; off by default, they show every peer."""
+    """Address of channelz; off by default, because it shows every peer."""
     repository_server: str = "127.0.0.1:50052"
-    """Where an intake finds the repository, for drives and the direct transport: `host:port`, or a
-    gRPC target such as dns:///repository:50052."""
+    """Address of the repository for intakes (drives, direct transport): `host:port`, or a gRPC
+    target such as dns:///repository:50052."""
     allow_insecure: bool = False
-    """Listen without keys on addresses that strangers can reach."""
+    """Allow addresses other than loopback without authentication."""
 
     data_dir: Path = Field(default_factory=lambda: default_data_dir(os.environ))
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "sluice"
-    """The bucket of drives that name none."""
+    """Bucket of drives that name none."""
 
     migrate_on_start: bool = True
-    """Bring the catalogue's database to the schema of this release; off, an old one ends the
-    start."""
+    """Migrate the catalogue's database at the start; if off, an old schema fails the start."""
     schema_registry_url: str | None = None
-    """With it, events carry the Confluent wire format and their schemas are registered there."""
+    """If set, events use the Confluent wire format and their schemas are registered there."""
     schema_registry_credentials: SecretStr | None = None
     """`user:password`."""
 
@@ -111,9 +110,9 @@ class SluiceSettings(BaseSettings):
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
     otlp_endpoint: str | None = None
-    """Where spans go (OTLP over gRPC, e.g. http://localhost:4317); unset means no tracing."""
+    """OTLP/gRPC endpoint for spans, e.g. http://localhost:4317; unset means no tracing."""
     otlp_headers: SecretStr | None = None
-    """`key=value,key=value` sent along with spans; usually a token."""
+    """`key=value,key=value` sent with spans; usually a token."""
     drain_seconds: Seconds = 10.0
 
     lifetimes: Lifetimes = Lifetimes()
@@ -150,17 +149,21 @@ class SluiceSettings(BaseSettings):
         return self
 
     def _check_notifications(self) -> None:
-        """Stores tell of objects in S3 only, and through Kafka only where there is one."""
+        """Check that notifications have S3 as the store and, by topic, Kafka."""
         topic, queue = "SLUICE_PROCESSOR__S3_TOPIC", "SLUICE_SQS__QUEUE_URL"
-        told = [queue] if self.sqs.queue_url is not None else []
+        sources = [queue] if self.sqs.queue_url is not None else []
         if self.processor.s3_topic is not None:
-            told.append(topic)
+            sources.append(topic)
             if self.events is not Events.KAFKA:
-                raise ConfigurationError(f"{topic} is a topic of Kafka: set SLUICE_EVENTS=kafka")
+                raise ConfigurationError(f"{topic} is a topic in Kafka: set SLUICE_EVENTS=kafka")
             if self.processor.s3_topic.startswith(EVENT_TOPIC_PREFIXES):
-                raise ConfigurationError(f"{topic}: topics that begin like that carry our events")
-        if told and self.objects is not Objects.S3:
-            raise ConfigurationError(f"{told[0]} tells of objects in S3: set SLUICE_OBJECTS=s3")
+                raise ConfigurationError(
+                    f"{topic}: this prefix is reserved for Sluice's events; choose another topic"
+                )
+        if sources and self.objects is not Objects.S3:
+            raise ConfigurationError(
+                f"{sources[0]} is for notifications of S3: set SLUICE_OBJECTS=s3"
+            )
 
     @property
     def combination(self) -> BackendCombination:
@@ -170,7 +173,7 @@ class SluiceSettings(BaseSettings):
 
     @property
     def row(self) -> SupportedCombination:
-        """The row of the table of combinations that this process runs."""
+        """The supported combination that this process runs."""
         return check_combination(self.combination, self.durability)
 
     @property
@@ -178,7 +181,7 @@ class SluiceSettings(BaseSettings):
         return self.durability is Durability.FSYNC
 
     def to_ledger_options(self) -> LedgerOptions:
-        """What the ledger is told."""
+        """Return the options of the ledger."""
         return LedgerOptions(
             budget_bytes=self.budget_bytes,
             tenant_budget_bytes=self.tenant_budget_bytes,
@@ -192,17 +195,17 @@ class SluiceSettings(BaseSettings):
             cleanup_again_seconds=self.lifetimes.cleanup_again_seconds,
             forget_after_seconds=self.lifetimes.forget_after_seconds,
             reservation_seconds=self.lifetimes.reservation_seconds,
-            # Phases 1 and 2 measure: nobody would ever fetch the bytes.
+            # Phases 1 and 2 only measure: the bytes are never fetched.
             discard_on_accept=self.coordination is Coordination.MEMORY,
             emit_completed=self.catalogue is CatalogueKind.OFF,
         )
 
     def to_kafka_options(self) -> KafkaOptions:
-        """How Kafka is reached, its schema registry included."""
+        """Return the options of Kafka and its schema registry."""
         return self.kafka.to_options(self.schema_registry_url, self.schema_registry_credentials)
 
     def to_server_options(self) -> ServerOptions:
-        """How the gRPC server is tuned."""
+        """Return the options of the gRPC server."""
         return ServerOptions(
             max_message_bytes=self.limits.max_unary_message_bytes + _SERVER.envelope_bytes,
             max_concurrent_streams=self.grpc.max_concurrent_streams,
@@ -220,9 +223,10 @@ class SluiceSettings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> SluiceSettings:
-    """Settings from the environment; an override that is not None wins (command-line arguments).
+    """Read and validate the settings from the environment.
 
-    Raises `ConfigurationError`.
+    Overrides other than None (from the command line) take precedence. Raise `ConfigurationError`
+    in one line that names the setting and not its value.
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -230,15 +234,15 @@ def load_settings(**overrides: object) -> SluiceSettings:
     except ValidationError as error:
         raise ConfigurationError(configuration_errors(error)) from None
     except SettingsError:
-        # Its text quotes the value.
+        # The text of the error quotes the value.
         raise ConfigurationError(
-            "a group of settings was given as something else than JSON; "
+            "a group of settings is not valid JSON; "
             "set its members one by one, e.g. SLUICE_QUEUE__LEASE_SECONDS"
         ) from None
 
 
 def configuration_errors(error: ValidationError) -> str:
-    """What is wrong with the settings, in one line, without any value."""
+    """Return all errors of the settings in one line, without their values."""
     return "; ".join(
         _one_error(detail["loc"], detail["msg"])
         for detail in error.errors(include_url=False, include_input=False, include_context=False)
@@ -253,8 +257,8 @@ def _one_error(location: tuple[int | str, ...], message: str) -> str:
 
 
 def default_data_dir(environment: Mapping[str, str]) -> Path:
-    """Where a standalone keeps its data when nobody says: the XDG base directory for data."""
+    """Return the default data directory of a standalone server, in the XDG data directory."""
     base = environment.get("XDG_DATA_HOME", "")
-    # The specification says that a relative path there is to be ignored.
+    # The specification requires that a relative path is ignored.
     root = Path(base) if base.startswith("/") else Path("~/.local/share").expanduser()
     return root / "sluice"

@@ -1,4 +1,4 @@
-"""The tuning of a gRPC server, known to settings without importing grpc."""
+"""Options of a gRPC server; importable without grpc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_STREAM_WINDOW_BYTES: Final = 1024 * MIB
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """The tuning of a server.
+    """Options of a gRPC server.
 
     `keepalive_seconds` plus `keepalive_timeout_seconds` bounds how long a vanished client keeps
     its slot. `max_connection_age_seconds` (0: never) makes clients reconnect, so that load spreads
@@ -23,7 +23,7 @@ class ServerOptions:
     """
 
     envelope_bytes: ClassVar[int] = _ENVELOPE_BYTES
-    """What may surround the data of a largest message: its own fields and their tags."""
+    """Allowance for the other fields of a message with maximum payload."""
 
     max_message_bytes: int = MAX_UNARY_MESSAGE_BYTES + _ENVELOPE_BYTES
     max_metadata_bytes: int = 16 * 1024
@@ -34,19 +34,19 @@ class ServerOptions:
     max_connection_age_seconds: float = 0.0
     connection_grace_seconds: float = 60.0
     stream_window_bytes: int = 2 * MIB
-    """What a client may send on one stream ahead of its reader; 0: gRPC measures the connection and
-    gives each stream as much as that seems to carry, which has no bound that holds for all of
-    them. Times the streams that send, it is most of what a server needs in memory; divided by the
-    round-trip time it is the most that one stream can carry. ADR 0016 has the figures."""
+    """Flow-control window of a stream: bytes that a client may send ahead of the reader. With 0,
+    gRPC probes the bandwidth and sets it per stream, without a bound over all streams. Window
+    times sending streams is most of a server's memory; window divided by round-trip time is the
+    maximum throughput of a stream. For figures see ADR 0016."""
     max_frame_bytes: int = 1 * MIB
-    """The largest HTTP/2 frame that a client may send: a block comes in one or two. With a window
-    of 0, gRPC chooses this too."""
+    """Maximum size of an HTTP/2 frame from a client: a block takes one or two. With a window of 0,
+    gRPC chooses this too."""
     message_seconds: float = 60.0
-    """The first message of a call has to arrive within this."""
+    """Time limit for the first message of a call."""
     unfinished_connection_bytes: int = 32 * MIB
-    """Of messages above the limits of their methods, per connection, before its reads are ended."""
+    """Unfinished bytes per connection above the message limits, before its reads are ended."""
     unfinished_bytes: int = 256 * MIB
-    """Of messages that have begun and not ended, all connections together; unary chunks, which
-    have permits of their own, not included."""
+    """Bytes of unfinished messages of all connections, without unary chunks, which have separate
+    permits."""
     reuse_port: bool = False
-    """Several processes on one host share the port; off, a second server on it is refused."""
+    """Whether several processes on one host share the port; if off, a second one fails."""

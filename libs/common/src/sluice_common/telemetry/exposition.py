@@ -1,8 +1,6 @@
-"""What operators ask a process over HTTP: /metrics, /healthz, /readyz.
+"""HTTP server for /metrics, /healthz and /readyz.
 
-Served by threads of their own, so that a scrape never delays an upload. /healthz goes through the
-event loop and thereby notices one that hangs.
-"""
+It runs in separate threads, so that a scrape never delays an upload."""
 
 from __future__ import annotations
 
@@ -30,16 +28,16 @@ if TYPE_CHECKING:
 LOOP_ANSWER_SECONDS: Final = 2.0
 """An event loop that does not answer a probe within this time counts as dead."""
 REQUEST_SECONDS: Final = 10.0
-"""From the connection to the last byte of the answer, however busily the peer trickles."""
+"""Time limit from the connection to the last byte of the answer, also for slow peers."""
 _LINE_BYTES: Final = 8192
 MOST_CONNECTIONS: Final = 64
-"""At once; with one more the oldest is closed. Whoever asks honestly is done in milliseconds."""
+"""Maximum of open connections; one more closes the oldest. Normal requests take milliseconds."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per connection, for one request each; bounded in number and in time."""
+    """Server with one thread and one request per connection, bounded in number and time."""
 
     daemon_threads = True
     request_queue_size = 2 * MOST_CONNECTIONS
@@ -47,7 +45,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._lock = threading.Lock()
         self._deadlines: dict[socket.socket, float] = {}
-        """Of open connections, oldest first."""
+        """Deadlines of open connections, oldest first."""
         self._threads_alive = 0
         super().__init__(*arguments, **named)
 
@@ -55,7 +53,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         with self._lock:
             while len(self._deadlines) >= MOST_CONNECTIONS:
                 self._hang_up(next(iter(self._deadlines)))
-            # Threads of connections that were closed end at once, unless the event loop hangs.
+            # Threads of closed connections end at once, unless the event loop hangs.
             admitted = self._threads_alive < 2 * MOST_CONNECTIONS
             if admitted:
                 self._threads_alive += 1
@@ -74,7 +72,7 @@ class _Server(ThreadingMixIn, WSGIServer):
                 self._threads_alive -= 1
 
     def service_actions(self) -> None:
-        """Close what is out of time; called by `serve_forever` between two requests."""
+        """Close connections past their deadline; `serve_forever` calls this between requests."""
         super().service_actions()
         now = time.monotonic()
         with self._lock:
@@ -88,7 +86,7 @@ class _Server(ThreadingMixIn, WSGIServer):
                 self._hang_up(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what ended a connection's thread, for which there is no other place."""
+        """Log the error that ended the thread of a connection."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             _log.debug("metrics.connection_lost", error=repr(error))
@@ -96,17 +94,17 @@ class _Server(ThreadingMixIn, WSGIServer):
             _log.error("metrics.request_failed", exc_info=error)
 
     def _hang_up(self, connection: socket.socket) -> None:
-        """Wake the connection's thread, which closes it; the lock is held."""
+        """Wake the thread of a connection, which closes it. The lock must be held."""
         del self._deadlines[connection]
         with suppress(OSError):  # closed already
             connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Answering(ServerHandler):
+class _RequestRunner(ServerHandler):
     """Runs the application for one request."""
 
     def log_exception(self, exc_info: Any) -> None:
-        """Log it as everything is logged, not as a traceback on standard error."""
+        """Log through structlog instead of a traceback on standard error."""
         if isinstance(exc_info[1], OSError):
             _log.debug("metrics.connection_lost", error=repr(exc_info[1]))
         else:
@@ -114,10 +112,10 @@ class _Answering(ServerHandler):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_SECONDS  # of one read or write; the server's deadline is for all of them
+    timeout = REQUEST_SECONDS  # per read or write; the server's deadline covers the whole request
 
     def handle(self) -> None:
-        """Answer one request, as the base class does, but for what is done with errors."""
+        """Answer one request like the base class, except for the handling of errors."""
         self.raw_requestline = self.rfile.readline(_LINE_BYTES + 1)
         if len(self.raw_requestline) > _LINE_BYTES:
             self.requestline, self.request_version, self.command = "", "", ""
@@ -127,17 +125,19 @@ class _Handler(WSGIRequestHandler):
             return
         read: Any = self.rfile
         write: Any = self.wfile
-        answering = _Answering(read, write, self.get_stderr(), self.get_environ(), multithread=True)
-        answering.request_handler = self  # type: ignore[attr-defined]
+        runner = _RequestRunner(
+            read, write, self.get_stderr(), self.get_environ(), multithread=True
+        )
+        runner.request_handler = self  # type: ignore[attr-defined]
         app = self.server.get_app()  # type: ignore[attr-defined]
-        answering.run(app)
+        runner.run(app)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: probes come every few seconds."""
+        """Log nothing: probes arrive every few seconds."""
 
 
 class _App:
-    """The three paths."""
+    """WSGI application with the three paths; /healthz checks that the event loop responds."""
 
     def __init__(
         self,
@@ -174,12 +174,12 @@ class _App:
 async def exposing(
     address: Address, registry: CollectorRegistry, ready: Callable[[], bool]
 ) -> AsyncIterator[Address]:
-    """Serve inside the block; yields the actual address (port 0 picks a free one).
+    """Serve inside the block; yield the actual address (port 0 picks a free one).
 
     Args:
-        ready: whether the process takes work now; called from another thread.
+        ready: whether the process accepts work now; called from another thread.
 
-    Raises `ConfigurationError` when the address cannot be used.
+    Raise `ConfigurationError` if the address cannot be used.
     """
     server = _bind(address, _App(registry, ready, asyncio.get_running_loop()))
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="exposition")
@@ -187,7 +187,7 @@ async def exposing(
     try:
         yield address.with_port(server.server_port)
     finally:
-        # Both block: shutdown until the loop of the thread has noticed, join until it has ended.
+        # Both block: shutdown until the serving loop notices, join until the thread ends.
         await asyncio.to_thread(server.shutdown)
         await asyncio.to_thread(thread.join)
         server.server_close()

@@ -1,9 +1,4 @@
-"""Logs: one structured line per event on standard error, JSON unless a person is watching.
-
-Code logs through `structlog.get_logger()`; what libraries say through the standard library comes
-out the same way. What is bound to the context (request_id, upload_id, node_id, tenant, trace_id)
-is on every line of the request. Secrets are masked here, once, for everything that is logged.
-"""
+"""Structured logging on standard error, with secrets masked."""
 
 from __future__ import annotations
 
@@ -27,14 +22,26 @@ _BEARER: Final = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/._~=-]+", re.IGNORE
 _JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _USERINFO: Final = re.compile(r"://[^/@\s]+@")
 
-_CHATTY: Final = ("aiosqlite", "sqlalchemy", "asyncio", "alembic", "grpc", "opentelemetry")
-"""Libraries that are heard from WARNING on, whatever our own level is."""
+_VERBOSE_LIBRARIES: Final = (
+    "aiosqlite",
+    "sqlalchemy",
+    "asyncio",
+    "alembic",
+    "grpc",
+    "opentelemetry",
+)
+"""Libraries that log from WARNING on, regardless of our level."""
 
 
 def configure_logging(
     level: LogLevel, log_format: LogFormat = LogFormat.AUTO, stream: TextIO | None = None
 ) -> None:
-    """Set up logging for the whole process; calling it again replaces what was set up before."""
+    """Set up logging of the whole process; a further call replaces the set-up.
+
+    One line per event: JSON, or a console format on a terminal. Use `structlog.get_logger()`;
+    records of the standard library's logging have the same form. Context variables (request_id,
+    upload_id, node_id, tenant, trace_id) are part of every line of a request.
+    """
     out = stream if stream is not None else sys.stderr
     console = log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and out.isatty())
     number = getattr(logging, level.upper())
@@ -67,7 +74,7 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for name in _CHATTY:
+    for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
 
@@ -75,7 +82,7 @@ def configure_logging(
 def mask_secrets(
     logger: WrappedLogger, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Replace what is secret by its name or by its looks, in nested values too."""
+    """Mask values that are secret by their key or their form, also nested ones."""
     for key, value in event.items():
         event[key] = _masked(key, value)
     return event
@@ -98,7 +105,7 @@ def _masked(key: str, value: Any) -> Any:
 def _add_trace_id(
     logger: WrappedLogger, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """The trace that a line belongs to, where a background span and not a request made it."""
+    """Add the trace id of the current span, for lines outside a request."""
     if "trace_id" not in event:
         span = trace.get_current_span().get_span_context()
         if span.is_valid:

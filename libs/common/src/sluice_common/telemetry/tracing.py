@@ -1,9 +1,4 @@
-"""Traces that follow a byte: RPC → part → event, joined by W3C `traceparent` values.
-
-Without an OTLP endpoint nothing is set up: spans are OpenTelemetry's own no-ops, and a
-traceparent that a client sent is still handed on, so that its own trace can continue behind us.
-The SDK is not even imported then: that would be a third of the time to start.
-"""
+"""OpenTelemetry tracing across RPC, part and event, linked by W3C `traceparent` values."""
 
 from __future__ import annotations
 
@@ -24,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 EXPORT_SECONDS: Final = 3.0
-"""An export takes no longer, retries included: a dead collector must not hold up a stop."""
+"""Time limit of an export with its retries: a dead collector must not delay a stop."""
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -34,13 +29,13 @@ _received: ContextVar[str] = ContextVar("sluice_traceparent", default="")
 
 
 class Tracing:
-    """What one process set up; `close` sends the last spans. Build it with `start_tracing`."""
+    """The tracing of one process; create it with `start_tracing`. `close` sends the last spans."""
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._provider = provider
 
     def interceptors(self) -> tuple[grpc.aio.ServerInterceptor[Any, Any], ...]:
-        """The outermost interceptors of a gRPC server; none when there is no tracing."""
+        """Return the outermost interceptors of a gRPC server; none without tracing."""
         if self._provider is None:
             return ()
         from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
@@ -53,12 +48,12 @@ class Tracing:
         )
 
     def flush(self) -> None:
-        """Send what is finished now. Blocks."""
+        """Send the finished spans. Blocking."""
         if self._provider is not None:
             self._provider.force_flush()
 
     def close(self) -> None:
-        """Send what is left, within the exporter's own time limit. Blocks."""
+        """Send the remaining spans, within the exporter's time limit. Blocking."""
         if self._provider is not None:
             self._provider.shutdown()
 
@@ -70,13 +65,16 @@ def start_tracing(
     headers: str | None = None,
     exporter: SpanExporter | None = None,
 ) -> Tracing:
-    """Set up tracing when there is somewhere to send spans to.
+    """Set up tracing if there is an endpoint or an exporter.
+
+    Otherwise spans are OpenTelemetry's no-ops, and a client's traceparent is still forwarded. The
+    SDK is not imported then, which would take a third of the start time.
 
     Args:
-        service, instance: what a trace calls this process.
+        service, instance: names of this process in traces.
         endpoint: an OTLP/gRPC URL; http:// is sent in the clear.
         headers: `key=value,key=value`, e.g. a token of the collector.
-        exporter: where spans go instead of an endpoint.
+        exporter: used instead of an endpoint.
     """
     if exporter is None and endpoint is None:
         return Tracing(None)
@@ -102,18 +100,18 @@ def start_tracing(
 
 
 def trace_id_of(traceparent: str) -> str:
-    """The trace id inside a traceparent; empty when it is none."""
+    """Return the trace id in a traceparent; empty if it is malformed."""
     found = _TRACEPARENT.fullmatch(traceparent)
     return found.group(1) if found else ""
 
 
 def receive_traceparent(traceparent: str) -> None:
-    """Remember what the caller of the current request sent; anything malformed is ignored."""
+    """Set the traceparent that the caller of the current request sent; ignore a malformed one."""
     _received.set(traceparent if trace_id_of(traceparent) else "")
 
 
 def current_traceparent() -> str:
-    """The traceparent to hand on from here; empty outside of any trace."""
+    """Return the traceparent to forward; empty outside of any trace."""
     if not trace.get_current_span().get_span_context().is_valid:
         return _received.get()
     carrier: dict[str, str] = {}
@@ -123,10 +121,10 @@ def current_traceparent() -> str:
 
 @contextmanager
 def span(name: str, parent: str = "", **attributes: str | int) -> Iterator[Span]:
-    """A span of work that no RPC surrounds.
+    """Open a span for work outside of an RPC.
 
     Args:
-        parent: the traceparent that the work came with; without one, the current span is it.
+        parent: the traceparent of the work; empty means the current span.
 
     An exception that leaves it marks it as failed.
     """

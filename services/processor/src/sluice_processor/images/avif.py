@@ -1,4 +1,4 @@
-"""AVIF with broken EXIF: libavif refuses the file, we only want to do without the EXIF."""
+"""Workaround for AVIF files with broken EXIF, which libavif refuses altogether."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Final
 _COMPLAINT: Final = "exif payload"
 _ITEM: Final = b"Exif"
 _UNKNOWN: Final = b"free"
-"""No type of item; readers pass over those that they do not know."""
+"""An unknown item type, which readers skip."""
 
 
-def complains_of_exif(error: Exception) -> bool:
-    """Whether that is why a decoder gave up."""
+def is_exif_error(error: Exception) -> bool:
+    """Whether libavif refused a file because of its EXIF."""
     return _COMPLAINT in str(error).lower()
 
 
 def without_exif(file: io.BufferedReader) -> io.BytesIO:
-    """A copy in which the EXIF is an item of no known type (ISO/IEC 14496-12, section 8.11.6)."""
+    """Return a copy whose EXIF item has an unknown type (ISO/IEC 14496-12, section 8.11.6)."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     data = bytearray(file.read())

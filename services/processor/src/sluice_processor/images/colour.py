@@ -1,4 +1,4 @@
-"""Any mode that a decoder delivers to 8-bit sRGB, with or without transparency."""
+"""Conversion of any decoded mode to 8-bit sRGB, with or without transparency."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LAB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
 _MAX_PROFILE_BYTES: Final = 16 * 1024 * 1024
 
 
-def scalable(image: Image.Image) -> Image.Image:
-    """The picture in a mode that can be scaled: no palette, no 16 bits, no single bits.
+def to_scalable_mode(image: Image.Image) -> Image.Image:
+    """Return the picture in a mode that can be scaled: no palette, no 16 bits, no single bits.
 
-    Stays in its own colour space, so that the profile is applied to the few pixels afterwards.
+    The colour space is kept: the profile is applied later, to fewer pixels.
     """
     match image.mode:
         case "L" | "RGB" | "RGBA" | "LA" | "CMYK" | "LAB" | "RGBX":
@@ -36,7 +36,7 @@ def scalable(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB or RGBA in sRGB; a profile that does not fit or is broken counts as none."""
+    """Return RGB or RGBA in sRGB; ignore a profile that is broken or does not fit."""
     alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
     opaque = image.convert(image.mode[:-1]) if alpha is not None else image
     colours = _profiled(opaque, profile)
@@ -48,8 +48,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return colours
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """RGB, with white behind what is transparent."""
+def flatten_on_white(image: Image.Image) -> Image.Image:
+    """Return RGB with a white background behind transparent pixels."""
     if image.mode != "RGBA":
         return image
     white = Image.new("RGB", image.size, "white")
@@ -71,12 +71,12 @@ def _profiled(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, of 32 bits or of floats to grey of 8 bits."""
+    """Convert grey of 16 bits, 32 bits or floats to grey of 8 bits."""
     if image.mode not in ("I", "F"):
         return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
     low, high = (float(value) for value in image.getextrema())  # type: ignore[arg-type]
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("grey values that are no numbers")
+        raise ValueError("grey values are not finite")
     if image.mode == "I":
         low, high = 0.0, _full_scale(high)
     elif low >= 0 and high <= 1:
@@ -87,12 +87,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _full_scale(highest: float) -> float:
-    """The white of whole numbers whose highest value is this."""
+    """Return the value of white for integers with this maximum."""
     return next((limit for limit in (255.0, 65535.0) if highest <= limit), 2.0**32 - 1)
 
 
 def _with_transparent_colour(image: Image.Image) -> Image.Image:
-    """A single colour that counts as transparent (PNG's tRNS) becomes an alpha channel."""
+    """Convert a single transparent colour (PNG's tRNS) to an alpha channel."""
     if image.mode in ("L", "RGB") and "transparency" in image.info:
         return image.convert("LA" if image.mode == "L" else "RGBA")
     return image

@@ -1,4 +1,4 @@
-"""One picture: from a descriptor to facts and thumbnails. Runs in a child (`children/main.py`)."""
+"""Decoding of one picture to facts and thumbnails; runs in a decoder child."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from PIL import (
 )
 
 from sluice_processor.images import thumbnails
-from sluice_processor.images.avif import complains_of_exif, without_exif
+from sluice_processor.images.avif import is_exif_error, without_exif
 from sluice_processor.images.exif.facts import read_exif, read_orientation
 from sluice_processor.images.exif.values import accept_utf8_fields
 from sluice_processor.images.model import (
@@ -40,7 +40,7 @@ from sluice_processor.images.model import (
 )
 from sluice_processor.images.polyglot import refuse_polyglots
 from sluice_processor.images.reader import open_descriptor
-from sluice_processor.images.repair import MAX_PROFILE_BYTES, Mended, mend
+from sluice_processor.images.repair import MAX_PROFILE_BYTES, RepairedFile, repair_candidates
 from sluice_processor.images.sniff import HEAD_BYTES, sniff
 from sluice_processor.images.structure import Structure, refuse_frames, walk
 
@@ -53,7 +53,7 @@ _PLUGINS: Final = {
     ImageFormat.AVIF: ("AVIF",),
     ImageFormat.TIFF: ("TIFF",),
 }
-"""What of Pillow may try; what it was not sniffed as, a file is not tried as."""
+"""Pillow plugins per sniffed format; no other plugin sees the file."""
 
 _LOADED: Final = (
     AvifImagePlugin,
@@ -64,7 +64,7 @@ _LOADED: Final = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
-"""All that `_PLUGINS` names, imported before the first picture comes."""
+"""The plugins in `_PLUGINS`, imported before the child is confined."""
 
 _DECODER_ERRORS: Final = (
     OSError,
@@ -80,10 +80,10 @@ _DECODER_ERRORS: Final = (
     RuntimeError,
     struct.error,
 )
-"""What Pillow and its plugins raise about bytes; all but the defects of this process itself."""
+"""What Pillow and its plugins raise for malformed input."""
 
 _WEBP_BYTES_PER_PIXEL: Final = 12
-"""Two canvases of the decoder and the picture itself."""
+"""Two canvases of the decoder, and the picture itself."""
 _SAMPLE_PIXELS: Final = 50_000_000
 _SAMPLE_SIDE: Final = 4096
 _SAMPLE_ROWS: Final = 64
@@ -94,28 +94,28 @@ _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 
 def prepare() -> None:
-    """Set up the decoders, once in a process: one thread each, nothing lenient."""
+    """Set up the decoders, once per process: single-threaded and strict."""
     pi_heif.register_heif_opener(
         decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
     )
     accept_utf8_fields()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    # Bounds colour profiles too. All texts of a picture together stay within MAX_TEXT_MEMORY.
+    # Also bounds colour profiles. MAX_TEXT_MEMORY bounds all texts of a picture together.
     PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
-    Image.MAX_IMAGE_PIXELS = None  # ours is checked before a pixel is decoded
+    Image.MAX_IMAGE_PIXELS = None  # `_check_pixels` runs before a pixel is decoded
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.preinit()
-    warnings.simplefilter("ignore")  # of broken metadata; nobody reads a child's output
+    warnings.simplefilter("ignore")  # about broken metadata; a child's output is discarded
 
 
 def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> ProcessedImage:
     """Decode the picture behind `fd` and make a thumbnail for each of `sizes`.
 
-    A file that its decoder refuses is put together without its damage and tried again: only
-    missing pixels are a reason to refuse it.
+    A file that its decoder refuses is repaired and decoded again: only missing pixels are a
+    reason to refuse it.
 
-    Raises `ImageRefused` for every file that cannot be shown, TRUNCATED for one that is cut,
-    whatever its decoder stumbled over, and `MemoryError`.
+    Raise `ImageRefused` for a file that cannot be shown (TRUNCATED for every file that is cut,
+    whatever its decoder reports), and `MemoryError`.
     """
     with open_descriptor(fd) as file:
         image_format = _sniffed(file)
@@ -129,24 +129,24 @@ def process_image(fd: int, options: ImageOptions, sizes: Sequence[int]) -> Proce
             try:
                 return job.decode(file, damaged=structure.damaged)
             except ImageRefused as refused:
-                if refused.reason not in _MENDABLE:
+                if refused.reason not in _REPAIRABLE:
                     raise
                 first = refused
-        for mended in mend(file, image_format):
+        for repaired in repair_candidates(file, image_format):
             try:
-                image = job.decode(mended.file, damaged=True)
+                image = job.decode(repaired.file, damaged=True)
             except ImageRefused as refused:
-                if refused.reason not in _MENDABLE:
-                    raise  # a bomb, too many pixels, too little memory: more than damage
+                if refused.reason not in _REPAIRABLE:
+                    raise  # a bomb, too many pixels, too little memory: not mere damage
                 continue
-            if job.is_whole(mended):
+            if job.is_whole(repaired):
                 return image
         raise _truncated() if structure.cut else first
 
 
 _NEEDS_AN_END: Final = frozenset({ImageFormat.JPEG, ImageFormat.WEBP})
-"""Formats whose decoder takes what follows for data, or reads nothing at all, without one."""
-_MENDABLE: Final = frozenset({RefusalReason.TRUNCATED, RefusalReason.CORRUPT})
+"""Formats whose decoder, without an end marker, takes what follows for data or reads nothing."""
+_REPAIRABLE: Final = frozenset({RefusalReason.TRUNCATED, RefusalReason.CORRUPT})
 
 
 def _truncated() -> ImageRefused:
@@ -155,7 +155,7 @@ def _truncated() -> ImageRefused:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be made of one file, in whatever form it is decoded."""
+    """Decoding of one file, as it is or repaired."""
 
     image_format: ImageFormat
     structure: Structure
@@ -163,7 +163,7 @@ class _Job:
     sizes: Sequence[int]
 
     def decode(self, file: io.BufferedReader, *, damaged: bool) -> ProcessedImage:
-        """Raise `ImageRefused`, and `MemoryError`."""
+        """Return facts and thumbnails; raise `ImageRefused` and `MemoryError`."""
         began = time.perf_counter()
         options, sizes = self.options, self.sizes
         with self._translated():
@@ -176,17 +176,19 @@ class _Job:
         ended = time.perf_counter()
         return ProcessedImage(facts, made, decoded - began, ended - decoded)
 
-    def is_whole(self, mended: Mended) -> bool:
-        """Whether no pixel depends on what stands behind the data of the picture."""
-        if mended.witness is None:
+    def is_whole(self, repaired: RepairedFile) -> bool:
+        """Whether no pixel depends on the bytes behind the data of the picture."""
+        if repaired.witness is None:
             return True
-        pixels = self._sample(mended.file)
-        if pixels != self._sample(mended.witness):
+        pixels = self._sample(repaired.file)
+        if pixels != self._sample(repaired.witness):
             return False
-        return not mended.counters or any(pixels != self._sample(one) for one in mended.counters)
+        return not repaired.counters or any(
+            pixels != self._sample(one) for one in repaired.counters
+        )
 
     def _sample(self, file: io.BufferedReader) -> bytes:
-        """Return a digest of the pixels; of a very large picture's, as a thumbnail needs them."""
+        """Return a digest of the pixels; a very large picture is decoded at reduced size."""
         with self._translated():
             image = _opened(file, self.image_format, self.options)
             if image.width * image.height > _SAMPLE_PIXELS:
@@ -203,7 +205,7 @@ class _Job:
         try:
             yield
         except (ImageRefused, PermissionError):
-            raise  # the latter is ours: a confined child needs a file that is no module
+            raise  # PermissionError is a defect: a confined child opened a file that is no module
         except _DECODER_ERRORS as error:
             if _was_too_large(self.structure, self.options):
                 raise MemoryError from None
@@ -218,7 +220,7 @@ def _sniffed(file: io.BufferedReader) -> ImageFormat:
     if found.format is None:
         raise ImageRefused(
             RefusalReason.UNSUPPORTED_FORMAT,
-            f"{found.media_type or 'Bytes of no known type'}: not a format that is shown.",
+            f"{found.media_type or 'Unknown type'}: not a supported image format.",
         )
     return found.format
 
@@ -230,7 +232,7 @@ def _opened(
     try:
         image = Image.open(file, formats=_PLUGINS[image_format])
     except ValueError as error:
-        if image_format is not ImageFormat.AVIF or not complains_of_exif(error):
+        if image_format is not ImageFormat.AVIF or not is_exif_error(error):
             raise
         image = Image.open(without_exif(file), formats=_PLUGINS[image_format])
     _check_pixels(image.size, options)
@@ -249,18 +251,21 @@ def _check_pixels(size: tuple[int, int], options: ImageOptions) -> None:
 
 
 def _refuse_raw(image: Image.Image) -> None:
-    """Raw photos are TIFF inside, beginning with a small preview that is not the picture."""
+    """Refuse raw photos in TIFF: their first page is a small preview, not the picture."""
     tags = image.getexif()
     subfile = tags.get(_SUBFILE_TYPE)
     if _DNG_VERSION in tags or (isinstance(subfile, int) and subfile & _REDUCED):
         raise ImageRefused(
             RefusalReason.UNSUPPORTED_FORMAT,
-            "A raw photo in TIFF: not a format that is shown.",
+            "A raw photo in TIFF: not a supported image format.",
         )
 
 
 def _frames(image: Image.Image, options: ImageOptions) -> int:
-    """Of what the structure does not tell. The pictures of one JPEG (MPO) are one photo."""
+    """Return the number of frames, where the structure does not give it.
+
+    The pictures of one JPEG (MPO) are one photo.
+    """
     if image.format in ("JPEG", "MPO"):
         return 1
     frames = max(1, int(getattr(image, "n_frames", 1)))
@@ -276,17 +281,16 @@ def _loaded(
     options: ImageOptions,
     sizes: Sequence[int],
 ) -> tuple[ImageFacts, Image.Image, int]:
-    """Facts, pixels, and the orientation that the pixels still need."""
+    """Return facts, pixels, and the orientation still to be applied to the pixels."""
     width, height = image.size
     early = None
     if image_format is ImageFormat.TIFF:
-        early = read_exif(image)  # loading turns the pixels and drops the orientation
+        early = read_exif(image)  # loading applies the orientation and drops it
     if image_format is ImageFormat.JPEG and sizes:
         thumbnails.draft(image, max(sizes))
     image.load()
-    _check_pixels(
-        image.size, options
-    )  # a frame may be larger than the screen that the header tells
+    # A frame may be larger than the screen in the header.
+    _check_pixels(image.size, options)
     exif, gps = early or read_exif(image)
     orientation = read_orientation(image)
     if image_format is not ImageFormat.JPEG:
@@ -299,13 +303,13 @@ def _loaded(
 
 
 def _with_original_orientation(exif: ExifFacts, image: Image.Image) -> ExifFacts:
-    """The HEIF decoder turns the pixels itself and notes what the EXIF had said."""
+    """Restore the EXIF orientation: the HEIF decoder applies it and moves it to `image.info`."""
     original = image.info.get("original_orientation")
     return replace(exif, orientation=original) if original in range(1, 9) else exif
 
 
 def _was_too_large(structure: Structure, options: ImageOptions) -> bool:
-    """The WebP decoder does not say that it had no memory, only that it did not work."""
+    """Whether a failure is lack of memory: the WebP decoder does not report the cause."""
     if structure.size is None:
         return False
     width, height = structure.size
@@ -318,12 +322,16 @@ _MEMORY: Final = ("out of memory", "memory allocation", "cannot allocate")
 
 
 def _refusal(error: Exception) -> ImageRefused:
-    """Pillow has no types for these; what it says is read here and never passed on."""
-    said = str(error).lower()
-    if any(words in said for words in _MEMORY):
-        return ImageRefused(RefusalReason.MEMORY, "Decoding needs more memory than there may be.")
-    if any(words in said for words in _LARGE):
-        return ImageRefused(RefusalReason.BOMB, "The file unpacks into far more than it shows.")
-    if isinstance(error, EOFError) or any(words in said for words in _SHORT):
+    """Classify a decoder error by its text, which is never passed on; Pillow has no types."""
+    text = str(error).lower()
+    if any(words in text for words in _MEMORY):
+        return ImageRefused(
+            RefusalReason.MEMORY, "Decoding needs more memory than a decoder may use."
+        )
+    if any(words in text for words in _LARGE):
+        return ImageRefused(
+            RefusalReason.BOMB, "The file unpacks into far more data than its picture needs."
+        )
+    if isinstance(error, EOFError) or any(words in text for words in _SHORT):
         return ImageRefused(RefusalReason.TRUNCATED, "The file ends before the picture does.")
-    return ImageRefused(RefusalReason.CORRUPT, "The decoder cannot make a picture of it.")
+    return ImageRefused(RefusalReason.CORRUPT, "The decoder cannot decode the file.")

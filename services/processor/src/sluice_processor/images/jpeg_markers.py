@@ -1,4 +1,4 @@
-"""The markers of a JPEG, walked leniently (ITU-T T.81, annex B): for files a decoder refuses."""
+"""Lenient walk over JPEG markers (ITU-T T.81, annex B), for files that a decoder refuses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 EOI: Final = b"\xff\xd9"
-"""The marker at the end."""
+"""End of image."""
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""Within entropy-coded data: no stuffed byte, no fill byte, no restart."""
+"""A marker inside entropy-coded data: no stuffed byte, no fill byte, no restart."""
 _BLOCK_BYTES: Final = 1024 * 1024
 _SOI, _SOS, _TEM = 0xD8, 0xDA, 0x01
 _STANDALONE: Final = frozenset({_SOI, _TEM, *range(0xD0, 0xD8)})
@@ -19,7 +19,7 @@ _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """SOF0 to SOF15, without DHT, JPG and DAC."""
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FIRST_OF_SEGMENTS: Final = 0xC0
-"""Markers below are reserved: what looks like one is no part of the picture."""
+"""Lower markers are reserved and never part of the picture."""
 _ADOBE, _EXIF, _ICC, _JFIF = 0xEE, 0xE1, 0xE2, 0xE0
 _NEEDED_METADATA: Final = {
     _JFIF: (b"JFIF\0", 16),
@@ -27,13 +27,13 @@ _NEEDED_METADATA: Final = {
     _ICC: (b"ICC_PROFILE\0", 16),
     _ADOBE: (b"Adobe", 14),
 }
-"""What of APP0 to APP15 says how the picture is shown, and the bytes that it has at least."""
+"""APP0 to APP15 segments that affect how the picture is shown: prefix and minimum length."""
 _COEFFICIENTS: Final = 64
 
 
 @dataclass(slots=True)
 class JpegMarkers:
-    """What was found of the first picture in the file.
+    """The first picture in the file.
 
     `pieces` are the segments and scans that the picture needs, in order and without EOI.
     """
@@ -43,7 +43,7 @@ class JpegMarkers:
     """Whether there is an EOI."""
     _progressive: bool = False
     _precision: dict[int, list[int | None]] = field(default_factory=dict)
-    """Per component: bits that are still missing of each coefficient; None is all of them."""
+    """Per component: missing low bits of each coefficient; None means all of them."""
 
     @property
     def has_every_scan(self) -> bool:
@@ -53,13 +53,13 @@ class JpegMarkers:
         )
 
     def note_frame(self, marker: int, body: bytes) -> None:
-        """Take down the components of a frame header (section B.2.2)."""
+        """Record the components of a frame header (section B.2.2)."""
         self._progressive = marker in _PROGRESSIVE
         identifiers = body[6::3][: body[5]] if len(body) > 5 else b""
         self._precision = {one: [None] * _COEFFICIENTS for one in identifiers}
 
     def note_scan(self, body: bytes) -> None:
-        """Take down what a scan header announces (section B.2.3)."""
+        """Record the coefficients of a scan header (section B.2.3)."""
         count = body[0] if body else 0
         if len(body) < 4 + 2 * count:
             return
@@ -73,7 +73,7 @@ class JpegMarkers:
 
 
 def walk_markers(file: io.BufferedReader) -> JpegMarkers:
-    """Walk from the beginning to the first EOI, or as far as there is a picture."""
+    """Walk from the beginning to the first EOI, or to the end of what is readable."""
     size = file.seek(0, os.SEEK_END)
     found = JpegMarkers(pieces=[(0, 2)])
     at = 2

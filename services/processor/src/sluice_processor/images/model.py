@@ -1,4 +1,4 @@
-"""What the image core takes and gives; values only, imported by parent and children alike."""
+"""Value types of the image core, shared by the parent and the decoder children."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIB: Final = 1024 * 1024
 
 
 class ImageFormat(StrEnum):
-    """The allow-list; everything else is refused."""
+    """Formats on the allow-list; everything else is refused."""
 
     JPEG = "jpeg"
     PNG = "png"
@@ -27,11 +27,11 @@ class ImageFormat(StrEnum):
 
 
 class ThumbnailFormat(StrEnum):
-    """What thumbnails are written as."""
+    """Output formats of thumbnails."""
 
     WEBP = "webp"
     JPEG = "jpeg"
-    """Has no transparency: what is transparent becomes white."""
+    """Has no transparency: transparent pixels become white."""
 
     @property
     def media_type(self) -> str:
@@ -39,12 +39,12 @@ class ThumbnailFormat(StrEnum):
 
     @property
     def extension(self) -> str:
-        """Of a file name, without the dot."""
+        """File name extension, without the dot."""
         return "jpg" if self is ThumbnailFormat.JPEG else self.value
 
 
 class RefusalReason(StrEnum):
-    """Why there is nothing to show for an object. Stable: in events, metrics and logs."""
+    """Why an object has no thumbnails. Stable: part of events, metrics and logs."""
 
     EMPTY = "EMPTY"
     """No bytes at all."""
@@ -53,7 +53,7 @@ class RefusalReason(StrEnum):
     UNSUPPORTED_FORMAT = "UNSUPPORTED_FORMAT"
     """Not on the allow-list, or not an image."""
     POLYGLOT = "POLYGLOT"
-    """An image that is a document, an archive or a script as well."""
+    """An image that is also a document or an archive."""
     TOO_MANY_PIXELS = "TOO_MANY_PIXELS"
     TOO_MANY_FRAMES = "TOO_MANY_FRAMES"
     BOMB = "BOMB"
@@ -71,19 +71,17 @@ class RefusalReason(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the same bytes are refused again for certain; the others may be worth a retry."""
-        return self not in _MAY_PASS_LATER
+        """Whether a retry with the same bytes is certain to be refused."""
+        return self not in _RETRYABLE
 
 
-_MAY_PASS_LATER: Final = frozenset(
-    {RefusalReason.MEMORY, RefusalReason.TIMEOUT, RefusalReason.CRASHED}
-)
+_RETRYABLE: Final = frozenset({RefusalReason.MEMORY, RefusalReason.TIMEOUT, RefusalReason.CRASHED})
 
 
 class ImageRefused(Exception):
     """This object gets no thumbnails.
 
-    `detail` is a sentence of ours; it never carries anything that was read out of the object.
+    `detail` is one of our own sentences; it never quotes content of the object.
     """
 
     def __init__(self, reason: RefusalReason, detail: str) -> None:
@@ -94,46 +92,46 @@ class ImageRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """How pictures are decoded and what is made of them.
+    """How pictures are decoded, and which thumbnails are made.
 
-    Memory at most: `workers` x `child_memory_bytes`, and one answer of at most
+    Maximum memory: `workers` x `child_memory_bytes`, and one answer of at most
     `max_answer_bytes` for each worker in the parent.
     """
 
     thumbnail_sizes: tuple[int, ...] = (256, 1024)
-    """Longest side in pixels, one thumbnail for each; a smaller picture is never made larger."""
+    """Longest sides in pixels, one thumbnail each; pictures are never enlarged."""
     thumbnail_format: ThumbnailFormat = ThumbnailFormat.WEBP
     thumbnail_quality: int = 80
-    """1 to 100, in the words of the format."""
+    """1 to 100, as the format defines it."""
 
     max_source_bytes: int = 512 * MIB
     max_pixels: int = 200_000_000
-    """Width x height that the header may claim."""
+    """Limit of width x height, as claimed by the header."""
     max_frames: int = 10_000
-    """Of an animation or a file of many pages; only the first is decoded."""
+    """Limit of frames or pages; only the first one is decoded."""
 
     workers: int = 2
-    """Children that decode at the same time; as many as cores."""
+    """Number of decoder children; set it to the number of cores."""
     items_per_child: int = 500
-    """After so many a child is replaced, whatever its decoders have leaked."""
+    """A child is replaced after this many pictures, which bounds leaks of its decoders."""
     child_memory_bytes: int = 1280 * MIB
     """Address space of one child (RLIMIT_AS)."""
     cpu_seconds: float = 10.0
-    """Processor time of one picture: the same on a busy machine."""
+    """Processor time of one picture; does not depend on the load of the machine."""
     wall_seconds: float = 60.0
-    """Of one picture, from the moment a child takes it: ends a child that hangs, and is a multiple
-    of `cpu_seconds`, so that a busy machine does not fail good pictures."""
+    """Wall time of one picture in its child. It ends children that hang; a multiple of
+    `cpu_seconds`, so that a busy machine does not fail good pictures."""
     start_seconds: float = 20.0
-    """Within which a new child has to be ready."""
+    """Time within which a new child must be ready."""
     max_answer_bytes: int = 16 * MIB
-    """Thumbnails and facts of one picture together."""
+    """Limit of the thumbnails and facts of one picture together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gps:
-    """Where a picture was taken. Kept apart from everything else: a drive may drop it.
+    """Where a picture was taken. Kept apart from other facts: a drive may drop it.
 
-    Never in a log line, an error text or a thumbnail; `repr` shows nothing of it.
+    Never part of a log line, an error text or a thumbnail; `repr` hides it.
     """
 
     latitude: float
@@ -141,9 +139,9 @@ class Gps:
     longitude: float
     """Degrees, east is positive."""
     altitude_metres: float | None = None
-    """Above the sea, below is negative."""
+    """Above sea level; negative below it."""
     direction_degrees: float | None = None
-    """Where the camera looked, clockwise from north."""
+    """Viewing direction, clockwise from north."""
     taken_at: str | None = None
     """UTC of the satellites, ISO 8601."""
 
@@ -151,16 +149,16 @@ class Gps:
         return "Gps(…)"
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object without the fields that are not known."""
-        return _known(asdict(self))
+        """Return a JSON object without unknown fields."""
+        return _without_none(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
 class ExifFacts:
-    """What the camera wrote down, as far as it is believable. Strings are clean and short."""
+    """Plausible EXIF values. Strings are clean and short."""
 
     taken_at: str | None = None
-    """ISO 8601 with fractions and offset as far as the camera knew them; local time without."""
+    """ISO 8601, with fraction and offset if known; without an offset it is local time."""
     digitized_at: str | None = None
     modified_at: str | None = None
     camera_make: str | None = None
@@ -174,30 +172,30 @@ class ExifFacts:
     iso: int | None = None
     focal_length_mm: float | None = None
     focal_length_35mm: float | None = None
-    """What the angle of view corresponds to on 35 mm film."""
+    """35 mm equivalent of the angle of view."""
     flash_fired: bool | None = None
     orientation: int | None = None
     """1 to 8, as in the file; the thumbnails and `ImageFacts` have it applied."""
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object without the fields that are not known."""
-        return _known(asdict(self))
+        """Return a JSON object without unknown fields."""
+        return _without_none(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What is known of a picture besides its pixels."""
+    """Facts about a picture besides its pixels."""
 
     format: ImageFormat
     width: int
-    """Pixels as shown: after the orientation."""
+    """In pixels, as shown: with the orientation applied."""
     height: int
     frames: int
     """1 for a still picture."""
     exif: ExifFacts
     gps: Gps | None
     damaged: bool = False
-    """The file is not as its format wants it; every pixel that is shown is there."""
+    """Whether the file violates its format; all pixels are intact nevertheless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +203,7 @@ class Thumbnail:
     """One finished thumbnail; without EXIF, XMP, comments and colour profile (it is sRGB)."""
 
     size: int
-    """The longest side that was asked for; the picture may be smaller."""
+    """The requested longest side; the picture may be smaller."""
     width: int
     height: int
     format: ThumbnailFormat
@@ -217,16 +215,16 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedImage:
-    """All that comes of one picture."""
+    """The result for one picture."""
 
     facts: ImageFacts
     thumbnails: tuple[Thumbnail, ...]
-    """In the order of the sizes that were asked for."""
+    """In the order of the requested sizes."""
     decode_seconds: float
     """Wall time in the child: header, EXIF and pixels."""
     thumbnail_seconds: float
     """Wall time in the child: scaling and encoding."""
 
 
-def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,12 +1,4 @@
-"""Finds files that are an image for one reader and something else for another.
-
-Only what another reader would take: a motion photo's film or a maker's trailer behind a JPEG is
-common and harmless, an archive there is not an accident.
-
-Markup within a picture is none of it. A browser takes bytes for a page only if they begin as one
-(WHATWG MIME Sniffing, section 7.1), and these begin with the signature of a picture: the first
-bytes say so before anything here is asked. A caption may hold any text.
-"""
+"""Detection of files that are an image and another document at the same time."""
 
 from __future__ import annotations
 
@@ -22,19 +14,25 @@ from sluice_processor.images.model import ImageRefused, RefusalReason
 from sluice_processor.images.structure import Structure
 
 _PDF_WINDOW: Final = 1024
-"""PDF readers look for their header so far into a file."""
+"""PDF readers search this many bytes for their header."""
 _PDF_HEADER: Final = re.compile(rb"%PDF-\d\.\d[ \t]*[\r\n]")
-"""A line of its own (ISO 32000-2, section 7.5.2); a caption that mentions it is none."""
+"""The header is a line by itself (ISO 32000-2, section 7.5.2); a mention in a caption is not."""
 _ZIP_END: Final = struct.Struct("<4s4H2IH")
 _ZIP_MARK: Final = b"PK\x05\x06"
 _ZIP_WINDOW: Final = _ZIP_END.size + 0xFFFF
-"""An archive ends with its directory's end and a comment of at most 64 KiB (APPNOTE, 4.3.16)."""
+"""End of central directory record and a comment of at most 64 KiB (APPNOTE, 4.3.16)."""
 _BEHIND_BYTES: Final = 8192
 _FOREIGN: Final = ("application/", "text/")
 
 
 def refuse_polyglots(file: io.BufferedReader, structure: Structure) -> None:
-    """Raise `ImageRefused` POLYGLOT when something other than an image reader wants this file."""
+    """Raise `ImageRefused` POLYGLOT for an image that another kind of reader would accept too.
+
+    The video of a motion photo or a vendor's trailer behind a JPEG is common and harmless; an
+    archive there is no accident. Markup inside a picture is allowed: a browser takes bytes for a
+    page only if they begin as one (WHATWG MIME Sniffing, section 7.1), and these begin with the
+    signature of a picture.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if _PDF_HEADER.search(file.read(_PDF_WINDOW)):
@@ -45,7 +43,7 @@ def refuse_polyglots(file: io.BufferedReader, structure: Structure) -> None:
         file.seek(structure.end)
         behind = filetype.guess(file.read(_BEHIND_BYTES))
         if behind is not None and behind.mime.startswith(_FOREIGN):
-            _refuse(f"something else behind its end ({behind.mime})")
+            _refuse(f"another file behind its end ({behind.mime})")
 
 
 def _is_zip(file: io.BufferedReader, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""A file of which the descriptor is all there is, read by offset."""
+"""Reader of a file behind a descriptor, by offset."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _BUFFER_BYTES: Final = 256 * 1024
 
 
 class _Positioned(io.RawIOBase):
-    """Reads with `pread`: the descriptor's own position belongs to whoever gave it to us.
+    """Raw reader on top of `pread`; never moves the position of the caller's descriptor.
 
-    Has no `fileno`, so that no decoder reads past us.
+    It has no `fileno`, so that no decoder bypasses it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -34,7 +34,7 @@ class _Positioned(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise OSError("a position before the beginning of the file")
+            raise OSError("cannot seek before the beginning of the file")
         self._at = base + offset
         return self._at
 
@@ -43,5 +43,5 @@ class _Positioned(io.RawIOBase):
 
 
 def open_descriptor(fd: int) -> io.BufferedReader:
-    """A buffered reader of the whole file behind `fd`, which stays open and is not moved."""
+    """Return a buffered reader of the file behind `fd`, which stays open and is not moved."""
     return io.BufferedReader(_Positioned(fd), _BUFFER_BYTES)

@@ -1,10 +1,4 @@
-"""Damaged files whose picture may still be whole, put together so that a decoder takes them.
-
-Decoders refuse a file for what no pixel depends on: a missing end, a wrong checksum of a text, a
-length that goes beyond the file. What is returned here has none of that. It adds no pixels: where
-data of the picture is missing, the decoder still says so, or the
-`Mended.witness` shows it.
-"""
+"""Repair of damaged image files whose pixels are intact."""
 
 from __future__ import annotations
 
@@ -19,57 +13,64 @@ from typing import Final
 
 from sluice_processor.images.jpeg_markers import EOI, walk_markers
 from sluice_processor.images.model import ImageFormat
-from sluice_processor.images.splicing import Piece, spliced
+from sluice_processor.images.splicing import Piece, splice
 
 MAX_PROFILE_BYTES: Final = 16 * 1024 * 1024
-"""A colour profile; larger ones are left out."""
+"""Limit of a colour profile; larger ones are left out."""
 _TAIL_BYTES: Final = 512
 _BLOCK_BYTES: Final = 64 * 1024
 _COUNTED_ZEROS: Final = 4
 _FEW_ZEROS: Final = 4
-"""At the end of a scan: with more of them, they are either data to the last one, or what a disk
-fills the place of missing data with."""
+"""Zeros at the end of a scan that need no second test. More of them are either all data, or what
+a disk substitutes for missing data."""
 _PNG_NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS"})
 _PNG_USED: Final = frozenset({b"iCCP", b"eXIf", b"gAMA"})
 _MAX_CHUNKS: Final = 1_000_000
 _MAX_BOX_BYTES: Final = 16 * 1024 * 1024
 _METADATA: Final = {b"Exif": b"free", b"mime": b"free"}
-"""Types of items, and one that is none: readers pass over those (ISO/IEC 14496-12, 8.11.6)."""
+"""Item types and their replacement, an unknown type that readers skip (ISO/IEC 14496-12,
+8.11.6)."""
 _SEQUENCE: Final = {b"avis": b"avif", b"msf1": b"mif1"}
-"""Brands of sequences, and those of still pictures."""
+"""Brands of image sequences, and the matching brands of still pictures."""
 _WEBP_IMAGES: Final = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
 _WEBP_FLAGS: Final = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 """Bits of VP8X that announce a chunk (RFC 9649, section 2.7)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """A file to decode, and another one that shows whether pixels are missing.
+class RepairedFile:
+    """A repaired file, with control files that show whether pixels are missing.
 
-    `witness` is set where the decoder does not notice missing data: the files differ only in what
-    stands behind the data of the picture, so that decoding both gives the same pixels exactly if
-    all data is there.
+    `witness` is set where the decoder does not detect missing data. The two files differ only in
+    the bytes behind the data of the picture, so that both decode to the same pixels exactly if no
+    data is missing.
     """
 
     file: io.BufferedReader
     witness: io.BufferedReader | None = None
     counters: tuple[io.BufferedReader, ...] = ()
-    """Files that have a little less of what may be data: if no pixel depends on it, it is none."""
+    """Files with less of the trailing zeros: if no pixel changes, the zeros are no data."""
 
 
-def mend(file: io.BufferedReader, image_format: ImageFormat) -> Iterator[Mended]:
-    """Yield the file without its damage, each time with less of it; nothing where there is
-    nothing to mend or the picture itself is cut."""
-    mender = _MENDERS.get(image_format)
-    if mender is not None:
-        yield from mender(file)
+def repair_candidates(file: io.BufferedReader, image_format: ImageFormat) -> Iterator[RepairedFile]:
+    """Yield repaired versions of a damaged file, each with less of the original.
+
+    Decoders refuse files for damage that no pixel depends on: a missing end, a wrong checksum of
+    a text, a length beyond the end of the file. A repaired file has none of that. No pixels are
+    added: where data of the picture is missing, the decoder reports it, or
+    `RepairedFile.witness` shows it. Yield nothing where nothing can be repaired, or where the
+    picture itself is cut.
+    """
+    repairer = _REPAIRERS.get(image_format)
+    if repairer is not None:
+        yield from repairer(file)
 
 
-def _jpeg(file: io.BufferedReader) -> Iterator[Mended]:
+def _jpeg(file: io.BufferedReader) -> Iterator[RepairedFile]:
     found = walk_markers(file)
     pieces: list[Piece] = list(found.pieces)
     if found.ended:
-        yield Mended(spliced(file, [*pieces, EOI]))
+        yield RepairedFile(splice(file, [*pieces, EOI]))
         return
     if not found.has_every_scan:
         return
@@ -78,15 +79,15 @@ def _jpeg(file: io.BufferedReader) -> Iterator[Mended]:
     pieces[-1] = (begin, end)
 
     def ending(kept: int, tail: bytes) -> io.BufferedReader:
-        return spliced(file, [*pieces, filler + bytes(kept), tail, EOI])
+        return splice(file, [*pieces, filler + bytes(kept), tail, EOI])
 
     tail, other = _tails()
     few = min(zeros, _FEW_ZEROS)
     for kept in sorted({0, few}):
-        yield Mended(ending(kept, tail), witness=ending(kept, other))
+        yield RepairedFile(ending(kept, tail), witness=ending(kept, other))
     if zeros > few:
         less = zeros - _COUNTED_ZEROS
-        yield Mended(
+        yield RepairedFile(
             ending(zeros, tail),
             witness=ending(zeros, other),
             counters=(ending(less, tail), ending(less, other)),
@@ -94,12 +95,15 @@ def _jpeg(file: io.BufferedReader) -> Iterator[Mended]:
 
 
 def _end_of_data(file: io.BufferedReader, begin: int, end: int) -> tuple[int, bytes, int]:
-    """Return where the data of the last scan ends without zeros at its end and without what flash
-    memory fills up with, what has to follow so that its last byte begins no marker, and how many
-    zeros there were."""
+    """Find the end of the data of the last scan.
+
+    Returns:
+        The end without trailing zeros and without the FF bytes of erased flash memory; the byte
+        that must follow so that the last one begins no marker; the number of trailing zeros.
+    """
     whole = end
     ended = _stripped(file, begin, end, b"\xff")
-    if whole - ended > 1:  # one FF may be data whose zero is cut off
+    if whole - ended > 1:  # a single FF may be data whose stuffed zero is cut off
         end = ended
     bare = _stripped(file, begin, end, b"\0")
     file.seek(max(begin, bare - 1))
@@ -119,19 +123,21 @@ def _stripped(file: io.BufferedReader, begin: int, end: int, filling: bytes) -> 
 
 
 def _tails() -> tuple[bytes, bytes]:
-    """Two tails that differ in every bit and hold no marker: whatever bit of the picture is
-    missing, they decode to different pixels."""
+    """Return two tails that differ in every bit and contain no marker.
+
+    Whichever bit of the picture is missing, they decode to different pixels.
+    """
     chosen = random.Random(1).choices(range(1, 255), k=_TAIL_BYTES)
     return bytes(chosen), bytes(each ^ 0xFF for each in chosen)
 
 
-def _png(file: io.BufferedReader) -> Iterator[Mended]:
-    """Chunks that the first picture needs, with their checksums made right; others only if they
-    are whole and fit."""
+def _png(file: io.BufferedReader) -> Iterator[RepairedFile]:
+    """Keep the chunks that the first picture needs, with correct checksums; keep others only if
+    they are whole and usable."""
     pieces: list[Piece] = [(0, 8)]
     for name, at, length, whole in _png_chunks(file):
         if name == b"IDAT":
-            # The decoder does not read the checksums of pixels.
+            # The decoder does not verify the checksums of pixel data.
             pieces += [struct.pack(">I4s", length, name), (at + 8, at + 8 + length), bytes(4)]
             continue
         if name not in _PNG_NEEDED | _PNG_USED:
@@ -143,11 +149,11 @@ def _png(file: io.BufferedReader) -> Iterator[Mended]:
         checksum = zlib.crc32(name + data)
         pieces.append(struct.pack(">I4s", len(data), name) + data + struct.pack(">I", checksum))
     pieces.append(struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND")))
-    yield Mended(spliced(file, pieces))
+    yield RepairedFile(splice(file, pieces))
 
 
 def _png_chunks(file: io.BufferedReader) -> Iterator[tuple[bytes, int, int, bool]]:
-    """Name, offset and bytes of data that are there, and whether the checksum is right."""
+    """Yield name, offset and available bytes of data, and whether the checksum is correct."""
     size = file.seek(0, os.SEEK_END)
     at = 8
     for _ in range(_MAX_CHUNKS):
@@ -178,8 +184,8 @@ def _is_usable(name: bytes, data: bytes) -> bool:
     return not unpacking.unconsumed_tail
 
 
-def _webp(file: io.BufferedReader) -> Iterator[Mended]:
-    """Whole chunks under a length that is right. What is cut, is left out with all behind it."""
+def _webp(file: io.BufferedReader) -> Iterator[RepairedFile]:
+    """Keep the whole chunks, with a correct length; drop a cut chunk and all that follows."""
     size = file.seek(0, os.SEEK_END)
     at, names = 12, set[bytes]()
     chunks: list[Piece] = []
@@ -205,13 +211,16 @@ def _webp(file: io.BufferedReader) -> Iterator[Mended]:
         flags = bytes([data[0] & ~missing]) if data else b""
         chunks[index] = struct.pack("<4sI", b"VP8X", len(data)) + flags + data[1:]
     length = 4 + sum(len(one) if isinstance(one, bytes) else one[1] - one[0] for one in chunks)
-    yield Mended(spliced(file, [struct.pack("<4sI4s", b"RIFF", length, b"WEBP"), *chunks]))
+    yield RepairedFile(splice(file, [struct.pack("<4sI4s", b"RIFF", length, b"WEBP"), *chunks]))
 
 
-def _iso(file: io.BufferedReader) -> Iterator[Mended]:
-    """Boxes at the outermost level, up to the first that is none; a cut `mdat` ends with the
-    file, and a decoder that needs more of it says so. Then the same without EXIF and XMP, whose
-    items may be what is cut, and at last without the frames of a sequence: its still picture."""
+def _iso(file: io.BufferedReader) -> Iterator[RepairedFile]:
+    """Keep the outermost boxes up to the first that is invalid.
+
+    A cut `mdat` is shortened to the end of the file; a decoder that needs more of it reports
+    that. The next version has no EXIF and XMP, whose items may be what is cut. The last one also
+    lacks the frames of a sequence, which leaves its still picture.
+    """
     size = file.seek(0, os.SEEK_END)
     at = 0
     boxes: list[tuple[bytes, Piece]] = []
@@ -225,7 +234,7 @@ def _iso(file: io.BufferedReader) -> Iterator[Mended]:
         if not name.isascii() or not name.decode("ascii").isprintable() or end < at + header:
             break
         if end > size:
-            if name == b"mdat":  # what it holds has to stay where it is in the file
+            if name == b"mdat":  # its content must keep its offset in the file
                 boxes += [(name, _box_header(header, size - at)), (b"", (at + header, size))]
             break
         boxes.append((name, (at, end)))
@@ -233,22 +242,22 @@ def _iso(file: io.BufferedReader) -> Iterator[Mended]:
     names = {name for name, _ in boxes}
     if not names & {b"meta", b"moov"}:
         return
-    yield Mended(spliced(file, [piece for _, piece in boxes]))
+    yield RepairedFile(splice(file, [piece for _, piece in boxes]))
     if b"meta" not in names:
         return
     bare = [_changed(file, piece, _METADATA) if name == b"meta" else piece for name, piece in boxes]
-    yield Mended(spliced(file, bare))
+    yield RepairedFile(splice(file, bare))
     if b"moov" in names:
         changes = {b"ftyp": _SEQUENCE, b"moov": {b"moov": b"free"}}
         still = [
             _changed(file, piece, changes.get(name, {}))
             for (name, _), piece in zip(boxes, bare, strict=True)
         ]
-        yield Mended(spliced(file, still))
+        yield RepairedFile(splice(file, still))
 
 
 def _changed(file: io.BufferedReader, piece: Piece, changes: Mapping[bytes, bytes]) -> Piece:
-    """Return a box with words of four bytes replaced; a very large one as it is."""
+    """Return a box with four-byte codes replaced; a very large box unchanged."""
     if not changes or (not isinstance(piece, bytes) and piece[1] - piece[0] > _MAX_BOX_BYTES):
         return piece
     if not isinstance(piece, bytes):
@@ -265,7 +274,7 @@ def _box_header(header: int, length: int) -> bytes:
     return struct.pack(">I4sQ", 1, b"mdat", length)
 
 
-_MENDERS: Final[dict[ImageFormat, Callable[[io.BufferedReader], Iterator[Mended]]]] = {
+_REPAIRERS: Final[dict[ImageFormat, Callable[[io.BufferedReader], Iterator[RepairedFile]]]] = {
     ImageFormat.JPEG: _jpeg,
     ImageFormat.PNG: _png,
     ImageFormat.WEBP: _webp,

@@ -1,4 +1,4 @@
-"""What the first bytes of an object say that it is; names and declared types are never asked."""
+"""Type detection by the first bytes of an object; names and declared types are ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import filetype
 from sluice_processor.images.model import ImageFormat
 
 HEAD_BYTES: Final = 8192
-"""As many as `sniff` wants to see; fewer will do for most formats."""
+"""The number of bytes that `sniff` uses; most formats need fewer."""
 
 _FORMATS: Final = {
     "image/jpeg": ImageFormat.JPEG,
@@ -23,24 +23,24 @@ _FORMATS: Final = {
     "image/tiff": ImageFormat.TIFF,
 }
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
-"""HEVC in HEIF (ISO/IEC 23008-12, annex B); filetype knows the first alone, cameras write more."""
+"""HEVC in HEIF (ISO/IEC 23008-12, annex B); filetype knows only the first, cameras use others."""
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _GENERAL_BRANDS: Final = frozenset({b"mif1", b"msf1"})
-"""Say that it is HEIF and not with which codec; a compatible brand does."""
+"""HEIF without a codec; a compatible brand names the codec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """What an object's bytes begin like."""
+    """The detected type of an object."""
 
     media_type: str | None
-    """E.g. application/pdf; None for bytes that nobody knows."""
+    """E.g. application/pdf; None for an unknown type."""
     format: ImageFormat | None
-    """Set for what is on the allow-list; whether it really is one, the decoder decides."""
+    """Set for formats on the allow-list; only the decoder knows whether the file is valid."""
 
 
 def sniff(head: bytes) -> Sniffed:
-    """Name the type of an object by its first `HEAD_BYTES`."""
+    """Return the type of an object by its first `HEAD_BYTES`."""
     found = _image_of_brands(head)
     if found is not None:
         return Sniffed(found.media_type, found)

@@ -1,4 +1,4 @@
-"""A file read as a sequence of pieces of another one, without a copy of it."""
+"""A file composed of pieces of another one, without a copy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Spliced(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._starts[-1]}[whence]
         if base + offset < 0:
-            raise OSError("a position before the beginning of the file")
+            raise OSError("cannot seek before the beginning of the file")
         self._at = base + offset
         return self._at
 
@@ -55,8 +55,8 @@ class _Spliced(io.RawIOBase):
         return self._at
 
 
-def spliced(file: io.BufferedReader, pieces: Sequence[Piece]) -> io.BufferedReader:
-    """Return a buffered reader of the pieces, one after the other; moves the file's position."""
+def splice(file: io.BufferedReader, pieces: Sequence[Piece]) -> io.BufferedReader:
+    """Return a buffered reader of the concatenated pieces; it moves the position of `file`."""
     return io.BufferedReader(_Spliced(file, pieces), _BUFFER_BYTES)
 
 

@@ -1,9 +1,4 @@
-"""The outermost layer of each format, walked without decoding anything.
-
-It tells what the decoders do not say or say late: how many frames there are (without visiting them
-all), that something else hangs behind, and that the file is damaged. Whether what is damaged is the
-picture that is shown, only its decoder knows.
-"""
+"""Outermost layer of each image format, walked without decoding."""
 
 from __future__ import annotations
 
@@ -19,40 +14,44 @@ from sluice_processor.images.jpeg_markers import EOI, walk_markers
 from sluice_processor.images.model import ImageFormat, ImageRefused, RefusalReason
 
 _MAX_CHUNKS: Final = 1_000_000
-"""Of a PNG or boxes of an ISO file; real ones have thousands."""
+"""Limit of PNG chunks or ISO boxes; real files have thousands."""
 _BLOCK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What the outermost layer says."""
+    """Facts from the outermost layer, which decoders report late or not at all.
+
+    They are the number of frames (without decoding each), trailing data, and damage. Whether the
+    damage affects the shown picture, only its decoder knows.
+    """
 
     frames: int | None
     """Frames or pages; None where only the decoder knows."""
     end: int | None
     """Offset after the last byte that belongs to the picture; None where only a decoder knows."""
     size: tuple[int, int] | None = None
-    """Width and height, of the format whose decoder takes memory before it tells them."""
+    """Width and height, for the format whose decoder allocates before it reports them (WebP)."""
     cut: bool = False
-    """Whether the file ends within one of its parts."""
+    """Whether the file ends inside one of its parts."""
     broken: bool = False
-    """Whether a checksum is wrong, or something that is no part stands where one should be."""
+    """Whether a checksum is wrong, or other bytes stand where a part should begin."""
 
     @property
     def damaged(self) -> bool:
-        """Whether the file is not as its format wants it."""
+        """Whether the file violates its format."""
         return self.cut or self.broken
 
 
 class _Cut(Exception):
-    """The file ends within a part."""
+    """The file ends inside a part."""
 
 
 def walk(file: io.BufferedReader, image_format: ImageFormat, max_frames: int) -> Structure:
-    """Walk over the file from its beginning.
+    """Walk the file from its beginning.
 
-    Raises `ImageRefused` TOO_MANY_FRAMES, CORRUPT for directories in a circle, and TRUNCATED or
-    CORRUPT where not even the first picture begins.
+    Raise `ImageRefused` TOO_MANY_FRAMES, CORRUPT for a cycle of directories, and TRUNCATED or
+    CORRUPT where the first picture does not even begin.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -64,12 +63,13 @@ def walk(file: io.BufferedReader, image_format: ImageFormat, max_frames: int) ->
 
 
 def refuse_frames(max_frames: int) -> NoReturn:
+    """Raise `ImageRefused` TOO_MANY_FRAMES."""
     raise ImageRefused(
         RefusalReason.TOO_MANY_FRAMES, f"The file has more than {max_frames} frames."
     )
 
 
-def _exactly(file: io.BufferedReader, count: int) -> bytes:
+def _read_exact(file: io.BufferedReader, count: int) -> bytes:
     data = file.read(count)
     if len(data) < count:
         raise _Cut
@@ -81,18 +81,18 @@ def _refuse_truncated() -> NoReturn:
 
 
 def _refuse_corrupt() -> NoReturn:
-    raise ImageRefused(RefusalReason.CORRUPT, "The file's structure makes no sense.")
+    raise ImageRefused(RefusalReason.CORRUPT, "The structure of the file is invalid.")
 
 
 def _jpeg(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
-    """Only whether there is an end: with other bytes behind, the decoder takes them for data."""
+    """Only whether there is an end marker: the decoder takes trailing bytes for data."""
     file.seek(max(0, size - len(EOI)))
     ended = file.read() == EOI or walk_markers(file).ended
     return Structure(None, None, cut=not ended)
 
 
 def _png(file: io.BufferedReader, size: int, max_frames: int) -> Structure:
-    """Length, name, data, CRC; from the signature to IEND (PNG, third edition, section 5)."""
+    """Chunks of length, name, data and CRC up to IEND (PNG, third edition, section 5)."""
     frames = 1
     broken = False
     at = 8
@@ -118,43 +118,43 @@ def _png(file: io.BufferedReader, size: int, max_frames: int) -> Structure:
 
 
 def _checksum(file: io.BufferedReader, name: bytes, length: int) -> bytes:
-    """Return the CRC of a chunk whose data comes next."""
+    """Read the data of a chunk and return its CRC."""
     checksum = zlib.crc32(name)
     while length > 0:
-        block = _exactly(file, min(length, _BLOCK_BYTES))
+        block = _read_exact(file, min(length, _BLOCK_BYTES))
         checksum = zlib.crc32(block, checksum)
         length -= len(block)
     return checksum.to_bytes(4, "big")
 
 
 def _gif(file: io.BufferedReader, _size: int, max_frames: int) -> Structure:
-    """Screen, colour table, then blocks up to the trailer (GIF89a, section 16 on)."""
+    """Screen, colour table and blocks up to the trailer (GIF89a, section 16 on)."""
     file.seek(6)
-    _skip_colours(file, _exactly(file, 7)[4])
+    _skip_colours(file, _read_exact(file, 7)[4])
     frames = 0
     while True:
         try:
-            match _exactly(file, 1):
+            match _read_exact(file, 1):
                 case b"\x2c":
                     if frames == max_frames:
                         refuse_frames(max_frames)
-                    _skip_colours(file, _exactly(file, 9)[8])
-                    _exactly(file, 1)
+                    _skip_colours(file, _read_exact(file, 9)[8])
+                    _read_exact(file, 1)
                     _skip_blocks(file)
                     frames += 1
                 case b"\x21":
-                    _exactly(file, 1)
+                    _read_exact(file, 1)
                     _skip_blocks(file)
                 case b"\x3b":
                     return Structure(max(1, frames), file.tell())
                 case b"\x00":
-                    continue  # some encoders pad with zeros; decoders go over them
+                    continue  # some encoders pad with zeros, which decoders skip
                 case _ if frames == 0:
                     _refuse_corrupt()
                 case _:
                     return Structure(frames, file.tell() - 1, broken=True)
         except _Cut:
-            # Of the first frame only the decoder knows how many of its bytes it needs.
+            # Only the decoder knows how many bytes of the first frame it needs.
             return Structure(max(1, frames), None, cut=True)
 
 
@@ -164,23 +164,23 @@ def _skip_colours(file: io.BufferedReader, flags: int) -> None:
 
 
 def _skip_blocks(file: io.BufferedReader) -> None:
-    while length := _exactly(file, 1)[0]:
+    while length := _read_exact(file, 1)[0]:
         file.seek(length, os.SEEK_CUR)
 
 
 def _webp(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
-    """A RIFF file tells its length; the decoder counts frames by its index."""
+    """RIFF header and first chunk; the decoder counts the frames by its index."""
     file.seek(4)
-    length = int.from_bytes(_exactly(file, 4), "little")
+    length = int.from_bytes(_read_exact(file, 4), "little")
     end = 8 + length + length % 2
     cut = 8 + length > size
     file.seek(12)
-    screen = _webp_size(_exactly(file, 18))
+    screen = _webp_size(_read_exact(file, 18))
     return Structure(None, None if cut else min(end, size), screen, cut=cut)
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Of the first chunk (RFC 9649, sections 2.5 to 2.7; RFC 6386, section 9.1)."""
+    """Return the size in the first chunk (RFC 9649, sections 2.5 to 2.7; RFC 6386, section 9.1)."""
     name, data = head[:4], head[8:]
     if name == b"VP8X":
         sides = data[4:7], data[7:10]
@@ -195,19 +195,19 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _iso(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
-    """Boxes, one after the other (ISO/IEC 14496-12, section 4.2)."""
+    """Boxes in sequence (ISO/IEC 14496-12, section 4.2)."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         if at == size:
             return Structure(None, None)
         file.seek(at)
         try:
-            length = int.from_bytes(_exactly(file, 8)[:4], "big")
+            length = int.from_bytes(_read_exact(file, 8)[:4], "big")
             if length == 1:
-                length = int.from_bytes(_exactly(file, 8), "big")
+                length = int.from_bytes(_read_exact(file, 8), "big")
         except _Cut:
             return Structure(None, None, cut=True)
-        if length == 0:  # the last box, up to the end of the file
+        if length == 0:  # the last box extends to the end of the file
             return Structure(None, None)
         if length < 8:
             return Structure(None, None, broken=True)
@@ -218,10 +218,10 @@ def _iso(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
 
 
 def _tiff(file: io.BufferedReader, size: int, max_frames: int) -> Structure:
-    """Directories, each naming the offset of the next (TIFF 6.0, section 2)."""
-    order = "<" if _exactly(file, 4)[:2] == b"II" else ">"
+    """Directories, each with the offset of the next (TIFF 6.0, section 2)."""
+    order = "<" if _read_exact(file, 4)[:2] == b"II" else ">"
     seen: set[int] = set()
-    at = struct.unpack(f"{order}I", _exactly(file, 4))[0]
+    at = struct.unpack(f"{order}I", _read_exact(file, 4))[0]
     while at:
         if at in seen:
             _refuse_corrupt()
@@ -229,9 +229,9 @@ def _tiff(file: io.BufferedReader, size: int, max_frames: int) -> Structure:
             refuse_frames(max_frames)
         try:
             file.seek(at)
-            entries = struct.unpack(f"{order}H", _exactly(file, 2))[0]
+            entries = struct.unpack(f"{order}H", _read_exact(file, 2))[0]
             file.seek(12 * entries, os.SEEK_CUR)
-            following = struct.unpack(f"{order}I", _exactly(file, 4))[0]
+            following = struct.unpack(f"{order}I", _read_exact(file, 4))[0]
         except _Cut:
             return Structure(max(1, len(seen)), None, cut=True)
         seen.add(at)

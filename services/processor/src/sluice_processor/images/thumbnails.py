@@ -1,4 +1,4 @@
-"""Small pictures of a large one: the right way up, in sRGB, with nothing but pixels in them."""
+"""Thumbnails: upright, in sRGB, without metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_processor.images import colour
 from sluice_processor.images.model import ImageFacts, ImageOptions, Thumbnail, ThumbnailFormat
 
 _DRAFT_GAP: Final = 1.25
-"""libjpeg scales while it decodes, as a box filter does; the last step is left to a better one."""
+"""libjpeg scales with a box filter while decoding; a better filter does the last step."""
 _REDUCING_GAP: Final = 2.0
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,17 +23,17 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture of that orientation the right way up (EXIF 2.32, tag 0x0112)."""
+"""Transposition that makes a picture of an orientation upright (EXIF 2.32, tag 0x0112)."""
 
 
 def draft(image: Image.Image, largest: int) -> None:
-    """Let libjpeg decode at 1/2, 1/4 or 1/8, as long as `largest` stays well below the result."""
-    width, height = fitted(image.size, round(largest * _DRAFT_GAP))
+    """Let libjpeg decode at 1/2, 1/4 or 1/8, if the result stays well above `largest`."""
+    width, height = fit_within(image.size, round(largest * _DRAFT_GAP))
     image.draft(None, (width, height))
 
 
-def fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Width and height with the same ratio and no side above `longest`; never larger, never 0."""
+def fit_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return a size of the same ratio with no side above `longest`; never enlarged, never 0."""
     side = max(size)
     if side <= longest:
         return size
@@ -48,19 +48,19 @@ def make(
     options: ImageOptions,
     sizes: Sequence[int],
 ) -> tuple[Thumbnail, ...]:
-    """Thumbnails in the order of `sizes`; each is made of the next larger one.
+    """Return thumbnails in the order of `sizes`; each is scaled from the next larger one.
 
     Args:
-        image: the pixels, perhaps already smaller than the picture is (`draft`).
-        orientation: what is to be applied to them, 1 to 8.
-        facts: whose width and height tell how large the thumbnails may be.
+        image: the pixels, perhaps decoded at reduced size (`draft`).
+        orientation: to be applied to the pixels, 1 to 8.
+        facts: their width and height bound the thumbnails.
     """
     made: dict[int, Thumbnail] = {}
     profile = image.info.get("icc_profile")
-    current = colour.scalable(image) if sizes else image
+    current = colour.to_scalable_mode(image) if sizes else image
     upright = False
     for size in sorted(set(sizes), reverse=True):
-        width, height = fitted((facts.width, facts.height), size)
+        width, height = fit_within((facts.width, facts.height), size)
         if not upright:
             stored = (height, width) if orientation >= 5 else (width, height)
             current = colour.to_srgb(_scaled(current, stored), profile)
@@ -83,11 +83,11 @@ def _encoded(image: Image.Image, size: int, options: ImageOptions) -> Thumbnail:
     kind = options.thumbnail_format
     parameters: dict[str, Any] = {"quality": options.thumbnail_quality}
     if kind is ThumbnailFormat.JPEG:
-        image = colour.on_white(image)
+        image = colour.flatten_on_white(image)
     else:
         parameters["method"] = 2
     bare = image.copy()
-    bare.info.clear()  # encoders write the comments and profiles that they find there
+    bare.info.clear()  # encoders write comments and profiles from here
     output = io.BytesIO()
     bare.save(output, kind.value.upper(), **parameters)
     return Thumbnail(size, *image.size, kind, output.getvalue())

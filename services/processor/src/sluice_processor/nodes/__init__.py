@@ -1,1 +1,1 @@
-"""One node: read, examine, make thumbnails, record the result."""
+"""Processing of one node: read, examine, make thumbnails, record the result."""

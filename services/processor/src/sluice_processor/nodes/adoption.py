@@ -1,9 +1,4 @@
-"""Nodes of objects that no upload announced: a client put them straight into the store.
-
-What makes a node of such an object is in the object itself: its key says which drive and which
-node, its metadata which path (see `marks.py`). Any number of processes may notice it at once: the
-node id decides that there is one node, and all ids of events follow from it.
-"""
+"""Adoption of objects that a client put straight into the store, without an upload."""
 
 from __future__ import annotations
 
@@ -33,41 +28,46 @@ _log = structlog.get_logger(__name__)
 
 
 class Adoption(StrEnum):
-    """What became of an object without a node."""
+    """Outcome for an object without a node."""
 
     ADOPTED = "ADOPTED"
-    """There is a node for it now, and an UploadCompleted that says so."""
+    """Its node was created, with an UploadCompleted event."""
     KNOWN = "KNOWN"
-    """Somebody else has just made its node, or it had one that ended."""
+    """Another process has just created its node, or it had one that was deleted."""
     ANNOUNCED = "ANNOUNCED"
-    """An upload brought it, and makes its node when it ends."""
+    """It belongs to an upload, which creates its node on completion."""
     GONE = "GONE"
-    """It is not there any more."""
+    """The object no longer exists."""
     NO_DRIVE = "NO_DRIVE"
-    """No drive keeps its objects there."""
+    """No drive stores its objects there."""
     BAD_NODE_ID = "BAD_NODE_ID"
-    """Sluice gave out no such id."""
+    """The id was not issued by Sluice."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What the bytes of an object come to; the SHA-256 is known when they were read."""
+    """Checksums of an object; the SHA-256 is known if its bytes were read."""
 
     crc32c: int
     sha256: bytes | None
 
 
 class Adopter:
-    """Makes nodes of objects."""
+    """Creates nodes for objects that no upload announced.
+
+    The key of an object names its drive and node, its metadata the path (`marks.py`). Several
+    processes may adopt an object at once: the node id makes the node unique, and all event ids
+    are derived from it.
+    """
 
     def __init__(self, deps: ProcessorDeps) -> None:
         self._deps = deps
 
     async def adopt(self, place: Place) -> Adoption:
-        """Make the node of an object, unless it is none of ours or an upload's.
+        """Create the node of an object, unless the object is foreign or belongs to an upload.
 
-        Idempotent. Raises `InvalidArgument` BAD_PATH for a path that can be none, and what store
-        and catalogue raise.
+        Idempotent. Raise `InvalidArgument` BAD_PATH for an invalid path, and what the store and
+        the catalogue raise.
         """
         if not _is_uuid(place.node_id):
             return Adoption.BAD_NODE_ID
@@ -105,19 +105,21 @@ class Adopter:
         if not outcome.created:
             return Adoption.KNOWN
         self._deps.metrics.processor_adopted.inc()
-        _log.info("object_adopted", node_id=place.node_id, drive=drive.name, size=info.size)
+        _log.info("object.adopted", node_id=place.node_id, drive=drive.name, size=info.size)
         return Adoption.ADOPTED
 
     async def _drive_of(self, place: Place) -> Drive | None:
-        """The one drive whose objects lie there. Two may, with prefixes that do not end in a
-        slash: then nobody can tell."""
+        """Return the drive that stores its objects there, if exactly one does.
+
+        Two may if their prefixes do not end in a slash; the owner is ambiguous then.
+        """
         named = await self._deps.catalogue.drives_named(place.drive, place.tenants)
         bucket = self._deps.options.bucket
         found = [drive for drive in named if place.is_in(drive, bucket)]
         return found[0] if len(found) == 1 else None
 
     async def _content(self, info: ObjectInfo, drive: Drive) -> _Content:
-        """The checksums of the object: those that the store tells, or else of what it holds."""
+        """Return the checksums that the store has, else those of the bytes read from it."""
         first = drive.policy.integrity is Integrity.SHA256_BEFORE_VISIBLE
         if info.crc32c is not None and not first:
             return _Content(info.crc32c, None)
@@ -126,9 +128,7 @@ class Adopter:
         again = await self._deps.objects.head(info.ref)
         differs = info.crc32c not in (None, content.crc32c) or size != info.size
         if again is None or again.etag != info.etag or differs:
-            raise Aborted(
-                "OBJECT_CHANGED", "The object was replaced while it was read; look again."
-            )
+            raise Aborted("OBJECT_CHANGED", "The object was replaced while it was read; try again.")
         return content
 
     async def _read(self, info: ObjectInfo) -> tuple[_Content, int]:
@@ -142,7 +142,7 @@ class Adopter:
 
 
 def _is_uuid(node_id: str) -> bool:
-    """Whether this is an id as `new_node_id` makes them."""
+    """Whether the id has the form that `new_node_id` issues."""
     try:
         return str(uuid.UUID(node_id)) == node_id
     except ValueError:
@@ -150,7 +150,7 @@ def _is_uuid(node_id: str) -> bool:
 
 
 def _content_type(info: ObjectInfo) -> str:
-    """What was declared, if it is a type at all; the processor looks at the bytes anyway."""
+    """Return the declared type if it is valid; the type that counts is detected from the bytes."""
     try:
         return check_content_type(info.content_type)
     except InvalidArgument:

@@ -1,4 +1,4 @@
-"""Calls that are made together: a transaction for eight costs little more than one for one."""
+"""Batching of concurrent calls: a transaction for eight items costs little more than for one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sluice_core.errors import SluiceError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-_MAX_TOGETHER: Final = 64
+_MAX_BATCH: Final = 64
 
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Answer]):
-    """Somebody who waits; `answer` and `error` are set by whoever makes the call."""
+    """A waiting caller; the task that makes the call sets `answer` or `error`."""
 
     item: Item
     answer: Answer | None = None
@@ -25,32 +25,32 @@ class _Call(Generic[Item, Answer]):
     done: bool = False
 
 
-class Gathering(Generic[Item, Answer]):
-    """Makes calls together that come in while another is under way; a lone one goes at once.
+class CallBatcher(Generic[Item, Answer]):
+    """Batches calls that arrive while another one is in progress; a lone call is made at once.
 
-    Whoever has its turn makes the call for all who wait. No task runs in the background: when the
-    one at its turn is cancelled, the next one makes the call, again for those that had no answer;
-    so it has to be idempotent.
+    The caller that holds the lock makes the call for all that wait; there is no background task.
+    When it is cancelled, the next caller repeats the call for those without an answer, so the
+    call must be idempotent.
 
     Args:
-        together: one answer for each item, in their order.
-        key: items with the same key are never in one call.
+        call_batch: returns one answer per item, in their order.
+        key: items with the same key are never in the same batch.
     """
 
     def __init__(
         self,
-        together: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        call_batch: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         key: Callable[[Item], Hashable],
     ) -> None:
-        self._together = together
+        self._call_batch = call_batch
         self._key = key
         self._waiting: list[_Call[Item, Answer]] = []
         self._turn = asyncio.Lock()
 
     async def call(self, item: Item) -> Answer:
-        """The answer for one item; raises what the call raises.
+        """Return the answer for one item; raise what the call raises.
 
-        An error that may not pass is asked for item by item, so that each has its own.
+        After a permanent error the call is repeated item by item, so that each has its own error.
         """
         mine: _Call[Item, Answer] = _Call(item)
         self._waiting.append(mine)
@@ -62,22 +62,22 @@ class Gathering(Generic[Item, Answer]):
             self._waiting.remove(mine)
         if mine.error is not None:
             raise mine.error
-        return mine.answer  # type: ignore[return-value]  # set, for it is done and no error
+        return mine.answer  # type: ignore[return-value]  # set: done without an error
 
     def _next(self) -> list[_Call[Item, Answer]]:
-        """The oldest that wait, each key once."""
+        """Return the oldest waiting calls, at most one per key."""
         found: dict[Hashable, _Call[Item, Answer]] = {}
         for call in self._waiting:
-            if not call.done and len(found) < _MAX_TOGETHER:
+            if not call.done and len(found) < _MAX_BATCH:
                 found.setdefault(self._key(call.item), call)
         return list(found.values())
 
     async def _make(self, calls: Sequence[_Call[Item, Answer]]) -> None:
         try:
-            answers = await self._together([call.item for call in calls])
-        except Exception as error:  # noqa: BLE001 - it belongs to those who asked
-            may_pass = isinstance(error, SluiceError) and error.retryable
-            if len(calls) > 1 and not may_pass:
+            answers = await self._call_batch([call.item for call in calls])
+        except Exception as error:  # noqa: BLE001 - raised to the callers
+            is_retryable = isinstance(error, SluiceError) and error.retryable
+            if len(calls) > 1 and not is_retryable:
                 for call in calls:
                     await self._make([call])
                 return

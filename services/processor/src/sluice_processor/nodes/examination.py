@@ -1,4 +1,4 @@
-"""What an object is: its type, its checksums, and the picture in it, if there is one."""
+"""Examination of an object: type, checksums, and the picture in it, if any."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ CHECKSUM_MISMATCH: Final = "CHECKSUM_MISMATCH"
 MAY_PASS_LATER: Final = frozenset(
     {CHECKSUM_MISMATCH, *(one.value for one in RefusalReason if not one.is_final)}
 )
-"""Reasons that are looked into again when somebody asks."""
+"""Reasons for which a failed node is examined again on request."""
 UNKNOWN_TYPE: Final = "application/octet-stream"
-_IN_HAND_BYTES: Final = 64 * 1024
-"""Up to this size an object is read into memory; it is spooled only if it is a picture."""
+_IN_MEMORY_BYTES: Final = 64 * 1024
+"""Objects up to this size are read into memory, and spooled only if they are pictures."""
 _READS: Final = 2
-"""A bit may flip between the store and here: what does not match is read again before it counts."""
+"""A bit may flip in transit: a mismatch counts only after a second read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found in one content of an object.
+    """The result of examining one content of an object.
 
-    `reason` is empty unless the node FAILED; `image` is set for a picture. `sha256` is known when
-    the whole object was read, and belongs to bytes that match the node's CRC32C.
+    `reason` is empty unless the node FAILED; `image` is set for a picture. `sha256` is set if
+    the whole object was read and its bytes match the node's CRC32C.
     """
 
     content_type: str
@@ -54,22 +54,22 @@ class Finding:
 
 
 class Examiner:
-    """Reads objects and has pictures decoded."""
+    """Reads objects and has their pictures decoded."""
 
     def __init__(self, deps: ProcessorDeps) -> None:
         self._deps = deps
 
     async def examine(self, node: Node, info: ObjectInfo) -> Finding:
-        """Look at what the store has for a node. Raises what the store and the spool raise."""
+        """Examine the object of a node. Raise what the store and the spool raise."""
         options = self._deps.options
         if info.size != node.size or info.crc32c not in (None, node.crc32c):
             return self._damaged(node, UNKNOWN_TYPE)
-        vouched = info.crc32c is not None and not node.content_type.startswith("image/")
-        small = node.size <= min(_IN_HAND_BYTES, options.whole_bytes)
-        if node.size > options.whole_bytes or (vouched and not small):
-            # The store has checked the bytes, or there are many: the first ones may be enough.
-            # Of a small object they are no cheaper than all.
-            # What was declared decides only about the order of reading.
+        is_verified = info.crc32c is not None and not node.content_type.startswith("image/")
+        small = node.size <= min(_IN_MEMORY_BYTES, options.whole_bytes)
+        if node.size > options.whole_bytes or (is_verified and not small):
+            # The store has verified the bytes, or there are many: the first ones may suffice.
+            # Reading a small object whole costs no more than its head.
+            # The declared type only decides the order of reading.
             sniffed = sniff(await self._head(node))
             if not _is_picture(sniffed):
                 return Finding(sniffed.media_type or UNKNOWN_TYPE)
@@ -97,33 +97,35 @@ class Examiner:
         options = SpoolOptions(
             directory=deps.options.spool_dir, max_bytes=deps.options.images.max_source_bytes
         )
-        passing = _Passing(deps.objects.read(node.object, 0, node.size))
+        checksummed = _ChecksummedBlocks(deps.objects.read(node.object, 0, node.size))
         async with AsyncExitStack() as stack:
-            blocks = await stack.enter_async_context(closing(passing.blocks()))
+            blocks = await stack.enter_async_context(closing(checksummed.blocks()))
             with staged(deps.metrics, Stage.READ), _spool_errors():
-                if node.size <= _IN_HAND_BYTES:
+                if node.size <= _IN_MEMORY_BYTES:
                     content = b"".join([block async for block in blocks])
-                    matches = (len(content), passing.crc32c) == (node.size, node.crc32c)
+                    matches = (len(content), checksummed.crc32c) == (node.size, node.crc32c)
                     sha256 = hashlib.sha256(content).digest()
-                    told = _told(node, sniff(content), sha256, matches=matches)
-                    if told is not None:
-                        return told
+                    finding = _finding_without_picture(
+                        node, sniff(content), sha256, matches=matches
+                    )
+                    if finding is not None:
+                        return finding
                     blocks = _one(content)
                 spool = await stack.enter_async_context(spooled(blocks, node.size, options))
-            matches = (spool.size, passing.crc32c) == (node.size, node.crc32c)
-            return await self._look(node, spool, matches=matches)
+            matches = (spool.size, checksummed.crc32c) == (node.size, node.crc32c)
+            return await self._examine_spooled(node, spool, matches=matches)
 
-    async def _look(self, node: Node, spool: Spooled, *, matches: bool) -> Finding:
-        # Just written, so it is in memory.
+    async def _examine_spooled(self, node: Node, spool: Spooled, *, matches: bool) -> Finding:
+        # Just written: the page cache has it, so this does not block.
         sniffed = sniff(os.pread(spool.fd, HEAD_BYTES, 0))
-        told = _told(node, sniffed, spool.sha256, matches=matches)
-        if told is not None:
-            return told
+        finding = _finding_without_picture(node, sniffed, spool.sha256, matches=matches)
+        if finding is not None:
+            return finding
         if sniffed.format is None:
             return _refused(
                 sniffed,
                 RefusalReason.UNSUPPORTED_FORMAT,
-                f"{sniffed.media_type} is not among the formats that are shown.",
+                f"{sniffed.media_type} is not a supported image format.",
                 spool.sha256,
             )
         try:
@@ -136,7 +138,7 @@ class Examiner:
         return Finding(image.facts.format.media_type, spool.sha256, image)
 
     async def _decode(self, spool: Spooled) -> ProcessedImage:
-        """A child that ran out of memory or died says little the first time."""
+        """Decode; retry once if the child died or ran out of memory, which may be transient."""
         try:
             try:
                 return await self._deps.images.process(spool.fd)
@@ -146,21 +148,21 @@ class Examiner:
             return await self._deps.images.process(spool.fd)
         except (ChildNotStarted, WorkersClosed) as error:
             raise Unavailable(
-                "DECODER_UNAVAILABLE", "No process for decoding could be started; try again."
+                "DECODER_UNAVAILABLE", "No decoder process could be started; try again."
             ) from error
 
     def _damaged(self, node: Node, content_type: str) -> Finding:
         self._deps.metrics.integrity_failures.labels("processor").inc()
-        _log.error("object_is_damaged", node_id=node.node_id, key=node.object.key)
+        _log.error("object.damaged", node_id=node.node_id, key=node.object.key)
         return Finding(
             content_type,
             reason=CHECKSUM_MISMATCH,
-            detail="The stored object is not what was uploaded; restore it, or upload it again.",
+            detail="The stored object is not what was uploaded; restore it or upload it again.",
         )
 
 
-class _Passing:
-    """Blocks on their way, with the CRC32C of those that went by."""
+class _ChecksummedBlocks:
+    """Passes blocks on and computes the CRC32C of those passed so far."""
 
     def __init__(self, blocks: AsyncIterator[bytes]) -> None:
         self._blocks = blocks
@@ -185,8 +187,10 @@ async def _one(block: bytes) -> AsyncIterator[bytes]:
     yield block
 
 
-def _told(node: Node, sniffed: Sniffed, sha256: bytes, *, matches: bool) -> Finding | None:
-    """What its bytes alone tell of an object that was read; None for a picture."""
+def _finding_without_picture(
+    node: Node, sniffed: Sniffed, sha256: bytes, *, matches: bool
+) -> Finding | None:
+    """Return the finding for an object that was read, unless it is a picture to decode."""
     content_type = sniffed.media_type or UNKNOWN_TYPE
     if not matches or node.sha256 not in (None, sha256):
         return Finding(content_type, reason=CHECKSUM_MISMATCH)

@@ -1,10 +1,4 @@
-"""The one handler behind every source of work: a node goes in, its result is in the catalogue.
-
-Idempotent by (node id, ETag): it may be called any number of times for one node, by any number of
-processes, and may die anywhere. Thumbnails are announced before they are written, so that they
-are deleted with the node whatever happens to whoever writes them; their keys follow from the
-content, so that a repeat writes the same ones; and the catalogue takes one result per content.
-"""
+"""The node handler behind every source of work."""
 
 from __future__ import annotations
 
@@ -33,16 +27,16 @@ from sluice_processor.deps import ProcessorDeps
 from sluice_processor.images import model
 from sluice_processor.images.model import RefusalReason
 from sluice_processor.nodes.adoption import Adopter, Adoption
-from sluice_processor.nodes.batching import Gathering
+from sluice_processor.nodes.batching import CallBatcher
 from sluice_processor.nodes.examination import MAY_PASS_LATER, Examiner, Finding
 from sluice_processor.nodes.keys import Place, thumbnail_ref
 from sluice_processor.nodes.stages import Stage, staged
 
 _log = structlog.get_logger(__name__)
-TRIED_LATER: Final = frozenset(
+RETRY_LATER_REASONS: Final = frozenset(
     {RefusalReason.TIMEOUT.value, "HANDLER_TIMEOUT", "DECODER_UNAVAILABLE"}
 )
-"""Reasons that a busy machine may have: sources try again later before they give up for good."""
+"""Reasons that an overloaded machine may cause: sources postpone a retry before they give up."""
 _MAX_DETAIL_CHARACTERS: Final = 500
 
 PROCESSED: Final = "processed"
@@ -53,56 +47,62 @@ ADOPTED: Final = "adopted"
 ANNOUNCED: Final = "announced"
 IGNORED: Final = "ignored"
 POSTPONED: Final = "postponed"
-"""Outcomes, as the metrics name them."""
+"""Outcomes, as named in the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A node to look at, and where the wish came from.
+    """A node to process.
 
-    `place` is set where only the object was told of: its node may not be there yet, and the tenant,
-    empty here, is that of the drive in whose place the object lies.
+    `place` is set if only the object is known. Its node may not exist yet, and `tenant` is empty:
+    it is that of the drive which stores the object.
     """
 
     tenant: str
     node_id: str
     trace_parent: str = ""
     since: float | None = None
-    """When there was something to look at, in seconds since the epoch."""
+    """When the work arose, in seconds since the epoch."""
     place: Place | None = None
     is_final: bool = True
-    """Whether a TIMEOUT is recorded; otherwise the source tries again later."""
+    """Whether a TIMEOUT is recorded; otherwise the source retries later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a piece of work."""
+    """Outcome of a work item."""
 
     kind: str
     reason: str = ""
 
 
 class NodeProcessor:
-    """Processes nodes; any number of them at once."""
+    """Processes nodes and records the results in the catalogue; any number concurrently.
+
+    Idempotent by (node id, ETag): several processes may handle one node, and any of them may die
+    at any point. Thumbnails are announced before they are written, so that they are deleted with
+    the node even if the writer dies. Their keys are derived from the content, so that a retry
+    writes the same keys. The catalogue accepts one result per content.
+    """
 
     def __init__(self, deps: ProcessorDeps) -> None:
         self._deps = deps
         self._examiner = Examiner(deps)
         self._adopter = Adopter(deps)
-        self._candidates: Gathering[str, Candidate | None] = Gathering(
+        self._candidates: CallBatcher[str, Candidate | None] = CallBatcher(
             self._candidates_of, lambda node_id: node_id
         )
-        self._results: Gathering[NodeResult, Recorded] = Gathering(
+        self._results: CallBatcher[NodeResult, Recorded] = CallBatcher(
             deps.catalogue.record_all_processed, lambda result: result.node_id
         )
 
     async def process(self, work: Work) -> Outcome:
-        """Look at a node and record what was found; returns what became of it.
+        """Examine a node, record the result and return the outcome.
 
-        Raises `SluiceError`: a retryable one for what may work later, `FailedPrecondition`
-        with one of `MAY_PASS_LATER`, e.g. for a picture that its child did not survive: such a
-        node is marked as FAILED, and is looked at again when somebody asks again. After a TIMEOUT
-        of work that is not final it is not marked.
+        Raise `SluiceError`: a retryable one for transient failures, or `FailedPrecondition` with
+        one of `MAY_PASS_LATER`, e.g. for a picture whose decoder crashed. Such a node is marked
+        as FAILED and examined again on request. After a TIMEOUT of work that is not final it is
+        not marked.
         """
         metrics = self._deps.metrics
         with (
@@ -114,38 +114,41 @@ class NodeProcessor:
         if outcome.kind in (PROCESSED, FAILED) and work.since is not None:
             metrics.processor_delay_seconds.observe(max(0.0, time.time() - work.since))
         if outcome.kind == POSTPONED:
-            raise FailedPrecondition(outcome.reason, "There was no time for the node; try later.")
+            raise FailedPrecondition(outcome.reason, "The node ran out of time; try again later.")
         if outcome.kind == FAILED:
-            _log.info("node_failed", node_id=work.node_id, reason=outcome.reason)
+            _log.info("node.failed", node_id=work.node_id, reason=outcome.reason)
             if outcome.reason in MAY_PASS_LATER:
                 raise FailedPrecondition(
-                    outcome.reason, "The node could not be looked at; it is marked as failed."
+                    outcome.reason,
+                    "The node could not be examined and is marked as failed; process it again.",
                 )
         return outcome
 
     async def _guarded(self, work: Work) -> Outcome:
-        """Keep the text of an unexpected error from logs, traces and dead letters: it may quote
-        anything, where a picture was taken too. Its type and place are enough to find the defect.
+        """Keep the text of unexpected errors out of logs, traces and dead letters.
+
+        It may quote anything, GPS coordinates included. The type and the location of the error
+        suffice to find the defect.
         """
         try:
             return await self._process(work)
         except SluiceError:
             raise
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - reported below
             kind, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
         where = [f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in frames]
-        _log.error("handler_broke", node_id=work.node_id, error=kind, where=where)
+        _log.error("node.handling_failed", node_id=work.node_id, error=kind, where=where)
         raise Unavailable(
-            "HANDLER_FAILED", f"A {kind} in the processor: a defect, please report it."
+            "HANDLER_FAILED", f"The processor raised {kind}, which is a defect; report it."
         )
 
     async def _process(self, work: Work) -> Outcome:
         catalogue, objects = self._deps.catalogue, self._deps.objects
         candidate = await self._candidates.call(work.node_id)
         if candidate is None and work.place is not None:
-            without = await self._adopted(work.place)
-            if without is not None:
-                return without
+            outcome = await self._adopted(work.place)
+            if outcome is not None:
+                return outcome
             candidate = await self._candidates.call(work.node_id)
         if candidate is None or not _is_meant(work, candidate.node):
             return Outcome(GONE)
@@ -180,10 +183,10 @@ class NodeProcessor:
         return self._outcome(node, finding, recorded)
 
     async def _adopted(self, place: Place) -> Outcome | None:
-        """Have a node made of an object; None when it is to be looked at now.
+        """Adopt an object; return None if its node is to be examined now.
 
-        Where events follow, that of the new node is work of its own: to look at the node here too
-        would be to do most of it twice.
+        Where events follow, the event of the new node is separate work. Examining the node here
+        too would do most of it twice.
         """
         adoption = await self._adopter.adopt(place)
         match adoption:
@@ -197,7 +200,8 @@ class NodeProcessor:
                 return Outcome(ANNOUNCED)
             case Adoption.ANNOUNCED:
                 raise Aborted(
-                    "UPLOAD_UNDER_WAY", "The upload that brought the object has not ended yet."
+                    "UPLOAD_UNDER_WAY",
+                    "The upload of the object is still in progress; try again later.",
                 )
         return Outcome(IGNORED, adoption.value)
 
@@ -206,19 +210,20 @@ class NodeProcessor:
         return [found.get(node_id) for node_id in node_ids]
 
     async def _check_unchanged(self, node: Node, info: ObjectInfo) -> None:
-        """Not needed where all that is told is that the bytes are those of the node: they were
-        read after `info`, whose ETag is no other content's then."""
+        """Raise `Aborted` OBJECT_CHANGED if the object was replaced since `info`.
+
+        Not needed if only the checksum is recorded: the bytes were read after `info` and match
+        the node, so its ETag is that of the same content.
+        """
         again = await self._deps.objects.head(node.object)
         if again is None or again.etag != info.etag:
-            raise Aborted(
-                "OBJECT_CHANGED", "The object was replaced while it was read; look again."
-            )
+            raise Aborted("OBJECT_CHANGED", "The object was replaced while it was read; try again.")
 
     def _outcome(self, node: Node, finding: Finding, recorded: Recorded) -> Outcome:
         if recorded is Recorded.GONE:
             return Outcome(GONE)
         if finding.reason:
-            # A repeat too: whoever asked for another try has to hear how it went.
+            # Also for a repeat: a requested retry must report its result.
             return Outcome(FAILED, finding.reason)
         if recorded is Recorded.REPEATED:
             return Outcome(REPEATED)
@@ -227,7 +232,7 @@ class NodeProcessor:
         return Outcome(PROCESSED)
 
     async def _missing(self, node: Node) -> Outcome:
-        """The object is not there: its node ended a moment ago, or it was lost."""
+        """Return GONE if the node was just deleted; raise `Unavailable` if the object is lost."""
         try:
             await self._deps.catalogue.get_node(node.tenant, node.node_id)
         except NotFound:
@@ -239,7 +244,7 @@ class NodeProcessor:
     async def _write(
         self, node: Node, drive: Drive, etag: str, image: model.ProcessedImage
     ) -> tuple[Thumbnail, ...] | None:
-        """Store the thumbnails; None when the node is gone."""
+        """Store the thumbnails; return None if the node was deleted."""
         refs = [
             thumbnail_ref(node, drive.key_prefix, etag, one.size, one.format)
             for one in image.thumbnails
@@ -269,7 +274,7 @@ class NodeProcessor:
 
 
 def _is_meant(work: Work, node: Node) -> bool:
-    """Whether this is the node that the work is about: ids and keys come from outside."""
+    """Whether the node is the one that the work means: ids and keys are untrusted input."""
     if work.place is None:
         return node.tenant == work.tenant
     return node.object == work.place.ref

@@ -1,4 +1,4 @@
-"""Names of objects (rule 14). Pure."""
+"""Object keys of nodes and thumbnails (rule 14). Pure."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _MAX_TENANT_CHARACTERS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a key says of the node that it belongs to: `{key prefix}{tenant}/{drive}/{node id}`."""
+    """A parsed object key of a node: `{key prefix}{tenant}/{drive}/{node id}`."""
 
     ref: ObjectRef
     head: str
-    """Key prefix and tenant; where one ends and the other begins, only the drive knows."""
+    """Key prefix and tenant; only the drive knows where the tenant begins."""
     drive: str
     node_id: str
 
     @property
     def tenants(self) -> list[str]:
-        """Every tenant that the key may be of."""
+        """All tenants that the key may belong to."""
         longest = min(len(self.head), _MAX_TENANT_CHARACTERS)
         return [self.head[-length:] for length in range(1, longest + 1)]
 
     def is_in(self, drive: Drive, default_bucket: str) -> bool:
-        """Whether this drive keeps its objects here: a key may say anything."""
+        """Whether this drive stores its objects here: keys are untrusted input."""
         bucket = drive.bucket or default_bucket
         return (bucket, drive.key_prefix + drive.tenant, drive.name) == (
             self.ref.bucket,
@@ -49,7 +49,7 @@ class Place:
 
 
 def place_of(ref: ObjectRef) -> Place | None:
-    """Whose object this is, as far as its key tells; None for one that is no node's."""
+    """Parse the key of an object; None if it cannot be the object of a node."""
     rest, _, node_id = ref.key.rpartition("/")
     head, _, drive = rest.rpartition("/")
     try:
@@ -62,15 +62,14 @@ def place_of(ref: ObjectRef) -> Place | None:
 
 
 def is_thumbnail(key: str) -> bool:
-    """Whether this is the key of a thumbnail, ours or another processor's."""
+    """Whether a key is that of a thumbnail."""
     return _THUMBNAIL.fullmatch(key) is not None
 
 
 def thumbnail_ref(
     node: Node, key_prefix: str, etag: str, size: int, kind: ThumbnailFormat
 ) -> ObjectRef:
-    """Where the thumbnail of one content of a node lies: always the same place for the same
-    content and size, and never that of another content's."""
+    """Return the object of a thumbnail: unique and stable per node, content and size."""
     digest = hashlib.sha256(etag.encode()).hexdigest()[:_DIGEST_CHARACTERS]
     name = f"{size}.{kind.extension}"
     return ObjectRef(node.object.bucket, f"{key_prefix}{THUMBNAILS}/{node.node_id}/{digest}/{name}")

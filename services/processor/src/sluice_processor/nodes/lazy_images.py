@@ -1,4 +1,4 @@
-"""Children that are started for the first picture: a standalone may never see one."""
+"""Lazily started decoders: a standalone server may never process a picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_processor.images.model import ImageOptions, ProcessedImage
 
 @asynccontextmanager
 async def lazy_images(options: ImageOptions) -> AsyncIterator[Images]:
-    """Decoders that start with the first picture, and end with the block."""
+    """Yield decoders that start with the first picture and stop with the block."""
     async with AsyncExitStack() as stack:
         yield _LazyImages(options, stack)
 

@@ -1,4 +1,4 @@
-"""Brings a whole object to a descriptor that children can read, and hashes it on the way."""
+"""Spooling of whole objects to a descriptor that decoder children can read."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _BUFFER_BYTES: Final = MIB
 
 @dataclass(frozen=True, slots=True)
 class SpoolOptions:
-    """Where objects lie while they are processed: `in_memory_bytes` at most for each at a time."""
+    """Where objects are kept during processing."""
 
     in_memory_bytes: int = 64 * MIB
-    """Objects up to this size stay in memory, larger ones go to a nameless file."""
+    """Objects up to this size are kept in memory, larger ones in an unnamed file."""
     directory: Path | None = None
-    """Of those files; None is the system's own for temporary files."""
+    """Directory of those files; None means the system's temporary directory."""
     max_bytes: int = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A whole object."""
+    """A whole object behind a descriptor."""
 
     fd: int
-    """For `ImageWorkers.process`; open as long as the context is."""
+    """For `ImageWorkers.process`; open inside the context."""
     size: int
     sha256: bytes
 
@@ -43,14 +43,14 @@ class Spooled:
 async def spooled(
     blocks: AsyncIterator[bytes], expected_bytes: int, options: SpoolOptions
 ) -> AsyncIterator[Spooled]:
-    """Take all blocks to a descriptor and hash them, both off the event loop.
+    """Write all blocks to a descriptor and hash them, both off the event loop.
 
-    `expected_bytes` only chooses where they go. Closing `blocks` is the caller's. Raises
-    `ImageRefused` TOO_LARGE past `max_bytes`, `OSError` of a full disk, and what `blocks` raises.
+    `expected_bytes` only selects memory or disk. The caller closes `blocks`. Raise `ImageRefused`
+    TOO_LARGE above `max_bytes`, `OSError` for a full disk, and what `blocks` raises.
     """
     sha256 = hashlib.sha256()
     size = 0
-    # A buffered writer has a lock: leaving early waits until a thread has let go of the file.
+    # A buffered writer has a lock: closing it early waits for a thread that still writes.
     with await _created(expected_bytes, options) as file:
 
         def take(block: bytes) -> None:
@@ -69,7 +69,7 @@ async def spooled(
 
 
 async def _created(expected_bytes: int, options: SpoolOptions) -> io.BufferedWriter:
-    """A file made in a thread. Whoever leaves meanwhile leaves none open."""
+    """Create the file in a thread; on cancellation, close it when it has been created."""
     creating = asyncio.create_task(asyncio.to_thread(_create, expected_bytes, options))
     try:
         return await asyncio.shield(creating)

@@ -1,4 +1,4 @@
-"""The stages of a node's way through the processor: a span and a histogram for each."""
+"""Stages of processing a node, each with a span and a histogram."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sluice_common.telemetry.tracing import span
 
 
 class Stage(StrEnum):
+    """Stages, as named in metrics and spans."""
+
     READ = "read"
     DECODE = "decode"
     THUMBNAIL = "thumbnail"
@@ -20,7 +22,7 @@ class Stage(StrEnum):
 
 @contextmanager
 def staged(metrics: Metrics, stage: Stage) -> Iterator[None]:
-    """Time a stage that is done here; those of a child are told by its answer."""
+    """Time a stage in this process; a child reports its stages in its answer."""
     begun = time.perf_counter()
     with span(f"processor {stage.value}"):
         yield

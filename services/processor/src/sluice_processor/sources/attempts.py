@@ -1,4 +1,4 @@
-"""Trying again, for sources that have nobody else to do it."""
+"""Retries of work items, for sources whose transport has none."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
-    """Why a piece of work was given up. `reason` is stable, the detail for people."""
+class FinalFailure:
+    """Why a work item failed for good. `reason` is stable; `detail` is for people."""
 
     reason: str
     detail: str
     attempts: int
 
 
-async def attempted(
+async def process_with_retries(
     processor: NodeProcessor, work: Work, options: ProcessorOptions
-) -> GivenUp | None:
-    """Process a node, again after an error that may pass, within the time of the options.
+) -> FinalFailure | None:
+    """Process a node; retry transient errors with backoff, within the time of the options.
 
-    None when it is done. An error that is not retryable gives up at once.
+    Return None when the node is done. A permanent error is not retried.
     """
     allowance = Allowance(options.handling_seconds)
     attempt = 0
@@ -40,9 +40,9 @@ async def attempted(
         if failure is None:
             return None
         delay = backoff_seconds(attempt, options.retry_base_seconds, options.retry_cap_seconds)
-        hopeless = isinstance(failure, SluiceError) and not failure.retryable
-        if hopeless or attempt >= options.attempts or allowance.left_seconds <= delay:
-            return _given_up(failure, attempt)
+        is_permanent = isinstance(failure, SluiceError) and not failure.retryable
+        if is_permanent or attempt >= options.attempts or allowance.left_seconds <= delay:
+            return _final_failure(failure, attempt)
         await asyncio.sleep(delay)
         allowance.spend(delay)
 
@@ -54,15 +54,19 @@ async def _attempt(
         async with allowance.spending():
             await processor.process(work)
     except Exception as error:  # noqa: BLE001 - one bad node must not stop the others
-        _log.warning("node_not_processed", node_id=work.node_id, attempt=attempt, exc_info=error)
+        _log.warning("node.attempt_failed", node_id=work.node_id, attempt=attempt, exc_info=error)
         return error
     return None
 
 
-def _given_up(error: Exception, attempts: int) -> GivenUp:
+def _final_failure(error: Exception, attempts: int) -> FinalFailure:
     if isinstance(error, SluiceError):
-        return GivenUp(error.reason, error.operator_message, attempts)
+        return FinalFailure(error.reason, error.operator_message, attempts)
     if isinstance(error, TimeoutError):
-        return GivenUp("HANDLER_TIMEOUT", "The node took too long.", attempts)
-    # The text of an unexpected error may quote anything.
-    return GivenUp("HANDLER_FAILED", type(error).__name__, attempts)
+        return FinalFailure(
+            "HANDLER_TIMEOUT",
+            "The node was not processed in time; replay it later.",
+            attempts,
+        )
+    # The text of an unexpected error may quote anything, so only its type is kept.
+    return FinalFailure("HANDLER_FAILED", type(error).__name__, attempts)

@@ -1,4 +1,4 @@
-"""`sluice-processor dlq list|replay|drop`: what was given up, on Kafka or in a data directory."""
+"""`sluice-processor dlq list|replay|drop`: dead letters in Kafka or in a data directory."""
 
 from __future__ import annotations
 
@@ -15,48 +15,50 @@ from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
-from sluice_processor.sources.log_dead_letters import LogLetter, LogLetters
+from sluice_processor.sources.log_dead_letters import LogDeadLetter, LogDeadLetters
 
 SUBCOMMAND: Final = "dlq"
 
 
-def add_letters_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `dlq` to the command line of the service."""
-    parser = commands.add_parser(SUBCOMMAND, help="what was given up: list it, replay it, drop it")
+def add_dlq_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `dlq` command to the parser of the service."""
+    parser = commands.add_parser(SUBCOMMAND, help="list, replay or drop dead letters")
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|replay|drop")
     for name, text in (
-        ("list", "print what was given up and why, one JSON object a line"),
-        ("replay", "have it tried again, oldest first"),
-        ("drop", "forget it, oldest first"),
+        ("list", "print dead letters and their reasons, one JSON object per line"),
+        ("replay", "process dead letters again, oldest first"),
+        ("drop", "discard dead letters, oldest first"),
     ):
         action = actions.add_parser(name, help=text, description=text)
-        action.add_argument("--count", type=_count, metavar="N", help="at most so many")
+        action.add_argument("--count", type=_count, metavar="N", help="at most N dead letters")
         action.add_argument(
             "--topic",
             default=UPLOADS_TOPIC,
-            help="what was given up of this topic of Kafka, e.g. that of S3 notifications"
+            help="Kafka topic that the dead letters come from, e.g. that of S3 notifications"
             " (default: %(default)s)",
         )
 
 
-async def letters_main(settings: SluiceSettings, arguments: argparse.Namespace) -> None:
-    """Run the command. Raises `ConfigurationError` where there can be no letters."""
+async def dlq_main(settings: SluiceSettings, arguments: argparse.Namespace) -> None:
+    """Run the command. Raise `ConfigurationError` if there can be no dead letters."""
     match settings.events:
         case Events.KAFKA:
             await _kafka(settings, arguments.topic, arguments.action, arguments.count)
         case Events.LOG:
-            letters = LogLetters(DataDir(settings.data_dir).processor)
+            letters = LogDeadLetters(DataDir(settings.data_dir).processor)
             await asyncio.to_thread(_log, letters, arguments.action, arguments.count)
         case Events.OFF:
-            raise ConfigurationError("SLUICE_EVENTS=off: there are no events to give up")
+            raise ConfigurationError(
+                "SLUICE_EVENTS=off: there are no events, and so no dead letters; set SLUICE_EVENTS"
+            )
 
 
 async def _kafka(settings: SluiceSettings, topic: str, action: str, count: int | None) -> None:
-    from sluice_processor.sources.kafka_dead_letters import open_letters
+    from sluice_processor.sources.kafka_dead_letters import open_dead_letters
 
     options, group = settings.to_kafka_options(), settings.processor.group
     with as_configuration_error("SLUICE_KAFKA__BOOTSTRAP_SERVERS"):
-        async with open_letters(options, topic, group) as letters:
+        async with open_dead_letters(options, topic, group) as letters:
             done = 0
             async for letter in letters.unsettled():
                 if done == count:
@@ -69,7 +71,7 @@ async def _kafka(settings: SluiceSettings, topic: str, action: str, count: int |
                 done += 1
 
 
-def _log(letters: LogLetters, action: str, count: int | None) -> None:
+def _log(letters: LogDeadLetters, action: str, count: int | None) -> None:
     for letter in letters.letters()[:count]:
         if action == "replay":
             letters.replay(letter.record.event_id)
@@ -78,7 +80,7 @@ def _log(letters: LogLetters, action: str, count: int | None) -> None:
         _write(_facts(letter))
 
 
-def _facts(letter: LogLetter) -> dict[str, str]:
+def _facts(letter: LogDeadLetter) -> dict[str, str]:
     return {
         "id": letter.record.event_id,
         "type": letter.record.type,
@@ -98,5 +100,5 @@ def _write(facts: Mapping[str, str]) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1 on")
+        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
     return int(text)

@@ -1,5 +1,4 @@
-"""Work from Kafka, as a member of a consumer group: the events of uploads, and what a store tells
-of its objects in a topic of its own."""
+"""Kafka source: upload events, and store notifications from a separate topic."""
 
 from __future__ import annotations
 
@@ -17,19 +16,19 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.events.registry import BadEvent
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.nodes.handler import TRIED_LATER, NodeProcessor
-from sluice_processor.sources.notification_source import count_passed, process_all
+from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor
+from sluice_processor.sources.notification_source import count_skipped, process_all
 from sluice_processor.sources.store_notifications import BadNotification, Notice, parse_notification
-from sluice_processor.sources.work import sorted_notices, work_of
+from sluice_processor.sources.work import sort_notices, work_of
 
 KAFKA: Final = "kafka"
 KAFKA_S3: Final = "kafka-s3"
-"""What metrics call the two."""
+"""Names of the two topics' sources in the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedNotices:
-    """A message of a store."""
+    """A notification message of a store."""
 
     topic: str
     notices: Sequence[Notice]
@@ -37,7 +36,7 @@ class ReceivedNotices:
 
     @property
     def event_id(self) -> str:
-        """None: the handler knows by the content of an object what it has looked at."""
+        """Always empty: the handler recognizes repeats by the content of the object."""
         return ""
 
 
@@ -49,12 +48,12 @@ def work_consumer(
     options: ProcessorOptions,
     metrics: Metrics,
 ) -> MessageConsumer[ReceivedEvent | ReceivedNotices]:
-    """A member of `group` that processes the nodes of completed uploads and, if there is a topic
-    for them, of the objects that a store tells of.
+    """Return a member of `group` that processes completed uploads and, with `s3_topic`, objects
+    named by store notifications.
 
-    Tries, delays and dead letters are the consumer's: a message that fails `attempts` times, or
-    for `handling_seconds`, goes to `<topic>.<group>.dlq`, and its partition moves on. One that ran
-    out of time goes to `<topic>.<group>.retry` first, `retries` times.
+    The consumer handles retries, delays and dead letters. A message that fails `attempts` times,
+    or for `handling_seconds`, goes to `<topic>.<group>.dlq`, and its partition advances. One that
+    ran out of time first goes to `<topic>.<group>.retry`, `retries` times.
     """
     slots = asyncio.Semaphore(options.concurrency)
 
@@ -63,8 +62,8 @@ def work_consumer(
 
     async def handle(message: ReceivedEvent | ReceivedNotices) -> None:
         if isinstance(message, ReceivedNotices):
-            found = sorted_notices(message.notices)
-            count_passed(metrics, KAFKA_S3, found)
+            found = sort_notices(message.notices)
+            count_skipped(metrics, KAFKA_S3, found)
             is_final = message.retry_number >= options.retries
             await process_all(processor, found, slots, is_final=is_final)
             return
@@ -82,13 +81,13 @@ def work_consumer(
         retry_base_seconds=options.retry_base_seconds,
         retry_cap_seconds=options.retry_cap_seconds,
         drain_seconds=options.drain_seconds,
-        delayed_retries=DelayedRetries(TRIED_LATER, options.retries, options.retry_seconds),
+        delayed_retries=DelayedRetries(RETRY_LATER_REASONS, options.retries, options.retry_seconds),
     )
     return MessageConsumer(kafka, consuming, receive, handle, metrics=metrics.kafka)
 
 
 def _notices(raw: Any, max_bytes: int) -> ReceivedNotices:
-    """Raises `BadEvent` for what no store sends."""
+    """Parse a notification message; raise `BadEvent` for anything else."""
     value: bytes = raw.value or b""
     if len(value) > max_bytes:
         raise BadEvent("TOO_LARGE", f"{len(value)} bytes are more than the {max_bytes} allowed")

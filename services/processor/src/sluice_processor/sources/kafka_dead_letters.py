@@ -1,8 +1,4 @@
-"""Dead letters in Kafka: what a consumer group gave up on, to be looked at, replayed or dropped.
-
-A topic keeps everything, so what is settled is remembered as the offsets of a group of its own,
-`<group>.dlq`: letters are settled in the order in which they lie in their partition.
-"""
+"""Dead letters of a consumer group in Kafka: list, replay, drop."""
 
 from __future__ import annotations
 
@@ -28,15 +24,15 @@ _PREFIX: Final = "dlq_"
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaLetter:
-    """A dead letter and where it lies."""
+class KafkaDeadLetter:
+    """A dead letter and its partition."""
 
     raw: Any
     place: TopicPartition
 
     @property
     def facts(self) -> dict[str, str]:
-        """Why it is here and where it was, with the CloudEvents attributes, for people."""
+        """Reason, origin and CloudEvents attributes of the letter, for people."""
         names = ("ce_id", "ce_type", "ce_subject", "ce_sluicetenant")
         return {
             name.removeprefix("ce_").removeprefix(_PREFIX): value.decode(errors="replace")
@@ -45,13 +41,15 @@ class KafkaLetter:
         }
 
     def original(self, topic: str) -> Outgoing:
-        """The message as it came. Raises `FailedPrecondition` LETTER_WITHOUT_VALUE for one that
-        was too large to be kept whole."""
+        """Return the original message.
+
+        Raise `FailedPrecondition` LETTER_WITHOUT_VALUE for one that was too large to keep.
+        """
         if not self.raw.value:
             raise FailedPrecondition(
                 "LETTER_WITHOUT_VALUE",
-                "The message was too large for a letter; its headers say where the whole one is."
-                " Drop the letter to pass it by.",
+                "The message was too large for a dead letter; its headers say where the original"
+                " is. Drop the letter to skip it.",
             )
         return Outgoing(
             topic=topic,
@@ -62,16 +60,20 @@ class KafkaLetter:
         )
 
 
-class KafkaLetters:
-    """The letters of one group on one topic; made by `open_letters`."""
+class KafkaDeadLetters:
+    """The dead letters of one group on one topic; create it with `open_dead_letters`.
+
+    A topic keeps all messages. Which letters are settled is stored as the committed offsets of
+    the group `<group>.dlq`, so letters of a partition are settled in order.
+    """
 
     def __init__(self, topic: str, consumer: Any, producer: OrderedProducer) -> None:
         self._topic = topic
         self._consumer = consumer
         self._producer = producer
 
-    async def unsettled(self) -> AsyncIterator[KafkaLetter]:
-        """Those that nobody has replayed or dropped, up to the end as it is now."""
+    async def unsettled(self) -> AsyncIterator[KafkaDeadLetter]:
+        """Yield letters neither replayed nor dropped, up to the current end of the topic."""
         partitions = self._consumer.assignment()
         if not partitions:
             return
@@ -81,23 +83,23 @@ class KafkaLetters:
                 found = await self._consumer.getmany(place, timeout_ms=_POLL_MS)
                 for raw in found.get(place, ()):
                     if raw.offset < ends[place]:
-                        yield KafkaLetter(raw, place)
+                        yield KafkaDeadLetter(raw, place)
 
-    async def replay(self, letter: KafkaLetter) -> None:
-        """Publish the message again where it came from; then it is settled."""
+    async def replay(self, letter: KafkaDeadLetter) -> None:
+        """Publish the message to its original topic and settle the letter."""
         await self._producer.send([letter.original(self._topic)])
         await self.drop(letter)
 
-    async def drop(self, letter: KafkaLetter) -> None:
-        """It is settled, and with it those before it in its partition."""
+    async def drop(self, letter: KafkaDeadLetter) -> None:
+        """Settle the letter, and all before it in its partition."""
         await self._consumer.commit({letter.place: letter.raw.offset + 1})
 
 
 @asynccontextmanager
-async def open_letters(
+async def open_dead_letters(
     options: KafkaOptions, topic: str, group: str
-) -> AsyncIterator[KafkaLetters]:
-    """The letters of `group` on `topic`. Raises `Unavailable` EVENTS_UNAVAILABLE."""
+) -> AsyncIterator[KafkaDeadLetters]:
+    """Open the dead letters of `group` on `topic`. Raise `Unavailable` EVENTS_UNAVAILABLE."""
     letters = dead_letter_topic(topic, group)
     async with AsyncExitStack() as stack:
         try:
@@ -119,13 +121,13 @@ async def open_letters(
         producer = OrderedProducer(options)
         stack.push_async_callback(producer.aclose)
         try:
-            yield KafkaLetters(topic, consumer, producer)
+            yield KafkaDeadLetters(topic, consumer, producer)
         except KafkaError as error:
             raise unavailable(error) from error
 
 
 async def _partitions(options: KafkaOptions, topic: str) -> list[TopicPartition]:
-    """None of a topic that nobody has needed yet."""
+    """Return the partitions of a topic; an empty list if it does not exist yet."""
     admin = AIOKafkaAdminClient(**client_arguments(options))
     try:
         await start_client(admin)

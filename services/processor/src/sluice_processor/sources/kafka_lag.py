@@ -1,8 +1,4 @@
-"""How far a consumer group is behind: what an autoscaler looks at.
-
-Asked of the broker and not of what this process has in hand, so that it is right for the whole
-group, also while no member gets anywhere.
-"""
+"""Lag of a consumer group, as a metric for autoscalers."""
 
 from __future__ import annotations
 
@@ -25,10 +21,13 @@ _INTERVAL_SECONDS: Final = 10.0
 
 
 class GroupLag:
-    """Measures the lag of a group on one topic now and then.
+    """Measures the lag of a group on one topic periodically.
+
+    The lag is read from the broker, not from this process, so that it covers the whole group and
+    stays correct while no member makes progress.
 
     Args:
-        source: what the metric calls it.
+        source: label of the metric.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class GroupLag:
         self._gauge = metrics.processor_lag.labels(source)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Measure until `stop`; while Kafka is away the last figure stands."""
+        """Measure until `stop`; while Kafka is unavailable the last value stays."""
         while not stop.is_set():
             try:
                 async with _clients(self._kafka) as (admin, consumer):
@@ -48,7 +47,7 @@ class GroupLag:
                         self._gauge.set(await self._measure(admin, consumer))
                         await _pause(stop)
             except (KafkaError, OSError, TimeoutError) as error:
-                _log.warning("lag_not_measured", group=self._group, error=repr(error))
+                _log.warning("lag.measurement_failed", group=self._group, error=repr(error))
                 await _pause(stop)
 
     async def _measure(self, admin: Any, consumer: Any) -> int:
@@ -60,7 +59,7 @@ class GroupLag:
             done = await admin.list_consumer_group_offsets(self._group, partitions=partitions)
             begins = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
-        # An offset of -1 is none: such a partition is read from its beginning.
+        # An offset of -1 means none: the partition will be read from its beginning.
         return sum(
             max(0, ends[each] - max(begins[each], done[each].offset if each in done else -1))
             for each in partitions

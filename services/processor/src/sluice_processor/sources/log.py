@@ -1,8 +1,4 @@
-"""Work from the event log of one machine.
-
-How far the log has been handled is kept in a file and never ahead of the work, so that after a
-`kill -9` some events come again, which is harmless, and none is lost.
-"""
+"""Source that follows the event log of a single machine."""
 
 from __future__ import annotations
 
@@ -26,27 +22,29 @@ from sluice_core.errors import SluiceError
 from sluice_core.events.registry import BadEvent, parse_record
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventPublisher, EventRecord
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.nodes.handler import TRIED_LATER, NodeProcessor
-from sluice_processor.sources.attempts import GivenUp, attempted
-from sluice_processor.sources.log_dead_letters import LaterTry, LogLetters
+from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor
+from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.sources.log_dead_letters import LogDeadLetters, PostponedRetry
 from sluice_processor.sources.work import work_of
 
 _log = structlog.get_logger(__name__)
 _SOURCE: Final = "log"
 _NOTE_SECONDS: Final = 1.0
-"""The position is written this often at most: what comes again after a crash is passed over."""
+"""Minimum interval between writes of the position; events repeated after a crash are no-ops."""
 _POLL_SECONDS: Final = 5.0
-"""Replays are looked for this often; new events wake us."""
+"""Poll interval for replays; new events wake the source."""
 _LINGER_SECONDS: Final = 0.2
-"""After new events the next ones are let gather: several nodes at once cost little more than one,
-and the uploads that are still under way go first."""
+"""Pause after new events, so that the next ones form a batch: several nodes cost little more than
+one, and uploads in progress take precedence."""
 _WINDOW: Final = 64
-"""Events read ahead of the oldest one in hand, per node that may be in hand."""
+"""Events read ahead of the oldest unfinished one, per concurrent node."""
 
 
 class WakingPublisher:
-    """Wraps the publisher of the process that writes the log: whoever reads it is woken by what
-    may be work for it, and not by what it has published itself."""
+    """Publisher that wakes the reader of the log for new upload events.
+
+    Events that the processor itself publishes do not wake it.
+    """
 
     def __init__(self, publisher: EventPublisher, wake: asyncio.Event) -> None:
         self._publisher = publisher
@@ -60,19 +58,22 @@ class WakingPublisher:
 
 @dataclass(slots=True)
 class _Read:
-    """An event that was read; `task` handles it, if there is anything to handle."""
+    """An event that was read; `task` handles it, if it needs handling."""
 
     position: LogPosition
     task: asyncio.Task[None] | None
 
 
 class LogSource:
-    """Follows the log, a few nodes at a time.
+    """Follows the log and processes a few nodes concurrently.
+
+    The position is stored in a file and never runs ahead of the work: after a `kill -9` some
+    events are repeated, which is harmless, and none is lost.
 
     Args:
         events: the folder of the log.
         state: a folder for the position and the dead letters.
-        wake: set by whoever writes the log.
+        wake: set by the writer of the log.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class LogSource:
     ) -> None:
         self._events = events
         self._note = state / "position.json"
-        self._letters = LogLetters(state)
+        self._letters = LogDeadLetters(state)
         self._wake = wake
         self._processor = processor
         self._options = options
@@ -94,14 +95,14 @@ class LogSource:
         self._window: deque[_Read] = deque()
         self._slots = asyncio.Semaphore(options.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._trying: set[str] = set()
-        """Events whose later try is in hand."""
+        self._retrying: set[str] = set()
+        """Events whose postponed retry is in progress."""
         self._next_due = 0.0
-        """When the next later try is due, in seconds since the epoch; 0: not read yet."""
+        """When the next postponed retry is due, in seconds since the epoch; 0: not read yet."""
         self._position = BEGINNING
         """The log has been read up to here."""
         self._handled = BEGINNING
-        """Everything up to here is through."""
+        """All events up to here are finished."""
         self._noted = BEGINNING
         self._noted_at = 0.0
         self._threads = DiskThreads(
@@ -109,34 +110,34 @@ class LogSource:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow the log until `stop`; what is in hand then may end within the drain time."""
+        """Follow the log until `stop`; events in progress then have the drain time to finish."""
         try:
             self._handled = self._position = await self._threads.run(self._load)
             async with asyncio.TaskGroup() as group:
-                ender = group.create_task(self._end_at(stop))
+                ender = group.create_task(self._drain_on_stop(stop))
                 while not stop.is_set():
                     self._wake.clear()
                     before = self._position
                     try:
                         await self._replay(group)
-                        await self._try_due(group, stop)
+                        await self._start_due_retries(group, stop)
                         await self._read(group, stop)
                     except SluiceError as error:
-                        _log.warning("event_log_waits", error=str(error))
-                    await self._note_down()
+                        _log.warning("event_log.read_failed", error=str(error))
+                    await self._save_position()
                     if self._position != before:
                         await _pause(stop, _LINGER_SECONDS)
                     if not stop.is_set():
-                        await self._rest()
+                        await self._wait_for_work()
                 if self._tasks:
                     await asyncio.wait(self._tasks)
                 ender.cancel()
-            await self._note_down(at_once=True)
+            await self._save_position(at_once=True)
         finally:
             await self._threads.aclose()
 
     async def _read(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
-        """Begin what the log has that was not read yet, up to its end or what cannot be read."""
+        """Start handling unread events, up to the end of the log or an unreadable entry."""
         async with aclosing(read_events(self._events, self._position)) as events:
             async for event in events:
                 task = None
@@ -146,130 +147,131 @@ class LogSource:
                         return
                 self._position = event.position
                 self._window.append(_Read(event.position, task))
-                await self._bounded(stop)
+                await self._limit_window(stop)
 
     async def _begin(
         self,
         group: asyncio.TaskGroup,
         record: EventRecord,
         stop: asyncio.Event,
-        tried_later: int = 0,
+        retry_number: int = 0,
     ) -> asyncio.Task[None] | None:
-        """Handle an event in the background once there is a slot; None when nothing more is to
-        be begun."""
+        """Wait for a slot and handle an event in the background; None once `stop` is set."""
         await self._slots.acquire()
         if stop.is_set():
             self._slots.release()
             return None
-        task = group.create_task(self._handle(record, tried_later))
+        task = group.create_task(self._handle(record, retry_number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _bounded(self, stop: asyncio.Event) -> None:
-        """One that takes long must not have us remember all that came after it."""
+    async def _limit_window(self, stop: asyncio.Event) -> None:
+        """Bound the window: a slow event must not accumulate all later ones in memory."""
         while len(self._window) > _WINDOW * self._options.concurrency and not stop.is_set():
             oldest = self._window[0].task
             if oldest is not None:
                 await asyncio.wait([oldest])
             self._advance()
 
-    async def _handle(self, record: EventRecord, tried_later: int = 0) -> None:
-        """Bring an event to its end, or put it off; a slot is held.
+    async def _handle(self, record: EventRecord, retry_number: int = 0) -> None:
+        """Process an event, postpone it or write a dead letter; holds a slot.
 
         Args:
-            tried_later: later tries, this one included.
+            retry_number: postponed retries so far, this one included.
         """
         try:
-            given_up = await self._attempt(record, is_final=tried_later >= self._options.retries)
-            if given_up is None:
+            failure = await self._attempt(record, is_final=retry_number >= self._options.retries)
+            if failure is None:
                 pass
-            elif given_up.reason in TRIED_LATER and tried_later < self._options.retries:
-                await self._postpone(record, given_up, tried_later + 1)
+            elif failure.reason in RETRY_LATER_REASONS and retry_number < self._options.retries:
+                await self._postpone(record, failure, retry_number + 1)
                 return
             else:
-                await self._bury(record, given_up)
-            if tried_later:
-                await self._kept(record, self._letters.settled, record.event_id)
+                await self._write_dead_letter(record, failure)
+            if retry_number:
+                await self._write_state(record, self._letters.discard_postponed, record.event_id)
         finally:
             self._slots.release()
-            self._trying.discard(record.event_id)
+            self._retrying.discard(record.event_id)
 
-    async def _attempt(self, record: EventRecord, *, is_final: bool) -> GivenUp | None:
+    async def _attempt(self, record: EventRecord, *, is_final: bool) -> FinalFailure | None:
         try:
             work = work_of(record, parse_record(record))
         except BadEvent as error:
-            return GivenUp(error.reason, str(error), 0)
+            return FinalFailure(error.reason, str(error), 0)
         if work is None:
             return None
-        return await attempted(self._processor, replace(work, is_final=is_final), self._options)
+        return await process_with_retries(
+            self._processor, replace(work, is_final=is_final), self._options
+        )
 
-    async def _bury(self, record: EventRecord, cause: GivenUp) -> None:
-        _log.error("event_given_up", event_id=record.event_id, reason=cause.reason)
-        await self._kept(record, self._letters.bury, record, cause, time.time())
+    async def _write_dead_letter(self, record: EventRecord, cause: FinalFailure) -> None:
+        _log.error("event.dead_lettered", event_id=record.event_id, reason=cause.reason)
+        await self._write_state(record, self._letters.write, record, cause, time.time())
 
-    async def _postpone(self, record: EventRecord, cause: GivenUp, number: int) -> None:
+    async def _postpone(self, record: EventRecord, cause: FinalFailure, number: int) -> None:
         seconds = self._options.retry_seconds
         _log.warning(
-            "event_postponed", event_id=record.event_id, reason=cause.reason, seconds=seconds
+            "event.postponed", event_id=record.event_id, reason=cause.reason, seconds=seconds
         )
-        later = LaterTry(record, number, time.time() + seconds)
-        await self._kept(record, self._letters.postpone, later)
+        later = PostponedRetry(record, number, time.time() + seconds)
+        await self._write_state(record, self._letters.postpone, later)
         self._note_due(later)
 
-    async def _kept(
+    async def _write_state(
         self, record: EventRecord, keep: Callable[..., None], *arguments: object
     ) -> None:
-        """Write to the state's folder, however long that takes."""
+        """Write to the state directory; retry until it succeeds."""
         while True:
             try:
                 await self._threads.run(keep, *arguments)
             except SluiceError as error:
-                # Nothing is skipped: the position stays before this event.
-                _log.warning("dead_letter_waits", event_id=record.event_id, error=str(error))
+                # The position stays before this event, so nothing is skipped.
+                _log.warning("dead_letter.write_failed", event_id=record.event_id, error=str(error))
                 await asyncio.sleep(self._options.retry_cap_seconds)
             else:
                 return
 
     async def _replay(self, group: asyncio.TaskGroup) -> None:
-        """Handle what a person wants to be tried again, before anything new."""
+        """Handle replayed dead letters, before new events."""
         for record in await self._threads.run(self._letters.to_replay):
             task = await self._begin(group, record, asyncio.Event())
-            assert task is not None, "nobody sets that event"
+            assert task is not None, "the event is never set"
             await asyncio.wait([task])
             if task.cancelled():
                 return
-            await self._threads.run(self._letters.replayed, record.event_id)
+            await self._threads.run(self._letters.discard_replay, record.event_id)
 
-    async def _try_due(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
-        """Begin the later tries that are due, beside what is new."""
+    async def _start_due_retries(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        """Start the postponed retries that are due, concurrently with new events."""
         if time.time() < self._next_due:
             return
         self._next_due = math.inf
         for later in await self._threads.run(self._letters.postponed):
             event_id = later.record.event_id
-            if event_id in self._trying:
+            if event_id in self._retrying:
                 continue
             if later.due > time.time():
                 self._note_due(later)
                 return
-            self._trying.add(event_id)
+            self._retrying.add(event_id)
             if await self._begin(group, later.record, stop, later.number) is None:
                 return
 
-    def _note_due(self, later: LaterTry) -> None:
+    def _note_due(self, later: PostponedRetry) -> None:
         self._next_due = min(self._next_due, later.due)
 
     def _advance(self) -> None:
-        """Move on over what is through; what was cancelled is not."""
+        """Advance the position past finished events; cancelled ones are not finished."""
         while self._window:
             oldest = self._window[0]
             if oldest.task is not None and (not oldest.task.done() or oldest.task.cancelled()):
                 return
             self._handled = self._window.popleft().position
 
-    async def _note_down(self, *, at_once: bool = False) -> None:
-        """Note now and then how far everything is handled."""
+    async def _save_position(self, *, at_once: bool = False) -> None:
+        """Save the position periodically."""
         self._advance()
         self._metrics.processor_lag.labels(_SOURCE).set(len(self._window))
         now = asyncio.get_running_loop().time()
@@ -278,7 +280,7 @@ class LogSource:
         await self._threads.run(self._save, self._handled)
         self._noted, self._noted_at = self._handled, now
 
-    async def _rest(self) -> None:
+    async def _wait_for_work(self) -> None:
         try:
             until_due = max(0.0, self._next_due - time.time())
             async with asyncio.timeout(
@@ -288,8 +290,8 @@ class LogSource:
         except TimeoutError:
             return
 
-    async def _end_at(self, stop: asyncio.Event) -> None:
-        """Wake up at a stop, and cancel what is not through by the end of the drain."""
+    async def _drain_on_stop(self, stop: asyncio.Event) -> None:
+        """Wake the source at a stop; cancel unfinished tasks when the drain time is over."""
         await stop.wait()
         self._wake.set()
         await asyncio.sleep(self._options.drain_seconds)
@@ -303,8 +305,8 @@ class LogSource:
         except FileNotFoundError:
             return BEGINNING
         except (ValueError, KeyError, TypeError):
-            _log.warning("position_is_damaged", file=str(self._note))
-            return BEGINNING  # everything again: what was done is passed over
+            _log.warning("position.read_failed", file=str(self._note))
+            return BEGINNING  # repeat everything: finished nodes are no-ops
 
     def _save(self, position: LogPosition) -> None:
         self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

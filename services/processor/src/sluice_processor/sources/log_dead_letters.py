@@ -1,12 +1,4 @@
-"""Dead letters of a machine of its own: one file each. Blocks; called inside threads.
-
-    ROOT/dead-letters/<event id>.json    given up
-    ROOT/replay/<event id>.json          to be tried again: the running server looks here
-    ROOT/later/<event id>.json           ran out of time: tried again by itself when it is due
-
-Moving a file from one folder to the other is all that a replay is, so that a command may do it
-while the server runs.
-"""
+"""Dead letters and postponed retries of a single machine, one file each. Blocking."""
 
 from __future__ import annotations
 
@@ -20,24 +12,24 @@ import structlog
 
 from sluice_core.events.cloudevents import from_line, to_line, to_rfc3339
 from sluice_core.ports.event_publisher import EventRecord
-from sluice_processor.sources.attempts import GivenUp
+from sluice_processor.sources.attempts import FinalFailure
 
 _log = structlog.get_logger(__name__)
-Kept = TypeVar("Kept")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
-class LogLetter:
-    """An event that was given up, and why."""
+class LogDeadLetter:
+    """A dead letter: an event and the reason of its failure."""
 
     record: EventRecord
-    cause: GivenUp
+    cause: FinalFailure
     time: str
 
 
 @dataclass(frozen=True, slots=True)
-class LaterTry:
-    """An event that is tried again by itself, for the `number`-th time (from 1)."""
+class PostponedRetry:
+    """A postponed retry of an event, the `number`-th (from 1)."""
 
     record: EventRecord
     number: int
@@ -45,16 +37,23 @@ class LaterTry:
     """Seconds since the epoch."""
 
 
-class LogLetters:
-    """The folder of dead letters, and that of what is to be tried again."""
+class LogDeadLetters:
+    """The state directory of dead letters and retries.
+
+        ROOT/dead-letters/<event id>.json    failed for good
+        ROOT/replay/<event id>.json          to be replayed: the running server polls it
+        ROOT/later/<event id>.json           ran out of time: retried when it is due
+
+    A replay only moves a file between directories, so a command can do it while the server runs.
+    """
 
     def __init__(self, root: Path) -> None:
         self._dead = root / "dead-letters"
         self._replay = root / "replay"
         self._later = root / "later"
 
-    def bury(self, record: EventRecord, cause: GivenUp, now: float) -> None:
-        """Write a letter; one for the same event is replaced."""
+    def write(self, record: EventRecord, cause: FinalFailure, now: float) -> None:
+        """Write a dead letter; replace one for the same event."""
         letter = {
             "reason": cause.reason,
             "detail": cause.detail,
@@ -64,8 +63,8 @@ class LogLetters:
         }
         _write(self._dead, record.event_id, letter)
 
-    def postpone(self, later: LaterTry) -> None:
-        """Note a later try; one for the same event is replaced."""
+    def postpone(self, later: PostponedRetry) -> None:
+        """Write a postponed retry; replace one for the same event."""
         note = {
             "number": later.number,
             "due": later.due,
@@ -73,22 +72,22 @@ class LogLetters:
         }
         _write(self._later, later.record.event_id, note)
 
-    def postponed(self) -> list[LaterTry]:
-        """Later tries, the one that is due first before the others."""
+    def postponed(self) -> list[PostponedRetry]:
+        """Return the postponed retries, earliest due time first."""
         found = (_read(path, _later_try) for path in self._later.glob("*.json"))
         return sorted((one for one in found if one is not None), key=lambda later: later.due)
 
-    def settled(self, event_id: str) -> None:
-        """There is no later try to make any more."""
+    def discard_postponed(self, event_id: str) -> None:
+        """Delete the postponed retry of an event, if any."""
         self._path(self._later, event_id).unlink(missing_ok=True)
 
-    def letters(self) -> list[LogLetter]:
-        """Those in the folder, by the time at which they were given up."""
+    def letters(self) -> list[LogDeadLetter]:
+        """Return the dead letters, oldest first."""
         found = (_read(path, _letter) for path in self._dead.glob("*.json"))
         return sorted((one for one in found if one is not None), key=lambda letter: letter.time)
 
     def replay(self, event_id: str) -> bool:
-        """Have one tried again; whether there was such a letter."""
+        """Schedule a replay; return whether the letter exists."""
         self._replay.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._path(self._dead, event_id).replace(self._path(self._replay, event_id))
@@ -97,7 +96,7 @@ class LogLetters:
         return True
 
     def drop(self, event_id: str) -> bool:
-        """Forget one; whether there was such a letter."""
+        """Delete a letter; return whether it existed."""
         try:
             self._path(self._dead, event_id).unlink()
         except FileNotFoundError:
@@ -105,12 +104,12 @@ class LogLetters:
         return True
 
     def to_replay(self) -> list[EventRecord]:
-        """What somebody wants to be tried again."""
+        """Return the events to be replayed."""
         found = (_read(path, _letter) for path in sorted(self._replay.glob("*.json")))
         return [letter.record for letter in found if letter is not None]
 
-    def replayed(self, event_id: str) -> None:
-        """It was tried; if it failed again, there is a new letter already."""
+    def discard_replay(self, event_id: str) -> None:
+        """Delete the replay of an event; a failed one has already written a new dead letter."""
         self._path(self._replay, event_id).unlink(missing_ok=True)
 
     @staticmethod
@@ -125,28 +124,30 @@ def _write(folder: Path, name: str, content: dict[str, Any]) -> None:
     draft.replace(folder / f"{name}.json")
 
 
-def _letter(content: dict[str, Any]) -> LogLetter:
-    cause = GivenUp(content["reason"], content["detail"], content["attempts"])
-    return LogLetter(_event(content), cause, content["time"])
+def _letter(content: dict[str, Any]) -> LogDeadLetter:
+    cause = FinalFailure(content["reason"], content["detail"], content["attempts"])
+    return LogDeadLetter(_event(content), cause, content["time"])
 
 
-def _later_try(content: dict[str, Any]) -> LaterTry:
-    return LaterTry(_event(content), int(content["number"]), float(content["due"]))
+def _later_try(content: dict[str, Any]) -> PostponedRetry:
+    return PostponedRetry(_event(content), int(content["number"]), float(content["due"]))
 
 
 def _event(content: dict[str, Any]) -> EventRecord:
     return from_line(json.dumps(content["event"]).encode())
 
 
-def _read(path: Path, parse: Callable[[dict[str, Any]], Kept]) -> Kept | None:
-    """None for one that is gone meanwhile, and for a file that is no letter: a power cut or an
-    editor may have damaged it. Such a one is put aside, and nobody's way is blocked by it."""
+def _read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed | None:
+    """Read and parse a file; None if it was deleted meanwhile or is damaged.
+
+    A power cut or an editor may damage a file. It is renamed, so that it does not block others.
+    """
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         aside = path.with_suffix(".damaged")
-        _log.error("dead_letter_is_damaged", file=str(aside))
+        _log.error("dead_letter.read_failed", file=str(aside))
         path.replace(aside)
         return None

@@ -1,4 +1,4 @@
-"""What the sources that are told of objects do alike."""
+"""Shared parts of the notification sources."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.concurrency.allowance import allowance_paused
 from sluice_core.errors import SluiceError
 from sluice_processor.nodes.handler import NodeProcessor, Work
-from sluice_processor.sources.work import Sorted
+from sluice_processor.sources.work import SortedNotices
 
 
-def count_passed(metrics: Metrics, source: str, found: Sorted) -> None:
-    """Say which notices of a message were passed over."""
-    for reason in found.passed:
+def count_skipped(metrics: Metrics, source: str, found: SortedNotices) -> None:
+    """Count the skipped notices of a message, by reason."""
+    for reason in found.skipped:
         metrics.processor_passed.labels(source, reason.value).inc()
 
 
 async def process_all(
-    processor: NodeProcessor, found: Sorted, slots: asyncio.Semaphore, *, is_final: bool
+    processor: NodeProcessor, found: SortedNotices, slots: asyncio.Semaphore, *, is_final: bool
 ) -> None:
-    """Everything that a message asks for, side by side, as far as there are slots.
+    """Process all work items of a message concurrently, bounded by `slots`.
 
-    Nothing is left out because something else failed. Raises one of the errors: one that may pass,
-    if there is one, for then the message is worth another try.
+    A failure does not cancel the other items. Afterwards raise one of the errors, preferably a
+    retryable one, because the message is then worth a retry.
     """
     errors: list[Exception] = []
 
@@ -33,7 +33,7 @@ async def process_all(
             await slots.acquire()
         try:
             await processor.process(replace(work, is_final=is_final))
-        except Exception as error:  # noqa: BLE001 - raised below, when all have had their turn
+        except Exception as error:  # noqa: BLE001 - raised below, when all have ended
             errors.append(error)
         finally:
             slots.release()
@@ -42,8 +42,8 @@ async def process_all(
         for work in found.works:
             group.create_task(one(work))
     if errors:
-        raise min(errors, key=_is_hopeless)
+        raise min(errors, key=_is_permanent)
 
 
-def _is_hopeless(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     return isinstance(error, SluiceError) and not error.retryable

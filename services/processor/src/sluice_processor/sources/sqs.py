@@ -1,10 +1,4 @@
-"""Work from an SQS queue: what S3, or EventBridge, says of new objects.
-
-- A message stays hidden from others while it is worked on, and is deleted when all of it is done.
-- One that cannot be done is left to the queue: it comes again, later each time, until the queue's
-  redrive policy moves it to the dead letters. So does one that nobody can read.
-- A stop leaves time to what is in hand; what does not end goes back into the queue at once.
-"""
+"""SQS source: notifications of S3 or EventBridge about new objects."""
 
 from __future__ import annotations
 
@@ -20,30 +14,36 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import SluiceError
 from sluice_processor.deps import ProcessorOptions
-from sluice_processor.nodes.handler import TRIED_LATER, NodeProcessor, Work
-from sluice_processor.sources.attempts import GivenUp, attempted
-from sluice_processor.sources.notification_source import count_passed
+from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor, Work
+from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.sources.notification_source import count_skipped
 from sluice_processor.sources.sqs_options import SqsOptions
 from sluice_processor.sources.sqs_queue import QueuedMessage, SqsQueue, open_queue
 from sluice_processor.sources.store_notifications import BadNotification, parse_notification
-from sluice_processor.sources.work import Sorted, sorted_notices
+from sluice_processor.sources.work import SortedNotices, sort_notices
 
 _log = structlog.get_logger(__name__)
 
 SQS: Final = "sqs"
-"""What metrics call this source."""
+"""Name of this source in the metrics."""
 _PAUSE_SECONDS: Final = 2.0
-"""After a request that failed."""
+"""Pause after a failed request."""
 _MEASURE_SECONDS: Final = 10.0
-_LONGEST_HIDING_SECONDS: Final = 600
+_MAX_HIDE_SECONDS: Final = 600
 _RETURN_SECONDS: Final = 2.0
-"""For giving back what a stop has interrupted."""
-_BEATS: Final = 3
-"""How often a message is hidden anew in the time for which it is hidden: two may be lost."""
+"""Time limit for returning interrupted messages at a stop."""
+_EXTENSIONS: Final = 3
+"""Extensions per visibility timeout, so that two may be lost."""
 
 
 class SqsSource:
-    """Reads one queue; any number of processes may."""
+    """Reads one queue; any number of processes may read the same one.
+
+    - A message is hidden from others while it is processed, and deleted when all of it is done.
+    - A message that fails, or cannot be parsed, is left to the queue with a growing delay until
+      the redrive policy of the queue moves it to the dead letters.
+    - At a stop, messages in progress have the drain time; unfinished ones are returned at once.
+    """
 
     def __init__(
         self,
@@ -58,35 +58,35 @@ class SqsSource:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(options.concurrency)
         self._max_receives: int | None = None
-        """Of the queue's redrive policy, as last measured."""
+        """From the redrive policy of the queue, as last read."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Process until `stop`. The queue may be away, now and later."""
+        """Process messages until `stop`; the queue may be unavailable at any time."""
         async with (
             open_queue(self._sqs, self._options.concurrency) as queue,
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._measure(queue, stop))
-            in_hand: dict[asyncio.Task[None], QueuedMessage] = {}
+            in_progress: dict[asyncio.Task[None], QueuedMessage] = {}
             try:
-                await self._poll(queue, group, in_hand, stop)
+                await self._poll(queue, group, in_progress, stop)
             finally:
-                await self._rest(queue, in_hand)
+                await self._drain(queue, in_progress)
 
     async def _poll(
         self,
         queue: SqsQueue,
         group: asyncio.TaskGroup,
-        in_hand: dict[asyncio.Task[None], QueuedMessage],
+        in_progress: dict[asyncio.Task[None], QueuedMessage],
         stop: asyncio.Event,
     ) -> None:
         stopping = group.create_task(stop.wait())
         while not stop.is_set():
-            free = self._options.concurrency - len(in_hand)
+            free = self._options.concurrency - len(in_progress)
             if free == 0:
-                await asyncio.wait([*in_hand, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([*in_progress, stopping], return_when=asyncio.FIRST_COMPLETED)
                 continue
-            # Cancelled, it may have messages on their way, which come again in their time.
+            # A cancelled receive may lose messages in transit; they reappear after their timeout.
             receiving = group.create_task(self._receive(queue, free, stop))
             await asyncio.wait([receiving, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
@@ -94,8 +94,8 @@ class SqsSource:
                 return
             for message in receiving.result():
                 task = group.create_task(self._settle(queue, message))
-                in_hand[task] = message
-                task.add_done_callback(in_hand.pop)
+                in_progress[task] = message
+                task.add_done_callback(in_progress.pop)
 
     async def _receive(
         self, queue: SqsQueue, most: int, stop: asyncio.Event
@@ -103,70 +103,76 @@ class SqsSource:
         try:
             return await queue.receive(most)
         except SluiceError as error:
-            _log.warning("queue_waits", error=str(error))
+            _log.warning("queue.receive_failed", error=str(error))
             await wait_at_most(stop, _PAUSE_SECONDS)
             return ()
 
     async def _settle(self, queue: SqsQueue, message: QueuedMessage) -> None:
-        """Bring a message to its end, or leave it to the queue."""
+        """Process and delete a message, or leave it to the queue."""
         try:
-            found = sorted_notices(parse_notification(message.body))
+            found = sort_notices(parse_notification(message.body))
         except BadNotification as error:
-            await self._leave(queue, message, "malformed", GivenUp(error.reason, str(error), 0))
+            await self._leave(
+                queue, message, "malformed", FinalFailure(error.reason, str(error), 0)
+            )
             return
-        count_passed(self._metrics, SQS, found)
+        count_skipped(self._metrics, SQS, found)
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(self._beat(queue, message))
-            given_up = await self._process(found, is_final=self._is_last(message))
-            beating.cancel()
-        if given_up is not None:
-            await self._leave(queue, message, "left", given_up)
+            extending = group.create_task(self._extend_visibility(queue, message))
+            failure = await self._process(found, is_final=self._is_last(message))
+            extending.cancel()
+        if failure is not None:
+            await self._leave(queue, message, "left", failure)
             return
         try:
             await queue.delete(message)
         except SluiceError as error:
-            # It comes again, and there will be nothing to do.
-            _log.warning("message_not_deleted", message_id=message.message_id, error=str(error))
+            # It is delivered again and will be a no-op.
+            _log.warning("message.delete_failed", message_id=message.message_id, error=str(error))
         self._count("handled")
 
     def _is_last(self, message: QueuedMessage) -> bool:
-        """Whether a TIMEOUT is final: the queue buries the message next, or, where it never does,
-        there were enough tries."""
+        """Whether a TIMEOUT is final.
+
+        It is if the redrive policy takes the message next, or, without one, after all retries.
+        """
         return message.receives >= (self._max_receives or self._options.retries + 1)
 
-    async def _process(self, found: Sorted, *, is_final: bool) -> GivenUp | None:
-        """All of a message; the first thing that was given up."""
+    async def _process(self, found: SortedNotices, *, is_final: bool) -> FinalFailure | None:
+        """Process all work items of a message; return the first permanent failure."""
         works = [replace(work, is_final=is_final) for work in found.works]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._attempted(work)) for work in works]
+            tasks = [group.create_task(self._process_work(work)) for work in works]
         return next((one for one in (task.result() for task in tasks) if one is not None), None)
 
-    async def _attempted(self, work: Work) -> GivenUp | None:
+    async def _process_work(self, work: Work) -> FinalFailure | None:
         async with self._slots:
-            return await attempted(self._processor, work, self._options)
+            return await process_with_retries(self._processor, work, self._options)
 
-    async def _beat(self, queue: SqsQueue, message: QueuedMessage) -> None:
+    async def _extend_visibility(self, queue: SqsQueue, message: QueuedMessage) -> None:
         while True:
-            await asyncio.sleep(self._sqs.visibility_seconds / _BEATS)
+            await asyncio.sleep(self._sqs.visibility_seconds / _EXTENSIONS)
             await self._hide(queue, message, self._sqs.visibility_seconds)
 
     async def _hide(self, queue: SqsQueue, message: QueuedMessage, seconds: int) -> None:
-        """That it fails is no harm: the message comes again in its time."""
+        """Set the visibility timeout, best effort: on failure the current timeout applies."""
         try:
             await queue.hide(message, seconds)
         except SluiceError as error:
-            _log.warning("message_not_hidden", message_id=message.message_id, error=str(error))
+            _log.warning("message.hide_failed", message_id=message.message_id, error=str(error))
 
     async def _leave(
-        self, queue: SqsQueue, message: QueuedMessage, outcome: str, cause: GivenUp
+        self, queue: SqsQueue, message: QueuedMessage, outcome: str, cause: FinalFailure
     ) -> None:
-        """Let it come again, in a while that doubles with each time; what ran out of time, when
-        the machine may be less busy."""
-        seconds = min(_LONGEST_HIDING_SECONDS, 2 ** min(message.receives - 1, 30))
-        if cause.reason in TRIED_LATER:
+        """Leave a message to the queue, with exponential backoff.
+
+        One that ran out of time comes back after `retry_seconds`, when the load may be lower.
+        """
+        seconds = min(_MAX_HIDE_SECONDS, 2 ** min(message.receives - 1, 30))
+        if cause.reason in RETRY_LATER_REASONS:
             seconds = math.ceil(self._options.retry_seconds)
         _log.error(
-            "message_left_to_queue",
+            "message.processing_failed",
             message_id=message.message_id,
             receives=message.receives,
             reason=cause.reason,
@@ -177,14 +183,14 @@ class SqsSource:
         self._count(outcome)
         await self._hide(queue, message, seconds)
 
-    async def _rest(
-        self, queue: SqsQueue, in_hand: dict[asyncio.Task[None], QueuedMessage]
+    async def _drain(
+        self, queue: SqsQueue, in_progress: dict[asyncio.Task[None], QueuedMessage]
     ) -> None:
-        """What is in hand may end within the drain; the rest is given back."""
-        if not in_hand:
+        """Let messages in progress finish within the drain time; return the others."""
+        if not in_progress:
             return
-        _, late = await asyncio.wait(list(in_hand), timeout=self._options.drain_seconds)
-        messages = [in_hand[task] for task in late]
+        _, late = await asyncio.wait(list(in_progress), timeout=self._options.drain_seconds)
+        messages = [in_progress[task] for task in late]
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
@@ -193,22 +199,22 @@ class SqsSource:
                 for message in messages:
                     group.create_task(self._hide(queue, message, 0))
         except TimeoutError:
-            _log.warning("messages_not_returned", messages=len(messages))
+            _log.warning("messages.return_failed", messages=len(messages))
 
     async def _measure(self, queue: SqsQueue, stop: asyncio.Event) -> None:
-        """How many messages wait, now and then; while the queue is away the last figure stands."""
+        """Measure the queue periodically; while it is unavailable the last value stays."""
         gauge = self._metrics.processor_lag.labels(SQS)
         warned = False
         while not stop.is_set():
             try:
                 facts = await queue.facts()
             except SluiceError as error:
-                _log.warning("lag_not_measured", source=SQS, error=str(error))
+                _log.warning("lag.measurement_failed", source=SQS, error=str(error))
             else:
                 gauge.set(facts.waiting)
                 self._max_receives = facts.max_receives
                 if not (facts.has_dead_letters or warned):
-                    _log.warning("queue_has_no_redrive_policy")
+                    _log.warning("queue.redrive_policy_missing")
                     warned = True
             await wait_at_most(stop, _MEASURE_SECONDS)
 

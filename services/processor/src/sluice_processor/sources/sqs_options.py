@@ -1,4 +1,4 @@
-"""How a queue of SQS is reached."""
+"""Options of an SQS queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_REGION: Final = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class SqsOptions:
-    """A queue and who asks; see the settings for what each means."""
+    """A queue and its credentials; see the settings for each field."""
 
     queue_url: str
     region: str | None = None

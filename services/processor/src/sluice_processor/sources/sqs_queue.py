@@ -1,4 +1,4 @@
-"""One SQS queue: what is asked of it, and what it answers, in our words."""
+"""Client of one SQS queue, with errors as `SluiceError`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sluice_core.errors import FailedPrecondition, PermissionDenied, SluiceError
 from sluice_processor.sources.sqs_options import SqsOptions
 
 BATCH: Final = 10
-"""Messages that one request may bring: SQS's limit."""
+"""Maximum number of messages per request, a limit of SQS."""
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 10.0
 _SPARE_CONNECTIONS: Final = 4
@@ -42,36 +42,39 @@ _COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A message that is ours for a while."""
+    """A received message, invisible to others until its visibility timeout ends."""
 
     message_id: str
     receipt: str
-    """Names this receipt of it; another one ends this one's rights."""
+    """Receipt handle; the next receive of the message invalidates it."""
     body: str
     receives: int
-    """How often it was received, this time included."""
+    """Number of receives, including this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """`waiting`: messages that nobody has deleted, about; those in somebody's hands too."""
+    """Attributes of a queue; `waiting` approximates its messages, including hidden ones."""
 
     waiting: int
     has_dead_letters: bool
     max_receives: int | None = None
-    """After so many a message goes to the dead letters; None without them."""
+    """Receives after which a message becomes a dead letter; None without a redrive policy."""
 
 
 class SqsQueue:
-    """Every call raises `Unavailable` QUEUE_UNAVAILABLE for what may pass, `PermissionDenied`
-    QUEUE_DENIED, and `FailedPrecondition` QUEUE_NOT_FOUND or QUEUE_REFUSED."""
+    """One queue.
+
+    Every call raises `Unavailable` QUEUE_UNAVAILABLE for transient errors, `PermissionDenied`
+    QUEUE_DENIED, and `FailedPrecondition` QUEUE_NOT_FOUND or QUEUE_REFUSED.
+    """
 
     def __init__(self, client: Any, options: SqsOptions) -> None:
         self._client = client
         self._options = options
 
     async def receive(self, most: int) -> Sequence[QueuedMessage]:
-        """Up to so many messages, at most `BATCH`; none when there were none for a while."""
+        """Receive up to `most` messages, at most `BATCH`; empty after a long poll without any."""
         answer = await self._call(
             "receive_message",
             MaxNumberOfMessages=min(most, BATCH),
@@ -90,16 +93,17 @@ class SqsQueue:
         ]
 
     async def delete(self, message: QueuedMessage) -> None:
-        """It is done."""
+        """Delete a processed message."""
         await self._call("delete_message", ReceiptHandle=message.receipt)
 
     async def hide(self, message: QueuedMessage, seconds: int) -> None:
-        """Nobody else sees it for so long from now on; with 0 it is there at once."""
+        """Hide a message from others for `seconds` from now; 0 makes it visible at once."""
         await self._call(
             "change_message_visibility", ReceiptHandle=message.receipt, VisibilityTimeout=seconds
         )
 
     async def facts(self) -> QueueFacts:
+        """Read the attributes of the queue."""
         answer = await self._call(
             "get_queue_attributes", AttributeNames=[*_COUNTS, "RedrivePolicy"]
         )
@@ -121,7 +125,7 @@ class SqsQueue:
 
 @asynccontextmanager
 async def open_queue(options: SqsOptions, concurrency: int) -> AsyncIterator[SqsQueue]:
-    """The queue; no request is made here."""
+    """Open a client of the queue; makes no request."""
     url = urlsplit(options.queue_url)
     config = AioConfig(
         region_name=options.signing_region,
@@ -144,11 +148,11 @@ async def open_queue(options: SqsOptions, concurrency: int) -> AsyncIterator[Sqs
 
 
 def _translated(error: Exception) -> SluiceError:
-    """No vendor's text goes along: it may quote what was asked, credentials among it."""
+    """Translate a vendor error without its text, which may quote credentials of the request."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return PermissionDenied(
             "QUEUE_DENIED",
-            "There are no credentials for the queue; set them, or give this machine a role.",
+            "No credentials for the queue were found; set them, or give this machine a role.",
         )
     if not isinstance(error, ClientError):
         return Unavailable("QUEUE_UNAVAILABLE", "The queue does not answer; try again later.")
@@ -156,7 +160,8 @@ def _translated(error: Exception) -> SluiceError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     if code in _MISSING:
         return FailedPrecondition(
-            "QUEUE_NOT_FOUND", "There is no such queue; compare the URL with what SQS shows."
+            "QUEUE_NOT_FOUND",
+            "The queue does not exist; compare the URL with the one that SQS shows.",
         )
     if status in _REFUSED_STATUS or code.startswith("AccessDenied"):
         return PermissionDenied(
@@ -168,11 +173,13 @@ def _translated(error: Exception) -> SluiceError:
         return Unavailable(
             "QUEUE_UNAVAILABLE", f"The queue answered {code or status}; try again later."
         )
-    return FailedPrecondition("QUEUE_REFUSED", f"The queue refused a request ({code or status}).")
+    return FailedPrecondition(
+        "QUEUE_REFUSED", f"The queue refused a request ({code or status}); check its settings."
+    )
 
 
 def _max_receives(policy: str | None) -> int | None:
-    """Return the `maxReceiveCount` of a redrive policy, which is a text of JSON."""
+    """Return the `maxReceiveCount` of a redrive policy in JSON."""
     try:
         return None if policy is None else int(json.loads(policy)["maxReceiveCount"])
     except (ValueError, KeyError, TypeError):

@@ -1,14 +1,4 @@
-"""What stores say when objects change, as S3 event records and as events of EventBridge. Pure.
-
-    {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": …, "object": …}}, …]}
-    {"EventName": "s3:ObjectCreated:Put", "Key": "bucket/key", "Records": [as above]}     MinIO
-    {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": …, "object": …}}
-    {"Service": "Amazon S3", "Event": "s3:TestEvent", …}             when a bucket is connected
-
-Keys of event records are encoded as in a URL's query, those of EventBridge are as they are. Neither
-`sequencer` nor `versionId` is needed: whoever is told of an object looks at what is there now, and
-once for each content.
-"""
+"""Parser of store notifications: S3 event records and EventBridge events. Pure."""
 
 from __future__ import annotations
 
@@ -36,14 +26,14 @@ class NoticeKind(StrEnum):
     CREATED = "CREATED"
     REMOVED = "REMOVED"
     TEST = "TEST"
-    """Nothing: the store tried whether its messages arrive."""
+    """A test message, sent when a bucket is connected."""
     OTHER = "OTHER"
-    """Anything else that stores tell of: tags, accesses, restores."""
+    """Any other event: tags, accesses, restores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a message told of one object; `ref` is set when it was CREATED."""
+    """One event of a notification message; `ref` is set if it is CREATED."""
 
     kind: NoticeKind
     ref: ObjectRef | None = None
@@ -52,13 +42,23 @@ class Notice:
 
 
 class BadNotification(ValueError):
-    """A message that no store sends. `reason` is stable; neither it nor the text quotes it."""
+    """A message that is no notification. `reason` is stable; the text quotes no content."""
 
     reason: Final = "NOT_A_NOTIFICATION"
 
 
 def parse_notification(body: bytes | str) -> Sequence[Notice]:
-    """The notices in a message, in its order. Raises `BadNotification`."""
+    """Return the notices in a message, in order. Raise `BadNotification`.
+
+        {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": …, "object": …}}, …]}
+        {"EventName": "s3:ObjectCreated:Put", "Key": "bucket/key", "Records": [as above]}   MinIO
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": …, "object": …}}
+        {"Service": "Amazon S3", "Event": "s3:TestEvent", …}           when a bucket is connected
+
+    Keys in event records are encoded like a URL query, those of EventBridge are not encoded.
+    `sequencer` and `versionId` are ignored: the handler reads the current object, once per
+    content.
+    """
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
@@ -121,7 +121,7 @@ def _mapping(value: object, what: str) -> Mapping[str, Any]:
 
 
 def _time(text: object) -> float | None:
-    """A time that nobody can read is no reason to leave an object alone."""
+    """Parse the time of an event; None if it is invalid, because the object still counts."""
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:

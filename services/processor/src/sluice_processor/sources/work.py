@@ -1,4 +1,4 @@
-"""From events and notices to work. Pure."""
+"""Conversion of events and notices to work items. Pure."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from sluice_processor.nodes.keys import is_thumbnail, place_of
 from sluice_processor.sources.store_notifications import Notice, NoticeKind
 
 
-class Passed(StrEnum):
-    """Why a notice is no work."""
+class SkipReason(StrEnum):
+    """Why a notice is skipped."""
 
     REMOVED = "REMOVED"
     TEST = "TEST"
     OTHER_EVENT = "OTHER_EVENT"
     THUMBNAIL = "THUMBNAIL"
-    """Of our own making: to look at it would make another one."""
+    """Written by the processor itself; processing it would produce another one."""
     OTHER_KEY = "OTHER_KEY"
-    """Not where Sluice keeps the object of a node."""
+    """The key is not that of a node's object."""
     SAME_OBJECT = "SAME_OBJECT"
-    """Named before in the same message."""
+    """Repeated in the same message."""
 
 
 _KINDS = {
-    NoticeKind.REMOVED: Passed.REMOVED,
-    NoticeKind.TEST: Passed.TEST,
-    NoticeKind.OTHER: Passed.OTHER_EVENT,
+    NoticeKind.REMOVED: SkipReason.REMOVED,
+    NoticeKind.TEST: SkipReason.TEST,
+    NoticeKind.OTHER: SkipReason.OTHER_EVENT,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
-    """The notices of a message: what is to be done, and what is passed over and why."""
+class SortedNotices:
+    """The notices of a message: work items, and the reasons of skipped notices."""
 
     works: tuple[Work, ...]
-    passed: tuple[Passed, ...]
+    skipped: tuple[SkipReason, ...]
 
 
 def work_of(record: EventRecord, message: Message) -> Work | None:
-    """The node that an event is about, if there is something new to look at."""
+    """Return the work item of an event; None if the event needs no processing."""
     if not isinstance(message, uploads_pb2.UploadCompleted):
         return None
     return Work(
@@ -57,25 +57,25 @@ def work_of(record: EventRecord, message: Message) -> Work | None:
     )
 
 
-def sorted_notices(notices: Iterable[Notice]) -> Sorted:
-    """Each object of a node once, in the order of the message."""
+def sort_notices(notices: Iterable[Notice]) -> SortedNotices:
+    """Return one work item per object of a node, in the order of the message."""
     works: dict[ObjectRef | None, Work] = {}
-    passed: list[Passed] = []
+    skipped: list[SkipReason] = []
     for notice in notices:
-        found = Passed.SAME_OBJECT if notice.ref in works else _work_or_reason(notice)
+        found = SkipReason.SAME_OBJECT if notice.ref in works else _work_or_reason(notice)
         if isinstance(found, Work):
             works[notice.ref] = found
         else:
-            passed.append(found)
-    return Sorted(tuple(works.values()), tuple(passed))
+            skipped.append(found)
+    return SortedNotices(tuple(works.values()), tuple(skipped))
 
 
-def _work_or_reason(notice: Notice) -> Work | Passed:
+def _work_or_reason(notice: Notice) -> Work | SkipReason:
     if notice.ref is None:
         return _KINDS[notice.kind]
     if is_thumbnail(notice.ref.key):
-        return Passed.THUMBNAIL
+        return SkipReason.THUMBNAIL
     place = place_of(notice.ref)
     if place is None:
-        return Passed.OTHER_KEY
+        return SkipReason.OTHER_KEY
     return Work(tenant="", node_id=place.node_id, since=notice.happened_at, place=place)

@@ -1,7 +1,4 @@
-"""What a decoder child may not do, from the moment before it sees the first picture.
-
-Everything here is of Linux. Limits are certain; what the kernel may lack (Landlock) is extra.
-"""
+"""Confinement of decoder children on Linux: resource limits, prctl and Landlock."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 """linux/landlock.h; the numbers of the system calls are the same on every architecture."""
 _FILE_RIGHTS: Final = ((1, 13), (2, 14), (3, 15), (5, 16))
-"""ABI version, and how many bits of file rights there are from then on."""
+"""(ABI version, number of file access rights since that version)."""
 _PATH_BENEATH: Final = 1
 _READ: Final = 1 << 2 | 1 << 3
 """Files and folders."""
@@ -39,14 +36,21 @@ _GRACE_SECONDS: Final = 5.0
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the parent ends, however it ends; raises when it has ended already."""
+    """Have the kernel kill this process when `parent` ends.
+
+    Raise `RuntimeError` when the parent has ended already.
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        raise RuntimeError("the parent has gone")
+        raise RuntimeError("the parent process has ended")
 
 
 def confine(options: ImageOptions) -> None:
-    """Give up memory, files, privileges, core dumps and further processes."""
+    """Limit memory and descriptors; drop file access, privileges and core dumps.
+
+    Call it before the first picture is read. The resource limits always hold; Landlock applies
+    only where the kernel supports it.
+    """
     _limit(resource.RLIMIT_AS, options.child_memory_bytes)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
@@ -57,9 +61,9 @@ def confine(options: ImageOptions) -> None:
 
 
 def limit_time(options: ImageOptions) -> None:
-    """Give the next picture its processor time, and an alarm should the parent not look."""
+    """Limit the processor time of the next picture, with a wall-clock alarm as a fallback."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    # RLIMIT_CPU counts whole seconds, and holds whatever a decoder does with its timers.
+    # RLIMIT_CPU has a resolution of whole seconds, and a decoder cannot disarm it.
     seconds = math.ceil(used.ru_utime + used.ru_stime + options.cpu_seconds)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
@@ -68,7 +72,8 @@ def limit_time(options: ImageOptions) -> None:
     signal.setitimer(signal.ITIMER_REAL, options.wall_seconds + _GRACE_SECONDS)
 
 
-def end_limit_of_time() -> None:
+def clear_time_limit() -> None:
+    """Disarm the timers of `limit_time`."""
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -87,9 +92,10 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _close_file_system() -> None:
-    """No file but this program's own modules can be opened, and no connection made, any more:
-    where the kernel has Landlock. Modules, because Pillow and Python import some when they are
-    needed."""
+    """Deny files and connections with Landlock; no-op where the kernel lacks it.
+
+    The folders of `sys.path` stay readable: Pillow and Python import some modules lazily.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
     if version < 1:

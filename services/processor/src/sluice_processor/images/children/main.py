@@ -1,8 +1,4 @@
-"""A decoder child: `python -m sluice_processor.images.children.main FD PARENT OPTIONS`.
-
-Takes one descriptor after the other from the socket FD and answers each (`answers.py`). Ends when
-the socket does.
-"""
+"""Entry point of a decoder child: `python -m sluice_processor.images.children.main …`."""
 
 from __future__ import annotations
 
@@ -15,8 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from sluice_processor.images.children import confinement
-from sluice_processor.images.children import protocol as answers
+from sluice_processor.images.children import confinement, protocol
 from sluice_processor.images.decoding import prepare, process_image
 from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason, ThumbnailFormat
 
@@ -24,25 +19,30 @@ READY = b"ready"
 
 
 def main() -> None:
+    """Serve requests from a socket until it is closed.
+
+    The arguments are the descriptor of the socket, the process id of the parent and the options
+    (`encode_options`).
+    """
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
     options = decode_options(sys.argv[3])
     confinement.die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops us
     channel = socket.socket(fileno=fd)
     prepare()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     sample = _sample()
     confinement.confine(options)
-    process_image(sample, options, options.thumbnail_sizes)  # fails here, not at the first photo
+    process_image(sample, options, options.thumbnail_sizes)  # fail now, not with the first photo
     os.close(sample)
     channel.sendall(READY)
-    os.dup2(nowhere, sys.stderr.fileno())  # decoders may quote the picture there
-    os.close(nowhere)
+    os.dup2(devnull, sys.stderr.fileno())  # decoders may quote the picture on it
+    os.close(devnull)
     serve(channel, options)
 
 
 def _sample() -> int:
-    """A small picture to begin with."""
+    """Return the descriptor of a small picture for the self-test."""
     fd = os.memfd_create("sample")
     with open(fd, "wb", closefd=False) as file:
         Image.new("RGB", (32, 32)).save(file, "PNG")
@@ -50,29 +50,29 @@ def _sample() -> int:
 
 
 def serve(channel: socket.socket, options: ImageOptions) -> None:
-    """Answer requests until the other side closes."""
+    """Answer requests until the parent closes the socket."""
     while True:
-        request, descriptors, _, _ = socket.recv_fds(channel, answers.MAX_REQUEST_BYTES, 1)
+        request, descriptors, _, _ = socket.recv_fds(channel, protocol.MAX_REQUEST_BYTES, 1)
         if not request:
             return
         confinement.limit_time(options)
         try:
-            answer = _answer(descriptors[0], options, answers.decode_request(request))
+            answer = _answer(descriptors[0], options, protocol.decode_request(request))
         finally:
             os.close(descriptors[0])
-        confinement.end_limit_of_time()
+        confinement.clear_time_limit()
         channel.sendall(answer)
 
 
 def _answer(fd: int, options: ImageOptions, sizes: list[int]) -> bytes:
     try:
-        return answers.encode_answer(process_image(fd, options, sizes))
+        return protocol.encode_answer(process_image(fd, options, sizes))
     except ImageRefused as refused:
-        return answers.encode_refusal(refused)
+        return protocol.encode_refusal(refused)
     except MemoryError:
-        pass  # what it held on to is free only when its traceback is
-    return answers.encode_refusal(
-        ImageRefused(RefusalReason.MEMORY, "Decoding needs more memory than there may be.")
+        pass  # answer outside the handler: the traceback keeps the memory alive
+    return protocol.encode_refusal(
+        ImageRefused(RefusalReason.MEMORY, "Decoding needs more memory than a decoder may use.")
     )
 
 

@@ -1,4 +1,4 @@
-"""A bounded pool of decoder children: one picture at a time each, none endangers the parent."""
+"""Bounded pool of decoder child processes."""
 
 from __future__ import annotations
 
@@ -17,63 +17,65 @@ from sluice_processor.images.model import ImageOptions, ImageRefused, ProcessedI
 _UNUSABLE_AFTER: Final = frozenset(
     {RefusalReason.MEMORY, RefusalReason.TIMEOUT, RefusalReason.CRASHED}
 )
-"""What a child is not asked again after: its heap is full of holes, or it is gone."""
+"""Reasons after which a child is replaced: its heap is fragmented, or it has died."""
 
 
 class WorkersClosed(Exception):
-    """The pool is being left; nothing is said about the picture."""
+    """The pool is closing; the picture was neither decoded nor refused."""
 
 
-class _Seat:
-    """A place for one child; who holds the seat is the only one who talks to the child."""
+class _Slot:
+    """A slot for one child; only the holder of the slot talks to the child."""
 
     def __init__(self) -> None:
         self.child: DecoderChild | None = None
         self._leaving: DecoderChild | None = None
 
     def vacate(self) -> None:
-        """Kill the child; the seat is not taken again before it is gone (`vacated`)."""
+        """Kill the child. Await `wait_vacated` before the slot is used again."""
         if self.child is not None:
             self.child.kill()
             self._leaving, self.child = self.child, None
 
-    async def vacated(self) -> None:
+    async def wait_vacated(self) -> None:
+        """Wait until a killed child has been reaped."""
         if self._leaving is not None:
             await self._leaving.stop()
             self._leaving = None
 
 
 class ImageWorkers:
-    """Decodes pictures in child processes; use as an async context manager.
+    """Pool of child processes that decode pictures; an async context manager.
 
-    `process` may be called by any number of tasks: at most `options.workers` pictures are decoded
-    at a time, the other callers wait their turn, first come, first served. What they wait does not
-    count against their pictures (`sluice_core.concurrency.allowance`).
+    Any number of tasks may call `process`: at most `options.workers` pictures are decoded at a
+    time, and the other callers wait in FIFO order. The wait does not count against the caller's
+    `Allowance` (`sluice_core.concurrency.allowance`). A child that dies or hangs costs one
+    picture, never the parent.
     """
 
     def __init__(self, options: ImageOptions) -> None:
         self._options = options
-        self._seats = [_Seat() for _ in range(options.workers)]
-        self._free: asyncio.LifoQueue[_Seat] = asyncio.LifoQueue()
-        for seat in self._seats:
-            self._free.put_nowait(seat)
+        self._slots = [_Slot() for _ in range(options.workers)]
+        self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        for slot in self._slots:
+            self._free.put_nowait(slot)
         self._closing = False
         """Set once, before the children are killed."""
 
     @property
     def pids(self) -> frozenset[int]:
-        """Process ids of the children that are there at this moment."""
-        return frozenset(seat.child.pid for seat in self._seats if seat.child is not None)
+        """Process ids of the current children."""
+        return frozenset(slot.child.pid for slot in self._slots if slot.child is not None)
 
     async def __aenter__(self) -> Self:
-        """Start the children, so that a machine that cannot decode fails here.
+        """Start the children, so that a machine that cannot decode fails at once.
 
-        Raises `ChildNotStarted`.
+        Raise `ChildNotStarted`.
         """
         try:
             async with asyncio.TaskGroup() as starting:
-                for seat in self._seats:
-                    starting.create_task(self._seated(seat))
+                for slot in self._slots:
+                    starting.create_task(self._child_in(slot))
         except BaseException as failure:
             await self._close()
             if isinstance(failure, ExceptionGroup):
@@ -82,39 +84,39 @@ class ImageWorkers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Kill every child and wait for its end; who still waits for one gets `WorkersClosed`."""
+        """Kill and reap all children; waiting callers get `WorkersClosed`."""
         await self._close()
 
     async def process(
         self, source: int | Path, sizes: Sequence[int] | None = None
     ) -> ProcessedImage:
-        """Make thumbnails of a picture, and read its facts.
+        """Make the thumbnails of a picture and read its facts.
 
         Args:
-            source: a path, or the descriptor of a regular file or memfd; read by offset from 0,
-                its position is neither used nor moved, and it stays the caller's to close (not
-                before this call has ended).
-            sizes: longest sides in pixels, instead of those of the options; empty reads the
-                facts only, after decoding all the same.
+            source: a path, or the descriptor of a regular file or memfd. A descriptor is read by
+                offset from 0; its position is neither used nor moved. The caller closes it after
+                this call.
+            sizes: longest sides in pixels, instead of those of the options. Without any, the
+                picture is decoded for its facts only.
 
-        Raises `ImageRefused`, whose reason says whether the same bytes may pass later, `OSError`
-        of a path that cannot be read, `ChildNotStarted` and `WorkersClosed`. Cancelling kills the
-        child that decodes; nothing of the picture stays behind.
+        Raise `ImageRefused`, whose reason says whether a retry may succeed, `OSError` for a path
+        that cannot be read, `ChildNotStarted` and `WorkersClosed`. Cancellation kills the child
+        that decodes and leaves nothing behind.
         """
-        wanted = self._options.thumbnail_sizes if sizes is None else tuple(sizes)
-        if any(size < 1 for size in wanted):
-            raise ValueError("a thumbnail has at least one pixel")
+        requested = self._options.thumbnail_sizes if sizes is None else tuple(sizes)
+        if any(size < 1 for size in requested):
+            raise ValueError("thumbnail sizes must be at least one pixel")
         async with _opened(source) as fd:
             self._check_size(os.fstat(fd))
-            with allowance_paused():  # those before us end by their own limits
-                seat = await self._free.get()
+            with allowance_paused():  # the callers ahead have time limits of their own
+                slot = await self._free.get()
             try:
-                return await self._process_at(seat, fd, wanted)
+                return await self._process_in(slot, fd, requested)
             finally:
-                self._free.put_nowait(seat)
+                self._free.put_nowait(slot)
 
-    async def _process_at(self, seat: _Seat, fd: int, sizes: Sequence[int]) -> ProcessedImage:
-        child = await self._seated(seat)
+    async def _process_in(self, slot: _Slot, fd: int, sizes: Sequence[int]) -> ProcessedImage:
+        child = await self._child_in(slot)
         usable = False
         try:
             result = await child.ask(fd, sizes)
@@ -126,42 +128,42 @@ class ImageWorkers:
             raise
         finally:
             if not usable or child.asked >= self._options.items_per_child:
-                seat.vacate()
+                slot.vacate()
         return result
 
-    async def _seated(self, seat: _Seat) -> DecoderChild:
-        """The seat's child; a new one when it has none or when it died while nobody asked it."""
+    async def _child_in(self, slot: _Slot) -> DecoderChild:
+        """Return the child of a slot; start one if it has none or an idle one has died."""
         if self._closing:
             raise WorkersClosed
-        if seat.child is not None and not seat.child.alive:
-            seat.vacate()
-        await seat.vacated()
-        if seat.child is None:
-            with allowance_paused():  # `start_seconds` at most
-                seat.child = await DecoderChild.start(self._options)
-        return seat.child
+        if slot.child is not None and not slot.child.alive:
+            slot.vacate()
+        await slot.wait_vacated()
+        if slot.child is None:
+            with allowance_paused():  # bounded by `start_seconds`
+                slot.child = await DecoderChild.start(self._options)
+        return slot.child
 
     async def _close(self) -> None:
         self._closing = True
-        for seat in self._seats:  # whoever waits for an answer sees the end of its child
-            if seat.child is not None:
-                seat.child.kill()
-        for _ in self._seats:
-            seat = await self._free.get()
-            seat.vacate()
-            await seat.vacated()
-        for seat in self._seats:  # a late caller is told, not kept waiting
-            self._free.put_nowait(seat)
+        for slot in self._slots:  # a caller that waits for an answer sees EOF
+            if slot.child is not None:
+                slot.child.kill()
+        for _ in self._slots:
+            slot = await self._free.get()
+            slot.vacate()
+            await slot.wait_vacated()
+        for slot in self._slots:  # late callers get WorkersClosed instead of waiting
+            self._free.put_nowait(slot)
 
     def _check_size(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("a picture is read from a regular file or a memfd")
+            raise ValueError("the source must be a regular file or a memfd")
         if status.st_size == 0:
             raise ImageRefused(RefusalReason.EMPTY, "The file has no bytes.")
         if status.st_size > self._options.max_source_bytes:
             raise ImageRefused(
                 RefusalReason.TOO_LARGE,
-                f"{status.st_size} bytes are more than {self._options.max_source_bytes}.",
+                f"The file has {status.st_size} bytes, more than {self._options.max_source_bytes}.",
             )
 
 
@@ -183,7 +185,7 @@ async def _opened(source: int | Path) -> AsyncIterator[int]:
 
 
 def _open(path: Path) -> int:
-    """Without waiting for the other end of a pipe."""
+    """Open a file for reading; never wait for the other end of a pipe."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 

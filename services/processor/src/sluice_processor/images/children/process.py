@@ -1,4 +1,4 @@
-"""The parent's end of one decoder child."""
+"""The parent's side of one decoder child."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import Final, Self
 
 from sluice_core.concurrency.allowance import extend
 from sluice_core.concurrency.cancellation import finish_despite_cancel
-from sluice_processor.images.children import protocol as answers
+from sluice_processor.images.children import protocol
 from sluice_processor.images.children.main import READY, encode_options
 from sluice_processor.images.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
 
 _MODULE: Final = "sluice_processor.images.children.main"
 _ENVIRONMENT: Final = {
     "LC_ALL": "C.UTF-8",
-    "MALLOC_ARENA_MAX": "1",  # each further arena would take 64 MiB of the address space
+    "MALLOC_ARENA_MAX": "1",  # every further arena reserves 64 MiB of address space
 }
-"""All that a child sees: it needs no setting of the service and may know no secret."""
+"""The child's whole environment: it needs no settings of the service and must see no secret."""
 _OUT_OF_TIME: Final = frozenset({signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM})
 _PROGRESS_SECONDS: Final = 0.5
-"""How often it is measured whether a child gets processor time."""
+"""Interval at which the processor time of a child is sampled."""
 _LAST_WORDS_BYTES: Final = 2048
 _DYING_SECONDS: Final = 2.0
-"""Between the end of its socket and the end of a process: a core dump is switched off."""
+"""Time between EOF on the socket and the exit of the process; core dumps are disabled."""
 
 
 class ChildNotStarted(Exception):
-    """No decoder child can be had on this machine as it is."""
+    """A decoder child cannot be started on this machine."""
 
 
 class DecoderChild:
-    """One child process, asked one thing at a time."""
+    """One child process; handles one request at a time."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class DecoderChild:
         options: ImageOptions,
     ) -> None:
         self._process = process
-        self._pidfd = os.pidfd_open(process.pid)  # its number may be another's once it is gone
+        self._pidfd = os.pidfd_open(process.pid)  # the pid may be reused once it is reaped
         self._channel = channel
         self._options = options
         self.asked = 0
-        """Pictures that it has taken so far."""
+        """Pictures handed to this child so far."""
 
     @property
     def pid(self) -> int:
@@ -58,7 +58,7 @@ class DecoderChild:
 
     @property
     def alive(self) -> bool:
-        """False from the moment of its death on, not only once the event loop has noticed."""
+        """Whether the child runs; false at once when it dies, before the event loop notices."""
         if self._process.returncode is not None:
             return False
         try:
@@ -67,13 +67,15 @@ class DecoderChild:
             return True
         except OSError:
             return False
-        return False  # the end, or words that nobody asked for
+        return False  # EOF, or bytes without a request
 
     @classmethod
     async def start(cls, options: ImageOptions) -> Self:
-        """Start a child and wait until it is confined and ready; raises `ChildNotStarted`.
+        """Start a child and wait until it is confined and ready.
 
-        A process of its own by `exec`, not a fork: threads of gRPC and others may run here.
+        The child is started with `exec`, not forked: gRPC and others run threads here.
+
+        Raise `ChildNotStarted`.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         words = os.memfd_create("decoder-errors")
@@ -97,7 +99,7 @@ class DecoderChild:
             try:
                 child = cls(process, ours, options)
             except ProcessLookupError:
-                raise ChildNotStarted("A decoder child ended at its start at once.") from None
+                raise ChildNotStarted("A decoder child exited immediately at its start.") from None
             try:
                 await child._wait_until_ready(words)
             except BaseException:
@@ -111,19 +113,19 @@ class DecoderChild:
         return child
 
     async def ask(self, fd: int, sizes: Sequence[int]) -> ProcessedImage:
-        """Have the picture behind `fd` made into thumbnails.
+        """Have the child decode the picture behind `fd` and make thumbnails.
 
-        Its time in the child is limited by the child's processor time; the clock ends only one
-        that hangs. While the child gets on, the caller's `Allowance` is not spent: how fast it
-        does is a matter of the machine.
+        The limit is the child's processor time; the wall clock only ends a child that hangs. The
+        caller's `Allowance` is not spent while the child makes progress, so that a busy machine
+        does not fail a good picture.
 
-        Raises `ImageRefused`. After TIMEOUT, CRASHED or a cancellation the child is of no more
-        use: `stop` it.
+        Raise `ImageRefused`. After TIMEOUT, CRASHED or a cancellation the child is unusable:
+        `stop` it.
         """
         self.asked += 1
         try:
             header, body = await self._exchange_in_time(fd, sizes)
-            return answers.decode_answer(header, body, sizes)
+            return protocol.decode_answer(header, body, sizes)
         except TimeoutError:
             raise ImageRefused(
                 RefusalReason.TIMEOUT,
@@ -131,21 +133,20 @@ class DecoderChild:
             ) from None
         except (EOFError, OSError):
             raise await self._died() from None
-        except answers.BadAnswer:
+        except protocol.InvalidAnswer:
             raise ImageRefused(
-                RefusalReason.CRASHED, "The decoder does not answer as one should."
+                RefusalReason.CRASHED, "The decoder sent an invalid answer."
             ) from None
 
     def kill(self) -> None:
-        """End the child at once, whatever it does; whoever asks it sees it die."""
+        """Send SIGKILL; a pending `ask` raises `ImageRefused` CRASHED."""
         if self._pidfd >= 0:
-            # Not `Process.kill`: it may take the exit code away from under the event loop.
+            # Not `Process.kill`: it may reap the exit code before the event loop does.
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def stop(self) -> None:
-        """Kill the child and wait until it is gone, also when cancelled meanwhile: it ends at once.
-        Not while it is being asked."""
+        """Kill the child and reap it, despite cancellation. Not while `ask` is pending."""
         self._channel.close()
         self.kill()
         if self._pidfd >= 0:
@@ -154,7 +155,7 @@ class DecoderChild:
         await finish_despite_cancel(self._process.wait())
 
     async def _exchange_in_time(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
-        """Raise `TimeoutError` when the wall time is over, and what `_exchange` raises."""
+        """Exchange within the wall time; raise `TimeoutError` and what `_exchange` raises."""
         clock = asyncio.get_running_loop().time
         ends = clock() + self._options.wall_seconds
         used = self._cpu_ticks()
@@ -174,7 +175,7 @@ class DecoderChild:
             await asyncio.gather(exchange, return_exceptions=True)
 
     def _cpu_ticks(self) -> int:
-        """Return the processor time of the child so far (proc(5), `stat`); 0 when it is gone."""
+        """Return the child's processor time in clock ticks (proc(5), `stat`); 0 if it has ended."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_bytes()
         except OSError:
@@ -183,10 +184,10 @@ class DecoderChild:
         return int(user) + int(system)
 
     async def _exchange(self, fd: int, sizes: Sequence[int]) -> tuple[bytes, bytes]:
-        socket.send_fds(self._channel, [answers.encode_request(sizes)], [fd])
-        header_bytes, body_bytes = answers.PREFIX.unpack(await self._receive(answers.PREFIX.size))
+        socket.send_fds(self._channel, [protocol.encode_request(sizes)], [fd])
+        header_bytes, body_bytes = protocol.PREFIX.unpack(await self._receive(protocol.PREFIX.size))
         if header_bytes + body_bytes > self._options.max_answer_bytes:
-            raise answers.BadAnswer
+            raise protocol.InvalidAnswer
         return await self._receive(header_bytes), await self._receive(body_bytes)
 
     async def _receive(self, count: int) -> bytes:
@@ -209,17 +210,17 @@ class DecoderChild:
                 f"A decoder child was not ready within {self._options.start_seconds:g} s."
             ) from None
         except (EOFError, OSError):
-            said = os.pread(words, 1 << 20, 0)[-_LAST_WORDS_BYTES:].decode("utf-8", "replace")
-            lines = said.strip().splitlines() or ["it said nothing"]
-            raise ChildNotStarted(f"A decoder child ended at its start: {lines[-1]}") from None
+            output = os.pread(words, 1 << 20, 0)[-_LAST_WORDS_BYTES:].decode("utf-8", "replace")
+            lines = output.strip().splitlines() or ["no error output"]
+            raise ChildNotStarted(f"A decoder child exited at its start: {lines[-1]}") from None
         if ready != READY:
-            raise ChildNotStarted("A decoder child does not say that it is ready.")
+            raise ChildNotStarted("A decoder child sent something else than its ready message.")
 
     async def _died(self) -> ImageRefused:
         try:
             async with asyncio.timeout(_DYING_SECONDS):
                 code = await self._process.wait()
-        except TimeoutError:  # it has closed its socket only
+        except TimeoutError:  # it has only closed its socket
             self.kill()
             code = await self._process.wait()
         if -code in _OUT_OF_TIME:

@@ -1,9 +1,6 @@
-"""What parent and child say to each other.
+"""Messages between the processor and a decoder child.
 
-Request: one JSON line of at most `MAX_REQUEST_BYTES`, with the picture's descriptor beside it.
-Answer: a JSON header behind its length, then the thumbnails' bytes. The parent believes nothing
-of it before it has looked: a child that read a hostile picture may be hostile.
-"""
+A request is JSON plus the picture's descriptor; an answer is `PREFIX`, JSON and thumbnails."""
 
 from __future__ import annotations
 
@@ -28,20 +25,20 @@ from sluice_processor.images.model import (
 
 MAX_REQUEST_BYTES: Final = 4096
 PREFIX: Final = struct.Struct("!II")
-"""Bytes of the header, bytes of the thumbnails."""
+"""Length of the header and of the thumbnails, in bytes."""
 _MAX_TEXT: Final = 512
 
 Facts = TypeVar("Facts", ExifFacts, Gps)
 
 
-class BadAnswer(Exception):
-    """The child does not say what a child says."""
+class InvalidAnswer(Exception):
+    """The child's answer violates the protocol."""
 
 
 def encode_request(sizes: Sequence[int]) -> bytes:
     request = json.dumps(list(sizes)).encode()
     if len(request) > MAX_REQUEST_BYTES:
-        raise ValueError("too many sizes")
+        raise ValueError("too many thumbnail sizes for one request; ask for fewer")
     return request
 
 
@@ -77,14 +74,19 @@ def encode_answer(image: ProcessedImage) -> bytes:
 
 
 def decode_answer(header: bytes, body: bytes, sizes: Sequence[int]) -> ProcessedImage:
-    """What the child has made; raises `ImageRefused` when it says so, and `BadAnswer`."""
+    """Return the picture in an answer.
+
+    Every value is validated: a child that has read a hostile picture may be compromised.
+
+    Raise `ImageRefused` when the child refused the picture, `InvalidAnswer` for anything else.
+    """
     try:
         answer = json.loads(header)
         if "refused" in answer:
             raise ImageRefused(RefusalReason(answer["refused"]), _text(answer["detail"]))
         return _image(answer, body, sizes)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BadAnswer(type(error).__name__) from None
+        raise InvalidAnswer(type(error).__name__) from None
 
 
 def _image(answer: dict[str, Any], body: bytes, sizes: Sequence[int]) -> ProcessedImage:
@@ -105,14 +107,14 @@ def _image(answer: dict[str, Any], body: bytes, sizes: Sequence[int]) -> Process
         _count(answer["frames"]),
         _facts(ExifFacts, answer["exif"]),
         None if answer["gps"] is None else _facts(Gps, answer["gps"]),
-        damaged=_truth(answer["damaged"]),
+        damaged=_flag(answer["damaged"]),
     )
     decode, scale = (_number(seconds) for seconds in answer["seconds"])
     return ProcessedImage(facts, tuple(made), decode, scale)
 
 
 def _facts(kind: type[Facts], given: dict[str, Any]) -> Facts:
-    """Of fields that exist, each of the type that its annotation begins with."""
+    """Build facts from a JSON object; raise for unknown fields and values of the wrong type."""
     types = {field.name: str(field.type).partition(" ")[0] for field in fields(kind)}
     for name, value in given.items():
         if value is not None:
@@ -138,7 +140,7 @@ def _count(value: Any) -> int:
     return value
 
 
-def _truth(value: Any) -> bool:
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError("neither true nor false")
     return value
@@ -148,5 +150,5 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "str": _text,
     "float": _number,
     "int": _count,
-    "bool": _truth,
+    "bool": _flag,
 }

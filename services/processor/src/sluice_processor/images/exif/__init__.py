@@ -1,1 +1,1 @@
-"""EXIF metadata to facts."""
+"""Conversion of EXIF metadata to facts."""

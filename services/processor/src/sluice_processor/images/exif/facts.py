@@ -1,7 +1,6 @@
-"""EXIF to facts: what is believable, cleaned and bounded; what is broken is left out.
+"""Conversion of EXIF fields to clean and bounded facts; broken fields are left out.
 
-Tag numbers and types are those of EXIF 2.32 (CIPA DC-008), tables 4 to 15.
-"""
+Tag numbers and types follow EXIF 2.32 (CIPA DC-008), tables 4 to 15."""
 
 from __future__ import annotations
 
@@ -18,13 +17,13 @@ from sluice_processor.images.model import ExifFacts, Gps
 
 
 def read_exif(image: Image.Image) -> tuple[ExifFacts, Gps | None]:
-    """The facts of an opened picture; empty ones when its EXIF is missing or broken."""
+    """Return the facts of an opened picture; empty facts if its EXIF is missing or broken."""
     base, detail, place = _directories(image)
     return _facts(base, detail), place_of(place)
 
 
 def read_orientation(image: Image.Image) -> int:
-    """1 to 8; 1 where it is missing or makes no sense."""
+    """Return the orientation, 1 to 8; 1 if it is missing or invalid."""
     base, _, _ = _directories(image)
     return _orientation(base) or 1
 
@@ -34,11 +33,11 @@ _NOTHING: Final[_Directory] = {}
 
 
 def _directories(image: Image.Image) -> tuple[_Directory, _Directory, _Directory]:
-    """Base, EXIF and GPS directory; each on its own may be broken."""
+    """Return the base, EXIF and GPS directory; any of them may be broken and thus empty."""
     try:
         exif = image.getexif()
         base = dict(exif)
-    except Exception:  # noqa: BLE001  a parser of hostile bytes raises whatever it likes
+    except Exception:  # noqa: BLE001  a parser of hostile bytes may raise anything
         return _NOTHING, _NOTHING, _NOTHING
     return base, _directory(exif, IFD.Exif), _directory(exif, IFD.GPSInfo)
 

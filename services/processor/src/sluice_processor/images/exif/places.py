@@ -1,7 +1,4 @@
-"""The GPS directory of EXIF to a place, or none. Pure.
-
-A wrong place is worse than none: what cannot be a position that a receiver has found is left out.
-"""
+"""Conversion of the GPS directory of EXIF to a place. Pure."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ from sluice_processor.images.model import Gps
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[Ee][+-]?\d{1,3})?", re.ASCII)
 _UNKNOWN: Final = re.compile(r"\b(?:inf|nan|undef)\b", re.IGNORECASE)
 _VOID: Final = "V"
-"""GPSStatus of a measurement that is not in force (EXIF 2.32, table 15)."""
+"""GPSStatus of an invalid measurement (EXIF 2.32, table 15)."""
 _MAX_PARTS: Final = 3
 
 
 def place_of(directory: Mapping[int, Any]) -> Gps | None:
-    """Return the place that a GPS directory names.
+    """Return the place in a GPS directory, or None.
 
-    None without both coordinates and their hemispheres, with a void status, and for exactly 0, 0:
-    what receivers and programs without a position write.
+    A wrong place is worse than none. None without both coordinates and their hemispheres, with a
+    void status, and for exactly 0, 0, which receivers and programs without a position write.
     """
     if (text(directory.get(GPS.GPSStatus)) or "")[:1].upper() == _VOID:
         return None
@@ -50,8 +47,8 @@ def _degrees(
 ) -> float | None:
     """Return degrees, negative for the second direction.
 
-    A sign says the hemisphere only where the reference is missing. With one it may repeat it;
-    a sign that contradicts it leaves no place.
+    A sign gives the hemisphere only where the reference is missing. A sign that contradicts the
+    reference makes the place invalid.
     """
     value = directory.get(value_tag)
     parts = _parts(value)
@@ -77,8 +74,8 @@ def _degrees(
 def _parts(value: Any) -> tuple[float, float, float] | None:
     """Return degrees (or hours), minutes and seconds of one to three numbers, or of a text.
 
-    As in exiftool's `ToDegrees`: a text may have anything between its numbers, the first three of
-    which count; one value that is no number (0/0) makes all of it unknown.
+    Follows exiftool's `ToDegrees`: a text may have anything between its numbers, and the first
+    three count; a value that is no number (0/0) makes all of it unknown.
     """
     if isinstance(first(value), str | bytes):
         written = " ".join(filter(None, map(text, value if isinstance(value, tuple) else (value,))))
@@ -105,7 +102,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _direction_within(value: Any) -> str:
-    """Return the letter at the end, or else at the beginning, of a text like "51 30 36 N"."""
+    """Return the hemisphere letter at the end or the beginning of a text like "51 30 36 N"."""
     written = text(value) if isinstance(first(value), str | bytes) else None
     if written is None:
         return ""
@@ -123,7 +120,7 @@ def _altitude(directory: Mapping[int, Any]) -> float | None:
 def _time(directory: Mapping[int, Any]) -> str | None:
     """Return the satellites' UTC to the second; hours, minutes and seconds may each be decimal."""
     day = directory.get(GPS.GPSDateStamp)
-    if isinstance(day, str | bytes):  # Casio writes NUL between its parts
+    if isinstance(day, str | bytes):  # Casio separates the parts with NUL
         day = day.rstrip("\0").replace("\0", ":") if isinstance(day, str) else _with_colons(day)
     written = text(day)
     date = None if written is None else parse_time(written)

@@ -1,8 +1,4 @@
-"""Times as cameras and programs write them, to ISO 8601. Pure.
-
-The specification has one form, "2024:05:06 07:08:09" (EXIF 2.32, section 4.6.5); the others are
-those that exiftool's `ConvertDateTime`, `ExifDate` and `ExifTime` read.
-"""
+"""Conversion of EXIF times, in the forms that cameras and programs write, to ISO 8601. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +10,9 @@ from typing import Any, Final
 from sluice_processor.images.exif.values import text
 
 _EARLIEST_YEAR: Final = 1826
-"""Nothing was photographed before; cameras with an empty clock write 0000."""
+"""The first photograph; cameras with an unset clock write 0000."""
 _LATEST_YEAR: Final = 2999
-"""As in exiftool: four digits beyond are no year."""
+"""As in exiftool."""
 _MAX_FRACTION_DIGITS: Final = 6
 _AROUND: Final = "\"'`([{<:=,; "
 """What programs put around a date, or leave in front of it."""
@@ -37,7 +33,7 @@ _ZONE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WrittenTime:
-    """What one field says: local time, the digits of its fraction, its zone if it has one."""
+    """The content of one field: local time, digits of its fraction, zone if present."""
 
     moment: datetime
     fraction: str
@@ -47,8 +43,8 @@ class WrittenTime:
 def iso_time(time: Any, subsec: Any, offset: Any) -> str | None:
     """Return ISO 8601 of a time, its fractions ("123") and its offset ("+02:00"), or None.
 
-    A fraction and a zone within the time itself come before those of the other two fields. A date
-    without a time is midnight, as exiftool formats it.
+    A fraction and a zone inside the time take precedence over the other two fields. A date
+    without a time means midnight, as in exiftool.
     """
     written = text(time)
     found = None if written is None else parse_time(written)
@@ -62,10 +58,11 @@ def iso_time(time: Any, subsec: Any, offset: Any) -> str | None:
 
 
 def parse_time(written: str) -> WrittenTime | None:
-    """Read a date, and a time and a zone behind it if there are any.
+    """Parse a date, followed by an optional time and zone.
 
-    A quote or a bracket in front is passed over, as exiftool passes over all that is no digit; a
-    word is not, for the year stands behind the day then.
+    The specification has one form, "2024:05:06 07:08:09" (EXIF 2.32, section 4.6.5). The others
+    are those of exiftool's `ConvertDateTime`, `ExifDate` and `ExifTime`. Like exiftool it skips a
+    leading quote or bracket; not a word, because the year then follows the day.
     """
     written = written.lstrip(_AROUND)
     date = _COMPACT.match(written) or _DATE.match(written)
@@ -93,7 +90,7 @@ def parse_time(written: str) -> WrittenTime | None:
 
 
 def parse_zone(written: str | None) -> timezone | None:
-    """Read "Z", "+02:00", "+0200", "+2:00" or "+02"; None for anything else."""
+    """Parse "Z", "+02:00", "+0200", "+2:00" or "+02"; None for anything else."""
     found = None if written is None else _ZONE.match(written)
     if found is None:
         return None

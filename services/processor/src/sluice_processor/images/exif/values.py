@@ -1,4 +1,4 @@
-"""Values of EXIF fields: text, numbers, whole numbers. Pure; what is broken is None."""
+"""Conversion of EXIF field values to text and numbers; None for broken ones. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _REPLACEMENT: Final = "\ufffd"
 
 
 def accept_utf8_fields() -> None:
-    """Have Pillow deliver fields of EXIF 3.0's UTF-8 type as bytes instead of skipping them."""
+    """Make Pillow deliver fields of EXIF 3.0's UTF-8 type as bytes instead of skipping them."""
     TiffImagePlugin.ImageFileDirectory_v2._load_dispatch.setdefault(
         _UTF8_TYPE, (1, lambda _directory, data, _legacy: data)
     )
 
 
 def first(value: Any) -> Any:
-    """Return the first of several values: some cameras write several where one belongs."""
+    """Return the first of several values; some cameras write more than one."""
     return value[0] if isinstance(value, tuple | list) and value else value
 
 
@@ -31,13 +31,13 @@ def text(value: Any) -> str | None:
     """Return clean text of at most `_MAX_TEXT` characters in NFC, or None.
 
     Control, format, surrogate, private and unassigned characters become blanks; blanks are
-    collapsed. The encoding is that of `decoded`.
+    collapsed. For the encoding see `decode_text`.
     """
     value = first(value)
     if isinstance(value, str):
         value = _raw(value[: 8 * _MAX_TEXT])
     if isinstance(value, bytes):
-        value = decoded(value.partition(b"\0")[0][: 8 * _MAX_TEXT])
+        value = decode_text(value.partition(b"\0")[0][: 8 * _MAX_TEXT])
     if not isinstance(value, str):
         return None
     value = value.partition("\0")[0]
@@ -47,21 +47,21 @@ def text(value: Any) -> str | None:
 
 
 def _raw(value: str) -> str | bytes:
-    """Undo Pillow's decoding: it takes the bytes of every ASCII field for Latin-1."""
+    """Undo Pillow's decoding, which treats every ASCII field as Latin-1."""
     try:
         return value.encode("latin-1")
     except UnicodeEncodeError:
         return value
 
 
-def decoded(data: bytes) -> str:
-    """Decode text that claims to be ASCII: UTF-8 where it is, else Windows-1252.
+def decode_text(data: bytes) -> str:
+    """Decode a field of type ASCII: as UTF-8 if it is, else as Windows-1252.
 
-    Text in Latin-1 practically never is valid UTF-8 by accident. UTF-8 that a fixed field has cut
-    in the middle of a character, or that has single bad bytes, is still UTF-8. Windows-1252 is
-    what exiftool and browsers (WHATWG Encoding, section 4.2) mean by Latin-1.
+    Latin-1 text is practically never valid UTF-8 by accident. UTF-8 that is cut in the middle of
+    a character, or has single bad bytes, still counts as UTF-8. Exiftool and browsers (WHATWG
+    Encoding, section 4.2) treat Latin-1 as Windows-1252.
     """
-    # The last character may be cut: an incremental decoder leaves out what is incomplete.
+    # The last character may be cut: an incremental decoder omits an incomplete one.
     found = codecs.getincrementaldecoder("utf-8")("replace").decode(data)
     several_bytes = sum(ord(c) > 0x7F and c != _REPLACEMENT for c in found)
     bad = found.count(_REPLACEMENT)

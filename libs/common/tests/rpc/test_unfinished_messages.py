@@ -1,4 +1,4 @@
-"""What is ended of messages that have begun and not ended, and what is left alone."""
+"""Bound on unfinished messages: which reads are ended, and which are not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from sluice_common.rpc.half_received import TICK_SECONDS, Connection, HalfReceived
 from sluice_common.rpc.sockets import ReceivedBytes
+from sluice_common.rpc.unfinished_messages import TICK_SECONDS, Connection, UnfinishedMessages
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.errors import DeadlineExceeded, ResourceExhausted
 from sluice_core.uploads.model import MIB
@@ -25,7 +25,7 @@ OPTIONS = ServerOptions(
 
 
 class Kernel(ReceivedBytes):
-    """Counts what the test says has been received."""
+    """Received bytes as set by the test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Kernel(ReceivedBytes):
 
 
 class Scene:
-    """A watch, and connections whose bytes the test sends."""
+    """An `UnfinishedMessages` with connections that the test controls."""
 
     def __init__(self, options: ServerOptions = OPTIONS) -> None:
         self.kernel = Kernel()
         self.memory_bytes = 0
-        self.watch = HalfReceived(options, self.kernel, lambda: self.memory_bytes)
+        self.watch = UnfinishedMessages(options, self.kernel, lambda: self.memory_bytes)
 
     def read(
         self,
@@ -51,7 +51,7 @@ class Scene:
         *,
         of_stream: bool = False,
     ) -> asyncio.Future[bytes]:
-        """A call of this peer begins and waits for a message."""
+        """Start a call of this peer that waits for a message."""
         self.kernel.received.setdefault(peer, 0)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[bytes] = loop.create_future()
@@ -60,7 +60,7 @@ class Scene:
         return outcome
 
     async def receive(self, peer: str, size: int) -> None:
-        """Bytes of messages that do not end."""
+        """Receive bytes of unfinished messages."""
         self.kernel.received[peer] += size
         self.memory_bytes += size
         await ticks(2)
@@ -71,7 +71,7 @@ async def ticks(count: int) -> None:
 
 
 def reason(outcome: asyncio.Future[bytes]) -> str | None:
-    """What a read was ended with; None while it waits."""
+    """Return the reason with which a read ended; None while it waits."""
     if not outcome.done():
         return None
     error = outcome.exception()
@@ -80,7 +80,7 @@ def reason(outcome: asyncio.Future[bytes]) -> str | None:
 
 
 @in_virtual_time
-async def test_a_message_that_does_not_come_is_given_up() -> None:
+async def test_missing_first_message_is_timed_out() -> None:
     scene = Scene()
     timed, untimed = scene.read("a", seconds=60.0), scene.read("a")
     await asyncio.sleep(59.8)
@@ -102,7 +102,7 @@ async def test_a_connection_is_ended_beyond_its_bound() -> None:
 
 @in_virtual_time
 async def test_overhead_of_a_busy_connection_ends_nothing() -> None:
-    """A read waits at all times while others deliver 100 GiB in frames and a million calls."""
+    """One read is always pending while others deliver 100 GiB in a million calls."""
     scene = Scene()
     idle, connection = scene.read("a"), scene.watch.enter("a")
     await ticks(2)
@@ -134,8 +134,8 @@ async def test_the_worst_connections_are_ended_beyond_the_total() -> None:
 
 
 @in_virtual_time
-async def test_delivered_messages_are_not_held_against_a_client() -> None:
-    """A stream that waits beside a busy one on the same connection."""
+async def test_delivered_messages_do_not_count() -> None:
+    """A waiting stream next to a busy one on the same connection."""
     scene = Scene()
     idle = scene.read("a", MIB)
     busy = scene.watch.enter("a")
@@ -147,8 +147,8 @@ async def test_delivered_messages_are_not_held_against_a_client() -> None:
 
 
 @in_virtual_time
-async def test_full_windows_of_streams_that_wait_for_their_turn_end_nothing() -> None:
-    """A busy server, many fast clients: whole messages wait for the loop while a read is open."""
+async def test_full_windows_of_waiting_streams_end_nothing() -> None:
+    """On a busy server whole messages wait for the event loop while a read is pending."""
     scene = Scene()
     reads = [scene.read(f"fast-{n}", MIB, of_stream=True) for n in range(250)]
     await ticks(2)
@@ -163,7 +163,7 @@ async def test_full_windows_of_streams_that_wait_for_their_turn_end_nothing() ->
 
 
 @in_virtual_time
-async def test_a_stream_whose_message_is_beyond_its_window_is_ended_at_once() -> None:
+async def test_stream_with_message_beyond_its_window_is_ended() -> None:
     scene = Scene()
     reads = [scene.read("a", MIB, of_stream=True) for _ in range(4)]
     await ticks(2)
@@ -204,7 +204,7 @@ async def test_a_burst_before_the_first_tick_counts() -> None:
 
 @in_virtual_time
 async def test_bytes_are_counted_without_growth_as_well() -> None:
-    """Memory that was freed before is used again."""
+    """Freed memory is reused without growth."""
     scene = Scene()
     read = scene.read("a")
     await ticks(2)
@@ -214,8 +214,8 @@ async def test_bytes_are_counted_without_growth_as_well() -> None:
 
 
 @in_virtual_time
-async def test_what_a_connection_sent_before_is_forgotten() -> None:
-    """Refused calls leave bytes that are in no message: they are gone once nothing waits."""
+async def test_bytes_before_the_baseline_do_not_count() -> None:
+    """Refused calls leave bytes outside of any message, which count no longer without reads."""
     scene = Scene()
     scene.kernel.received["a"] = 0
     call = scene.watch.enter("a")
@@ -242,7 +242,7 @@ async def test_calls_that_ended_explain_some_bytes_at_most() -> None:
 
 @in_virtual_time
 async def test_unknown_peers_are_left_alone() -> None:
-    """A Unix socket, or a kernel that does not count."""
+    """Unix sockets, and kernels that do not count."""
     scene = Scene()
     read = scene.read("unix:")
     del scene.kernel.received["unix:"]

@@ -1,18 +1,4 @@
-"""Bounds what lies in gRPC of messages that have begun and not ended (rule 11).
-
-gRPC hands over whole messages only. Until one is whole its bytes are in gRPC's memory, up to the
-limit of the server, 32 MiB, whatever the method: neither how many nor of which call can be asked.
-What can be known is how many bytes the kernel received on a connection and how many of them were
-handed over as messages. The rest is unread, or part of unfinished messages.
-
-So every read that waits is noted here, and a watch that runs while any does ends those
-
-- that wait for the first message of a call longer than they may, and
-- of a connection that has sent more of unfinished messages than its calls can explain.
-
-A client that is busy or fast is hardly looked at: its reads end within a tick of the watch, or
-within its turn when a busy server has many streams to serve. ADR 0018 has the bounds.
-"""
+"""Memory bound for partially received messages inside gRPC (rule 11, ADR 0018)."""
 
 from __future__ import annotations
 
@@ -28,45 +14,45 @@ from sluice_core.uploads.model import MIB
 
 TICK_SECONDS: Final = 0.1
 _GROWTH_BYTES: Final = 8 * MIB
-"""So much growth of the process makes the watch count what connections have received ..."""
+"""Growth of the process that triggers a count of the received bytes …"""
 _COUNT_SECONDS: Final = 1.0
-"""... and otherwise it does so this often: memory that was freed is used again without growth."""
+"""… and the interval otherwise: freed memory is reused without growth."""
 _READ_AHEAD_BYTES: Final = 1 * MIB
-"""What gRPC adds to the window of a stream while a message of it is read."""
+"""Addition of gRPC to the window of a stream while a message is read."""
 _DROPPED_BYTES: Final = 32 * MIB
-"""What ended calls may have left unread, at most: a client can end any number of them."""
+"""Limit of unread bytes of ended calls: a client can end any number of calls."""
 _OVERHEAD_SHARE: Final = 64
-"""Frames and TLS records add at most a 64th to messages: 9 bytes to a frame of 16 KiB, 22 and more
-to a record. On a connection that always has a read waiting they add up."""
+"""HTTP/2 frames and TLS records add at most 1/64: 9 bytes per frame of 16 KiB, 22 and more per
+record. They accumulate on a connection that always has a pending read."""
 _CALL_BYTES: Final = 1024
-"""Headers of a call, a token included."""
+"""Headers of a call, including a token."""
 _TURN_SECONDS: Final = 10.0
-"""How long the read of a stream may wait for its turn while its window is full of whole messages:
-a thousand streams at blocks of 1 MiB take 2.5 s for a round, and more on a busy machine."""
+"""How long the read of a stream may wait for its turn while its window holds whole messages: one
+round over a thousand streams with blocks of 1 MiB takes 2.5 s, and longer under load."""
 _LARGE_BYTES: Final = 8 * MIB
-"""Messages above this have permits of their own (UploadChunk) and count against those alone."""
+"""Larger messages (UploadChunk) have separate permits and count only against those."""
 
 
 class PendingRead(NamedTuple):
-    """A read that waits for a message."""
+    """A read that awaits a message."""
 
     since: float
     deadline: float
-    """In the loop's time; infinite for a read that may wait."""
+    """In loop time; infinite for a read without a deadline."""
     max_bytes: int
     of_stream: bool
-    """Whether others may follow its message, sent ahead into the window of the call."""
+    """Whether further messages may follow, sent ahead into the window of the call."""
 
     def waits_for_its_turn(self, now: float) -> bool:
-        """Whether what has come of its call may be whole messages that the loop has not got to."""
+        """Whether the bytes of its call may be whole messages that the loop has not read yet."""
         return self.of_stream and now - self.since < _TURN_SECONDS
 
 
 class Connection:
-    """What is known of one connection while calls of it are open.
+    """State of one connection with open calls.
 
-    Its bytes are counted from a moment at which no read of it was waiting, so that all bytes of
-    unfinished messages have come since.
+    Its bytes are counted from a moment without pending reads, so that all bytes of unfinished
+    messages have arrived since.
     """
 
     __slots__ = (
@@ -85,18 +71,18 @@ class Connection:
         self.peer = peer
         self.open_calls = 0
         self.ended_calls = 0
-        """Since the baseline: what they had not read was dropped, and is in no count."""
+        """Since the baseline. gRPC drops their unread bytes, which no count includes."""
         self.delivered_bytes = 0
-        """Of the messages that gRPC handed over, as they were on the wire."""
+        """Wire size of the messages that gRPC delivered."""
         self.pending: dict[asyncio.Future[Any], PendingRead] = {}
         self.baseline: int | None = None
-        """Received and not delivered when no read was waiting; None if it is not known."""
+        """Received but undelivered bytes when no read was pending; None if unknown."""
         self.is_stale = True
         self._received = received
         self._delivered_before_bytes = 0
 
     def begin_read(self, max_bytes: int, seconds: float, *, of_stream: bool) -> PendingRead:
-        """What to note of a read that begins to wait now."""
+        """Return the record of a read that starts now."""
         if self.is_stale and not self.pending:
             self._rebase()
         now = asyncio.get_running_loop().time()
@@ -112,11 +98,11 @@ class Connection:
     def unexplained_bytes(
         self, received_bytes: int, window_bytes: int, now: float
     ) -> tuple[int, int]:
-        """Bytes that came since the baseline and that no message accounts for.
+        """Return the bytes since the baseline that no message accounts for.
 
         Returns:
-            Those beyond what streams that nobody reads, or that wait for their turn, may have in
-            their windows; and of these the ones beyond what honest messages in the making come to.
+            The bytes above the windows of streams without a pending read or waiting for their
+            turn; and the part of them above the size limits of the pending messages.
         """
         if self.baseline is None:
             self.baseline = received_bytes - self.delivered_bytes
@@ -141,13 +127,25 @@ class Connection:
         return max(unfinished, 0), max(excess, 0)
 
 
-class HalfReceived:
-    """The unfinished messages of one server.
+class UnfinishedMessages:
+    """Bounds the unfinished messages of one server.
+
+    gRPC delivers whole messages only. Until then their bytes are in gRPC's memory, up to the
+    server-wide limit of 32 MiB per message, and gRPC exposes neither their number nor their call.
+    Known are the bytes that the kernel received on a connection and those delivered as messages;
+    the rest is unread, or part of unfinished messages. So every pending read is recorded, and a
+    periodic check ends those
+
+    - that wait for the first message of a call longer than allowed, and
+    - of a connection that has sent more unfinished bytes than its calls can explain.
+
+    A fast client is rarely checked: its reads end within a tick, or within a turn of a busy
+    server. ADR 0018 has the bounds.
 
     Args:
-        options: bounds.
-        received: what the kernel counts; its own in tests.
-        memory: the memory of this process, in bytes.
+        options: limits.
+        received: received bytes per connection, from the kernel by default.
+        memory: returns the memory of this process in bytes.
     """
 
     def __init__(
@@ -165,7 +163,7 @@ class HalfReceived:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, peer: str) -> Connection:
-        """A call of this peer begins; `leave` follows."""
+        """Record the start of a call of this peer; `leave` follows."""
         connection = self._connections.get(peer)
         if connection is None:
             connection = self._connections[peer] = Connection(peer, self._received)
@@ -175,8 +173,8 @@ class HalfReceived:
         return connection
 
     def leave(self, connection: Connection) -> None:
-        """The call has ended, and gRPC has dropped what it had of it."""
-        # It is forgotten by a tick: most connections have their next call before that.
+        """Record the end of a call, whose unread bytes gRPC has dropped."""
+        # A tick deletes the connection, because most start another call before it.
         connection.open_calls -= 1
         connection.ended_calls += 1
 
@@ -217,7 +215,7 @@ class HalfReceived:
             self._bound([c for c in slow if c.peer in received], received, now)
 
     def _bound(self, slow: list[Connection], received: Mapping[str, int], now: float) -> None:
-        """End what has sent too much: a connection beyond its own bound, then the worst ones."""
+        """End the reads of connections above their limit, then of the largest ones."""
         options = self._options
         unfinished: list[tuple[int, Connection]] = []
         for connection in slow:
@@ -238,7 +236,7 @@ class HalfReceived:
 
 
 def _end_all(connection: Connection, now: float) -> None:
-    """End the reads that wait: one of them has an endless message, which one cannot be seen."""
+    """End all pending reads: one has an endless message, but gRPC does not show which."""
     for outcome, read in connection.pending.items():
         if read.since <= now - TICK_SECONDS:
             _end(outcome, _unfinished_messages())
@@ -251,18 +249,20 @@ def _end(outcome: asyncio.Future[Any], error: SluiceError) -> None:
 
 
 def _message_stalled() -> DeadlineExceeded:
+    """Return the error for a first message that does not arrive."""
     return DeadlineExceeded(
         "MESSAGE_STALLED",
         "The first message of the call did not arrive in time; open a call when its message is "
-        "ready to be sent.",
+        "ready.",
         retry_after_seconds=0.0,
     )
 
 
 def _unfinished_messages() -> ResourceExhausted:
+    """Return the error for too many unfinished bytes."""
     return ResourceExhausted(
         "UNFINISHED_MESSAGES",
-        "The connection has sent more of unfinished messages than the server keeps; finish one "
-        "message before you begin the next, and keep to the limits that GetLimits names.",
+        "The connection has sent too many bytes of unfinished messages; finish one message before "
+        "you start the next, and keep to the limits that GetLimits returns.",
         retry_after_seconds=1.0,
     )

@@ -1,4 +1,4 @@
-"""The effective settings for people: secrets masked."""
+"""Display of the effective settings with masked secrets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PREFIX: Final = "SLUICE_"
 MASKED: Final = "********"
 
 
-def shown_settings(settings: BaseModel) -> str:
-    """The effective settings, one `NAME=value` a line, secrets masked."""
+def format_settings(settings: BaseModel) -> str:
+    """Return the effective settings, one `NAME=value` per line, with masked secrets."""
     return "\n".join(f"{name}={value}" for name, value in _flat(PREFIX, settings))
 
 
@@ -22,10 +22,10 @@ def _flat(prefix: str, model: BaseModel) -> Iterator[tuple[str, str]]:
         if isinstance(value, BaseModel):
             yield from _flat(f"{prefix}{name.upper()}__", value)
         else:
-            yield prefix + name.upper(), _shown(value)
+            yield prefix + name.upper(), _format_value(value)
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, SecretStr):

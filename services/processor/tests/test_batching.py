@@ -1,4 +1,4 @@
-"""Calls that are made together: each has its own answer, whatever becomes of the others."""
+"""Batched calls: each caller gets its own answer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 import pytest
 
 from sluice_core.errors import Unavailable
-from sluice_processor.nodes.batching import Gathering
+from sluice_processor.nodes.batching import CallBatcher
 
 
 class Doubling:
-    """Answers twice a number, for several at once; negative ones are poison."""
+    """Batch call that doubles numbers and fails for negative ones."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
         self.open = asyncio.Event()
         self.open.set()
         self.away = False
-        self.gathering: Gathering[int, int] = Gathering(self._double, lambda item: item)
+        self.gathering: CallBatcher[int, int] = CallBatcher(self._double, lambda item: item)
 
     async def _double(self, items: Sequence[int]) -> list[int]:
         self.calls.append(list(items))
@@ -41,31 +41,31 @@ def doubling() -> Doubling:
     return Doubling()
 
 
-async def test_what_comes_in_meanwhile_goes_together(doubling: Doubling) -> None:
+async def test_calls_during_a_call_are_batched(doubling: Doubling) -> None:
     assert await doubling.together(1, 2, 3, 4) == [2, 4, 6, 8]
     assert doubling.calls == [[1], [2, 3, 4]]
     assert await doubling.gathering.call(5) == 10
     assert doubling.calls[-1] == [5]
 
 
-async def test_one_key_is_never_twice_in_a_call(doubling: Doubling) -> None:
+async def test_batch_has_each_key_once(doubling: Doubling) -> None:
     assert await doubling.together(1, 7, 7, 7) == [2, 14, 14, 14]
     assert all(len(set(call)) == len(call) for call in doubling.calls)
     assert sum(call.count(7) for call in doubling.calls) == 3
 
 
-async def test_a_call_takes_no_more_than_its_bound(doubling: Doubling) -> None:
+async def test_batch_size_is_bounded(doubling: Doubling) -> None:
     assert await doubling.together(*range(200)) == [2 * item for item in range(200)]
     assert max(len(call) for call in doubling.calls) <= 64
 
 
-async def test_poison_takes_nobody_along(doubling: Doubling) -> None:
+async def test_permanent_error_fails_only_its_item(doubling: Doubling) -> None:
     one, poison, other = await doubling.together(1, -1, 2)
     assert (one, other) == (2, 4)
     assert isinstance(poison, ValueError)
 
 
-async def test_an_error_that_may_pass_is_everybodys(doubling: Doubling) -> None:
+async def test_retryable_error_fails_whole_batch(doubling: Doubling) -> None:
     doubling.away = True
     answers = await doubling.together(1, 2, 3)
     assert all(isinstance(answer, Unavailable) for answer in answers)
@@ -74,7 +74,7 @@ async def test_an_error_that_may_pass_is_everybodys(doubling: Doubling) -> None:
     assert await doubling.together(1, 2) == [2, 4]
 
 
-async def test_whoever_is_cancelled_leaves_the_others_their_answers(doubling: Doubling) -> None:
+async def test_cancelled_caller_leaves_others_their_answers(doubling: Doubling) -> None:
     doubling.open.clear()
     tasks = [asyncio.create_task(doubling.gathering.call(item)) for item in range(5)]
     for leaving in tasks[:2]:

@@ -1,4 +1,4 @@
-"""The parent believes nothing of a child's answer before it has looked."""
+"""The protocol of decoder children; the parent validates every answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sluice_processor.images.children import protocol as answers
 from sluice_processor.images.children.main import decode_options, encode_options
-from sluice_processor.images.children.protocol import PREFIX, BadAnswer, decode_answer
+from sluice_processor.images.children.protocol import PREFIX, InvalidAnswer, decode_answer
 from sluice_processor.images.model import (
     ExifFacts,
     Gps,
@@ -47,7 +47,7 @@ def parts(whole: bytes) -> tuple[bytes, bytes]:
     return whole[PREFIX.size : PREFIX.size + header], whole[PREFIX.size + header :]
 
 
-def test_an_answer_comes_back_as_it_was() -> None:
+def test_answer_survives_round_trip() -> None:
     assert decode_answer(*parts(answers.encode_answer(IMAGE)), SIZES) == IMAGE
 
 
@@ -58,7 +58,7 @@ def test_a_refusal_is_raised(reason: RefusalReason) -> None:
     assert refused.value.reason is reason
 
 
-def test_options_and_requests_come_back_as_they_were() -> None:
+def test_options_and_requests_survive_round_trip() -> None:
     options = ImageOptions(thumbnail_sizes=(1, 2, 3), thumbnail_format=ThumbnailFormat.JPEG)
     assert decode_options(encode_options(options)) == options
     assert answers.decode_request(answers.encode_request((5, 4))) == [5, 4]
@@ -101,9 +101,9 @@ GOOD: dict[str, Any] = json.loads(GOOD_HEADER)
         {"refused": "CORRUPT"},
     ],
 )
-def test_what_no_child_says_is_no_answer(change: dict[str, Any]) -> None:
+def test_malformed_answer_is_invalid(change: dict[str, Any]) -> None:
     header = json.dumps({**copy.deepcopy(GOOD), **change}).encode()
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidAnswer):
         decode_answer(header, BODY, SIZES)
 
 
@@ -112,6 +112,6 @@ def test_what_no_child_says_is_no_answer(change: dict[str, Any]) -> None:
         st.dictionaries(st.sampled_from(["refused", "detail", *GOOD]), some)
     ), max_leaves=10,
 ).map(lambda value: json.dumps(value).encode())), st.binary(max_size=20))  # fmt: skip
-def test_any_bytes_are_an_answer_or_none(header: bytes, body: bytes) -> None:
-    with pytest.raises((BadAnswer, ImageRefused)):
+def test_random_bytes_are_an_invalid_answer(header: bytes, body: bytes) -> None:
+    with pytest.raises((InvalidAnswer, ImageRefused)):
         decode_answer(header, body, SIZES)

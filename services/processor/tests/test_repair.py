@@ -1,4 +1,4 @@
-"""Damaged files: shown, with a note, if every pixel is there; refused if pixels are missing."""
+"""Damaged files: shown as damaged if all pixels are intact, refused otherwise."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from PIL import Image
 from sluice_processor.images.decoding import prepare
 from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalReason
 from sluice_processor.images.repair import MAX_PROFILE_BYTES
-from sluice_processor.images.splicing import spliced
+from sluice_processor.images.splicing import splice
 from support import pictures
 from support.inline_processing import process
 from support.pictures import quadrants, saved
 from tools.pictures import png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-"""Of Pillow, about the damage; a child has them switched off as well."""
+"""Pillow's warnings about the damage; children disable them too."""
 
 SMALL: Final = quadrants(48, 32)
 NOISE: Final = Image.effect_noise((64, 48), 90).convert("RGB")
@@ -44,7 +44,7 @@ def _prepared() -> None:
 
 
 def shown(data: bytes, whole: bytes) -> ProcessedImage:
-    """What came of a damaged file: the same thumbnails as of the whole one, and the note."""
+    """Process a damaged file; check that it equals the whole one and is marked as damaged."""
     done, reference = process(data), process(whole)
     assert not reference.facts.damaged
     assert done.facts.damaged
@@ -70,14 +70,14 @@ def test_a_jpeg_without_its_end_is_shown(kind: str, missing: int) -> None:
 @pytest.mark.parametrize("filling", [b"\0" * 5000, b"\xff" * 5000, b"not of the picture" * 20])
 @pytest.mark.parametrize("kind", ["baseline", "progressive", "restarts"])
 def test_a_jpeg_without_its_end_is_shown_with_filling(kind: str, filling: bytes) -> None:
-    """Disks and flash memory fill up the last sector of a file that was cut."""
+    """Disks and flash memory pad the last sector of a cut file."""
     shown(ENDS[kind][:-2] + filling, ENDS[kind])
 
 
 @pytest.mark.parametrize("filling", [b"", b"\0" * 5000, b"\0" * 200_000, b"\xff" * 5000])
 @pytest.mark.parametrize("kind", ENDS)
 def test_half_a_jpeg_is_truncated_whatever_fills_it_up(kind: str, filling: bytes) -> None:
-    """Zeros in the place of data decode to grey: they are no pixels of the picture."""
+    """Zeros instead of data decode to grey, which is not the picture."""
     whole = ENDS[kind]
     assert reason(whole[: len(whole) * 2 // 3] + filling) is RefusalReason.TRUNCATED
 
@@ -172,7 +172,7 @@ def test_a_wrong_checksum_behind_the_pixels_is_noted() -> None:
 
 @pytest.mark.parametrize("megabytes", [1, 3, 15])
 def test_a_large_colour_profile_does_not_hide_a_png(megabytes: int) -> None:
-    """Profiles of printers have megabytes; such a file is not damaged."""
+    """Printer profiles take megabytes; such a file is not damaged."""
     profile = zlib.compress(os.urandom(megabytes * 1_000_000), 1)
     done = process(with_chunk(b"iCCP", b"large\0\0" + profile))
     assert done.thumbnails[0].data == process(PNG).thumbnails[0].data
@@ -239,7 +239,7 @@ def test_missing_pixels_of_a_heif_are_truncated(kind: str) -> None:
     st.integers(0, 100),
     st.integers(0, 100),
 )
-def test_spliced_pieces_read_as_one_file(
+def test_splice_concatenates_pieces(
     data: bytes, pieces: list[bytes | tuple[int, int]], at: int, count: int
 ) -> None:
     within = [
@@ -247,7 +247,7 @@ def test_spliced_pieces_read_as_one_file(
         for one in pieces
     ]
     whole = b"".join(one if isinstance(one, bytes) else data[one[0] : one[1]] for one in within)
-    file = spliced(io.BufferedReader(io.BytesIO(data)), within)
+    file = splice(io.BufferedReader(io.BytesIO(data)), within)
     assert file.read() == whole
     file.seek(at)
     assert file.read(count) == whole[at : at + count]
