@@ -56,7 +56,7 @@ async def test_resume_with_smaller_chunks_begins_anew(
     assert intake.completed[0].data == DATA
     assert intake.uploads["n1-1"].state == upload_pb2.UPLOAD_STATE_ABORTED
     assert notices == [
-        "the server's limits changed since the upload was interrupted; it begins anew"
+        "the server's limits changed since the upload was interrupted; the upload restarts"
     ]
 
 

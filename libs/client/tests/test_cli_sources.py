@@ -241,7 +241,7 @@ async def test_completion_that_takes_long_says_what_it_waits_for(
     await client.upload(
         DATA, drive="d", path="p", on_progress=lambda moment: seen.append(moment.waiting_for)
     )
-    assert any("not put the object together yet" in what for what in seen)
+    assert any("not assembled the object yet" in what for what in seen)
     assert seen[-1] == ""
 
 

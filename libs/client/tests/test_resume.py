@@ -151,7 +151,7 @@ async def test_a_changed_file_begins_anew_and_says_so(
     assert result.upload_id == "n1-2"
     assert intake.completed[0].data == other
     assert intake.uploads["n1-1"].state == upload_pb2.UPLOAD_STATE_ABORTED
-    assert any("begins anew" in notice for notice in notices)
+    assert any("restarts" in notice for notice in notices)
 
 
 async def _write(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The command line: its commands, options and help. What they do is in the other files."""
+"""Command line of `sluice`: commands, options and help. Their work is in `commands/`."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most this many.", sho
 Parallel = Annotated[int, typer.Option("--parallel", "-p", min=1, max=256, help="Files at once.")]
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"sluice {version('sluice-client')}")
         raise typer.Exit
 
@@ -143,7 +143,7 @@ def upload(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Upload files and folders. The same command again goes on where it was interrupted."""
+    """Upload files and folders. Run the same command again to resume an interrupted upload."""
     problem = naming_problem(paths, name)
     if problem is not None:
         raise typer.BadParameter(problem, param_hint="--name")
@@ -162,7 +162,7 @@ def upload(
         lambda client, out: UploadRun(client, out, options).run(),
         _where(context, server, token),
         json_lines=json_lines,
-        resume_hint="Run the same command again to go on from here.",
+        resume_hint="Run the same command again to resume.",
     )
 
 
@@ -174,7 +174,7 @@ def status(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Show where an upload stands."""
+    """Show the state of an upload."""
     work = partial(uploads.status, upload_id=upload_id)
     run(work, _where(context, server, token), json_lines=json_lines)
 
@@ -200,7 +200,7 @@ def abort(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """End an upload that is not complete."""
+    """Abort an upload that is not complete."""
     work = partial(uploads.abort, upload_id=upload_id)
     run(work, _where(context, server, token), json_lines=json_lines)
 
@@ -288,7 +288,7 @@ def get(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Download a node, or everything under a prefix; what arrives is verified."""
+    """Download a node, or everything under a prefix; downloads are verified."""
     where = _where(context, server, token)
     if recursive:
         if destination == "-":
@@ -367,16 +367,16 @@ _HANDED_OVER: dict[str, Any] = {
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
-"""Of commands that another distribution brings: it parses their arguments, --help among them."""
+"""For commands of another distribution: it parses their arguments, --help among them."""
 
 
 @app.command(context_settings=_HANDED_OVER)
 def events(context: typer.Context) -> None:
-    """Follow what happens to uploads and nodes: `sluice events tail`."""
+    """Follow the events of uploads and nodes: `sluice events tail`."""
     events_command(context.args)
 
 
 @app.command(context_settings=_HANDED_OVER)
 def serve(context: typer.Context) -> None:
-    """Run the whole of Sluice on this machine, in one process."""
+    """Run all of Sluice on this machine, in one process."""
     serve_command(context.args)
