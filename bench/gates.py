@@ -1,4 +1,4 @@
-"""The gates: a figure, what it must reach, what it aims for. Pure."""
+"""The gates: a figure, its bound and its aim. Pure."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Gate:
     better: Better
 
     def reaches(self, value: float, bound: float | None) -> bool:
-        """Whether the value is at the bound or beyond; without a bound, any number is. What is
-        no number reaches nothing."""
+        """Return whether the value is at the bound or beyond. Without a bound, any number is; NaN
+        never is.
+        """
         if value != value:
             return False
         if bound is None:
@@ -225,4 +226,4 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
     ),
     "MATRIX": (INTAKE_MEMORY,),
 }
-"""What each scenario has to measure: one that leaves a gate out has not done its work."""
+"""Gates of each scenario; a scenario that omits one fails."""

@@ -1,4 +1,4 @@
-"""What a process uses, seen from outside: CPU, context switches, memory, bytes over TCP."""
+"""Resource usage of a process from outside: CPU, context switches, memory, bytes over TCP."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 import psutil
 
 _PIDFD_GETFD = 438
-"""Number of the system call, the same on every architecture of Linux."""
+"""Number of the system call, equal on every architecture of Linux."""
 _TCP_INFO_BYTES = 256
 _BYTES_RECEIVED_AT = 128
 _BYTES_SENT_AT = 200
-"""Offsets in `struct tcp_info` of linux/tcp.h; bytes_sent counts retransmitted ones as well."""
+"""Offsets in `struct tcp_info` of linux/tcp.h; bytes_sent includes retransmitted ones."""
 _SWITCHES = re.compile(r"^\w*voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process used between two moments.
+    """Usage of a process between two moments.
 
-    `context_switches`: of all threads that were alive at the second moment.
-    `received_bytes` and `sent_bytes`: over TCP connections that were open at the second moment,
-    with framing; None where the kernel does not tell. `peak_bytes`: the largest resident memory
-    since the process began, or since `forget_peak`.
+    `context_switches`: of all threads that were alive at the second moment. `received_bytes` and
+    `sent_bytes`: over TCP connections that were open at the second moment, with framing; None where
+    the kernel does not report them. `peak_bytes`: the largest resident memory since the process
+    began, or since `forget_peak`.
     """
 
     cpu_seconds: float
@@ -42,7 +42,7 @@ class Usage:
 
 
 class Watched:
-    """A process under measurement, ours or somebody else's."""
+    """A process under measurement, of this user or another."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -56,7 +56,7 @@ class Watched:
         return float(times.user + times.system)
 
     def usage(self) -> Usage:
-        """What was used since the last call."""
+        """Return the usage since the last call."""
         now, sockets, switches = self._cpu_seconds(), _traffic(self.pid), _switches(self.pid)
         before, self._before = self._before, now
         switches_before, self._switches = self._switches, switches
@@ -78,7 +78,7 @@ class Watched:
         return int(self._process.memory_info().rss)
 
     def forget_peak(self) -> None:
-        """Let `peak_bytes` begin anew."""
+        """Reset `peak_bytes`."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def _peak_bytes(self) -> int:
@@ -88,7 +88,9 @@ class Watched:
 
 
 def listening(port: int) -> Watched | None:
-    """The process that listens on a TCP port of this machine; None where it cannot be seen."""
+    """Return the process that listens on a TCP port of this machine; None where it is
+    not visible.
+    """
     for connection in psutil.net_connections("tcp"):
         if (
             connection.status == psutil.CONN_LISTEN
@@ -101,7 +103,7 @@ def listening(port: int) -> Watched | None:
 
 
 def _switches(pid: int) -> dict[str, int]:
-    """Context switches of each thread; the kernel counts them thread by thread."""
+    """Return the context switches of each thread; the kernel counts per thread."""
     found: dict[str, int] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -125,9 +127,9 @@ def _difference(
 
 
 def _traffic(pid: int) -> dict[str, tuple[int, int]] | None:
-    """Bytes received and sent by each open TCP connection of a process, by its inode.
+    """Return bytes received and sent by each open TCP connection of a process, by its inode.
 
-    None when the kernel does not let us look (a process of somebody else, an old kernel).
+    None when the kernel denies access (another user's process, an old kernel).
     """
     found: dict[str, tuple[int, int]] = {}
     try:

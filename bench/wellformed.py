@@ -1,4 +1,4 @@
-"""Whether what a run has left behind is whole: for `make bench-quick`, which judges no figure."""
+"""Completeness check of a run's output, for `make bench-quick`, which judges no figure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FROM_OUTSIDE: Final = re.compile(r"""(?:src|href)=(?!"(?:data:|#))|@import|url\
 
 
 def complaints(name: str, scenarios: Sequence[str], folder: Path) -> list[str]:
-    """What is wrong with the report of this name; nothing, if it has all of these scenarios.
+    """Return what is wrong with the report of this name; nothing if it has all of these scenarios.
 
-    Raises OSError or ValueError when there is no report that can be read.
+    Raise OSError or ValueError when there is no readable report.
     """
     report = document.read(document.json_path(name, folder))
     found = [

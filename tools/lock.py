@@ -1,14 +1,4 @@
-"""Resolve all dependencies to hash-pinned locks in requirements/. Run by `make lock`.
-
-The input is what the distributions' own pyproject.toml files ask for, so that nothing is listed
-twice; the development tools come from requirements/dev.in. `run.txt` is for everything in one
-environment; an image installs the lock of its service, which has the same versions.
-
-A version that is in a lock stays: `make lock ARGS=--upgrade` takes the newest of all,
-`ARGS="--upgrade-package NAME"` of one. Each lock holds for Python 3.11 and newer on every platform.
-Extras stay in it (`coverage[toml]==…`): without them an installer that resolves looks for a newer
-release that offers the extra, and fails as soon as there is one.
-"""
+"""Resolution of all dependencies to hash-pinned locks in requirements/. Run by `make lock`."""
 
 from __future__ import annotations
 
@@ -41,9 +31,10 @@ def distributions() -> dict[str, dict[str, Any]]:
 
 
 def third_party_requirements(*names: str) -> list[str]:
-    """Return what these distributions of ours need of others, through all that they need of ours.
+    """Return the third-party requirements of these distributions, through all workspace
+    dependencies.
 
-    Extras of ours (`sluice-backends[redis]`) count where they are asked for.
+    Extras of ours (`sluice-backends[redis]`) count where they are requested.
     """
     ours = distributions()
     needed: set[str] = set(BUILD_TOOLS)
@@ -67,7 +58,13 @@ def third_party_requirements(*names: str) -> list[str]:
 
 
 def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> None:
-    """Resolve `source` and write `output` with hashes and no index address."""
+    """Resolve `source` and write `output` with hashes and no index address.
+
+    A locked version stays: `make lock ARGS=--upgrade` takes the newest of all,
+    `ARGS="--upgrade-package NAME"` of one. Each lock is valid for Python 3.11 and newer on every
+    platform. Extras stay in it (`coverage[toml]==…`): without them an installer that resolves
+    searches for a newer release that offers the extra, and fails as soon as one exists.
+    """
     print(f"resolving {output.relative_to(ROOT)} …", file=sys.stderr)
     subprocess.run(
         [

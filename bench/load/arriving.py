@@ -1,10 +1,6 @@
-"""Photos that arrive at a constant rate; then, how long the processor needed for each.
+"""Load: photos that arrive at a constant rate, then the processor's latency of each.
 
 python -m bench.load.arriving --target HOST:PORT --drive D --photos FOLDER --rate 2 --seconds 15
-
-The time of a photo is that from its event to its result, by the clock of the server, which is this
-machine's: `created_at` of the node is when it was committed, with its event, `processed_at` when
-its result was. Nobody asks for results while photos arrive.
 """
 
 from __future__ import annotations
@@ -39,7 +35,7 @@ async def run(options: argparse.Namespace) -> None:
             path = f"arriving/{uuid.uuid4()}.jpg"
             nodes.append((await client.upload(content, drive=options.drive, path=path)).node_id)
 
-        await send(photos[0])  # so that decoders and group are there
+        await send(photos[0])  # so that the decoders and the consumer group have started
         await _delay(client, nodes.pop(), time.perf_counter() + _PROCESSED_SECONDS)
         schedule = Schedule(seconds=options.seconds, rate=options.rate)
         async with asyncio.TaskGroup() as group:
@@ -53,7 +49,12 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def _delay(client: Client, node_id: str, deadline: float) -> float:
-    """Seconds from the event to the result. Raises RuntimeError for a photo that failed."""
+    """Return the seconds from the event to the result. Raise RuntimeError for a photo that failed.
+
+    Both times are by the server's clock, which is this machine's: `created_at` of the node is the
+    time of its commit, with its event; `processed_at` is the time of its result. No results are
+    queried while photos arrive.
+    """
     while True:
         node = await client.stat(node_id=node_id)
         if (found := node.processing) is not None:

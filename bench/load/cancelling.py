@@ -1,11 +1,6 @@
-"""A storm of calls that their clients give up: streams and unary chunks, at any point of them.
+"""Load: a storm of calls that their clients cancel, streams and unary chunks, at random moments.
 
-Each of `--callers` begins a call, sends some of it and cancels it, again and again; every tenth
-call goes through to its end, so that what is measured is a server at work. Prints
-
-    {"seconds", "cancelled", "finished", "errors": {CODE: calls}}
-
-    python -m bench.load.cancelling --target HOST:PORT --callers 20 --seconds 60
+python -m bench.load.cancelling --target HOST:PORT --callers 20 --seconds 60
 """
 
 from __future__ import annotations
@@ -31,11 +26,17 @@ _CHANNELS: Final = 4
 _CALLS_PER_UPLOAD: Final = 100
 _ONE_GOES_THROUGH: Final = 10
 _LONGEST_SECONDS: Final = 0.02
-"""A call is given up at a random moment before this."""
+"""A call is cancelled at a random moment before this."""
 
 
 class Storm:
-    """The callers of one run."""
+    """The callers of one run.
+
+    Each caller begins a call, sends a part of it and cancels it, again and again; every tenth call
+    completes, so that a working server is measured. Prints
+
+        {"seconds", "cancelled", "finished", "errors": {CODE: calls}}
+    """
 
     def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
         self._payload = payload
@@ -46,7 +47,7 @@ class Storm:
         self.errors: Counter[str] = Counter()
 
     async def call(self, channel: grpc.aio.Channel, until: float) -> None:
-        """Calls one after the other, `_CALLS_PER_UPLOAD` of them for one upload."""
+        """Make calls one after the other, `_CALLS_PER_UPLOAD` of them for one upload."""
         while time.perf_counter() < until:
             try:
                 upload = await open_upload(channel, self._options.drive, self._payload.chunk_bytes)
@@ -57,7 +58,7 @@ class Storm:
                         await self._give_up_stream(channel, upload)
                     else:
                         await self._give_up_unary(channel, upload)
-                # What was given up before goes with it: then nothing is missing.
+                # The chunks cancelled before are completed with it: then nothing is missing.
                 await self._go_through(channel, upload)
                 await complete(channel, upload)
             except grpc.aio.AioRpcError as error:
@@ -72,19 +73,19 @@ class Storm:
     async def _give_up_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         """Cancel between two blocks, or while the answer is awaited.
 
-        The number is one that the upload will have: what was given up is sent by another call.
+        The chunk's number is one that the upload will have: another call sends the cancelled chunk.
         """
         content = self._payload.content(0)
         call = upload_stream(channel)()
         try:
             async with asyncio.timeout(self._random.uniform(0, _LONGEST_SECONDS)):
                 await call.write(content.header(upload.upload_id, upload.total))
-                # The last block never goes, so the chunk is never whole.
+                # The last block is never sent, so the chunk is never complete.
                 for block in content.blocks[:-1]:
                     await call.write(block)
                 await call.read()
         except (TimeoutError, asyncio.InvalidStateError):
-            pass  # what this is about
+            pass  # the expected result
         finally:
             call.cancel()
         self._count(await call.code())
@@ -109,7 +110,7 @@ class Storm:
         if code is grpc.StatusCode.CANCELLED:
             self.cancelled += 1
         elif code is grpc.StatusCode.OK:
-            self.finished += 1  # its answer came in the very moment in which it was given up
+            self.finished += 1  # its answer arrived at the moment of the cancellation
         else:
             self.errors[code.name] += 1
 

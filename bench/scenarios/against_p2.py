@@ -1,8 +1,4 @@
-"""Gates P3 and P4: a phase against phase 2, on the same load, in turns.
-
-A measurement ends when every upload is COMPLETED: then the workers have taken all bytes out of
-Redis. What was merely acknowledged by then is in the figures as well.
-"""
+"""Gates P3 and P4: a phase compared with phase 2, on the same load, in turns."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ from bench.shares import own_share
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """One phase under both loads; phases in between only under the first."""
+    """One phase under both loads; intermediate phases only under the first."""
 
     one: Measured
     four: Measured | None
@@ -43,7 +39,11 @@ def _four_rate(both: Both) -> float:
 
 
 def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Outcome:
-    """Judge the last of the phases by what it makes of the first one's throughput."""
+    """Judge the last of the phases by its ratio to the first one's throughput.
+
+    A measurement ends when every upload is COMPLETED: then the workers have taken all bytes out of
+    Redis. The rate of acknowledgements is in the figures as well.
+    """
     first, last = phases[0], phases[-1]
     with ExitStack() as stack:
         running = {phase: stack.enter_context(deployment(phase)) for phase in phases}

@@ -1,10 +1,4 @@
-"""The cost of a chunk at 100,000 chunks in one upload against that at 1,000.
-
-Phase 3, chunks of 16 KiB: with so small ones nearly all of the cost is per chunk. Old and young
-uploads take turns; both are measured while their parts go out, the old one from 100,000 chunks on,
-the young ones from 1,000 on. Wall-clock time and CPU (intake, repository and Redis together) have a
-ratio each; the worse one is judged.
-"""
+"""Scenario CHUNKS: the cost of a chunk at 100,000 chunks in one upload against that at 1,000."""
 
 from __future__ import annotations
 
@@ -42,11 +36,18 @@ def cpu_ratio(found: Round) -> float:
 
 
 def judged(found: list[Round]) -> Spread:
-    """That of wall-clock time and CPU whose median is worse."""
+    """Return the ratio, of wall-clock time and CPU, whose median is worse."""
     return max(spread_of(found, wall_ratio), spread_of(found, cpu_ratio), key=lambda s: s.median)
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure phase 3 with chunks of 16 KiB: with chunks so small, nearly all of the cost is per
+    chunk.
+
+    Old and young uploads take turns; both are measured while their parts are stored, the old one
+    from 100,000 chunks on, the young ones from 1,000 on. Wall-clock time and CPU (intake,
+    repository and Redis together) have a ratio each; the worse one is judged.
+    """
     chunks, young, step = (2_000, 200, 500) if effort.quick else (100_000, 1_000, 2_000)
     say(f"CHUNKS: {chunks:,} chunks into one upload, then {effort.rounds} rounds")
     with deployment(PHASE) as sluice:

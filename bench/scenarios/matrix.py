@@ -1,8 +1,4 @@
-"""Chunk size × concurrency in phase 2, and the memory of an intake under the heaviest of it.
-
-Every cell is a short measurement of its own, of as many streams as the concurrency says, each with
-an upload of its own and one chunk unacknowledged.
-"""
+"""Scenario MATRIX: chunk size × concurrency in phase 2, and the peak memory of an intake."""
 
 from __future__ import annotations
 
@@ -53,7 +49,7 @@ def _cells(effort: Effort) -> list[Cell]:
                     streams=streams,
                     chunk_bytes=chunk_mib * MIB,
                     seconds=effort.seconds / 4,
-                    # One chunk of each stream is the least: of the large ones that is enough.
+                    # At least one chunk per stream: for the large ones that is enough.
                     warm_up=0.1 if streams * chunk_mib <= WARMED_MIB else 0.0,
                 )
                 sluice.servers["intake"].forget_peak()
@@ -63,9 +59,12 @@ def _cells(effort: Effort) -> list[Cell]:
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure each cell briefly: as many streams as its concurrency, each with one upload and one
+    unacknowledged chunk.
+    """
     cells = _cells(effort)
     peaks = [cell.measured.usage["intake"].peak_bytes / MIB for cell in cells]
-    # One value and no spread: what is asked for is the largest that there ever was.
+    # One value without spread: the peak is requested.
     worst = Spread.of([max(peaks)])
     return Outcome(
         results=[Result(INTAKE_MEMORY, worst)],

@@ -1,12 +1,4 @@
-"""Gate P1: the intake alone against raw TCP over loopback.
-
-Memory ledger, bytes discarded on acceptance, CRC32C verified, every chunk acknowledged: nothing but
-the way of a block through the intake. A bare grpc.aio echo of the same messages stands beside it,
-judged by nobody: between it and raw TCP lies what gRPC costs, between it and the intake what is
-ours. The peers run in processes of their own for the whole measurement; the configurations
-alternate within each round, so that what else the machine does hits them alike. Ratios are taken
-within a round.
-"""
+"""Gate P1: the intake alone against raw TCP over loopback."""
 
 from __future__ import annotations
 
@@ -49,7 +41,7 @@ class Round:
 
     @property
     def tcp_exchange_p95(self) -> float:
-        """Milliseconds of one chunk over and one byte back."""
+        """Milliseconds of one chunk sent and one byte answered."""
         return percentile(self.tcp_exchange["round_trips"], 95) * 1000
 
     @property
@@ -75,6 +67,14 @@ def _round(tcp: Server, echo: Server, sluice: Deployment, effort: Effort) -> Rou
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure the path of a block through the intake, raw TCP and a bare grpc.aio echo.
+
+    Memory ledger, bytes discarded on acceptance, CRC32C verified, every chunk acknowledged. The
+    echo of the same messages is not judged: from raw TCP to it is the cost of gRPC, from it to the
+    intake the cost of Sluice. The peers run in separate processes for the whole measurement; the
+    configurations alternate within each round, so that other load on the machine affects them
+    alike. Ratios are taken within a round.
+    """
     with (
         server(["-m", "bench.peers.tcp"]) as tcp,
         server(["-m", "bench.peers.echo"]) as echo,

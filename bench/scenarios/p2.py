@@ -1,7 +1,6 @@
 """Gate P2: client → intake → repository over gRPC, discarded there, against raw TCP.
 
-The same exchange as in P1 with one hop more: every acknowledgement comes after the repository has
-the chunk.
+As P1 with one more hop: every acknowledgement comes after the repository has the chunk.
 """
 
 from __future__ import annotations

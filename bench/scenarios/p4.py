@@ -1,5 +1,6 @@
-"""Gate P4: the same as P3 with events on Kafka, against phase 2; phase 3 runs beside them, so that
-what the events cost is seen; not in a quick run, where starting it would take most of the time."""
+"""Gate P4: P3 with events on Kafka, against phase 2. Phase 3 runs beside them to show the cost of
+the events; not in a quick run, where its start would take most of the time.
+"""
 
 from __future__ import annotations
 

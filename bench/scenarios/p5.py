@@ -1,9 +1,4 @@
-"""Gate P5: a large file until its object is in S3, against s3transfer with the same file.
-
-The SDK sends it over as many streams as it chooses; the time ends with COMPLETED: every part has
-been stored and put together. Where tusd can be had it carries the file too, as a neighbour to look
-at; it is judged by nobody.
-"""
+"""Gate P5: a large file until its object is in S3, against s3transfer with the same file."""
 
 from __future__ import annotations
 
@@ -44,6 +39,11 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure the SDK with the streams it chooses; the time ends with COMPLETED.
+
+    By then every part is stored and assembled. Where tusd is available it carries the file too, for
+    comparison; it is not judged.
+    """
     with ExitStack() as stack:
         enter = stack.enter_context
         sluice = enter(deployment(5, SLUICE_EVENTS="off"))
@@ -71,7 +71,7 @@ def run(effort: Effort) -> Outcome:
 
 
 def _start_tusd(stack: ExitStack, sluice: Deployment, effort: Effort) -> tuple[str | None, str]:
-    """Its address, or why there is none. To build it takes longer than a whole quick run."""
+    """Return its address, or why there is none. Building it takes longer than a whole quick run."""
     try:
         program = find_tusd(build=not effort.quick)
     except TusdMissingError as missing:

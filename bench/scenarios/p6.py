@@ -1,8 +1,4 @@
-"""Gate P6: the same as P5 with the catalogue on, against phase 5, in turns.
-
-The drive's policy is `crc`: SHA-256 of large objects, which the default leaves to a job afterwards,
-would be computed during the next measurement.
-"""
+"""Gate P6: P5 with the catalogue, against phase 5, in turns."""
 
 from __future__ import annotations
 
@@ -28,6 +24,9 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure both phases. The drive's policy is `crc`: the default leaves SHA-256 of large objects
+    to a later job, which would run during the next measurement.
+    """
     with (
         deployment(5, SLUICE_EVENTS="off") as without,
         deployment(6, SLUICE_EVENTS="off") as catalogue,

@@ -1,7 +1,5 @@
-"""Gate for a user with a camera: 100 photos of 2 to 6 MB, all at once, until every node is
-COMPLETED; no error. s3transfer sends the same photos straight to the same S3, in turns.
-
-Everything is on: catalogue, events on Kafka, SHA-256 of every object in passing.
+"""Gate PHOTOS: 100 photos of 2 to 6 MB at once until every node is COMPLETED, without an error.
+s3transfer sends the same photos straight to the same S3, in turns.
 """
 
 from __future__ import annotations
@@ -31,20 +29,23 @@ class Round:
 
 
 def sizes(effort: Effort) -> Sequence[int]:
-    """The same photos in every run: 2 to 6 MB, evenly spread."""
+    """Return the sizes of the photos, equal in every run: 2 to 6 MB, evenly spread."""
     count = 10 if effort.quick else PHOTOS
     drawn = random.Random(_SEED)
     return [drawn.randint(int(2 * MB), int(6 * MB)) for _ in range(count)]
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure with all features: catalogue, events on Kafka, SHA-256 of every object while it
+    streams.
+    """
     photos = sizes(effort)
     with deployment(6) as sluice, folder_of(photos) as folder:
         found = rounds("PHOTOS", effort, lambda _: _round(sluice, folder, len(photos)))
     return Outcome(
         results=[
             Result(PHOTOS_TIME, spread_of(found, lambda r: r.sluice.seconds)),
-            # Of all rounds: one photo that failed in one of them is one too many.
+            # Over all rounds: no photo may fail in any of them.
             Result(PHOTOS_ERRORS, Spread.of([sum(r.sluice.errors for r in found)])),
             Result(PHOTOS_RATIO, spread_of(found, lambda r: r.sluice.seconds / r.straight.seconds)),
         ],

@@ -1,7 +1,4 @@
-"""Gates for whoever waits for a thumbnail: from the event to the result, while two photos of 12
-megapixels arrive a second; on services (intake, repository, processor) and in one process of one
-machine, in turns.
-"""
+"""Gates of the processing latency: from a photo's event to its result, at two photos a second."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ _SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where photos go."""
+    """Destination of the photos."""
 
     intake: str
     repository: str
@@ -49,6 +46,9 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Send two photos of 12 megapixels a second to services (intake, repository, processor) and to
+    one process of one machine, in turns.
+    """
     with ExitStack() as stack:
         paths = stack.enter_context(photos(effort))
         folder = paths[0].parent
@@ -89,7 +89,7 @@ def _slowest(found: Latencies) -> float:
 
 
 def _figures(found: Sequence[Latencies]) -> dict[str, str]:
-    """Median and spread over the rounds."""
+    """Return median and spread over the rounds."""
     named = {"p50": _p50, "p95": _p95, "max": _slowest}
     return {name: text_of(found, figure) for name, figure in named.items()}
 
@@ -107,7 +107,7 @@ def _arriving(effort: Effort, target: Target, folder: Path) -> Latencies:
 
 @contextmanager
 def on_services() -> Iterator[Target]:
-    """Phase 6 with a processor in a consumer group of its own."""
+    """Run phase 6 with a processor in a separate consumer group."""
     group = f"bench-{uuid.uuid4().hex[:8]}"
     with deployment(6, SLUICE_PROCESSOR__GROUP=group) as sluice:
         brokers = sluice.settings["SLUICE_KAFKA__BOOTSTRAP_SERVERS"]
@@ -118,11 +118,11 @@ def on_services() -> Iterator[Target]:
 
 
 async def _begin_at_the_end(brokers: str, group: str) -> None:
-    """What earlier runs have left in the topic is none of ours."""
+    """Set the group to the end of the topic, past the events of earlier runs."""
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
-        await consumer.topics()  # only then it knows their partitions
+        await consumer.topics()  # loads the metadata of their partitions
         numbers = consumer.partitions_for_topic(UPLOADS_TOPIC) or ()
         partitions = [TopicPartition(UPLOADS_TOPIC, number) for number in numbers]
         if partitions:
@@ -134,7 +134,7 @@ async def _begin_at_the_end(brokers: str, group: str) -> None:
 
 @contextmanager
 def in_one_process() -> Iterator[Target]:
-    """`sluice serve` on a data directory that goes away."""
+    """Run `sluice serve` on a temporary data directory."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-data-") as scratch:
         announced = Path(scratch) / "data" / "server.json"
         environment = {

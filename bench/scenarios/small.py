@@ -1,8 +1,5 @@
-"""Gate for small files: 1,000 photos of 2 MiB, 100 in flight, until every node is COMPLETED,
-against s3transfer with the same files straight to the same S3.
-
-Everything is on but Kafka, which s3transfer has nothing to match with: catalogue, ledger in Redis,
-SHA-256 of every object in passing (the default policy).
+"""Gate SMALL: 1,000 photos of 2 MiB, 100 in flight, until every node is COMPLETED, against
+s3transfer with the same files straight to the same S3.
 """
 
 from __future__ import annotations
@@ -29,11 +26,14 @@ class Round:
     sluice: Sent
 
     def completed_ms(self, percent: float) -> float:
-        """Of one file, from its first call until its node was COMPLETED."""
+        """Milliseconds of one file, from its first call until its node was COMPLETED."""
         return percentile(self.sluice.figures["round_trips"], percent) * 1000
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure with catalogue, ledger in Redis and SHA-256 of every object while it streams (the
+    default policy). Without Kafka, to which s3transfer has no equivalent.
+    """
     files = 20 if effort.quick else 1000
     with (
         deployment(6, SLUICE_EVENTS="off") as sluice,

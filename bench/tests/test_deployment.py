@@ -1,4 +1,4 @@
-"""What a phase is made of."""
+"""Combination of settings of each phase."""
 
 from __future__ import annotations
 

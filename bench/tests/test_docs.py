@@ -1,4 +1,4 @@
-"""The figures in docs/ are those of the run that is kept beside them."""
+"""Figures in docs/ against the run kept beside them."""
 
 from __future__ import annotations
 

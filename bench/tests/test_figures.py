@@ -1,4 +1,4 @@
-"""The arithmetic behind the gates."""
+"""Statistics behind the gates."""
 
 from __future__ import annotations
 

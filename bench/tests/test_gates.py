@@ -1,4 +1,4 @@
-"""Every gate can fail, and every scenario has to measure its own."""
+"""Gates: each can fail, and each scenario measures its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY = [gate for gates in GATES.values() for gate in gates]
 
 
 def beyond(gate: Gate, bound: float, by: float) -> float:
-    """A value that misses the bound by so much."""
+    """Return a value that misses the bound by so much."""
     return bound - by if gate.better is Better.HIGHER else bound + by
 
 

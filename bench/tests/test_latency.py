@@ -1,4 +1,4 @@
-"""Latencies: as exact as three digits are, the same when added up, honest about what came late."""
+"""Latencies: three-digit precision, addition, and coordinated omission."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def latencies_of(samples: list[float]) -> Latencies:
     return found
 
 
-@settings(deadline=None)  # on a busy machine every example may take its time
+@settings(deadline=None)  # a busy machine may take long for an example
 @given(SECONDS, st.sampled_from(PERCENTILES))
 def test_a_percentile_is_that_of_the_samples_within_three_digits(
     samples: list[float], percent: float
@@ -53,7 +53,7 @@ def test_what_is_beyond_an_hour_counts_as_an_hour() -> None:
 
 
 class Time:
-    """A clock that only sleeping, and whoever is measured, moves on."""
+    """Clock that advances only by sleeping and by the measured server."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -66,7 +66,7 @@ class Time:
 
 
 async def measured(rate: float | None, *, stalls_at: int, chunks: int) -> Latencies:
-    """A server that answers within a millisecond, and once only after a second."""
+    """Measure a server that answers within a millisecond, and once after a second."""
     time = Time()
     schedule = Schedule(chunks=chunks, rate=rate, clock=time, sleep=time.sleep)
     found = Latencies()
@@ -118,7 +118,7 @@ async def test_at_a_pace_a_block_is_due_when_its_line_has_carried_it() -> None:
     pace = Pace(1000, time.now, clock=time, sleep=time.sleep)
     assert await pace.take(500) == time.now == pytest.approx(100.5)
     time.now += 2.0
-    # Late, but due as if nothing had happened, and not waited for.
+    # Late, but due as if there had been no delay, and not waited for.
     assert await pace.take(500) == pytest.approx(101.0)
     assert time.now == pytest.approx(102.5)
     assert [await pace.take(1000), await pace.take(1000)] == pytest.approx([102.0, 103.0])

@@ -31,7 +31,7 @@ def far_off(gate: Gate) -> float:
 
 
 class Fake:
-    """Scenarios that measure what they are told; `ran` has their names and efforts."""
+    """Scenarios with given results; `ran` has their names and efforts."""
 
     def __init__(self, value: Value = at_the_aim, failing: str = "") -> None:
         self.value = value
@@ -50,7 +50,7 @@ class Fake:
                 raise RuntimeError("the intake ended")
             results = [Result(gate, Spread.of([self.value(gate)])) for gate in GATES[name]]
             lines = Series("throughput", "one", [1, 2], [10.0, 20.0], "MB/s")
-            # Drawing takes its time: one of them has a plot.
+            # Drawing is slow: only one of them has a plot.
             return Outcome(results, {"rounds": effort.rounds}, [lines] if name == "P1" else [])
 
         return run
@@ -61,7 +61,7 @@ class Fake:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_look_at_the_machine() -> Iterator[None]:
-    """It runs programs; test_report.py does it for once."""
+    """Skip the description of the machine, which runs programs; test_report.py covers it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(machine, "describe", lambda: {"cpu": "none"})
         yield
@@ -69,13 +69,13 @@ def _no_look_at_the_machine() -> Iterator[None]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without plots and page, where nobody looks at them: drawing takes its time."""
+    """Skip plots and page where no test reads them: drawing is slow."""
     monkeypatch.setattr(bench, "publish", lambda report, folder: [document.write(report, folder)])
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the report of a run of P1; not to be changed."""
+    """A folder with the report of a run of P1; read only."""
     folder = tmp_path_factory.mktemp("whole")
     assert Fake().main(folder, "--gate", "P1") == 0
     return folder
@@ -115,7 +115,7 @@ def test_a_share_of_a_core_for_each_process_is_for_what_compares_phases(tmp_path
     fake = Fake()
     assert fake.main(tmp_path, "--gate", "P3", "--core-share", "0.4") == 0
     assert fake.efforts[0].core_share == 0.4
-    # Apart from a run where all of them share the machine.
+    # A report apart from runs where all of them share the machine.
     assert set(written(tmp_path, "p3-own-cores")["scenarios"]) == {"P3"}
     for wrong in (["--core-share", "0.4"], ["--gate", "P1", "--core-share", "0.4"]):
         with pytest.raises(SystemExit):

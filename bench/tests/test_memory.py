@@ -1,4 +1,4 @@
-"""Growth of memory is judged after it has settled, and by what most samples say."""
+"""Memory growth: judged after it has settled, and by medians."""
 
 from __future__ import annotations
 

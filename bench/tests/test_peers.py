@@ -1,4 +1,4 @@
-"""The peers do what they are compared for: the same bytes, all of them, and they say when not."""
+"""Peers: they transfer all of the same bytes, and report when they did not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.units import MIB
 
 @contextmanager
 def tus_server(*, loses_bytes: int = 0) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server that speaks as much of tus 1.0.0 as the client needs; its address and its files."""
+    """Serve the subset of tus 1.0.0 that the client needs. Yield its address and its files."""
     stored: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def tus_server(*, loses_bytes: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Nothing: the test says what matters."""
+            """Discard the log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = Thread(target=http.serve_forever)

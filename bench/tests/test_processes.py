@@ -1,4 +1,4 @@
-"""The processes of a measurement know nothing of who measures."""
+"""Environment of the measured processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a run: well formed, honest about what failed, and whole in one page."""
+"""Report of a run: well formed, with failures, complete in one page."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_run_without_series_has_no_pictures_and_still_a_page(tmp_path: Path) -
 
 
 class Page(HTMLParser):
-    """What a page shows and what it asks for."""
+    """The text of a page and the resources that it requests."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The load generator: every failed chunk is counted and sent again, and nothing is waited for."""
+"""Load generator: every failed chunk is counted and resent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHUNK = 1000
 
 
 class Intake(upload_pb2_grpc.IntakeServiceServicer):
-    """Notes every chunk; refuses the attempts that `refuses` names, counted from 0."""
+    """Intake that records every chunk and refuses the attempts in `refuses`, counted from 0."""
 
     def __init__(self, refuses: Callable[[int], bool]) -> None:
         self._refuses = refuses
@@ -56,7 +56,7 @@ class Intake(upload_pb2_grpc.IntakeServiceServicer):
 
 
 def intake_that(refuses: Callable[[int], bool]) -> Intake:
-    return Intake(refuses)  # type: ignore[abstract]  # of the service only what a load calls
+    return Intake(refuses)  # type: ignore[abstract]  # only the methods that a load calls
 
 
 @asynccontextmanager
@@ -126,8 +126,8 @@ async def test_what_was_in_flight_when_a_stream_broke_is_counted_and_sent_again(
         await sender.by_stream(channel, Upload("one"))
     assert set(intake.received) == set(range(20))
     assert figures.chunks == 20
-    # Of each broken stream at least the refused chunk, at most the window. grpc.aio calls it
-    # INTERNAL when a write was under way as the answer came.
+    # Of each broken stream at least the refused chunk, at most the window. grpc.aio reports
+    # INTERNAL when a write was in progress as the answer arrived.
     assert set(figures.errors) <= {"UNAVAILABLE", "INTERNAL"}
     assert 2 <= figures.errors.total() <= 6
 

@@ -1,4 +1,4 @@
-"""A process with a share of a core gets that much processor time, and is let go afterwards."""
+"""CPU shares: a process gets its share, and is released afterwards."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SECONDS = 1.0
 
 @pytest.fixture
 def spinning() -> Iterator[psutil.Process]:
-    """A process that uses as much of a core as it gets."""
+    """Run a process that uses as much of a core as it gets."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         yield psutil.Process(process.pid)
         process.kill()
 
 
 def used(process: psutil.Process) -> float:
-    """Processor time of the next second."""
+    """Return the CPU seconds used in the next second."""
     before, begun = process.cpu_times().user, time.perf_counter()
     time.sleep(SECONDS)
     return float((process.cpu_times().user - before) / (time.perf_counter() - begun))
@@ -56,7 +56,7 @@ def test_a_process_has_its_share_and_is_let_go(spinning: psutil.Process) -> None
 
 @pytest.mark.usefixtures("shares")
 def test_what_is_started_meanwhile_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its own start takes processor time, too: only the second after it counts.
+    # Its start takes CPU time, too: only the second after it counts.
     program = """if True:
         import time
         begun, used = time.perf_counter(), time.process_time()

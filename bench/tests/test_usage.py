@@ -1,4 +1,4 @@
-"""What is seen of a process from outside."""
+"""Resource usage of a process, seen from outside."""
 
 from __future__ import annotations
 

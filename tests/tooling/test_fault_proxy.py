@@ -1,4 +1,4 @@
-"""The fault proxy breaks what it is told to break, when it is told to, and nothing else."""
+"""Fault proxy: it injects exactly the configured faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHORT = 0.2
 
 @asynccontextmanager
 async def listening(serve: Serve) -> AsyncIterator[int]:
-    """A service on a loopback port that ends with the block; its port."""
+    """Run a service on a loopback port while the block lasts. Yield its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
-    """In front of a service that says back what it hears."""
+    """A proxy in front of an echo service."""
     async with listening(echo) as port, FaultProxy("127.0.0.1", port) as proxy:
         yield proxy
 
@@ -79,7 +79,7 @@ class Peer:
             return await self.reader.readexactly(size)
 
     async def exchange(self, data: bytes) -> bytes:
-        """Say and hear the same amount, both at once."""
+        """Send and receive the same amount concurrently."""
         heard, _ = await asyncio.gather(self.hear(len(data)), self.say(data))
         return heard
 
@@ -124,7 +124,7 @@ async def test_connections_are_bounded(proxy: FaultProxy) -> None:
 
 async def test_a_service_that_is_not_there_resets_the_client() -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        silent.bind(("127.0.0.1", 0))  # so that no other process listens there
         upstream = silent.getsockname()
         async with FaultProxy(*upstream) as proxy, peer_of(proxy) as peer:
             with pytest.raises(ConnectionResetError):
@@ -171,7 +171,7 @@ async def test_bytes_arrive_in_slices() -> None:
             writer.write(data)
 
     async with listening(measure) as port, FaultProxy("127.0.0.1", port) as proxy:
-        # A slower line keeps the kernel from putting slices together again.
+        # A slower line keeps the kernel from merging slices.
         proxy.up = Faults(slice_bytes=7, bytes_per_second=2_000)
         async with peer_of(proxy) as peer:
             assert await peer.exchange(b"x" * 70) == b"x" * 70
@@ -317,7 +317,7 @@ async def test_the_answer_of_request_n_is_lost(redis_proxy: FaultProxy) -> None:
 
 
 async def serve_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers 200 with the size of the body, request after request."""
+    """Answer 200 with the size of the body, request after request."""
     while True:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if b"chunked" in head:
@@ -357,7 +357,7 @@ def request(method: str, target: str, body: bytes = b"", *, chunked: bool = Fals
 
 
 async def ask(peer: Peer, message: bytes, pause_at: int | None = None) -> tuple[int, bytes]:
-    """Status and body of the answer."""
+    """Return status and body of the answer."""
     if pause_at is None:
         await peer.say(message)
     else:

@@ -1,4 +1,4 @@
-"""Ports for the servers of tests: no two processes of a test run are given the same."""
+"""Free ports for test servers: unique across the processes of a test run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle finds nothing wrong where all is well, and finds what is wrong where it is not."""
+"""Oracle: it accepts correct histories and detects violations."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_other_bytes_than_were_sent_are_found(embedded: Scene) -> None:
 
 async def test_a_completed_upload_without_a_node_is_found(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"x")
-    # Deleted behind the oracle's back: it does not hear this channel.
+    # Deleted through a channel that the oracle does not observe.
     await embedded.wire.repository.DeleteNode(
         repository_pb2.DeleteNodeRequest(node_id=upload.node_id)
     )
@@ -122,7 +122,7 @@ async def test_a_lost_and_an_invented_and_a_swapped_event_are_found(
     await embedded.judge()
     monkeypatch.setattr("support.oracle.judge.DRAIN_SECONDS", 0.1)
     published = await published_by(embedded.backends)()
-    # The processor tells of the node when it has looked at it, sooner or later.
+    # The processor publishes an event of the node at some later time.
     events = [event for event in published if event.topic == UPLOADS_TOPIC]
     names = [event.type.rpartition(".")[2] for event in events]
     assert names == ["UploadInitiated", "UploadCompleted"]

@@ -1,4 +1,4 @@
-"""`tools/repeat_tests.py` counts failures, and finds the tests that a change touches."""
+"""`tools/repeat_tests.py`: failure counts, and selection of changed tests."""
 
 from __future__ import annotations
 

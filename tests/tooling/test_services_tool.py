@@ -1,6 +1,6 @@
-"""`tools/services.py`: idempotent, quick, and never a stranger's process.
+"""`tools/services.py`: idempotent, fast, and harmless to other processes.
 
-Mostly with Redis alone, the quickest of the four; what all of them share is tested with one.
+Mostly with Redis alone, the fastest of the four; what all services share is tested with one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SECONDS = 120.0
 
 
 class Tool:
-    """The programme, on a state directory of its own."""
+    """The program, on a temporary state directory."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -79,7 +79,7 @@ def tool(tmp_path: Path) -> Iterator[Tool]:
 
 @pytest.fixture
 def broken_redis(tmp_path: Path) -> Mapping[str, str]:
-    """An environment whose redis-server says what is wrong and ends."""
+    """An environment whose redis-server prints an error and exits."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "redis-server"
@@ -152,7 +152,7 @@ def test_a_killed_server_is_started_again_and_a_stranger_with_its_number_is_left
 ) -> None:
     tool.succeed("up", "redis")
     psutil.Process(tool.record()["pid"]).kill()
-    # The number now belongs to somebody else: to this test.
+    # The PID now belongs to another process: this test.
     tool.write_record(pid=os.getpid())
     assert tool.run("down").returncode == 0
     tool.succeed("up", "redis")
@@ -163,7 +163,7 @@ def test_a_killed_server_is_started_again_and_a_stranger_with_its_number_is_left
 def test_a_server_that_ignores_sigterm_is_killed(tool: Tool, tmp_path: Path) -> None:
     tool.succeed("up", "redis")
     process = psutil.Process(tool.record()["pid"])
-    process.suspend()  # SIGTERM waits until it goes on, which is never
+    process.suspend()  # SIGTERM stays pending until the process continues, which it never does
     done = tool.run("down")
     assert done.returncode == 0
     assert "killed" in done.stderr
@@ -282,7 +282,7 @@ def test_a_run_that_is_told_to_end_ends_its_command_and_its_services(tool: Tool)
 @pytest.mark.slow
 def test_the_first_of_two_runs_leaves_the_services_to_the_second(tool: Tool) -> None:
     def begin(name: str) -> subprocess.Popen[str]:
-        """A run whose command has begun, and ends when `end` is told its name."""
+        """Start a run whose command has begun, and ends when `end` is called with its name."""
         begun, ended = (tool.state.parent / f"{name}-{what}" for what in ("begun", "ended"))
         script = f"touch {begun}; while [ ! -e {ended} ]; do sleep 0.1; done"
         run = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Apicurio, a schema registry that speaks Confluent's API: fetched with Maven, run on Java 25."""
+"""Apicurio, a schema registry with Confluent's API: fetched with Maven, run on Java 25."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ NOT_FETCHED: Final = f"Apicurio {VERSION} is not fetched: `make peers PEERS=apic
 
 @dataclass(frozen=True, slots=True)
 class Apicurio:
-    """What is needed to start one."""
+    """Files and programs to start one."""
 
     java: str
     folder: Path
 
     def command(self, port: int, data: Path) -> list[str]:
-        """Serve on a loopback port; schemas are in memory and go with the process."""
+        """Return the command that serves on a loopback port; schemas are kept in memory only."""
         options = {
             "quarkus.http.host": "127.0.0.1",
             "quarkus.http.port": str(port),
-            # Health and metrics, on all addresses if nobody says otherwise.
+            # Health and metrics; they listen on all addresses by default.
             "quarkus.management.host": "127.0.0.1",
             "quarkus.management.port": "0",
             "quarkus.http.access-log.enabled": "false",
@@ -59,8 +59,8 @@ class Apicurio:
 def find_registry() -> Apicurio | None:
     """Return what starts Apicurio; None where the stand-in is to be used.
 
-    Without a choice it is used where there is Java 25 and it was fetched. Raises `ChoiceError` if
-    it was asked for by name and cannot be had.
+    By default it is used where Java 25 is installed and Apicurio was fetched. Raise `ChoiceError`
+    if it was requested by name and is unavailable.
     """
     wanted = CHOICE.asked()
     if wanted == "standin":
@@ -74,7 +74,7 @@ def find_registry() -> Apicurio | None:
 
 
 def described() -> str:
-    """Return which registry tests use, and why it is not Apicurio if it is not."""
+    """Return which registry tests use, and why if it is not Apicurio."""
     if CHOICE.asked() == "standin":
         return "the stand-in"
     try:
@@ -94,7 +94,7 @@ def _ready() -> Apicurio:
 
 
 def fetch() -> Path:
-    """Fetch it, if that is still to be done. Raises `ServiceError`, without Java 25 as well."""
+    """Fetch it unless it is cached. Raise `ServiceError`, for missing Java 25 as well."""
     if find_java() is None:
         raise ServiceError(NO_JAVA)
     folder = _folder()
@@ -121,7 +121,7 @@ def fetch() -> Path:
         unpacked = Path(scratch) / "unpacked"
         with tarfile.open(archive) as tar:
             tar.extractall(unpacked, filter="data")
-        # Complete or not there at all; another process may have been faster.
+        # Rename, so that the folder is complete or absent; another process may have been faster.
         if not folder.exists():
             unpacked.rename(folder)
     return folder
@@ -130,14 +130,14 @@ def fetch() -> Path:
 def find_java() -> str | None:
     """Return the first `java` of this machine that is new enough.
 
-    Looked for in JAVA_HOME_25, in JAVA_HOME, on the PATH and where distributions put them.
+    Search JAVA_HOME_25, JAVA_HOME, the PATH and the folders of distributions.
     """
     for java in _javas():
         # The first line reads: openjdk version "25.0.3" 2026-04-21 LTS
         try:
             answer = run_step([java, "-version"], JAVA_SECONDS)
         except ServiceError:
-            continue  # one that does not run is none
+            continue  # skip one that does not run
         major = answer.partition('"')[2].partition('"')[0].partition(".")[0].partition("-")[0]
         if major.isdigit() and int(major) >= OLDEST_JAVA:
             return java
@@ -145,7 +145,7 @@ def find_java() -> str | None:
 
 
 def _javas() -> Iterator[str]:
-    # JAVA_HOME_25_X64 and the like are how hosted runners name theirs.
+    # JAVA_HOME_25_X64 and the like are the names on hosted runners.
     named = sorted(name for name in os.environ if name.startswith(f"JAVA_HOME_{OLDEST_JAVA}"))
     for home in filter(None, (os.environ.get(name) for name in (*named, "JAVA_HOME"))):
         if (found := find_program(str(Path(home) / "bin" / "java"))) is not None:

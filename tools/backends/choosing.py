@@ -1,4 +1,4 @@
-"""Which of several servers: what a person asked for by name, in the environment."""
+"""Choice between servers of one kind, by an environment variable."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tools.backends.service import Facts
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An environment variable and the kinds of server that it may name."""
+    """An environment variable and its valid server kinds."""
 
     variable: str
     kinds: tuple[str, ...]
 
     def asked(self) -> str:
-        """Return the kind that was asked for by name, "" for none. Raises `ChoiceError`."""
+        """Return the kind that was requested by name, "" for none. Raise `ChoiceError`."""
         wanted = os.environ.get(self.variable, "")
         if wanted not in ("", *self.kinds):
             names = ", ".join(self.kinds)
@@ -27,7 +27,7 @@ class Choice:
         return wanted
 
     def check(self, service: str, facts: Facts) -> None:
-        """Raise `ChoiceError` if a server that runs already is not of the kind asked for."""
+        """Raise `ChoiceError` if a running server is not of the requested kind."""
         wanted, kind = self.asked(), facts.get("kind", "unknown")
         if wanted not in ("", kind):
             raise ChoiceError(

@@ -1,8 +1,6 @@
-"""Build the images of Sluice, run them, and look whether they do what they should.
+"""Build, run and check the images of Sluice.
 
-python -m tools.images setup     install podman and mmdebstrap where that is allowed
-python -m tools.images images    have every image that is needed, and build ours
-python -m tools.images check     that, and everything that needs them (make check-images)
+python -m tools.images setup | images | check
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ def _without_engine(reason: str) -> int:
 def _have_images(
     engine: Engine, services: Sequence[Service], report: Report, *, mysql: bool
 ) -> list[str]:
-    """Obtain and build; the names of the steps."""
+    """Obtain and build the images. Return the names of the steps."""
     files = dockerfiles()
     steps = []
     for image in [*bases_of(files), *images_of(services), *([MYSQL_NEWEST] if mysql else [])]:
@@ -161,7 +159,7 @@ def _mysql_step(image: str) -> str:
 
 
 def _mysql_images(engine: Engine, services: Sequence[Service]) -> list[str]:
-    """Those that differ: a stand-in is one server under two names."""
+    """Return the distinct images: a stand-in is one server under two names."""
     (stacked,) = (one for one in images_of(services) if one.partition(":")[0] == "mysql")
     found: dict[str, str] = {}
     for image in (stacked, MYSQL_NEWEST):

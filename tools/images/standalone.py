@@ -1,4 +1,4 @@
-"""The standalone image by itself: read-only, without a home, and the command in it."""
+"""Check of the standalone image: read-only, without a home, and the command in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ RESTRICTED: Final = (
 
 
 def check_standalone(engine: Engine) -> None:
-    """It becomes healthy, `sluice upload` works in it, and it ends well on SIGTERM."""
+    """Check that it becomes healthy, that `sluice upload` works in it, and that it ends
+    on SIGTERM.
+    """
     with _running(engine):
         wait_until(lambda: _healthy(engine), HEALTHY_SECONDS, "the standalone is not healthy")
         upload = f"sluice upload {SOURCE} --drive files 2>&1"

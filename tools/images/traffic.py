@@ -1,4 +1,4 @@
-"""What people do with running services: files up and back, and a photo."""
+"""User actions on running services: uploads and downloads of files, and a photo."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ REPOSITORY: Final = "127.0.0.1:50052"
 COMMAND_SECONDS: Final = 300.0
 PHOTO_SECONDS: Final = 180.0
 ORIENTATION: Final = 6
-"""The camera was held upright: width and height are the other way round in the file."""
+"""The camera was held upright: width and height are swapped in the file."""
 
 
 class Traffic:
-    """The command `sluice` of this workspace, and files of random bytes in a folder."""
+    """The `sluice` command of this workspace, and files of random bytes in a folder."""
 
     def __init__(self, folder: Path, drive: str = "files") -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Traffic:
         self.sluice(INTAKE, "upload", str(file), "--drive", self.drive)
 
     def start_upload(self, file: Path) -> subprocess.Popen[str]:
-        """The same, not waited for."""
+        """Start an upload without waiting for it."""
         return subprocess.Popen(
             self._command(INTAKE, "upload", str(file), "--drive", self.drive),
             env=self._environment,
@@ -66,7 +66,7 @@ class Traffic:
             raise ServiceError(f"an upload ended with {upload.returncode}:\n{said}")
 
     def compare(self, file: Path) -> None:
-        """Raises `ServiceError` unless what comes back is what went up."""
+        """Download and compare. Raise `ServiceError` on a difference."""
         back = self.folder / f"{file.name}.back"
         back.unlink(missing_ok=True)
         self.sluice(REPOSITORY, "get", f"{self.drive}:{file.name}", str(back))
@@ -75,7 +75,9 @@ class Traffic:
         back.unlink()
 
     def photo(self, name: str) -> None:
-        """A photo is processed, turned upright, and has a thumbnail of the same picture."""
+        """Check that a photo is processed, rotated upright, and has a thumbnail of the same
+        picture.
+        """
         file = self.folder / name
         exif = Image.Exif()
         exif[0x0112] = ORIENTATION
