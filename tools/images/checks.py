@@ -64,7 +64,7 @@ def kill(stack: Stack, service: Service) -> None:
         raise ServiceError(f"{service.name} does not run")
     _kill_on_host(stack.engine, pid)
     if service.restart == "no":
-        # Engines treat a kill from outside as an end of the process, so the policy applies.
+        # To the engine, a kill from outside is an exit of the process: wait for it.
         wait_until(lambda: stack.pid(service) == 0, KILLED_SECONDS, f"{service.name} survives")
         stack.start(service)
     wait_until(

@@ -118,7 +118,5 @@ def _words(values: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> str:
-    """Return the text with Compose's `$$` as a dollar. Raise for variables, which Compose would
-    replace.
-    """
+    """Return the text with `$$`, Compose's escape of a dollar, replaced. Expands no variables."""
     return str(value).replace("$$", "$")

@@ -39,7 +39,7 @@ async def interrupted(address: str, options: ClientOptions, intake: FakeIntake, 
             await client.upload(file, drive="d", path="p", streams=1)
 
 
-async def test_resume_with_smaller_chunks_begins_anew(
+async def test_resume_with_smaller_chunks_restarts(
     address: str, fast_options: ClientOptions, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(address, fast_options, intake, file)
@@ -60,7 +60,7 @@ async def test_resume_with_smaller_chunks_begins_anew(
     ]
 
 
-async def test_unnamed_upload_with_smaller_chunks_begins_anew(
+async def test_unnamed_upload_with_smaller_chunks_restarts(
     address: str,
     fast_options: ClientOptions,
     intake: FakeIntake,
@@ -78,7 +78,7 @@ async def test_unnamed_upload_with_smaller_chunks_begins_anew(
 
 
 @pytest.mark.parametrize("resume", [True, False])
-async def test_limits_that_change_under_an_upload_begin_it_anew(
+async def test_limits_changed_during_an_upload_restart_it(
     client: Client, intake: FakeIntake, file: Path, resume: bool
 ) -> None:
     """The client has asked for the limits before; a restart makes its answer an old one."""
@@ -96,7 +96,7 @@ async def test_limits_that_change_under_an_upload_begin_it_anew(
     assert (await client.limits()).max_chunk_bytes == CHUNK_BYTES // 4
 
 
-async def test_limits_that_changed_since_they_were_asked_begin_anew(
+async def test_limits_changed_since_the_request_restart_it(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await client.limits()
@@ -125,7 +125,7 @@ async def test_inline_limit_that_shrank_sends_chunks(client: Client, intake: Fak
     ],
 )
 @pytest.mark.parametrize("method", ["GetUploadStatus", "CompleteUpload"])
-async def test_resume_that_is_refused_for_its_plan_begins_anew(
+async def test_resume_refused_for_its_plan_restarts(
     client: Client,
     address: str,
     fast_options: ClientOptions,
@@ -155,7 +155,7 @@ async def test_refusal_for_another_cause_keeps_what_was_sent(
     assert (result.upload_id, result.skipped_bytes) == ("n1-1", 3 * CHUNK_BYTES)
 
 
-async def test_hopeless_request_is_tried_once_and_leaves_no_journal(
+async def test_permanent_failure_is_not_retried_and_leaves_no_journal(
     client: Client, intake: FakeIntake, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Any] = []

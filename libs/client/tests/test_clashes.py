@@ -49,7 +49,7 @@ def test_folder_clashes_with_another_spelling_of_a_file() -> None:
     ("one", "other"),
     [("A", "a"), ("É", "é"), ("e\u0301", "é"), ("ß", "SS"), ("a.", "a"), ("a /b", "a/b")],
 )
-def test_names_that_some_file_system_takes_for_one_have_one_key(one: str, other: str) -> None:
+def test_names_folded_by_a_file_system_have_one_key(one: str, other: str) -> None:
     assert folded(one) == folded(other)
 
 
@@ -88,7 +88,7 @@ def test_folding_file_system_is_recognized(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_takes_no_file_is_not_asked(
+def test_folder_that_is_not_writable_is_not_probed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:

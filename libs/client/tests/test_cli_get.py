@@ -143,7 +143,7 @@ async def test_file_of_this_run_is_never_replaced(
     assert contents(tmp_path) == {"sub/readme": found["completed"]["path"].encode()}
 
 
-async def test_no_other_kind_of_file_is_replaced_by_many(
+async def test_recursive_get_replaces_regular_files_only(
     client: Client,
     repository: FakeRepository,
     tmp_path: Path,

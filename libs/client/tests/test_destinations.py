@@ -161,7 +161,7 @@ async def test_link_loop_is_named(client: Client, tmp_path: Path) -> None:
     assert caught.value.errno == errno.ELOOP
 
 
-async def test_socket_is_left_as_it_is(client: Client, tmp_path: Path) -> None:
+async def test_socket_is_not_replaced(client: Client, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         with pytest.raises(OSError, match="socket"):
@@ -169,7 +169,7 @@ async def test_socket_is_left_as_it_is(client: Client, tmp_path: Path) -> None:
     assert stat.S_ISSOCK((tmp_path / "s").lstat().st_mode)
 
 
-async def test_folder_is_no_destination(
+async def test_folder_is_refused_as_destination(
     client: Client, repository: FakeRepository, tmp_path: Path
 ) -> None:
     """Found before a byte is asked for."""

@@ -119,7 +119,7 @@ async def test_cancelled_write_to_a_full_pipe_returns() -> None:
     os.close(write_end)
 
 
-async def test_blocks_of_a_fast_writer_are_gathered() -> None:
+async def test_blocks_of_a_fast_writer_are_coalesced() -> None:
     read_end, write_end = os.pipe()
 
     def write() -> None:

@@ -128,7 +128,7 @@ async def test_missing_home_is_not_made(
     assert not home.exists()
 
 
-def test_home_that_nobody_knows_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("SLUICE_STATE_DIR", raising=False)
