@@ -30,8 +30,9 @@ class Gate:
     better: Better
 
     def reaches(self, value: float, bound: float | None) -> bool:
-        """Return whether the value is at the bound or beyond. Without a bound, any number is; NaN
-        never is.
+        """Return whether the value is at the bound or beyond.
+
+        Without a bound, any number is; NaN never is.
         """
         if value != value:
             return False

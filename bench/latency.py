@@ -37,8 +37,9 @@ class Latencies:
         return int(self._histogram.get_total_count())
 
     def milliseconds(self, percent: float) -> float:
-        """Return what at least `percent` % of the events did not exceed. Raise ValueError without
-        events.
+        """Return what at least `percent` % of the events did not exceed.
+
+        Raise ValueError without events.
         """
         return self.percentiles([percent])[percent]
 

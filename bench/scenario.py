@@ -33,9 +33,7 @@ class Effort:
 
     @staticmethod
     def small() -> Effort:
-        """Return the effort of `make bench-quick`: all scenarios together in less than
-        two minutes.
-        """
+        """Return the effort of `make bench-quick`: all scenarios in less than two minutes."""
         return Effort(rounds=1, seconds=0.2, quick=True, sustained_seconds=2.0)
 
 

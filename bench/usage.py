@@ -88,9 +88,7 @@ class Watched:
 
 
 def listening(port: int) -> Watched | None:
-    """Return the process that listens on a TCP port of this machine; None where it is
-    not visible.
-    """
+    """Return the process that listens on a local TCP port; None where it is not visible."""
     for connection in psutil.net_connections("tcp"):
         if (
             connection.status == psutil.CONN_LISTEN

@@ -65,8 +65,9 @@ def walk(roots: list[str], suffixes: set[str]) -> Iterator[Path]:
 
 
 def collect(target: Path) -> int:
-    """Copy up to PER_KIND files of each kind and create the large archive. Return the number of
-    files.
+    """Copy up to PER_KIND files of each kind and create the large archive.
+
+    Return the number of files.
     """
     count = 0
     for kind, (roots, suffixes) in KINDS.items():

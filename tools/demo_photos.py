@@ -374,8 +374,9 @@ def _opened_bare(data: bytes) -> Image.Image:
 
 
 def _difference(thumbnail: Image.Image, expected: Expected) -> float:
-    """Return the mean difference of a pixel's channel, 0 to 255. Raise `DemoFailed` above the
-    tolerance.
+    """Return the mean difference of a pixel's channel, 0 to 255.
+
+    Raise `DemoFailed` above the tolerance.
     """
     shown = _on_white(thumbnail)
     assert shown is not None, "thumbnails are RGB or RGBA"

@@ -45,8 +45,9 @@ class EndedOtherwiseError(Exception):
 
 
 async def open_upload(channel: grpc.aio.Channel, drive: str, chunk_bytes: int) -> Upload:
-    """Open a new upload of uniform chunks at a unique path. Retry for a while when the server is
-    full, as it may still be after a previous load.
+    """Open a new upload of uniform chunks at a unique path.
+
+    Retry for a while when the server is full, as it may still be after a previous load.
     """
     stub = upload_pb2_grpc.IntakeServiceStub(channel)
     request = upload_pb2.InitiateUploadRequest(

@@ -57,8 +57,10 @@ class Idle:
 
 
 def _paces(options: argparse.Namespace, begun: float) -> Sequence[Pace | None]:
-    """Return one pace per stream. Their starts are spread over the time of a chunk, as those of
-    independent clients; equal in every run.
+    """Return one pace per stream.
+
+    Their starts are spread over the time of a chunk, as those of independent clients; equal in
+    every run.
     """
     if options.pace is None:
         return [None] * options.streams

@@ -20,8 +20,9 @@ _ACK = b"\x06"
 
 
 def _receive(connection: socket.socket, buffer: memoryview, size: int) -> bool:
-    """Read exactly `size` bytes into the reused buffer. Return False at the end of the
-    connection.
+    """Read exactly `size` bytes into the reused buffer.
+
+    Return False at the end of the connection.
     """
     left = size
     while left:

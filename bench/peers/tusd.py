@@ -146,8 +146,9 @@ def _answered(connection: http.client.HTTPConnection, status: int) -> http.clien
 
 
 def run(address: str, files: Sequence[Path], in_flight: int) -> dict[str, object]:
-    """Send the files over `in_flight` open connections. A file's object is in S3 when its PATCH is
-    answered.
+    """Send the files over `in_flight` open connections.
+
+    A file's object is in S3 when its PATCH is answered.
     """
     host, _, port = address.rpartition(":")
     left: SimpleQueue[Path | None] = SimpleQueue()

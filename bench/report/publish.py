@@ -10,8 +10,9 @@ from bench.report.plots import draw
 
 
 def publish(document: Document, folder: Path = RESULTS) -> list[Path]:
-    """Write `<name>.json`, `<name>.html` and `<name>-<plot>.png` below `folder`. Return their
-    paths.
+    """Write `<name>.json`, `<name>.html` and `<name>-<plot>.png` below `folder`.
+
+    Return their paths.
     """
     name = document["name"]
     written = [write(document, folder)]

@@ -83,9 +83,7 @@ def rate_of(figures: Mapping[str, Any]) -> float:
 
 
 def figures_of(runs: Sequence[Measured]) -> dict[str, object]:
-    """Return the figures behind a throughput: rates, latencies, errors, processes, the
-    generator.
-    """
+    """Return the figures behind a rate: latencies, errors, processes, the generator."""
     return {
         "mb_per_second": text_of(runs, lambda r: r.rate),
         "acknowledged_mb_per_second": text_of(runs, lambda r: r.acknowledged_rate),

@@ -24,8 +24,10 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
-    """Measure both phases. The drive's policy is `crc`: the default leaves SHA-256 of large objects
-    to a later job, which would run during the next measurement.
+    """Measure both phases.
+
+    The drive's policy is `crc`: the default leaves SHA-256 of large objects to a later job, which
+    would run during the next measurement.
     """
     with (
         deployment(5, SLUICE_EVENTS="off") as without,

@@ -43,9 +43,11 @@ chunks.
 """
 CALLERS: Final = 20
 STORM_WINDOW_SECONDS: Final = 120.0
-"""Longest window. In-flight data and malloc's retention change within seconds by a tenth (standard
-deviation 14 to 18 MiB of 200): the difference of two medians of a minute is then accurate to 3.5 %,
-of two minutes to 2.3 %. Leaks remain as visible: there are 7 minutes between the two.
+"""Window of the memory comparison.
+
+In-flight data and malloc's retention change within seconds by a tenth (standard deviation 14 to 18
+MiB of 200): the difference of two medians of a minute is then accurate to 3.5 %, of two minutes to
+2.3 %. Leaks remain as visible: there are 7 minutes between the two.
 """
 OUR_SERVICES: Final = ("intake", "repository")
 _PLOTTED_SAMPLES: Final = 300

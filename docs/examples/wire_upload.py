@@ -17,9 +17,7 @@ BLOCK = 1024 * 1024
 
 
 def blocks_of(upload_id: str, data: bytes, chunk_size: int) -> Iterator[pb.UploadStreamRequest]:
-    """Yield a header per chunk, then its bytes in blocks; the first block is sent with
-    the header.
-    """
+    """Yield a header per chunk with its first block, then the further blocks."""
     for number, at in enumerate(range(0, len(data), chunk_size)):
         chunk = data[at : at + chunk_size]
         header = pb.ChunkHeader(upload_id=upload_id, number=number, size=len(chunk))

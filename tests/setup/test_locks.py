@@ -21,8 +21,9 @@ RELEASED_SINCE = ("coverage", "sqlalchemy", "pytest")
 
 @pytest.fixture
 def newer_releases(tmp_path: Path) -> dict[str, str]:
-    """Settings of pip and uv with which they find a newer, incompatible release of
-    three packages.
+    """Settings of pip and uv with which they find a newer, incompatible release of three packages.
+
+
     """
     folder = tmp_path / "index"
     for name in RELEASED_SINCE:

@@ -37,8 +37,10 @@ def run(state: StateDirectory, command: Sequence[str]) -> int:
 
 
 def up_where_possible(state: StateDirectory) -> None:
-    """Start all services. Report and skip those that this machine lacks; in CI, where a test must
-    not be skipped for a missing service, and for a service that was requested by name, raise.
+    """Start all services.
+
+    Report and skip those that this machine lacks; in CI, where a test must not be skipped for a
+    missing service, and for a service that was requested by name, raise.
     """
     try:
         up(state, SERVICES)

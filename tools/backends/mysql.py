@@ -159,7 +159,8 @@ def _own_options(server: str) -> list[str]:
 
 
 def run_as() -> list[str]:
-    """Return the option for root. The servers refuse to run as root without it; a container or a CI
-    job often is root.
+    """Return the option for root.
+
+    The servers refuse to run as root without it; a container or a CI job often is root.
     """
     return ["--user=root"] if os.geteuid() == 0 else []

@@ -138,8 +138,9 @@ def publish(state: StateDirectory) -> None:
 
 
 def for_each(names: Iterable[str], work: Callable[[str], None]) -> None:
-    """Run the action for all services concurrently. Afterwards raise one `ServiceError` for all
-    failures, a `ChoiceError` if any of them is one.
+    """Run the action for all services concurrently.
+
+    Afterwards raise one `ServiceError` for all failures, a `ChoiceError` if any of them is one.
     """
     with ThreadPoolExecutor(max_workers=len(SERVICES)) as threads:
         tasks = {name: threads.submit(work, name) for name in names}

@@ -56,8 +56,9 @@ def check_kills(stack: Stack, traffic: Traffic) -> None:
 
 
 def kill(stack: Stack, service: Service) -> None:
-    """Kill the first process of a service with SIGKILL. Its restart policy restarts it, or this
-    does.
+    """Kill the first process of a service with SIGKILL.
+
+    Its restart policy restarts it, or this does.
     """
     pid = stack.pid(service)
     if pid == 0:

@@ -80,9 +80,7 @@ class Engine:
         return self.succeeds("image", "inspect", name)
 
     def image_id(self, name: str) -> str:
-        """Return an id that is equal for two names of one image; the name where there
-        is no image.
-        """
+        """Return an id, equal for two names of one image; the name where there is no image."""
         try:
             return self.run("image", "inspect", "--format", "{{.Id}}", name).split()[-1]
         except ServiceError:
@@ -94,8 +92,9 @@ class Engine:
 
     @contextmanager
     def serving_api(self) -> Iterator[dict[str, str]]:
-        """Serve Docker's API. Yield the variables by which its clients and
-        testcontainers find it.
+        """Serve Docker's API.
+
+        Yield the variables by which its clients and testcontainers find it.
         """
         if self.kind == "docker":
             yield {}

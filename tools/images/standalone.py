@@ -21,9 +21,7 @@ RESTRICTED: Final = (
 
 
 def check_standalone(engine: Engine) -> None:
-    """Check that it becomes healthy, that `sluice upload` works in it, and that it ends
-    on SIGTERM.
-    """
+    """Check that it becomes healthy, that `sluice upload` works, and that it ends on SIGTERM."""
     with _running(engine):
         wait_until(lambda: _healthy(engine), HEALTHY_SECONDS, "the standalone is not healthy")
         upload = f"sluice upload {SOURCE} --drive files 2>&1"

@@ -6,8 +6,9 @@ from sluice_client.model import BLOCK_BYTES
 
 
 class BlockPool:
-    """Pool of buffers of one block each. Keep at most `keep` free ones. Use it from one
-    event loop.
+    """Pool of buffers of one block each.
+
+    Keep at most `keep` free ones. Use it from one event loop.
     """
 
     def __init__(self, keep: int = 64) -> None:

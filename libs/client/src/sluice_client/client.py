@@ -305,8 +305,9 @@ class Client:
         return await self._retrying(lambda: self._repository.get_node(ref))
 
     async def list_nodes(self, drive: str, prefix: str = "") -> AsyncGenerator[Node, None]:
-        """Yield nodes whose path begins with `prefix`, by path. Fetch pages as they are
-        consumed.
+        """Yield nodes whose path begins with `prefix`, by path.
+
+        Fetch pages as they are consumed.
         """
         normalized = normalize_path(prefix, "path_prefix")
         pages = self._pages(

@@ -28,9 +28,7 @@ _DESCRIPTOR = re.compile(
 )
 _MAX_LINKS = 40
 _PIPE_STEP_BYTES = 4096
-"""Linux: bytes that a blocking pipe accepts without blocking once it polls as writable
-(PIPE_BUF).
-"""
+"""Linux: bytes that a blocking pipe that polls as writable accepts at once (PIPE_BUF)."""
 _READER_POLL_SECONDS = 0.05
 
 

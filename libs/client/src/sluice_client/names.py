@@ -10,9 +10,7 @@ from sluice_client.errors import InvalidArgument
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether the text can be sent: a file name that is not UTF-8 holds unpaired
-    surrogates.
-    """
+    """Return whether the text can be sent: names that are not UTF-8 hold unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

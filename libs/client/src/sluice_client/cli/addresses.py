@@ -41,8 +41,9 @@ def find_server(named: str | None, environment: Mapping[str, str]) -> Addresses:
 
 
 def _checked(address: str | None, setting: str) -> str | None:
-    """Return the address, or None when it is not set. Raise ConfigurationError for an
-    invalid one.
+    """Return the address, or None when it is not set.
+
+    Raise ConfigurationError for an invalid one.
     """
     if address is None:
         return None

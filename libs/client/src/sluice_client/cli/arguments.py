@@ -1,6 +1,4 @@
-"""Validation of text arguments: one that is not UTF-8 is a usage error, unless it is a
-local path.
-"""
+"""Validation of text arguments: UTF-8 is required except in local paths."""
 
 from __future__ import annotations
 

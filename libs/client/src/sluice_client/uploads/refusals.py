@@ -13,7 +13,7 @@ _MISFITS = frozenset(
 """Reasons that refuse a plan although their status code does not say so."""
 
 
-class RestartUpload(Exception):
+class Restart(Exception):
     """Only a new upload can succeed; `cause` is raised when no further restart is allowed."""
 
     def __init__(self, why: str, cause: SluiceError, upload_id: str = "") -> None:

@@ -1,6 +1,4 @@
-"""Best-effort journal of one upload: without a journal the upload proceeds but cannot
-be resumed.
-"""
+"""Best-effort journal of one upload: without one, the upload cannot be resumed."""
 
 from __future__ import annotations
 

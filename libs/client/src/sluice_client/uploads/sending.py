@@ -39,9 +39,7 @@ class _InFlight:
     size: int = 0
     crc32c: int | None = None
     begun: bool = False
-    """A part of the chunk was passed to the connection. A failed write does not prove absence: the
-    bytes may have arrived.
-    """
+    """Passed to the connection in part: after a failed write, the bytes may still have arrived."""
 
 
 @dataclass(slots=True)
@@ -305,9 +303,7 @@ class Sender:
                 raise Unavailable("STREAM_STALLED", f"nothing moved on a stream for {quiet:.0f} s")
 
     async def _check_taken_back(self, needed: int) -> None:
-        """Check for a chunk that the server acknowledged, then found damaged and waits for (rule
-        8).
-        """
+        """Check for an acknowledged chunk that the server found damaged and waits for (rule 8)."""
         if self._board.is_accepted(needed) and missing_of(await self._status(), (needed,)):
             self._take_back([needed])
             raise Aborted("CHUNK_TAKEN_BACK", f"the server needs chunk {needed} again")
@@ -317,9 +313,7 @@ class Sender:
     async def _recover(
         self, error: SluiceError, in_flight: dict[int, _InFlight], attempt: int
     ) -> None:
-        """Find out which chunks of a broken stream arrived. Raise errors that a retry
-        cannot fix.
-        """
+        """Find out which chunks of a broken stream arrived. Raise permanent errors."""
         if isinstance(error, FailedPrecondition) and error.reason in _NO_MORE_CHUNKS:
             self._give_back(in_flight)
             raise Ended(
@@ -350,9 +344,7 @@ class Sender:
             self._arrived(number, 0)
 
     def _take_back(self, lost: list[int]) -> None:
-        """Mark acknowledged chunks as missing again. A one-way source cannot provide
-        them: raise.
-        """
+        """Mark acknowledged chunks as missing again. Raise for a one-way source."""
         if lost and not self._source.repeatable:
             raise SourceNotRepeatable(
                 "SOURCE_NOT_REPEATABLE",

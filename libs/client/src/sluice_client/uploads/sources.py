@@ -246,9 +246,7 @@ class OneWaySource:
         """No-op: bytes that were read cannot change."""
 
     async def whole(self, limit: int) -> bytes | None:
-        """Return everything if it ends within `limit` bytes; otherwise None, and nothing is
-        consumed.
-        """
+        """Return all of it if it ends within `limit` bytes; else None, and nothing is consumed."""
         pieces = [self._rest]
         size = len(self._rest)
         while size <= limit:

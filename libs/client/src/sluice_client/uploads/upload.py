@@ -34,7 +34,7 @@ from sluice_client.uploads.plan import (
     is_usable_chunk_size,
     lanes_for,
 )
-from sluice_client.uploads.refusals import RestartUpload, failure_of, is_misfit, is_mismatch
+from sluice_client.uploads.refusals import Restart, failure_of, is_misfit, is_mismatch
 from sluice_client.uploads.requests import ExtraStreams, UploadRequest
 from sluice_client.uploads.resume_record import ResumeRecord
 from sluice_client.uploads.sending import Sender
@@ -104,8 +104,8 @@ class Upload:
                     result = await self._inline(whole)
                 return replace(result, source_identity=identity)
             except UploadGone as error:
-                restart = RestartUpload("the server does not know the upload any more", error)
-            except RestartUpload as decision:
+                restart = Restart("the server does not know the upload any more", error)
+            except Restart as decision:
                 restart = decision
             await self._restart(restart, source, record)
 
@@ -121,7 +121,7 @@ class Upload:
             if error.upload_status is not None:
                 self._require_completed(error.upload_status, resumed=False)
             if error.reason == "INLINE_TOO_LARGE" and await self._limits_changed():
-                raise RestartUpload("the server's limits changed", error) from error
+                raise Restart("the server's limits changed", error) from error
             raise
         self._meter.sent(len(data))
         self._meter.accepted(len(data))
@@ -132,9 +132,7 @@ class Upload:
         )
         if status.state is UploadState.UPLOADING:
             cause = failure_of(status)
-            raise RestartUpload(
-                "the server lost the bytes it had acknowledged", cause, opened.upload_id
-            )
+            raise Restart("the server lost the bytes it had acknowledged", cause, opened.upload_id)
         self._require_completed(status, resumed=False)
         return self._result(opened.upload_id, status.node_id, len(data), crc, status.sha256)
 
@@ -150,7 +148,7 @@ class Upload:
         except SluiceError as error:
             why = await self._restart_reason(error, loaded=loaded)
             if why:
-                raise RestartUpload(why, error, entry.upload_id) from error
+                raise Restart(why, error, entry.upload_id) from error
             if not record.kept or isinstance(error, SourceChanged):
                 await self._abandon(entry.upload_id, record)
             raise
@@ -188,7 +186,7 @@ class Upload:
         except AlreadyExists as error:
             await record.remove()
             if error.reason == "REQUEST_ID_CONFLICT":
-                raise RestartUpload("the earlier attempt had other arguments", error) from error
+                raise Restart("the earlier attempt had other arguments", error) from error
             raise
         except InvalidArgument:
             # The same call can never succeed: there is nothing to resume.
@@ -323,9 +321,7 @@ class Upload:
     async def _account(
         self, numbers: Iterable[int], entry: Entry, source: AnySource, board: Board
     ) -> None:
-        """Compute the checksums of chunks that another run sent, from the current file. If the file
-        has changed after all, the object's CRC32C does not match and nothing becomes visible.
-        """
+        """Checksum another run's chunks from the file: if it changed, the object's CRC differs."""
         for number in numbers:
             chunk = await source.read(number, entry.chunk_size)
             if chunk is not None:
@@ -353,20 +349,14 @@ class Upload:
             case UploadState.COMPLETED:
                 return
             case UploadState.EXPIRED:
-                raise RestartUpload("the upload had expired", failure_of(status))
+                raise Restart("the upload had expired", failure_of(status))
             case UploadState.ABORTED | UploadState.FAILED if resumed:
-                raise RestartUpload(
-                    f"the earlier attempt was {status.state.lower()}", failure_of(status)
-                )
+                raise Restart(f"the earlier attempt was {status.state.lower()}", failure_of(status))
             case _:
                 raise failure_of(status)
 
-    async def _restart(
-        self, restart: RestartUpload, source: AnySource, record: ResumeRecord
-    ) -> None:
-        """Restart the upload automatically (rule 28): a bounded number of times, without losing
-        bytes.
-        """
+    async def _restart(self, restart: Restart, source: AnySource, record: ResumeRecord) -> None:
+        """Restart the upload (rule 28), a bounded number of times and without losing bytes."""
         self._restarts += 1
         await self._abandon(restart.upload_id, record)
         if self._restarts > self._options.max_restarts:
@@ -379,9 +369,7 @@ class Upload:
         self._meter.restart(f"{restart.why}; the upload restarts")
 
     async def _abandon(self, upload_id: str, record: ResumeRecord) -> None:
-        """Abort an upload that nobody will finish, best effort, to free what it holds on the
-        server; otherwise it expires (rule 24).
-        """
+        """Abort a useless upload, best effort, to free its bytes; else it expires (rule 24)."""
         await record.remove()
         if upload_id:
             await clean_up_within(self._intake.abort(upload_id), _ABORT_SECONDS)

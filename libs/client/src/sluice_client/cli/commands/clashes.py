@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _MOST_NAMED = 20
-"""Most clashes reported by name; a large tree on a file system that folds names may
-have thousands.
-"""
+"""Most clashes reported by name; a large tree may have thousands."""
 _MOST_PATHS = 3
 
 

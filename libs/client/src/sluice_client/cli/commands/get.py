@@ -86,8 +86,9 @@ def _target(destination: str | None, name: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents. Raise NotADirectoryError when another kind of
-    file exists.
+    """Create a folder and its parents.
+
+    Raise NotADirectoryError when another kind of file exists.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,4 @@
-"""`sluice get --recursive`: download of everything under a prefix, each file replaced
-atomically.
-"""
+"""`sluice get --recursive`: atomic download of everything under a prefix."""
 
 from __future__ import annotations
 
