@@ -117,7 +117,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--minutes", type=float, default=10.0, help="how long each phase of SUSTAINED lasts"
     )
     parser.add_argument("--rounds", type=int, help="instead of five")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument("--results", type=Path, default=document.RESULTS, help="folder of reports")
     parser.add_argument(
         "--slow-ms",
@@ -167,7 +167,7 @@ def main(
     try:
         missing = run(report, chosen, effort, options.results, scenarios)
     except KeyboardInterrupt:
-        say("interrupted; --resume goes on with it")
+        say("interrupted; run again with --resume to continue")
         return INTERRUPTED
     finally:
         if report["scenarios"]:

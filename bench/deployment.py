@@ -107,29 +107,29 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
 
 
 def _enter_backends(
-    stack: ExitStack, wanted: Mapping[str, str], chosen: dict[str, str]
+    stack: ExitStack, combination: Mapping[str, str], chosen: dict[str, str]
 ) -> dict[str, Watched]:
     """Start the backends of the combination, add their addresses to `chosen`, return their
     processes.
     """
-    found: dict[str, Watched | None] = {}
-    if wanted["SLUICE_COORDINATION"] == "redis":
+    backends: dict[str, Watched | None] = {}
+    if combination["SLUICE_COORDINATION"] == "redis":
         redis = stack.enter_context(own_redis())
         chosen["SLUICE_REDIS__URL"] = redis.url
-        found["redis"] = redis.process
-    if wanted["SLUICE_EVENTS"] == "kafka":
+        backends["redis"] = redis.process
+    if combination["SLUICE_EVENTS"] == "kafka":
         brokers = setting("SLUICE_KAFKA__BOOTSTRAP_SERVERS")
         chosen["SLUICE_KAFKA__BOOTSTRAP_SERVERS"] = brokers
-        found["kafka"] = listening(int(brokers.partition(",")[0].rpartition(":")[2]))
-    if wanted["SLUICE_OBJECTS"] == "s3":
+        backends["kafka"] = listening(int(brokers.partition(",")[0].rpartition(":")[2]))
+    if combination["SLUICE_OBJECTS"] == "s3":
         chosen |= {name: setting(name) for name in _S3}
         chosen["SLUICE_BUCKET"] = stack.enter_context(own_bucket(chosen))
-        found["s3"] = listening(urlsplit(chosen["SLUICE_S3__ENDPOINT_URL"]).port or 443)
-    if wanted["SLUICE_CATALOGUE"] == "mysql":
+        backends["s3"] = listening(urlsplit(chosen["SLUICE_S3__ENDPOINT_URL"]).port or 443)
+    if combination["SLUICE_CATALOGUE"] == "mysql":
         url = setting("SLUICE_MYSQL__URL")
         chosen["SLUICE_MYSQL__URL"] = stack.enter_context(own_database(url))
-        found["mysql"] = listening(urlsplit(url).port or 3306)
-    return {name: process for name, process in found.items() if process is not None}
+        backends["mysql"] = listening(urlsplit(url).port or 3306)
+    return {name: process for name, process in backends.items() if process is not None}
 
 
 def _intake(chosen: dict[str, str]) -> list[str]:

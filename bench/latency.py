@@ -52,26 +52,26 @@ class Latencies:
             raise ValueError("no samples")
         # The library rounds the rank to the nearest integer; ours rounds up.
         ranks = {p: 100 * max(1, math.ceil(total * p / 100)) / total for p in percents}
-        found = self._histogram.get_percentile_to_value_dict(sorted({*ranks.values()}))
-        return {percent: float(found[rank]) / 1000 for percent, rank in ranks.items()}
+        values = self._histogram.get_percentile_to_value_dict(sorted({*ranks.values()}))
+        return {percent: float(values[rank]) / 1000 for percent, rank in ranks.items()}
 
     def to_json(self) -> dict[str, object]:
         """Return percentiles for people, and the histogram (`hdr`) for adding up."""
-        found: dict[str, object] = {"count": self.count, "hdr": self._histogram.encode().decode()}
+        record: dict[str, object] = {"count": self.count, "hdr": self._histogram.encode().decode()}
         if self.count:
-            found |= {f"p{p:g}_ms": value for p, value in self.percentiles(PERCENTILES).items()}
-        return found
+            record |= {f"p{p:g}_ms": value for p, value in self.percentiles(PERCENTILES).items()}
+        return record
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        made = cls()
-        made._histogram.decode_and_add(value["hdr"].encode())
-        return made
+        latencies = cls()
+        latencies._histogram.decode_and_add(value["hdr"].encode())
+        return latencies
 
     @classmethod
     def of(cls, values: Sequence[Mapping[str, Any]]) -> Self:
         """Return all the events of several `to_json`."""
-        made = cls()
+        latencies = cls()
         for value in values:
-            made.add(cls.from_json(value))
-        return made
+            latencies.add(cls.from_json(value))
+        return latencies

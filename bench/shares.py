@@ -30,8 +30,8 @@ class _Hierarchy:
         """Return the group of a process."""
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
         controller = r"\d+:(?:[^:]*,)?cpu(?:,[^:]*)?" if self.version == 1 else "0:"
-        found = re.search(rf"^{controller}:(/.*)$", lines, re.MULTILINE)
-        return self.root / (found[1] if found else "/").lstrip("/")
+        match = re.search(rf"^{controller}:(/.*)$", lines, re.MULTILINE)
+        return self.root / (match[1] if match else "/").lstrip("/")
 
     def limit(self, group: Path, share: float) -> None:
         quota = int(_PERIOD_US * share)
@@ -68,21 +68,21 @@ def own_share(pids: Iterable[int], share: float) -> Iterator[None]:
     Raises SharesUnavailableError.
     """
     hierarchy = _hierarchy()
-    made: list[tuple[Path, Path]] = []
+    groups: list[tuple[Path, Path]] = []
     try:
         for pid in (*pids, os.getpid()):
             group = hierarchy.root / f"sluice-bench-{pid}"
             try:
                 home = hierarchy.home_of(pid)
                 group.mkdir(exist_ok=True)
-                made.append((group, home))
+                groups.append((group, home))
                 hierarchy.limit(group, share)
                 _move(pid, group)
             except OSError as error:
                 raise SharesUnavailableError(f"{group}: {error.strerror or error}") from error
         yield
     finally:
-        for group, home in made:
+        for group, home in groups:
             for left in (group / "cgroup.procs").read_text(encoding="ascii").split():
                 _move(int(left), home)
             group.rmdir()

@@ -83,8 +83,8 @@ class Watched:
 
     def _peak_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-        return int(found[1]) * 1024 if found else self.resident_bytes
+        match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        return int(match[1]) * 1024 if match else self.resident_bytes
 
 
 def listening(port: int) -> Watched | None:
@@ -102,14 +102,14 @@ def listening(port: int) -> Watched | None:
 
 def _switches(pid: int) -> dict[str, int]:
     """Return the context switches of each thread; the kernel counts per thread."""
-    found: dict[str, int] = {}
+    switches: dict[str, int] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             status = (task / "status").read_text(encoding="utf-8")
         except (FileNotFoundError, ProcessLookupError):
             continue  # the thread has ended meanwhile
-        found[task.name] = sum(map(int, _SWITCHES.findall(status)))
-    return found
+        switches[task.name] = sum(map(int, _SWITCHES.findall(status)))
+    return switches
 
 
 def _difference(
@@ -129,7 +129,7 @@ def _traffic(pid: int) -> dict[str, tuple[int, int]] | None:
 
     None when the kernel denies access (another user's process, an old kernel).
     """
-    found: dict[str, tuple[int, int]] = {}
+    traffic: dict[str, tuple[int, int]] = {}
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -147,15 +147,15 @@ def _traffic(pid: int) -> dict[str, tuple[int, int]] | None:
                         continue  # closed meanwhile
                     return None
                 with socket.socket(fileno=theirs) as one:
-                    _note(found, name, one)
+                    _note(traffic, name, one)
     except PermissionError:
         return None
     finally:
         os.close(pidfd)
-    return found
+    return traffic
 
 
-def _note(found: dict[str, tuple[int, int]], name: str, one: socket.socket) -> None:
+def _note(traffic: dict[str, tuple[int, int]], name: str, one: socket.socket) -> None:
     try:
         info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except OSError:
@@ -163,4 +163,4 @@ def _note(found: dict[str, tuple[int, int]], name: str, one: socket.socket) -> N
     if len(info) >= _BYTES_SENT_AT + 8:
         (received,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
         (sent,) = struct.unpack_from("=Q", info, _BYTES_SENT_AT)
-        found[name] = (received, sent)
+        traffic[name] = (received, sent)

@@ -43,7 +43,7 @@ def _of_scenario(name: str, record: ScenarioRecord) -> Iterator[str]:
         elif not low <= middle <= high:
             yield f"{row['name']} has its median outside of its rounds"
     if not record["figures"]:
-        yield "nothing stands behind the gates"
+        yield "the gates have no figures"
     for series in record["series"]:
         if not series["x"] or len(series["x"]) != len(series["y"]):
             yield f"series {series['name']} has {len(series['x'])} x and {len(series['y'])} y"

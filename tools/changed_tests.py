@@ -42,12 +42,12 @@ def changed_files(base: str) -> list[str]:
 def changed_since(base: str, root: Path = ROOT) -> list[str]:
     """Return the pytest ids (`path::name`) of the tests that differ from `base`."""
     diff = _git("diff", "--unified=0", "--no-color", "--no-ext-diff", base, "--", "*.py", root=root)
-    found = []
+    tests = []
     for path, lines in _changed_lines(diff).items():
         file = root / path
         if file.name.startswith("test_") and file.exists():
-            found += [f"{path}::{name}" for name in _tests_at(file.read_text("utf-8"), lines)]
-    return found
+            tests += [f"{path}::{name}" for name in _tests_at(file.read_text("utf-8"), lines)]
+    return tests
 
 
 def _changed_lines(diff: str) -> dict[str, set[int]]:

@@ -125,7 +125,7 @@ def start_server(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str
     deadline = time.monotonic() + SHORT_TIMEOUT
     while not announced.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit("the server did not start; its message stands above")
+            raise SystemExit("the server did not start: see its message above")
         time.sleep(0.05)
     return process, json.loads(announced.read_text(encoding="utf-8"))
 
@@ -193,12 +193,12 @@ def show_photos(scratch: Path, addresses: dict[str, str], own: Path | None) -> N
     print("\nmaking photos, and looking for pictures of this machine …", flush=True)
     made = make_photos(folder / "made")
     real = collect_real_pictures(folder / "real", own)
-    print(f"{len(made)} photos made, {len(real)} pictures found")
+    print(f"{len(made)} photos generated, {len(real)} pictures found")
     server = addresses["intake"]
     begun = time.perf_counter()
     sluice(server, "upload", str(folder), "--drive", "photos", "--parallel", "8")
     for kind, photos in (("made", made), ("real", real)):
-        print(f"\nwhat came of those that were {'made' if kind == 'made' else 'found'}:")
+        print(f"\nresults of the {'generated' if kind == 'made' else 'real'} photos:")
         try:
             tally = asyncio.run(check_photos(server, "photos", f"photos/{kind}", photos))
         except DemoFailed as failure:

@@ -384,12 +384,12 @@ def _difference(thumbnail: Image.Image, expected: Expected) -> float:
         raise DemoFailed("the thumbnail is not the right way up, or its colours are wrong")
     if expected.upright is None:
         return 0.0
-    wanted = expected.upright.resize(shown.size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    means = ImageStat.Stat(ImageChops.difference(shown, wanted.convert("RGB"))).mean
-    found = sum(means) / len(means)
-    if found > _TOLERATED:
-        raise DemoFailed(f"the thumbnail of {max(shown.size)} differs by {found:.1f} of 255")
-    return found
+    reference = expected.upright.resize(shown.size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    means = ImageStat.Stat(ImageChops.difference(shown, reference.convert("RGB"))).mean
+    difference = sum(means) / len(means)
+    if difference > _TOLERATED:
+        raise DemoFailed(f"the thumbnail of {max(shown.size)} differs by {difference:.1f} of 255")
+    return difference
 
 
 def _facts_shown(found: Processing) -> str:

@@ -43,13 +43,13 @@ def generate(out: Path) -> None:
         *sources,
     ]
     if protoc.main(arguments) != 0:
-        raise SystemExit("protoc failed; its message stands above")
+        raise SystemExit("protoc failed: see its message above")
 
 
 def generated_files(tree: Path) -> dict[Path, str]:
     """Return all generated files below `tree` by their relative path."""
-    found = {path for pattern in GENERATED for path in tree.rglob(pattern)}
-    return {path.relative_to(tree): path.read_text(encoding="utf-8") for path in sorted(found)}
+    paths = {path for pattern in GENERATED for path in tree.rglob(pattern)}
+    return {path.relative_to(tree): path.read_text(encoding="utf-8") for path in sorted(paths)}
 
 
 def check() -> int:

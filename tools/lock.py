@@ -22,12 +22,12 @@ SERVICES = ("intake", "repository", "processor")
 
 def distributions() -> dict[str, dict[str, Any]]:
     """Return the `project` table of each distribution of the workspace by its name."""
-    found = {}
+    projects = {}
     for folder in ("libs", "services"):
         for path in sorted((ROOT / folder).glob("*/pyproject.toml")):
             project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-            found[project["name"]] = project
-    return found
+            projects[project["name"]] = project
+    return projects
 
 
 def third_party_requirements(*names: str) -> list[str]:
@@ -38,20 +38,20 @@ def third_party_requirements(*names: str) -> list[str]:
     """
     ours = distributions()
     needed: set[str] = set(BUILD_TOOLS)
-    waiting = [Requirement(name) for name in names]
+    pending = [Requirement(name) for name in names]
     seen: set[str] = set()
-    while waiting:
-        wanted = waiting.pop()
-        if str(wanted) in seen:
+    while pending:
+        requirement = pending.pop()
+        if str(requirement) in seen:
             continue
-        seen.add(str(wanted))
-        project = ours[wanted.name]
+        seen.add(str(requirement))
+        project = ours[requirement.name]
         texts = list(project.get("dependencies", []))
-        for extra in wanted.extras:
+        for extra in requirement.extras:
             texts += project["optional-dependencies"][extra]
         for text in texts:
             if Requirement(text).name in ours:
-                waiting.append(Requirement(text))
+                pending.append(Requirement(text))
             else:
                 needed.add(text)
     return sorted(needed)

@@ -57,16 +57,16 @@ async def _delay(client: Client, node_id: str, deadline: float) -> float:
     """
     while True:
         node = await client.stat(node_id=node_id)
-        if (found := node.processing) is not None:
+        if (processing := node.processing) is not None:
             break
         if time.perf_counter() > deadline:
             raise RuntimeError(f"{node_id} has no result after {_PROCESSED_SECONDS:g} s")
         await asyncio.sleep(_ASKING_SECONDS)
-    if not found.thumbnails:
-        raise RuntimeError(f"{node_id} has no thumbnails: {found.reason} {found.detail}")
+    if not processing.thumbnails:
+        raise RuntimeError(f"{node_id} has no thumbnails: {processing.reason} {processing.detail}")
     assert node.created_at is not None
-    assert found.processed_at is not None
-    return (found.processed_at - node.created_at).total_seconds()
+    assert processing.processed_at is not None
+    return (processing.processed_at - node.created_at).total_seconds()
 
 
 def main() -> None:

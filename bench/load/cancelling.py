@@ -53,24 +53,24 @@ class Storm:
                 upload = await open_upload(channel, self._options.drive, self._payload.chunk_bytes)
                 for number in range(_CALLS_PER_UPLOAD):
                     if number % _ONE_GOES_THROUGH == 0:
-                        await self._go_through(channel, upload)
+                        await self._finish_call(channel, upload)
                     elif number % 2:
-                        await self._give_up_stream(channel, upload)
+                        await self._cancel_stream(channel, upload)
                     else:
-                        await self._give_up_unary(channel, upload)
+                        await self._cancel_unary(channel, upload)
                 # The chunks cancelled before are completed with it: then nothing is missing.
-                await self._go_through(channel, upload)
+                await self._finish_call(channel, upload)
                 await complete(channel, upload)
             except grpc.aio.AioRpcError as error:
                 self.errors[error.code().name] += 1
 
-    async def _go_through(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def _finish_call(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         figures = Figures()
         await Sender(self._payload, Schedule(chunks=1), 1, figures).by_stream(channel, upload)
         self.errors.update(figures.errors)
         self.finished += 1
 
-    async def _give_up_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def _cancel_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         """Cancel between two blocks, or while the answer is awaited.
 
         The chunk's number is one that the upload will have: another call sends the cancelled chunk.
@@ -90,7 +90,7 @@ class Storm:
             call.cancel()
         self._count(await call.code())
 
-    async def _give_up_unary(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def _cancel_unary(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         number = upload.next_number()
         call = upload_chunk(channel)(self._payload.content(0).unary(upload.upload_id, number))
         try:

@@ -42,7 +42,7 @@ def upload_chunk(channel: grpc.aio.Channel) -> Any:
     )
 
 
-class GaveUpError(Exception):
+class LoadFailedError(Exception):
     """Every call fails: there is nothing to measure."""
 
 
@@ -240,5 +240,5 @@ class Sender:
 
 async def _pause(failures: int, code: str) -> None:
     if failures >= MAX_FAILURES:
-        raise GaveUpError(f"{failures} calls in a row failed, the last one with {code}")
+        raise LoadFailedError(f"{failures} calls in a row failed, the last one with {code}")
     await asyncio.sleep(_PAUSE_SECONDS)

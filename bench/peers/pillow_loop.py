@@ -31,7 +31,7 @@ def thumbnails(path: Path) -> list[bytes]:
     """
     data = path.read_bytes()
     hashlib.sha256(data).digest()
-    made = []
+    images = []
     with Image.open(io.BytesIO(data)) as opened:
         width, height = opened.size
         opened.draft(None, (_DRAFT[0], max(1, _DRAFT[1] * height // width)))
@@ -41,8 +41,8 @@ def thumbnails(path: Path) -> list[bytes]:
             image = _scaled(image, size)
             output = io.BytesIO()
             image.save(output, "WEBP", quality=_QUALITY, method=_EFFORT, exif=b"")
-            made.append(output.getvalue())
-    return made
+            images.append(output.getvalue())
+    return images
 
 
 def _scaled(image: Image.Image, longest: int) -> Image.Image:

@@ -46,8 +46,8 @@ def find_tusd(*, build: bool = True) -> str:
 
     Raise TusdMissingError, whose text goes into the report.
     """
-    if found := find_program("tusd"):
-        return found
+    if path := find_program("tusd"):
+        return path
     program = cache_dir() / "bin" / "tusd"
     if program.exists():
         return str(program)

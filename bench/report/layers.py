@@ -49,17 +49,17 @@ def layers(document: Document) -> list[Layer]:
     layer without such a scenario has only its own rate.
     """
     rows = [dict(zip(map(str, s["x"]), s["y"], strict=True)) for s in _of_layers(document)]
-    found: list[Layer] = []
+    ordered: list[Layer] = []
     for name in _names(rows):
         own = [row[name] for row in rows if name in row]
         rate = median(own)
-        for before in reversed(found):
+        for before in reversed(ordered):
             ratios = [row[name] / row[before.name] for row in rows if {name, before.name} <= {*row}]
             if ratios:
                 rate = before.rate * median(ratios)
                 break
-        found.append(Layer(name, rate, found[-1].rate if found else None))
-    return found
+        ordered.append(Layer(name, rate, ordered[-1].rate if ordered else None))
+    return ordered
 
 
 def _names(rows: Iterable[Collection[str]]) -> list[str]:
@@ -67,13 +67,13 @@ def _names(rows: Iterable[Collection[str]]) -> list[str]:
     named before it, or comes last.
     """
     places = {name: float(place) for place, name in enumerate(ORDER)}
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for row in rows:
         place = float(len(ORDER))
         for name in row:
             place = places.setdefault(name, place + 0.5)
-            found[name] = None
-    return sorted(found, key=lambda name: places[name])
+            names[name] = None
+    return sorted(names, key=lambda name: places[name])
 
 
 def _of_layers(document: Document) -> Iterable[SeriesRecord]:

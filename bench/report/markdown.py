@@ -36,13 +36,13 @@ def fill(page: str, document: Document) -> str:
     `cores NAME…` (what a core of each process carries) and `harness` (what measuring costs).
     """
 
-    def made(found: re.Match[str]) -> str:
-        name, *arguments = found[2].split()
+    def render(match: re.Match[str]) -> str:
+        name, *arguments = match[2].split()
         if name not in _BLOCKS:
-            raise UnknownBlockError(f"{found[2]!r} is none of {', '.join(_BLOCKS)}")
-        return f"{found[1]}\n{_BLOCKS[name](document, arguments)}\n\n{found[3]}"
+            raise UnknownBlockError(f"{match[2]!r} is none of {', '.join(_BLOCKS)}")
+        return f"{match[1]}\n{_BLOCKS[name](document, arguments)}\n\n{match[3]}"
 
-    return _BLOCK.sub(made, page)
+    return _BLOCK.sub(render, page)
 
 
 def _run(document: Document, _: Sequence[str]) -> str:
@@ -66,16 +66,16 @@ def _run(document: Document, _: Sequence[str]) -> str:
 
 def _gates(document: Document, scenarios: Sequence[str]) -> str:
     chosen = scenarios or list(document["scenarios"])
-    found = [g for s in chosen if s in document["scenarios"] for g in _of(document, s)["gates"]]
-    return _gate_table(found) if found else _NOT_MEASURED
+    gates = [g for s in chosen if s in document["scenarios"] for g in _of(document, s)["gates"]]
+    return _gate_table(gates) if gates else _NOT_MEASURED
 
 
-def _gate_table(found: Sequence[GateRecord]) -> str:
+def _gate_table(gates: Sequence[GateRecord]) -> str:
     return _table(
         ("gate", "median [min … max]", "must", "aim", "result"),
         [
             (gate["what"], spread_text(gate), gate["must_text"], gate["aim_text"], verdict(gate))
-            for gate in found
+            for gate in gates
         ],
     )
 

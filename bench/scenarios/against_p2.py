@@ -50,31 +50,32 @@ def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Out
         if effort.core_share is not None:
             processes = {w.pid for sluice in running.values() for w in sluice.watched.values()}
             stack.enter_context(own_share(processes, effort.core_share))
-        found = rounds(name, effort, lambda effort: _round(running, effort))
+        measured = rounds(name, effort, lambda effort: _round(running, effort))
     return Outcome(
-        results=[Result(gate, spread_of(found, lambda r: r[last].one.rate / r[first].one.rate))],
+        results=[Result(gate, spread_of(measured, lambda r: r[last].one.rate / r[first].one.rate))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "redis": dict(REDIS_SETTINGS),
             "core_share_of_each_process": effort.core_share or "none: all share the machine",
             "acknowledged_ratio": text_of(
-                found, lambda r: r[last].one.acknowledged_rate / r[first].one.rate, 2
+                measured, lambda r: r[last].one.acknowledged_rate / r[first].one.rate, 2
             ),
             "four_streams_ratio": text_of(
-                found, lambda r: _four_rate(r[last]) / _four_rate(r[first]), 2
+                measured, lambda r: _four_rate(r[last]) / _four_rate(r[first]), 2
             ),
-            **{common.layer(phase): _figures(found, phase) for phase in phases},
+            **{common.layer(phase): _figures(measured, phase) for phase in phases},
         },
         series=[
             common.layers(
-                name, {common.layer(phase): [r[phase].one.rate for r in found] for phase in phases}
+                name,
+                {common.layer(phase): [r[phase].one.rate for r in measured] for phase in phases},
             )
         ],
     )
 
 
-def _figures(found: Sequence[Round], phase: int) -> dict[str, object]:
-    figures: dict[str, object] = {"one_stream": common.figures_of([r[phase].one for r in found])}
-    if fours := [four for r in found if (four := r[phase].four) is not None]:
+def _figures(measured: Sequence[Round], phase: int) -> dict[str, object]:
+    figures: dict[str, object] = {"one_stream": common.figures_of([r[phase].one for r in measured])}
+    if fours := [four for r in measured if (four := r[phase].four) is not None]:
         figures["four_streams"] = common.figures_of(fours)
     return figures

@@ -19,25 +19,27 @@ _MICROSECONDS: Final = 1e6
 Round = Mapping[str, Any]
 
 
-def _wall(found: Round, age: str) -> float:
-    return float(found[age]["seconds"])
+def _wall(measured: Round, age: str) -> float:
+    return float(measured[age]["seconds"])
 
 
-def _cpu(found: Round, age: str) -> float:
-    return float(sum(found[age]["cpu"].values()))
+def _cpu(measured: Round, age: str) -> float:
+    return float(sum(measured[age]["cpu"].values()))
 
 
-def wall_ratio(found: Round) -> float:
-    return _wall(found, "old") / _wall(found, "young")
+def wall_ratio(measured: Round) -> float:
+    return _wall(measured, "old") / _wall(measured, "young")
 
 
-def cpu_ratio(found: Round) -> float:
-    return _cpu(found, "old") / _cpu(found, "young")
+def cpu_ratio(measured: Round) -> float:
+    return _cpu(measured, "old") / _cpu(measured, "young")
 
 
-def judged(found: list[Round]) -> Spread:
+def judged(measured: list[Round]) -> Spread:
     """Return the ratio, of wall-clock time and CPU, whose median is worse."""
-    return max(spread_of(found, wall_ratio), spread_of(found, cpu_ratio), key=lambda s: s.median)
+    return max(
+        spread_of(measured, wall_ratio), spread_of(measured, cpu_ratio), key=lambda s: s.median
+    )
 
 
 def run(effort: Effort) -> Outcome:
@@ -59,22 +61,22 @@ def run(effort: Effort) -> Outcome:
             *("--chunk-bytes", str(CHUNK_BYTES), "--rounds", str(effort.rounds)),
             *(word for each in watched for word in ("--watch", each)),
         )
-    found: list[Round] = figures["rounds"]
+    measured: list[Round] = figures["rounds"]
     growth = [seconds * _MICROSECONDS for seconds in figures["growth"]]
     every = figures["marks_every"]
     return Outcome(
-        results=[Result(CHUNKS_COST, judged(found))],
+        results=[Result(CHUNKS_COST, judged(measured))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "phase": PHASE,
             "chunk_bytes": CHUNK_BYTES,
             "chunks_in_old": chunks,
             "chunks_in_young": young,
             "chunks_measured_at_once": step,
-            "wall_ratio": text_of(found, wall_ratio, 2),
-            "cpu_ratio": text_of(found, cpu_ratio, 2),
-            "old": _figures(found, "old"),
-            "young": _figures(found, "young"),
+            "wall_ratio": text_of(measured, wall_ratio, 2),
+            "cpu_ratio": text_of(measured, cpu_ratio, 2),
+            "old": _figures(measured, "old"),
+            "young": _figures(measured, "young"),
         },
         series=[
             Series(
@@ -88,10 +90,10 @@ def run(effort: Effort) -> Outcome:
     )
 
 
-def _figures(found: list[Round], age: str) -> dict[str, object]:
-    each = [one[age]["cpu"] for one in found]
+def _figures(measured: list[Round], age: str) -> dict[str, object]:
+    each = [one[age]["cpu"] for one in measured]
     return {
-        "us_per_chunk": text_of(found, lambda r: _wall(r, age) * _MICROSECONDS),
+        "us_per_chunk": text_of(measured, lambda r: _wall(r, age) * _MICROSECONDS),
         "cpu_us_per_chunk": {
             name: Spread.of([cpu[name] * _MICROSECONDS for cpu in each]).text(0) for name in each[0]
         },

@@ -111,5 +111,7 @@ def layers(name: str, rates: Mapping[str, Sequence[float]]) -> Series:
 def latency(name: str, runs: Sequence[Measured], which: str) -> Series:
     """Return the percentiles of all rounds together."""
     together = Latencies.of([run.figures[which] for run in runs])
-    found = together.percentiles(PERCENTILES)
-    return Series(plot="latency", name=name, x=list(found), y=list(found.values()), unit="ms")
+    percentiles = together.percentiles(PERCENTILES)
+    return Series(
+        plot="latency", name=name, x=list(percentiles), y=list(percentiles.values()), unit="ms"
+    )

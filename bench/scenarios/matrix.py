@@ -40,7 +40,7 @@ class Cell:
 def _cells(effort: Effort) -> list[Cell]:
     sizes = (1, 16) if effort.quick else CHUNK_MIB
     concurrency = (1, 4) if effort.quick else CONCURRENCY
-    found = []
+    cells = []
     with deployment(2) as sluice:
         for chunk_mib in sizes:
             say(f"MATRIX: chunks of {chunk_mib} MiB")
@@ -54,8 +54,8 @@ def _cells(effort: Effort) -> list[Cell]:
                 )
                 sluice.servers["intake"].forget_peak()
                 sluice.servers["repository"].forget_peak()
-                found.append(Cell(chunk_mib, streams, measure(sluice, load)))
-    return found
+                cells.append(Cell(chunk_mib, streams, measure(sluice, load)))
+    return cells
 
 
 def run(effort: Effort) -> Outcome:

@@ -73,14 +73,16 @@ def run(effort: Effort) -> Outcome:
     uploads, streams = (50, 5) if effort.quick else (UPLOADS, STREAMS)
     silent = uploads - streams
     with deployment(PHASE) as sluice:
-        found = rounds("OPEN", effort, lambda some: _round(sluice, silent, streams, some.seconds))
-    paced, full = [r.paced for r in found], [r.full for r in found]
+        measured = rounds(
+            "OPEN", effort, lambda some: _round(sluice, silent, streams, some.seconds)
+        )
+    paced, full = [r.paced for r in measured], [r.full for r in measured]
     if lost := max(silent - m.figures["idle_streams"] for m in (*paced, *full)):
         raise RuntimeError(f"{lost} of the silent streams did not stay open")
     return Outcome(
         results=[Result(OPEN_ACK, spread_of(paced, lambda m: m.milliseconds(SINCE_DUE, 99)))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "phase": PHASE,
             "uploads": uploads,
             "streaming": streams,

@@ -80,53 +80,53 @@ def run(effort: Effort) -> Outcome:
         server(["-m", "bench.peers.echo"]) as echo,
         deployment(1) as sluice,
     ):
-        found = rounds("P1", effort, lambda effort: _round(tcp, echo, sluice, effort))
+        measured = rounds("P1", effort, lambda effort: _round(tcp, echo, sluice, effort))
     return Outcome(
         results=[
-            Result(P1_STREAM, spread_of(found, lambda r: r.stream.rate / r.tcp_rate)),
-            Result(P1_ACK_ONE, spread_of(found, lambda r: r.ack_one.milliseconds(ACK, 95))),
-            Result(P1_ACK_FOUR, spread_of(found, lambda r: r.ack_four.milliseconds(ACK, 95))),
-            Result(P1_UNARY, spread_of(found, lambda r: r.unary_p95 / r.tcp_exchange_p95)),
-            Result(P1_UNARY_TIME, spread_of(found, lambda r: r.unary_p95)),
+            Result(P1_STREAM, spread_of(measured, lambda r: r.stream.rate / r.tcp_rate)),
+            Result(P1_ACK_ONE, spread_of(measured, lambda r: r.ack_one.milliseconds(ACK, 95))),
+            Result(P1_ACK_FOUR, spread_of(measured, lambda r: r.ack_four.milliseconds(ACK, 95))),
+            Result(P1_UNARY, spread_of(measured, lambda r: r.unary_p95 / r.tcp_exchange_p95)),
+            Result(P1_UNARY_TIME, spread_of(measured, lambda r: r.unary_p95)),
         ],
-        figures=_figures(found),
+        figures=_figures(measured),
         series=[
             common.layers(
                 "P1",
                 {
-                    common.RAW_TCP: [r.tcp_rate for r in found],
-                    common.ECHO: [r.echo.rate for r in found],
-                    common.layer(1): [r.stream.rate for r in found],
+                    common.RAW_TCP: [r.tcp_rate for r in measured],
+                    common.ECHO: [r.echo.rate for r in measured],
+                    common.layer(1): [r.stream.rate for r in measured],
                 },
             ),
-            common.latency("1 stream, after the last byte", [r.ack_one for r in found], ACK),
-            common.latency("4 streams, after the last byte", [r.ack_four for r in found], ACK),
-            common.latency("unary, round trip", [r.unary for r in found], ROUND_TRIPS),
+            common.latency("1 stream, after the last byte", [r.ack_one for r in measured], ACK),
+            common.latency("4 streams, after the last byte", [r.ack_four for r in measured], ACK),
+            common.latency("unary, round trip", [r.unary for r in measured], ROUND_TRIPS),
             common.latency(
-                "gRPC echo, unary, round trip", [r.echo_unary for r in found], ROUND_TRIPS
+                "gRPC echo, unary, round trip", [r.echo_unary for r in measured], ROUND_TRIPS
             ),
         ],
     )
 
 
-def _figures(found: Sequence[Round]) -> dict[str, object]:
+def _figures(measured: Sequence[Round]) -> dict[str, object]:
     return {
-        "rounds": len(found),
+        "rounds": len(measured),
         "chunk_bytes": common.CHUNK_BYTES,
         "window": common.WINDOW,
-        "raw_tcp_mb_per_second": text_of(found, lambda r: r.tcp_rate),
-        "raw_tcp_exchange_p95_ms": text_of(found, lambda r: r.tcp_exchange_p95, 1),
-        "stream": common.figures_of([r.stream for r in found]),
-        "four_streams": common.figures_of([r.four for r in found]),
-        "unary": common.figures_of([r.unary for r in found]),
-        "unary_p50_ms": text_of(found, lambda r: r.unary.milliseconds(ROUND_TRIPS, 50), 1),
-        "grpc_echo": common.figures_of([r.echo for r in found]),
-        "grpc_echo_unary": common.figures_of([r.echo_unary for r in found]),
-        "grpc_echo_ratio": text_of(found, lambda r: r.echo.rate / r.tcp_rate, 2),
-        "stream_of_grpc_echo": text_of(found, lambda r: r.stream.rate / r.echo.rate, 2),
+        "raw_tcp_mb_per_second": text_of(measured, lambda r: r.tcp_rate),
+        "raw_tcp_exchange_p95_ms": text_of(measured, lambda r: r.tcp_exchange_p95, 1),
+        "stream": common.figures_of([r.stream for r in measured]),
+        "four_streams": common.figures_of([r.four for r in measured]),
+        "unary": common.figures_of([r.unary for r in measured]),
+        "unary_p50_ms": text_of(measured, lambda r: r.unary.milliseconds(ROUND_TRIPS, 50), 1),
+        "grpc_echo": common.figures_of([r.echo for r in measured]),
+        "grpc_echo_unary": common.figures_of([r.echo_unary for r in measured]),
+        "grpc_echo_ratio": text_of(measured, lambda r: r.echo.rate / r.tcp_rate, 2),
+        "stream_of_grpc_echo": text_of(measured, lambda r: r.stream.rate / r.echo.rate, 2),
         "grpc_echo_unary_p95_ms": text_of(
-            found, lambda r: r.echo_unary.milliseconds(ROUND_TRIPS, 95), 1
+            measured, lambda r: r.echo_unary.milliseconds(ROUND_TRIPS, 95), 1
         ),
-        "ack_p50_ms_one_stream": text_of(found, lambda r: r.ack_one.milliseconds(ACK, 50), 2),
-        "ack_p50_ms_four_streams": text_of(found, lambda r: r.ack_four.milliseconds(ACK, 50), 2),
+        "ack_p50_ms_one_stream": text_of(measured, lambda r: r.ack_one.milliseconds(ACK, 50), 2),
+        "ack_p50_ms_four_streams": text_of(measured, lambda r: r.ack_four.milliseconds(ACK, 50), 2),
     }

@@ -49,21 +49,21 @@ def run(effort: Effort) -> Outcome:
         sluice = enter(deployment(5, SLUICE_EVENTS="off"))
         folder = enter(folder_of([object_bytes(effort)]))
         neighbour, absent = _start_tusd(stack, sluice, effort)
-        found = rounds("P5", effort, lambda _: _round(sluice, folder, neighbour))
-    beside = [r.tusd for r in found if r.tusd is not None]
+        measured = rounds("P5", effort, lambda _: _round(sluice, folder, neighbour))
+    beside = [r.tusd for r in measured if r.tusd is not None]
     rates = {
-        S3TRANSFER: [r.straight.rate for r in found],
-        common.layer(5): [r.sluice.rate for r in found],
+        S3TRANSFER: [r.straight.rate for r in measured],
+        common.layer(5): [r.sluice.rate for r in measured],
     }
     return Outcome(
-        results=[Result(P5_S3, spread_of(found, lambda r: r.sluice.rate / r.straight.rate))],
+        results=[Result(P5_S3, spread_of(measured, lambda r: r.sluice.rate / r.straight.rate))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "object_bytes": object_bytes(effort),
             "part_bytes": PART_BYTES,
             "requests_at_once": REQUESTS,
-            "sluice": figures_of([r.sluice for r in found]),
-            "s3transfer": figures_of([r.straight for r in found]),
+            "sluice": figures_of([r.sluice for r in measured]),
+            "s3transfer": figures_of([r.straight for r in measured]),
             "tusd": figures_of(beside) if beside else absent,
         },
         series=[common.layers("P5", rates)],

@@ -36,21 +36,21 @@ def run(effort: Effort) -> Outcome:
     ):
         assert catalogue.repository is not None
         create_drive(catalogue.repository, DRIVE, pb.DrivePolicy(integrity=pb.INTEGRITY_CRC))
-        found = rounds("P6", effort, lambda _: _round(without, catalogue, folder))
+        measured = rounds("P6", effort, lambda _: _round(without, catalogue, folder))
     rates = {
-        common.layer(5): [r.without.rate for r in found],
-        common.layer(6): [r.catalogue.rate for r in found],
+        common.layer(5): [r.without.rate for r in measured],
+        common.layer(6): [r.catalogue.rate for r in measured],
     }
     return Outcome(
         results=[
-            Result(P6_CATALOGUE, spread_of(found, lambda r: r.catalogue.rate / r.without.rate))
+            Result(P6_CATALOGUE, spread_of(measured, lambda r: r.catalogue.rate / r.without.rate))
         ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "object_bytes": object_bytes(effort),
             "integrity": "crc",
-            "phase_5": figures_of([r.without for r in found]),
-            "phase_6": figures_of([r.catalogue for r in found]),
+            "phase_5": figures_of([r.without for r in measured]),
+            "phase_6": figures_of([r.catalogue for r in measured]),
         },
         series=[common.layers("P6", rates)],
     )

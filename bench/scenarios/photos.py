@@ -41,21 +41,23 @@ def run(effort: Effort) -> Outcome:
     """
     photos = sizes(effort)
     with deployment(6) as sluice, folder_of(photos) as folder:
-        found = rounds("PHOTOS", effort, lambda _: _round(sluice, folder, len(photos)))
+        measured = rounds("PHOTOS", effort, lambda _: _round(sluice, folder, len(photos)))
     return Outcome(
         results=[
-            Result(PHOTOS_TIME, spread_of(found, lambda r: r.sluice.seconds)),
+            Result(PHOTOS_TIME, spread_of(measured, lambda r: r.sluice.seconds)),
             # Over all rounds: no photo may fail in any of them.
-            Result(PHOTOS_ERRORS, Spread.of([sum(r.sluice.errors for r in found)])),
-            Result(PHOTOS_RATIO, spread_of(found, lambda r: r.sluice.seconds / r.straight.seconds)),
+            Result(PHOTOS_ERRORS, Spread.of([sum(r.sluice.errors for r in measured)])),
+            Result(
+                PHOTOS_RATIO, spread_of(measured, lambda r: r.sluice.seconds / r.straight.seconds)
+            ),
         ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "photos": len(photos),
             "bytes": sum(photos),
             "requests_at_once": REQUESTS,
-            "sluice": figures_of([r.sluice for r in found]),
-            "s3transfer": figures_of([r.straight for r in found]),
+            "sluice": figures_of([r.sluice for r in measured]),
+            "s3transfer": figures_of([r.straight for r in measured]),
         },
     )
 

@@ -54,55 +54,55 @@ def run(effort: Effort) -> Outcome:
         folder = paths[0].parent
         services = stack.enter_context(on_services())
         standalone = stack.enter_context(in_one_process())
-        found = rounds(
+        measured = rounds(
             "PROCESSED",
             effort,
             lambda own: Round(_arriving(own, services, folder), _arriving(own, standalone, folder)),
         )
-    services_found = [one.services for one in found]
-    standalone_found = [one.standalone for one in found]
+    services_latencies = [one.services for one in measured]
+    standalone_latencies = [one.standalone for one in measured]
     return Outcome(
         results=[
-            Result(PROCESSED_SERVICES, spread_of(services_found, _p95)),
-            Result(PROCESSED_STANDALONE, spread_of(standalone_found, _p95)),
+            Result(PROCESSED_SERVICES, spread_of(services_latencies, _p95)),
+            Result(PROCESSED_STANDALONE, spread_of(standalone_latencies, _p95)),
         ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "photos_per_second": PHOTOS_PER_SECOND,
-            "photos_per_round": found[-1].services.count,
-            "services_milliseconds": _figures(services_found),
-            "standalone_milliseconds": _figures(standalone_found),
+            "photos_per_round": measured[-1].services.count,
+            "services_milliseconds": _figures(services_latencies),
+            "standalone_milliseconds": _figures(standalone_latencies),
         },
     )
 
 
-def _p50(found: Latencies) -> float:
-    return found.milliseconds(50.0)
+def _p50(latencies: Latencies) -> float:
+    return latencies.milliseconds(50.0)
 
 
-def _p95(found: Latencies) -> float:
-    return found.milliseconds(95.0)
+def _p95(latencies: Latencies) -> float:
+    return latencies.milliseconds(95.0)
 
 
-def _slowest(found: Latencies) -> float:
-    return found.milliseconds(100.0)
+def _slowest(latencies: Latencies) -> float:
+    return latencies.milliseconds(100.0)
 
 
-def _figures(found: Sequence[Latencies]) -> dict[str, str]:
+def _figures(latencies: Sequence[Latencies]) -> dict[str, str]:
     """Return median and spread over the rounds."""
     named = {"p50": _p50, "p95": _p95, "max": _slowest}
-    return {name: text_of(found, figure) for name, figure in named.items()}
+    return {name: text_of(latencies, figure) for name, figure in named.items()}
 
 
 def _arriving(effort: Effort, target: Target, folder: Path) -> Latencies:
-    found = load(
+    figures = load(
         "bench.load.arriving",
         *("--target", target.intake, "--repository", target.repository),
         *("--drive", target.drive, "--photos", str(folder)),
         *("--rate", str(PHOTOS_PER_SECOND)),
         *("--seconds", str(1.0 if effort.quick else _SECONDS)),
     )
-    return Latencies.from_json(found["delays"])
+    return Latencies.from_json(figures["delays"])
 
 
 @contextmanager

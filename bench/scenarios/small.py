@@ -40,22 +40,24 @@ def run(effort: Effort) -> Outcome:
         folder_of([FILE_BYTES] * files) as folder,
         folder_of([] if effort.quick else [FILE_BYTES] * 100, seed=2) as few,
     ):
-        found = rounds(
+        measured = rounds(
             "SMALL", effort, lambda own: _round(sluice, folder if own is effort else few)
         )
     return Outcome(
-        results=[Result(SMALL_FILES, spread_of(found, lambda r: r.sluice.rate / r.straight.rate))],
+        results=[
+            Result(SMALL_FILES, spread_of(measured, lambda r: r.sluice.rate / r.straight.rate))
+        ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "files": files,
             "file_bytes": FILE_BYTES,
             "in_flight": IN_FLIGHT,
             "requests_at_once": REQUESTS,
             "integrity": "sha256_async (single PUTs are hashed in passing)",
-            "completed_p50_ms": text_of(found, lambda r: r.completed_ms(50)),
-            "completed_p99_ms": text_of(found, lambda r: r.completed_ms(99)),
-            "sluice": figures_of([r.sluice for r in found]),
-            "s3transfer": figures_of([r.straight for r in found]),
+            "completed_p50_ms": text_of(measured, lambda r: r.completed_ms(50)),
+            "completed_p99_ms": text_of(measured, lambda r: r.completed_ms(99)),
+            "sluice": figures_of([r.sluice for r in measured]),
+            "s3transfer": figures_of([r.straight for r in measured]),
         },
     )
 

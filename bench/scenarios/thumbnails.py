@@ -47,16 +47,16 @@ def run(effort: Effort) -> Outcome:
     """
     cores = os.cpu_count() or 1
     with photos(effort) as paths:
-        found = rounds("THUMBNAILS", effort, lambda own: _round(own, paths, cores))
+        measured = rounds("THUMBNAILS", effort, lambda own: _round(own, paths, cores))
         megabytes = [path.stat().st_size / MB for path in paths]
     return Outcome(
-        results=[Result(THUMBNAILS_RATIO, spread_of(found, lambda r: r.sluice / r.loop))],
+        results=[Result(THUMBNAILS_RATIO, spread_of(measured, lambda r: r.sluice / r.loop))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "cores": cores,
             "photo_megabytes": [round(size, 2) for size in megabytes],
-            "photos_per_second_and_core": text_of(found, lambda r: r.sluice, 2),
-            "bare_loop_photos_per_second_and_core": text_of(found, lambda r: r.loop, 2),
+            "photos_per_second_and_core": text_of(measured, lambda r: r.sluice, 2),
+            "bare_loop_photos_per_second_and_core": text_of(measured, lambda r: r.loop, 2),
         },
     )
 

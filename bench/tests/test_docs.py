@@ -34,12 +34,12 @@ def report(**gates: tuple[Gate, float]) -> Document:
 
 def block(name: str, document: Document) -> str:
     page = f"before\n<!-- figures: {name} -->\nold\n<!-- end of figures -->\nafter\n"
-    made = fill(page, document)
-    assert made.startswith(f"before\n<!-- figures: {name} -->\n")
-    assert made.endswith("<!-- end of figures -->\nafter\n")
-    assert "old" not in made
-    assert fill(made, document) == made
-    return made
+    text = fill(page, document)
+    assert text.startswith(f"before\n<!-- figures: {name} -->\n")
+    assert text.endswith("<!-- end of figures -->\nafter\n")
+    assert "old" not in text
+    assert fill(text, document) == text
+    return text
 
 
 def test_pages_show_the_kept_run() -> None:
@@ -58,11 +58,11 @@ def test_unknown_block_is_an_error() -> None:
 
 
 def test_phase_block_shows_date_gates_processes_and_core_rate() -> None:
-    made = block("phase P3", report(P3=(P3_REDIS, 1.0)))
-    assert "Measured 20" in made
-    assert "| 1.00 [1.00 … 1.00] | ≥ 0.9 |" in made
-    assert "| phase 2, one stream | intake | 2,147 | 0.50 [0.40 … 0.60] | 120 |" in made
-    assert "| phase 2, one stream | repository | – |" in made
+    text = block("phase P3", report(P3=(P3_REDIS, 1.0)))
+    assert "Measured 20" in text
+    assert "| 1.00 [1.00 … 1.00] | ≥ 0.9 |" in text
+    assert "| phase 2, one stream | intake | 2,147 | 0.50 [0.40 … 0.60] | 120 |" in text
+    assert "| phase 2, one stream | repository | – |" in text
 
 
 def test_throughput_is_a_table_of_concurrency() -> None:
@@ -72,10 +72,10 @@ def test_throughput_is_a_table_of_concurrency() -> None:
         Series("throughput", "64 MiB chunks", [4], [900.0], "MB/s"),
     ]
     add(document, "MATRIX", Outcome([], {}, lines), 1.0)
-    made = block("throughput MATRIX", document)
-    assert "| MB/s at | 1 | 4 |" in made
-    assert "| 1 MiB chunks | 100 | 1,234 |" in made
-    assert "| 64 MiB chunks | – | 900 |" in made
+    text = block("throughput MATRIX", document)
+    assert "| MB/s at | 1 | 4 |" in text
+    assert "| 1 MiB chunks | 100 | 1,234 |" in text
+    assert "| 64 MiB chunks | – | 900 |" in text
 
 
 def test_unmeasured_block_says_so() -> None:
@@ -84,8 +84,8 @@ def test_unmeasured_block_says_so() -> None:
 
 
 def test_phase_counts_when_all_before_it_passed() -> None:
-    made = block("order", report(P1=(P1_STREAM, 0.5), P2=(P2_ERRORS, 1.0), P3=(P3_REDIS, 1.0)))
-    ends = [re.findall(r"[^|]+", line)[2:4] for line in made.splitlines() if line.startswith("| P")]
+    text = block("order", report(P1=(P1_STREAM, 0.5), P2=(P2_ERRORS, 1.0), P3=(P3_REDIS, 1.0)))
+    ends = [re.findall(r"[^|]+", line)[2:4] for line in text.splitlines() if line.startswith("| P")]
     assert [[cell.strip() for cell in end] for end in ends] == [
         ["passed", "yes"],
         ["FAIL", "no"],

@@ -60,7 +60,7 @@ class Fake:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_look_at_the_machine() -> Iterator[None]:
+def _no_machine_description() -> Iterator[None]:
     """Skip the description of the machine, which runs programs; test_report.py covers it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(machine, "describe", lambda: {"cpu": "none"})
@@ -156,7 +156,7 @@ def test_ctrl_c_keeps_finished_scenarios(
     chosen = ("--gate", "P1", "--gate", "P2", "--results", str(tmp_path))
     assert bench.main(chosen, {**Fake().scenarios(), "P2": interrupted}) == 130
     assert set(written(tmp_path, "p1-p2")["scenarios"]) == {"P1"}
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "run again with --resume" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -236,7 +236,10 @@ def test_full_run_does_more_than_a_quick_one() -> None:
             "from outside",
         ),
         (lambda folder: change(folder, lambda record: record["gates"].pop()), "0 times"),
-        (lambda folder: change(folder, lambda record: record["figures"].clear()), "nothing stands"),
+        (
+            lambda folder: change(folder, lambda record: record["figures"].clear()),
+            "have no figures",
+        ),
         (lambda folder: change(folder, lambda r: r["series"][0]["y"].pop()), "2 x and 1 y"),
         (
             lambda folder: change(folder, lambda r: r["gates"][0].update({"minimum": 5e9})),

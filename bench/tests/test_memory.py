@@ -40,9 +40,9 @@ def test_worst_process_counts() -> None:
 def test_longer_windows_keep_leaks_and_reduce_noise() -> None:
     leaking = [1000 + number for number in range(601)]
     assert memory(*leaking).growth_percent(120) == pytest.approx(420 / 1120 * 100, rel=0.02)
-    moody = [*[100] * 480, *[100] * 60, *[110] * 60]  # for the last minute
-    assert memory(*moody).growth_percent() == pytest.approx(10)
-    assert memory(*moody).growth_percent(120) <= 5
+    fluctuating = [*[100] * 480, *[100] * 60, *[110] * 60]  # for the last minute
+    assert memory(*fluctuating).growth_percent() == pytest.approx(10)
+    assert memory(*fluctuating).growth_percent(120) <= 5
 
 
 @given(st.floats(0.1, 10_000), st.sampled_from([60.0, 120.0]))

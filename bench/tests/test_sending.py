@@ -15,7 +15,7 @@ import pytest
 from bench.load import sending
 from bench.load.payload import Payload
 from bench.load.schedule import Pace, Schedule
-from bench.load.sending import Figures, GaveUpError, Sender, Upload
+from bench.load.sending import Figures, LoadFailedError, Sender, Upload
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1 import upload_pb2_grpc
 
@@ -148,7 +148,7 @@ async def test_refused_unary_chunk_is_counted_and_resent() -> None:
 async def test_intake_that_refuses_everything_ends_the_load(way: str) -> None:
     sender, figures = sender_of(3)
     async with calling(intake_that(lambda attempt: True)) as channel:
-        with pytest.raises(GaveUpError):
+        with pytest.raises(LoadFailedError):
             await getattr(sender, way)(channel, Upload("one"))
     assert figures.chunks == 0
 

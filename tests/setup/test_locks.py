@@ -21,7 +21,7 @@ RELEASED_SINCE = ("coverage", "sqlalchemy", "pytest")
 
 @pytest.fixture
 def newer_releases(tmp_path: Path) -> dict[str, str]:
-    """Settings of pip and uv with which they find a newer, incompatible release of three packages."""
+    """Settings of pip and uv that offer a newer, incompatible release of three packages."""
     folder = tmp_path / "index"
     for name in RELEASED_SINCE:
         write_wheel(folder, name, "9999.0", requires="sluice-nowhere-to-be-found")

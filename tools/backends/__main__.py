@@ -75,15 +75,15 @@ def run_command(command: Sequence[str], state: StateDirectory) -> int:
 
 def show_status(state: StateDirectory) -> int:
     """Print a line per service. Return exit code 1 unless all of them answer."""
-    found = status(state)
-    for name, facts in found.items():
+    answers = status(state)
+    for name, facts in answers.items():
         if facts is not None:
             print(f"{name:<6} {described(facts)}")
         elif state.running(name):
             print(f"{name:<6} runs and does not answer; see {state.home(name) / 'server.log'}")
         else:
             print(f"{name:<6} does not run")
-    return 0 if None not in found.values() else 1
+    return 0 if None not in answers.values() else 1
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -62,13 +62,13 @@ def find_registry() -> Apicurio | None:
     By default it is used where Java 25 is installed and Apicurio was fetched. Raise `ChoiceError`
     if it was requested by name and is unavailable.
     """
-    wanted = CHOICE.asked()
-    if wanted == "standin":
+    requested = CHOICE.asked()
+    if requested == "standin":
         return None
     try:
         return _ready()
     except ServiceError as error:
-        if wanted:
+        if requested:
             raise ChoiceError(f"{CHOICE.variable} asks for apicurio: {error}") from error
         return None
 
@@ -112,10 +112,10 @@ def fetch() -> Path:
         run_step([maven, "-B", "-q", *goal], FETCH_SECONDS, directory=Path(scratch))
         (archive,) = Path(scratch).glob("*.tar.gz")
         with archive.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != SHA256:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        if checksum != SHA256:
             raise ServiceError(
-                f"{ARTIFACT} has the checksum {found} and not {SHA256}: do not use it, and find "
+                f"{ARTIFACT} has the checksum {checksum} and not {SHA256}: do not use it, and find "
                 "out who changed it"
             )
         unpacked = Path(scratch) / "unpacked"
@@ -148,13 +148,13 @@ def _javas() -> Iterator[str]:
     # JAVA_HOME_25_X64 and the like are the names on hosted runners.
     named = sorted(name for name in os.environ if name.startswith(f"JAVA_HOME_{OLDEST_JAVA}"))
     for home in filter(None, (os.environ.get(name) for name in (*named, "JAVA_HOME"))):
-        if (found := find_program(str(Path(home) / "bin" / "java"))) is not None:
-            yield found
+        if (java := find_program(str(Path(home) / "bin" / "java"))) is not None:
+            yield java
     if (on_path := find_program("java")) is not None:
         yield on_path
     for folder in sorted(JVM_FOLDER.glob(f"*{OLDEST_JAVA}*")):
-        if (found := find_program(str(folder / "bin" / "java"))) is not None:
-            yield found
+        if (java := find_program(str(folder / "bin" / "java"))) is not None:
+            yield java
 
 
 def _folder() -> Path:

@@ -70,15 +70,15 @@ def build(service: str, program: GoProgram) -> Path:
 
 def _build(go: str, program: GoProgram) -> None:
     environment = {**os.environ, "GOWORK": "off", "GOFLAGS": "-buildvcs=false"}
-    wanted = f"{program.module}@{program.version}"
+    module_version = f"{program.module}@{program.version}"
     with tempfile.TemporaryDirectory(dir=program.path.parent) as scratch:
-        command = [go, "mod", "download", "-json", wanted]
+        command = [go, "mod", "download", "-json", module_version]
         fetched = run_step(command, FETCH_SECONDS, directory=Path(scratch), environment=environment)
         # Go prints its progress before the answer.
         source = json.loads(fetched[fetched.index("{") :])
         if source["Sum"] != program.checksum:
             raise ServiceError(
-                f"the source of {wanted} has the checksum {source['Sum']} and not "
+                f"the source of {module_version} has the checksum {source['Sum']} and not "
                 f"{program.checksum}: do not use it, and find out who changed it"
             )
         binary = Path(scratch) / program.name

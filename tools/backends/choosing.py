@@ -18,19 +18,19 @@ class Choice:
 
     def asked(self) -> str:
         """Return the kind that was requested by name, "" for none. Raise `ChoiceError`."""
-        wanted = os.environ.get(self.variable, "")
-        if wanted not in ("", *self.kinds):
+        requested = os.environ.get(self.variable, "")
+        if requested not in ("", *self.kinds):
             names = ", ".join(self.kinds)
             raise ChoiceError(
-                f"{self.variable} is {wanted!r}: set it to one of {names}, or unset it"
+                f"{self.variable} is {requested!r}: set it to one of {names}, or unset it"
             )
-        return wanted
+        return requested
 
     def check(self, service: str, facts: Facts) -> None:
         """Raise `ChoiceError` if a running server is not of the requested kind."""
-        wanted, kind = self.asked(), facts.get("kind", "unknown")
-        if wanted not in ("", kind):
+        requested, kind = self.asked(), facts.get("kind", "unknown")
+        if requested not in ("", kind):
             raise ChoiceError(
-                f"{self.variable} asks for {wanted}, and a server of kind {kind} runs already: "
+                f"{self.variable} asks for {requested}, and a server of kind {kind} runs already: "
                 f"stop it with `services.py down {service}` and try again"
             )

@@ -31,11 +31,11 @@ _CHOICES: Final = {
 
 def settings(running: Mapping[str, Facts]) -> dict[str, str]:
     """Return the settings that select and locate the backends."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for name, facts in running.items():
-        found.update(_CHOICES[name])
-        found.update((setting, facts[fact]) for setting, fact in _LOCATIONS[name].items())
-    return found
+        result.update(_CHOICES[name])
+        result.update((setting, facts[fact]) for setting, fact in _LOCATIONS[name].items())
+    return result
 
 
 def shell_lines(running: Mapping[str, Facts]) -> str:

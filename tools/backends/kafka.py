@@ -65,13 +65,13 @@ class Kafka(Service):
     choice: ClassVar[Choice | None] = CHOICE
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        wanted = CHOICE.asked()
-        java = None if wanted == "mock" else self._java()
+        requested = CHOICE.asked()
+        java = None if requested == "mock" else self._java()
         if find_program("kcat") is None:
             install_package(self.name, "kcat")  # for people, and for a test of their commands
         jars = None if java is None else fetch_jars(self.name)
         if java is None or jars is None:
-            if wanted == "apache":
+            if requested == "apache":
                 raise ChoiceError(
                     f"{CHOICE.variable} asks for apache, which needs Java {OLDEST_JAVA} and Maven: "
                     "install them"

@@ -134,17 +134,17 @@ class MySql(Service):
 
 def _choose() -> str:
     """Return the program of the requested server; MariaDB's by default."""
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "mariadb", "mysql"):
-        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to mariadb or mysql, or unset it")
-    if wanted == "mysql":
-        found = find_program("mysqld")
-        if found is None or not _is_mysql(found):
+    requested = os.environ.get(CHOICE, "")
+    if requested not in ("", "mariadb", "mysql"):
+        raise ServiceError(f"{CHOICE} is {requested!r}: set it to mariadb or mysql, or unset it")
+    if requested == "mysql":
+        program = find_program("mysqld")
+        if program is None or not _is_mysql(program):
             raise ServiceError(
                 f"there is no mysqld of MySQL on the PATH: install it, or unset {CHOICE}"
             )
-        return found
-    names = ["mariadbd"] if wanted == "mariadb" else ["mariadbd", "mysqld"]
+        return program
+    names = ["mariadbd"] if requested == "mariadb" else ["mariadbd", "mysqld"]
     return need_program(MySql.name, names, "mariadb-server")
 
 

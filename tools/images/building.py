@@ -32,12 +32,12 @@ def tag_of(dockerfile: Path) -> str:
 
 def bases_of(files: Sequence[Path]) -> list[str]:
     """Return the base images of Dockerfiles, each once."""
-    found = [
+    images = [
         match[1]
         for file in files
         for match in re.finditer(r"^FROM (\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(images))
 
 
 def obtain(engine: Engine, image: str) -> str:
@@ -45,19 +45,19 @@ def obtain(engine: Engine, image: str) -> str:
 
     SLUICE_IMAGES_FROM=registry uses no stand-in, =distribution no registry.
     """
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "registry", "distribution"):
-        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to registry or distribution")
+    requested = os.environ.get(CHOICE, "")
+    if requested not in ("", "registry", "distribution"):
+        raise ServiceError(f"{CHOICE} is {requested!r}: set it to registry or distribution")
     if engine.has_image(image):
         return "was there"
-    if wanted != "distribution":
+    if requested != "distribution":
         try:
             engine.pull(image)
         except ServiceError as error:
             # Docker can import too, but where it runs a registry is expected.
-            if wanted == "registry" or engine.kind == "docker":
+            if requested == "registry" or engine.kind == "docker":
                 raise
-            say("images", f"{image} cannot be had from its registry: {_last_line(error)}")
+            say("images", f"{image} is unavailable from its registry: {_last_line(error)}")
         else:
             return "from its registry"
     say("images", f"making a STAND-IN for {image} from packages of the distribution (minutes)")

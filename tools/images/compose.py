@@ -53,16 +53,16 @@ class Service:
 def read_services(file: Path = FILE) -> list[Service]:
     """Return the services, each after its dependencies. Raise `ServiceError`."""
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    found = {name: _service(name, fields) for name, fields in document["services"].items()}
+    services = {name: _service(name, fields) for name, fields in document["services"].items()}
     ordered: list[Service] = []
 
     def add(service: Service) -> None:
         for needed in service.needs:
-            add(found[needed])
+            add(services[needed])
         if service not in ordered:
             ordered.append(service)
 
-    for service in found.values():
+    for service in services.values():
         add(service)
     return ordered
 

@@ -54,8 +54,8 @@ class Engine:
             raise ServiceError(f"{shown} did not finish within {seconds:.0f} s") from error
         if done.returncode != 0:
             lines = [*done.stdout.splitlines(), *done.stderr.splitlines()][-LINES:]
-            said = "\n".join(f"    {line}" for line in lines)
-            raise ServiceError(f"{shown} failed with exit code {done.returncode}:\n{said}")
+            output = "\n".join(f"    {line}" for line in lines)
+            raise ServiceError(f"{shown} failed with exit code {done.returncode}:\n{output}")
         return done.stdout
 
     def succeeds(self, *arguments: str, seconds: float = 60.0) -> bool:
@@ -68,8 +68,8 @@ class Engine:
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Return the engine's data of a container."""
-        (found,) = json.loads(self.run("container", "inspect", name, seconds=ASK_SECONDS))
-        return dict(found)
+        (container,) = json.loads(self.run("container", "inspect", name, seconds=ASK_SECONDS))
+        return dict(container)
 
     def logs(self, name: str, lines: int = 30) -> str:
         """Return the end of a container's output, both streams."""
@@ -124,14 +124,14 @@ def find_engine() -> Engine:
 
     Raise `ServiceError` with the reasons if neither does.
     """
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "docker", "podman"):
-        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to docker or podman, or unset it")
+    requested = os.environ.get(CHOICE, "")
+    if requested not in ("", "docker", "podman"):
+        raise ServiceError(f"{CHOICE} is {requested!r}: set it to docker or podman, or unset it")
     reasons = []
     for engine in (_docker(), _podman()):
         if isinstance(engine, str):
             reasons.append(engine)
-        elif not wanted or engine.kind == wanted:
+        elif not requested or engine.kind == requested:
             try:
                 engine.run("info", seconds=ASK_SECONDS)
                 return engine
@@ -192,9 +192,9 @@ def _write_configuration() -> Path:
 def _limits() -> Sequence[str]:
     """Return limits within this process's own: podman's defaults fail where those are lower."""
     limits = {"nofile": (resource.RLIMIT_NOFILE, 65_536), "nproc": (resource.RLIMIT_NPROC, 32_768)}
-    said = []
+    limited = []
     for name, (number, most) in limits.items():
         _, hard = resource.getrlimit(number)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        said.append(f"{name}={value}:{value}")
-    return said
+        limited.append(f"{name}={value}:{value}")
+    return limited

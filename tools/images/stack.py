@@ -64,8 +64,8 @@ class Stack(ABC):
         """Return the output of its last health check."""
         state = self.engine.inspect(self.container(service))["State"]
         health = state.get("Health") or state.get("Healthcheck") or {}
-        said = [str(one["Output"]).strip() for one in health.get("Log") or ()]
-        return said[-1] if said else "nothing was said"
+        outputs = [str(one["Output"]).strip() for one in health.get("Log") or ()]
+        return outputs[-1] if outputs else "it printed nothing"
 
     def wait_all_healthy(self) -> None:
         for service in self.services:

@@ -25,11 +25,9 @@ def check_standalone(engine: Engine) -> None:
     with _running(engine):
         wait_until(lambda: _healthy(engine), HEALTHY_SECONDS, "the standalone is not healthy")
         upload = f"sluice upload {SOURCE} --drive files 2>&1"
-        said = engine.run("exec", NAME, "sh", "-c", upload)
-        if "warning" in said.lower() or "/nonexistent" in said:
-            raise ServiceError(
-                f"`sluice upload` in the image has something to complain of:\n{said}"
-            )
+        output = engine.run("exec", NAME, "sh", "-c", upload)
+        if "warning" in output.lower() or "/nonexistent" in output:
+            raise ServiceError(f"`sluice upload` in the image printed a warning:\n{output}")
         sent = engine.run("exec", NAME, "cat", SOURCE)
         back = engine.run("exec", NAME, "sluice", "get", f"files:{SOURCE.rpartition('/')[2]}", "-")
         if sent != back:

@@ -58,12 +58,12 @@ class Traffic:
 
     def finish(self, upload: subprocess.Popen[str]) -> None:
         try:
-            said, _ = upload.communicate(timeout=COMMAND_SECONDS)
+            output, _ = upload.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired as error:
             upload.kill()
             raise ServiceError("an upload did not finish") from error
         if upload.returncode != 0:
-            raise ServiceError(f"an upload ended with {upload.returncode}:\n{said}")
+            raise ServiceError(f"an upload ended with {upload.returncode}:\n{output}")
 
     def compare(self, file: Path) -> None:
         """Download and compare. Raise `ServiceError` on a difference."""
@@ -83,24 +83,28 @@ class Traffic:
         exif[0x0112] = ORIENTATION
         file.write_bytes(saved(as_stored(quadrants(), ORIENTATION), "JPEG", exif=exif.tobytes()))
         self.upload(file)
-        found: dict[str, Any] = {}
+        processing: dict[str, Any] = {}
 
         def processed() -> bool:
-            said = self.sluice(REPOSITORY, "stat", f"{self.drive}:{name}", "--json")
-            found.update(json.loads(said)["processing"] or {})
-            return bool(found)
+            output = self.sluice(REPOSITORY, "stat", f"{self.drive}:{name}", "--json")
+            processing.update(json.loads(output)["processing"] or {})
+            return bool(processing)
 
         wait_until(processed, PHOTO_SECONDS, f"{name} is not processed")
-        size = (found["width"], found["height"])
-        if found["state"] != "PROCESSED" or size != quadrants().size or not found["thumbnails"]:
-            raise ServiceError(f"{name} came to {found}")
-        self._compare_thumbnail(name, found["thumbnails"][0]["size"])
+        size = (processing["width"], processing["height"])
+        if (
+            processing["state"] != "PROCESSED"
+            or size != quadrants().size
+            or not processing["thumbnails"]
+        ):
+            raise ServiceError(f"{name} came to {processing}")
+        self._compare_thumbnail(name, processing["thumbnails"][0]["size"])
 
     def _compare_thumbnail(self, name: str, size: int) -> None:
         folder = self.folder / "thumbnails"
         folder.mkdir(exist_ok=True)
-        wanted = ("--thumbnail", str(size))
-        self.sluice(REPOSITORY, "get", f"{self.drive}:{name}", str(folder), *wanted)
+        options = ("--thumbnail", str(size))
+        self.sluice(REPOSITORY, "get", f"{self.drive}:{name}", str(folder), *options)
         (file,) = folder.glob(f"{Path(name).stem}-*")
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             if not close(corners(image), CORNERS):

@@ -23,6 +23,6 @@ def wait_until(
     begun = time.monotonic()
     while not check():
         if time.monotonic() - begun > seconds:
-            raise ServiceError(f"{otherwise} (asked for {seconds:.0f} s)")
+            raise ServiceError(f"{otherwise} (waited for {seconds:.0f} s)")
         time.sleep(pause)
     return time.monotonic() - begun

@@ -46,10 +46,10 @@ def test_preference_of_the_server_stands_while_it_can() -> None:
     assert chunk_size_for(10_000 * 64 * 1024 + 1, small, None) == MIB
 
 
-@pytest.mark.parametrize("wanted", [0, -1, 64 * MIB + 1])
-def test_chunk_size_outside_of_the_limits_is_refused(wanted: int) -> None:
+@pytest.mark.parametrize("requested", [0, -1, 64 * MIB + 1])
+def test_chunk_size_outside_of_the_limits_is_refused(requested: int) -> None:
     with pytest.raises(InvalidArgument, match="BAD_CHUNK_SIZE"):
-        chunk_size_for(100, LIMITS, wanted)
+        chunk_size_for(100, LIMITS, requested)
 
 
 def test_chunk_size_that_makes_too_many_chunks_is_refused() -> None:

@@ -100,8 +100,8 @@ class Patience:
             else self._policy.connect_patience_seconds
         )
         left = limit - self.idle_seconds
-        asked = error.retry_after_seconds or 0.0
-        if left <= 0 or asked > left:
+        requested = error.retry_after_seconds or 0.0
+        if left <= 0 or requested > left:
             raise error
         # Make the last attempt when patience ends; do not skip it because the backoff overshoots.
         delay = min(delay, left)
