@@ -217,6 +217,14 @@ def show_photos(scratch: Path, addresses: dict[str, str], own: Path | None) -> N
 
 
 def run(scratch: Path, parts: Sequence[str], own: Path | None) -> None:
+    """Run the demo on a temporary folder and remove everything afterwards.
+
+    Files: at least 200 documents, pictures and binaries, and one archive of more than 500 MB.
+    Upload the folder, list the nodes, read some back, compare SHA-256, print throughput and
+    latencies of acknowledgements. Photos: upload generated ones and pictures of this machine, and
+    compare the processor's pixels and EXIF of each. Any difference ends the demo with a non-zero
+    exit code.
+    """
     process, addresses = start_server(scratch / "data")
     try:
         if FILES in parts:

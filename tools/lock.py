@@ -83,6 +83,12 @@ def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> 
 
 
 def main() -> None:
+    """Write the locks of one common environment (`run.txt`), of the tools, and of each service.
+
+    The input is the distributions' pyproject.toml files, so that nothing is listed twice; the
+    development tools come from requirements/dev.in. An image installs the lock of its service,
+    which has the same versions as `run.txt`.
+    """
     options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
         uv_in, run_in, dev_in = (Path(scratch) / name for name in ("uv.in", "run.in", "dev.in"))

@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.images", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("setup")
-    commands.add_parser("images")
-    check = commands.add_parser("check")
+    commands.add_parser("setup", help="install podman and mmdebstrap where allowed")
+    commands.add_parser("images", help="obtain or build every image")
+    check = commands.add_parser("check", help="the same, then every check on the images")
     check.add_argument("--only", action="append", choices=PARTS, help="these parts, not all")
     return parser
 
