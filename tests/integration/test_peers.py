@@ -16,9 +16,9 @@ import pytest
 
 from support import services
 from tools.backends import apicurio, peers, redis, s3_servers
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.go_builds import GoProgram, build
+from tools.backends.server_choice import Choice
 from tools.backends.state import Record, StateDirectory
 from tools.backends.supervisor import up
 

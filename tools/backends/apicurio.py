@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.installing import cache_dir, find_program, install_package, run_step
 from tools.backends.reporting import say
+from tools.backends.server_choice import Choice
 
 VERSION: Final = "3.3.3"
 SHA256: Final = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"

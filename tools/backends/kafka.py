@@ -14,11 +14,11 @@ from typing import ClassVar, Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
 from tools.backends.installing import cache_dir, find_program, install_package, run_step
 from tools.backends.ports import PortPicker
 from tools.backends.reporting import say
+from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 
 KAFKA_VERSION: Final = "4.1.1"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
 from tools.backends.installing import find_program, install_package, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 
 ANSWER_SECONDS: Final = 2.0

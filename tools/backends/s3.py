@@ -10,7 +10,6 @@ import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import NotReadyError
 from tools.backends.ports import PortPicker
 from tools.backends.s3_servers import (
@@ -21,6 +20,7 @@ from tools.backends.s3_servers import (
     find_server,
     version_of,
 )
+from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 
 ACCESS_KEY: Final = "sluice"

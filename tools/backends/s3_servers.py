@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.go_builds import GoProgram, build
 from tools.backends.installing import find_program, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.server_choice import Choice
 from tools.backends.service import socket_path
 
 REGION: Final = "us-east-1"

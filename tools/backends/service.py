@@ -14,7 +14,7 @@ from zlib import crc32
 from tools.backends.ports import PortPicker
 
 if TYPE_CHECKING:
-    from tools.backends.choosing import Choice
+    from tools.backends.server_choice import Choice
 
 # sun_path holds 108 bytes with the final zero; 104 on the BSDs.
 MAX_SOCKET_PATH: Final = 103
