@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from bench.processes import running
 from bench.units import MIB
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
+from tools.backends.programs import cache_dir, find_program, run_step
 
 MODULE: Final = "github.com/tus/tusd/v2/cmd/tusd@v2.8.0"
 BASE_PATH: Final = "/files/"

@@ -40,7 +40,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("SLUICE_SERVICES_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("tools.backends.installing.SYSTEM_FOLDERS", ())
+    monkeypatch.setattr("tools.backends.programs.SYSTEM_FOLDERS", ())
     monkeypatch.setattr(redis, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     for name in [name for name in os.environ if name.startswith("JAVA_HOME")]:

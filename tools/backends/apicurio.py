@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ChoiceError, ServiceError
-from tools.backends.installing import cache_dir, find_program, install_package, run_step
+from tools.backends.programs import cache_dir, find_program, install_package, run_step
 from tools.backends.reporting import say
 from tools.backends.server_choice import Choice
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
+from tools.backends.programs import cache_dir, find_program, run_step
 from tools.backends.reporting import say
 
 FETCH_SECONDS: Final = 900.0

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 
 from tools.backends.errors import NotReadyError, ServiceError
-from tools.backends.installing import find_program, need_program, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.programs import find_program, need_program, run_step
 from tools.backends.reporting import say
 from tools.backends.service import Facts, Launch, Service
 

@@ -8,7 +8,7 @@ from typing import Final
 from tools.backends import apicurio, redis, s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.go_builds import build
-from tools.backends.installing import find_program
+from tools.backends.programs import find_program
 from tools.backends.reporting import say
 
 

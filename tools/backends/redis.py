@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
-from tools.backends.installing import find_program, install_package, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.programs import find_program, install_package, run_step
 from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 

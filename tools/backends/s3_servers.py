@@ -13,8 +13,8 @@ from typing import Final
 
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.go_builds import GoProgram, build
-from tools.backends.installing import find_program, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.programs import find_program, run_step
 from tools.backends.server_choice import Choice
 from tools.backends.service import socket_path
 

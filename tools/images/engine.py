@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, run_step
+from tools.backends.programs import cache_dir, run_step
 from tools.images.waiting import wait_until
 
 CHOICE: Final = "SLUICE_CONTAINER_ENGINE"

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, run_step
+from tools.backends.programs import cache_dir, run_step
 from tools.images.engine import Engine
 
 EXPORT_SECONDS: Final = 600.0

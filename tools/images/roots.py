@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
+from tools.backends.programs import cache_dir, find_program, run_step
 
 MAKE_SECONDS: Final = 1_800.0
 ASK_SECONDS: Final = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import find_program, install_package
+from tools.backends.programs import find_program, install_package
 
 PACKAGES: Final = {
     "podman": "podman",

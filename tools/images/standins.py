@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
 from tools.backends.kafka import KAFKA_VERSION, fetch_jars
+from tools.backends.programs import cache_dir, find_program, run_step
 from tools.images.engine import Engine
 from tools.images.roots import root_file_system
 
