@@ -15,10 +15,10 @@ from typing import Final
 
 from tools.backends.errors import ServiceError
 from tools.backends.reporting import say
-from tools.images.building import bases_of, build, dockerfiles, obtain, tag_of
 from tools.images.checks import check_healthy, check_kills, check_stop, check_traffic
 from tools.images.compose import Service, images_of, read_services
 from tools.images.engine import REQUIRED, Engine, find_engine
+from tools.images.image_builds import bases_of, build, dockerfiles, obtain, tag_of
 from tools.images.report import Report
 from tools.images.setup import set_up
 from tools.images.stack import stack_of
