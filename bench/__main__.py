@@ -15,7 +15,7 @@ from typing import Final
 from bench import machine
 from bench.backends import MissingBackendError
 from bench.gates import GATES
-from bench.measuring import say
+from bench.measurement import say
 from bench.report import document
 from bench.report.document import Document
 from bench.report.publish import publish

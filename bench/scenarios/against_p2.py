@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.backends import REDIS_SETTINGS
 from bench.deployment import Deployment, deployment
 from bench.gates import Gate, Result
-from bench.measuring import Measured, measure, rounds, spread_of, text_of
+from bench.measurement import Measured, measure, rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
 from bench.shares import own_share

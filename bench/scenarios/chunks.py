@@ -8,7 +8,7 @@ from typing import Any, Final
 from bench.deployment import deployment
 from bench.figures import Spread
 from bench.gates import CHUNKS_COST, Result
-from bench.measuring import say, spread_of, text_of
+from bench.measurement import say, spread_of, text_of
 from bench.processes import load
 from bench.scenario import Effort, Outcome, Series
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bench.figures import Spread
 from bench.latency import PERCENTILES, Latencies
-from bench.measuring import (
+from bench.measurement import (
     WARM_UP_SECONDS,
     Load,
     Measured,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bench.backends import empty_bucket, s3_client
 from bench.deployment import Deployment
-from bench.measuring import text_of, usage_figures
+from bench.measurement import text_of, usage_figures
 from bench.processes import loading
 from bench.units import GIB, MB, MIB
 from bench.usage import Usage

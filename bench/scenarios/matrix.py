@@ -8,7 +8,7 @@ from typing import Final
 from bench.deployment import deployment
 from bench.figures import Spread
 from bench.gates import INTAKE_MEMORY, Result
-from bench.measuring import Load, Measured, measure, say
+from bench.measurement import Load, Measured, measure, say
 from bench.scenario import Effort, Outcome, Series
 from bench.scenarios.common import ACK
 from bench.units import MIB

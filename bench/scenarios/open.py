@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.deployment import Deployment, deployment
 from bench.gates import OPEN_ACK, Result
-from bench.measuring import Measured, rounds, spread_of, text_of
+from bench.measurement import Measured, rounds, spread_of, text_of
 from bench.processes import loading
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common

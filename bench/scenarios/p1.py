@@ -16,7 +16,7 @@ from bench.gates import (
     P1_UNARY_TIME,
     Result,
 )
-from bench.measuring import Load, Measured, measure, rounds, spread_of, text_of
+from bench.measurement import Load, Measured, measure, rounds, spread_of, text_of
 from bench.processes import Server, server
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common

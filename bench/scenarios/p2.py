@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.deployment import Deployment, deployment
 from bench.gates import P2_ERRORS, P2_STREAM, Result
-from bench.measuring import Measured, measure, rounds, spread_of, text_of
+from bench.measurement import Measured, measure, rounds, spread_of, text_of
 from bench.processes import Server, server
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.deployment import Deployment, deployment
 from bench.gates import P5_S3, Result
-from bench.measuring import rounds, spread_of
+from bench.measurement import rounds, spread_of
 from bench.peers.tusd import TusdMissingError, find_tusd, tusd
 from bench.processes import load
 from bench.scenario import Effort, Outcome

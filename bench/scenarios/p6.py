@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.deployment import Deployment, create_drive, deployment
 from bench.gates import P6_CATALOGUE, Result
-from bench.measuring import rounds, spread_of
+from bench.measurement import rounds, spread_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
 from bench.scenarios.files import Sent, figures_of, folder_of, through_sluice

@@ -13,7 +13,7 @@ from typing import Final
 from bench.deployment import Deployment, deployment
 from bench.figures import Spread
 from bench.gates import PHOTOS_ERRORS, PHOTOS_RATIO, PHOTOS_TIME, Result
-from bench.measuring import rounds, spread_of
+from bench.measurement import rounds, spread_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios.files import REQUESTS, Sent, figures_of, folder_of, straight, through_sluice
 from bench.units import MB

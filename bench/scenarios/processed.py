@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.deployment import create_drive, deployment
 from bench.gates import PROCESSED_SERVICES, PROCESSED_STANDALONE, Result
 from bench.latency import Latencies
-from bench.measuring import rounds, spread_of, text_of
+from bench.measurement import rounds, spread_of, text_of
 from bench.processes import READY_SECONDS, load, running, server
 from bench.scenario import Effort, Outcome
 from bench.scenarios.thumbnails import photos

@@ -11,7 +11,7 @@ from typing import Final
 from bench.deployment import Deployment, deployment
 from bench.figures import percentile
 from bench.gates import SMALL_FILES, Result
-from bench.measuring import rounds, spread_of, text_of
+from bench.measurement import rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios.files import REQUESTS, Sent, figures_of, folder_of, straight, through_sluice
 from bench.units import MIB

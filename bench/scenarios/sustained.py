@@ -21,7 +21,7 @@ from bench.gates import (
     Result,
 )
 from bench.latency import Latencies
-from bench.measuring import say
+from bench.measurement import say
 from bench.memory import WINDOW_SECONDS, Memory, sampling, worst
 from bench.processes import LOAD_SECONDS, loading
 from bench.scenario import Effort, Outcome, Series

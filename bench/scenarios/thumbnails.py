@@ -19,7 +19,7 @@ from typing import Final
 
 from bench.gates import THUMBNAILS_RATIO, Result
 from bench.load.photos import photo
-from bench.measuring import rounds, spread_of, text_of
+from bench.measurement import rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.units import MB, MIB
 from sluice_processor.images.children.pool import ImageWorkers

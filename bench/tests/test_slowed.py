@@ -6,7 +6,7 @@ import pytest
 
 from bench.deployment import deployment
 from bench.gates import P1_ACK_ONE, P1_STREAM
-from bench.measuring import Load, measure
+from bench.measurement import Load, measure
 from bench.scenario import Effort
 from bench.scenarios import p1
 from bench.slowed import SLOW_MS
