@@ -14,17 +14,17 @@ from typing import Final
 
 from bench import machine
 from bench.backends import MissingBackendError
+from bench.cpu_shares import SharesUnavailableError
 from bench.gates import GATES
 from bench.measurement import say
 from bench.report import document
 from bench.report.document import Document
 from bench.report.publish import publish
 from bench.report.table import table
+from bench.report_check import complaints
 from bench.scenario import Effort, Outcome, Scenario
 from bench.scenarios import NAMES, SCENARIOS
-from bench.shares import SharesUnavailableError
-from bench.slowed import SLOW_MS
-from bench.wellformed import complaints
+from bench.slow_intake import SLOW_MS
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """The convention of shells."""

@@ -17,7 +17,7 @@ import grpc
 
 from bench.backends import own_bucket, own_database, own_redis, setting
 from bench.processes import Server, free_address, servers
-from bench.slowed import SLOW_MS
+from bench.slow_intake import SLOW_MS
 from bench.usage import Watched, listening
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 
@@ -133,11 +133,11 @@ def _enter_backends(
 
 
 def _intake(chosen: dict[str, str]) -> list[str]:
-    """Return the program of the intake, or the slowed one (bench/slowed.py)."""
+    """Return the program of the intake, or the slowed one (bench/slow_intake.py)."""
     if not (slow := os.environ.get(SLOW_MS)):
         return ["-m", "sluice_intake"]
     chosen[SLOW_MS] = slow
-    return ["-m", "bench.slowed"]
+    return ["-m", "bench.slow_intake"]
 
 
 def create_drive(

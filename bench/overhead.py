@@ -12,7 +12,7 @@ from bench.latency import Latencies
 ROUNDS: Final = 5
 _CALLS: Final = 20_000
 CLOCKS_PER_CHUNK: Final = 4
-"""Clock readings per chunk (bench/load/sending.py): due, first, last byte, acknowledgement."""
+"""Clock readings per chunk (bench/load/chunk_sender.py): due, first, last byte, acknowledgement."""
 RECORDS_PER_CHUNK: Final = 2
 """Latencies recorded per chunk: after the last byte, and the round trip."""
 

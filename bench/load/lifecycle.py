@@ -11,8 +11,8 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from bench import steps
-from bench.load.sending import Upload
+from bench import start_signal
+from bench.load.chunk_sender import Upload
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
 CHANNEL: Final = [
@@ -109,10 +109,10 @@ async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
 
 
 async def await_start() -> None:
-    """Run `bench.steps.await_start` in a thread."""
-    await asyncio.to_thread(steps.await_start)
+    """Run `bench.start_signal.await_start` in a thread."""
+    await asyncio.to_thread(start_signal.await_start)
 
 
 async def report(figures: Mapping[str, object], *, linger: bool) -> None:
-    """Run `bench.steps.report` in a thread."""
-    await asyncio.to_thread(steps.report, figures, linger=linger)
+    """Run `bench.start_signal.report` in a thread."""
+    await asyncio.to_thread(start_signal.report, figures, linger=linger)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender
 from bench.load.lifecycle import (
     EndedOtherwiseError,
     await_start,
@@ -23,7 +24,6 @@ from bench.load.lifecycle import (
 )
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender
 from bench.units import MIB
 
 _PAUSE_SECONDS = 0.1

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender
 from bench.load.lifecycle import await_start, complete, connected, open_uploads, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender
 from bench.units import MIB
 
 

@@ -18,7 +18,7 @@ import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from s3transfer.manager import TransferConfig, TransferManager  # type: ignore[import-untyped]
 
-from bench.steps import await_start, report
+from bench.start_signal import await_start, report
 from bench.units import MIB
 
 _WARM_UP_BYTES = MIB

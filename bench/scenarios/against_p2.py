@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench.backends import REDIS_SETTINGS
+from bench.cpu_shares import own_share
 from bench.deployment import Deployment, deployment
 from bench.gates import Gate, Result
 from bench.measurement import Measured, measure, rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
-from bench.shares import own_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def run(effort: Effort) -> Outcome:
     with deployment(PHASE) as sluice:
         watched = [f"{name}={process.pid}" for name, process in sluice.watched.items()]
         figures = load(
-            "bench.load.growing",
+            "bench.load.growing_upload",
             *("--target", sluice.intake, "--drive", sluice.drive),
             *("--chunks", str(chunks), "--young", str(young), "--step", str(step)),
             *("--chunk-bytes", str(CHUNK_BYTES), "--rounds", str(effort.rounds)),

@@ -32,7 +32,7 @@ def _measure(
     sluice: Deployment, silent: int, streams: int, seconds: float, pace: float | None = None
 ) -> Measured:
     with loading(
-        "bench.load.many_open",
+        "bench.load.open_uploads",
         *("--target", sluice.intake, "--drive", sluice.drive),
         *("--uploads", str(silent), "--streams", str(streams)),
         *("--chunk-bytes", str(CHUNK_BYTES), "--seconds", str(seconds)),

@@ -96,7 +96,7 @@ def _figures(latencies: Sequence[Latencies]) -> dict[str, str]:
 
 def _arriving(effort: Effort, target: Target, folder: Path) -> Latencies:
     figures = load(
-        "bench.load.arriving",
+        "bench.load.photo_arrivals",
         *("--target", target.intake, "--repository", target.repository),
         *("--drive", target.drive, "--photos", str(folder)),
         *("--rate", str(PHOTOS_PER_SECOND)),

@@ -167,7 +167,7 @@ def _storm(effort: Effort) -> _Run:
         found = _run(
             sluice,
             seconds,
-            "bench.load.cancelling",
+            "bench.load.cancellations",
             *("--callers", "2" if effort.quick else str(CALLERS)),
             window_seconds=STORM_WINDOW_SECONDS,
         )

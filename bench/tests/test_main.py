@@ -15,9 +15,9 @@ from bench.backends import MissingBackendError
 from bench.figures import Spread
 from bench.gates import GATES, Better, Gate, Result
 from bench.report import document
+from bench.report_check import complaints
 from bench.scenario import Effort, Outcome, Scenario, Series
 from bench.scenarios import NAMES
-from bench.wellformed import complaints
 
 Value = Callable[[Gate], float]
 

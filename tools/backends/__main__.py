@@ -13,7 +13,7 @@ from typing import Final
 from tools.backends.environment import shell_lines
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.peers import PEERS, get
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.backends.state import LOCATION, StateDirectory, alone
 from tools.backends.supervisor import SERVICES, described, down, status, up
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.programs import cache_dir, find_program, install_package, run_step
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.backends.server_choice import Choice
 
 VERSION: Final = "3.3.3"

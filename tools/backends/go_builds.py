@@ -12,7 +12,7 @@ from typing import Final
 
 from tools.backends.errors import ServiceError
 from tools.backends.programs import cache_dir, find_program, run_step
-from tools.backends.reporting import say
+from tools.backends.progress import say
 
 FETCH_SECONDS: Final = 900.0
 BUILD_SECONDS: Final = 7200.0

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
 from tools.backends.ports import PortPicker
 from tools.backends.programs import cache_dir, find_program, install_package, run_step
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 

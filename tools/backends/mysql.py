@@ -14,7 +14,7 @@ import pymysql
 from tools.backends.errors import NotReadyError, ServiceError
 from tools.backends.ports import PortPicker
 from tools.backends.programs import find_program, need_program, run_step
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.backends.service import Facts, Launch, Service
 
 ANSWER_SECONDS: Final = 3

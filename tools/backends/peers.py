@@ -9,7 +9,7 @@ from tools.backends import apicurio, redis, s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.go_builds import build
 from tools.backends.programs import find_program
-from tools.backends.reporting import say
+from tools.backends.progress import say
 
 
 def _valkey() -> str:

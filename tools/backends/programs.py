@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 
 APT_SECONDS: Final = 600
 # Folders of daemons in distributions; often not on a user's PATH.

@@ -13,8 +13,8 @@ from tools.backends.kafka import Kafka
 from tools.backends.mysql import MySql
 from tools.backends.ports import PortPicker
 from tools.backends.processes import ProcessMark, spawn, stop, tail
+from tools.backends.progress import say
 from tools.backends.redis import Redis
-from tools.backends.reporting import say
 from tools.backends.s3 import S3
 from tools.backends.service import Facts, Service
 from tools.backends.state import Record, StateDirectory

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.checks import check_healthy, check_kills, check_stop, check_traffic
 from tools.images.compose import Service, images_of, read_services
 from tools.images.engine import REQUIRED, Engine, find_engine

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.compose import Service
 from tools.images.engine import Engine
+from tools.images.polling import wait_until
 from tools.images.stack import Stack
 from tools.images.traffic import Traffic
-from tools.images.waiting import wait_until
 
 LARGE_BYTES: Final = 50_000_000
 SMALL_BYTES: Final = 12_000_000

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from tools.backends.errors import ServiceError
 from tools.backends.programs import cache_dir, run_step
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 
 CHOICE: Final = "SLUICE_CONTAINER_ENGINE"
 REQUIRED: Final = "SLUICE_REQUIRE_CONTAINERS"

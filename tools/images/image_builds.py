@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.compose import ROOT
 from tools.images.engine import Engine
 from tools.images.standins import make_stand_in

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.compose import FILE, Service
 from tools.images.engine import Engine
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 
 PROJECT: Final = "sluice"
 NETWORK: Final = "sluice_default"

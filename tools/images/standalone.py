@@ -8,7 +8,7 @@ from typing import Final
 
 from tools.backends.errors import ServiceError
 from tools.images.engine import Engine
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 
 NAME: Final = "sluice-standalone-check"
 IMAGE: Final = "sluice-standalone"

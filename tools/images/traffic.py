@@ -15,7 +15,7 @@ from typing import Any, Final
 from PIL import Image
 
 from tools.backends.errors import ServiceError
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 from tools.pictures import CORNERS, as_stored, close, corners, quadrants, saved
 
 INTAKE: Final = "127.0.0.1:50051"

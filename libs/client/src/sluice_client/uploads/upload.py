@@ -37,7 +37,7 @@ from sluice_client.uploads.plan import (
 from sluice_client.uploads.refusals import Restart, failure_of, is_misfit, is_mismatch
 from sluice_client.uploads.requests import ExtraStreams, UploadRequest
 from sluice_client.uploads.resume_record import ResumeRecord
-from sluice_client.uploads.sending import Sender
+from sluice_client.uploads.sender import Sender
 from sluice_client.uploads.sources import (
     AnySource,
     BytesSource,

@@ -1,6 +1,6 @@
 """Load: a storm of calls that their clients cancel, streams and unary chunks, at random moments.
 
-python -m bench.load.cancelling --target HOST:PORT --callers 20 --seconds 60
+python -m bench.load.cancellations --target HOST:PORT --callers 20 --seconds 60
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Final
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender, Upload, upload_chunk, upload_stream
 from bench.load.lifecycle import await_start, complete, connected, open_upload, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender, Upload, upload_chunk, upload_stream
 from bench.units import MIB
 
 _CHANNELS: Final = 4

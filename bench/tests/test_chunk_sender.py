@@ -12,10 +12,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from bench.load import sending
+from bench.load import chunk_sender
+from bench.load.chunk_sender import Figures, LoadFailedError, Sender, Upload
 from bench.load.payload import Payload
 from bench.load.schedule import Pace, Schedule
-from bench.load.sending import Figures, LoadFailedError, Sender, Upload
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1 import upload_pb2_grpc
 
@@ -80,7 +80,7 @@ def sender_of(chunks: int, window: int = 3) -> tuple[Sender, Figures]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(chunk_sender, "_PAUSE_SECONDS", 0.0)
 
 
 async def test_every_chunk_is_sent_once_and_its_latencies_are_noted() -> None:

@@ -1,6 +1,6 @@
 """Load: many uploads that are open at once, a few of them streaming.
 
-python -m bench.load.many_open --target HOST:PORT --uploads 950 --streams 50 --seconds 5
+python -m bench.load.open_uploads --target HOST:PORT --uploads 950 --streams 50 --seconds 5
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender, upload_stream
 from bench.load.lifecycle import (
     OPENED_AT_ONCE,
     await_start,
@@ -25,7 +26,6 @@ from bench.load.lifecycle import (
 )
 from bench.load.payload import Content, Payload
 from bench.load.schedule import Pace, Schedule
-from bench.load.sending import Figures, Sender, upload_stream
 from bench.units import MIB
 
 _SMALL: Final = Content.of(bytes(1024), 1024)

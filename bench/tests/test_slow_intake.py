@@ -9,7 +9,7 @@ from bench.gates import P1_ACK_ONE, P1_STREAM
 from bench.measurement import Load, measure
 from bench.scenario import Effort
 from bench.scenarios import p1
-from bench.slowed import SLOW_MS
+from bench.slow_intake import SLOW_MS
 from bench.units import MIB
 
 CHUNKS = 8

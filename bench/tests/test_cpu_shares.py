@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.shares import SharesUnavailableError, own_share
+from bench.cpu_shares import SharesUnavailableError, own_share
 
 SHARE = 0.2
 SECONDS = 1.0

@@ -1,6 +1,6 @@
 """Load: one upload that grows to very many chunks, compared with young uploads.
 
-python -m bench.load.growing --target HOST:PORT --chunks 100000 --step 2000 --rounds 5
+python -m bench.load.growing_upload --target HOST:PORT --chunks 100000 --step 2000 --rounds 5
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import grpc.aio
 import psutil
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender, Upload
 from bench.load.lifecycle import connected, open_upload, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender, Upload
 
 _MARKS: Final = 100
 

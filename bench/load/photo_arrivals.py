@@ -1,6 +1,6 @@
 """Load: photos that arrive at a constant rate, then the processor's latency of each.
 
-python -m bench.load.arriving --target HOST:PORT --drive D --photos FOLDER --rate 2 --seconds 15
+python -m bench.load.photo_arrivals --target HOST:PORT --drive D --photos F --rate 2 --seconds 15
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Intake that delays every chunk, to verify that the gates detect it (`--slow-ms`).
 
-SLUICE_BENCH_SLOW_MS=5 python -m bench.slowed --ready-file F
+SLUICE_BENCH_SLOW_MS=5 python -m bench.slow_intake --ready-file F
 """
 
 from __future__ import annotations
