@@ -1,4 +1,4 @@
-"""The board knows which chunk is where, whatever happens to streams."""
+"""Board: correct chunk states across any sequence of streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STATUS = UploadStatus(
 
 
 def status_of(received: set[int], total: int | None, most_ranges: int = 1000) -> UploadStatus:
-    """What a server says that has these chunks."""
+    """Return the status of a server with these chunks."""
     end = total if total is not None else max(received, default=-1) + 1
     ranges: list[ChunkRange] = []
     for number in range(end):

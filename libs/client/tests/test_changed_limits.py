@@ -1,4 +1,4 @@
-"""A server that comes back with other limits: an upload whose plan it refuses begins anew."""
+"""Restart of uploads whose plan a server with changed limits refuses."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_unnamed_upload_with_smaller_chunks_restarts(
 async def test_limits_changed_during_an_upload_restart_it(
     client: Client, intake: FakeIntake, file: Path, resume: bool
 ) -> None:
-    """The client has asked for the limits before; a restart makes its answer an old one."""
+    """The client has cached the limits; a restart of the server makes them stale."""
     intake.stream_faults = [StreamFault(9, Break.UNAVAILABLE)]
 
     def shrink(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Nodes that cannot all be written below one folder."""
+"""Detection of nodes that cannot all be written below one folder."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_ordinary_folder_folds_no_names(tmp_path: Path) -> None:
 def test_folding_file_system_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str]
 ) -> None:
-    """Any kind of folding, stood in for by the call that looks a name up."""
+    """Any kind of folding, simulated in the lookup of a name."""
     monkeypatch.setattr(Path, "exists", lambda path: os.path.exists(path.with_name(key(path.name))))
     assert folds_names(tmp_path)
     assert list(tmp_path.iterdir()) == []

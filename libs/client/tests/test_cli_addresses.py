@@ -1,4 +1,4 @@
-"""Where the server is found, and how nodes are written."""
+"""Lookup of the server's address, and the notation of nodes."""
 
 from __future__ import annotations
 

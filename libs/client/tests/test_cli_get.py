@@ -1,4 +1,4 @@
-"""`sluice get` onto what is there, and of nodes that cannot all be written."""
+"""`sluice get` onto existing files, and of nodes that clash."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_link_to_a_folder_is_a_folder(
 async def test_prefix_in_another_spelling_cuts_the_same_names(
     client: Client, repository: FakeRepository, tmp_path: Path
 ) -> None:
-    """Cut by the length of what was typed, the names lose a letter, and files each other."""
+    """Cut by the length of the argument, names would lose a letter and files replace each other."""
     assert len(NFC) != len(NFD)
     for name in ("a1", "b1", "c1"):
         repository.put("d", f"{NFC}{name}", name.encode())
@@ -149,7 +149,7 @@ async def test_recursive_get_replaces_regular_files_only(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nobody named these, so that they are neither followed nor written into."""
+    """The user did not name these, so they are neither followed nor written into."""
     out = tmp_path / "out"
     out.mkdir()
     (tmp_path / "outside").write_bytes(b"before")

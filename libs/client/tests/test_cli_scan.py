@@ -1,4 +1,4 @@
-"""Which files go up, under which paths, and what is left out."""
+"""Scan: uploaded files, their node paths, and skipped entries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_client.cli.commands.scan import Found, LeftOut, LocalFile, naming_pr
 
 
 def found(*roots: str | Path, prefix: str = "") -> dict[str, str]:
-    """Node path of every file, or the reason why it is left out, by its local path."""
+    """Return the node path of every file, or the reason for skipping it, by local path."""
     return {
         one.source: one.node_path if isinstance(one, LocalFile) else one.reason
         for one in list_found(*roots, prefix=prefix)

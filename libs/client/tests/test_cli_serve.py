@@ -1,4 +1,4 @@
-"""`sluice serve` and `sluice events` belong to other distributions."""
+"""`sluice serve` and `sluice events`, commands of other distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sluice upload` of links, pipes and standard input, and of what cannot go up."""
+"""`sluice upload` of links, pipes and standard input, and of invalid sources."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_state_dir_that_cannot_be_written_is_one_warning(
 
 
 async def test_standard_input_is_uploaded(sluice: Command, intake: FakeIntake) -> None:
-    """As `-` and, as a shell gives what it makes of `<(…)`, as /dev/fd/N."""
+    """As `-`, and as /dev/fd/N, which a shell passes for `<(…)`."""
     read_end, write_end = os.pipe()
     process = await sluice.start("upload", "-", "--drive", "d", "--name", "n", stdin=read_end)
     os.close(read_end)
@@ -183,7 +183,7 @@ def test_invalid_argument_exits_2(arguments: list[str]) -> None:
 
 
 async def test_undecodable_argument_exits_2(sluice: Command) -> None:
-    """As the bytes that a shell passes on; also when the message goes to a pipe."""
+    """The arguments are raw bytes, as from a shell; the message may go to a pipe."""
     outcome = await sluice("ls", b"d:\xff")
     assert outcome.code == 2
     assert "UTF-8" in outcome.err

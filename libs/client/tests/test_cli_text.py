@@ -1,4 +1,4 @@
-"""What people read is one line and harmless."""
+"""Text for people: one line without control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is downloaded is whole and verified, or it is not there."""
+"""Downloads: complete and verified, or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hand-made wire bytes are what the generated code makes of the same message."""
+"""Hand-written wire encoding, compared with the generated code."""
 
 from __future__ import annotations
 

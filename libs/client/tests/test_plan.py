@@ -1,4 +1,4 @@
-"""How objects are cut."""
+"""Chunk sizes and stream counts of objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same call again goes on where the last one stopped, whoever died and wherever."""
+"""Resumption: the same call continues after a crash at any point of either side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDENTITY = FileIdentity(1, 2, 3, 4, 5)
 
 
 class Crash(BaseException):
-    """The process dies here."""
+    """Simulated crash of the process."""
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def upload(client: Client, file: Path, **more: Any) -> UploadResult:
 
 
 async def interrupted(client: Client, intake: FakeIntake, file: Path, **more: Any) -> None:
-    """A run that ends after three chunks and a half."""
+    """Run an upload that ends after three and a half chunks."""
     intake.stream_faults = [StreamFault(14, Break.DENIED)]
     with pytest.raises(PermissionDenied):
         await upload(client, file, streams=1, **more)
@@ -89,7 +89,7 @@ async def test_crash_between_any_two_writes_is_harmless(
     steps: int,
     uploads: int,
 ) -> None:
-    """Only after its very end is a run forgotten, so that the next one uploads anew."""
+    """A run is forgotten only after its very end; the next one then uploads from the start."""
     left = steps
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""When the client tries again, how long it waits, and when it gives up."""
+"""Retry policy: retryable errors, backoff, and the end of patience."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOWN = Unavailable("DOWN", "the server is down")
 
 
 class Time:
-    """A clock that sleeping moves."""
+    """Clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Whatever breaks, the object equals the source and nothing reported received is sent again."""
+"""Uploads under any sequence of faults: correct content, no received chunk resent."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_server_that_lost_its_state_gets_everything_again(
 async def test_chunk_that_others_wait_for_is_never_stuck_behind_them(
     client: Client, intake: FakeIntake, streams: int
 ) -> None:
-    """The stream that carries the needed chunk breaks while the others are delayed by it."""
+    """The stream with the needed chunk breaks while the others are delayed by it."""
     data = random.Random(1).randbytes(12 * CHUNK_BYTES)
     intake.wait_for_chunk = 0
     intake.stream_faults = [StreamFault(2, Break.UNAVAILABLE)]

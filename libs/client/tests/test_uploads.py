@@ -1,4 +1,4 @@
-"""What an upload does when things go well, and when they go wrong in ways that have names."""
+"""Uploads without faults, and their named failures."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_sha256_is_computed_and_claimed(client: Client, intake: FakeIntake
 async def test_completion_is_requested_once_every_chunk_is_accepted(
     client: Client, intake: FakeIntake
 ) -> None:
-    """The fake never says that anything is stored: whoever waited for it would wait for good."""
+    """The fake never reports a stored chunk: waiting for one would never end."""
     progress: list[Progress] = []
     async with asyncio.timeout(10):
         await client.upload(DATA, drive="d", path="p", on_progress=progress.append)
@@ -183,7 +183,7 @@ async def test_requested_delay_is_kept(client: Client, intake: FakeIntake) -> No
 
 @pytest.mark.rule(7, 8)
 async def test_only_damaged_chunks_are_resent(client: Client, intake: FakeIntake) -> None:
-    """COMPLETING goes back to UPLOADING (rule 8)."""
+    """The state returns from COMPLETING to UPLOADING (rule 8)."""
     intake.take_back_at_completion = [{1, 4}, {0}]
     await client.upload(DATA, drive="d", path="p", streams=1)
     assert intake.order == [0, 1, 2, 3, 4, 5, 1, 4, 0]
@@ -262,7 +262,7 @@ async def test_failed_completion_is_one_error_from_any_server(
     size: int,
     answers_failures: bool,
 ) -> None:
-    """Whether CompleteUpload answers the error, or OK and a status that says FAILED."""
+    """CompleteUpload answers the error, or OK with a FAILED status."""
     intake.fail_at_completion = (code, reason)
     intake.answers_failures = answers_failures
     with pytest.raises(kind, match=f"{reason}: It failed.") as caught:
@@ -328,7 +328,7 @@ async def test_refused_token_ends_it_at_once(client: Client, intake: FakeIntake)
 async def test_refusal_reason_in_mid_stream_is_kept(
     client: Client, intake: FakeIntake, at: int
 ) -> None:
-    """Also when it comes while a block is being written (grpc.aio hides it then)."""
+    """This includes a refusal during the write of a block (grpc.aio hides it then)."""
     intake.stream_faults = [StreamFault(at, Break.DENIED) for _ in range(10)]
     for _ in range(10):
         with pytest.raises(PermissionDenied, match="MISSING_SCOPE"):
