@@ -72,7 +72,7 @@ Node = Annotated[DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH", h
 Place = Annotated[
     DrivePath,
     typer.Argument(
-        parser=_place, metavar="DRIVE:[PREFIX]", help="A drive, and what the paths begin with."
+        parser=_place, metavar="DRIVE:[PREFIX]", help="A drive, optionally with a path prefix."
     ),
 ]
 UploadId = Annotated[str, typer.Argument(metavar="UPLOAD", help="Upload id.")]
@@ -130,12 +130,10 @@ def upload(
     ] = False,
     chunk_size: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Bytes of a chunk; else what the server prefers.", show_default=False
-        ),
+        typer.Option(min=1, help="Bytes of a chunk; else the server's choice.", show_default=False),
     ] = None,
     if_absent: Annotated[
-        bool, typer.Option("--if-absent", help="Never replace what is there.")
+        bool, typer.Option("--if-absent", help="Never replace an existing node.")
     ] = False,
     content_type: Annotated[
         str | None, typer.Option(help="MIME type; else guessed from the name.", show_default=False)
@@ -270,12 +268,12 @@ def get(
         str | None,
         typer.Argument(
             metavar="[DEST]",
-            help="File, or folder (made when written with a / at its end); - is standard output.",
+            help="File, or folder (created when written with a / at its end); - is standard output.",
             show_default=False,
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Everything that begins with the prefix.")
+        bool, typer.Option("--recursive", "-r", help="Download every node with this prefix.")
     ] = False,
     thumbnail: Annotated[
         int | None,
@@ -328,9 +326,9 @@ def drive_create(
     bucket: Annotated[str, typer.Option(help="Bucket of the objects; empty is the server's.")] = "",
     key_prefix: Annotated[str, typer.Option(help="Put in front of every object's key.")] = "",
     storage_class: Annotated[str, typer.Option(help="S3 storage class of the objects.")] = "",
-    encryption: Annotated[str, typer.Option(help="S3 server-side encryption, as aws:kms.")] = "",
+    encryption: Annotated[str, typer.Option(help="S3 server-side encryption, e.g. aws:kms.")] = "",
     drop_location: Annotated[
-        bool, typer.Option("--drop-location", help="Keep no place where a picture was taken.")
+        bool, typer.Option("--drop-location", help="Do not keep where pictures were taken.")
     ] = False,
     json_lines: Json = False,
     server: Server = None,

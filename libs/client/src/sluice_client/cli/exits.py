@@ -42,7 +42,7 @@ _LOCAL = {
     errno.ENOSPC: "the disk of this machine is full; free some space there",
     errno.EDQUOT: "the disk quota on this machine is used up; free some space there",
     errno.EROFS: "the file system on this machine is read-only; choose another folder",
-    errno.ELOOP: "the link leads in a circle",
+    errno.ELOOP: "the symbolic links form a loop; correct them",
 }
 """Local errors, marked so that nobody searches for the cause on the server."""
 

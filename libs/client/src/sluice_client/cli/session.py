@@ -92,7 +92,9 @@ def _client(where: Where) -> Client:
     addresses = find_server(where.server, os.environ)
     token = where.token or os.environ.get("SLUICE_TOKEN") or None
     if token is not None and not (token.isascii() and token.isprintable()):
-        raise exits.ConfigurationError("the token holds characters that no token has")
+        raise exits.ConfigurationError(
+            "the token contains invalid characters; correct --token or SLUICE_TOKEN"
+        )
     return Client(
         addresses.intake,
         token=token,

@@ -91,7 +91,7 @@ class Completer:
 
 def _waiting_for(status: UploadStatus) -> str:
     return (
-        "the server has every byte and has not put the object together yet"
+        "the server has every byte and has not assembled the object yet"
         f" ({status.stored_bytes:,} of {status.received_bytes:,} bytes are in its object store)"
     )
 

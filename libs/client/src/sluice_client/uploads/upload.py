@@ -199,12 +199,12 @@ class Upload:
     async def _restart_reason(self, error: SluiceError, *, loaded: bool) -> str:
         """Return why a new upload may succeed where this one failed; empty when it would not."""
         if loaded and is_mismatch(error):
-            return "the file is not the one that was being uploaded"
+            return "the content of the file changed since the upload began"
         if not is_misfit(error):
             return ""
         # A restart may have changed the limits, between two runs or during this one.
         if await self._limits_changed() or loaded:
-            return "the server does not take the upload as it was begun"
+            return "the server refuses the plan of the upload"
         return ""
 
     async def _limits_changed(self) -> bool:

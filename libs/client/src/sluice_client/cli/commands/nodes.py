@@ -86,7 +86,9 @@ def _processing_lines(processing: Processing | None) -> list[tuple[str, object]]
     if processing.state is ProcessingState.FAILED:
         lines.append(("reason", f"{processing.reason}: {processing.detail}"))
     if processing.damaged:
-        lines.append(("note", "damaged: the file is not whole, what is shown of it is"))
+        lines.append(
+            ("note", "damaged: the file violates its format, but the results shown are complete")
+        )
     if processing.width:
         frames = f", {processing.frames} frames" if processing.frames > 1 else ""
         lines.append(("dimensions", f"{processing.width} x {processing.height}{frames}"))
