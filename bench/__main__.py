@@ -21,7 +21,7 @@ from bench.report import document
 from bench.report.document import Document
 from bench.report.publish import publish
 from bench.report.table import table
-from bench.report_check import complaints
+from bench.report_check import report_problems
 from bench.scenario import Effort, Outcome, Scenario
 from bench.scenarios import NAMES, SCENARIOS
 from bench.slow_intake import SLOW_MS
@@ -176,7 +176,7 @@ def main(
                 say(f"written: {path}")
     failed = document.failures(report)
     if options.quick and report["scenarios"]:
-        failed += complaints(report["name"], [*report["scenarios"]], options.results)
+        failed += report_problems(report["name"], [*report["scenarios"]], options.results)
     for each in missing:
         say(each)
     # On a developer's machine, a quick run passes without every service; CI requires them all.

@@ -52,13 +52,13 @@ def setting(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnRedis:
+class TemporaryRedis:
     url: str
     process: Watched
 
 
 @contextmanager
-def own_redis() -> Iterator[OwnRedis]:
+def temporary_redis() -> Iterator[TemporaryRedis]:
     """Run a Redis server with REDIS_SETTINGS on a free port.
 
     A separate server has known settings and holds no other keys.
@@ -75,7 +75,7 @@ def own_redis() -> Iterator[OwnRedis]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("the Redis of the benchmark did not start")
                 time.sleep(0.02)
-            yield OwnRedis(f"redis://127.0.0.1:{port}/0", Watched(process.pid))
+            yield TemporaryRedis(f"redis://127.0.0.1:{port}/0", Watched(process.pid))
 
 
 def _answers(client: redis.Redis) -> bool:
@@ -98,7 +98,7 @@ def s3_client(settings: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def own_bucket(settings: Mapping[str, str]) -> Iterator[str]:
+def temporary_bucket(settings: Mapping[str, str]) -> Iterator[str]:
     """Create a bucket; delete it with its content at the end."""
     name = f"sluice-bench-{uuid.uuid4().hex[:12]}"
     with closing(s3_client(settings)) as client:
@@ -120,7 +120,7 @@ def empty_bucket(client: Any, name: str) -> None:
 
 
 @contextmanager
-def own_database(url: str) -> Iterator[str]:
+def temporary_database(url: str) -> Iterator[str]:
     """Create a database on the server of `url`; drop it at the end. Return its URL."""
     parts = urlsplit(url)
     name = f"sluice_bench_{uuid.uuid4().hex[:12]}"

@@ -26,7 +26,7 @@ class _Hierarchy:
     root: Path
     version: int
 
-    def home_of(self, pid: int) -> Path:
+    def group_of(self, pid: int) -> Path:
         """Return the group of a process."""
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
         controller = r"\d+:(?:[^:]*,)?cpu(?:,[^:]*)?" if self.version == 1 else "0:"
@@ -54,7 +54,7 @@ def _hierarchy() -> _Hierarchy:
 
 
 @contextmanager
-def own_share(pids: Iterable[int], share: float) -> Iterator[None]:
+def limited_share(pids: Iterable[int], share: float) -> Iterator[None]:
     """Limit each of the processes, and this one with its children, to a share of one core.
 
     On two cores, four processes compete for them, and a phase with one more process is slower by
@@ -73,7 +73,7 @@ def own_share(pids: Iterable[int], share: float) -> Iterator[None]:
         for pid in (*pids, os.getpid()):
             group = hierarchy.root / f"sluice-bench-{pid}"
             try:
-                home = hierarchy.home_of(pid)
+                home = hierarchy.group_of(pid)
                 group.mkdir(exist_ok=True)
                 groups.append((group, home))
                 hierarchy.limit(group, share)

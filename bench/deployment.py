@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from bench.backends import own_bucket, own_database, own_redis, setting
+from bench.backends import setting, temporary_bucket, temporary_database, temporary_redis
 from bench.processes import Server, free_address, servers
 from bench.slow_intake import SLOW_MS
 from bench.usage import Watched, listening
@@ -114,7 +114,7 @@ def _enter_backends(
     """
     backends: dict[str, Watched | None] = {}
     if combination["SLUICE_COORDINATION"] == "redis":
-        redis = stack.enter_context(own_redis())
+        redis = stack.enter_context(temporary_redis())
         chosen["SLUICE_REDIS__URL"] = redis.url
         backends["redis"] = redis.process
     if combination["SLUICE_EVENTS"] == "kafka":
@@ -123,11 +123,11 @@ def _enter_backends(
         backends["kafka"] = listening(int(brokers.partition(",")[0].rpartition(":")[2]))
     if combination["SLUICE_OBJECTS"] == "s3":
         chosen |= {name: setting(name) for name in _S3}
-        chosen["SLUICE_BUCKET"] = stack.enter_context(own_bucket(chosen))
+        chosen["SLUICE_BUCKET"] = stack.enter_context(temporary_bucket(chosen))
         backends["s3"] = listening(urlsplit(chosen["SLUICE_S3__ENDPOINT_URL"]).port or 443)
     if combination["SLUICE_CATALOGUE"] == "mysql":
         url = setting("SLUICE_MYSQL__URL")
-        chosen["SLUICE_MYSQL__URL"] = stack.enter_context(own_database(url))
+        chosen["SLUICE_MYSQL__URL"] = stack.enter_context(temporary_database(url))
         backends["mysql"] = listening(urlsplit(url).port or 3306)
     return {name: process for name, process in backends.items() if process is not None}
 

@@ -38,7 +38,7 @@ def publish(source: Path, docs: Path = DOCS) -> None:
         path.write_text(fill(path.read_text(encoding="utf-8"), document), encoding="utf-8")
 
 
-def stale(docs: Path = DOCS) -> list[str]:
+def stale_pages(docs: Path = DOCS) -> list[str]:
     """Return the pages that differ from the kept run, or from an empty run when there is none."""
     path = docs / "bench" / f"{NAME}.json"
     document: Document = read(path) if path.exists() else begin(NAME, {}, judged=True)
@@ -53,10 +53,10 @@ def main() -> int:
     what.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.check:
-        found = stale()
-        for page in found:
+        pages = stale_pages()
+        for page in pages:
             print(f"docs/{page} differs from docs/bench/{NAME}.json", file=sys.stderr)
-        return 1 if found else 0
+        return 1 if pages else 0
     publish(options.report)
     return 0
 

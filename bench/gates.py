@@ -59,14 +59,14 @@ class Result:
         return self.gate.reaches(self.spread.median, self.gate.must)
 
     @property
-    def aimed(self) -> bool:
+    def reaches_aim(self) -> bool:
         return self.gate.reaches(self.spread.median, self.gate.aim)
 
     @property
     def verdict(self) -> str:
         if not self.passed:
             return "FAIL"
-        return "pass, aim reached" if self.aimed else "pass"
+        return "pass, aim reached" if self.reaches_aim else "pass"
 
 
 def _ratio(name: str, what: str, must: float | None, aim: float, better: Better) -> Gate:

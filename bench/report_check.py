@@ -17,7 +17,7 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _FROM_OUTSIDE: Final = re.compile(r"""(?:src|href)=(?!"(?:data:|#))|@import|url\((?!data:)""")
 
 
-def complaints(name: str, scenarios: Sequence[str], folder: Path) -> list[str]:
+def report_problems(name: str, scenarios: Sequence[str], folder: Path) -> list[str]:
     """Return what is wrong with the report of this name; nothing if it has all of these scenarios.
 
     Raise OSError or ValueError when there is no readable report.

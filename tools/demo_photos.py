@@ -78,7 +78,7 @@ class Expected:
     """Whether its four corners have the colours of `quadrants`."""
 
     @property
-    def made(self) -> bool:
+    def generated(self) -> bool:
         return self.exif is not None
 
 
@@ -88,7 +88,7 @@ class Expected:
 def make_photos(folder: Path) -> list[Expected]:
     """Write the generated photos. Return the expected results of each."""
     folder.mkdir(parents=True)
-    return [_write(folder, expected, data) for expected, data in _made()]
+    return [_write(folder, expected, data) for expected, data in _generated_photos()]
 
 
 def _write(folder: Path, expected: Expected, data: bytes) -> Expected:
@@ -96,7 +96,7 @@ def _write(folder: Path, expected: Expected, data: bytes) -> Expected:
     return expected
 
 
-def _made() -> Iterator[tuple[Expected, bytes]]:
+def _generated_photos() -> Iterator[tuple[Expected, bytes]]:
     upright = quadrants(*_MADE_SIZE)
     for name, camera in CAMERAS.items():
         data = photo(*_CAMERA_SIZE, seed=len(name), exif=camera.exif())
@@ -165,7 +165,7 @@ def collect_real_pictures(folder: Path, own: Path | None = None) -> list[Expecte
         digest = hashlib.sha256(data).digest()
         if digest in chosen:
             continue
-        expected = _as_pillow_sees(f"{len(chosen):03d}-{path.name}", data)
+        expected = _expected_by_pillow(f"{len(chosen):03d}-{path.name}", data)
         if expected is not None:
             chosen[digest] = _write(folder, expected, data)
     return list(chosen.values())
@@ -200,7 +200,7 @@ def _different_kinds_first(paths: Iterator[Path]) -> list[Path]:
     return [path for _, path in sorted(ranked, key=lambda one: one[0])]
 
 
-def _as_pillow_sees(name: str, data: bytes) -> Expected | None:
+def _expected_by_pillow(name: str, data: bytes) -> Expected | None:
     """Return the expectation by Pillow, independent of the server's code; None if it cannot read
     the picture.
     """
@@ -306,7 +306,7 @@ async def _check(
     """Compare one picture. Return a line for people. Raise `DemoFailed`."""
     tally.pictures += 1
     if found.state != "PROCESSED":
-        if expected.made or found.reason in _MACHINES_FAULT:
+        if expected.generated or found.reason in _MACHINES_FAULT:
             raise DemoFailed(f"{found.state} {found.reason}: {found.detail}")
         tally.refused += 1
         return f"refused: {found.reason}"

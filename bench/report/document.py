@@ -106,7 +106,7 @@ def gate_record(result: Result, *, judged: bool) -> GateRecord:
         "median": _number(spread.median),
         "maximum": _number(spread.maximum),
         "passed": result.passed if judged else None,
-        "aim_reached": result.aimed if judged else None,
+        "aim_reached": result.reaches_aim if judged else None,
     }
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench.backends import REDIS_SETTINGS
-from bench.cpu_shares import own_share
+from bench.cpu_shares import limited_share
 from bench.deployment import Deployment, deployment
 from bench.gates import Gate, Result
 from bench.measurement import Measured, measure, rounds, spread_of, text_of
@@ -49,7 +49,7 @@ def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Out
         running = {phase: stack.enter_context(deployment(phase)) for phase in phases}
         if effort.core_share is not None:
             processes = {w.pid for sluice in running.values() for w in sluice.watched.values()}
-            stack.enter_context(own_share(processes, effort.core_share))
+            stack.enter_context(limited_share(processes, effort.core_share))
         measured = rounds(name, effort, lambda effort: _round(running, effort))
     return Outcome(
         results=[Result(gate, spread_of(measured, lambda r: r[last].one.rate / r[first].one.rate))],

@@ -35,7 +35,7 @@ def cpu_ratio(measured: Round) -> float:
     return _cpu(measured, "old") / _cpu(measured, "young")
 
 
-def judged(measured: list[Round]) -> Spread:
+def worse_ratio(measured: list[Round]) -> Spread:
     """Return the ratio, of wall-clock time and CPU, whose median is worse."""
     return max(
         spread_of(measured, wall_ratio), spread_of(measured, cpu_ratio), key=lambda s: s.median
@@ -65,7 +65,7 @@ def run(effort: Effort) -> Outcome:
     growth = [seconds * _MICROSECONDS for seconds in figures["growth"]]
     every = figures["marks_every"]
     return Outcome(
-        results=[Result(CHUNKS_COST, judged(measured))],
+        results=[Result(CHUNKS_COST, worse_ratio(measured))],
         figures={
             "rounds": len(measured),
             "phase": PHASE,

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.cpu_shares import SharesUnavailableError, own_share
+from bench.cpu_shares import SharesUnavailableError, limited_share
 
 SHARE = 0.2
 SECONDS = 1.0
@@ -39,7 +39,7 @@ def groups_of(process: psutil.Process) -> str:
 @pytest.fixture
 def shares() -> None:
     try:
-        with own_share([], 1.0):
+        with limited_share([], 1.0):
             pass
     except SharesUnavailableError as error:
         pytest.skip(str(error))
@@ -48,7 +48,7 @@ def shares() -> None:
 @pytest.mark.usefixtures("shares")
 def test_process_has_its_share_and_is_released(spinning: psutil.Process) -> None:
     before = groups_of(spinning)
-    with own_share([spinning.pid], SHARE):
+    with limited_share([spinning.pid], SHARE):
         assert groups_of(spinning) != before
         assert used(spinning) <= 1.5 * SHARE
     assert groups_of(spinning) == before
@@ -63,7 +63,7 @@ def test_child_process_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
         while time.perf_counter() - begun < 1: pass
         print(time.process_time() - used)
     """
-    with own_share([], SHARE):
+    with limited_share([], SHARE):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert float(done.stdout) <= 1.5 * SHARE
 
@@ -71,5 +71,5 @@ def test_child_process_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_process_is_an_error() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    with pytest.raises(SharesUnavailableError), own_share([gone.pid], SHARE):
+    with pytest.raises(SharesUnavailableError), limited_share([gone.pid], SHARE):
         pass

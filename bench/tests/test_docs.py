@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.docs import DOCS, PAGES, publish, stale
+from bench.docs import DOCS, PAGES, publish, stale_pages
 from bench.figures import Spread
 from bench.gates import P1_ACK_ONE, P1_STREAM, P2_ERRORS, P3_REDIS, Gate, Result
 from bench.report.document import Document, add, begin, write
@@ -43,7 +43,7 @@ def block(name: str, document: Document) -> str:
 
 
 def test_pages_show_the_kept_run() -> None:
-    assert stale() == []
+    assert stale_pages() == []
 
 
 def test_every_figure_of_the_phases_is_generated() -> None:
@@ -102,13 +102,13 @@ def test_publish_keeps_the_run_and_fills_the_pages(tmp_path: Path) -> None:
     for page in PAGES:
         (docs / page).write_text((DOCS / page).read_text(encoding="utf-8"), encoding="utf-8")
     publish(write(report(P1=(P1_ACK_ONE, 3.14)), tmp_path), docs)
-    assert stale(docs) == []
+    assert stale_pages(docs) == []
     assert "3.14 [3.14 … 3.14] ms" in (docs / "phases.md").read_text(encoding="utf-8")
     assert (docs / "bench" / "layers.png").stat().st_size > 0
     (docs / "phases.md").write_text(
         (docs / "phases.md").read_text(encoding="utf-8").replace("3.14", "1.14"), encoding="utf-8"
     )
-    assert stale(docs) == ["phases.md"]
+    assert stale_pages(docs) == ["phases.md"]
 
 
 def test_quick_run_is_not_published(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_gate_passes_at_its_bounds_and_fails_just_beyond(gate: Gate) -> None:
     if gate.must is None:
         missed = Result(gate, Spread.of([beyond(gate, gate.aim, 1e-6)]))
         assert missed.passed
-        assert not missed.aimed
+        assert not missed.reaches_aim
         return
     assert Result(gate, Spread.of([gate.must])).passed
     assert Result(gate, Spread.of([beyond(gate, gate.must, 1e-6)])).verdict == "FAIL"

@@ -15,7 +15,7 @@ from bench.backends import MissingBackendError
 from bench.figures import Spread
 from bench.gates import GATES, Better, Gate, Result
 from bench.report import document
-from bench.report_check import complaints
+from bench.report_check import report_problems
 from bench.scenario import Effort, Outcome, Scenario, Series
 from bench.scenarios import NAMES
 
@@ -92,7 +92,7 @@ def test_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -> 
     report = written(tmp_path, "bench")
     measured = {gate["name"] for gate in document.gates(report)}
     assert measured == {gate.name for gates in GATES.values() for gate in gates}
-    assert complaints("bench", NAMES, tmp_path) == []
+    assert report_problems("bench", NAMES, tmp_path) == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -131,7 +131,7 @@ def test_interrupted_run_resumes(tmp_path: Path) -> None:
     again = Fake()
     assert again.main(tmp_path, "--resume") == 0
     assert again.ran == [name for name in NAMES if name not in ("P1", "P2")]
-    assert complaints("bench", NAMES, tmp_path) == []
+    assert report_problems("bench", NAMES, tmp_path) == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -187,7 +187,7 @@ def test_missing_service_fails_the_run_after_the_others(
 
     scenarios = {**Fake().scenarios(), "P4": without_kafka}
     chosen = ("--gate", "P4", "--gate", "P1", "--results", str(tmp_path))
-    monkeypatch.setattr(bench, "complaints", lambda name, scenarios, folder: [])
+    monkeypatch.setattr(bench, "report_problems", lambda name, scenarios, folder: [])
     assert bench.main([*arguments, *chosen], scenarios) == code
     (name,) = (path.stem for path in tmp_path.glob("*.json"))
     assert set(written(tmp_path, name)["scenarios"]) == {"P1"}
@@ -225,7 +225,7 @@ def test_full_run_does_more_than_a_quick_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "complaint"),
+    ("damage", "problem"),
     [
         (lambda folder: (folder / "p1.html").unlink(), "no whole page"),
         (lambda folder: (folder / "p1-throughput-P1.png").write_bytes(b"GIF8"), "no picture"),
@@ -248,16 +248,16 @@ def test_full_run_does_more_than_a_quick_one() -> None:
     ],
 )
 def test_incomplete_report_is_detected(
-    damage: Callable[[Path], object], complaint: str, whole: Path, tmp_path: Path
+    damage: Callable[[Path], object], problem: str, whole: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(whole, tmp_path / "results")
-    assert complaints("p1", ["P1"], folder) == []
+    assert report_problems("p1", ["P1"], folder) == []
     damage(folder)
-    assert complaint in " ".join(complaints("p1", ["P1"], folder))
+    assert problem in " ".join(report_problems("p1", ["P1"], folder))
 
 
 def test_report_without_a_scenario_is_detected(whole: Path) -> None:
-    assert complaints("p1", ["P1", "P2"], whole) == ["P2 is not in the report"]
+    assert report_problems("p1", ["P1", "P2"], whole) == ["P2 is not in the report"]
 
 
 def change(folder: Path, edit: Callable[[document.ScenarioRecord], object]) -> None:

@@ -14,7 +14,7 @@ from tools.backends.environment import shell_lines
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.peers import PEERS, get
 from tools.backends.progress import say
-from tools.backends.state import LOCATION, StateDirectory, alone
+from tools.backends.state import LOCATION, StateDirectory, is_only_user
 from tools.backends.supervisor import SERVICES, described, down, status, up
 
 INTERRUPTED: Final = 130
@@ -30,7 +30,7 @@ def run(state: StateDirectory, command: Sequence[str]) -> int:
             return run_command(command, state)
         finally:
             started = [name for name in SERVICES if name not in before and state.running(name)]
-            if started and alone(users):
+            if started and is_only_user(users):
                 down(state, started)
             elif started:
                 say("all", "left running: another command uses them")

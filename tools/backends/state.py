@@ -124,7 +124,7 @@ class StateDirectory:
             yield file
 
 
-def alone(users: IO[str]) -> bool:
+def is_only_user(users: IO[str]) -> bool:
     """Return whether no other process holds `using`; this releases the caller's own lock."""
     return try_lock(users, fcntl.LOCK_EX)
 

@@ -48,8 +48,8 @@ def make_stand_in(engine: Engine, image: str) -> str:
         raise ServiceError(
             f"there is no stand-in for the image {image}: {FILES.parent}/standins.py"
         )
-    if (made := _made_before(engine, repository)) is not None:
-        engine.run("tag", made, full_name(image))
+    if (existing := _existing_stand_in(engine, repository)) is not None:
+        engine.run("tag", existing, full_name(image))
         return stand_in.content
     with root_file_system(stand_in.suite, stand_in.packages) as root:
         stand_in.prepare(root)
@@ -66,7 +66,7 @@ def make_stand_in(engine: Engine, image: str) -> str:
     return stand_in.content
 
 
-def _made_before(engine: Engine, repository: str) -> str | None:
+def _existing_stand_in(engine: Engine, repository: str) -> str | None:
     """Return another name of the same repository whose stand-in exists."""
     listed = engine.run(
         "images", f"--filter=label={LABEL}", "--format={{.Repository}}:{{.Tag}}"

@@ -268,7 +268,7 @@ def get(
         str | None,
         typer.Argument(
             metavar="[DEST]",
-            help="File, or folder (created when written with a / at its end); - is standard output.",
+            help="File, or folder (created if written with a / at its end); - is standard output.",
             show_default=False,
         ),
     ] = None,
