@@ -331,4 +331,4 @@ def test_run_does_not_go_on_without_what_was_asked_for(tmp_path: Path) -> None:
 def test_a_choice_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_CHOICE", "neither")
     with pytest.raises(ChoiceError, match="A_CHOICE is 'neither': set it to one of this, that"):
-        Choice("A_CHOICE", ("this", "that")).asked()
+        Choice("A_CHOICE", ("this", "that")).requested()

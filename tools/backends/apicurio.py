@@ -62,7 +62,7 @@ def find_registry() -> Apicurio | None:
     By default it is used where Java 25 is installed and Apicurio was fetched. Raise `ChoiceError`
     if it was requested by name and is unavailable.
     """
-    requested = CHOICE.asked()
+    requested = CHOICE.requested()
     if requested == "standin":
         return None
     try:
@@ -75,7 +75,7 @@ def find_registry() -> Apicurio | None:
 
 def described() -> str:
     """Return which registry tests use, and why if it is not Apicurio."""
-    if CHOICE.asked() == "standin":
+    if CHOICE.requested() == "standin":
         return "the stand-in"
     try:
         ready = _ready()

@@ -65,7 +65,7 @@ class Kafka(Service):
     choice: ClassVar[Choice | None] = CHOICE
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        requested = CHOICE.asked()
+        requested = CHOICE.requested()
         java = None if requested == "mock" else self._java()
         if find_program("kcat") is None:
             install_package(self.name, "kcat")  # for people, and for a test of their commands

@@ -77,7 +77,7 @@ def find_server(*, install: bool = False) -> tuple[str, str]:
     By default Redis where it is present or may be installed, else Valkey. Raise `ChoiceError` if
     the requested one is missing, `ServiceError` if neither is available.
     """
-    requested = CHOICE.asked()
+    requested = CHOICE.requested()
     if requested == "valkey":
         return "valkey", _checked("valkey", find_valkey())
     redis = find_program("redis-server")

@@ -71,7 +71,7 @@ def find_server(*, install: bool = False) -> tuple[str, str]:
     Args:
         install: build a missing one. Tests do not: a build exceeds their time limit.
     """
-    requested = CHOICE.asked()
+    requested = CHOICE.requested()
     if requested in GO_PROGRAMS:
         return requested, _peer(requested, install=install)
     seaweedfs = find_seaweedfs()

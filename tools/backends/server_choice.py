@@ -16,7 +16,7 @@ class Choice:
     variable: str
     kinds: tuple[str, ...]
 
-    def asked(self) -> str:
+    def requested(self) -> str:
         """Return the kind that was requested by name, "" for none. Raise `ChoiceError`."""
         requested = os.environ.get(self.variable, "")
         if requested not in ("", *self.kinds):
@@ -28,7 +28,7 @@ class Choice:
 
     def check(self, service: str, facts: Facts) -> None:
         """Raise `ChoiceError` if a running server is not of the requested kind."""
-        requested, kind = self.asked(), facts.get("kind", "unknown")
+        requested, kind = self.requested(), facts.get("kind", "unknown")
         if requested not in ("", kind):
             raise ChoiceError(
                 f"{self.variable} asks for {requested}, and a server of kind {kind} runs already: "
