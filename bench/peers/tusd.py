@@ -171,7 +171,7 @@ def run(address: str, files: Sequence[Path], in_flight: int) -> dict[str, object
 
 
 def _connect(stack: ExitStack, host: str, port: int) -> http.client.HTTPConnection:
-    """Yield an open connection; close it at the end."""
+    """Return an open connection; the caller's exit stack closes it."""
     connection = stack.enter_context(closing(http.client.HTTPConnection(host, port)))
     connection.connect()
     assert connection.sock is not None

@@ -126,7 +126,7 @@ def _series_record(series: Series) -> SeriesRecord:
 
 
 def gates(document: Document) -> list[GateRecord]:
-    """Yield every gate of the run, in the order in which the scenarios ended."""
+    """Return every gate of the run, in the order in which the scenarios ended."""
     return [gate for scenario in document["scenarios"].values() for gate in scenario["gates"]]
 
 

@@ -26,7 +26,7 @@ class BlockPool:
         return blocks
 
     def give_back(self, blocks: list[memoryview]) -> None:
-        """Return buffers to the pool. The caller must not read or write them afterwards."""
+        """Put buffers back into the pool. The caller must not read or write them afterwards."""
         for block in blocks:
             buffer = block.obj
             block.release()

@@ -351,7 +351,7 @@ class Client:
         return await self._retrying(lambda: self._repository.get_drive(name))
 
     async def list_drives(self) -> AsyncGenerator[Drive, None]:
-        """Return all drives of the caller's tenant, by name."""
+        """Yield all drives of the caller's tenant, by name."""
         pages = self._pages(lambda token: self._repository.list_drives(_PAGE_SIZE, token))
         async with aclosing(pages):
             async for drive in pages:

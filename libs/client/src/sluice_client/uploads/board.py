@@ -30,14 +30,13 @@ def gaps(status: UploadStatus, total: int) -> tuple[list[ChunkRange], int]:
     ]
     if status.missing_truncated:
         if not ranges:
-            # Nothing is known: count everything as missing; chunks that the server has become
-            # duplicates.
+            # Nothing is known: count every chunk as missing. The server drops duplicates.
             return [ChunkRange(0, total - 1)], total
         return ranges, ranges[-1].last + 1
     if status.total_chunks is None:
         tail = status.received_chunks + sum(len(gap) for gap in status.missing)
     else:
-        # Chunks beyond an end that the server did not know are missing as well.
+        # Chunks that the caller took beyond an end unknown to it are missing as well.
         tail = status.total_chunks
     if tail < total:
         ranges.append(ChunkRange(tail, total - 1))
@@ -71,7 +70,7 @@ class Board:
         """Every chunk from here on is missing and was never taken."""
         self._returned: list[int] = []
         """Heap of chunks below `_next` that became missing again."""
-        self._wish: int | None = None
+        self._preferred: int | None = None
         self._accepted = 0
         self._sending = 0
         self._horizon: int | None = None
@@ -95,7 +94,7 @@ class Board:
         return None if crc == _UNKNOWN_CRC else crc
 
     def without_crc(self) -> Iterator[int]:
-        """Return the accepted chunks of unknown checksum: an earlier run sent them."""
+        """Yield the accepted chunks of unknown checksum: an earlier run sent them."""
         for number, state in enumerate(self._states):
             if state == _ACCEPTED and self._crcs[number] == _UNKNOWN_CRC:
                 yield number
@@ -120,13 +119,13 @@ class Board:
         number = self._candidate()
         if number is None or number <= above:
             return None
-        if number == self._wish:
-            self._wish += 1
+        if number == self._preferred:
+            self._preferred += 1
         return self._begin(number)
 
     def prefer(self, number: int) -> None:
         """Send this chunk first and continue from there. No-op unless it is missing."""
-        self._wish = number
+        self._preferred = number
 
     def returned(self) -> set[int]:
         """Return the chunks whose transfer failed and that are missing again."""
@@ -198,10 +197,10 @@ class Board:
     # -- internals
 
     def _candidate(self) -> int | None:
-        if self._wish is not None:
-            if self._is_missing(self._wish):
-                return self._wish
-            self._wish = None
+        if self._preferred is not None:
+            if self._is_missing(self._preferred):
+                return self._preferred
+            self._preferred = None
         while self._returned and not self._is_missing(self._returned[0]):
             heapq.heappop(self._returned)
         if self._returned:

@@ -139,7 +139,7 @@ def folds_names(destination: Path) -> bool:
 
 
 def _folders_of(path: str) -> Iterator[str]:
-    """Return the folders of a path, the deepest one first."""
+    """Yield the folders of a path, the deepest one first."""
     end = path.rfind("/")
     while end > 0:
         path = path[:end]

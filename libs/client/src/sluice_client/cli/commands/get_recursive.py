@@ -118,7 +118,7 @@ class RecursiveGet:
         return node.path[self._cut :]
 
     async def _nodes(self) -> AsyncGenerator[Node, None]:
-        """Yield the nodes under the prefix, and skip any other node that a server lists."""
+        """Yield the nodes under the prefix. Raise Internal when the server lists another one."""
         nodes = self._client.list_nodes(self._place.drive, self._place.path)
         async with aclosing(nodes):
             async for node in nodes:
