@@ -39,7 +39,7 @@ def _of_scenario(name: str, record: ScenarioRecord) -> Iterator[str]:
     for row in record["gates"]:
         low, middle, high = row["minimum"], row["median"], row["maximum"]
         if low is None or middle is None or high is None:
-            yield f"{row['name']} is no number"
+            yield f"{row['name']} is not a number"
         elif not low <= middle <= high:
             yield f"{row['name']} has its median outside of its rounds"
     if not record["figures"]:
@@ -64,10 +64,10 @@ def _of_files(report: Document, folder: Path) -> Iterator[str]:
     for plot in sorted(plots):
         path = folder / f"{name}-{plot}.png"
         if not path.exists() or not path.read_bytes().startswith(_PNG):
-            yield f"{path.name} is no picture"
+            yield f"{path.name} is not a picture"
     page = folder / f"{name}.html"
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     if "</html>" not in text:
-        yield f"{page.name} is no whole page"
+        yield f"{page.name} is not a complete page"
     if outside := _FROM_OUTSIDE.search(text):
         yield f"{page.name} needs something from outside: {text[outside.start() :][:60]!r}"

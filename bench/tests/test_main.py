@@ -227,8 +227,8 @@ def test_full_run_does_more_than_a_quick_one() -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lambda folder: (folder / "p1.html").unlink(), "no whole page"),
-        (lambda folder: (folder / "p1-throughput-P1.png").write_bytes(b"GIF8"), "no picture"),
+        (lambda folder: (folder / "p1.html").unlink(), "not a complete page"),
+        (lambda folder: (folder / "p1-throughput-P1.png").write_bytes(b"GIF8"), "not a picture"),
         (
             lambda folder: (folder / "p1.html").write_text(
                 '<html><img src="https://somewhere.example/plot.png"></html>'

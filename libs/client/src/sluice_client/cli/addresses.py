@@ -54,7 +54,7 @@ def _checked(address: str | None, setting: str) -> str | None:
     host, separator, port = plain.rstrip("/").rpartition(":")
     if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigurationError(
-            f"{setting} is {address!r}, which is no address; write host:port, for example"
+            f"{setting} is {address!r}, which is not an address; write host:port, for example"
             f" {DEFAULT_SERVER}"
         )
     return address

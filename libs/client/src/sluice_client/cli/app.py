@@ -64,7 +64,7 @@ def _node(text: str) -> DrivePath:
 
 def _drive_name(text: str) -> str:
     if not text or ":" in text or "/" in text:
-        raise typer.BadParameter(f"{text!r} is no drive's name")
+        raise typer.BadParameter(f"{text!r} is not a drive name")
     return text
 
 

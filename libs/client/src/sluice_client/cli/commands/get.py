@@ -94,7 +94,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(
-            errno.ENOTDIR, "exists and is no folder; name another destination", str(folder)
+            errno.ENOTDIR, "exists and is not a folder; name another destination", str(folder)
         ) from None
 
 

@@ -169,7 +169,7 @@ class RecursiveGet:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidArgument(
                 "DESTINATION_NOT_A_FILE",
-                f"{target} exists and is no regular file; it is left as it is",
+                f"{target} exists and is not a regular file; it was not replaced",
             )
         if (status.st_dev, status.st_ino) in self._written:
             raise InvalidArgument(

@@ -52,7 +52,7 @@ def naming_problem(roots: Sequence[str], name: str | None) -> str | None:
     if len(roots) != 1 or os.path.isdir(roots[0]):
         return "--name names the node of a single file, not of several or of a folder"
     if any(segment in ("", ".", "..") for segment in name.split("/")):
-        return f"{name!r} is no path of a node; write it like 2026/cat.jpg"
+        return f"{name!r} is not a node path; write it like 2026/cat.jpg"
     return None
 
 
