@@ -145,6 +145,7 @@ check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types,
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_style.py
 
 types: $(VENV)/.dev
 	$(BIN)/mypy $(SOURCES)

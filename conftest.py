@@ -1,4 +1,4 @@
-"""Which servers a test run talks to, printed above its results; and which tests are `long`."""
+"""Report of the servers that a test run uses, and selection of the `long` tests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _VERSIONS = {
 _ROOT = Path(__file__).parent
 _TESTS = _ROOT / "tests"
 _FAULTS_ON_SERVICES = ("test_crash_points.py", "test_server_killed.py")
-# The tests of what tests are made of, and where that lies.
+# Tests of the test tooling, and the paths of that tooling.
 _TOOLING_TESTS = _TESTS / "tooling"
 _TOOLING = ("tests/support/", "tests/tooling/", "tools/", "conftest.py", "requirements/")
 
-# On top of what Hypothesis does by itself, which is to be repeatable in CI: how long an example
-# takes is no property of ours, and on a busy machine one takes longer than its 0.2 s any day.
+# Added to Hypothesis's own CI profile, which is deterministic: no deadline per example, because on
+# a busy machine an example may exceed the default of 0.2 s.
 settings.register_profile(
     "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -37,11 +37,12 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `long` what only `make check` has time for, and the tests of unchanged tooling.
+    """Mark as `long` the tests for `make check` only, and the tests of unchanged tooling.
 
-    `long` is what is `slow` or `measures`, the faults, the benchmark's own tests, and the
-    end-to-end tests on services, which run on the embedded adapters as well. What is slow there and
-    no fault is left to the nightly run (`slow_fault`): its measure is of the embedded adapters too.
+    `long` are the tests marked `slow` or `measures`, the faults, the benchmark's tests, and the
+    end-to-end tests on services, which run on the embedded adapters as well. Slow end-to-end tests
+    that are no faults are left to the nightly run (`slow_fault`), because the embedded adapters
+    cover them.
     """
     tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
         (_ROOT / ".git").exists()
@@ -63,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _FailuresAtOnce:
-    """Name a failed test when it fails: a run that is cut off prints no summary."""
+    """Prints the name of a failed test at once: an interrupted run prints no summary."""
 
     def __init__(self, terminal: pytest.TerminalReporter) -> None:
         self._terminal = terminal
@@ -83,7 +84,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """One line per server: the version, or that this machine has none."""
+    """Return one line per server: its version, or that this machine has none."""
     beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     lines = []
     for name, (program, *arguments) in _VERSIONS.items():
@@ -137,6 +138,6 @@ def _kafka() -> str:
 
 
 def _free() -> str:
-    """A disk that fills up fails tests in ways that do not name it."""
+    """Return the free disk space: a full disk fails tests in ways that do not name it."""
     folder = tempfile.gettempdir()
     return f"{shutil.disk_usage(folder).free / 1024**3:.0f} GiB in {folder}"

@@ -1,1 +1,1 @@
-"""The throughput gates: what each layer costs, as a ratio to something measured in the same run."""
+"""Throughput gates: the cost of each layer, as a ratio to a peer measured in the same run."""

@@ -1,8 +1,4 @@
-"""`make bench`: run the scenarios, print the table, write the report; exit 1 when a gate fails.
-
-Each scenario is in the report as soon as it has ended; `--resume` goes on where a run of the same
-name was interrupted. A quick run checks that everything works and judges nothing.
-"""
+"""`make bench`: run the scenarios, print the table, write the report; exit 1 when a gate fails."""
 
 from __future__ import annotations
 
@@ -18,28 +14,28 @@ from typing import Final
 
 from bench import machine
 from bench.backends import MissingBackendError
+from bench.cpu_shares import SharesUnavailableError
 from bench.gates import GATES
-from bench.measuring import say
+from bench.measurement import say
 from bench.report import document
 from bench.report.document import Document
 from bench.report.publish import publish
 from bench.report.table import table
+from bench.report_check import report_problems
 from bench.scenario import Effort, Outcome, Scenario
 from bench.scenarios import NAMES, SCENARIOS
-from bench.shares import SharesUnavailableError
-from bench.slowed import SLOW_MS
-from bench.wellformed import complaints
+from bench.slow_intake import SLOW_MS
 
 INTERRUPTED: Final = 128 + signal.SIGINT
-"""As shells count."""
+"""The convention of shells."""
 
 
 _SHARED: Final = ("P3", "P4")
-"""What compares phases of different numbers of processes."""
+"""Scenarios that compare phases with different numbers of processes."""
 
 
 class ResumeError(Exception):
-    """What was interrupted measured something else."""
+    """The interrupted run measured something else."""
 
 
 def check(name: str, outcome: Outcome) -> None:
@@ -56,9 +52,9 @@ def run(
     folder: Path,
     scenarios: Mapping[str, Scenario],
 ) -> list[str]:
-    """Run what the report does not have yet; write it after each scenario.
+    """Run the scenarios that the report lacks; write the report after each.
 
-    Returns what could not be measured for want of a service, with the reason.
+    Return what could not be measured because a service is missing, with the reason.
     """
     missing = []
     for number, name in enumerate(chosen, 1):
@@ -81,14 +77,14 @@ def run(
 
 
 _SAME: Final = ("commit", "cpu", "cores", "kernel", "packages")
-"""What a resumed run has in common with what it goes on with."""
+"""Facts that a resumed run must share with the interrupted one."""
 
 
 def _begin(options: argparse.Namespace, name: str) -> Document:
-    """A new report, or that of the run that was interrupted.
+    """Return a new report, or that of the interrupted run.
 
-    Raises ResumeError when that one was of another machine or commit: its figures would stand
-    beside others under one name.
+    Raise ResumeError when that run was of another machine or commit: figures of both would share
+    one name.
     """
     now = machine.describe()
     path = document.json_path(name, options.results)
@@ -105,7 +101,7 @@ def _begin(options: argparse.Namespace, name: str) -> Document:
 
 
 def _name(options: argparse.Namespace) -> str:
-    """Of the report: a run of everything is "bench", one of some scenarios has their names."""
+    """Return the report's name: "bench" for a full run, else the names of its scenarios."""
     gates = "-".join(name.lower() for name in options.gate) or "bench"
     marks = {"quick": options.quick, "slowed": options.slow_ms, "own-cores": options.core_share}
     return "-".join([gates, *(mark for mark, on in marks.items() if on)])
@@ -121,7 +117,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--minutes", type=float, default=10.0, help="how long each phase of SUSTAINED lasts"
     )
     parser.add_argument("--rounds", type=int, help="instead of five")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument("--results", type=Path, default=document.RESULTS, help="folder of reports")
     parser.add_argument(
         "--slow-ms",
@@ -146,9 +142,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(
     arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenario] = SCENARIOS
 ) -> int:
-    """The exit code: 1 when a gate has failed or could not be measured, or when a quick run has
-    left no whole report."""
-    # As an error, so that the processes of the scenario are stopped; SIGHUP: the terminal is gone.
+    """Return the exit code: 1 when a gate failed or could not be measured, or when a quick run left
+    an incomplete report.
+
+    `--resume` continues an interrupted run of the same name after its last finished scenario. A
+    quick run checks that everything works and judges no figure.
+    """
+    # As an exception, so that the scenario stops its processes; SIGHUP: the terminal was closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     options = parse(arguments)
@@ -167,7 +167,7 @@ def main(
     try:
         missing = run(report, chosen, effort, options.results, scenarios)
     except KeyboardInterrupt:
-        say("interrupted; --resume goes on with it")
+        say("interrupted; run again with --resume to continue")
         return INTERRUPTED
     finally:
         if report["scenarios"]:
@@ -176,10 +176,10 @@ def main(
                 say(f"written: {path}")
     failed = document.failures(report)
     if options.quick and report["scenarios"]:
-        failed += complaints(report["name"], [*report["scenarios"]], options.results)
+        failed += report_problems(report["name"], [*report["scenarios"]], options.results)
     for each in missing:
         say(each)
-    # A laptop need not have every service to see that the harness works; CI has to.
+    # On a developer's machine, a quick run passes without every service; CI requires them all.
     if not options.quick or os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
         failed += missing
     for each in failed:

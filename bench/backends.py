@@ -1,8 +1,4 @@
-"""Backends for one measurement, of its own and gone afterwards: a Redis, a bucket, a database.
-
-Redis is started here, so that its settings are known and nobody else's keys are in the way; S3,
-MySQL and Kafka are those that the environment names, else those of tools/services.py.
-"""
+"""Temporary backends of one measurement: a Redis, a bucket, a database."""
 
 from __future__ import annotations
 
@@ -34,7 +30,7 @@ REDIS_SETTINGS: Final[Mapping[str, str]] = {
     "maxmemory": "4gb",
     "maxmemory-policy": "noeviction",
 }
-"""Redis as the durability class `memory` needs it, and nothing else changed."""
+"""Redis as the durability class `memory` requires it; every other setting is the default."""
 _START_SECONDS = 60.0
 _AT_ONCE = 1000
 
@@ -44,9 +40,10 @@ class MissingBackendError(Exception):
 
 
 def setting(name: str) -> str:
-    """A setting that names a service: of the environment, else of the services that run here.
+    """Return the setting of a service: from the environment, else from the services of
+    tools/services.py.
 
-    Raises MissingBackendError.
+    Raise MissingBackendError.
     """
     here = environment.settings(StateDirectory.default().published())
     if value := os.environ.get(name) or here.get(name):
@@ -55,14 +52,17 @@ def setting(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnRedis:
+class TemporaryRedis:
     url: str
     process: Watched
 
 
 @contextmanager
-def own_redis() -> Iterator[OwnRedis]:
-    """A Redis server with REDIS_SETTINGS on a port of its own."""
+def temporary_redis() -> Iterator[TemporaryRedis]:
+    """Run a Redis server with REDIS_SETTINGS on a free port.
+
+    A separate server has known settings and holds no other keys.
+    """
     _, program = find_server(install=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -75,7 +75,7 @@ def own_redis() -> Iterator[OwnRedis]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("the Redis of the benchmark did not start")
                 time.sleep(0.02)
-            yield OwnRedis(f"redis://127.0.0.1:{port}/0", Watched(process.pid))
+            yield TemporaryRedis(f"redis://127.0.0.1:{port}/0", Watched(process.pid))
 
 
 def _answers(client: redis.Redis) -> bool:
@@ -86,7 +86,7 @@ def _answers(client: redis.Redis) -> bool:
 
 
 def s3_client(settings: Mapping[str, str]) -> Any:
-    """botocore's own client of the S3 server that these settings name."""
+    """Return botocore's client of the S3 server in these settings."""
     return botocore.session.get_session().create_client(
         "s3",
         endpoint_url=settings["SLUICE_S3__ENDPOINT_URL"],
@@ -98,8 +98,8 @@ def s3_client(settings: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def own_bucket(settings: Mapping[str, str]) -> Iterator[str]:
-    """A new bucket; with everything in it gone at the end."""
+def temporary_bucket(settings: Mapping[str, str]) -> Iterator[str]:
+    """Create a bucket; delete it with its content at the end."""
     name = f"sluice-bench-{uuid.uuid4().hex[:12]}"
     with closing(s3_client(settings)) as client:
         client.create_bucket(Bucket=name)
@@ -111,7 +111,7 @@ def own_bucket(settings: Mapping[str, str]) -> Iterator[str]:
 
 
 def empty_bucket(client: Any, name: str) -> None:
-    """Remove every object and every multipart upload of a bucket."""
+    """Delete every object and every multipart upload of a bucket."""
     for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
         client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
     while found := client.list_objects_v2(Bucket=name, MaxKeys=_AT_ONCE).get("Contents", []):
@@ -120,8 +120,8 @@ def empty_bucket(client: Any, name: str) -> None:
 
 
 @contextmanager
-def own_database(url: str) -> Iterator[str]:
-    """The URL of a new database on the server of `url`; dropped at the end."""
+def temporary_database(url: str) -> Iterator[str]:
+    """Create a database on the server of `url`; drop it at the end. Return its URL."""
     parts = urlsplit(url)
     name = f"sluice_bench_{uuid.uuid4().hex[:12]}"
     connection = pymysql.connect(

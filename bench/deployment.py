@@ -1,7 +1,4 @@
-"""A running deployment of one of the plan's phases, on backends of its own.
-
-    with deployment(3) as sluice:
-        load("bench.load.uploads", "--target", sluice.intake, "--drive", sluice.drive, …)
+"""A running deployment of one phase of the plan, on temporary backends.
 
 Phases as in the table of README.md; events are on Kafka from phase 4 on.
 """
@@ -18,9 +15,9 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from bench.backends import own_bucket, own_database, own_redis, setting
+from bench.backends import setting, temporary_bucket, temporary_database, temporary_redis
 from bench.processes import Server, free_address, servers
-from bench.slowed import SLOW_MS
+from bench.slow_intake import SLOW_MS
 from bench.usage import Watched, listening
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 
@@ -40,13 +37,12 @@ _COMMON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What runs, and how to reach it.
+    """The processes of a deployment, and how to reach them.
 
-    `settings`: of all its processes; with passwords, so not for reports as they are.
-    `servers`: "intake" and, from phase 2 on, "repository".
-    `backends`: the processes of "redis", "kafka", "s3", "mysql", as far as they are of this
-    machine and in use.
-    `drive`: where uploads go; where there is a catalogue it has been made.
+    `settings`: of all its processes; they contain passwords, so keep them out of reports.
+    `servers`: "intake" and, from phase 2 on, "repository". `backends`: the processes of "redis",
+    "kafka", "s3", "mysql" that are in use on this machine. `drive`: the drive of the uploads;
+    created where there is a catalogue.
     """
 
     phase: int
@@ -70,7 +66,7 @@ class Deployment:
 
 
 def combination(phase: int) -> dict[str, str]:
-    """The five settings that make a phase."""
+    """Return the five settings that define a phase."""
     return {
         "SLUICE_COORDINATION": "memory" if phase < 3 else "redis",
         "SLUICE_CHUNK_TRANSPORT": {1: "local", 2: "direct"}.get(phase, "redis"),
@@ -82,10 +78,13 @@ def combination(phase: int) -> dict[str, str]:
 
 @contextmanager
 def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
-    """Start the services of a phase; `settings` (SLUICE_…="…") win over everything else.
+    """Start the services of a phase; `settings` (SLUICE_…="…") override all others.
 
-    The processes start before the block and are gone after it, with everything that they stored.
-    Raises MissingBackendError.
+        with deployment(3) as sluice:
+            load("bench.load.uploads", "--target", sluice.intake, "--drive", sluice.drive, …)
+
+    The processes start before the block; afterwards they are stopped and their data is deleted.
+    Raise MissingBackendError.
     """
     if phase not in PHASES:
         raise ValueError(f"there is no phase {phase}")
@@ -96,7 +95,7 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
         chosen |= settings
         programs: dict[str, Sequence[str]] = {}
         if chosen["SLUICE_CHUNK_TRANSPORT"] != "local":
-            # Known before it listens, so that both can start at once.
+            # Chosen before it listens, so that both can start concurrently.
             chosen["SLUICE_REPOSITORY_SERVER"] = chosen["SLUICE_REPOSITORY_ADDRESS"]
             programs["repository"] = ["-m", "sluice_repository"]
         programs["intake"] = _intake(chosen)
@@ -108,41 +107,43 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
 
 
 def _enter_backends(
-    stack: ExitStack, wanted: Mapping[str, str], chosen: dict[str, str]
+    stack: ExitStack, combination: Mapping[str, str], chosen: dict[str, str]
 ) -> dict[str, Watched]:
-    """Make what the combination needs, add to `chosen` how it is reached, return its processes."""
-    found: dict[str, Watched | None] = {}
-    if wanted["SLUICE_COORDINATION"] == "redis":
-        redis = stack.enter_context(own_redis())
+    """Start the backends of the combination, add their addresses to `chosen`, return their
+    processes.
+    """
+    backends: dict[str, Watched | None] = {}
+    if combination["SLUICE_COORDINATION"] == "redis":
+        redis = stack.enter_context(temporary_redis())
         chosen["SLUICE_REDIS__URL"] = redis.url
-        found["redis"] = redis.process
-    if wanted["SLUICE_EVENTS"] == "kafka":
+        backends["redis"] = redis.process
+    if combination["SLUICE_EVENTS"] == "kafka":
         brokers = setting("SLUICE_KAFKA__BOOTSTRAP_SERVERS")
         chosen["SLUICE_KAFKA__BOOTSTRAP_SERVERS"] = brokers
-        found["kafka"] = listening(int(brokers.partition(",")[0].rpartition(":")[2]))
-    if wanted["SLUICE_OBJECTS"] == "s3":
+        backends["kafka"] = listening(int(brokers.partition(",")[0].rpartition(":")[2]))
+    if combination["SLUICE_OBJECTS"] == "s3":
         chosen |= {name: setting(name) for name in _S3}
-        chosen["SLUICE_BUCKET"] = stack.enter_context(own_bucket(chosen))
-        found["s3"] = listening(urlsplit(chosen["SLUICE_S3__ENDPOINT_URL"]).port or 443)
-    if wanted["SLUICE_CATALOGUE"] == "mysql":
+        chosen["SLUICE_BUCKET"] = stack.enter_context(temporary_bucket(chosen))
+        backends["s3"] = listening(urlsplit(chosen["SLUICE_S3__ENDPOINT_URL"]).port or 443)
+    if combination["SLUICE_CATALOGUE"] == "mysql":
         url = setting("SLUICE_MYSQL__URL")
-        chosen["SLUICE_MYSQL__URL"] = stack.enter_context(own_database(url))
-        found["mysql"] = listening(urlsplit(url).port or 3306)
-    return {name: process for name, process in found.items() if process is not None}
+        chosen["SLUICE_MYSQL__URL"] = stack.enter_context(temporary_database(url))
+        backends["mysql"] = listening(urlsplit(url).port or 3306)
+    return {name: process for name, process in backends.items() if process is not None}
 
 
 def _intake(chosen: dict[str, str]) -> list[str]:
-    """The program of the intake, or the one that is slow on purpose (bench/slowed.py)."""
+    """Return the program of the intake, or the slowed one (bench/slow_intake.py)."""
     if not (slow := os.environ.get(SLOW_MS)):
         return ["-m", "sluice_intake"]
     chosen[SLOW_MS] = slow
-    return ["-m", "bench.slowed"]
+    return ["-m", "bench.slow_intake"]
 
 
 def create_drive(
     repository: str, name: str, policy: repository_pb2.DrivePolicy | None = None
 ) -> None:
-    """Make a drive, with the server's own policy unless another one is given."""
+    """Create a drive, with the server's default policy unless another one is given."""
     with grpc.insecure_channel(repository) as channel:
         stub = repository_pb2_grpc.RepositoryServiceStub(channel)
         stub.CreateDrive(repository_pb2.CreateDriveRequest(name=name, policy=policy))

@@ -1,10 +1,6 @@
-"""Put the figures of a run into docs/: nobody copies a figure by hand.
+"""Publication of a run's figures into docs/, so that no figure is copied by hand.
 
-    python -m bench.docs bench/results/bench.json     publish that run
-    python -m bench.docs --check                      exit 1 when docs/ say something else
-
-The run is kept as docs/bench/report.json, with its picture of the layers beside it; the blocks of
-the pages are made from it (bench/report/markdown.py).
+python -m bench.docs bench/results/bench.json | --check
 """
 
 from __future__ import annotations
@@ -24,9 +20,10 @@ NAME: Final = "report"
 
 
 def publish(source: Path, docs: Path = DOCS) -> None:
-    """Keep the run at `source` and fill the pages from it.
+    """Keep the run at `source` as docs/bench/report.json and generate the pages' blocks from it.
 
-    Raises ValueError for a run that was not judged: its figures mean nothing.
+    The picture of the layers is written beside it. Raise ValueError for a run that was not judged:
+    its figures mean nothing.
     """
     document = read(source)
     if not document["judged"]:
@@ -41,8 +38,8 @@ def publish(source: Path, docs: Path = DOCS) -> None:
         path.write_text(fill(path.read_text(encoding="utf-8"), document), encoding="utf-8")
 
 
-def stale(docs: Path = DOCS) -> list[str]:
-    """Pages that differ from what the kept run makes of them; without one, from an empty run."""
+def stale_pages(docs: Path = DOCS) -> list[str]:
+    """Return the pages that differ from the kept run, or from an empty run when there is none."""
     path = docs / "bench" / f"{NAME}.json"
     document: Document = read(path) if path.exists() else begin(NAME, {}, judged=True)
     pages = {page: (docs / page).read_text(encoding="utf-8") for page in PAGES}
@@ -56,10 +53,10 @@ def main() -> int:
     what.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.check:
-        found = stale()
-        for page in found:
+        pages = stale_pages()
+        for page in pages:
             print(f"docs/{page} differs from docs/bench/{NAME}.json", file=sys.stderr)
-        return 1 if found else 0
+        return 1 if pages else 0
     publish(options.report)
     return 0
 

@@ -1,4 +1,4 @@
-"""Figures of a run: samples, percentiles, spread. Pure."""
+"""Statistics of a run: samples, percentiles, spread. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from statistics import median
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The smallest sample that at least `percent` % of the samples do not exceed (nearest rank).
+    """Return the smallest sample that at least `percent` % of the samples do not exceed (nearest
+    rank).
 
-    Raises ValueError without samples.
+    Raise ValueError without samples.
     """
     if not samples:
         raise ValueError("no samples")

@@ -1,4 +1,4 @@
-"""The gates: a figure, what it must reach, what it aims for. Pure."""
+"""The gates: a figure, its bound and its aim. Pure."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class Gate:
     better: Better
 
     def reaches(self, value: float, bound: float | None) -> bool:
-        """Whether the value is at the bound or beyond; without a bound, any number is. What is
-        no number reaches nothing."""
+        """Return whether the value is at the bound or beyond.
+
+        Without a bound, any number is; NaN never is.
+        """
         if value != value:
             return False
         if bound is None:
@@ -57,14 +59,14 @@ class Result:
         return self.gate.reaches(self.spread.median, self.gate.must)
 
     @property
-    def aimed(self) -> bool:
+    def reaches_aim(self) -> bool:
         return self.gate.reaches(self.spread.median, self.gate.aim)
 
     @property
     def verdict(self) -> str:
         if not self.passed:
             return "FAIL"
-        return "pass, aim reached" if self.aimed else "pass"
+        return "pass, aim reached" if self.reaches_aim else "pass"
 
 
 def _ratio(name: str, what: str, must: float | None, aim: float, better: Better) -> Gate:
@@ -225,4 +227,4 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
     ),
     "MATRIX": (INTAKE_MEMORY,),
 }
-"""What each scenario has to measure: one that leaves a gate out has not done its work."""
+"""Gates of each scenario; a scenario that omits one fails."""

@@ -1,10 +1,4 @@
-"""Latencies of any number of events in little memory: HdrHistogram, three significant digits.
-
-Coordinated omission: a generator that waits for a slow answer does not send what it should have
-sent meanwhile, and so does not see how long that would have taken. Where events were due at a
-constant rate (open loop), record what passed since each was *due*, not since it was sent: then the
-wait of those that were sent late counts (`bench/load/schedule.py` says when each is due).
-"""
+"""Latencies of any number of events in little memory: HdrHistogram, three significant digits."""
 
 from __future__ import annotations
 
@@ -21,7 +15,12 @@ _DIGITS: Final = 3
 
 
 class Latencies:
-    """Durations from a microsecond to an hour; longer ones count as an hour."""
+    """Durations from a microsecond to an hour; longer ones count as an hour.
+
+    To avoid coordinated omission at a constant rate (open loop), record the time since each event
+    was *due*, not since it was sent: a generator that waits for a slow answer sends later events
+    late, and their wait would not be counted (`bench/load/schedule.py` computes when each is due).
+    """
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, _LARGEST, _DIGITS)
@@ -30,7 +29,7 @@ class Latencies:
         self._histogram.record_value(min(_LARGEST, max(1, round(seconds * _PER_SECOND))))
 
     def add(self, other: Latencies) -> None:
-        """Count the events of another one as well."""
+        """Add the events of another instance."""
         self._histogram.add(other._histogram)
 
     @property
@@ -38,38 +37,41 @@ class Latencies:
         return int(self._histogram.get_total_count())
 
     def milliseconds(self, percent: float) -> float:
-        """What at least `percent` % of the events did not exceed. Raises ValueError without any."""
+        """Return what at least `percent` % of the events did not exceed.
+
+        Raise ValueError without events.
+        """
         return self.percentiles([percent])[percent]
 
     def percentiles(self, percents: Sequence[float]) -> dict[float, float]:
-        """`milliseconds` of several at once: the library walks over all of its buckets each time.
+        """Return `milliseconds` of several percentiles: the library scans all buckets on each call.
 
-        Raises ValueError without events.
+        Raise ValueError without events.
         """
         if not (total := self.count):
             raise ValueError("no samples")
-        # The library rounds the rank to the nearest whole one; ours is the next one up.
+        # The library rounds the rank to the nearest integer; ours rounds up.
         ranks = {p: 100 * max(1, math.ceil(total * p / 100)) / total for p in percents}
-        found = self._histogram.get_percentile_to_value_dict(sorted({*ranks.values()}))
-        return {percent: float(found[rank]) / 1000 for percent, rank in ranks.items()}
+        values = self._histogram.get_percentile_to_value_dict(sorted({*ranks.values()}))
+        return {percent: float(values[rank]) / 1000 for percent, rank in ranks.items()}
 
     def to_json(self) -> dict[str, object]:
-        """Percentiles for people, and the histogram itself (`hdr`) for adding up."""
-        found: dict[str, object] = {"count": self.count, "hdr": self._histogram.encode().decode()}
+        """Return percentiles for people, and the histogram (`hdr`) for adding up."""
+        record: dict[str, object] = {"count": self.count, "hdr": self._histogram.encode().decode()}
         if self.count:
-            found |= {f"p{p:g}_ms": value for p, value in self.percentiles(PERCENTILES).items()}
-        return found
+            record |= {f"p{p:g}_ms": value for p, value in self.percentiles(PERCENTILES).items()}
+        return record
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        made = cls()
-        made._histogram.decode_and_add(value["hdr"].encode())
-        return made
+        latencies = cls()
+        latencies._histogram.decode_and_add(value["hdr"].encode())
+        return latencies
 
     @classmethod
     def of(cls, values: Sequence[Mapping[str, Any]]) -> Self:
-        """All the events of several `to_json`."""
-        made = cls()
+        """Return all the events of several `to_json`."""
+        latencies = cls()
         for value in values:
-            made.add(cls.from_json(value))
-        return made
+            latencies.add(cls.from_json(value))
+        return latencies

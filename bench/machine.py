@@ -1,8 +1,4 @@
-"""What the figures were measured on: they mean nothing without it.
-
-Nothing here is secret: of settings only names and values that tell how fast something can be, of
-backends only kind and version.
-"""
+"""Description of the machine, the versions and the settings that figures were measured with."""
 
 from __future__ import annotations
 
@@ -57,8 +53,11 @@ _HUGE_PAGES: Final = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def describe() -> dict[str, object]:
-    """Machine, kernel, versions of what is measured, settings, what the harness itself costs here;
-    the load when the run began."""
+    """Return machine, kernel, versions, settings, overhead of the harness, and the initial load.
+
+    Contains no secrets: of settings only those that affect speed, of backends only kind and
+    version.
+    """
     memory = psutil.virtual_memory()
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,7 +88,7 @@ def describe() -> dict[str, object]:
 
 
 def _read(path: str) -> str | None:
-    """One line of a file of the kernel; None where it has none or does not show it."""
+    """Return the content of a one-line kernel file, or None where it is missing or unreadable."""
     try:
         return " ".join(Path(path).read_text(encoding="utf-8").split())
     except OSError:
@@ -120,7 +119,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit that is measured, with a mark where files differ from it; None outside git."""
+    """Return the measured commit, marked where files differ from it; None outside git."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude", "*"],
@@ -135,7 +134,7 @@ def _commit() -> str | None:
 
 
 def _backends() -> dict[str, str]:
-    """Kind and version of the services of this machine; those of others do not tell us."""
+    """Return kind and version of this machine's services; those of remote ones are unknown."""
     published = StateDirectory.default().published()
     return {
         name: " ".join(

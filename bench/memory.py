@@ -1,4 +1,4 @@
-"""Resident memory of processes while a load runs, and whether it grows."""
+"""Resident memory of processes during a load, and its growth."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from statistics import median
 from typing import Final, Protocol
 
 SETTLING_SECONDS: Final = 60.0
-"""Buffers, pools and caches fill in the first minute; what is judged is what comes after it."""
+"""Buffers, pools and caches fill in the first minute; only what follows is judged."""
 WINDOW_SECONDS: Final = 60.0
 
 
 class Resident(Protocol):
-    """A process that can be asked for its resident memory (bench/usage.py)."""
+    """Process whose resident memory can be read (bench/usage.py)."""
 
     @property
     def resident_bytes(self) -> int: ...
@@ -24,7 +24,7 @@ class Resident(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Samples of one process: seconds since the beginning, and bytes."""
+    """Samples of one process: seconds since the start, and bytes."""
 
     seconds: list[float] = field(default_factory=list)
     bytes: list[int] = field(default_factory=list)
@@ -34,10 +34,10 @@ class Memory:
         return max(self.bytes)
 
     def growth_percent(self, window_seconds: float = WINDOW_SECONDS) -> float:
-        """How much larger it is at the end than when it had settled, in %; negative: smaller.
+        """Return the growth from the settled memory to the end, in %; negative: shrunk.
 
         Both are medians over a window, or, in a short run, over a quarter of the time: single
-        samples go up and down with what is in flight. Raises ValueError without samples.
+        samples fluctuate with what is in flight. Raise ValueError without samples.
         """
         begin, end = growth_windows(self.seconds[-1], window_seconds)
         early = self._median(*begin)
@@ -46,17 +46,17 @@ class Memory:
     def _median(self, begin: float, end: float) -> float:
         pairs = list(zip(self.seconds, self.bytes, strict=True))
         within = [size for at, size in pairs if begin <= at <= end]
-        # A window of a run of seconds may lie between two samples.
+        # In a run of seconds, a window may lie between two samples.
         return median(within or [min(pairs, key=lambda pair: abs(pair[0] - begin))[1]])
 
 
 def growth_windows(
     duration: float, window_seconds: float = WINDOW_SECONDS
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The windows, in seconds, that are held against each other in a run so long.
+    """Return the windows, in seconds, that are compared in a run of this length.
 
-    Of a run that is long enough: one window right after the first minute, and one at the end.
-    Shorter runs settle for a quarter of their time, and have windows of a quarter.
+    For a long run: one window right after the first minute, and one at the end. Shorter runs settle
+    for a quarter of their time, and have windows of a quarter.
     """
     settling = min(SETTLING_SECONDS, duration / 4)
     window = min(window_seconds, duration / 4)
@@ -67,7 +67,7 @@ def growth_windows(
 def sampling(
     processes: Mapping[str, Resident], every_seconds: float = 1.0
 ) -> Iterator[Mapping[str, Memory]]:
-    """Sample while the block runs; what it gives is complete when the block has ended."""
+    """Sample while the block runs; the yielded samples are complete when the block has ended."""
     found = {name: Memory() for name in processes}
     stop = threading.Event()
     begun = time.monotonic()
@@ -90,5 +90,5 @@ def sampling(
 
 
 def worst(memories: Sequence[Memory], window_seconds: float = WINDOW_SECONDS) -> float:
-    """The largest growth in %."""
+    """Return the largest growth in %."""
     return max(memory.growth_percent(window_seconds) for memory in memories)

@@ -1,9 +1,4 @@
-"""What the harness itself costs: its clock, its histogram, the CPU of its generator.
-
-The clock and the histogram are on the way of every chunk that is measured; the generator takes CPU
-that the servers could have had, since all of them share the cores. The first two are measured here,
-the last in every measurement (`generator_cpu_share`).
-"""
+"""Overhead of the harness: its clock, its histogram, the CPU of its generator."""
 
 from __future__ import annotations
 
@@ -17,13 +12,17 @@ from bench.latency import Latencies
 ROUNDS: Final = 5
 _CALLS: Final = 20_000
 CLOCKS_PER_CHUNK: Final = 4
-"""Readings of the clock by bench/load/sending.py: due, first byte, last byte, acknowledgement."""
+"""Clock readings per chunk (bench/load/chunk_sender.py): due, first, last byte, acknowledgement."""
 RECORDS_PER_CHUNK: Final = 2
-"""Latencies that it records: after the last byte, and the round trip."""
+"""Latencies recorded per chunk: after the last byte, and the round trip."""
 
 
 def measure(calls: int = _CALLS) -> dict[str, object]:
-    """Nanoseconds of one call each, and what they come to per chunk; medians of `ROUNDS` rounds."""
+    """Return nanoseconds per call, and per chunk in total; medians of `ROUNDS` rounds.
+
+    Clock and histogram are used for every measured chunk. The generator's CPU, which the servers
+    could have had since all share the cores, is in every measurement (`generator_cpu_share`).
+    """
     latencies = Latencies()
     clock = time.perf_counter
 

@@ -1,4 +1,4 @@
-"""Start the processes of a scenario."""
+"""Processes of a scenario."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEEP_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(1024**3),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 1024**2),
 }
-"""What the services set for themselves (sluice_common.process.malloc), for the load generators."""
+"""malloc settings of the services (sluice_common.process.malloc), for the load generators."""
 
 
 class Server(Watched):
@@ -37,8 +37,9 @@ class Server(Watched):
 
 
 def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
-    """That of this process; a setting of Sluice only if the scenario made it. Without coverage,
-    which takes time and memory of what is measured."""
+    """Return this process's environment without Sluice's settings and coverage, plus the scenario's
+    settings. Coverage would take time and memory of the measured process.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -62,7 +63,7 @@ def _await_address(process: subprocess.Popen[bytes], ready: Path) -> str:
 def running(
     command: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server; SIGTERM at the end. One that does not stop by itself is an error."""
+    """Run a server; stop it with SIGTERM at the end. Raise when it does not stop."""
     process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
@@ -74,7 +75,7 @@ def running(
 
 
 def _await_end(process: subprocess.Popen[Any]) -> None:
-    """Wait until it has ended; it is killed when it takes too long, or at a second Ctrl-C."""
+    """Wait until the process has ended; kill it when that takes too long, or at a second Ctrl-C."""
     try:
         process.wait(STOP_SECONDS)
     except BaseException:
@@ -87,10 +88,10 @@ def _await_end(process: subprocess.Popen[Any]) -> None:
 def servers(
     programs: Sequence[Sequence[str]], settings: Mapping[str, str] | None = None
 ) -> Iterator[Sequence[Server]]:
-    """Run Python programs that write their address to the file named by `--ready-file`. They start
-    side by side.
+    """Run Python programs that write their address to the file named by `--ready-file`, started
+    concurrently.
 
-    `settings` are added to the environment; SLUICE_… of this process is not handed on.
+    `settings` are added to the environment; SLUICE_… of this process is not passed on.
     """
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-"))
@@ -104,13 +105,13 @@ def servers(
 
 @contextmanager
 def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run one of them."""
+    """Run one server."""
     with servers([arguments], settings) as (one,):
         yield one
 
 
 def free_address() -> str:
-    """An address of this machine where nobody listens at the moment."""
+    """Return an address of this machine with a free port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
@@ -123,11 +124,11 @@ def loading(
     limit_seconds: float = LOAD_SECONDS,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[dict[str, Any], Mapping[str, Usage]]]:
-    """Run a load generator that knows `--in-step`; give its JSON and what the watched processes
-    used between the end of its warm-up and its last acknowledgement. `settings` as in `load`.
+    """Run a load generator that knows `--in-step`. Yield its JSON and the watched processes' usage
+    between the end of its warm-up and its last acknowledgement. `settings` as in `load`.
 
-    Its connections are open until the block ends: closed ones could no longer be asked. One that
-    has not ended after `limit_seconds` is killed, which is an error.
+    Its connections stay open until the block ends: closed ones cannot be inspected. A generator
+    that has not ended after `limit_seconds` is killed, which is an error.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments, "--in-step"],
@@ -166,7 +167,7 @@ def _read_line(process: subprocess.Popen[str], stdout: IO[str]) -> dict[str, Any
 
 
 def load(module: str, *arguments: str, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run a load generator to its end and return the JSON line that it prints.
+    """Run a load generator to its end. Return the JSON line that it prints.
 
     `settings` are added to its environment: passwords do not belong on a command line.
     """

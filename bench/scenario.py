@@ -1,4 +1,4 @@
-"""What a scenario is: it is told how much to do, and returns what it measured. Pure."""
+"""Interface of the scenarios: the effort to spend and the measured outcome. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from bench.gates import Result
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much a scenario does.
+    """Size of a scenario.
 
-    `rounds`: repetitions of everything that is compared, alternating within each.
-    `seconds`: how long one measurement lasts, where a scenario measures by time.
-    `quick`: whether it only has to show that it works: then sizes may shrink as well, and no
-    figure is judged.
-    `sustained_seconds`: how long each phase of the sustained run lasts.
-    `core_share`: of P3 and P4, the share of a core that every process has for itself
-    (bench/shares.py); None: all of them share the machine.
+    `rounds`: repetitions of the compared measurements, alternating within each. `seconds`: duration
+    of one measurement, where a scenario measures by time. `quick`: only show that it works: sizes
+    may shrink as well, and no figure is judged. `sustained_seconds`: duration of each phase of the
+    sustained run. `core_share`: in P3 and P4, the share of a core reserved for every process
+    (bench/cpu_shares.py); None: all of them share the machine.
     """
 
     rounds: int
@@ -35,7 +33,7 @@ class Effort:
 
     @staticmethod
     def small() -> Effort:
-        """For `make bench-quick`: all scenarios together in less than two minutes."""
+        """Return the effort of `make bench-quick`: all scenarios in less than two minutes."""
         return Effort(rounds=1, seconds=0.2, quick=True, sustained_seconds=2.0)
 
 
@@ -43,9 +41,9 @@ class Effort:
 class Series:
     """One line, or one set of bars, of a plot.
 
-    `plot` names the picture: "throughput" (x: concurrency), "latency" (x: percentile), "layers"
-    (x: name of the layer), "memory" (x: seconds) or "cost" (x: chunks in the upload). `unit` is
-    that of `y`.
+    `plot` names the picture: "throughput" (x: concurrency), "latency" (x: percentile), "layers" (x:
+    name of the layer), "memory" (x: seconds) or "cost" (x: chunks in the upload). `unit` is that of
+    `y`.
     """
 
     plot: str
@@ -57,10 +55,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a scenario found out.
+    """Outcome of a scenario.
 
-    `results`: its gates (bench/gates.py), each with the spread of its rounds.
-    `figures`: what stands behind them, as JSON.
+    `results`: its gates (bench/gates.py), each with the spread of its rounds. `figures`: the
+    underlying figures, as JSON.
     """
 
     results: Sequence[Result]

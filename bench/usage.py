@@ -1,4 +1,4 @@
-"""What a process uses, seen from outside: CPU, context switches, memory, bytes over TCP."""
+"""Resource usage of a process from outside: CPU, context switches, memory, bytes over TCP."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 import psutil
 
 _PIDFD_GETFD = 438
-"""Number of the system call, the same on every architecture of Linux."""
+"""Number of the system call, equal on every architecture of Linux."""
 _TCP_INFO_BYTES = 256
 _BYTES_RECEIVED_AT = 128
 _BYTES_SENT_AT = 200
-"""Offsets in `struct tcp_info` of linux/tcp.h; bytes_sent counts retransmitted ones as well."""
+"""Offsets in `struct tcp_info` of linux/tcp.h; bytes_sent includes retransmitted ones."""
 _SWITCHES = re.compile(r"^\w*voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process used between two moments.
+    """Usage of a process between two moments.
 
-    `context_switches`: of all threads that were alive at the second moment.
-    `received_bytes` and `sent_bytes`: over TCP connections that were open at the second moment,
-    with framing; None where the kernel does not tell. `peak_bytes`: the largest resident memory
-    since the process began, or since `forget_peak`.
+    `context_switches`: of all threads that were alive at the second moment. `received_bytes` and
+    `sent_bytes`: over TCP connections that were open at the second moment, with framing; None where
+    the kernel does not report them. `peak_bytes`: the largest resident memory since the process
+    began, or since `forget_peak`.
     """
 
     cpu_seconds: float
@@ -42,7 +42,7 @@ class Usage:
 
 
 class Watched:
-    """A process under measurement, ours or somebody else's."""
+    """A process under measurement, of this user or another."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -56,7 +56,7 @@ class Watched:
         return float(times.user + times.system)
 
     def usage(self) -> Usage:
-        """What was used since the last call."""
+        """Return the usage since the last call."""
         now, sockets, switches = self._cpu_seconds(), _traffic(self.pid), _switches(self.pid)
         before, self._before = self._before, now
         switches_before, self._switches = self._switches, switches
@@ -78,17 +78,17 @@ class Watched:
         return int(self._process.memory_info().rss)
 
     def forget_peak(self) -> None:
-        """Let `peak_bytes` begin anew."""
+        """Reset `peak_bytes`."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def _peak_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-        return int(found[1]) * 1024 if found else self.resident_bytes
+        match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        return int(match[1]) * 1024 if match else self.resident_bytes
 
 
 def listening(port: int) -> Watched | None:
-    """The process that listens on a TCP port of this machine; None where it cannot be seen."""
+    """Return the process that listens on a local TCP port; None where it is not visible."""
     for connection in psutil.net_connections("tcp"):
         if (
             connection.status == psutil.CONN_LISTEN
@@ -101,15 +101,15 @@ def listening(port: int) -> Watched | None:
 
 
 def _switches(pid: int) -> dict[str, int]:
-    """Context switches of each thread; the kernel counts them thread by thread."""
-    found: dict[str, int] = {}
+    """Return the context switches of each thread; the kernel counts per thread."""
+    switches: dict[str, int] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             status = (task / "status").read_text(encoding="utf-8")
         except (FileNotFoundError, ProcessLookupError):
             continue  # the thread has ended meanwhile
-        found[task.name] = sum(map(int, _SWITCHES.findall(status)))
-    return found
+        switches[task.name] = sum(map(int, _SWITCHES.findall(status)))
+    return switches
 
 
 def _difference(
@@ -125,11 +125,11 @@ def _difference(
 
 
 def _traffic(pid: int) -> dict[str, tuple[int, int]] | None:
-    """Bytes received and sent by each open TCP connection of a process, by its inode.
+    """Return bytes received and sent by each open TCP connection of a process, by its inode.
 
-    None when the kernel does not let us look (a process of somebody else, an old kernel).
+    None when the kernel denies access (another user's process, an old kernel).
     """
-    found: dict[str, tuple[int, int]] = {}
+    traffic: dict[str, tuple[int, int]] = {}
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -147,15 +147,15 @@ def _traffic(pid: int) -> dict[str, tuple[int, int]] | None:
                         continue  # closed meanwhile
                     return None
                 with socket.socket(fileno=theirs) as one:
-                    _note(found, name, one)
+                    _note(traffic, name, one)
     except PermissionError:
         return None
     finally:
         os.close(pidfd)
-    return found
+    return traffic
 
 
-def _note(found: dict[str, tuple[int, int]], name: str, one: socket.socket) -> None:
+def _note(traffic: dict[str, tuple[int, int]], name: str, one: socket.socket) -> None:
     try:
         info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except OSError:
@@ -163,4 +163,4 @@ def _note(found: dict[str, tuple[int, int]], name: str, one: socket.socket) -> N
     if len(info) >= _BYTES_SENT_AT + 8:
         (received,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
         (sent,) = struct.unpack_from("=Q", info, _BYTES_SENT_AT)
-        found[name] = (received, sent)
+        traffic[name] = (received, sent)

@@ -1,4 +1,4 @@
-"""Cameras of four makers: each writes other tags, and writes them in its own way."""
+"""Cameras of four makers, which write different tags in different ways."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ PHONE: Final = Camera(
         "taken_at": "2024-06-21T20:41:06Z",
     },
 )
-"""Knows its time zone and where it is."""
+"""Has a time zone and a location."""
 
 REFLEX: Final = Camera(
     base={
@@ -111,7 +111,7 @@ REFLEX: Final = Camera(
         "flash_fired": True,
     },
 )
-"""Has no time zone and does not know where it is; has a maker's note, which nobody reads."""
+"""Has no time zone and no location; has a maker's note, which is not parsed."""
 
 SYSTEM: Final = Camera(
     base={
@@ -156,7 +156,7 @@ SYSTEM: Final = Camera(
     },
     location={"latitude": -33.447487, "longitude": -70.673676},
 )
-"""Pads its words, does not reduce its fractions, and has been south and west."""
+"""Pads its texts, does not reduce its fractions; located south and west."""
 
 COMPACT: Final = Camera(
     base={
@@ -178,7 +178,7 @@ COMPACT: Final = Camera(
         "flash_fired": True,
     },
 )
-"""Its clock was never set, and what it does not know it writes as nothing or as 0."""
+"""Its clock was never set; it writes unknown values as empty or 0."""
 
 CAMERAS: Final[Mapping[str, Camera]] = {
     "phone": PHONE,

@@ -1,4 +1,4 @@
-"""Which tests a change touches: by their own lines, or those of helpers in the same file."""
+"""Selection of the tests that a change affects: by their lines, or by helpers of the same file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What was committed within this time before the newest commit counts as one submission.
+# Commits within this time before the newest one count as one submission.
 SUBMISSION_HOURS = 6
 
 
 def default_base() -> str:
     """Return the commit that a submission builds on.
 
-    That is SLUICE_CI_BASE where it is set; on a branch, where it left origin's main; on main
-    itself, the last commit that is SUBMISSION_HOURS older than the newest.
+    That is SLUICE_CI_BASE where it is set; on a branch, its merge base with origin's main; on main,
+    the last commit that is SUBMISSION_HOURS older than the newest.
     """
     if base := os.environ.get("SLUICE_CI_BASE"):
         return base
@@ -31,7 +31,7 @@ def default_base() -> str:
 
 
 def changed_files(base: str) -> list[str]:
-    """Return the files that differ from `base`, those that git does not track yet included."""
+    """Return the files that differ from `base`, including untracked ones."""
     listings = (
         ("diff", "--name-only", base),
         ("ls-files", "--others", "--exclude-standard"),
@@ -42,12 +42,12 @@ def changed_files(base: str) -> list[str]:
 def changed_since(base: str, root: Path = ROOT) -> list[str]:
     """Return the pytest ids (`path::name`) of the tests that differ from `base`."""
     diff = _git("diff", "--unified=0", "--no-color", "--no-ext-diff", base, "--", "*.py", root=root)
-    found = []
+    tests = []
     for path, lines in _changed_lines(diff).items():
         file = root / path
         if file.name.startswith("test_") and file.exists():
-            found += [f"{path}::{name}" for name in _tests_at(file.read_text("utf-8"), lines)]
-    return found
+            tests += [f"{path}::{name}" for name in _tests_at(file.read_text("utf-8"), lines)]
+    return tests
 
 
 def _changed_lines(diff: str) -> dict[str, set[int]]:
@@ -64,7 +64,7 @@ def _changed_lines(diff: str) -> dict[str, set[int]]:
 
 
 def _tests_at(source: str, lines: set[int]) -> list[str]:
-    """Return the tests that stand at `lines`; all, if helpers or constants stand there."""
+    """Return the tests at `lines`; all tests, if helpers or constants are there."""
     tests: dict[str, set[int]] = {}
     others: set[int] = set()
     for node in ast.parse(source).body:

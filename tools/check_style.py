@@ -1,4 +1,4 @@
-"""Check what a machine can see of the language standard in CONTRIBUTING.md. Run by `make lint`.
+"""Checks of the language standard in CONTRIBUTING.md. Run by `make lint`.
 
 python tools/check_style.py [PATH…]
 """
@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 MAX_TEST_NAME_CHARS: Final = 60
 MAX_DOCSTRING_LINES: Final = 3
 MAX_SUBJECT_CHARS: Final = 72
-# The first commit that the limit holds for; older subjects stay as they are.
+# The first commit with this limit; older subjects stay as they are.
 SUBJECTS_SINCE: Final = "247c06c"
 
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
@@ -26,7 +26,7 @@ _EVENT: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 
 def module_problems(path: Path) -> Iterator[str]:
-    """Yield what is wrong with one Python file, as `path:line: problem`."""
+    """Yield the problems of one Python file as `path:line: problem`."""
     text = path.read_text(encoding="utf-8")
     if not text.strip():
         return

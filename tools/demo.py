@@ -1,12 +1,4 @@
-"""`make demo`: the whole way in one go, on real files of this machine.
-
-Starts a server on a temporary folder. Files: collects documents, pictures and binaries (at least
-200 files) and one archive of more than 500 MB, uploads the folder, lists the nodes, reads some
-back, compares SHA-256, prints throughput and acknowledgement latencies. Photos: uploads generated
-ones and pictures of this machine, and compares what the processor made of each, pixels and EXIF.
-Then stops the server and removes everything again. Whatever is wrong ends it with an exit code that
-is not 0.
-"""
+"""`make demo`: a server with uploads of files and photos of this machine, all verified."""
 
 from __future__ import annotations
 
@@ -52,7 +44,7 @@ KINDS = {
 
 
 def usable(path: Path) -> bool:
-    """A regular file that can be read and is not itself huge."""
+    """Return whether this is a readable regular file of moderate size."""
     return (
         path.is_file()
         and not path.is_symlink()
@@ -62,7 +54,7 @@ def usable(path: Path) -> bool:
 
 
 def walk(roots: list[str], suffixes: set[str]) -> Iterator[Path]:
-    """Usable files with these suffixes below the roots, in a stable order."""
+    """Yield usable files with these suffixes below the roots, in a stable order."""
     for root in roots:
         for folder, subfolders, names in os.walk(root):
             subfolders.sort()
@@ -73,7 +65,10 @@ def walk(roots: list[str], suffixes: set[str]) -> Iterator[Path]:
 
 
 def collect(target: Path) -> int:
-    """Copy up to PER_KIND files of each kind and make the large archive; returns the number."""
+    """Copy up to PER_KIND files of each kind and create the large archive.
+
+    Return the number of files.
+    """
     count = 0
     for kind, (roots, suffixes) in KINDS.items():
         folder = target / kind
@@ -86,7 +81,7 @@ def collect(target: Path) -> int:
 
 
 def make_archive(path: Path) -> None:
-    """A tar of this machine's libraries, large enough; goes around again where they are few."""
+    """Create a tar of this machine's libraries, repeating them until it is large enough."""
     roots = ["/usr/lib", sysconfig.get_paths()["purelib"], "/usr/share", "/usr/bin"]
     suffixes = {"", ".so", ".a", ".py", ".gz", ".jar", ".dat", ".mo"}
     with tarfile.open(path, "w") as archive:
@@ -104,7 +99,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sluice(server: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command; its progress goes to this terminal, its output is returned."""
+    """Run the command. Its progress goes to this terminal; its output is returned."""
     shown = " ".join(arguments)
     print(f"\n$ sluice {shown}", flush=True)
     return subprocess.run(
@@ -130,13 +125,13 @@ def start_server(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str
     deadline = time.monotonic() + SHORT_TIMEOUT
     while not announced.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit("the server did not start; its message stands above")
+            raise SystemExit("the server did not start: see its message above")
         time.sleep(0.05)
     return process, json.loads(announced.read_text(encoding="utf-8"))
 
 
 def acknowledgement_latencies(metrics_address: str) -> str:
-    """p50, p95 and p99 from the server's own histogram (upper bounds of the buckets)."""
+    """Return p50, p95 and p99 from the server's histogram (upper bounds of the buckets)."""
     url = f"http://{metrics_address}/metrics"
     with urllib.request.urlopen(url, timeout=SHORT_TIMEOUT) as answer:
         text = answer.read().decode()
@@ -154,7 +149,7 @@ def acknowledgement_latencies(metrics_address: str) -> str:
 
 
 def read_back(server: str, folder: Path, target: Path, how_many: int) -> int:
-    """Download some files and the archive, and compare SHA-256; returns how many were equal."""
+    """Download some files and the archive, and compare SHA-256. Return how many were equal."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     chosen = [*random.Random(1).sample(files, how_many), folder / "archive.tar"]
     for number, path in enumerate(chosen):
@@ -167,7 +162,7 @@ def read_back(server: str, folder: Path, target: Path, how_many: int) -> int:
 
 
 def show_files(scratch: Path, addresses: dict[str, str]) -> None:
-    """Upload files of this machine and read some back."""
+    """Upload files of this machine and download some of them."""
     folder = scratch / "files"
     print("collecting files of this machine …", flush=True)
     count = collect(folder)
@@ -193,17 +188,17 @@ def show_files(scratch: Path, addresses: dict[str, str]) -> None:
 
 
 def show_photos(scratch: Path, addresses: dict[str, str], own: Path | None) -> None:
-    """Upload photos and compare what the processor makes of them."""
+    """Upload photos and verify the processor's results."""
     folder = scratch / "photos"
     print("\nmaking photos, and looking for pictures of this machine …", flush=True)
     made = make_photos(folder / "made")
     real = collect_real_pictures(folder / "real", own)
-    print(f"{len(made)} photos made, {len(real)} pictures found")
+    print(f"{len(made)} photos generated, {len(real)} pictures found")
     server = addresses["intake"]
     begun = time.perf_counter()
     sluice(server, "upload", str(folder), "--drive", "photos", "--parallel", "8")
     for kind, photos in (("made", made), ("real", real)):
-        print(f"\nwhat came of those that were {'made' if kind == 'made' else 'found'}:")
+        print(f"\nresults of the {'generated' if kind == 'made' else 'real'} photos:")
         try:
             tally = asyncio.run(check_photos(server, "photos", f"photos/{kind}", photos))
         except DemoFailed as failure:
@@ -222,6 +217,14 @@ def show_photos(scratch: Path, addresses: dict[str, str], own: Path | None) -> N
 
 
 def run(scratch: Path, parts: Sequence[str], own: Path | None) -> None:
+    """Run the demo on a temporary folder and remove everything afterwards.
+
+    Files: at least 200 documents, pictures and binaries, and one archive of more than 500 MB.
+    Upload the folder, list the nodes, read some back, compare SHA-256, print throughput and
+    latencies of acknowledgements. Photos: upload generated ones and pictures of this machine, and
+    compare the processor's pixels and EXIF of each. Any difference ends the demo with a non-zero
+    exit code.
+    """
     process, addresses = start_server(scratch / "data")
     try:
         if FILES in parts:

@@ -1,8 +1,4 @@
-"""The photos of `make demo`: what goes up, and whether what comes back is right.
-
-Generated ones, whose looks and facts are known, and pictures that this machine has; of those Pillow
-tells what they have to look like. The server's own code is not asked.
-"""
+"""Photos of `make demo`: uploads, and verification of the processor's results."""
 
 from __future__ import annotations
 
@@ -52,21 +48,23 @@ _REAL_SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tif
 _MADE_SIZE: Final = (640, 400)
 _CAMERA_SIZE: Final = (1600, 1200)
 _TOLERATED: Final = 12.0
-"""Mean difference of a colour channel, of 255: what lossy encoding and other filters make of it, of
-small icons the most. A made one that lies on its side is more than 50 away."""
+"""Tolerated mean difference of a colour channel, of 255: caused by lossy encoding and other
+filters, most of all in small icons. A generated photo with the wrong orientation differs by more
+than 50.
+"""
 _MACHINES_FAULT: Final = {"MEMORY", "TIMEOUT", "CRASHED", "CHECKSUM_MISMATCH"}
 
 
 class DemoFailed(Exception):
-    """Something came back wrong; the message says what."""
+    """A result is wrong; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What has to come of one picture.
+    """Expected results of one picture.
 
-    `upright`: as a person should see it; None where nobody knows. `exif` and `location` None: only
-    what `some_exif` has is compared.
+    `upright`: as a person should see it; None where it is unknown. `exif` and `location` None:
+    compare only `some_exif`.
     """
 
     name: str
@@ -80,17 +78,17 @@ class Expected:
     """Whether its four corners have the colours of `quadrants`."""
 
     @property
-    def made(self) -> bool:
+    def generated(self) -> bool:
         return self.exif is not None
 
 
-# --- what goes up ---------------------------------------------------------------------------------
+# --- uploads --------------------------------------------------------------------------------------
 
 
 def make_photos(folder: Path) -> list[Expected]:
-    """Write the generated photos; what has to come of each."""
+    """Write the generated photos. Return the expected results of each."""
     folder.mkdir(parents=True)
-    return [_write(folder, expected, data) for expected, data in _made()]
+    return [_write(folder, expected, data) for expected, data in _generated_photos()]
 
 
 def _write(folder: Path, expected: Expected, data: bytes) -> Expected:
@@ -98,7 +96,7 @@ def _write(folder: Path, expected: Expected, data: bytes) -> Expected:
     return expected
 
 
-def _made() -> Iterator[tuple[Expected, bytes]]:
+def _generated_photos() -> Iterator[tuple[Expected, bytes]]:
     upright = quadrants(*_MADE_SIZE)
     for name, camera in CAMERAS.items():
         data = photo(*_CAMERA_SIZE, seed=len(name), exif=camera.exif())
@@ -153,10 +151,10 @@ def _of(
 
 
 def collect_real_pictures(folder: Path, own: Path | None = None) -> list[Expected]:
-    """Copy some of this machine's pictures, the most different kinds first, to `folder`.
+    """Copy some of this machine's pictures, of as many kinds as possible, to `folder`.
 
     Args:
-        own: a folder of somebody who wants to see what becomes of theirs.
+        own: a folder with the user's own pictures.
     """
     folder.mkdir(parents=True)
     chosen: dict[bytes, Expected] = {}
@@ -167,14 +165,14 @@ def collect_real_pictures(folder: Path, own: Path | None = None) -> list[Expecte
         digest = hashlib.sha256(data).digest()
         if digest in chosen:
             continue
-        expected = _as_pillow_sees(f"{len(chosen):03d}-{path.name}", data)
+        expected = _expected_by_pillow(f"{len(chosen):03d}-{path.name}", data)
         if expected is not None:
             chosen[digest] = _write(folder, expected, data)
     return list(chosen.values())
 
 
 def _candidates(own: Path | None) -> Iterator[Path]:
-    """One's own, those that come with Python, and those of the system's folders."""
+    """Yield the user's pictures, those of Python, and those of the system's folders."""
     if own is not None:
         yield from islice(_pictures_below(own), REAL_PICTURES)
     stdlib = Path(sysconfig.get_paths()["stdlib"])
@@ -194,7 +192,7 @@ def _pictures_below(root: Path) -> Iterator[Path]:
 
 
 def _different_kinds_first(paths: Iterator[Path]) -> list[Path]:
-    """One of each suffix, then the next of each, and so on."""
+    """Return one picture of each suffix, then the next of each, and so on."""
     by_suffix: dict[str, list[Path]] = {}
     for path in paths:
         by_suffix.setdefault(path.suffix.lower(), []).append(path)
@@ -202,11 +200,13 @@ def _different_kinds_first(paths: Iterator[Path]) -> list[Path]:
     return [path for _, path in sorted(ranked, key=lambda one: one[0])]
 
 
-def _as_pillow_sees(name: str, data: bytes) -> Expected | None:
-    """What Pillow makes of a picture; None for one that it cannot read."""
+def _expected_by_pillow(name: str, data: bytes) -> Expected | None:
+    """Return the expectation by Pillow, independent of the server's code; None if it cannot read
+    the picture.
+    """
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as opened:
-            warnings.simplefilter("ignore")  # about damaged EXIF, which is none of ours
+            warnings.simplefilter("ignore")  # about damaged EXIF, which is not under test
             if math.prod(opened.size) > _REAL_PIXELS:
                 return None
             frames = getattr(opened, "n_frames", 1)
@@ -225,8 +225,9 @@ def _as_pillow_sees(name: str, data: bytes) -> Expected | None:
 
 
 def _on_white(image: Image.Image) -> Image.Image | None:
-    """RGB with white behind what is transparent; None for modes that Pillow does not scale down
-    to 8 bits as one should."""
+    """Return RGB with transparency on white; None for modes that Pillow scales down to 8 bits
+    incorrectly.
+    """
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK"):
         return None
     see_through = image.convert("RGBA") if image.mode != "CMYK" else image.convert("RGB")
@@ -245,12 +246,12 @@ def _on_white(image: Image.Image) -> Image.Image | None:
     return found
 
 
-# --- what comes back ------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Tally:
-    """How much was compared."""
+    """Counts of what was compared."""
 
     pictures: int = 0
     thumbnails: int = 0
@@ -261,9 +262,9 @@ class Tally:
 async def check_photos(
     address: str, drive: str, prefix: str, photos: Sequence[Expected], show: Any = print
 ) -> Tally:
-    """Wait until every photo was looked at, fetch every thumbnail, compare.
+    """Wait until every photo is processed, download every thumbnail, compare.
 
-    Raises `DemoFailed` with everything that is wrong.
+    Raise `DemoFailed` with all differences.
     """
     tally, wrong = Tally(), list[str]()
     gate = asyncio.Semaphore(AT_ONCE)
@@ -302,10 +303,10 @@ async def _processing(client: Client, drive: str, path: str, deadline: float) ->
 async def _check(
     client: Client, drive: str, path: str, expected: Expected, found: Processing, tally: Tally
 ) -> str:
-    """Compare one picture; a line for people. Raises `DemoFailed`."""
+    """Compare one picture. Return a line for people. Raise `DemoFailed`."""
     tally.pictures += 1
     if found.state != "PROCESSED":
-        if expected.made or found.reason in _MACHINES_FAULT:
+        if expected.generated or found.reason in _MACHINES_FAULT:
             raise DemoFailed(f"{found.state} {found.reason}: {found.detail}")
         tally.refused += 1
         return f"refused: {found.reason}"
@@ -327,7 +328,7 @@ async def _check(
 
 
 def _check_facts(expected: Expected, found: Processing) -> int:
-    """Field by field; how many."""
+    """Compare field by field. Return how many."""
     if expected.exif is not None:
         exif = dict(expected.exif)
         if found.content_type == "image/avif" and exif.get("orientation") == 1:
@@ -356,14 +357,14 @@ def _equal(what: str, found: Any, expected: Any) -> None:
 
 
 def fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Of a picture whose longest side is at most `longest`; no picture is made larger."""
+    """Return the size of a picture whose longest side is at most `longest`; never enlarge it."""
     scale = min(1.0, longest / max(size))
     width, height = (max(1, round(side * scale)) for side in size)
     return width, height
 
 
 def _opened_bare(data: bytes) -> Image.Image:
-    """A thumbnail; raises `DemoFailed` when it carries anything but pixels."""
+    """Return a thumbnail. Raise `DemoFailed` when it contains anything but pixels."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         carried = {"exif", "icc_profile", "xmp", "comment"} & set(image.info)
@@ -373,20 +374,22 @@ def _opened_bare(data: bytes) -> Image.Image:
 
 
 def _difference(thumbnail: Image.Image, expected: Expected) -> float:
-    """Mean difference of a channel of a pixel, 0 to 255. Raises `DemoFailed` past what is
-    tolerated."""
+    """Return the mean difference of a pixel's channel, 0 to 255.
+
+    Raise `DemoFailed` above the tolerance.
+    """
     shown = _on_white(thumbnail)
     assert shown is not None, "thumbnails are RGB or RGBA"
     if expected.marked and not close(corners(shown), CORNERS, by=40):
         raise DemoFailed("the thumbnail is not the right way up, or its colours are wrong")
     if expected.upright is None:
         return 0.0
-    wanted = expected.upright.resize(shown.size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    means = ImageStat.Stat(ImageChops.difference(shown, wanted.convert("RGB"))).mean
-    found = sum(means) / len(means)
-    if found > _TOLERATED:
-        raise DemoFailed(f"the thumbnail of {max(shown.size)} differs by {found:.1f} of 255")
-    return found
+    reference = expected.upright.resize(shown.size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    means = ImageStat.Stat(ImageChops.difference(shown, reference.convert("RGB"))).mean
+    difference = sum(means) / len(means)
+    if difference > _TOLERATED:
+        raise DemoFailed(f"the thumbnail of {max(shown.size)} differs by {difference:.1f} of 255")
+    return difference
 
 
 def _facts_shown(found: Processing) -> str:

@@ -1,7 +1,6 @@
-"""Generate the Python stubs of protos/ into libs/protos/src; with --check, fail on a difference.
+"""Generator of the Python stubs of protos/ in libs/protos/src; --check fails on a difference.
 
-The stubs are committed so that installing Sluice needs no protoc. Every .proto lies under its
-package path, so the generated imports are right as they are.
+The stubs are committed so that the installation of Sluice needs no protoc.
 """
 
 from __future__ import annotations
@@ -24,8 +23,12 @@ GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
 def generate(out: Path) -> None:
-    """Run protoc over every .proto below protos/, writing into `out`."""
-    # protoc looks for its plugins on PATH; ours lie beside this Python, activated or not.
+    """Run protoc over every .proto below protos/, writing into `out`.
+
+    Every .proto is in the folder of its package, so the generated imports are correct.
+    """
+    # protoc searches its plugins on PATH; ours are beside this Python, whether it is activated or
+    # not.
     os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
     sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     well_known = files("grpc_tools") / "_proto"
@@ -40,17 +43,17 @@ def generate(out: Path) -> None:
         *sources,
     ]
     if protoc.main(arguments) != 0:
-        raise SystemExit("protoc failed; its message stands above")
+        raise SystemExit("protoc failed: see its message above")
 
 
 def generated_files(tree: Path) -> dict[Path, str]:
-    """All generated files below `tree` by their relative path."""
-    found = {path for pattern in GENERATED for path in tree.rglob(pattern)}
-    return {path.relative_to(tree): path.read_text(encoding="utf-8") for path in sorted(found)}
+    """Return all generated files below `tree` by their relative path."""
+    paths = {path for pattern in GENERATED for path in tree.rglob(pattern)}
+    return {path.relative_to(tree): path.read_text(encoding="utf-8") for path in sorted(paths)}
 
 
 def check() -> int:
-    """Compare a fresh generation with the committed stubs; 1 when they differ."""
+    """Compare a fresh generation with the committed stubs. Return 1 when they differ."""
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
         fresh = generated_files(Path(scratch))

@@ -1,14 +1,4 @@
-"""Resolve all dependencies to hash-pinned locks in requirements/. Run by `make lock`.
-
-The input is what the distributions' own pyproject.toml files ask for, so that nothing is listed
-twice; the development tools come from requirements/dev.in. `run.txt` is for everything in one
-environment; an image installs the lock of its service, which has the same versions.
-
-A version that is in a lock stays: `make lock ARGS=--upgrade` takes the newest of all,
-`ARGS="--upgrade-package NAME"` of one. Each lock holds for Python 3.11 and newer on every platform.
-Extras stay in it (`coverage[toml]==…`): without them an installer that resolves looks for a newer
-release that offers the extra, and fails as soon as there is one.
-"""
+"""Resolution of all dependencies to hash-pinned locks in requirements/. Run by `make lock`."""
 
 from __future__ import annotations
 
@@ -32,42 +22,49 @@ SERVICES = ("intake", "repository", "processor")
 
 def distributions() -> dict[str, dict[str, Any]]:
     """Return the `project` table of each distribution of the workspace by its name."""
-    found = {}
+    projects = {}
     for folder in ("libs", "services"):
         for path in sorted((ROOT / folder).glob("*/pyproject.toml")):
             project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-            found[project["name"]] = project
-    return found
+            projects[project["name"]] = project
+    return projects
 
 
 def third_party_requirements(*names: str) -> list[str]:
-    """Return what these distributions of ours need of others, through all that they need of ours.
+    """Return the third-party requirements of these distributions, through all workspace
+    dependencies.
 
-    Extras of ours (`sluice-backends[redis]`) count where they are asked for.
+    Extras of ours (`sluice-backends[redis]`) count where they are requested.
     """
     ours = distributions()
     needed: set[str] = set(BUILD_TOOLS)
-    waiting = [Requirement(name) for name in names]
+    pending = [Requirement(name) for name in names]
     seen: set[str] = set()
-    while waiting:
-        wanted = waiting.pop()
-        if str(wanted) in seen:
+    while pending:
+        requirement = pending.pop()
+        if str(requirement) in seen:
             continue
-        seen.add(str(wanted))
-        project = ours[wanted.name]
+        seen.add(str(requirement))
+        project = ours[requirement.name]
         texts = list(project.get("dependencies", []))
-        for extra in wanted.extras:
+        for extra in requirement.extras:
             texts += project["optional-dependencies"][extra]
         for text in texts:
             if Requirement(text).name in ours:
-                waiting.append(Requirement(text))
+                pending.append(Requirement(text))
             else:
                 needed.add(text)
     return sorted(needed)
 
 
 def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> None:
-    """Resolve `source` and write `output` with hashes and no index address."""
+    """Resolve `source` and write `output` with hashes and no index address.
+
+    A locked version stays: `make lock ARGS=--upgrade` takes the newest of all,
+    `ARGS="--upgrade-package NAME"` of one. Each lock is valid for Python 3.11 and newer on every
+    platform. Extras stay in it (`coverage[toml]==…`): without them an installer that resolves
+    searches for a newer release that offers the extra, and fails as soon as one exists.
+    """
     print(f"resolving {output.relative_to(ROOT)} …", file=sys.stderr)
     subprocess.run(
         [
@@ -86,6 +83,12 @@ def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> 
 
 
 def main() -> None:
+    """Write the locks of one common environment (`run.txt`), of the tools, and of each service.
+
+    The input is the distributions' pyproject.toml files, so that nothing is listed twice; the
+    development tools come from requirements/dev.in. An image installs the lock of its service,
+    which has the same versions as `run.txt`.
+    """
     options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
         uv_in, run_in, dev_in = (Path(scratch) / name for name in ("uv.in", "run.in", "dev.in"))

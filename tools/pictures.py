@@ -1,7 +1,6 @@
-"""Pictures whose looks and facts are known: for `make demo` and for tests.
+"""Pictures with known pixels and facts, for `make demo` and for tests.
 
-Needs Pillow and nothing else: the demo runs where only what Sluice runs on is installed. HEIC,
-which that cannot write, lies ready made in `tools/quadrants.heic`.
+Needs only Pillow, because the demo runs without the development tools.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ CORNERS: Final = (RED, GREEN, BLUE, YELLOW)
 Encoder = Callable[[Image.Image, bytes], bytes]
 
 
-# --- looks ----------------------------------------------------------------------------------------
+# --- pixels ---------------------------------------------------------------------------------------
 
 
 def quadrants(width: int = 320, height: int = 200) -> Image.Image:
-    """Four colours, one in each corner: says which way up it is, and whether it is mirrored."""
+    """Return four colours, one in each corner: they reveal rotation and mirroring."""
     image = Image.new("RGB", (width, height))
     for index, colour in enumerate(CORNERS):
         left, top = (index % 2) * width // 2, (index // 2) * height // 2
@@ -41,7 +40,7 @@ def quadrants(width: int = 320, height: int = 200) -> Image.Image:
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:
-    """The colours in the middle of the four quarters, in the order of `CORNERS`."""
+    """Return the colours in the middle of the four quarters, in the order of `CORNERS`."""
     width, height = image.size
     shown = image.convert("RGB")
     found = []
@@ -54,7 +53,7 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
 
 
 def close(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]], by: int = 24) -> bool:
-    """Whether every colour is at most `by` from the expected one in every channel."""
+    """Return whether every colour is at most `by` from the expected one in every channel."""
     return len(found) == len(expected) and all(
         abs(a - b) <= by
         for one, other in zip(found, expected, strict=True)
@@ -74,7 +73,7 @@ _STORED: Final = {
 
 
 def as_stored(upright: Image.Image, orientation: int) -> Image.Image:
-    """The pixels as a camera held that way stores them."""
+    """Return the pixels as a camera in that orientation stores them."""
     return upright.transpose(_STORED[orientation]) if orientation in _STORED else upright
 
 
@@ -87,7 +86,7 @@ def ratio(text: str) -> TiffImagePlugin.IFDRational:
 
 
 def degrees(value: float) -> tuple[TiffImagePlugin.IFDRational, ...]:
-    """Degrees, minutes and seconds of an angle that is not negative."""
+    """Return degrees, minutes and seconds of a non-negative angle."""
     whole, rest = divmod(round(value * 3600 * 10**6), 3600 * 10**6)
     minutes, seconds = divmod(rest, 60 * 10**6)
     return ratio(str(whole)), ratio(str(minutes)), ratio(f"{seconds}/{10**6}")
@@ -95,10 +94,10 @@ def degrees(value: float) -> tuple[TiffImagePlugin.IFDRational, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """What a camera writes into its three directories, and what that has to come to.
+    """Tags that a camera writes into its three directories, and the expected facts.
 
-    `facts` without the orientation, which is that of the picture; `location` None where the camera
-    does not know where it is.
+    `facts` without the orientation, which is the picture's; `location` None where the camera does
+    not know it.
     """
 
     base: Mapping[int, Any]
@@ -108,7 +107,7 @@ class Camera:
     location: Mapping[str, Any] | None = None
 
     def exif(self, orientation: int = 1, *, gps: bool = True) -> bytes:
-        """The block of bytes that goes into a file."""
+        """Return the block of bytes that goes into a file."""
         made = Image.Exif()
         made.update(dict(self.base))
         made[Base.Orientation] = orientation
@@ -122,7 +121,7 @@ class Camera:
 
 
 def saved(image: Image.Image, kind: str, **parameters: Any) -> bytes:
-    """The bytes of a file of Pillow's format `kind`."""
+    """Return the bytes of a file of Pillow's format `kind`."""
     output = io.BytesIO()
     image.save(output, kind, **parameters)
     return output.getvalue()
@@ -135,19 +134,22 @@ ENCODERS: Final[Mapping[str, Encoder]] = {
     "tiff": lambda image, exif: saved(image, "TIFF", exif=exif),
     "avif": lambda image, exif: saved(image, "AVIF", quality=90, speed=8, exif=exif),
 }
-"""Those that can carry EXIF and that Pillow writes."""
+"""Formats that can carry EXIF and that Pillow writes."""
 
 HEIC_ORIENTATION: Final = 6
 
 
 def ready_made_heic() -> bytes:
-    """`quadrants(640, 400)` held as `HEIC_ORIENTATION` says, with the EXIF of
-    `tools.cameras.PHONE`."""
+    """Return `quadrants(640, 400)` in orientation `HEIC_ORIENTATION`, with the EXIF of
+    `tools.cameras.PHONE`. It is the file `tools/quadrants.heic`, because Pillow cannot write HEIC.
+    """
     return Path(__file__).with_name("quadrants.heic").read_bytes()
 
 
 def png_of_rows(width: int, height: int, *, depth: int, colour_type: int, rows: bytes) -> bytes:
-    """A PNG of these filtered rows, for what Pillow cannot write (PNG, sections 11.2.1 and 9)."""
+    """Return a PNG of these filtered rows, for what Pillow cannot write (PNG, sections 11.2.1 and
+    9).
+    """
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     return b"".join((
         b"\x89PNG\r\n\x1a\n",
@@ -162,7 +164,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def sixteen_bit_png(image: Image.Image) -> bytes:
-    """The picture with 16 bits for each colour; the lower ones are noise of a kind."""
+    """Return the picture with 16 bits per colour; the lower byte is pseudo-noise."""
     width, height = image.size
     data = image.convert("RGB").tobytes()
     rows = b"".join(
@@ -173,12 +175,12 @@ def sixteen_bit_png(image: Image.Image) -> bytes:
 
 
 def sixteen_bit_grey(image: Image.Image) -> Image.Image:
-    """Grey with 16 bits, of which the upper and the lower byte are the same."""
+    """Return a grey picture with 16 bits, whose upper and lower byte are equal."""
     grey = image.convert("L").tobytes()
     return Image.frombytes("I;16", image.size, bytes(v for one in grey for v in (one, one)))
 
 
 def animated(first: Image.Image, kind: str) -> bytes:
-    """Three frames, of which only the first has to be shown."""
+    """Return three frames; only the first has to be shown."""
     others = [Image.new("RGB", first.size, colour) for colour in ("black", "white")]
     return saved(first, kind, save_all=True, append_images=others, duration=100)

@@ -1,11 +1,6 @@
-"""Run tests many times, under load if wanted, and count how often each failed.
+"""Repeated test runs, optionally under load, with the failure count of each test.
 
-    python tools/repeat_tests.py --rounds 20 tests/e2e/test_budget.py
-    python tools/repeat_tests.py --rounds 3 --busy 2 --changed-since origin/main -- -n 2
-
-What follows `--` goes to pytest.
-`make test-repeat` and CI call it. Exit status: 0 when no test failed in any round, 1 when one did,
-2 for a usage error.
+python tools/repeat_tests.py --rounds 3 [--busy 2] [TEST… | --changed-since REF] [-- ARGS]
 """
 
 from __future__ import annotations
@@ -26,7 +21,7 @@ from tools.changed_tests import changed_since, default_base
 
 # pytest's exit statuses: https://docs.pytest.org/en/stable/reference/exit-codes.html
 _OK, _TESTS_FAILED, _NO_TESTS = 0, 1, 5
-# Ends with its parent, however that ends.
+# Ends with its parent, even if that is killed.
 _BUSY_LOOP = """
 import os
 parent = os.getppid()
@@ -48,7 +43,7 @@ def busy_loops(count: int) -> Iterator[None]:
 
 
 def run_round(selection: Sequence[str], pytest_arguments: Sequence[str]) -> tuple[int, list[str]]:
-    """Run pytest once; return how many tests it ran and the names of those that failed.
+    """Run pytest once. Return the number of tests and the names of the failed ones.
 
     Raises:
         SystemExit: pytest itself failed: a usage error, an error while collecting.

@@ -1,9 +1,6 @@
-"""Start and stop a real Redis, MariaDB, Apache Kafka and S3 server for tests and for a laptop.
+"""Real Redis, MariaDB, Apache Kafka and S3 servers for tests and developers (docs/services.md).
 
-    python tools/services.py up | down | status | env | get | run -- COMMAND
-
-docs/services.md has the details. The programme itself is the package `tools.backends`; this file
-only makes it callable from anywhere.
+python tools/services.py up | down | status | env | get | run -- COMMAND
 """
 
 from __future__ import annotations

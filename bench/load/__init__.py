@@ -1,1 +1,1 @@
-"""Load generators: each runs in a process of its own and prints one line of JSON."""
+"""Load generators: each runs in a separate process and prints one line of JSON."""

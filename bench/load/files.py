@@ -1,6 +1,6 @@
-"""Files through the SDK, as a program of a user would send them, until every node is COMPLETED.
+"""Load: files through the SDK, as a user's program would send them, until all are COMPLETED.
 
-python -m bench.load.files --target HOST:PORT --drive D --prefix P --files FOLDER --in-flight 100
+python -m bench.load.files --target HOST:PORT --drive D --prefix P --files F --in-flight 100
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sluice_client.errors import SluiceError
 
 @dataclass(slots=True)
 class Figures:
-    """What one run saw; times in seconds."""
+    """Figures of one run; times in seconds."""
 
     bytes: int = 0
     objects: int = 0

@@ -1,4 +1,4 @@
-"""The beginning and the end of an upload, and how a generator keeps in step with who started it."""
+"""Start and end of uploads, and synchronization of a generator with its parent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from bench import steps
-from bench.load.sending import Upload
+from bench import start_signal
+from bench.load.chunk_sender import Upload
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
 CHANNEL: Final = [
@@ -29,7 +29,7 @@ _RETRY_SECONDS: Final = 0.25
 
 @asynccontextmanager
 async def connected(target: str, connections: int) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
-    """So many connections, all of them open."""
+    """Open so many connections and wait until all are ready."""
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(target, options=CHANNEL))
@@ -41,12 +41,14 @@ async def connected(target: str, connections: int) -> AsyncIterator[Sequence[grp
 
 
 class EndedOtherwiseError(Exception):
-    """An upload that was to be COMPLETED ended as something else."""
+    """An upload that should be COMPLETED ended in another state."""
 
 
 async def open_upload(channel: grpc.aio.Channel, drive: str, chunk_bytes: int) -> Upload:
-    """A new upload of uniform chunks, under a path of its own. A server that is full, as it still
-    may be after a load before, is asked again for a while."""
+    """Open a new upload of uniform chunks at a unique path.
+
+    Retry for a while when the server is full, as it may still be after a previous load.
+    """
     stub = upload_pb2_grpc.IntakeServiceStub(channel)
     request = upload_pb2.InitiateUploadRequest(
         drive=drive, path=f"load/{uuid.uuid4()}", chunk_size=chunk_bytes
@@ -64,7 +66,7 @@ async def open_upload(channel: grpc.aio.Channel, drive: str, chunk_bytes: int) -
 async def open_uploads(
     channels: Sequence[grpc.aio.Channel], drive: str, chunk_bytes: int, number: int
 ) -> Sequence[Upload]:
-    """So many new uploads, spread over the connections."""
+    """Open so many new uploads, spread over the connections."""
     room = asyncio.Semaphore(OPENED_AT_ONCE)
 
     async def one(index: int) -> Upload:
@@ -80,13 +82,13 @@ _ENDED = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.NOT_FOUND,
 )
-"""What CompleteUpload answers of an upload that ended without a node."""
+"""Status codes of CompleteUpload for an upload that ended without a node."""
 
 
 async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
-    """Complete an upload and wait until it is.
+    """Complete an upload and wait until it is COMPLETED.
 
-    Raises EndedOtherwiseError.
+    Raise EndedOtherwiseError.
     """
     stub = upload_pb2_grpc.IntakeServiceStub(channel)
     request = upload_pb2.CompleteUploadRequest(
@@ -107,10 +109,10 @@ async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
 
 
 async def await_start() -> None:
-    """As bench/steps.py has it."""
-    await asyncio.to_thread(steps.await_start)
+    """Run `bench.start_signal.await_start` in a thread."""
+    await asyncio.to_thread(start_signal.await_start)
 
 
 async def report(figures: Mapping[str, object], *, linger: bool) -> None:
-    """As bench/steps.py has it."""
-    await asyncio.to_thread(steps.report, figures, linger=linger)
+    """Run `bench.start_signal.report` in a thread."""
+    await asyncio.to_thread(start_signal.report, figures, linger=linger)

@@ -1,4 +1,4 @@
-"""The bytes that a load generator sends, as wire messages that are made once and sent often."""
+"""Payload of a load generator: wire messages that are serialized once and sent often."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.upload.v1 import upload_pb2
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What one chunk carries: `data` whole, `blocks` as messages of a stream."""
+    """Content of one chunk: `data` as a whole, `blocks` as messages of a stream."""
 
     data: bytes
     crc32c: int
@@ -43,8 +43,8 @@ class Content:
 class Payload:
     """Contents of equal size, chosen by the number of the chunk.
 
-    `source`: "random" and "zeros" are one content for all chunks; "file:PATH" goes round the whole
-    chunks of a file, which is kept in memory.
+    `source`: "random" and "zeros" are one content for all chunks; "file:PATH" cycles through the
+    whole chunks of a file, which is kept in memory.
     """
 
     def __init__(self, source: str, chunk_bytes: int, block_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""JPEGs that cost a decoder what a camera's do: soft shapes, grain, camera-like EXIF."""
+"""JPEGs with the decoding cost of camera photos: soft shapes, grain, camera-like EXIF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GRAIN: Final = 0.12
 
 
 def photo(width: int, height: int, seed: int, *, quality: int = 90, exif: bytes = b"") -> bytes:
-    """A JPEG of that size, the same for the same seed; 12 megapixels are some MB."""
+    """Return a JPEG of that size, equal for equal seeds; 12 megapixels are some MB."""
     dice = random.Random(seed)
     small = Image.frombytes("RGB", (200, 150), dice.randbytes(200 * 150 * 3))
     shapes = small.filter(ImageFilter.GaussianBlur(2)).resize((width, height))

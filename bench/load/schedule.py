@@ -1,5 +1,6 @@
-"""When the next chunk is due: at once (closed loop), or at a constant rate (open loop). And when
-the next block of a stream is, if it has a pace of its own, as a client behind a slow line has."""
+"""Schedules of a load: when each chunk is due (closed or open loop), and each block of a paced
+stream.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(slots=True)
 class Schedule:
-    """Hands out what is due, to any number of senders; `chunks` or `seconds` ends it.
+    """Assigns due chunks to any number of senders; `chunks` or `seconds` ends it.
 
     Open loop (`rate`, chunks per second over all senders): number k is due `k / rate` seconds after
-    the beginning, whether or not anybody was free then. Who takes it late is told when it was due.
+    the start, whether or not a sender was free then. A late sender receives the original due time.
     """
 
     chunks: int | None = None
@@ -34,7 +35,7 @@ class Schedule:
         self._begun = self.clock()
 
     async def take(self) -> float | None:
-        """Wait for the next chunk that is due; the time at which it was. None: no more."""
+        """Wait for the next chunk that is due. Return when it was due, or None at the end."""
         if self.chunks is not None and self._taken >= self.chunks:
             return None
         now = self.clock()
@@ -49,10 +50,10 @@ class Schedule:
 
 @dataclass(slots=True)
 class Pace:
-    """When the blocks of one stream are due that comes in over a line of so many bytes per second.
+    """Due times of the blocks of one stream on a line of so many bytes per second.
 
-    `due`: when the line begins, then when the block before was over it. A block that could not be
-    sent in time does not delay those after it: they are due as if it had been.
+    `due`: when the line starts, then when the previous block was transmitted. A block that was sent
+    late does not delay the next ones: they are due as if it had been on time.
     """
 
     bytes_per_second: float
@@ -61,7 +62,7 @@ class Pace:
     sleep: Sleep = asyncio.sleep
 
     async def take(self, size: int) -> float:
-        """Wait until so many more bytes are over the line; the time at which they were due."""
+        """Wait until the line has carried so many more bytes. Return when that was due."""
         self.due += size / self.bytes_per_second
         if (wait := self.due - self.clock()) > 0:
             await self.sleep(wait)

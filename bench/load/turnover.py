@@ -1,9 +1,6 @@
-"""Uploads that begin, are sent, completed and followed by the next, for a long time.
+"""Load: uploads that begin, are sent and completed, one after the other, for a long time.
 
-Each of `--streams` workers has one upload at a time, of `--chunks` chunks. Prints what
-bench/load/uploads.py prints, and how many uploads were completed.
-
-    python -m bench.load.turnover --target HOST:PORT --streams 4 --chunks 16 --seconds 600
+python -m bench.load.turnover --target HOST:PORT --streams 4 --chunks 16 --seconds 600
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ from collections.abc import Sequence
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender
 from bench.load.lifecycle import (
     EndedOtherwiseError,
     await_start,
@@ -26,14 +24,17 @@ from bench.load.lifecycle import (
 )
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender
 from bench.units import MIB
 
 _PAUSE_SECONDS = 0.1
 
 
 class Turnover:
-    """The workers of one run."""
+    """The workers of one run, `--streams` of them, each with one upload of `--chunks` chunks at a
+    time.
+
+    Prints what bench/load/uploads.py prints, and the number of completed uploads.
+    """
 
     def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
         self._payload = payload
@@ -43,7 +44,7 @@ class Turnover:
         self._begun = 0
 
     async def work(self, channel: grpc.aio.Channel, since: float, until: float) -> None:
-        """One upload after the other, until the time has come."""
+        """Run one upload after the other until the time is up."""
         while await self._may_begin(since, until):
             try:
                 await self._one_upload(channel)
@@ -54,7 +55,7 @@ class Turnover:
                 self.figures.errors[str(error)] += 1
 
     async def _may_begin(self, since: float, until: float) -> bool:
-        """Wait for the turn of the next upload; False when the time has come."""
+        """Wait for the turn of the next upload. Return False when the time is up."""
         rate, now = self._options.uploads_per_second, time.perf_counter()
         due = now if rate is None else max(now, since + self._begun / rate)
         if due >= until:

@@ -1,15 +1,6 @@
-"""Uploads into an intake, from a process of their own: the load of nearly every scenario.
+"""Load of most scenarios: uploads into an intake, from a separate process.
 
-The wire messages are made once, so that the generator costs as little as it can; every chunk claims
-its CRC32C, which the intake verifies. Prints one JSON line:
-
-    {"bytes", "chunks", "seconds", "acknowledged_seconds", "cpu_seconds", "uploads", "throttled",
-     "errors": {CODE: chunks}, "ack_after_last_byte": …, "round_trips": …, "since_due": …}
-
-`seconds`: until the last acknowledgement, or with --complete until every upload is COMPLETED. The
-three latencies are as `bench.latency.Latencies.to_json` has them.
-
-    python -m bench.load.uploads --target HOST:PORT --streams 4 --window 2 --seconds 5
+python -m bench.load.uploads --target HOST:PORT --streams 4 --window 2 --seconds 5
 """
 
 from __future__ import annotations
@@ -22,10 +13,10 @@ from collections.abc import Sequence
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender
 from bench.load.lifecycle import await_start, complete, connected, open_uploads, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender
 from bench.units import MIB
 
 
@@ -37,7 +28,18 @@ async def measure(
     chunks: int | None,
     seconds: float | None,
 ) -> dict[str, object]:
-    """Send into new uploads until so many chunks are in or so much time has passed."""
+    """Send into new uploads until so many chunks are sent or so much time has passed.
+
+    The wire messages are serialized once, to keep the generator cheap; every chunk claims its
+    CRC32C, which the intake verifies. The figures, printed as one line of JSON, are
+
+        {"bytes", "chunks", "seconds", "acknowledged_seconds", "cpu_seconds", "uploads",
+         "throttled", "errors": {CODE: chunks}, "ack_after_last_byte": …,
+         "round_trips": …, "since_due": …}
+
+    `seconds`: until the last acknowledgement, or with --complete until every upload is COMPLETED.
+    The three latencies are of `bench.latency.Latencies.to_json`.
+    """
     uploads = await open_uploads(channels, options.drive, options.chunk_bytes, options.uploads)
     figures = Figures()
     cpu, begun = time.process_time(), time.perf_counter()

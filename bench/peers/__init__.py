@@ -1,1 +1,1 @@
-"""What Sluice is measured against, in the same run on the same bytes."""
+"""Peers that Sluice is measured against, in the same run on the same bytes."""

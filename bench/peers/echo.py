@@ -1,11 +1,6 @@
-"""Bare grpc.aio under the intake's messages: what the library costs by itself.
+"""Bare grpc.aio server with the intake's messages: the cost of the library alone.
 
-It answers the calls that bench.load.uploads makes, so the client is the same: InitiateUpload with a
-name, each chunk of UploadStream and each UploadChunk with its Accepted. The messages are the
-intake's, byte for byte; nothing is checked and nothing is kept. Event loop, malloc, channel options
-and the reader that slices payload out of a message are the intake's as well.
-
-    python -m bench.peers.echo --ready-file F          serves until SIGTERM
+python -m bench.peers.echo --ready-file F          serves until SIGTERM
 """
 
 from __future__ import annotations
@@ -65,6 +60,13 @@ def _accepted(header: Header) -> pb.Accepted:
 
 
 def handlers() -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Return the handlers of the calls that bench.load.uploads makes, so that the client is the
+    same.
+
+    InitiateUpload answers a name; each chunk of UploadStream and each UploadChunk its Accepted. The
+    messages are the intake's, byte for byte; nothing is verified and nothing is kept. Event loop,
+    malloc, channel options and the reader that slices payload out of a message are the intake's.
+    """
     return {
         "InitiateUpload": grpc.unary_unary_rpc_method_handler(
             initiate,

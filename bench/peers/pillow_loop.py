@@ -1,10 +1,6 @@
-"""Thumbnails by a bare loop around Pillow, one process per core: what the processor is held to.
+"""Bare loop around Pillow, one process per core: the peer of the processor.
 
-The same work by the same means as the processor's children: the object hashed, EXIF read, JPEG
-decoded at the scale that is needed, turned upright, 1,024 and 256 pixels, WebP without metadata.
-No child that may die, no limits, no answer to carry: a picture that is broken ends the loop.
-
-    python -m bench.peers.pillow_loop SECONDS PHOTO…    prints {"photos": …, "seconds": …}
+python -m bench.peers.pillow_loop SECONDS PHOTO…    prints {"photos": …, "seconds": …}
 """
 
 from __future__ import annotations
@@ -27,10 +23,15 @@ _EFFORT: Final = 2
 
 
 def thumbnails(path: Path) -> list[bytes]:
-    """What the processor makes of a photo, without anything around it."""
+    """Do the processor's work for one photo, without anything around it.
+
+    The same work by the same means as the processor's children: the object hashed, EXIF read, JPEG
+    decoded at the required scale, rotated upright, 1,024 and 256 pixels, WebP without metadata. No
+    child process, no limits, no IPC: a broken picture ends the loop.
+    """
     data = path.read_bytes()
     hashlib.sha256(data).digest()
-    made = []
+    images = []
     with Image.open(io.BytesIO(data)) as opened:
         width, height = opened.size
         opened.draft(None, (_DRAFT[0], max(1, _DRAFT[1] * height // width)))
@@ -40,8 +41,8 @@ def thumbnails(path: Path) -> list[bytes]:
             image = _scaled(image, size)
             output = io.BytesIO()
             image.save(output, "WEBP", quality=_QUALITY, method=_EFFORT, exif=b"")
-            made.append(output.getvalue())
-    return made
+            images.append(output.getvalue())
+    return images
 
 
 def _scaled(image: Image.Image, longest: int) -> Image.Image:
@@ -53,7 +54,7 @@ def _scaled(image: Image.Image, longest: int) -> Image.Image:
 
 
 def loop(seconds: float, photos: Sequence[Path]) -> dict[str, float]:
-    """Go round the photos until the time is over; the one under way is finished and counts."""
+    """Cycle through the photos until the time is up; the current one is finished and counts."""
     thumbnails(photos[0])
     done = 0
     begun = time.perf_counter()

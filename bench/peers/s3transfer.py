@@ -1,13 +1,6 @@
-"""s3transfer straight to the S3 server: the shortest way from a file to an object.
+"""s3transfer straight to the S3 server: the shortest path from a file to an object.
 
-Tuned as the documentation of boto3 says: one client for all transfers, a pool as large as the
-number of requests at once, parts of the size that Sluice makes, a threshold of one part. What
-Sluice does not do is spared this side as well: payloads are not signed with SHA-256, and the
-checksum that the server verifies is CRC32C by awscrt, the fastest that there is.
-
-The account is that of the settings (SLUICE_S3__…); the objects are gone when it ends.
-
-    python -m bench.peers.s3transfer --bucket B --prefix P --files FOLDER --concurrency 8
+python -m bench.peers.s3transfer --bucket B --prefix P --files FOLDER --concurrency 8
 """
 
 from __future__ import annotations
@@ -25,17 +18,22 @@ import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from s3transfer.manager import TransferConfig, TransferManager  # type: ignore[import-untyped]
 
-from bench.steps import await_start, report
+from bench.start_signal import await_start, report
 from bench.units import MIB
 
 _WARM_UP_BYTES = MIB
-"""What each connection carries before the clock starts."""
+"""Bytes that each connection carries before the clock starts."""
 _DELETE_AT_ONCE = 1000
 """Keys in one DeleteObjects, S3's limit."""
 
 
 def make_client(concurrency: int) -> Any:
-    """boto3 makes its clients out of data files; their types exist nowhere."""
+    """Return boto3's client of the account in the settings (SLUICE_S3__…).
+
+    What Sluice does not do is disabled here as well: payloads are not signed with SHA-256, and the
+    checksum that the server verifies is CRC32C by awscrt, the fastest available. boto3 builds its
+    clients from data files; they have no static types.
+    """
     environment = os.environ
     return boto3.session.Session().client(
         "s3",
@@ -63,7 +61,7 @@ def transfers(client: Any, concurrency: int, part_bytes: int) -> Iterator[Transf
 
 
 def put_all(manager: TransferManager, bucket: str, prefix: str, files: Sequence[Path]) -> list[str]:
-    """Put every file, as many at once as the manager is for; returns the keys."""
+    """Upload every file, with the manager's concurrency. Return the keys."""
     keys = [f"{prefix}/{path.name}" for path in files]
     futures = [
         manager.upload(str(path), bucket, key, extra_args={"ChecksumAlgorithm": "CRC32C"})
@@ -81,8 +79,12 @@ def delete_all(client: Any, bucket: str, keys: Sequence[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Put the files and print the figures; every connection has been opened and used before the
-    clock starts, and what was put is deleted after it has stopped."""
+    """Upload the files and print the figures. Every connection is open and used before the clock
+    starts; the objects are deleted after it has stopped.
+
+    Tuned as boto3's documentation recommends: one client for all transfers, a pool as large as the
+    number of concurrent requests, parts of Sluice's size, a threshold of one part.
+    """
     files = sorted(path for path in options.files.iterdir() if path.is_file())
     client = make_client(options.concurrency)
     with transfers(client, options.concurrency, options.part_bytes) as manager:

@@ -1,11 +1,6 @@
-"""Raw TCP over loopback, Python at both ends: the limit that results are held against.
+"""Raw TCP over loopback, Python at both ends: the limit that results are compared with.
 
-The exchange is the intake's at its barest: a chunk goes over in 1 MiB writes, one byte comes back.
-The server reads into one buffer, checks nothing and keeps nothing; the client sends one block again
-and again, which stays in the cache: a limit, not a rival.
-
-    python -m bench.peers.tcp --ready-file F          serves until SIGTERM
-    python -m bench.peers.tcp --connect HOST:PORT …   sends and prints its figures
+python -m bench.peers.tcp (--ready-file F | --connect HOST:PORT …)
 """
 
 from __future__ import annotations
@@ -25,7 +20,10 @@ _ACK = b"\x06"
 
 
 def _receive(connection: socket.socket, buffer: memoryview, size: int) -> bool:
-    """Read exactly `size` bytes, reusing the buffer; False at the end of the connection."""
+    """Read exactly `size` bytes into the reused buffer.
+
+    Return False at the end of the connection.
+    """
     left = size
     while left:
         got = connection.recv_into(buffer, min(left, len(buffer)))
@@ -68,7 +66,10 @@ def send(
 ) -> dict[str, object]:
     """Send `chunks` chunks with up to `window` unacknowledged; the time covers all of them.
 
-    Before it the connection carries chunks for `warm_up` seconds, so that its buffers have grown.
+    A chunk is sent in 1 MiB writes and answered by one byte. The server reads into one buffer,
+    verifies nothing and keeps nothing; the client sends the same block again and again, which stays
+    in the cache: an upper bound, not a competitor. Before the measurement the connection carries
+    chunks for `warm_up` seconds, so that its buffers have grown.
     """
     host, _, port = address.rpartition(":")
     block = memoryview(os.urandom(BLOCK))

@@ -1,12 +1,6 @@
 """tusd on the same S3 server: resumable uploads over HTTP, by the reference server of tus.
 
-The binary is the first `tusd` on the PATH; else Go builds it once into the user's cache. Where
-neither can be had, `find_tusd` says why, and so does the report.
-
-As a programme it is the client: for each file one POST that creates the upload and one PATCH that
-carries the bytes (tus 1.0.0, "creation"), over connections that were open before the clock starts.
-
-    python -m bench.peers.tusd --connect HOST:PORT --files FOLDER --in-flight 4
+python -m bench.peers.tusd --connect HOST:PORT --files FOLDER --in-flight 4
 """
 
 from __future__ import annotations
@@ -28,7 +22,7 @@ from urllib.parse import urlsplit
 from bench.processes import running
 from bench.units import MIB
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
+from tools.backends.programs import cache_dir, find_program, run_step
 
 MODULE: Final = "github.com/tus/tusd/v2/cmd/tusd@v2.8.0"
 BASE_PATH: Final = "/files/"
@@ -39,17 +33,21 @@ _TUS: Final = {"Tus-Resumable": "1.0.0"}
 
 
 class TusdMissingError(Exception):
-    """There is no tusd here; the sentence says why."""
+    """No tusd is available; the message says why."""
 
 
 class TusError(Exception):
-    """The server answered something that the protocol does not foresee."""
+    """The server's answer violates the protocol."""
 
 
 def find_tusd(*, build: bool = True) -> str:
-    """The path of a tusd, built if need be and allowed. Raises TusdMissingError."""
-    if found := find_program("tusd"):
-        return found
+    """Return the path of a tusd: the first on the PATH, else one that Go builds once into the
+    cache.
+
+    Raise TusdMissingError, whose text goes into the report.
+    """
+    if path := find_program("tusd"):
+        return path
     program = cache_dir() / "bin" / "tusd"
     if program.exists():
         return str(program)
@@ -73,9 +71,9 @@ def _last_line(error: ServiceError) -> str:
 def tusd(
     program: str, settings: Mapping[str, str], bucket: str, *, part_bytes: int, concurrency: int
 ) -> Iterator[str]:
-    """Run tusd on the S3 server of the settings (SLUICE_S3__…); gives HOST:PORT.
+    """Run tusd on the S3 server of the settings (SLUICE_S3__…). Return HOST:PORT.
 
-    Its parts are as large as Sluice's, and as many are on their way at once.
+    Size and concurrency of its parts are Sluice's.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -109,7 +107,10 @@ def _answers(port: int) -> bool:
 
 
 def upload(connection: http.client.HTTPConnection, path: Path) -> int:
-    """Create an upload and send all of its bytes; returns how many. Raises TusError."""
+    """Create an upload and send all of its bytes. Return how many. Raise TusError.
+
+    One POST creates the upload and one PATCH carries the bytes (tus 1.0.0, "creation").
+    """
     size = path.stat().st_size
     connection.request("POST", BASE_PATH, headers={**_TUS, "Upload-Length": str(size)})
     location = _answered(connection, 201)["Location"]
@@ -145,8 +146,10 @@ def _answered(connection: http.client.HTTPConnection, status: int) -> http.clien
 
 
 def run(address: str, files: Sequence[Path], in_flight: int) -> dict[str, object]:
-    """Send the files, each by one of `in_flight` connections; its object is in S3 when the PATCH
-    is answered."""
+    """Send the files over `in_flight` open connections.
+
+    A file's object is in S3 when its PATCH is answered.
+    """
     host, _, port = address.rpartition(":")
     left: SimpleQueue[Path | None] = SimpleQueue()
     for item in (*files, *[None] * in_flight):
@@ -168,7 +171,7 @@ def run(address: str, files: Sequence[Path], in_flight: int) -> dict[str, object
 
 
 def _connect(stack: ExitStack, host: str, port: int) -> http.client.HTTPConnection:
-    """A connection that is open, and closed at the end."""
+    """Return an open connection; the caller's exit stack closes it."""
     connection = stack.enter_context(closing(http.client.HTTPConnection(host, port)))
     connection.connect()
     assert connection.sock is not None

@@ -1,5 +1,1 @@
-"""The report of a run: a table for people, JSON for programs, plots, and one page with all of it.
-
-The JSON document is the only thing that is kept of a run; table, plots, page and docs/phases.md are
-made from it, so that no figure is ever copied by hand.
-"""
+"""Report of a run: text table, JSON, plots, and one page with all of it; all made from the JSON."""

@@ -1,4 +1,4 @@
-"""A run as data: written to bench/results/, read back to resume the run or to publish it."""
+"""A run as data: written to bench/results/, read to resume the run or to publish it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bench.gates import Result
 from bench.scenario import Outcome, Series
 
 FORMAT: Final = 1
-"""Of the file; one of another format is refused."""
+"""Version of the file format; other versions are refused."""
 RESULTS: Final = Path(__file__).parent.parent / "results"
 
 
 class GateRecord(TypedDict):
     """A measured gate.
 
-    `must` is None where there is only an aim; `passed` and `aim_reached` are None where figures are
-    not judged; what was no number (a share of nothing) is None.
+    `must` is None for a pure aim; `passed` and `aim_reached` are None where figures are not judged;
+    NaN (a share of nothing) is None.
     """
 
     name: str
@@ -50,7 +50,7 @@ class SeriesRecord(TypedDict):
 
 
 class ScenarioRecord(TypedDict):
-    """What one scenario measured, and when it ended."""
+    """Measurements of one scenario, and when it ended."""
 
     measured_at: str
     seconds: float
@@ -70,7 +70,7 @@ class Document(TypedDict):
 
 
 def begin(name: str, machine: Mapping[str, object], *, judged: bool) -> Document:
-    """An empty report; `judged` is False for quick runs, whose figures mean nothing."""
+    """Return an empty report; `judged` is False for quick runs, whose figures mean nothing."""
     return {
         "format": FORMAT,
         "name": name,
@@ -81,7 +81,7 @@ def begin(name: str, machine: Mapping[str, object], *, judged: bool) -> Document
 
 
 def add(document: Document, scenario: str, outcome: Outcome, seconds: float) -> None:
-    """Put a finished scenario into the report; one of the same name is replaced."""
+    """Add a finished scenario to the report, replacing one of the same name."""
     document["scenarios"][scenario] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -106,12 +106,12 @@ def gate_record(result: Result, *, judged: bool) -> GateRecord:
         "median": _number(spread.median),
         "maximum": _number(spread.maximum),
         "passed": result.passed if judged else None,
-        "aim_reached": result.aimed if judged else None,
+        "aim_reached": result.reaches_aim if judged else None,
     }
 
 
 def _number(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """Return None for NaN and infinity, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
@@ -126,12 +126,12 @@ def _series_record(series: Series) -> SeriesRecord:
 
 
 def gates(document: Document) -> list[GateRecord]:
-    """Every gate of the run, in the order in which the scenarios ended."""
+    """Return every gate of the run, in the order in which the scenarios ended."""
     return [gate for scenario in document["scenarios"].values() for gate in scenario["gates"]]
 
 
 def failures(document: Document) -> list[str]:
-    """Names of the gates that missed what they must reach; none in a run that is not judged."""
+    """Return the names of the gates that missed their bound; none in a run that is not judged."""
     return [gate["name"] for gate in gates(document) if gate["passed"] is False]
 
 
@@ -140,7 +140,7 @@ def json_path(name: str, folder: Path = RESULTS) -> Path:
 
 
 def write(document: Document, folder: Path = RESULTS) -> Path:
-    """Write the JSON whole or not at all, as `<name>.json`; returns its path."""
+    """Write the JSON atomically, as `<name>.json`. Return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = json_path(document["name"], folder)
     unfinished = path.with_suffix(".json.unfinished")
@@ -153,7 +153,7 @@ def write(document: Document, folder: Path = RESULTS) -> Path:
 
 
 def read(path: Path) -> Document:
-    """A report that was written before. Raises ValueError for a file of another format."""
+    """Return an existing report. Raise ValueError for a file of another format."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a report of this release: measure again")

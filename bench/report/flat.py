@@ -8,7 +8,7 @@ _LONGEST_LIST = 8
 
 
 def flatten(figures: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`{"a": {"b": 1.25}}` as ("a.b", "1.25"); long lists are counted, not listed."""
+    """Yield `{"a": {"b": 1.25}}` as ("a.b", "1.25"); long lists are counted, not listed."""
     for name, value in figures.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")

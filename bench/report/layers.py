@@ -1,4 +1,4 @@
-"""What each layer costs: from the TCP limit down to phase 6. Pure."""
+"""Cost of each layer, from the TCP limit to phase 6. Pure."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Layer:
 
     name: str
     rate: float
-    """MB/s with this layer on."""
+    """MB/s with this layer."""
     before: float | None
-    """MB/s without it; None for the limit that everything is held against."""
+    """MB/s without it; None for the limit, the reference of all layers."""
 
     @property
     def ratio(self) -> float | None:
-        """What is left of the throughput of the layer before."""
+        """Fraction of the previous layer's throughput that remains."""
         return None if self.before is None else self.rate / self.before
 
     @property
     def added_us_per_mib(self) -> float:
-        """Microseconds that every MiB takes longer than without it; negative when it gains."""
+        """Microseconds added to every MiB by this layer; negative when it saves time."""
         cost = _cost(self.rate)
         return cost if self.before is None else cost - _cost(self.before)
 
@@ -42,37 +42,38 @@ def _cost(rate: float) -> float:
 
 
 def layers(document: Document) -> list[Layer]:
-    """The layers of a run, in `ORDER`.
+    """Return the layers of a run, in `ORDER`.
 
-    A layer is held against the last one before it that was measured beside it, in the same
-    scenario: minutes apart the machine is another one. With several such scenarios their median
-    counts; a layer that was measured beside none of those before it stands with its own rate.
+    A layer is compared with the last one before it that was measured in the same scenario: minutes
+    apart, the machine behaves differently. With several such scenarios, their median counts; a
+    layer without such a scenario has only its own rate.
     """
     rows = [dict(zip(map(str, s["x"]), s["y"], strict=True)) for s in _of_layers(document)]
-    found: list[Layer] = []
+    ordered: list[Layer] = []
     for name in _names(rows):
         own = [row[name] for row in rows if name in row]
         rate = median(own)
-        for before in reversed(found):
+        for before in reversed(ordered):
             ratios = [row[name] / row[before.name] for row in rows if {name, before.name} <= {*row}]
             if ratios:
                 rate = before.rate * median(ratios)
                 break
-        found.append(Layer(name, rate, found[-1].rate if found else None))
-    return found
+        ordered.append(Layer(name, rate, ordered[-1].rate if ordered else None))
+    return ordered
 
 
 def _names(rows: Iterable[Collection[str]]) -> list[str]:
-    """Each layer once, in `ORDER`; one that is not in it stands behind what its own scenario named
-    before it, or at the end."""
+    """Return each layer once, in `ORDER`; one that is not in it follows the layer that its scenario
+    named before it, or comes last.
+    """
     places = {name: float(place) for place, name in enumerate(ORDER)}
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for row in rows:
         place = float(len(ORDER))
         for name in row:
             place = places.setdefault(name, place + 0.5)
-            found[name] = None
-    return sorted(found, key=lambda name: places[name])
+            names[name] = None
+    return sorted(names, key=lambda name: places[name])
 
 
 def _of_layers(document: Document) -> Iterable[SeriesRecord]:

@@ -1,14 +1,4 @@
-"""Figures of a run as the Markdown of docs/: what stands between two marks is made, never typed.
-
-    <!-- figures: gates P1 -->
-    …
-    <!-- end of figures -->
-
-Blocks: `run` (when, where, on which versions), `gates` (all of them), `gates NAME…` (those of some
-scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes), `order`
-(which phases passed, one after the other), `throughput NAME` (against concurrency), `cores NAME…`
-(what a core of each process carries) and `harness` (what measuring costs). Pure.
-"""
+"""Figures of a run as generated Markdown blocks between two marks in docs/. Pure."""
 
 from __future__ import annotations
 
@@ -30,19 +20,29 @@ _NOT_MEASURED: Final = "Not measured in this run."
 
 
 class UnknownBlockError(Exception):
-    """A mark names a block that does not exist."""
+    """A mark names an unknown block."""
 
 
 def fill(page: str, document: Document) -> str:
-    """The page with every block made anew. Raises UnknownBlockError."""
+    """Return the page with every block regenerated. Raise UnknownBlockError.
 
-    def made(found: re.Match[str]) -> str:
-        name, *arguments = found[2].split()
+        <!-- figures: gates P1 -->
+        …
+        <!-- end of figures -->
+
+    Blocks: `run` (when, where, on which versions), `gates` (all of them), `gates NAME…` (those of
+    some scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes),
+    `order` (which phases passed, one after the other), `throughput NAME` (against concurrency),
+    `cores NAME…` (what a core of each process carries) and `harness` (what measuring costs).
+    """
+
+    def render(match: re.Match[str]) -> str:
+        name, *arguments = match[2].split()
         if name not in _BLOCKS:
-            raise UnknownBlockError(f"{found[2]!r} is none of {', '.join(_BLOCKS)}")
-        return f"{found[1]}\n{_BLOCKS[name](document, arguments)}\n\n{found[3]}"
+            raise UnknownBlockError(f"{match[2]!r} is none of {', '.join(_BLOCKS)}")
+        return f"{match[1]}\n{_BLOCKS[name](document, arguments)}\n\n{match[3]}"
 
-    return _BLOCK.sub(made, page)
+    return _BLOCK.sub(render, page)
 
 
 def _run(document: Document, _: Sequence[str]) -> str:
@@ -66,16 +66,16 @@ def _run(document: Document, _: Sequence[str]) -> str:
 
 def _gates(document: Document, scenarios: Sequence[str]) -> str:
     chosen = scenarios or list(document["scenarios"])
-    found = [g for s in chosen if s in document["scenarios"] for g in _of(document, s)["gates"]]
-    return _gate_table(found) if found else _NOT_MEASURED
+    gates = [g for s in chosen if s in document["scenarios"] for g in _of(document, s)["gates"]]
+    return _gate_table(gates) if gates else _NOT_MEASURED
 
 
-def _gate_table(found: Sequence[GateRecord]) -> str:
+def _gate_table(gates: Sequence[GateRecord]) -> str:
     return _table(
         ("gate", "median [min … max]", "must", "aim", "result"),
         [
             (gate["what"], spread_text(gate), gate["must_text"], gate["aim_text"], verdict(gate))
-            for gate in found
+            for gate in gates
         ],
     )
 
@@ -111,7 +111,9 @@ def _phase(document: Document, arguments: Sequence[str]) -> str:
 
 
 def _order(document: Document, _: Sequence[str]) -> str:
-    """The phases are gates one after the other: one counts when all before it have passed."""
+    """Return the table of phases, which are gates in sequence: one counts when all before it
+    passed.
+    """
     rows, counts = [], True
     for name in PHASES:
         if name not in document["scenarios"]:
@@ -177,7 +179,7 @@ def _of(document: Document, scenario: str) -> Any:
 
 
 def _runs(figures: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every measurement with figures of its processes, named by its way through the figures."""
+    """Yield every measurement with figures of its processes, named by its path in the figures."""
     for name, value in figures.items():
         if isinstance(value, Mapping):
             here = f"{path}, {name}" if path else name
@@ -230,7 +232,7 @@ def _process_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def _per_core(cpu_seconds_per_gib: object) -> str:
-    """What one core of this process would carry: the inverse of its CPU seconds per GiB."""
+    """Return what one core of this process would carry: the inverse of its CPU seconds per GiB."""
     median = float(str(cpu_seconds_per_gib).partition(" ")[0].replace(",", "") or "nan")
     return f"{GIB / MB / median:,.0f}" if median > 0 else "–"
 

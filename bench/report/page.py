@@ -1,4 +1,4 @@
-"""One HTML page that holds a whole run and needs no other file. Pure."""
+"""One self-contained HTML page with a whole run. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ summary { cursor: pointer; }
 
 
 def page(document: Document, pictures: Mapping[str, bytes]) -> str:
-    """`pictures`: name → PNG, as `plots.draw` makes them."""
+    """Return the page. `pictures`: name → PNG, as `plots.draw` makes them."""
     title = f"Sluice: throughput gates, {document['name']}"
     return "\n".join(
         (

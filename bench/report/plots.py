@@ -1,4 +1,4 @@
-"""The plots of a run, as PNG."""
+"""Plots of a run, as PNG."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DrawLines(Protocol):
 
 
 def draw(document: Document) -> dict[str, bytes]:
-    """Every plot that the run has figures for: name → PNG.
+    """Return every plot that the run has figures for: name → PNG.
 
     Names are `layers` and, for each scenario, `throughput-P1`, `latency-P1`, `memory-P1` and
     `cost-P1`.
@@ -78,7 +78,7 @@ def _throughput(axes: Axes, series: Sequence[SeriesRecord]) -> None:
 
 
 def _latency(axes: Axes, series: Sequence[SeriesRecord]) -> None:
-    """As HdrHistogram draws them: every further nine takes the same width."""
+    """Draw latencies on HdrHistogram's scale: every further nine takes the same width."""
     _lines(axes, series, lambda s: [_nines(x) for x in _numbers(s)])
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -91,7 +91,7 @@ def _latency(axes: Axes, series: Sequence[SeriesRecord]) -> None:
 
 
 def _nines(percentile: float) -> float:
-    """1 for 0 %, 10 for 90 %, 100 for 99 %; the maximum stands at 99.999 %."""
+    """Return 1 for 0 %, 10 for 90 %, 100 for 99 %; the maximum is at 99.999 %."""
     return 1 / (1 - min(percentile, 99.999) / 100)
 
 
@@ -142,9 +142,9 @@ _LINE_PLOTS: Final[dict[str, tuple[str, DrawLines]]] = {
 
 
 def _waterfall(axes: Axes, steps: Sequence[Layer]) -> None:
-    """The limit as a whole bar, then what each layer takes from the one before.
+    """Draw the limit as a whole bar, then the loss of each layer.
 
-    The axis is logarithmic: bars of one height are one ratio, wherever they stand.
+    The axis is logarithmic: bars of equal height are equal ratios.
     """
     floor = 10 ** math.floor(math.log10(min(step.rate for step in steps)))
     axes.set_yscale("log")

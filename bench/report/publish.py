@@ -1,4 +1,4 @@
-"""Write everything that is kept of a run: JSON, plots, page."""
+"""Output of a run: JSON, plots, page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from bench.report.plots import draw
 
 
 def publish(document: Document, folder: Path = RESULTS) -> list[Path]:
-    """`<name>.json`, `<name>.html` and `<name>-<plot>.png` below `folder`; returns their paths."""
+    """Write `<name>.json`, `<name>.html` and `<name>-<plot>.png` below `folder`.
+
+    Return their paths.
+    """
     name = document["name"]
     written = [write(document, folder)]
     pictures = draw(document)
-    for stale in folder.glob(f"{name}-*.png"):  # of a run that had other plots
+    for stale in folder.glob(f"{name}-*.png"):  # of a run with other plots
         stale.unlink()
     for plot, png in pictures.items():
         path = folder / f"{name}-{plot}.png"

@@ -10,7 +10,7 @@ HEADINGS = ("gate", "median [min … max]", "must", "aim", "verdict", "what")
 
 
 def table(gates: Sequence[GateRecord]) -> str:
-    """One line per gate: median [min … max], the bounds, the verdict."""
+    """Return one line per gate: median [min … max], the bounds, the verdict."""
     rows = [HEADINGS, *map(row, gates)]
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(HEADINGS))]
     return "\n".join(
@@ -20,7 +20,7 @@ def table(gates: Sequence[GateRecord]) -> str:
 
 
 def row(gate: GateRecord) -> tuple[str, ...]:
-    """The cells under `HEADINGS`."""
+    """Return the cells under `HEADINGS`."""
     return (
         gate["name"],
         spread_text(gate),
@@ -32,7 +32,7 @@ def row(gate: GateRecord) -> tuple[str, ...]:
 
 
 def spread_text(gate: GateRecord) -> str:
-    """`median [minimum … maximum] unit`."""
+    """Return `median [minimum … maximum] unit`."""
     middle, low, high = gate["median"], gate["minimum"], gate["maximum"]
     if middle is None or low is None or high is None:
         return "no number"
@@ -42,7 +42,7 @@ def spread_text(gate: GateRecord) -> str:
 
 
 def _digits(value: float) -> int:
-    """Three figures that mean something, two places at most."""
+    """Return the decimals for three significant figures, two at most."""
     return 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
 
 

@@ -1,4 +1,4 @@
-"""One module per scenario: what is run, alternated and measured.
+"""Scenarios, one per module: what is run, alternated and measured.
 
 `SCENARIOS` has all of them, in the order of a full run.
 """
@@ -30,8 +30,9 @@ NAMES: Final = (
 
 
 def _scenario(name: str) -> Scenario:
-    """`run` of bench/scenarios/<name>.py, imported when it is called: a scenario brings the
-    libraries of its peers, and a run of another one does not need them."""
+    """Return `run` of bench/scenarios/<name>.py, imported on call: a scenario loads the libraries
+    of its peers, which a run of another one does not need.
+    """
 
     def run(effort: Effort) -> Outcome:
         outcome = import_module(f"bench.scenarios.{name.lower()}").run(effort)

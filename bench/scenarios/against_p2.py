@@ -1,8 +1,4 @@
-"""Gates P3 and P4: a phase against phase 2, on the same load, in turns.
-
-A measurement ends when every upload is COMPLETED: then the workers have taken all bytes out of
-Redis. What was merely acknowledged by then is in the figures as well.
-"""
+"""Gates P3 and P4: a phase compared with phase 2, on the same load, in turns."""
 
 from __future__ import annotations
 
@@ -11,17 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench.backends import REDIS_SETTINGS
+from bench.cpu_shares import limited_share
 from bench.deployment import Deployment, deployment
 from bench.gates import Gate, Result
-from bench.measuring import Measured, measure, rounds, spread_of, text_of
+from bench.measurement import Measured, measure, rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
-from bench.shares import own_share
 
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """One phase under both loads; phases in between only under the first."""
+    """One phase under both loads; intermediate phases only under the first."""
 
     one: Measured
     four: Measured | None
@@ -43,38 +39,43 @@ def _four_rate(both: Both) -> float:
 
 
 def compare(gate: Gate, name: str, phases: Sequence[int], effort: Effort) -> Outcome:
-    """Judge the last of the phases by what it makes of the first one's throughput."""
+    """Judge the last of the phases by its ratio to the first one's throughput.
+
+    A measurement ends when every upload is COMPLETED: then the workers have taken all bytes out of
+    Redis. The rate of acknowledgements is in the figures as well.
+    """
     first, last = phases[0], phases[-1]
     with ExitStack() as stack:
         running = {phase: stack.enter_context(deployment(phase)) for phase in phases}
         if effort.core_share is not None:
             processes = {w.pid for sluice in running.values() for w in sluice.watched.values()}
-            stack.enter_context(own_share(processes, effort.core_share))
-        found = rounds(name, effort, lambda effort: _round(running, effort))
+            stack.enter_context(limited_share(processes, effort.core_share))
+        measured = rounds(name, effort, lambda effort: _round(running, effort))
     return Outcome(
-        results=[Result(gate, spread_of(found, lambda r: r[last].one.rate / r[first].one.rate))],
+        results=[Result(gate, spread_of(measured, lambda r: r[last].one.rate / r[first].one.rate))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "redis": dict(REDIS_SETTINGS),
             "core_share_of_each_process": effort.core_share or "none: all share the machine",
             "acknowledged_ratio": text_of(
-                found, lambda r: r[last].one.acknowledged_rate / r[first].one.rate, 2
+                measured, lambda r: r[last].one.acknowledged_rate / r[first].one.rate, 2
             ),
             "four_streams_ratio": text_of(
-                found, lambda r: _four_rate(r[last]) / _four_rate(r[first]), 2
+                measured, lambda r: _four_rate(r[last]) / _four_rate(r[first]), 2
             ),
-            **{common.layer(phase): _figures(found, phase) for phase in phases},
+            **{common.layer(phase): _figures(measured, phase) for phase in phases},
         },
         series=[
             common.layers(
-                name, {common.layer(phase): [r[phase].one.rate for r in found] for phase in phases}
+                name,
+                {common.layer(phase): [r[phase].one.rate for r in measured] for phase in phases},
             )
         ],
     )
 
 
-def _figures(found: Sequence[Round], phase: int) -> dict[str, object]:
-    figures: dict[str, object] = {"one_stream": common.figures_of([r[phase].one for r in found])}
-    if fours := [four for r in found if (four := r[phase].four) is not None]:
+def _figures(measured: Sequence[Round], phase: int) -> dict[str, object]:
+    figures: dict[str, object] = {"one_stream": common.figures_of([r[phase].one for r in measured])}
+    if fours := [four for r in measured if (four := r[phase].four) is not None]:
         figures["four_streams"] = common.figures_of(fours)
     return figures

@@ -1,5 +1,4 @@
-"""What the phases have in common: one load for all of them, so that they can be held against each
-other, and the layers that a chunk's way is made of."""
+"""Loads that the phases share, so that they are comparable, and the layers of a chunk's path."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import Any, Final
 
 from bench.figures import Spread
 from bench.latency import PERCENTILES, Latencies
-from bench.measuring import (
+from bench.measurement import (
     WARM_UP_SECONDS,
     Load,
     Measured,
@@ -22,33 +21,37 @@ from bench.units import MB, MIB
 
 CHUNK_BYTES: Final = 16 * MIB
 WINDOW: Final = 2
-"""Chunks a stream keeps unacknowledged when throughput is measured: the next one is on its way
-while the last is being answered. Latency is measured with one."""
+"""Unacknowledged chunks per stream when throughput is measured: the next one is sent while the last
+is being answered. Latency is measured with one.
+"""
 RAW_TCP: Final = "raw TCP"
 ECHO: Final = "gRPC echo"
 ACK: Final = "ack_after_last_byte"
 ROUND_TRIPS: Final = "round_trips"
-"""Names of latencies among the figures of a load."""
+"""Names of latencies in the figures of a load."""
 
 
 def layer(phase: int) -> str:
-    """The name of a phase in the waterfall of layers."""
+    """Return the name of a phase in the waterfall of layers."""
     return f"phase {phase}"
 
 
 def chunks(effort: Effort) -> int:
-    """How many of CHUNK_BYTES a measurement of throughput sends: 1.5 GiB, three times what may be
-    queued in Redis."""
+    """Return the number of CHUNK_BYTES in a measurement of throughput: 1.5 GiB, three times what
+    may be queued in Redis.
+    """
     return 8 if effort.quick else 96
 
 
 def one_stream(effort: Effort, *, complete: bool = True) -> Load:
-    """The load that is judged in phases 1 to 4: what raw TCP is measured with as well."""
+    """Return the load that is judged in phases 1 to 4, used for raw TCP as well."""
     return Load(window=WINDOW, chunk_bytes=CHUNK_BYTES, chunks=chunks(effort), complete=complete)
 
 
 def four_streams(effort: Effort, *, complete: bool = True) -> Load:
-    """What the SDK would make of a large file of half the bytes: chunks of 8 MiB, four streams."""
+    """Return the load that the SDK makes of a large file, at half the bytes: chunks of 8 MiB, four
+    streams.
+    """
     return Load(
         streams=4,
         uploads=1,
@@ -60,7 +63,7 @@ def four_streams(effort: Effort, *, complete: bool = True) -> Load:
 
 
 def raw_tcp(peer: Server, number: int, window: int = WINDOW) -> Mapping[str, Any]:
-    """The same exchange with no Sluice in it: a chunk over, one byte back."""
+    """Measure the exchange without Sluice: one chunk sent, one byte answered."""
     return load(
         "bench.peers.tcp",
         *("--connect", peer.address, "--chunk-bytes", str(CHUNK_BYTES)),
@@ -70,17 +73,17 @@ def raw_tcp(peer: Server, number: int, window: int = WINDOW) -> Mapping[str, Any
 
 
 def echo(peer: Server, load: Load) -> Measured:
-    """The same load into a bare grpc.aio server that answers the same messages."""
+    """Measure the same load on a bare grpc.aio server that answers the same messages."""
     return measure_at(peer.address, load, {"echo": peer})
 
 
 def rate_of(figures: Mapping[str, Any]) -> float:
-    """MB/s of a peer."""
+    """Return the MB/s of a peer."""
     return float(figures["bytes"] / figures["seconds"] / MB)
 
 
 def figures_of(runs: Sequence[Measured]) -> dict[str, object]:
-    """What stands behind a throughput: rates, latencies, errors, processes, the generator."""
+    """Return the figures behind a rate: latencies, errors, processes, the generator."""
     return {
         "mb_per_second": text_of(runs, lambda r: r.rate),
         "acknowledged_mb_per_second": text_of(runs, lambda r: r.acknowledged_rate),
@@ -95,7 +98,7 @@ def figures_of(runs: Sequence[Measured]) -> dict[str, object]:
 
 
 def layers(name: str, rates: Mapping[str, Sequence[float]]) -> Series:
-    """A row of the waterfall: medians of what was measured side by side, in MB/s."""
+    """Return a row of the waterfall: medians measured in the same rounds, in MB/s."""
     return Series(
         plot="layers",
         name=name,
@@ -106,7 +109,9 @@ def layers(name: str, rates: Mapping[str, Sequence[float]]) -> Series:
 
 
 def latency(name: str, runs: Sequence[Measured], which: str) -> Series:
-    """The percentiles of all rounds together."""
+    """Return the percentiles of all rounds together."""
     together = Latencies.of([run.figures[which] for run in runs])
-    found = together.percentiles(PERCENTILES)
-    return Series(plot="latency", name=name, x=list(found), y=list(found.values()), unit="ms")
+    percentiles = together.percentiles(PERCENTILES)
+    return Series(
+        plot="latency", name=name, x=list(percentiles), y=list(percentiles.values()), unit="ms"
+    )

@@ -1,10 +1,4 @@
-"""What P5, P6, SMALL and PHOTOS have in common: the same files through Sluice and straight to S3.
-
-Both sides read the files of one folder, in memory (tmpfs) where the machine has such a place, so
-that no disk of the client is measured. Sluice is spoken to by its own SDK; s3transfer sends as many
-requests at once as Sluice's part workers do. What was stored is deleted after each measurement,
-outside of its time.
-"""
+"""Shared parts of P5, P6, SMALL and PHOTOS: the same files through Sluice and straight to S3."""
 
 from __future__ import annotations
 
@@ -20,23 +14,23 @@ from typing import Any, Final
 
 from bench.backends import empty_bucket, s3_client
 from bench.deployment import Deployment
-from bench.measuring import text_of, usage_figures
+from bench.measurement import text_of, usage_figures
 from bench.processes import loading
 from bench.units import GIB, MB, MIB
 from bench.usage import Usage
 from sluice_common.settings.groups import Workers
 
 REQUESTS: Final = Workers().parts
-"""Requests that a repository has at the object store at once; s3transfer gets as many."""
+"""Concurrent requests of a repository to the object store; s3transfer has as many."""
 PART_BYTES: Final = 8 * MIB
-"""What Sluice plans for these sizes, and what s3transfer is told."""
+"""Part size of Sluice's plan for these files, and of s3transfer."""
 _MEMORY: Final = Path("/dev/shm")
 _PIECE_BYTES: Final = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One side's measurement."""
+    """Measurement of one side."""
 
     figures: Mapping[str, Any]
     usage: Mapping[str, Usage]
@@ -47,7 +41,7 @@ class Sent:
 
     @property
     def rate(self) -> float:
-        """MB/s until the last object was there."""
+        """MB/s until the last object was stored."""
         return float(self.figures["bytes"] / self.seconds / MB)
 
     @property
@@ -56,19 +50,22 @@ class Sent:
 
     @property
     def cpu_seconds(self) -> float:
-        """Of the sender and of every process that it kept busy."""
+        """CPU seconds of the sender and of every server process."""
         return float(self.figures["cpu_seconds"]) + sum(u.cpu_seconds for u in self.usage.values())
 
 
 @contextmanager
 def folder_of(sizes: Sequence[int], seed: int = 1) -> Iterator[Path]:
-    """A folder with a file of random bytes for each size; no two files are alike."""
+    """Create a folder with a file of random bytes for each size; no two files are equal.
+
+    It is in memory (tmpfs) where the machine has one, so that no client disk is measured.
+    """
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="sluice-bench-files-", dir=memory) as folder:
         random_bytes = random.Random(seed)
         for number, size in enumerate(sizes):
             with (Path(folder) / f"{number:05}.bin").open("wb") as file:
-                # In pieces: Python makes no 256 MiB of random bytes at once.
+                # In pieces: Python cannot make 256 MiB of random bytes at once.
                 for at in range(0, size, _PIECE_BYTES):
                     file.write(random_bytes.randbytes(min(_PIECE_BYTES, size - at)))
         yield Path(folder)
@@ -84,11 +81,11 @@ def through_sluice(
 ) -> Sent:
     """Upload every file with the SDK until all are COMPLETED, then empty the bucket.
 
-    Each measurement has paths of its own, as s3transfer has keys of its own: the second one would
-    otherwise replace the nodes of the first and delete their objects while the clock runs. The
-    nodes stay behind for as long as the deployment lives; nobody reads them.
+    Each measurement has unique paths, as s3transfer has unique keys: otherwise the second one would
+    replace the nodes of the first and delete their objects while the clock runs. The nodes remain
+    until the deployment ends. The objects are deleted outside of the measured time.
 
-    A file that fails ends the run, unless errors are what is counted.
+    A file that fails ends the run, unless errors are counted.
     """
     repository = () if sluice.repository is None else ("--repository", sluice.repository)
     with loading(
@@ -107,7 +104,7 @@ def through_sluice(
 
 
 def straight(sluice: Deployment, folder: Path) -> Sent:
-    """The same files with s3transfer into the same bucket; it deletes them itself."""
+    """Upload the same files with s3transfer into the same bucket; it deletes them."""
     s3 = sluice.backends.get("s3")
     with loading(
         "bench.peers.s3transfer",
@@ -121,7 +118,7 @@ def straight(sluice: Deployment, folder: Path) -> Sent:
 
 
 def figures_of(runs: Sequence[Sent]) -> dict[str, object]:
-    """What stands behind one side: time, rate, CPU of all together, of the sender, by process."""
+    """Return the figures of one side: time, rate, CPU in total, of the sender, by process."""
     return {
         "seconds": text_of(runs, lambda r: r.seconds, 2),
         "mb_per_second": text_of(runs, lambda r: r.rate),

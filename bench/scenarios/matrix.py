@@ -1,8 +1,4 @@
-"""Chunk size × concurrency in phase 2, and the memory of an intake under the heaviest of it.
-
-Every cell is a short measurement of its own, of as many streams as the concurrency says, each with
-an upload of its own and one chunk unacknowledged.
-"""
+"""Scenario MATRIX: chunk size × concurrency in phase 2, and the peak memory of an intake."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import Final
 from bench.deployment import deployment
 from bench.figures import Spread
 from bench.gates import INTAKE_MEMORY, Result
-from bench.measuring import Load, Measured, measure, say
+from bench.measurement import Load, Measured, measure, say
 from bench.scenario import Effort, Outcome, Series
 from bench.scenarios.common import ACK
 from bench.units import MIB
@@ -44,7 +40,7 @@ class Cell:
 def _cells(effort: Effort) -> list[Cell]:
     sizes = (1, 16) if effort.quick else CHUNK_MIB
     concurrency = (1, 4) if effort.quick else CONCURRENCY
-    found = []
+    cells = []
     with deployment(2) as sluice:
         for chunk_mib in sizes:
             say(f"MATRIX: chunks of {chunk_mib} MiB")
@@ -53,19 +49,22 @@ def _cells(effort: Effort) -> list[Cell]:
                     streams=streams,
                     chunk_bytes=chunk_mib * MIB,
                     seconds=effort.seconds / 4,
-                    # One chunk of each stream is the least: of the large ones that is enough.
+                    # At least one chunk per stream: for the large ones that is enough.
                     warm_up=0.1 if streams * chunk_mib <= WARMED_MIB else 0.0,
                 )
                 sluice.servers["intake"].forget_peak()
                 sluice.servers["repository"].forget_peak()
-                found.append(Cell(chunk_mib, streams, measure(sluice, load)))
-    return found
+                cells.append(Cell(chunk_mib, streams, measure(sluice, load)))
+    return cells
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure each cell briefly: as many streams as its concurrency, each with one upload and one
+    unacknowledged chunk.
+    """
     cells = _cells(effort)
     peaks = [cell.measured.usage["intake"].peak_bytes / MIB for cell in cells]
-    # One value and no spread: what is asked for is the largest that there ever was.
+    # One value without spread: the peak is requested.
     worst = Spread.of([max(peaks)])
     return Outcome(
         results=[Result(INTAKE_MEMORY, worst)],

@@ -1,17 +1,4 @@
-"""1,000 uploads open at once, 50 of them streaming: how long an acknowledgement takes then.
-
-Phase 3: the ledger and the chunks are in Redis, as in any deployment that has so many clients.
-
-Judged are 50 clients behind lines of 40 Mbit/s, 2 Gbit/s together: all 50 are in the middle of a
-chunk all the time, each at its own point of it. A block is due when the line has carried it,
-whether or not it could be sent; an acknowledgement is timed from when the last block of its chunk
-was due (open loop, corrected for coordinated omission). The load is the same on every machine: a
-path that cannot carry it falls behind, and the gate fails.
-
-The same 50 as fast as they can are measured as well and judged by nobody. There a chunk waits for
-the 49 others that the same cores are busy with, and for room in the byte budget: 50 x 8 MiB at once
-take as long as the throughput says, whatever the path of one chunk costs.
-"""
+"""Scenario OPEN: latency of acknowledgements with 1,000 open uploads, 50 of them streaming."""
 
 from __future__ import annotations
 
@@ -20,7 +7,7 @@ from typing import Final
 
 from bench.deployment import Deployment, deployment
 from bench.gates import OPEN_ACK, Result
-from bench.measuring import Measured, rounds, spread_of, text_of
+from bench.measurement import Measured, rounds, spread_of, text_of
 from bench.processes import loading
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
@@ -30,21 +17,22 @@ PHASE: Final = 3
 UPLOADS: Final = 1000
 STREAMS: Final = 50
 CHUNK_BYTES: Final = 8 * MIB
-"""What GetLimits recommends."""
+"""Chunk size that GetLimits recommends."""
 PACE: Final = 5 * MB
 """Bytes per second of each client: 40 Mbit/s."""
 SINCE_DUE: Final = "since_due"
 _FULL_TIMES: Final = 2
 _PACED_TIMES: Final = 4
-"""How much longer than other measurements: a line takes 1.7 s for a chunk, and of fewer than some
-hundred acknowledgements the p99 would be the slowest."""
+"""Factor on the duration of a measurement: a line takes 1.7 s for a chunk, and of fewer than some
+hundred acknowledgements the p99 would be the slowest.
+"""
 
 
 def _measure(
     sluice: Deployment, silent: int, streams: int, seconds: float, pace: float | None = None
 ) -> Measured:
     with loading(
-        "bench.load.many_open",
+        "bench.load.open_uploads",
         *("--target", sluice.intake, "--drive", sluice.drive),
         *("--uploads", str(silent), "--streams", str(streams)),
         *("--chunk-bytes", str(CHUNK_BYTES), "--seconds", str(seconds)),
@@ -70,17 +58,31 @@ def _round(sluice: Deployment, silent: int, streams: int, seconds: float) -> Rou
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure phase 3, with ledger and chunks in Redis, as in any deployment with so many clients.
+
+    Judged are 50 clients behind lines of 40 Mbit/s, 2 Gbit/s together: all 50 are always in the
+    middle of a chunk, each at another point. A block is due when the line has carried it, whether
+    or not it could be sent; an acknowledgement is timed from when the last block of its chunk was
+    due (open loop, corrected for coordinated omission). The load is equal on every machine: a path
+    that cannot carry it falls behind, and the gate fails.
+
+    The same 50 at full speed are measured as well, but not judged. There a chunk waits for the 49
+    others on the same cores, and for room in the byte budget: 50 x 8 MiB at once take as long as
+    the throughput allows, whatever the path of one chunk costs.
+    """
     uploads, streams = (50, 5) if effort.quick else (UPLOADS, STREAMS)
     silent = uploads - streams
     with deployment(PHASE) as sluice:
-        found = rounds("OPEN", effort, lambda some: _round(sluice, silent, streams, some.seconds))
-    paced, full = [r.paced for r in found], [r.full for r in found]
+        measured = rounds(
+            "OPEN", effort, lambda some: _round(sluice, silent, streams, some.seconds)
+        )
+    paced, full = [r.paced for r in measured], [r.full for r in measured]
     if lost := max(silent - m.figures["idle_streams"] for m in (*paced, *full)):
         raise RuntimeError(f"{lost} of the silent streams did not stay open")
     return Outcome(
         results=[Result(OPEN_ACK, spread_of(paced, lambda m: m.milliseconds(SINCE_DUE, 99)))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "phase": PHASE,
             "uploads": uploads,
             "streaming": streams,

@@ -1,4 +1,4 @@
-"""Gate P3: chunks through Redis, taken out and discarded by workers, against phase 2."""
+"""Gate P3: chunks through Redis, read and discarded by workers, against phase 2."""
 
 from __future__ import annotations
 

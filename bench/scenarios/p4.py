@@ -1,5 +1,4 @@
-"""Gate P4: the same as P3 with events on Kafka, against phase 2; phase 3 runs beside them, so that
-what the events cost is seen; not in a quick run, where starting it would take most of the time."""
+"""Gate P4: P3 with events on Kafka, against phase 2."""
 
 from __future__ import annotations
 
@@ -9,4 +8,8 @@ from bench.scenarios.against_p2 import compare
 
 
 def run(effort: Effort) -> Outcome:
+    """Run phase 3 beside them to show the cost of the events.
+
+    Not in a quick run, where its start would take most of the time.
+    """
     return compare(P4_KAFKA, "P4", (2, 4) if effort.quick else (2, 3, 4), effort)

@@ -1,9 +1,4 @@
-"""Gate P5: a large file until its object is in S3, against s3transfer with the same file.
-
-The SDK sends it over as many streams as it chooses; the time ends with COMPLETED: every part has
-been stored and put together. Where tusd can be had it carries the file too, as a neighbour to look
-at; it is judged by nobody.
-"""
+"""Gate P5: a large file until its object is in S3, against s3transfer with the same file."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from pathlib import Path
 
 from bench.deployment import Deployment, deployment
 from bench.gates import P5_S3, Result
-from bench.measuring import rounds, spread_of
+from bench.measurement import rounds, spread_of
 from bench.peers.tusd import TusdMissingError, find_tusd, tusd
 from bench.processes import load
 from bench.scenario import Effort, Outcome
@@ -44,26 +39,31 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure the SDK with the streams it chooses; the time ends with COMPLETED.
+
+    By then every part is stored and assembled. Where tusd is available it carries the file too, for
+    comparison; it is not judged.
+    """
     with ExitStack() as stack:
         enter = stack.enter_context
         sluice = enter(deployment(5, SLUICE_EVENTS="off"))
         folder = enter(folder_of([object_bytes(effort)]))
         neighbour, absent = _start_tusd(stack, sluice, effort)
-        found = rounds("P5", effort, lambda _: _round(sluice, folder, neighbour))
-    beside = [r.tusd for r in found if r.tusd is not None]
+        measured = rounds("P5", effort, lambda _: _round(sluice, folder, neighbour))
+    beside = [r.tusd for r in measured if r.tusd is not None]
     rates = {
-        S3TRANSFER: [r.straight.rate for r in found],
-        common.layer(5): [r.sluice.rate for r in found],
+        S3TRANSFER: [r.straight.rate for r in measured],
+        common.layer(5): [r.sluice.rate for r in measured],
     }
     return Outcome(
-        results=[Result(P5_S3, spread_of(found, lambda r: r.sluice.rate / r.straight.rate))],
+        results=[Result(P5_S3, spread_of(measured, lambda r: r.sluice.rate / r.straight.rate))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "object_bytes": object_bytes(effort),
             "part_bytes": PART_BYTES,
             "requests_at_once": REQUESTS,
-            "sluice": figures_of([r.sluice for r in found]),
-            "s3transfer": figures_of([r.straight for r in found]),
+            "sluice": figures_of([r.sluice for r in measured]),
+            "s3transfer": figures_of([r.straight for r in measured]),
             "tusd": figures_of(beside) if beside else absent,
         },
         series=[common.layers("P5", rates)],
@@ -71,7 +71,7 @@ def run(effort: Effort) -> Outcome:
 
 
 def _start_tusd(stack: ExitStack, sluice: Deployment, effort: Effort) -> tuple[str | None, str]:
-    """Its address, or why there is none. To build it takes longer than a whole quick run."""
+    """Return its address, or why there is none. Building it takes longer than a whole quick run."""
     try:
         program = find_tusd(build=not effort.quick)
     except TusdMissingError as missing:

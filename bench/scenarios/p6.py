@@ -1,8 +1,4 @@
-"""Gate P6: the same as P5 with the catalogue on, against phase 5, in turns.
-
-The drive's policy is `crc`: SHA-256 of large objects, which the default leaves to a job afterwards,
-would be computed during the next measurement.
-"""
+"""Gate P6: P5 with the catalogue, against phase 5, in turns."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from pathlib import Path
 
 from bench.deployment import Deployment, create_drive, deployment
 from bench.gates import P6_CATALOGUE, Result
-from bench.measuring import rounds, spread_of
+from bench.measurement import rounds, spread_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios import common
 from bench.scenarios.files import Sent, figures_of, folder_of, through_sluice
@@ -28,6 +24,11 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure both phases.
+
+    The drive's policy is `crc`: the default leaves SHA-256 of large objects to a later job, which
+    would run during the next measurement.
+    """
     with (
         deployment(5, SLUICE_EVENTS="off") as without,
         deployment(6, SLUICE_EVENTS="off") as catalogue,
@@ -35,21 +36,21 @@ def run(effort: Effort) -> Outcome:
     ):
         assert catalogue.repository is not None
         create_drive(catalogue.repository, DRIVE, pb.DrivePolicy(integrity=pb.INTEGRITY_CRC))
-        found = rounds("P6", effort, lambda _: _round(without, catalogue, folder))
+        measured = rounds("P6", effort, lambda _: _round(without, catalogue, folder))
     rates = {
-        common.layer(5): [r.without.rate for r in found],
-        common.layer(6): [r.catalogue.rate for r in found],
+        common.layer(5): [r.without.rate for r in measured],
+        common.layer(6): [r.catalogue.rate for r in measured],
     }
     return Outcome(
         results=[
-            Result(P6_CATALOGUE, spread_of(found, lambda r: r.catalogue.rate / r.without.rate))
+            Result(P6_CATALOGUE, spread_of(measured, lambda r: r.catalogue.rate / r.without.rate))
         ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "object_bytes": object_bytes(effort),
             "integrity": "crc",
-            "phase_5": figures_of([r.without for r in found]),
-            "phase_6": figures_of([r.catalogue for r in found]),
+            "phase_5": figures_of([r.without for r in measured]),
+            "phase_6": figures_of([r.catalogue for r in measured]),
         },
         series=[common.layers("P6", rates)],
     )

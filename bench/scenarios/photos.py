@@ -1,7 +1,5 @@
-"""Gate for a user with a camera: 100 photos of 2 to 6 MB, all at once, until every node is
-COMPLETED; no error. s3transfer sends the same photos straight to the same S3, in turns.
-
-Everything is on: catalogue, events on Kafka, SHA-256 of every object in passing.
+"""Gate PHOTOS: 100 photos of 2 to 6 MB at once until every node is COMPLETED, without an error.
+s3transfer sends the same photos straight to the same S3, in turns.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Final
 from bench.deployment import Deployment, deployment
 from bench.figures import Spread
 from bench.gates import PHOTOS_ERRORS, PHOTOS_RATIO, PHOTOS_TIME, Result
-from bench.measuring import rounds, spread_of
+from bench.measurement import rounds, spread_of
 from bench.scenario import Effort, Outcome
 from bench.scenarios.files import REQUESTS, Sent, figures_of, folder_of, straight, through_sluice
 from bench.units import MB
@@ -31,30 +29,35 @@ class Round:
 
 
 def sizes(effort: Effort) -> Sequence[int]:
-    """The same photos in every run: 2 to 6 MB, evenly spread."""
+    """Return the sizes of the photos, equal in every run: 2 to 6 MB, evenly spread."""
     count = 10 if effort.quick else PHOTOS
     drawn = random.Random(_SEED)
     return [drawn.randint(int(2 * MB), int(6 * MB)) for _ in range(count)]
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure with all features: catalogue, events on Kafka, SHA-256 of every object while it
+    streams.
+    """
     photos = sizes(effort)
     with deployment(6) as sluice, folder_of(photos) as folder:
-        found = rounds("PHOTOS", effort, lambda _: _round(sluice, folder, len(photos)))
+        measured = rounds("PHOTOS", effort, lambda _: _round(sluice, folder, len(photos)))
     return Outcome(
         results=[
-            Result(PHOTOS_TIME, spread_of(found, lambda r: r.sluice.seconds)),
-            # Of all rounds: one photo that failed in one of them is one too many.
-            Result(PHOTOS_ERRORS, Spread.of([sum(r.sluice.errors for r in found)])),
-            Result(PHOTOS_RATIO, spread_of(found, lambda r: r.sluice.seconds / r.straight.seconds)),
+            Result(PHOTOS_TIME, spread_of(measured, lambda r: r.sluice.seconds)),
+            # Over all rounds: no photo may fail in any of them.
+            Result(PHOTOS_ERRORS, Spread.of([sum(r.sluice.errors for r in measured)])),
+            Result(
+                PHOTOS_RATIO, spread_of(measured, lambda r: r.sluice.seconds / r.straight.seconds)
+            ),
         ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "photos": len(photos),
             "bytes": sum(photos),
             "requests_at_once": REQUESTS,
-            "sluice": figures_of([r.sluice for r in found]),
-            "s3transfer": figures_of([r.straight for r in found]),
+            "sluice": figures_of([r.sluice for r in measured]),
+            "s3transfer": figures_of([r.straight for r in measured]),
         },
     )
 

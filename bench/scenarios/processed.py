@@ -1,7 +1,4 @@
-"""Gates for whoever waits for a thumbnail: from the event to the result, while two photos of 12
-megapixels arrive a second; on services (intake, repository, processor) and in one process of one
-machine, in turns.
-"""
+"""Gates of the processing latency: from a photo's event to its result, at two photos a second."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.deployment import create_drive, deployment
 from bench.gates import PROCESSED_SERVICES, PROCESSED_STANDALONE, Result
 from bench.latency import Latencies
-from bench.measuring import rounds, spread_of, text_of
+from bench.measurement import rounds, spread_of, text_of
 from bench.processes import READY_SECONDS, load, running, server
 from bench.scenario import Effort, Outcome
 from bench.scenarios.thumbnails import photos
@@ -35,7 +32,7 @@ _SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where photos go."""
+    """Destination of the photos."""
 
     intake: str
     repository: str
@@ -49,65 +46,68 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Send two photos of 12 megapixels a second to services (intake, repository, processor) and to
+    one process of one machine, in turns.
+    """
     with ExitStack() as stack:
         paths = stack.enter_context(photos(effort))
         folder = paths[0].parent
         services = stack.enter_context(on_services())
         standalone = stack.enter_context(in_one_process())
-        found = rounds(
+        measured = rounds(
             "PROCESSED",
             effort,
             lambda own: Round(_arriving(own, services, folder), _arriving(own, standalone, folder)),
         )
-    services_found = [one.services for one in found]
-    standalone_found = [one.standalone for one in found]
+    services_latencies = [one.services for one in measured]
+    standalone_latencies = [one.standalone for one in measured]
     return Outcome(
         results=[
-            Result(PROCESSED_SERVICES, spread_of(services_found, _p95)),
-            Result(PROCESSED_STANDALONE, spread_of(standalone_found, _p95)),
+            Result(PROCESSED_SERVICES, spread_of(services_latencies, _p95)),
+            Result(PROCESSED_STANDALONE, spread_of(standalone_latencies, _p95)),
         ],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "photos_per_second": PHOTOS_PER_SECOND,
-            "photos_per_round": found[-1].services.count,
-            "services_milliseconds": _figures(services_found),
-            "standalone_milliseconds": _figures(standalone_found),
+            "photos_per_round": measured[-1].services.count,
+            "services_milliseconds": _figures(services_latencies),
+            "standalone_milliseconds": _figures(standalone_latencies),
         },
     )
 
 
-def _p50(found: Latencies) -> float:
-    return found.milliseconds(50.0)
+def _p50(latencies: Latencies) -> float:
+    return latencies.milliseconds(50.0)
 
 
-def _p95(found: Latencies) -> float:
-    return found.milliseconds(95.0)
+def _p95(latencies: Latencies) -> float:
+    return latencies.milliseconds(95.0)
 
 
-def _slowest(found: Latencies) -> float:
-    return found.milliseconds(100.0)
+def _slowest(latencies: Latencies) -> float:
+    return latencies.milliseconds(100.0)
 
 
-def _figures(found: Sequence[Latencies]) -> dict[str, str]:
-    """Median and spread over the rounds."""
+def _figures(latencies: Sequence[Latencies]) -> dict[str, str]:
+    """Return median and spread over the rounds."""
     named = {"p50": _p50, "p95": _p95, "max": _slowest}
-    return {name: text_of(found, figure) for name, figure in named.items()}
+    return {name: text_of(latencies, figure) for name, figure in named.items()}
 
 
 def _arriving(effort: Effort, target: Target, folder: Path) -> Latencies:
-    found = load(
-        "bench.load.arriving",
+    figures = load(
+        "bench.load.photo_arrivals",
         *("--target", target.intake, "--repository", target.repository),
         *("--drive", target.drive, "--photos", str(folder)),
         *("--rate", str(PHOTOS_PER_SECOND)),
         *("--seconds", str(1.0 if effort.quick else _SECONDS)),
     )
-    return Latencies.from_json(found["delays"])
+    return Latencies.from_json(figures["delays"])
 
 
 @contextmanager
 def on_services() -> Iterator[Target]:
-    """Phase 6 with a processor in a consumer group of its own."""
+    """Run phase 6 with a processor in a separate consumer group."""
     group = f"bench-{uuid.uuid4().hex[:8]}"
     with deployment(6, SLUICE_PROCESSOR__GROUP=group) as sluice:
         brokers = sluice.settings["SLUICE_KAFKA__BOOTSTRAP_SERVERS"]
@@ -118,11 +118,11 @@ def on_services() -> Iterator[Target]:
 
 
 async def _begin_at_the_end(brokers: str, group: str) -> None:
-    """What earlier runs have left in the topic is none of ours."""
+    """Set the group to the end of the topic, past the events of earlier runs."""
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
-        await consumer.topics()  # only then it knows their partitions
+        await consumer.topics()  # loads the metadata of their partitions
         numbers = consumer.partitions_for_topic(UPLOADS_TOPIC) or ()
         partitions = [TopicPartition(UPLOADS_TOPIC, number) for number in numbers]
         if partitions:
@@ -134,7 +134,7 @@ async def _begin_at_the_end(brokers: str, group: str) -> None:
 
 @contextmanager
 def in_one_process() -> Iterator[Target]:
-    """`sluice serve` on a data directory that goes away."""
+    """Run `sluice serve` on a temporary data directory."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-data-") as scratch:
         announced = Path(scratch) / "data" / "server.json"
         environment = {

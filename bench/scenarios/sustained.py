@@ -1,10 +1,5 @@
-"""Minutes of full load at phase 1 and at phase 6, and a storm of calls that their clients give up:
-what fails, and whether memory grows.
-
-Uploads begin, complete and are followed by the next. What a deployment remembers of those that
-ended it is told to forget after seconds instead of a day; with the default it would still be
-filling up when the run ends, by design and not by a leak. Judged is the memory of our own
-processes; that of the backends is in the figures.
+"""Gate SUSTAINED: errors and memory growth during minutes of full load and a storm of cancelled
+calls, at phase 1 and at phase 6.
 """
 
 from __future__ import annotations
@@ -26,7 +21,7 @@ from bench.gates import (
     Result,
 )
 from bench.latency import Latencies
-from bench.measuring import say
+from bench.measurement import say
 from bench.memory import WINDOW_SECONDS, Memory, sampling, worst
 from bench.processes import LOAD_SECONDS, loading
 from bench.scenario import Effort, Outcome, Series
@@ -43,19 +38,23 @@ CHUNKS_PER_UPLOAD: Final = 16
 CHUNK_BYTES: Final = 8 * MIB
 MOST_OF_DISK: Final = 1 / 3
 STORM_PHASE: Final = 3
-"""With Redis every call that is given up leaves staged bytes to be dropped; further backends only
-see what is whole."""
+"""With Redis, every cancelled call leaves staged bytes to drop; further backends see only complete
+chunks.
+"""
 CALLERS: Final = 20
 STORM_WINDOW_SECONDS: Final = 120.0
-"""What is in flight and what malloc keeps of it changes within seconds by a tenth (standard
-deviation 14 to 18 MiB of 200): the difference of two medians of a minute is then good to 3.5 %, of
-two minutes to 2.3 %. Leaks are as visible: there are 7 minutes between the two."""
+"""Window of the memory comparison.
+
+In-flight data and malloc's retention change within seconds by a tenth (standard deviation 14 to 18
+MiB of 200): the difference of two medians of a minute is then accurate to 3.5 %, of two minutes to
+2.3 %. Leaks remain as visible: there are 7 minutes between the two.
+"""
 OUR_SERVICES: Final = ("intake", "repository")
 _PLOTTED_SAMPLES: Final = 300
 
 
 class _Run:
-    """A load that ran for a long time, and the memory of everything meanwhile."""
+    """A load that ran for a long time, and the memory of every process."""
 
     def __init__(
         self,
@@ -78,7 +77,7 @@ class _Run:
 
     @property
     def growth_percent(self) -> float:
-        """Of the one of our processes that grew most."""
+        """Growth of our process that grew most."""
         ours = [self.memory[name] for name in OUR_SERVICES if name in self.memory]
         return worst(ours, self.window_seconds)
 
@@ -134,8 +133,9 @@ def _run(
 
 
 def _pace(sluice: Deployment, seconds: float) -> float | None:
-    """Uploads per second that fill no more than a third of the free disk of this machine, where
-    the object store is on it; None, as fast as it can, where no disk fills."""
+    """Return the uploads per second that fill no more than a third of the free disk of this
+    machine, where the object store is on it; None, as fast as it can, where no disk fills.
+    """
     if "s3" not in sluice.backends:
         return None
     free = shutil.disk_usage(Path.cwd()).free
@@ -167,7 +167,7 @@ def _storm(effort: Effort) -> _Run:
         found = _run(
             sluice,
             seconds,
-            "bench.load.cancelling",
+            "bench.load.cancellations",
             *("--callers", "2" if effort.quick else str(CALLERS)),
             window_seconds=STORM_WINDOW_SECONDS,
         )
@@ -178,6 +178,12 @@ def _storm(effort: Effort) -> _Run:
 
 
 def run(effort: Effort) -> Outcome:
+    """Run uploads that begin, complete and are followed by the next.
+
+    Deployments forget ended uploads after seconds instead of a day; with the default they would
+    still be filling up when the run ends, by design and not by a leak. Judged is the memory of our
+    own processes; that of the backends is in the figures.
+    """
     loads = {phase: _load(phase, effort) for phase in (1, 6)}
     storm = _storm(effort)
     return Outcome(

@@ -1,8 +1,5 @@
-"""Gate for the processor's image core: photos of 12 megapixels per second and core, against a bare
-loop around Pillow in one process per core (bench/peers/pillow_loop.py), in turns.
-
-Both hash the file, read EXIF and write the same two thumbnails. Ours does it in confined children:
-a copy to a descriptor, a question and an answer are what that costs.
+"""Gate THUMBNAILS: photos of 12 megapixels per second and core, against a bare loop around Pillow
+in one process per core (bench/peers/pillow_loop.py), in turns.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from typing import Final
 
 from bench.gates import THUMBNAILS_RATIO, Result
 from bench.load.photos import photo
-from bench.measuring import rounds, spread_of, text_of
+from bench.measurement import rounds, spread_of, text_of
 from bench.scenario import Effort, Outcome
 from bench.units import MB, MIB
 from sluice_processor.images.children.pool import ImageWorkers
@@ -31,7 +28,7 @@ from sluice_processor.nodes.spool import SpoolOptions, spooled
 
 PHOTOS: Final = 4
 _IN_FLIGHT_PER_CHILD: Final = 2
-"""One is decoded, the next lies ready."""
+"""One is decoded while the next one is queued."""
 _SECONDS: Final = 10.0
 
 
@@ -44,25 +41,29 @@ class Round:
 
 
 def run(effort: Effort) -> Outcome:
+    """Measure both: each hashes the file, reads EXIF and writes the same two thumbnails.
+
+    Ours uses sandboxed children, at the cost of a copy to a descriptor, a request and a response.
+    """
     cores = os.cpu_count() or 1
     with photos(effort) as paths:
-        found = rounds("THUMBNAILS", effort, lambda own: _round(own, paths, cores))
+        measured = rounds("THUMBNAILS", effort, lambda own: _round(own, paths, cores))
         megabytes = [path.stat().st_size / MB for path in paths]
     return Outcome(
-        results=[Result(THUMBNAILS_RATIO, spread_of(found, lambda r: r.sluice / r.loop))],
+        results=[Result(THUMBNAILS_RATIO, spread_of(measured, lambda r: r.sluice / r.loop))],
         figures={
-            "rounds": len(found),
+            "rounds": len(measured),
             "cores": cores,
             "photo_megabytes": [round(size, 2) for size in megabytes],
-            "photos_per_second_and_core": text_of(found, lambda r: r.sluice, 2),
-            "bare_loop_photos_per_second_and_core": text_of(found, lambda r: r.loop, 2),
+            "photos_per_second_and_core": text_of(measured, lambda r: r.sluice, 2),
+            "bare_loop_photos_per_second_and_core": text_of(measured, lambda r: r.loop, 2),
         },
     )
 
 
 @contextmanager
 def photos(effort: Effort) -> Iterator[Sequence[Path]]:
-    """JPEGs of 4,000 x 3,000 pixels in a folder that goes away; smaller ones for a quick run."""
+    """Create JPEGs of 4,000 x 3,000 pixels in a temporary folder; smaller ones for a quick run."""
     width, height = (800, 600) if effort.quick else (4000, 3000)
     with tempfile.TemporaryDirectory(prefix="sluice-photos-") as folder:
         paths = []
@@ -82,7 +83,7 @@ def _round(effort: Effort, paths: Sequence[Path], cores: int) -> Round:
 
 
 def bare_loop(paths: Sequence[Path], seconds: float, processes: int) -> float:
-    """Photos per second of so many loops at the same time."""
+    """Return the photos per second of so many concurrent loops."""
     command = [sys.executable, "-m", "bench.peers.pillow_loop", str(seconds), *map(str, paths)]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)
@@ -103,7 +104,7 @@ def bare_loop(paths: Sequence[Path], seconds: float, processes: int) -> float:
 
 
 async def through_children(paths: Sequence[Path], seconds: float, children: int) -> float:
-    """Photos per second of a pool of so many children, with enough photos at hand for all."""
+    """Return the photos per second of a pool of so many children, with photos queued for all."""
     done = 0
     began = 0.0
 
@@ -129,7 +130,7 @@ async def through_children(paths: Sequence[Path], seconds: float, children: int)
 
 
 async def _blocks(path: Path) -> AsyncIterator[bytes]:
-    """As an object store hands them over."""
+    """Yield blocks as an object store does."""
     with path.open("rb") as file:
         while block := await asyncio.to_thread(file.read, MIB):
             yield block

@@ -1,4 +1,4 @@
-"""What a phase is made of."""
+"""Combination of settings of each phase."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice_common.settings import load_settings
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_phase_is_the_row_of_that_name(phase: int) -> None:
+def test_phase_is_the_row_of_that_name(phase: int) -> None:
     chosen = {
         name.removeprefix("SLUICE_").lower(): value for name, value in combination(phase).items()
     }
@@ -22,7 +22,7 @@ def test_there_is_no_other_phase() -> None:
         pass
 
 
-def test_a_service_that_is_nowhere_is_named(
+def test_service_that_is_nowhere_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setenv("SLUICE_SERVICES_DIR", str(tmp_path_factory.mktemp("services")))

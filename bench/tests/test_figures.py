@@ -1,4 +1,4 @@
-"""The arithmetic behind the gates."""
+"""Statistics behind the gates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.figures import Spread, percentile
 from bench.gates import P1_ACK_ONE, P1_STREAM, Result
 
 
-def test_a_percentile_is_a_sample_by_nearest_rank() -> None:
+def test_percentile_is_a_sample_by_nearest_rank() -> None:
     samples = [float(n) for n in range(1, 101)]
     assert percentile(samples, 95) == 95
     assert percentile(samples, 100) == 100
     assert percentile([7.0], 50) == 7.0
 
 
-def test_a_percentile_of_nothing_is_an_error() -> None:
+def test_percentile_without_samples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
         percentile([], 50)
 
@@ -30,7 +30,8 @@ def test_at_least_that_many_samples_do_not_exceed_the_percentile(
     assert sum(s <= value for s in samples) >= len(samples) * percent / 100 - 1e-9
 
 
-def test_a_ratio_passes_from_its_bound_up_and_a_latency_from_its_bound_down() -> None:
+def test_gate_direction_follows_its_kind() -> None:
+    """A ratio passes from its bound up, a latency from its bound down."""
     assert Result(P1_STREAM, Spread.of([0.40])).verdict == "pass"
     assert Result(P1_STREAM, Spread.of([0.399])).verdict == "FAIL"
     assert Result(P1_STREAM, Spread.of([0.7])).verdict == "pass, aim reached"
@@ -38,5 +39,5 @@ def test_a_ratio_passes_from_its_bound_up_and_a_latency_from_its_bound_down() ->
     assert Result(P1_ACK_ONE, Spread.of([3.0])).verdict == "pass, aim reached"
 
 
-def test_a_gate_is_judged_by_the_median_of_its_rounds() -> None:
+def test_gate_is_judged_by_the_median_of_its_rounds() -> None:
     assert Result(P1_STREAM, Spread.of([0.1, 0.5, 0.9])).passed

@@ -1,4 +1,4 @@
-"""Every gate can fail, and every scenario has to measure its own."""
+"""Gates: each can fail, and each scenario measures its own."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ EVERY = [gate for gates in GATES.values() for gate in gates]
 
 
 def beyond(gate: Gate, bound: float, by: float) -> float:
-    """A value that misses the bound by so much."""
+    """Return a value that misses the bound by so much."""
     return bound - by if gate.better is Better.HIGHER else bound + by
 
 
-def test_every_scenario_has_its_gates_and_every_gate_its_scenario() -> None:
+def test_scenarios_and_gates_match() -> None:
     assert set(GATES) == set(NAMES) == set(SCENARIOS)
     names = [gate.name for gate in EVERY]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("gate", EVERY, ids=lambda gate: gate.name)
-def test_a_gate_passes_at_its_bounds_and_fails_just_beyond(gate: Gate) -> None:
+def test_gate_passes_at_its_bounds_and_fails_just_beyond(gate: Gate) -> None:
     assert Result(gate, Spread.of([gate.aim])).verdict == "pass, aim reached"
     if gate.must is None:
         missed = Result(gate, Spread.of([beyond(gate, gate.aim, 1e-6)]))
         assert missed.passed
-        assert not missed.aimed
+        assert not missed.reaches_aim
         return
     assert Result(gate, Spread.of([gate.must])).passed
     assert Result(gate, Spread.of([beyond(gate, gate.must, 1e-6)])).verdict == "FAIL"
 
 
 @pytest.mark.parametrize("gate", EVERY, ids=lambda gate: gate.name)
-def test_what_is_no_number_fails(gate: Gate) -> None:
+def test_nan_fails(gate: Gate) -> None:
     assert Result(gate, Spread.of([math.nan])).verdict == "FAIL"
 
 
 @pytest.mark.parametrize("gate", EVERY, ids=lambda gate: gate.name)
-def test_an_aim_is_at_least_as_much_as_what_must_be_reached(gate: Gate) -> None:
+def test_aim_is_at_least_as_strict_as_the_bound(gate: Gate) -> None:
     assert gate.must is None or gate.reaches(gate.aim, gate.must)
 
 

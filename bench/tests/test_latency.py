@@ -1,4 +1,4 @@
-"""Latencies: as exact as three digits are, the same when added up, honest about what came late."""
+"""Latencies: three-digit precision, addition, and coordinated omission."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def latencies_of(samples: list[float]) -> Latencies:
     return found
 
 
-@settings(deadline=None)  # on a busy machine every example may take its time
+@settings(deadline=None)  # a busy machine may take long for an example
 @given(SECONDS, st.sampled_from(PERCENTILES))
-def test_a_percentile_is_that_of_the_samples_within_three_digits(
+def test_percentile_is_that_of_the_samples_within_three_digits(
     samples: list[float], percent: float
 ) -> None:
     found = latencies_of(samples).milliseconds(percent)
@@ -33,27 +33,26 @@ def test_a_percentile_is_that_of_the_samples_within_three_digits(
 
 @settings(max_examples=20, deadline=None)
 @given(SECONDS, SECONDS)
-def test_rounds_that_are_added_up_by_way_of_json_are_as_if_recorded_together(
-    one: list[float], other: list[float]
-) -> None:
+def test_sum_of_rounds_equals_one_recording(one: list[float], other: list[float]) -> None:
+    """The rounds are added up from their JSON."""
     sent = [json.loads(json.dumps(latencies_of(each).to_json())) for each in (one, other)]
     together = latencies_of(one + other).to_json()
     assert Latencies.of(sent).to_json() == together
     assert together["count"] == len(one) + len(other)
 
 
-def test_nothing_has_no_percentile_and_can_still_be_added() -> None:
+def test_empty_latencies_have_no_percentile_and_can_be_added() -> None:
     assert Latencies.of([Latencies().to_json()]).count == 0
     with pytest.raises(ValueError, match="no samples"):
         Latencies().milliseconds(50)
 
 
-def test_what_is_beyond_an_hour_counts_as_an_hour() -> None:
+def test_longer_than_an_hour_counts_as_an_hour() -> None:
     assert latencies_of([1e6]).milliseconds(100) == pytest.approx(3600e3, rel=2e-3)
 
 
 class Time:
-    """A clock that only sleeping, and whoever is measured, moves on."""
+    """Clock that advances only by sleeping and by the measured server."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -66,7 +65,7 @@ class Time:
 
 
 async def measured(rate: float | None, *, stalls_at: int, chunks: int) -> Latencies:
-    """A server that answers within a millisecond, and once only after a second."""
+    """Measure a server that answers within a millisecond, and once after a second."""
     time = Time()
     schedule = Schedule(chunks=chunks, rate=rate, clock=time, sleep=time.sleep)
     found = Latencies()
@@ -78,7 +77,7 @@ async def measured(rate: float | None, *, stalls_at: int, chunks: int) -> Latenc
     return found
 
 
-async def test_in_the_open_loop_a_stall_counts_for_all_that_were_due_meanwhile() -> None:
+async def test_open_loop_counts_a_stall_for_every_due_chunk() -> None:
     found = await measured(100, stalls_at=50, chunks=200)
     # Of 200 that were due in two seconds, half fell due during the stall of one, or queued behind
     # it: a quarter of all waited for more than 0.5 s.
@@ -88,13 +87,13 @@ async def test_in_the_open_loop_a_stall_counts_for_all_that_were_due_meanwhile()
     assert found.milliseconds(20) == pytest.approx(1, rel=0.01)
 
 
-async def test_in_the_closed_loop_only_one_is_slow() -> None:
+async def test_closed_loop_counts_a_stall_once() -> None:
     found = await measured(None, stalls_at=50, chunks=200)
     assert found.milliseconds(99) == pytest.approx(1, rel=0.01)
     assert found.milliseconds(100) == pytest.approx(1000, rel=0.01)
 
 
-async def test_the_open_loop_asks_for_chunks_at_its_rate() -> None:
+async def test_open_loop_keeps_its_rate() -> None:
     time = Time()
     schedule = Schedule(seconds=1.0, rate=10, clock=time, sleep=time.sleep)
     due = []
@@ -103,7 +102,7 @@ async def test_the_open_loop_asks_for_chunks_at_its_rate() -> None:
     assert due == pytest.approx([number / 10 for number in range(10)])
 
 
-async def test_a_schedule_ends_by_time_even_when_its_senders_lag_behind() -> None:
+async def test_schedule_ends_on_time_with_late_senders() -> None:
     time = Time()
     schedule = Schedule(seconds=1.0, rate=1000, clock=time, sleep=time.sleep)
     taken = 0
@@ -113,18 +112,18 @@ async def test_a_schedule_ends_by_time_even_when_its_senders_lag_behind() -> Non
     assert taken == 4
 
 
-async def test_at_a_pace_a_block_is_due_when_its_line_has_carried_it() -> None:
+async def test_paced_block_is_due_when_its_line_has_carried_it() -> None:
     time = Time()
     pace = Pace(1000, time.now, clock=time, sleep=time.sleep)
     assert await pace.take(500) == time.now == pytest.approx(100.5)
     time.now += 2.0
-    # Late, but due as if nothing had happened, and not waited for.
+    # Late, but due as if there had been no delay, and not waited for.
     assert await pace.take(500) == pytest.approx(101.0)
     assert time.now == pytest.approx(102.5)
     assert [await pace.take(1000), await pace.take(1000)] == pytest.approx([102.0, 103.0])
     assert time.now == pytest.approx(103.0)
 
 
-def test_a_schedule_without_an_end_is_refused() -> None:
+def test_schedule_without_an_end_is_refused() -> None:
     with pytest.raises(ValueError, match="ends"):
         Schedule()

@@ -15,9 +15,9 @@ from bench.backends import MissingBackendError
 from bench.figures import Spread
 from bench.gates import GATES, Better, Gate, Result
 from bench.report import document
+from bench.report_check import report_problems
 from bench.scenario import Effort, Outcome, Scenario, Series
 from bench.scenarios import NAMES
-from bench.wellformed import complaints
 
 Value = Callable[[Gate], float]
 
@@ -31,7 +31,7 @@ def far_off(gate: Gate) -> float:
 
 
 class Fake:
-    """Scenarios that measure what they are told; `ran` has their names and efforts."""
+    """Scenarios with given results; `ran` has their names and efforts."""
 
     def __init__(self, value: Value = at_the_aim, failing: str = "") -> None:
         self.value = value
@@ -50,7 +50,7 @@ class Fake:
                 raise RuntimeError("the intake ended")
             results = [Result(gate, Spread.of([self.value(gate)])) for gate in GATES[name]]
             lines = Series("throughput", "one", [1, 2], [10.0, 20.0], "MB/s")
-            # Drawing takes its time: one of them has a plot.
+            # Drawing is slow: only one of them has a plot.
             return Outcome(results, {"rounds": effort.rounds}, [lines] if name == "P1" else [])
 
         return run
@@ -60,8 +60,8 @@ class Fake:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_look_at_the_machine() -> Iterator[None]:
-    """It runs programs; test_report.py does it for once."""
+def _no_machine_description() -> Iterator[None]:
+    """Skip the description of the machine, which runs programs; test_report.py covers it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(machine, "describe", lambda: {"cpu": "none"})
         yield
@@ -69,13 +69,13 @@ def _no_look_at_the_machine() -> Iterator[None]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without plots and page, where nobody looks at them: drawing takes its time."""
+    """Skip plots and page where no test reads them: drawing is slow."""
     monkeypatch.setattr(bench, "publish", lambda report, folder: [document.write(report, folder)])
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the report of a run of P1; not to be changed."""
+    """A folder with the report of a run of P1; read only."""
     folder = tmp_path_factory.mktemp("whole")
     assert Fake().main(folder, "--gate", "P1") == 0
     return folder
@@ -85,24 +85,24 @@ def written(folder: Path, name: str) -> document.Document:
     return document.read(document.json_path(name, folder))
 
 
-def test_a_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -> None:
+def test_full_run_measures_every_gate_and_passes_when_all_do(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path) == 0
     assert fake.ran == list(NAMES)
     report = written(tmp_path, "bench")
     measured = {gate["name"] for gate in document.gates(report)}
     assert measured == {gate.name for gates in GATES.values() for gate in gates}
-    assert complaints("bench", NAMES, tmp_path) == []
+    assert report_problems("bench", NAMES, tmp_path) == []
 
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", [name for name in NAMES if any(g.must for g in GATES[name])])
-def test_a_gate_that_fails_ends_the_run_with_1(name: str, tmp_path: Path) -> None:
+def test_failed_gate_exits_1(name: str, tmp_path: Path) -> None:
     assert Fake(far_off).main(tmp_path, "--gate", name) == 1
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_only_the_chosen_ones_run(tmp_path: Path) -> None:
+def test_only_chosen_scenarios_run(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path, "--gate", "P3", "--gate", "P2", "--rounds", "9") == 0
     assert fake.ran == ["P3", "P2"]
@@ -111,11 +111,11 @@ def test_only_the_chosen_ones_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_share_of_a_core_for_each_process_is_for_what_compares_phases(tmp_path: Path) -> None:
+def test_core_share_applies_to_phase_comparisons_only(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path, "--gate", "P3", "--core-share", "0.4") == 0
     assert fake.efforts[0].core_share == 0.4
-    # Apart from a run where all of them share the machine.
+    # A report apart from runs where all of them share the machine.
     assert set(written(tmp_path, "p3-own-cores")["scenarios"]) == {"P3"}
     for wrong in (["--core-share", "0.4"], ["--gate", "P1", "--core-share", "0.4"]):
         with pytest.raises(SystemExit):
@@ -124,14 +124,14 @@ def test_a_share_of_a_core_for_each_process_is_for_what_compares_phases(tmp_path
         fake.main(tmp_path, "--gate", "P3", "--core-share", "2")
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_interrupted_run_resumes(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the intake ended"):
         Fake(failing="P3").main(tmp_path)
     assert set(written(tmp_path, "bench")["scenarios"]) == {"P1", "P2"}
     again = Fake()
     assert again.main(tmp_path, "--resume") == 0
     assert again.ran == [name for name in NAMES if name not in ("P1", "P2")]
-    assert complaints("bench", NAMES, tmp_path) == []
+    assert report_problems("bench", NAMES, tmp_path) == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -147,18 +147,20 @@ def test_another_commit_is_not_resumed(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_keeps_finished_scenarios(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(effort: Effort) -> Outcome:
         raise KeyboardInterrupt
 
     chosen = ("--gate", "P1", "--gate", "P2", "--results", str(tmp_path))
     assert bench.main(chosen, {**Fake().scenarios(), "P2": interrupted}) == 130
     assert set(written(tmp_path, "p1-p2")["scenarios"]) == {"P1"}
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "run again with --resume" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
+def test_without_resume_the_run_restarts(tmp_path: Path) -> None:
     Fake().main(tmp_path, "--gate", "P1")
     fake = Fake()
     fake.main(tmp_path, "--gate", "P1")
@@ -170,7 +172,7 @@ def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
     ("arguments", "required", "code"),
     [((), "", 1), ((), "1", 1), (("--quick",), "1", 1), (("--quick",), "", 0)],
 )
-def test_what_lacks_its_service_fails_the_run_and_the_others_are_measured(
+def test_missing_service_fails_the_run_after_the_others(
     arguments: tuple[str, ...],
     required: str,
     code: int,
@@ -185,14 +187,14 @@ def test_what_lacks_its_service_fails_the_run_and_the_others_are_measured(
 
     scenarios = {**Fake().scenarios(), "P4": without_kafka}
     chosen = ("--gate", "P4", "--gate", "P1", "--results", str(tmp_path))
-    monkeypatch.setattr(bench, "complaints", lambda name, scenarios, folder: [])
+    monkeypatch.setattr(bench, "report_problems", lambda name, scenarios, folder: [])
     assert bench.main([*arguments, *chosen], scenarios) == code
     (name,) = (path.stem for path in tmp_path.glob("*.json"))
     assert set(written(tmp_path, name)["scenarios"]) == {"P1"}
     assert "P4 is not measured: no Kafka runs here" in capsys.readouterr().err
 
 
-def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
+def test_scenario_that_omits_a_gate_is_an_error(tmp_path: Path) -> None:
     def forgetful(effort: Effort) -> Outcome:
         return Outcome([Result(GATES["P1"][0], Spread.of([1.0]))], {})
 
@@ -201,18 +203,18 @@ def test_a_scenario_that_leaves_a_gate_out_is_an_error(tmp_path: Path) -> None:
         bench.main(["--gate", "P1", "--results", str(tmp_path)], scenarios)
 
 
-def test_a_quick_run_judges_no_figure(tmp_path: Path) -> None:
+def test_quick_run_judges_no_figure(tmp_path: Path) -> None:
     fake = Fake(far_off)
     assert fake.main(tmp_path, "--quick") == 0
     assert fake.efforts[0] == Effort.small()
     assert all(gate["passed"] is None for gate in document.gates(written(tmp_path, "bench-quick")))
 
 
-def test_a_quick_run_fails_when_a_figure_is_no_number(tmp_path: Path) -> None:
+def test_quick_run_fails_on_nan(tmp_path: Path) -> None:
     assert Fake(lambda gate: float("nan")).main(tmp_path, "--quick", "--gate", "P2") == 1
 
 
-def test_a_full_run_does_more_than_a_quick_one() -> None:
+def test_full_run_does_more_than_a_quick_one() -> None:
     full, small = Effort.full(3), Effort.small()
     assert full.rounds >= 5
     assert full.rounds > small.rounds
@@ -223,10 +225,10 @@ def test_a_full_run_does_more_than_a_quick_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "complaint"),
+    ("damage", "problem"),
     [
-        (lambda folder: (folder / "p1.html").unlink(), "no whole page"),
-        (lambda folder: (folder / "p1-throughput-P1.png").write_bytes(b"GIF8"), "no picture"),
+        (lambda folder: (folder / "p1.html").unlink(), "not a complete page"),
+        (lambda folder: (folder / "p1-throughput-P1.png").write_bytes(b"GIF8"), "not a picture"),
         (
             lambda folder: (folder / "p1.html").write_text(
                 '<html><img src="https://somewhere.example/plot.png"></html>'
@@ -234,7 +236,10 @@ def test_a_full_run_does_more_than_a_quick_one() -> None:
             "from outside",
         ),
         (lambda folder: change(folder, lambda record: record["gates"].pop()), "0 times"),
-        (lambda folder: change(folder, lambda record: record["figures"].clear()), "nothing stands"),
+        (
+            lambda folder: change(folder, lambda record: record["figures"].clear()),
+            "have no figures",
+        ),
         (lambda folder: change(folder, lambda r: r["series"][0]["y"].pop()), "2 x and 1 y"),
         (
             lambda folder: change(folder, lambda r: r["gates"][0].update({"minimum": 5e9})),
@@ -242,17 +247,17 @@ def test_a_full_run_does_more_than_a_quick_one() -> None:
         ),
     ],
 )
-def test_a_report_that_is_not_whole_is_noticed(
-    damage: Callable[[Path], object], complaint: str, whole: Path, tmp_path: Path
+def test_incomplete_report_is_detected(
+    damage: Callable[[Path], object], problem: str, whole: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(whole, tmp_path / "results")
-    assert complaints("p1", ["P1"], folder) == []
+    assert report_problems("p1", ["P1"], folder) == []
     damage(folder)
-    assert complaint in " ".join(complaints("p1", ["P1"], folder))
+    assert problem in " ".join(report_problems("p1", ["P1"], folder))
 
 
-def test_a_report_that_lacks_a_scenario_is_noticed(whole: Path) -> None:
-    assert complaints("p1", ["P1", "P2"], whole) == ["P2 is not in the report"]
+def test_report_without_a_scenario_is_detected(whole: Path) -> None:
+    assert report_problems("p1", ["P1", "P2"], whole) == ["P2 is not in the report"]
 
 
 def change(folder: Path, edit: Callable[[document.ScenarioRecord], object]) -> None:

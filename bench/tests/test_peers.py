@@ -1,4 +1,4 @@
-"""The peers do what they are compared for: the same bytes, all of them, and they say when not."""
+"""Peers: they transfer all of the same bytes, and report when they did not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.units import MIB
 
 @contextmanager
 def tus_server(*, loses_bytes: int = 0) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server that speaks as much of tus 1.0.0 as the client needs; its address and its files."""
+    """Serve the subset of tus 1.0.0 that the client needs. Yield its address and its files."""
     stored: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def tus_server(*, loses_bytes: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Nothing: the test says what matters."""
+            """Discard the log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = Thread(target=http.serve_forever)
@@ -55,7 +55,7 @@ def tus_server(*, loses_bytes: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
             thread.join()
 
 
-def test_the_tus_client_carries_every_byte_of_every_file(tmp_path: Path) -> None:
+def test_tus_client_sends_every_byte(tmp_path: Path) -> None:
     contents = [bytes([number]) * (number * 700_000) for number in range(1, 6)]
     files = []
     for number, content in enumerate(contents):
@@ -68,7 +68,7 @@ def test_the_tus_client_carries_every_byte_of_every_file(tmp_path: Path) -> None
     assert figures["objects"] == 5
 
 
-def test_the_tus_client_notices_bytes_that_the_server_lost(tmp_path: Path) -> None:
+def test_tus_client_detects_lost_bytes(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 1000)
     with (
@@ -78,18 +78,14 @@ def test_the_tus_client_notices_bytes_that_the_server_lost(tmp_path: Path) -> No
         tusd.run(address, [file], in_flight=1)
 
 
-def test_a_tusd_that_cannot_be_had_is_explained(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_tusd_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tusd, "find_program", lambda *_: None)
     with pytest.raises(tusd.TusdMissingError, match="neither a tusd nor Go"):
         tusd.find_tusd()
 
 
-def test_a_go_that_cannot_build_tusd_is_quoted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_failed_build_of_tusd_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     go = tmp_path / "go"
     go.write_text("#!/bin/sh\necho 'go: no such module'\nexit 1\n", encoding="utf-8")
     go.chmod(0o755)
@@ -100,7 +96,7 @@ def test_a_go_that_cannot_build_tusd_is_quoted(
 
 
 @pytest.mark.parametrize("mode", ["stream", "unary"])
-def test_the_bare_grpc_server_answers_every_chunk_of_the_usual_load(mode: str) -> None:
+def test_bare_grpc_server_answers_every_chunk_of_the_load(mode: str) -> None:
     with server(["-m", "bench.peers.echo"]) as echo:
         figures = load(
             "bench.load.uploads",

@@ -1,4 +1,4 @@
-"""The processes of a measurement know nothing of who measures."""
+"""Environment of the measured processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROGRAM = """if True:
 """
 
 
-def test_a_server_has_the_settings_of_its_scenario_and_is_not_watched_by_coverage(
+def test_server_has_scenario_settings_and_no_coverage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLUICE_LOG_LEVEL", "debug")

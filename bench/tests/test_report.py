@@ -1,4 +1,4 @@
-"""The report of a run: well formed, honest about what failed, and whole in one page."""
+"""Report of a run: well formed, with failures, complete in one page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def report(*results: Result, series: tuple[Series, ...] = (), judged: bool = Tru
     return document
 
 
-def test_a_gate_that_missed_its_bound_is_a_failure_and_says_so() -> None:
+def test_gate_that_missed_its_bound_is_a_failure_and_says_so() -> None:
     document = report(PASSES, FAILS)
     assert failures(document) == ["P1-ack-1"]
     passed, failed = table(gates(document)).splitlines()[1:]
@@ -53,20 +53,20 @@ def test_a_gate_that_missed_its_bound_is_a_failure_and_says_so() -> None:
     assert "FAIL" in failed
 
 
-def test_a_quick_run_judges_nothing() -> None:
+def test_quick_run_judges_nothing() -> None:
     document = report(FAILS, judged=False)
     assert failures(document) == []
     assert gates(document)[0]["passed"] is None
     assert "not judged" in table(gates(document))
 
 
-def test_an_aim_without_a_must_never_fails_and_never_claims_to_be_reached() -> None:
+def test_missed_aim_without_a_bound_is_no_failure() -> None:
     document = report(Result(P1_UNARY_TIME, Spread.of([30.0])))
     assert failures(document) == []
     assert "aim missed" in table(gates(document))
 
 
-def test_a_figure_that_is_no_number_fails_and_can_be_written(tmp_path: Path) -> None:
+def test_nan_fails_and_can_be_written(tmp_path: Path) -> None:
     document = report(Result(P1_STREAM, Spread.of([math.nan])))
     assert failures(document) == ["P1-stream"]
     assert "no number" in table(gates(document))
@@ -74,21 +74,21 @@ def test_a_figure_that_is_no_number_fails_and_can_be_written(tmp_path: Path) -> 
     assert gates(read(write(document, tmp_path)))[0]["median"] is None
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_written_report_is_read_back(tmp_path: Path) -> None:
     document = report(PASSES, FAILS, series=LINES + LAYERS)
     path = write(document, tmp_path)
     assert read(path) == document
     assert [file.name for file in tmp_path.iterdir()] == ["made-up.json"]
 
 
-def test_a_report_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_report_of_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text(json.dumps({"gates": []}), encoding="utf-8")
     with pytest.raises(ValueError, match="measure again"):
         read(path)
 
 
-def test_a_layer_is_held_against_one_that_was_measured_beside_it() -> None:
+def test_layer_is_compared_within_one_scenario() -> None:
     rates = {layer.name: layer.rate for layer in layers(report(series=LAYERS))}
     assert rates == {
         "raw TCP": 6000.0,
@@ -100,7 +100,7 @@ def test_a_layer_is_held_against_one_that_was_measured_beside_it() -> None:
     assert list(rates) == ["raw TCP", "gRPC echo", "phase 1", "phase 2", "phase 5"]
 
 
-def test_the_costs_of_the_layers_add_up_to_that_of_the_last() -> None:
+def test_costs_of_the_layers_add_up_to_that_of_the_last() -> None:
     steps = layers(report(series=LAYERS))
     whole = 1024**2 / (steps[-1].rate * 1e6) * 1e6
     assert sum(step.added_us_per_mib for step in steps) == pytest.approx(whole)
@@ -112,13 +112,13 @@ def test_every_series_becomes_a_picture() -> None:
     assert all(png.startswith(PNG) for png in pictures.values())
 
 
-def test_a_run_without_series_has_no_pictures_and_still_a_page(tmp_path: Path) -> None:
+def test_run_without_series_has_no_pictures_and_still_a_page(tmp_path: Path) -> None:
     paths = publish(report(PASSES), tmp_path)
     assert [path.suffix for path in paths] == [".json", ".html"]
 
 
 class Page(HTMLParser):
-    """What a page shows and what it asks for."""
+    """The text of a page and the resources that it requests."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -139,7 +139,8 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_the_page_needs_no_other_file_and_shows_gates_plots_machine(tmp_path: Path) -> None:
+def test_page_is_self_contained_and_complete(tmp_path: Path) -> None:
+    """It shows gates, plots and machine."""
     *_, html = publish(report(PASSES, FAILS, series=LINES + LAYERS), tmp_path)
     text = html.read_text(encoding="utf-8")
     page = Page(text)
@@ -154,13 +155,13 @@ def test_the_page_needs_no_other_file_and_shows_gates_plots_machine(tmp_path: Pa
     assert "rates.tcp" in shown
 
 
-def test_plots_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
+def test_plots_of_an_earlier_run_are_deleted(tmp_path: Path) -> None:
     publish(report(PASSES, series=LINES), tmp_path)
     publish(report(PASSES, series=LINES[:1]), tmp_path)
     assert [path.name for path in tmp_path.glob("*.png")] == ["made-up-throughput-P1.png"]
 
 
-def test_the_machine_is_described_without_secrets() -> None:
+def test_machine_is_described_without_secrets() -> None:
     text = json.dumps(machine.describe())
     assert json.loads(text)["cores"] >= 1
     assert not re.search(r"password|secret|key\"", text, re.IGNORECASE)

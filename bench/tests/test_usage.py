@@ -1,4 +1,4 @@
-"""What is seen of a process from outside."""
+"""Resource usage of a process, seen from outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.usage import Watched, listening
 SENT = 256 * 1024
 
 
-def test_bytes_over_tcp_are_those_of_the_connections_that_are_open() -> None:
+def test_tcp_bytes_count_open_connections() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as client,
@@ -33,7 +33,7 @@ def test_bytes_over_tcp_are_those_of_the_connections_that_are_open() -> None:
         assert here.usage().sent_bytes == 0
 
 
-def test_cpu_is_what_was_used_since_the_last_look() -> None:
+def test_cpu_is_counted_since_the_last_call() -> None:
     here = Watched(os.getpid())
     here.usage()
     total = 0
@@ -62,7 +62,7 @@ def test_context_switches_are_those_of_all_threads() -> None:
         thread.join()
 
 
-def test_a_service_is_found_by_its_port() -> None:
+def test_service_is_found_by_its_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         found = listening(listener.getsockname()[1])
         assert found is not None

@@ -1,6 +1,6 @@
-"""Exit code 0 if the gRPC server of this container says SERVING: `healthcheck.py SETTING`.
+"""Health check of a container's gRPC server: exit code 0 if it answers SERVING.
 
-SETTING is the environment variable with the address on which the server listens.
+Run `healthcheck.py SETTING`, the environment variable with the server's listen address.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 3.0
 
 
 def main() -> int:
-    """Ask once, on the loopback interface: the server listens on all of them."""
+    """Check once, on the loopback interface: the server listens on all of them."""
     port = os.environ[sys.argv[1]].rpartition(":")[2]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)

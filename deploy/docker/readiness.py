@@ -1,4 +1,4 @@
-"""Exit code 0 if the process of this container, which serves no gRPC, says that it is ready."""
+"""Health check of a container's process without gRPC: exit code 0 if it reports readiness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 3.0
 
 
 def main() -> int:
-    """Ask once, on the loopback interface: the server listens on all of them."""
+    """Check once, on the loopback interface: the server listens on all of them."""
     port = os.environ["SLUICE_METRICS_ADDRESS"].rpartition(":")[2]
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=TIMEOUT_SECONDS):

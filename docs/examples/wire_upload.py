@@ -1,4 +1,4 @@
-"""Upload a file with nothing but the generated stubs, call by call (docs/wire.md).
+"""Upload a file with the generated stubs alone, call by call (docs/wire.md).
 
 python docs/examples/wire_upload.py HOST:PORT FILE
 """
@@ -17,7 +17,7 @@ BLOCK = 1024 * 1024
 
 
 def blocks_of(upload_id: str, data: bytes, chunk_size: int) -> Iterator[pb.UploadStreamRequest]:
-    """A header per chunk, then its bytes in blocks; the first block travels with the header."""
+    """Yield a header per chunk with its first block, then the further blocks."""
     for number, at in enumerate(range(0, len(data), chunk_size)):
         chunk = data[at : at + chunk_size]
         header = pb.ChunkHeader(upload_id=upload_id, number=number, size=len(chunk))

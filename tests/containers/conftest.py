@@ -1,4 +1,4 @@
-"""The end-to-end tests' fixtures, on the official images instead of servers of this machine."""
+"""Fixtures of the end-to-end tests, on the official images instead of servers of this machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.shared_services import SharedServices, shared_services
 from support.wire import CHANNEL_OPTIONS, WireClient
 from tools.backends.state import LOCATION
 
-# The tests are imported from another folder, where pytest would leave their asserts bare.
+# The tests are imported from another folder, where pytest would not rewrite their asserts.
 pytest.register_assert_rewrite("e2e")
 
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory with the services.json of the containers, for everything in this process."""
+    """The directory with the services.json of the containers, set for the whole process."""
     skip_without_docker()
     with (
         running_containers(tmp_path_factory.mktemp("services")) as state,
@@ -33,14 +33,14 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def deployed(services: Path, tmp_path: Path) -> Iterator[SharedServices]:
-    """Backends for a test that starts its servers itself."""
+    """Backends for a test that starts its servers."""
     with shared_services(tmp_path) as backends:
         yield backends
 
 
 @pytest.fixture(scope="module")
 def server(services: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneServer]:
-    """One server for the tests of a module that do not disturb it."""
+    """One server shared by the tests of a module that do not disturb it."""
     with (
         shared_services(tmp_path_factory.mktemp("server")) as backends,
         backends.serving() as running,
@@ -50,12 +50,12 @@ def server(services: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def sluice(server: StandaloneServer, tmp_path: Path) -> Sluice:
-    """The command, pointed at that server."""
+    """The command, configured for that server."""
     return Sluice(server.address, tmp_path / "state")
 
 
 @pytest.fixture
 async def wire(server: StandaloneServer) -> AsyncIterator[WireClient]:
-    """A client made of the generated stubs, pointed at that server."""
+    """A client made of the generated stubs, connected to that server."""
     async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
         yield WireClient(channel)

@@ -1,5 +1,6 @@
-"""The end-to-end tests again, word for word, on the official images of Redis, MySQL, Apache Kafka
-and MinIO. The fixtures that they name come from the conftest beside this file."""
+"""The end-to-end tests, reused unchanged on the official images of Redis, MySQL, Apache Kafka and
+MinIO. Their fixtures come from the conftest beside this file.
+"""
 
 from __future__ import annotations
 

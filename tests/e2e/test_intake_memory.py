@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from bench.deployment import deployment
-from bench.measuring import Load, measure
+from bench.measurement import Load, measure
 from bench.units import MIB
 from sluice_common.settings import load_settings
 

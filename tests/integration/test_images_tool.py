@@ -19,9 +19,9 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 from tools.backends.errors import ServiceError
 from tools.images import __main__ as tool
 from tools.images import engine, mysqld
-from tools.images.building import bases_of, dockerfiles, obtain
 from tools.images.compose import Service, images_of, read_services
 from tools.images.engine import Engine
+from tools.images.image_builds import bases_of, dockerfiles, obtain
 from tools.images.report import Report
 from tools.images.stack import PodmanStack
 from tools.images.standins import FILES, STAND_INS

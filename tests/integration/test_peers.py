@@ -16,9 +16,9 @@ import pytest
 
 from support import services
 from tools.backends import apicurio, peers, redis, s3_servers
-from tools.backends.building import GoProgram, build
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, ServiceError
+from tools.backends.go_builds import GoProgram, build
+from tools.backends.server_choice import Choice
 from tools.backends.state import Record, StateDirectory
 from tools.backends.supervisor import up
 
@@ -40,7 +40,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("SLUICE_SERVICES_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("tools.backends.installing.SYSTEM_FOLDERS", ())
+    monkeypatch.setattr("tools.backends.programs.SYSTEM_FOLDERS", ())
     monkeypatch.setattr(redis, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     for name in [name for name in os.environ if name.startswith("JAVA_HOME")]:
@@ -335,4 +335,4 @@ def test_run_stops_without_chosen_server(tmp_path: Path) -> None:
 def test_choice_error_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_CHOICE", "neither")
     with pytest.raises(ChoiceError, match="A_CHOICE is 'neither': set it to one of this, that"):
-        Choice("A_CHOICE", ("this", "that")).asked()
+        Choice("A_CHOICE", ("this", "that")).requested()

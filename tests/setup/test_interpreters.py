@@ -1,4 +1,4 @@
-"""`make install-run` on each supported version of Python, and a file there and back."""
+"""`make install-run` on each supported version of Python, with an upload and a download."""
 
 from __future__ import annotations
 

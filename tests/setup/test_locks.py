@@ -1,4 +1,4 @@
-"""The locks install what they list, whatever has been released since they were made."""
+"""Locks: they install exactly what they list, whatever was released later."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.clone import ROOT, clone_workspace
 from support.locks import installed_versions, pinned_versions, read_lock, write_wheel
 
 LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("uv", "run", "dev")}
-# One that others need with an extra, one of what the services run on, one of the tools.
+# A package that others need with an extra, a run-time dependency, and a tool.
 RELEASED_SINCE = ("coverage", "sqlalchemy", "pytest")
 
 
 @pytest.fixture
 def newer_releases(tmp_path: Path) -> dict[str, str]:
-    """Settings of pip and uv under which they find a newer, incompatible release of three."""
+    """Settings of pip and uv that offer a newer, incompatible release of three packages."""
     folder = tmp_path / "index"
     for name in RELEASED_SINCE:
         write_wheel(folder, name, "9999.0", requires="sluice-nowhere-to-be-found")
@@ -30,7 +30,7 @@ def newer_releases(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.long
 def test_make_installs_exactly_the_locks(tmp_path: Path, newer_releases: dict[str, str]) -> None:
-    """Of newer releases nothing is seen; nothing but the seeds of an environment is beside it."""
+    """Newer releases are ignored; only an environment's seed packages are installed besides."""
     clone = clone_workspace(tmp_path / "sluice")
     for target, names in (("install-run", ("uv", "run")), ("install", ("uv", "dev"))):
         clone.make(target, settings=newer_releases)
@@ -60,7 +60,7 @@ def test_pip_installs_the_lock_as_images_do(tmp_path: Path, newer_releases: dict
 
 @pytest.mark.parametrize("name", ["run", "dev"])
 def test_lock_pins_every_extra_that_is_needed(name: str) -> None:
-    """Where one is not pinned, pip looks for a release that has it and finds the newest."""
+    """Where one is not pinned, pip searches for a release that has it and finds the newest."""
     lock = read_lock(LOCKS[name].read_text())
     assert missing_extras(lock) == set()
     stripped = [Requirement(f"{one.name}{one.specifier}") for one in lock]

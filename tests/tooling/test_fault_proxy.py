@@ -1,4 +1,4 @@
-"""The fault proxy breaks what it is told to break, when it is told to, and nothing else."""
+"""Fault proxy: it injects exactly the configured faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHORT = 0.2
 
 @asynccontextmanager
 async def listening(serve: Serve) -> AsyncIterator[int]:
-    """A service on a loopback port that ends with the block; its port."""
+    """Run a service on a loopback port while the block lasts. Yield its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
-    """In front of a service that says back what it hears."""
+    """A proxy in front of an echo service."""
     async with listening(echo) as port, FaultProxy("127.0.0.1", port) as proxy:
         yield proxy
 
@@ -79,7 +79,7 @@ class Peer:
             return await self.reader.readexactly(size)
 
     async def exchange(self, data: bytes) -> bytes:
-        """Say and hear the same amount, both at once."""
+        """Send and receive the same amount concurrently."""
         heard, _ = await asyncio.gather(self.hear(len(data)), self.say(data))
         return heard
 
@@ -122,16 +122,16 @@ async def test_connections_are_bounded(proxy: FaultProxy) -> None:
         assert await first.exchange(b"still in") == b"still in"
 
 
-async def test_a_service_that_is_not_there_resets_the_client() -> None:
+async def test_missing_service_resets_the_client() -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        silent.bind(("127.0.0.1", 0))  # so that no other process listens there
         upstream = silent.getsockname()
         async with FaultProxy(*upstream) as proxy, peer_of(proxy) as peer:
             with pytest.raises(ConnectionResetError):
                 await peer.reader.read()
 
 
-async def test_its_end_does_not_wait_for_a_client_that_reads_nothing() -> None:
+async def test_close_does_not_wait_for_a_client_that_does_not_read() -> None:
     async def pour(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(bytes(65536))
@@ -154,7 +154,7 @@ async def test_latency_delays_every_byte_and_leaves_the_bandwidth(proxy: FaultPr
         assert SHORT <= time.monotonic() - began < SHORT * 45  # ninety reads of 64 KiB each
 
 
-async def test_a_bandwidth_is_kept(proxy: FaultProxy) -> None:
+async def test_bandwidth_is_kept(proxy: FaultProxy) -> None:
     proxy.up = Faults(bytes_per_second=100_000)
     async with peer_of(proxy) as peer:
         began = time.monotonic()
@@ -171,7 +171,7 @@ async def test_bytes_arrive_in_slices() -> None:
             writer.write(data)
 
     async with listening(measure) as port, FaultProxy("127.0.0.1", port) as proxy:
-        # A slower line keeps the kernel from putting slices together again.
+        # A slower line keeps the kernel from merging slices.
         proxy.up = Faults(slice_bytes=7, bytes_per_second=2_000)
         async with peer_of(proxy) as peer:
             assert await peer.exchange(b"x" * 70) == b"x" * 70
@@ -179,7 +179,7 @@ async def test_bytes_arrive_in_slices() -> None:
     assert len(sizes) > 4
 
 
-async def test_a_stalled_direction_delivers_once_it_flows_again(proxy: FaultProxy) -> None:
+async def test_stalled_direction_delivers_once_it_flows_again(proxy: FaultProxy) -> None:
     async with peer_of(proxy) as peer:
         assert await peer.exchange(b"before") == b"before"
         proxy.down = Faults(stalled=True)
@@ -192,7 +192,7 @@ async def test_a_stalled_direction_delivers_once_it_flows_again(proxy: FaultProx
 # ------------------------------------------------------------------ ends
 
 
-async def test_a_reset_reaches_every_client_and_new_ones_get_in(proxy: FaultProxy) -> None:
+async def test_reset_reaches_every_client_and_new_ones_get_in(proxy: FaultProxy) -> None:
     async with peer_of(proxy) as first, peer_of(proxy) as second:
         for peer in (first, second):
             assert await peer.exchange(b"in") == b"in"
@@ -204,7 +204,7 @@ async def test_a_reset_reaches_every_client_and_new_ones_get_in(proxy: FaultProx
         assert await third.exchange(b"in") == b"in"
 
 
-async def test_refusing_lasts_until_it_heals(proxy: FaultProxy) -> None:
+async def test_refusal_lasts_until_it_is_cleared(proxy: FaultProxy) -> None:
     proxy.refuse()
     async with peer_of(proxy) as peer:
         with pytest.raises(ConnectionResetError):
@@ -214,7 +214,7 @@ async def test_refusing_lasts_until_it_heals(proxy: FaultProxy) -> None:
         assert await peer.exchange(b"in") == b"in"
 
 
-async def test_a_half_closed_client_can_still_speak() -> None:
+async def test_half_closed_client_can_still_send() -> None:
     heard = asyncio.Event()
 
     async def listen(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -237,7 +237,7 @@ async def test_a_half_closed_client_can_still_speak() -> None:
             await heard.wait()
 
 
-async def test_what_is_said_in_a_closed_direction_is_lost(proxy: FaultProxy) -> None:
+async def test_bytes_in_a_closed_direction_are_lost(proxy: FaultProxy) -> None:
     async with peer_of(proxy) as peer:
         assert await peer.exchange(b"before") == b"before"
         proxy.half_close(Way.UP)
@@ -259,9 +259,10 @@ async def test_one_bit_of_the_byte_at_an_offset_is_flipped_once(proxy: FaultProx
         assert await peer.exchange(data) == data  # the retry
 
 
-async def test_random_flips_are_the_same_for_a_seed_however_the_bytes_are_cut(
+async def test_random_flips_depend_on_the_seed_only(
     proxy: FaultProxy,
 ) -> None:
+    """Not on how the bytes are cut into reads."""
     data = bytes(500_000)
     seen: list[bytes] = []
     for seed, pieces in ((1, 1), (1, 10), (2, 1)):
@@ -292,7 +293,7 @@ async def redis_behind(proxy: FaultProxy) -> AsyncIterator[Redis]:
         await client.aclose()
 
 
-async def test_a_lost_answer_was_carried_out(redis_proxy: FaultProxy) -> None:
+async def test_lost_answer_was_carried_out(redis_proxy: FaultProxy) -> None:
     async with redis_behind(redis_proxy) as redis:
         assert await redis.incr("count") == 1
         redis_proxy.lose_answer(b"INCR")
@@ -304,7 +305,7 @@ async def test_a_lost_answer_was_carried_out(redis_proxy: FaultProxy) -> None:
         assert await redis.incr("count") == 3
 
 
-async def test_the_answer_of_request_n_is_lost(redis_proxy: FaultProxy) -> None:
+async def test_answer_of_request_n_is_lost(redis_proxy: FaultProxy) -> None:
     redis_proxy.lose_answer(b"RPUSH", nth=3)
     async with redis_behind(redis_proxy) as redis:
         assert [await redis.rpush("list", b"x" * 200_000) for _ in range(2)] == [1, 2]
@@ -317,7 +318,7 @@ async def test_the_answer_of_request_n_is_lost(redis_proxy: FaultProxy) -> None:
 
 
 async def serve_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers 200 with the size of the body, request after request."""
+    """Answer 200 with the size of the body, request after request."""
     while True:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if b"chunked" in head:
@@ -357,7 +358,7 @@ def request(method: str, target: str, body: bytes = b"", *, chunked: bool = Fals
 
 
 async def ask(peer: Peer, message: bytes, pause_at: int | None = None) -> tuple[int, bytes]:
-    """Status and body of the answer."""
+    """Return status and body of the answer."""
     if pause_at is None:
         await peer.say(message)
     else:
@@ -387,7 +388,7 @@ async def test_requests_without_a_fault_pass_one_after_the_other(
     assert faults.answered == 0
 
 
-async def test_a_503_never_reaches_the_service_and_the_retry_does(
+async def test_503_never_reaches_the_service_and_the_retry_does(
     web: tuple[FaultProxy, HttpFaults],
 ) -> None:
     proxy, faults = web
@@ -403,7 +404,7 @@ async def test_a_503_never_reaches_the_service_and_the_retry_does(
     assert faults.answered == 1
 
 
-async def test_a_200_may_carry_an_error(web: tuple[FaultProxy, HttpFaults]) -> None:
+async def test_200_may_carry_an_error(web: tuple[FaultProxy, HttpFaults]) -> None:
     proxy, faults = web
     faults.add(HttpFault(200, INTERNAL_ERROR, method="POST", target="uploadId=", times=None))
     for _ in range(2):
@@ -415,7 +416,7 @@ async def test_a_200_may_carry_an_error(web: tuple[FaultProxy, HttpFaults]) -> N
         assert await ask(peer, request("POST", "/k?uploadId=7", b"<x/>")) == (200, b"4")
 
 
-async def test_who_waits_for_100_continue_is_answered_before_the_body(
+async def test_expect_100_continue_is_answered_before_the_body(
     web: tuple[FaultProxy, HttpFaults],
 ) -> None:
     proxy, faults = web

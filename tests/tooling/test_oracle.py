@@ -1,4 +1,4 @@
-"""The oracle finds nothing wrong where all is well, and finds what is wrong where it is not."""
+"""Oracle: it accepts correct histories and detects violations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-async def test_all_is_well_after_a_day_of_uploads(kind: str, tmp_path: Path) -> None:
+async def test_correct_uploads_are_accepted(kind: str, tmp_path: Path) -> None:
     with deployment(kind, tmp_path) as backends:
         async with scene(backends) as here:
             wire = here.wire
@@ -61,7 +61,7 @@ async def test_all_is_well_after_a_day_of_uploads(kind: str, tmp_path: Path) -> 
             assert len(uploads[unfinished.upload_id].acknowledged) == 5
 
 
-async def test_missing_chunks_are_sent_and_only_those(embedded: Scene) -> None:
+async def test_only_missing_chunks_are_sent(embedded: Scene) -> None:
     opened = await embedded.wire.initiate("gaps")
     chunks = cut(b"aabbccdd", [2] * 4)
     await embedded.wire.send_unary(opened.upload_id, [chunks[0], chunks[3]])
@@ -76,7 +76,7 @@ async def test_missing_chunks_are_sent_and_only_those(embedded: Scene) -> None:
     await embedded.judge()
 
 
-async def test_other_bytes_than_were_sent_are_found(embedded: Scene) -> None:
+async def test_different_bytes_are_detected(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"0123456789", 5)
     chunk = upload.acknowledged[1]
     chunk.content = Content.of(b"56789"[::-1])
@@ -87,9 +87,9 @@ async def test_other_bytes_than_were_sent_are_found(embedded: Scene) -> None:
         await embedded.judge()
 
 
-async def test_a_completed_upload_without_a_node_is_found(embedded: Scene) -> None:
+async def test_completed_upload_without_a_node_is_detected(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"x")
-    # Deleted behind the oracle's back: it does not hear this channel.
+    # Deleted through a channel that the oracle does not observe.
     await embedded.wire.repository.DeleteNode(
         repository_pb2.DeleteNodeRequest(node_id=upload.node_id)
     )
@@ -97,7 +97,7 @@ async def test_a_completed_upload_without_a_node_is_found(embedded: Scene) -> No
         await embedded.judge()
 
 
-async def test_a_node_that_nobody_uploaded_is_found(embedded: Scene) -> None:
+async def test_node_without_an_upload_is_detected(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"x")
     await upload_to(embedded, "other", b"y")
     del embedded.oracle.observations.uploads[upload.upload_id]
@@ -105,7 +105,7 @@ async def test_a_node_that_nobody_uploaded_is_found(embedded: Scene) -> None:
         await embedded.judge()
 
 
-async def test_bytes_of_uploads_in_flight_are_found(
+async def test_bytes_of_uploads_in_flight_are_detected(
     embedded: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("support.oracle.judge.DRAIN_SECONDS", 0.5)
@@ -115,14 +115,14 @@ async def test_bytes_of_uploads_in_flight_are_found(
         await embedded.oracle.check_leftovers(embedded.backends)
 
 
-async def test_a_lost_and_an_invented_and_a_swapped_event_are_found(
+async def test_lost_invented_and_swapped_events_are_detected(
     embedded: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await upload_to(embedded, "file", b"x")
     await embedded.judge()
     monkeypatch.setattr("support.oracle.judge.DRAIN_SECONDS", 0.1)
     published = await published_by(embedded.backends)()
-    # The processor tells of the node when it has looked at it, sooner or later.
+    # The processor publishes an event of the node at some later time.
     events = [event for event in published if event.topic == UPLOADS_TOPIC]
     names = [event.type.rpartition(".")[2] for event in events]
     assert names == ["UploadInitiated", "UploadCompleted"]
@@ -154,25 +154,19 @@ def observations() -> Observations:
     return observations
 
 
-def test_acknowledging_other_bytes_than_were_sent_is_a_contradiction(
-    observations: Observations,
-) -> None:
+def test_acknowledging_different_bytes_is_a_contradiction(observations: Observations) -> None:
     observations.accepted("u", accepted(b"b"), Content.of(b"a"), force=False)
     assert observations.contradictions == [
         "chunk 0 of u was accepted as other bytes than were sent"
     ]
 
 
-def test_acknowledging_what_was_not_sent_whole_is_a_contradiction(
-    observations: Observations,
-) -> None:
+def test_acknowledging_a_partial_chunk_is_a_contradiction(observations: Observations) -> None:
     observations.accepted("u", accepted(b"b"), None, force=False)
     assert observations.contradictions == ["chunk 0 of u was accepted before it was sent whole"]
 
 
-def test_two_contents_of_one_chunk_are_a_contradiction_unless_forced(
-    observations: Observations,
-) -> None:
+def test_second_content_of_a_chunk_needs_force(observations: Observations) -> None:
     observations.accepted("u", accepted(b"a"), Content.of(b"a"), force=False)
     observations.accepted("u", accepted(b"c"), Content.of(b"c"), force=True)
     assert observations.contradictions == []
@@ -188,7 +182,7 @@ def test_two_ends_of_one_upload_are_a_contradiction(observations: Observations) 
     ]
 
 
-def test_a_chunk_that_is_new_twice_was_lost_in_between(observations: Observations) -> None:
+def test_chunk_that_is_new_twice_was_lost_in_between(observations: Observations) -> None:
     content = Content.of(b"a")
     observations.accepted("u", accepted(b"a"), content, force=False)
     observations.accepted("u", accepted(b"a", duplicate=True), content, force=False)
@@ -197,7 +191,7 @@ def test_a_chunk_that_is_new_twice_was_lost_in_between(observations: Observation
     assert observations.lost_chunks == 1
 
 
-async def test_lost_chunks_are_told_unless_the_class_allows_it(embedded: Scene) -> None:
+async def test_lost_chunks_are_reported_unless_the_class_allows_them(embedded: Scene) -> None:
     upload = await upload_to(embedded, "file", b"x")
     upload.lost.add(0)
     with pytest.raises(AssertionError, match="acknowledged chunks were lost"):

@@ -1,4 +1,4 @@
-"""`tools/repeat_tests.py` counts failures, and finds the tests that a change touches."""
+"""`tools/repeat_tests.py`: failure counts, and selection of changed tests."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_flaky_test_is_counted_and_fails_the_run(tmp_path: Path) -> None:
     assert "2 tests, 3 rounds, 1 of the tests failed at least once" in done.stdout
 
 
-def test_error_while_collecting_is_no_success(tmp_path: Path) -> None:
+def test_collection_error_fails_the_run(tmp_path: Path) -> None:
     suite = tmp_path / "test_suite.py"
     suite.write_text("import nowhere_to_be_found")
     done = run_tool("--rounds", "3", str(suite), "--", "-p", "no:cacheprovider", "-c", "/dev/null")
     assert done.returncode not in (0, 1)
 
 
-def test_nothing_named_is_a_usage_error() -> None:
+def test_no_tests_named_is_a_usage_error() -> None:
     done = run_tool("--rounds", "3")
     assert done.returncode == 2
     assert "name tests" in done.stderr

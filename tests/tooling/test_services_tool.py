@@ -1,6 +1,6 @@
-"""`tools/services.py`: idempotent, quick, and never a stranger's process.
+"""`tools/services.py`: idempotent, fast, and harmless to other processes.
 
-Mostly with Redis alone, the quickest of the four; what all of them share is tested with one.
+Mostly with Redis alone, the fastest of the four; what all services share is tested with one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SECONDS = 120.0
 
 
 class Tool:
-    """The programme, on a state directory of its own."""
+    """The program, on a temporary state directory."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -79,7 +79,7 @@ def tool(tmp_path: Path) -> Iterator[Tool]:
 
 @pytest.fixture
 def broken_redis(tmp_path: Path) -> Mapping[str, str]:
-    """An environment whose redis-server says what is wrong and ends."""
+    """An environment whose redis-server prints an error and exits."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "redis-server"
@@ -96,7 +96,7 @@ def ping(url: str) -> bool:
         client.close()
 
 
-def test_a_second_up_finds_the_server_of_the_first(tool: Tool) -> None:
+def test_second_up_finds_the_server_of_the_first(tool: Tool) -> None:
     tool.succeed("up", "redis")
     first = tool.record()
     again = tool.run("up", "redis")
@@ -106,7 +106,7 @@ def test_a_second_up_finds_the_server_of_the_first(tool: Tool) -> None:
     assert ping(tool.published()["redis"]["url"])
 
 
-def test_two_at_the_same_time_start_one_server(tool: Tool) -> None:
+def test_concurrent_ups_start_one_server(tool: Tool) -> None:
     both = [
         subprocess.Popen(
             tool.command("up", "redis"),
@@ -122,7 +122,7 @@ def test_two_at_the_same_time_start_one_server(tool: Tool) -> None:
     assert sorted("already runs" in report for report in reports) == [False, True]
 
 
-def test_down_stops_it_and_the_next_up_has_the_same_data_on_the_same_port(tool: Tool) -> None:
+def test_up_after_down_keeps_data_and_port(tool: Tool) -> None:
     tool.succeed("up", "redis")
     url = tool.published()["redis"]["url"]
     with Redis.from_url(url) as client:
@@ -147,12 +147,12 @@ def test_down_without_anything_running_is_fine(tool: Tool) -> None:
     assert tool.run("down").returncode == 0
 
 
-def test_a_killed_server_is_started_again_and_a_stranger_with_its_number_is_left_alone(
+def test_killed_server_is_restarted_and_a_reused_pid_ignored(
     tool: Tool,
 ) -> None:
     tool.succeed("up", "redis")
     psutil.Process(tool.record()["pid"]).kill()
-    # The number now belongs to somebody else: to this test.
+    # The PID now belongs to another process: this test.
     tool.write_record(pid=os.getpid())
     assert tool.run("down").returncode == 0
     tool.succeed("up", "redis")
@@ -160,17 +160,17 @@ def test_a_killed_server_is_started_again_and_a_stranger_with_its_number_is_left
     assert ping(tool.published()["redis"]["url"])
 
 
-def test_a_server_that_ignores_sigterm_is_killed(tool: Tool, tmp_path: Path) -> None:
+def test_server_that_ignores_sigterm_is_killed(tool: Tool, tmp_path: Path) -> None:
     tool.succeed("up", "redis")
     process = psutil.Process(tool.record()["pid"])
-    process.suspend()  # SIGTERM waits until it goes on, which is never
+    process.suspend()  # SIGTERM stays pending until the process continues, which it never does
     done = tool.run("down")
     assert done.returncode == 0
     assert "killed" in done.stderr
     assert not process.is_running()
 
 
-def test_a_port_that_somebody_took_is_replaced(tool: Tool) -> None:
+def test_taken_port_is_replaced(tool: Tool) -> None:
     tool.succeed("up", "redis")
     port = tool.record()["ports"]["redis"]
     tool.succeed("down")
@@ -179,7 +179,7 @@ def test_a_port_that_somebody_took_is_replaced(tool: Tool) -> None:
         assert tool.record()["ports"]["redis"] != port
 
 
-def test_a_server_that_ends_at_once_gives_its_reason_and_nothing_stays_behind(
+def test_server_that_exits_at_once_is_explained_and_cleaned_up(
     tool: Tool, broken_redis: Mapping[str, str]
 ) -> None:
     done = tool.run("up", "redis", environment=broken_redis)
@@ -190,13 +190,13 @@ def test_a_server_that_ends_at_once_gives_its_reason_and_nothing_stays_behind(
     assert not (tool.state / "services.json").exists()
 
 
-def test_a_service_that_does_not_exist_is_refused(tool: Tool) -> None:
+def test_unknown_service_is_refused(tool: Tool) -> None:
     done = tool.run("up", "postgres")
     assert done.returncode == 2
     assert "there is no service 'postgres'" in done.stderr
 
 
-def test_a_damaged_record_is_named(tool: Tool) -> None:
+def test_damaged_record_is_named(tool: Tool) -> None:
     (tool.state / "redis").mkdir(parents=True)
     record = tool.state / "redis" / "process.json"
     record.write_text("{")
@@ -231,7 +231,7 @@ def test_env_is_for_a_shell(tool: Tool) -> None:
     assert shown.stdout.split() == ["redis", tool.published()["redis"]["url"]]
 
 
-def test_a_mock_of_kafka_is_called_a_mock_and_takes_messages(tool: Tool) -> None:
+def test_mock_of_kafka_is_called_a_mock_and_takes_messages(tool: Tool) -> None:
     mock = {"SLUICE_SERVICES_KAFKA": "mock"}
     done = tool.run("up", "kafka", environment=mock)
     assert done.returncode == 0, done.stderr
@@ -246,7 +246,7 @@ def test_a_mock_of_kafka_is_called_a_mock_and_takes_messages(tool: Tool) -> None
 
 
 @pytest.mark.slow
-def test_run_starts_all_four_tells_the_command_and_stops_what_it_started(tool: Tool) -> None:
+def test_run_starts_services_for_the_command_and_stops_them(tool: Tool) -> None:
     tool.succeed("up", "redis")
     script = (
         "import json, os, pathlib, sys;"
@@ -261,7 +261,7 @@ def test_run_starts_all_four_tells_the_command_and_stops_what_it_started(tool: T
 
 
 @pytest.mark.slow
-def test_a_run_that_is_told_to_end_ends_its_command_and_its_services(tool: Tool) -> None:
+def test_sigterm_ends_the_command_and_its_services(tool: Tool) -> None:
     begun = tool.state.parent / "begun"
     running = subprocess.Popen(
         tool.command("run", "--", "sh", "-c", f"touch {begun}; exec sleep 300"),
@@ -280,9 +280,9 @@ def test_a_run_that_is_told_to_end_ends_its_command_and_its_services(tool: Tool)
 
 
 @pytest.mark.slow
-def test_the_first_of_two_runs_leaves_the_services_to_the_second(tool: Tool) -> None:
+def test_first_of_two_runs_leaves_the_services_to_the_second(tool: Tool) -> None:
     def begin(name: str) -> subprocess.Popen[str]:
-        """A run whose command has begun, and ends when `end` is told its name."""
+        """Start a run whose command has begun, and ends when `end` is called with its name."""
         begun, ended = (tool.state.parent / f"{name}-{what}" for what in ("begun", "ended"))
         script = f"touch {begun}; while [ ! -e {ended} ]; do sleep 0.1; done"
         run = subprocess.Popen(
@@ -310,7 +310,7 @@ def test_the_first_of_two_runs_leaves_the_services_to_the_second(tool: Tool) -> 
 
 
 @pytest.mark.slow
-def test_an_interrupted_up_can_be_taken_down(tool: Tool) -> None:
+def test_interrupted_up_can_be_taken_down(tool: Tool) -> None:
     process = subprocess.Popen(
         tool.command("up"),
         env=tool.environment(),

@@ -1,5 +1,3 @@
-"""The backends that Sluice runs on past one machine, started on this machine.
-
-One module per server says how it is installed, started and asked whether it answers; `supervisor`
-does with all of them what `up`, `down` and `status` mean.
+"""Local servers of the backends, one module per server; `supervisor` runs `up`, `down` and
+`status`.
 """

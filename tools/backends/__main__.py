@@ -13,16 +13,16 @@ from typing import Final
 from tools.backends.environment import shell_lines
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.peers import PEERS, get
-from tools.backends.reporting import say
-from tools.backends.state import LOCATION, StateDirectory, alone
+from tools.backends.progress import say
+from tools.backends.state import LOCATION, StateDirectory, is_only_user
 from tools.backends.supervisor import SERVICES, described, down, status, up
 
 INTERRUPTED: Final = 130
-"""128 and the number of SIGINT, as shells count."""
+"""128 plus the number of SIGINT, the convention of shells."""
 
 
 def run(state: StateDirectory, command: Sequence[str]) -> int:
-    """The command with the services up; stops afterwards what this call started."""
+    """Run the command with the services up; afterwards stop those that this call started."""
     with state.using() as users:
         before = {name for name in SERVICES if state.running(name)}
         try:
@@ -30,15 +30,18 @@ def run(state: StateDirectory, command: Sequence[str]) -> int:
             return run_command(command, state)
         finally:
             started = [name for name in SERVICES if name not in before and state.running(name)]
-            if started and alone(users):
+            if started and is_only_user(users):
                 down(state, started)
             elif started:
                 say("all", "left running: another command uses them")
 
 
 def up_where_possible(state: StateDirectory) -> None:
-    """Start them all. What this machine does not have is reported and left out; not in CI, where
-    a test must not be skipped for want of its service, and not what was asked for by name."""
+    """Start all services.
+
+    Report and skip those that this machine lacks; in CI, where a test must not be skipped for a
+    missing service, and for a service that was requested by name, raise.
+    """
     try:
         up(state, SERVICES)
     except ChoiceError:
@@ -56,8 +59,8 @@ def run_command(command: Sequence[str], state: StateDirectory) -> int:
         process = subprocess.Popen(command, env=environment)
     except OSError as error:
         raise ServiceError(f"{command[0]} cannot be started: {error.strerror}") from error
-    # Ctrl-C goes to the whole foreground group: the command ends in its own way, then we stop
-    # what we started. SIGTERM goes to us alone and is handed on.
+    # Ctrl-C goes to the whole foreground group: the command ends first, then we stop what we
+    # started. SIGTERM goes to this process alone and is forwarded.
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
@@ -71,16 +74,16 @@ def run_command(command: Sequence[str], state: StateDirectory) -> int:
 
 
 def show_status(state: StateDirectory) -> int:
-    """A line per service; exit code 1 unless all of them answer."""
-    found = status(state)
-    for name, facts in found.items():
+    """Print a line per service. Return exit code 1 unless all of them answer."""
+    answers = status(state)
+    for name, facts in answers.items():
         if facts is not None:
             print(f"{name:<6} {described(facts)}")
         elif state.running(name):
             print(f"{name:<6} runs and does not answer; see {state.home(name) / 'server.log'}")
         else:
             print(f"{name:<6} does not run")
-    return 0 if None not in found.values() else 1
+    return 0 if None not in answers.values() else 1
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

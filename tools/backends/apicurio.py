@@ -1,4 +1,4 @@
-"""Apicurio, a schema registry that speaks Confluent's API: fetched with Maven, run on Java 25."""
+"""Apicurio, a schema registry with Confluent's API: fetched with Maven, run on Java 25."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, ServiceError
-from tools.backends.installing import cache_dir, find_program, install_package, run_step
-from tools.backends.reporting import say
+from tools.backends.programs import cache_dir, find_program, install_package, run_step
+from tools.backends.progress import say
+from tools.backends.server_choice import Choice
 
 VERSION: Final = "3.3.3"
 SHA256: Final = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
@@ -34,17 +34,17 @@ NOT_FETCHED: Final = f"Apicurio {VERSION} is not fetched: `make peers PEERS=apic
 
 @dataclass(frozen=True, slots=True)
 class Apicurio:
-    """What is needed to start one."""
+    """Files and programs to start one."""
 
     java: str
     folder: Path
 
     def command(self, port: int, data: Path) -> list[str]:
-        """Serve on a loopback port; schemas are in memory and go with the process."""
+        """Return the command that serves on a loopback port; schemas are kept in memory only."""
         options = {
             "quarkus.http.host": "127.0.0.1",
             "quarkus.http.port": str(port),
-            # Health and metrics, on all addresses if nobody says otherwise.
+            # Health and metrics; they listen on all addresses by default.
             "quarkus.management.host": "127.0.0.1",
             "quarkus.management.port": "0",
             "quarkus.http.access-log.enabled": "false",
@@ -59,23 +59,23 @@ class Apicurio:
 def find_registry() -> Apicurio | None:
     """Return what starts Apicurio; None where the stand-in is to be used.
 
-    Without a choice it is used where there is Java 25 and it was fetched. Raises `ChoiceError` if
-    it was asked for by name and cannot be had.
+    By default it is used where Java 25 is installed and Apicurio was fetched. Raise `ChoiceError`
+    if it was requested by name and is unavailable.
     """
-    wanted = CHOICE.asked()
-    if wanted == "standin":
+    requested = CHOICE.requested()
+    if requested == "standin":
         return None
     try:
         return _ready()
     except ServiceError as error:
-        if wanted:
+        if requested:
             raise ChoiceError(f"{CHOICE.variable} asks for apicurio: {error}") from error
         return None
 
 
 def described() -> str:
-    """Return which registry tests use, and why it is not Apicurio if it is not."""
-    if CHOICE.asked() == "standin":
+    """Return which registry tests use, and why if it is not Apicurio."""
+    if CHOICE.requested() == "standin":
         return "the stand-in"
     try:
         ready = _ready()
@@ -94,7 +94,7 @@ def _ready() -> Apicurio:
 
 
 def fetch() -> Path:
-    """Fetch it, if that is still to be done. Raises `ServiceError`, without Java 25 as well."""
+    """Fetch it unless it is cached. Raise `ServiceError`, for missing Java 25 as well."""
     if find_java() is None:
         raise ServiceError(NO_JAVA)
     folder = _folder()
@@ -112,16 +112,16 @@ def fetch() -> Path:
         run_step([maven, "-B", "-q", *goal], FETCH_SECONDS, directory=Path(scratch))
         (archive,) = Path(scratch).glob("*.tar.gz")
         with archive.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != SHA256:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        if checksum != SHA256:
             raise ServiceError(
-                f"{ARTIFACT} has the checksum {found} and not {SHA256}: do not use it, and find "
+                f"{ARTIFACT} has the checksum {checksum} and not {SHA256}: do not use it, and find "
                 "out who changed it"
             )
         unpacked = Path(scratch) / "unpacked"
         with tarfile.open(archive) as tar:
             tar.extractall(unpacked, filter="data")
-        # Complete or not there at all; another process may have been faster.
+        # Rename, so that the folder is complete or absent; another process may have been faster.
         if not folder.exists():
             unpacked.rename(folder)
     return folder
@@ -130,14 +130,14 @@ def fetch() -> Path:
 def find_java() -> str | None:
     """Return the first `java` of this machine that is new enough.
 
-    Looked for in JAVA_HOME_25, in JAVA_HOME, on the PATH and where distributions put them.
+    Search JAVA_HOME_25, JAVA_HOME, the PATH and the folders of distributions.
     """
     for java in _javas():
         # The first line reads: openjdk version "25.0.3" 2026-04-21 LTS
         try:
             answer = run_step([java, "-version"], JAVA_SECONDS)
         except ServiceError:
-            continue  # one that does not run is none
+            continue  # skip one that does not run
         major = answer.partition('"')[2].partition('"')[0].partition(".")[0].partition("-")[0]
         if major.isdigit() and int(major) >= OLDEST_JAVA:
             return java
@@ -145,16 +145,16 @@ def find_java() -> str | None:
 
 
 def _javas() -> Iterator[str]:
-    # JAVA_HOME_25_X64 and the like are how hosted runners name theirs.
+    # JAVA_HOME_25_X64 and the like are the names on hosted runners.
     named = sorted(name for name in os.environ if name.startswith(f"JAVA_HOME_{OLDEST_JAVA}"))
     for home in filter(None, (os.environ.get(name) for name in (*named, "JAVA_HOME"))):
-        if (found := find_program(str(Path(home) / "bin" / "java"))) is not None:
-            yield found
+        if (java := find_program(str(Path(home) / "bin" / "java"))) is not None:
+            yield java
     if (on_path := find_program("java")) is not None:
         yield on_path
     for folder in sorted(JVM_FOLDER.glob(f"*{OLDEST_JAVA}*")):
-        if (found := find_program(str(folder / "bin" / "java"))) is not None:
-            yield found
+        if (java := find_program(str(folder / "bin" / "java"))) is not None:
+            yield java
 
 
 def _folder() -> Path:

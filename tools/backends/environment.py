@@ -1,4 +1,4 @@
-"""The settings with which Sluice uses the services that run."""
+"""Sluice's settings for the running services."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from tools.backends.service import Facts
 
-# Per service: settings and the fact that is their value.
+# Per service: settings, each with the fact that is its value.
 _LOCATIONS: Final = {
     "redis": {"SLUICE_REDIS__URL": "url"},
     "mysql": {"SLUICE_MYSQL__URL": "url"},
@@ -30,14 +30,14 @@ _CHOICES: Final = {
 
 
 def settings(running: Mapping[str, Facts]) -> dict[str, str]:
-    """Which backends, and where they are."""
-    found: dict[str, str] = {}
+    """Return the settings that select and locate the backends."""
+    result: dict[str, str] = {}
     for name, facts in running.items():
-        found.update(_CHOICES[name])
-        found.update((setting, facts[fact]) for setting, fact in _LOCATIONS[name].items())
-    return found
+        result.update(_CHOICES[name])
+        result.update((setting, facts[fact]) for setting, fact in _LOCATIONS[name].items())
+    return result
 
 
 def shell_lines(running: Mapping[str, Facts]) -> str:
-    """The same for `eval` in a shell."""
+    """Return the settings as lines for `eval` in a shell."""
     return "\n".join(f"export {name}={shlex.quote(v)}" for name, v in settings(running).items())

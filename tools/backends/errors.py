@@ -1,15 +1,15 @@
-"""What can go wrong, as sentences for the person at the terminal."""
+"""Errors of the services, as sentences for the user."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A service could not be started or stopped; says what to do next."""
+    """A service could not be started or stopped; the text says what to do next."""
 
 
 class ChoiceError(ServiceError):
-    """A server that was asked for by name cannot be had. Nothing may take its place."""
+    """A server that was requested by name is unavailable. Do not replace it by another."""
 
 
 class NotReadyError(Exception):
-    """The server does not answer yet; worth asking again."""
+    """The server does not answer yet; retry."""

@@ -1,4 +1,4 @@
-"""Apache Kafka in KRaft mode, one node, from its published jars; else a mock that says so."""
+"""Apache Kafka in KRaft mode, one node, from its published jars; else a mock, named as such."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import ClassVar, Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
-from tools.backends.installing import cache_dir, find_program, install_package, run_step
 from tools.backends.ports import PortPicker
-from tools.backends.reporting import say
+from tools.backends.programs import cache_dir, find_program, install_package, run_step
+from tools.backends.progress import say
+from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 
 KAFKA_VERSION: Final = "4.1.1"
@@ -65,13 +65,13 @@ class Kafka(Service):
     choice: ClassVar[Choice | None] = CHOICE
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        wanted = CHOICE.asked()
-        java = None if wanted == "mock" else self._java()
+        requested = CHOICE.requested()
+        java = None if requested == "mock" else self._java()
         if find_program("kcat") is None:
-            install_package(self.name, "kcat")  # for people, and for a test that does as they do
+            install_package(self.name, "kcat")  # for people, and for a test of their commands
         jars = None if java is None else fetch_jars(self.name)
         if java is None or jars is None:
-            if wanted == "apache":
+            if requested == "apache":
                 raise ChoiceError(
                     f"{CHOICE.variable} asks for apache, which needs Java {OLDEST_JAVA} and Maven: "
                     "install them"
@@ -133,7 +133,7 @@ class Kafka(Service):
 
 
 def fetch_jars(service: str) -> Path | None:
-    """The jars of the server, downloaded once per user. None without Maven."""
+    """Return the server's jars, downloaded once per user; None without Maven."""
     jars = cache_dir() / f"kafka-{KAFKA_VERSION}"
     if jars.exists():
         return jars
@@ -155,14 +155,14 @@ def fetch_jars(service: str) -> Path | None:
         except ServiceError as error:
             say(service, str(error))
             return None
-        # Complete or not there at all; another process may have been faster.
+        # Rename, so that the folder is complete or absent; another process may have been faster.
         if not jars.exists():
             shutil.move(target, jars)
     return jars
 
 
 def server_properties(address: str, controller_port: int, data: Path) -> str:
-    """The configuration of one node that is broker and controller."""
+    """Return the configuration of one node that is broker and controller."""
     properties = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -172,7 +172,7 @@ def server_properties(address: str, controller_port: int, data: Path) -> str:
         "advertised.listeners": f"PLAINTEXT://{address}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
-        # Sluice creates its topics itself, with the partitions that it was told.
+        # Sluice creates its topics, with its configured number of partitions.
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",
@@ -187,9 +187,9 @@ def server_properties(address: str, controller_port: int, data: Path) -> str:
 
 
 def cluster_id() -> str:
-    """A random id as Kafka writes them: 16 bytes in URL-safe base64."""
+    """Return a random id in Kafka's format: 16 bytes in URL-safe base64."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # The tool would take a leading dash for an option.
+        # The tool would parse a leading dash as an option.
         if not text.startswith("-"):
             return text

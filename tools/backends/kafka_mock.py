@@ -1,6 +1,6 @@
-"""The mock cluster of librdkafka in a process of its own: `kafka_mock ADDRESS_FILE`.
+"""Mock cluster of librdkafka in a separate process: `kafka_mock ADDRESS_FILE`.
 
-Speaks Kafka's protocol well enough to produce and to consume, keeps everything in memory.
+Supports enough of Kafka's protocol to produce and consume; keeps everything in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ START_SECONDS = 10.0
 
 def main() -> None:
     announced = Path(sys.argv[1])
-    # The cluster belongs to the client that asked for it and ends with this process.
+    # The cluster belongs to the client that created it and ends with this process.
     owner = Producer({"bootstrap.servers": "127.0.0.1", "test.mock.num.brokers": 1})
     brokers = owner.list_topics(timeout=START_SECONDS).brokers.values()
     unfinished = announced.with_suffix(".unfinished")
@@ -26,6 +26,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Before librdkafka starts its threads, so that only `sigwait` takes them.
+    # Before librdkafka starts its threads, so that only `sigwait` receives the signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main()

@@ -1,4 +1,4 @@
-"""MariaDB, or MySQL: where there is nothing else, or SLUICE_SERVICES_MYSQL asks for it."""
+"""MariaDB, or MySQL where only that is installed or SLUICE_SERVICES_MYSQL requests it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 
 from tools.backends.errors import NotReadyError, ServiceError
-from tools.backends.installing import find_program, need_program, run_step
 from tools.backends.ports import PortPicker
-from tools.backends.reporting import say
+from tools.backends.programs import find_program, need_program, run_step
+from tools.backends.progress import say
 from tools.backends.service import Facts, Launch, Service
 
 ANSWER_SECONDS: Final = 3
@@ -28,7 +28,7 @@ class MySql(Service):
 
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
         server = _choose()
-        # The two do not read each other's data.
+        # The two cannot read each other's data.
         data = self.home / ("data-mysql" if _is_mysql(server) else "data")
         self._scratch.mkdir(exist_ok=True)
         if not data.exists():
@@ -63,8 +63,9 @@ class MySql(Service):
 
     @property
     def _scratch(self) -> Path:
-        """Its own: a server that starts removes the temporary tables of all that share the folder,
-        those of one that is just making its data directory too."""
+        """Return a separate folder: a starting server deletes the temporary tables of all servers
+        that share it, including those of one that is initializing its data directory.
+        """
         return self.home / "tmp"
 
     def confirm(self, facts: Facts) -> Facts:
@@ -82,13 +83,13 @@ class MySql(Service):
         except (pymysql.Error, OSError) as error:
             raise NotReadyError(str(error)) from error
         with connection, connection.cursor() as cursor:
-            # The greeting of MariaDB claims an ancient MySQL; the statement does not.
+            # MariaDB's greeting reports an old MySQL version; the statement does not.
             cursor.execute("SELECT VERSION()")
             row = cursor.fetchone()
         return {**facts, "version": str(row[0]) if row else "unknown"}
 
     def _initialise(self, server: str, data: Path) -> None:
-        # Elsewhere first: a directory of the right name is always a complete one.
+        # In a temporary place first: a directory of the final name is always complete.
         unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         if not _is_mysql(server):
@@ -117,10 +118,10 @@ class MySql(Service):
         unfinished.rename(data)
 
     def _init_file(self, password: str) -> Path:
-        """Statements that the server runs at every start; each may be repeated."""
+        """Return statements that the server runs at every start; each is repeatable."""
         path = self.home / "init.sql"
         path.touch(mode=0o600)
-        # One statement a line, as the servers want it; the password is hexadecimal.
+        # One statement per line, as the servers require; the password is hexadecimal.
         path.write_text(
             "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n"
             f"ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
@@ -132,31 +133,34 @@ class MySql(Service):
 
 
 def _choose() -> str:
-    """The program of the server that is asked for; MariaDB's where nothing is."""
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "mariadb", "mysql"):
-        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to mariadb or mysql, or unset it")
-    if wanted == "mysql":
-        found = find_program("mysqld")
-        if found is None or not _is_mysql(found):
+    """Return the program of the requested server; MariaDB's by default."""
+    requested = os.environ.get(CHOICE, "")
+    if requested not in ("", "mariadb", "mysql"):
+        raise ServiceError(f"{CHOICE} is {requested!r}: set it to mariadb or mysql, or unset it")
+    if requested == "mysql":
+        program = find_program("mysqld")
+        if program is None or not _is_mysql(program):
             raise ServiceError(
                 f"there is no mysqld of MySQL on the PATH: install it, or unset {CHOICE}"
             )
-        return found
-    names = ["mariadbd"] if wanted == "mariadb" else ["mariadbd", "mysqld"]
+        return program
+    names = ["mariadbd"] if requested == "mariadb" else ["mariadbd", "mysqld"]
     return need_program(MySql.name, names, "mariadb-server")
 
 
 def _is_mysql(server: str) -> bool:
-    """MariaDB answers to `mysqld` as well, and says so in its version."""
+    """Return whether it is MySQL. MariaDB provides `mysqld` as well, and says so in its version."""
     return "mariadb" not in run_step([server, "--version"], ANSWER_SECONDS * 10).lower()
 
 
 def _own_options(server: str) -> list[str]:
-    # A package may have set a folder that only its installation makes.
+    # A package may configure a folder that only its installation creates.
     return ["--secure-file-priv=NULL"] if _is_mysql(server) else []
 
 
 def run_as() -> list[str]:
-    """The servers refuse to run as root unless told so; a container or a CI job often is root."""
+    """Return the option for root.
+
+    The servers refuse to run as root without it; a container or a CI job often is root.
+    """
     return ["--user=root"] if os.geteuid() == 0 else []

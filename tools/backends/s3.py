@@ -1,4 +1,4 @@
-"""An S3 server: SeaweedFS, or MinIO or versitygw where they were asked for."""
+"""An S3 server: SeaweedFS, or MinIO or versitygw on request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from tools.backends.choosing import Choice
 from tools.backends.errors import NotReadyError
 from tools.backends.ports import PortPicker
 from tools.backends.s3_servers import (
@@ -21,6 +20,7 @@ from tools.backends.s3_servers import (
     find_server,
     version_of,
 )
+from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
 
 ACCESS_KEY: Final = "sluice"
@@ -61,13 +61,13 @@ class S3(Service):
         return facts
 
     def leftovers(self, ports: Mapping[str, int]) -> list[Path]:
-        # SeaweedFS puts these where it likes, and misses some when it stops.
+        # SeaweedFS chooses the place of these, and leaves some behind when it stops.
         named = (name.removesuffix(".grpc") for name in ports if name.endswith(".grpc"))
         return [Path(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.grpc']}.sock") for part in named]
 
 
 def make_client(facts: Facts) -> Any:
-    """A plain client: botocore makes its classes at run time, so there is no type to name."""
+    """Return a plain client: botocore creates its classes at run time, so no type exists."""
     return botocore.session.get_session().create_client(
         "s3",
         endpoint_url=facts["endpoint_url"],

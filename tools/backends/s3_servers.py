@@ -1,4 +1,4 @@
-"""The S3 servers that there are: how each is found, and how it is started."""
+"""The S3 servers: how each is found and started."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.backends.building import GoProgram, build
-from tools.backends.choosing import Choice
 from tools.backends.errors import ChoiceError, ServiceError
-from tools.backends.installing import find_program, run_step
+from tools.backends.go_builds import GoProgram, build
 from tools.backends.ports import PortPicker
+from tools.backends.programs import find_program, run_step
+from tools.backends.server_choice import Choice
 from tools.backends.service import socket_path
 
 REGION: Final = "us-east-1"
@@ -25,7 +25,7 @@ GO_PROGRAMS: Final = {
     "minio": GoProgram(
         "minio",
         "github.com/minio/minio",
-        # The last commit; the tags of its releases are none that Go modules know.
+        # The last commit; its release tags are not valid for Go modules.
         "v0.0.0-20260212201848-7aac2a2c5b7c",
         "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA=",
         ".",
@@ -44,7 +44,7 @@ GO_PROGRAMS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who may do everything there."""
+    """Account with all rights on the server."""
 
     access_key: str
     secret_key: str
@@ -52,7 +52,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How one server is started; one of its ports is "s3"."""
+    """Start parameters of one server; one of its ports is "s3"."""
 
     ports: dict[str, int]
     command: list[str]
@@ -65,19 +65,19 @@ Starter = Callable[[str, Path, Account, PortPicker, Mapping[str, int]], Start]
 def find_server(*, install: bool = False) -> tuple[str, str]:
     """Return the kind of server and its program.
 
-    Without a choice it is SeaweedFS, and MinIO only where that is missing. Raises `ChoiceError`
-    if what was asked for by name is missing and cannot be built, `ServiceError` if there is none.
+    By default SeaweedFS, and MinIO only where that is missing. Raise `ChoiceError` if the requested
+    one is missing and cannot be built, `ServiceError` if none is available.
 
     Args:
-        install: build what is missing. Tests do not: that takes longer than any of them may.
+        install: build a missing one. Tests do not: a build exceeds their time limit.
     """
-    wanted = CHOICE.asked()
-    if wanted in GO_PROGRAMS:
-        return wanted, _peer(wanted, install=install)
+    requested = CHOICE.requested()
+    if requested in GO_PROGRAMS:
+        return requested, _peer(requested, install=install)
     seaweedfs = find_seaweedfs()
     if seaweedfs is not None:
         return "seaweedfs", seaweedfs
-    if wanted:
+    if requested:
         raise ChoiceError(
             f"{CHOICE.variable} asks for seaweedfs, which is not on this machine: run "
             "`make install`, or put its program `weed` on the PATH"
@@ -92,8 +92,8 @@ def find_server(*, install: bool = False) -> tuple[str, str]:
 
 
 def find_seaweedfs() -> str | None:
-    """Return the program of the development tools, else that on the PATH."""
-    # The wheel puts it beside the interpreter, which need not be on the PATH.
+    """Return the program of the development tools, else the one on the PATH."""
+    # The wheel installs it beside the interpreter, whose folder may not be on the PATH.
     beside = Path(sys.executable).with_name("weed")
     return str(beside) if beside.exists() else find_program("weed")
 
@@ -117,13 +117,13 @@ def _peer(kind: str, *, install: bool) -> str:
 
 
 def version_of(kind: str, program: str) -> str:
-    """Return what the program calls itself: "4.48", "RELEASE.2025-09-07T16-13-09Z"."""
+    """Return the program's version text: "4.48", "RELEASE.2025-09-07T16-13-09Z"."""
     # version 8000GB 4.48 pypi linux amd64 / minio version RELEASE.2025-… (commit-id=…) /
     # Version  : v1.8.0
     option = "version" if kind == "seaweedfs" else "--version"
     words = run_step([program, option], VERSION_SECONDS).split()
     version = words[2] if len(words) > 2 else "unknown"
-    # A binary that Go built does not know its own number.
+    # A binary built by Go does not contain its version number.
     mine = kind in GO_PROGRAMS and Path(program) == GO_PROGRAMS[kind].path
     return GO_PROGRAMS[kind].version if mine else version
 
@@ -131,7 +131,7 @@ def version_of(kind: str, program: str) -> str:
 def seaweedfs(
     program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
 ) -> Start:
-    """`weed mini`: all of it in one process."""
+    """Return the start of `weed mini`: all components in one process."""
     data = _folder(home, "seaweedfs")
     credentials = [{"accessKey": account.access_key, "secretKey": account.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -160,15 +160,15 @@ def seaweedfs(
         "-webdav=false",
         "-master.telemetry=false",
     ]
-    # Every bucket is a collection with volumes of its own; one each is enough here, and tests
-    # make many buckets.
+    # Every bucket is a collection with separate volumes; one each is enough here, and tests create
+    # many buckets.
     return Start(picked, command, {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"})
 
 
 def minio(
     program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
 ) -> Start:
-    """`minio server` on one folder."""
+    """Return the start of `minio server` on one folder."""
     picked = ports.pick("s3", "console", before=before)
     command = [
         program,
@@ -190,11 +190,11 @@ def minio(
 def versitygw(
     program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
 ) -> Start:
-    """`versitygw posix` on one folder."""
+    """Return the start of `versitygw posix` on one folder."""
     picked = ports.pick("s3", before=before)
     data = _folder(home, "versitygw")
     options = [f"--iam-dir={_folder(home, 'users')}"]
-    # Where the file system keeps no attributes for it, it keeps files of its own.
+    # Without extended attributes in the file system, it stores metadata in separate files.
     kept = [] if _keeps_attributes(data) else [f"--sidecar={_folder(home, 'attributes')}"]
     command = [program, *options, "posix", *kept, str(data)]
     environment = {
@@ -222,7 +222,7 @@ def _folder(home: Path, name: str) -> Path:
 
 
 def _keeps_attributes(folder: Path) -> bool:
-    """Whether files there can have attributes of a user's making."""
+    """Return whether the file system supports user extended attributes."""
     if not hasattr(os, "setxattr"):
         return False
     with tempfile.NamedTemporaryFile(dir=folder) as file:

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of a server."""
+"""Interface of a server for the supervisor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zlib import crc32
 from tools.backends.ports import PortPicker
 
 if TYPE_CHECKING:
-    from tools.backends.choosing import Choice
+    from tools.backends.server_choice import Choice
 
 # sun_path holds 108 bytes with the final zero; 104 on the BSDs.
 MAX_SOCKET_PATH: Final = 103
 
 Facts = dict[str, str]
-"""What tests and people are told of a running service: the entry in services.json."""
+"""Facts of a running service, for tests and people: its entry in services.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Launch:
 
 
 class Service(ABC):
-    """One server in a directory of its own: data, log, configuration, secrets."""
+    """One server in a separate directory: data, log, configuration, secrets."""
 
     name: ClassVar[str]
     choice: ClassVar[Choice | None] = None
-    """How a person asks for one of several servers, if there are several."""
+    """Environment variable that selects one of several servers, if there are several."""
     start_seconds: ClassVar[float] = 60.0
     stop_seconds: ClassVar[float] = 15.0
 
@@ -51,26 +51,26 @@ class Service(ABC):
 
     @abstractmethod
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
-        """Install what is missing and make the data directory ready. Raises `ServiceError`.
+        """Install what is missing and prepare the data directory. Raise `ServiceError`.
 
-        `before` are the ports of the last start: clients find the server again where they can be
-        had, and some servers write their address into their data.
+        `before` are the ports of the last start: reusing them lets clients find the server again,
+        and some servers write their address into their data.
         """
 
     @abstractmethod
     def confirm(self, facts: Facts) -> Facts:
-        """Ask the server once, as a client does, and return the facts with what it said.
+        """Query the server once, as a client does. Return the facts with its answers.
 
-        Creates what everybody expects to be there (database, bucket). Raises `NotReadyError`
-        while it does not answer.
+        Create the database or bucket that all clients expect. Raise `NotReadyError` while the
+        server does not answer.
         """
 
     def leftovers(self, ports: Mapping[str, int]) -> list[Path]:
-        """Files outside the home that the server does not remove itself when it stops."""
+        """Return files outside the home that the server does not delete when it stops."""
         return []
 
     def secret(self) -> str:
-        """The password of this state directory, made at its first use."""
+        """Return the password of this state directory, generated on first use."""
         path = self.home / "secret"
         if not path.exists():
             path.touch(mode=0o600)
@@ -83,8 +83,9 @@ class Service(ABC):
 
 
 def socket_path(home: Path, name: str) -> Path:
-    """Return a path for a Unix socket; in the temporary directory where that in `home` is too
-    long."""
+    """Return a path for a Unix socket; in the temporary directory when the path in `home` is too
+    long.
+    """
     path = home / name
     if len(str(path)) <= MAX_SOCKET_PATH:
         return path

@@ -1,4 +1,4 @@
-"""The state directory: what runs, what tests are told of it, and who may change that."""
+"""State directory: running services, their facts for tests, and locks for changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Record:
 
 
 class StateDirectory:
-    """`var/services`, or what SLUICE_SERVICES_DIR says."""
+    """`var/services`, or SLUICE_SERVICES_DIR."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,12 +55,12 @@ class StateDirectory:
 
     def create_home(self, service: str) -> Path:
         home = self.home(service)
-        # The secrets of the services lie in there.
+        # The secrets of the services are stored there.
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         return home
 
     def record(self, service: str) -> Record | None:
-        """What was started last; whether it still runs is another question."""
+        """Return what was started last; it may have ended since."""
         path = self.home(service) / "process.json"
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ class StateDirectory:
             ) from error
 
     def running(self, service: str) -> Record | None:
-        """What was started last, if its process lives."""
+        """Return what was started last, if its process is alive."""
         record = self.record(service)
         return record if record is not None and record.mark.find() is not None else None
 
@@ -81,13 +81,13 @@ class StateDirectory:
         replace(self.home(service) / "process.json", asdict(record))
 
     def forget(self, service: str) -> None:
-        """It is stopped; the ports stay known for the next start."""
+        """Mark the service as stopped; keep its ports for the next start."""
         record = self.record(service)
         if record is not None:
             self.save(service, Record(0, 0.0, record.ports, {}))
 
     def publish(self, facts: Mapping[str, Facts]) -> None:
-        """Write services.json, which the tests read; without a service it is not there."""
+        """Write services.json for the tests; delete it without services."""
         if facts:
             replace(self.summary, facts)
         else:
@@ -102,7 +102,7 @@ class StateDirectory:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """One process at a time starts or stops something. Raises `ServiceError` after a while."""
+        """Hold the lock for starting and stopping. Raise `ServiceError` after a while."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as file:
             deadline = time.monotonic() + LOCK_SECONDS
@@ -117,15 +117,15 @@ class StateDirectory:
 
     @contextmanager
     def using(self) -> Iterator[IO[str]]:
-        """While this lasts, others who started the services leave them running."""
+        """Hold a shared lock that keeps others from stopping the services that they started."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "users").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             yield file
 
 
-def alone(users: IO[str]) -> bool:
-    """Whether nobody else is `using` the services; the caller gives its own use up."""
+def is_only_user(users: IO[str]) -> bool:
+    """Return whether no other process holds `using`; this releases the caller's own lock."""
     return try_lock(users, fcntl.LOCK_EX)
 
 
@@ -138,7 +138,7 @@ def try_lock(file: IO[str], kind: int) -> bool:
 
 
 def replace(path: Path, content: object) -> None:
-    """Write JSON so that a reader finds the old or the new, for the owner's eyes only."""
+    """Write JSON atomically, readable by the owner only."""
     unfinished = path.with_suffix(f".{os.getpid()}")
     unfinished.touch(mode=0o600)
     unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`up`, `down` and `status` of all services, each service in a thread of its own."""
+"""`up`, `down` and `status` of all services, one thread per service."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tools.backends.kafka import Kafka
 from tools.backends.mysql import MySql
 from tools.backends.ports import PortPicker
 from tools.backends.processes import ProcessMark, spawn, stop, tail
+from tools.backends.progress import say
 from tools.backends.redis import Redis
-from tools.backends.reporting import say
 from tools.backends.s3 import S3
 from tools.backends.service import Facts, Service
 from tools.backends.state import Record, StateDirectory
@@ -26,9 +26,9 @@ POLL_SECONDS: Final = 0.1
 
 
 def up(state: StateDirectory, names: Iterable[str]) -> list[str]:
-    """Start what does not run and wait until it answers; returns the names of what was started.
+    """Start what does not run and wait until it answers. Return the names of the started services.
 
-    Raises `ServiceError` with a line per service that failed; the others run then.
+    Raise `ServiceError` with a line per failed service; the others keep running.
     """
     ports = PortPicker()
     started: list[str] = []
@@ -54,12 +54,12 @@ def up(state: StateDirectory, names: Iterable[str]) -> list[str]:
 
 
 def start(state: StateDirectory, service: Service, ports: PortPicker) -> Facts:
-    """Start one server; it is stopped again if it does not answer in time."""
+    """Start one server; stop it again if it does not answer in time."""
     last = state.record(service.name)
     launch = service.prepare(ports, {} if last is None else last.ports)
     say(service.name, "starting")
     mark = spawn(launch.command, launch.environment, service.home, service.log)
-    # Known before it is ready: `down` finds it even if this process is killed now.
+    # Saved before it is ready: `down` finds it even if this process is killed now.
     state.save(service.name, Record(mark.pid, mark.started, launch.ports, launch.facts))
     try:
         facts = wait_until_ready(service, mark, launch.facts)
@@ -72,7 +72,7 @@ def start(state: StateDirectory, service: Service, ports: PortPicker) -> Facts:
 
 
 def wait_until_ready(service: Service, mark: ProcessMark, facts: Facts) -> Facts:
-    """Ask until it answers. Raises `ServiceError` when it ends or the time is up."""
+    """Poll until it answers. Raise `ServiceError` when it ends or the time is up."""
     deadline = time.monotonic() + service.start_seconds
     while True:
         try:
@@ -90,7 +90,7 @@ def wait_until_ready(service: Service, mark: ProcessMark, facts: Facts) -> Facts
 
 
 def down(state: StateDirectory, names: Iterable[str], *, wipe: bool = False) -> None:
-    """Stop what runs and wait until it is gone; `wipe` removes the data as well."""
+    """Stop what runs and wait until it has ended; `wipe` deletes the data as well."""
 
     def one(name: str) -> None:
         home = state.home(name)
@@ -118,7 +118,7 @@ def down(state: StateDirectory, names: Iterable[str], *, wipe: bool = False) -> 
 
 
 def status(state: StateDirectory) -> dict[str, Facts | None]:
-    """What is known of every service that runs and answers; None for the others."""
+    """Return the facts of every service that runs and answers; None for the others."""
     return {name: answering(state, name) for name in SERVICES}
 
 
@@ -138,8 +138,10 @@ def publish(state: StateDirectory) -> None:
 
 
 def for_each(names: Iterable[str], work: Callable[[str], None]) -> None:
-    """Do it for all at once; afterwards raises one `ServiceError` for all that failed, a
-    `ChoiceError` if any of them is one."""
+    """Run the action for all services concurrently.
+
+    Afterwards raise one `ServiceError` for all failures, a `ChoiceError` if any of them is one.
+    """
     with ThreadPoolExecutor(max_workers=len(SERVICES)) as threads:
         tasks = {name: threads.submit(work, name) for name in names}
     problems = []
@@ -156,7 +158,7 @@ def for_each(names: Iterable[str], work: Callable[[str], None]) -> None:
 
 
 def described(facts: Facts) -> str:
-    """Which server, and where; no secrets."""
+    """Return the server's kind and address, without secrets."""
     where = facts.get("url") or facts.get("bootstrap_servers") or facts.get("endpoint_url", "")
     kind = f"{facts['kind']} " if "kind" in facts else ""
     return f"{kind}{facts.get('version', '')} at {where.rpartition('@')[2]}"

@@ -1,1 +1,1 @@
-"""The images of Sluice: built, put together, and looked at. docs/services.md has the details."""
+"""Container images of Sluice: build, composition and checks. See docs/services.md."""

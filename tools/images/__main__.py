@@ -1,8 +1,6 @@
-"""Build the images of Sluice, run them, and look whether they do what they should.
+"""Build, run and check the images of Sluice.
 
-python -m tools.images setup     install podman and mmdebstrap where that is allowed
-python -m tools.images images    have every image that is needed, and build ours
-python -m tools.images check     that, and everything that needs them (make check-images)
+python -m tools.images setup | images | check
 """
 
 from __future__ import annotations
@@ -16,11 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
-from tools.images.building import bases_of, build, dockerfiles, obtain, tag_of
+from tools.backends.progress import say
 from tools.images.checks import check_healthy, check_kills, check_stop, check_traffic
 from tools.images.compose import Service, images_of, read_services
 from tools.images.engine import REQUIRED, Engine, find_engine
+from tools.images.image_builds import bases_of, build, dockerfiles, obtain, tag_of
 from tools.images.report import Report
 from tools.images.setup import set_up
 from tools.images.stack import stack_of
@@ -72,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.images", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("setup")
-    commands.add_parser("images")
-    check = commands.add_parser("check")
+    commands.add_parser("setup", help="install podman and mmdebstrap where allowed")
+    commands.add_parser("images", help="obtain or build every image")
+    check = commands.add_parser("check", help="the same, then every check on the images")
     check.add_argument("--only", action="append", choices=PARTS, help="these parts, not all")
     return parser
 
@@ -90,7 +88,7 @@ def _without_engine(reason: str) -> int:
 def _have_images(
     engine: Engine, services: Sequence[Service], report: Report, *, mysql: bool
 ) -> list[str]:
-    """Obtain and build; the names of the steps."""
+    """Obtain and build the images. Return the names of the steps."""
     files = dockerfiles()
     steps = []
     for image in [*bases_of(files), *images_of(services), *([MYSQL_NEWEST] if mysql else [])]:
@@ -161,12 +159,12 @@ def _mysql_step(image: str) -> str:
 
 
 def _mysql_images(engine: Engine, services: Sequence[Service]) -> list[str]:
-    """Those that differ: a stand-in is one server under two names."""
+    """Return the distinct images: a stand-in is one server under two names."""
     (stacked,) = (one for one in images_of(services) if one.partition(":")[0] == "mysql")
-    found: dict[str, str] = {}
+    images: dict[str, str] = {}
     for image in (stacked, MYSQL_NEWEST):
-        found.setdefault(engine.image_id(image), image)
-    return list(found.values())
+        images.setdefault(engine.image_id(image), image)
+    return list(images.values())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What has to hold of the stack of deploy/compose.yaml while it runs and when it ends."""
+"""Checks of the stack of deploy/compose.yaml, running and stopping."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.compose import Service
 from tools.images.engine import Engine
+from tools.images.polling import wait_until
 from tools.images.stack import Stack
 from tools.images.traffic import Traffic
-from tools.images.waiting import wait_until
 
 LARGE_BYTES: Final = 50_000_000
 SMALL_BYTES: Final = 12_000_000
 KILLED_SECONDS: Final = 60.0
 KILLED: Final = 137
-"""The exit code of what had to be killed after its time of grace."""
+"""Exit code of a process that was killed after its grace period."""
 
 
 def check_healthy(stack: Stack) -> None:
-    """Every service that runs says that it is healthy; what ends has ended well."""
+    """Check that every running service is healthy, and every finished one succeeded."""
     for service in stack.services:
         if service.checks_health:
             stack.wait_healthy(service)
@@ -32,7 +32,7 @@ def check_healthy(stack: Stack) -> None:
 
 
 def check_traffic(traffic: Traffic) -> None:
-    """A large file goes up and comes back; so does a photo, with what the processor made of it."""
+    """Upload and download a large file and a photo, and check the processor's result."""
     traffic.create_drive()
     large = traffic.make_file("large.bin", LARGE_BYTES)
     traffic.upload(large)
@@ -41,7 +41,7 @@ def check_traffic(traffic: Traffic) -> None:
 
 
 def check_kills(stack: Stack, traffic: Traffic) -> None:
-    """Every service is killed while a file goes up: the file arrives, and so do those before."""
+    """Kill every service during an upload: this file and the earlier ones must arrive."""
     for service in _running(stack.services):
         file = traffic.make_file(f"killed-{service.name}.bin", SMALL_BYTES)
         upload = traffic.start_upload(file)
@@ -56,13 +56,16 @@ def check_kills(stack: Stack, traffic: Traffic) -> None:
 
 
 def kill(stack: Stack, service: Service) -> None:
-    """kill -9 of its first process; it runs again by its restart policy, or is started by us."""
+    """Kill the first process of a service with SIGKILL.
+
+    Its restart policy restarts it, or this does.
+    """
     pid = stack.pid(service)
     if pid == 0:
         raise ServiceError(f"{service.name} does not run")
     _kill_on_host(stack.engine, pid)
     if service.restart == "no":
-        # Engines count what they did not do themselves as an end, so it has ended by itself.
+        # To the engine, a kill from outside is an exit of the process: wait for it.
         wait_until(lambda: stack.pid(service) == 0, KILLED_SECONDS, f"{service.name} survives")
         stack.start(service)
     wait_until(
@@ -73,7 +76,7 @@ def kill(stack: Stack, service: Service) -> None:
 
 
 def check_stop(stack: Stack) -> None:
-    """On SIGTERM every service ends in its time of grace, ours with 0."""
+    """Stop every service with SIGTERM: each ends within its grace period, ours with code 0."""
     for service in reversed(_running(stack.services)):
         code = stack.stop(service)
         if code == KILLED or (service.ours and code != 0):
@@ -87,11 +90,11 @@ def _running(services: Sequence[Service]) -> list[Service]:
 
 
 def _kill_on_host(engine: Engine, pid: int) -> None:
-    # Not `kill` of the engine: that counts as a wish that the service stays away.
+    # Not the engine's `kill`: it disables the restart policy.
     try:
         os.kill(pid, signal.SIGKILL)
     except (PermissionError, ProcessLookupError):
-        # The engine's processes are not ours, or are on a machine of its own.
+        # The engine's processes belong to another user or run on another machine.
         script = f"import os, signal; os.kill({pid}, signal.SIGKILL)"
         engine.run(
             *("run", "--rm", "--pid=host", "--user=0", "--cap-add=KILL", "--entrypoint=python"),

@@ -1,4 +1,4 @@
-"""deploy/compose.yaml as data: the part of Compose that it uses, and an error for any other."""
+"""deploy/compose.yaml as data: the supported part of Compose, and an error for any other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service. `dockerfile`: the one it is built by, else `image` is the image's name."""
+    """One service. `dockerfile`: builds its image, else `image` is the image's name."""
 
     name: str
     image: str
@@ -38,7 +38,7 @@ class Service:
     needs: Mapping[str, str]
     restart: str
     options: Sequence[str]
-    """Of `run`, for what is not above."""
+    """Further arguments of `run`."""
 
     @property
     def ours(self) -> bool:
@@ -46,29 +46,29 @@ class Service:
 
     @property
     def checks_health(self) -> bool:
-        """Images of ours have a health check of their own."""
+        """Whether it has a health check: every image of ours has one."""
         return self.ours or bool(self.health)
 
 
 def read_services(file: Path = FILE) -> list[Service]:
-    """The services, each after those that it waits for. Raises `ServiceError`."""
+    """Return the services, each after its dependencies. Raise `ServiceError`."""
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    found = {name: _service(name, fields) for name, fields in document["services"].items()}
+    services = {name: _service(name, fields) for name, fields in document["services"].items()}
     ordered: list[Service] = []
 
     def add(service: Service) -> None:
         for needed in service.needs:
-            add(found[needed])
+            add(services[needed])
         if service not in ordered:
             ordered.append(service)
 
-    for service in found.values():
+    for service in services.values():
         add(service)
     return ordered
 
 
 def images_of(services: Sequence[Service]) -> list[str]:
-    """The images that are not built here, each once."""
+    """Return the images that are not built here, each once."""
     return list(dict.fromkeys(service.image for service in services if not service.ours))
 
 
@@ -96,7 +96,7 @@ def _service(name: str, fields: Mapping[str, Any]) -> Service:
             *(["--read-only"] if fields.get("read_only") else []),
             *(f"--tmpfs={place}" for place in fields.get("tmpfs", ())),
             *(f"--cap-drop={one}" for one in fields.get("cap_drop", ())),
-            # The one that podman knows as well, by its own spelling.
+            # The condition that podman supports as well, in its spelling.
             *(f"--security-opt={one.partition(':')[0]}" for one in fields.get("security_opt", ())),
             *(
                 [f"--stop-timeout={fields['stop_grace_period'].removesuffix('s')}"]
@@ -118,5 +118,5 @@ def _words(values: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> str:
-    """Compose replaces variables; `$$` is how it writes a dollar."""
+    """Return the text with `$$`, Compose's escape of a dollar, replaced. Expands no variables."""
     return str(value).replace("$$", "$")

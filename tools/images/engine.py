@@ -1,4 +1,4 @@
-"""Docker or podman: found, asked, and spoken to through its command line."""
+"""Docker or podman, through the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, run_step
-from tools.images.waiting import wait_until
+from tools.backends.programs import cache_dir, run_step
+from tools.images.polling import wait_until
 
 CHOICE: Final = "SLUICE_CONTAINER_ENGINE"
 REQUIRED: Final = "SLUICE_REQUIRE_CONTAINERS"
@@ -25,19 +25,19 @@ ASK_SECONDS: Final = 30.0
 PULL_SECONDS: Final = 900.0
 SOCKET_SECONDS: Final = 120.0
 LINES: Final = 25
-"""Of what a command that failed has printed."""
+"""Lines of a failed command's output to show."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`environment`: what its command line needs beside this process's own."""
+    """A container engine. `environment`: added to this process's environment for its commands."""
 
     kind: Literal["docker", "podman"]
     program: str
     environment: Mapping[str, str]
 
     def run(self, *arguments: str, seconds: float = 120.0) -> str:
-        """What the command printed. Raises `ServiceError` with the end of its complaints."""
+        """Return the command's output. Raise `ServiceError` with the end of its error output."""
         shown = " ".join([self.kind, *arguments[:2]])
         try:
             done = subprocess.run(
@@ -54,12 +54,12 @@ class Engine:
             raise ServiceError(f"{shown} did not finish within {seconds:.0f} s") from error
         if done.returncode != 0:
             lines = [*done.stdout.splitlines(), *done.stderr.splitlines()][-LINES:]
-            said = "\n".join(f"    {line}" for line in lines)
-            raise ServiceError(f"{shown} failed with exit code {done.returncode}:\n{said}")
+            output = "\n".join(f"    {line}" for line in lines)
+            raise ServiceError(f"{shown} failed with exit code {done.returncode}:\n{output}")
         return done.stdout
 
     def succeeds(self, *arguments: str, seconds: float = 60.0) -> bool:
-        """Whether the command ends with 0; one that hangs does not."""
+        """Return whether the command exits with 0 in time."""
         try:
             self.run(*arguments, seconds=seconds)
         except ServiceError:
@@ -67,12 +67,12 @@ class Engine:
         return True
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """Everything that is known of a container."""
-        (found,) = json.loads(self.run("container", "inspect", name, seconds=ASK_SECONDS))
-        return dict(found)
+        """Return the engine's data of a container."""
+        (container,) = json.loads(self.run("container", "inspect", name, seconds=ASK_SECONDS))
+        return dict(container)
 
     def logs(self, name: str, lines: int = 30) -> str:
-        """The end of what a container has printed, on both of its outputs."""
+        """Return the end of a container's output, both streams."""
         command = [self.program, "logs", "--tail", str(lines), name]
         return run_step(command, ASK_SECONDS, environment={**os.environ, **self.environment})
 
@@ -80,19 +80,22 @@ class Engine:
         return self.succeeds("image", "inspect", name)
 
     def image_id(self, name: str) -> str:
-        """Equal for two names of one image; the name itself where there is none."""
+        """Return an id, equal for two names of one image; the name where there is no image."""
         try:
             return self.run("image", "inspect", "--format", "{{.Id}}", name).split()[-1]
         except ServiceError:
             return name
 
     def pull(self, name: str) -> None:
-        """Raises `ServiceError` when no registry can be reached or none has it."""
+        """Pull an image. Raise `ServiceError` when no registry is reachable or none has it."""
         self.run("pull", name, seconds=PULL_SECONDS)
 
     @contextmanager
     def serving_api(self) -> Iterator[dict[str, str]]:
-        """Docker's API; the variables by which its clients and testcontainers find it."""
+        """Serve Docker's API.
+
+        Yield the variables by which its clients and testcontainers find it.
+        """
         if self.kind == "docker":
             yield {}
             return
@@ -106,9 +109,9 @@ class Engine:
                     )
                     yield {
                         "DOCKER_HOST": f"unix://{place}",
-                        # There is no Docker around us whose network could be meant.
+                        # This process does not run inside Docker, so no such network applies.
                         "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
-                        # The container that tidies up would need its image, and privileges.
+                        # The cleanup container would need its image, and privileges.
                         "TESTCONTAINERS_RYUK_DISABLED": "true",
                     }
                 finally:
@@ -116,18 +119,19 @@ class Engine:
 
 
 def find_engine() -> Engine:
-    """What SLUICE_CONTAINER_ENGINE says, else Docker or podman, whichever answers first.
+    """Return the engine of SLUICE_CONTAINER_ENGINE, else the first of Docker and podman that
+    answers.
 
-    Raises `ServiceError` that says why neither does.
+    Raise `ServiceError` with the reasons if neither does.
     """
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "docker", "podman"):
-        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to docker or podman, or unset it")
+    requested = os.environ.get(CHOICE, "")
+    if requested not in ("", "docker", "podman"):
+        raise ServiceError(f"{CHOICE} is {requested!r}: set it to docker or podman, or unset it")
     reasons = []
     for engine in (_docker(), _podman()):
         if isinstance(engine, str):
             reasons.append(engine)
-        elif not wanted or engine.kind == wanted:
+        elif not requested or engine.kind == requested:
             try:
                 engine.run("info", seconds=ASK_SECONDS)
                 return engine
@@ -137,7 +141,7 @@ def find_engine() -> Engine:
 
 
 def _pings(path: Path) -> bool:
-    """Whether the API answers: its socket is there before it does."""
+    """Return whether the API answers: its socket exists before it does."""
     with closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.settimeout(ASK_SECONDS)
         try:
@@ -159,14 +163,14 @@ def _podman() -> Engine | str:
         return "there is no podman on the PATH (`python -m tools.images setup` installs it)"
     environment = {
         "CONTAINERS_CONF": str(_write_configuration()),
-        # Timers of systemd would run the health checks; `healthcheck run` asks for them here.
+        # systemd timers would run the health checks; without them, `healthcheck run` does.
         "DISABLE_HC_SYSTEMD": "true",
     }
     return Engine("podman", program, environment)
 
 
 def _write_configuration() -> Path:
-    """podman's settings for a machine without systemd, which the defaults count on."""
+    """Write podman's settings for a machine without systemd, which the defaults require."""
     runtime = next((name for name in ("crun", "runc") if shutil.which(name)), "runc")
     lines = [
         "[containers]",
@@ -186,11 +190,11 @@ def _write_configuration() -> Path:
 
 
 def _limits() -> Sequence[str]:
-    """At most what this process may have itself: podman's own wish fails where that is less."""
+    """Return limits within this process's own: podman's defaults fail where those are lower."""
     limits = {"nofile": (resource.RLIMIT_NOFILE, 65_536), "nproc": (resource.RLIMIT_NPROC, 32_768)}
-    said = []
+    limited = []
     for name, (number, most) in limits.items():
         _, hard = resource.getrlimit(number)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        said.append(f"{name}={value}:{value}")
-    return said
+        limited.append(f"{name}={value}:{value}")
+    return limited

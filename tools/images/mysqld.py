@@ -1,4 +1,4 @@
-"""A `mysqld` of this machine out of an image, for the suites that start servers themselves."""
+"""`mysqld` extracted from an image, for the suites that start servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, run_step
+from tools.backends.programs import cache_dir, run_step
 from tools.images.engine import Engine
 
 EXPORT_SECONDS: Final = 600.0
@@ -21,9 +21,9 @@ PRIVATE: Final = ("usr/lib64/mysql/private", "usr/lib/mysql/private")
 
 @contextmanager
 def unpacked_mysqld(engine: Engine, image: str) -> Iterator[Path]:
-    """A folder for the PATH with a `mysqld` in it, which runs with the libraries of its image.
+    """Yield a folder for the PATH with a `mysqld` that uses the libraries of its image.
 
-    Raises `ServiceError` for an image without one.
+    Raise `ServiceError` for an image without one.
     """
     cache_dir().mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="mysqld-", dir=cache_dir()) as folder:
@@ -45,7 +45,7 @@ def _export(engine: Engine, image: str, root: Path) -> None:
         engine.run("export", "--output", str(archive), container, seconds=EXPORT_SECONDS)
     finally:
         engine.run("rm", "--force", "--volumes", container)
-    # Devices need root, owners as well; a server that is only started needs neither.
+    # Devices and owners need root; a server that is only started needs neither.
     command = ["tar", "-C", str(root), "--no-same-owner", "--exclude=dev/*", "-xf", str(archive)]
     run_step(command, EXPORT_SECONDS)
     archive.unlink()

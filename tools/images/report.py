@@ -1,4 +1,4 @@
-"""What was done, how long it took, and what came of it: nothing is left out without a word."""
+"""Report of the steps: what was done, its duration and outcome, including steps not reached."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """A step that fails is noted; what does not need it goes on."""
+        """Run a step and record its failure; independent steps continue."""
         say("check", name)
         begun = time.monotonic()
         try:
@@ -37,7 +37,7 @@ class Report:
         return all(not self.outcomes.get(name, "FAILED").startswith("FAILED") for name in names)
 
     def finish(self, expected: Sequence[str]) -> int:
-        """Print every step, those that were not reached as well; the exit code."""
+        """Print every step, including those not reached. Return the exit code."""
         for name in expected:
             outcome = self.outcomes.get(name)
             if outcome is None:

@@ -1,4 +1,4 @@
-"""Root file systems of a distribution, made by mmdebstrap."""
+"""Root file systems of a distribution, created by mmdebstrap."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
+from tools.backends.programs import cache_dir, find_program, run_step
 
 MAKE_SECONDS: Final = 1_800.0
 ASK_SECONDS: Final = 30.0
 INHERITED: Final = re.compile(r"Acquire::(Check-|[Hh]ttps?::Proxy|[Rr]etries)")
-"""What this machine's apt is set to and the new one needs as well: proxies, and whether to believe
-the dates of a mirror that stands still."""
+"""apt settings of this machine that the new system needs: proxies, and whether to accept the dates
+of an outdated mirror.
+"""
 LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 
 
 @contextmanager
 def root_file_system(suite: str, packages: Sequence[str]) -> Iterator[Path]:
-    """A folder with a minimal system of Debian's suite and these packages; gone afterwards.
+    """Yield a temporary folder with a minimal Debian system and these packages.
 
-    Raises `ServiceError`, where mmdebstrap is missing too.
+    Raise `ServiceError`, also when mmdebstrap is missing.
     """
     program = find_program("mmdebstrap")
     if program is None:
@@ -39,9 +40,9 @@ def root_file_system(suite: str, packages: Sequence[str]) -> Iterator[Path]:
             "--variant=minbase",
             f"--include={','.join(packages)}",
             *(f"--aptopt={line}" for line in _inherited_settings()),
-            "--dpkgopt=force-unsafe-io",  # what dies half-way is thrown away
+            "--dpkgopt=force-unsafe-io",  # an incomplete system is discarded
             *(f"--dpkgopt=path-exclude={one}" for one in LEFT_OUT),
-            # Java's alternatives want to put their manual somewhere.
+            # Java's alternatives need the folder of their manual.
             '--essential-hook=mkdir -p "$1/usr/share/man/man1"',
             suite,
             str(root),

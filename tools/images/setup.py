@@ -1,11 +1,11 @@
-"""podman and mmdebstrap of the distribution, installed where that is allowed."""
+"""Installation of podman and mmdebstrap from the distribution, where allowed."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import find_program, install_package
+from tools.backends.programs import find_program, install_package
 
 PACKAGES: Final = {
     "podman": "podman",
@@ -13,17 +13,17 @@ PACKAGES: Final = {
     "runc": "runc",
     "conmon": "conmon",
     "catatonit": "catatonit",
-    # podman's network needs it, and Debian only recommends it.
+    # podman's network needs it, but Debian only recommends it.
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
 }
-"""Programs, and the packages that have them."""
+"""Programs and their packages."""
 LIBRARIES: Final = ("netavark", "aardvark-dns", "debian-archive-keyring")
 """Packages without a program on the PATH."""
 
 
 def set_up() -> None:
-    """Install what is missing. Raises `ServiceError` where that is not allowed."""
+    """Install what is missing. Raise `ServiceError` where that is not allowed."""
     missing = [package for program, package in PACKAGES.items() if find_program(program) is None]
     if not missing:
         return

@@ -1,8 +1,4 @@
-"""All services of deploy/compose.yaml, running: by Docker's Compose, or one by one with podman.
-
-Debian's podman has no Compose, and without systemd nothing looks after its health checks and
-restarts: what Compose would do of the file is done here.
-"""
+"""All services of deploy/compose.yaml, run by Docker's Compose or one by one with podman."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.compose import FILE, Service
 from tools.images.engine import Engine
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 
 PROJECT: Final = "sluice"
 NETWORK: Final = "sluice_default"
@@ -33,7 +29,7 @@ class Stack(ABC):
 
     @abstractmethod
     def up(self) -> None:
-        """Start all of them, each once those are healthy that it waits for."""
+        """Start all services, each once its dependencies are healthy."""
 
     @abstractmethod
     def container(self, service: Service) -> str: ...
@@ -46,14 +42,14 @@ class Stack(ABC):
         """Remove containers, network and volumes."""
 
     def pid(self, service: Service) -> int:
-        """The number of its first process on the engine's machine; 0 when it does not run."""
+        """Return the PID of its first process on the engine's machine; 0 when it does not run."""
         return int(self.engine.inspect(self.container(service))["State"]["Pid"])
 
     def exit_code(self, service: Service) -> int:
         return int(self.engine.inspect(self.container(service))["State"]["ExitCode"])
 
     def wait_healthy(self, service: Service) -> float:
-        """Seconds until it was; raises `ServiceError` with the end of its log."""
+        """Return the seconds until it was healthy. Raise `ServiceError` with the end of its log."""
         try:
             return wait_until(
                 lambda: self.is_healthy(service),
@@ -65,11 +61,11 @@ class Stack(ABC):
             raise ServiceError(f"{error}: {checked}\n{self.log_tail(service)}") from error
 
     def last_check(self, service: Service) -> str:
-        """What its health check has said last."""
+        """Return the output of its last health check."""
         state = self.engine.inspect(self.container(service))["State"]
         health = state.get("Health") or state.get("Healthcheck") or {}
-        said = [str(one["Output"]).strip() for one in health.get("Log") or ()]
-        return said[-1] if said else "nothing was said"
+        outputs = [str(one["Output"]).strip() for one in health.get("Log") or ()]
+        return outputs[-1] if outputs else "it printed nothing"
 
     def wait_all_healthy(self) -> None:
         for service in self.services:
@@ -77,7 +73,7 @@ class Stack(ABC):
                 self.wait_healthy(service)
 
     def stop(self, service: Service) -> int:
-        """SIGTERM, and SIGKILL after its time of grace; its exit code."""
+        """Send SIGTERM, and SIGKILL after its grace period. Return its exit code."""
         self.engine.run("stop", self.container(service), seconds=STOP_SECONDS)
         return self.exit_code(service)
 
@@ -89,7 +85,7 @@ class Stack(ABC):
 
 
 class ComposeStack(Stack):
-    """By `docker compose`."""
+    """Stack run by `docker compose`."""
 
     def up(self) -> None:
         self._compose("up", "--build", "--detach", "--quiet-pull", seconds=UP_SECONDS)
@@ -109,7 +105,11 @@ class ComposeStack(Stack):
 
 
 class PodmanStack(Stack):
-    """By `podman run`, in the order of `depends_on`."""
+    """Stack run by `podman run`, in the order of `depends_on`.
+
+    Debian's podman has no Compose, and without systemd it runs no health checks and no restarts:
+    this class does what Compose would.
+    """
 
     def up(self) -> None:
         self.down()
@@ -124,7 +124,7 @@ class PodmanStack(Stack):
         return f"{PROJECT}-{service.name}-1"
 
     def is_healthy(self, service: Service) -> bool:
-        # Runs the check, which is what a timer of systemd does elsewhere.
+        # Runs the check, as a systemd timer does elsewhere.
         return self.engine.succeeds("healthcheck", "run", self.container(service), seconds=30.0)
 
     def down(self) -> None:
@@ -175,7 +175,7 @@ def _health_options(service: Service) -> list[str]:
     if not service.health:
         return []
     kind, *words = service.health["test"]
-    # Not as Compose writes it: podman 4.3 takes a list that begins with CMD apart at its spaces.
+    # Not in Compose's form: podman 4.3 splits a list that begins with CMD at its spaces.
     command = " ".join(words) if kind == "CMD-SHELL" else json.dumps(words)
     return [
         f"--health-cmd={command}",
@@ -186,7 +186,7 @@ def _health_options(service: Service) -> list[str]:
 
 
 def stack_of(engine: Engine, services: Sequence[Service]) -> Stack:
-    """Raises `ServiceError` where Docker lacks its Compose."""
+    """Return the stack for the engine. Raise `ServiceError` where Docker lacks Compose."""
     if engine.kind == "podman":
         return PodmanStack(engine, services)
     if not engine.succeeds("compose", "version"):

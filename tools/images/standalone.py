@@ -1,4 +1,4 @@
-"""The standalone image by itself: read-only, without a home, and the command in it."""
+"""Check of the standalone image: read-only, without a home, and the command in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from tools.backends.errors import ServiceError
 from tools.images.engine import Engine
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 
 NAME: Final = "sluice-standalone-check"
 IMAGE: Final = "sluice-standalone"
@@ -21,15 +21,13 @@ RESTRICTED: Final = (
 
 
 def check_standalone(engine: Engine) -> None:
-    """It becomes healthy, `sluice upload` works in it, and it ends well on SIGTERM."""
+    """Check that it becomes healthy, that `sluice upload` works, and that it ends on SIGTERM."""
     with _running(engine):
         wait_until(lambda: _healthy(engine), HEALTHY_SECONDS, "the standalone is not healthy")
         upload = f"sluice upload {SOURCE} --drive files 2>&1"
-        said = engine.run("exec", NAME, "sh", "-c", upload)
-        if "warning" in said.lower() or "/nonexistent" in said:
-            raise ServiceError(
-                f"`sluice upload` in the image has something to complain of:\n{said}"
-            )
+        output = engine.run("exec", NAME, "sh", "-c", upload)
+        if "warning" in output.lower() or "/nonexistent" in output:
+            raise ServiceError(f"`sluice upload` in the image printed a warning:\n{output}")
         sent = engine.run("exec", NAME, "cat", SOURCE)
         back = engine.run("exec", NAME, "sluice", "get", f"files:{SOURCE.rpartition('/')[2]}", "-")
         if sent != back:

@@ -1,8 +1,4 @@
-"""Images under the names of the official ones, where no registry of images can be reached.
-
-Each is made of the distribution's packages and says, in a label and on the terminal, what is in it
-instead. They understand what deploy/compose.yaml and tests/containers ask of the official ones.
-"""
+"""Stand-ins for the official images, where no image registry is reachable."""
 
 from __future__ import annotations
 
@@ -14,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
 from tools.backends.kafka import KAFKA_VERSION, fetch_jars
+from tools.backends.programs import cache_dir, find_program, run_step
 from tools.images.engine import Engine
 from tools.images.roots import root_file_system
 
@@ -27,7 +23,12 @@ STABLE: Final = "bookworm"
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """`content`: for people. `changes`: instructions of a Dockerfile, for the import."""
+    """One stand-in. `content`: for people. `changes`: Dockerfile instructions for the import.
+
+    Each is made of the distribution's packages and names its content in a label and on the
+    terminal. They support what deploy/compose.yaml and tests/containers need of the official
+    images.
+    """
 
     content: str
     suite: str
@@ -37,9 +38,9 @@ class StandIn:
 
 
 def make_stand_in(engine: Engine, image: str) -> str:
-    """Import the stand-in of this image under its name; what is in it.
+    """Import the stand-in of this image under its name. Return its content.
 
-    Raises `ServiceError`, for an image that has none as well.
+    Raise `ServiceError`, also for an image without a stand-in.
     """
     repository = image.partition(":")[0]
     stand_in = STAND_INS.get(repository)
@@ -47,8 +48,8 @@ def make_stand_in(engine: Engine, image: str) -> str:
         raise ServiceError(
             f"there is no stand-in for the image {image}: {FILES.parent}/standins.py"
         )
-    if (made := _made_before(engine, repository)) is not None:
-        engine.run("tag", made, full_name(image))
+    if (existing := _existing_stand_in(engine, repository)) is not None:
+        engine.run("tag", existing, full_name(image))
         return stand_in.content
     with root_file_system(stand_in.suite, stand_in.packages) as root:
         stand_in.prepare(root)
@@ -65,8 +66,8 @@ def make_stand_in(engine: Engine, image: str) -> str:
     return stand_in.content
 
 
-def _made_before(engine: Engine, repository: str) -> str | None:
-    """Another name of the same repository that has its stand-in already."""
+def _existing_stand_in(engine: Engine, repository: str) -> str | None:
+    """Return another name of the same repository whose stand-in exists."""
     listed = engine.run(
         "images", f"--filter=label={LABEL}", "--format={{.Repository}}:{{.Tag}}"
     ).split()
@@ -75,12 +76,12 @@ def _made_before(engine: Engine, repository: str) -> str | None:
 
 
 def full_name(image: str) -> str:
-    """The name with Docker's registry, as both engines resolve it."""
+    """Return the name with Docker's registry, as both engines resolve it."""
     return f"docker.io/{image if '/' in image else f'library/{image}'}"
 
 
 def _install(root: Path, name: str, target: str) -> None:
-    """Copy a file of ours, to be executed."""
+    """Copy an executable file of ours."""
     place = root / target
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(FILES / name, place)
@@ -97,7 +98,7 @@ def _redis(root: Path) -> None:
 
 def _mysql(root: Path) -> None:
     _install(root, "mysql.sh", "usr/local/bin/docker-entrypoint.sh")
-    # The package has made a data directory; a volume would begin with a copy of it.
+    # The package has created a data directory; a volume would begin with a copy of it.
     shutil.rmtree(root / "var/lib/mysql")
     (root / "var/lib/mysql").mkdir()
 

@@ -1,4 +1,4 @@
-"""Suites of tests that need images."""
+"""Test suites that need images."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tools.images.engine import REQUIRED, Engine
 from tools.images.mysqld import unpacked_mysqld
 
 MYSQL_NEWEST: Final = "mysql:9.7"
-"""Beside the one of deploy/compose.yaml."""
+"""In addition to the one of deploy/compose.yaml."""
 MYSQL_SUITES: Final = ("tests/contract/catalogue", "tests/integration/mysql")
 
 
 def run_container_suite(engine: Engine) -> None:
-    """tests/containers; what it needs and lacks is a failure."""
+    """Run tests/containers; a missing requirement is a failure."""
     with engine.serving_api() as environment:
         _pytest(("tests/containers",), environment)
 
 
 def run_mysql_suites(engine: Engine, image: str) -> None:
-    """The catalogue's suites on the server of this image, which they start and kill themselves."""
+    """Run the catalogue's suites on the server of this image, which they start and kill."""
     with unpacked_mysqld(engine, image) as programs:
         path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
         _pytest(MYSQL_SUITES, {"PATH": path, "SLUICE_SERVICES_MYSQL": "mysql"})

@@ -1,4 +1,4 @@
-"""What people do with running services: files up and back, and a photo."""
+"""User actions on running services: uploads and downloads of files, and a photo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from PIL import Image
 
 from tools.backends.errors import ServiceError
-from tools.images.waiting import wait_until
+from tools.images.polling import wait_until
 from tools.pictures import CORNERS, as_stored, close, corners, quadrants, saved
 
 INTAKE: Final = "127.0.0.1:50051"
@@ -23,11 +23,11 @@ REPOSITORY: Final = "127.0.0.1:50052"
 COMMAND_SECONDS: Final = 300.0
 PHOTO_SECONDS: Final = 180.0
 ORIENTATION: Final = 6
-"""The camera was held upright: width and height are the other way round in the file."""
+"""The camera was held upright: width and height are swapped in the file."""
 
 
 class Traffic:
-    """The command `sluice` of this workspace, and files of random bytes in a folder."""
+    """The `sluice` command of this workspace, and files of random bytes in a folder."""
 
     def __init__(self, folder: Path, drive: str = "files") -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Traffic:
         self.sluice(INTAKE, "upload", str(file), "--drive", self.drive)
 
     def start_upload(self, file: Path) -> subprocess.Popen[str]:
-        """The same, not waited for."""
+        """Start an upload without waiting for it."""
         return subprocess.Popen(
             self._command(INTAKE, "upload", str(file), "--drive", self.drive),
             env=self._environment,
@@ -58,15 +58,15 @@ class Traffic:
 
     def finish(self, upload: subprocess.Popen[str]) -> None:
         try:
-            said, _ = upload.communicate(timeout=COMMAND_SECONDS)
+            output, _ = upload.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired as error:
             upload.kill()
             raise ServiceError("an upload did not finish") from error
         if upload.returncode != 0:
-            raise ServiceError(f"an upload ended with {upload.returncode}:\n{said}")
+            raise ServiceError(f"an upload ended with {upload.returncode}:\n{output}")
 
     def compare(self, file: Path) -> None:
-        """Raises `ServiceError` unless what comes back is what went up."""
+        """Download and compare. Raise `ServiceError` on a difference."""
         back = self.folder / f"{file.name}.back"
         back.unlink(missing_ok=True)
         self.sluice(REPOSITORY, "get", f"{self.drive}:{file.name}", str(back))
@@ -75,30 +75,36 @@ class Traffic:
         back.unlink()
 
     def photo(self, name: str) -> None:
-        """A photo is processed, turned upright, and has a thumbnail of the same picture."""
+        """Check that a photo is processed, rotated upright, and has a thumbnail of the same
+        picture.
+        """
         file = self.folder / name
         exif = Image.Exif()
         exif[0x0112] = ORIENTATION
         file.write_bytes(saved(as_stored(quadrants(), ORIENTATION), "JPEG", exif=exif.tobytes()))
         self.upload(file)
-        found: dict[str, Any] = {}
+        processing: dict[str, Any] = {}
 
         def processed() -> bool:
-            said = self.sluice(REPOSITORY, "stat", f"{self.drive}:{name}", "--json")
-            found.update(json.loads(said)["processing"] or {})
-            return bool(found)
+            output = self.sluice(REPOSITORY, "stat", f"{self.drive}:{name}", "--json")
+            processing.update(json.loads(output)["processing"] or {})
+            return bool(processing)
 
         wait_until(processed, PHOTO_SECONDS, f"{name} is not processed")
-        size = (found["width"], found["height"])
-        if found["state"] != "PROCESSED" or size != quadrants().size or not found["thumbnails"]:
-            raise ServiceError(f"{name} came to {found}")
-        self._compare_thumbnail(name, found["thumbnails"][0]["size"])
+        size = (processing["width"], processing["height"])
+        if (
+            processing["state"] != "PROCESSED"
+            or size != quadrants().size
+            or not processing["thumbnails"]
+        ):
+            raise ServiceError(f"{name} came to {processing}")
+        self._compare_thumbnail(name, processing["thumbnails"][0]["size"])
 
     def _compare_thumbnail(self, name: str, size: int) -> None:
         folder = self.folder / "thumbnails"
         folder.mkdir(exist_ok=True)
-        wanted = ("--thumbnail", str(size))
-        self.sluice(REPOSITORY, "get", f"{self.drive}:{name}", str(folder), *wanted)
+        options = ("--thumbnail", str(size))
+        self.sluice(REPOSITORY, "get", f"{self.drive}:{name}", str(folder), *options)
         (file,) = folder.glob(f"{Path(name).stem}-*")
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             if not close(corners(image), CORNERS):

@@ -1,4 +1,4 @@
-"""A client against an intake that fails on command."""
+"""A client connected to an intake that fails on command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.fake_repository import FakeRepository, serving_both
 
 @pytest.fixture
 def fast_options(tmp_path: Path) -> ClientOptions:
-    """Real behaviour at the pace of a test."""
+    """Options with real behaviour and short waits."""
     return ClientOptions(
         retry=RetryPolicy(
             first_delay_seconds=0.001, longest_delay_seconds=0.01, patience_seconds=20
@@ -45,10 +45,11 @@ async def client(address: str, fast_options: ClientOptions) -> AsyncIterator[Cli
 
 @pytest.fixture
 def _interrupts() -> Iterator[None]:
-    """A test run that a shell started in the background ignores SIGINT, and so would the command.
+    """Ensure that child processes receive SIGINT.
 
-    A handler here is the default in a child. Not set in the child itself: that takes a fork of
-    this process, whose gRPC threads do not survive one.
+    A test run that a shell started in the background ignores SIGINT, and so would the command. A
+    handler here becomes the default in a child. It is not set in the child: that would require a
+    fork of this process, whose gRPC threads do not survive one.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -1,4 +1,4 @@
-"""The board knows which chunk is where, whatever happens to streams."""
+"""Board: correct chunk states across any sequence of streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STATUS = UploadStatus(
 
 
 def status_of(received: set[int], total: int | None, most_ranges: int = 1000) -> UploadStatus:
-    """What a server says that has these chunks."""
+    """Return the status of a server with these chunks."""
     end = total if total is not None else max(received, default=-1) + 1
     ranges: list[ChunkRange] = []
     for number in range(end):
@@ -71,14 +71,14 @@ def test_gaps_are_exactly_what_the_server_lacks(
 
 
 @given(chunk_sets, st.integers(1, 5), chunk_sets)
-def test_a_list_that_was_cut_short_never_makes_a_missing_chunk_count_as_received(
+def test_truncated_list_never_hides_a_missing_chunk(
     received: set[int], most_ranges: int, asked: set[int]
 ) -> None:
     status = status_of(received, 40, most_ranges)
     assert missing_of(status, asked) >= asked - received
 
 
-def test_what_was_taken_beyond_an_unknown_end_never_counts_as_received() -> None:
+def test_chunk_beyond_an_unknown_end_is_not_received() -> None:
     assert missing_of(status_of({0, 1}, total=2), {1, 2, 5}) == {2, 5}
     board = Board(None)
     taken = [board.take() for _ in range(4)]
@@ -89,7 +89,7 @@ def test_what_was_taken_beyond_an_unknown_end_never_counts_as_received() -> None
     assert [board.take(), board.take(), board.take()] == [0, 1, None]
 
 
-def test_a_cut_list_without_ranges_says_nothing() -> None:
+def test_truncated_list_without_ranges_is_ignored() -> None:
     status = replace(STATUS, missing_truncated=True)
     assert gaps(status, 4) == ([ChunkRange(0, 3)], 4)
 
@@ -99,7 +99,7 @@ def test_chunks_are_taken_in_order_once() -> None:
     assert [board.take() for _ in range(4)] == [0, 1, 2, None]
 
 
-def test_a_chunk_that_was_given_back_comes_before_later_ones() -> None:
+def test_returned_chunk_comes_before_later_ones() -> None:
     board = Board(5)
     for _ in range(3):
         board.take()
@@ -107,20 +107,20 @@ def test_a_chunk_that_was_given_back_comes_before_later_ones() -> None:
     assert [board.take(), board.take()] == [1, 3]
 
 
-def test_what_the_server_needs_comes_first_and_then_in_order_from_there() -> None:
+def test_preferred_chunk_is_first_then_in_order() -> None:
     board = Board(8)
     board.prefer(5)
     assert [board.take() for _ in range(4)] == [5, 6, 7, 0]
 
 
-def test_a_wish_for_a_chunk_on_its_way_changes_nothing() -> None:
+def test_preferring_a_chunk_in_flight_is_a_no_op() -> None:
     board = Board(4)
     board.take()
     board.prefer(0)
     assert board.take() == 1
 
 
-def test_a_stream_never_gets_a_chunk_below_what_it_carries() -> None:
+def test_stream_never_gets_a_chunk_below_what_it_carries() -> None:
     """Behind a delayed chunk, the one that the server waits for would wait for ever."""
     board = Board(6)
     taken = [board.take() for _ in range(4)]
@@ -130,7 +130,7 @@ def test_a_stream_never_gets_a_chunk_below_what_it_carries() -> None:
     assert board.take(above=0) == 1
 
 
-def test_an_open_end_gives_numbers_until_the_source_says_stop() -> None:
+def test_open_end_yields_numbers_until_the_source_ends() -> None:
     board = Board(None)
     assert [board.take() for _ in range(3)] == [0, 1, 2]
     board.end_at(2)
@@ -142,7 +142,7 @@ def test_an_open_end_gives_numbers_until_the_source_says_stop() -> None:
     assert board.finished
 
 
-def test_a_status_reveals_what_arrived_and_what_was_lost() -> None:
+def test_status_reveals_received_and_lost_chunks() -> None:
     board = Board(6)
     for number in range(4):
         board.take()
@@ -153,7 +153,7 @@ def test_a_status_reveals_what_arrived_and_what_was_lost() -> None:
     assert [board.take(), board.take(), board.take()] == [2, 5, None]
 
 
-def test_beyond_the_horizon_nothing_is_sent_before_the_next_status() -> None:
+def test_chunks_beyond_the_horizon_wait_for_the_next_status() -> None:
     received = {0, 2, 4, 6}
     board = Board(8)
     board.apply(*gaps(status_of(received, 8, most_ranges=2), 8))
@@ -172,9 +172,7 @@ def test_accepting_twice_counts_once(total: int | None) -> None:
 
 
 @given(st.data(), st.integers(1, 12))
-def test_whatever_happens_every_chunk_ends_up_accepted_exactly_once(
-    data: st.DataObject, total: int
-) -> None:
+def test_every_chunk_is_accepted_exactly_once(data: st.DataObject, total: int) -> None:
     board = Board(total)
     on_its_way: set[int] = set()
     accepted: set[int] = set()
@@ -206,7 +204,7 @@ def test_whatever_happens_every_chunk_ends_up_accepted_exactly_once(
     assert board.finished
 
 
-def test_the_checksums_are_known_when_every_chunk_has_one() -> None:
+def test_checksums_are_known_when_every_chunk_has_one() -> None:
     board = Board(2)
     board.note_crc(1, 11)
     assert board.known_crcs() is None

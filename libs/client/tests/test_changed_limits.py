@@ -1,4 +1,4 @@
-"""A server that comes back with other limits: an upload whose plan it refuses begins anew."""
+"""Restart of uploads whose plan a server with changed limits refuses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def interrupted(address: str, options: ClientOptions, intake: FakeIntake, 
             await client.upload(file, drive="d", path="p", streams=1)
 
 
-async def test_resume_with_smaller_chunks_begins_anew(
+async def test_resume_with_smaller_chunks_restarts(
     address: str, fast_options: ClientOptions, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(address, fast_options, intake, file)
@@ -56,11 +56,11 @@ async def test_resume_with_smaller_chunks_begins_anew(
     assert intake.completed[0].data == DATA
     assert intake.uploads["n1-1"].state == upload_pb2.UPLOAD_STATE_ABORTED
     assert notices == [
-        "the server's limits changed since the upload was interrupted; it begins anew"
+        "the server's limits changed since the upload was interrupted; the upload restarts"
     ]
 
 
-async def test_unnamed_upload_with_smaller_chunks_begins_anew(
+async def test_unnamed_upload_with_smaller_chunks_restarts(
     address: str,
     fast_options: ClientOptions,
     intake: FakeIntake,
@@ -78,10 +78,10 @@ async def test_unnamed_upload_with_smaller_chunks_begins_anew(
 
 
 @pytest.mark.parametrize("resume", [True, False])
-async def test_limits_that_change_under_an_upload_begin_it_anew(
+async def test_limits_changed_during_an_upload_restart_it(
     client: Client, intake: FakeIntake, file: Path, resume: bool
 ) -> None:
-    """The client has asked for the limits before; a restart makes its answer an old one."""
+    """The client has cached the limits; a restart of the server makes them stale."""
     intake.stream_faults = [StreamFault(9, Break.UNAVAILABLE)]
 
     def shrink(progress: Progress) -> None:
@@ -96,7 +96,7 @@ async def test_limits_that_change_under_an_upload_begin_it_anew(
     assert (await client.limits()).max_chunk_bytes == CHUNK_BYTES // 4
 
 
-async def test_limits_that_changed_since_they_were_asked_begin_anew(
+async def test_limits_changed_since_the_request_restart_it(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await client.limits()
@@ -125,7 +125,7 @@ async def test_inline_limit_that_shrank_sends_chunks(client: Client, intake: Fak
     ],
 )
 @pytest.mark.parametrize("method", ["GetUploadStatus", "CompleteUpload"])
-async def test_resume_that_is_refused_for_its_plan_begins_anew(
+async def test_resume_refused_for_its_plan_restarts(
     client: Client,
     address: str,
     fast_options: ClientOptions,
@@ -155,7 +155,7 @@ async def test_refusal_for_another_cause_keeps_what_was_sent(
     assert (result.upload_id, result.skipped_bytes) == ("n1-1", 3 * CHUNK_BYTES)
 
 
-async def test_hopeless_request_is_tried_once_and_leaves_no_journal(
+async def test_permanent_failure_is_not_retried_and_leaves_no_journal(
     client: Client, intake: FakeIntake, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Any] = []

@@ -1,4 +1,4 @@
-"""Nodes that cannot all be written below one folder."""
+"""Detection of nodes that cannot all be written below one folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_folder_clashes_with_another_spelling_of_a_file() -> None:
     ("one", "other"),
     [("A", "a"), ("É", "é"), ("e\u0301", "é"), ("ß", "SS"), ("a.", "a"), ("a /b", "a/b")],
 )
-def test_names_that_some_file_system_takes_for_one_have_one_key(one: str, other: str) -> None:
+def test_names_folded_by_a_file_system_have_one_key(one: str, other: str) -> None:
     assert folded(one) == folded(other)
 
 
@@ -82,13 +82,13 @@ def test_ordinary_folder_folds_no_names(tmp_path: Path) -> None:
 def test_folding_file_system_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str]
 ) -> None:
-    """Any kind of folding, stood in for by the call that looks a name up."""
+    """Any kind of folding, simulated in the lookup of a name."""
     monkeypatch.setattr(Path, "exists", lambda path: os.path.exists(path.with_name(key(path.name))))
     assert folds_names(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_takes_no_file_is_not_asked(
+def test_folder_that_is_not_writable_is_not_probed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:

@@ -1,4 +1,4 @@
-"""Where the server is found, and how nodes are written."""
+"""Lookup of the server's address, and the notation of nodes."""
 
 from __future__ import annotations
 
@@ -26,26 +26,24 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
     return {"XDG_DATA_HOME": str(tmp_path / "share")}
 
 
-def test_what_is_named_comes_before_what_is_set(nowhere: dict[str, str]) -> None:
+def test_option_overrides_the_setting(nowhere: dict[str, str]) -> None:
     environment = {**nowhere, "SLUICE_SERVER": "set:1"}
     assert find_server("named:2", environment) == Addresses("named:2")
     assert find_server(None, environment) == Addresses("set:1")
 
 
-def test_without_anything_it_is_the_default_address(nowhere: dict[str, str]) -> None:
+def test_default_address_is_used_without_settings(nowhere: dict[str, str]) -> None:
     assert find_server(None, nowhere) == Addresses(DEFAULT_SERVER)
 
 
 @pytest.mark.parametrize("place", ["share/sluice", "data"])
-def test_a_standalone_that_runs_here_is_found(
-    nowhere: dict[str, str], tmp_path: Path, place: str
-) -> None:
+def test_running_standalone_is_found(nowhere: dict[str, str], tmp_path: Path, place: str) -> None:
     announce(tmp_path / place, os.getpid())
     environment = {**nowhere, "SLUICE_DATA_DIR": str(tmp_path / "data")}
     assert find_server(None, environment) == Addresses("127.0.0.1:7001", "127.0.0.1:7002")
 
 
-def test_a_standalone_that_died_is_not_looked_for(nowhere: dict[str, str], tmp_path: Path) -> None:
+def test_dead_standalone_is_ignored(nowhere: dict[str, str], tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     announce(tmp_path / "share" / "sluice", child.pid)
@@ -53,7 +51,7 @@ def test_a_standalone_that_died_is_not_looked_for(nowhere: dict[str, str], tmp_p
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"intake": 1, "pid": 1}', '{"pid": "x"}'])
-def test_a_torn_announcement_is_no_server(
+def test_torn_announcement_is_ignored(
     nowhere: dict[str, str], tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "share" / "sluice").mkdir(parents=True)
@@ -61,7 +59,7 @@ def test_a_torn_announcement_is_no_server(
     assert find_server(None, nowhere) == Addresses(DEFAULT_SERVER)
 
 
-def test_the_repository_may_be_elsewhere(nowhere: dict[str, str]) -> None:
+def test_repository_may_be_elsewhere(nowhere: dict[str, str]) -> None:
     environment = {**nowhere, "SLUICE_REPOSITORY_SERVER": "repository:2"}
     assert find_server("intake:1", environment) == Addresses("intake:1", "repository:2")
 
@@ -69,9 +67,7 @@ def test_the_repository_may_be_elsewhere(nowhere: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "address", ["", "host", "host:", ":1", "host:port", "host:0", "host:65536", "https://", "unix:"]
 )
-def test_an_address_that_is_none_is_told_with_the_setting_at_fault(
-    nowhere: dict[str, str], address: str
-) -> None:
+def test_invalid_address_names_its_setting(nowhere: dict[str, str], address: str) -> None:
     with pytest.raises(ConfigurationError, match="SLUICE_SERVER is"):
         find_server(None, {**nowhere, "SLUICE_SERVER": address})
 
@@ -85,7 +81,7 @@ def test_addresses_come_in_several_forms(nowhere: dict[str, str], address: str) 
     ("text", "drive", "path"),
     [("d:p/q", "d", "p/q"), ("d:", "d", ""), ("d:/p", "d", "p"), ("d:a:b", "d", "a:b")],
 )
-def test_a_node_is_a_drive_and_a_path(text: str, drive: str, path: str) -> None:
+def test_node_is_a_drive_and_a_path(text: str, drive: str, path: str) -> None:
     assert DrivePath.parse(text) == DrivePath(drive, path)
 
 

@@ -1,4 +1,4 @@
-"""The command as people and scripts use it: a process, its output, its exit code."""
+"""The command as a process: its output and its exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_a_folder_goes_up_with_one_json_line_per_file(
+async def test_folder_goes_up_with_one_json_line_per_file(
     sluice: Command, intake: FakeIntake, folder: Path
 ) -> None:
     outcome = await sluice("upload", folder, "--drive", "d", "--prefix", "p", "--json", "--sha256")
@@ -46,15 +46,13 @@ async def test_a_folder_goes_up_with_one_json_line_per_file(
     assert "3 files uploaded" in outcome.err
 
 
-async def test_people_get_a_summary_and_scripts_an_empty_standard_output(
-    sluice: Command, folder: Path
-) -> None:
+async def test_summary_goes_to_standard_error(sluice: Command, folder: Path) -> None:
     outcome = await sluice("upload", folder, "--drive", "d")
     assert outcome.out == b""
     assert outcome.err.splitlines()[-1].startswith("3 files uploaded, 384 KiB")
 
 
-async def test_what_cannot_go_up_is_named_and_the_rest_goes_up(
+async def test_unreadable_files_are_named_and_the_rest_is_uploaded(
     sluice: Command, intake: FakeIntake, folder: Path
 ) -> None:
     (folder / "link").symlink_to("large")
@@ -87,7 +85,7 @@ async def test_one_refused_file_does_not_stop_the_others(
     assert "PATH_EXISTS" in outcome.err
 
 
-async def test_the_next_run_leaves_alone_what_the_last_one_finished(
+async def test_next_run_skips_finished_files(
     sluice: Command, intake: FakeIntake, repository: FakeRepository, folder: Path
 ) -> None:
     (folder / "new\nline").write_bytes(b"")
@@ -110,7 +108,7 @@ async def test_the_next_run_leaves_alone_what_the_last_one_finished(
     assert "384 KiB skipped" in second.err
 
 
-async def test_an_interrupted_upload_says_how_to_go_on_and_goes_on(
+async def test_interrupted_upload_says_how_to_resume_and_resumes(
     sluice: Command, intake: FakeIntake, folder: Path
 ) -> None:
     intake.hold_from = 3
@@ -130,7 +128,7 @@ async def test_an_interrupted_upload_says_how_to_go_on_and_goes_on(
     assert intake.resent == []
 
 
-async def test_a_killed_upload_goes_on(sluice: Command, intake: FakeIntake, folder: Path) -> None:
+async def test_killed_upload_resumes(sluice: Command, intake: FakeIntake, folder: Path) -> None:
     intake.hold_from = 3
     process = await sluice.start("upload", str(folder / "large"), "--drive", "d")
     await intake.received(3)
@@ -143,7 +141,7 @@ async def test_a_killed_upload_goes_on(sluice: Command, intake: FakeIntake, fold
     assert intake.resent == []
 
 
-async def test_a_terminated_upload_stops_cleanly(
+async def test_terminated_upload_stops_cleanly(
     sluice: Command, intake: FakeIntake, folder: Path
 ) -> None:
     intake.hold_from = 3
@@ -153,13 +151,13 @@ async def test_a_terminated_upload_stops_cleanly(
     assert (await ended(process)).code == 143
 
 
-async def test_a_server_that_is_not_there_is_69(sluice: Command, folder: Path) -> None:
+async def test_missing_server_exits_69(sluice: Command, folder: Path) -> None:
     outcome = await sluice("upload", folder, "--drive", "d", SLUICE_SERVER="127.0.0.1:1")
     assert outcome.code == 69
     assert "sluice serve" in outcome.err
 
 
-async def test_a_refused_token_is_77(sluice: Command, intake: FakeIntake, folder: Path) -> None:
+async def test_refused_token_exits_77(sluice: Command, intake: FakeIntake, folder: Path) -> None:
     denied = CallFault(grpc.StatusCode.UNAUTHENTICATED, reason="EXPIRED_TOKEN")
     intake.call_faults["GetLimits"] = [denied]
     outcome = await sluice("upload", folder, "--drive", "d", "--token", "t")
@@ -168,7 +166,7 @@ async def test_a_refused_token_is_77(sluice: Command, intake: FakeIntake, folder
     assert intake.tokens[0] == "Bearer t"
 
 
-async def test_a_bad_setting_is_78_and_named(sluice: Command) -> None:
+async def test_invalid_setting_exits_78_and_is_named(sluice: Command) -> None:
     outcome = await sluice("drive", "list", SLUICE_SERVER="nonsense")
     assert outcome.code == 78
     assert "SLUICE_SERVER" in outcome.err
@@ -189,11 +187,11 @@ async def test_a_bad_setting_is_78_and_named(sluice: Command) -> None:
         ["nonsense"],
     ],
 )
-async def test_wrong_usage_is_2(sluice: Command, arguments: list[str]) -> None:
+async def test_usage_error_exits_2(sluice: Command, arguments: list[str]) -> None:
     assert (await sluice(*arguments)).code == 2
 
 
-async def test_the_server_may_be_named_before_or_after_the_command(
+async def test_server_may_be_named_before_or_after_the_command(
     sluice: Command, repository: FakeRepository
 ) -> None:
     repository.put("d", "p", b"x")
@@ -240,7 +238,7 @@ async def test_uploads_are_shown_watched_and_aborted(sluice: Command, intake: Fa
     assert (await sluice("status", "no-such-upload")).code == 1
 
 
-async def test_a_node_is_written_to_a_file_a_folder_and_standard_output(
+async def test_get_writes_to_file_folder_and_standard_output(
     sluice: Command, repository: FakeRepository, tmp_path: Path
 ) -> None:
     repository.put("d", "a/file", DATA)
@@ -253,7 +251,7 @@ async def test_a_node_is_written_to_a_file_a_folder_and_standard_output(
     assert (outcome.code, outcome.out) == (0, DATA)
 
 
-async def test_everything_under_a_prefix_comes_down(
+async def test_get_recursive_downloads_the_prefix(
     sluice: Command, repository: FakeRepository, tmp_path: Path
 ) -> None:
     repository.break_after_blocks = [1, 2, 0]
@@ -267,7 +265,7 @@ async def test_everything_under_a_prefix_comes_down(
         assert (tmp_path / "back" / path.removeprefix("a/")).read_bytes() == data
 
 
-async def test_no_path_leads_out_of_the_destination(
+async def test_node_path_cannot_leave_the_destination(
     sluice: Command, repository: FakeRepository, tmp_path: Path
 ) -> None:
     back = tmp_path / "deep" / "back"
@@ -285,15 +283,13 @@ async def test_no_path_leads_out_of_the_destination(
     assert [path.name for path in tmp_path.rglob("escaped")] == []
 
 
-async def test_a_prefix_that_names_nothing_is_an_error(sluice: Command, tmp_path: Path) -> None:
+async def test_prefix_that_names_nothing_is_an_error(sluice: Command, tmp_path: Path) -> None:
     outcome = await sluice("get", "d:nothing", tmp_path / "back", "--recursive")
     assert outcome.code == 1
     assert "d:nothing" in outcome.err
 
 
-async def test_a_reader_that_goes_away_is_no_accident(
-    sluice: Command, repository: FakeRepository
-) -> None:
+async def test_closed_pipe_is_not_an_error(sluice: Command, repository: FakeRepository) -> None:
     for number in range(30):
         repository.put("d", f"{number:04}" + "x" * 900, b"")
     process = await sluice.start("ls", "d:", "--json")
@@ -305,6 +301,6 @@ async def test_a_reader_that_goes_away_is_no_accident(
     assert await process.wait() == 141
 
 
-async def test_the_version_is_told(sluice: Command) -> None:
+async def test_version_is_printed(sluice: Command) -> None:
     outcome = await sluice("--version")
     assert outcome.out.startswith(b"sluice 0.")

@@ -1,4 +1,4 @@
-"""`sluice get` onto what is there, and of nodes that cannot all be written."""
+"""`sluice get` onto existing files, and of nodes that clash."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_link_to_a_folder_is_a_folder(
 async def test_prefix_in_another_spelling_cuts_the_same_names(
     client: Client, repository: FakeRepository, tmp_path: Path
 ) -> None:
-    """Cut by the length of what was typed, the names lose a letter, and files each other."""
+    """Cut by the length of the argument, names would lose a letter and files replace each other."""
     assert len(NFC) != len(NFD)
     for name in ("a1", "b1", "c1"):
         repository.put("d", f"{NFC}{name}", name.encode())
@@ -143,13 +143,13 @@ async def test_file_of_this_run_is_never_replaced(
     assert contents(tmp_path) == {"sub/readme": found["completed"]["path"].encode()}
 
 
-async def test_no_other_kind_of_file_is_replaced_by_many(
+async def test_recursive_get_replaces_regular_files_only(
     client: Client,
     repository: FakeRepository,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nobody named these, so that they are neither followed nor written into."""
+    """The user did not name these, so they are neither followed nor written into."""
     out = tmp_path / "out"
     out.mkdir()
     (tmp_path / "outside").write_bytes(b"before")
@@ -204,4 +204,4 @@ async def test_failed_command_leaves_one_json_line(sluice: Command, tmp_path: Pa
     assert (line["status"], line["reason"]) == ("failed", "NODE_NOT_FOUND")
     loop = await sluice("get", "d:nothing", tmp_path / "loop", "--json")
     assert [(line["status"], line["reason"]) for line in loop.lines] == [("failed", "ELOOP")]
-    assert "circle" in loop.err
+    assert "form a loop" in loop.err

@@ -1,4 +1,4 @@
-"""Which files go up, under which paths, and what is left out."""
+"""Scan: uploaded files, their node paths, and skipped entries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_client.cli.commands.scan import Found, LeftOut, LocalFile, naming_pr
 
 
 def found(*roots: str | Path, prefix: str = "") -> dict[str, str]:
-    """Node path of every file, or the reason why it is left out, by its local path."""
+    """Return the node path of every file, or the reason for skipping it, by local path."""
     return {
         one.source: one.node_path if isinstance(one, LocalFile) else one.reason
         for one in list_found(*roots, prefix=prefix)
@@ -36,28 +36,26 @@ def node_paths(*roots: str | Path, prefix: str = "") -> set[str]:
     return set(found(*roots, prefix=prefix).values())
 
 
-def test_a_folder_keeps_its_name(folder: Path) -> None:
+def test_folder_keeps_its_name(folder: Path) -> None:
     assert node_paths(folder) == {"photos/a.jpg", "photos/2026/may/b.jpg"}
 
 
-def test_a_folder_with_a_slash_at_its_end_means_its_contents(folder: Path) -> None:
+def test_folder_with_a_slash_at_its_end_means_its_contents(folder: Path) -> None:
     assert node_paths(f"{folder}/") == {"a.jpg", "2026/may/b.jpg"}
 
 
-def test_the_current_folder_means_its_contents(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_current_folder_means_its_contents(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder / "2026")
     assert node_paths(".") == {"may/b.jpg"}
     assert node_paths("..") == {"a.jpg", "2026/may/b.jpg"}
 
 
 @pytest.mark.parametrize("prefix", ["x/y", "/x/y", "x/y/"])
-def test_a_prefix_goes_in_front(folder: Path, prefix: str) -> None:
+def test_prefix_goes_in_front(folder: Path, prefix: str) -> None:
     assert node_paths(folder / "a.jpg", prefix=prefix) == {"x/y/a.jpg"}
 
 
-def test_sizes_are_told_with_the_files(folder: Path) -> None:
+def test_files_have_their_sizes(folder: Path) -> None:
     sizes = {one.node_path: one.size for one in list_found(folder) if isinstance(one, LocalFile)}
     assert sizes == {"photos/a.jpg": 1, "photos/2026/may/b.jpg": 2}
 
@@ -162,7 +160,7 @@ def test_name_is_for_a_single_file(folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["file", "folder", "root"])
-def test_a_name_that_no_node_can_have_fails_and_the_others_go_on(
+def test_invalid_name_fails_and_the_others_continue(
     folder: Path, name: bytes, reason: str, kind: str
 ) -> None:
     odd = os.fsdecode(os.fsencode(folder) + b"/" + name)
@@ -178,7 +176,7 @@ def test_a_name_that_no_node_can_have_fails_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("name", ["ümläut", "日本.txt", "sp ace", "-dash", "a'b\"c", "%2F", "a\\b"])
-def test_odd_but_lawful_names_are_kept(folder: Path, name: str) -> None:
+def test_unusual_valid_names_are_kept(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"")
     assert f"photos/{name}" in node_paths(folder)
 
@@ -191,14 +189,14 @@ def test_two_spellings_of_one_name_are_one_place(folder: Path) -> None:
     ) == len(["one of the two spellings", "a.jpg again", "2026/may/b.jpg again"])
 
 
-def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
+def test_missing_root_is_reported(tmp_path: Path) -> None:
     assert found(tmp_path / "nothing") == {str(tmp_path / "nothing"): "NOT_FOUND"}
     assert found("with\0null") == {"with\0null": "UNREADABLE"}
 
 
-def test_a_file_named_with_a_slash_at_its_end_still_has_its_name(folder: Path) -> None:
+def test_file_named_with_a_slash_at_its_end_still_has_its_name(folder: Path) -> None:
     assert found(f"{folder}/a.jpg/") == {str(folder / "a.jpg"): "a.jpg"}
 
 
-def test_an_empty_folder_is_nothing(tmp_path: Path) -> None:
+def test_empty_folder_yields_nothing(tmp_path: Path) -> None:
     assert found(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""`sluice serve` and `sluice events` belong to other distributions."""
+"""`sluice serve` and `sluice events`, commands of other distributions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_arguments_and_exit_code_pass_through(monkeypatch: pytest.MonkeyPatch) -
     assert SEEN == [["--data-dir", "x", "--help"]]
 
 
-def test_without_the_server_installed_it_says_how_to_get_it(
+def test_missing_server_distribution_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])
@@ -37,7 +37,7 @@ def test_without_the_server_installed_it_says_how_to_get_it(
     assert "sluice-standalone" in capsys.readouterr().err
 
 
-def test_the_commands_of_events_are_found_by_their_own_name(
+def test_events_commands_are_found_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[dict[str, str]] = []
@@ -55,7 +55,7 @@ def test_the_commands_of_events_are_found_by_their_own_name(
     assert SEEN[-1] == ["tail", "--count", "1"]
 
 
-def test_without_the_commands_of_events_it_says_how_to_get_them(
+def test_missing_events_commands_are_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])

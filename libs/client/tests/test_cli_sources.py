@@ -1,4 +1,4 @@
-"""`sluice upload` of links, pipes and standard input, and of what cannot go up."""
+"""`sluice upload` of links, pipes and standard input, and of invalid sources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-async def test_named_links_go_up(client: Client, intake: FakeIntake, tmp_path: Path) -> None:
+async def test_named_links_are_uploaded(client: Client, intake: FakeIntake, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "file").write_bytes(DATA)
@@ -60,7 +60,7 @@ async def test_named_link_that_leads_nowhere_is_exit_1(
     assert [line["reason"] for line in lines(capsys)] == ["NOT_FOUND"]
 
 
-async def test_fifo_goes_up_under_its_given_name(
+async def test_fifo_is_uploaded_under_its_given_name(
     client: Client, intake: FakeIntake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe = tmp_path / "pipe"
@@ -109,8 +109,8 @@ async def test_state_dir_that_cannot_be_written_is_one_warning(
     assert err.count("SLUICE_STATE_DIR") == 1
 
 
-async def test_standard_input_goes_up(sluice: Command, intake: FakeIntake) -> None:
-    """As `-` and, as a shell gives what it makes of `<(…)`, as /dev/fd/N."""
+async def test_standard_input_is_uploaded(sluice: Command, intake: FakeIntake) -> None:
+    """As `-`, and as /dev/fd/N, which a shell passes for `<(…)`."""
     read_end, write_end = os.pipe()
     process = await sluice.start("upload", "-", "--drive", "d", "--name", "n", stdin=read_end)
     os.close(read_end)
@@ -177,13 +177,13 @@ async def test_upload_of_a_silent_pipe_can_be_interrupted(
         ["ls", "--\udcff", "d:"],
     ],
 )
-def test_argument_that_cannot_work_is_usage_2(arguments: list[str]) -> None:
+def test_invalid_argument_exits_2(arguments: list[str]) -> None:
     outcome = CliRunner().invoke(app, arguments)
     assert (outcome.exit_code, type(outcome.exception)) == (2, SystemExit)
 
 
-async def test_arguments_in_no_encoding_are_usage_2(sluice: Command) -> None:
-    """As the bytes that a shell passes on; also when the message goes to a pipe."""
+async def test_undecodable_argument_exits_2(sluice: Command) -> None:
+    """The arguments are raw bytes, as from a shell; the message may go to a pipe."""
     outcome = await sluice("ls", b"d:\xff")
     assert outcome.code == 2
     assert "UTF-8" in outcome.err
@@ -231,7 +231,7 @@ async def test_full_server_is_named_while_the_upload_waits(
     assert seen[-1].waiting_for == ""
 
 
-async def test_completion_that_takes_long_says_what_it_waits_for(
+async def test_long_completion_says_what_it_waits_for(
     client: Client, intake: FakeIntake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completing, "_WATCH_SECONDS", 0.2)
@@ -241,7 +241,7 @@ async def test_completion_that_takes_long_says_what_it_waits_for(
     await client.upload(
         DATA, drive="d", path="p", on_progress=lambda moment: seen.append(moment.waiting_for)
     )
-    assert any("not put the object together yet" in what for what in seen)
+    assert any("not assembled the object yet" in what for what in seen)
     assert seen[-1] == ""
 
 

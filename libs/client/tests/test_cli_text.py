@@ -1,4 +1,4 @@
-"""What people read is one line and harmless."""
+"""Text for people: one line without control characters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_any_file_name_can_be_printed_and_put_into_json(name: bytes) -> None:
     encodable(text).encode()
 
 
-def test_text_without_oddities_stays_as_it_is() -> None:
+def test_plain_text_is_unchanged() -> None:
     assert printable("ümläut 日本.txt") == "ümläut 日本.txt"
     assert printable("a\x1b[31m\nb") == "a\\x1b[31m\\nb"
 
@@ -70,7 +70,7 @@ def test_every_error_has_its_exit_code_and_one_line(error: Exception, code: int)
     assert explain(error)
 
 
-def test_an_error_says_what_to_do_next() -> None:
+def test_error_says_what_to_do_next() -> None:
     assert "sluice serve" in explain(Unavailable("SERVER_UNREACHABLE", "no answer"))
     assert "SLUICE_TOKEN" in explain(Unauthenticated("EXPIRED_TOKEN", "the token has expired"))
     assert "ulimit" in explain(OSError(24, "Too many open files"))

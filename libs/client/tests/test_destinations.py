@@ -1,4 +1,4 @@
-"""Where a download goes: what stands there is replaced, written into, or left as it is."""
+"""Destinations of a download: replaced, written into, or unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def client(repository: FakeRepository) -> AsyncIterator[Client]:
 
 
 async def test_fifo_is_written_into(client: Client, tmp_path: Path) -> None:
-    """More than the pipe holds, and a reader that comes late."""
+    """The content exceeds the pipe's capacity, and the reader comes late."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     waits: asyncio.Queue[str] = asyncio.Queue()
@@ -76,7 +76,7 @@ async def test_download_that_waits_for_a_reader_can_be_cancelled(
 
 
 async def test_device_is_written_into(client: Client, tmp_path: Path) -> None:
-    """A terminal of the test's own: nothing is lost should it be replaced."""
+    """The terminal belongs to the test: nothing is lost if it is replaced."""
     main, terminal = os.openpty()
     tty.setraw(terminal)
     link = tmp_path / "terminal"
@@ -161,7 +161,7 @@ async def test_link_loop_is_named(client: Client, tmp_path: Path) -> None:
     assert caught.value.errno == errno.ELOOP
 
 
-async def test_socket_is_left_as_it_is(client: Client, tmp_path: Path) -> None:
+async def test_socket_is_not_replaced(client: Client, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         with pytest.raises(OSError, match="socket"):
@@ -169,10 +169,10 @@ async def test_socket_is_left_as_it_is(client: Client, tmp_path: Path) -> None:
     assert stat.S_ISSOCK((tmp_path / "s").lstat().st_mode)
 
 
-async def test_folder_is_no_destination(
+async def test_folder_is_refused_as_destination(
     client: Client, repository: FakeRepository, tmp_path: Path
 ) -> None:
-    """Found before a byte is asked for."""
+    """The error comes before the first byte is requested."""
     for destination in (str(tmp_path), f"{tmp_path}/", f"{tmp_path}/new/"):
         with pytest.raises(IsADirectoryError):
             await client.download(destination, drive="d", path="p")
@@ -239,7 +239,7 @@ asyncio.run(main(pathlib.Path(sys.argv[1])))
 
 
 def test_umask_is_kept_and_never_changed(tmp_path: Path) -> None:
-    """In a process of its own: the umask belongs to the whole of it, threads included."""
+    """In a separate process: the umask applies to all threads of a process."""
     tests = Path(__file__).parents[3] / "tests"
     done = subprocess.run(
         [sys.executable, "-c", _UMASK_SCRIPT, str(tmp_path)],

@@ -1,4 +1,4 @@
-"""What is downloaded is whole and verified, or it is not there."""
+"""Downloads: complete and verified, or absent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def client(repository: FakeRepository) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_node_arrives_in_a_file(client: Client, tmp_path: Path) -> None:
+async def test_node_arrives_in_a_file(client: Client, tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"what was there before")
     result = await client.download(target, drive="d", path="p")
@@ -55,7 +55,7 @@ async def test_a_node_arrives_in_a_file(client: Client, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["p", "empty"])
-async def test_a_node_arrives_in_memory_and_in_a_file_object(client: Client, path: str) -> None:
+async def test_node_arrives_in_memory_and_in_a_file_object(client: Client, path: str) -> None:
     expected = DATA if path == "p" else b""
     result = await client.download(drive="d", path=path)
     assert (result.data, result.verified) == (expected, True)
@@ -86,7 +86,7 @@ async def test_any_range_arrives_over_any_broken_streams(
     assert result.verified == (expected == DATA)
 
 
-async def test_a_broken_stream_is_taken_up_where_it_broke(
+async def test_broken_stream_resumes_where_it_broke(
     client: Client, repository: FakeRepository
 ) -> None:
     repository.break_after_blocks = [3, 0, 2]
@@ -94,7 +94,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(
     assert repository.read_from == [0, 30_000, 30_000, 50_000]
 
 
-async def test_a_path_that_gets_another_node_meanwhile_mixes_no_bytes(
+async def test_replaced_node_does_not_mix_versions(
     client: Client, repository: FakeRepository
 ) -> None:
     repository.break_after_blocks = [2]
@@ -121,13 +121,13 @@ async def test_damaged_bytes_are_an_error_and_leave_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-async def test_a_node_that_is_not_there_leaves_no_file(client: Client, tmp_path: Path) -> None:
+async def test_missing_node_leaves_no_file(client: Client, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         await client.download(tmp_path / "file", drive="d", path="nothing")
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_file_gets_the_rights_of_the_users_umask(client: Client, tmp_path: Path) -> None:
+async def test_file_gets_the_rights_of_the_users_umask(client: Client, tmp_path: Path) -> None:
     ordinary = tmp_path / "ordinary"
     ordinary.touch()
     await client.download(tmp_path / "file", drive="d", path="p")
@@ -135,7 +135,7 @@ async def test_a_file_gets_the_rights_of_the_users_umask(client: Client, tmp_pat
 
 
 @pytest.mark.parametrize("names", [{}, {"drive": "d"}, {"node_id": "n", "drive": "d", "path": "p"}])
-async def test_a_node_is_named_in_one_way(client: Client, names: dict[str, str]) -> None:
+async def test_node_is_named_in_one_way(client: Client, names: dict[str, str]) -> None:
     with pytest.raises(InvalidArgument, match="BAD_NODE"):
         await client.stat(**names)
 
@@ -154,7 +154,7 @@ async def test_metadata_is_replaced(client: Client) -> None:
     assert (dict(node.metadata), node.version) == ({"camera": "M6"}, 2)
 
 
-async def test_a_drive_is_created_found_and_listed(client: Client) -> None:
+async def test_drive_is_created_found_and_listed(client: Client) -> None:
     with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
         await client.get_drive("nothing")
     created = await client.create_drive("d", policy=DrivePolicy(integrity=Integrity.CRC))
@@ -162,7 +162,7 @@ async def test_a_drive_is_created_found_and_listed(client: Client) -> None:
     assert [drive.name async for drive in client.list_drives()] == ["d"]
 
 
-async def test_a_deleted_node_is_gone(client: Client) -> None:
+async def test_deleted_node_is_gone(client: Client) -> None:
     deleted = await client.delete(drive="d", path="p")
     assert deleted == "node-0"
     with pytest.raises(NotFound, match="NODE_NOT_FOUND"):

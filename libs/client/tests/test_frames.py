@@ -1,4 +1,4 @@
-"""The hand-made wire bytes are what the generated code makes of the same message."""
+"""Hand-written wire encoding, compared with the generated code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ headers = st.builds(
 
 
 @given(headers | st.just(b""), payloads)
-def test_a_frame_is_what_the_generated_message_would_be(header: bytes, data: bytes) -> None:
+def test_frame_equals_the_generated_message(header: bytes, data: bytes) -> None:
     expected = upload_pb2.UploadStreamRequest(data=data)
     if header:
         expected.header.ParseFromString(header)
@@ -30,12 +30,12 @@ def test_a_frame_is_what_the_generated_message_would_be(header: bytes, data: byt
 
 
 @given(payloads)
-def test_the_kind_of_buffer_makes_no_difference(data: bytes) -> None:
+def test_kind_of_buffer_makes_no_difference(data: bytes) -> None:
     wires = {encode(Frame(b"", kind(data))) for kind in (bytes, bytearray, memoryview)}
     assert len(wires) == 1
 
 
-def test_a_header_carries_everything_that_the_server_checks() -> None:
+def test_header_carries_everything_that_the_server_checks() -> None:
     header = upload_pb2.ChunkHeader.FromString(chunk_header("u-1", 7, 5, 0, is_last=True))
     assert (header.upload_id, header.number, header.size, header.is_last) == ("u-1", 7, 5, True)
     assert header.HasField("crc32c"), "a CRC32C of zero is a claim, not the lack of one"

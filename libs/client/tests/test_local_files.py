@@ -1,4 +1,4 @@
-"""Descriptors by name, pipes that wait, and which version of a file was read."""
+"""Named descriptors, pipes that wait, and the version of a file that was read."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_pipe_is_read_by_the_name_of_its_descriptor(
 async def test_socket_is_read_by_the_name_of_its_descriptor(
     client: Client, intake: FakeIntake
 ) -> None:
-    """Opening such a name anew fails, as it does for standard input under some supervisors."""
+    """Reopening such a name fails, as it does for standard input under some supervisors."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"by socket")
@@ -130,7 +130,7 @@ async def test_cancelled_write_to_a_full_pipe_returns() -> None:
     os.close(write_end)
 
 
-async def test_blocks_of_a_fast_writer_are_gathered() -> None:
+async def test_blocks_of_a_fast_writer_are_coalesced() -> None:
     read_end, write_end = os.pipe()
 
     def write() -> None:
@@ -148,7 +148,7 @@ async def test_blocks_of_a_fast_writer_are_gathered() -> None:
 async def test_identity_is_that_of_what_was_read(
     client: Client, intake: FakeIntake, tmp_path: Path, size: int
 ) -> None:
-    """A file that replaces another one during its upload has an identity of its own."""
+    """A file that replaces another one during its upload has a different identity."""
     file = tmp_path / "file"
     file.write_bytes(DATA[:size])
     before = FileIdentity.of(file.stat())
@@ -181,7 +181,7 @@ async def test_hard_link_made_meanwhile_is_no_change(
 async def test_content_written_under_the_old_time_is_a_change(
     client: Client, intake: FakeIntake, tmp_path: Path
 ) -> None:
-    """Size, inode and modification time are as before; only the change time is not."""
+    """Size, inode and modification time are unchanged; only the change time differs."""
     file = tmp_path / "file"
     file.write_bytes(DATA)
     status = file.stat()

@@ -1,4 +1,4 @@
-"""Text in requests: NFC, and nothing that cannot be sent."""
+"""Text in requests: normalized to NFC, refused when it cannot be sent."""
 
 from __future__ import annotations
 

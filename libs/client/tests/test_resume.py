@@ -1,4 +1,4 @@
-"""The same call again goes on where the last one stopped, whoever died and wherever."""
+"""Resumption: the same call continues after a crash at any point of either side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDENTITY = FileIdentity(1, 2, 3, 4, 5)
 
 
 class Crash(BaseException):
-    """The process dies here."""
+    """Simulated crash of the process."""
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ async def upload(client: Client, file: Path, **more: Any) -> UploadResult:
 
 
 async def interrupted(client: Client, intake: FakeIntake, file: Path, **more: Any) -> None:
-    """A run that ends after three chunks and a half."""
+    """Run an upload that ends after three and a half chunks."""
     intake.stream_faults = [StreamFault(14, Break.DENIED)]
     with pytest.raises(PermissionDenied):
         await upload(client, file, streams=1, **more)
     assert intake.completed == []
 
 
-async def test_the_next_run_sends_only_what_is_missing(
+async def test_next_run_sends_only_what_is_missing(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(client, intake, file)
@@ -81,7 +81,7 @@ async def _read(path: Path) -> str:
         "after it",
     ],
 )
-async def test_a_crash_between_any_two_writes_is_harmless(
+async def test_crash_between_any_two_writes_is_harmless(
     client: Client,
     intake: FakeIntake,
     file: Path,
@@ -89,7 +89,7 @@ async def test_a_crash_between_any_two_writes_is_harmless(
     steps: int,
     uploads: int,
 ) -> None:
-    """Only after its very end is a run forgotten, so that the next one uploads anew."""
+    """A run is forgotten only after its very end; the next one then uploads from the start."""
     left = steps
 
     def step() -> None:
@@ -118,7 +118,7 @@ async def test_a_crash_between_any_two_writes_is_harmless(
     assert journals(client) == []
 
 
-async def test_a_lost_answer_of_initiate_leads_the_next_run_to_the_same_upload(
+async def test_lost_initiate_answer_leads_to_the_same_upload(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     lost = CallFault(grpc.StatusCode.INTERNAL, done=True)
@@ -129,9 +129,10 @@ async def test_a_lost_answer_of_initiate_leads_the_next_run_to_the_same_upload(
     assert list(intake.uploads) == ["n1-1"]
 
 
-async def test_an_upload_that_was_completed_without_our_knowing_is_not_sent_again(
+async def test_upload_completed_after_a_crash_is_not_resent(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
+    """The run died before it saw the completion."""
     intake.call_faults["CompleteUpload"] = [CallFault(grpc.StatusCode.INTERNAL, done=True)]
     with pytest.raises(Exception, match="BACKEND_DOWN"):
         await upload(client, file)
@@ -140,7 +141,7 @@ async def test_an_upload_that_was_completed_without_our_knowing_is_not_sent_agai
     assert len(intake.uploads) == 1
 
 
-async def test_a_changed_file_begins_anew_and_says_so(
+async def test_changed_file_restarts_with_a_notice(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(client, intake, file)
@@ -151,7 +152,7 @@ async def test_a_changed_file_begins_anew_and_says_so(
     assert result.upload_id == "n1-2"
     assert intake.completed[0].data == other
     assert intake.uploads["n1-1"].state == upload_pb2.UPLOAD_STATE_ABORTED
-    assert any("begins anew" in notice for notice in notices)
+    assert any("restarts" in notice for notice in notices)
 
 
 async def _write(path: Path, data: bytes) -> None:
@@ -166,7 +167,7 @@ async def test_other_arguments_are_another_upload(
     assert intake.completed[0].request.content_type == "image/png"
 
 
-async def test_a_file_changed_behind_its_identity_is_noticed_by_its_checksum(
+async def test_change_behind_the_identity_fails_the_checksum(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(client, intake, file)
@@ -192,7 +193,7 @@ async def _bytes(path: Path) -> bytes:
         upload_pb2.UPLOAD_STATE_FAILED,
     ],
 )
-async def test_an_upload_that_ended_in_the_meantime_begins_anew(
+async def test_upload_that_ended_meanwhile_restarts(
     client: Client,
     intake: FakeIntake,
     file: Path,
@@ -206,7 +207,7 @@ async def test_an_upload_that_ended_in_the_meantime_begins_anew(
 
 
 @pytest.mark.rule(28)
-async def test_an_upload_that_the_server_forgot_begins_anew(
+async def test_upload_forgotten_by_the_server_restarts(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(client, intake, file)
@@ -216,7 +217,7 @@ async def test_an_upload_that_the_server_forgot_begins_anew(
     assert intake.completed[0].data == DATA
 
 
-async def test_a_file_that_changes_while_it_is_sent_becomes_no_node(
+async def test_file_changed_while_sending_fails(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     touched = False
@@ -234,7 +235,7 @@ async def test_a_file_that_changes_while_it_is_sent_becomes_no_node(
     assert journals(client) == []
 
 
-async def test_two_runs_of_one_upload_do_not_meet(
+async def test_concurrent_runs_of_one_upload_are_exclusive(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     assert client.options.state_dir is not None
@@ -245,7 +246,7 @@ async def test_two_runs_of_one_upload_do_not_meet(
     assert intake.completed[0].data == DATA
 
 
-async def test_without_resume_nothing_is_written_down(
+async def test_without_resume_no_journal_is_written(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await upload(client, file, resume=False)
@@ -253,7 +254,7 @@ async def test_without_resume_nothing_is_written_down(
     assert not client.options.state_dir.exists()
 
 
-def test_an_entry_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_entry_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     entry = Entry.new(IDENTITY, 8, "arguments").named("u-1")
     with Journal(tmp_path / "j.json") as journal:
         journal.save(entry)
@@ -276,14 +277,14 @@ def test_an_entry_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         Entry.new(IDENTITY, 8, "").dump().replace(b'"version": 2', b'"version": 99'),
     ],
 )
-def test_a_torn_or_foreign_journal_is_no_journal(tmp_path: Path, content: bytes) -> None:
+def test_torn_or_foreign_journal_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "j.json"
     path.write_bytes(content)
     with Journal(path) as journal:
         assert journal.load() is None
 
 
-def test_journals_tell_servers_drives_paths_and_files_apart(tmp_path: Path) -> None:
+def test_journals_differ_by_server_drive_path_and_file(tmp_path: Path) -> None:
     places = [
         ("a:1", "d", "p", Path("f")),
         ("a:2", "d", "p", Path("f")),
@@ -310,7 +311,7 @@ def test_journals_that_no_upload_outlives_are_pruned(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "uploads").iterdir()] == ["new.json"]
 
 
-def test_the_state_directory_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_directory_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "named"))
     assert state_dir(None) == tmp_path / "named"
     assert state_dir(tmp_path) == tmp_path

@@ -1,4 +1,4 @@
-"""When the client tries again, how long it waits, and when it gives up."""
+"""Retry policy: retryable errors, backoff, and the end of patience."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOWN = Unavailable("DOWN", "the server is down")
 
 
 class Time:
-    """A clock that sleeping moves."""
+    """Clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,14 +45,14 @@ def patience(time: Time, *, reached: bool = True, chance: float = 0.5) -> Patien
 
 
 @given(st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
-def test_the_jitter_is_full_and_bounded(attempt: int, chance: float) -> None:
+def test_jitter_is_full_and_bounded(attempt: int, chance: float) -> None:
     policy = RetryPolicy(first_delay_seconds=0.1, longest_delay_seconds=10)
     delay = policy.delay_seconds(attempt, None, chance)
     assert delay == pytest.approx(min(10, 0.1 * 2 ** min(attempt, 30)) * chance)
 
 
 @given(st.integers(0, 100), st.floats(0, 1000), st.floats(0, 1, exclude_max=True))
-def test_a_delay_that_the_server_names_is_never_undercut(
+def test_delay_that_the_server_names_is_never_undercut(
     attempt: int, asked: float, chance: float
 ) -> None:
     assert RetryPolicy().delay_seconds(attempt, asked, chance) >= asked
@@ -69,11 +69,11 @@ def test_a_delay_that_the_server_names_is_never_undercut(
         (NotFound("NO", ""), False),
     ],
 )
-def test_the_contract_says_what_may_be_retried(error: SluiceError, retryable: bool) -> None:
+def test_contract_says_what_may_be_retried(error: SluiceError, retryable: bool) -> None:
     assert error.retryable is retryable
 
 
-async def test_a_call_is_repeated_until_it_works() -> None:
+async def test_call_is_repeated_until_it_works() -> None:
     time = Time()
     answers: list[SluiceError | str] = [DOWN, DOWN, "yes"]
 
@@ -87,7 +87,7 @@ async def test_a_call_is_repeated_until_it_works() -> None:
     assert time.slept == [0.05, 0.1]
 
 
-async def test_a_refusal_that_waiting_cannot_heal_is_raised_at_once() -> None:
+async def test_permanent_error_is_raised_at_once() -> None:
     time = Time()
 
     async def call() -> None:
@@ -98,7 +98,7 @@ async def test_a_refusal_that_waiting_cannot_heal_is_raised_at_once() -> None:
     assert time.slept == []
 
 
-async def test_patience_ends_after_its_time_without_progress_and_not_before() -> None:
+async def test_patience_ends_after_its_time_without_progress() -> None:
     time = Time()
 
     async def call() -> None:
@@ -109,7 +109,7 @@ async def test_patience_ends_after_its_time_without_progress_and_not_before() ->
     assert time.now == pytest.approx(60), "the last attempt is made when patience ends"
 
 
-async def test_progress_starts_the_patience_anew() -> None:
+async def test_progress_restarts_patience() -> None:
     time = Time()
     waits = patience(time)
     for _ in range(100):
@@ -118,7 +118,7 @@ async def test_progress_starts_the_patience_anew() -> None:
     assert time.now > 60
 
 
-async def test_a_server_that_never_answered_is_given_up_soon() -> None:
+async def test_server_that_never_answered_fails_fast() -> None:
     time = Time()
 
     async def call() -> None:
@@ -129,7 +129,7 @@ async def test_a_server_that_never_answered_is_given_up_soon() -> None:
     assert time.now == pytest.approx(5)
 
 
-async def test_a_delay_beyond_the_patience_is_not_waited_for() -> None:
+async def test_delay_beyond_the_patience_is_not_waited_for() -> None:
     time = Time()
     full = ResourceExhausted("RATE", "come back tomorrow", retry_after_seconds=86_400)
     with pytest.raises(ResourceExhausted):
@@ -138,6 +138,6 @@ async def test_a_delay_beyond_the_patience_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("first", [0, -1, 11])
-def test_a_policy_that_cannot_work_is_refused(first: float) -> None:
+def test_invalid_policy_is_refused(first: float) -> None:
     with pytest.raises(ValueError, match="first_delay_seconds"):
         RetryPolicy(first_delay_seconds=first, longest_delay_seconds=10)

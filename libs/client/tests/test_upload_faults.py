@@ -1,4 +1,4 @@
-"""Whatever breaks, the object equals the source and nothing reported received is sent again."""
+"""Uploads under any sequence of faults: correct content, no received chunk resent."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def count_damages(faults: list[StreamFault]) -> int:
     from_file=st.booleans(),
     max_ranges=st.sampled_from([1, 2, 1000]),
 )
-async def test_a_repeatable_source_survives_any_sequence_of_breaks(
+async def test_repeatable_source_survives_any_sequence_of_breaks(
     size: int,
     streams: int,
     faults: list[StreamFault],
@@ -111,7 +111,7 @@ async def pieces(data: bytes, sizes: list[int]) -> AsyncIterator[bytes]:
     streams=st.integers(1, 3),
     faults=stream_faults.filter(lambda faults: count_damages(faults) <= 3),
 )
-async def test_a_one_way_source_survives_broken_streams(
+async def test_one_way_source_survives_broken_streams(
     size: int, cuts: list[int], streams: int, faults: list[StreamFault]
 ) -> None:
     data = random.Random(size).randbytes(size)
@@ -134,7 +134,7 @@ async def test_a_one_way_source_survives_broken_streams(
     take_back=st.lists(st.sets(st.integers(0, 8)), max_size=3),
     streams=st.integers(1, 4),
 )
-async def test_a_server_that_loses_its_memory_gets_everything_again(
+async def test_server_that_lost_its_state_gets_everything_again(
     after: int, faults: list[StreamFault], take_back: list[set[int]], streams: int
 ) -> None:
     data = random.Random(after).randbytes(9 * CHUNK_BYTES)
@@ -152,10 +152,10 @@ async def test_a_server_that_loses_its_memory_gets_everything_again(
 
 
 @pytest.mark.parametrize("streams", [1, 2, 4])
-async def test_a_chunk_that_others_wait_for_is_never_stuck_behind_them(
+async def test_chunk_that_others_wait_for_is_never_stuck_behind_them(
     client: Client, intake: FakeIntake, streams: int
 ) -> None:
-    """The stream that carries the needed chunk breaks while the others are delayed by it."""
+    """The stream with the needed chunk breaks while the others are delayed by it."""
     data = random.Random(1).randbytes(12 * CHUNK_BYTES)
     intake.wait_for_chunk = 0
     intake.stream_faults = [StreamFault(2, Break.UNAVAILABLE)]

@@ -1,4 +1,4 @@
-"""What an upload does when things go well, and when they go wrong in ways that have names."""
+"""Uploads without faults, and their named failures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def one_way(data: bytes, step: int = 10_000) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES])
-async def test_a_small_object_needs_one_round_trip(
+async def test_small_object_needs_one_round_trip(
     client: Client, intake: FakeIntake, size: int
 ) -> None:
     await client.limits()
@@ -58,7 +58,7 @@ async def test_a_small_object_needs_one_round_trip(
     assert (result.size, result.sent_bytes, result.skipped_bytes) == (size, size, 0)
 
 
-async def test_the_request_says_what_the_caller_said(client: Client, intake: FakeIntake) -> None:
+async def test_request_carries_the_arguments(client: Client, intake: FakeIntake) -> None:
     await client.upload(
         b"x",
         drive="photos",
@@ -101,7 +101,7 @@ async def test_every_kind_of_repeatable_source_arrives(
     assert result.size == len(DATA)
 
 
-async def test_a_file_object_is_uploaded_from_where_it_stands(
+async def test_file_object_is_uploaded_from_its_position(
     client: Client, intake: FakeIntake, tmp_path: Path
 ) -> None:
     path = tmp_path / "source"
@@ -113,7 +113,7 @@ async def test_a_file_object_is_uploaded_from_where_it_stands(
     assert intake.completed[0].data == DATA[1000:]
 
 
-async def test_a_pipe_is_uploaded_to_its_end(client: Client, intake: FakeIntake) -> None:
+async def test_pipe_is_uploaded_to_its_end(client: Client, intake: FakeIntake) -> None:
     class Pipe(io.RawIOBase):
         def __init__(self) -> None:
             self.rest = DATA
@@ -136,10 +136,10 @@ async def test_sha256_is_computed_and_claimed(client: Client, intake: FakeIntake
 
 
 @pytest.mark.rule(7)
-async def test_a_completion_is_asked_for_as_soon_as_every_chunk_is_accepted(
+async def test_completion_is_requested_once_every_chunk_is_accepted(
     client: Client, intake: FakeIntake
 ) -> None:
-    """The fake never says that anything is stored: whoever waited for it would wait for good."""
+    """The fake never reports a stored chunk: waiting for one would never end."""
     progress: list[Progress] = []
     async with asyncio.timeout(10):
         await client.upload(DATA, drive="d", path="p", on_progress=progress.append)
@@ -149,7 +149,7 @@ async def test_a_completion_is_asked_for_as_soon_as_every_chunk_is_accepted(
 
 
 @pytest.mark.rule(5)
-async def test_throttled_means_wait_not_send_again(client: Client, intake: FakeIntake) -> None:
+async def test_throttled_chunk_is_not_resent(client: Client, intake: FakeIntake) -> None:
     phases: list[Phase] = []
     intake.stream_faults = [StreamFault(10**9, Break.END, throttle=True)]
     await client.upload(
@@ -161,7 +161,7 @@ async def test_throttled_means_wait_not_send_again(client: Client, intake: FakeI
 
 
 @pytest.mark.parametrize("kind", [Break.BUDGET_FULL, Break.LOOKAHEAD_EXCEEDED])
-async def test_the_chunk_that_the_server_needs_is_sent_first_and_the_rest_in_order(
+async def test_needed_chunk_is_sent_first_then_in_order(
     client: Client, intake: FakeIntake, kind: Break
 ) -> None:
     intake.stream_faults = [StreamFault(9, kind)]
@@ -171,7 +171,7 @@ async def test_the_chunk_that_the_server_needs_is_sent_first_and_the_rest_in_ord
     assert intake.resent == []
 
 
-async def test_a_delay_that_the_server_asks_for_is_kept(client: Client, intake: FakeIntake) -> None:
+async def test_requested_delay_is_kept(client: Client, intake: FakeIntake) -> None:
     asked = CallFault(
         grpc.StatusCode.RESOURCE_EXHAUSTED, reason="BUDGET_FULL", retry_after_seconds=0.3
     )
@@ -182,24 +182,22 @@ async def test_a_delay_that_the_server_asks_for_is_kept(client: Client, intake: 
 
 
 @pytest.mark.rule(7, 8)
-async def test_chunks_that_turn_out_damaged_are_sent_again_and_nothing_else(
-    client: Client, intake: FakeIntake
-) -> None:
-    """COMPLETING goes back to UPLOADING (rule 8)."""
+async def test_only_damaged_chunks_are_resent(client: Client, intake: FakeIntake) -> None:
+    """The state returns from COMPLETING to UPLOADING (rule 8)."""
     intake.take_back_at_completion = [{1, 4}, {0}]
     await client.upload(DATA, drive="d", path="p", streams=1)
     assert intake.order == [0, 1, 2, 3, 4, 5, 1, 4, 0]
     assert intake.completed[0].data == DATA
 
 
-async def test_a_long_completion_is_followed_to_its_end(client: Client, intake: FakeIntake) -> None:
+async def test_long_completion_is_followed_to_its_end(client: Client, intake: FakeIntake) -> None:
     intake.hold_completing = 3
     result = await client.upload(DATA, drive="d", path="p")
     assert intake.calls["WatchUpload"] == 3
     assert result.upload_id == intake.completed[0].upload_id
 
 
-async def test_a_completion_that_never_ends_is_told_apart_from_a_failure(
+async def test_pending_completion_is_not_a_failure(
     address: str, intake: FakeIntake, fast_options: ClientOptions
 ) -> None:
     intake.hold_completing = 10**9
@@ -218,7 +216,7 @@ async def test_a_completion_that_never_ends_is_told_apart_from_a_failure(
             await client.upload(DATA, drive="d", path="p")
 
 
-async def test_an_upload_that_the_server_fails_says_why(client: Client, intake: FakeIntake) -> None:
+async def test_upload_that_the_server_fails_says_why(client: Client, intake: FakeIntake) -> None:
     def fail(progress: Progress) -> None:
         for upload in intake.uploads.values():
             upload.state = upload_pb2.UPLOAD_STATE_FAILED
@@ -230,9 +228,11 @@ async def test_an_upload_that_the_server_fails_says_why(client: Client, intake: 
     assert caught.value.metadata["upload_id"] == "n1-1"
 
 
-async def test_a_path_taken_at_completion_is_the_same_error_as_at_the_beginning(
+async def test_path_taken_at_completion_is_already_exists(
     client: Client, intake: FakeIntake
 ) -> None:
+    """The same error as at the beginning."""
+
     def taken(progress: Progress) -> None:
         for upload in intake.uploads.values():
             upload.state = upload_pb2.UPLOAD_STATE_FAILED
@@ -253,7 +253,7 @@ async def test_a_path_taken_at_completion_is_the_same_error_as_at_the_beginning(
         (grpc.StatusCode.FAILED_PRECONDITION, "STORE_DENIED", UploadFailed),
     ],
 )
-async def test_a_failed_completion_is_one_error_from_any_server(
+async def test_failed_completion_is_one_error_from_any_server(
     client: Client,
     intake: FakeIntake,
     code: grpc.StatusCode,
@@ -262,7 +262,7 @@ async def test_a_failed_completion_is_one_error_from_any_server(
     size: int,
     answers_failures: bool,
 ) -> None:
-    """Whether CompleteUpload answers the error, or OK and a status that says FAILED."""
+    """CompleteUpload answers the error, or OK with a FAILED status."""
     intake.fail_at_completion = (code, reason)
     intake.answers_failures = answers_failures
     with pytest.raises(kind, match=f"{reason}: It failed.") as caught:
@@ -273,7 +273,7 @@ async def test_a_failed_completion_is_one_error_from_any_server(
 
 
 @pytest.mark.rule(7)
-async def test_a_one_way_source_says_so_when_the_server_needs_bytes_again(
+async def test_one_way_source_fails_when_chunks_are_needed_again(
     client: Client, intake: FakeIntake
 ) -> None:
     intake.take_back_at_completion = [{1}]
@@ -285,7 +285,7 @@ async def test_a_one_way_source_says_so_when_the_server_needs_bytes_again(
 
 
 @pytest.mark.rule(28)
-async def test_a_one_way_source_says_so_when_the_server_forgot_everything(
+async def test_one_way_source_fails_when_the_upload_is_lost(
     client: Client, intake: FakeIntake
 ) -> None:
     intake.lose_everything_after = 3
@@ -294,7 +294,7 @@ async def test_a_one_way_source_says_so_when_the_server_forgot_everything(
     assert intake.completed == []
 
 
-async def test_an_error_in_the_callers_iterator_reaches_the_caller(
+async def test_error_in_the_callers_iterator_reaches_the_caller(
     client: Client, intake: FakeIntake
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
@@ -306,7 +306,7 @@ async def test_an_error_in_the_callers_iterator_reaches_the_caller(
     assert intake.completed == []
 
 
-async def test_restarts_end_some_day(client: Client, intake: FakeIntake) -> None:
+async def test_restarts_are_bounded(client: Client, intake: FakeIntake) -> None:
     gone = CallFault(grpc.StatusCode.NOT_FOUND, reason="UPLOAD_LOST")
     intake.call_faults["CompleteUpload"] = [gone] * 100
     with pytest.raises(Exception, match="UPLOAD_LOST"):
@@ -314,7 +314,7 @@ async def test_restarts_end_some_day(client: Client, intake: FakeIntake) -> None
     assert intake.calls["InitiateUpload"] == 1 + client.options.max_restarts
 
 
-async def test_a_refused_token_ends_it_at_once(client: Client, intake: FakeIntake) -> None:
+async def test_refused_token_ends_it_at_once(client: Client, intake: FakeIntake) -> None:
     denied = CallFault(grpc.StatusCode.PERMISSION_DENIED, reason="MISSING_SCOPE")
     intake.call_faults["InitiateUpload"] = [denied]
     with pytest.raises(PermissionDenied) as caught:
@@ -325,10 +325,10 @@ async def test_a_refused_token_ends_it_at_once(client: Client, intake: FakeIntak
 
 
 @pytest.mark.parametrize("at", [1, 5, 6, 7, 13, 14, 15])
-async def test_the_reason_of_a_refusal_in_the_middle_of_a_stream_is_never_lost(
+async def test_refusal_reason_in_mid_stream_is_kept(
     client: Client, intake: FakeIntake, at: int
 ) -> None:
-    """Also when it comes while a block is being written (grpc.aio hides it then)."""
+    """This includes a refusal during the write of a block (grpc.aio hides it then)."""
     intake.stream_faults = [StreamFault(at, Break.DENIED) for _ in range(10)]
     for _ in range(10):
         with pytest.raises(PermissionDenied, match="MISSING_SCOPE"):
@@ -369,24 +369,24 @@ async def test_many_uploads_at_once_share_one_client(client: Client, intake: Fak
     }
 
 
-async def test_a_source_of_another_kind_is_refused(client: Client) -> None:
+async def test_unsupported_source_is_refused(client: Client) -> None:
     with pytest.raises(InvalidArgument, match="BAD_SOURCE"):
         await client.upload(17, drive="d", path="p")  # type: ignore[arg-type]
 
 
-async def test_a_folder_is_no_source(client: Client, tmp_path: Path) -> None:
+async def test_folder_is_refused_as_source(client: Client, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="NOT_A_REGULAR_FILE"):
         await client.upload(tmp_path, drive="d", path="p")
 
 
-async def test_a_server_that_was_never_there_is_told_soon(fast_options: ClientOptions) -> None:
+async def test_server_that_never_answered_fails_fast(fast_options: ClientOptions) -> None:
     policy = type(fast_options.retry)(connect_patience_seconds=0.2)
     async with Client("127.0.0.1:1", options=ClientOptions(retry=policy)) as client:
         with pytest.raises(Unavailable, match="SERVER_UNREACHABLE"):
             await client.upload(b"x", drive="d", path="p")
 
 
-def test_an_unreachable_server_is_told_with_the_innermost_reason() -> None:
+def test_unreachable_server_names_the_innermost_reason() -> None:
     error = grpc.aio.AioRpcError(
         grpc.StatusCode.UNAVAILABLE,
         grpc.aio.Metadata(),

@@ -1,4 +1,4 @@
-"""Where no journal can be kept, an upload goes on without one and says so."""
+"""Uploads without a writable journal: they proceed with one warning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA = random.Random(12).randbytes(4 * CHUNK_BYTES + 5)
 
 
 class Notices(list[str]):
-    """A progress callback that keeps the notices."""
+    """Progress callback that records the notices."""
 
     def __call__(self, progress: Progress) -> None:
         if progress.notice:
@@ -79,7 +79,7 @@ async def test_state_dir_that_is_a_file_stops_no_upload(
 async def test_upload_without_journal_that_fails_is_aborted(
     client: Client, intake: FakeIntake, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can go on with it, so it must not hold the server's budget."""
+    """No run can resume it, so it must not hold the server's budget."""
     monkeypatch.setattr(Journal, "save", failing(errno.ENOSPC))
     intake.stream_faults = [StreamFault(5, Break.DENIED)]
     with pytest.raises(PermissionDenied):
@@ -128,7 +128,7 @@ async def test_missing_home_is_not_made(
     assert not home.exists()
 
 
-def test_home_that_nobody_knows_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("SLUICE_STATE_DIR", raising=False)
@@ -160,7 +160,7 @@ def test_folder_that_cannot_be_pruned_is_left(
 
 
 def test_finished_files_have_the_identity_that_was_read(tmp_path: Path) -> None:
-    """A newer file of the same size is another file, although the path is the same."""
+    """A newer file of the same size at the same path has another identity."""
     source = tmp_path / "file"
     source.write_bytes(b"old")
     file = LocalFile(str(source), "file", 3)

@@ -25,7 +25,7 @@ def test_every_proto_has_a_module_at_its_package_path(source: Path) -> None:
     assert module.DESCRIPTOR.package == ".".join(source.parent.parts)
 
 
-def test_the_services_have_the_calls_of_the_contract() -> None:
+def test_services_have_the_calls_of_the_contract() -> None:
     intake = upload_pb2.DESCRIPTOR.services_by_name["IntakeService"]
     assert [method.name for method in intake.methods] == [
         "GetLimits",
@@ -54,6 +54,6 @@ def test_the_services_have_the_calls_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("package", ["upload", "repository", "events"])
-def test_the_stubs_are_typed(package: str) -> None:
+def test_stubs_are_typed(package: str) -> None:
     module = import_module(f"sluice.{package}")
     assert (Path(next(iter(module.__path__))) / "py.typed").is_file()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts one node of Apache Kafka as the official image does: KAFKA_NODE_ID becomes node.id.
+# Start one node of Apache Kafka as the official image does: KAFKA_NODE_ID becomes node.id.
 set -eu
 config=/tmp/server.properties
 logs=${KAFKA_LOG_DIRS:-/tmp/kafka-logs}
@@ -15,6 +15,6 @@ if [ ! -e "$logs/meta.properties" ]; then
   java -cp "$classes" kafka.tools.StorageTool format \
     -t "${CLUSTER_ID:-5L6g3nShT-eMCtK--X86sw}" -c "$config"
 fi
-# Word splitting is meant: these are several options.
+# Unquoted on purpose: these are several options.
 exec java ${KAFKA_HEAP_OPTS:--Xmx512m} -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
   -cp "$classes" kafka.Kafka "$config"

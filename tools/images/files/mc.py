@@ -1,9 +1,7 @@
 #!/usr/bin/python3
-"""What deploy/compose.yaml needs of MinIO's client, with nothing but Python itself.
+"""The subset of MinIO's client that deploy/compose.yaml uses, in the standard library.
 
-mc ready local
-mc alias set NAME URL USER PASSWORD
-mc mb --ignore-existing NAME/BUCKET
+mc ready local; mc alias set NAME URL USER PASSWORD; mc mb --ignore-existing NAME/BUCKET
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 def ready() -> int:
-    """Exit code 0 if something answers as a store does, whatever it thinks of the question."""
+    """Return exit code 0 if a store answers, with any status."""
     connection = http.client.HTTPConnection("127.0.0.1", 9000, timeout=3)
     try:
         connection.request("GET", "/")
@@ -47,7 +45,7 @@ def make_bucket(place: str) -> int:
     connection = http.client.HTTPConnection(address.netloc, timeout=10)
     connection.request("PUT", f"/{bucket}", headers=headers)
     answer = connection.getresponse()
-    # 409: it is there already.
+    # 409: it exists.
     if answer.status in (200, 409):
         return 0
     sys.stderr.write(f"{answer.status} {answer.read().decode(errors='replace')}\n")
@@ -55,7 +53,7 @@ def make_bucket(place: str) -> int:
 
 
 def signed(method: str, host: str, path: str, user: str, password: str) -> dict[str, str]:
-    """The headers of a request without a body, signed by AWS Signature Version 4."""
+    """Return the headers of a request without a body, signed by AWS Signature Version 4."""
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     scope = f"{now[:8]}/{REGION}/s3/aws4_request"
     names = "host;x-amz-content-sha256;x-amz-date"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SeaweedFS by MinIO's command line: `minio server DIRECTORY`, on port 9000.
+# Run SeaweedFS with MinIO's command line: `minio server DIRECTORY`, on port 9000.
 set -eu
 test "$1" = server
 install -d "$2"

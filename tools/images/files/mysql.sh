@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts mysqld as the official image does: an empty volume gets its database and its users.
+# Start mysqld as the official image does: an empty volume gets its database and its users.
 set -eu
 case ${1:--} in
   -*) ;;
@@ -13,7 +13,7 @@ if [ ! -d "$data/mysql" ]; then
 fi
 init=/run/mysqld/init.sql
 install -m 600 -o mysql -g mysql /dev/null "$init"
-# One statement a line, as the server wants it; each may be repeated at every start.
+# One statement per line, as the server requires; each is repeatable.
 if [ -n "${MYSQL_ROOT_PASSWORD:-}" ]; then
   echo "CREATE USER IF NOT EXISTS root@'%';" >> "$init"
   echo "ALTER USER root@'%' IDENTIFIED BY '$MYSQL_ROOT_PASSWORD';" >> "$init"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Redis as the official image does: reachable from other containers without a password.
+# Start Redis as the official image does: reachable from other containers without a password.
 set -eu
 if [ "$1" = redis-server ]; then
   set -- "$@" --protected-mode no

@@ -1,4 +1,4 @@
-"""Memory for blocks that is used again: fresh pages cost more than the copy into them."""
+"""Pool of reusable block buffers: faulting in fresh pages costs more than the copy into them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from sluice_client.model import BLOCK_BYTES
 
 
 class BlockPool:
-    """Buffers of one block each. Keeps at most `keep` free ones; used from one event loop."""
+    """Pool of buffers of one block each.
+
+    Keep at most `keep` free ones. Use it from one event loop.
+    """
 
     def __init__(self, keep: int = 64) -> None:
         self._keep = keep
         self._free: list[bytearray] = []
 
     def take(self, size: int) -> list[memoryview]:
-        """Buffers that together have `size` bytes, whatever they held before."""
+        """Return buffers of `size` bytes together; their content is undefined."""
         blocks = []
         left = size
         while left > 0:
@@ -23,7 +26,7 @@ class BlockPool:
         return blocks
 
     def give_back(self, blocks: list[memoryview]) -> None:
-        """The buffers may be written again; nobody may look at them any more."""
+        """Put buffers back into the pool. The caller must not read or write them afterwards."""
         for block in blocks:
             buffer = block.obj
             block.release()

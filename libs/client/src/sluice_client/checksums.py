@@ -1,4 +1,4 @@
-"""CRC32C of blocks, and of a whole from the CRCs of its pieces without reading it again."""
+"""CRC32C of blocks, and of a concatenation from the CRCs of its pieces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ EMPTY_CRC32C = 0
 
 
 def crc32c(block: Block, previous: int = EMPTY_CRC32C) -> int:
-    """CRC32C of `block`, or of what `previous` covers followed by `block`."""
+    """Return the CRC32C of `block`, or of what `previous` covers followed by `block`."""
     return int(_crc32c(block, previous))
 
 
 def crc32c_of_blocks(blocks: Iterable[Block]) -> int:
-    """CRC32C of the blocks put one after the other."""
+    """Return the CRC32C of the concatenated blocks."""
     total = EMPTY_CRC32C
     for block in blocks:
         total = crc32c(block, total)
@@ -25,7 +25,10 @@ def crc32c_of_blocks(blocks: Iterable[Block]) -> int:
 
 
 def combined_crc32c(pieces: Iterable[tuple[int, int]]) -> int:
-    """CRC32C of the concatenation of pieces given as (crc32c, size), in order."""
+    """Return the CRC32C of concatenated pieces, given in order as (crc32c, size).
+
+    Does not read the bytes again.
+    """
     total = EMPTY_CRC32C
     for crc, size in pieces:
         total = int(combine_crc32c(total, crc, size))

@@ -1,4 +1,4 @@
-"""The client: one object per server, for any number of transfers at once."""
+"""The client: one object per server, for any number of concurrent transfers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from sluice_client.progress import Meter, ProgressCallback
 from sluice_client.retry import Patience, retrying
 from sluice_client.uploads.intake_api import IntakeApi
 from sluice_client.uploads.journal import Journal, open_journal, state_dir
-from sluice_client.uploads.journal_keeper import JournalWarning, ResumeRecord, resume_record
 from sluice_client.uploads.requests import ExtraStreams, UploadRequest
+from sluice_client.uploads.resume_record import JournalWarning, ResumeRecord, resume_record
 from sluice_client.uploads.sources import FileSource, Source, open_source
 from sluice_client.uploads.upload import Upload
 
@@ -44,14 +44,14 @@ _WATCH_SECONDS = 60.0
 
 
 class Client:
-    """An async context manager around the connections to one server.
+    """Async context manager around the connections to one server.
 
         async with Client("127.0.0.1:50051") as client:
             result = await client.upload("photo.jpg", drive="photos", path="2026/photo.jpg")
 
-    Every method retries by itself what is worth retrying (see `RetryPolicy`) and raises a
-    `SluiceError` otherwise; local files raise OSError. One client serves any number of calls at
-    once, on one event loop.
+    Every method retries what is worth retrying (see `RetryPolicy`) and raises a `SluiceError`
+    otherwise; local files raise OSError. One client serves any number of concurrent calls, on one
+    event loop.
 
     Args:
         target: `host:port`, `https://host:port` for TLS, or a gRPC target.
@@ -116,26 +116,26 @@ class Client:
     ) -> UploadResult:
         """Upload a source and return when its node is visible.
 
-        Keep the source until this returns: the server may ask for bytes again that it had
-        acknowledged (docs/protocol.md, rule 7). An async iterator or a pipe cannot give them
-        again; the upload then fails with SourceNotRepeatable, and it cannot be resumed by another
-        run. Files can: the same call after a crash goes on where the last one stopped.
+        Keep the source until this returns: the server may ask again for bytes that it had
+        acknowledged (docs/protocol.md, rule 7). An async iterator or a pipe cannot provide them
+        again: the upload then fails with SourceNotRepeatable, and another run cannot resume it.
+        Files can: the same call after a crash resumes where the last one stopped.
 
         Args:
             source: a path, bytes, a binary file object, or an async iterator of bytes. A path may
                 name a pipe or a device, which is read once to its end.
-            drive: the drive, which must exist unless the server makes drives by itself.
+            drive: the drive; it must exist unless the server creates drives on demand.
             path: of the node; relative, "/" between segments, at most 1,024 bytes in NFC.
             content_type: MIME type; None lets the server guess it from the path.
             metadata: at most 64 entries, 8 KiB together.
             if_absent: raise AlreadyExists when the path has a node, now or at completion.
-            sha256: True computes it (one more pass over the source) and claims it, 32 raw bytes
-                are claimed as they are; the server verifies it before the node is visible.
-            chunk_size: bytes of every chunk but the last; None means what the server prefers.
+            sha256: True computes the SHA-256 (one more pass over the source) and claims it; 32 raw
+                bytes are claimed as given. The server verifies it before the node is visible.
+            chunk_size: bytes of every chunk but the last; None means the server's preference.
             streams: parallel streams; None means 1 to `max_streams`, by size.
             on_progress: called on the event loop now and then; must not block.
-            resume: keep a journal of a file's upload so that another run can go on. Where none
-                can be written the upload goes on without, and says so once per client.
+            resume: keep a journal of a file's upload so that another run can resume it. Where none
+                can be written, the upload proceeds without it and warns once per client.
 
         Raises:
             UploadFailed: the server ended the upload; `reason` says why.
@@ -169,7 +169,8 @@ class Client:
                 extra=self._extra,
                 on_progress=on_progress,
             )
-            # Small files travel in one call, and streams come once: nothing to go on with.
+            # Small files travel in one call, and streams can be read once: there is nothing to
+            # resume.
             small = opened.size is not None and opened.size <= limits.max_inline_bytes
             if (
                 not resume
@@ -207,15 +208,17 @@ class Client:
 
         Args:
             destination: a path, a binary file object, or None for the bytes in the result. A file
-                is replaced when every byte is verified, never written in part; a pipe or a device
-                that exists is written into, and links are followed.
+                is replaced when every byte is verified, never written in part; an existing pipe or
+                device is written into, and links are followed.
             offset: first byte to read.
             length: bytes to read; None means to the end.
             thumbnail_size: read the node's thumbnail of this size instead, see `stat`.
             on_progress: as in `upload`.
 
-        Raises DataLoss when the bytes do not match the node's CRC32C (whole nodes only), OSError
-        naming the destination when it cannot be written, IsADirectoryError when it is a folder.
+        Raises:
+            DataLoss: the bytes do not match the node's CRC32C (whole nodes only).
+            OSError: the destination, which it names, cannot be written.
+            IsADirectoryError: the destination is a folder.
         """
         reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         return await download(reader, destination, Meter(on_progress, None))
@@ -230,9 +233,9 @@ class Client:
         length: int | None = None,
         thumbnail_size: int = 0,
     ) -> AsyncGenerator[bytes, None]:
-        """The bytes of a node in blocks of at most 1 MiB, across broken connections.
+        """Yield the bytes of a node in blocks of at most 1 MiB, resuming after broken connections.
 
-        A whole node is verified; what was read before the error is raised is not to be trusted.
+        A whole node is verified at its end: when this raises an error, do not trust what was read.
         """
         reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         async with aclosing(reader.blocks()) as blocks:
@@ -242,24 +245,24 @@ class Client:
     # -- uploads
 
     async def limits(self) -> Limits:
-        """Sizes and lifetimes that the server works with; asked once per client."""
+        """Return the server's sizes and lifetimes; requested once per client."""
         if self._limits is None:
             self._limits = await self._retrying(self._intake.limits)
         return self._limits
 
     async def _fresh_limits(self) -> Limits:
-        """Ask again: a server that was started again may have other limits."""
+        """Request the limits again: a restarted server may have others."""
         self._limits = None
         return await self.limits()
 
     async def status(self, upload_id: str) -> UploadStatus:
-        """Where an upload stands."""
+        """Return the current status of an upload."""
         return await self._retrying(lambda: self._intake.status(upload_id))
 
     async def watch(
         self, upload_id: str, after_sequence: int = 0
     ) -> AsyncGenerator[UploadStatus, None]:
-        """Snapshots of an upload as it changes, until it has ended; across broken connections."""
+        """Yield snapshots of an upload until it has ended, resuming after broken connections."""
         patience = self._patience()
         attempt = 0
         while True:
@@ -275,20 +278,20 @@ class Client:
                             return
             except SluiceError as error:
                 if error.code == "DEADLINE_EXCEEDED":
-                    # Nothing happened for a while: no failure, look again.
+                    # Nothing changed within the deadline. That is no failure: watch again.
                     patience.progressed()
                     continue
                 await patience.pause(error, attempt)
                 attempt += 1
 
     async def abort(self, upload_id: str) -> UploadStatus:
-        """End an upload that is not complete; idempotent."""
+        """Abort an upload that is not complete. Idempotent."""
         return await self._retrying(lambda: self._intake.abort(upload_id))
 
     async def list_uploads(
         self, states: Sequence[UploadState] = ()
     ) -> AsyncGenerator[UploadStatus, None]:
-        """The caller's uploads, newest first; page after page as they are consumed."""
+        """Yield the caller's uploads, newest first. Fetch pages as they are consumed."""
         pages = self._pages(lambda token: self._intake.list_uploads(states, _PAGE_SIZE, token))
         async with aclosing(pages):
             async for upload in pages:
@@ -297,15 +300,18 @@ class Client:
     # -- nodes
 
     async def stat(self, *, node_id: str = "", drive: str = "", path: str = "") -> Node:
-        """The record of a node, and what the processor found in it."""
+        """Return the record of a node, with the processor's results."""
         ref = NodeRef(node_id, drive, path)
         return await self._retrying(lambda: self._repository.get_node(ref))
 
     async def list_nodes(self, drive: str, prefix: str = "") -> AsyncGenerator[Node, None]:
-        """Nodes whose path begins with `prefix`, by path; page after page as they are consumed."""
-        wanted = normalize_path(prefix, "path_prefix")
+        """Yield nodes whose path begins with `prefix`, by path.
+
+        Fetch pages as they are consumed.
+        """
+        normalized = normalize_path(prefix, "path_prefix")
         pages = self._pages(
-            lambda token: self._repository.list_nodes(drive, wanted, _PAGE_SIZE, token)
+            lambda token: self._repository.list_nodes(drive, normalized, _PAGE_SIZE, token)
         )
         async with aclosing(pages):
             async for node in pages:
@@ -314,13 +320,13 @@ class Client:
     async def update_node(
         self, node_id: str, metadata: Mapping[str, str], *, if_version: int = 0
     ) -> Node:
-        """Replace a node's metadata; with `if_version` only if it still has that version."""
+        """Replace a node's metadata; with `if_version`, only if the node still has that version."""
         return await self._retrying(
             lambda: self._repository.update_node(node_id, metadata, if_version)
         )
 
     async def delete(self, *, node_id: str = "", drive: str = "", path: str = "") -> str:
-        """Delete a node; returns its id."""
+        """Delete a node. Return its id."""
         ref = NodeRef(node_id, drive, path)
         return await self._retrying(lambda: self._repository.delete_node(ref))
 
@@ -334,18 +340,18 @@ class Client:
         key_prefix: str = "",
         policy: DrivePolicy | None = None,
     ) -> Drive:
-        """Create a drive; an equal one that is there already is no error."""
+        """Create a drive. No-op if an equal one exists."""
         chosen = policy or DrivePolicy()
         return await self._retrying(
             lambda: self._repository.create_drive(name, bucket, key_prefix, chosen)
         )
 
     async def get_drive(self, name: str) -> Drive:
-        """The record of a drive."""
+        """Return the record of a drive."""
         return await self._retrying(lambda: self._repository.get_drive(name))
 
     async def list_drives(self) -> AsyncGenerator[Drive, None]:
-        """All drives of the caller's tenant, by name."""
+        """Yield all drives of the caller's tenant, by name."""
         pages = self._pages(lambda token: self._repository.list_drives(_PAGE_SIZE, token))
         async with aclosing(pages):
             async for drive in pages:
@@ -365,7 +371,7 @@ class Client:
     async def _pages(
         self, fetch: Callable[[str], Awaitable[tuple[list[T], str]]]
     ) -> AsyncGenerator[T, None]:
-        """All items of a paged call; the next page is asked for when it is needed."""
+        """Yield all items of a paged call. Fetch a page when it is needed."""
         token = ""
         while True:
             items, token = await self._retrying(partial(fetch, token))

@@ -1,4 +1,4 @@
-"""Channels to a server, and one call over them: metadata in, typed errors out."""
+"""Channels to a server, and single calls on them: metadata in, typed errors out."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from sluice_client.status import from_rpc_error
 Answer = TypeVar("Answer")
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Answers of ours stay far below; what the server accepts, it says itself."""
+"""Responses to this client are far smaller; the server limits what it accepts."""
 
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # One layer retries, retry.py: two would multiply their attempts.
+    # Only retry.py retries: two retrying layers would multiply their attempts.
     ("grpc.enable_retries", 0),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    # gRPC's own reconnect backoff grows to two minutes; a server that is back is to be found soon.
+    # gRPC's own reconnect backoff grows to two minutes; a recovered server should be found sooner.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
-    # A half-open connection is noticed even while a throttled stream has nothing to say.
+    # Detects a half-open connection even while a throttled stream is silent.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),  # else a minute, whatever keepalive says
+    ("grpc.http2.ping_timeout_ms", 20_000),  # defaults to a minute, regardless of keepalive
     # Channels of the same address would otherwise share one connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 class Connection:
-    """One or a few channels to one address. Close it, or use it as an async context manager.
+    """One or more channels to one address. Close it, or use it as an async context manager.
 
     Args:
         target: `host:port` or `http://host:port` in plain text, `https://host:port` by TLS, or a
@@ -60,7 +60,7 @@ class Connection:
             )
         self.target = target
         self.reached = False
-        """Whether the server ever answered anything, be it an error."""
+        """Whether the server has ever answered, even with an error."""
         self._channels = [_channel(target, options) for _ in range(count)]
         self._token = token
 
@@ -78,7 +78,7 @@ class Connection:
             await channel.close(grace=None)
 
     def metadata(self) -> tuple[grpc.aio.Metadata, str]:
-        """Metadata of one call and its request id."""
+        """Return the metadata of one call and its request id."""
         request_id = uuid.uuid4().hex
         metadata = grpc.aio.Metadata(("x-request-id", request_id))
         if self._token is not None:
@@ -91,7 +91,7 @@ class Connection:
         request: Any,
         timeout_seconds: float,
     ) -> Answer:
-        """One attempt of a unary call."""
+        """Make one attempt of a unary call."""
         metadata, request_id = self.metadata()
         try:
             answer = await method(request, timeout=timeout_seconds, metadata=metadata)
@@ -106,7 +106,7 @@ class Connection:
         request: Any,
         timeout_seconds: float | None,
     ) -> AsyncGenerator[Answer, None]:
-        """The messages of one server stream; leaving the iterator early cancels the call."""
+        """Yield the messages of one server stream. Leaving the iterator early cancels the call."""
         metadata, request_id = self.metadata()
         call = method(request, timeout=timeout_seconds, metadata=metadata)
         try:
@@ -119,7 +119,7 @@ class Connection:
             call.cancel()
 
     def error(self, error: grpc.aio.AioRpcError, request_id: str) -> Exception:
-        """The typed error, noting whether it was the server that spoke."""
+        """Return the typed error. Record whether it came from the server."""
         translated = from_rpc_error(error, self.target, request_id)
         if translated.reason not in ("SERVER_UNREACHABLE", "CONNECTION_BROKEN"):
             self.reached = True

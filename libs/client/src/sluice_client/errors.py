@@ -1,29 +1,4 @@
-"""The one exception tree of the SDK.
-
-    SluiceError
-    ├── InvalidArgument        the request can never work as it is
-    ├── OutOfRange             bytes beyond the declared size
-    ├── FailedPrecondition     not in this state; another call has to come first
-    │   ├── UploadFailed       the server ended the upload; `reason` says why
-    │   ├── UploadBusy         another process is sending the same file to the same place
-    │   ├── SourceChanged      the source is not what it was when the upload began
-    │   └── SourceNotRepeatable  the server needs bytes again that a one-way source cannot give
-    ├── AlreadyExists          the place is taken by other content
-    ├── NotFound               unknown, or not yours
-    │   └── UploadGone         the server does not know the upload any more
-    ├── Aborted                a lost race; the same call may win
-    ├── DataLoss               bytes do not match their checksum
-    ├── ResourceExhausted      full; come back after `retry_after_seconds`
-    ├── DeadlineExceeded       not done in time
-    ├── Unavailable            the server does not answer; the same call may work later
-    ├── Unauthenticated        no token, or one that is not valid
-    ├── PermissionDenied       the token does not allow it
-    ├── Unimplemented          this server cannot
-    └── Internal               a defect of the server
-
-`code` is the name of the gRPC status, `reason` a stable UPPER_SNAKE word to match on, `metadata`
-holds facts for programs. The text says what is wrong and what to do next.
-"""
+"""The exception tree of the SDK, rooted in `SluiceError`."""
 
 from __future__ import annotations
 
@@ -38,17 +13,40 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class SluiceError(Exception):
-    """Root of everything the SDK raises on purpose.
+    """Root of every error that the SDK raises on purpose.
+
+        SluiceError
+        ├── InvalidArgument        the request can never succeed as it is
+        ├── OutOfRange             bytes beyond the declared size
+        ├── FailedPrecondition     wrong state; another call has to come first
+        │   ├── UploadFailed       the server ended the upload; `reason` says why
+        │   ├── UploadBusy         another process is sending the same file to the same place
+        │   ├── SourceChanged      the source changed since the upload began
+        │   └── SourceNotRepeatable  the server needs bytes again that a one-way source cannot give
+        ├── AlreadyExists          the place holds other content
+        ├── NotFound               unknown, or not yours
+        │   └── UploadGone         the server does not know the upload any more
+        ├── Aborted                a lost race; a retry may win
+        ├── DataLoss               bytes do not match their checksum
+        ├── ResourceExhausted      full; retry after `retry_after_seconds`
+        ├── DeadlineExceeded       not done in time
+        ├── Unavailable            the server does not answer; a retry may succeed
+        ├── Unauthenticated        no token, or an invalid one
+        ├── PermissionDenied       the token does not allow it
+        ├── Unimplemented          this server does not support it
+        └── Internal               a defect of the server
+
+    The text says what is wrong and what to do next.
 
     Attributes:
         code: name of the gRPC status, e.g. "NOT_FOUND".
-        reason: stable word in UPPER_SNAKE; the code itself when the server named none.
+        reason: stable word in UPPER_SNAKE to match on; the code when the server sent none.
         message: a sentence for people.
         metadata: facts for programs, e.g. {"needed_number": "7"}.
-        field: the request field at fault, if one is.
-        retry_after_seconds: how long the server asks to wait before the same call, if it does.
-        request_id: the `x-request-id` of the call that failed; empty for local errors.
-        upload_status: of the upload that ended without a node, where that is why a call failed.
+        field: the invalid request field, if there is one.
+        retry_after_seconds: wait that the server requests before a retry, if any.
+        request_id: the `x-request-id` of the failed call; empty for local errors.
+        upload_status: status of the upload whose end without a node made the call fail.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -75,7 +73,7 @@ class SluiceError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may work later, without anything else being done first."""
+        """Whether the same call may succeed later without any other action."""
         return False
 
 
@@ -100,11 +98,11 @@ class UploadBusy(FailedPrecondition):
 
 
 class SourceChanged(FailedPrecondition):
-    """The file changed while it was being sent, so the bytes sent belong to no one version."""
+    """The file changed while it was being sent, so the bytes sent belong to no single version."""
 
 
 class SourceNotRepeatable(FailedPrecondition):
-    """The server needs bytes again that came from a source which can be read only once."""
+    """The server needs bytes again from a source that can be read only once."""
 
 
 class AlreadyExists(SluiceError):
@@ -116,7 +114,7 @@ class NotFound(SluiceError):
 
 
 class UploadGone(NotFound):
-    """UPLOAD_LOST, UPLOAD_NOT_FOUND or expired: only a new upload helps (rule 28)."""
+    """UPLOAD_LOST, UPLOAD_NOT_FOUND or expired: only a new upload can succeed (rule 28)."""
 
 
 class Aborted(SluiceError):
@@ -132,7 +130,7 @@ class DataLoss(SluiceError):
 
 
 class ResourceExhausted(SluiceError):
-    """Retryable only where the server says when: a quota does not free itself by asking again."""
+    """Retryable only with a wait from the server: waiting alone does not free a quota."""
 
     code = "RESOURCE_EXHAUSTED"
 

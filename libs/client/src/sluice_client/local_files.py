@@ -1,9 +1,4 @@
-"""Local files that are no regular files: descriptors by name, pipes, terminals and devices.
-
-Their reads and writes may wait for ever. They run in a thread of their own that polls before every
-step, so that a cancelled caller is free at once, and no shared descriptor is made non-blocking:
-that would change it for every other process that holds it.
-"""
+"""Local files that are not regular: named descriptors, pipes, terminals and devices."""
 
 from __future__ import annotations
 
@@ -21,7 +16,7 @@ from typing import Self, TypeVar
 
 from sluice_client.errors import InvalidArgument
 from sluice_client.model import BLOCK_BYTES
-from sluice_client.tasks import outlast
+from sluice_client.tasks import wait_despite_cancel
 
 T = TypeVar("T")
 
@@ -33,15 +28,16 @@ _DESCRIPTOR = re.compile(
 )
 _MAX_LINKS = 40
 _PIPE_STEP_BYTES = 4096
-"""Linux: what a blocking pipe that polls as writable takes without blocking (PIPE_BUF)."""
+"""Linux: bytes that a blocking pipe that polls as writable accepts at once (PIPE_BUF)."""
 _READER_POLL_SECONDS = 0.05
 
 
 def named_descriptor(path: PathText) -> int | None:
-    """Return the open descriptor of this process that a path names, following links.
+    """Return this process's open descriptor that a path names, following links; None if it names
+    none.
 
     `/dev/stdin`, `/dev/fd/63` and `/proc/self/fd/63` (what a shell makes of `<(…)`) are names of
-    descriptors. Opening such a name anew loses the position and the append mode, and fails for
+    descriptors. Reopening such a name loses the position and the append mode, and fails for
     sockets. Blocking.
     """
     try:
@@ -64,7 +60,7 @@ def named_descriptor(path: PathText) -> int | None:
 
 @contextmanager
 def naming(path: PathText) -> Iterator[None]:
-    """Give an OSError the path that the caller named, in place of none or of a temporary one."""
+    """Set the path of an OSError to the caller's, in place of none or of a temporary one."""
     try:
         yield
     except OSError as error:
@@ -74,13 +70,13 @@ def naming(path: PathText) -> Iterator[None]:
 
 
 def open_for_reading(path: PathText) -> int:
-    """Open a file of any kind; the caller closes it. Blocking, but never for long.
+    """Open a file of any kind; the caller closes it. Blocks briefly.
 
     Raise InvalidArgument NOT_A_REGULAR_FILE for a folder.
     """
     named = named_descriptor(path)
     with naming(path):
-        # O_NONBLOCK: opening a FIFO that nobody writes to must not hang.
+        # O_NONBLOCK: opening a FIFO without a writer must not hang.
         descriptor = (
             os.dup(named)
             if named is not None
@@ -97,9 +93,9 @@ def open_for_reading(path: PathText) -> int:
 async def open_for_writing(
     path: PathText, waiting_for_reader: Callable[[], None] = lambda: None
 ) -> int:
-    """Open what exists and is no regular file; the caller closes it.
+    """Open an existing file that is not regular; the caller closes it.
 
-    A FIFO without a reader is waited for; `waiting_for_reader` is called once before that.
+    Wait for the reader of a FIFO; call `waiting_for_reader` once before waiting.
     """
     notified = False
     while True:
@@ -116,10 +112,14 @@ async def open_for_writing(
 
 
 class DescriptorThread:
-    """A thread for the blocking reads or writes of one descriptor, which stays the caller's.
+    """Thread for the blocking reads or writes of one descriptor, which stays the caller's.
 
-    An async context manager. A cancelled `read` or `write` returns as soon as the thread has let
-    go of the descriptor, whatever the other end does.
+    Such reads and writes may wait for ever. The thread polls before every step, so that a cancelled
+    caller is free at once and no shared descriptor is made non-blocking, which would change it for
+    every other process that holds it.
+
+    An async context manager. A cancelled `read` or `write` returns as soon as the thread has
+    released the descriptor, whatever the other end does.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -141,7 +141,7 @@ class DescriptorThread:
         os.close(self._stop_write)
 
     async def read(self) -> bytes:
-        """Return what is there, at most one block; empty at the end of the file."""
+        """Return the available bytes, at most one block; empty at the end of the file."""
         return await self._run(self._read)
 
     async def write(self, data: bytes) -> None:
@@ -154,13 +154,13 @@ class DescriptorThread:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             os.write(self._stop_write, b"\0")
-            await outlast(running)
+            await wait_despite_cancel(running)
             raise
 
     def _read(self) -> bytes:
         pieces: list[bytes] = []
         lacking = BLOCK_BYTES
-        # A pipe holds less than a block: take what has come meanwhile as well.
+        # A pipe holds less than a block: read the bytes that arrived meanwhile as well.
         while lacking and self._ready(select.POLLIN, wait=not pieces):
             try:
                 piece = os.read(self._descriptor, lacking)
@@ -185,16 +185,16 @@ class DescriptorThread:
                 continue
 
     def _ready(self, event: int, *, wait: bool) -> bool:
-        """Poll. Return False when there is nothing to do now, or no more at all."""
+        """Poll. Return False when the descriptor is not ready, or the thread is to stop."""
         poll = select.poll()
         poll.register(self._descriptor, event)
         poll.register(self._stop_read, select.POLLIN)
-        found = dict(poll.poll(None if wait else 0))
-        return self._stop_read not in found and self._descriptor in found
+        ready = dict(poll.poll(None if wait else 0))
+        return self._stop_read not in ready and self._descriptor in ready
 
 
 async def descriptor_blocks(descriptor: int) -> AsyncGenerator[bytes, None]:
-    """Yield what a pipe, terminal or device gives until its end."""
+    """Yield the blocks of a pipe, terminal or device until its end."""
     async with DescriptorThread(descriptor) as thread:
         while block := await thread.read():
             yield block

@@ -1,4 +1,4 @@
-"""What the SDK hands out: immutable values, no protobuf, no behaviour. Sizes are bytes."""
+"""Values that the SDK returns: immutable, no protobuf, no behaviour. Sizes are bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK_BYTES = MIB
 
 
 class UploadState(StrEnum):
-    """Where an upload stands; the last four are terminal."""
+    """State of an upload; the last four are terminal."""
 
     UNKNOWN = "UNKNOWN"
     PENDING = "PENDING"
@@ -38,7 +38,7 @@ _TERMINAL = frozenset(
 
 
 class Durability(StrEnum):
-    """What "accepted" means on a deployment."""
+    """Meaning of "accepted" on a deployment."""
 
     UNKNOWN = "unknown"
     MEMORY = "memory"
@@ -67,7 +67,7 @@ class ChunkRange:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes and lifetimes that a server works with."""
+    """Sizes and lifetimes of a server."""
 
     max_block_bytes: int
     max_chunk_bytes: int
@@ -128,7 +128,7 @@ class DrivePolicy:
     storage_class: str = ""
     encryption: str = ""
     drop_location: bool = False
-    """Where pictures were taken is neither kept nor shown."""
+    """Neither keep nor show where pictures were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Drive:
 
 
 class ProcessingState(StrEnum):
-    """What came of looking at a node's content."""
+    """Result of processing a node's content."""
 
     PROCESSED = "PROCESSED"
     FAILED = "FAILED"
@@ -152,7 +152,7 @@ class ProcessingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A small picture of a node; `size` is the longest side that was asked for, in pixels."""
+    """Small picture of a node; `size` is the requested longest side in pixels."""
 
     size: int
     width: int
@@ -164,25 +164,25 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What the processor found in a node's content."""
+    """The processor's results for a node's content."""
 
     state: ProcessingState
     reason: str
-    """Why it FAILED: a stable word; `detail` is for people."""
+    """Cause of FAILED: a stable word; `detail` is for people."""
     detail: str
     content_type: str
-    """What the first bytes say, whatever was declared."""
+    """Type detected from the first bytes, whatever was declared."""
     width: int
-    """Pixels as shown; 0 for what is no picture."""
+    """Pixels as shown; 0 if the node is not a picture."""
     height: int
     frames: int
     exif: Mapping[str, Any]
     location: Mapping[str, Any] | None
-    """Where the picture was taken, if that is known and kept."""
+    """Where the picture was taken, if known and kept."""
     thumbnails: tuple[Thumbnail, ...]
     processed_at: datetime | None
     damaged: bool = False
-    """The file is not as its format wants it; what is shown of it is whole all the same."""
+    """The file violates its format; the results shown are complete all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +201,14 @@ class Node:
     updated_at: datetime | None
     metadata: Mapping[str, str] = field(default_factory=dict)
     processing: Processing | None = None
-    """Of `stat` only; None until the processor has looked at the node."""
+    """Set by `stat` only; None until the processor has handled the node."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """The version of a local file, for comparison with a record of it.
+    """Version of a local file, for comparison with a record of it.
 
-    The change time tells content that was written under a modification time set back.
+    The change time detects new content whose modification time was set back.
     """
 
     device: int
@@ -235,21 +235,21 @@ class UploadResult:
     size: int
     crc32c: int
     sha256: bytes | None
-    """When it was claimed, or known to the server at completion."""
+    """Set when it was claimed, or known to the server at completion."""
     sent_bytes: int
-    """Bytes that went over the wire, those sent twice counted twice."""
+    """Bytes sent over the wire; bytes sent twice count twice."""
     skipped_bytes: int
     """Bytes that the server already had from an earlier run."""
     restarts: int
-    """How often the upload had to begin anew (server lost it, source had changed)."""
+    """How often the upload restarted (the server lost it, or the source had changed)."""
     seconds: float
     source_identity: FileIdentity | None = None
-    """Of the file that was read, as it was when it was opened; None when the source was no file."""
+    """Version of the file when it was opened; None when the source was not a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadResult:
-    """A finished download whose bytes were verified where the whole node was read."""
+    """A finished download; its bytes are verified if the whole node was read."""
 
     node: Node
     size: int

@@ -1,9 +1,4 @@
-"""Text that goes into requests: what cannot be sent is refused here, with the field at fault.
-
-Paths of nodes are in NFC (docs/protocol.md), so that two spellings of one name are one place. They
-are normalized before anything compares them, cuts them or derives a key from them: what the server
-answers is in NFC as well.
-"""
+"""Validation and normalization of text in requests."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ from sluice_client.errors import InvalidArgument
 
 
 def is_utf8(text: str) -> bool:
-    """Whether the text can be sent: a file name that is not UTF-8 holds unpaired surrogates."""
+    """Return whether the text can be sent: names that are not UTF-8 hold unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -31,7 +26,7 @@ def check_text(text: str, field: str) -> str:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy. Raise InvalidArgument NOT_UTF8."""
+    """Return a copy of the metadata. Raise InvalidArgument NOT_UTF8."""
     return {
         check_text(key, "metadata"): check_text(value, "metadata")
         for key, value in metadata.items()
@@ -39,7 +34,11 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def normalize_path(path: str, field: str = "path") -> str:
-    """Return a node's path, or the beginning of one, in NFC. Raise InvalidArgument NOT_UTF8."""
+    """Return a node's path, or the beginning of one, in NFC. Raise InvalidArgument NOT_UTF8.
+
+    Normalize before a path is compared, cut or hashed, so that two spellings of one name are one
+    place (docs/protocol.md). The server answers in NFC as well.
+    """
     return unicodedata.normalize("NFC", check_text(path, field))
 
 

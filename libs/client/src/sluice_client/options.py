@@ -1,4 +1,4 @@
-"""How a client behaves: frozen, validated once, units in the names."""
+"""Options of a client: frozen, validated once, units in the names."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class ClientOptions:
     """Options of a `Client`.
 
     Memory: an upload holds at most two chunks per stream (two chunks × window for sources that
-    cannot be read again). Each upload has one stream of its own; further ones come out of
-    `extra_streams`, which all uploads of the client share. With n uploads at once:
-    (n + extra_streams) × 2 × chunk size.
+    cannot be read again). Each upload has one stream; further ones come from `extra_streams`, which
+    all uploads of the client share. With n concurrent uploads: (n + extra_streams) × 2 × chunk
+    size.
     """
 
     repository_target: str | None = None
@@ -23,12 +23,12 @@ class ClientOptions:
     root_certificates: bytes | None = None
     """PEM for TLS targets (`https://…`); None means the system's."""
     connections: int = 1
-    """TCP connections to the intake; streams take turns on them."""
+    """TCP connections to the intake; streams are assigned round-robin."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     call_timeout_seconds: float = 30.0
     """Deadline of one attempt of a unary call."""
     stall_seconds: float = 60.0
-    """A stream on which nothing at all happens for this long is opened anew."""
+    """A stream without any activity for this long is reopened."""
     max_streams: int = 4
     """Parallel streams of one upload."""
     extra_streams: int = 8
@@ -38,9 +38,11 @@ class ClientOptions:
     completion_wait_seconds: float = 5.0
     """How long CompleteUpload waits for the end before WatchUpload takes over."""
     max_restarts: int = 3
-    """How often one upload begins anew by itself (rule 28)."""
+    """How often one upload restarts automatically (rule 28)."""
     state_dir: Path | None = None
-    """Where resume journals live; None means SLUICE_STATE_DIR, else the user's state directory."""
+    """Directory of the resume journals; None means SLUICE_STATE_DIR, else the user's state
+    directory.
+    """
 
     def __post_init__(self) -> None:
         if min(self.connections, self.max_streams, self.window_chunks) < 1:

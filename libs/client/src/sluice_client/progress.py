@@ -1,4 +1,4 @@
-"""What an upload or a download tells the one who waits for it."""
+"""Progress of an upload or a download, as reported to its caller."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ class Phase(StrEnum):
     STARTING = "starting"
     SENDING = "sending"
     THROTTLED = "throttled"
-    """The server asked for patience; the stream stays open."""
+    """The server throttles the upload; the stream stays open."""
     WAITING = "waiting"
-    """No connection, or turned away for now; trying again."""
+    """No connection, or a retryable refusal; retrying."""
     COMPLETING = "completing"
-    """All bytes are in; the server puts the object together."""
+    """All bytes are in; the server assembles the object."""
     DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a transfer; sizes are bytes."""
+    """Snapshot of a transfer; sizes are bytes."""
 
     phase: Phase
     total_bytes: int | None
-    """None while the source has not said."""
+    """None while the source's size is unknown."""
     sent_bytes: int
-    """Given to the connection, those sent twice counted twice."""
+    """Passed to the connection; bytes sent twice count twice."""
     accepted_bytes: int
     """Acknowledged by the server, `skipped_bytes` included."""
     stored_bytes: int
-    """Known to lie in the object store."""
+    """Known to be in the object store."""
     skipped_bytes: int
-    """Already there when this run began."""
+    """Already on the server when this run began."""
     notice: str = ""
-    """Something worth telling a person, e.g. why the upload begins anew; at most once each."""
+    """A message for people, e.g. why the upload restarts; each at most once."""
     waiting_for: str = ""
-    """What a transfer that does not move waits for; empty while it moves."""
+    """Reason that a stalled transfer waits for; empty while it moves."""
 
 
 _WAITS = frozenset({Phase.THROTTLED, Phase.WAITING, Phase.COMPLETING})
@@ -50,11 +50,11 @@ ProgressCallback = Callable[[Progress], None]
 
 _REPORT_SECONDS = 0.05
 _NOTICE_AFTER_SECONDS = 5.0
-"""A wait that takes this long becomes a notice; shorter ones happen all the time."""
+"""A wait of this length becomes a notice; shorter ones are common."""
 
 
 class Meter:
-    """Counts for one transfer and tells its callback now and then."""
+    """Counts for one transfer and calls its callback now and then."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Meter:
         self.skipped_bytes = 0
         self._waiting_for = ""
         self._notified: set[str] = set()
-        """Waits that became a notice since something moved."""
+        """Waits that became a notice since the last progress."""
 
     def sent(self, size: int) -> None:
         self.sent_bytes += size
@@ -90,7 +90,7 @@ class Meter:
         self._report(self.phase)
 
     def taken_back(self, size: int) -> None:
-        """The server returned a chunk to "missing" (rule 8)."""
+        """Subtract a chunk that the server returned to "missing" (rule 8)."""
         self.accepted_bytes -= size
         self._report(self.phase)
 
@@ -103,11 +103,13 @@ class Meter:
         self._report(phase, notice)
 
     def notify(self, notice: str) -> None:
-        """Pass on something worth telling, whatever the phase."""
+        """Report a notice, in any phase."""
         self._report(self.phase, notice)
 
     def wait(self, phase: Phase, what: str, idle_seconds: float) -> None:
-        """Nothing has moved for so long, because of `what`; a notice once it is long enough."""
+        """Record that nothing has moved for so long because of `what`; give a notice once long
+        enough.
+        """
         known, self._waiting_for = self._waiting_for, what
         notice = ""
         if idle_seconds >= _NOTICE_AFTER_SECONDS and what not in self._notified:
@@ -116,12 +118,12 @@ class Meter:
         self._report(phase, notice, changed=known != what)
 
     def wait_for_retry(self, error: SluiceError, idle_seconds: float) -> None:
-        """An attempt failed, and another one follows: a `Patience.on_wait`."""
+        """Record a failed attempt that will be retried: a `Patience.on_wait`."""
         text = f"{error.message.rstrip('.')} [{error.reason}]"
         self.wait(Phase.WAITING, text, idle_seconds)
 
-    def begin_anew(self, notice: str) -> None:
-        """Everything that was acknowledged is gone; `sent_bytes` goes on counting."""
+    def restart(self, notice: str) -> None:
+        """Reset all acknowledged counts; `sent_bytes` continues."""
         self.accepted_bytes = self.stored_bytes = self.skipped_bytes = 0
         self._report(Phase.STARTING, notice)
 

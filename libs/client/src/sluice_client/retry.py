@@ -1,4 +1,4 @@
-"""When to try again and how long to wait: the only layer that retries (gRPC's own is off)."""
+"""Retry policy of the SDK, the only layer that retries (gRPC's own retries are off)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential backoff with full jitter, under a limit on the time without progress."""
+    """Exponential backoff with full jitter, limited by the time without progress."""
 
     first_delay_seconds: float = 0.1
     longest_delay_seconds: float = 10.0
     patience_seconds: float = 600.0
-    """Give up after this long without any progress."""
+    """Stop retrying after this long without any progress."""
     connect_patience_seconds: float = 5.0
-    """The same while the server has never answered: a wrong address is soon told."""
+    """The same while the server has never answered: a wrong address fails fast."""
 
     def __post_init__(self) -> None:
         if not 0 < self.first_delay_seconds <= self.longest_delay_seconds:
@@ -34,10 +34,10 @@ class RetryPolicy:
     def delay_seconds(
         self, attempt: int, retry_after_seconds: float | None, chance: float
     ) -> float:
-        """The wait before attempt `attempt + 1`; `chance` is uniform in [0, 1).
+        """Return the wait before attempt `attempt + 1`; `chance` is uniform in [0, 1).
 
-        A delay that the server names is never undercut; jitter comes on top of it, so that the
-        callers it turned away together do not come back together.
+        The wait is never shorter than the server's own delay. Jitter is added to it, so that
+        callers refused together do not return together.
         """
         ceiling = min(
             self.longest_delay_seconds, self.first_delay_seconds * 2.0 ** min(attempt, 30)
@@ -48,10 +48,10 @@ class RetryPolicy:
 
 
 class Patience:
-    """How long one operation goes on; shared by everything that works on it.
+    """Retry budget of one operation, shared by all of its tasks.
 
-    `progressed` starts the clock anew: an upload that gets one chunk through per minute goes on
-    for ever, one that gets nothing through ends after `patience_seconds`.
+    `progressed` restarts the clock: an upload that gets one chunk through per minute continues for
+    ever; one that gets nothing through ends after `patience_seconds`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Patience:
         self._chance = chance
         self._since = clock()
         self.on_wait: Callable[[SluiceError, float], None] | None = None
-        """Called before each wait: why, and how long nothing will have moved when it ends."""
+        """Called before each wait: the cause, and the time without progress when the wait ends."""
 
     @property
     def policy(self) -> RetryPolicy:
@@ -88,8 +88,8 @@ class Patience:
         """Wait before the next attempt, or raise `error` when there is none.
 
         Args:
-            error: what the attempt ended in; raised when it is not retryable or patience is out.
-            attempt: attempts that failed in a row before this one.
+            error: of the failed attempt; raised when it is not retryable or patience is exhausted.
+            attempt: consecutive failed attempts before this one.
         """
         if not error.retryable:
             raise error
@@ -100,10 +100,10 @@ class Patience:
             else self._policy.connect_patience_seconds
         )
         left = limit - self.idle_seconds
-        asked = error.retry_after_seconds or 0.0
-        if left <= 0 or asked > left:
+        requested = error.retry_after_seconds or 0.0
+        if left <= 0 or requested > left:
             raise error
-        # The last attempt is made when patience ends, not skipped because the backoff overshoots.
+        # Make the last attempt when patience ends; do not skip it because the backoff overshoots.
         delay = min(delay, left)
         if self.on_wait is not None:
             self.on_wait(error, self.idle_seconds + delay)
@@ -111,7 +111,7 @@ class Patience:
 
 
 async def retrying(call: Callable[[], Awaitable[T]], patience: Patience) -> T:
-    """The answer of `call`, repeated while its error is retryable and patience lasts."""
+    """Return the answer of `call`, retried while its error is retryable and patience lasts."""
     attempt = 0
     while True:
         try:

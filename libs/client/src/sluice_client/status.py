@@ -1,4 +1,4 @@
-"""From the status of a gRPC call to an exception of `errors.py`."""
+"""Conversion of gRPC statuses to exceptions of `errors.py`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _TORN_TRANSPORT = (
     "Connection reset",
     "GOAWAY",
 )
-"""How gRPC words a connection that broke under a call, where it does not say UNAVAILABLE."""
+"""Texts of gRPC for a connection that broke during a call, where the code is not UNAVAILABLE."""
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "") -> SluiceError:
-    """The typed error of a failed call: ErrorInfo, BadRequest and RetryInfo when they came."""
+    """Return the typed error of a failed call, with its ErrorInfo, BadRequest and RetryInfo, if
+    any.
+    """
     status = _rich_status(error)
     details = _details(status)
     code = error.code().name
@@ -56,8 +58,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
 
 
 def _innermost(text: str) -> str:
-    """The last reason of a chain like "A failed: [B failed: C]": gRPC puts what it wraps in
-    brackets."""
+    """Return the last reason of a chain like "A failed: [B failed: C]": gRPC puts causes in
+    brackets.
+    """
     return text.rpartition(": ")[2].rstrip("]")
 
 
@@ -74,11 +77,11 @@ class _Details:
 
 def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     try:
-        found = rpc_status.from_call(error)  # type: ignore[arg-type]
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
     except ValueError:
-        # Details of another status than the call's (a proxy replaced it): the call's own counts.
+        # The details are of another status than the call's (a proxy replaced it): ignore them.
         return None
-    return found if isinstance(found, status_pb2.Status) else None
+    return status if isinstance(status, status_pb2.Status) else None
 
 
 def _details(status: status_pb2.Status | None) -> _Details:
@@ -105,9 +108,9 @@ def _seconds(duration: duration_pb2.Duration) -> float:
 
 
 def _is_torn(error: grpc.aio.AioRpcError) -> bool:
-    """CANCELLED that came from the other side, and transport failures under other names.
+    """Return whether the connection broke: CANCELLED by the peer, or a disguised transport failure.
 
-    A call that this process cancels ends in asyncio.CancelledError, never here.
+    A call that this process cancels raises asyncio.CancelledError, never this.
     """
     if error.code() is grpc.StatusCode.CANCELLED:
         return True

@@ -1,4 +1,4 @@
-"""Small helpers around asyncio: threads that end before their files close, groups that unwrap."""
+"""asyncio helpers: cancel-safe threads, bounded cleanup, and unwrapped task groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Ended(Exception):
-    """The upload takes no more chunks; `status` says where it stands. Never leaves the SDK."""
+    """The upload accepts no more chunks; `status` is its state. Never leaves the SDK."""
 
     def __init__(self, status: UploadStatus) -> None:
         super().__init__(status.state)
@@ -25,24 +25,24 @@ class Ended(Exception):
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking work in a thread; a cancelled caller waits until the thread has let go.
+    """Run blocking work in a thread. A cancelled caller waits until the thread is done.
 
-    Otherwise the caller would close a file descriptor under a thread that still reads from it,
-    and the next file to be opened would get the same number.
+    Otherwise the caller would close a file descriptor that the thread still reads, and the next
+    file to be opened would get the same number.
     """
-    # As asyncio.to_thread does it, without the task around it.
+    # asyncio.to_thread without the task around it.
     running = asyncio.get_running_loop().run_in_executor(
         None, partial(contextvars.copy_context().run, work, *args, **kwargs)
     )
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await outlast(running)
+        await wait_despite_cancel(running)
         raise
 
 
-async def outlast(running: asyncio.Future[Any]) -> None:
-    """Wait until `running` is done, however often the caller is cancelled; drop its result."""
+async def wait_despite_cancel(running: asyncio.Future[Any]) -> None:
+    """Wait until `running` is done despite cancellation, and drop its result."""
     while not running.done():
         try:
             await asyncio.wait([running])
@@ -54,29 +54,29 @@ async def outlast(running: asyncio.Future[Any]) -> None:
 
 @contextmanager
 def single_failure() -> Iterator[None]:
-    """Raise the one failure of a task group by itself.
+    """Raise the one failure of a task group without the group.
 
-    Several at once: the first that is no defect, unless a defect is among them.
+    Of several, raise the first that is not a defect, unless a defect is among them.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        # One failure may reach several tasks: a source that breaks breaks for every stream.
+        # One failure may reach several tasks: a failing source fails for every stream.
         failures = list(dict.fromkeys(_leaves(group)))
         expected = [one for one in failures if isinstance(one, SluiceError | Ended | OSError)]
         if len(failures) > 1 and len(expected) < len(failures):
             raise
         first = failures[0]
-        # Without the group as its context: the group says nothing that the failure does not.
+        # Without the group as context: it adds no information.
         raise first from first.__cause__
 
 
-async def last_wish(wish: Awaitable[object], seconds: float) -> None:
-    """Give a clean-up a bounded time, even while the caller is being cancelled.
+async def clean_up_within(cleanup: Awaitable[object], seconds: float) -> None:
+    """Run a cleanup for a bounded time, even while the caller is being cancelled.
 
-    Its failure is no news: whatever made the clean-up necessary is what the caller must hear.
+    Drop its failure: the caller must see the error that made the cleanup necessary.
     """
-    running = asyncio.ensure_future(wish)
+    running = asyncio.ensure_future(cleanup)
     try:
         await asyncio.shield(asyncio.wait([running], timeout=seconds))
     finally:

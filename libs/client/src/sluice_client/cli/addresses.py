@@ -1,4 +1,4 @@
-"""Where the server is, and how a node is written on a command line."""
+"""Server addresses, and the notation of a node on the command line."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ DEFAULT_SERVER = "127.0.0.1:50051"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The two services' addresses; `repository` is None when it is the intake's."""
+    """Addresses of the two services; `repository` is None when it equals the intake's."""
 
     intake: str
     repository: str | None = None
 
 
 def find_server(named: str | None, environment: Mapping[str, str]) -> Addresses:
-    """The server to talk to.
+    """Return the server's addresses.
 
-    `--server`, else SLUICE_SERVER, else the standalone of this machine if it runs (its data
-    directory holds `server.json`), else the default address. SLUICE_REPOSITORY_SERVER names
-    another address for drives and nodes; otherwise both services are at the same one.
+    In order of precedence: `--server`, SLUICE_SERVER, the running standalone of this machine (its
+    data directory holds `server.json`), the default address. SLUICE_REPOSITORY_SERVER sets another
+    address for drives and nodes; without it both services share one address.
     """
     repository = _checked(environment.get("SLUICE_REPOSITORY_SERVER"), "SLUICE_REPOSITORY_SERVER")
     intake = _checked(named, "--server") or _checked(
@@ -41,7 +41,10 @@ def find_server(named: str | None, environment: Mapping[str, str]) -> Addresses:
 
 
 def _checked(address: str | None, setting: str) -> str | None:
-    """None when it is not set; raises ConfigurationError when no server can be there."""
+    """Return the address, or None when it is not set.
+
+    Raise ConfigurationError for an invalid one.
+    """
     if address is None:
         return None
     address = address.strip()
@@ -51,21 +54,21 @@ def _checked(address: str | None, setting: str) -> str | None:
     host, separator, port = plain.rstrip("/").rpartition(":")
     if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigurationError(
-            f"{setting} is {address!r}, which is no address; write host:port, for example"
+            f"{setting} is {address!r}, which is not an address; write host:port, for example"
             f" {DEFAULT_SERVER}"
         )
     return address
 
 
 def _standalone(environment: Mapping[str, str]) -> Addresses | None:
-    """What the standalone of this user announced, while its process lives."""
+    """Return the addresses announced by this user's standalone while its process is alive."""
     for path in _announcements(environment):
         try:
             announced = json.loads(path.read_text(encoding="utf-8"))
             intake, repository = announced["intake"], announced.get("repository")
             pid = int(announced["pid"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            # Not there, or not whole: then there is no standalone to find.
+            # The file is missing or incomplete: no standalone is running.
             continue
         if isinstance(intake, str) and _alive(pid):
             return Addresses(intake, repository if isinstance(repository, str) else None)
@@ -98,14 +101,14 @@ def _alive(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DrivePath:
-    """DRIVE:PATH, the path in NFC; it may be empty where a prefix is asked for."""
+    """A node as DRIVE:PATH, the path in NFC; the path may be empty where a prefix is accepted."""
 
     drive: str
     path: str
 
     @classmethod
     def parse(cls, text: str) -> DrivePath:
-        """Raises ValueError with a sentence for the user."""
+        """Parse DRIVE:PATH. Raise ValueError with a sentence for the user."""
         drive, separator, path = text.partition(":")
         if not drive or "/" in drive or not separator:
             raise ValueError(f"{text!r} is not DRIVE:PATH, for example photos:2026/cat.jpg")

@@ -1,4 +1,4 @@
-"""The command line: its commands, options and help. What they do is in the other files."""
+"""Command line of `sluice`: commands, options and help. Their work is in `commands/`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _node(text: str) -> DrivePath:
 
 def _drive_name(text: str) -> str:
     if not text or ":" in text or "/" in text:
-        raise typer.BadParameter(f"{text!r} is no drive's name")
+        raise typer.BadParameter(f"{text!r} is not a drive name")
     return text
 
 
@@ -72,7 +72,7 @@ Node = Annotated[DrivePath, typer.Argument(parser=_node, metavar="DRIVE:PATH", h
 Place = Annotated[
     DrivePath,
     typer.Argument(
-        parser=_place, metavar="DRIVE:[PREFIX]", help="A drive, and what the paths begin with."
+        parser=_place, metavar="DRIVE:[PREFIX]", help="A drive, optionally with a path prefix."
     ),
 ]
 UploadId = Annotated[str, typer.Argument(metavar="UPLOAD", help="Upload id.")]
@@ -80,8 +80,8 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most this many.", sho
 Parallel = Annotated[int, typer.Option("--parallel", "-p", min=1, max=256, help="Files at once.")]
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"sluice {version('sluice-client')}")
         raise typer.Exit
 
@@ -130,12 +130,10 @@ def upload(
     ] = False,
     chunk_size: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Bytes of a chunk; else what the server prefers.", show_default=False
-        ),
+        typer.Option(min=1, help="Bytes of a chunk; else the server's choice.", show_default=False),
     ] = None,
     if_absent: Annotated[
-        bool, typer.Option("--if-absent", help="Never replace what is there.")
+        bool, typer.Option("--if-absent", help="Never replace an existing node.")
     ] = False,
     content_type: Annotated[
         str | None, typer.Option(help="MIME type; else guessed from the name.", show_default=False)
@@ -143,7 +141,7 @@ def upload(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Upload files and folders. The same command again goes on where it was interrupted."""
+    """Upload files and folders. Run the same command again to resume an interrupted upload."""
     problem = naming_problem(paths, name)
     if problem is not None:
         raise typer.BadParameter(problem, param_hint="--name")
@@ -162,7 +160,7 @@ def upload(
         lambda client, out: UploadRun(client, out, options).run(),
         _where(context, server, token),
         json_lines=json_lines,
-        resume_hint="Run the same command again to go on from here.",
+        resume_hint="Run the same command again to resume.",
     )
 
 
@@ -174,7 +172,7 @@ def status(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Show where an upload stands."""
+    """Show the state of an upload."""
     work = partial(uploads.status, upload_id=upload_id)
     run(work, _where(context, server, token), json_lines=json_lines)
 
@@ -200,7 +198,7 @@ def abort(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """End an upload that is not complete."""
+    """Abort an upload that is not complete."""
     work = partial(uploads.abort, upload_id=upload_id)
     run(work, _where(context, server, token), json_lines=json_lines)
 
@@ -270,12 +268,12 @@ def get(
         str | None,
         typer.Argument(
             metavar="[DEST]",
-            help="File, or folder (made when written with a / at its end); - is standard output.",
+            help="File, or folder (created if written with a / at its end); - is standard output.",
             show_default=False,
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Everything that begins with the prefix.")
+        bool, typer.Option("--recursive", "-r", help="Download every node with this prefix.")
     ] = False,
     thumbnail: Annotated[
         int | None,
@@ -288,7 +286,7 @@ def get(
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Download a node, or everything under a prefix; what arrives is verified."""
+    """Download a node, or everything under a prefix; downloads are verified."""
     where = _where(context, server, token)
     if recursive:
         if destination == "-":
@@ -328,9 +326,9 @@ def drive_create(
     bucket: Annotated[str, typer.Option(help="Bucket of the objects; empty is the server's.")] = "",
     key_prefix: Annotated[str, typer.Option(help="Put in front of every object's key.")] = "",
     storage_class: Annotated[str, typer.Option(help="S3 storage class of the objects.")] = "",
-    encryption: Annotated[str, typer.Option(help="S3 server-side encryption, as aws:kms.")] = "",
+    encryption: Annotated[str, typer.Option(help="S3 server-side encryption, e.g. aws:kms.")] = "",
     drop_location: Annotated[
-        bool, typer.Option("--drop-location", help="Keep no place where a picture was taken.")
+        bool, typer.Option("--drop-location", help="Do not keep where pictures were taken.")
     ] = False,
     json_lines: Json = False,
     server: Server = None,
@@ -367,16 +365,16 @@ _HANDED_OVER: dict[str, Any] = {
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
-"""Of commands that another distribution brings: it parses their arguments, --help among them."""
+"""For commands of another distribution: it parses their arguments, --help among them."""
 
 
 @app.command(context_settings=_HANDED_OVER)
 def events(context: typer.Context) -> None:
-    """Follow what happens to uploads and nodes: `sluice events tail`."""
+    """Follow the events of uploads and nodes: `sluice events tail`."""
     events_command(context.args)
 
 
 @app.command(context_settings=_HANDED_OVER)
 def serve(context: typer.Context) -> None:
-    """Run the whole of Sluice on this machine, in one process."""
+    """Run all of Sluice on this machine, in one process."""
     serve_command(context.args)

@@ -1,4 +1,4 @@
-"""Text arguments: one that is not UTF-8 is wrong usage, unless it is a local path."""
+"""Validation of text arguments: UTF-8 is required except in local paths."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typer.core import TyperCommand, TyperGroup
 from sluice_client.names import is_utf8
 
 _LOCAL_PATHS = frozenset({"paths", "destination"})
-"""Parameters that name local files, whose names may be any bytes."""
+"""Parameters that name local files; their names may be any bytes."""
 
 
 class Command(TyperCommand):
-    """A command whose arguments are checked before it runs."""
+    """Command whose arguments are checked before it runs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest: list[str] = super().parse_args(ctx, args)
@@ -24,7 +24,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands whose own options are checked likewise."""
+    """Group of commands whose own options are checked in the same way."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest: list[str] = super().parse_args(ctx, args)

@@ -1,4 +1,4 @@
-"""Progress bars on standard error: the whole run, and the larger files that are on their way."""
+"""Progress bars on standard error: one for the run, and one for each larger file in transfer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sluice_client.progress import Phase
 from sluice_client.progress import Progress as TransferProgress
 
 _OWN_BAR_BYTES = 8 * MIB
-"""Files below this come and go too fast for a bar of their own."""
+"""Smaller files finish too fast for a bar each."""
 _NAME_CHARACTERS = 40
 
 
 class Display:
-    """A context manager around the bars; without a terminal it only counts."""
+    """Context manager around the bars. Without a terminal it only counts."""
 
     def __init__(self, console: Console, verb: str) -> None:
         self._verb = verb
@@ -33,7 +33,7 @@ class Display:
         self._found_files = 0
         self._found_bytes = 0
         self._waits: dict[str, str] = {}
-        """What the files that do not move wait for, by name."""
+        """Reason that each stalled file waits for, by name."""
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -53,8 +53,8 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def found(self, size: int | None) -> None:
-        """One more file to go; None while its size is unknown."""
+    def add_file(self, size: int | None) -> None:
+        """Count one more file; `None` while its size is unknown."""
         self._found_files += 1
         self._found_bytes += size or 0
         self._bars.update(self._overall, total=self._found_bytes)
@@ -65,14 +65,14 @@ class Display:
         self._describe()
 
     def bar(self, name: str, size: int | None) -> FileBar:
-        """The bar of one file."""
+        """Return the bar of one file."""
         task: TaskID | None = None
         if size is None or size >= _OWN_BAR_BYTES:
             task = self._bars.add_task(shortened(name), total=size)
         return FileBar(self, self._bars, self._overall, task, shortened(name))
 
     def note_wait(self, name: str, what: str) -> None:
-        """What a file waits for; nothing when it moves again, or is done."""
+        """Set what a file waits for; an empty text when it moves again or is done."""
         if what == self._waits.get(name, ""):
             return
         if what:
@@ -91,7 +91,7 @@ class Display:
 
 
 class FileBar:
-    """Follows one transfer on its own bar and on that of the run."""
+    """Progress of one transfer, on its own bar and on the run's."""
 
     def __init__(
         self, display: Display, bars: Progress, overall: TaskID, task: TaskID | None, name: str
@@ -122,7 +122,7 @@ class FileBar:
             self._bars.update(self._task, description=self._name + state)
 
     def advance_to(self, size: int) -> None:
-        """So many bytes are through; fewer than before when the transfer began anew."""
+        """Set the bytes transferred; fewer than before when the transfer restarted."""
         step, self._seen = size - self._seen, size
         self._bars.advance(self._overall, step)
         if self._task is not None:
@@ -130,7 +130,7 @@ class FileBar:
 
 
 def shortened(name: str) -> str:
-    """The end of a long name: the beginning is what names in one folder share."""
+    """Return the end of a long name; names in one folder share their beginning."""
     text = printable(name)
     if Text(text).cell_len <= _NAME_CHARACTERS:
         return text

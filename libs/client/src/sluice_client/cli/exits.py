@@ -1,4 +1,4 @@
-"""Exit codes, and the one line that a person gets for an error."""
+"""Exit codes, and the one-line explanation of an error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ UNAVAILABLE = 69
 DENIED = 77
 CONFIGURATION = 78
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+"""128 + SIGINT, the convention of shells."""
 TERMINATED = 143
 BROKEN_PIPE = 141
 
 
 class ConfigurationError(Exception):
-    """A setting that cannot work; the text names it and what would."""
+    """Invalid setting; the text names the setting and what is valid."""
 
 
 _CODES = {
@@ -32,7 +32,7 @@ _CODES = {
 _HINTS = {
     "SERVER_UNREACHABLE": "Is it running? `sluice serve` starts one on this machine; --server or"
     " SLUICE_SERVER names another.",
-    "CONNECTION_BROKEN": "The same command again goes on where this one stopped.",
+    "CONNECTION_BROKEN": "Run the same command again to resume.",
     "UNAUTHENTICATED": "Give a valid token by SLUICE_TOKEN or --token.",
 }
 
@@ -42,13 +42,13 @@ _LOCAL = {
     errno.ENOSPC: "the disk of this machine is full; free some space there",
     errno.EDQUOT: "the disk quota on this machine is used up; free some space there",
     errno.EROFS: "the file system on this machine is read-only; choose another folder",
-    errno.ELOOP: "the link leads in a circle",
+    errno.ELOOP: "the symbolic links form a loop; correct them",
 }
-"""What fails on this machine, so that nobody looks for it on the server."""
+"""Local errors, marked so that nobody searches for the cause on the server."""
 
 
 def exit_code(error: Exception) -> int:
-    """The exit code of an error that ends a command."""
+    """Return the exit code for an error that ends a command."""
     if isinstance(error, ConfigurationError):
         return CONFIGURATION
     if isinstance(error, SluiceError):
@@ -59,7 +59,7 @@ def exit_code(error: Exception) -> int:
 
 
 def failure_record(error: Exception) -> dict[str, str]:
-    """What programs get, by `--json`, of an error that ends a command."""
+    """Return the `--json` record of an error that ends a command."""
     if isinstance(error, SluiceError):
         reason = error.reason
     elif isinstance(error, OSError):
@@ -70,7 +70,7 @@ def failure_record(error: Exception) -> dict[str, str]:
 
 
 def explain(error: Exception) -> str:
-    """One readable line: what is wrong and, where it helps, what to do next."""
+    """Return one readable line: what is wrong and, where it helps, what to do next."""
     if isinstance(error, SluiceError):
         hint = _HINTS.get(error.reason) or _HINTS.get(error.code, "")
         text = f"{error.message.rstrip('.')} [{error.reason}]"

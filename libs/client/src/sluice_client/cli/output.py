@@ -1,4 +1,4 @@
-"""Where the command writes: results on standard output, everything for people's eyes on stderr."""
+"""Output of the command: results on standard output, messages for people on standard error."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.text import Text
 from sluice_client.cli.text import printable
 
 STANDARD_OUTPUT = "standard output"
-"""Its name in error texts."""
+"""Name of the stream in error texts."""
 
 
 def standard_output() -> TextIO:
-    """Return it. Raise OSError when it was closed before the command began."""
+    """Return standard output. Raise OSError when it was closed before the command began."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, "is closed", STANDARD_OUTPUT)
     return sys.stdout
@@ -34,39 +34,39 @@ class Output:
 
     def __init__(self, *, json_lines: bool) -> None:
         self.json_lines = json_lines
-        # Names are text, never markup: neither [bold] nor :key: means anything in them.
+        # Names are text, never markup: [bold] and :key: have no meaning in them.
         self.console = Console(
             stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
         )
 
     @property
     def interactive(self) -> bool:
-        """Whether someone looks at standard error."""
+        """Whether standard error is a terminal."""
         return self.console.is_terminal
 
     def result(self, record: Mapping[str, Any], text: str) -> None:
-        """One result, in the chosen form."""
+        """Write one result in the chosen form."""
         line = json.dumps(record, default=_json_value) if self.json_lines else printable(text)
         out = standard_output()
         out.write(line + "\n")
         if self.json_lines:
-            # A program may be reading along.
+            # Flush: a program may read the output as it is written.
             out.flush()
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """A result that only programs want; people get a summary."""
+        """Write a result for programs only; people get a summary."""
         if self.json_lines:
             self.result(record, "")
 
     def message(self, text: str) -> None:
-        """A line for people, above any progress bars."""
+        """Write a line for people, above any progress bars."""
         self.console.print(Text(printable(text)))
 
     def error(self, text: str) -> None:
         self.message(f"sluice: {text}")
 
     def live(self, display: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
-        """The display while someone looks, else nothing."""
+        """Return the display on a terminal, else a context that does nothing."""
         return display if self.interactive else nullcontext()
 
 

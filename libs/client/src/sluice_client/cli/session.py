@@ -1,4 +1,4 @@
-"""One command from its settings to its exit code: the only place that catches everything."""
+"""One command from its settings to its exit code: the only place that catches every error."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Where:
 
 
 def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str = "") -> None:
-    """Run a command on its own event loop and leave by its exit code.
+    """Run a command on its own event loop and exit with its code.
 
     Args:
         work: the command; returns its exit code.
         where: the server.
-        json_lines: results as JSON.
-        resume_hint: what to tell someone who pressed Ctrl-C.
+        json_lines: write results as JSON.
+        resume_hint: message after Ctrl-C that says how to resume.
     """
     out = Output(json_lines=json_lines)
     terminated = False
@@ -73,7 +73,7 @@ def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str 
 
 
 def _failed(out: Output, error: Exception) -> int:
-    """Report what ended the command; the exit code."""
+    """Report the error that ended the command. Return the exit code."""
     try:
         if isinstance(error, BrokenPipeError) and error.filename in (None, STANDARD_OUTPUT):
             raise error
@@ -82,7 +82,7 @@ def _failed(out: Output, error: Exception) -> int:
             out.record(exits.failure_record(error))
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone; without this, Python would complain at exit.
+        # The reader of our output has closed it; without this, Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     return exits.exit_code(error)
@@ -92,7 +92,9 @@ def _client(where: Where) -> Client:
     addresses = find_server(where.server, os.environ)
     token = where.token or os.environ.get("SLUICE_TOKEN") or None
     if token is not None and not (token.isascii() and token.isprintable()):
-        raise exits.ConfigurationError("the token holds characters that no token has")
+        raise exits.ConfigurationError(
+            "the token contains invalid characters; correct --token or SLUICE_TOKEN"
+        )
     return Client(
         addresses.intake,
         token=token,

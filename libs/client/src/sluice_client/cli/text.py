@@ -1,4 +1,4 @@
-"""Text for people: sizes, and names that may hold anything."""
+"""Text for people: sizes, and names with arbitrary characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def size_text(size: float) -> str:
-    """A size with three digits or so, e.g. "1.5 MiB"."""
+    """Return a size with about three digits, e.g. "1.5 MiB"."""
     step = 0
     while size >= 1000 and step < len(_UNITS) - 1:
         size /= 1024
@@ -15,12 +15,12 @@ def size_text(size: float) -> str:
 
 
 def count_text(count: int, one: str, many: str = "") -> str:
-    """ "1 file", "2 files"."""
+    """Return e.g. "1 file" or "2 files"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def printable(text: str) -> str:
-    """The text on one line and harmless to a terminal: file names may hold escape sequences."""
+    """Return the text on one line without control characters: names may hold escape sequences."""
     if text.isprintable():
         return text
     return "".join(
@@ -30,9 +30,9 @@ def printable(text: str) -> str:
 
 
 def encodable(name: str) -> str:
-    """A file name as text that JSON and terminals can take: bytes that are no UTF-8 as \\xNN."""
+    """Return a name that JSON and terminals can encode: bytes that are not UTF-8 as \\xNN."""
     try:
-        # Not os.fsencode: names of nodes are UTF-8 in every locale.
+        # Not os.fsencode: node names are UTF-8 in every locale.
         data = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         data = name.encode("utf-8", "backslashreplace")

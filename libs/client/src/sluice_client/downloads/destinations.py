@@ -1,9 +1,4 @@
-"""Where a download goes on this machine: a new file, or into what stands there already.
-
-A regular file is replaced as a whole, by rename, so that nobody sees a part of it. Anything else
-that exists (a pipe, a device, a terminal) is written into. Links are followed: what they name is
-replaced or written into, not the link.
-"""
+"""Local destinations of a download: files, replaced atomically, and existing pipes or devices."""
 
 from __future__ import annotations
 
@@ -26,18 +21,22 @@ from sluice_client.local_files import (
 from sluice_client.tasks import in_thread
 
 Sink = Callable[[bytes], Awaitable[None]]
-"""Takes one block; it is written, or refused with an OSError that names the destination."""
+"""Writes one block. Raises an OSError that names the destination when it cannot."""
 Pour = Callable[[Sink], Awaitable[None]]
-"""Gives every block to a sink and verifies what it gave."""
+"""Passes every block to a sink and verifies the content."""
 
 
 async def pour_into_path(
     path: PathText, pour: Pour, waiting_for_reader: Callable[[], None]
 ) -> None:
-    """Write what `pour` gives to a path.
+    """Write the blocks of `pour` to a path.
 
-    Raise OSError with the path as it was given, IsADirectoryError for a folder, which includes
-    every path that ends with a "/".
+    A regular file is replaced as a whole, by rename, so that no reader sees a part of it. Anything
+    else that exists (a pipe, a device, a terminal) is written into. Links are followed: their
+    target is replaced or written into, not the link.
+
+    Raise OSError with the path as given, IsADirectoryError for a folder, which includes every path
+    that ends with a "/".
     """
     descriptor = await in_thread(named_descriptor, path)
     if descriptor is not None:
@@ -55,7 +54,7 @@ async def pour_into_path(
 
 
 async def pour_into_descriptor(descriptor: int, pour: Pour, name: PathText) -> None:
-    """Write what `pour` gives to an open descriptor, which stays open."""
+    """Write the blocks of `pour` to an open descriptor, which stays open."""
     async with DescriptorThread(descriptor) as thread:
 
         async def write(block: bytes) -> None:
@@ -71,7 +70,7 @@ def write_to(file: BinaryIO) -> Sink:
     def write(block: bytes) -> None:
         view = memoryview(block)
         while view:
-            # An unbuffered file may take less than it is given.
+            # An unbuffered file may accept only a part of the block.
             view = view[file.write(view) :]
 
     async def write_in_thread(block: bytes) -> None:
@@ -96,14 +95,14 @@ async def _replace(regular: Path, named: PathText, pour: Pour) -> None:
 
 
 def _regular_file(path: PathText) -> Path | None:
-    """Return the file to make or to replace, links resolved; None for what is written into."""
+    """Return the file to create or replace, links resolved; None for one to write into."""
     text = os.fspath(path)
     try:
         mode = os.stat(text).st_mode
     except FileNotFoundError:
         if text.endswith("/"):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text) from None
-        # New, or a link to nothing, whose target is made.
+        # A new file, or a dangling link whose target is created.
         return Path(os.path.realpath(text))
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
@@ -114,7 +113,7 @@ def _regular_file(path: PathText) -> Path | None:
 
 @contextmanager
 def _temporary_beside(path: Path, named: PathText) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file in the same folder, gone afterwards unless it was renamed."""
+    """Yield a new file in the same folder. Remove it afterwards unless it was renamed."""
     with naming(named):
         descriptor, temporary = _new_file(path)
     try:
@@ -125,9 +124,9 @@ def _temporary_beside(path: Path, named: PathText) -> Iterator[tuple[BinaryIO, P
 
 
 def _new_file(beside: Path) -> tuple[int, Path]:
-    # Not tempfile.mkstemp, whose files only their owner may read: with 0o666 the kernel applies
-    # the umask, or the folder's default ACL. Python can only read the umask by changing it for
-    # the whole process.
+    # Not tempfile.mkstemp, whose files only their owner may read: with 0o666 the kernel applies the
+    # umask, or the folder's default ACL. Python can read the umask only by changing it for the
+    # whole process.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         temporary = beside.with_name(f".{beside.name[:40]}.{secrets.token_hex(4)}.part")

@@ -1,4 +1,4 @@
-"""Reading nodes: over broken streams, verified, and never a half-written file in place."""
+"""Reading of nodes: resumed over broken streams, verified, and written to files atomically."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from sluice_client.progress import Meter, Phase
 from sluice_client.retry import Patience
 
 Destination = str | os.PathLike[str] | BinaryIO | None
-"""Where a download goes: a path, a binary file object, or None for bytes in the result."""
+"""Destination of a download: a path, a binary file object, or None for bytes in the result."""
 
 
 class NodeReader:
     """The bytes of one node, or of its thumbnail, from `offset` on, at most `length` of them.
 
-    A broken stream is taken up again where it broke, by node id: what is read is one version of
-    the node even when its path gets another in the meantime. When all of it was read, its size
-    and CRC32C have been verified; the last block is given out before that, and the error raised
-    after it.
+    A broken stream is resumed where it broke, by node id, so that all bytes are of one version even
+    when the path gets another one meanwhile. Size and CRC32C are verified at the end. The last
+    block is yielded before that, and the error raised after it.
     """
 
     def __init__(
@@ -50,15 +49,15 @@ class NodeReader:
         self._stall_seconds = stall_seconds
         self._thumbnail_size = thumbnail_size
         self.node: Node | None = None
-        """Known with the first block."""
+        """Set with the first block."""
         self.size = 0
-        """Bytes given out."""
+        """Bytes yielded so far."""
         self.verified = False
         self._crc = EMPTY_CRC32C
 
     @property
     def expected_bytes(self) -> int | None:
-        """Bytes to come altogether, once the node is known."""
+        """Number of bytes to read, once the node is known."""
         if self.node is None:
             return None
         available = max(0, self.node.size - self._offset)
@@ -75,7 +74,7 @@ class NodeReader:
                 self._check()
             except SluiceError as error:
                 if error.retryable and self.size == self.expected_bytes:
-                    # Broken after the last byte: there is nothing more to ask for.
+                    # The stream broke after the last byte: nothing is left to request.
                     self._check()
                     return
                 attempt = 0 if self.size > before else attempt + 1
@@ -109,7 +108,7 @@ class NodeReader:
                     yield block
 
     def _check(self) -> None:
-        """Everything came, and it is what was stored."""
+        """Verify that every byte arrived and that the content matches."""
         node, expected = self.node, self.expected_bytes
         if node is None or expected is None:
             raise Unavailable("STREAM_ENDED", "the server sent nothing")
@@ -129,9 +128,9 @@ class NodeReader:
 async def download(reader: NodeReader, destination: Destination, meter: Meter) -> DownloadResult:
     """Read all of `reader` into the destination.
 
-    A path that is free or names a regular file is written as a temporary file beside it and
-    renamed when every byte is verified, so that nobody ever sees a part of it; on failure nothing
-    is left. What else exists there is written into; see `destinations`.
+    A path that is free or names a regular file is written as a temporary file beside it and renamed
+    when every byte is verified, so that no reader sees a part of it; a failure leaves nothing
+    behind. Any other existing file is written into; see `destinations`.
     """
     started = time.monotonic()
     reader.patience.on_wait = meter.wait_for_retry

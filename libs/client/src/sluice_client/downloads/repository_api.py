@@ -1,4 +1,4 @@
-"""RepositoryService in the SDK's own words: one attempt per call, typed errors."""
+"""RepositoryService as values of the SDK: one attempt per call, typed errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NodeRequest = (
 
 @dataclass(frozen=True, slots=True)
 class NodeRef:
-    """A node by its id, or by its place."""
+    """Reference to a node, by id or by drive and path."""
 
     node_id: str = ""
     drive: str = ""
@@ -35,7 +35,7 @@ class NodeRef:
             )
 
     def put_into(self, request: _NodeRequest) -> None:
-        """Name the node in a request. Raise InvalidArgument NOT_UTF8."""
+        """Set the node in a request. Raise InvalidArgument NOT_UTF8."""
         if self.node_id:
             request.node_id = check_text(self.node_id, "node_id")
         else:
@@ -114,17 +114,17 @@ class RepositoryApi:
     async def read_node(
         self, ref: NodeRef, offset: int, length: int | None, thumbnail_size: int = 0
     ) -> AsyncGenerator[tuple[Node | None, bytes], None]:
-        """Blocks from `offset`; the node comes with the first message.
+        """Yield blocks from `offset`; the node comes with the first message.
 
-        With a thumbnail's size its bytes instead; the node then has the thumbnail's size, type
-        and CRC32C, and no SHA-256.
+        With a thumbnail's size, yield the thumbnail's bytes instead; the node then has the
+        thumbnail's size, type and CRC32C, and no SHA-256.
         """
         with request_values():
             request = repository_pb2.ReadNodeRequest(
                 offset=offset, length=length, thumbnail_size=thumbnail_size
             )
         ref.put_into(request)
-        # No deadline: a large node takes as long as it takes; keepalive ends a dead connection.
+        # No deadline: the duration depends on the node's size. Keepalive ends a dead connection.
         async with aclosing(self.connection.pushed(self._stub.ReadNode, request, None)) as answers:
             async for answer in answers:
                 node = translate.node(answer.node) if answer.HasField("node") else None

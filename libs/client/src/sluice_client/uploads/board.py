@@ -1,4 +1,4 @@
-"""Which chunks are where: missing, on their way, or accepted. Pure bookkeeping, no I/O.
+"""Bookkeeping of chunks: missing, in flight, or accepted. Pure, no I/O.
 
 One byte of state and eight of checksum per chunk, so that a million chunks cost ten megabytes.
 """
@@ -16,13 +16,12 @@ _UNKNOWN_CRC = -1
 
 
 def gaps(status: UploadStatus, total: int) -> tuple[list[ChunkRange], int]:
-    """What a status says is missing of `total` chunks, and up to where it says anything.
+    """Return the missing ranges of `total` chunks in a status, in order, and the horizon.
 
-    Returns the ranges in order and the horizon: nothing is known of the chunks from there on
-    (horizon = total unless the list was cut short).
+    Chunks from the horizon on are unknown (horizon = total unless the list was truncated).
 
-    While the server does not know the total it names only the gaps below the highest chunk that
-    it has; with r chunks received and g missing below it, the tail starts at r + g.
+    While the server does not know the total, it lists only the gaps below the highest chunk that it
+    has; with r chunks received and g missing below it, the tail starts at r + g.
     """
     ranges = [
         ChunkRange(gap.first, min(gap.last, total - 1))
@@ -31,13 +30,13 @@ def gaps(status: UploadStatus, total: int) -> tuple[list[ChunkRange], int]:
     ]
     if status.missing_truncated:
         if not ranges:
-            # Nothing is known: everything counts as missing, and what is in is a duplicate.
+            # Nothing is known: count every chunk as missing. The server drops duplicates.
             return [ChunkRange(0, total - 1)], total
         return ranges, ranges[-1].last + 1
     if status.total_chunks is None:
         tail = status.received_chunks + sum(len(gap) for gap in status.missing)
     else:
-        # What the caller took beyond an end that it did not know is not there either.
+        # Chunks that the caller took beyond an end unknown to it are missing as well.
         tail = status.total_chunks
     if tail < total:
         ranges.append(ChunkRange(tail, total - 1))
@@ -45,7 +44,7 @@ def gaps(status: UploadStatus, total: int) -> tuple[list[ChunkRange], int]:
 
 
 def missing_of(status: UploadStatus, numbers: Collection[int]) -> set[int]:
-    """Those of `numbers` that a status does not name as received."""
+    """Return those of `numbers` that a status does not list as received."""
     if not numbers:
         return set()
     ranges, horizon = gaps(status, max(numbers) + 1)
@@ -68,19 +67,19 @@ class Board:
         self._states = bytearray(total or 0)
         self._crcs = array("q", [_UNKNOWN_CRC]) * (total or 0)
         self._next = 0
-        """Every chunk from here on is missing and never was taken."""
+        """Every chunk from here on is missing and was never taken."""
         self._returned: list[int] = []
         """Heap of chunks below `_next` that became missing again."""
-        self._wish: int | None = None
+        self._preferred: int | None = None
         self._accepted = 0
         self._sending = 0
         self._horizon: int | None = None
 
-    # -- questions
+    # -- queries
 
     @property
     def finished(self) -> bool:
-        """Every chunk is accepted."""
+        """Whether every chunk is accepted."""
         return self.total is not None and self._accepted == self.total
 
     @property
@@ -95,40 +94,41 @@ class Board:
         return None if crc == _UNKNOWN_CRC else crc
 
     def without_crc(self) -> Iterator[int]:
-        """Accepted chunks whose checksum is not known: an earlier run sent them."""
+        """Yield the accepted chunks of unknown checksum: an earlier run sent them."""
         for number, state in enumerate(self._states):
             if state == _ACCEPTED and self._crcs[number] == _UNKNOWN_CRC:
                 yield number
 
     def numbers_without_crc(self) -> list[int]:
-        """All chunks, accepted or not, whose checksum is not known."""
+        """Return all chunks of unknown checksum, accepted or not."""
         return [number for number, crc in enumerate(self._crcs) if crc == _UNKNOWN_CRC]
 
     def known_crcs(self) -> list[int] | None:
-        """The checksums of all chunks in order, or None while one is not known."""
+        """Return the checksums of all chunks in order, or None while one is unknown."""
         crcs = self._crcs.tolist()
         return None if self.total is None or _UNKNOWN_CRC in crcs else crcs
 
     # -- sending
 
     def take(self, above: int = -1) -> int | None:
-        """The next chunk to send: what the server needs first, else the lowest.
+        """Return the next chunk to send: the preferred one, else the lowest.
 
-        None when there is none, or when it is not above `above`: another stream has to take it.
+        Return None when there is none, or when it is not above `above`: another stream has to take
+        it.
         """
         number = self._candidate()
         if number is None or number <= above:
             return None
-        if number == self._wish:
-            self._wish += 1
+        if number == self._preferred:
+            self._preferred += 1
         return self._begin(number)
 
     def prefer(self, number: int) -> None:
-        """Send this chunk first and go on from there; it counts only if it is missing."""
-        self._wish = number
+        """Send this chunk first and continue from there. No-op unless it is missing."""
+        self._preferred = number
 
     def returned(self) -> set[int]:
-        """Chunks that were on their way and are missing again."""
+        """Return the chunks whose transfer failed and that are missing again."""
         return {number for number in self._returned if self._is_missing(number)}
 
     def note_crc(self, number: int, crc32c: int) -> None:
@@ -136,7 +136,7 @@ class Board:
         self._crcs[number] = crc32c
 
     def accept(self, number: int) -> bool:
-        """The server has the chunk; whether that is news."""
+        """Mark a chunk as accepted. Return whether it was not before."""
         self._grow(number)
         if self._states[number] == _ACCEPTED:
             return False
@@ -146,19 +146,19 @@ class Board:
         return True
 
     def give_back(self, number: int) -> None:
-        """The chunk did not arrive: it is missing again, unless the source ended before it."""
+        """Mark a chunk that did not arrive as missing, unless the source ended before it."""
         if number < len(self._states) and self._states[number] == _SENDING:
             self._sending -= 1
             self._make_missing(number)
 
     def take_back(self, number: int) -> None:
-        """An accepted chunk is missing again (rule 8)."""
+        """Mark an accepted chunk as missing again (rule 8)."""
         if self._states[number] == _ACCEPTED:
             self._accepted -= 1
             self._make_missing(number)
 
     def end_at(self, total: int) -> None:
-        """The source has ended: there are this many chunks, what was taken beyond is no chunk."""
+        """Set the number of chunks at the end of the source; discard chunks taken beyond it."""
         self.total = total
         for number in range(total, len(self._states)):
             self._sending -= self._states[number] == _SENDING
@@ -166,41 +166,41 @@ class Board:
         del self._crcs[total:]
         self._next = min(self._next, total)
 
-    # -- what the server says
+    # -- server status
 
     def apply(self, missing: Iterable[ChunkRange], horizon: int) -> tuple[list[int], list[int]]:
-        """Follow a status while no stream is open.
+        """Apply a status while no stream is open.
 
-        Returns the chunks that turned out to be in, and those that are missing although they were
-        acknowledged: `take_back` is for the caller to decide.
+        Return the chunks that turned out to be received, and the acknowledged ones that are
+        missing; the caller decides on `take_back`.
         """
         assert self.total is not None
         self._recall()
         self._horizon = horizon
-        found: list[int] = []
+        received: list[int] = []
         lost: list[int] = []
         cursor = 0
         for gap in missing:
-            found += filter(self.accept, range(cursor, gap.first))
+            received += filter(self.accept, range(cursor, gap.first))
             lost += filter(self.is_accepted, range(gap.first, gap.last + 1))
             cursor = gap.last + 1
-        found += filter(self.accept, range(cursor, horizon))
-        return found, lost
+        received += filter(self.accept, range(cursor, horizon))
+        return received, lost
 
     def _recall(self) -> None:
-        """What streams that were given up had taken is missing until the server says otherwise."""
+        """Mark chunks in flight on closed streams as missing until the server reports otherwise."""
         if self._sending:
             for number, state in enumerate(self._states):
                 if state == _SENDING:
                     self.give_back(number)
 
-    # -- inside
+    # -- internals
 
     def _candidate(self) -> int | None:
-        if self._wish is not None:
-            if self._is_missing(self._wish):
-                return self._wish
-            self._wish = None
+        if self._preferred is not None:
+            if self._is_missing(self._preferred):
+                return self._preferred
+            self._preferred = None
         while self._returned and not self._is_missing(self._returned[0]):
             heapq.heappop(self._returned)
         if self._returned:
@@ -210,7 +210,7 @@ class Board:
         return self._next if self._next < self._end() else None
 
     def _end(self) -> int:
-        """Chunks that may be taken are below this."""
+        """Return the exclusive upper bound of the chunks that may be taken."""
         if self.total is None:
             return self._next + 1
         return self.total if self._horizon is None else min(self._horizon, self.total)

@@ -1,4 +1,4 @@
-"""From the last chunk to the visible node: CompleteUpload, then waiting (rules 7, 8, 18)."""
+"""Completion of an upload: CompleteUpload, then the wait for the visible node (rules 7, 8, 18)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sluice_client.retry import Patience, retrying
 from sluice_client.uploads.intake_api import IntakeApi
 
 _WATCH_SECONDS = 15.0
-"""Deadline of one WatchUpload call: a connection that went silent is found out by then, and the
-one who waits hears what for."""
+"""Deadline of one WatchUpload call: bounds the detection of a silent connection and the delay of
+progress reports.
+"""
 _INCOMPLETE = frozenset({"CHUNKS_MISSING", "UPLOAD_ENDED"})
 """Refusals of CompleteUpload that the upload's status explains better."""
 
@@ -31,7 +32,7 @@ class Completer:
     async def complete(
         self, upload_id: str, *, total_chunks: int | None, crc32c: int, sha256: bytes | None
     ) -> UploadStatus:
-        """Ask for completion; the status is terminal, or UPLOADING when chunks are missing."""
+        """Request completion. Return a terminal status, or UPLOADING when chunks are missing."""
         self._meter.enter(Phase.COMPLETING)
         try:
             status = await retrying(
@@ -46,7 +47,7 @@ class Completer:
             )
         except SluiceError as error:
             if error.upload_status is not None:
-                # The upload ended without a node; an older server answers OK and its status.
+                # The upload ended without a node; an older server answers OK with its status.
                 status = error.upload_status
             elif isinstance(error, FailedPrecondition) and error.reason in _INCOMPLETE:
                 status = await retrying(lambda: self._intake.status(upload_id), self._patience)
@@ -57,8 +58,8 @@ class Completer:
     async def wait(self, status: UploadStatus) -> UploadStatus:
         """Follow an upload while it is COMPLETING.
 
-        Raises DeadlineExceeded COMPLETION_PENDING when nothing changed for as long as patience
-        lasts: the bytes are safe, and the server goes on by itself.
+        Raise DeadlineExceeded COMPLETION_PENDING when nothing changed for as long as patience
+        lasts: the bytes are safe, and the server continues.
         """
         attempt = 0
         while status.state is UploadState.COMPLETING:
@@ -90,7 +91,7 @@ class Completer:
 
 def _waiting_for(status: UploadStatus) -> str:
     return (
-        "the server has every byte and has not put the object together yet"
+        "the server has every byte and has not assembled the object yet"
         f" ({status.stored_bytes:,} of {status.received_bytes:,} bytes are in its object store)"
     )
 
@@ -98,7 +99,7 @@ def _waiting_for(status: UploadStatus) -> str:
 def _pending(status: UploadStatus) -> DeadlineExceeded:
     return DeadlineExceeded(
         "COMPLETION_PENDING",
-        "every byte is safe on the server, which has not put the object together yet; it goes on"
-        f" by itself, see `sluice watch {status.upload_id}`",
+        "every byte is safe on the server, which has not assembled the object yet; it continues"
+        f", see `sluice watch {status.upload_id}`",
         metadata={"upload_id": status.upload_id},
     )

@@ -1,9 +1,4 @@
-"""UploadStreamRequest as wire bytes, without a protobuf object around the payload.
-
-A generated message would copy every block into itself and again out of itself. Here a block is
-copied once, into the bytes that gRPC takes. The .proto stays the truth: a property test compares
-these bytes with the generated parser.
-"""
+"""Wire encoding of UploadStreamRequest without a protobuf object around the payload."""
 
 from __future__ import annotations
 
@@ -27,14 +22,19 @@ class Frame:
 
 
 def chunk_header(upload_id: str, number: int, size: int, crc32c: int, *, is_last: bool) -> bytes:
-    """Wire bytes of a ChunkHeader; an empty `upload_id` leaves it to the stream's first header."""
+    """Return the wire bytes of a ChunkHeader; an empty `upload_id` refers to the first header's."""
     return upload_pb2.ChunkHeader(
         upload_id=upload_id, number=number, size=size, crc32c=crc32c, is_last=is_last
     ).SerializeToString()
 
 
 def encode(frame: Frame) -> bytes:
-    """The wire bytes of a frame: the request serializer of UploadStream."""
+    """Return the wire bytes of a frame: the request serializer of UploadStream.
+
+    A generated message would copy every block into itself and again out of itself. Here a block is
+    copied once, into the bytes that gRPC sends. The .proto is authoritative: a property test
+    compares these bytes with the generated parser.
+    """
     pieces: list[Block] = []
     if frame.header:
         pieces += (_HEADER_TAG, _varint(len(frame.header)), frame.header)
@@ -44,7 +44,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Base-128 little-endian, as protobuf writes lengths."""
+    """Return a base-128 little-endian varint, as protobuf writes lengths."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

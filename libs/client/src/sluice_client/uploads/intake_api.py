@@ -1,4 +1,4 @@
-"""IntakeService in the SDK's own words: one attempt per call, typed errors, no protobuf outside."""
+"""IntakeService as values of the SDK: one attempt per call, typed errors, no protobuf outside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sluice_client.uploads import frames
 
 _STREAM_METHOD = "/sluice.upload.v1.IntakeService/UploadStream"
 _CALL_ENDED = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
-"""What writing to a call raises that the server has ended."""
+"""Errors of a write to a call that the server has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Every chunk below `watermark` lies in the object store."""
+    """Every chunk below `watermark` is in the object store."""
 
     number: int
     watermark: int
@@ -70,7 +70,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The chunk is delayed: keep the stream, do not send it again (rule 5)."""
+    """The chunk is delayed: keep the stream open and do not resend it (rule 5)."""
 
     number: int
     reason: str
@@ -78,7 +78,7 @@ class Throttled:
 
     @property
     def explanation(self) -> str:
-        """What the upload waits for, for people."""
+        """The reason for the delay, for people."""
         what = {
             "BUDGET_FULL": "the server holds as many bytes as it may and stores them first",
             "LOOKAHEAD_EXCEEDED": f"the server needs chunk {self.needed_number} first",
@@ -105,29 +105,29 @@ class ChunkStream:
         self._request_id = request_id
 
     async def send(self, frame: frames.Frame) -> bool:
-        """Hand one message to the connection, which copies it: the block is free afterwards.
+        """Pass one message to the connection, which copies it: the block is free afterwards.
 
-        Returns False when the stream has ended; `events` then tells why.
+        Return False when the stream has ended; `events` then raises the cause.
         """
         try:
             if not self._connected:
                 await self._call.wait_for_connection()
                 self._connected = True
-            # Not `self._call.write`: when a message cannot be written because the server has just
-            # ended the call, that method puts INTERNAL "Internal error from Core" in the place of
-            # the server's status, and the reason of every other refusal would be lost.
+            # Not `self._call.write`: when a write fails because the server has just ended the call,
+            # that method replaces the server's status with INTERNAL "Internal error from Core", and
+            # the reason of every refusal would be lost.
             await self._writer.send_serialized_message(frames.encode(frame))
         except _CALL_ENDED:
             return False
         return True
 
     async def finish(self) -> None:
-        """No more chunks on this stream; when it has ended already, `events` tells why."""
+        """Half-close the stream. No-op when it has ended; `events` then raises the cause."""
         with suppress(*_CALL_ENDED):
             await self._call.done_writing()
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """Answers until the server ends the stream; raises its error."""
+        """Yield answers until the server ends the stream; raise its error."""
         try:
             async for answer in self._call:
                 self._connection.reached = True
@@ -138,7 +138,7 @@ class ChunkStream:
             raise self._connection.error(error, self._request_id) from error
 
     def cancel(self) -> None:
-        """End the call at once; harmless after its end."""
+        """Cancel the call. No-op after its end."""
         self._call.cancel()
 
 
@@ -148,7 +148,7 @@ class IntakeApi:
     def __init__(self, connection: Connection, call_timeout_seconds: float) -> None:
         self.connection = connection
         self._timeout_seconds = call_timeout_seconds
-        # The stub class names a synchronous channel; the generated code works with either.
+        # The stub class declares a synchronous channel; the generated code works with either.
         self._stub: upload_pb2_grpc.IntakeServiceAsyncStub = upload_pb2_grpc.IntakeServiceStub(
             connection.channel
         )
@@ -194,7 +194,7 @@ class IntakeApi:
         )
 
     def open_stream(self) -> ChunkStream:
-        """A new UploadStream; it has no deadline of its own, its owner watches over it."""
+        """Open an UploadStream. It has no deadline; its owner supervises it."""
         metadata, request_id = self.connection.metadata()
         call = next(self._stream_methods)(None, metadata=metadata)
         return ChunkStream(call, self.connection, request_id)
@@ -238,7 +238,7 @@ class IntakeApi:
     async def watch(
         self, upload_id: str, after_sequence: int, timeout_seconds: float
     ) -> AsyncGenerator[UploadStatus, None]:
-        """Snapshots after a sequence number; DeadlineExceeded when the time is up."""
+        """Yield snapshots after a sequence number. Raise DeadlineExceeded when the time is up."""
         with request_values():
             request = upload_pb2.WatchUploadRequest(
                 upload_id=upload_id, after_sequence=after_sequence
@@ -263,7 +263,7 @@ class IntakeApi:
 
 
 def _event(answer: upload_pb2.UploadStreamResponse) -> StreamEvent | None:
-    """None for an event that a newer server knows and this client does not."""
+    """Return the event, or None for one of a newer server that this client does not know."""
     match answer.WhichOneof("event"):
         case "accepted":
             accepted = answer.accepted

@@ -1,10 +1,4 @@
-"""What another run of the same upload must know to go on: one small file per upload.
-
-The request id is on disk before InitiateUpload is called, so a process that dies in between finds
-the same upload again by repeating the call (docs/protocol.md, `request_id`). The file is replaced
-by rename, so a reader sees one whole version. What the server has received is asked of the
-server, never kept here.
-"""
+"""Resume journal: one small file per upload with what another run needs to resume it."""
 
 from __future__ import annotations
 
@@ -34,13 +28,13 @@ _KEEP_SECONDS = 8 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One upload in progress; `upload_id` is empty until the server has named it."""
+    """One upload in progress; `upload_id` is empty until the server has assigned it."""
 
     request_id: str
     identity: FileIdentity
     chunk_size: int
     arguments: str
-    """Digest of what else InitiateUpload was told; other arguments are another upload."""
+    """Digest of the other arguments of InitiateUpload; different arguments are another upload."""
     upload_id: str = ""
 
     @classmethod
@@ -55,7 +49,9 @@ class Entry:
 
     @classmethod
     def load(cls, data: bytes) -> Entry | None:
-        """None for what is torn, foreign or of another version: the upload then begins anew."""
+        """Return the entry, or None if it is torn, foreign or of another version: the upload
+        restarts.
+        """
         try:
             fields: dict[str, Any] = json.loads(data)
             if fields.pop("version") != FORMAT_VERSION:
@@ -67,9 +63,14 @@ class Entry:
 
 
 class Journal:
-    """The journal of one upload, locked while it is open. All methods block shortly.
+    """The journal of one upload, locked while it is open. All methods block briefly.
 
-    Raises UploadBusy on entering when another run (of this or another process) holds it.
+    The request id is on disk before InitiateUpload is called, so a process that dies in between
+    finds the same upload again by repeating the call (docs/protocol.md, `request_id`). The file is
+    replaced by rename, so that a reader sees one whole version. The received chunks are queried
+    from the server, never kept here.
+
+    Raise UploadBusy on entering when another run (of this or another process) holds it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,11 +89,12 @@ class Journal:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Unlinked while it is still held: whoever opened the old file looks again (_take_lock).
+        # Unlinked while it is still locked: a process that opened the old file checks again
+        # (_take_lock).
         try:
             self._lock_path.unlink(missing_ok=True)
         except OSError:
-            # A lock file that stays is harmless: what counts is the lock on it.
+            # A leftover lock file is harmless: only the lock on it counts.
             pass
         finally:
             os.close(self._lock)
@@ -105,7 +107,7 @@ class Journal:
         return Entry.load(data)
 
     def save(self, entry: Entry) -> None:
-        """Replace the entry by a whole new one."""
+        """Replace the entry atomically."""
         temporary = self.path.with_suffix(".new")
         try:
             with naming(temporary):
@@ -119,7 +121,7 @@ class Journal:
             raise
 
     def remove(self) -> None:
-        """The upload has ended."""
+        """Remove the entry: the upload has ended."""
         self.path.unlink(missing_ok=True)
 
     def _take_lock(self) -> int:
@@ -142,15 +144,15 @@ class Journal:
 
 
 def home_dir() -> Path | None:
-    """Return the user's home, if the user has one and it is there."""
+    """Return the user's home directory, or None if the user has none or it does not exist."""
     home = os.path.expanduser("~")
     return Path(home) if os.path.isabs(home) and os.path.isdir(home) else None
 
 
 def state_dir(configured: Path | None) -> Path:
-    """Return where journals live: the option, SLUICE_STATE_DIR, or the user's state directory.
+    """Return the journals' directory: the option, SLUICE_STATE_DIR, or the user's state directory.
 
-    Raise FileNotFoundError when none is named and the user has no home: a home is nothing to make.
+    Raise FileNotFoundError when none is set and the user has no home: never create a home.
     """
     if configured is not None:
         return configured
@@ -163,16 +165,16 @@ def state_dir(configured: Path | None) -> Path:
 
 
 def open_journal(directory: Path, server: str, drive: str, path: str, source: Path) -> Journal:
-    """The journal of one file on its way to one place on one server."""
+    """Return the journal of one file's upload to one place on one server."""
     key = "\0".join((server, drive, path, os.path.abspath(source)))
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
     return Journal(directory / "uploads" / f"{digest[:40]}.json")
 
 
 def prune(directory: Path, now: float | None = None) -> int:
-    """Remove journals, and lists of interrupted runs, that no upload can outlive; how many.
+    """Remove journals, and lists of interrupted runs, older than any upload. Return how many.
 
-    What cannot be removed stays. Blocking.
+    Skip files that cannot be removed. Blocking.
     """
     oldest = (time.time() if now is None else now) - _KEEP_SECONDS
     removed = 0
@@ -182,13 +184,13 @@ def prune(directory: Path, now: float | None = None) -> int:
                 path.unlink()
                 removed += 1
         except OSError:
-            # Its own run removed it in between, or the folder is read-only.
+            # The run of the journal removed it meanwhile, or the folder is read-only.
             continue
     return removed
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
-    """Whether the path still names the locked file: its last holder may have unlinked it."""
+    """Return whether the path still names the locked file: its last holder may have unlinked it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

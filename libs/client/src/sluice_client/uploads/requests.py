@@ -1,4 +1,4 @@
-"""What a caller asks of an upload, and the streams that uploads share."""
+"""Request of an upload, and the streams that uploads share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What the caller wants."""
+    """Arguments of one upload."""
 
     drive: str
     path: str
@@ -22,23 +22,30 @@ class UploadRequest:
     streams: int | None = None
 
     def digest(self) -> str:
-        """Tells two sets of arguments of InitiateUpload apart; see `journal.Entry.arguments`."""
-        told = [self.content_type, sorted(self.metadata.items()), self.if_absent, self.chunk_size]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        """Return a digest that differs for other arguments of InitiateUpload; see
+        `Entry.arguments`.
+        """
+        arguments = [
+            self.content_type,
+            sorted(self.metadata.items()),
+            self.if_absent,
+            self.chunk_size,
+        ]
+        return hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
 
 
 class ExtraStreams:
     """Streams beyond the first of each upload, shared by all uploads of a client.
 
-    The first one is never refused: an upload without any stream could hold the very bytes that
-    the server waits for, and everybody else would wait with it.
+    The first stream is never refused: an upload without a stream could hold the very bytes that the
+    server waits for, and block all other uploads.
     """
 
     def __init__(self, count: int) -> None:
         self._free = count
 
-    def take(self, wanted: int) -> int:
-        taken = min(wanted, self._free)
+    def take(self, count: int) -> int:
+        taken = min(count, self._free)
         self._free -= taken
         return taken
 

@@ -1,9 +1,4 @@
-"""Where an upload's bytes come from, cut into chunks of equal size.
-
-A repeatable source gives any chunk any number of times. A one-way source gives them in order,
-once: a chunk stays in memory until the server has accepted it and is gone afterwards, so an
-upload from it cannot survive the loss of the server's ledger, nor be resumed by another process.
-"""
+"""Sources of an upload's bytes, cut into chunks of equal size."""
 
 from __future__ import annotations
 
@@ -24,12 +19,12 @@ from sluice_client.model import BLOCK_BYTES, FileIdentity
 from sluice_client.tasks import in_thread
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncIterator[bytes]
-"""What `Client.upload` takes: a path, bytes, a binary file object, or an async iterator."""
+"""Argument of `Client.upload`: a path, bytes, a binary file object, or an async iterator."""
 
 
 @dataclass(slots=True)
 class Chunk:
-    """One chunk in memory. Whoever read it says `ChunkSource.sent` when its blocks are free."""
+    """One chunk in memory. Its reader calls `ChunkSource.sent` when its blocks are free."""
 
     number: int
     size: int
@@ -39,7 +34,12 @@ class Chunk:
 
 
 class ChunkSource(Protocol):
-    """Chunks by number; `size` is None while nobody knows."""
+    """Chunks by number; `size` is None while it is unknown.
+
+    A repeatable source provides any chunk any number of times. A one-way source provides them in
+    order, once: a chunk stays in memory until the server has accepted it, so an upload from it
+    cannot survive the loss of the server's ledger, nor be resumed by another process.
+    """
 
     @property
     def size(self) -> int | None: ...
@@ -48,27 +48,27 @@ class ChunkSource(Protocol):
     def repeatable(self) -> bool: ...
 
     async def read(self, number: int, chunk_size: int) -> Chunk | None:
-        """The chunk, or None when the source has no chunk of this number.
+        """Return the chunk, or None when the source has no chunk of this number.
 
-        Raises SourceChanged, SourceNotRepeatable, OSError.
+        Raise SourceChanged, SourceNotRepeatable, OSError.
         """
         ...
 
     def sent(self, chunk: Chunk) -> None:
-        """The blocks of this chunk are not needed for this attempt any more."""
+        """Release the blocks of this chunk for this attempt."""
         ...
 
     def forget(self, number: int) -> None:
-        """The server has accepted the chunk."""
+        """Release the chunk: the server has accepted it."""
         ...
 
     async def check_unchanged(self) -> None:
-        """Raise SourceChanged when the source is not what it was when it was opened."""
+        """Raise SourceChanged when the source differs from when it was opened."""
         ...
 
 
 class FileSource:
-    """A regular file from byte `start` on, read by position: any number of readers at once."""
+    """Regular file from byte `start` on, read by position: any number of concurrent readers."""
 
     repeatable = True
 
@@ -100,14 +100,14 @@ class FileSource:
         self._pool.give_back(chunk.blocks)
 
     def forget(self, number: int) -> None:
-        """The file keeps every chunk."""
+        """No-op: the file keeps every chunk."""
 
     async def check_unchanged(self) -> None:
         if not self._in_one_piece:
             await in_thread(self._check_identity)
 
     def read_whole(self) -> bytes:
-        """All of a small file; blocking."""
+        """Return all of a small file. Blocking."""
         data = os.pread(self._descriptor, self.size + 1, self._start)
         if len(data) != self.size:
             raise self._changed()
@@ -115,7 +115,7 @@ class FileSource:
         return data
 
     def _fill(self, blocks: list[memoryview], offset: int, *, whole: bool) -> int:
-        """Read every block full and return the CRC32C of them all; blocking."""
+        """Fill every block and return the CRC32C of them all. Blocking."""
         for block in blocks:
             filled = 0
             while filled < len(block):
@@ -133,8 +133,8 @@ class FileSource:
         status = os.fstat(self._descriptor)
         now = FileIdentity.of(status)
         if status.st_nlink != self._links:
-            # A name was added or taken away (a hard link, a rename over the file): that alone moves
-            # the change time, and the content that is read here stays what it was.
+            # A hard link or a rename over the file changes only the change time; the content read
+            # here is the same.
             now = replace(now, ctime_ns=self.identity.ctime_ns)
         if now != self.identity:
             raise self._changed()
@@ -171,20 +171,20 @@ class BytesSource:
         return Chunk(number, len(piece), crc, (number + 1) * chunk_size >= self.size, blocks)
 
     def sent(self, chunk: Chunk) -> None:
-        """The bytes belong to the caller."""
+        """No-op: the bytes belong to the caller."""
 
     def forget(self, number: int) -> None:
-        """The caller keeps every chunk."""
+        """No-op: the caller keeps every chunk."""
 
     async def check_unchanged(self) -> None:
-        """Bytes that may change under the SDK are the caller's to guard; CRC claims notice it."""
+        """No-op: the caller must not change the bytes; CRC claims detect a change."""
 
 
 class OneWaySource:
     """Blocks of any size that come once, in order, cut into chunks.
 
-    Holds what was read and not accepted yet: the sender's window bounds it. Reads one chunk ahead
-    of what it gives out, because only then does it know which chunk is the last.
+    Holds the bytes that are read and not accepted yet: the sender's window bounds them. Reads one
+    chunk ahead, because only then is it known which chunk is the last.
     """
 
     repeatable = False
@@ -204,7 +204,7 @@ class OneWaySource:
 
     @property
     def size(self) -> int | None:
-        """Known once the source has ended."""
+        """Total size, known once the source has ended."""
         return self._size if self._exhausted else None
 
     @property
@@ -237,16 +237,16 @@ class OneWaySource:
             await asyncio.wait([self._cutting])
 
     def sent(self, chunk: Chunk) -> None:
-        """The bytes stay until the server has them."""
+        """No-op: the bytes stay until the server has accepted them."""
 
     def forget(self, number: int) -> None:
         self._held.pop(number, None)
 
     async def check_unchanged(self) -> None:
-        """What has gone by cannot change."""
+        """No-op: bytes that were read cannot change."""
 
     async def whole(self, limit: int) -> bytes | None:
-        """Everything, when it ends within `limit` bytes; otherwise nothing has been consumed."""
+        """Return all of it if it ends within `limit` bytes; else None, and nothing is consumed."""
         pieces = [self._rest]
         size = len(self._rest)
         while size <= limit:
@@ -262,7 +262,7 @@ class OneWaySource:
         return None
 
     async def _cut(self, chunk_size: int) -> None:
-        """Make the next chunk available, or note that there is none."""
+        """Make the next chunk available, or record that there is none."""
         try:
             if self._read == 0:
                 self._ahead = await self._next_blocks(chunk_size)
@@ -305,7 +305,7 @@ class OneWaySource:
 
 
 async def file_object_blocks(file: BinaryIO) -> AsyncIterator[bytes]:
-    """The rest of a binary file object in blocks, each read in a thread."""
+    """Yield the rest of a binary file object in blocks, each read in a thread."""
     # Not in_thread: the file is the caller's, and a read from a silent pipe may never return.
     while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
         yield block
@@ -316,9 +316,9 @@ AnySource = FileSource | BytesSource | OneWaySource
 
 @asynccontextmanager
 async def open_source(source: Source, pool: BlockPool) -> AsyncIterator[AnySource]:
-    """Open what the caller gave; closes what it opened itself.
+    """Open the caller's source; close what was opened here.
 
-    A file object over a regular file is read by position from where it stands, without moving it;
+    A file object over a regular file is read by position from its current one, without moving it;
     every other one, and a path that names a pipe, a terminal or a device, is read once to its end.
     """
     if isinstance(source, bytes | bytearray | memoryview):
@@ -366,7 +366,7 @@ async def whole_if_small(source: AnySource, limit: int) -> bytes | None:
 
 
 async def sha256_of(source: FileSource | BytesSource, chunk_size: int) -> bytes:
-    """SHA-256 needs the bytes in order, which parallel streams do not give: one more pass."""
+    """Return the SHA-256. It needs the bytes in order, unlike parallel streams: one more pass."""
     digest = hashlib.sha256()
     number = 0
     while (chunk := await source.read(number, chunk_size)) is not None:
@@ -396,5 +396,5 @@ def _regular_descriptor(file: BinaryIO) -> int | None:
 
 
 def _position(descriptor: int) -> int:
-    """Where a descriptor that was opened by somebody else stands."""
+    """Return the current position of a descriptor that the caller opened."""
     return os.lseek(descriptor, 0, os.SEEK_CUR)

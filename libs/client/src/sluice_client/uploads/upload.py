@@ -1,4 +1,4 @@
-"""One upload from its source to a visible node, over crashes and restarts of either side."""
+"""One upload from its source to a visible node, across crashes and restarts of either side."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from sluice_client.model import FileIdentity, Limits, UploadResult, UploadState,
 from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, Phase, ProgressCallback
 from sluice_client.retry import Patience, retrying
-from sluice_client.tasks import Ended, in_thread, last_wish, single_failure
+from sluice_client.tasks import Ended, clean_up_within, in_thread, single_failure
 from sluice_client.uploads.board import Board
 from sluice_client.uploads.completion import Completer
 from sluice_client.uploads.intake_api import IntakeApi, NewUpload, Opened
 from sluice_client.uploads.journal import Entry
-from sluice_client.uploads.journal_keeper import ResumeRecord
 from sluice_client.uploads.plan import (
     chunk_count,
     chunk_size_for,
@@ -35,9 +34,10 @@ from sluice_client.uploads.plan import (
     is_usable_chunk_size,
     lanes_for,
 )
-from sluice_client.uploads.refusals import BeginAnew, failure_of, is_misfit, is_mismatch
+from sluice_client.uploads.refusals import Restart, failure_of, is_misfit, is_mismatch
 from sluice_client.uploads.requests import ExtraStreams, UploadRequest
-from sluice_client.uploads.sending import Sender
+from sluice_client.uploads.resume_record import ResumeRecord
+from sluice_client.uploads.sender import Sender
 from sluice_client.uploads.sources import (
     AnySource,
     BytesSource,
@@ -52,7 +52,7 @@ _ONE_WAY_WINDOW_CHUNKS = 2
 """Chunks of a one-way source stay in memory until they are accepted: fewer at once."""
 _ABORT_SECONDS = 2.0
 _MAX_ROUNDS = 20
-"""How often a server may ask for chunks again that it had acknowledged."""
+"""How often a server may ask again for chunks that it had acknowledged."""
 _NO_FILE = FileIdentity(0, 0, 0, 0, 0)
 
 
@@ -89,7 +89,7 @@ class Upload:
         self._sha256 = request.sha256 if isinstance(request.sha256, bytes) else None
 
     async def run(self, source: AnySource, record: ResumeRecord) -> UploadResult:
-        """Upload the source; with a record that is kept, go on where an earlier run stopped."""
+        """Upload the source; with a journal, resume where an earlier run stopped."""
         self._meter.total_bytes = source.size
         identity = source.identity if isinstance(source, FileSource) else None
         while True:
@@ -104,10 +104,10 @@ class Upload:
                     result = await self._inline(whole)
                 return replace(result, source_identity=identity)
             except UploadGone as error:
-                anew = BeginAnew("the server does not know the upload any more", error)
-            except BeginAnew as decision:
-                anew = decision
-            await self._begin_anew(anew, source, record)
+                restart = Restart("the server does not know the upload any more", error)
+            except Restart as decision:
+                restart = decision
+            await self._restart(restart, source, record)
 
     # -- small objects
 
@@ -121,7 +121,7 @@ class Upload:
             if error.upload_status is not None:
                 self._require_completed(error.upload_status, resumed=False)
             if error.reason == "INLINE_TOO_LARGE" and await self._limits_changed():
-                raise BeginAnew("the server's limits changed", error) from error
+                raise Restart("the server's limits changed", error) from error
             raise
         self._meter.sent(len(data))
         self._meter.accepted(len(data))
@@ -132,9 +132,7 @@ class Upload:
         )
         if status.state is UploadState.UPLOADING:
             cause = failure_of(status)
-            raise BeginAnew(
-                "the server lost the bytes it had acknowledged", cause, opened.upload_id
-            )
+            raise Restart("the server lost the bytes it had acknowledged", cause, opened.upload_id)
         self._require_completed(status, resumed=False)
         return self._result(opened.upload_id, status.node_id, len(data), crc, status.sha256)
 
@@ -148,20 +146,20 @@ class Upload:
                 entry = await self._open(entry, source, record)
             return await self._send_and_complete(entry, source, record, resumed=resumed)
         except SluiceError as error:
-            why = await self._reason_to_begin_anew(error, loaded=loaded)
+            why = await self._restart_reason(error, loaded=loaded)
             if why:
-                raise BeginAnew(why, error, entry.upload_id) from error
+                raise Restart(why, error, entry.upload_id) from error
             if not record.kept or isinstance(error, SourceChanged):
-                await self._give_up(entry.upload_id, record)
+                await self._abandon(entry.upload_id, record)
             raise
         except BaseException:
             if not record.kept:
-                # Nobody can go on with it: do not let it hold the server's budget for a day.
-                await self._give_up(entry.upload_id, record)
+                # No run can resume it: do not hold the server's budget for a day.
+                await self._abandon(entry.upload_id, record)
             raise
 
     async def _entry(self, source: AnySource, record: ResumeRecord) -> tuple[Entry, bool]:
-        """Return the entry of an earlier run of this very upload and True, else a new one."""
+        """Return the entry of an earlier run of this upload and True, else a new one and False."""
         chunk_size = chunk_size_for(source.size, self._limits, self._request.chunk_size)
         if not record.enabled or not isinstance(source, FileSource):
             return Entry.new(_NO_FILE, chunk_size, ""), False
@@ -174,11 +172,11 @@ class Upload:
                 why = "the server's limits changed since the upload was interrupted"
             else:
                 return entry, True
-            self._meter.enter(Phase.STARTING, f"{why}; it begins anew")
+            self._meter.enter(Phase.STARTING, f"{why}; the upload restarts")
             self._restarts += 1
-            await self._give_up(entry.upload_id, record)
+            await self._abandon(entry.upload_id, record)
         entry = Entry.new(source.identity, chunk_size, arguments)
-        # On disk before the call: a crash in between finds the same upload by its request id.
+        # On disk before the call: after a crash in between, the request id finds the same upload.
         await record.save(entry)
         return entry, False
 
@@ -188,25 +186,25 @@ class Upload:
         except AlreadyExists as error:
             await record.remove()
             if error.reason == "REQUEST_ID_CONFLICT":
-                raise BeginAnew("the earlier attempt had other arguments", error) from error
+                raise Restart("the earlier attempt had other arguments", error) from error
             raise
         except InvalidArgument:
-            # The same call can never work: nothing to go on with.
+            # The same call can never succeed: there is nothing to resume.
             await record.remove()
             raise
         entry = entry.named(opened.upload_id)
         await record.save(entry)
         return entry
 
-    async def _reason_to_begin_anew(self, error: SluiceError, *, loaded: bool) -> str:
-        """Return why a new upload may work where this one failed; empty when it would not."""
+    async def _restart_reason(self, error: SluiceError, *, loaded: bool) -> str:
+        """Return why a new upload may succeed where this one failed; empty when it would not."""
         if loaded and is_mismatch(error):
-            return "the file is not the one that was being uploaded"
+            return "the content of the file changed since the upload began"
         if not is_misfit(error):
             return ""
-        # A restart may have changed what the server takes, between two runs or under this one.
+        # A restart may have changed the limits, between two runs or during this one.
         if await self._limits_changed() or loaded:
-            return "the server does not take the upload as it was begun"
+            return "the server refuses the plan of the upload"
         return ""
 
     async def _limits_changed(self) -> bool:
@@ -259,7 +257,7 @@ class Upload:
         self._require_completed(status, resumed=resumed)
         await record.remove()
         size = status.received_bytes if source.size is None else source.size
-        # An earlier run may have sent everything: what this one did not send, it skipped.
+        # An earlier run may have sent everything: count as skipped what this run did not send.
         self._meter.skipped(size - self._meter.accepted_bytes)
         crc = status.crc32c
         if crc is None:
@@ -269,12 +267,12 @@ class Upload:
     async def _until_terminal(
         self, entry: Entry, source: AnySource, board: Board, sender: Sender, *, resumed: bool
     ) -> UploadStatus:
-        """Send, complete, and again as long as the server finds chunks missing (rule 8)."""
-        look = resumed
+        """Send and complete, repeated while the server finds chunks missing (rule 8)."""
+        is_stale = resumed
         for _ in range(_MAX_ROUNDS):
             try:
-                if look:
-                    await sender.look_again()
+                if is_stale:
+                    await sender.refresh()
                 await self._send(entry, source, board, sender)
                 await source.check_unchanged()
                 status = await self._completer.complete(
@@ -287,20 +285,20 @@ class Upload:
                 status = await self._completer.wait(ended.status)
             if status.state.terminal:
                 return status
-            look = True
+            is_stale = True
             self._meter.enter(Phase.SENDING, "the server asks for chunks again")
         raise failure_of(status)
 
     async def _send(self, entry: Entry, source: AnySource, board: Board, sender: Sender) -> None:
         """Send what is missing; meanwhile read what an earlier run sent, for the checksums."""
-        wanted = self._request.streams or (
+        streams = self._request.streams or (
             _ONE_WAY_LANES
             if isinstance(source, OneWaySource)
             else lanes_for(source.size - self._meter.accepted_bytes, self._options.max_streams)
         )
         skipped = list(board.without_crc())
         digest = self._request.sha256 is True and self._sha256 is None
-        extra = self._extra.take(wanted - 1)
+        extra = self._extra.take(streams - 1)
         try:
             if not skipped and not digest:
                 await sender.send(1 + extra)
@@ -323,8 +321,7 @@ class Upload:
     async def _account(
         self, numbers: Iterable[int], entry: Entry, source: AnySource, board: Board
     ) -> None:
-        """Checksums of chunks that another run sent, from the file as it is today: if it is not
-        the same file after all, the object's CRC32C will not match and nothing becomes visible."""
+        """Checksum another run's chunks from the file: if it changed, the object's CRC differs."""
         for number in numbers:
             chunk = await source.read(number, entry.chunk_size)
             if chunk is not None:
@@ -332,10 +329,10 @@ class Upload:
                 source.sent(chunk)
 
     async def _object_crc(self, entry: Entry, source: AnySource, board: Board) -> int:
-        """CRC32C of the whole, out of those of its chunks."""
+        """Return the CRC32C of the whole, from those of its chunks."""
         crcs = board.known_crcs()
         if crcs is None:
-            # Chunks whose fate only a status told.
+            # Chunks known to be accepted only from a status.
             await self._account(board.numbers_without_crc(), entry, source, board)
             crcs = board.known_crcs()
         assert crcs is not None
@@ -352,33 +349,30 @@ class Upload:
             case UploadState.COMPLETED:
                 return
             case UploadState.EXPIRED:
-                raise BeginAnew("the upload had expired", failure_of(status))
+                raise Restart("the upload had expired", failure_of(status))
             case UploadState.ABORTED | UploadState.FAILED if resumed:
-                raise BeginAnew(
-                    f"the earlier attempt was {status.state.lower()}", failure_of(status)
-                )
+                raise Restart(f"the earlier attempt was {status.state.lower()}", failure_of(status))
             case _:
                 raise failure_of(status)
 
-    async def _begin_anew(self, anew: BeginAnew, source: AnySource, record: ResumeRecord) -> None:
-        """Rule 28: by itself, but not for ever, and never by leaving bytes out."""
+    async def _restart(self, restart: Restart, source: AnySource, record: ResumeRecord) -> None:
+        """Restart the upload (rule 28), a bounded number of times and without losing bytes."""
         self._restarts += 1
-        await self._give_up(anew.upload_id, record)
+        await self._abandon(restart.upload_id, record)
         if self._restarts > self._options.max_restarts:
-            raise anew.cause
+            raise restart.cause
         if isinstance(source, OneWaySource):
             raise SourceNotRepeatable(
                 "SOURCE_NOT_REPEATABLE",
-                f"{anew.why}, and this source can be read only once; upload it again",
-            ) from anew.cause
-        self._meter.begin_anew(f"{anew.why}; it begins anew")
+                f"{restart.why}, and this source can be read only once; upload it again",
+            ) from restart.cause
+        self._meter.restart(f"{restart.why}; the upload restarts")
 
-    async def _give_up(self, upload_id: str, record: ResumeRecord) -> None:
-        """Free what an upload that nobody will finish holds on the server, as far as it can be
-        reached; otherwise it expires by itself (rule 24)."""
+    async def _abandon(self, upload_id: str, record: ResumeRecord) -> None:
+        """Abort a useless upload, best effort, to free its bytes; else it expires (rule 24)."""
         await record.remove()
         if upload_id:
-            await last_wish(self._intake.abort(upload_id), _ABORT_SECONDS)
+            await clean_up_within(self._intake.abort(upload_id), _ABORT_SECONDS)
 
     def _result(
         self, upload_id: str, node_id: str, size: int, crc: int, sha256: bytes | None

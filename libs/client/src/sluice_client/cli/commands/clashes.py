@@ -1,9 +1,4 @@
-"""Nodes that cannot all be written below one folder: found before anything is written.
-
-A drive may have the nodes `a` and `a/b`, which a file system cannot: the one is a file where the
-other needs a folder. A file system that ignores case, or takes several spellings of a letter for
-one, has one file for several nodes. Blocking parts are named so.
-"""
+"""Detection of nodes that cannot all be written below one folder, before anything is written."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _MOST_NAMED = 20
-"""Clashes that are named; a large tree on a file system that folds names may have thousands."""
+"""Most clashes reported by name; a large tree may have thousands."""
 _MOST_PATHS = 3
 
 
@@ -25,7 +20,7 @@ class Clash:
 
     files: list[str] = field(default_factory=list)
     below: list[str] = field(default_factory=list)
-    """Nodes that need it as a folder."""
+    """Nodes that need the path as a folder."""
 
     @property
     def nodes(self) -> list[str]:
@@ -38,10 +33,14 @@ class Clash:
 
 
 class ClashFinder:
-    """Looks for clashes in two passes over the same paths, keeping a number per file and folder.
+    """Finds clashes in two passes over the same paths, keeping one number per file and folder.
+
+    A drive may hold the nodes `a` and `a/b`; on a file system, `a` cannot be a file and a folder. A
+    file system that ignores case, or that treats several spellings of a letter as one, has one file
+    for several nodes.
 
     Args:
-        key: equal for paths that the file system takes for one.
+        key: equal for paths that the file system treats as one.
     """
 
     def __init__(self, key: Callable[[str], str]) -> None:
@@ -53,15 +52,15 @@ class ClashFinder:
 
     @property
     def suspicious(self) -> bool:
-        """Whether a second pass is needed, to find the names."""
+        """Whether a second pass is needed to find the names."""
         return bool(self._suspects)
 
     def is_suspect(self, path: str) -> bool:
-        """Whether another node may need the local path of this one."""
+        """Return whether another node may need the local path of this one."""
         return hash(self._key(path)) in self._suspects
 
     def add(self, path: str) -> None:
-        """First pass: a path below the destination."""
+        """Record a path below the destination: the first pass."""
         key = self._key(path)
         mark = hash(key)
         if mark in self._files or mark in self._folders:
@@ -76,7 +75,7 @@ class ClashFinder:
             self._folders.add(mark)
 
     def name(self, path: str) -> None:
-        """Second pass: note who needs what."""
+        """Record which node needs which path: the second pass."""
         key = self._key(path)
         if hash(key) in self._suspects:
             self._note(key, lambda clash: clash.files, path)
@@ -85,7 +84,7 @@ class ClashFinder:
                 self._note(folder, lambda clash: clash.below, path)
 
     def clashes(self) -> list[Clash]:
-        """Return what clashes, after the second pass."""
+        """Return the clashes, after the second pass."""
         return [
             clash
             for clash in self._found.values()
@@ -101,10 +100,10 @@ class ClashFinder:
 
 
 def folded(path: str) -> str:
-    """The key of a path for a file system that folds names.
+    """Return the key of a path for a file system that folds names.
 
-    Wider than any one of them: case, composition, and the dots and blanks at the end of a name
-    that FAT leaves out.
+    Folds more than any single file system does: case, composition, and the trailing dots and blanks
+    that FAT drops.
     """
     if path.isascii():
         text = path.lower()
@@ -116,10 +115,10 @@ def folded(path: str) -> str:
 
 
 def folds_names(destination: Path) -> bool:
-    """Whether the file system of a destination takes several spellings for one name; blocking.
+    """Return whether the destination's file system treats several spellings as one name. Blocking.
 
-    Asks it by an empty file that is gone afterwards, in the nearest folder that exists. Where
-    none can be made, nothing can be written either, which then says so itself.
+    Probe with an empty temporary file in the nearest existing folder. Where none can be created,
+    the download cannot be written either and reports that error.
     """
     folder = destination.resolve()
     while not folder.is_dir() and folder != folder.parent:
@@ -140,7 +139,7 @@ def folds_names(destination: Path) -> bool:
 
 
 def _folders_of(path: str) -> Iterator[str]:
-    """The folders of a path, the deepest one first."""
+    """Yield the folders of a path, the deepest one first."""
     end = path.rfind("/")
     while end > 0:
         path = path[:end]

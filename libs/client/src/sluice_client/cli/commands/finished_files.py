@@ -1,8 +1,4 @@
-"""What an interrupted upload of many files has finished, so that the next run leaves it alone.
-
-One line per finished file is appended as it is finished; the list goes when a run ends without a
-failure. It is a hint: the next run asks the server whether the node still is what was uploaded.
-"""
+"""Record of the files that an interrupted upload has finished, so that the next run skips them."""
 
 from __future__ import annotations
 
@@ -23,14 +19,16 @@ _KEEP_SECONDS = 24 * 3600.0
 
 
 class FinishedFiles:
-    """The list of one command line. Opening, closing and `add` block shortly.
+    """Finished files of one command line. Opening, closing and `add` block briefly.
 
-    No method raises OSError: a list that cannot be kept makes the next run upload again, no more.
+    One line is appended per finished file; the list is removed when a run ends without a failure.
+    It is a hint: the next run asks the server whether the node still is what was uploaded. No
+    method raises OSError: without the list the next run uploads again, no more.
 
     Args:
         directory: where lists are kept; None keeps none.
-        command: what makes two command lines the same run.
-        failed: called once, with the error of a list that cannot be kept.
+        command: identifies a run: equal for two command lines that are the same run.
+        failed: called once, with the error that prevents keeping the list.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class FinishedFiles:
             try:
                 self._open(self._path)
             except OSError as error:
-                self._give_up(error)
+                self._stop_keeping(error)
         return self
 
     def __exit__(
@@ -59,36 +57,36 @@ class FinishedFiles:
         self._close()
 
     def node_id(self, file: LocalFile) -> str | None:
-        """The node that an earlier run made of this very file, as it is now."""
+        """Return the node that an earlier run made of this version of the file, or None."""
         if not self._node_ids or file.size is None:
             return None
         try:
-            # As the upload would open it: a link that was named is followed.
+            # As the upload would open it: a link given as a root is followed.
             now = FileIdentity.of(os.stat(file.source))
         except OSError:
             return None
         return self._node_ids.get(_key(file, now))
 
     def add(self, file: LocalFile, identity: FileIdentity | None, node_id: str) -> None:
-        """Note that the file as it was read, which has `identity`, became a node."""
+        """Record that the file version `identity`, as read, became a node."""
         if self._path is None or self._descriptor < 0 or identity is None:
             return
-        # One write with O_APPEND: a crash tears at most the last line, which is then ignored.
+        # One write with O_APPEND: a crash tears at most the last line, which is ignored on load.
         line = json.dumps([_key(file, identity), node_id]).encode() + b"\n"
         try:
             with naming(self._path):
                 os.write(self._descriptor, line)
         except OSError as error:
-            self._give_up(error)
+            self._stop_keeping(error)
 
     def forget(self) -> None:
-        """The run ended well: the next one is a new one."""
+        """Remove the list: the run succeeded, so the next one starts from scratch."""
         if self._path is None:
             return
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
-            self._give_up(error)
+            self._stop_keeping(error)
 
     def _open(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,7 +97,7 @@ class FinishedFiles:
             for line in lines:
                 self._load(line)
 
-    def _give_up(self, error: OSError) -> None:
+    def _stop_keeping(self, error: OSError) -> None:
         self._close()
         self._failed(error)
 

@@ -1,4 +1,4 @@
-"""`sluice get` of one node: to a file that is whole or not there, or into what is there."""
+"""`sluice get` of one node: replaces a file atomically, or writes into a pipe or device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def get_one(
     destination: str | None,
     thumbnail_size: int = 0,
 ) -> int:
-    """One node, or its thumbnail, to a file, into a folder, or to standard output (`-`)."""
+    """Write one node, or its thumbnail, to a file, into a folder, or to standard output (`-`)."""
     if destination == "-":
         await _to_standard_output(client, place, thumbnail_size)
         return exits.OK
@@ -49,11 +49,13 @@ async def get_one(
 
 
 async def _thumbnail_name(client: Client, place: DrivePath, size: int) -> str:
-    """`holiday-256.webp` for holiday.jpg: what a thumbnail is, and not what the photo was."""
+    """Return e.g. `holiday-256.webp` for holiday.jpg: the type is the thumbnail's, not
+    the photo's.
+    """
     node = await client.stat(drive=place.drive, path=place.path)
     thumbnails = () if node.processing is None else node.processing.thumbnails
     kinds = [one.content_type for one in thumbnails if one.size == size]
-    # There is none: asking for it says why.
+    # The node has no such thumbnail; the request for it reports why.
     kind = kinds[0].rpartition("/")[2] if kinds else ""
     suffix = {"jpeg": "jpg"}.get(kind, kind)
     if not (suffix.isascii() and suffix.isalnum()):
@@ -73,7 +75,7 @@ async def _to_standard_output(client: Client, place: DrivePath, thumbnail_size: 
 
 
 def _target(destination: str | None, name: str) -> Path:
-    """The file that a node is written to; makes the folder of `folder/`. Blocking."""
+    """Return the file that a node is written to. Create the folder of `folder/`. Blocking."""
     if destination is None:
         destination = name
     if destination.endswith("/"):
@@ -84,20 +86,23 @@ def _target(destination: str | None, name: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents. Raise NotADirectoryError when something else is there."""
+    """Create a folder and its parents.
+
+    Raise NotADirectoryError when another kind of file exists.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(
-            errno.ENOTDIR, "exists and is no folder; name another destination", str(folder)
+            errno.ENOTDIR, "exists and is not a folder; name another destination", str(folder)
         ) from None
 
 
 def local_path(destination: Path, relative: str) -> Path:
-    """Where a node goes below the destination, with its folders made; blocking.
+    """Return the local path of a node below the destination. Create its folders. Blocking.
 
-    A server decides what nodes are called, so nothing it says may lead out of the destination:
-    no absolute path, no "..", and no symbolic link on the way. Raises InvalidArgument UNSAFE_PATH.
+    The server chooses node names, so no name may lead out of the destination: no absolute path, no
+    "..", and no symbolic link on the way. Raise InvalidArgument UNSAFE_PATH.
     """
     segments = relative.split("/")
     if any(segment in ("", ".", "..") or "\0" in segment for segment in segments):

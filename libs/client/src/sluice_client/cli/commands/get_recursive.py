@@ -1,4 +1,4 @@
-"""`sluice get --recursive`: everything under a prefix, to files that are whole or not there."""
+"""`sluice get --recursive`: atomic download of everything under a prefix."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _QUEUE_NODES = 1024
 
 
 class RecursiveGet:
-    """Everything under a prefix, several nodes at once.
+    """Download of everything under a prefix, several nodes at once.
 
-    The nodes are listed twice: first to find those that cannot all be written here, which is an
-    error before anything is written; then to be downloaded.
+    List the nodes twice: first to find those that cannot all be written here, which is an error
+    before anything is written; then to download them.
     """
 
     def __init__(
@@ -41,19 +41,19 @@ class RecursiveGet:
         self._destination = Path(destination or ".")
         self._parallel = parallel
         self._cut = place.path.rfind("/") + 1
-        """What the prefix has in front of its last "/" is not repeated below the destination."""
+        """The part of the prefix up to its last "/" is not repeated below the destination."""
         self._display = Display(out.console, "Downloading")
         self._queue: asyncio.Queue[Node | None] = asyncio.Queue(_QUEUE_NODES)
         self._done = self._failed = self._bytes = 0
         self._exact = ClashFinder(str)
         self._folded = ClashFinder(folded)
         self._alike = asyncio.Lock()
-        """Held by nodes that differ in spelling only, one after the other."""
+        """Serializes nodes whose paths differ only in spelling."""
         self._written: set[tuple[int, int]] = set()
-        """Device and inode of what was written of those."""
+        """Device and inode of the files written for those nodes."""
 
     async def run(self) -> int:
-        """Download everything; the exit code."""
+        """Download everything. Return the exit code."""
         started = time.monotonic()
         clashes = await self._find_clashes()
         if clashes:
@@ -73,7 +73,7 @@ class RecursiveGet:
         return exits.SOME_FAILED if self._failed else exits.OK
 
     async def _find_clashes(self) -> list[Clash]:
-        """Return what cannot be written below the destination. Raise NotFound for no node."""
+        """Return the clashes below the destination. Raise NotFound when there is no node."""
         listed = 0
         async for node in self._nodes():
             listed += 1
@@ -118,7 +118,7 @@ class RecursiveGet:
         return node.path[self._cut :]
 
     async def _nodes(self) -> AsyncGenerator[Node, None]:
-        """The nodes under the prefix; whatever else a server lists is not cut by its length."""
+        """Yield the nodes under the prefix. Raise Internal when the server lists another one."""
         nodes = self._client.list_nodes(self._place.drive, self._place.path)
         async with aclosing(nodes):
             async for node in nodes:
@@ -130,7 +130,7 @@ class RecursiveGet:
 
     async def _list(self) -> None:
         async for node in self._nodes():
-            self._display.found(node.size)
+            self._display.add_file(node.size)
             await self._queue.put(node)
         for _ in range(self._parallel):
             await self._queue.put(None)
@@ -160,7 +160,7 @@ class RecursiveGet:
         self._out.record(download_record(result, target))
 
     def _free_path(self, relative: str) -> Path:
-        """Where the node goes: a path that is free, or a file that this run did not write."""
+        """Return the path of the node: a free path, or a file that this run did not write."""
         target = local_path(self._destination, relative)
         try:
             status = os.lstat(target)
@@ -169,18 +169,18 @@ class RecursiveGet:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidArgument(
                 "DESTINATION_NOT_A_FILE",
-                f"{target} exists and is no regular file; it is left as it is",
+                f"{target} exists and is not a regular file; it was not replaced",
             )
         if (status.st_dev, status.st_ino) in self._written:
             raise InvalidArgument(
                 "LOCAL_PATH_CLASH",
-                f"{target} is one file with another node of this run; get it by itself",
+                f"{target} is one file with another node of this run; download it separately",
             )
         return target
 
     async def _download(self, node: Node, target: Path) -> DownloadResult:
         with self._display.bar(node.path, node.size) as bar:
-            # By id: the listing and the bytes are of one version.
+            # By id, so that the listing and the bytes are of one version.
             result = await self._client.download(
                 target, node_id=node.node_id, on_progress=bar.update
             )

@@ -14,11 +14,11 @@ from sluice_client.client import Client
 from sluice_client.model import Drive, DrivePolicy, Node, Processing, ProcessingState
 
 _LOCATION_NAMES = {"taken_at": "gps_time"}
-"""How people are shown what the location has under the name of another fact of the picture."""
+"""Labels for location facts, shown beside the other facts of the picture."""
 
 
 async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -> int:
-    """Nodes under a prefix, by path."""
+    """List nodes under a prefix, by path."""
     count = 0
     async with aclosing(client.list_nodes(place.drive, place.path)) as nodes:
         async for node in nodes:
@@ -26,13 +26,13 @@ async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -
                 break
             count += 1
             record = _node_record(node)
-            del record["processing"]  # listings do not tell
+            del record["processing"]  # listings do not include it
             out.result(record, f"{node.size:>14,}  {_time(node.updated_at)}  {node.path}")
     return exits.OK
 
 
 async def stat(client: Client, out: Output, place: DrivePath) -> int:
-    """One node."""
+    """Show one node."""
     node = await client.stat(drive=place.drive, path=place.path)
     record = _node_record(node)
     if out.json_lines:
@@ -64,7 +64,7 @@ async def drive_create(
 
 
 async def drive_list(client: Client, out: Output) -> int:
-    """All drives."""
+    """List all drives."""
     async with aclosing(client.list_drives()) as drives:
         async for drive in drives:
             access = "read-only" if drive.policy.read_only else "read-write"
@@ -75,27 +75,30 @@ async def drive_list(client: Client, out: Output) -> int:
     return exits.OK
 
 
-def _processing_lines(found: Processing | None) -> list[tuple[str, object]]:
-    """What the processor found, for people."""
-    if found is None:
+def _processing_lines(processing: Processing | None) -> list[tuple[str, object]]:
+    """Return the processor's results as lines of text."""
+    if processing is None:
         return [("processing", "QUEUED")]
     lines: list[tuple[str, object]] = [
-        ("processing", found.state.value),
-        ("found type", found.content_type),
+        ("processing", processing.state.value),
+        ("found type", processing.content_type),
     ]
-    if found.state is ProcessingState.FAILED:
-        lines.append(("reason", f"{found.reason}: {found.detail}"))
-    if found.damaged:
-        lines.append(("note", "damaged: the file is not whole, what is shown of it is"))
-    if found.width:
-        frames = f", {found.frames} frames" if found.frames > 1 else ""
-        lines.append(("dimensions", f"{found.width} x {found.height}{frames}"))
-    lines += [(name, value) for name, value in found.exif.items()]
-    if found.location is not None:
+    if processing.state is ProcessingState.FAILED:
+        lines.append(("reason", f"{processing.reason}: {processing.detail}"))
+    if processing.damaged:
+        lines.append(
+            ("note", "damaged: the file violates its format, but the results shown are complete")
+        )
+    if processing.width:
+        frames = f", {processing.frames} frames" if processing.frames > 1 else ""
+        lines.append(("dimensions", f"{processing.width} x {processing.height}{frames}"))
+    lines += [(name, value) for name, value in processing.exif.items()]
+    if processing.location is not None:
         lines += [
-            (_LOCATION_NAMES.get(name, name), found.location[name]) for name in found.location
+            (_LOCATION_NAMES.get(name, name), processing.location[name])
+            for name in processing.location
         ]
-    for one in found.thumbnails:
+    for one in processing.thumbnails:
         picture = f"{one.width} x {one.height}, {one.content_type}, {one.size_bytes:,} bytes"
         lines.append((f"thumbnail {one.size}", picture))
     return lines

@@ -1,4 +1,4 @@
-"""Which local files to upload, and what they will be called. Blocking: runs in a thread."""
+"""Scan for the local files to upload and their node paths. Blocking: runs in a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sluice_client.local_files import named_descriptor
 
 _FORBIDDEN = frozenset({"Cc", "Zl", "Zp"})
-"""Unicode categories that no node path holds: control characters and line separators."""
+"""Unicode categories that no node path contains: control characters and line separators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class LocalFile:
     source: str
     node_path: str
     size: int | None
-    """None for what has no size before it ends: a pipe, a terminal, a device."""
+    """None where the size is unknown before the end: a pipe, a terminal, a device."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that is not uploaded; `failed` when somebody should do something about it."""
+    """An entry that is not uploaded; `failed` when the user should act on it."""
 
     source: str
     reason: str
@@ -41,7 +41,9 @@ STANDARD_INPUT = "/dev/stdin"
 
 
 def naming_problem(roots: Sequence[str], name: str | None) -> str | None:
-    """Why the node of a single source needs a name of its own, or cannot have this one."""
+    """Return why the node of a single source needs a name, or cannot have this one; None if
+    neither.
+    """
     if name is None:
         nameless = next((root for root in roots if _is_nameless(root)), None)
         if nameless is None:
@@ -50,33 +52,33 @@ def naming_problem(roots: Sequence[str], name: str | None) -> str | None:
     if len(roots) != 1 or os.path.isdir(roots[0]):
         return "--name names the node of a single file, not of several or of a folder"
     if any(segment in ("", ".", "..") for segment in name.split("/")):
-        return f"{name!r} is no path of a node; write it like 2026/cat.jpg"
+        return f"{name!r} is not a node path; write it like 2026/cat.jpg"
     return None
 
 
 def scan(roots: Sequence[str], prefix: str, name: str | None = None) -> Iterator[Found]:
-    """Everything below the roots, in the order of the file system.
+    """Yield everything below the roots, in the order of the file system.
 
-    A file keeps its name, unless `name` is another one; a folder keeps its own name in front of
-    what lies in it, unless it is written with a "/" at its end (or is `.`, `..` or `/`), which
-    means its contents. Links are followed when they are roots. Memory is bounded by the number of
-    folders side by side, not by the number of files.
+    A file keeps its name, unless `name` replaces it. A folder puts its name in front of its
+    content's, unless it is written with a trailing "/" (or is `.`, `..` or `/`), which means its
+    contents. Links are followed when they are roots. Memory is bounded by the number of sibling
+    folders, not by the number of files.
     """
     seen: set[int] = set()
     for root in roots:
-        for found in _scan_root(root, prefix.strip("/"), name):
-            if isinstance(found, LocalFile):
-                mark = hash(found.node_path)
+        for entry in _scan_root(root, prefix.strip("/"), name):
+            if isinstance(entry, LocalFile):
+                mark = hash(entry.node_path)
                 if mark in seen:
                     yield LeftOut(
-                        found.source,
+                        entry.source,
                         "DUPLICATE_PATH",
-                        f"another file of this run goes to {found.node_path} as well",
+                        f"another file of this run goes to {entry.node_path} as well",
                         failed=True,
                     )
                     continue
                 seen.add(mark)
-            yield found
+            yield entry
 
 
 def _scan_root(root: str, prefix: str, given: str | None) -> Iterator[Found]:
@@ -116,7 +118,7 @@ def _scan_root(root: str, prefix: str, given: str | None) -> Iterator[Found]:
 
 
 def _is_nameless(root: str) -> bool:
-    """Whether a root is a stream, or named only by the number of a descriptor."""
+    """Return whether a root is a stream, or named only by a descriptor's number."""
     if root == "-" or named_descriptor(root) is not None:
         return True
     try:
@@ -165,7 +167,7 @@ def _one(source: str, name: str, prefix: str, status: os.stat_result) -> Found:
 
 
 def name_problem(source: str, name: str) -> LeftOut | None:
-    """Why this name cannot be part of a node path, if it cannot."""
+    """Return why this name cannot be part of a node path; None if it can."""
     if name.isascii() and name.isprintable():
         return None
     try:
@@ -185,7 +187,7 @@ def name_problem(source: str, name: str) -> LeftOut | None:
 
 
 def _join(prefix: str, name: str) -> str:
-    """Paths of nodes are in NFC, so that two spellings of one name are one place."""
+    """Join node paths in NFC, so that two spellings of one name are one node."""
     path = f"{prefix}/{name}" if prefix else name
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 

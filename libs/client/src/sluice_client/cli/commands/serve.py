@@ -1,7 +1,4 @@
-"""Commands of the server's side, when their distribution is installed.
-
-The client knows nothing of the server: it finds these commands by their entry points.
-"""
+"""Server commands, available when their distribution is installed; found by their entry points."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from sluice_client.cli.output import Output
 
 
 def serve(arguments: list[str]) -> None:
-    """`sluice serve`: hand the arguments over and leave by the server's exit code."""
+    """Run `sluice serve`: pass the arguments on and exit with the server's code."""
     _hand_over(
         "serve",
         arguments,
@@ -24,7 +21,7 @@ def serve(arguments: list[str]) -> None:
 
 
 def events(arguments: list[str]) -> None:
-    """`sluice events`: likewise."""
+    """Run `sluice events`: pass the arguments on and exit with the code of that command."""
     _hand_over(
         "events",
         arguments,
@@ -33,8 +30,8 @@ def events(arguments: list[str]) -> None:
 
 
 def _hand_over(name: str, arguments: list[str], missing: str) -> None:
-    found = entry_points(group="sluice.commands", name=name)
-    command = next(iter(found), None)
+    entries = entry_points(group="sluice.commands", name=name)
+    command = next(iter(entries), None)
     if command is None:
         Output(json_lines=False).error(missing)
         raise typer.Exit(exits.CONFIGURATION)

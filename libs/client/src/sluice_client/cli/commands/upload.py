@@ -1,4 +1,4 @@
-"""`sluice upload`: files and folders, several at once, over as many runs as it takes."""
+"""`sluice upload`: concurrent, resumable upload of files and folders."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sluice_client.names import normalize_path
 from sluice_client.progress import Progress
 from sluice_client.tasks import in_thread, single_failure
 from sluice_client.uploads.journal import prune, state_dir
-from sluice_client.uploads.journal_keeper import NO_JOURNAL, not_kept_text
+from sluice_client.uploads.resume_record import NO_JOURNAL, not_kept_text
 
 _SCAN_BATCH = 256
 _QUEUE_FILES = 1024
 _PERMANENT_REASONS = frozenset({"DRIVE_NOT_FOUND", "BAD_DRIVE_NAME", "BAD_TARGET"})
-"""What one file is refused for here, every other one will be as well."""
+"""Refusals of one file that apply to every other file as well."""
 
 
 _NOTICE_SECONDS = 60.0
@@ -34,7 +34,7 @@ _NOTICE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """The options of the command."""
+    """Options of the command."""
 
     paths: Sequence[str]
     drive: str
@@ -47,7 +47,7 @@ class UploadOptions:
     name: str | None = None
 
     def identity(self) -> list[str]:
-        """What makes two command lines the same run."""
+        """Return what two command lines have in common if they are the same run."""
         prefix = normalize_path(self.prefix)
         name = normalize_path(self.name or "")
         return [self.drive, prefix, name, str(self.content_type), *self.paths]
@@ -76,13 +76,13 @@ class UploadRun:
         self._tally = _Tally()
         self._display = Display(out.console, "Uploading")
         self._noticed: dict[str, float] = {}
-        """When which notice was given."""
+        """Time of the last notice, by text."""
         self._queue: asyncio.Queue[LocalFile | None] = asyncio.Queue(_QUEUE_FILES)
 
     async def run(self) -> int:
-        """Upload everything; the exit code.
+        """Upload everything. Return the exit code.
 
-        Raises what ends the whole run: a server that stays away, a refused token.
+        Raise the errors that end the whole run: an unreachable server, a rejected token.
         """
         with await in_thread(self._finished_files) as finished:
             try:
@@ -99,7 +99,7 @@ class UploadRun:
         return exits.OK
 
     def _finished_files(self) -> FinishedFiles:
-        """The list of what an earlier run finished; blocking."""
+        """Return the files that an earlier run finished. Blocking."""
         directory = None
         try:
             directory = state_dir(self._client.options.state_dir)
@@ -113,7 +113,7 @@ class UploadRun:
         self._notice(not_kept_text(error))
 
     def _notice(self, text: str, source: str = "") -> None:
-        """Something that people should know; at most once a minute, whichever files it concerns."""
+        """Show a notice at most once a minute, whichever files it concerns."""
         now = time.monotonic()
         kind = "journal" if NO_JOURNAL in text else text
         if now - self._noticed.get(kind, -_NOTICE_SECONDS) >= _NOTICE_SECONDS:
@@ -121,14 +121,14 @@ class UploadRun:
             self._out.message(f"{source}: {text}" if source else f"sluice: {text}")
 
     async def _scan(self) -> None:
-        """Feed the workers; the folder is read in a thread, a batch ahead of them."""
-        found = scan(self._options.paths, self._options.prefix, self._options.name)
-        while batch := await in_thread(_next_batch, found):
+        """Feed the workers. A thread scans the folder, one batch ahead of them."""
+        entries = scan(self._options.paths, self._options.prefix, self._options.name)
+        while batch := await in_thread(_next_batch, entries):
             for one in batch:
                 if isinstance(one, LeftOut):
                     self._left_out(one)
                 else:
-                    self._display.found(one.size)
+                    self._display.add_file(one.size)
                     await self._queue.put(one)
         for _ in range(self._options.parallel):
             await self._queue.put(None)
@@ -157,7 +157,7 @@ class UploadRun:
             finished.add(file, result.source_identity, result.node_id)
 
     async def _is_there(self, file: LocalFile, finished: FinishedFiles) -> bool:
-        """Whether an interrupted run has uploaded the file and its node still stands."""
+        """Return whether an interrupted run uploaded the file and its node still exists."""
         node_id = finished.node_id(file)
         if node_id is None:
             return False
@@ -238,13 +238,13 @@ class UploadRun:
         self._out.message(f"failed   {source}: {message}")
         self._record_left_out("failed", source, reason, message)
 
-    def _left_out(self, found: LeftOut) -> None:
-        if found.failed:
-            self._failed(found.source, found.reason, f"{found.message} [{found.reason}]")
+    def _left_out(self, entry: LeftOut) -> None:
+        if entry.failed:
+            self._failed(entry.source, entry.reason, f"{entry.message} [{entry.reason}]")
             return
         self._tally.links += 1
-        self._out.message(f"skipped  {found.source}: {found.message}")
-        self._record_left_out("skipped", found.source, found.reason, found.message)
+        self._out.message(f"skipped  {entry.source}: {entry.message}")
+        self._record_left_out("skipped", entry.source, entry.reason, entry.message)
 
     def _record_left_out(self, status: str, source: str, reason: str, message: str) -> None:
         self._out.record(
@@ -271,5 +271,5 @@ class UploadRun:
         self._out.message("; ".join(parts))
 
 
-def _next_batch(found: Iterator[Found]) -> list[Found]:
-    return list(islice(found, _SCAN_BATCH))
+def _next_batch(entries: Iterator[Found]) -> list[Found]:
+    return list(islice(entries, _SCAN_BATCH))

@@ -14,14 +14,14 @@ from sluice_client.model import UploadState, UploadStatus
 
 
 async def status(client: Client, out: Output, upload_id: str) -> int:
-    """One upload, as it is now."""
-    found = await client.status(upload_id)
-    out.result(_record(found), _paragraph(found))
+    """Show one upload, as it is now."""
+    upload = await client.status(upload_id)
+    out.result(_record(upload), _paragraph(upload))
     return exits.OK
 
 
 async def watch(client: Client, out: Output, upload_id: str) -> int:
-    """An upload until it has ended; 0 only when it is COMPLETED."""
+    """Follow an upload until it has ended. Return 0 only when it is COMPLETED."""
     last = UploadState.UNKNOWN
     async with aclosing(client.watch(upload_id)) as snapshots:
         async for snapshot in snapshots:
@@ -31,7 +31,7 @@ async def watch(client: Client, out: Output, upload_id: str) -> int:
 
 
 async def abort(client: Client, out: Output, upload_id: str) -> int:
-    """End an upload."""
+    """Abort an upload."""
     ended = await client.abort(upload_id)
     out.result(_record(ended), _line(ended))
     return exits.OK
@@ -40,7 +40,7 @@ async def abort(client: Client, out: Output, upload_id: str) -> int:
 async def list_uploads(
     client: Client, out: Output, states: list[UploadState], limit: int | None
 ) -> int:
-    """Uploads, newest first."""
+    """List uploads, newest first."""
     count = 0
     async with aclosing(client.list_uploads(states)) as uploads:
         async for upload in uploads:
@@ -51,30 +51,31 @@ async def list_uploads(
     return exits.OK
 
 
-def _record(found: UploadStatus) -> dict[str, Any]:
-    record = asdict(found)
-    record["missing"] = [[gap.first, gap.last] for gap in found.missing]
-    record["crc32c"] = None if found.crc32c is None else f"{found.crc32c:08x}"
+def _record(upload: UploadStatus) -> dict[str, Any]:
+    record = asdict(upload)
+    record["missing"] = [[gap.first, gap.last] for gap in upload.missing]
+    record["crc32c"] = None if upload.crc32c is None else f"{upload.crc32c:08x}"
     return record
 
 
-def _line(found: UploadStatus) -> str:
-    whole = "" if found.expected_size is None else f" of {size_text(found.expected_size)}"
+def _line(upload: UploadStatus) -> str:
+    whole = "" if upload.expected_size is None else f" of {size_text(upload.expected_size)}"
     line = (
-        f"{found.upload_id}  {found.state:<10}  {size_text(found.received_bytes)}{whole} received,"
-        f" {size_text(found.stored_bytes)} stored  {found.drive}:{found.path}"
+        f"{upload.upload_id}  {upload.state:<10}"
+        f"  {size_text(upload.received_bytes)}{whole} received,"
+        f" {size_text(upload.stored_bytes)} stored  {upload.drive}:{upload.path}"
     )
-    if not found.failure_reason:
+    if not upload.failure_reason:
         return line
-    return f"{line}  {found.failure_reason}: {found.failure_detail}"
+    return f"{line}  {upload.failure_reason}: {upload.failure_detail}"
 
 
-def _paragraph(found: UploadStatus) -> str:
-    if not found.missing or found.state.terminal:
-        return _line(found)
+def _paragraph(upload: UploadStatus) -> str:
+    if not upload.missing or upload.state.terminal:
+        return _line(upload)
     shown = ", ".join(
         str(gap.first) if gap.first == gap.last else f"{gap.first}-{gap.last}"
-        for gap in found.missing[:10]
+        for gap in upload.missing[:10]
     )
-    more = ", …" if len(found.missing) > 10 or found.missing_truncated else ""
-    return f"{_line(found)}  missing chunks {shown}{more}"
+    more = ", …" if len(upload.missing) > 10 or upload.missing_truncated else ""
+    return f"{_line(upload)}  missing chunks {shown}{more}"

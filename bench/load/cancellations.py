@@ -1,11 +1,6 @@
-"""A storm of calls that their clients give up: streams and unary chunks, at any point of them.
+"""Load: a storm of calls that their clients cancel, streams and unary chunks, at random moments.
 
-Each of `--callers` begins a call, sends some of it and cancels it, again and again; every tenth
-call goes through to its end, so that what is measured is a server at work. Prints
-
-    {"seconds", "cancelled", "finished", "errors": {CODE: calls}}
-
-    python -m bench.load.cancelling --target HOST:PORT --callers 20 --seconds 60
+python -m bench.load.cancellations --target HOST:PORT --callers 20 --seconds 60
 """
 
 from __future__ import annotations
@@ -21,21 +16,27 @@ from typing import Final
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender, Upload, upload_chunk, upload_stream
 from bench.load.lifecycle import await_start, complete, connected, open_upload, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender, Upload, upload_chunk, upload_stream
 from bench.units import MIB
 
 _CHANNELS: Final = 4
 _CALLS_PER_UPLOAD: Final = 100
 _ONE_GOES_THROUGH: Final = 10
 _LONGEST_SECONDS: Final = 0.02
-"""A call is given up at a random moment before this."""
+"""A call is cancelled at a random moment before this."""
 
 
 class Storm:
-    """The callers of one run."""
+    """The callers of one run.
+
+    Each caller begins a call, sends a part of it and cancels it, again and again; every tenth call
+    completes, so that a working server is measured. Prints
+
+        {"seconds", "cancelled", "finished", "errors": {CODE: calls}}
+    """
 
     def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
         self._payload = payload
@@ -46,50 +47,50 @@ class Storm:
         self.errors: Counter[str] = Counter()
 
     async def call(self, channel: grpc.aio.Channel, until: float) -> None:
-        """Calls one after the other, `_CALLS_PER_UPLOAD` of them for one upload."""
+        """Make calls one after the other, `_CALLS_PER_UPLOAD` of them for one upload."""
         while time.perf_counter() < until:
             try:
                 upload = await open_upload(channel, self._options.drive, self._payload.chunk_bytes)
                 for number in range(_CALLS_PER_UPLOAD):
                     if number % _ONE_GOES_THROUGH == 0:
-                        await self._go_through(channel, upload)
+                        await self._finish_call(channel, upload)
                     elif number % 2:
-                        await self._give_up_stream(channel, upload)
+                        await self._cancel_stream(channel, upload)
                     else:
-                        await self._give_up_unary(channel, upload)
-                # What was given up before goes with it: then nothing is missing.
-                await self._go_through(channel, upload)
+                        await self._cancel_unary(channel, upload)
+                # The chunks cancelled before are completed with it: then nothing is missing.
+                await self._finish_call(channel, upload)
                 await complete(channel, upload)
             except grpc.aio.AioRpcError as error:
                 self.errors[error.code().name] += 1
 
-    async def _go_through(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def _finish_call(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         figures = Figures()
         await Sender(self._payload, Schedule(chunks=1), 1, figures).by_stream(channel, upload)
         self.errors.update(figures.errors)
         self.finished += 1
 
-    async def _give_up_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def _cancel_stream(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         """Cancel between two blocks, or while the answer is awaited.
 
-        The number is one that the upload will have: what was given up is sent by another call.
+        The chunk's number is one that the upload will have: another call sends the cancelled chunk.
         """
         content = self._payload.content(0)
         call = upload_stream(channel)()
         try:
             async with asyncio.timeout(self._random.uniform(0, _LONGEST_SECONDS)):
                 await call.write(content.header(upload.upload_id, upload.total))
-                # The last block never goes, so the chunk is never whole.
+                # The last block is never sent, so the chunk is never complete.
                 for block in content.blocks[:-1]:
                     await call.write(block)
                 await call.read()
         except (TimeoutError, asyncio.InvalidStateError):
-            pass  # what this is about
+            pass  # the expected result
         finally:
             call.cancel()
         self._count(await call.code())
 
-    async def _give_up_unary(self, channel: grpc.aio.Channel, upload: Upload) -> None:
+    async def _cancel_unary(self, channel: grpc.aio.Channel, upload: Upload) -> None:
         number = upload.next_number()
         call = upload_chunk(channel)(self._payload.content(0).unary(upload.upload_id, number))
         try:
@@ -109,7 +110,7 @@ class Storm:
         if code is grpc.StatusCode.CANCELLED:
             self.cancelled += 1
         elif code is grpc.StatusCode.OK:
-            self.finished += 1  # its answer came in the very moment in which it was given up
+            self.finished += 1  # its answer arrived at the moment of the cancellation
         else:
             self.errors[code.name] += 1
 

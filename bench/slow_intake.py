@@ -1,9 +1,6 @@
-"""An intake that holds every chunk up: to see that the gates notice (`--slow-ms`).
+"""Intake that delays every chunk, to verify that the gates detect it (`--slow-ms`).
 
-    SLUICE_BENCH_SLOW_MS=5 python -m bench.slowed --ready-file F
-
-The wait comes before the first byte of a chunk is read, so nothing of it hides behind other work of
-the same stream. Services themselves have no such setting.
+SLUICE_BENCH_SLOW_MS=5 python -m bench.slow_intake --ready-file F
 """
 
 from __future__ import annotations
@@ -18,11 +15,15 @@ from typing import Any, Final
 from sluice_common.process.malloc import tune_malloc
 
 SLOW_MS: Final = "SLUICE_BENCH_SLOW_MS"
-"""Milliseconds per chunk, in the environment of the benchmark."""
+"""Milliseconds per chunk; a variable of the benchmark, the services have no such setting."""
 
 
 def slow_down(receiving: Any, seconds: float) -> None:
-    """Let `receiving.open` (class `ChunkReceiver` of the intake) begin so much later."""
+    """Delay `receiving.open` (class `ChunkReceiver` of the intake).
+
+    The delay comes before the first byte of a chunk is read, so that no other work of the stream
+    hides it.
+    """
     opened_at_once = receiving.open
 
     @asynccontextmanager
@@ -35,7 +36,7 @@ def slow_down(receiving: Any, seconds: float) -> None:
 
 
 def main() -> int:
-    tune_malloc()  # before the imports below, as in the intake itself
+    tune_malloc()  # before the imports below, as in the intake
     from sluice_intake.chunks.reception import ChunkReceiver
     from sluice_intake.service import run
 

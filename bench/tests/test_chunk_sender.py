@@ -1,4 +1,4 @@
-"""The load generator: every failed chunk is counted and sent again, and nothing is waited for."""
+"""Load generator: every failed chunk is counted and resent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from bench.load import sending
+from bench.load import chunk_sender
+from bench.load.chunk_sender import Figures, LoadFailedError, Sender, Upload
 from bench.load.payload import Payload
 from bench.load.schedule import Pace, Schedule
-from bench.load.sending import Figures, GaveUpError, Sender, Upload
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1 import upload_pb2_grpc
 
@@ -23,7 +23,7 @@ CHUNK = 1000
 
 
 class Intake(upload_pb2_grpc.IntakeServiceServicer):
-    """Notes every chunk; refuses the attempts that `refuses` names, counted from 0."""
+    """Intake that records every chunk and refuses the attempts in `refuses`, counted from 0."""
 
     def __init__(self, refuses: Callable[[int], bool]) -> None:
         self._refuses = refuses
@@ -56,7 +56,7 @@ class Intake(upload_pb2_grpc.IntakeServiceServicer):
 
 
 def intake_that(refuses: Callable[[int], bool]) -> Intake:
-    return Intake(refuses)  # type: ignore[abstract]  # of the service only what a load calls
+    return Intake(refuses)  # type: ignore[abstract]  # only the methods that a load calls
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ def sender_of(chunks: int, window: int = 3) -> tuple[Sender, Figures]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(chunk_sender, "_PAUSE_SECONDS", 0.0)
 
 
 async def test_every_chunk_is_sent_once_and_its_latencies_are_noted() -> None:
@@ -95,7 +95,8 @@ async def test_every_chunk_is_sent_once_and_its_latencies_are_noted() -> None:
     assert not figures.errors
 
 
-async def test_at_a_pace_an_acknowledgement_is_timed_from_when_the_last_block_was_due() -> None:
+async def test_paced_acknowledgement_is_timed_from_the_due_time() -> None:
+    """The clock starts when the chunk's last block was due."""
     sender, figures = sender_of(5)
     async with calling(intake_that(lambda attempt: False)) as channel:
         begun = time.perf_counter()
@@ -109,7 +110,7 @@ async def test_at_a_pace_an_acknowledgement_is_timed_from_when_the_last_block_wa
     assert took < 5.0
 
 
-async def test_a_line_carries_no_more_than_its_pace() -> None:
+async def test_line_carries_no_more_than_its_pace() -> None:
     sender, figures = sender_of(5)
     async with calling(intake_that(lambda attempt: False)) as channel:
         begun = time.perf_counter()
@@ -119,20 +120,21 @@ async def test_a_line_carries_no_more_than_its_pace() -> None:
     assert took >= 0.5
 
 
-async def test_what_was_in_flight_when_a_stream_broke_is_counted_and_sent_again() -> None:
+async def test_chunks_in_flight_on_a_broken_stream_are_resent() -> None:
+    """Each counts as an error."""
     intake = intake_that(lambda attempt: attempt in (4, 11))
     sender, figures = sender_of(20)
     async with calling(intake) as channel:
         await sender.by_stream(channel, Upload("one"))
     assert set(intake.received) == set(range(20))
     assert figures.chunks == 20
-    # Of each broken stream at least the refused chunk, at most the window. grpc.aio calls it
-    # INTERNAL when a write was under way as the answer came.
+    # Of each broken stream at least the refused chunk, at most the window. grpc.aio reports
+    # INTERNAL when a write was in progress as the answer arrived.
     assert set(figures.errors) <= {"UNAVAILABLE", "INTERNAL"}
     assert 2 <= figures.errors.total() <= 6
 
 
-async def test_a_unary_chunk_that_is_refused_is_counted_and_sent_again() -> None:
+async def test_refused_unary_chunk_is_counted_and_resent() -> None:
     intake = intake_that(lambda attempt: attempt % 4 == 3)
     sender, figures = sender_of(9)
     async with calling(intake) as channel:
@@ -143,10 +145,10 @@ async def test_a_unary_chunk_that_is_refused_is_counted_and_sent_again() -> None
 
 
 @pytest.mark.parametrize("way", ["by_stream", "by_calls"])
-async def test_an_intake_that_refuses_everything_is_given_up(way: str) -> None:
+async def test_intake_that_refuses_everything_ends_the_load(way: str) -> None:
     sender, figures = sender_of(3)
     async with calling(intake_that(lambda attempt: True)) as channel:
-        with pytest.raises(GaveUpError):
+        with pytest.raises(LoadFailedError):
             await getattr(sender, way)(channel, Upload("one"))
     assert figures.chunks == 0
 
@@ -162,7 +164,7 @@ async def test_streams_of_one_upload_never_send_the_same_number() -> None:
 
 
 @pytest.mark.parametrize("source", ["random", "zeros", "file"])
-def test_a_payload_is_what_was_asked_for(source: str, tmp_path: Path) -> None:
+def test_payload_matches_the_request(source: str, tmp_path: Path) -> None:
     path = tmp_path / "content"
     path.write_bytes(bytes(range(250)) * 11)
     payload = Payload(f"file:{path}" if source == "file" else source, CHUNK, 300)
@@ -178,7 +180,7 @@ def test_a_payload_is_what_was_asked_for(source: str, tmp_path: Path) -> None:
         assert payload.content(2) is payload.content(0), "round the whole chunks of the file"
 
 
-def test_a_file_without_a_whole_chunk_is_refused(tmp_path: Path) -> None:
+def test_file_without_a_whole_chunk_is_refused(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"x")
     with pytest.raises(ValueError, match="no whole chunk"):
         Payload(f"file:{tmp_path / 'small'}", CHUNK, 300)

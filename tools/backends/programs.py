@@ -1,4 +1,4 @@
-"""Programmes that a service needs: found on this machine, or installed where that is allowed."""
+"""Programs that a service needs: found on this machine, or installed where allowed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 
 APT_SECONDS: Final = 600
-# Where distributions put daemons; often not on the PATH of a person.
+# Folders of daemons in distributions; often not on a user's PATH.
 SYSTEM_FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 _one_at_a_time = threading.Lock()
 
 
 def cache_dir() -> Path:
-    """Where what was fetched and built is kept for the next time: SLUICE_SERVICES_CACHE, else by
-    the XDG base directory rules."""
+    """Return the folder of fetched and built programs: SLUICE_SERVICES_CACHE, else by the XDG base
+    directory rules.
+    """
     named = os.environ.get("SLUICE_SERVICES_CACHE", "")
     if named:
         return Path(named).absolute()
@@ -31,13 +32,13 @@ def cache_dir() -> Path:
 
 
 def find_program(*names: str) -> str | None:
-    """The path of the first of these programmes that this machine has."""
+    """Return the path of the first of these programs on this machine."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
 def need_program(service: str, names: Sequence[str], package: str) -> str:
-    """The same, installed with the package manager when it is missing and we may."""
+    """Return the same, installing the package when it is missing and installation is allowed."""
     found = find_program(*names)
     if found is None:
         install_package(service, package)
@@ -48,7 +49,7 @@ def need_program(service: str, names: Sequence[str], package: str) -> str:
 
 
 def install_package(service: str, package: str) -> None:
-    """`apt-get install`; a no-op where there is none or we are not root."""
+    """Run `apt-get install`. No-op without apt-get or without root."""
     with _one_at_a_time:
         if not may_install():
             return
@@ -70,7 +71,7 @@ def run_step(
     directory: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> str:
-    """Run one step of a set-up and return what it printed. Raises `ServiceError` with its tail."""
+    """Run one step of a set-up. Return its output. Raise `ServiceError` with the end of it."""
     name = Path(command[0]).name
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Our own images, and those that they and the stack are made of."""
+"""Images of Sluice, and the images that they and the stack build on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.reporting import say
+from tools.backends.progress import say
 from tools.images.compose import ROOT
 from tools.images.engine import Engine
 from tools.images.standins import make_stand_in
@@ -19,7 +19,7 @@ BUILD_SECONDS: Final = 3_600.0
 DOCKERFILES: Final = ROOT / "deploy" / "docker"
 CHOICE: Final = "SLUICE_IMAGES_FROM"
 BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
-"""Where Debian has its bundle of certificates, in the images as well."""
+"""Debian's bundle of certificates, also in the images."""
 
 
 def dockerfiles() -> list[Path]:
@@ -31,33 +31,33 @@ def tag_of(dockerfile: Path) -> str:
 
 
 def bases_of(files: Sequence[Path]) -> list[str]:
-    """The images that Dockerfiles begin with, each once."""
-    found = [
+    """Return the base images of Dockerfiles, each once."""
+    images = [
         match[1]
         for file in files
         for match in re.finditer(r"^FROM (\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(images))
 
 
 def obtain(engine: Engine, image: str) -> str:
-    """Have an image that is not ours: there, from its registry, or a stand-in; says which.
+    """Obtain a foreign image: present, from its registry, or a stand-in. Return which.
 
-    SLUICE_IMAGES_FROM=registry takes no stand-in, =distribution asks no registry.
+    SLUICE_IMAGES_FROM=registry uses no stand-in, =distribution no registry.
     """
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "registry", "distribution"):
-        raise ServiceError(f"{CHOICE} is {wanted!r}: set it to registry or distribution")
+    requested = os.environ.get(CHOICE, "")
+    if requested not in ("", "registry", "distribution"):
+        raise ServiceError(f"{CHOICE} is {requested!r}: set it to registry or distribution")
     if engine.has_image(image):
         return "was there"
-    if wanted != "distribution":
+    if requested != "distribution":
         try:
             engine.pull(image)
         except ServiceError as error:
-            # Docker imports too, but where it runs a registry is expected.
-            if wanted == "registry" or engine.kind == "docker":
+            # Docker can import too, but where it runs a registry is expected.
+            if requested == "registry" or engine.kind == "docker":
                 raise
-            say("images", f"{image} cannot be had from its registry: {_last_line(error)}")
+            say("images", f"{image} is unavailable from its registry: {_last_line(error)}")
         else:
             return "from its registry"
     say("images", f"making a STAND-IN for {image} from packages of the distribution (minutes)")
@@ -65,11 +65,11 @@ def obtain(engine: Engine, image: str) -> str:
 
 
 def build(engine: Engine, dockerfile: Path) -> None:
-    """Raises `ServiceError` with the end of what the build has said."""
+    """Build an image. Raise `ServiceError` with the end of the build's output."""
     options = ["--file", str(dockerfile), "--tag", tag_of(dockerfile)]
     if engine.kind == "podman":
-        # Docker's format, for OCI's has no HEALTHCHECK. The steps run in a chroot, on this
-        # machine's network and with what it trusts: no bridge and no extra right is needed.
+        # Docker's format, because OCI's has no HEALTHCHECK. The steps run in a chroot, with this
+        # machine's network and certificates: no bridge and no extra right is needed.
         options += ["--format=docker", "--isolation=chroot", "--network=host", "--pull=never"]
         bundle = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
         if bundle and Path(bundle).is_file():

@@ -1,4 +1,4 @@
-"""One measurement: uploads into a deployment, with what each process used meanwhile."""
+"""One measurement: uploads into a deployment, with the resource usage of each process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.units import GIB, MB, MIB
 from bench.usage import Usage, Watched
 
 WARM_UP_SECONDS: Final = 0.2
-"""What a load, ours or a peer's, sends over its own connections before the clock starts."""
+"""Seconds that a load, ours or a peer's, sends over its connections before the clock starts."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the generator does (bench/load/uploads.py); either `chunks` in all or `seconds`."""
+    """Options of the generator (bench/load/uploads.py); either `chunks` in all or `seconds`."""
 
     streams: int = 1
     window: int = 1
@@ -54,14 +54,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the generator saw and what the processes used."""
+    """Figures of the generator and usage of the processes."""
 
     figures: Mapping[str, Any]
     usage: Mapping[str, Usage]
 
     @property
     def rate(self) -> float:
-        """MB/s until everything was done that was asked for."""
+        """MB/s until all requested work was done."""
         return float(self.figures["bytes"] / self.figures["seconds"] / MB)
 
     @property
@@ -71,7 +71,7 @@ class Measured:
 
     @property
     def error_percent(self) -> float:
-        """Chunks that failed (and were sent again) of all that were sent."""
+        """Share of sent chunks that failed (and were resent)."""
         failed: int = sum(self.figures["errors"].values())
         return float(100 * failed / (failed + self.figures["chunks"]))
 
@@ -88,14 +88,14 @@ class Measured:
 
 
 def measure(sluice: Deployment, load: Load) -> Measured:
-    """Send into the deployment from a process of its own."""
+    """Send into the deployment from a separate process."""
     return measure_at(sluice.intake, load, sluice.watched, drive=sluice.drive)
 
 
 def measure_at(
     target: str, load: Load, watching: Mapping[str, Watched], *, drive: str = "bench"
 ) -> Measured:
-    """Send to an intake, or to what answers like one."""
+    """Send to an intake, or to a server with the same protocol."""
     with loading(
         "bench.load.uploads",
         *("--target", target, "--drive", drive),
@@ -106,7 +106,7 @@ def measure_at(
 
 
 def rounds(name: str, effort: Effort, one_round: Callable[[Effort], T]) -> Sequence[T]:
-    """Repeat what is compared; a small round that nobody sees comes first, so that all is warm."""
+    """Repeat the compared measurements, after a small unrecorded warm-up round."""
     if not effort.quick:
         say(f"{name}: warming up")
         one_round(Effort.small())
@@ -126,12 +126,12 @@ def spread_of(values: Sequence[T], figure: Callable[[T], float]) -> Spread:
 
 
 def text_of(values: Sequence[T], figure: Callable[[T], float], digits: int = 0) -> str:
-    """`median [min … max]` over the rounds."""
+    """Return `median [min … max]` over the rounds."""
     return spread_of(values, figure).text(digits)
 
 
 class Run(Protocol):
-    """What a load saw, and what the processes used meanwhile."""
+    """Figures of a load, and usage of the processes."""
 
     @property
     def figures(self) -> Mapping[str, Any]: ...
@@ -141,7 +141,7 @@ class Run(Protocol):
 
 
 def usage_figures(runs: Sequence[Run]) -> dict[str, object]:
-    """What every process used, per GiB of payload: medians and spreads over the rounds."""
+    """Return the usage of every process per GiB of payload: medians and spreads over the rounds."""
     found: dict[str, object] = {}
     gib = [run.figures["bytes"] / GIB for run in runs]
     for name in runs[0].usage:

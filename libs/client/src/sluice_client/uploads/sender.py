@@ -1,9 +1,4 @@
-"""Sending what a board lacks, over parallel streams, until every chunk is accepted.
-
-Each lane owns one stream at a time. When it breaks, the lane asks the server which of its own
-unacknowledged chunks arrived, gives the others back to the board and opens the next stream; the
-chunks of other lanes are none of its business. What a status says is in is never sent again.
-"""
+"""Sending of a board's missing chunks over parallel streams until every chunk is accepted."""
 
 from __future__ import annotations
 
@@ -30,13 +25,13 @@ from sluice_client.uploads.plan import chunk_count
 from sluice_client.uploads.sources import Chunk, ChunkSource
 
 _READ_AHEAD_CHUNKS = 2
-"""Chunks of a lane in memory: one on its way into the connection, the next one being read."""
+"""Chunks of a lane in memory: one being written to the connection, the next one being read."""
 _DAMAGED_TRIES = 3
-"""How often bytes that were damaged on the way are sent again before it is taken for a defect."""
+"""Resends of bytes damaged in transit before the damage counts as a defect."""
 _THROTTLE_CHECK_SECONDS = 5.0
-"""How long a delayed stream may be silent before the server is asked what it lacks."""
+"""Longest silence of a delayed stream before the server is asked what is missing."""
 _END_SECONDS = 2.0
-"""How long a stream whose chunks are all acknowledged may take to end by itself."""
+"""Longest time that a stream with all chunks acknowledged may take to end."""
 
 
 @dataclass(slots=True)
@@ -44,13 +39,17 @@ class _InFlight:
     size: int = 0
     crc32c: int | None = None
     begun: bool = False
-    """Something of it was handed to the connection. That a write failed says nothing about what
-    the server has: the bytes may have arrived all the same."""
+    """Passed to the connection in part: after a failed write, the bytes may still have arrived."""
 
 
 @dataclass(slots=True)
 class _Lane:
-    """One stream and what it carries."""
+    """One stream and the chunks it carries.
+
+    When its stream breaks, a lane asks the server which of the lane's unacknowledged chunks
+    arrived, gives the others back to the board and opens the next stream. It does not touch the
+    chunks of other lanes. Chunks that a status reports as received are never sent again.
+    """
 
     stream: ChunkStream
     window: asyncio.Semaphore
@@ -59,7 +58,7 @@ class _Lane:
     in_flight: dict[int, _InFlight]
     last_event: float
     throttled_by: int | None = None
-    """The chunk that the server waits for before it goes on with this stream."""
+    """The chunk that the server waits for before it continues this stream."""
     delay_text: str = ""
     all_sent: bool = False
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,12 +77,12 @@ class Sender:
         upload_id: of the upload, not terminal.
         source: of the bytes.
         chunk_size: bytes of every chunk but the last.
-        block_bytes: largest block that the server takes.
-        board: what is where; updated as chunks are accepted.
-        patience: shared with everything else that works on this upload.
-        meter: told about every step.
+        block_bytes: largest block that the server accepts.
+        board: state of each chunk; updated as chunks are accepted.
+        patience: shared by all tasks of this upload.
+        meter: notified of every step.
         window_chunks: chunks of one stream that may await their acknowledgement.
-        stall_seconds: silence after which a stream is given up.
+        stall_seconds: silence after which a stream is abandoned.
     """
 
     def __init__(
@@ -116,8 +115,8 @@ class Sender:
     async def send(self, lanes: int) -> None:
         """Return when every chunk is accepted.
 
-        Raises Ended when the upload takes no more chunks, and the errors of the server that
-        neither waiting nor sending again can heal.
+        Raise Ended when the upload accepts no more chunks, and the server's errors that neither
+        waiting nor resending can fix.
         """
         idle_rounds = 0
         while True:
@@ -131,20 +130,20 @@ class Sender:
                             group.create_task(self._lane())
             if self._board.finished:
                 return
-            # The last status named only the first gaps (rule 8 may have made new ones meanwhile).
-            await self.look_again()
+            # The last status listed only the first gaps (rule 8 may have added new ones meanwhile).
+            await self.refresh()
             idle_rounds = 0 if self._board.accepted_count > accepted else idle_rounds + 1
             if idle_rounds:
                 await self._patience.pause(_NOTHING_TO_DO, idle_rounds)
 
-    async def look_again(self) -> UploadStatus:
-        """Ask what is missing and note it, while no stream is open; Ended as in `send`."""
+    async def refresh(self) -> UploadStatus:
+        """Query and record the missing chunks while no stream is open. Raise Ended as in `send`."""
         status = await self._status()
         total = self._board.total
         if total is None:
             return status
-        found, lost = self._board.apply(*gaps(status, total))
-        for number in found:
+        received, lost = self._board.apply(*gaps(status, total))
+        for number in received:
             self._meter.skipped(self._size_of(number))
         self._take_back(lost)
         return status
@@ -181,7 +180,7 @@ class Sender:
                     ]
                     reader = group.create_task(self._listen(lane))
                     await self._until_settled(lane)
-                    # Let the server end the call; cancelling it would look like a failure there.
+                    # Let the server end the call; a cancel would look like a failure there.
                     await asyncio.wait([reader], timeout=_END_SECONDS)
                     for task in (*helpers, reader):
                         task.cancel()
@@ -198,8 +197,8 @@ class Sender:
         while number is not None:
             chunk = await self._source.read(number, self._chunk_size)
             if chunk is None:
-                # A one-way source ended before this number: there is no such chunk. Whoever reads
-                # its last one may not have said so yet.
+                # A one-way source ended before this number: there is no such chunk. The reader of
+                # its last chunk may not have recorded the end yet.
                 del lane.in_flight[number]
                 self._board.end_at(chunk_count(self._source.size or 0, self._chunk_size))
                 break
@@ -211,7 +210,7 @@ class Sender:
             lane.filled.put_nowait(chunk)
             await lane.ahead.acquire()
             await lane.window.acquire()
-            # Upwards only: behind a chunk that the server delays, the very chunk that it waits for
+            # Ascending only: behind a chunk that the server delays, the chunk that it waits for
             # would wait for ever.
             number = self._board.take(above=max(lane.in_flight, default=-1))
             if number is not None:
@@ -237,7 +236,7 @@ class Sender:
         lane.check_settled()
 
     async def _write_chunk(self, lane: _Lane, header: bytes, chunk: Chunk) -> bool:
-        """False when the stream has ended: its reader knows why."""
+        """Write a chunk. Return False when the stream has ended: its reader knows why."""
         for buffer in chunk.blocks:
             for at in range(0, len(buffer), self._block_bytes):
                 block = buffer[at : at + self._block_bytes]
@@ -257,7 +256,7 @@ class Sender:
                 case Stored(watermark=watermark):
                     self._meter.stored(self._bytes_below(watermark))
                 case Throttled(needed_number=needed):
-                    # Rule 5: the chunk is delayed, not refused. The stream stays as it is.
+                    # Rule 5: the chunk is delayed, not refused. Keep the stream open.
                     lane.throttled_by, lane.delay_text = needed, event.explanation
                     self._board.prefer(needed)
                     self._meter.wait(Phase.THROTTLED, lane.delay_text, 0.0)
@@ -274,17 +273,17 @@ class Sender:
             raise DataLoss(
                 "FOREIGN_CHUNK",
                 f"the server keeps other bytes for chunk {event.number} than were sent; the upload"
-                " cannot go on",
+                " cannot continue",
             )
         self._arrived(event.number, flight.size)
         lane.window.release()
         lane.check_settled()
 
     async def _until_settled(self, lane: _Lane) -> None:
-        """A stream on which nothing moves is broken, whatever TCP thinks of it.
+        """Wait until the stream is settled. Fail a stream without activity, whatever TCP reports.
 
-        While the server delays a chunk, silence is in order: keepalive finds a dead connection,
-        and patience bounds the whole.
+        While the server delays a chunk, silence is valid: keepalive detects a dead connection, and
+        patience bounds the whole.
         """
         clock = asyncio.get_running_loop().time
         often = min(self._stall_seconds, _THROTTLE_CHECK_SECONDS) / 2
@@ -304,7 +303,7 @@ class Sender:
                 raise Unavailable("STREAM_STALLED", f"nothing moved on a stream for {quiet:.0f} s")
 
     async def _check_taken_back(self, needed: int) -> None:
-        """The server may wait for a chunk that it acknowledged and then found damaged (rule 8)."""
+        """Check for an acknowledged chunk that the server found damaged and waits for (rule 8)."""
         if self._board.is_accepted(needed) and missing_of(await self._status(), (needed,)):
             self._take_back([needed])
             raise Aborted("CHUNK_TAKEN_BACK", f"the server needs chunk {needed} again")
@@ -314,7 +313,7 @@ class Sender:
     async def _recover(
         self, error: SluiceError, in_flight: dict[int, _InFlight], attempt: int
     ) -> None:
-        """Find out what arrived of a broken stream; raise what trying again cannot heal."""
+        """Find out which chunks of a broken stream arrived. Raise permanent errors."""
         if isinstance(error, FailedPrecondition) and error.reason in _NO_MORE_CHUNKS:
             self._give_back(in_flight)
             raise Ended(
@@ -326,7 +325,7 @@ class Sender:
             await self._patience.pause(error, attempt)
         needed = error.metadata.get("needed_number", "")
         if needed.isdecimal():
-            # LOOKAHEAD_EXCEEDED, BUDGET_FULL: only this chunk moves the upload on (rule 10).
+            # LOOKAHEAD_EXCEEDED, BUDGET_FULL: only this chunk advances the upload (rule 10).
             self._board.prefer(int(needed))
         if not any(flight.begun for flight in in_flight.values()):
             self._give_back(in_flight)
@@ -339,13 +338,13 @@ class Sender:
             else:
                 self._arrived(number, flight.size)
         in_flight.clear()
-        # What another lane gave back may have arrived after that lane had asked.
+        # Chunks that another lane gave back may have arrived after that lane had asked.
         returned = self._board.returned()
         for number in returned - missing_of(status, returned):
             self._arrived(number, 0)
 
     def _take_back(self, lost: list[int]) -> None:
-        """Chunks that were acknowledged are missing again; a one-way source cannot give them."""
+        """Mark acknowledged chunks as missing again. Raise for a one-way source."""
         if lost and not self._source.repeatable:
             raise SourceNotRepeatable(
                 "SOURCE_NOT_REPEATABLE",
@@ -363,9 +362,9 @@ class Sender:
         in_flight.clear()
 
     async def _status(self) -> UploadStatus:
-        """The upload's newest status while it takes chunks; Ended otherwise.
+        """Return the upload's newest status while it accepts chunks; raise Ended otherwise.
 
-        Lanes ask at the same time, and answers may overtake each other.
+        Lanes query concurrently, and answers may overtake each other.
         """
         status = await retrying(lambda: self._intake.status(self._upload_id), self._patience)
         if self._newest is None or status.sequence >= self._newest.sequence:
@@ -384,7 +383,7 @@ class Sender:
         lane.last_event = asyncio.get_running_loop().time()
 
     def _size_of(self, number: int) -> int:
-        """Bytes of a chunk; only the last one may be shorter."""
+        """Return the bytes of a chunk; only the last one may be shorter."""
         size, begin = self._source.size, number * self._chunk_size
         return self._chunk_size if size is None else min(self._chunk_size, size - begin)
 

@@ -1,4 +1,4 @@
-"""Sending the chunks of an upload over streams or unary calls, and noting what comes back."""
+"""Sending of an upload's chunks over streams or unary calls, and recording of the answers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sluice.upload.v1 import upload_pb2
 _SERVICE: Final = "/sluice.upload.v1.IntakeService"
 _PAUSE_SECONDS: Final = 0.05
 MAX_FAILURES: Final = 50
-"""Calls of one sender that fail one after the other before it gives up."""
+"""Consecutive failed calls of one sender before it stops."""
 
 
 def upload_stream(channel: grpc.aio.Channel) -> Any:
-    """UploadStream, of messages that are serialized already."""
+    """Return the UploadStream call for messages that are already serialized."""
     return channel.stream_stream(
         f"{_SERVICE}/UploadStream",
         request_serializer=None,
@@ -34,7 +34,7 @@ def upload_stream(channel: grpc.aio.Channel) -> Any:
 
 
 def upload_chunk(channel: grpc.aio.Channel) -> Any:
-    """UploadChunk, of a message that is serialized already."""
+    """Return the UploadChunk call for a message that is already serialized."""
     return channel.unary_unary(
         f"{_SERVICE}/UploadChunk",
         request_serializer=None,
@@ -42,13 +42,13 @@ def upload_chunk(channel: grpc.aio.Channel) -> Any:
     )
 
 
-class GaveUpError(Exception):
-    """Nothing gets through: there is nothing to measure."""
+class LoadFailedError(Exception):
+    """Every call fails: there is nothing to measure."""
 
 
 @dataclass(slots=True)
 class Upload:
-    """One upload: which numbers are taken, which have to be sent again."""
+    """One upload: which numbers are taken, which have to be resent."""
 
     upload_id: str
     again: deque[int] = field(default_factory=deque)
@@ -64,11 +64,11 @@ class Upload:
 
 @dataclass(slots=True)
 class Figures:
-    """What one run saw.
+    """Figures of one run.
 
-    `ack_after_last_byte`: from handing the last block to gRPC until the acknowledgement.
-    `round_trips`: from handing over the first byte. `since_due`: in the open loop only, from when
-    the chunk was due; at a pace, from when its last block was.
+    `ack_after_last_byte`: from passing the last block to gRPC until the acknowledgement.
+    `round_trips`: from passing the first byte. `since_due`: only in the open loop, from when the
+    chunk was due; at a pace, from when its last block was.
     """
 
     bytes: int = 0
@@ -81,7 +81,9 @@ class Figures:
     since_due: Latencies = field(default_factory=Latencies)
 
     def to_json(self, begun: float, ended: float, cpu_seconds: float) -> dict[str, object]:
-        """As bench/load/uploads.py says; the clock ran from `begun` to `ended`."""
+        """Return the figures as documented in bench/load/uploads.py; the clock ran from `begun` to
+        `ended`.
+        """
         return {
             "bytes": self.bytes,
             "chunks": self.chunks,
@@ -106,7 +108,7 @@ class _InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends what is due; one object for all streams of a run."""
+    """Sends due chunks; one object for all streams of a run."""
 
     payload: Payload
     schedule: Schedule
@@ -116,8 +118,9 @@ class Sender:
     async def by_stream(
         self, channel: grpc.aio.Channel, upload: Upload, pace: Pace | None = None
     ) -> None:
-        """Over a stream, opened anew when it fails: what was in flight is an error each, and is
-        sent again."""
+        """Send over a stream, reopened when it fails: each chunk in flight counts as an error and
+        is resent.
+        """
         failures = 0
         while True:
             in_flight: dict[int, _InFlight] = {}
@@ -137,7 +140,7 @@ class Sender:
         in_flight: dict[int, _InFlight],
         pace: Pace | None,
     ) -> str | None:
-        """Send until nothing is due any more; the code of the call if it failed before."""
+        """Send until nothing is due. Return the code of the call if it failed."""
         call = upload_stream(channel)()
         free = asyncio.Semaphore(self.window)
         failed = False
@@ -162,7 +165,7 @@ class Sender:
     ) -> None:
         clock = time.perf_counter
         while True:
-            # Room first: a chunk that was taken is sent at once.
+            # Wait for room first: a chunk is sent as soon as it is taken.
             await free.acquire()
             due = clock() if upload.again else await self.schedule.take()
             if due is None:
@@ -178,7 +181,7 @@ class Sender:
                 await call.write(block)
             if pace is not None:
                 noted.due = await pace.take(len(last))
-            # Noted before the write: the acknowledgement may be read before it returns.
+            # Recorded before the write: the acknowledgement may be read before it returns.
             noted.last_byte = clock()
             await call.write(last)
 
@@ -188,7 +191,7 @@ class Sender:
     async def _read(
         self, call: Any, free: asyncio.Semaphore, in_flight: dict[int, _InFlight]
     ) -> None:
-        """Until the server ends the call, which it does when everything is answered."""
+        """Read until the server ends the call, which it does when everything is answered."""
         while (answer := await call.read()) is not EOF:
             match answer.WhichOneof("event"):
                 case "accepted":
@@ -199,9 +202,9 @@ class Sender:
                     self.out.throttled += 1
 
     async def by_calls(self, channel: grpc.aio.Channel, upload: Upload) -> None:
-        """By unary calls: the next chunk after the answer to the one before.
+        """Send by unary calls: each chunk after the answer to the previous one.
 
-        The request is serialized before the clock starts: what is timed is the exchange.
+        The request is serialized before the clock starts: only the exchange is timed.
         """
         send = upload_chunk(channel)
         failures = 0
@@ -237,5 +240,5 @@ class Sender:
 
 async def _pause(failures: int, code: str) -> None:
     if failures >= MAX_FAILURES:
-        raise GaveUpError(f"{failures} calls in a row failed, the last one with {code}")
+        raise LoadFailedError(f"{failures} calls in a row failed, the last one with {code}")
     await asyncio.sleep(_PAUSE_SECONDS)

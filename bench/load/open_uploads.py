@@ -1,11 +1,6 @@
-"""Many uploads that are open at once, a few of them streaming.
+"""Load: many uploads that are open at once, a few of them streaming.
 
-`--uploads` uploads are begun; each has a stream of its own, over which one small chunk was
-acknowledged, and which stays open. Then `--streams` more uploads send, as fast as they can or each
-at a pace of its own, begun at a moment of its own. Prints what bench/load/uploads.py prints of the
-latter.
-
-    python -m bench.load.many_open --target HOST:PORT --uploads 950 --streams 50 --seconds 5
+python -m bench.load.open_uploads --target HOST:PORT --uploads 950 --streams 50 --seconds 5
 """
 
 from __future__ import annotations
@@ -20,6 +15,7 @@ from typing import Any, Final
 import grpc.aio
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender, upload_stream
 from bench.load.lifecycle import (
     OPENED_AT_ONCE,
     await_start,
@@ -30,14 +26,13 @@ from bench.load.lifecycle import (
 )
 from bench.load.payload import Content, Payload
 from bench.load.schedule import Pace, Schedule
-from bench.load.sending import Figures, Sender, upload_stream
 from bench.units import MIB
 
 _SMALL: Final = Content.of(bytes(1024), 1024)
 
 
 class Idle:
-    """An upload whose stream is open and silent."""
+    """Upload whose stream is open and silent, after one small acknowledged chunk."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
@@ -62,8 +57,11 @@ class Idle:
 
 
 def _paces(options: argparse.Namespace, begun: float) -> Sequence[Pace | None]:
-    """One for each stream. They begin spread over the time of a chunk, as clients that know nothing
-    of each other do; the same in every run."""
+    """Return one pace per stream.
+
+    Their starts are spread over the time of a chunk, as those of independent clients; equal in
+    every run.
+    """
     if options.pace is None:
         return [None] * options.streams
     drawn, chunk_seconds = random.Random(0), options.chunk_bytes / options.pace
@@ -73,6 +71,10 @@ def _paces(options: argparse.Namespace, begun: float) -> Sequence[Pace | None]:
 
 
 async def run(options: argparse.Namespace) -> None:
+    """Open `--uploads` idle uploads, then send with `--streams` more and measure those.
+
+    The latter send as fast as they can or at `--pace`. Prints what bench/load/uploads.py prints.
+    """
     payload = Payload("random", options.chunk_bytes, MIB)
     room = asyncio.Semaphore(OPENED_AT_ONCE)
     async with connected(options.target, options.connections) as channels:

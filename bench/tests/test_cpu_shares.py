@@ -1,4 +1,4 @@
-"""A process with a share of a core gets that much processor time, and is let go afterwards."""
+"""CPU shares: a process gets its share, and is released afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.shares import SharesUnavailableError, own_share
+from bench.cpu_shares import SharesUnavailableError, limited_share
 
 SHARE = 0.2
 SECONDS = 1.0
@@ -19,14 +19,14 @@ SECONDS = 1.0
 
 @pytest.fixture
 def spinning() -> Iterator[psutil.Process]:
-    """A process that uses as much of a core as it gets."""
+    """Run a process that uses as much of a core as it gets."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         yield psutil.Process(process.pid)
         process.kill()
 
 
 def used(process: psutil.Process) -> float:
-    """Processor time of the next second."""
+    """Return the CPU seconds used in the next second."""
     before, begun = process.cpu_times().user, time.perf_counter()
     time.sleep(SECONDS)
     return float((process.cpu_times().user - before) / (time.perf_counter() - begun))
@@ -39,37 +39,37 @@ def groups_of(process: psutil.Process) -> str:
 @pytest.fixture
 def shares() -> None:
     try:
-        with own_share([], 1.0):
+        with limited_share([], 1.0):
             pass
     except SharesUnavailableError as error:
         pytest.skip(str(error))
 
 
 @pytest.mark.usefixtures("shares")
-def test_a_process_has_its_share_and_is_let_go(spinning: psutil.Process) -> None:
+def test_process_has_its_share_and_is_released(spinning: psutil.Process) -> None:
     before = groups_of(spinning)
-    with own_share([spinning.pid], SHARE):
+    with limited_share([spinning.pid], SHARE):
         assert groups_of(spinning) != before
         assert used(spinning) <= 1.5 * SHARE
     assert groups_of(spinning) == before
 
 
 @pytest.mark.usefixtures("shares")
-def test_what_is_started_meanwhile_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its own start takes processor time, too: only the second after it counts.
+def test_child_process_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its start takes CPU time, too: only the second after it counts.
     program = """if True:
         import time
         begun, used = time.perf_counter(), time.process_time()
         while time.perf_counter() - begun < 1: pass
         print(time.process_time() - used)
     """
-    with own_share([], SHARE):
+    with limited_share([], SHARE):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert float(done.stdout) <= 1.5 * SHARE
 
 
-def test_a_process_that_is_not_there_is_an_error() -> None:
+def test_missing_process_is_an_error() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    with pytest.raises(SharesUnavailableError), own_share([gone.pid], SHARE):
+    with pytest.raises(SharesUnavailableError), limited_share([gone.pid], SHARE):
         pass

@@ -1,4 +1,4 @@
-"""A path that is slowed on purpose makes its gate fail: the gates measure what they say."""
+"""Intake slowed on purpose: its gate fails, so the gates measure what they claim."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import pytest
 
 from bench.deployment import deployment
 from bench.gates import P1_ACK_ONE, P1_STREAM
-from bench.measuring import Load, measure
+from bench.measurement import Load, measure
 from bench.scenario import Effort
 from bench.scenarios import p1
-from bench.slowed import SLOW_MS
+from bench.slow_intake import SLOW_MS
 from bench.units import MIB
 
 CHUNKS = 8
 MANY_CHUNKS = 80
-"""So many that a machine that stands still for seconds slows none of them down by much."""
+"""Enough chunks that a pause of the machine for seconds does not slow all of them."""
 
 SLOW = 200.0
-"""Milliseconds: far more than a chunk takes on a machine that has a lot else to do."""
+"""Milliseconds: far more than a chunk takes on a busy machine."""
 
 
 def milliseconds_per_chunk(chunks: int) -> float:
@@ -27,7 +27,7 @@ def milliseconds_per_chunk(chunks: int) -> float:
     return float(run.figures["seconds"]) * 1000 / chunks
 
 
-def test_every_chunk_is_held_up_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_chunk_is_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SLOW_MS, raising=False)
     assert milliseconds_per_chunk(MANY_CHUNKS) < SLOW
     monkeypatch.setenv(SLOW_MS, str(SLOW))
@@ -35,14 +35,14 @@ def test_every_chunk_is_held_up_for_so_long(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.long
-def test_the_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLOW_MS, str(SLOW))
     outcome = p1.run(Effort.small())
     results = {result.gate: result for result in outcome.results}
     assert results[P1_STREAM].verdict == "FAIL"
-    # The wait is before the first byte: what is measured after the last one does not see it.
+    # The delay is before the first byte: latencies after the last one do not include it.
     assert results[P1_ACK_ONE].spread.median < SLOW
-    # What it is held against is not slowed, and a bare gRPC server stands between them.
+    # The reference is not slowed, and a bare gRPC server lies between them.
     (layers,) = (series for series in outcome.series if series.plot == "layers")
     assert layers.x == ["raw TCP", "gRPC echo", "phase 1"]
     assert layers.y[1] > layers.y[2]

@@ -1,4 +1,4 @@
-"""How a load, or a peer, keeps in step with who started it (`bench.processes.loading`)."""
+"""Synchronization of a load, or a peer, with its parent (`bench.processes.loading`)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 
 def await_start() -> None:
-    """Say that everything is warm, and wait for the line that begins the measurement."""
+    """Announce that the load is warm, and wait for the line that begins the measurement."""
     print(json.dumps({"ready": True}), flush=True)
     sys.stdin.readline()
 
 
 def report(figures: Mapping[str, object], *, linger: bool) -> None:
-    """Print the figures; `linger` keeps the connections until whoever started us has looked."""
+    """Print the figures; `linger` keeps the connections until the parent has measured them."""
     print(json.dumps(figures), flush=True)
     if linger:
         sys.stdin.read()

@@ -1,9 +1,4 @@
-"""Servers that are published as source alone: built once with Go, into a cache of this user's.
-
-The version is pinned, and so is the checksum of its source, as Go's module proxy gives it. It is
-built as a main module, from the folder of that source: its own go.sum, which the checksum covers,
-so pins everything that it is made of.
-"""
+"""Servers published only as source: built once with Go, into this user's cache."""
 
 from __future__ import annotations
 
@@ -16,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from tools.backends.errors import ServiceError
-from tools.backends.installing import cache_dir, find_program, run_step
-from tools.backends.reporting import say
+from tools.backends.programs import cache_dir, find_program, run_step
+from tools.backends.progress import say
 
 FETCH_SECONDS: Final = 900.0
 BUILD_SECONDS: Final = 7200.0
@@ -25,12 +20,16 @@ BUILD_SECONDS: Final = 7200.0
 
 @dataclass(frozen=True, slots=True)
 class GoProgram:
-    """A program to be built.
+    """A program to build.
+
+    The version is pinned, and so is the checksum of its source in Go's module proxy. It is built as
+    a main module, from the folder of that source: its go.sum, which the checksum covers, then pins
+    all of its dependencies.
 
     Args:
         checksum: of the module's files, "h1:…"; `go mod download -json MODULE@VERSION` prints it.
         package: the folder of the program within the module.
-        minutes: of one core that was seen to build it, for the person who waits.
+        minutes: of one core that a build took, shown to the user.
     """
 
     name: str
@@ -42,12 +41,12 @@ class GoProgram:
 
     @property
     def path(self) -> Path:
-        """Where it is kept. Another version is another folder."""
+        """The path of the built program. Each version has a separate folder."""
         return cache_dir() / "built" / f"{self.name}-{self.version}" / self.name
 
 
 def build(service: str, program: GoProgram) -> Path:
-    """Return its path; build it first if that is still to be done. Raises `ServiceError`."""
+    """Return its path; build it first if necessary. Raise `ServiceError`."""
     go = find_program("go")
     if go is None and not program.path.exists():
         raise ServiceError(
@@ -57,7 +56,7 @@ def build(service: str, program: GoProgram) -> Path:
     folder = program.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        # Whoever comes second waits and finds it built.
+        # A concurrent caller waits here and finds it built.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if go is not None and not program.path.exists():
             say(
@@ -71,15 +70,15 @@ def build(service: str, program: GoProgram) -> Path:
 
 def _build(go: str, program: GoProgram) -> None:
     environment = {**os.environ, "GOWORK": "off", "GOFLAGS": "-buildvcs=false"}
-    wanted = f"{program.module}@{program.version}"
+    module_version = f"{program.module}@{program.version}"
     with tempfile.TemporaryDirectory(dir=program.path.parent) as scratch:
-        command = [go, "mod", "download", "-json", wanted]
+        command = [go, "mod", "download", "-json", module_version]
         fetched = run_step(command, FETCH_SECONDS, directory=Path(scratch), environment=environment)
-        # What Go says while it fetches stands before the answer.
+        # Go prints its progress before the answer.
         source = json.loads(fetched[fetched.index("{") :])
         if source["Sum"] != program.checksum:
             raise ServiceError(
-                f"the source of {wanted} has the checksum {source['Sum']} and not "
+                f"the source of {module_version} has the checksum {source['Sum']} and not "
                 f"{program.checksum}: do not use it, and find out who changed it"
             )
         binary = Path(scratch) / program.name
@@ -89,5 +88,5 @@ def _build(go: str, program: GoProgram) -> None:
             directory=Path(source["Dir"]),
             environment=environment,
         )
-        # Complete or not there at all.
+        # Rename, so that the program is complete or absent.
         binary.rename(program.path)

@@ -1,4 +1,4 @@
-"""Waiting for what another process does."""
+"""Polling for a condition in another process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def wait_until(
     otherwise: str,
     pause: float = PAUSE_SECONDS,
 ) -> float:
-    """Ask until the answer is true; the seconds that it took.
+    """Poll until the answer is true. Return the seconds that it took.
 
-    Raises `ServiceError` with `otherwise` after so many seconds.
+    Raise `ServiceError` with `otherwise` after so many seconds.
     """
     begun = time.monotonic()
     while not check():
         if time.monotonic() - begun > seconds:
-            raise ServiceError(f"{otherwise} (asked for {seconds:.0f} s)")
+            raise ServiceError(f"{otherwise} (waited for {seconds:.0f} s)")
         time.sleep(pause)
     return time.monotonic() - begun

@@ -1,4 +1,4 @@
-"""Whether what a run has left behind is whole: for `make bench-quick`, which judges no figure."""
+"""Completeness check of a run's output, for `make bench-quick`, which judges no figure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _FROM_OUTSIDE: Final = re.compile(r"""(?:src|href)=(?!"(?:data:|#))|@import|url\((?!data:)""")
 
 
-def complaints(name: str, scenarios: Sequence[str], folder: Path) -> list[str]:
-    """What is wrong with the report of this name; nothing, if it has all of these scenarios.
+def report_problems(name: str, scenarios: Sequence[str], folder: Path) -> list[str]:
+    """Return what is wrong with the report of this name; nothing if it has all of these scenarios.
 
-    Raises OSError or ValueError when there is no report that can be read.
+    Raise OSError or ValueError when there is no readable report.
     """
     report = document.read(document.json_path(name, folder))
     found = [
@@ -39,11 +39,11 @@ def _of_scenario(name: str, record: ScenarioRecord) -> Iterator[str]:
     for row in record["gates"]:
         low, middle, high = row["minimum"], row["median"], row["maximum"]
         if low is None or middle is None or high is None:
-            yield f"{row['name']} is no number"
+            yield f"{row['name']} is not a number"
         elif not low <= middle <= high:
             yield f"{row['name']} has its median outside of its rounds"
     if not record["figures"]:
-        yield "nothing stands behind the gates"
+        yield "the gates have no figures"
     for series in record["series"]:
         if not series["x"] or len(series["x"]) != len(series["y"]):
             yield f"series {series['name']} has {len(series['x'])} x and {len(series['y'])} y"
@@ -64,10 +64,10 @@ def _of_files(report: Document, folder: Path) -> Iterator[str]:
     for plot in sorted(plots):
         path = folder / f"{name}-{plot}.png"
         if not path.exists() or not path.read_bytes().startswith(_PNG):
-            yield f"{path.name} is no picture"
+            yield f"{path.name} is not a picture"
     page = folder / f"{name}.html"
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     if "</html>" not in text:
-        yield f"{page.name} is no whole page"
+        yield f"{page.name} is not a complete page"
     if outside := _FROM_OUTSIDE.search(text):
         yield f"{page.name} needs something from outside: {text[outside.start() :][:60]!r}"

@@ -1,16 +1,6 @@
-"""One upload that grows to very many chunks, with young uploads beside it.
+"""Load: one upload that grows to very many chunks, compared with young uploads.
 
-What a chunk costs is measured on both in turns, so that whatever else the machine does hits both:
-`--step` chunks into the large upload once `--chunks` are in it, then as many into a new one that
-has had `--young` chunks before. CPU of the processes named by `--watch NAME=PID` is read around
-each. Prints
-
-    {"growth": [seconds per chunk, one for every `marks_every` chunks on the way],
-     "rounds": [{"old": …, "young": …}]}
-
-where `old` and `young` are {"seconds", "cpu": {NAME: seconds}} per chunk.
-
-    python -m bench.load.growing --target HOST:PORT --chunks 100000 --step 2000 --rounds 5
+python -m bench.load.growing_upload --target HOST:PORT --chunks 100000 --step 2000 --rounds 5
 """
 
 from __future__ import annotations
@@ -24,16 +14,27 @@ import grpc.aio
 import psutil
 import uvloop
 
+from bench.load.chunk_sender import Figures, Sender, Upload
 from bench.load.lifecycle import connected, open_upload, report
 from bench.load.payload import Payload
 from bench.load.schedule import Schedule
-from bench.load.sending import Figures, Sender, Upload
 
 _MARKS: Final = 100
 
 
 class Growing:
-    """One run."""
+    """One run.
+
+    The cost of a chunk is measured on both in turns, so that other load on the machine affects
+    both: `--step` chunks into the large upload once it holds `--chunks`, then as many into a new
+    one that holds `--young` chunks. The CPU of the processes named by `--watch NAME=PID` is read
+    around each. Prints
+
+        {"growth": [seconds per chunk, one for every `marks_every` chunks],
+         "rounds": [{"old": …, "young": …}]}
+
+    where `old` and `young` are {"seconds", "cpu": {NAME: seconds}} per chunk.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, options: argparse.Namespace) -> None:
         self._channel = channel
@@ -67,7 +68,7 @@ class Growing:
         return await open_upload(self._channel, self._options.drive, self._options.chunk_bytes)
 
     async def _send(self, upload: Upload, chunks: int) -> None:
-        """Raises RuntimeError for a chunk that failed: the measurement would be of retries."""
+        """Send chunks. Raise RuntimeError for a failed chunk: retries would be measured."""
         figures = Figures()
         sender = Sender(self._payload, Schedule(chunks=chunks), self._options.window, figures)
         await sender.by_stream(self._channel, upload)
@@ -75,7 +76,7 @@ class Growing:
             raise RuntimeError(f"chunks failed: {dict(figures.errors)}")
 
     async def _measured(self, upload: Upload, chunks: int) -> dict[str, Any]:
-        """What a chunk of these costs."""
+        """Return the cost of each of these chunks."""
         cpu, begun = self._cpu(), time.perf_counter()
         await self._send(upload, chunks)
         seconds, after = time.perf_counter() - begun, self._cpu()

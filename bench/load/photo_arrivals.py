@@ -1,10 +1,6 @@
-"""Photos that arrive at a constant rate; then, how long the processor needed for each.
+"""Load: photos that arrive at a constant rate, then the processor's latency of each.
 
-python -m bench.load.arriving --target HOST:PORT --drive D --photos FOLDER --rate 2 --seconds 15
-
-The time of a photo is that from its event to its result, by the clock of the server, which is this
-machine's: `created_at` of the node is when it was committed, with its event, `processed_at` when
-its result was. Nobody asks for results while photos arrive.
+python -m bench.load.photo_arrivals --target HOST:PORT --drive D --photos F --rate 2 --seconds 15
 """
 
 from __future__ import annotations
@@ -39,7 +35,7 @@ async def run(options: argparse.Namespace) -> None:
             path = f"arriving/{uuid.uuid4()}.jpg"
             nodes.append((await client.upload(content, drive=options.drive, path=path)).node_id)
 
-        await send(photos[0])  # so that decoders and group are there
+        await send(photos[0])  # so that the decoders and the consumer group have started
         await _delay(client, nodes.pop(), time.perf_counter() + _PROCESSED_SECONDS)
         schedule = Schedule(seconds=options.seconds, rate=options.rate)
         async with asyncio.TaskGroup() as group:
@@ -53,19 +49,24 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def _delay(client: Client, node_id: str, deadline: float) -> float:
-    """Seconds from the event to the result. Raises RuntimeError for a photo that failed."""
+    """Return the seconds from the event to the result. Raise RuntimeError for a photo that failed.
+
+    Both times are by the server's clock, which is this machine's: `created_at` of the node is the
+    time of its commit, with its event; `processed_at` is the time of its result. No results are
+    queried while photos arrive.
+    """
     while True:
         node = await client.stat(node_id=node_id)
-        if (found := node.processing) is not None:
+        if (processing := node.processing) is not None:
             break
         if time.perf_counter() > deadline:
             raise RuntimeError(f"{node_id} has no result after {_PROCESSED_SECONDS:g} s")
         await asyncio.sleep(_ASKING_SECONDS)
-    if not found.thumbnails:
-        raise RuntimeError(f"{node_id} has no thumbnails: {found.reason} {found.detail}")
+    if not processing.thumbnails:
+        raise RuntimeError(f"{node_id} has no thumbnails: {processing.reason} {processing.detail}")
     assert node.created_at is not None
-    assert found.processed_at is not None
-    return (found.processed_at - node.created_at).total_seconds()
+    assert processing.processed_at is not None
+    return (processing.processed_at - node.created_at).total_seconds()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Progress for the person who waits: one line per event, with the service's name and the time."""
+"""Progress for the waiting user: one line per event, with the service's name and the time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _BEGIN: Final = time.monotonic()
 
 
 def say(service: str, text: str) -> None:
-    """To stderr: stdout belongs to the settings that other programmes read."""
+    """Print to stderr: stdout is for the settings that other programs read."""
     elapsed = time.monotonic() - _BEGIN
-    # One write, because four services report at the same time.
+    # One write, because four services report concurrently.
     sys.stderr.write(f"{elapsed:6.1f} s  {service:<6} {text}\n")
     sys.stderr.flush()

@@ -1,10 +1,4 @@
-"""A share of a core for each process: phases compared as on a machine where none waits for another.
-
-On two cores four processes share them, and a phase with one process more is slower by what that one
-costs. Quotas of the kernel (cgroups, version 1 or 2) give every process the same slice of a core
-for itself, as if the machine had a slower core for each. It needs a writable cgroup file system, as
-root usually has one.
-"""
+"""CPU quotas: an equal share of a core for each process of a measurement."""
 
 from __future__ import annotations
 
@@ -17,27 +11,27 @@ from pathlib import Path
 from typing import Final
 
 _PERIOD_US: Final = 10_000
-"""Short, so that a process that has used its share goes on a few milliseconds later."""
+"""Short, so that a process that has used its share continues a few milliseconds later."""
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
 class SharesUnavailableError(Exception):
-    """No group with a quota can be made here."""
+    """No group with a quota can be created here."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Hierarchy:
-    """Where groups with a share of the processors are made, in one of the two versions."""
+    """The place of groups with CPU quotas, in one of the two cgroup versions."""
 
     root: Path
     version: int
 
-    def home_of(self, pid: int) -> Path:
-        """The group that a process is in."""
+    def group_of(self, pid: int) -> Path:
+        """Return the group of a process."""
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
         controller = r"\d+:(?:[^:]*,)?cpu(?:,[^:]*)?" if self.version == 1 else "0:"
-        found = re.search(rf"^{controller}:(/.*)$", lines, re.MULTILINE)
-        return self.root / (found[1] if found else "/").lstrip("/")
+        match = re.search(rf"^{controller}:(/.*)$", lines, re.MULTILINE)
+        return self.root / (match[1] if match else "/").lstrip("/")
 
     def limit(self, group: Path, share: float) -> None:
         quota = int(_PERIOD_US * share)
@@ -60,32 +54,35 @@ def _hierarchy() -> _Hierarchy:
 
 
 @contextmanager
-def own_share(pids: Iterable[int], share: float) -> Iterator[None]:
-    """Limit each of the processes, and this one with all that it starts, to a share of one core.
+def limited_share(pids: Iterable[int], share: float) -> Iterator[None]:
+    """Limit each of the processes, and this one with its children, to a share of one core.
 
-    Every process is back where it was when the block ends.
+    On two cores, four processes compete for them, and a phase with one more process is slower by
+    what that one costs. Kernel quotas (cgroups, version 1 or 2) give every process an equal share
+    of a core, as if the machine had a slower core for each. It needs a writable cgroup file system,
+    as root usually has. Every process returns to its group when the block ends.
 
     Args:
-        share: 0.5 is half of a core; all threads of a process have it together.
+        share: 0.5 is half of a core; all threads of a process share it.
 
     Raises SharesUnavailableError.
     """
     hierarchy = _hierarchy()
-    made: list[tuple[Path, Path]] = []
+    groups: list[tuple[Path, Path]] = []
     try:
         for pid in (*pids, os.getpid()):
             group = hierarchy.root / f"sluice-bench-{pid}"
             try:
-                home = hierarchy.home_of(pid)
+                home = hierarchy.group_of(pid)
                 group.mkdir(exist_ok=True)
-                made.append((group, home))
+                groups.append((group, home))
                 hierarchy.limit(group, share)
                 _move(pid, group)
             except OSError as error:
                 raise SharesUnavailableError(f"{group}: {error.strerror or error}") from error
         yield
     finally:
-        for group, home in made:
+        for group, home in groups:
             for left in (group / "cgroup.procs").read_text(encoding="ascii").split():
                 _move(int(left), home)
             group.rmdir()

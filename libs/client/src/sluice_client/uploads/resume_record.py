@@ -1,8 +1,4 @@
-"""The journal of one upload, as far as it can be kept.
-
-An upload does not need its journal: where none can be written (a read-only home, a full disk) it
-goes on without one, and only another run cannot take it up.
-"""
+"""Best-effort journal of one upload: without one, the upload cannot be resumed."""
 
 from __future__ import annotations
 
@@ -16,24 +12,24 @@ from sluice_client.uploads.journal import Entry, Journal
 
 T = TypeVar("T")
 
-_log = logging.getLogger("sluice_client")
-
+# The SDK logs sentences for its user, not the events of the services.
+_sdk_log = logging.getLogger("sluice_client")
 
 NO_JOURNAL = "no resume journal can be kept"
-"""How the warning begins."""
+"""Beginning of the warning."""
 
 
 def not_kept_text(error: OSError) -> str:
-    """Return the warning that a record of an upload cannot be kept: which path, why, what to do."""
+    """Return the warning that a journal cannot be written: which path, why, what to do."""
     where = f"{error.filename}: " if error.filename else ""
     return (
-        f"{NO_JOURNAL} ({where}{error.strerror or error}); the upload goes on and"
-        " begins anew if it is interrupted. Set SLUICE_STATE_DIR to a folder that can be written"
+        f"{NO_JOURNAL} ({where}{error.strerror or error}); the upload continues and"
+        " restarts if it is interrupted. Set SLUICE_STATE_DIR to a writable folder"
     )
 
 
 class JournalWarning:
-    """Warns once per client that journals cannot be kept: by the upload's notice, or the log."""
+    """Warns once per client that no journal can be kept: by the upload's notice, or the log."""
 
     def __init__(self) -> None:
         self._given = False
@@ -45,15 +41,18 @@ class JournalWarning:
         if notify is not None:
             notify(not_kept_text(error))
         else:
-            _log.warning("%s", not_kept_text(error))
+            _sdk_log.warning("%s", not_kept_text(error))
 
 
 class ResumeRecord:
-    """What is kept of one upload; no method raises OSError.
+    """Best-effort record of one upload; no method raises OSError.
+
+    An upload does not need its journal. Where none can be written (a read-only home, a full disk),
+    it proceeds without, and another run cannot resume it.
 
     Args:
         journal: entered; None when there is none.
-        failed: called with the error of a journal that cannot be used any more.
+        failed: called with the error that makes the journal unusable.
     """
 
     def __init__(
@@ -70,22 +69,22 @@ class ResumeRecord:
 
     @property
     def kept(self) -> bool:
-        """Whether another run can go on with this upload."""
+        """Whether another run can resume this upload."""
         return self._saved
 
     async def load(self) -> Entry | None:
-        """Return the entry of an earlier run, if there is a whole one."""
+        """Return the entry of an earlier run, or None if there is no complete one."""
         entry = await self._try(Journal.load)
         self._saved = entry is not None
         return entry
 
     async def save(self, entry: Entry) -> None:
-        """Keep the entry. When that fails, the one before stays, which names the same upload."""
+        """Save the entry. On failure the previous one stays, which names the same upload."""
         if await self._try(lambda journal: _saved(journal, entry)):
             self._saved = True
 
     async def remove(self) -> None:
-        """The upload has ended, or is not wanted any more."""
+        """Remove the entry: the upload has ended, or is not to be resumed."""
         await self._try(Journal.remove)
         self._saved = False
 
@@ -109,7 +108,7 @@ def _saved(journal: Journal, entry: Entry) -> bool:
 def resume_record(
     opened: Callable[[], Journal], failed: Callable[[OSError], None]
 ) -> Iterator[ResumeRecord]:
-    """Hold the journal that `opened` makes, or none when that fails. Raise UploadBusy."""
+    """Hold the journal that `opened` returns, or none when that fails. Raise UploadBusy."""
     try:
         journal = opened()
         journal.__enter__()
