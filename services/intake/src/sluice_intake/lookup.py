@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from sluice_core.access.principal import Principal
 from sluice_core.errors import NotFound
-from sluice_core.ports import UploadLedger
+from sluice_core.ports import LifecycleLedger
 from sluice_core.uploads.ids import nonce_of
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_core.uploads.names import check_upload_id
@@ -17,7 +17,9 @@ _LEDGER_ID = re.compile(r"[^-]+-[0-9a-f]{32}")
 """The form of an upload id that a ledger issued: its nonce, then 32 hex digits."""
 
 
-async def find_upload(ledger: UploadLedger, principal: Principal, upload_id: str) -> UploadSnapshot:
+async def find_upload(
+    ledger: LifecycleLedger, principal: Principal, upload_id: str
+) -> UploadSnapshot:
     """Return the upload, which must belong to the caller's tenant.
 
     Raise `InvalidArgument` BAD_UPLOAD_ID, `NotFound` UPLOAD_LOST or UPLOAD_NOT_FOUND. The error
@@ -30,7 +32,7 @@ async def find_upload(ledger: UploadLedger, principal: Principal, upload_id: str
     return snapshot
 
 
-async def check_upload(ledger: UploadLedger, principal: Principal, upload_id: str) -> None:
+async def check_upload(ledger: LifecycleLedger, principal: Principal, upload_id: str) -> None:
     """Check that the upload belongs to the caller's tenant, before a step that reads the upload.
 
     Raise the errors of `find_upload`. An upload that was purged may pass; the step reports it.
@@ -41,13 +43,15 @@ async def check_upload(ledger: UploadLedger, principal: Principal, upload_id: st
     _check_tenant(ledger, principal, upload_id, tenant)
 
 
-def _check_tenant(ledger: UploadLedger, principal: Principal, upload_id: str, tenant: str) -> None:
+def _check_tenant(
+    ledger: LifecycleLedger, principal: Principal, upload_id: str, tenant: str
+) -> None:
     if tenant != principal.tenant:
         raise _unknown_upload(ledger, upload_id)
 
 
 @contextmanager
-def reporting_lost_uploads(ledger: UploadLedger, upload_id: str) -> Iterator[None]:
+def reporting_lost_uploads(ledger: LifecycleLedger, upload_id: str) -> Iterator[None]:
     """Convert the ledger's UPLOAD_NOT_FOUND to UPLOAD_LOST if another ledger issued the id.
 
     A ledger that was emptied or replaced has another nonce than the one in the id.
@@ -60,7 +64,7 @@ def reporting_lost_uploads(ledger: UploadLedger, upload_id: str) -> Iterator[Non
         raise _unknown_upload(ledger, upload_id) from None
 
 
-def _unknown_upload(ledger: UploadLedger, upload_id: str) -> NotFound:
+def _unknown_upload(ledger: LifecycleLedger, upload_id: str) -> NotFound:
     if _LEDGER_ID.fullmatch(upload_id) and nonce_of(upload_id) != ledger.nonce:
         return NotFound(
             "UPLOAD_LOST",

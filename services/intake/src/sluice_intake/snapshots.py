@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from sluice_core.ports import UploadLedger
+from sluice_core.ports import LifecycleLedger
 from sluice_core.uploads.model import UploadSnapshot
 
 
 @asynccontextmanager
 async def snapshots_after(
-    ledger: UploadLedger, upload_id: str, sequence: int, *, only_end: bool = False
+    ledger: LifecycleLedger, upload_id: str, sequence: int, *, only_end: bool = False
 ) -> AsyncIterator[AsyncIterator[UploadSnapshot]]:
     """Yield the ledger's watch and close it when the block exits.
 

@@ -147,17 +147,8 @@ class ObjectIntent:
     created_at: float
 
 
-class Catalogue(Protocol):
-    """Durable record of drives and nodes.
-
-    Every method is one transaction. Every read and write names the tenant: another tenant's row is
-    NotFound. All methods raise `Unavailable` CATALOGUE_UNAVAILABLE when the database does not
-    answer.
-    """
-
-    async def ping(self) -> None: ...
-
-    # -- drives
+class DriveCatalogue(Protocol):
+    """Drives and their policies."""
 
     async def create_drive(
         self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
@@ -191,7 +182,9 @@ class Catalogue(Protocol):
         """Set these fields of the drive's policy, all of them by default."""
         ...
 
-    # -- nodes
+
+class NodeCatalogue(Protocol):
+    """Nodes: commit, find, list, change and delete them."""
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
         """Commit a node (rule 19), in one transaction.
@@ -238,8 +231,6 @@ class Catalogue(Protocol):
         """
         ...
 
-    # -- SHA-256 afterwards (rule 20)
-
     async def nodes_without_sha256(self, limit: int, offset: int = 0) -> Sequence[Node]:
         """Return live nodes under the policy sha256_async without a SHA-256, of all tenants.
 
@@ -251,7 +242,9 @@ class Catalogue(Protocol):
         """Set the SHA-256 and add NodeVerified; False when it is set or the node is gone."""
         ...
 
-    # -- processing results
+
+class ProcessingCatalogue(Protocol):
+    """Results of the processor."""
 
     async def announce_thumbnails(self, node_id: str, objects: Sequence[ObjectRef]) -> bool:
         """Record objects before they are written for a live node.
@@ -295,7 +288,9 @@ class Catalogue(Protocol):
         """Return the results of these nodes, for live nodes of the tenant that have one."""
         ...
 
-    # -- intents and deletions (rules 13, 26)
+
+class ObjectCatalogue(Protocol):
+    """Objects that must not be left over: intents before they are made, deletions to come."""
 
     async def record_intent(self, intent: ObjectIntent) -> None:
         """Insert an intent, or set the multipart id of the existing one.
@@ -345,7 +340,9 @@ class Catalogue(Protocol):
 
     async def deletion_done(self, deletion_id: int) -> None: ...
 
-    # -- outbox and leases (rules 15, 22)
+
+class Outbox(Protocol):
+    """Event rows that committed with the change that they report."""
 
     async def outbox(self, limit: int) -> Sequence[OutboxRow]:
         """Return unpublished rows in insertion order, withheld ones included."""
@@ -374,8 +371,31 @@ class Catalogue(Protocol):
 
     async def outbox_published(self, row_ids: Sequence[int]) -> None: ...
 
+
+class LeaseCatalogue(Protocol):
+    """Named leases, for jobs that one process at a time should do."""
+
     async def hold_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Acquire or renew a named lease by the database's clock; False while another holds it."""
         ...
 
     async def release_lease(self, name: str, holder: str) -> None: ...
+
+
+class Catalogue(
+    DriveCatalogue,
+    NodeCatalogue,
+    ProcessingCatalogue,
+    ObjectCatalogue,
+    Outbox,
+    LeaseCatalogue,
+    Protocol,
+):
+    """Durable record of drives and nodes.
+
+    Every method is one transaction. Every read and write names the tenant: another tenant's row is
+    NotFound. All methods raise `Unavailable` CATALOGUE_UNAVAILABLE when the database does not
+    answer.
+    """
+
+    async def ping(self) -> None: ...

@@ -29,32 +29,8 @@ from sluice_core.uploads.model import (
 )
 
 
-class UploadLedger(Protocol):
-    """Sole owner of upload state.
-
-    Every method is one atomic step. A repeated call with the same arguments changes nothing and
-    returns the same. Methods that name an upload raise `NotFound` UPLOAD_NOT_FOUND for an unknown
-    one; the intake reports an id of another nonce as UPLOAD_LOST.
-    """
-
-    @property
-    def nonce(self) -> str:
-        """Identity of this ledger; it changes when the ledger is emptied or replaced (rule 28)."""
-        ...
-
-    async def ping(self) -> None:
-        """Raise `Unavailable` when the ledger cannot take writes."""
-        ...
-
-    # -- the client's side
-
-    async def create(self, new: NewUpload) -> UploadSnapshot:
-        """Open an upload in PENDING and append UploadInitiated.
-
-        Raise `AlreadyExists` REQUEST_ID_CONFLICT for a known id with another fingerprint,
-        `ResourceExhausted` BUDGET_FULL for a new upload while the budget is full (rule 9).
-        """
-        ...
+class ChunkLedger(Protocol):
+    """What the path of a chunk needs: room for its bytes, and the commit."""
 
     async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         """Check the offer and reserve room for its bytes, before they are read (rules 3–5, 9, 10).
@@ -93,6 +69,23 @@ class UploadLedger(Protocol):
             Aborted: STAGING_LOST, the chunk is new and its bytes were not staged or are gone.
             ResourceExhausted: BUDGET_FULL, the reservation does not cover the whole size and there
                 is no room for the rest.
+        """
+        ...
+
+
+class LifecycleLedger(Protocol):
+    """What clients ask of an upload: open, complete, abort, follow and list it."""
+
+    @property
+    def nonce(self) -> str:
+        """Identity of this ledger; it changes when the ledger is emptied or replaced (rule 28)."""
+        ...
+
+    async def create(self, new: NewUpload) -> UploadSnapshot:
+        """Open an upload in PENDING and append UploadInitiated.
+
+        Raise `AlreadyExists` REQUEST_ID_CONFLICT for a known id with another fingerprint,
+        `ResourceExhausted` BUDGET_FULL for a new upload while the budget is full (rule 9).
         """
         ...
 
@@ -151,7 +144,9 @@ class UploadLedger(Protocol):
         """
         ...
 
-    # -- the workers' side
+
+class WorkLedger(Protocol):
+    """What workers do under a claim: store parts, complete or fail the upload."""
 
     async def claim_part(
         self, upload_id: str, number: int, holder: str, lease_seconds: float
@@ -221,7 +216,9 @@ class UploadLedger(Protocol):
         """End an upload as FAILED and append UploadFailed; with a fence, only if it is current."""
         ...
 
-    # -- the sweeper's and the relay's side
+
+class SweepLedger(Protocol):
+    """What the sweeper finds: lost work, expired uploads, clean-ups, purges."""
 
     async def ready_work(self, limit: int, offset: int = 0) -> Sequence[WorkItem]:
         """Return ready parts and completions without a lease, oldest upload first, starting at the
@@ -255,6 +252,12 @@ class UploadLedger(Protocol):
         """Return those of these staging tokens that a received chunk or a reservation names."""
         ...
 
+    async def backlog(self) -> Backlog: ...
+
+
+class EventLedger(Protocol):
+    """What the relay publishes: the events of uploads, in order for each."""
+
     async def pending_events(self, limit: int) -> Sequence[LedgerEvent]:
         """Return unpublished events, in order per upload, oldest upload first, without uploads
         whose events are withheld; their number does not matter."""
@@ -276,4 +279,15 @@ class UploadLedger(Protocol):
         """Delete the upload's events up to and including this sequence."""
         ...
 
-    async def backlog(self) -> Backlog: ...
+
+class UploadLedger(ChunkLedger, LifecycleLedger, WorkLedger, SweepLedger, EventLedger, Protocol):
+    """Sole owner of upload state.
+
+    Every method is one atomic step. A repeated call with the same arguments changes nothing and
+    returns the same. Methods that name an upload raise `NotFound` UPLOAD_NOT_FOUND for an unknown
+    one; the intake reports an id of another nonce as UPLOAD_LOST.
+    """
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` when the ledger cannot take writes."""
+        ...

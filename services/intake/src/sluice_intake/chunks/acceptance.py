@@ -13,10 +13,10 @@ from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import DeadlineExceeded, Internal, SluiceError, Unavailable
 from sluice_core.ports import (
     Acceptance,
+    ChunkLedger,
     ChunkOffer,
     ChunkStore,
     Completion,
-    UploadLedger,
     Verdict,
     WorkItem,
     WorkKind,
@@ -36,7 +36,7 @@ class ChunkAcceptor:
 
     def __init__(
         self,
-        ledger: UploadLedger,
+        ledger: ChunkLedger,
         chunks: ChunkStore,
         queue: WorkQueue,
         metrics: Metrics,

@@ -14,10 +14,10 @@ from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
 from sluice_core.ports import (
     Block,
+    ChunkLedger,
     ChunkOffer,
     ChunkStore,
     StagedChunk,
-    UploadLedger,
 )
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.ids import new_token
@@ -181,7 +181,7 @@ def make_offer(upload_id: str, header: Header, max_chunk_bytes: int) -> ChunkOff
 class ChunkReceiver:
     """The stage that opens chunks: room first, then a staging area; a failure frees both."""
 
-    def __init__(self, ledger: UploadLedger, chunks: ChunkStore, options: IntakeOptions) -> None:
+    def __init__(self, ledger: ChunkLedger, chunks: ChunkStore, options: IntakeOptions) -> None:
         self._ledger = ledger
         self._chunks = chunks
         self._max_block_bytes = options.max_block_bytes

@@ -10,7 +10,7 @@ import structlog
 
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import NotFound, SluiceError
-from sluice_core.ports import UploadLedger
+from sluice_core.ports import LifecycleLedger
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_intake.snapshots import snapshots_after
 
@@ -38,7 +38,7 @@ class StoredNotifier:
     watch may report a stored chunk before the accept of that chunk has returned.
     """
 
-    def __init__(self, ledger: UploadLedger, send: SendStored, metrics: Metrics) -> None:
+    def __init__(self, ledger: LifecycleLedger, send: SendStored, metrics: Metrics) -> None:
         self._ledger = ledger
         self._send = send
         self._seconds = metrics.ack_seconds.labels("stored")

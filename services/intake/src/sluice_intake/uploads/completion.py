@@ -6,7 +6,7 @@ import asyncio
 
 from sluice_core.access.principal import Principal
 from sluice_core.errors import FailedPrecondition, InvalidArgument
-from sluice_core.ports import Completion, UploadLedger
+from sluice_core.ports import Completion, LifecycleLedger
 from sluice_core.uploads.model import MAX_CHUNKS, UploadSnapshot
 from sluice_core.uploads.names import check_sha256
 from sluice_core.uploads.states import is_terminal
@@ -21,7 +21,7 @@ class UploadCompleter:
     """The stage that completes and aborts uploads for their clients."""
 
     def __init__(
-        self, ledger: UploadLedger, acceptor: ChunkAcceptor, options: IntakeOptions
+        self, ledger: LifecycleLedger, acceptor: ChunkAcceptor, options: IntakeOptions
     ) -> None:
         self._ledger = ledger
         self._acceptor = acceptor

@@ -22,7 +22,7 @@ from sluice_core.errors import (
     PermissionDenied,
     SluiceError,
 )
-from sluice_core.ports import UploadLedger
+from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Drive
 from sluice_core.uploads.ids import new_node_id, new_upload_id
 from sluice_core.uploads.model import MAX_CHUNKS, NewUpload, ObjectRef, UploadSnapshot
@@ -69,7 +69,7 @@ class UploadInitiator:
 
     def __init__(
         self,
-        ledger: UploadLedger,
+        ledger: LifecycleLedger,
         drives: DriveDirectory,
         unary: UnaryHandler,
         completer: UploadCompleter,

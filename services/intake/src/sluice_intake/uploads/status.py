@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument
-from sluice_core.ports import UploadLedger
+from sluice_core.ports import LifecycleLedger
 from sluice_core.uploads.model import MissingChunks, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import is_terminal
 from sluice_intake.lookup import check_upload, find_upload, reporting_lost_uploads
@@ -39,7 +39,7 @@ class StatusPage:
 class StatusReader:
     """The stage that reads the status of uploads."""
 
-    def __init__(self, ledger: UploadLedger, options: IntakeOptions) -> None:
+    def __init__(self, ledger: LifecycleLedger, options: IntakeOptions) -> None:
         self._ledger = ledger
         self._options = options
 

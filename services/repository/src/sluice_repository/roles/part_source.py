@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sluice_core.errors import DataLoss, Internal
 from sluice_core.objects.body import ChunksBody, closing
-from sluice_core.ports import ChunkStore, PartClaim, UploadLedger
+from sluice_core.ports import ChunkStore, PartClaim, WorkLedger
 from sluice_core.uploads.checksums import EMPTY_CRC32C, combined_crc32c
 from sluice_core.uploads.model import ChunkRef
 
@@ -20,7 +20,7 @@ class PartSource:
     Call `measure` first; it sets `crc32c` to the part's.
     """
 
-    def __init__(self, ledger: UploadLedger, chunks: ChunkStore, claim: PartClaim) -> None:
+    def __init__(self, ledger: WorkLedger, chunks: ChunkStore, claim: PartClaim) -> None:
         self._ledger = ledger
         self._chunks = chunks
         self._claim = claim

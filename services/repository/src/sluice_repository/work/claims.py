@@ -10,7 +10,7 @@ import stamina
 import structlog
 
 from sluice_core.errors import Aborted, SluiceError, Unavailable
-from sluice_core.ports import CompletionClaim, Delivery, PartClaim, UploadLedger
+from sluice_core.ports import CompletionClaim, Delivery, PartClaim, WorkLedger
 from sluice_repository.deps import RepositoryDeps
 
 Result = TypeVar("Result")
@@ -96,7 +96,7 @@ def _root_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return errors.exceptions[0]
 
 
-async def release(ledger: UploadLedger, claim: PartClaim | CompletionClaim) -> None:
+async def release(ledger: WorkLedger, claim: PartClaim | CompletionClaim) -> None:
     """Release an unfinished claim so that another worker can take it at once.
 
     Best effort: if the release fails, the lease runs out.
