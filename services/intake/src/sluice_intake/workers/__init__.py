@@ -1,1 +1,0 @@
-"""Several intake processes on one port."""
