@@ -74,7 +74,7 @@ def test_stat_shows_photo_facts_and_get_returns_thumbnails(sluice: Sluice, tmp_p
 
     outcome = sluice.run("get", "photos:holiday.jpg", str(folder), "--thumbnail", "256")
     assert outcome.code == 1
-    assert "there are 64, 128" in " ".join(outcome.err.split())
+    assert "use one of 64, 128" in " ".join(outcome.err.split())
 
 
 def test_stat_reports_files_that_are_no_photos(sluice: Sluice, tmp_path: Path) -> None:

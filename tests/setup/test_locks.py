@@ -85,11 +85,17 @@ def missing_extras(lock: list[Requirement]) -> set[str]:
     missing = set()
     for distribution in distributions(path=sys.path):
         name = canonicalize_name(distribution.metadata["Name"])
+        is_ours = name.startswith("sluice-")
+        if not is_ours and name not in extras:
+            continue
+        # The locks are for everything, so for every extra of ours.
+        provided = distribution.metadata.get_all("Provides-Extra") or ()
         for need in map(Requirement, distribution.requires or ()):
             applies = need.marker is None or any(
-                need.marker.evaluate({"extra": extra}) for extra in ("", *extras.get(name, ()))
+                need.marker.evaluate({"extra": extra})
+                for extra in ("", *(provided if is_ours else extras[name]))
             )
-            if (name in extras or name.startswith("sluice-")) and applies:
+            if applies and not need.name.startswith("sluice-"):
                 lacking = need.extras - extras.get(canonicalize_name(need.name), set())
                 missing |= {f"{canonicalize_name(need.name)}[{extra}]" for extra in lacking}
     return missing

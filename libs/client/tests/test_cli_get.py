@@ -62,9 +62,9 @@ async def test_slash_after_a_file_is_an_error(
 ) -> None:
     repository.put("d", "file", b"content")
     (tmp_path / "there").write_bytes(b"before")
-    with pytest.raises(NotADirectoryError, match="no folder"):
+    with pytest.raises(NotADirectoryError, match="not a folder"):
         await get(client, "d:file", f"{tmp_path}/there/")
-    with pytest.raises(NotADirectoryError, match="no folder"):
+    with pytest.raises(NotADirectoryError, match="not a folder"):
         await get_all(client, "d:file", tmp_path / "there")
     assert contents(tmp_path) == {"there": b"before"}
 

@@ -156,6 +156,24 @@ async def test_concurrent_migrations_run_one_at_a_time(fresh: str, engine: Engin
     assert set(describe_tables(engine)) == set(metadata.tables)
 
 
+async def test_revision_is_committed_before_the_lock_is_released(
+    fresh: str, server: MysqlServer
+) -> None:
+    """Otherwise the next run reads the previous revision and applies the last one again."""
+    seen: list[object] = []
+
+    def look(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        if "RELEASE_LOCK" in statement:
+            seen.extend(server.run(f"SELECT version_num FROM {name_of(fresh)}.alembic_version"))
+
+    event.listen(Engine, "before_cursor_execute", look)
+    try:
+        await migrate(fresh)
+    finally:
+        event.remove(Engine, "before_cursor_execute", look)
+    assert seen == [(ALL[-1],)]
+
+
 async def test_migration_waits_for_lock_and_times_out(
     fresh: str,
 ) -> None:

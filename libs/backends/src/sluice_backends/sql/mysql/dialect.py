@@ -177,6 +177,9 @@ class MysqlDialect:
                 retry_after_seconds=float(seconds),
             )
         yield
+        # The revision is committed before the next run may read it. DDL commits by itself, the
+        # update of the version does not.
+        await connection.execute(text("COMMIT"))
         # Not in a `finally`: a failure closes the session, which releases the lock.
         await connection.execute(text("DO RELEASE_LOCK(:lock)"), {"lock": lock})
 
