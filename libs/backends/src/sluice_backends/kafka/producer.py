@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
+from sluice_backends.kafka.aiokafka_internals import discard_batches, sender_task
 from sluice_backends.kafka.connection import client_arguments, start_client
 from sluice_backends.kafka.errors import TOO_LARGE, unavailable
 from sluice_backends.kafka.headers import Headers
@@ -167,7 +168,7 @@ class OrderedProducer:
         """Stop sending at once; close the connections in the background."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            if (sending := producer._sender.sender_task) is not None:
+            if (sending := sender_task(producer)) is not None:
                 sending.cancel()
             self._ending = asyncio.create_task(self._close(producer), name="close a producer")
             # Topics may have been deleted meanwhile; the next producer checks again.
@@ -190,11 +191,10 @@ class OrderedProducer:
         sender task (it finishes requests that are on the wire), drop the remaining batches, then
         stop().
         """
-        sending = producer._sender.sender_task
+        sending = sender_task(producer)
         if sending is not None:
             await asyncio.wait([sending], timeout=self._options.request_timeout_seconds)
-        producer._message_accumulator._batches.clear()
-        producer._message_accumulator._pending_batches.clear()
+        discard_batches(producer)
         try:
             async with asyncio.timeout(self._options.request_timeout_seconds):
                 await producer.stop()

@@ -12,6 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
+from sluice_backends.redis.client.redis_py_internals import transport_of
 from sluice_backends.redis.client.resp import Command, ReplyReader, encode
 
 Replies = asyncio.Future[list[Any]]
@@ -44,7 +45,7 @@ class Link(asyncio.BufferedProtocol):
             await connection.disconnect(nowait=True)
             raise
         link = cls()
-        transport = connection._writer.transport  # type: ignore[union-attr]
+        transport = transport_of(connection)
         transport.set_protocol(link)
         link.connection_made(transport)
         link._opened = connection

@@ -9,8 +9,9 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis._parsers.base import BaseParser
 from redis.exceptions import InvalidResponse
+
+from sluice_backends.redis.client.redis_py_internals import BaseParser
 
 Argument = bytes | bytearray | memoryview | str | int | float
 Command = Sequence[Argument]
