@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import structlog
 
+from sluice_common.backends.hints import enqueue_hints
 from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.concurrency.cancellation import finish_despite_cancel
@@ -18,8 +18,6 @@ from sluice_core.ports import (
     ChunkStore,
     Completion,
     Verdict,
-    WorkItem,
-    WorkKind,
     WorkQueue,
 )
 from sluice_intake.chunks.reception import IncomingChunk
@@ -62,24 +60,8 @@ class ChunkAcceptor:
         return await finish_despite_cancel(self._commit(chunk.offer, chunk.crc32c))
 
     async def announce(self, upload_id: str, tenant: str, step: Acceptance | Completion) -> None:
-        """Queue the parts and the completion that the step made ready, best effort.
-
-        Neither a full nor an unavailable queue fails the caller: the sweeper re-issues lost
-        work items (rule 15).
-        """
-        if not step.ready_parts and not step.completion_ready:
-            return
-        items = [WorkItem(WorkKind.PART, upload_id, tenant, number) for number in step.ready_parts]
-        if step.completion_ready:
-            items.append(WorkItem(WorkKind.COMPLETION, upload_id, tenant))
-        try:
-            async with asyncio.timeout(self._hint_seconds):
-                for item in items:
-                    await self._queue.put(item)
-        except TimeoutError:
-            _log.warning("queue.full", upload_id=upload_id, items=len(items))
-        except SluiceError as error:
-            _log.warning("queue.put_failed", upload_id=upload_id, reason=error.reason)
+        """Queue the parts and the completion that the step made ready, best effort."""
+        await enqueue_hints(self._queue, upload_id, tenant, step, self._hint_seconds)
 
     async def _commit(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         crash_point(CrashPoint.BEFORE_ACCEPT_CHUNK)

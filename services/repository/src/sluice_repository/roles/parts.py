@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import structlog
 from prometheus_client import Counter
 
+from sluice_common.backends.hints import enqueue_hints
 from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.telemetry.tracing import span
 from sluice_core.errors import (
@@ -25,7 +26,6 @@ from sluice_core.ports import (
     Delivery,
     PartClaim,
     StoredPartRecord,
-    WorkItem,
     WorkKind,
 )
 from sluice_core.ports.catalogue import ObjectIntent
@@ -295,24 +295,9 @@ class PartStorer:
         return True
 
     async def _enqueue_hints(self, claim: PartClaim, completion: Completion) -> None:
-        """Enqueue hints at what is ready now.
-
-        A full queue makes `put` wait, and only workers like this one empty it. So the wait is
-        short; the sweeper enqueues missing hints.
-        """
         new = claim.snapshot.new
-        hints = [
-            WorkItem(WorkKind.PART, new.upload_id, new.tenant, number)
-            for number in completion.ready_parts
-        ]
-        if completion.completion_ready:
-            hints.append(WorkItem(WorkKind.COMPLETION, new.upload_id, new.tenant))
-        try:
-            async with asyncio.timeout(_ENQUEUE_SECONDS):
-                for hint in hints:
-                    await self._deps.queue.put(hint)
-        except (SluiceError, TimeoutError) as error:
-            _log.warning("hint.enqueue_failed", upload_id=new.upload_id, error=str(error))
+        queue = self._deps.queue
+        await enqueue_hints(queue, new.upload_id, new.tenant, completion, _ENQUEUE_SECONDS)
 
     async def _reject_damaged(self, claim: PartClaim, source: PartSource) -> int:
         """Mark damaged and lost chunks as missing again (rule 8) and return how many there were.
