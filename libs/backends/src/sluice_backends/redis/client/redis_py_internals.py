@@ -17,5 +17,5 @@ def transport_of(connection: AbstractConnection) -> asyncio.Transport:
 
 
 def detach_transport(connection: AbstractConnection) -> None:
-    """Make the connection forget its transport; else it warns that it was never closed."""
+    """Drop the closed transport; otherwise the connection warns that it was never closed."""
     connection._writer = connection._reader = None
