@@ -300,7 +300,7 @@ async def test_permit_keeps_its_room_before_the_first_block(
             assert (backlog.reserved_bytes, backlog.queued_bytes) == (CHUNK, 0)
             assert (met.store.staged, met.store.appended) == ([400], [])
 
-            first.cancel()  # gives its room back; the other one is not asked to send again
+            first.cancel()  # releases its room; the other one need not send again
             await second.done_writing()
             assert await read_all(second, answered) is None
         assert answered.numbers == [800]

@@ -109,7 +109,7 @@ class Running:
     def send(self, method: str, wire: bytes, seconds: float = 0.5) -> grpc.StatusCode:
         """Send one message; check the details of the status and return it."""
         path = f"/{self.service.full_name}/{method}"
-        channel: Any = self.channel  # its stubs want serializers
+        channel: Any = self.channel  # its stubs require serializers
         call = channel.stream_stream(path)(
             iter([wire]), timeout=seconds, metadata=(("authorization", TENANT),)
         )
@@ -194,7 +194,7 @@ def test_any_bytes_get_a_typed_response(running: Running) -> None:
 
     def send_any(inputs: int) -> None:
         @settings(
-            max_examples=-(-inputs // BATCH),  # no fewer inputs than asked for
+            max_examples=-(-inputs // BATCH),  # no fewer inputs than requested
             database=None,
             phases=(Phase.explicit, Phase.generate),  # shrinking would send thousands more
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

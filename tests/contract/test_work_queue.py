@@ -451,7 +451,7 @@ async def test_cancelled_put_adds_nothing_and_blocks_no_other(queue: WorkQueue) 
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    for _ in range(2):  # by each of two processes: what the cancelled one still asked is answered
+    for _ in range(2):  # each of two processes answers; requests of the cancelled put are done then
         await queue.depth()
     await queue.acknowledge(await take(queue))
     await asyncio.wait_for(staying, 20.0)

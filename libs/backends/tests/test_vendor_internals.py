@@ -11,7 +11,11 @@ from aiokafka import AIOKafkaProducer
 from redis.asyncio.connection import Connection
 
 from sluice_backends.kafka.aiokafka_internals import discard_batches, sender_task
-from sluice_backends.redis.client.redis_py_internals import BaseParser, transport_of
+from sluice_backends.redis.client.redis_py_internals import (
+    BaseParser,
+    detach_transport,
+    transport_of,
+)
 
 
 async def test_aiokafka_producer_has_sender_and_batches() -> None:
@@ -23,14 +27,28 @@ async def test_aiokafka_producer_has_sender_and_batches() -> None:
         await producer.stop()
 
 
-async def test_redis_py_connection_has_a_transport() -> None:
+class Closed(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.event.set()
+
+
+async def test_redis_py_connection_gives_its_transport_away() -> None:
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         connection = Connection(host="127.0.0.1", port=port)
         await connection._connect()  # type: ignore[no-untyped-call]  # without the handshake
-        assert isinstance(transport_of(connection), asyncio.Transport)
-        await connection.disconnect(nowait=True)
+        transport = transport_of(connection)
+        assert isinstance(transport, asyncio.Transport)
+        closed = Closed()
+        transport.set_protocol(closed)
+        transport.abort()
+        await closed.event.wait()
+        detach_transport(connection)
+        assert not connection.is_connected
 
 
 def test_redis_py_parser_makes_errors_of_replies() -> None:
@@ -39,5 +57,5 @@ def test_redis_py_parser_makes_errors_of_replies() -> None:
 
 
 @pytest.mark.parametrize("name", ["_request_authentication", "next_result", "query"])
-def test_aiomysql_connection_has_what_ours_overrides(name: str) -> None:
+def test_aiomysql_connection_has_the_overridden_methods(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(aiomysql.Connection, name))

@@ -36,6 +36,13 @@ def test_impossible_options_are_refused(make: Callable[[], KafkaOptions], error:
         make()
 
 
+def test_invalid_server_list_is_not_repeated() -> None:
+    """A value may hold a secret, so that the error names the setting only."""
+    with pytest.raises(ConfigurationError, match="bootstrap_servers") as refused:
+        KafkaOptions("kafka://user:hush@kafka")
+    assert "hush" not in str(refused.value)
+
+
 def test_missing_certificate_is_a_configuration_error(tmp_path: Path) -> None:
     options = KafkaOptions(
         "kafka:9092", security_protocol=SecurityProtocol.SSL, ca_file=tmp_path / "none.pem"

@@ -77,7 +77,7 @@ class KafkaOptions:
             host, _, port = server.rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
                 raise ConfigurationError(
-                    f"Kafka: bootstrap_servers has {server!r}; write host:port,host:port…"
+                    "Kafka: bootstrap_servers is no list of servers; write host:port,host:port…"
                 )
         if self.partitions < 1 or self.replication_factor < 1:
             raise ConfigurationError(

@@ -213,8 +213,8 @@ def _append(batch: Any, message: Outgoing) -> bool:
 def _no_smaller(producer: Any, refused: Outgoing, alike: Iterable[Outgoing]) -> list[Outgoing]:
     """Return a refused message, and after it those of its topic that are at least as large.
 
-    The limit counts for all of them. Refused one by one, each would end a producer, and whatever
-    is behind them would wait for as many new ones.
+    The topic's limit applies to all of them. Refused one by one, each would stop a producer, and
+    the messages behind them would wait for as many new ones.
     """
 
     def size(message: Outgoing) -> int:

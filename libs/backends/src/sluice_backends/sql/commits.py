@@ -143,7 +143,7 @@ class SqlCommits(SqlFamily):
         if holder is not None and commit.if_absent:
             raise AlreadyExists(
                 "PATH_EXISTS",
-                "The path has a node by now, and the upload asked for an absent one.",
+                "The path has a node, and the upload requires a free path; use another path.",
                 field="path",
                 metadata={"node_id": holder.node_id},
             )

@@ -130,7 +130,7 @@ class Database:
             case Fault.CONTENDED:
                 return _Contended(
                     "CATALOGUE_UNAVAILABLE",
-                    "Too many transactions wanted the same rows of the catalogue; repeat the call.",
+                    "Too many transactions compete for the same catalogue rows; repeat the call.",
                     retry_after_seconds=1.0,
                 )
             case Fault.ACCESS_DENIED:

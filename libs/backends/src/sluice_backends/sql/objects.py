@@ -248,7 +248,7 @@ async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: Object
     fulfilled = await connection.execute(_FULFIL, key)
     if fulfilled.rowcount:
         return
-    # A locking read, because the transaction's snapshot may be older than the cleanup.
+    # A locking read: rows that the transaction read before may be older than the clean-up.
     if (await connection.execute(_WAS_CLEARED, key)).first() is not None:
         raise Aborted(
             "FENCED", "The upload has ended and its object was removed; no node is made of it."

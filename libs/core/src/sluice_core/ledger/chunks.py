@@ -215,7 +215,7 @@ def _check_open(record: UploadRecord) -> None:
 
 
 def _part_of(s: Session, record: UploadRecord, number: int) -> int:
-    """Return the part of a chunk; beyond the frontier the part that is cut next."""
+    """Return the part of a chunk; from the frontier on the part that is cut next."""
     plan, frontier = record.uniform, record.frontier
     if plan is not None:
         return plan.part_of_chunk(number)

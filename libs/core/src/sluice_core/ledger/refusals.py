@@ -42,7 +42,7 @@ def request_id_conflict() -> AlreadyExists:
 def budget_full() -> ResourceExhausted:
     return ResourceExhausted(
         "BUDGET_FULL",
-        "The server holds as many bytes as it may; start the upload again a little later.",
+        "The server has no room for a new upload; start it again a little later.",
         retry_after_seconds=_RETRY_WHEN_FULL_SECONDS,
     )
 
@@ -65,7 +65,7 @@ def staging_lost() -> Aborted:
     """
     return Aborted(
         "STAGING_LOST",
-        "The bytes of this chunk are not all there any more; send the chunk again.",
+        "Some or all bytes of this chunk are gone; send the chunk again.",
     )
 
 
@@ -128,7 +128,7 @@ def total_mismatch(total: int) -> FailedPrecondition:
 def last_below_received(highest: int, number: int) -> FailedPrecondition:
     return FailedPrecondition(
         "TOTAL_MISMATCH",
-        f"Chunk {highest} is in, so chunk {number} cannot be the last one; "
+        f"Chunk {highest} was received, so chunk {number} cannot be the last one; "
         "complete the upload with the true number of chunks.",
         field="is_last",
     )
@@ -161,7 +161,7 @@ def after_empty_chunk() -> InvalidArgument:
 def chunk_conflict(number: int) -> AlreadyExists:
     return AlreadyExists(
         "CHUNK_CONFLICT",
-        f"Chunk {number} is in with other content; send the same bytes, or replace it with "
+        f"Chunk {number} was received with other content; send the same bytes, or replace it with "
         "`force` while its part has not been queued.",
         metadata={"number": str(number)},
     )
@@ -170,7 +170,7 @@ def chunk_conflict(number: int) -> AlreadyExists:
 def chunk_queued(number: int) -> FailedPrecondition:
     return FailedPrecondition(
         "CHUNK_QUEUED",
-        f"The part with chunk {number} is on its way to the object store; "
+        f"The part with chunk {number} is queued for the object store; "
         "abort this upload and start a new one to send other content.",
     )
 
@@ -178,7 +178,7 @@ def chunk_queued(number: int) -> FailedPrecondition:
 def completing_takes_no_chunk() -> FailedPrecondition:
     return FailedPrecondition(
         "UPLOAD_COMPLETING",
-        "All chunks are in and the upload is being completed; send nothing more.",
+        "The upload is being completed with all of its chunks; send no more chunks.",
     )
 
 
@@ -193,10 +193,11 @@ def total_unknown() -> FailedPrecondition:
     )
 
 
-def total_below_received(highest: int, asked: int) -> FailedPrecondition:
+def total_below_received(highest: int, requested: int) -> FailedPrecondition:
     return FailedPrecondition(
         "TOTAL_MISMATCH",
-        f"Chunk {highest} is in, which {asked} chunks do not have; complete with the true number.",
+        f"Chunk {highest} was received, so {requested} chunks are too few; complete with the true "
+        "number.",
         field="total_chunks",
     )
 
@@ -232,8 +233,7 @@ def fenced() -> Aborted:
     """Return the error for a claim that is no longer valid."""
     return Aborted(
         "FENCED",
-        "This claim was taken over or its upload has ended; drop the work, the ledger names what "
-        "is left to do.",
+        "This claim was taken over or its upload has ended; drop the work and take the next item.",
     )
 
 

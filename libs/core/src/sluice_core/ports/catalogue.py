@@ -184,7 +184,7 @@ class DriveCatalogue(Protocol):
 
 
 class NodeCatalogue(Protocol):
-    """Nodes: commit, find, list, change and delete them."""
+    """Nodes and paths (rule 19), and the SHA-256 computed afterwards (rule 20)."""
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
         """Commit a node (rule 19), in one transaction.
@@ -290,7 +290,7 @@ class ProcessingCatalogue(Protocol):
 
 
 class ObjectCatalogue(Protocol):
-    """Objects that must not be left over: intents before they are made, deletions to come."""
+    """Object intents and scheduled deletions, so that no object is orphaned (rules 13, 26)."""
 
     async def record_intent(self, intent: ObjectIntent) -> None:
         """Insert an intent, or set the multipart id of the existing one.
@@ -342,7 +342,7 @@ class ObjectCatalogue(Protocol):
 
 
 class Outbox(Protocol):
-    """Event rows that committed with the change that they report."""
+    """Event rows, committed together with the change that they report (rule 22)."""
 
     async def outbox(self, limit: int) -> Sequence[OutboxRow]:
         """Return unpublished rows in insertion order, withheld ones included."""
@@ -373,7 +373,7 @@ class Outbox(Protocol):
 
 
 class LeaseCatalogue(Protocol):
-    """Named leases, for jobs that one process at a time should do."""
+    """Named leases for jobs that one process at a time runs (rule 15)."""
 
     async def hold_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Acquire or renew a named lease by the database's clock; False while another holds it."""

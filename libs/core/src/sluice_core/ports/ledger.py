@@ -30,7 +30,7 @@ from sluice_core.uploads.model import (
 
 
 class ChunkLedger(Protocol):
-    """What the path of a chunk needs: room for its bytes, and the commit."""
+    """Chunk path: room for the bytes of a chunk, and its commit."""
 
     async def admit_chunk(self, offer: ChunkOffer) -> Admission:
         """Check the offer and reserve room for its bytes, before they are read (rules 3–5, 9, 10).
@@ -74,7 +74,7 @@ class ChunkLedger(Protocol):
 
 
 class LifecycleLedger(Protocol):
-    """What clients ask of an upload: open, complete, abort, follow and list it."""
+    """Client operations: open, complete, abort, watch and list uploads."""
 
     @property
     def nonce(self) -> str:
@@ -146,7 +146,7 @@ class LifecycleLedger(Protocol):
 
 
 class WorkLedger(Protocol):
-    """What workers do under a claim: store parts, complete or fail the upload."""
+    """Worker operations under a claim: store parts, complete or fail an upload."""
 
     async def claim_part(
         self, upload_id: str, number: int, holder: str, lease_seconds: float
@@ -218,7 +218,7 @@ class WorkLedger(Protocol):
 
 
 class SweepLedger(Protocol):
-    """What the sweeper finds: lost work, expired uploads, clean-ups, purges."""
+    """Sweeper operations: lost work, expiry, clean-up and purge."""
 
     async def ready_work(self, limit: int, offset: int = 0) -> Sequence[WorkItem]:
         """Return ready parts and completions without a lease, oldest upload first, starting at the
@@ -226,8 +226,8 @@ class SweepLedger(Protocol):
         ...
 
     async def expire_due(self, limit: int) -> Sequence[UploadSnapshot]:
-        """Expire uploads that are past their deadline for the second time (rule 24), and idle ones
-        while the budget is full (rule 9, PRESSURE); return those expired now.
+        """Expire uploads found past their deadline a second time (rule 24), and idle ones while the
+        budget is full (rule 9, PRESSURE); return those expired now.
 
         COMPLETING never expires.
         """
@@ -256,11 +256,13 @@ class SweepLedger(Protocol):
 
 
 class EventLedger(Protocol):
-    """What the relay publishes: the events of uploads, in order for each."""
+    """Relay operations: unpublished events, in order per upload."""
 
     async def pending_events(self, limit: int) -> Sequence[LedgerEvent]:
-        """Return unpublished events, in order per upload, oldest upload first, without uploads
-        whose events are withheld; their number does not matter."""
+        """Return unpublished events, in order per upload, oldest upload first.
+
+        Uploads with withheld events are left out and never use up the limit.
+        """
         ...
 
     async def withhold_events(self, upload_id: str, seconds: float) -> None:

@@ -47,7 +47,7 @@ def staging_dropped() -> Aborted:
     """Return the error for a chunk whose upload was dropped while it was being received."""
     return Aborted(
         "STAGING_DROPPED",
-        "The upload ended while this chunk was on its way; ask for the upload's status.",
+        "The upload ended while this chunk was being received; get the upload's status.",
     )
 
 

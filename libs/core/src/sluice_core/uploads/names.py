@@ -109,7 +109,7 @@ def check_content_type(content_type: str, field: str = "content_type") -> str:
     ):
         raise InvalidArgument(
             "BAD_CONTENT_TYPE",
-            "A content type looks like 'image/jpeg', with at most 255 characters.",
+            "The content type is invalid; send one like 'image/jpeg', of at most 255 characters.",
             field=field,
         )
     return content_type
@@ -130,7 +130,7 @@ def check_request_id(request_id: str, field: str = "request_id") -> str:
     if not _REQUEST_ID.fullmatch(request_id):
         raise InvalidArgument(
             "BAD_REQUEST_ID",
-            "A request id has at most 128 printable ASCII characters; a UUID does well.",
+            "A request id has at most 128 printable ASCII characters; send a UUID, for example.",
             field=field,
         )
     return request_id
@@ -141,7 +141,7 @@ def check_chunk_number(number: int, field: str = "number") -> int:
     if not 0 <= number < MAX_CHUNKS:
         raise InvalidArgument(
             "BAD_CHUNK_NUMBER",
-            f"Chunks are numbered from 0 to {MAX_CHUNKS - 1}; larger chunks make fewer of them.",
+            f"Chunks are numbered from 0 to {MAX_CHUNKS - 1}; send larger chunks.",
             field=field,
         )
     return number

@@ -82,9 +82,8 @@ def _read_file(
     except FileNotFoundError as error:
         place = packs.find(upload_id, chunk.token)
         if place is not None:
-            check_chunk(
-                chunk, place.size, chunk.crc32c
-            )  # always raises: only small chunks are here
+            # Always raises: a pack holds small chunks only, so the size differs.
+            check_chunk(chunk, place.size, chunk.crc32c)
         raise chunk_missing(chunk) from error
     try:
         # The length is known in advance: yield no bytes of a chunk with another length.

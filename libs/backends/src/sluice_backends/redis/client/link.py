@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
-from sluice_backends.redis.client.redis_py_internals import transport_of
+from sluice_backends.redis.client.redis_py_internals import detach_transport, transport_of
 from sluice_backends.redis.client.resp import Command, ReplyReader, encode
 
 Replies = asyncio.Future[list[Any]]
@@ -128,8 +128,7 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._opened is not None:
-            # Otherwise redis-py warns about an unclosed connection when it is collected.
-            self._opened._writer = self._opened._reader = None
+            detach_transport(self._opened)
         self._fail(exc if isinstance(exc, OSError) else _lost())
         self._ended.set()
 

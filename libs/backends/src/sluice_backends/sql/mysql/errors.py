@@ -61,7 +61,10 @@ _ACCESS_DENIED: Final = frozenset(
 
 
 def fault_of_code(code: int) -> Fault:
-    """Return the class of an error code. The driver reports 0 for a closed connection."""
+    """Return the class of an error code; both vendors use the same codes.
+
+    The driver reports 0 for a closed connection.
+    """
     if code in _CONTENDED:
         return Fault.CONTENDED
     if code == 0 or code in _UNAVAILABLE:

@@ -43,7 +43,7 @@ class _Prepared:
             for name, convert in self._parameters
         ]
         if step.if_changed:
-            # Neither vendor has a conditional statement outside of procedures.
+            # MySQL has no conditional statement outside of procedures; MariaDB alone has one.
             literals[0] = f"IF(ROW_COUNT() > 0, {literals[0]}, NULL)"
         return self._text % tuple(literals)
 

@@ -145,9 +145,10 @@ end
 
 -- ------------------------------------------------------------------ changes of steps
 
--- Bytes that an upload holds. Notes carry absolute values and a sequence: in a cluster two notes of
--- one upload may arrive out of order. An entry stays, with 0 bytes, until the upload is forgotten,
--- so that a late note of an ended upload cannot count its bytes again.
+-- Bytes that an upload holds. Notes carry absolute values and a sequence, and an older note is
+-- ignored: in a cluster two notes of one upload may arrive out of order. An entry stays, with 0
+-- bytes, until the upload is forgotten, so that a late note of an ended upload cannot count its
+-- bytes again.
 local function queued_by(upload_id)
   local entry = redis.call('HGET', QUEUED, upload_id)
   if not entry then

@@ -1,7 +1,7 @@
 -- Return the tokens that hold a reservation. Arguments: tokens.
 
-local asked = {}
+local listed = {}
 for n = ARGUMENTS + 1, #ARGV do
-  asked[#asked + 1] = ARGV[n]
+  listed[#listed + 1] = ARGV[n]
 end
-return budget.reserved_tokens(asked, call.now())
+return budget.reserved_tokens(listed, call.now())
