@@ -52,7 +52,7 @@ def test_walks_name_existing_files() -> None:
 
 
 def test_worked_examples_name_every_file() -> None:
-    """A file that a step, a backend, an RPC or a field needs and the table lacks would be forgotten."""
+    """A table that lacks a file would make its reader forget that file."""
     examples = EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert len(examples) == 4
     sources = [
