@@ -99,7 +99,9 @@ P1_UNARY: Final = _ratio(
     2.0,
     Better.LOWER,
 )
-P1_UNARY_TIME: Final = _at_most("P1-unary-p95", "the same p95 by itself", " ms", None, 20)
+P1_UNARY_TIME: Final = _at_most(
+    "P1-unary-p95", "the same p95 as an absolute value", " ms", None, 20
+)
 
 P2_STREAM: Final = _ratio(
     "P2-stream",
@@ -202,7 +204,7 @@ SUSTAINED_GROWTH_6: Final = _at_most(
 )
 
 SUSTAINED_GROWTH_CANCELLED: Final = _at_most(
-    "sustained-growth-cancelled", "the same under a storm of calls that are given up", " %", 5, 0
+    "sustained-growth-cancelled", "the same under a storm of cancelled calls", " %", 5, 0
 )
 
 GATES: Final[Mapping[str, Sequence[Gate]]] = {

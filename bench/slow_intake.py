@@ -18,13 +18,13 @@ SLOW_MS: Final = "SLUICE_BENCH_SLOW_MS"
 """Milliseconds per chunk; a variable of the benchmark, the services have no such setting."""
 
 
-def slow_down(receiving: Any, seconds: float) -> None:
-    """Delay `receiving.open` (class `ChunkReceiver` of the intake).
+def slow_down(receiver: Any, seconds: float) -> None:
+    """Delay `receiver.open` (class `ChunkReceiver` of the intake).
 
     The delay comes before the first byte of a chunk is read, so that no other work of the stream
     hides it.
     """
-    opened_at_once = receiving.open
+    opened_at_once = receiver.open
 
     @asynccontextmanager
     async def opened_late(*arguments: Any) -> AsyncIterator[Any]:
@@ -32,7 +32,7 @@ def slow_down(receiving: Any, seconds: float) -> None:
         async with opened_at_once(*arguments) as chunk:
             yield chunk
 
-    receiving.open = opened_late
+    receiver.open = opened_late
 
 
 def main() -> int:

@@ -88,6 +88,10 @@ def repeat(options: argparse.Namespace, selection: Sequence[str], more: Sequence
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Run the command; arguments after `--` go to pytest. Called by `make test-repeat` and CI.
+
+    Return 0 when no test failed in any round, 1 when one did; exit with 2 for a usage error.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("paths", nargs="*", help="files, folders or ids of tests")
     parser.add_argument("--rounds", type=int, default=20)

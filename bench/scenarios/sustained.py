@@ -162,7 +162,7 @@ def _load(phase: int, effort: Effort) -> _Run:
 
 def _storm(effort: Effort) -> _Run:
     seconds = effort.sustained_seconds
-    say(f"SUSTAINED: calls given up, {seconds:g} s")
+    say(f"SUSTAINED: cancelled calls, {seconds:g} s")
     with deployment(STORM_PHASE, **FORGETTING) as sluice:
         found = _run(
             sluice,
@@ -211,7 +211,7 @@ def run(effort: Effort) -> Outcome:
         },
         series=[
             *(series for phase, load in loads.items() for series in load.series(f"phase {phase}")),
-            *storm.series("calls given up"),
+            *storm.series("cancelled calls"),
         ],
     )
 

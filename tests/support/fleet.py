@@ -63,7 +63,7 @@ class Fleet:
         await until(lambda: self.acknowledged >= chunks, seconds, f"{chunks} chunks acknowledged")
 
     async def judge(self, resend: Resend | None = None, *, may_lose: bool = False) -> None:
-        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
+        """Complete every upload (`Oracle.settle`), then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire, resend)
         published = published_by(self.services)
         await self.oracle.check(self.wire, self.services, published, may_lose=may_lose)

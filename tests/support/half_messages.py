@@ -59,10 +59,10 @@ class HalfMessages:
                 return
 
     async def call(self, path: str, prefix: bytes, fields: Mapping[str, str]) -> bytes:
-        """Make one unary call with a message's prefix and header fields of one's own choice.
+        """Make one unary call with this message prefix and these header fields.
 
-        Return the header block fragments of its answer, of which gRPC's server leaves what it
-        says itself as plain text (RFC 7541, 6.2.2 without Huffman coding).
+        Return the header block fragments of its answer. gRPC's server does not compress its own
+        error texts in them (RFC 7541, 6.2.2 without Huffman coding).
         """
         stream = max(self._windows) + 1 | 1
         self._windows[stream] = self._initial_window

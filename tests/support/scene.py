@@ -27,7 +27,7 @@ class Scene:
     oracle: Oracle
 
     async def judge(self, resend: Resend | None = None, *, may_lose: bool = False) -> None:
-        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
+        """Complete every upload (`Oracle.settle`), then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire, resend)
         published = published_by(self.backends)
         await self.oracle.check(self.wire, self.backends, published, may_lose=may_lose)

@@ -104,7 +104,7 @@ class Stage:
         assert status.state == pb.UPLOAD_STATE_COMPLETED, status
 
     async def judge(self) -> None:
-        """Wait until every upload has ended, then check everything (`Oracle.check`)."""
+        """Complete every upload (`Oracle.settle`), then check everything (`Oracle.check`)."""
         await self.oracle.settle(self.wire)
         published = published_by(self.services, self.kafka_servers)
         await self.oracle.check(self.wire, self.services, published)

@@ -39,3 +39,7 @@ def test_star_import_and_dir_list_the_public_names() -> None:
 def test_unknown_name_is_an_attribute_error(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(sluice_client, name)
+
+
+def test_empty_name_is_an_attribute_error() -> None:
+    assert not hasattr(sluice_client, "")

@@ -20,7 +20,7 @@ else:
         """
         if name == "__all__":
             return _public_names()
-        if not name[0].isupper() or name not in _public_names():
+        if not name[:1].isupper() or name not in _public_names():
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module("sluice_client.exports"), name)
         globals()[name] = value  # the next access does not call this function

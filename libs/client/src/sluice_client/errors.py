@@ -130,7 +130,7 @@ class DataLoss(SluiceError):
 
 
 class ResourceExhausted(SluiceError):
-    """Retryable only with a wait from the server: waiting alone does not free a quota."""
+    """Retryable only if the server names a delay: retries alone do not free a quota."""
 
     code = "RESOURCE_EXHAUSTED"
 

@@ -56,7 +56,8 @@ async def wait_despite_cancel(running: asyncio.Future[Any]) -> None:
 def single_failure() -> Iterator[None]:
     """Raise the one failure of a task group without the group.
 
-    Of several, raise the first that is not a defect, unless a defect is among them.
+    Of several expected ones (`SluiceError`, `Ended`, `OSError`), raise the first. With a defect
+    among several, raise the whole group.
     """
     try:
         yield

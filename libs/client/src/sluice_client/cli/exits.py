@@ -44,7 +44,7 @@ _LOCAL = {
     errno.EROFS: "the file system on this machine is read-only; choose another folder",
     errno.ELOOP: "the symbolic links form a loop; correct them",
 }
-"""Local errors, marked so that nobody searches for the cause on the server."""
+"""Local errors, marked so that the user does not search for the cause on the server."""
 
 
 def exit_code(error: Exception) -> int:

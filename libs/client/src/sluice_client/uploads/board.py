@@ -89,10 +89,6 @@ class Board:
     def is_accepted(self, number: int) -> bool:
         return number < len(self._states) and self._states[number] == _ACCEPTED
 
-    def crc_of(self, number: int) -> int | None:
-        crc = self._crcs[number] if number < len(self._crcs) else _UNKNOWN_CRC
-        return None if crc == _UNKNOWN_CRC else crc
-
     def without_crc(self) -> Iterator[int]:
         """Yield the accepted chunks of unknown checksum: an earlier run sent them."""
         for number, state in enumerate(self._states):

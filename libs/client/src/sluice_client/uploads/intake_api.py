@@ -25,7 +25,7 @@ _CALL_ENDED = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateErr
 
 
 @dataclass(frozen=True, slots=True)
-class NewUpload:
+class InitiateRequest:
     """The arguments of InitiateUpload."""
 
     drive: str
@@ -169,20 +169,20 @@ class IntakeApi:
         )
         return translate.limits(answer)
 
-    async def initiate(self, new: NewUpload) -> Opened:
+    async def initiate(self, arguments: InitiateRequest) -> Opened:
         with request_values():
             request = upload_pb2.InitiateUploadRequest(
-                drive=new.drive,
-                path=new.path,
-                content_type=new.content_type,
-                expected_size=new.expected_size,
-                chunk_size=new.chunk_size,
-                sha256=new.sha256,
-                crc32c=new.crc32c,
-                metadata=new.metadata,
-                if_absent=new.if_absent,
-                request_id=new.request_id,
-                inline_data=new.inline_data,
+                drive=arguments.drive,
+                path=arguments.path,
+                content_type=arguments.content_type,
+                expected_size=arguments.expected_size,
+                chunk_size=arguments.chunk_size,
+                sha256=arguments.sha256,
+                crc32c=arguments.crc32c,
+                metadata=arguments.metadata,
+                if_absent=arguments.if_absent,
+                request_id=arguments.request_id,
+                inline_data=arguments.inline_data,
             )
         answer = await self.connection.unary(
             self._stub.InitiateUpload, request, self._timeout_seconds

@@ -25,7 +25,7 @@ from sluice_client.retry import Patience, retrying
 from sluice_client.tasks import Ended, clean_up_within, in_thread, single_failure
 from sluice_client.uploads.board import Board
 from sluice_client.uploads.completion import Completer
-from sluice_client.uploads.intake_api import IntakeApi, NewUpload, Opened
+from sluice_client.uploads.intake_api import InitiateRequest, IntakeApi, Opened
 from sluice_client.uploads.journal import Entry
 from sluice_client.uploads.plan import (
     chunk_count,
@@ -220,7 +220,7 @@ class Upload:
         crc: int | None,
         inline: bytes | None = None,
     ) -> Opened:
-        new = NewUpload(
+        arguments = InitiateRequest(
             drive=self._request.drive,
             path=self._request.path,
             request_id=request_id,
@@ -233,7 +233,7 @@ class Upload:
             if_absent=self._request.if_absent,
             inline_data=inline,
         )
-        return await retrying(lambda: self._intake.initiate(new), self._patience)
+        return await retrying(lambda: self._intake.initiate(arguments), self._patience)
 
     async def _send_and_complete(
         self, entry: Entry, source: AnySource, record: ResumeRecord, *, resumed: bool
@@ -321,7 +321,10 @@ class Upload:
     async def _account(
         self, numbers: Iterable[int], entry: Entry, source: AnySource, board: Board
     ) -> None:
-        """Checksum another run's chunks from the file: if it changed, the object's CRC differs."""
+        """Checksum another run's chunks from the file as it is now.
+
+        If it is another file after all, the object's CRC32C differs and no node becomes visible.
+        """
         for number in numbers:
             chunk = await source.read(number, entry.chunk_size)
             if chunk is not None:

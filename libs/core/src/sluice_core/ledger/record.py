@@ -277,7 +277,8 @@ def decode_new(values: dict[str, Any]) -> NewUpload:
         integrity=Integrity(values["integrity"]),
         sha256=bytes.fromhex(values["sha256"]) if values["sha256"] else None,
         metadata=values["metadata"],
-        **{name: values[name] for name in _NEW_PLAIN},
+        # Fields that an earlier release did not write get their defaults.
+        **{name: values[name] for name in _NEW_PLAIN if name in values},
     )
 
 

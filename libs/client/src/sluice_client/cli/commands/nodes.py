@@ -14,7 +14,7 @@ from sluice_client.client import Client
 from sluice_client.model import Drive, DrivePolicy, Node, Processing, ProcessingState
 
 _LOCATION_NAMES = {"taken_at": "gps_time"}
-"""Labels for location facts, shown beside the other facts of the picture."""
+"""Labels of location facts whose names another fact of the picture has."""
 
 
 async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -> int:
