@@ -198,7 +198,7 @@ class BytePermits:
                 # The bytes were granted at the same moment in which the wait ended.
                 self.release(amount_bytes)
             else:
-                # A release since the cancellation has removed the waiter already.
+                # A release since the cancellation may have removed the waiter already.
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
                 self._serve_waiters()  # a smaller request behind it may fit now

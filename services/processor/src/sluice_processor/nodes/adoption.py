@@ -33,7 +33,7 @@ class Adoption(StrEnum):
     ADOPTED = "ADOPTED"
     """Its node was created, with an UploadCompleted event."""
     KNOWN = "KNOWN"
-    """Another process has just created its node, or it had one that was deleted."""
+    """Another process has just created its node, or it had one that ended (deleted, superseded)."""
     ANNOUNCED = "ANNOUNCED"
     """It belongs to an upload, which creates its node on completion."""
     GONE = "GONE"

@@ -232,7 +232,7 @@ class NodeProcessor:
         return Outcome(PROCESSED)
 
     async def _missing(self, node: Node) -> Outcome:
-        """Return GONE if the node was just deleted; raise `Unavailable` if the object is lost."""
+        """Return GONE if the node has just ended; raise `Unavailable` if the object is lost."""
         try:
             await self._deps.catalogue.get_node(node.tenant, node.node_id)
         except NotFound:
@@ -244,7 +244,7 @@ class NodeProcessor:
     async def _write(
         self, node: Node, drive: Drive, etag: str, image: model.ProcessedImage
     ) -> tuple[Thumbnail, ...] | None:
-        """Store the thumbnails; return None if the node was deleted."""
+        """Store the thumbnails; return None if the node has ended."""
         refs = [
             thumbnail_ref(node, drive.key_prefix, etag, one.size, one.format)
             for one in image.thumbnails

@@ -143,7 +143,10 @@ def _check_bucket(bucket: str) -> str:
 
 
 def _check_key_prefix(prefix: str) -> str:
-    """Return the prefix if it is valid; it precedes `{tenant}/{drive}/{node id}` (rule 14)."""
+    """Return the prefix if it is valid.
+
+    It precedes `{tenant}/{drive}/{node id}` verbatim, without a separator (rule 14).
+    """
     segments = prefix.split("/")
     if (
         not _KEY_PREFIX.fullmatch(prefix)
