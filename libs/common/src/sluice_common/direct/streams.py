@@ -36,7 +36,7 @@ class SinkStream:
         self._in_chunk = False
 
     def takes_another(self, now: float) -> bool:
-        """Whether the stream is between chunks, alive and not too old."""
+        """Return whether the stream is between chunks, alive and not too old."""
         return not self._in_chunk and not self._call.done() and now < self._retire_at
 
     async def send(self, message: bytes) -> None:

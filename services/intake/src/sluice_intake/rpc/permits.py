@@ -236,6 +236,6 @@ def _decrement(counter: Counter[str], key: str) -> None:
 def _busy() -> ResourceExhausted:
     return ResourceExhausted(
         "UNARY_BUSY",
-        "Too many bytes of unary chunks are under way; try again, or use UploadStream.",
+        "Too many bytes of unary chunks are in transit; try again, or use UploadStream.",
         retry_after_seconds=1.0,
     )

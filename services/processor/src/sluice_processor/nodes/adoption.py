@@ -142,7 +142,7 @@ class Adopter:
 
 
 def _is_uuid(node_id: str) -> bool:
-    """Whether the id has the form that `new_node_id` issues."""
+    """Return whether the id has the form that `new_node_id` issues."""
     try:
         return str(uuid.UUID(node_id)) == node_id
     except ValueError:

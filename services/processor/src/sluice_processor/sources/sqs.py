@@ -132,7 +132,7 @@ class SqsSource:
         self._count("handled")
 
     def _is_last(self, message: QueuedMessage) -> bool:
-        """Whether a TIMEOUT is final.
+        """Return whether a TIMEOUT is final.
 
         It is if the redrive policy takes the message next, or, without one, after all retries.
         """
