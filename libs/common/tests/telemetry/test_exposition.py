@@ -124,10 +124,10 @@ async def test_a_trickling_request_ends_by_its_deadline(monkeypatch: pytest.Monk
 async def test_many_slow_peers_leave_room_for_probes() -> None:
     before = threading.active_count()
     async with exposing(ANY, Metrics().registry, lambda: True) as address:
-        with half_asked(address, 5 * exposition.MOST_CONNECTIONS):
+        with half_asked(address, 5 * exposition.MAX_CONNECTIONS):
             for _ in range(5):
                 assert (await asyncio.to_thread(ask, address, "/healthz"))[0] == 200
-            assert threading.active_count() - before <= 2 * exposition.MOST_CONNECTIONS + 3
+            assert threading.active_count() - before <= 2 * exposition.MAX_CONNECTIONS + 3
 
 
 async def test_lost_peers_and_bad_requests_leave_no_traceback(

@@ -190,7 +190,7 @@ class GrpcDrives:
 
 
 def _to_sluice_error(error: grpc.aio.AioRpcError) -> SluiceError:
-    """Return the repository's error; DRIVES_UNAVAILABLE if the call did not reach it.
+    """Return the repository's error; DRIVES_UNAVAILABLE if it did not answer or is unavailable.
 
     The message of gRPC itself is only logged, because it contains the repository's address.
     """

@@ -40,7 +40,7 @@ class ProcessorOptions:
     drain_seconds: float = 8.0
     whole_bytes: int = 16 * MIB
     """Objects that are no pictures are read whole and checksummed up to this size, if the store has
-    no checksum of them; of larger ones only the first bytes are read."""
+    no checksum of them; of all others only the first bytes are read."""
     spool_dir: Path | None = None
     bucket: str = "sluice"
     """Bucket of drives that name none."""

@@ -85,7 +85,7 @@ async def open_work(
         holder: unique name of this process in claims and leases.
         stop: set when the process must stop.
 
-    Raises `ConfigurationError` for a backend that cannot be used.
+    Raise `ConfigurationError` for a backend that cannot be used.
     """
     if settings.chunk_transport is ChunkTransport.DIRECT:
         yield Work((_sink_service(settings, metrics, stop),))
@@ -117,7 +117,7 @@ class Storage:
 async def open_storage(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[Storage]:
     """Open the object store, the catalogue and the publisher that the settings select.
 
-    Raises `ConfigurationError` for a backend that cannot be used.
+    Raise `ConfigurationError` for a backend that cannot be used.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context

@@ -23,7 +23,7 @@ async def migrate_main(
 
     An interrupted run leaves only whole steps applied; the next run continues after them.
 
-    Raises `ConfigurationError` when there is no catalogue, its database cannot be used, or a newer
+    Raise `ConfigurationError` when there is no catalogue, its database cannot be used, or a newer
     release has migrated it.
     """
     database = catalogue_database(settings)

@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
 def parse_roles(text: str) -> frozenset[Role]:
     """Parse a comma-separated list of roles.
 
-    Raises `ArgumentTypeError` for an unknown or empty name.
+    Raise `ArgumentTypeError` for an unknown or empty name.
     """
     try:
         roles = frozenset(Role(name.strip()) for name in text.split(","))

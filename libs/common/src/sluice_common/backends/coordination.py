@@ -59,7 +59,7 @@ async def open_redis_coordination(
         queue = await enter(
             open_redis_queue(clients, redis, settings.queue.lease_seconds, settings.queue.max_items)
         )
-        # Staged bytes expire with their reservation, which is made after they are pushed, so that
-        # they count for as long as they exist (rule 9).
+        # Staged bytes live as long as a reservation, which is requested again after each renewal of
+        # the bytes. So it outlives them, and they count for as long as they exist (rule 9).
         chunks = RedisChunkStore(clients, settings.lifetimes.reservation_seconds)
         yield CoordinationPorts(ledger, chunks, queue)

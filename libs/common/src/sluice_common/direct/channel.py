@@ -16,10 +16,8 @@ _OPTIONS: Final = (
     # Detect a repository that vanished, also on streams that only wait for it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    (
-        "grpc.http2.ping_timeout_ms",
-        10_000,
-    ),  # defaults to a minute, regardless of the keepalive timeout
+    # Defaults to a minute, regardless of the keepalive timeout.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # Distribute streams over all addresses of the name.
     ("grpc.lb_policy_name", "round_robin"),
 )

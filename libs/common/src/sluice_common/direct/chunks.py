@@ -52,7 +52,7 @@ class _ChunkInTransit:
         self._missing_bytes -= size
         self._crc32c = crc32c(block, self._crc32c)
         if self._stream is None:
-            self._stream = await self._streams.take()
+            self._stream = await self._streams.acquire()
             await self._stream.send(encode_first_block(self._offer, block))
         else:
             await self._stream.send(encode_block(block))
@@ -69,7 +69,7 @@ class _ChunkInTransit:
                 metadata={"number": str(self._offer.number)},
             )
         if self._stream is None:
-            self._stream = await self._streams.take()
+            self._stream = await self._streams.acquire()
             await self._stream.send(encode_first_block(self._offer, b""))
         self._check(await self._stream.accepted())
         # Free the stream now: the ledger step that follows needs none.
@@ -78,7 +78,7 @@ class _ChunkInTransit:
     def close(self) -> None:
         """Release the stream; one in the middle of a chunk is cancelled."""
         if self._stream is not None:
-            self._streams.give_back(self._stream)
+            self._streams.release(self._stream)
             self._stream = None
 
     def _check(self, accepted: Accepted) -> None:

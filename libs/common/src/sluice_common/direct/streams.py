@@ -35,8 +35,8 @@ class SinkStream:
         self._retire_at = now + options.max_stream_seconds
         self._in_chunk = False
 
-    def takes_another(self, now: float) -> bool:
-        """Whether the stream is between chunks, alive and not too old."""
+    def is_reusable(self, now: float) -> bool:
+        """Return whether the stream is between chunks, alive and not too old."""
         return not self._in_chunk and not self._call.done() and now < self._retire_at
 
     async def send(self, message: bytes) -> None:
@@ -96,8 +96,8 @@ class SinkStreams:
         self._slots = asyncio.Semaphore(options.max_streams)
         self._idle: dict[SinkStream, asyncio.TimerHandle] = {}
 
-    async def take(self) -> SinkStream:
-        """Return a stream for one chunk; call `give_back` afterwards.
+    async def acquire(self) -> SinkStream:
+        """Return a stream for one chunk; call `release` afterwards.
 
         Raise `ResourceExhausted` TRANSPORT_BUSY if none becomes free in time.
         """
@@ -115,16 +115,16 @@ class SinkStreams:
             # LIFO: streams beyond the need become idle and are closed.
             stream, ending = self._idle.popitem()
             ending.cancel()
-            if stream.takes_another(now):
+            if stream.is_reusable(now):
                 return stream
             stream.cancel()
         return SinkStream(self._open(metadata=self._metadata), self._options, now)
 
-    def give_back(self, stream: SinkStream) -> None:
+    def release(self, stream: SinkStream) -> None:
         """Return a stream to the pool; cancel one in the middle of a chunk."""
         self._slots.release()
         loop = asyncio.get_running_loop()
-        if not stream.takes_another(loop.time()):
+        if not stream.is_reusable(loop.time()):
             stream.cancel()
             return
         self._idle[stream] = loop.call_later(self._options.idle_seconds, self._end, stream)

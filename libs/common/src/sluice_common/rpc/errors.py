@@ -133,7 +133,7 @@ def to_sluice_error(error: BaseException) -> SluiceError | None:
 
 
 def client_is_gone(error: BaseException) -> bool:
-    """Whether a handler failed only because it wrote to a call that had ended.
+    """Return whether a handler failed only because it wrote to a call that had ended.
 
     This is no defect: grpc.aio fails such a write before it cancels the handler.
     """

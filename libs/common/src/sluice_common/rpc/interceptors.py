@@ -22,8 +22,8 @@ from sluice_common.rpc.errors import (
     internal_error,
     to_sluice_error,
 )
-from sluice_common.rpc.refusing import REQUEST_ID_KEY, abort_with
 from sluice_common.rpc.requests import RequestReading
+from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics

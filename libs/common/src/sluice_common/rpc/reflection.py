@@ -81,7 +81,7 @@ class _Pool:
 
 
 def _declares(file: FileDescriptor, owner: str, member: str) -> bool:
-    """Whether the type or service `owner` of this file has the member."""
+    """Return whether the type or service `owner` of this file has the member."""
     local = owner.removeprefix(f"{file.package}.") if file.package else owner
     service = file.services_by_name.get(local)
     if service is not None:

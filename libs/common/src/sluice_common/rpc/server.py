@@ -103,11 +103,6 @@ class Health:
         for service in ("", *services):
             await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 
-    async def not_serving(self, services: Sequence[str]) -> None:
-        """Report the services as NOT_SERVING: not ready yet, or temporarily unable."""
-        for service in ("", *services):
-            await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-
     async def drain(self) -> None:
         """Report NOT_SERVING for good, so that load balancers use other servers."""
         await self._servicer.enter_graceful_shutdown()

@@ -44,7 +44,7 @@ class PendingRead(NamedTuple):
     """Whether further messages may follow, sent ahead into the window of the call."""
 
     def waits_for_its_turn(self, now: float) -> bool:
-        """Whether the bytes of its call may be whole messages that the loop has not read yet."""
+        """Return whether the bytes of its call may be whole messages not yet read by the loop."""
         return self.of_stream and now - self.since < _TURN_SECONDS
 
 

@@ -19,7 +19,8 @@ class Processor(Group):
     """
 
     enabled: bool = True
-    """Whether a standalone server with an event log processes photos."""
+    """Whether a standalone server with an event log processes photos; `sluice-processor` ignores
+    it."""
     group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "processor"
     """The consumer group; its dead letters are in `<topic>.<group>.dlq`."""
     s3_topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,140}$")] | None = None
@@ -40,8 +41,8 @@ class Processor(Group):
     picture_seconds: Annotated[float, Field(gt=0, le=20)] = 10.0
     """Processor time of one picture; its wall time may be six times as long."""
     handling_seconds: Annotated[float, Field(gt=0, le=28)] = 25.0
-    """Time of all attempts at one event, without decoder time, so that a partition advances within
-    30 s unless a decoder makes progress."""
+    """Time of all attempts at one event, without the wait for a decoder and its work, so that a
+    partition advances within 30 s unless a decoder makes progress."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Postponed retries of a node that ran out of time, before that is final."""
     retry_seconds: Annotated[float, Field(gt=0, le=43_200)] = 300.0

@@ -30,7 +30,7 @@ LOOP_ANSWER_SECONDS: Final = 2.0
 REQUEST_SECONDS: Final = 10.0
 """Time limit from the connection to the last byte of the answer, also for slow peers."""
 _LINE_BYTES: Final = 8192
-MOST_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 64
 """Maximum of open connections; one more closes the oldest. Normal requests take milliseconds."""
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     """Server with one thread and one request per connection, bounded in number and time."""
 
     daemon_threads = True
-    request_queue_size = 2 * MOST_CONNECTIONS
+    request_queue_size = 2 * MAX_CONNECTIONS
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._lock = threading.Lock()
@@ -51,10 +51,10 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            while len(self._deadlines) >= MOST_CONNECTIONS:
+            while len(self._deadlines) >= MAX_CONNECTIONS:
                 self._hang_up(next(iter(self._deadlines)))
             # Threads of closed connections end at once, unless the event loop hangs.
-            admitted = self._threads_alive < 2 * MOST_CONNECTIONS
+            admitted = self._threads_alive < 2 * MAX_CONNECTIONS
             if admitted:
                 self._threads_alive += 1
                 self._deadlines[request] = time.monotonic() + REQUEST_SECONDS

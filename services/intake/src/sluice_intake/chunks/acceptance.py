@@ -59,7 +59,9 @@ class ChunkAcceptor:
         # whether the staged bytes are still needed.
         return await finish_despite_cancel(self._commit(chunk.offer, chunk.crc32c))
 
-    async def announce(self, upload_id: str, tenant: str, step: Acceptance | Completion) -> None:
+    async def enqueue_hints(
+        self, upload_id: str, tenant: str, step: Acceptance | Completion
+    ) -> None:
         """Queue the parts and the completion that the step made ready, best effort."""
         await enqueue_hints(self._queue, upload_id, tenant, step, self._hint_seconds)
 

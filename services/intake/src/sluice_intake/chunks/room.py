@@ -20,7 +20,8 @@ _GROWTH: Final = 4
 """Growth factor of the room: it keeps the number of requests small for fast clients."""
 
 _MAX_AHEAD_BYTES: Final = 8 * 1024 * 1024
-"""Most room held ahead of the arrived bytes: it limits the loss when a client stops sending."""
+"""Most room held ahead of the arrived bytes, so that a client that stops sending withholds little
+from others."""
 
 
 def room_for(arrived_bytes: int, size: int) -> int:

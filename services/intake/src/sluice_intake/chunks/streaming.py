@@ -236,7 +236,7 @@ class _Stream:
             self._ack_seconds.observe(time.perf_counter() - last_byte_at)
             await self._notifier.acknowledged(number, last_byte_at, acceptance.snapshot)
             # After the acknowledgement: this may wait for a full queue.
-            await self._handler.acceptor.announce(self._upload_id, self._tenant, acceptance)
+            await self._handler.acceptor.enqueue_hints(self._upload_id, self._tenant, acceptance)
         except SluiceError as error:
             self._fail(error)
         finally:

@@ -27,7 +27,7 @@ class UnaryHandler:
     metrics: Metrics
     options: IntakeOptions
 
-    async def take(self, principal: Principal, header: Header, data: memoryview) -> Acceptance:
+    async def accept(self, principal: Principal, header: Header, data: memoryview) -> Acceptance:
         """Accept one chunk.
 
         Raise `ResourceExhausted` LOOKAHEAD_EXCEEDED at once and BUDGET_FULL after a short wait
@@ -44,5 +44,5 @@ class UnaryHandler:
                 await chunk.append_whole(data)
                 acceptance = await self.acceptor.accept(chunk)
         self.metrics.ack_seconds.labels("accepted").observe(time.perf_counter() - last_byte_at)
-        await self.acceptor.announce(upload_id, principal.tenant, acceptance)
+        await self.acceptor.enqueue_hints(upload_id, principal.tenant, acceptance)
         return acceptance

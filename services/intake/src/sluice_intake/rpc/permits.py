@@ -198,7 +198,7 @@ class BytePermits:
                 # The bytes were granted at the same moment in which the wait ended.
                 self.release(amount_bytes)
             else:
-                # A release since the cancellation has removed the waiter already.
+                # A release since the cancellation may have removed the waiter already.
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
                 self._serve_waiters()  # a smaller request behind it may fit now
@@ -236,6 +236,6 @@ def _decrement(counter: Counter[str], key: str) -> None:
 def _busy() -> ResourceExhausted:
     return ResourceExhausted(
         "UNARY_BUSY",
-        "Too many bytes of unary chunks are under way; try again, or use UploadStream.",
+        "Too many bytes of unary chunks are in transit; try again, or use UploadStream.",
         retry_after_seconds=1.0,
     )

@@ -172,7 +172,7 @@ class IntakeRpc:
             frame = await self._read_only_message(context, permit)
             if frame.header is None:
                 raise frame.error or _not_one_message()
-            acceptance = await self._unary.take(principal, frame.header, frame.data)
+            acceptance = await self._unary.accept(principal, frame.header, frame.data)
         return upload_pb2.UploadChunkResponse(accepted=convert.accepted(acceptance))
 
     async def _read_only_message(self, context: Context, permit: Permit) -> Frame:

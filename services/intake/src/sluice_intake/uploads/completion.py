@@ -61,7 +61,7 @@ class UploadCompleter:
                 check_not_ended(await self._ledger.get(upload_id))
                 raise
         check_not_ended(completion.snapshot)  # a ledger that discards completes at once
-        await self._acceptor.announce(upload_id, principal.tenant, completion)
+        await self._acceptor.enqueue_hints(upload_id, principal.tenant, completion)
         return completion
 
     async def wait(self, snapshot: UploadSnapshot, seconds: float) -> UploadSnapshot:

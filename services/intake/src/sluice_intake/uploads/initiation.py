@@ -235,7 +235,7 @@ class UploadInitiator:
         upload_id = snapshot.upload_id
         header = Header(upload_id, 0, len(data), request.crc32c, is_last=True, force=False)
         try:
-            await self._unary.take(principal, header, data)
+            await self._unary.accept(principal, header, data)
             completion = await self._completer.request(principal, upload_id, total_chunks=1)
         except (SluiceError, asyncio.CancelledError):
             if not request.request_id:

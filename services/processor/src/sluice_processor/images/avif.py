@@ -13,7 +13,7 @@ _UNKNOWN: Final = b"free"
 
 
 def is_exif_error(error: Exception) -> bool:
-    """Whether libavif refused a file because of its EXIF."""
+    """Return whether libavif refused a file because of its EXIF."""
     return _COMPLAINT in str(error).lower()
 
 

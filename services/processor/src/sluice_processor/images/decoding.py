@@ -177,7 +177,7 @@ class _Job:
         return ProcessedImage(facts, made, decoded - began, ended - decoded)
 
     def is_whole(self, repaired: RepairedFile) -> bool:
-        """Whether no pixel depends on the bytes behind the data of the picture."""
+        """Return whether no pixel depends on the bytes behind the data of the picture."""
         if repaired.witness is None:
             return True
         pixels = self._sample(repaired.file)
@@ -309,7 +309,7 @@ def _with_original_orientation(exif: ExifFacts, image: Image.Image) -> ExifFacts
 
 
 def _was_too_large(structure: Structure, options: ImageOptions) -> bool:
-    """Whether a failure is lack of memory: the WebP decoder does not report the cause."""
+    """Return whether a failure is lack of memory: the WebP decoder does not report the cause."""
     if structure.size is None:
         return False
     width, height = structure.size

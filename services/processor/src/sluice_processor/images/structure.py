@@ -85,14 +85,14 @@ def _refuse_corrupt() -> NoReturn:
 
 
 def _jpeg(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
-    """Only whether there is an end marker: the decoder takes trailing bytes for data."""
+    """Search only for an end marker: the decoder takes trailing bytes for data."""
     file.seek(max(0, size - len(EOI)))
     ended = file.read() == EOI or walk_markers(file).ended
     return Structure(None, None, cut=not ended)
 
 
 def _png(file: io.BufferedReader, size: int, max_frames: int) -> Structure:
-    """Chunks of length, name, data and CRC up to IEND (PNG, third edition, section 5)."""
+    """Walk chunks of length, name, data and CRC to IEND (PNG, third edition, section 5)."""
     frames = 1
     broken = False
     at = 8
@@ -128,7 +128,7 @@ def _checksum(file: io.BufferedReader, name: bytes, length: int) -> bytes:
 
 
 def _gif(file: io.BufferedReader, _size: int, max_frames: int) -> Structure:
-    """Screen, colour table and blocks up to the trailer (GIF89a, section 16 on)."""
+    """Walk screen, colour table and blocks to the trailer (GIF89a, section 16 on)."""
     file.seek(6)
     _skip_colours(file, _read_exact(file, 7)[4])
     frames = 0
@@ -169,7 +169,7 @@ def _skip_blocks(file: io.BufferedReader) -> None:
 
 
 def _webp(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
-    """RIFF header and first chunk; the decoder counts the frames by its index."""
+    """Read RIFF header and first chunk; the decoder counts the frames by its index."""
     file.seek(4)
     length = int.from_bytes(_read_exact(file, 4), "little")
     end = 8 + length + length % 2
@@ -195,7 +195,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _iso(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
-    """Boxes in sequence (ISO/IEC 14496-12, section 4.2)."""
+    """Walk the boxes in sequence (ISO/IEC 14496-12, section 4.2)."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         if at == size:
@@ -218,7 +218,7 @@ def _iso(file: io.BufferedReader, size: int, _max_frames: int) -> Structure:
 
 
 def _tiff(file: io.BufferedReader, size: int, max_frames: int) -> Structure:
-    """Directories, each with the offset of the next (TIFF 6.0, section 2)."""
+    """Walk directories, each with the offset of the next (TIFF 6.0, section 2)."""
     order = "<" if _read_exact(file, 4)[:2] == b"II" else ">"
     seen: set[int] = set()
     at = struct.unpack(f"{order}I", _read_exact(file, 4))[0]

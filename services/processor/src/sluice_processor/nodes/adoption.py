@@ -33,7 +33,7 @@ class Adoption(StrEnum):
     ADOPTED = "ADOPTED"
     """Its node was created, with an UploadCompleted event."""
     KNOWN = "KNOWN"
-    """Another process has just created its node, or it had one that was deleted."""
+    """Another process has just created its node, or it had one that ended (deleted, superseded)."""
     ANNOUNCED = "ANNOUNCED"
     """It belongs to an upload, which creates its node on completion."""
     GONE = "GONE"
@@ -142,7 +142,7 @@ class Adopter:
 
 
 def _is_uuid(node_id: str) -> bool:
-    """Whether the id has the form that `new_node_id` issues."""
+    """Return whether the id has the form that `new_node_id` issues."""
     try:
         return str(uuid.UUID(node_id)) == node_id
     except ValueError:

@@ -27,7 +27,7 @@ from sluice_processor.nodes.stages import Stage, staged
 
 _log = structlog.get_logger(__name__)
 CHECKSUM_MISMATCH: Final = "CHECKSUM_MISMATCH"
-MAY_PASS_LATER: Final = frozenset(
+REEXAMINED_REASONS: Final = frozenset(
     {CHECKSUM_MISMATCH, *(one.value for one in RefusalReason if not one.is_final)}
 )
 """Reasons for which a failed node is examined again on request."""

@@ -28,7 +28,7 @@ from sluice_processor.images import model
 from sluice_processor.images.model import RefusalReason
 from sluice_processor.nodes.adoption import Adopter, Adoption
 from sluice_processor.nodes.batching import CallBatcher
-from sluice_processor.nodes.examination import MAY_PASS_LATER, Examiner, Finding
+from sluice_processor.nodes.examination import REEXAMINED_REASONS, Examiner, Finding
 from sluice_processor.nodes.keys import Place, thumbnail_ref
 from sluice_processor.nodes.stages import Stage, staged
 
@@ -100,7 +100,7 @@ class NodeProcessor:
         """Examine a node, record the result and return the outcome.
 
         Raise `SluiceError`: a retryable one for transient failures, or `FailedPrecondition` with
-        one of `MAY_PASS_LATER`, e.g. for a picture whose decoder crashed. Such a node is marked
+        one of `REEXAMINED_REASONS`, e.g. for a picture whose decoder crashed. Such a node is marked
         as FAILED and examined again on request. After a TIMEOUT of work that is not final it is
         not marked.
         """
@@ -117,7 +117,7 @@ class NodeProcessor:
             raise FailedPrecondition(outcome.reason, "The node ran out of time; try again later.")
         if outcome.kind == FAILED:
             _log.info("node.failed", node_id=work.node_id, reason=outcome.reason)
-            if outcome.reason in MAY_PASS_LATER:
+            if outcome.reason in REEXAMINED_REASONS:
                 raise FailedPrecondition(
                     outcome.reason,
                     "The node could not be examined and is marked as failed; process it again.",
@@ -156,7 +156,7 @@ class NodeProcessor:
         info = await objects.head(node.object)
         if info is None:
             return await self._missing(node)
-        if candidate.etag == info.etag and candidate.reason not in MAY_PASS_LATER:
+        if candidate.etag == info.etag and candidate.reason not in REEXAMINED_REASONS:
             return Outcome(REPEATED)
         finding = await self._examiner.examine(node, info)
         if finding.reason == RefusalReason.TIMEOUT and not work.is_final:
@@ -232,7 +232,7 @@ class NodeProcessor:
         return Outcome(PROCESSED)
 
     async def _missing(self, node: Node) -> Outcome:
-        """Return GONE if the node was just deleted; raise `Unavailable` if the object is lost."""
+        """Return GONE if the node has just ended; raise `Unavailable` if the object is lost."""
         try:
             await self._deps.catalogue.get_node(node.tenant, node.node_id)
         except NotFound:
@@ -244,7 +244,7 @@ class NodeProcessor:
     async def _write(
         self, node: Node, drive: Drive, etag: str, image: model.ProcessedImage
     ) -> tuple[Thumbnail, ...] | None:
-        """Store the thumbnails; return None if the node was deleted."""
+        """Store the thumbnails; return None if the node has ended."""
         refs = [
             thumbnail_ref(node, drive.key_prefix, etag, one.size, one.format)
             for one in image.thumbnails
@@ -274,7 +274,7 @@ class NodeProcessor:
 
 
 def _is_meant(work: Work, node: Node) -> bool:
-    """Whether the node is the one that the work means: ids and keys are untrusted input."""
+    """Return whether the node is the one that the work means: ids and keys are untrusted input."""
     if work.place is None:
         return node.tenant == work.tenant
     return node.object == work.place.ref

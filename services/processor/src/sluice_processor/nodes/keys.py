@@ -39,7 +39,7 @@ class Place:
         return [self.head[-length:] for length in range(1, longest + 1)]
 
     def is_in(self, drive: Drive, default_bucket: str) -> bool:
-        """Whether this drive stores its objects here: keys are untrusted input."""
+        """Return whether this drive stores its objects here: keys are untrusted input."""
         bucket = drive.bucket or default_bucket
         return (bucket, drive.key_prefix + drive.tenant, drive.name) == (
             self.ref.bucket,
@@ -62,7 +62,7 @@ def place_of(ref: ObjectRef) -> Place | None:
 
 
 def is_thumbnail(key: str) -> bool:
-    """Whether a key is that of a thumbnail."""
+    """Return whether a key is that of a thumbnail."""
     return _THUMBNAIL.fullmatch(key) is not None
 
 

@@ -23,7 +23,7 @@ class Stage(StrEnum):
 @contextmanager
 def staged(metrics: Metrics, stage: Stage) -> Iterator[None]:
     """Time a stage in this process; a child reports its stages in its answer."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with span(f"processor {stage.value}"):
         yield
-    metrics.processor_seconds.labels(stage.value).observe(time.perf_counter() - begun)
+    metrics.processor_seconds.labels(stage.value).observe(time.perf_counter() - started)

@@ -74,7 +74,7 @@ class LogDeadLetters:
 
     def postponed(self) -> list[PostponedRetry]:
         """Return the postponed retries, earliest due time first."""
-        found = (_read(path, _later_try) for path in self._later.glob("*.json"))
+        found = (_read(path, _postponed_retry) for path in self._later.glob("*.json"))
         return sorted((one for one in found if one is not None), key=lambda later: later.due)
 
     def discard_postponed(self, event_id: str) -> None:
@@ -129,7 +129,7 @@ def _letter(content: dict[str, Any]) -> LogDeadLetter:
     return LogDeadLetter(_event(content), cause, content["time"])
 
 
-def _later_try(content: dict[str, Any]) -> PostponedRetry:
+def _postponed_retry(content: dict[str, Any]) -> PostponedRetry:
     return PostponedRetry(_event(content), int(content["number"]), float(content["due"]))
 
 

@@ -132,14 +132,14 @@ class SqsSource:
         self._count("handled")
 
     def _is_last(self, message: QueuedMessage) -> bool:
-        """Whether a TIMEOUT is final.
+        """Return whether a TIMEOUT is final.
 
         It is if the redrive policy takes the message next, or, without one, after all retries.
         """
         return message.receives >= (self._max_receives or self._options.retries + 1)
 
     async def _process(self, found: SortedNotices, *, is_final: bool) -> FinalFailure | None:
-        """Process all work items of a message; return the first permanent failure."""
+        """Process all work items of a message; return the first final failure."""
         works = [replace(work, is_final=is_final) for work in found.works]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._process_work(work)) for work in works]

@@ -41,7 +41,7 @@ async def assemble(
 
     The caller compares its checksum.
 
-    Raises `CompletionRefused`, `PartsLost`, and what the store raises.
+    Raise `CompletionRefused`, `PartsLost`, and what the store raises.
     """
     ref = claim.snapshot.new.object
     if claim.single_put:
@@ -94,7 +94,7 @@ def reconciled(parts: Sequence[StoredPartRecord], listed: Sequence[PartTag]) -> 
     A tag matches a part of equal size and CRC32C, or equal ETag where the store keeps no CRC32C.
     Some stores list a replaced part beside its successor: any match is valid.
 
-    Raises `PartsLost` with all parts that no tag matches.
+    Raise `PartsLost` with all parts that no tag matches.
     """
     by_number: dict[int, list[PartTag]] = {}
     for tag in listed:

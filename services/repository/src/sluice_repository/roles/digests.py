@@ -32,7 +32,7 @@ async def digest_object(
 ) -> Digest:
     """Read `size` bytes of an object and hash them off the event loop.
 
-    `bytes_per_second` limits the rate. Raises what the store raises, and `Unavailable`
+    `bytes_per_second` limits the rate. Raise what the store raises, and `Unavailable`
     STORE_UNAVAILABLE when a block does not arrive within `read_timeout_seconds`.
     """
     loop = asyncio.get_running_loop()

@@ -108,7 +108,7 @@ class Relay:
     async def relay_once(self) -> int:
         """Publish a page of ledger events, then a page of the outbox; return how many events.
 
-        Return 0 while another relay holds the lease. Raises `Unavailable` when the publisher may
+        Return 0 while another relay holds the lease. Raise `Unavailable` when the publisher may
         not have the events: they stay and are published again.
         """
         if not await self._lease.hold():

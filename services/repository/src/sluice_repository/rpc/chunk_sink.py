@@ -69,7 +69,7 @@ class ChunkSink:
     async def put_chunks(self, _requests: object, context: Context) -> None:
         """Acknowledge each complete chunk until the intake half-closes the stream.
 
-        Raises `InvalidArgument` and `OutOfRange` for an intake that violates the protocol, and
+        Raise `InvalidArgument` and `OutOfRange` for an intake that violates the protocol, and
         `DataLoss` CHECKSUM_MISMATCH; chunks acknowledged before stay acknowledged.
         """
         while not self._stop.is_set() and (frame := await _next_frame(context)) is not None:

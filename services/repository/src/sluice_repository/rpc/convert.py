@@ -40,7 +40,7 @@ def locator_of(
 ) -> NodeLocator:
     """Return the node that a request names.
 
-    Raises `InvalidArgument` NODE_REQUIRED when it names none.
+    Raise `InvalidArgument` NODE_REQUIRED when it names none.
     """
     match request.WhichOneof("node"):
         case "node_id":
@@ -56,7 +56,7 @@ def locator_of(
 def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
     """Return the policy of a message.
 
-    Raises `InvalidArgument` BAD_POLICY for an integrity that this release does not know.
+    Raise `InvalidArgument` BAD_POLICY for an integrity that this release does not know.
     """
     integrity = _INTEGRITY_BY_NUMBER.get(message.integrity)
     if integrity is None:
@@ -77,7 +77,10 @@ def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
 
 
 def fields_of(mask: FieldMask) -> frozenset[str]:
-    """Return the fields that a mask names. Raises `InvalidArgument` BAD_UPDATE_MASK."""
+    """Return the fields that a mask names.
+
+    Raise `InvalidArgument` BAD_UPDATE_MASK for too many paths.
+    """
     if len(mask.paths) > _MAX_MASK_PATHS:
         raise InvalidArgument(
             "BAD_UPDATE_MASK",

@@ -43,7 +43,7 @@ class DriveRegistry:
     async def get(self, tenant: str, name: str) -> Drive:
         """Return the drive of an upload, creating it on first use under `auto_create`.
 
-        Raises `InvalidArgument` BAD_DRIVE_NAME, `NotFound` DRIVE_NOT_FOUND.
+        Raise `InvalidArgument` BAD_DRIVE_NAME, `NotFound` DRIVE_NOT_FOUND.
         """
         check_drive_name(name)
         try:
@@ -58,7 +58,7 @@ class DriveRegistry:
             return await self._catalogue.get_drive(tenant, name)
 
     async def find(self, tenant: str, name: str) -> Drive:
-        """Return the drive without ever creating it. Raises the same errors as `get`."""
+        """Return the drive without ever creating it. Raise the same errors as `get`."""
         return await self._catalogue.get_drive(tenant, check_drive_name(name, "name"))
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
@@ -74,7 +74,7 @@ class DriveRegistry:
     ) -> Drive:
         """Create a drive. Idempotent: the same call returns the same drive.
 
-        Raises `InvalidArgument` for invalid values, `AlreadyExists` DRIVE_EXISTS.
+        Raise `InvalidArgument` for invalid values, `AlreadyExists` DRIVE_EXISTS.
         """
         check_drive_name(name, "name")
         return await self._create(
@@ -116,7 +116,7 @@ class DriveRegistry:
     ) -> Drive:
         """Update these fields of the policy; an empty set means all fields.
 
-        Uploads in progress keep the policy that they began with. Raises `InvalidArgument`
+        Uploads in progress keep the policy that they began with. Raise `InvalidArgument`
         BAD_UPDATE_MASK, BAD_POLICY, `NotFound` DRIVE_NOT_FOUND.
         """
         check_drive_name(name, "name")
@@ -143,7 +143,10 @@ def _check_bucket(bucket: str) -> str:
 
 
 def _check_key_prefix(prefix: str) -> str:
-    """Return the prefix if it is valid; it precedes `{tenant}/{drive}/{node id}` (rule 14)."""
+    """Return the prefix if it is valid.
+
+    It precedes `{tenant}/{drive}/{node id}` verbatim, without a separator (rule 14).
+    """
     segments = prefix.split("/")
     if (
         not _KEY_PREFIX.fullmatch(prefix)

@@ -75,7 +75,7 @@ class NodeReader:
     async def download_url(self, node: Node, lifetime_seconds: int) -> DownloadUrl:
         """Return a URL that grants anyone read access to the object for `lifetime_seconds`.
 
-        Raises `InvalidArgument` BAD_LIFETIME, `Unimplemented` PRESIGN_UNSUPPORTED.
+        Raise `InvalidArgument` BAD_LIFETIME, `Unimplemented` PRESIGN_UNSUPPORTED.
         """
         if not 1 <= lifetime_seconds <= MAX_DOWNLOAD_URL_SECONDS:
             raise InvalidArgument(

@@ -62,7 +62,7 @@ class NodeRegistry:
     async def get(self, tenant: str, locator: NodeLocator) -> Node:
         """Return the node that `locator` names.
 
-        Raises `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for invalid names.
+        Raise `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for invalid names.
         """
         match locator:
             case NodeById(node_id):
@@ -82,7 +82,7 @@ class NodeRegistry:
     async def thumbnail_of(self, node: Node, size: int) -> Thumbnail:
         """Return the thumbnail of exactly this size.
 
-        Raises `NotFound` THUMBNAIL_NOT_FOUND, which states the sizes that exist or why there are
+        Raise `NotFound` THUMBNAIL_NOT_FOUND, which states the sizes that exist or why there are
         none.
         """
         processing = await self.processing_of(node)
@@ -110,7 +110,7 @@ class NodeRegistry:
     ) -> Node:
         """Replace the metadata if the node has version `if_version` (0: any version).
 
-        Raises `Aborted` VERSION_CONFLICT: read the node again, then repeat.
+        Raise `Aborted` VERSION_CONFLICT: read the node again, then repeat.
         """
         if if_version < 0:
             raise InvalidArgument(
@@ -128,7 +128,7 @@ class NodeRegistry:
         Deletion by path deletes the node found at the path. If a concurrent upload supersedes that
         node meanwhile, the upload's node stays.
 
-        Raises `PermissionDenied` DRIVE_READ_ONLY, `NotFound`.
+        Raise `PermissionDenied` DRIVE_READ_ONLY, `NotFound`.
         """
         try:
             node = await self.get(tenant, locator)

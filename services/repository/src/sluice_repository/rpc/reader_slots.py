@@ -62,7 +62,7 @@ class ReaderSlots:
         A client that was rejected but has not read its status yet counts too, because the data
         sent to it is still in memory.
 
-        Raises `ResourceExhausted` READERS_BUSY.
+        Raise `ResourceExhausted` READERS_BUSY.
         """
         until = asyncio.get_running_loop().time() + self._options.wait_seconds
         while self._calls[connection] >= self._options.per_connection:
@@ -80,7 +80,7 @@ class ReaderSlots:
     async def slot(self, tenant: str, connection: str) -> AsyncIterator[Reader]:
         """Wait for a slot and hold it.
 
-        Raises `ResourceExhausted` READERS_BUSY; `DeadlineExceeded` READ_STALLED out of the block.
+        Raise `ResourceExhausted` READERS_BUSY; `DeadlineExceeded` READ_STALLED out of the block.
         """
         until = asyncio.get_running_loop().time() + self._options.wait_seconds
         while not self._has_slot(tenant):
@@ -165,7 +165,7 @@ class Reader:
     async def send(self, block: bytes, write: Callable[[bytes], Awaitable[Any]]) -> None:
         """Send a block in pieces whose size adapts to the client's speed.
 
-        Raises `DeadlineExceeded` READ_STALLED.
+        Raise `DeadlineExceeded` READ_STALLED.
         """
         if len(block) <= self._piece_bytes:
             await self._send_piece(write(block))

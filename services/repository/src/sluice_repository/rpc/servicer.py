@@ -11,7 +11,7 @@ from typing import Any
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceServicer
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
-from sluice_common.rpc.refusing import abort_with
+from sluice_common.rpc.termination import abort_with
 from sluice_core.access.principal import current_principal
 from sluice_core.errors import SluiceError
 from sluice_core.objects.body import closing

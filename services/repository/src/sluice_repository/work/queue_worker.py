@@ -72,7 +72,7 @@ class QueueWorker:
     async def work_one(self, wait_seconds: float) -> bool:
         """Take one item and handle it; return False when none came within the wait.
 
-        Raises only what `WorkQueue.take` raises.
+        Raise only what `WorkQueue.take` raises.
         """
         delivery = await self._deps.queue.take(self._kinds, self._consumer, wait_seconds)
         if delivery is None:

@@ -127,7 +127,7 @@ class ImageWorkers:
             usable = refused.reason not in _UNUSABLE_AFTER
             raise
         finally:
-            if not usable or child.asked >= self._options.items_per_child:
+            if not usable or child.request_count >= self._options.items_per_child:
                 slot.vacate()
         return result
 

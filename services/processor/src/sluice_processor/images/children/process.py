@@ -49,7 +49,7 @@ class DecoderChild:
         self._pidfd = os.pidfd_open(process.pid)  # the pid may be reused once it is reaped
         self._channel = channel
         self._options = options
-        self.asked = 0
+        self.request_count = 0
         """Pictures handed to this child so far."""
 
     @property
@@ -122,7 +122,7 @@ class DecoderChild:
         Raise `ImageRefused`. After TIMEOUT, CRASHED or a cancellation the child is unusable:
         `stop` it.
         """
-        self.asked += 1
+        self.request_count += 1
         try:
             header, body = await self._exchange_in_time(fd, sizes)
             return protocol.decode_answer(header, body, sizes)

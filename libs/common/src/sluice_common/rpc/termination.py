@@ -14,7 +14,10 @@ REQUEST_ID_KEY: Final = "x-request-id"
 
 
 async def abort_with(context: Any, error: SluiceError) -> NoReturn:
-    """End the call with the status of `error`; raise `AbortError` once it is delivered."""
+    """End the call with the status of `error`.
+
+    Raise `AbortError` once the client has received the status or has disconnected.
+    """
     # abort() replaces the trailers, so include those set before (the request id).
     before = tuple(context.trailing_metadata() or ())
     request_id = str(dict(before).get(REQUEST_ID_KEY, ""))
