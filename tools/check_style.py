@@ -17,6 +17,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 MAX_TEST_NAME_CHARS: Final = 60
 MAX_DOCSTRING_LINES: Final = 3
 MAX_SUBJECT_CHARS: Final = 72
+MAX_METHODS: Final = 20
+MAX_SOURCE_LINES: Final = 400
+SIZE_REASON: Final = "# Size: "
+"""Begins the comment that justifies a larger class, or a larger file if it is in it."""
 # The first commit with this limit; older subjects stay as they are.
 SUBJECTS_SINCE: Final = "247c06c"
 
@@ -42,6 +46,8 @@ def module_problems(path: Path) -> Iterator[str]:
         )
     for node in ast.walk(tree):
         yield from (f"{name}:{problem}" for problem in _node_problems(node))
+    if "src" in path.parts:
+        yield from (f"{name}:{problem}" for problem in _size_problems(text, tree))
 
 
 def _node_problems(node: ast.AST) -> Iterator[str]:
@@ -56,6 +62,24 @@ def _node_problems(node: ast.AST) -> Iterator[str]:
         event = _log_event(node)
         if event is not None and not _EVENT.fullmatch(event):
             yield f"{node.lineno}: log event {event!r} is not of the form object.past_participle"
+
+
+def _size_problems(text: str, tree: ast.Module) -> Iterator[str]:
+    """Yield files and classes of a distribution that are too large and do not say why."""
+    lines = text.splitlines()
+    if len(lines) > MAX_SOURCE_LINES and not any(line.startswith(SIZE_REASON) for line in lines):
+        yield f"1: file of {len(lines)} lines, at most {MAX_SOURCE_LINES}; split it"
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        methods = sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body)
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        has_reason = first > 1 and lines[first - 2].lstrip().startswith(SIZE_REASON)
+        if methods > MAX_METHODS and not has_reason:
+            yield (
+                f"{node.lineno}: class {node.name} of {methods} methods, at most {MAX_METHODS};"
+                f" split it, or say why not in a comment {SIZE_REASON!r} above it"
+            )
 
 
 def _log_event(call: ast.Call) -> str | None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_core.ports.catalogue import Catalogue, ObjectIntent, OutboxPage
+from sluice_core.ports.catalogue import Catalogue, ObjectIntent
+from sluice_core.ports.outbox import OutboxPage
 from sluice_core.uploads.model import ObjectRef
 from support.commits import BUCKET, TENANT, finished_upload
 

@@ -43,6 +43,7 @@ _PAGE_SIZE = 1000
 _WATCH_SECONDS = 60.0
 
 
+# Size: the SDK's public surface.
 class Client:
     """Async context manager around the connections to one server.
 

@@ -54,6 +54,7 @@ class _Place:
     lock: threading.Lock
 
 
+# Size: the layout of one tree, whose steps share its order of renames and syncs.
 class ObjectFolders:
     """Tree below ROOT, used by one process at a time.
 

@@ -37,6 +37,7 @@ def _age(record: UploadRecord) -> tuple[float, str]:
     return record.created_at, record.new.upload_id
 
 
+# Size: one method for each of `LedgerStore`'s.
 class MemoryStore:
     """`LedgerStore` that returns the stored objects themselves, without copies."""
 

@@ -11,8 +11,8 @@ from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.dialect import Step
 from sluice_backends.sql.rows import event_columns, event_of
 from sluice_backends.sql.schema import outbox
-from sluice_core.ports.catalogue import OutboxPage, OutboxRow
 from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.ports.outbox import OutboxPage, OutboxRow
 
 _APPEND = insert(outbox)
 # Always read from the beginning of the table, never "ids above the last one seen": an id is

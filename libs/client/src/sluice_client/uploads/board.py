@@ -55,6 +55,7 @@ def missing_of(status: UploadStatus, numbers: Collection[int]) -> set[int]:
     }
 
 
+# Size: one state machine; most methods are queries of a line.
 class Board:
     """The chunks of one upload.
 

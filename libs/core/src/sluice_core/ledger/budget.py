@@ -69,6 +69,7 @@ class _Election:
         return not self.part_ready and now - self.served_at >= ELECTION_SECONDS
 
 
+# Size: one owner of counters that only agree together; most methods are a line.
 class Budget:
     """Bytes in the chunk store and being received. Not thread-safe: one owner.
 

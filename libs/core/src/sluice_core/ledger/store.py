@@ -60,6 +60,7 @@ class RejectedChunk(NamedTuple):
     crc32c: int
 
 
+# Size: what the rules need of storage, a line each.
 class LedgerStore(Protocol):
     """Rows of uploads, chunks, parts and events. Synchronous; called inside one atomic step.
 

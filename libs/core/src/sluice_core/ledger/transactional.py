@@ -49,6 +49,7 @@ _POLL_SECONDS = 5.0
 _BEHIND_LIMIT = 100
 
 
+# Size: one method for each of the port's, each a line or two.
 class TransactionalLedger(ABC):
     """`UploadLedger` whose methods are each one atomic step of `_run`.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from sluice_core.catalogue.processing import NodeResult, Processing, Recorded
 from sluice_core.ports import LedgerEvent
-from sluice_core.ports.event_publisher import EventRecord
+from sluice_core.ports.outbox import Outbox
 from sluice_core.uploads.model import Integrity, ObjectRef
 
 MAX_DOWNLOAD_URL_SECONDS = 3600
@@ -110,21 +110,6 @@ class NodePage:
 class DrivePage:
     drives: tuple[Drive, ...]
     next_after: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    row_id: int
-    event: EventRecord
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxPage:
-    """First rows that are not withheld, in insertion order."""
-
-    rows: tuple[OutboxRow, ...]
-    withheld_keys: frozenset[str]
-    """Keys of these rows that have withheld rows too; rows of these keys have to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,37 +324,6 @@ class ObjectCatalogue(Protocol):
         ...
 
     async def deletion_done(self, deletion_id: int) -> None: ...
-
-
-class Outbox(Protocol):
-    """Event rows, committed together with the change that they report (rule 22)."""
-
-    async def outbox(self, limit: int) -> Sequence[OutboxRow]:
-        """Return unpublished rows in insertion order, withheld ones included."""
-        ...
-
-    async def outbox_ready(self, limit: int) -> OutboxPage:
-        """Return unpublished rows that are not withheld, at a cost independent of withheld ones."""
-        ...
-
-    async def withhold(self, row_ids: Sequence[int]) -> None:
-        """Exclude rows from `outbox_ready` until they are published.
-
-        The publisher rejected a row of their key, and none of that key may overtake it.
-        """
-        ...
-
-    async def withheld_after(self, row_id: int, limit: int) -> Sequence[tuple[int, str]]:
-        """Return (row id, key) of withheld rows after this row, in insertion order."""
-        ...
-
-    async def withheld_of(self, keys: Collection[str], limit: int) -> Sequence[OutboxRow]:
-        """Return the withheld rows of these keys in insertion order."""
-        ...
-
-    async def count_withheld(self) -> int: ...
-
-    async def outbox_published(self, row_ids: Sequence[int]) -> None: ...
 
 
 class LeaseCatalogue(Protocol):

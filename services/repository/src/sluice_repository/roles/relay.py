@@ -13,8 +13,9 @@ from sluice_core.concurrency.waiting import backoff_seconds, wait_at_most
 from sluice_core.errors import InvalidArgument, NotFound, Unavailable
 from sluice_core.events.uploads import to_record
 from sluice_core.ports import LedgerEvent
-from sluice_core.ports.catalogue import Catalogue, OutboxPage
+from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventRecord, refused_keys
+from sluice_core.ports.outbox import OutboxPage
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.work.guard import guarded
 from sluice_repository.work.leases import Lease

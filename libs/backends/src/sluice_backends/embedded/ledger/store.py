@@ -34,6 +34,7 @@ _OPEN = ", ".join(f"'{status.value}'" for status in sorted(TAKES_CHUNKS))
 _PART = "number, first, last, state, received, size, etag, crc32c, sha256, queued"
 
 
+# Size: one method for each of `LedgerStore`'s, a statement each.
 class SqliteStore:
     """`LedgerStore` on one connection, inside the transaction of the ledger's thread.
 

@@ -92,6 +92,7 @@ async def open_redis_ledger(
         )
 
 
+# Size: one method for each of the port's: pack, run the script, unpack.
 class RedisLedger:
     """`UploadLedger` on Redis; opened with `open_redis_ledger`.
 
