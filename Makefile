@@ -1,6 +1,6 @@
-# Every target that a person calls has a line after `##`; a bare `make` prints them.
+# Targets for people have a description after `##`; a bare `make` prints them.
 
-# The first of these that starts and is 3.11, 3.12 or 3.13.
+# The first interpreter that starts and is 3.11, 3.12 or 3.13.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
   $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
     && echo $$python && break; done)
@@ -16,17 +16,17 @@ MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
 # Arguments for the program behind a target: make run ARGS="--data-dir /srv/sluice"
 ARGS ?=
-# Starts the services that do not run yet, and afterwards stops those that it has started.
+# Start the services that do not run yet; stop them afterwards.
 WITH_SERVICES := $(BIN)/python tools/services.py run --
 # Servers that `make peers` fetches or builds; by default those that take less than a minute.
 PEERS ?=
-# Where the servers may be others: the S3 servers besides SeaweedFS, and what is tested on them.
+# S3 servers besides SeaweedFS, and the tests that run on them.
 S3_PEERS    ?= minio versitygw
 S3_TESTS    := tests/integration/s3 tests/contract/test_object_store.py tests/e2e
 REDIS_TESTS := tests/integration/redis tests/contract
-# Workers of the test run, one more than cores: some wait. 0 runs everything in one process.
+# Workers of the test run: one more than cores, because some wait. 0: one process.
 JOBS ?= 3
-# Of test-repeat: rounds, and processes that compute beside the tests.
+# test-repeat: rounds, and busy processes beside the tests.
 N    ?= 20
 BUSY ?= 0
 
@@ -50,8 +50,8 @@ $(BIN)/uv: requirements/uv.txt | $(BIN)/python
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
-# Makes the environment hold exactly what the lock $(1) lists, and the distributions of this
-# workspace. Nothing is resolved: what has been released since the lock was made does not matter.
+# Install exactly the lock $(1) and the distributions of this workspace. Nothing is resolved, so
+# releases made since the lock do not matter.
 define install-lock
 @$(UV) pip sync --require-hashes $(1)
 @$(UV) pip install --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
@@ -69,41 +69,41 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 install-run: $(VENV)/.run ## Install what Sluice runs on into .venv
-install: $(VENV)/.dev ## Install that and the development tools
+install: $(VENV)/.dev ## Install what Sluice runs on and the development tools
 
 # --- running ------------------------------------------------------------------------------------
 
 run: $(VENV)/.run ## Serve on this machine (Ctrl-C stops); data goes to var/data
 	@exec $(BIN)/sluice serve --data-dir var/data $(ARGS)
 
-demo: $(VENV)/.run ## Start a server, upload files and photos of this machine, compare what comes back
+demo: $(VENV)/.run ## Start a server, upload files and photos of this machine, download and compare them
 	@$(BIN)/python -m tools.demo $(ARGS)
 
-services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server of this machine, print settings
+services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server on this machine, print settings
 	@$(BIN)/python tools/services.py up
 
 services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 	@$(BIN)/python tools/services.py down
 
-peers: $(VENV)/.dev ## Fetch or build servers to choose besides: PEERS="minio versitygw apicurio valkey"
+peers: $(VENV)/.dev ## Fetch or build alternative servers: PEERS="minio versitygw apicurio valkey"
 	@$(BIN)/python tools/services.py get $(PEERS)
 
 # --- checking -----------------------------------------------------------------------------------
 
-test: $(VENV)/.dev ## Run the tests, with the services that they need; the longest ones are for check
+test: $(VENV)/.dev ## Start the services that the tests need and run all but the long tests
 	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 \
 	  -o faulthandler_timeout=400 $(ARGS)
 
-coverage: $(VENV)/.dev ## Run those and measure: coverage has to stay above 90 %
+coverage: $(VENV)/.dev ## Run the same and fail below 90 % coverage
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory test ARGS='--cov --cov-report= $(ARGS)'
 	@$(BIN)/python -m coverage report --fail-under=90
 
-test-long: $(VENV)/.dev ## Run what test leaves out: faults, slow tests, those that measure
+test-long: $(VENV)/.dev ## Run the long tests: faults, slow tests, measurements
 	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 \
 	  -o faulthandler_timeout=1000 -m "long and not slow_fault and not unchanged" $(ARGS)
 
-test-faults: $(VENV)/.dev ## Run every fault test, the long ones too: processes, services and networks that break
+test-faults: $(VENV)/.dev ## Run every fault test, the slow ones included
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/e2e -n $(JOBS) --dist worksteal \
 	  -m "slow_fault or fault" --timeout 900 $(ARGS)
 
@@ -119,20 +119,20 @@ test-changed: $(VENV)/.dev ## Run the tests that this branch changed three times
 test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)
 	$(BIN)/python -m pytest tests/containers $(ARGS)
 
-test-valkey: $(VENV)/.dev ## Run the tests of what is Redis's on Valkey
+test-valkey: $(VENV)/.dev ## Run the Redis tests on Valkey
 	SLUICE_SERVICES_REDIS=valkey $(BIN)/python -m pytest $(REDIS_TESTS) -k "redis and not model" -n $(JOBS) $(ARGS)
 
-test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versitygw (built if need be)
+test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versitygw (built when missing)
 	@for kind in $(S3_PEERS); do \
 	  echo "on $$kind"; \
 	  SLUICE_SERVICES_S3=$$kind SLUICE_SERVICES_DIR=var/services-$$kind $(WITH_SERVICES) \
 	    $(BIN)/python -m pytest $(S3_TESTS) -m "" -k "not embedded" -n $(JOBS) $(ARGS) || exit 1; \
 	done
 
-check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, the container suite, MySQL proper
+check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, run the container suite, test on MySQL
 	$(BIN)/python -m tools.images check $(ARGS)
 
-test-model: $(VENV)/.dev ## Run the ledger's state machine and the requests of any bytes with many more examples
+test-model: $(VENV)/.dev ## Run the ledger's model test and the request fuzzer with many more examples
 	SLUICE_MODEL_EXAMPLES=10000 SLUICE_FUZZ_INPUTS=20000 $(BIN)/python -m pytest \
 	  tests/contract/test_upload_model.py tests/contract/test_request_bytes.py -n $(JOBS) -m "" \
 	  --timeout 3600 -o faulthandler_timeout=4000 $(ARGS)
@@ -153,7 +153,7 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-fmt: $(VENV)/.dev ## Format the sources and mend what the linter can
+fmt: $(VENV)/.dev ## Format the sources and apply the linter's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -172,12 +172,12 @@ proto-check: $(VENV)/.dev
 bench: $(VENV)/.dev ## Measure the gates (GATE=P3 for one scenario, GATE="P1 P2" for some)
 	$(WITH_SERVICES) $(BIN)/python -m bench $(addprefix --gate ,$(GATE)) $(ARGS)
 
-bench-quick: $(VENV)/.dev ## The same in under two minutes, without judging the figures
+bench-quick: $(VENV)/.dev ## Run every gate in about two minutes without judging the figures
 	$(WITH_SERVICES) $(BIN)/python -m bench --quick $(addprefix --gate ,$(GATE)) $(ARGS)
 
 # --- upkeep -------------------------------------------------------------------------------------
 
-lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
+lock: $(VENV)/.dev ## Resolve the dependencies again into requirements/*.txt
 	$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## Remove the virtual environment and everything generated

@@ -81,7 +81,7 @@ def _without_engine(reason: str) -> int:
     sys.stderr.write(f"{reason}\n")
     if os.environ.get(REQUIRED) == "1":
         return 1
-    sys.stderr.write(f"SKIPPED: no image was looked at ({REQUIRED}=1 makes this a failure)\n")
+    sys.stderr.write(f"SKIPPED: no image was checked ({REQUIRED}=1 makes this a failure)\n")
     return 0
 
 
