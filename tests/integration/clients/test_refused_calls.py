@@ -55,7 +55,8 @@ async def test_python_sync_client_gets_every_rejection(server: Server) -> None:
             assert ended == case.expected, case.name
 
 
-@pytest.mark.parametrize("language", ["go", "node"])
+# Compiling the Go client once per clone takes half a minute.
+@pytest.mark.parametrize("language", [pytest.param("go", marks=pytest.mark.slow), "node"])
 async def test_go_and_node_clients_get_every_rejection(server: Server, language: str) -> None:
     address, cases = server
     command = await asyncio.to_thread(go_client if language == "go" else node_client, "refusals")

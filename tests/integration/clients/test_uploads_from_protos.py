@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from sluice.upload.v1 import upload_pb2 as pb
 from support.foreign_clients import ROOT, go_client, node_client
 from support.intake import running_intake
@@ -29,6 +31,7 @@ async def test_node_client_uploads_from_proto() -> None:
         assert worker.object_of(ended["upload_id"]) == b"firstsecondthird"
 
 
+@pytest.mark.slow  # compiles the client once per clone
 async def test_go_client_resolves_method_by_reflection() -> None:
     """The client uses its full name and reflection v1, as grpcurl and ghz do."""
     command = await asyncio.to_thread(go_client, "refusals")
