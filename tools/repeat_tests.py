@@ -67,6 +67,13 @@ def run_round(selection: Sequence[str], pytest_arguments: Sequence[str]) -> tupl
     return len(cases), [f"{case.get('classname')}::{case.get('name')}" for case in failed]
 
 
+def spread(tests: Sequence[str], most: int) -> list[str]:
+    """Return the tests, or `most` of them at even distances."""
+    if len(tests) <= most:
+        return list(tests)
+    return [tests[index * len(tests) // most] for index in range(most)]
+
+
 def repeat(options: argparse.Namespace, selection: Sequence[str], more: Sequence[str]) -> int:
     """Run the rounds, print the counts and return the exit status."""
     failures: Counter[str] = Counter()
@@ -103,12 +110,20 @@ def main(arguments: Sequence[str]) -> int:
         help="the tests that changed since REV; `auto`: since the branch or the last submission",
     )
     end = arguments.index("--") if "--" in arguments else len(arguments)
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=sys.maxsize,
+        help="of more changed tests than these take a part (a rename of everything changes all)",
+    )
     options = parser.parse_args(arguments[:end])
     selection = list(options.paths)
     if options.changed_since:
         base = default_base() if options.changed_since == "auto" else options.changed_since
         selection += changed_since(base)
-        print(f"{len(selection)} tests changed since {base}")
+        changed = len(selection)
+        selection = spread(selection, options.most)
+        print(f"{changed} tests changed since {base}; {len(selection)} of them, evenly spread")
         if not selection:
             return 0
     if not selection:

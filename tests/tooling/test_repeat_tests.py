@@ -11,7 +11,7 @@ import pytest
 
 from support.clone import ROOT
 from tools.changed_tests import changed_since
-from tools.repeat_tests import busy_loops
+from tools.repeat_tests import busy_loops, spread
 
 FAILS_IN_ROUND_TWO = """
 from pathlib import Path
@@ -59,6 +59,14 @@ def test_no_tests_named_is_a_usage_error() -> None:
     done = run_tool("--rounds", "3")
     assert done.returncode == 2
     assert "name tests" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(3, 3, ["0", "1", "2"]), (3, 9, ["0", "1", "2"]), (10, 4, ["0", "2", "5", "7"]), (0, 4, [])],
+)
+def test_large_selections_are_thinned_evenly(count: int, most: int, expected: list[str]) -> None:
+    assert spread([str(number) for number in range(count)], most) == expected
 
 
 def test_busy_loops_end_with_their_block() -> None:
