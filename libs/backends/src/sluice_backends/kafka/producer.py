@@ -120,8 +120,7 @@ class OrderedProducer:
             lanes[message.topic, number].append(message)
         async with asyncio.TaskGroup() as group:
             for (topic, number), lane in lanes.items():
-                alike = [message for message in messages if message.topic == topic]
-                group.create_task(self._send_lane(producer, topic, number, lane, alike))
+                group.create_task(self._send_lane(producer, topic, number, lane, messages))
 
     async def _send_lane(
         self,
@@ -129,9 +128,9 @@ class OrderedProducer:
         topic: str,
         partition: int,
         lane: deque[Outgoing],
-        alike: Sequence[Outgoing],
+        messages: Sequence[Outgoing],
     ) -> None:
-        """Send the messages of one partition, batch after batch; `alike`: all of the topic."""
+        """Send a lane, the messages of one partition, batch after batch; `messages`: all lanes."""
         while lane:
             batch = producer.create_batch()
             sent: list[Outgoing] = []
@@ -143,7 +142,7 @@ class OrderedProducer:
             except TOO_LARGE as error:
                 # The topic's limit is below the broker's default and applies to the whole batch.
                 if len(sent) == 1:
-                    raise _refused(*_no_smaller(producer, sent[0], alike)) from error
+                    raise _refused(*_no_smaller(producer, sent[0], messages)) from error
                 self._batch_bytes = max(1, batch.size() // 4)
                 raise Unavailable(
                     "EVENTS_BATCH_TOO_LARGE",
@@ -210,7 +209,7 @@ def _append(batch: Any, message: Outgoing) -> bool:
     return appended is not None
 
 
-def _no_smaller(producer: Any, refused: Outgoing, alike: Iterable[Outgoing]) -> list[Outgoing]:
+def _no_smaller(producer: Any, refused: Outgoing, messages: Iterable[Outgoing]) -> list[Outgoing]:
     """Return a refused message, and after it those of its topic that are at least as large.
 
     The topic's limit applies to all of them. Refused one by one, each would stop a producer, and
@@ -224,7 +223,11 @@ def _no_smaller(producer: Any, refused: Outgoing, alike: Iterable[Outgoing]) -> 
         return found
 
     limit = size(refused)
-    others = [one for one in alike if one is not refused and size(one) >= limit]
+    others = [
+        one
+        for one in messages
+        if one.topic == refused.topic and one is not refused and size(one) >= limit
+    ]
     return [refused, *others]
 
 
