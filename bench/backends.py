@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 import time
 import uuid
@@ -18,7 +17,7 @@ import pymysql
 import redis
 from botocore.config import Config  # type: ignore[import-untyped]
 
-from bench.processes import running
+from bench.processes import free_port, running
 from bench.usage import Watched
 from tools.backends import environment
 from tools.backends.redis import find_server
@@ -64,8 +63,7 @@ def temporary_redis() -> Iterator[TemporaryRedis]:
     A separate server has known settings and holds no other keys.
     """
     _, program = find_server(install=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="sluice-bench-redis-") as folder:
         settings = {**REDIS_SETTINGS, "bind": "127.0.0.1", "port": str(port), "dir": folder}
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]

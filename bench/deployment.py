@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from bench.backends import setting, temporary_bucket, temporary_database, temporary_redis
-from bench.processes import Server, free_address, servers
+from bench.processes import Server, free_port, servers
 from bench.slow_intake import SLOW_MS
 from bench.usage import Watched, listening
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
@@ -90,7 +90,8 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
         raise ValueError(f"there is no phase {phase}")
     with ExitStack() as stack:
         drive = f"bench-{uuid.uuid4().hex[:8]}"
-        chosen = {**_COMMON, "SLUICE_REPOSITORY_ADDRESS": free_address(), **combination(phase)}
+        repository = f"127.0.0.1:{free_port()}"
+        chosen = {**_COMMON, "SLUICE_REPOSITORY_ADDRESS": repository, **combination(phase)}
         backends = _enter_backends(stack, {**chosen, **settings}, chosen)
         chosen |= settings
         programs: dict[str, Sequence[str]] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,12 @@ from threading import Timer
 from typing import IO, Any
 
 from bench.usage import Usage, Watched
+from tools.backends.ports import PortPicker
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 LOAD_SECONDS = 900.0
+_ports = PortPicker()
 _KEEP_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(1024**3),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 1024**2),
@@ -110,10 +111,13 @@ def server(arguments: Sequence[str], settings: Mapping[str, str] | None = None) 
         yield one
 
 
-def free_address() -> str:
-    """Return an address of this machine with a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+def free_port() -> int:
+    """Return a port for a server that cannot choose one itself.
+
+    It is not one of the ephemeral ports: an outgoing connection could take such a port before the
+    server listens.
+    """
+    return _ports.pick_one()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench.processes import running
+from bench.processes import free_port, running
 from bench.units import MIB
 from tools.backends.errors import ServiceError
 from tools.backends.programs import cache_dir, find_program, run_step
@@ -75,8 +75,7 @@ def tusd(
 
     Size and concurrency of its parts are Sluice's.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         program,
         *("-host", "127.0.0.1", "-port", str(port), "-base-path", BASE_PATH),
