@@ -210,7 +210,7 @@ class Stream:
         )
 
     async def serve(self) -> None:
-        principal = Principal("default", "tester", frozenset({"*"}))
+        principal = Principal("default", "tester", frozenset({"tenant:admin"}))
         await self._streaming.serve(principal, self._read, self)
 
     async def _read(self) -> Frame | None:

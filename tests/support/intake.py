@@ -42,7 +42,7 @@ class TenantFromHeader:
     """Accepts `authorization: TENANT` unchecked; the default tenant is "default"."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        return Principal(authorization or "default", "tester", frozenset({"*"}))
+        return Principal(authorization or "default", "tester", frozenset({"tenant:admin"}))
 
 
 @dataclass(slots=True)

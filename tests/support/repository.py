@@ -123,4 +123,4 @@ class _TenantFromHeader:
             raise Unauthenticated(
                 "NO_CREDENTIALS", "The tenant is missing; send it as authorization."
             )
-        return Principal(authorization, "tester", frozenset({"*"}))
+        return Principal(authorization, "tester", frozenset({"tenant:admin"}))

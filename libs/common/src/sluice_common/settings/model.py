@@ -38,6 +38,7 @@ from sluice_common.settings.groups import (
 )
 from sluice_common.settings.processor import Processor
 from sluice_common.settings.rpc_options import ServerOptions
+from sluice_common.settings.security import Auth, Tls
 from sluice_core.addresses import Address
 from sluice_core.combinations import (
     BackendCombination,
@@ -124,6 +125,8 @@ class SluiceSettings(BaseSettings):
     queue: Queue = Queue()
     grpc: Grpc = Grpc()
     processor: Processor = Processor()
+    auth: Auth = Auth()
+    tls: Tls = Tls()
 
     redis: Redis = Redis()
     s3: S3 = S3()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from sluice_core.access.scopes import Scope
 from sluice_core.errors import Unauthenticated
 
 DEFAULT_TENANT = "default"
@@ -12,15 +13,23 @@ DEFAULT_TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Tenant and subject of a request, and their scopes."""
+    """Tenant and subject of a request, and what their token allows.
+
+    `drives`: drive names, or prefixes that end in `*`, to which the token is limited; empty means
+    every drive. `groups`: groups of the subject, for grants. `expires_at`: Unix seconds, None for
+    a principal without a token.
+    """
 
     tenant: str
     subject: str
     scopes: frozenset[str]
+    drives: tuple[str, ...] = ()
+    groups: frozenset[str] = frozenset()
+    expires_at: float | None = None
 
 
-LOCAL_PRINCIPAL = Principal(DEFAULT_TENANT, "local", frozenset({"*"}))
-"""Principal of every request to a standalone without keys, which listens on loopback only."""
+LOCAL_PRINCIPAL = Principal(DEFAULT_TENANT, "local", frozenset({Scope.TENANT_ADMIN}))
+"""Principal of every request to a server without keys, which listens on loopback only."""
 
 _current: ContextVar[Principal | None] = ContextVar("sluice_principal", default=None)
 

@@ -48,6 +48,53 @@ INTEGRITY_SHA256_BEFORE_VISIBLE: Integrity.ValueType  # 3
 """SHA-256 is computed before the node is visible."""
 Global___Integrity: _TypeAlias = Integrity  # noqa: Y015
 
+class _Access:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Access.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCESS_UNSPECIFIED: _Access.ValueType  # 0
+    ACCESS_TENANT: _Access.ValueType  # 1
+    """The whole tenant. The default."""
+    ACCESS_GRANTS: _Access.ValueType  # 2
+    """Only subjects and groups with a grant, and administrators of the tenant."""
+
+class Access(_Access, metaclass=_AccessEnumTypeWrapper):
+    """Access is who may use a drive, beside the scopes of their token."""
+
+ACCESS_UNSPECIFIED: Access.ValueType  # 0
+ACCESS_TENANT: Access.ValueType  # 1
+"""The whole tenant. The default."""
+ACCESS_GRANTS: Access.ValueType  # 2
+"""Only subjects and groups with a grant, and administrators of the tenant."""
+Global___Access: _TypeAlias = Access  # noqa: Y015
+
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ROLE_READER: _Role.ValueType  # 1
+    """Reads nodes."""
+    ROLE_WRITER: _Role.ValueType  # 2
+    """Reads, uploads, changes and deletes nodes."""
+    ROLE_OWNER: _Role.ValueType  # 3
+    """Also aborts other people's uploads and changes policy and grants."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ROLE_READER: Role.ValueType  # 1
+"""Reads nodes."""
+ROLE_WRITER: Role.ValueType  # 2
+"""Reads, uploads, changes and deletes nodes."""
+ROLE_OWNER: Role.ValueType  # 3
+"""Also aborts other people's uploads and changes policy and grants."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
 class _ProcessingState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -78,6 +125,7 @@ class DrivePolicy(_message.Message):
     STORAGE_CLASS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_FIELD_NUMBER: _builtins.int
     DROP_LOCATION_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
     integrity: Global___Integrity.ValueType
     part_bytes: _builtins.int
     """Size of the first parts, in bytes: 5 MiB to 64 MiB; 0 means the server's default."""
@@ -89,6 +137,7 @@ class DrivePolicy(_message.Message):
     encryption: _builtins.str
     drop_location: _builtins.bool
     """Where pictures were taken is neither kept nor shown."""
+    access: Global___Access.ValueType
     def __init__(
         self,
         *,
@@ -99,14 +148,70 @@ class DrivePolicy(_message.Message):
         storage_class: _builtins.str = ...,
         encryption: _builtins.str = ...,
         drop_location: _builtins.bool = ...,
+        access: Global___Access.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop_location", b"drop_location", "encryption", b"encryption", "integrity", b"integrity", "part_bytes", b"part_bytes", "read_only", b"read_only", "require_uniform", b"require_uniform", "storage_class", b"storage_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "drop_location", b"drop_location", "encryption", b"encryption", "integrity", b"integrity", "part_bytes", b"part_bytes", "read_only", b"read_only", "require_uniform", b"require_uniform", "storage_class", b"storage_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrivePolicy: _TypeAlias = DrivePolicy  # noqa: Y015
+
+@_typing.final
+class Grantee(_message.Message):
+    """Grantee is who receives a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """`sub` of a token."""
+    group: _builtins.str
+    """A member of the `groups` of a token."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grantee", b"grantee", "group", b"group", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grantee", b"grantee", "group", b"group", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_grantee: _TypeAlias = _typing.Literal["subject", "group"]  # noqa: Y015
+    _WhichOneofArgType_grantee: _TypeAlias = _typing.Literal["grantee", b"grantee"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_grantee) -> _WhichOneofReturnType_grantee | None: ...
+
+Global___Grantee: _TypeAlias = Grantee  # noqa: Y015
+
+@_typing.final
+class Grant(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTEE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    role: Global___Role.ValueType
+    @_builtins.property
+    def grantee(self) -> Global___Grantee: ...
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        grantee: Global___Grantee | None = ...,
+        role: Global___Role.ValueType = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "grantee", b"grantee"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "grantee", b"grantee", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Grant: _TypeAlias = Grant  # noqa: Y015
 
 @_typing.final
 class Drive(_message.Message):
@@ -222,16 +327,22 @@ class GetDriveResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DRIVE_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def drive(self) -> Global___Drive: ...
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
+        """All grants of the drive, at most 1000."""
+
     def __init__(
         self,
         *,
         drive: Global___Drive | None = ...,
+        grants: _abc.Iterable[Global___Grant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive", "grants", b"grants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -330,6 +441,172 @@ class UpdateDriveResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateDriveResponse: _TypeAlias = UpdateDriveResponse  # noqa: Y015
+
+@_typing.final
+class DeleteDriveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDriveRequest: _TypeAlias = DeleteDriveRequest  # noqa: Y015
+
+@_typing.final
+class DeleteDriveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDriveResponse: _TypeAlias = DeleteDriveResponse  # noqa: Y015
+
+@_typing.final
+class GrantDriveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRIVE_FIELD_NUMBER: _builtins.int
+    GRANTEE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    drive: _builtins.str
+    role: Global___Role.ValueType
+    @_builtins.property
+    def grantee(self) -> Global___Grantee: ...
+    def __init__(
+        self,
+        *,
+        drive: _builtins.str = ...,
+        grantee: Global___Grantee | None = ...,
+        role: Global___Role.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grantee", b"grantee"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive", "grantee", b"grantee", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantDriveRequest: _TypeAlias = GrantDriveRequest  # noqa: Y015
+
+@_typing.final
+class GrantDriveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grant(self) -> Global___Grant: ...
+    def __init__(
+        self,
+        *,
+        grant: Global___Grant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantDriveResponse: _TypeAlias = GrantDriveResponse  # noqa: Y015
+
+@_typing.final
+class RevokeDriveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRIVE_FIELD_NUMBER: _builtins.int
+    GRANTEE_FIELD_NUMBER: _builtins.int
+    drive: _builtins.str
+    @_builtins.property
+    def grantee(self) -> Global___Grantee: ...
+    def __init__(
+        self,
+        *,
+        drive: _builtins.str = ...,
+        grantee: Global___Grantee | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grantee", b"grantee"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive", "grantee", b"grantee"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeDriveRequest: _TypeAlias = RevokeDriveRequest  # noqa: Y015
+
+@_typing.final
+class RevokeDriveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeDriveResponse: _TypeAlias = RevokeDriveResponse  # noqa: Y015
+
+@_typing.final
+class ListGrantsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRIVE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    drive: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        drive: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drive", b"drive", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGrantsRequest: _TypeAlias = ListGrantsRequest  # noqa: Y015
+
+@_typing.final
+class ListGrantsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]: ...
+    def __init__(
+        self,
+        *,
+        grants: _abc.Iterable[Global___Grant] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGrantsResponse: _TypeAlias = ListGrantsResponse  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):

@@ -55,6 +55,26 @@ class RepositoryServiceStub:
                 request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.UpdateDriveRequest.SerializeToString,
                 response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.UpdateDriveResponse.FromString,
                 _registered_method=True)
+        self.DeleteDrive = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/DeleteDrive',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.DeleteDriveRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.DeleteDriveResponse.FromString,
+                _registered_method=True)
+        self.GrantDrive = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/GrantDrive',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GrantDriveRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GrantDriveResponse.FromString,
+                _registered_method=True)
+        self.RevokeDrive = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/RevokeDrive',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.RevokeDriveRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.RevokeDriveResponse.FromString,
+                _registered_method=True)
+        self.ListGrants = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/ListGrants',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsResponse.FromString,
+                _registered_method=True)
         self.GetNode = channel.unary_unary(
                 '/sluice.repository.v1.RepositoryService/GetNode',
                 request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetNodeRequest.SerializeToString,
@@ -110,6 +130,33 @@ class RepositoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDrive(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDrive(self, request, context):
+        """DeleteDrive removes a drive without nodes and open uploads, with its grants and its quota.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GrantDrive(self, request, context):
+        """GrantDrive gives a subject or a group a role on a drive; it replaces their former role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeDrive(self, request, context):
+        """RevokeDrive takes the role of a subject or a group away. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGrants(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +224,26 @@ def add_RepositoryServiceServicer_to_server(servicer, server):
                     servicer.UpdateDrive,
                     request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.UpdateDriveRequest.FromString,
                     response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.UpdateDriveResponse.SerializeToString,
+            ),
+            'DeleteDrive': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDrive,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.DeleteDriveRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.DeleteDriveResponse.SerializeToString,
+            ),
+            'GrantDrive': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantDrive,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GrantDriveRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GrantDriveResponse.SerializeToString,
+            ),
+            'RevokeDrive': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDrive,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.RevokeDriveRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.RevokeDriveResponse.SerializeToString,
+            ),
+            'ListGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGrants,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsResponse.SerializeToString,
             ),
             'GetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNode,
@@ -318,6 +385,114 @@ class RepositoryService:
             '/sluice.repository.v1.RepositoryService/UpdateDrive',
             sluice_dot_repository_dot_v1_dot_repository__pb2.UpdateDriveRequest.SerializeToString,
             sluice_dot_repository_dot_v1_dot_repository__pb2.UpdateDriveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDrive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/DeleteDrive',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.DeleteDriveRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.DeleteDriveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantDrive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/GrantDrive',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.GrantDriveRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.GrantDriveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeDrive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/RevokeDrive',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.RevokeDriveRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.RevokeDriveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/ListGrants',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

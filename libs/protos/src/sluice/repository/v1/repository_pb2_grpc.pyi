@@ -37,6 +37,13 @@ class RepositoryServiceStub:
     GetDrive: _grpc.UnaryUnaryMultiCallable[_repository_pb2.GetDriveRequest, _repository_pb2.GetDriveResponse]
     ListDrives: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ListDrivesRequest, _repository_pb2.ListDrivesResponse]
     UpdateDrive: _grpc.UnaryUnaryMultiCallable[_repository_pb2.UpdateDriveRequest, _repository_pb2.UpdateDriveResponse]
+    DeleteDrive: _grpc.UnaryUnaryMultiCallable[_repository_pb2.DeleteDriveRequest, _repository_pb2.DeleteDriveResponse]
+    """DeleteDrive removes a drive without nodes and open uploads, with its grants and its quota."""
+    GrantDrive: _grpc.UnaryUnaryMultiCallable[_repository_pb2.GrantDriveRequest, _repository_pb2.GrantDriveResponse]
+    """GrantDrive gives a subject or a group a role on a drive; it replaces their former role."""
+    RevokeDrive: _grpc.UnaryUnaryMultiCallable[_repository_pb2.RevokeDriveRequest, _repository_pb2.RevokeDriveResponse]
+    """RevokeDrive takes the role of a subject or a group away. Idempotent."""
+    ListGrants: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ListGrantsRequest, _repository_pb2.ListGrantsResponse]
     GetNode: _grpc.UnaryUnaryMultiCallable[_repository_pb2.GetNodeRequest, _repository_pb2.GetNodeResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ListNodesRequest, _repository_pb2.ListNodesResponse]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_repository_pb2.UpdateNodeRequest, _repository_pb2.UpdateNodeResponse]
@@ -57,6 +64,13 @@ class RepositoryServiceAsyncStub(RepositoryServiceStub):
     GetDrive: _aio.UnaryUnaryMultiCallable[_repository_pb2.GetDriveRequest, _repository_pb2.GetDriveResponse]  # type: ignore[assignment]
     ListDrives: _aio.UnaryUnaryMultiCallable[_repository_pb2.ListDrivesRequest, _repository_pb2.ListDrivesResponse]  # type: ignore[assignment]
     UpdateDrive: _aio.UnaryUnaryMultiCallable[_repository_pb2.UpdateDriveRequest, _repository_pb2.UpdateDriveResponse]  # type: ignore[assignment]
+    DeleteDrive: _aio.UnaryUnaryMultiCallable[_repository_pb2.DeleteDriveRequest, _repository_pb2.DeleteDriveResponse]  # type: ignore[assignment]
+    """DeleteDrive removes a drive without nodes and open uploads, with its grants and its quota."""
+    GrantDrive: _aio.UnaryUnaryMultiCallable[_repository_pb2.GrantDriveRequest, _repository_pb2.GrantDriveResponse]  # type: ignore[assignment]
+    """GrantDrive gives a subject or a group a role on a drive; it replaces their former role."""
+    RevokeDrive: _aio.UnaryUnaryMultiCallable[_repository_pb2.RevokeDriveRequest, _repository_pb2.RevokeDriveResponse]  # type: ignore[assignment]
+    """RevokeDrive takes the role of a subject or a group away. Idempotent."""
+    ListGrants: _aio.UnaryUnaryMultiCallable[_repository_pb2.ListGrantsRequest, _repository_pb2.ListGrantsResponse]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_repository_pb2.GetNodeRequest, _repository_pb2.GetNodeResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_repository_pb2.ListNodesRequest, _repository_pb2.ListNodesResponse]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_repository_pb2.UpdateNodeRequest, _repository_pb2.UpdateNodeResponse]  # type: ignore[assignment]
@@ -98,6 +112,37 @@ class RepositoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _repository_pb2.UpdateDriveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_repository_pb2.UpdateDriveResponse, _abc.Awaitable[_repository_pb2.UpdateDriveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteDrive(
+        self,
+        request: _repository_pb2.DeleteDriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.DeleteDriveResponse, _abc.Awaitable[_repository_pb2.DeleteDriveResponse]]:
+        """DeleteDrive removes a drive without nodes and open uploads, with its grants and its quota."""
+
+    @_abc_1.abstractmethod
+    def GrantDrive(
+        self,
+        request: _repository_pb2.GrantDriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.GrantDriveResponse, _abc.Awaitable[_repository_pb2.GrantDriveResponse]]:
+        """GrantDrive gives a subject or a group a role on a drive; it replaces their former role."""
+
+    @_abc_1.abstractmethod
+    def RevokeDrive(
+        self,
+        request: _repository_pb2.RevokeDriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.RevokeDriveResponse, _abc.Awaitable[_repository_pb2.RevokeDriveResponse]]:
+        """RevokeDrive takes the role of a subject or a group away. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def ListGrants(
+        self,
+        request: _repository_pb2.ListGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.ListGrantsResponse, _abc.Awaitable[_repository_pb2.ListGrantsResponse]]: ...
 
     @_abc_1.abstractmethod
     def GetNode(
