@@ -30,13 +30,15 @@ async def ends_after_handshake(host: str, port: int) -> bool:
     server that accepts the client sends its HTTP/2 settings first. The probe presents no
     certificate and sends nothing.
     """
+    is_secured = False
     try:
         async with _connected(host, port, _unverified()) as (reader, _):
+            is_secured = True
             return not await reader.read(1)
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or "")
     except ConnectionError:
-        return True
+        return is_secured
     except (OSError, TimeoutError):
         return False
 
