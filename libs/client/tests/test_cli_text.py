@@ -58,6 +58,8 @@ def test_counts_agree_with_their_word() -> None:
         (Unavailable("SERVER_UNREACHABLE", ""), exits.UNAVAILABLE),
         (DeadlineExceeded("LATE", ""), exits.UNAVAILABLE),
         (Unauthenticated("NO_TOKEN", ""), exits.DENIED),
+        (Unauthenticated("BAD_TOKEN", ""), exits.DENIED),
+        (InvalidArgument("BAD_TOKEN", ""), exits.CONFIGURATION),
         (TokenExpired("TOKEN_EXPIRED", ""), exits.DENIED),
         (PermissionDenied("MISSING_SCOPE", ""), exits.DENIED),
         (TlsFailed("CLIENT_CERTIFICATE_REFUSED", ""), exits.DENIED),

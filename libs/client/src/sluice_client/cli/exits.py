@@ -52,6 +52,8 @@ _CONFIGURATION_REASONS = frozenset(
     }
 )
 """Errors that another setting avoids, and nothing else."""
+_LOCAL_CODES = frozenset({"INVALID_ARGUMENT", "UNAVAILABLE"})
+"""Codes of such errors, which no server has sent."""
 
 
 _LOCAL = {
@@ -69,10 +71,11 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, ConfigurationError):
         return CONFIGURATION
     if isinstance(error, SluiceError):
-        if error.reason in _CONFIGURATION_REASONS:
-            return CONFIGURATION
         if error.reason == "CLIENT_CERTIFICATE_REFUSED":
             return DENIED
+        # A server has reasons of the same names for tokens that it refuses.
+        if error.code in _LOCAL_CODES and error.reason in _CONFIGURATION_REASONS:
+            return CONFIGURATION
         return _CODES.get(error.code, SOME_FAILED)
     return SOME_FAILED
 
