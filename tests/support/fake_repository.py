@@ -165,7 +165,7 @@ async def serving_both(
     repository: FakeRepository,
     *,
     credentials: grpc.ServerCredentials | None = None,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
     port: int = 0,
 ) -> AsyncIterator[str]:
     """Serve both fakes on one address, like the standalone server; by TLS with credentials.

@@ -13,7 +13,7 @@ import grpc.aio
 from support.fake_intake import refuse
 
 
-class TokenTable(grpc.aio.ServerInterceptor):
+class TokenTable(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs
     """Accepts the tokens in `valid`; refuses those that expired, and any other as BAD_TOKEN.
 
     `expire_at` holds, by method, the number of answers after which every valid token expires.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -57,7 +58,7 @@ def options(paths: TlsPaths) -> list[str]:
     return ["--ca", str(paths.ca), "--cert", str(paths.cert), "--key", str(paths.key)]
 
 
-def settings(paths: TlsPaths) -> dict[str, str]:
+def settings(paths: TlsPaths) -> dict[str, Any]:
     return {
         "SLUICE_CA_FILE": str(paths.ca),
         "SLUICE_CERT_FILE": str(paths.cert),
@@ -140,7 +141,7 @@ async def test_refused_token_exits_77_and_is_not_printed(secured: Secured, reaso
 async def test_failure_of_tls_is_one_line(
     secured: Secured, kind: str, code: int, reason: str
 ) -> None:
-    environment = {"SLUICE_CA_FILE": str(secured.paths.ca)}
+    environment: dict[str, Any] = {"SLUICE_CA_FILE": str(secured.paths.ca)}
     if kind == "system ca":
         environment = {}
     if kind == "plain address":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_client import Client, ClientOptions, InvalidArgument
+from sluice_client import Client, ClientOptions, InvalidArgument, TokenSource
 
 
 @pytest.mark.parametrize("source", ["text", "file", "function"])
@@ -17,7 +17,12 @@ async def test_token_in_plain_text_stays_on_the_machine(
     async def function() -> str:
         raise AssertionError("no token is asked for")
 
-    token = {"text": "s3cret", "file": tmp_path / "none", "function": function}[source]
+    sources: dict[str, TokenSource] = {
+        "text": "s3cret",
+        "file": tmp_path / "none",
+        "function": function,
+    }
+    token = sources[source]
     with pytest.raises(InvalidArgument, match="INSECURE_TOKEN") as caught:
         async with Client(target, token=token):
             pass

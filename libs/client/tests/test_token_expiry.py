@@ -10,7 +10,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sluice_client import Client, ClientOptions, TokenExpired, Unauthenticated, UploadState
+from sluice_client import (
+    Client,
+    ClientOptions,
+    TokenExpired,
+    TokenSource,
+    Unauthenticated,
+    UploadState,
+)
 from sluice_client.uploads.intake_api import InitiateRequest
 from support.fake_intake import CHUNK_BYTES, CallFault, FakeIntake
 from support.fake_repository import FakeRepository, serving_both
@@ -177,9 +184,9 @@ async def test_same_token_again_ends_the_upload(
     async def same() -> str:
         return "t1"
 
-    source = {"text": "t1", "file": file, "function": same}[kind]
+    sources: dict[str, TokenSource] = {"text": "t1", "file": file, "function": same}
     table.expire_at["UploadStream"] = 2
-    async with Client(address, token=source, options=fast_options) as client:
+    async with Client(address, token=sources[kind], options=fast_options) as client:
         with pytest.raises(TokenExpired) as caught:
             await client.upload(DATA, drive="d", path="p", streams=1)
     assert (caught.value.reason, caught.value.retryable) == ("TOKEN_EXPIRED", False)
