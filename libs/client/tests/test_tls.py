@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from sluice_client import (
     Client,
@@ -21,6 +25,7 @@ from sluice_client import (
     TlsOptions,
     Unavailable,
 )
+from sluice_client.tls.failures import tls_failure
 from support.certificates import DAY, Authority, Issued, TlsPaths, write_tls
 from support.fake_intake import FakeIntake
 from support.fake_repository import FakeRepository, serving_both
@@ -186,6 +191,12 @@ async def test_server_that_only_hangs_up_is_unreachable(fast_options: ClientOpti
             assert not isinstance(caught.value, TlsFailed)
 
 
+def test_tls_trouble_of_a_proxy_is_not_ours() -> None:
+    """Envoy reports its connection to the server in the same words."""
+    text = "upstream connect error: TLS error: CERTIFICATE_VERIFY_FAILED: certificate has expired"
+    assert tls_failure(text, "https://a-proxy:1") is None
+
+
 # -- client certificates
 
 
@@ -256,8 +267,6 @@ async def test_key_that_does_not_fit_is_refused(
 
 
 def encrypted(key: bytes) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-
     return serialization.load_pem_private_key(key, None).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -298,6 +307,34 @@ async def test_skipped_verification_takes_any_certificate(
     await limits(f"https://{address}", options)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "not verified" in caplog.text
+
+
+async def test_skipped_verification_takes_a_self_signed_one(
+    stack: AsyncExitStack, fast_options: ClientOptions
+) -> None:
+    address = await serve(stack, server_credentials(self_signed("localhost")))
+    options = replace(fast_options, tls=TlsOptions(skip_verification=True))
+    await limits(f"https://{address}", options)
+
+
+def self_signed(name: str) -> Issued:
+    """Return what `openssl req -x509` makes: its own issuer, and no CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Issued(certificate.public_bytes(serialization.Encoding.PEM), private)
 
 
 async def test_first_certificate_is_pinned(

@@ -61,15 +61,16 @@ class _Generation:
 
     async def close(self) -> None:
         """Cancel the calls and close the channels."""
-        if self._closing is not None:
-            await self._closing
-            return
-        for channel in self.channels:
-            await channel.close(grace=None)
+        await self._start_closing()
 
     def _close_if_unused(self) -> None:
-        if self._is_retired and not self._calls and self._closing is None:
+        if self._is_retired and not self._calls:
+            self._start_closing()
+
+    def _start_closing(self) -> asyncio.Task[None]:
+        if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close_all())
+        return self._closing
 
     async def _close_all(self) -> None:
         for channel in self.channels:

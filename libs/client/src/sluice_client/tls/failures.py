@@ -52,6 +52,9 @@ def client_certificate_refused(target: str) -> TlsFailed:
 
 
 def _reason(text: str, target: str) -> tuple[str, str] | None:
+    if _NEVER_CONNECTED not in text:
+        # A proxy may report the same words of its own connection to the server.
+        return None
     if any(sign in text for sign in _NAME_SIGNS):
         return (
             "SERVER_NAME_MISMATCH",
@@ -80,7 +83,7 @@ def _reason(text: str, target: str) -> tuple[str, str] | None:
             f"the server at {target} does not speak TLS; write http:// or nothing in front of"
             " host:port if plain text is meant",
         )
-    if _NEVER_CONNECTED in text and any(sign in text for sign in _HANDSHAKE_SIGNS):
-        detail = text.partition(_NEVER_CONNECTED)[2].partition("last error: ")[2] or text
+    if any(sign in text for sign in _HANDSHAKE_SIGNS):
+        detail = text.partition("last error: ")[2] or text
         return "TLS_HANDSHAKE_FAILED", f"no TLS connection to {target}: {detail}"
     return None
