@@ -205,7 +205,9 @@ async def test_tokens_that_never_work_are_not_renewed_forever() -> None:
         renewals += 1
         assert renewals < 10
     assert issuer.calls == 1 + renewals
-    tokens.confirm()
+    tokens.confirm(tokens.version - 1)
+    assert not await tokens.renew(tokens.version), "a stream that outlives its token proves nothing"
+    tokens.confirm(tokens.version)
     assert await tokens.renew(tokens.version), "a call that worked starts the count again"
 
 

@@ -123,7 +123,7 @@ class Connection:
                 answer = await method(request, timeout=timeout_seconds, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 raise await self.error(error, attempt) from error
-        self.answered()
+        self.answered(attempt)
         return answer
 
     async def pushed(
@@ -138,17 +138,17 @@ class Connection:
             call = method(request, timeout=timeout_seconds, metadata=metadata)
             try:
                 async for answer in call:
-                    self.answered()
+                    self.answered(attempt)
                     yield answer
             except grpc.aio.AioRpcError as error:
                 raise await self.error(error, attempt) from error
             finally:
                 call.cancel()
 
-    def answered(self) -> None:
+    def answered(self, attempt: Attempt) -> None:
         """Record that the server has taken a call, and its token."""
         self.reached = True
-        self._tokens.confirm()
+        self._tokens.confirm(attempt.token_version)
 
     async def error(self, error: grpc.aio.AioRpcError, attempt: Attempt) -> SluiceError:
         """Return the typed error. Record whether it came from the server.

@@ -102,9 +102,13 @@ class Tokens:
             self._renewals += 1
             return True
 
-    def confirm(self) -> None:
-        """Note that a call was not refused for its token."""
-        self._renewals = 0
+    def confirm(self, version: int) -> None:
+        """Note that a call with the token of `version` was not refused for it.
+
+        Only the newest one counts: a stream may outlive its token and be answered all the same.
+        """
+        if version == self.version:
+            self._renewals = 0
 
     def _take(self, token: str | None) -> None:
         if token is not None and token != self._token:

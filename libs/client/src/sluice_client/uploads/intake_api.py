@@ -133,7 +133,7 @@ class ChunkStream:
         """Yield answers until the server ends the stream; raise its error."""
         try:
             async for answer in self._call:
-                self._connection.answered()
+                self._connection.answered(self._attempt)
                 event = _event(answer)
                 if event is not None:
                     yield event
