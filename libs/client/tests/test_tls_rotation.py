@@ -137,6 +137,23 @@ async def test_calls_in_progress_end_on_the_old_connection(
         assert len(retired) >= 1
 
 
+async def test_cancelled_call_does_not_lose_the_change(
+    server: Server, options: ClientOptions, paths: TlsPaths, table: TokenTable, old: Authority
+) -> None:
+    """It is cancelled while a thread reads the new files."""
+    target = await server.start(old.issue(), old)
+    async with Client(target, token="t", options=options) as client:
+        await client.create_drive("d")
+        old.issue().write(paths)
+        call = asyncio.create_task(client.create_drive("d"))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        await client.create_drive("d")
+    assert len(set(table.peers)) == 2
+
+
 async def test_download_in_progress_is_not_disturbed(
     server: Server,
     options: ClientOptions,

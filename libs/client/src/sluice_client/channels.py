@@ -96,6 +96,7 @@ class Channels:
         self._files = TlsFiles(options.tls, options.root_certificates) if target.is_tls else None
         self._pins = options.tls.skip_verification
         self._pin: Material | None = None
+        self._built_from: Material | None = None
         self._current: _Generation | None = None
         self._retired: list[_Generation] = []
         self._lock = asyncio.Lock()
@@ -120,11 +121,13 @@ class Channels:
             # Another call checks the files; this one uses what there is.
             return
         async with self._lock:
-            changed = await self._files.refresh()
-            if changed or self._current is None:
+            await self._files.refresh()
+            # Compared, not reported by `refresh`: a cancelled call would lose the report.
+            if self._current is None or self._files.material != self._built_from:
                 await self._replace(self._files.material)
 
-    async def _replace(self, material: Material) -> None:
+    async def _replace(self, found: Material) -> None:
+        material = found
         if self._pins:
             if self._pin is None:
                 self._pin = await pinned(material, self._target.text, self._target.endpoint)
@@ -134,6 +137,7 @@ class Channels:
         # The new ones first: without them, the old ones stay.
         replacement = _Generation(self._target, material, self._count)
         old, self._current = self._current, replacement
+        self._built_from = found
         self._retired = [one for one in self._retired if not one.is_closed]
         if old is not None:
             self._retired.append(old)

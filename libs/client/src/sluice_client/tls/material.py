@@ -41,7 +41,7 @@ class Material:
 
 
 class TlsFiles:
-    """The credentials of a TLS target, and whether they have changed since."""
+    """The credentials of a TLS target; `refresh` follows their files."""
 
     def __init__(
         self,
@@ -68,13 +68,10 @@ class TlsFiles:
             self._timer.is_due()
             self._seen, self.material = await in_thread(self._read)
 
-    async def refresh(self) -> bool:
-        """Return whether `material` is new. Check at most every `CHECK_SECONDS`."""
-        if not self._paths or not self._timer.is_due():
-            return False
-        before = self.material
-        await in_thread(self._refresh)
-        return self.material != before
+    async def refresh(self) -> None:
+        """Read files that changed into `material`. Check at most every `CHECK_SECONDS`."""
+        if self._paths and self._timer.is_due():
+            await in_thread(self._refresh)
 
     def _refresh(self) -> None:
         """Read the files again if they differ; keep the last good ones. Blocking."""
