@@ -157,6 +157,21 @@ async def test_same_token_in_the_file_is_no_renewal(file: Path) -> None:
     assert not await tokens.renew(tokens.version)
 
 
+async def test_cancelled_call_does_not_lose_the_change(file: Path, clock: Clock) -> None:
+    """It is cancelled while a thread reads the new token."""
+    tokens = Tokens(file, clock=clock)
+    await tokens.open()
+    file.write_text("second")
+    clock.next_check()
+    call = asyncio.create_task(tokens.current())
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+    clock.next_check()
+    assert await tokens.current() == "second"
+
+
 async def test_pipe_is_read_once(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)

@@ -27,8 +27,8 @@ _FUNCTION_SECONDS = 30.0
 
 
 class _Source(Protocol):
-    async def fetch(self, *, force: bool) -> str | None:
-        """Return the token, or None for no change. With `force`, the last one was refused."""
+    async def fetch(self, *, force: bool) -> str:
+        """Return the token. With `force`, the last one was refused."""
         ...
 
 
@@ -110,8 +110,8 @@ class Tokens:
         if version == self.version:
             self._renewals = 0
 
-    def _take(self, token: str | None) -> None:
-        if token is not None and token != self._token:
+    def _take(self, token: str) -> None:
+        if token != self._token:
             self._token = token
             self.version += 1
 
@@ -123,39 +123,37 @@ class _TokenFile:
         self._path = path
         self._timer = CheckTimer(clock)
         self._signature: Signature | None = None
-        self._is_read = False
+        self._token: str | None = None
         self._is_regular = True
 
-    async def fetch(self, *, force: bool) -> str | None:
-        if not self._is_regular:
-            # A pipe, such as <(…) of a shell, was read to its end.
-            return None
-        if not self._timer.is_due() and self._is_read and not force:
-            return None
-        try:
-            token = await in_thread(self._read, force)
-        except (OSError, InvalidArgument):
-            # It may be missing or empty while it is replaced; the server refuses an old token.
-            if self._is_read:
-                return None
-            raise
-        self._is_read = True
-        return token
+    async def fetch(self, *, force: bool) -> str:
+        is_due = self._timer.is_due()
+        # A pipe, such as <(…) of a shell, was read to its end.
+        if self._token is None or (self._is_regular and (is_due or force)):
+            try:
+                # The thread keeps what it has read: this call may be cancelled meanwhile.
+                await in_thread(self._read, force)
+            except (OSError, InvalidArgument):
+                # It may be missing or empty while it is replaced; the server refuses an old token.
+                if self._token is None:
+                    raise
+        assert self._token is not None
+        return self._token
 
-    def _read(self, force: bool) -> str | None:
-        """Return the token, or None when the file has not changed. Blocking."""
+    def _read(self, force: bool) -> None:
+        """Read the token if the file has changed. Blocking."""
         with self._path.open("rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 self._is_regular = False
-                return self._parsed(file.read(_MAX_TOKEN_BYTES + 1))
+                self._token = self._parsed(file.read(_MAX_TOKEN_BYTES + 1))
+                return
             before = signature(self._path)
             if before == self._signature and not force:
-                return None
+                return
             data = file.read(_MAX_TOKEN_BYTES + 1)
-        token = self._parsed(data)
+        self._token = self._parsed(data)
         # What changed meanwhile is read again at the next check.
         self._signature = before if signature(self._path) == before else None
-        return token
 
     def _parsed(self, data: bytes) -> str:
         if len(data) > _MAX_TOKEN_BYTES:
@@ -170,7 +168,7 @@ class _TokenFunction:
         self._function = function
         self._seconds = seconds
 
-    async def fetch(self, *, force: bool) -> str | None:
+    async def fetch(self, *, force: bool) -> str:
         timeout = asyncio.timeout(self._seconds)
         try:
             async with timeout:
