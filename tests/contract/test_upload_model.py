@@ -37,6 +37,7 @@ rarely = st.integers(0, 7).map(lambda drawn: drawn == 7)
 """For what ends a history early: ends are many, and what comes before them is of interest."""
 
 
+# Size: Hypothesis takes its rules from the methods of one class.
 class LedgerMachine(LedgerHistory):
     """State machine of clients, workers, completer, sweeper and faults, in any order.
 

@@ -225,3 +225,17 @@ def frames_of(
 def cut(data: bytes, size: int) -> Sequence[bytes]:
     """Split `data` into chunks of `size` bytes; the last may be smaller."""
     return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
+
+
+async def assert_a_good_request_succeeds(intake: Intake) -> None:
+    """Upload a chunk over a stream and one in a unary call."""
+    upload = await intake.initiate("good/after-bad")
+    answered = await intake.send_stream(frames_of(upload.upload_id, 0, b"good"))
+    assert (answered.error, answered.numbers) == (None, [0])
+    assert not (await intake.send(upload.upload_id, 1, b"good too")).duplicate
+
+
+def assert_is(error: SluiceError, code: str, reason: str, field: str | None) -> None:
+    """Compare what a client acts on; the message has to be a sentence."""
+    assert (error.code, error.reason, error.field) == (code, reason, field)
+    assert error.message.endswith(".")

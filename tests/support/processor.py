@@ -15,12 +15,7 @@ from sluice_backends.sql.migrate import migrate
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.catalogue.processing import Processing
 from sluice_core.objects.body import BytesBody
-from sluice_core.ports.catalogue import (
-    MAX_DOWNLOAD_URL_SECONDS,
-    Catalogue,
-    DrivePolicy,
-    NodeCommit,
-)
+from sluice_core.ports.catalogue import MAX_DOWNLOAD_URL_SECONDS, Catalogue, DrivePolicy, NodeCommit
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.model import ObjectRef
@@ -30,8 +25,10 @@ from sluice_processor.images.model import ImageOptions, ProcessedImage
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
+from support.pictures import as_stored, exif, quadrants, saved
 
 IMAGES = ImageOptions(thumbnail_sizes=(32, 64))
+PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 
 
 class Decoder:

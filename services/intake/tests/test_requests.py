@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import weakref
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -37,12 +36,6 @@ MESSAGE_LIMITS = {
     "UploadStream": MIB + 64 * KIB,
     "UploadChunk": 32 * MIB + 64 * KIB,
 }
-
-
-@pytest.fixture(name="intake")
-async def an_intake() -> AsyncIterator[Intake]:
-    async with running_intake() as intake:
-        yield intake
 
 
 def send_raw(intake: Intake, method: str, wire: bytes, **options: Any) -> Any:
