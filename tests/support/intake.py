@@ -20,13 +20,13 @@ from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_core.uploads.checksums import crc32c
 from sluice_intake.bootstrap import IntakeDeps, add_intake
 from sluice_intake.drives import DefaultDrives, DriveDirectory
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc.servicer import SERVICE_NAME
 from support.sending import send_all
@@ -76,7 +76,7 @@ class Intake:
     ledger: UploadLedger
     chunks: ChunkStore
     queue: WorkQueue
-    metrics: Metrics
+    metrics: IntakeMetrics
     stub: IntakeServiceAsyncStub
     channel: grpc.aio.Channel
     address: str
@@ -152,7 +152,7 @@ async def running_intake(
 ) -> AsyncIterator[Intake]:
     """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
-    metrics = Metrics()
+    metrics = IntakeMetrics()
     deps = IntakeDeps(
         ledger=ledger or MemoryLedger(options.ledger),
         chunks=chunks or MemoryChunkStore(),
@@ -162,7 +162,7 @@ async def running_intake(
         options=options,
     )
     tuning = server or ServerOptions()
-    running = build_server(tuning, [server_layers(metrics, TenantFromHeader(), tuning)])
+    running = build_server(tuning, [server_layers(metrics.rpc, TenantFromHeader(), tuning)])
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))
     port = running.add_insecure_port("127.0.0.1:0")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sluice_backends.kafka.consumer import EventConsumer
 from sluice_backends.kafka.dead_letters import dead_letter_topic
 from sluice_backends.kafka.handling import ConsumerOptions, Handler, RecentlySeen
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_backends.kafka.receiving import ReceivedEvent
@@ -44,7 +44,7 @@ async def running(
     handler: Handler,
     *,
     seen: RecentlySeen | None = None,
-    metrics: KafkaMetrics | None = None,
+    metrics: ConsumerMetrics | None = None,
 ) -> AsyncIterator[None]:
     """Run a consumer for the block; stop it as a service does."""
     stop = asyncio.Event()

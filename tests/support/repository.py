@@ -22,7 +22,7 @@ from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import Unauthenticated
 from sluice_core.objects.body import BytesBody
@@ -100,7 +100,7 @@ async def serving(
     catalogue: Catalogue, objects: ObjectStore, readers: ReaderOptions | None = None
 ) -> AsyncIterator[Repository]:
     """Run a server on these adapters."""
-    server = build_server(ServerOptions(), [server_layers(Metrics(), _TenantFromHeader())])
+    server = build_server(ServerOptions(), [server_layers(RpcMetrics(), _TenantFromHeader())])
     drives = DriveRegistry(catalogue, auto_create=False)
     add_RepositoryServiceServicer_to_server(
         RepositoryRpc(catalogue, objects, drives, readers), server

@@ -15,7 +15,6 @@ from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ports import ChunkOffer, Completion, WorkItem, WorkKind
@@ -25,6 +24,7 @@ from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
 from sluice_core.uploads.model import Integrity, NewUpload, ObjectRef, UploadSnapshot, UploadStatus
 from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.roles.completer import Completer
 from sluice_repository.roles.parts import PartStorer
 from sluice_repository.roles.relay import Relay
@@ -324,7 +324,7 @@ async def small_world(
             objects=FaultyObjects(objects),
             catalogue=None,
             publisher=publisher,
-            metrics=Metrics(),
+            metrics=RepositoryMetrics(),
             holder="unset",
             options=options or RepositoryOptions(retry_base_seconds=0.01, retry_cap_seconds=0.02),
             clock=clock,

@@ -19,7 +19,7 @@ from sluice_common.rpc.messages import RequestFormat
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.addresses import Address
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB
@@ -209,7 +209,7 @@ async def test_request_is_freed_once_its_handler_drops_it() -> None:
         await leave.wait()
         return b""
 
-    server = build_server(ServerOptions(), [server_layers(Metrics(), LocalAuthenticator())])
+    server = build_server(ServerOptions(), [server_layers(RpcMetrics(), LocalAuthenticator())])
     handler = grpc.unary_unary_rpc_method_handler(wait, RequestFormat(parse, 100))
     service = grpc.method_handlers_generic_handler("test.Keep", {"Keep": handler})
     server.add_generic_rpc_handlers((service,))

@@ -10,7 +10,7 @@ import pytest
 
 from sluice_backends.kafka.consumer import EventConsumer
 from sluice_backends.kafka.handling import ConsumerOptions, RecentlySeen
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.receiving import ReceivedEvent
 from support.kafka import failed, make_topic
@@ -104,7 +104,7 @@ async def test_redelivered_event_is_a_no_op(
 ) -> None:
     again = [failed(topic, "node-1", n) for n in (1, 2)]
     await publish(kafka, *again, *again, failed(topic, "node-1", 3))
-    handled, metrics = Handled(), KafkaMetrics()
+    handled, metrics = Handled(), ConsumerMetrics()
     async with running(kafka, options, handled, metrics=metrics):
         await until(lambda: len(handled.events) >= 3)
     assert handled.ids() == [failed(topic, "node-1", n).event_id for n in (1, 2, 3)]
@@ -115,7 +115,7 @@ async def test_redelivered_event_is_a_no_op(
 async def test_lag_falls_to_zero(kafka: KafkaOptions, options: ConsumerOptions, topic: str) -> None:
     await make_topic(kafka, topic, 1)
     await publish(kafka, *(failed(topic, "node-1", n) for n in range(10)))
-    handled, metrics = Handled(), KafkaMetrics()
+    handled, metrics = Handled(), ConsumerMetrics()
     labels = {"group": options.group, "topic": topic, "partition": "0"}
 
     def lag() -> float | None:

@@ -20,7 +20,7 @@ from sluice_common.rpc.server import build_server, listen
 from sluice_common.rpc.shielded_reads import shielded_read
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.addresses import Address
 
 
@@ -129,7 +129,7 @@ async def begin_a_read_and_leave(_: Any, context: Any) -> bytes:
 async def heap_bytes_per_call(layered: bool) -> float:
     """Return the heap bytes that a call leaks: a median, because other code in the process also
     allocates."""
-    layers = (server_layers(Metrics(), LocalAuthenticator()),) if layered else ()
+    layers = (server_layers(RpcMetrics(), LocalAuthenticator()),) if layered else ()
     server = build_server(ServerOptions(), layers)
     handler = grpc.stream_unary_rpc_method_handler(begin_a_read_and_leave)
     server.add_generic_rpc_handlers(

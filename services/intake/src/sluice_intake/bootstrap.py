@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from sluice_common.backends.coordination import CoordinationPorts
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.counted_ledger import CountedLedger
 from sluice_intake.chunks.reception import ChunkReceiver
 from sluice_intake.chunks.streaming import StreamHandler
 from sluice_intake.chunks.unary import UnaryHandler
 from sluice_intake.drives import DriveDirectory
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc.servicer import IntakeRpc
 from sluice_intake.uploads.completion import UploadCompleter
@@ -30,14 +31,14 @@ class IntakeDeps:
     chunks: ChunkStore
     queue: WorkQueue
     drives: DriveDirectory
-    metrics: Metrics
+    metrics: IntakeMetrics
     options: IntakeOptions = field(default_factory=IntakeOptions)
 
 
 def intake_deps(
     coordination: CoordinationPorts,
     drives: DriveDirectory,
-    metrics: Metrics,
+    metrics: IntakeMetrics,
     options: IntakeOptions,
 ) -> IntakeDeps:
     """Return the dependencies of the intake of one process."""
@@ -55,7 +56,8 @@ def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     """Register IntakeService on `server`, whose interceptors set the principal and map errors."""
     options = deps.options
     receiver = ChunkReceiver(deps.ledger, deps.chunks, options)
-    acceptor = ChunkAcceptor(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
+    counted = CountedLedger(deps.ledger, deps.metrics)
+    acceptor = ChunkAcceptor(counted, deps.chunks, deps.queue, options)
     admission = ChunkAdmission(deps.ledger, deps.metrics, options)
     unary = UnaryHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options)
     completer = UploadCompleter(deps.ledger, acceptor, options)

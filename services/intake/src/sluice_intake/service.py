@@ -12,11 +12,11 @@ from sluice_common.process.command import add_ready_file, announce, run_command,
 from sluice_common.rpc.host import Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import Coordination, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_intake.backends import open_coordination, open_drives
 from sluice_intake.bootstrap import add_intake, intake_deps
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.rpc.servicer import SERVICE_NAME
 from sluice_intake.settings import intake_options
 
@@ -40,8 +40,8 @@ async def _main(
     require_separable(settings.row)
     _check_shared_port(settings)
     options = intake_options(settings)
-    metrics = Metrics()
-    metrics.budget_bytes.set(options.ledger.budget_bytes)
+    metrics = IntakeMetrics()
+    metrics.ledger.budget_bytes.set(options.ledger.budget_bytes)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         tracing = await enter(traced(settings, "sluice-intake", process_name()))
@@ -51,7 +51,7 @@ async def _main(
         intake = Service(SERVICE_NAME, lambda server: add_intake(server, deps))
         addresses = {ADDRESS: settings.intake_address}
         host = await enter(
-            hosting(settings, (intake,), addresses, metrics, LocalAuthenticator(), tracing)
+            hosting(settings, (intake,), addresses, metrics.registry, LocalAuthenticator(), tracing)
         )
         await asyncio.to_thread(announce, "intake", host.addresses[ADDRESS], arguments.ready_file)
         await host.serve_until(stop, settings.drain_seconds)

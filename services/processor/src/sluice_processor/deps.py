@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import MIB
 from sluice_processor.images.model import ImageOptions, ProcessedImage
+from sluice_processor.metrics import ProcessorMetrics
 
 
 class Images(Protocol):
@@ -56,5 +56,5 @@ class ProcessorDeps:
     catalogue: Catalogue
     objects: ObjectStore
     images: Images
-    metrics: Metrics
+    metrics: ProcessorMetrics
     options: ProcessorOptions = field(default_factory=ProcessorOptions)

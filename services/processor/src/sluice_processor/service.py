@@ -12,11 +12,11 @@ from sluice_common.process.command import add_ready_file, announce, run_command,
 from sluice_common.rpc.host import METRICS, process_name, traced
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.addresses import require_loopback
 from sluice_core.combinations import CatalogueKind, Events, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_processor.bootstrap import open_processor
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.settings import processor_options
 from sluice_processor.source_set import check_sources, run_sources, sources_of
 from sluice_processor.sources.dlq_command import SUBCOMMAND, add_dlq_command, dlq_main
@@ -61,12 +61,12 @@ async def _main(
     require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
     options = processor_options(settings)
     await check_sources(settings)
-    metrics = Metrics()
+    metrics = ProcessorMetrics()
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(traced(settings, "sluice-processor", process_name()))
-        objects = await enter(open_objects(settings, metrics))
+        objects = await enter(open_objects(settings, metrics.s3))
         catalogue = await enter(open_database_catalogue(settings))
         assert catalogue is not None, "check_has_work requires one"
         processor = await enter(open_processor(options, catalogue, objects, metrics, lazy=False))

@@ -16,13 +16,13 @@ from sluice_common.backends.publishing import open_publisher
 from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.rpc.host import Service
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import ChunkTransport, SupportedCombination, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventPublisher
 from sluice_core.ports.object_store import ObjectStore
 from sluice_repository.deps import RepositoryDeps
+from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.role_set import Role
 from sluice_repository.rpc.chunk_sink import SERVICE_NAME as SINK_SERVICE
 from sluice_repository.rpc.chunk_sink import add_chunk_sink
@@ -75,7 +75,7 @@ class Work:
 async def open_work(
     settings: SluiceSettings,
     roles: frozenset[Role],
-    metrics: Metrics,
+    metrics: RepositoryMetrics,
     holder: str,
     stop: asyncio.Event,
 ) -> AsyncIterator[Work]:
@@ -92,7 +92,7 @@ async def open_work(
         return
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        coordination = await enter(open_redis_coordination(settings, metrics))
+        coordination = await enter(open_redis_coordination(settings, metrics.redis))
         storage = await enter(open_storage(settings, metrics))
         services: tuple[Service, ...] = ()
         if Role.API in roles and storage.catalogue is not None:
@@ -114,23 +114,25 @@ class Storage:
 
 
 @asynccontextmanager
-async def open_storage(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[Storage]:
+async def open_storage(
+    settings: SluiceSettings, metrics: RepositoryMetrics
+) -> AsyncIterator[Storage]:
     """Open the object store, the catalogue and the publisher that the settings select.
 
     Raise `ConfigurationError` for a backend that cannot be used.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        objects = await enter(open_objects(settings, metrics))
+        objects = await enter(open_objects(settings, metrics.s3))
         catalogue = await enter(open_database_catalogue(settings))
-        yield Storage(objects, catalogue, await enter(open_publisher(settings, metrics)))
+        yield Storage(objects, catalogue, await enter(open_publisher(settings, metrics.publisher)))
 
 
 def repository_deps(
     settings: SluiceSettings,
     coordination: CoordinationPorts,
     storage: Storage,
-    metrics: Metrics,
+    metrics: RepositoryMetrics,
     holder: str,
 ) -> RepositoryDeps:
     """Return the dependencies of this process's background roles."""
@@ -158,7 +160,9 @@ def repository_service(
     return Service(SERVICE_NAME, add)
 
 
-def _sink_service(settings: SluiceSettings, metrics: Metrics, stop: asyncio.Event) -> Service:
+def _sink_service(
+    settings: SluiceSettings, metrics: RepositoryMetrics, stop: asyncio.Event
+) -> Service:
     def add(server: grpc.aio.Server) -> None:
         add_chunk_sink(server, metrics, stop, settings.limits.max_chunk_bytes)
 

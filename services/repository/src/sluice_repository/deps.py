@@ -6,13 +6,13 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ledger.options import Clock
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventPublisher
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import MIB
+from sluice_repository.metrics import RepositoryMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class RepositoryDeps:
     objects: ObjectStore
     catalogue: Catalogue | None
     publisher: EventPublisher
-    metrics: Metrics
+    metrics: RepositoryMetrics
     holder: str
     options: RepositoryOptions = field(default_factory=RepositoryOptions)
     clock: Clock = time.time

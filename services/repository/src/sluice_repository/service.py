@@ -12,8 +12,8 @@ from sluice_common.process.command import add_ready_file, announce, run_command,
 from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_repository.bootstrap import check_runs_apart, open_work
+from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.migrate_command import SUBCOMMAND, migrate_main
 from sluice_repository.role_set import ALL_ROLES, Role
 from sluice_repository.serving import serve_with_roles
@@ -67,14 +67,16 @@ async def _main(
         return
     check_runs_apart(settings.row)
     holder = process_name()
-    metrics = Metrics()
+    metrics = RepositoryMetrics()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         tracing = await enter(traced(settings, "sluice-repository", holder))
         work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
         addresses = {ADDRESS: settings.repository_address}
         host = await enter(
-            hosting(settings, work.services, addresses, metrics, LocalAuthenticator(), tracing)
+            hosting(
+                settings, work.services, addresses, metrics.registry, LocalAuthenticator(), tracing
+            )
         )
         await asyncio.to_thread(
             announce, "repository", host.addresses[ADDRESS], arguments.ready_file

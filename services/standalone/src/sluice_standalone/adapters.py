@@ -15,10 +15,10 @@ from sluice_common.backends.coordination import CoordinationPorts, open_redis_co
 from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import ChunkTransport, Coordination
 from sluice_core.configuration import ConfigurationError
 from sluice_repository.bootstrap import Storage, open_storage
+from sluice_repository.metrics import RepositoryMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Adapters:
 
 @asynccontextmanager
 async def open_adapters(
-    settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
+    settings: SluiceSettings, metrics: RepositoryMetrics, data_dir: DataDir
 ) -> AsyncIterator[Adapters]:
     """Open the adapters while the block runs; close them in reverse order.
 
@@ -52,10 +52,10 @@ async def open_adapters(
 
 @asynccontextmanager
 async def _open_coordination(
-    settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
+    settings: SluiceSettings, metrics: RepositoryMetrics, data_dir: DataDir
 ) -> AsyncIterator[CoordinationPorts]:
     if settings.coordination is Coordination.REDIS:
-        async with open_redis_coordination(settings, metrics) as ports:
+        async with open_redis_coordination(settings, metrics.redis) as ports:
             yield ports
         return
     options = settings.to_ledger_options()

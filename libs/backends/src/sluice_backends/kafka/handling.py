@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from sluice_backends.kafka.dead_letters import Cause, DeadLetters
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.kafka.receiving import ReceivedEvent, Start
 from sluice_backends.kafka.retry_topics import DelayedRetries, Delivery, delivery_of
 from sluice_core.concurrency.allowance import Allowance
@@ -114,7 +114,7 @@ class Handling(Generic[M]):
         handler: Callable[[M], Awaitable[None]],
         seen: SeenEvents,
         letters: DeadLetters,
-        metrics: KafkaMetrics,
+        metrics: ConsumerMetrics,
         max_event_bytes: int,
     ) -> None:
         self._options = options

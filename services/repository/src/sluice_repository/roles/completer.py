@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from prometheus_client import Counter
 
 from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.telemetry.tracing import span
@@ -98,10 +97,6 @@ class Completer:
     @property
     def kind(self) -> WorkKind:
         return WorkKind.COMPLETION
-
-    @property
-    def outcomes(self) -> Counter:
-        return self._deps.metrics.completions
 
     async def handle(self, delivery: Delivery) -> str:
         """Complete the upload if it is COMPLETING and unclaimed.
@@ -232,7 +227,7 @@ class Completer:
         """Raise `CompletionRefused` unless the object matches its parts."""
         if actual_size == size and actual_crc32c in (None, crc32c):
             return
-        self._deps.metrics.integrity_failures.labels("completion").inc()
+        self._deps.metrics.integrity.failures.labels("completion").inc()
         actual = "none" if actual_crc32c is None else f"{actual_crc32c:08x}"
         raise CompletionRefused(
             "CHECKSUM_MISMATCH",
@@ -337,7 +332,7 @@ class Completer:
                 if position > 0 and is_fenced(error):
                     break
                 raise
-            self._deps.metrics.integrity_failures.labels("object_store").inc()
+            self._deps.metrics.integrity.failures.labels("object_store").inc()
             _log.error("part.reopened", upload_id=upload_id, part=number)
         return "reopened"
 

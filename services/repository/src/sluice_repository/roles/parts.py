@@ -7,7 +7,6 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 import structlog
-from prometheus_client import Counter
 
 from sluice_common.backends.hints import enqueue_hints
 from sluice_common.process.crash_points import CrashPoint, crash_point
@@ -89,10 +88,6 @@ class PartStorer:
     @property
     def kind(self) -> WorkKind:
         return WorkKind.PART
-
-    @property
-    def outcomes(self) -> Counter:
-        return self._deps.metrics.parts
 
     async def handle(self, delivery: Delivery) -> str:
         """Store the part of the item if it is not stored yet.
@@ -186,7 +181,7 @@ class PartStorer:
             except DataLoss as mismatch:
                 if mismatch.reason != "CHECKSUM_MISMATCH":
                     raise
-                self._deps.metrics.integrity_failures.labels("object_store").inc()
+                self._deps.metrics.integrity.failures.labels("object_store").inc()
                 _log.warning(
                     "part.checksum_mismatched",
                     upload_id=claim.snapshot.upload_id,
@@ -291,7 +286,7 @@ class PartStorer:
         except (SluiceError, TimeoutError) as error:
             _log.warning("completion.delayed", upload_id=claim.snapshot.upload_id, error=str(error))
             return False
-        self._completer.outcomes.labels(outcome).inc()
+        self._deps.metrics.items[WorkKind.COMPLETION].labels(outcome).inc()
         return True
 
     async def _enqueue_hints(self, claim: PartClaim, completion: Completion) -> None:
@@ -309,7 +304,7 @@ class PartStorer:
         async for chunk in source.damaged_chunks():
             await self._deps.ledger.reject_chunk(claim, chunk.number)
             rejected += 1
-            self._deps.metrics.integrity_failures.labels("chunk_store").inc()
+            self._deps.metrics.integrity.failures.labels("chunk_store").inc()
             _log.error("chunk.rejected", upload_id=upload_id, number=chunk.number)
             # These bytes are unreferenced now.
             await self._deps.chunks.drop(upload_id, [chunk.token])

@@ -67,7 +67,7 @@ class Sweeper:
             kinds["deletions"] = self._delete_objects
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
-                self._deps.metrics.sweeps.labels(kind).inc(await sweep_kind())
+                self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
 
     async def _requeue(self) -> int:
         """Enqueue hints at all ready work; hints may have been lost with a process (rule 15)."""

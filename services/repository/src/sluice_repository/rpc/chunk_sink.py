@@ -15,12 +15,12 @@ from sluice.repository.v1 import chunk_sink_pb2 as pb
 from sluice.upload.v1.upload_pb2 import Accepted
 from sluice_common.rpc.frames import Frame, Header, block_before_header, read_stream_frame
 from sluice_common.rpc.messages import ENVELOPE_BYTES, RequestFormat
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.chunk_checks import check_name
 from sluice_core.uploads.model import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES
 from sluice_core.uploads.names import check_chunk_number
+from sluice_repository.metrics import RepositoryMetrics
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["ChunkSinkService"].full_name
 
@@ -31,7 +31,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 def add_chunk_sink(
     server: grpc.aio.Server,
-    metrics: Metrics,
+    metrics: RepositoryMetrics,
     stop: asyncio.Event,
     max_chunk_bytes: int = MAX_CHUNK_BYTES,
 ) -> None:
@@ -61,7 +61,9 @@ class ChunkSink:
     the bytes that gRPC received; no message object is created for it.
     """
 
-    def __init__(self, metrics: Metrics, stop: asyncio.Event, max_chunk_bytes: int) -> None:
+    def __init__(
+        self, metrics: RepositoryMetrics, stop: asyncio.Event, max_chunk_bytes: int
+    ) -> None:
         self._metrics = metrics
         self._stop = stop
         self._max_chunk_bytes = max_chunk_bytes
