@@ -45,7 +45,7 @@ class DeadLetters:
         """Write a dead letter; return when the broker has acknowledged it.
 
         A message larger than `MAX_LETTER_BYTES` is written without its value; its headers name
-        the original's topic, partition and offset. Raises `Unavailable` when the outcome is
+        the original's topic, partition and offset. Raise `Unavailable` when the outcome is
         uncertain.
         """
         letter = self._letter(raw, cause, raw.value or b"")
@@ -57,7 +57,7 @@ class DeadLetters:
     async def postpone(self, delivery: Delivery, due: float) -> None:
         """Write a delayed retry; return when the broker has acknowledged it.
 
-        Raises `Unavailable` when the outcome is uncertain.
+        Raise `Unavailable` when the outcome is uncertain.
         """
         await self._producer.send([delayed_retry(delivery, self._group, due)])
 

@@ -241,7 +241,7 @@ def fulfil_intent_step(upload_id: str, ref: ObjectRef) -> Step:
 async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
     """Drop the intent in the transaction that creates the object's node.
 
-    Raises `Aborted` FENCED when the intent was cleared: the upload ended, and its object is or will
+    Raise `Aborted` FENCED when the intent was cleared: the upload ended, and its object is or will
     be deleted. A commit without any intent passes.
     """
     key = _intent_key(upload_id, ref)

@@ -60,15 +60,15 @@ class ChunkLedger(Protocol):
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         """Commit a staged chunk; before this it does not count as received (rules 1–4).
 
-        Raises:
-            AlreadyExists: CHUNK_CONFLICT, this number has other content.
-            FailedPrecondition: CHUNK_QUEUED (force, but its part is queued), TOTAL_MISMATCH
-                (contradicts is_last), UPLOAD_ENDED / UPLOAD_COMPLETING (with a new chunk).
-            InvalidArgument: CHUNK_SIZE_MISMATCH (uniform plan), EMPTY_CHUNK, BAD_CHUNK_NUMBER.
-            OutOfRange: beyond expected_size.
-            Aborted: STAGING_LOST, the chunk is new and its bytes were not staged or are gone.
-            ResourceExhausted: BUDGET_FULL, the reservation does not cover the whole size and there
-                is no room for the rest.
+        - Raise `AlreadyExists` CHUNK_CONFLICT when this number has other content.
+        - Raise `FailedPrecondition` CHUNK_QUEUED (force, but its part is queued), TOTAL_MISMATCH
+          (contradicts is_last), UPLOAD_ENDED or UPLOAD_COMPLETING (with a new chunk).
+        - Raise `InvalidArgument` CHUNK_SIZE_MISMATCH (uniform plan), EMPTY_CHUNK, BAD_CHUNK_NUMBER.
+        - Raise `OutOfRange` for a chunk beyond expected_size.
+        - Raise `Aborted` STAGING_LOST when the chunk is new and its bytes were not staged or are
+          gone.
+        - Raise `ResourceExhausted` BUDGET_FULL when the reservation does not cover the whole size
+          and there is no room for the rest.
         """
         ...
 

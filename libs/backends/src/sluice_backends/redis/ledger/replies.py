@@ -49,7 +49,7 @@ class SnapshotReader:
     async def snapshot(self, upload_id: str, fields: Sequence[Any]) -> UploadSnapshot:
         """Return the snapshot of the fields that record.lua sends.
 
-        Raises `NotFound` UPLOAD_NOT_FOUND if the upload was forgotten meanwhile.
+        Raise `NotFound` UPLOAD_NOT_FOUND if the upload was forgotten meanwhile.
         """
         (
             node_id,

@@ -55,7 +55,7 @@ class LedgerSteps:
         Args:
             wait: wait until replicas have the step's writes (rule 6).
 
-        Raises the errors of `refusals.py`.
+        Raise the errors of `refusals.py`.
         """
         call = self.clients.call_and_wait if wait else self.clients.call
         status, answer, *changes = await call(

@@ -55,7 +55,7 @@ class MysqlDialect:
         url: a `mysql+aiomysql` URL. Its query may have `ssl=true` or `ssl_ca` (a file of trusted
             certificates), `ssl_cert` and `ssl_key` (of the client), `unix_socket`.
 
-    Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
+    Raise `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
 
     one_writer = False
