@@ -46,7 +46,7 @@ class SchemaFrames:
 
         Raise `InvalidArgument` EVENT_REFUSED for a payload that does not match the event's type,
         `Unavailable` SCHEMA_REGISTRY_UNAVAILABLE, and `Unavailable` SCHEMA_REFUSED when the
-        registry rejects the schema: fix that in the registry; events are not dropped.
+        registry refuses the schema: fix that in the registry; events are not dropped.
         """
         try:
             message = parse(record.type, record.payload)

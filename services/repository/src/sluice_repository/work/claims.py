@@ -51,7 +51,7 @@ async def while_held(
 ) -> Result:
     """Run `work` and extend its claim with `beat` until it ends (lease 15 s, heartbeat 5 s).
 
-    The ledger's fence rejects writes of a worker that lost its claim. This function also stops the
+    The ledger's fence refuses writes of a worker that lost its claim. This function also stops the
     work: when `beat` raises `Aborted` FENCED, or when no beat succeeded for the length of the
     lease, it cancels `work` and raises `Aborted` FENCED. Errors of `work` pass through.
     """

@@ -121,7 +121,7 @@ class MysqlDialect:
             return await self._run_batch(engine, steps)
         except DBAPIError as error:
             # The error closed the session, which rolled back the batch. The batch itself may be
-            # what the server rejects; then the single statements succeed.
+            # what the server refuses; then the single statements succeed.
             code = code_of(error.orig)
             if code in PACKET_REFUSED:
                 self._accepts_batches = False
