@@ -31,7 +31,8 @@ from sluice_core.uploads.model import (
     UploadStatus,
 )
 from sluice_core.uploads.states import is_terminal
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.completer import Completer
 from sluice_repository.roles.parts import PartStorer
 from sluice_repository.roles.relay import Relay

@@ -18,10 +18,10 @@ from sluice_core.catalogue.processing import NodeResult, ProcessingState, Record
 from sluice_core.errors import Aborted, FailedPrecondition, Unavailable
 from sluice_core.events.registry import parse_record
 from sluice_core.ports.catalogue import DrivePolicy
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.images.model import ImageRefused, RefusalReason
 from sluice_processor.nodes import examination as examining
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from support.commits import DRIVE, TENANT
 from support.pictures import (
     CANARY_WORDS,

@@ -10,8 +10,8 @@ import structlog
 from sluice_core.concurrency.allowance import Allowance
 from sluice_core.concurrency.waiting import backoff_seconds
 from sluice_core.errors import SluiceError
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.nodes.handler import NodeProcessor, Work
+from sluice_processor.options import ProcessorOptions
 
 _log = structlog.get_logger(__name__)
 
