@@ -185,7 +185,7 @@ async def test_abandoned_upload_expires_and_is_swept(services: Services, tmp_pat
         await here.judge()
         await asyncio.to_thread(services.assert_nothing_is_left, 0)
 
-        def forgotten() -> bool:
+        def is_purged() -> bool:
             return not [key for key in services.redis.all_keys() if opened.upload_id in key]
 
-        await until(forgotten, 30, "no key of it is left")
+        await until(is_purged, 30, "no key of it is left")

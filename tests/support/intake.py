@@ -24,7 +24,8 @@ from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_core.uploads.checksums import crc32c
-from sluice_intake.bootstrap import IntakeDeps, add_intake
+from sluice_intake.bootstrap import add_intake
+from sluice_intake.deps import IntakeDeps
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions

@@ -22,8 +22,9 @@ from sluice_common.telemetry.logging import configure_logging
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ports.event_publisher import EventRecord
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.deps import RepositoryDeps
 from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.relay import Relay
 
 

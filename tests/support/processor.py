@@ -18,11 +18,12 @@ from sluice_core.ports.catalogue import MAX_DOWNLOAD_URL_SECONDS, Catalogue, Dri
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.model import ObjectRef
-from sluice_processor.deps import ProcessorDeps, ProcessorOptions
+from sluice_processor.deps import ProcessorDeps
 from sluice_processor.images.decoding import prepare, process_image
 from sluice_processor.images.model import ImageOptions, ProcessedImage
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
 from support.pictures import as_stored, exif, quadrants, saved

@@ -27,7 +27,8 @@ from sluice_common.rpc.server import build_server
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.errors import FailedPrecondition
 from sluice_core.ledger.options import LedgerOptions
-from sluice_intake.bootstrap import IntakeDeps, add_intake
+from sluice_intake.bootstrap import add_intake
+from sluice_intake.deps import IntakeDeps
 from sluice_intake.drives import DefaultDrives
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.rpc.servicer import SERVICE_NAME

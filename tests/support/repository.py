@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc.aio
 
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice.repository.v1.repository_pb2_grpc import (
-    RepositoryServiceStub,
-    add_RepositoryServiceServicer_to_server,
-)
+from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceStub
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
@@ -102,9 +99,7 @@ async def serving(
     """Run a server on these adapters."""
     server = build_server(ServerOptions(), [server_layers(RpcMetrics(), _TenantFromHeader())])
     drives = DriveRegistry(catalogue, auto_create=False)
-    add_RepositoryServiceServicer_to_server(
-        RepositoryRpc(catalogue, objects, drives, readers), server
-    )
+    RepositoryRpc(catalogue, objects, drives, readers).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

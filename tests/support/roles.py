@@ -23,8 +23,9 @@ from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
 from sluice_core.uploads.model import Integrity, NewUpload, ObjectRef, UploadSnapshot, UploadStatus
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.deps import RepositoryDeps
 from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.completer import Completer
 from sluice_repository.roles.parts import PartStorer
 from sluice_repository.roles.relay import Relay

@@ -208,7 +208,7 @@ async def test_upload_that_ended_meanwhile_restarts(
 
 
 @pytest.mark.rule(28)
-async def test_upload_forgotten_by_the_server_restarts(
+async def test_upload_purged_by_the_server_restarts(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(client, intake, file)

@@ -16,9 +16,9 @@ from PIL import Image
 from sluice_core.catalogue.processing import NodeResult, ProcessingState, Recorded
 from sluice_core.errors import Aborted, Unavailable
 from sluice_core.ports.catalogue import DrivePolicy
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.nodes import examination as examining
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from support.commits import DRIVE, TENANT
 from support.pictures import CANARY_WORDS, CORNERS, EXIF_FACTS, GPS_FACTS, close, corners
 from support.processor import IMAGES, PHOTO, Darkroom, darkroom, stored_thumbnails

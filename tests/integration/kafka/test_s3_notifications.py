@@ -15,9 +15,9 @@ from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.errors import FailedPrecondition, SluiceError, Unavailable
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from sluice_core.uploads.model import ObjectRef
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.kafka import work_consumer
 from support.kafka import begin_at, ends_of, make_topic, messages_in, put, unique_name
 from support.store_notifications import aws_message, minio_message

@@ -12,9 +12,9 @@ import pytest
 
 from sluice_core.errors import FailedPrecondition, PermissionDenied, Unavailable
 from sluice_core.uploads.model import ObjectRef
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.sqs import SqsSource
 from sluice_processor.sources.sqs_options import SqsOptions
 from sluice_processor.sources.sqs_queue import open_queue

@@ -1,4 +1,4 @@
-"""Composition root of the node handler and its decoders."""
+"""Composition root of the processor: the only place that constructs its handler and decoders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
-from sluice_processor.deps import Images, ProcessorDeps, ProcessorOptions
+from sluice_processor.deps import Images, ProcessorDeps
 from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.images.children.process import ChildNotStarted
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor
 from sluice_processor.nodes.lazy_images import lazy_images
+from sluice_processor.options import ProcessorOptions
 
 
 @asynccontextmanager

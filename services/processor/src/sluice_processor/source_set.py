@@ -13,9 +13,9 @@ from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
 from sluice_core.errors import Unavailable
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.settings import processor_options, sqs_options
 from sluice_processor.sources.log import LogSource
 

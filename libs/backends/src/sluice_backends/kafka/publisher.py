@@ -57,7 +57,7 @@ async def open_kafka_publisher(
     """Yield a publisher for the block.
 
     Kafka may be unavailable: uploads do not wait for it, and `publish` connects when it is back.
-    Raises `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be
+    Raise `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be
     used.
     """
     await check_login(options)

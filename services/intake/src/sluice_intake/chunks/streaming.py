@@ -11,7 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from sluice_common.rpc.frames import Frame, Header, block_before_header
+from sluice_common.rpc.chunk_errors import block_before_header, chunk_incomplete, chunk_open
+from sluice_common.rpc.frames import Frame, Header
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, UploadLedger
@@ -182,12 +183,12 @@ class _Stream:
                 stalls.start_waiting()
                 frame = await read()
                 if frame is None:
-                    raise _chunk_cut_short(chunk)
+                    raise chunk_incomplete(chunk.offer.number, chunk.missing_bytes)
                 next_header, data, error = frame
                 if error is not None:
                     raise error
                 if next_header is not None:
-                    raise _chunk_open(chunk)
+                    raise chunk_open(chunk.offer.number, chunk.missing_bytes)
                 stalls.received(len(data))
                 await append(data)
             stalls.reset()
@@ -289,23 +290,3 @@ class _Stream:
 
     def _follow(self) -> None:
         self._follow_task = self._background.create_task(self._notifier.follow(self._upload_id))
-
-
-def _chunk_open(chunk: IncomingChunk) -> InvalidArgument:
-    return InvalidArgument(
-        "CHUNK_OPEN",
-        f"Chunk {chunk.offer.number} lacks {chunk.missing_bytes} bytes; send them before the next "
-        "header.",
-        field="header",
-        metadata={"number": str(chunk.offer.number)},
-    )
-
-
-def _chunk_cut_short(chunk: IncomingChunk) -> InvalidArgument:
-    return InvalidArgument(
-        "CHUNK_INCOMPLETE",
-        f"The stream ended {chunk.missing_bytes} bytes before the end of chunk "
-        f"{chunk.offer.number}; send the whole chunk again.",
-        field="data",
-        metadata={"number": str(chunk.offer.number)},
-    )

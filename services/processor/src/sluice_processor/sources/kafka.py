@@ -14,9 +14,9 @@ from sluice_backends.kafka.receiving import ReceivedEvent, parse_event
 from sluice_backends.kafka.retry_topics import DelayedRetries
 from sluice_core.events.registry import BadEvent
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.notification_source import count_skipped, process_all
 from sluice_processor.sources.store_notifications import BadNotification, Notice, parse_notification
 from sluice_processor.sources.work import sort_notices, work_of

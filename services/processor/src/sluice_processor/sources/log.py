@@ -17,13 +17,14 @@ import structlog
 
 from sluice_backends.disk import DiskThreads
 from sluice_backends.log.event_log import BEGINNING, LogPosition, read_events
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.errors import SluiceError
 from sluice_core.events.registry import BadEvent, parse_record
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventPublisher, EventRecord
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor
-from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.options import ProcessorOptions
+from sluice_processor.sources.attempts import process_with_retries
 from sluice_processor.sources.log_dead_letters import LogDeadLetters, PostponedRetry
 from sluice_processor.sources.work import work_of
 

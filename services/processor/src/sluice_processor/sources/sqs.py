@@ -10,12 +10,13 @@ from typing import Final
 
 import structlog
 
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import SluiceError
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor, Work
-from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.options import ProcessorOptions
+from sluice_processor.sources.attempts import process_with_retries
 from sluice_processor.sources.notification_source import count_skipped
 from sluice_processor.sources.sqs_options import SqsOptions
 from sluice_processor.sources.sqs_queue import QueuedMessage, SqsQueue, open_queue

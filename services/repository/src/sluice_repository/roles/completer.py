@@ -10,7 +10,7 @@ import structlog
 
 from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.telemetry.tracing import span
-from sluice_core.errors import DataLoss, Internal, NotFound, SluiceError
+from sluice_core.errors import DataLoss, Internal, SluiceError
 from sluice_core.ports import (
     CompletionClaim,
     Delivery,
@@ -26,10 +26,10 @@ from sluice_repository.roles.assembly import CompletionRefused, PartsLost, assem
 from sluice_repository.roles.digests import Digest, digest_object
 from sluice_repository.work.claims import (
     claimant,
+    claimed,
     is_fenced,
-    release,
     retry_unavailable,
-    while_held,
+    while_claimed,
 )
 
 _log = structlog.get_logger(__name__)
@@ -114,18 +114,13 @@ class Completer:
         return await self._handle(delivery, put)
 
     async def _handle(self, delivery: Delivery, put: FreshPut | None) -> str:
-        options = self._deps.options
-        requested_at = asyncio.get_running_loop().time()
-        try:
-            claim = await self._deps.ledger.claim_completion(
-                delivery.item.upload_id, claimant(self._deps, delivery), options.lease_seconds
-            )
-        except NotFound:
-            return "stale"
-        if claim is None:
-            return "stale"
-        crash_point(CrashPoint.AFTER_CLAIM_COMPLETION)
-        try:
+        requested_at, ledger = asyncio.get_running_loop().time(), self._deps.ledger
+        holder, lease_seconds = claimant(self._deps, delivery), self._deps.options.lease_seconds
+        claiming = ledger.claim_completion(delivery.item.upload_id, holder, lease_seconds)
+        async with claimed(ledger, claiming) as claim:
+            if claim is None:
+                return "stale"
+            crash_point(CrashPoint.AFTER_CLAIM_COMPLETION)
             with (
                 self._deps.metrics.completion_seconds.time(),
                 span(
@@ -136,23 +131,12 @@ class Completer:
                 ),
             ):
                 return await self._complete(delivery, _ClaimedCompletion(claim, requested_at, put))
-        except (Exception, asyncio.CancelledError):
-            await release(self._deps.ledger, claim)
-            raise
 
     async def _complete(self, delivery: Delivery, work: _ClaimedCompletion) -> str:
-        deps, options, claim = self._deps, self._deps.options, work.claim
-
-        async def beat() -> None:
-            await deps.ledger.extend_claim(claim, options.lease_seconds)
-            await deps.queue.extend(delivery)
-
+        deps, claim = self._deps, work.claim
         try:
-            crc32c, sha256 = await while_held(
-                beat,
-                lambda: self._make_node(work),
-                lease_seconds=options.lease_seconds,
-                heartbeat_seconds=options.heartbeat_seconds,
+            crc32c, sha256 = await while_claimed(
+                deps, delivery, claim, lambda: self._make_node(work)
             )
         except CompletionRefused as refused:
             return await self._fail(claim, refused.reason, refused.detail)
@@ -184,11 +168,11 @@ class Completer:
         crc32c = combined_crc32c((part.crc32c, part.size) for part in parts)
         new, snapshot = claim.snapshot.new, claim.snapshot
         # The client's claim and the ledger's combination of the accepted chunks.
-        for claimed in (new.crc32c, snapshot.crc32c):
-            if claimed is not None and claimed != crc32c:
+        for expected in (new.crc32c, snapshot.crc32c):
+            if expected is not None and expected != crc32c:
                 raise CompletionRefused(
                     "CHECKSUM_MISMATCH",
-                    f"The object's CRC32C is {crc32c:08x}, expected was {claimed:08x}.",
+                    f"The object's CRC32C is {crc32c:08x}, expected was {expected:08x}.",
                 )
         if put is None:
             async with asyncio.timeout(self._deps.options.part_timeout_seconds):

@@ -35,10 +35,10 @@ from sluice_repository.roles.completer import Completer, FreshPut
 from sluice_repository.roles.part_source import PartSource
 from sluice_repository.work.claims import (
     claimant,
+    claimed,
     is_fenced,
-    release,
     retry_unavailable,
-    while_held,
+    while_claimed,
 )
 from sluice_repository.work.guard import is_transient
 
@@ -96,20 +96,13 @@ class PartStorer:
         upload failed), stale (done, held or gone). Any other error is raised with the claim
         released.
         """
-        item, options = delivery.item, self._deps.options
-        try:
-            claim = await self._deps.ledger.claim_part(
-                item.upload_id,
-                item.part_number,
-                claimant(self._deps, delivery),
-                options.lease_seconds,
-            )
-        except NotFound:
-            return "stale"
-        if claim is None:
-            return "stale"
-        crash_point(CrashPoint.AFTER_CLAIM_PART)
-        try:
+        item, ledger = delivery.item, self._deps.ledger
+        holder, lease_seconds = claimant(self._deps, delivery), self._deps.options.lease_seconds
+        claiming = ledger.claim_part(item.upload_id, item.part_number, holder, lease_seconds)
+        async with claimed(ledger, claiming) as claim:
+            if claim is None:
+                return "stale"
+            crash_point(CrashPoint.AFTER_CLAIM_PART)
             with span(
                 "repository.part",
                 parent=claim.snapshot.new.trace_parent,
@@ -118,25 +111,11 @@ class PartStorer:
                 size=claim.size,
             ):
                 return await self._transfer(delivery, claim)
-        except (Exception, asyncio.CancelledError):
-            # Not stored: another worker can take it at once.
-            await release(self._deps.ledger, claim)
-            raise
 
     async def _transfer(self, delivery: Delivery, claim: PartClaim) -> str:
-        deps, options = self._deps, self._deps.options
+        deps = self._deps
         source = PartSource(deps.ledger, deps.chunks, claim)
-
-        async def beat() -> None:
-            await deps.ledger.extend_claim(claim, options.lease_seconds)
-            await deps.queue.extend(delivery)
-
-        held = partial(
-            while_held,
-            beat,
-            lease_seconds=options.lease_seconds,
-            heartbeat_seconds=options.heartbeat_seconds,
-        )
+        held = partial(while_claimed, deps, delivery, claim)
         try:
             with deps.metrics.part_seconds.time():
                 stored, info = await held(lambda: self._store(claim, source))

@@ -147,7 +147,7 @@ class Sweeper:
         assert catalogue is not None
         older_than = self._deps.clock() - self._deps.options.intent_age_seconds
         cleared_before = await catalogue.now() - _CLEARED_SECONDS
-        while await catalogue.forget_cleared_intents(cleared_before, PAGE) == PAGE:
+        while await catalogue.purge_cleared_intents(cleared_before, PAGE) == PAGE:
             continue
 
         async def fetch(limit: int, offset: int) -> Sequence[ObjectIntent]:

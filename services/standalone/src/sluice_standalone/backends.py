@@ -17,12 +17,12 @@ from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import ChunkTransport, Coordination
 from sluice_core.configuration import ConfigurationError
-from sluice_repository.bootstrap import Storage, open_storage
+from sluice_repository.backends import Storage, open_storage
 from sluice_repository.metrics import RepositoryMetrics
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
+class Backends:
     """The ports of one process."""
 
     coordination: CoordinationPorts
@@ -30,24 +30,24 @@ class Adapters:
 
 
 @asynccontextmanager
-async def open_adapters(
+async def open_backends(
     settings: SluiceSettings, metrics: RepositoryMetrics, data_dir: DataDir
-) -> AsyncIterator[Adapters]:
-    """Open the adapters while the block runs; close them in reverse order.
+) -> AsyncIterator[Backends]:
+    """Open the backends while the block runs; close them in reverse order.
 
     Raise `ConfigurationError` for a backend that this release cannot use.
     """
     if settings.chunk_transport is ChunkTransport.DIRECT:
         raise ConfigurationError(
-            f"the combination {settings.row.name!r} measures the transport between two processes: "
-            "run `sluice-intake` and `sluice-repository`"
+            f"the combination {settings.supported_combination.name!r} measures the transport "
+            "between two processes: run `sluice-intake` and `sluice-repository`"
         )
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         coordination = await enter(_open_coordination(settings, metrics, data_dir))
         with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
             storage = await enter(open_storage(settings, metrics))
-        yield Adapters(coordination, storage)
+        yield Backends(coordination, storage)
 
 
 @asynccontextmanager
