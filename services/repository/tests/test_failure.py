@@ -28,7 +28,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         ("PATH_EXISTS", "warning"),
     ],
 )
-async def test_failures_of_the_deployment_are_logged_as_errors(world: World, reason: str, level: str) -> None:
+async def test_failures_of_the_deployment_are_logged_as_errors(
+    world: World, reason: str, level: str
+) -> None:
     """Owner and operator get their own text, and the relay is woken for the event."""
     upload = await world.upload([b"x"])
     claim = await world.deps.ledger.claim_part(upload.id, 1, "worker", 15.0)
