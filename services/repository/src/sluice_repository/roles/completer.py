@@ -31,6 +31,7 @@ from sluice_repository.work.claims import (
     retry_unavailable,
     while_claimed,
 )
+from sluice_repository.work.failure import fail_upload
 
 _log = structlog.get_logger(__name__)
 _PAGE_PARTS = 1_000
@@ -139,13 +140,15 @@ class Completer:
                 deps, delivery, claim, lambda: self._make_node(work)
             )
         except CompletionRefused as refused:
-            return await self._fail(claim, refused.reason, refused.detail)
+            return await fail_upload(deps, claim, refused.reason, refused.detail)
         except PartsLost as lost:
             return await self._reopen(claim, lost.numbers)
         except SluiceError as error:
             # Damage that the store reports is permanent too: there is no other copy of the bytes.
             if error.reason in _PERMANENT_REASONS or isinstance(error, DataLoss):
-                return await self._fail(claim, error.reason, error.message, error.log_detail)
+                return await fail_upload(
+                    deps, claim, error.reason, error.message, error.operator_message
+                )
             raise
         # Outside the heartbeat: finishing ends the claim, which must not count as lost.
         await retry_unavailable(deps.ledger.finish, claim, crc32c, sha256)
@@ -288,19 +291,7 @@ class Completer:
         if events:
             await deps.ledger.events_published(new.upload_id, events[-1].sequence)
 
-    # -- failure and reopening
-
-    async def _fail(
-        self, claim: CompletionClaim, reason: str, detail: str, log_detail: str = ""
-    ) -> str:
-        """Fail the upload. `detail` is stored for its owner; `log_detail` is only logged."""
-        upload_id = claim.snapshot.upload_id
-        await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        _log.warning(
-            "upload.failed", upload_id=upload_id, reason=reason, detail=log_detail or detail
-        )
-        self._deps.relay_wakeup.set()
-        return "failed"
+    # -- reopening
 
     async def _reopen(self, claim: CompletionClaim, numbers: Sequence[int]) -> str:
         """Mark the chunks of these parts as missing again (rule 16).

@@ -40,6 +40,7 @@ from sluice_repository.work.claims import (
     retry_unavailable,
     while_claimed,
 )
+from sluice_repository.work.failure import fail_upload
 from sluice_repository.work.guard import is_transient
 
 _log = structlog.get_logger(__name__)
@@ -129,7 +130,8 @@ class PartStorer:
             ) from loss
         except (SluiceError, TimeoutError) as error:
             if (reason := self._permanent_reason(claim, error)) is not None:
-                return await self._fail(claim, reason, error)
+                log_detail = error.operator_message if isinstance(error, SluiceError) else ""
+                return await fail_upload(deps, claim, reason, _public_message(error), log_detail)
             raise
         # Outside the heartbeat: recording ends the claim, which must not count as lost.
         completion = await retry_unavailable(deps.ledger.record_part, claim, stored)
@@ -307,15 +309,6 @@ class PartStorer:
         ):
             return error.reason if isinstance(error, SluiceError) else "STORE_UNAVAILABLE"
         return None
-
-    async def _fail(self, claim: PartClaim, reason: str, error: SluiceError | TimeoutError) -> str:
-        """Fail the upload. The public message is stored for its owner; the full one is logged."""
-        upload_id, detail = claim.snapshot.upload_id, _public_message(error)
-        await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        log_detail = error.operator_message if isinstance(error, SluiceError) else detail
-        _log.error("upload.failed", upload_id=upload_id, reason=reason, detail=log_detail)
-        self._deps.relay_wakeup.set()
-        return "failed"
 
 
 def _public_message(error: SluiceError | TimeoutError) -> str:
