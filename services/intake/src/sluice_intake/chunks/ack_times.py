@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from sluice_intake.chunks.stored_watermark import SendStored
 from sluice_intake.metrics import IntakeMetrics
 
 _MAX_CHUNKS: Final = 1024
@@ -28,6 +29,19 @@ class AckTimes:
         self._accepted.observe(time.perf_counter() - last_byte_at)
         if number >= self._watermark and len(self._last_byte_at) < _MAX_CHUNKS:
             self._last_byte_at[number] = last_byte_at
+
+    def measured(self, send: SendStored) -> SendStored:
+        """Return `send` with a measurement of every chunk below the watermark that it has sent.
+
+        The result refers to `send` and to these times only: a stream that refers to it is freed as
+        soon as it ends.
+        """
+
+        async def send_and_observe(watermark: int, part_number: int) -> None:
+            await send(watermark, part_number)
+            self.stored(watermark)
+
+        return send_and_observe
 
     def stored(self, watermark: int) -> None:
         """Observe `Stored` of every chunk below `watermark`, which has just been sent."""

@@ -79,7 +79,8 @@ class _Stream:
         self._responses = responses
         self._upload_id = ""
         self._tenant = principal.tenant
-        self._notifier = StoredNotifier(handler.ledger, self._send_stored)
+        self._ack_times = AckTimes(handler.metrics)
+        self._notifier = StoredNotifier(handler.ledger, self._ack_times.measured(responses.stored))
         self._failure: SluiceError | None = None
         self._stalls = StallClock(
             handler.options.chunk_stall_seconds,
@@ -88,7 +89,6 @@ class _Stream:
         )
         self._slots = asyncio.Semaphore(handler.options.max_accepts_in_flight)
         self._unaccepted: set[AsyncExitStack] = set()
-        self._ack_times = AckTimes(handler.metrics)
         self._background = asyncio.TaskGroup()
         self._work = asyncio.TaskGroup()
         self._reader: asyncio.Task[None] | None = None
@@ -244,10 +244,6 @@ class _Stream:
         finally:
             self._unaccepted.discard(opened)
             self._slots.release()
-
-    async def _send_stored(self, watermark: int, part_number: int) -> None:
-        await self._responses.stored(watermark, part_number)
-        self._ack_times.stored(watermark)
 
     # -- the watches
 
