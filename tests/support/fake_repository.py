@@ -13,7 +13,8 @@ from awscrt.checksums import crc32c
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice.upload.v1 import upload_pb2_grpc
-from support.fake_intake import FakeIntake, refuse
+from support.fake_intake import FakeIntake
+from support.scripted_faults import refuse
 
 Context = grpc.aio.ServicerContext[Any, Any]
 BLOCK_BYTES = 10_000

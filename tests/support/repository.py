@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc.aio
 
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice.repository.v1.repository_pb2_grpc import (
-    RepositoryServiceStub,
-    add_RepositoryServiceServicer_to_server,
-)
+from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceStub
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
@@ -22,7 +19,7 @@ from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import Unauthenticated
 from sluice_core.objects.body import BytesBody
@@ -100,11 +97,9 @@ async def serving(
     catalogue: Catalogue, objects: ObjectStore, readers: ReaderOptions | None = None
 ) -> AsyncIterator[Repository]:
     """Run a server on these adapters."""
-    server = build_server(ServerOptions(), [server_layers(Metrics(), _TenantFromHeader())])
+    server = build_server(ServerOptions(), [server_layers(RpcMetrics(), _TenantFromHeader())])
     drives = DriveRegistry(catalogue, auto_create=False)
-    add_RepositoryServiceServicer_to_server(
-        RepositoryRpc(catalogue, objects, drives, readers), server
-    )
+    RepositoryRpc(catalogue, objects, drives, readers).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -138,12 +138,10 @@ class Client:
             resume: keep a journal of a file's upload so that another run can resume it. Where none
                 can be written, the upload proceeds without it and warns once per client.
 
-        Raises:
-            UploadFailed: the server ended the upload; `reason` says why.
-            UploadBusy: another run is uploading the same file to the same place.
-            SourceChanged: the file changed while it was read.
-            AlreadyExists, InvalidArgument, NotFound, PermissionDenied, …: see errors.py.
-            OSError: the file cannot be read.
+        Raise `UploadFailed` when the server ended the upload (`reason` says why), `UploadBusy` when
+        another run is uploading the same file to the same place, `SourceChanged` when the file
+        changed while it was read, and `OSError` when it cannot be read. For `AlreadyExists`,
+        `InvalidArgument`, `NotFound`, `PermissionDenied` and others see errors.py.
         """
         if isinstance(sha256, bytes) and len(sha256) != 32:
             raise InvalidArgument("BAD_SHA256", "A SHA-256 is 32 raw bytes.", field="sha256")
@@ -216,10 +214,9 @@ class Client:
             thumbnail_size: read the node's thumbnail of this size instead, see `stat`.
             on_progress: as in `upload`.
 
-        Raises:
-            DataLoss: the bytes do not match the node's CRC32C (whole nodes only).
-            OSError: the destination, which it names, cannot be written.
-            IsADirectoryError: the destination is a folder.
+        Raise `DataLoss` when the bytes do not match the node's CRC32C (whole nodes only), `OSError`
+        that names the destination when it cannot be written, and `IsADirectoryError` when it is a
+        folder.
         """
         reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         return await download(reader, destination, Meter(on_progress, None))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-# Both before grpc is imported: it allocates memory and reads the environment on import.
-from sluice_common.process.grpc_environment import disable_fork_handlers
-from sluice_common.process.malloc import tune_malloc
+from sluice_common.process.start import prepare_process
 
-tune_malloc()
-disable_fork_handlers()
+prepare_process()  # before the imports below, which import grpc
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402

@@ -22,7 +22,7 @@ _START_GRACE_SECONDS = 1.0
 def client_arguments(options: KafkaOptions) -> dict[str, Any]:
     """Return the arguments that producers, consumers and admin clients share.
 
-    Reads the TLS files. Raises `ConfigurationError` when they cannot be used.
+    Read the TLS files. Raise `ConfigurationError` when they cannot be used.
     """
     arguments: dict[str, Any] = {
         "bootstrap_servers": list(options.servers),
@@ -72,7 +72,7 @@ async def check_login(options: KafkaOptions) -> bool:
     """Return True if a broker accepts the credentials, False if none can be reached.
 
     The clients do not report why they cannot start. An unreachable broker is no error: Kafka may
-    start later. Raises `ConfigurationError` when a broker refuses the credentials.
+    start later. Raise `ConfigurationError` when a broker refuses the credentials.
     """
     arguments = client_arguments(options)
     del arguments["bootstrap_servers"]

@@ -30,7 +30,7 @@ class SaslMechanism(StrEnum):
 class KafkaOptions:
     """Options of one Kafka cluster.
 
-    Raises `ConfigurationError` for options that can never work.
+    Raise `ConfigurationError` for options that can never work.
     """
 
     bootstrap_servers: str

@@ -44,9 +44,9 @@ class SchemaFrames:
     async def frame(self, record: EventRecord) -> bytes:
         """Return the event's payload in its frame.
 
-        Raises `InvalidArgument` EVENT_REFUSED for a payload that does not match the event's type,
+        Raise `InvalidArgument` EVENT_REFUSED for a payload that does not match the event's type,
         `Unavailable` SCHEMA_REGISTRY_UNAVAILABLE, and `Unavailable` SCHEMA_REFUSED when the
-        registry rejects the schema: fix that in the registry; events are not dropped.
+        registry refuses the schema: fix that in the registry; events are not dropped.
         """
         try:
             message = parse(record.type, record.payload)
@@ -79,7 +79,7 @@ class SchemaFrames:
 
 @asynccontextmanager
 async def open_schema_frames(options: KafkaOptions) -> AsyncIterator[SchemaFrames]:
-    """Yield an encoder for the block. Raises `ConfigurationError` for an invalid URL."""
+    """Yield an encoder for the block. Raise `ConfigurationError` for an invalid URL."""
     settings: dict[str, object] = {
         "url": options.schema_registry_url,
         "timeout": options.request_timeout_seconds,
@@ -101,7 +101,7 @@ async def open_schema_frames(options: KafkaOptions) -> AsyncIterator[SchemaFrame
 def strip_frame(value: bytes) -> bytes:
     """Return the message without its frame, if it has one.
 
-    No Protobuf message starts with a zero byte, since there is no field number 0. Raises `BadEvent`
+    No Protobuf message starts with a zero byte, since there is no field number 0. Raise `BadEvent`
     BAD_FRAME.
     """
     if not value or value[0] != _MAGIC:

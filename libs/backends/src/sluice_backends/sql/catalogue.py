@@ -47,11 +47,9 @@ async def open_catalogue(
         clock: seconds since the epoch, for timestamps of rows. Leases use the server's clock.
         mysql: limits of the use of a server.
 
-    Raises:
-        FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD, SCHEMA_TOO_OLD
-            (run `migrate` first).
-        Unavailable: CATALOGUE_UNAVAILABLE; CATALOGUE_ACCESS_DENIED when the server denies access or
-            has no such database.
+    Raise `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD or SCHEMA_TOO_OLD
+    (run `migrate` first). Raise `Unavailable` CATALOGUE_UNAVAILABLE, or CATALOGUE_ACCESS_DENIED
+    when the server denies access or has no such database.
     """
     async with open_database(url, fsync=fsync, clock=clock, mysql=mysql) as database:
         await check_schema(database)

@@ -137,7 +137,7 @@ class SqlDrives(SqlFamily):
 async def find_drive(
     connection: AsyncConnection, tenant: str, name: str, *, lock: bool = False
 ) -> Row[Any]:
-    """Return the row of a drive. Raises `NotFound` DRIVE_NOT_FOUND."""
+    """Return the row of a drive. Raise `NotFound` DRIVE_NOT_FOUND."""
     statement = _LOCK if lock else _FIND
     result = await connection.execute(statement, {"p_tenant": tenant, "p_name": name})
     row = result.one_or_none()

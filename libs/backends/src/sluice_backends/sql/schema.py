@@ -250,7 +250,7 @@ outbox = Table(
     Column("occurred_at", Micros, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("headers", Text, nullable=False),
-    # The publisher rejected an event of this key: the relay's pages exclude its events, which are
+    # The publisher refused an event of this key: the relay's pages exclude its events, which are
     # retried separately. The default serves an older release that does not know the column.
     Column("withheld", Boolean, nullable=False, server_default=text("0")),
     Index(None, "withheld"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import grpc.aio
 
+from sluice_backends.instruments import Registry
 from sluice_common.rpc.interceptors import admin_layers, server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
@@ -24,7 +25,7 @@ from sluice_common.rpc.server import (
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import Tracing, start_tracing
 from sluice_core.addresses import Address, require_loopback
 
@@ -90,11 +91,11 @@ async def hosting(
     settings: SluiceSettings,
     services: Sequence[Service],
     addresses: Mapping[str, Address],
-    metrics: Metrics,
+    registry: Registry,
     authenticator: Authenticator,
     tracing: Tracing,
 ) -> AsyncIterator[RpcHost]:
-    """Serve all `services` on all `addresses` (by their setting).
+    """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys.
     """
@@ -103,7 +104,7 @@ async def hosting(
         listening[CHANNELZ] = settings.channelz_address
     require_loopback(listening, settings.allow_insecure)
 
-    options = settings.to_server_options()
+    options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
     interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options))
     server = build_server(options, interceptors)
     health = Health()
@@ -120,7 +121,7 @@ async def hosting(
         # If the block fails before it serves, do not wait for calls in flight.
         stack.push_async_callback(server.stop, None)
         actual[METRICS] = await stack.enter_async_context(
-            exposing(settings.metrics_address, metrics.registry, ready.is_set)
+            exposing(settings.metrics_address, registry, ready.is_set)
         )
         if settings.channelz_address is not None:
             channelz = build_channelz_server((admin_layers(metrics, options),))

@@ -26,7 +26,7 @@ from sluice_common.rpc.requests import RequestReading
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
 from sluice_core.access.principal import set_principal
 from sluice_core.concurrency.cancellation import forget_frames
@@ -100,14 +100,14 @@ class RequestContext:
         return await proceed(requests, context)
 
 
-class RpcMetrics:
+class RpcMeasurement:
     """Counts RPCs, messages and durations under the grpc-ecosystem names.
 
     The status is the handler's: if a client cancels while the handler reads its stream, grpc.aio
     reports the end of the stream, and the outcome of the handler counts.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: RpcMetrics) -> None:
         # Cached per method: the lookup by labels costs more than the increment.
         self._of_method = cache(partial(_MethodMetrics, metrics))
 
@@ -134,13 +134,13 @@ class RpcMetrics:
 class _MethodMetrics:
     """The instruments of one method."""
 
-    def __init__(self, metrics: Metrics, kind: str, service: str, method: str) -> None:
+    def __init__(self, metrics: RpcMetrics, kind: str, service: str, method: str) -> None:
         labels = (kind, service, method)
-        self.started = metrics.rpc_started.labels(*labels)
-        self.received = metrics.rpc_received.labels(*labels)
-        self.sent = metrics.rpc_sent.labels(*labels)
-        self.seconds = metrics.rpc_seconds.labels(*labels)
-        self.handled = cache(partial(metrics.rpc_handled.labels, *labels))
+        self.started = metrics.started.labels(*labels)
+        self.received = metrics.received.labels(*labels)
+        self.sent = metrics.sent.labels(*labels)
+        self.seconds = metrics.seconds.labels(*labels)
+        self.handled = cache(partial(metrics.handled.labels, *labels))
 
 
 class ErrorMapping:
@@ -246,26 +246,26 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
 
 
 def server_layers(
-    metrics: Metrics, authenticator: Authenticator, options: ServerOptions | None = None
+    metrics: RpcMetrics, authenticator: Authenticator, options: ServerOptions | None = None
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
     """
     return LayeredInterceptor(
-        (RequestContext(), RpcMetrics(metrics), ErrorMapping(), Authentication(authenticator)),
+        (RequestContext(), RpcMeasurement(metrics), ErrorMapping(), Authentication(authenticator)),
         _reading(metrics, options),
     )
 
 
-def admin_layers(metrics: Metrics, options: ServerOptions) -> LayeredInterceptor:
+def admin_layers(metrics: RpcMetrics, options: ServerOptions) -> LayeredInterceptor:
     """Return the layers of an admin server, whose address needs no credentials."""
     return LayeredInterceptor(
-        (RequestContext(), RpcMetrics(metrics), ErrorMapping()), _reading(metrics, options)
+        (RequestContext(), RpcMeasurement(metrics), ErrorMapping()), _reading(metrics, options)
     )
 
 
-def _reading(metrics: Metrics, options: ServerOptions | None) -> RequestReading:
+def _reading(metrics: RpcMetrics, options: ServerOptions | None) -> RequestReading:
     return RequestReading(
         options or ServerOptions(), lambda reason: metrics.refused_messages.labels(reason).inc()
     )

@@ -175,7 +175,7 @@ class SluiceSettings(BaseSettings):
         )
 
     @property
-    def row(self) -> SupportedCombination:
+    def supported_combination(self) -> SupportedCombination:
         """The supported combination that this process runs."""
         return check_combination(self.combination, self.durability)
 

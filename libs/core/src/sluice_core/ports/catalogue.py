@@ -287,7 +287,7 @@ class ObjectCatalogue(Protocol):
     async def clear_intent(self, upload_id: str, ref: ObjectRef | None = None) -> None:
         """Clear the intent for this object, or all intents of the upload id.
 
-        Wait for a commit in progress; a later one is rejected.
+        Wait for a commit in progress; a later one is refused.
         """
         ...
 
@@ -298,7 +298,7 @@ class ObjectCatalogue(Protocol):
         """
         ...
 
-    async def forget_cleared_intents(self, older_than: float, limit: int) -> int:
+    async def purge_cleared_intents(self, older_than: float, limit: int) -> int:
         """Delete the records of intents cleared before this time (of `now`); return how many."""
         ...
 

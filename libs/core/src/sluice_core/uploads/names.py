@@ -11,7 +11,7 @@ from sluice_core.uploads.model import MAX_CHUNKS
 
 # A valid value is safe as a segment of an object key, in a log line and in a Redis key. Each check
 # returns the value to use, or raises `InvalidArgument` with a stable reason and the request field
-# at fault. The message never repeats the rejected value, because it may contain anything.
+# at fault. The message never repeats the refused value, because it may contain anything.
 
 MAX_PATH_BYTES = 1024
 MAX_METADATA_ENTRIES = 64

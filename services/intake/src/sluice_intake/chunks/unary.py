@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 
 from sluice_common.rpc.frames import Header
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.ports import Acceptance, UploadLedger
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver, make_offer
 from sluice_intake.lookup import check_upload, reporting_lost_uploads
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 
 
@@ -24,7 +24,7 @@ class UnaryHandler:
     receiver: ChunkReceiver
     acceptor: ChunkAcceptor
     admission: ChunkAdmission
-    metrics: Metrics
+    metrics: IntakeMetrics
     options: IntakeOptions
 
     async def accept(self, principal: Principal, header: Header, data: memoryview) -> Acceptance:

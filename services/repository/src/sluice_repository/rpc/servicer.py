@@ -6,10 +6,15 @@ Errors are raised as `SluiceError`; the server's interceptor maps them to a stat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+import grpc.aio
 
 from sluice.repository.v1 import repository_pb2 as pb
-from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceServicer
+from sluice.repository.v1.repository_pb2_grpc import (
+    RepositoryServiceServicer,
+    add_RepositoryServiceServicer_to_server,
+)
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_common.rpc.termination import abort_with
 from sluice_core.access.principal import current_principal
@@ -37,6 +42,9 @@ from sluice_repository.rpc.reader_slots import ReaderOptions, ReaderSlots
 Context = Any  # the generated stubs' type is neither the sync nor the async one
 
 
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["RepositoryService"].full_name
+
+
 class RepositoryRpc(RepositoryServiceServicer):
     """Drives and nodes over gRPC, for the tenant of the calling principal."""
 
@@ -51,6 +59,10 @@ class RepositoryRpc(RepositoryServiceServicer):
         self._slots = ReaderSlots(readers or ReaderOptions())
         self._nodes = NodeRegistry(catalogue)
         self._reader = NodeReader(catalogue, objects)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the service; the server's interceptors set the principal and map errors."""
+        add_RepositoryServiceServicer_to_server(self, server)
 
     async def CreateDrive(
         self, request: pb.CreateDriveRequest, context: Context

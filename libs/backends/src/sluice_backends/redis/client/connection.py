@@ -118,7 +118,7 @@ class RedisClients:
         WAIT does not wait for a script that wrote nothing. A script that must be sure of an earlier
         call's writes (a duplicate) has to write something itself.
 
-        Raises `Unavailable` NOT_REPLICATED when the replicas were too slow; the script has run.
+        Raise `Unavailable` NOT_REPLICATED when the replicas were too slow; the script has run.
         """
         replicas, timeout_ms = self._options.replicas_to_wait, self._options.wait_timeout_ms
         wait: Command = ("WAIT", replicas, timeout_ms)
@@ -317,7 +317,7 @@ async def open_redis(
 ) -> AsyncIterator[RedisClients]:
     """Yield connections to Redis.
 
-    Raises `ConfigurationError` when the server refuses the user or the password, and `Unavailable`
+    Raise `ConfigurationError` when the server refuses the user or the password, and `Unavailable`
     when it does not answer; the process may then wait for it.
     """
     clients = RedisClients(options, metrics)

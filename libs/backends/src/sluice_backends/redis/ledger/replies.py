@@ -25,7 +25,7 @@ class SnapshotReader:
     """Decoder of script replies.
 
     A snapshot combines the record, which every step sends, with the immutable `NewUpload`, which is
-    read once. The node id links the two: a forgotten upload id that is reused (request_id) has a
+    read once. The node id links the two: a purged upload id that is reused (request_id) has a
     new one.
     """
 
@@ -49,7 +49,7 @@ class SnapshotReader:
     async def snapshot(self, upload_id: str, fields: Sequence[Any]) -> UploadSnapshot:
         """Return the snapshot of the fields that record.lua sends.
 
-        Raises `NotFound` UPLOAD_NOT_FOUND if the upload was forgotten meanwhile.
+        Raise `NotFound` UPLOAD_NOT_FOUND if the upload was purged meanwhile.
         """
         (
             node_id,
@@ -124,7 +124,7 @@ class SnapshotReader:
             raise refusals.upload_not_found()
         new = decode_new(json.loads(stored))
         if new.node_id != node_id:
-            raise refusals.upload_not_found()  # forgotten, and created again by another caller
+            raise refusals.upload_not_found()  # purged, and created again by another caller
         self.remember(new)
         return new
 

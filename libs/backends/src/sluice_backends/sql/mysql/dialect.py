@@ -55,7 +55,7 @@ class MysqlDialect:
         url: a `mysql+aiomysql` URL. Its query may have `ssl=true` or `ssl_ca` (a file of trusted
             certificates), `ssl_cert` and `ssl_key` (of the client), `unix_socket`.
 
-    Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
+    Raise `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
 
     one_writer = False
@@ -121,7 +121,7 @@ class MysqlDialect:
             return await self._run_batch(engine, steps)
         except DBAPIError as error:
             # The error closed the session, which rolled back the batch. The batch itself may be
-            # what the server rejects; then the single statements succeed.
+            # what the server refuses; then the single statements succeed.
             code = code_of(error.orig)
             if code in PACKET_REFUSED:
                 self._accepts_batches = False

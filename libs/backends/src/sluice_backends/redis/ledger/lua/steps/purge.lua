@@ -1,6 +1,6 @@
--- Forget an upload that ended long ago, was cleaned up and has published its events (rule 24).
+-- Purge an upload that ended long ago, was cleaned up and has published its events (rule 24).
 --
--- Returns: outcome (forgotten, kept, gone), tenant if it was forgotten. In a cluster the caller
+-- Returns: outcome (purged, kept, gone), tenant if it was purged. In a cluster the caller
 -- removes it from the indexes and the budget.
 
 local function take_out(tenant)
@@ -12,7 +12,7 @@ local function take_out(tenant)
     redis.call('ZREM', finding.key(kind), call.upload_id)
   end
   redis.call('ZREM', 'sluice:tenant:' .. tenant, call.upload_id)
-  budget.forget(call.upload_id)
+  budget.purge(call.upload_id)
 end
 
 return run(function()
@@ -27,5 +27,5 @@ return run(function()
   end
   redis.call('UNLINK', unpack(KEYS))
   take_out(r.tenant)
-  return { 'forgotten', r.tenant }
+  return { 'purged', r.tenant }
 end)

@@ -15,14 +15,14 @@ from sluice_common.backends.coordination import CoordinationPorts, open_redis_co
 from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import ChunkTransport, Coordination
 from sluice_core.configuration import ConfigurationError
-from sluice_repository.bootstrap import Storage, open_storage
+from sluice_repository.backends import Storage, open_storage
+from sluice_repository.metrics import RepositoryMetrics
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
+class Backends:
     """The ports of one process."""
 
     coordination: CoordinationPorts
@@ -30,32 +30,32 @@ class Adapters:
 
 
 @asynccontextmanager
-async def open_adapters(
-    settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
-) -> AsyncIterator[Adapters]:
-    """Open the adapters while the block runs; close them in reverse order.
+async def open_backends(
+    settings: SluiceSettings, metrics: RepositoryMetrics, data_dir: DataDir
+) -> AsyncIterator[Backends]:
+    """Open the backends while the block runs; close them in reverse order.
 
     Raise `ConfigurationError` for a backend that this release cannot use.
     """
     if settings.chunk_transport is ChunkTransport.DIRECT:
         raise ConfigurationError(
-            f"the combination {settings.row.name!r} measures the transport between two processes: "
-            "run `sluice-intake` and `sluice-repository`"
+            f"the combination {settings.supported_combination.name!r} measures the transport "
+            "between two processes: run `sluice-intake` and `sluice-repository`"
         )
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         coordination = await enter(_open_coordination(settings, metrics, data_dir))
         with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
             storage = await enter(open_storage(settings, metrics))
-        yield Adapters(coordination, storage)
+        yield Backends(coordination, storage)
 
 
 @asynccontextmanager
 async def _open_coordination(
-    settings: SluiceSettings, metrics: Metrics, data_dir: DataDir
+    settings: SluiceSettings, metrics: RepositoryMetrics, data_dir: DataDir
 ) -> AsyncIterator[CoordinationPorts]:
     if settings.coordination is Coordination.REDIS:
-        async with open_redis_coordination(settings, metrics) as ports:
+        async with open_redis_coordination(settings, metrics.redis) as ports:
             yield ports
         return
     options = settings.to_ledger_options()
