@@ -30,6 +30,7 @@ from sluice_client.names import check_metadata, check_text, normalize_path
 from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, ProgressCallback
 from sluice_client.retry import Patience, retrying
+from sluice_client.tokens import Tokens, TokenSource
 from sluice_client.uploads.intake_api import IntakeApi
 from sluice_client.uploads.journal import Journal, open_journal, state_dir
 from sluice_client.uploads.requests import ExtraStreams, UploadRequest
@@ -56,15 +57,21 @@ class Client:
 
     Args:
         target: `host:port`, `https://host:port` for TLS, or a gRPC target.
-        token: bearer token; None sends none.
+        token: bearer token; a path (not a string) of a file that has it, re-read when it changes;
+            an async function that returns one, called for the first call and whenever the server
+            reports that the token has expired; None sends none. Transfers go on with the new token
+            where they were. In plain text it leaves this machine only with `allow_insecure`.
         options: see `ClientOptions`.
+
+    Entering raises InvalidArgument (BAD_TARGET, BAD_TOKEN, BAD_TLS_FILES, INSECURE_TOKEN), and
+    OSError for a file of token or TLS that cannot be read.
     """
 
     def __init__(
         self,
         target: str = "127.0.0.1:50051",
         *,
-        token: str | None = None,
+        token: TokenSource | None = None,
         options: ClientOptions | None = None,
     ) -> None:
         self.target = target
@@ -77,13 +84,16 @@ class Client:
         self._extra = ExtraStreams(self.options.extra_streams)
 
     async def __aenter__(self) -> Self:
-        intake = Connection(self.target, self._token, self.options, self.options.connections)
+        tokens = Tokens(self._token)
+        intake = Connection(self.target, tokens, self.options, self.options.connections)
         self._connections = [intake]
         repository = intake
         other = self.options.repository_target
         if other is not None and other != self.target:
-            repository = Connection(other, self._token, self.options, 1)
+            repository = Connection(other, tokens, self.options, 1)
             self._connections.append(repository)
+        for connection in self._connections:
+            await connection.open()
         timeout = self.options.call_timeout_seconds
         self._intake = IntakeApi(intake, timeout)
         self._repository = RepositoryApi(repository, timeout)

@@ -15,6 +15,8 @@ from sluice_client.errors import ResourceExhausted as ResourceExhausted
 from sluice_client.errors import SluiceError as SluiceError
 from sluice_client.errors import SourceChanged as SourceChanged
 from sluice_client.errors import SourceNotRepeatable as SourceNotRepeatable
+from sluice_client.errors import TlsFailed as TlsFailed
+from sluice_client.errors import TokenExpired as TokenExpired
 from sluice_client.errors import Unauthenticated as Unauthenticated
 from sluice_client.errors import Unavailable as Unavailable
 from sluice_client.errors import Unimplemented as Unimplemented
@@ -37,8 +39,10 @@ from sluice_client.model import UploadResult as UploadResult
 from sluice_client.model import UploadState as UploadState
 from sluice_client.model import UploadStatus as UploadStatus
 from sluice_client.options import ClientOptions as ClientOptions
+from sluice_client.options import TlsOptions as TlsOptions
 from sluice_client.progress import Phase as Phase
 from sluice_client.progress import Progress as Progress
 from sluice_client.progress import ProgressCallback as ProgressCallback
 from sluice_client.retry import RetryPolicy as RetryPolicy
+from sluice_client.tokens import TokenSource as TokenSource
 from sluice_client.uploads.sources import Source as Source

@@ -34,6 +34,8 @@ def main() -> None:
             command(sys.argv[2:])
         except typer.Exit as done:
             sys.exit(done.exit_code)
+    # A failed handshake is one line of ours; gRPC would write its own beside it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from sluice_client.cli.app import app
 
     app(prog_name="sluice")

@@ -17,6 +17,7 @@ from sluice_client.cli.commands.scan import naming_problem
 from sluice_client.cli.commands.serve import events as events_command
 from sluice_client.cli.commands.serve import serve as serve_command
 from sluice_client.cli.commands.upload import UploadOptions, UploadRun
+from sluice_client.cli.security import security_of
 from sluice_client.cli.session import Where, run
 from sluice_client.model import DrivePolicy, Integrity, UploadState
 
@@ -37,14 +38,20 @@ Server = Annotated[
     typer.Option(
         "--server",
         metavar="HOST:PORT",
-        help="Address; else SLUICE_SERVER, else the server of this machine.",
+        help="Address, https://HOST:PORT for TLS; else SLUICE_SERVER, else this machine's server.",
         show_default=False,
     ),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", help="Bearer token; better in SLUICE_TOKEN.", show_default=False),
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Has the bearer token; else SLUICE_TOKEN_FILE, else the token in SLUICE_TOKEN.",
+        show_default=False,
+    ),
 ]
+"""The file of the token: other users of the machine can read the arguments of a process."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
 
@@ -101,7 +108,7 @@ def _main(
 
 def _where(context: typer.Context, server: str | None, token: str | None) -> Where:
     above = context.obj if isinstance(context.obj, Where) else Where()
-    return Where(server, token).or_else(above)
+    return Where(server, token, security_of(context)).or_else(above)
 
 
 @app.command(cls=Command)
