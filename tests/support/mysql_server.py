@@ -18,7 +18,7 @@ import pymysql
 
 from sluice_backends.sql.migrate import migrate
 from sluice_backends.sql.schema import metadata
-from support.mysql_tls import write_certificates
+from support.certificates import write_certificates
 from support.mysql_vendors import chosen_vendor
 from support.redis_server import free_port
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support.mysql_tls import write_certificates
+from support.certificates import write_certificates
 from support.redis_server import RedisServer, free_port
 
 _READ_BYTES = 256 * 1024

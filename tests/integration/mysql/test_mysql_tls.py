@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from sluice_backends.sql.database import open_database
 from sluice_core.errors import Unavailable
+from support.certificates import write_certificates
 from support.mysql_server import MysqlServer
-from support.mysql_tls import write_certificates
 from support.waiting import until
 
 CLIENT_SSL = 1 << 11

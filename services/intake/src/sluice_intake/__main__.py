@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sluice_common.process.grpc_environment import disable_fork_handlers
+from sluice_common.process.grpc_environment import set_grpc_environment
 from sluice_common.process.malloc import tune_malloc
 
 
@@ -12,7 +12,7 @@ def main() -> int:
     """Run the console script and return the exit code."""
     # Both before the import below: grpc allocates memory and reads the environment on import.
     tune_malloc()
-    disable_fork_handlers()
+    set_grpc_environment()
     from sluice_intake.service import run
 
     return run(sys.argv[1:])

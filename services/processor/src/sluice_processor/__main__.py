@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sluice_common.process.grpc_environment import disable_fork_handlers
+from sluice_common.process.grpc_environment import set_grpc_environment
 from sluice_common.process.malloc import tune_malloc
 
 
@@ -12,7 +12,7 @@ def main() -> int:
     """Run the console script; return the exit code."""
     # Before the import below: it imports grpc, which allocates and reads the environment.
     tune_malloc()
-    disable_fork_handlers()
+    set_grpc_environment()
     from sluice_processor.service import run
 
     return run(sys.argv[1:])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 # Both before grpc is imported: it allocates memory and reads the environment on import.
-from sluice_common.process.grpc_environment import disable_fork_handlers
+from sluice_common.process.grpc_environment import set_grpc_environment
 from sluice_common.process.malloc import tune_malloc
 
 tune_malloc()
-disable_fork_handlers()
+set_grpc_environment()
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402

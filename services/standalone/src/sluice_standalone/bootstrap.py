@@ -146,12 +146,21 @@ def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
-            f"metrics     http://{host.addresses[METRICS]}/metrics",
+            f"metrics     {_scheme(settings)}://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
             f"durability  {settings.durability}: {promise}",
-            f"upload      sluice upload FILE --drive first --server {intake}",
+            f"upload      sluice upload FILE --drive first --server {_server(settings, intake)}",
         )
     )
+
+
+def _scheme(settings: SluiceSettings) -> str:
+    return "http" if settings.tls.cert_file is None else "https"
+
+
+def _server(settings: SluiceSettings, intake: Address) -> str:
+    """Return the address for a client on this machine; without TLS it needs no scheme."""
+    return str(intake) if settings.tls.cert_file is None else f"https://{intake}"
 
 
 def _print(text: str) -> None:
