@@ -10,7 +10,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from sluice_common.direct.rotating_channel import open_rotating_channel
+from sluice_common.direct.rotating_channel import CHECK_SECONDS, open_rotating_channel
 from sluice_common.security.tls.files import RotatingMaterial, TlsFiles
 from sluice_common.settings.security import Tls
 
@@ -32,7 +32,9 @@ _OPTIONS: Final = (
 
 
 @asynccontextmanager
-async def open_service_channel(target: str, tls: Tls) -> AsyncIterator[grpc.aio.Channel]:
+async def open_service_channel(
+    target: str, tls: Tls, check_seconds: float = CHECK_SECONDS
+) -> AsyncIterator[grpc.aio.Channel]:
     """Yield a channel to another Sluice service: by TLS if the settings have any, else plaintext.
 
     By TLS the other end must have a certificate for the host of `target`, from the authorities in
@@ -41,6 +43,7 @@ async def open_service_channel(target: str, tls: Tls) -> AsyncIterator[grpc.aio.
 
     Args:
         target: `host:port`, or a gRPC target such as `dns:///repository:50052`.
+        check_seconds: interval at which the files are compared with those in use.
 
     Raise `ConfigurationError` for TLS files that cannot be used.
     """
@@ -55,7 +58,7 @@ async def open_service_channel(target: str, tls: Tls) -> AsyncIterator[grpc.aio.
         options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
         return grpc.aio.secure_channel(target, credentials, options=options)
 
-    async with open_rotating_channel(material, open_channel) as channel:
+    async with open_rotating_channel(material, open_channel, check_seconds) as channel:
         yield channel
 
 

@@ -13,7 +13,7 @@ import grpc.aio
 from sluice_common.security.tls.files import RotatingMaterial, TlsMaterial
 
 CHECK_SECONDS: Final = 1.0
-"""Interval at which the files are compared with those in use."""
+"""Default interval at which the files are compared with those in use."""
 
 OpenChannel = Callable[[grpc.ChannelCredentials], grpc.aio.Channel]
 
@@ -109,7 +109,7 @@ class RotatingChannel:
 
 @asynccontextmanager
 async def open_rotating_channel(
-    material: RotatingMaterial, open_channel: OpenChannel, check_seconds: float = CHECK_SECONDS
+    material: RotatingMaterial, open_channel: OpenChannel, check_seconds: float
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Yield a channel for stubs; follow the files while the block runs."""
     channel = RotatingChannel(material, open_channel)
