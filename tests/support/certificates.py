@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -100,6 +101,27 @@ class Authority:
                 serialization.NoEncryption(),
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A certificate that no client may accept, and what the client says about it."""
+
+    issue: Callable[[Authority], Issued]
+    problem: str
+
+
+REFUSED: Final = {
+    "another authority": Refused(
+        lambda _: Authority("another").issue(), "is not from a trusted authority"
+    ),
+    "another host": Refused(
+        lambda authority: authority.issue(ips=(), dns=["elsewhere.example"]),
+        "does not name this host",
+    ),
+    "expired": Refused(lambda authority: authority.issue(ends=-DAY / 24), "has expired"),
+}
+"""Certificates that a client at 127.0.0.1 which trusts the given authority has to refuse."""
 
 
 def write_tls(folder: Path, authority: Authority, issued: Issued) -> TlsPaths:
