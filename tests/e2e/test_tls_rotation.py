@@ -20,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.upload.v1 import upload_pb2 as pb
-from support.certificates import DAY, Authority, Issued, TlsPaths, replace, write_tls
+from support.certificates import Authority, Issued, TlsPaths, replace, write_tls
 from support.processes import ServiceProcess
 from support.waiting import until
 from support.wire import CHANNEL_OPTIONS, EOF, WireClient, cut
@@ -260,15 +260,3 @@ async def test_rotation_under_load_fails_no_upload(deployment: Deployment) -> No
 
 def reloads(service: ServiceProcess) -> int:
     return service.log.read_text(encoding="utf-8").count("tls_files.reloaded")
-
-
-@pytest.mark.parametrize("module", ["sluice_intake", "sluice_repository"])
-def test_unusable_tls_files_exit_78(tmp_path: Path, module: str) -> None:
-    authority = Authority()
-    files = write_tls(tmp_path / "tls", authority, authority.issue(ends=-DAY / 24))
-    service = ServiceProcess(module, tmp_path, {**PHASE_2, **files.environment()})
-    with pytest.raises(AssertionError, match="did not start"):
-        service.start()
-    assert service.wait(0) == 78
-    last = service.log_tail(1)
-    assert last.startswith("SLUICE_TLS__CERT_FILE: the certificate expired on "), service.log_tail()

@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -83,12 +84,17 @@ class Authority:
         common_name: str = "issued for a test",
         begins: datetime.timedelta = -DAY,
         ends: datetime.timedelta = DAY,
+        key: CertificateIssuerPrivateKeyTypes | None = None,
     ) -> Issued:
-        """Return a certificate with these subject alternative names, valid from now + `begins`."""
+        """Return a certificate with these subject alternative names, valid from now + `begins`.
+
+        Args:
+            key: by default a new one on P-256.
+        """
         names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips]
         names += [x509.DNSName(name) for name in dns]
         names += [x509.UniformResourceIdentifier(uri) for uri in uris]
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(common_name), self._name, key, begins, ends)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -153,7 +159,7 @@ def _name(text: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: CertificateIssuerPrivateKeyTypes,
     begins: datetime.timedelta,
     ends: datetime.timedelta,
 ) -> x509.CertificateBuilder:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from structlog.testing import capture_logs
 
 from sluice_common.security.tls.files import RotatingMaterial, TlsFiles
@@ -88,6 +90,30 @@ def test_unusable_file_is_a_configuration_error(
     assert str(caught.value).startswith(f"SLUICE_TLS__{setting}: ")
     assert "\n" not in str(caught.value)
     assert str(paths.folder) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "supported"),
+    [
+        (ec.generate_private_key(ec.SECP256R1()), True),
+        (ec.generate_private_key(ec.SECP384R1()), True),
+        (rsa.generate_private_key(65537, 2048), True),
+        (ec.generate_private_key(ec.SECP521R1()), False),
+        (ed25519.Ed25519PrivateKey.generate(), False),
+        (rsa.generate_private_key(65537, 1024), False),
+    ],
+    ids=["P-256", "P-384", "RSA 2048", "P-521", "Ed25519", "RSA 1024"],
+)
+def test_key_that_grpc_cannot_use_is_refused(
+    paths: TlsPaths, key: CertificateIssuerPrivateKeyTypes, supported: bool
+) -> None:
+    """gRPC loads some of them, and then no handshake succeeds."""
+    AUTHORITY.issue(key=key).write(paths)
+    if supported:
+        assert RotatingMaterial(files(paths)).current().key == paths.key.read_bytes()
+    else:
+        with pytest.raises(ConfigurationError, match="CERT_FILE: gRPC supports no key"):
+            RotatingMaterial(files(paths))
 
 
 def test_expired_authorities_are_refused(paths: TlsPaths) -> None:

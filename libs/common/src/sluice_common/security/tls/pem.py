@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
 )
+
+_MIN_RSA_BITS: Final = 2048
+_CURVES: Final = frozenset({"secp256r1", "secp384r1"})
 
 
 class PemError(ValueError):
@@ -30,6 +36,11 @@ def check_certificate(chain: bytes, now: float) -> x509.Certificate:
             f"the certificate is not valid before {_date(leaf.not_valid_before_utc)}; check the"
             " clock of this machine"
         )
+    if not _is_supported(leaf.public_key()):
+        raise PemError(
+            "gRPC supports no key of this kind; use RSA of 2048 bits or more, or ECDSA on P-256 or"
+            " P-384"
+        )
     return leaf
 
 
@@ -44,7 +55,10 @@ def check_key(key: bytes, certificate: x509.Certificate) -> None:
     ours = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     theirs = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if ours != theirs:
-        raise PemError("the key does not belong to the certificate; issue both together")
+        raise PemError(
+            "the key does not belong to the first certificate of the chain; issue both together,"
+            " and put the certificate of this process first"
+        )
 
 
 def check_authorities(authorities: bytes, now: float) -> None:
@@ -59,6 +73,16 @@ def _certificates(pem: bytes) -> Sequence[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise PemError("the file has no certificate in PEM; correct it") from None
+
+
+def _is_supported(key: object) -> bool:
+    """Return whether gRPC's clients and servers can use the key in a handshake.
+
+    It loads some others, and then every handshake fails.
+    """
+    if isinstance(key, RSAPublicKey):
+        return key.key_size >= _MIN_RSA_BITS
+    return isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES
 
 
 def _date(moment: datetime) -> str:
