@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import warnings
 from collections.abc import AsyncIterator
@@ -217,6 +218,37 @@ async def test_removed_authority_ends_with_the_connection_age(paths: TlsPaths) -
             async with asyncio.timeout(SECONDS):
                 await call.read()
         assert (await refusal(channel_to(running, USER))).code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_session_ticket_ends_with_its_authority(
+    paths: TlsPaths, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A resumed session shows no certificate, so it must not outlive the authority."""
+    user = write_tls(tmp_path / "user", AUTHORITY, USER)
+    context = ssl.create_default_context(cafile=user.ca)
+    context.load_cert_chain(user.cert, user.key)
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = context.maximum_version = version
+
+    def connect(
+        address: Address, session: ssl.SSLSession | None = None
+    ) -> tuple[bool, ssl.SSLSession | None]:
+        """Return whether the session was resumed, and the new one; raise if the server refuses."""
+        plain = socket.create_connection((address.host, address.port), timeout=SECONDS)
+        with context.wrap_socket(plain, server_hostname=address.host, session=session) as tls:
+            if not tls.recv(1):
+                raise ConnectionResetError("closed by the server")
+            return bool(tls.session_reused), tls.session
+
+    async with host(paths, mtls=True) as running:
+        address = running.addresses[ADDRESS]
+        _, first = await asyncio.to_thread(connect, address)
+        is_resumed, second = await asyncio.to_thread(connect, address, first)
+        assert is_resumed
+        replace(paths.ca, Authority("successor").pem)
+        with pytest.raises(OSError, match=r"closed|EOF|reset"):
+            await asyncio.to_thread(connect, address, second)
 
 
 @pytest.mark.parametrize(
