@@ -101,6 +101,8 @@ class SluiceSettings(BaseSettings):
     """If set, events use the Confluent wire format and their schemas are registered there."""
     schema_registry_credentials: SecretStr | None = None
     """`user:password`."""
+    schema_registry_ca_file: Path | None = None
+    """Authorities of the registry, PEM; by default well-known public ones."""
 
     budget_bytes: Bytes = _LEDGER.budget_bytes
     tenant_budget_bytes: Bytes = _LEDGER.tenant_budget_bytes
@@ -205,7 +207,11 @@ class SluiceSettings(BaseSettings):
 
     def to_kafka_options(self) -> KafkaOptions:
         """Return the options of Kafka and its schema registry."""
-        return self.kafka.to_options(self.schema_registry_url, self.schema_registry_credentials)
+        return self.kafka.to_options(
+            self.schema_registry_url,
+            self.schema_registry_credentials,
+            self.schema_registry_ca_file,
+        )
 
     def to_server_options(self) -> ServerOptions:
         """Return the options of the gRPC server."""
