@@ -88,7 +88,7 @@ async def _serve(
         host = await stack.enter_async_context(
             hosting(settings, services, addresses, metrics.registry, LocalAuthenticator(), tracing)
         )
-        stack.enter_context(announce_addresses(data_dir, _announcement(host)))
+        stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))
         _print(_banner(settings, data_dir, host))
         async with asyncio.TaskGroup() as group:
             group.create_task(run_sources(sources, stop), name="processor")
@@ -133,25 +133,31 @@ def _services(
     return (intake_service(deps), *repository)
 
 
-def _announcement(host: RpcHost) -> Mapping[str, str]:
+def _announcement(settings: SluiceSettings, host: RpcHost) -> Mapping[str, str]:
     """Return the addresses under the names in server.json that clients and scripts read."""
     names = {"intake": INTAKE, "repository": REPOSITORY, "metrics": METRICS}
-    return {name: str(host.addresses[setting]) for name, setting in names.items()}
+    return {name: _target(settings, host.addresses[setting]) for name, setting in names.items()}
 
 
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
+    scheme = "http" if settings.tls.cert_file is None else "https"
     promise = _DURABILITY_TEXTS[settings.coordination][settings.durability]
     return "\n".join(
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
-            f"metrics     http://{host.addresses[METRICS]}/metrics",
+            f"metrics     {scheme}://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
             f"durability  {settings.durability}: {promise}",
-            f"upload      sluice upload FILE --drive first --server {intake}",
+            f"upload      sluice upload FILE --drive first --server {_target(settings, intake)}",
         )
     )
+
+
+def _target(settings: SluiceSettings, address: Address) -> str:
+    """Return an address for a client on this machine; without TLS it needs no scheme."""
+    return str(address) if settings.tls.cert_file is None else f"https://{address}"
 
 
 def _print(text: str) -> None:

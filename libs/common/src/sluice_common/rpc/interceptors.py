@@ -22,9 +22,11 @@ from sluice_common.rpc.errors import (
     internal_error,
     to_sluice_error,
 )
+from sluice_common.rpc.internal_services import InternalServices
 from sluice_common.rpc.requests import RequestReading
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
+from sluice_common.security.peers import INTERNAL_SERVICES
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
@@ -42,6 +44,7 @@ PUBLIC_SERVICES: Final = frozenset(
     }
 )
 """Services without authentication: probes have no credentials, and the contract is public."""
+_WITHOUT_TOKEN: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
 
 _EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
 
@@ -182,7 +185,7 @@ class Authentication:
         self._authenticator = authenticator
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        if call.service not in PUBLIC_SERVICES:
+        if call.service not in _WITHOUT_TOKEN:
             headers = [value for key, value in call.metadata if key == "authorization"]
             if len(headers) > 1:
                 # Proxies may disagree on which of them counts.
@@ -246,16 +249,23 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
 
 
 def server_layers(
-    metrics: RpcMetrics, authenticator: Authenticator, options: ServerOptions | None = None
+    metrics: RpcMetrics,
+    authenticator: Authenticator,
+    options: ServerOptions | None = None,
+    peers: frozenset[str] = frozenset(),
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
+
+    Args:
+        peers: names of the services that may call `INTERNAL_SERVICES`; see `InternalServices`.
     """
-    return LayeredInterceptor(
-        (RequestContext(), RpcMeasurement(metrics), ErrorMapping(), Authentication(authenticator)),
-        _reading(metrics, options),
-    )
+    layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
+    if peers:
+        layers.append(InternalServices(peers))
+    layers.append(Authentication(authenticator))
+    return LayeredInterceptor(layers, _reading(metrics, options))
 
 
 def admin_layers(metrics: RpcMetrics, options: ServerOptions) -> LayeredInterceptor:

@@ -12,6 +12,10 @@ _ENVELOPE_BYTES: Final = 64 * 1024
 MAX_STREAM_WINDOW_BYTES: Final = 1024 * MIB
 """HTTP/2 allows one byte less than 2 GiB; gRPC adds up to one message while it is read."""
 
+MTLS_CONNECTION_AGE_SECONDS: Final = 3600.0
+"""Age at which connections with client certificates end by default: about the lifetime of a
+workload's certificate."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:

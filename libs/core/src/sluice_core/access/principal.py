@@ -28,6 +28,13 @@ class Principal:
     expires_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ServicePrincipal:
+    """Another Sluice service. `name`: the name in its certificate that the server lists."""
+
+    name: str
+
+
 LOCAL_PRINCIPAL = Principal(DEFAULT_TENANT, "local", frozenset({Scope.TENANT_ADMIN}))
 """Principal of every request to a server without keys, which listens on loopback only."""
 
