@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from sluice_backends.certificates import certificate_problem, check_tls_files
@@ -43,17 +44,27 @@ async def server(folder: Path, issued: Issued) -> AsyncIterator[int]:
 async def test_problem_of_a_certificate_is_named(
     tmp_path: Path, issued: Issued, problem: str
 ) -> None:
+    """asyncio raises the error itself, aiohttp wraps it in one of the same class."""
     context = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+    failures: list[Exception] = []
     async with server(tmp_path, issued) as port:
         try:
             await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        except OSError as cause:
-            wrapped = RuntimeError("as vendors do")
-            wrapped.__context__ = cause
-            text = certificate_problem(wrapped, "SETTING")
-    assert text is not None
-    assert text.startswith(problem)
-    assert "; " in text
+        except OSError as failure:
+            failures.append(failure)
+        async with aiohttp.ClientSession() as session:
+            try:
+                await session.get(f"https://127.0.0.1:{port}", ssl=context)
+            except aiohttp.ClientError as failure:
+                failures.append(failure)
+    assert len(failures) == 2
+    for vendors in failures:
+        wrapped = RuntimeError("as vendors do")
+        wrapped.__context__ = vendors
+        text = certificate_problem(wrapped, "SETTING")
+        assert text is not None
+        assert text.startswith(problem)
+        assert "; " in text
 
 
 @pytest.mark.parametrize(

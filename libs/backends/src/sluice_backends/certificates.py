@@ -25,8 +25,10 @@ def certificate_problem(error: BaseException | None, authority: str) -> str | No
         authority: the setting that names the trusted authorities.
     """
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _problem(cause.verify_code, authority)
+        # aiohttp's error is one too, but only the one that it wraps has the code.
+        code = getattr(cause, "verify_code", None)
+        if isinstance(cause, ssl.SSLCertVerificationError) and code is not None:
+            return _problem(code, authority)
     return None
 
 

@@ -81,9 +81,8 @@ async def host(
 def channel_to(
     running: RpcHost, issued: Issued | None = None, *, trusted: Authority = AUTHORITY
 ) -> grpc.aio.Channel:
-    credentials = grpc.ssl_channel_credentials(
-        trusted.pem, issued and issued.key, issued and issued.cert
-    )
+    key, cert = (None, None) if issued is None else (issued.key, issued.cert)
+    credentials = grpc.ssl_channel_credentials(trusted.pem, key, cert)
     # Else an earlier connection of this test would be used again.
     options = [("grpc.use_local_subchannel_pool", 1)]
     return grpc.aio.secure_channel(str(running.addresses[ADDRESS]), credentials, options)

@@ -333,7 +333,8 @@ async def open_redis(
 
 
 def _check_tls_files(options: RedisOptions) -> None:
-    arguments = parse_url(options.url)
+    # Typed as Any: the parts of a URL are keyword arguments of redis-py's connections.
+    arguments: dict[str, Any] = dict(parse_url(options.url))
     check_tls_files(
         "SLUICE_REDIS__URL",
         ca=arguments.get("ssl_ca_certs"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import structlog
@@ -46,8 +47,9 @@ class ServerTls:
             given = material
             return _configuration(material)
 
+        fetcher: Any = fetch  # the stubs leave out that it may return None
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(given), fetch, self._require_client_cert
+            _configuration(given), fetcher, self._require_client_cert
         )
 
     def https_contexts(self) -> ContextSource:
@@ -114,6 +116,8 @@ def _https_context(material: RotatingMaterial) -> ssl.SSLContext:
 
 
 def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
+    assert material.key is not None
+    assert material.chain is not None
     return grpc.ssl_server_certificate_configuration(
         [(material.key, material.chain)], root_certificates=material.authorities
     )
