@@ -1,4 +1,4 @@
-"""Layers around every RPC: request context, metrics, error mapping, authentication."""
+"""Layers around every RPC: request context, metrics, error mapping, authentication, scopes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
-from sluice_core.access.principal import set_principal
+from sluice_core.access.actions import GUARDED_SERVICES, Action
+from sluice_core.access.decisions import check_scope
+from sluice_core.access.principal import current_principal, set_principal
 from sluice_core.concurrency.cancellation import forget_frames
 from sluice_core.errors import Unauthenticated
 
@@ -190,11 +192,24 @@ class Authentication:
                     "AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header."
                 )
             header = headers[0] if headers else None
-            principal = await self._authenticator.authenticate(
-                header.decode("ascii", "replace") if isinstance(header, bytes) else header
-            )
-            set_principal(principal)
+            if isinstance(header, bytes):
+                header = header.decode("ascii", "replace")
+            principal = await self._authenticator.authenticate(header)
+            set_principal(principal, header)
             structlog.contextvars.bind_contextvars(tenant=principal.tenant)
+        return await proceed(requests, context)
+
+
+class ScopeCheck:
+    """Refuses calls of the users' services whose token lacks the scope, before a message is read.
+
+    Handlers decide the rest, when they know the drive. A method without an `Action` is a defect,
+    and nobody may call it.
+    """
+
+    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
+        if call.service in GUARDED_SERVICES:
+            check_scope(current_principal(), Action(call.method)).enforce()
         return await proceed(requests, context)
 
 
@@ -253,7 +268,13 @@ def server_layers(
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
     """
     return LayeredInterceptor(
-        (RequestContext(), RpcMetrics(metrics), ErrorMapping(), Authentication(authenticator)),
+        (
+            RequestContext(),
+            RpcMetrics(metrics),
+            ErrorMapping(),
+            Authentication(authenticator),
+            ScopeCheck(),
+        ),
         _reading(metrics, options),
     )
 
