@@ -19,6 +19,7 @@ from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
+from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
@@ -149,6 +150,7 @@ async def running_intake(
     ledger: UploadLedger | None = None,
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
+    authenticator: Authenticator | None = None,
 ) -> AsyncIterator[Intake]:
     """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
@@ -162,7 +164,9 @@ async def running_intake(
         options=options,
     )
     tuning = server or ServerOptions()
-    running = build_server(tuning, [server_layers(metrics, TenantFromHeader(), tuning)])
+    running = build_server(
+        tuning, [server_layers(metrics, authenticator or TenantFromHeader(), tuning)]
+    )
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))
     port = running.add_insecure_port("127.0.0.1:0")

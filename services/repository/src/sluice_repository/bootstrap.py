@@ -19,6 +19,7 @@ from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import ChunkTransport, SupportedCombination, require_separable
 from sluice_core.configuration import ConfigurationError
+from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventPublisher
 from sluice_core.ports.object_store import ObjectStore
@@ -38,6 +39,7 @@ def add_repository(
     server: grpc.aio.Server,
     catalogue: Catalogue,
     objects: ObjectStore,
+    ledger: LifecycleLedger,
     drives: DriveRegistry,
     readers: ReaderOptions,
 ) -> None:
@@ -45,7 +47,7 @@ def add_repository(
 
     The interceptors of `server` set the principal and map errors.
     """
-    rpc = RepositoryRpc(catalogue, objects, drives, readers)
+    rpc = RepositoryRpc(catalogue, objects, ledger, drives, readers)
     add_RepositoryServiceServicer_to_server(rpc, server)
 
 
@@ -99,7 +101,11 @@ async def open_work(
             drives = DriveRegistry(
                 storage.catalogue, default_bucket=settings.bucket, auto_create=False
             )
-            services = (repository_service(settings, storage.catalogue, storage.objects, drives),)
+            services = (
+                repository_service(
+                    settings, storage.catalogue, storage.objects, coordination.ledger, drives
+                ),
+            )
         deps = repository_deps(settings, coordination, storage, metrics, holder)
         yield Work(services, roles - {Role.API}, deps)
 
@@ -148,12 +154,16 @@ def repository_deps(
 
 
 def repository_service(
-    settings: SluiceSettings, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
+    settings: SluiceSettings,
+    catalogue: Catalogue,
+    objects: ObjectStore,
+    ledger: LifecycleLedger,
+    drives: DriveRegistry,
 ) -> Service:
     """Return RepositoryService for an `RpcHost`."""
 
     def add(server: grpc.aio.Server) -> None:
-        add_repository(server, catalogue, objects, drives, reader_options(settings))
+        add_repository(server, catalogue, objects, ledger, drives, reader_options(settings))
 
     return Service(SERVICE_NAME, add)
 

@@ -124,7 +124,10 @@ def _services(
         )
         # In one process the registry is the directory, without a gRPC call.
         drives = registry
-        repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
+        ledger = adapters.coordination.ledger
+        repository = (
+            repository_service(settings, storage.catalogue, storage.objects, ledger, registry),
+        )
     deps = intake_deps(adapters.coordination, drives, metrics, intake_options(settings))
     intake = Service(
         upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name,
