@@ -23,14 +23,13 @@ from sluice_common.rpc.errors import (
     to_sluice_error,
 )
 from sluice_common.rpc.requests import RequestReading
+from sluice_common.rpc.scope_check import ScopeCheck
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
-from sluice_core.access.actions import GUARDED_SERVICES, Action
-from sluice_core.access.decisions import check_scope
-from sluice_core.access.principal import current_principal, set_principal
+from sluice_core.access.principal import set_principal
 from sluice_core.concurrency.cancellation import forget_frames
 from sluice_core.errors import Unauthenticated
 
@@ -197,19 +196,6 @@ class Authentication:
             principal = await self._authenticator.authenticate(header)
             set_principal(principal, header)
             structlog.contextvars.bind_contextvars(tenant=principal.tenant)
-        return await proceed(requests, context)
-
-
-class ScopeCheck:
-    """Refuses calls of the users' services whose token lacks the scope, before a message is read.
-
-    Handlers decide the rest, when they know the drive. A method without an `Action` is a defect,
-    and nobody may call it.
-    """
-
-    async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        if call.service in GUARDED_SERVICES:
-            check_scope(current_principal(), Action(call.method)).enforce()
         return await proceed(requests, context)
 
 
