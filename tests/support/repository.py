@@ -135,4 +135,5 @@ class _TenantFromHeader:
             raise Unauthenticated(
                 "NO_CREDENTIALS", "The tenant is missing; send it as authorization."
             )
-        return Principal(authorization, "tester", frozenset({"tenant:admin"}))
+        tenant = authorization.removeprefix("Bearer ")  # the SDK sends it
+        return Principal(tenant, "tester", frozenset({"tenant:admin"}))
