@@ -25,7 +25,7 @@ from sluice_core.ports.object_store import ObjectAttributes, PartTag
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import Integrity, ObjectRef, UploadStatus
 from sluice_repository.roles.assembly import PartsLost, reconciled
-from support.roles import TENANT, World, pieces, small_world
+from support.roles import DRIVE, TENANT, World, pieces, small_world
 
 UNAVAILABLE = Unavailable("STORE_UNAVAILABLE", "The answer was lost.")
 INVALID_PART = FailedPrecondition("INVALID_PART", "The store does not know this part.")
@@ -314,6 +314,24 @@ async def test_if_absent_fails_second_upload_and_removes_its_object(world: World
     assert (await world.snapshot(loser)).failure_reason == "PATH_EXISTS"
     await world.assert_whole(winner)
     assert await world.objects.head(loser.new.object) is None
+    assert (await world.orphans()).none()
+
+
+@pytest.mark.rule(19, 26)
+@pytest.mark.parametrize("chunks", [CHUNKS, [b"small"]], ids=["multipart", "single put"])
+async def test_upload_to_a_deleted_drive_fails_without_leftovers(
+    world: World, chunks: list[bytes]
+) -> None:
+    """It was opened while an intake still had the drive in its cache."""
+    before = await world.upload(chunks, path="before.bin")
+    await world.settle(30)
+    await world.catalogue.delete_node(TENANT, before.new.node_id)
+    await world.catalogue.delete_drive(TENANT, DRIVE)
+    late = await world.upload(chunks, path="late.bin")
+    await world.settle(5_000)
+    assert (await world.snapshot(late)).failure_reason == "DRIVE_NOT_FOUND"
+    for upload in (before, late):
+        assert await world.objects.head(upload.new.object) is None
     assert (await world.orphans()).none()
 
 
