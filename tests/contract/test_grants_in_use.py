@@ -272,6 +272,21 @@ async def test_open_uploads_go_on_while_the_repository_is_down(
     await send(services, ANN, upload_id)
 
 
+async def test_what_needs_no_grants_needs_no_repository(
+    services: GuardedServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The intake has no copy of the drive, like one that was started just now."""
+    upload_id = await services.add_upload("acme", "ann", CLOSED)
+    monkeypatch.setattr(services.catalogue, "get_drive", _unavailable)
+    request = up.GetUploadStatusRequest(upload_id=upload_id)
+    await services.intake.GetUploadStatus(request, metadata=credentials(ANN))
+    assert await listed_uploads(services, ANN) == {(CLOSED, "u")}
+    await send(services, ADMIN, upload_id)
+    assert await refused(send(services, ANN, upload_id)) == "DRIVES_UNAVAILABLE"
+    other = services.intake.GetUploadStatus(request, metadata=credentials(BOB))
+    assert await refused(other) == "DRIVES_UNAVAILABLE"
+
+
 async def _unavailable(*_: object) -> Any:
     raise Unavailable("CATALOGUE_UNAVAILABLE", "The database does not answer; repeat the call.")
 

@@ -172,7 +172,10 @@ def _role_of(principal: Principal, grants: Grants) -> int:
     """Return the highest granted role, 0 without one."""
     if not grants:
         return 0
-    return max(grants.get(grantee, 0) for grantee in grantees_of(principal))
+    role: int = grants.get(Grantee(GranteeKind.SUBJECT, principal.subject), 0)
+    for group in principal.groups:
+        role = max(role, grants.get(Grantee(GranteeKind.GROUP, group), 0))
+    return role
 
 
 def _error_of(action: Action, refusal: Refusal) -> SluiceError:
