@@ -235,6 +235,10 @@ def test_refusals_are_raised_as_errors() -> None:
     with pytest.raises(PermissionDenied, match="MISSING_SCOPE") as missing:
         may(ANN, Action.DELETE_NODE, OPEN).enforce()
     assert missing.value.metadata == {"scope": "nodes:write"}
+    reader = Principal("acme", "ann", frozenset({Scope.NODES_READ}))
+    with pytest.raises(PermissionDenied, match="drives:read or uploads:write") as one_of:
+        may(reader, Action.GET_DRIVE, OPEN).enforce()
+    assert one_of.value.metadata == {"scope": "drives:read"}
     with pytest.raises(PermissionDenied, match="NOT_GRANTED"):
         may(ANN, Action.INITIATE_UPLOAD, CLOSED).enforce()
     with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):

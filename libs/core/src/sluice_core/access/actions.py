@@ -50,11 +50,11 @@ class Action(StrEnum):
 class Rule:
     """What an action needs, beside the tenant.
 
-    `scopes`: one of them; empty means that any authenticated caller may. `role`: the role on a
+    `scopes`: one of them, the usual one first; empty means that any authenticated caller may. `role`: the role on a
     drive that is open to its grants only; None for an action that concerns no existing drive.
     """
 
-    scopes: frozenset[Scope]
+    scopes: tuple[Scope, ...]
     role: Role | None = None
     by_owner: bool = False
     """Only the upload's owner and owners of its drive may."""
@@ -62,16 +62,16 @@ class Rule:
     """The upload's owner needs no role."""
 
 
-_WRITE: Final = Rule(frozenset({Scope.UPLOADS_WRITE}), Role.WRITER, by_owner=True)
-_WATCH: Final = Rule(frozenset({Scope.UPLOADS_READ}), Role.READER, own_is_enough=True)
-_ADMIN: Final = Rule(frozenset({Scope.DRIVES_ADMIN}), Role.OWNER)
-_READ_NODES: Final = Rule(frozenset({Scope.NODES_READ}), Role.READER)
-_WRITE_NODES: Final = Rule(frozenset({Scope.NODES_WRITE}), Role.WRITER)
+_WRITE: Final = Rule((Scope.UPLOADS_WRITE,), Role.WRITER, by_owner=True)
+_WATCH: Final = Rule((Scope.UPLOADS_READ,), Role.READER, own_is_enough=True)
+_ADMIN: Final = Rule((Scope.DRIVES_ADMIN,), Role.OWNER)
+_READ_NODES: Final = Rule((Scope.NODES_READ,), Role.READER)
+_WRITE_NODES: Final = Rule((Scope.NODES_WRITE,), Role.WRITER)
 
 RULES: Final[Mapping[Action, Rule]] = MappingProxyType(
     {
-        Action.GET_LIMITS: Rule(frozenset()),
-        Action.INITIATE_UPLOAD: Rule(frozenset({Scope.UPLOADS_WRITE}), Role.WRITER),
+        Action.GET_LIMITS: Rule(()),
+        Action.INITIATE_UPLOAD: Rule((Scope.UPLOADS_WRITE,), Role.WRITER),
         Action.UPLOAD_CHUNK: _WRITE,
         Action.UPLOAD_STREAM: _WRITE,
         Action.COMPLETE_UPLOAD: _WRITE,
@@ -79,12 +79,17 @@ RULES: Final[Mapping[Action, Rule]] = MappingProxyType(
         Action.GET_UPLOAD_STATUS: _WATCH,
         Action.WATCH_UPLOAD: _WATCH,
         Action.LIST_UPLOADS: _WATCH,
-        Action.CREATE_DRIVE: Rule(frozenset({Scope.DRIVES_ADMIN})),
+        Action.CREATE_DRIVE: Rule((Scope.DRIVES_ADMIN,)),
         # The intake looks up the drive of an upload with the token of its caller.
         Action.GET_DRIVE: Rule(
-            frozenset({Scope.DRIVES_READ, Scope.UPLOADS_WRITE, Scope.UPLOADS_READ}), Role.READER
+            (
+                Scope.DRIVES_READ,
+                Scope.UPLOADS_WRITE,
+                Scope.UPLOADS_READ,
+            ),
+            Role.READER,
         ),
-        Action.LIST_DRIVES: Rule(frozenset({Scope.DRIVES_READ}), Role.READER),
+        Action.LIST_DRIVES: Rule((Scope.DRIVES_READ,), Role.READER),
         Action.UPDATE_DRIVE: _ADMIN,
         Action.DELETE_DRIVE: _ADMIN,
         Action.GRANT_DRIVE: _ADMIN,

@@ -68,7 +68,7 @@ class Decision:
     def enforce(self) -> None:
         """Raise the error of a refusal.
 
-        `PermissionDenied` MISSING_SCOPE (metadata `scope`) or NOT_GRANTED; `NotFound`
+        `PermissionDenied` MISSING_SCOPE (metadata `scope`: one that suffices) or NOT_GRANTED; `NotFound`
         DRIVE_NOT_FOUND for a drive of another tenant.
         """
         if self.refusal is not None:
@@ -111,7 +111,9 @@ def check_scope(principal: Principal, action: Action) -> Decision:
 
 def has_scope(principal: Principal, action: Action) -> bool:
     needed = RULES[action].scopes
-    return not needed or is_admin(principal) or not needed.isdisjoint(principal.scopes)
+    if not needed or is_admin(principal):
+        return True
+    return any(scope in principal.scopes for scope in needed)
 
 
 def is_admin(principal: Principal) -> bool:
@@ -181,11 +183,11 @@ def _role_of(principal: Principal, grants: Grants) -> int:
 def _error_of(action: Action, refusal: Refusal) -> SluiceError:
     match refusal:
         case Refusal.MISSING_SCOPE:
-            scopes = " or ".join(sorted(RULES[action].scopes))
+            scopes = RULES[action].scopes
             return PermissionDenied(
                 refusal,
-                f"The token lacks the scope {scopes}; use a token that has it.",
-                metadata={"scope": scopes},
+                f"The token lacks the scope {' or '.join(scopes)}; use a token that has it.",
+                metadata={"scope": scopes[0]},
             )
         case Refusal.NOT_GRANTED:
             return PermissionDenied(
