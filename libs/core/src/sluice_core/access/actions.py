@@ -50,8 +50,9 @@ class Action(StrEnum):
 class Rule:
     """What an action needs, beside the tenant.
 
-    `scopes`: one of them, the usual one first; empty means that any authenticated caller may. `role`: the role on a
-    drive that is open to its grants only; None for an action that concerns no existing drive.
+    `scopes`: one of them, the usual one first; empty means that any authenticated caller may.
+    `role`: the role on a drive that is open to its grants only; None for an action that concerns no
+    existing drive.
     """
 
     scopes: tuple[Scope, ...]

@@ -68,8 +68,8 @@ class Decision:
     def enforce(self) -> None:
         """Raise the error of a refusal.
 
-        `PermissionDenied` MISSING_SCOPE (metadata `scope`: one that suffices) or NOT_GRANTED; `NotFound`
-        DRIVE_NOT_FOUND for a drive of another tenant.
+        `PermissionDenied` MISSING_SCOPE (metadata `scope`: one that suffices) or NOT_GRANTED;
+        `NotFound` DRIVE_NOT_FOUND for a drive of another tenant.
         """
         if self.refusal is not None:
             raise _error_of(self.action, self.refusal)
