@@ -138,6 +138,26 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     ) -> repository_pb2.UpdateDriveResponse:
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
 
+    async def DeleteDrive(
+        self, request: repository_pb2.DeleteDriveRequest, context: Context
+    ) -> repository_pb2.DeleteDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def GrantDrive(
+        self, request: repository_pb2.GrantDriveRequest, context: Context
+    ) -> repository_pb2.GrantDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def RevokeDrive(
+        self, request: repository_pb2.RevokeDriveRequest, context: Context
+    ) -> repository_pb2.RevokeDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def ListGrants(
+        self, request: repository_pb2.ListGrantsRequest, context: Context
+    ) -> repository_pb2.ListGrantsResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
     async def GetDownloadUrl(
         self, request: repository_pb2.GetDownloadUrlRequest, context: Context
     ) -> repository_pb2.GetDownloadUrlResponse:

@@ -18,11 +18,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sluice_backends.instruments import Registry
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.host import CHANNELZ, METRICS, RpcHost, Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import load_settings
-from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
@@ -59,7 +59,7 @@ def echo(name: str) -> Service:
 
 @asynccontextmanager
 async def host(
-    paths: TlsPaths, *, mtls: bool = False, metrics: Metrics | None = None, **settings: Any
+    paths: TlsPaths, *, mtls: bool = False, registry: Registry | None = None, **settings: Any
 ) -> AsyncIterator[RpcHost]:
     tls: dict[str, Any] = {"cert_file": paths.cert, "key_file": paths.key}
     if mtls:
@@ -71,7 +71,7 @@ async def host(
         used,
         services,
         {ADDRESS: ANY},
-        metrics or Metrics(),
+        registry or Registry(),
         LocalAuthenticator(),
         Tracing(None),
     ) as running:

@@ -128,7 +128,10 @@ def _services(
         )
         # In one process the registry is the directory, without a gRPC call.
         drives = registry
-        repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
+        ledger = backends.coordination.ledger
+        repository = (
+            repository_service(settings, storage.catalogue, storage.objects, ledger, registry),
+        )
     deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings))
     return (intake_service(deps), *repository)
 

@@ -1,4 +1,4 @@
-"""Layers around every RPC: request context, metrics, error mapping, authentication."""
+"""Layers around every RPC: request context, metrics, error mapping, authentication, scopes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from sluice_common.rpc.errors import (
 )
 from sluice_common.rpc.internal_services import InternalServices
 from sluice_common.rpc.requests import RequestReading
+from sluice_common.rpc.scope_check import ScopeCheck
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.peers import INTERNAL_SERVICES
@@ -193,10 +194,10 @@ class Authentication:
                     "AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header."
                 )
             header = headers[0] if headers else None
-            principal = await self._authenticator.authenticate(
-                header.decode("ascii", "replace") if isinstance(header, bytes) else header
-            )
-            set_principal(principal)
+            if isinstance(header, bytes):
+                header = header.decode("ascii", "replace")
+            principal = await self._authenticator.authenticate(header)
+            set_principal(principal, header)
             structlog.contextvars.bind_contextvars(tenant=principal.tenant)
         return await proceed(requests, context)
 
@@ -264,7 +265,7 @@ def server_layers(
     layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
     if peers:
         layers.append(InternalServices(peers))
-    layers.append(Authentication(authenticator))
+    layers += [Authentication(authenticator), ScopeCheck()]
     return LayeredInterceptor(layers, _reading(metrics, options))
 
 
