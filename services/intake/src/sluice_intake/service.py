@@ -10,7 +10,7 @@ from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import Service, hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import Coordination, require_separable
@@ -49,10 +49,13 @@ async def _main(
         drives = await enter(open_drives(settings))
         deps = intake_deps(coordination, drives, metrics, options)
         intake = Service(SERVICE_NAME, lambda server: add_intake(server, deps))
-        addresses = {ADDRESS: settings.intake_address}
-        host = await enter(
-            hosting(settings, (intake,), addresses, metrics, LocalAuthenticator(), tracing)
+        authenticator = await enter(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
         )
+        addresses = {ADDRESS: settings.intake_address}
+        host = await enter(hosting(settings, (intake,), addresses, metrics, authenticator, tracing))
         await asyncio.to_thread(announce, "intake", host.addresses[ADDRESS], arguments.ready_file)
         await host.serve_until(stop, settings.drain_seconds)
 

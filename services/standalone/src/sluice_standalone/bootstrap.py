@@ -12,7 +12,7 @@ from typing import Final
 from sluice.upload.v1 import upload_pb2
 from sluice_common.process.data_dir import DataDir
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing
@@ -31,6 +31,7 @@ from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.serving import serve_with_roles
 from sluice_standalone.adapters import Adapters, open_adapters
 from sluice_standalone.data_dir import announce_addresses, open_data_dir
+from sluice_standalone.own_keys import with_own_keys
 
 INTAKE: Final = "SLUICE_INTAKE_ADDRESS"
 REPOSITORY: Final = "SLUICE_REPOSITORY_ADDRESS"
@@ -51,14 +52,19 @@ _DURABILITY_TEXTS: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
 }
 
 
-async def serve(settings: SluiceSettings, stop: asyncio.Event) -> None:
+async def serve(settings: SluiceSettings, stop: asyncio.Event, *, own_keys: bool = False) -> None:
     """Run every service until `stop`; return when all of them have stopped.
+
+    Args:
+        own_keys: require tokens, and make the key in the data directory that signs them.
 
     Raise `ConfigurationError` for settings that cannot work, an ExceptionGroup when a role fails.
     """
     instance = process_name()
     async with traced(settings, "sluice", instance) as tracing:
         with open_data_dir(settings.data_dir) as data_dir:
+            if own_keys:
+                settings = with_own_keys(settings, data_dir)
             metrics = Metrics()
             async with open_adapters(settings, metrics, data_dir) as adapters:
                 await _serve(settings, data_dir, adapters, metrics, instance, tracing, stop)
@@ -81,8 +87,13 @@ async def _serve(
     deps = repository_deps(settings, adapters.coordination, storage, metrics, instance)
     async with AsyncExitStack() as stack:
         sources = await stack.enter_async_context(_sources(settings, storage, metrics, wake))
+        authenticator = await stack.enter_async_context(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         host = await stack.enter_async_context(
-            hosting(settings, services, addresses, metrics, LocalAuthenticator(), tracing)
+            hosting(settings, services, addresses, metrics, authenticator, tracing)
         )
         stack.enter_context(announce_addresses(data_dir, _announcement(host)))
         _print(_banner(settings, data_dir, host))
@@ -142,12 +153,15 @@ def _announcement(host: RpcHost) -> Mapping[str, str]:
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
     promise = _DURABILITY_TEXTS[settings.coordination][settings.durability]
+    has_own_keys = settings.auth.secret_file == data_dir.auth_secret
+    token = (f"token       {data_dir.admin_token.absolute()}",) if has_own_keys else ()
     return "\n".join(
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
             f"metrics     http://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
+            *token,
             f"durability  {settings.durability}: {promise}",
             f"upload      sluice upload FILE --drive first --server {intake}",
         )

@@ -23,6 +23,7 @@ from sluice_common.rpc.errors import (
     to_sluice_error,
 )
 from sluice_common.rpc.requests import RequestReading
+from sluice_common.rpc.stream_expiry import StreamExpiry
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
@@ -30,7 +31,7 @@ from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
 from sluice_core.access.principal import set_principal
 from sluice_core.concurrency.cancellation import forget_frames
-from sluice_core.errors import Unauthenticated
+from sluice_core.errors import SluiceError, Unauthenticated
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 
@@ -42,6 +43,16 @@ PUBLIC_SERVICES: Final = frozenset(
     }
 )
 """Services without authentication: probes have no credentials, and the contract is public."""
+
+INTERNAL_SERVICES: Final = frozenset({"sluice.repository.v1.ChunkSinkService"})
+"""Services that only other services call, on behalf of no user. They check no token; their address
+must be one that users cannot reach (`hosting`)."""
+
+UNAUTHENTICATED_SERVICES: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
+
+_LASTING_KINDS: Final = frozenset({"server_stream", "bidi_stream"})
+"""Kinds of calls that may last for hours. A unary call ends at its own time limits, also
+UploadChunk, which is registered as a stream of requests (ADR 0006)."""
 
 _EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
 
@@ -176,26 +187,42 @@ class ErrorMapping:
 
 
 class Authentication:
-    """Sets the principal of every request, or refuses it."""
+    """Sets the principal of every request, or refuses it; ends streams whose token has expired."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(
+        self, authenticator: Authenticator, metrics: Metrics, expiry: StreamExpiry | None = None
+    ) -> None:
         self._authenticator = authenticator
+        self._accepted = metrics.auth_accepted.inc
+        self._refused = metrics.auth_refused
+        self._expired_streams = metrics.auth_expired_streams.inc
+        self._expiry = expiry or StreamExpiry()
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        if call.service not in PUBLIC_SERVICES:
-            headers = [value for key, value in call.metadata if key == "authorization"]
-            if len(headers) > 1:
-                # Proxies may disagree on which of them counts.
-                raise Unauthenticated(
-                    "AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header."
-                )
-            header = headers[0] if headers else None
-            principal = await self._authenticator.authenticate(
-                header.decode("ascii", "replace") if isinstance(header, bytes) else header
-            )
-            set_principal(principal)
-            structlog.contextvars.bind_contextvars(tenant=principal.tenant)
-        return await proceed(requests, context)
+        if call.service in UNAUTHENTICATED_SERVICES:
+            return await proceed(requests, context)
+        try:
+            principal = await self._authenticator.authenticate(_authorization_of(call))
+        except SluiceError as error:
+            self._refused.labels(error.reason).inc()
+            raise
+        self._accepted()
+        set_principal(principal)
+        structlog.contextvars.bind_contextvars(tenant=principal.tenant)
+        if principal.expires_at is None or call.kind not in _LASTING_KINDS:
+            return await proceed(requests, context)
+        async with self._expiry.limit(principal.expires_at, self._expired_streams):
+            return await proceed(requests, context)
+
+
+def _authorization_of(call: Call) -> str | None:
+    """Return the header; raise `Unauthenticated` AMBIGUOUS_CREDENTIALS for more than one."""
+    headers = [value for key, value in call.metadata if key == "authorization"]
+    if len(headers) > 1:
+        # Proxies may disagree on which of them counts.
+        raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
+    header = headers[0] if headers else None
+    return header.decode("ascii", "replace") if isinstance(header, bytes) else header
 
 
 class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs
@@ -246,14 +273,27 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
 
 
 def server_layers(
-    metrics: Metrics, authenticator: Authenticator, options: ServerOptions | None = None
+    metrics: Metrics,
+    authenticator: Authenticator,
+    options: ServerOptions | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
+
+    Args:
+        clock: Unix seconds, for the expiry of streams.
     """
+    expiry = StreamExpiry((options or ServerOptions()).stream_grace_seconds, clock=clock)
     return LayeredInterceptor(
-        (RequestContext(), RpcMetrics(metrics), ErrorMapping(), Authentication(authenticator)),
+        (
+            RequestContext(),
+            RpcMetrics(metrics),
+            ErrorMapping(),
+            Authentication(authenticator, metrics, expiry),
+        ),
         _reading(metrics, options),
     )
 

@@ -89,7 +89,7 @@ class SluiceSettings(BaseSettings):
     """Address of the repository for intakes (drives, direct transport): `host:port`, or a gRPC
     target such as dns:///repository:50052."""
     allow_insecure: bool = False
-    """Allow addresses other than loopback without authentication."""
+    """Allow addresses other than loopback without keys or without TLS."""
 
     data_dir: Path = Field(default_factory=lambda: default_data_dir(os.environ))
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "sluice"
@@ -218,6 +218,7 @@ class SluiceSettings(BaseSettings):
             max_connection_age_seconds=self.grpc.max_connection_age_seconds,
             connection_grace_seconds=self.grpc.connection_grace_seconds,
             stream_window_bytes=self.grpc.stream_window_bytes,
+            stream_grace_seconds=self.auth.stream_grace_seconds,
             message_seconds=self.grpc.message_seconds,
             unfinished_connection_bytes=self.grpc.unfinished_connection_bytes,
             unfinished_bytes=self.grpc.unfinished_bytes,

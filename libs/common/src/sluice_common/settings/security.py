@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from sluice_common.settings.groups import Group, SecondsOrNever
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.configuration import ConfigurationError
 
 
@@ -34,7 +35,7 @@ class Auth(Group):
     audience: str | None = None
     """Required value of the claim `aud`."""
     tenant_claim: Annotated[str, Field(min_length=1)] = "tenant"
-    stream_grace_seconds: SecondsOrNever = 300.0
+    stream_grace_seconds: SecondsOrNever = ServerOptions().stream_grace_seconds
     """How long a stream may outlive its token."""
 
     @model_validator(mode="after")

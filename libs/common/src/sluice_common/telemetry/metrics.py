@@ -45,6 +45,20 @@ class Metrics:
             ("reason",),
             registry=r,
         )
+        self.auth_accepted = Counter(
+            "sluice_auth_accepted", "Calls with valid credentials, or that need none", registry=r
+        )
+        self.auth_refused = Counter(
+            "sluice_auth_refused",
+            "Calls refused because of their credentials, by reason",
+            ("reason",),
+            registry=r,
+        )
+        self.auth_expired_streams = Counter(
+            "sluice_auth_expired_streams",
+            "Streams ended because they outlived the token of their caller",
+            registry=r,
+        )
         # Intake
         self.chunks = Counter("sluice_chunks", "Chunks, by verdict", ("verdict",), registry=r)
         self.received_bytes = Counter(
