@@ -58,11 +58,13 @@ class Server:
         """Return the reason of a refusal."""
         with pytest.raises(Unauthenticated) as caught:
             await self.authenticator.authenticate(f"{scheme}{token}")
-        assert token[:16] not in str(caught.value) or not token
+        assert len(token) < 16 or token[:16] not in str(caught.value)
         return caught.value.reason
 
     def failed(self, check: str) -> float:
-        return self.registry.get_sample_value("sluice_auth_failed_checks_total", {"check": check}) or 0
+        return (
+            self.registry.get_sample_value("sluice_auth_failed_checks_total", {"check": check}) or 0
+        )
 
 
 @pytest.fixture
@@ -96,9 +98,7 @@ async def test_valid_token_becomes_its_principal(server: Server) -> None:
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE"])
 async def test_algorithm_none_is_refused(server: Server, algorithm: str) -> None:
-    await refused_as(
-        server, compact({"alg": algorithm}, claims(), lambda _: b""), "algorithm"
-    )
+    await refused_as(server, compact({"alg": algorithm}, claims(), lambda _: b""), "algorithm")
     signed = tokens.rsa_key().token(claims()).split(".")
     header = encode(json.dumps({"alg": algorithm, "kid": "rsa-1"}).encode())
     await refused_as(server, ".".join([header, *signed[1:]]), "algorithm")
@@ -208,7 +208,9 @@ async def test_keys_of_a_header_are_never_used(
     address, requests = foreign_keys
     stranger = tokens.rsa_key("stranger")
     value: Any = {"jwk": dict(stranger.members), "x5c": ["AAAA"]}.get(member, address)
-    token = stranger.token(claims(), **{member: value, "kid": key_id} if key_id else {member: value})
+    token = stranger.token(
+        claims(), **{member: value, "kid": key_id} if key_id else {member: value}
+    )
     assert await server.refusal(token) == "BAD_TOKEN"
     assert requests == []
 
@@ -380,7 +382,7 @@ async def test_malformed_token_is_refused(server: Server, token: str) -> None:
 async def test_deeply_nested_token_is_refused(server: Server) -> None:
     """Python's JSON parser fails on it by RecursionError, not ValueError."""
     key = tokens.rsa_key()
-    deep = b'{"a":' * 1500 + b"1" + b"}" * 1500
+    deep = b"[" * 3000 + b"]" * 3000
     assert await server.refusal(f"{encode(deep)}.e30.e30") == "BAD_TOKEN"
     await refused_as(server, compact({"alg": "RS256", "kid": key.key_id}, deep, key.sign), "form")
 
@@ -426,7 +428,11 @@ async def test_known_key_causes_no_search(server: Server) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        *(tokens.rsa_key("k", f"{kind}{bits}") for kind in ("RS", "PS") for bits in (256, 384, 512)),
+        *(
+            tokens.rsa_key("k", f"{kind}{bits}")
+            for kind in ("RS", "PS")
+            for bits in (256, 384, 512)
+        ),
         *(tokens.ec_key("k", f"ES{bits}") for bits in (256, 384, 512)),
         tokens.ed25519_key("k", "EdDSA"),
         tokens.ed25519_key("k", "Ed25519"),
