@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
+from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
@@ -149,8 +151,10 @@ async def running_intake(
     ledger: UploadLedger | None = None,
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
+    authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Intake]:
-    """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
+    """Run a server on memory adapters; by default `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
     metrics = Metrics()
     deps = IntakeDeps(
@@ -162,7 +166,9 @@ async def running_intake(
         options=options,
     )
     tuning = server or ServerOptions()
-    running = build_server(tuning, [server_layers(metrics, TenantFromHeader(), tuning)])
+    running = build_server(
+        tuning, [server_layers(metrics, authenticator or TenantFromHeader(), tuning, clock=clock)]
+    )
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))
     port = running.add_insecure_port("127.0.0.1:0")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from sluice_backends.sql.migrate import migrate
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
+from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
@@ -97,10 +99,17 @@ async def running_repository(folder: Path) -> AsyncIterator[Repository]:
 
 @asynccontextmanager
 async def serving(
-    catalogue: Catalogue, objects: ObjectStore, readers: ReaderOptions | None = None
+    catalogue: Catalogue,
+    objects: ObjectStore,
+    readers: ReaderOptions | None = None,
+    *,
+    authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Repository]:
-    """Run a server on these adapters."""
-    server = build_server(ServerOptions(), [server_layers(Metrics(), _TenantFromHeader())])
+    """Run a server on these adapters; by default `authorization: TENANT` names the tenant."""
+    layers = server_layers(metrics or Metrics(), authenticator or _TenantFromHeader(), clock=clock)
+    server = build_server(ServerOptions(), [layers])
     drives = DriveRegistry(catalogue, auto_create=False)
     add_RepositoryServiceServicer_to_server(
         RepositoryRpc(catalogue, objects, drives, readers), server

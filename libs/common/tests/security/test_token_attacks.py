@@ -19,22 +19,11 @@ from sluice_common.security.tokens import MAX_TOKEN_BYTES, JwtAuthenticator
 from sluice_core.access.principal import Principal
 from sluice_core.errors import Unauthenticated
 from support import tokens
+from support.jwt_authenticator import FixedKeys
 from support.tokens import NOW, DrivenClock, claims, compact, encode
 
 ISSUER = "https://id.example"
 SECRET = b"a secret of thirty-two bytes ..."
-
-
-class FixedKeys:
-    """Keys that the test replaces; counts the searches for unknown ones."""
-
-    def __init__(self, keys: KeyRing | None) -> None:
-        self.keys = keys
-        self.searches = 0
-
-    async def find_unknown(self) -> bool:
-        self.searches += 1
-        return False
 
 
 class Server:

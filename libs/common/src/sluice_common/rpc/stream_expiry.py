@@ -6,12 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import ClassVar
 
 from sluice_common.security.refusals import token_expired
-
-_CHECK_SECONDS: Final = 60.0
-"""Longest time between two readings of the clock: it may be set, and the machine may sleep."""
 
 
 class StreamExpiry:
@@ -22,19 +19,16 @@ class StreamExpiry:
 
     Args:
         clock: Unix seconds.
-        check_seconds: longest time between two readings of the clock.
     """
 
+    check_seconds: ClassVar[float] = 60.0
+    """Longest time between two readings of the clock: it may be set, and the machine may sleep."""
+
     def __init__(
-        self,
-        grace_seconds: float = 300.0,
-        *,
-        clock: Callable[[], float] = time.time,
-        check_seconds: float = _CHECK_SECONDS,
+        self, grace_seconds: float = 300.0, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._grace_seconds = grace_seconds
         self._clock = clock
-        self._check_seconds = check_seconds
 
     @asynccontextmanager
     async def limit(
@@ -60,7 +54,7 @@ class StreamExpiry:
                     if left <= 0:
                         limit.reschedule(loop.time())
                     else:
-                        timer = loop.call_later(min(left, self._check_seconds), check)
+                        timer = loop.call_later(min(left, self.check_seconds), check)
 
                 timer = loop.call_soon(check)
                 try:
