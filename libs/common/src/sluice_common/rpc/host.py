@@ -69,19 +69,18 @@ class RpcHost:
             self._ready.clear()
 
 
-def _check_addresses(
-    settings: SluiceSettings, services: Sequence[str], addresses: Mapping[str, Address]
+def check_addresses(
+    addresses: Mapping[str, Address], settings: SluiceSettings, *, has_keys: bool = False
 ) -> None:
-    """Check that strangers reach no unprotected address; warn of those that are allowed."""
-    admin = {METRICS: settings.metrics_address}
-    if settings.channelz_address is not None:
-        admin[CHANNELZ] = settings.channelz_address
-    # Internal services check no token.
-    has_keys = settings.auth.mode is AuthMode.JWT and INTERNAL_SERVICES.isdisjoint(services)
-    exposed = (
-        *require_loopback(addresses, settings.allow_insecure, has_keys=has_keys),
-        *require_loopback(admin, settings.allow_insecure),
-    )
+    """Check that strangers reach no unprotected address; warn of those that are allowed.
+
+    Args:
+        addresses: by the name of the setting that holds each.
+        has_keys: callers of these addresses are authenticated.
+
+    Raise `ConfigurationError` for an address that is not allowed.
+    """
+    exposed = require_loopback(addresses, settings.allow_insecure, has_keys=has_keys)
     if exposed:
         _log.warning("address.exposed", settings=exposed, has_keys=has_keys, has_tls=False)
 
@@ -120,7 +119,13 @@ async def hosting(
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys and TLS.
     """
     names = [service.name for service in services]
-    _check_addresses(settings, names, addresses)
+    admin = {METRICS: settings.metrics_address}
+    if settings.channelz_address is not None:
+        admin[CHANNELZ] = settings.channelz_address
+    # Internal services check no token.
+    has_keys = settings.auth.mode is AuthMode.JWT and INTERNAL_SERVICES.isdisjoint(names)
+    check_addresses(addresses, settings, has_keys=has_keys)
+    check_addresses(admin, settings)
     options = settings.to_server_options()
     interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options))
     server = build_server(options, interceptors)
