@@ -53,7 +53,11 @@ def rsa_key(key_id: str | None = "rsa-1", algorithm: str = "RS256", bits: int = 
     private = rsa.generate_private_key(65537, bits)
     numbers = private.public_key().public_numbers()
     length = int(algorithm[2:])
-    digest = {256: hashes.SHA256, 384: hashes.SHA384, 512: hashes.SHA512}[length]()
+    digest: hashes.HashAlgorithm = {
+        256: hashes.SHA256(),
+        384: hashes.SHA384(),
+        512: hashes.SHA512(),
+    }[length]
     scheme: padding.AsymmetricPadding = padding.PKCS1v15()
     if algorithm.startswith("PS"):
         scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
@@ -103,7 +107,7 @@ def hmac_key(secret: bytes, algorithm: str = "HS256", key_id: str | None = None)
     )
 
 
-def claims(now: float = NOW, **changes: Any) -> dict[str, Any]:
+def claims(now: float = NOW, /, **changes: Any) -> dict[str, Any]:
     """Return valid claims; a change to None removes a claim."""
     valid = {
         "iss": "https://id.example",
