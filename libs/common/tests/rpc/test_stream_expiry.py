@@ -68,7 +68,7 @@ async def test_clock_that_is_set_ahead_ends_the_stream() -> None:
 
 
 @in_virtual_time
-async def test_stream_of_a_token_in_its_leeway_gets_the_rest_of_the_grace() -> None:
+async def test_stream_in_the_leeway_gets_the_rest_of_the_grace() -> None:
     expiry = StreamExpiry(20.0, clock=loop_clock())
     with pytest.raises(Unauthenticated):
         async with expiry.limit(START - 10):

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from sluice_common.rpc.counting_context import CountingContext
 from sluice_common.rpc.errors import (
     client_is_gone,
     internal_error,
@@ -53,8 +54,6 @@ UNAUTHENTICATED_SERVICES: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
 _LASTING_KINDS: Final = frozenset({"server_stream", "bidi_stream"})
 """Kinds of calls that may last for hours. A unary call ends at its own time limits, also
 UploadChunk, which is registered as a stream of requests (ADR 0006)."""
-
-_EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
 
 _log = structlog.get_logger(__name__)
 
@@ -129,7 +128,7 @@ class RpcMetrics:
         code = "CANCELLED"  # the status of a CancelledError
         began = time.perf_counter()
         try:
-            answer = await proceed(requests, _CountingContext(context, received, sent))
+            answer = await proceed(requests, CountingContext(context, received, sent))
             code = _code_name(context)
             if call.kind in ("unary", "client_stream") and code == "OK":
                 sent()
@@ -309,35 +308,6 @@ def _reading(metrics: Metrics, options: ServerOptions | None) -> RequestReading:
     return RequestReading(
         options or ServerOptions(), lambda reason: metrics.refused_messages.labels(reason).inc()
     )
-
-
-class _CountingContext:
-    """Servicer context that counts `read` and `write` and delegates everything else."""
-
-    __slots__ = ("_context", "_read", "_received", "_sent", "_write")
-
-    def __init__(
-        self, context: Any, received: Callable[[], None], sent: Callable[[], None]
-    ) -> None:
-        self._context = context
-        # Bound once: under OpenTelemetry the context is a proxy with a slow attribute lookup.
-        self._read = context.read
-        self._write = context.write
-        self._received = received
-        self._sent = sent
-
-    async def read(self) -> Any:
-        message = await self._read()
-        if message is not _EOF:
-            self._received()
-        return message
-
-    async def write(self, message: Any) -> None:
-        await self._write(message)
-        self._sent()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
 
 
 def _decompose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import AsyncIterator
@@ -64,7 +65,9 @@ class IssuerKeys:
         if not isinstance(address, str):
             raise UnusableKeys("the issuer's discovery document lacks jwks_uri")
         content, lifetime = await self._get(address)
-        return LoadedKeys(key_set(content), lifetime * _REFRESH_SHARE)
+        # A thread: importing many keys takes milliseconds.
+        keys = await asyncio.to_thread(key_set, content)
+        return LoadedKeys(keys, lifetime * _REFRESH_SHARE)
 
     async def _get(self, address: str) -> tuple[bytes, float]:
         """Return a document and its lifetime in seconds."""
