@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sluice_common.security.compact import parse_compact
 from sluice_common.security.keys.key_ring import (
     MAX_KEYS,
+    MAX_TRIES,
     KeyRing,
     UnusableKeys,
     key_set,
@@ -109,6 +110,18 @@ def test_keys_without_ids_verify_tokens_with_any() -> None:
     keys = key_set(document({name: value for name, value in RSA.jwk.items() if name != "kid"}))
     assert verifies(keys)
     assert verifies(keys, tokens.rsa_key("rsa-2")) is False
+
+
+def test_token_without_an_id_costs_few_verifications() -> None:
+    """Of a provider with many keys: it has to name the key."""
+    strangers = [tokens.ec_key(f"ec-{number}") for number in range(MAX_TRIES)]
+    other, signer = RSA, tokens.ec_key("signer")
+    nameless = signer.token(claims(), kid=None)
+    within = key_set(document(*(key.jwk for key in [other, *strangers[1:], signer])))
+    assert within.verify(parse_compact(nameless.encode())) is not None
+    beyond = key_set(document(*(key.jwk for key in [*strangers, signer])))
+    assert beyond.verify(parse_compact(nameless.encode())) is None
+    assert verifies(beyond, signer)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,8 +15,10 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from sluice_common.security.authentication import Authenticator, LocalAuthenticator
+from sluice_common.security.keys import refreshing
 from sluice_common.security.keys.files import MAX_KEY_BYTES, FileKeys
 from sluice_common.security.keys.issuer import IssuerKeys
+from sluice_common.security.keys.refreshing import LoadedKeys
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings.security import Auth, AuthMode
 from sluice_core.access.principal import LOCAL_PRINCIPAL
@@ -134,6 +137,46 @@ async def test_start_without_a_usable_key_file_fails(tmp_path: Path, content: by
     if content is not None:
         file.write_bytes(content)
     assert "SLUICE_AUTH__JWKS_FILE" in await refused(jwks_file=file)
+
+
+async def test_file_that_blocks_its_reader_costs_one_thread(
+    tmp_path: Path, fast_polls: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network that hangs; here a pipe that nobody writes to."""
+    monkeypatch.setattr(refreshing, "LOAD_SECONDS", 0.02)
+    file, reads = tmp_path / "keys.json", 0
+    file.write_bytes(tokens.key_set(RSA))
+    registry = CollectorRegistry()
+
+    def failures() -> float:
+        return registry.get_sample_value("sluice_auth_keys_refresh_failures_total") or 0
+
+    read = FileKeys._load
+
+    def counted(self: FileKeys) -> LoadedKeys:
+        nonlocal reads
+        reads += 1
+        return read(self)
+
+    async with opened(registry=registry, jwks_file=file) as authenticator:
+        pipe, link, regular = (tmp_path / name for name in ("pipe", "link", "regular"))
+        os.mkfifo(pipe)
+        link.hardlink_to(pipe)
+        link.replace(file)
+        await until(lambda: failures() > 0)
+        monkeypatch.setattr(FileKeys, "_load", counted)
+        await until(lambda: failures() > 5)
+        assert reads == 0, "the first reader still waits"
+        assert await outcome(authenticator, RSA.token(claims())) == "ann"
+        # Only then: no other reader may open the pipe.
+        regular.write_bytes(tokens.key_set(NEXT))
+        regular.replace(file)
+        await asyncio.to_thread(pipe.write_bytes, tokens.key_set(NEXT))
+
+        async def is_new() -> bool:
+            return await outcome(authenticator, NEXT.token(claims())) == "ann"
+
+        await until(is_new, what="the waiting reader has read the new keys")
 
 
 async def test_secret_file_verifies_and_is_rotated(tmp_path: Path, fast_polls: None) -> None:

@@ -33,11 +33,15 @@ class FileKeys:
         self._parse = parse
         self._content: bytes | None = None
         self._keys: KeyRing | None = None
+        self._reading: asyncio.Future[LoadedKeys] | None = None
 
     async def load(self) -> LoadedKeys:
         """Return the keys of the file. Raise `UnusableKeys`."""
-        # A thread: a mounted file may be on a network.
-        return await asyncio.to_thread(self._load)
+        # A thread: a mounted file may be on a network. One at a time: while that does not answer,
+        # further ones would use up the threads of the process.
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.get_running_loop().run_in_executor(None, self._load)
+        return await asyncio.shield(self._reading)
 
     def _load(self) -> LoadedKeys:
         try:
