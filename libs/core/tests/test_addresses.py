@@ -43,22 +43,3 @@ def test_public_address_without_keys_needs_the_insecure_setting(host: str) -> No
     assert "SLUICE_INTAKE_ADDRESS" in str(caught.value)
     assert "SLUICE_ALLOW_INSECURE=true" in str(caught.value)
     require_loopback(addresses, allow_insecure=True)
-
-
-@pytest.mark.parametrize(
-    ("has_keys", "has_tls", "missing"),
-    [(False, False, "keys and TLS"), (True, False, "TLS"), (False, True, "keys")],
-)
-def test_public_address_needs_keys_and_tls(has_keys: bool, has_tls: bool, missing: str) -> None:
-    """Keys alone do not do: everybody on the way could read the tokens."""
-    addresses = {"INSIDE": Address("127.0.0.1", 1), "OUTSIDE": Address("10.0.0.1", 1)}
-    with pytest.raises(ConfigurationError, match=f"OUTSIDE .* has no {missing}:"):
-        require_loopback(addresses, allow_insecure=False, has_keys=has_keys, has_tls=has_tls)
-    exposed = require_loopback(addresses, allow_insecure=True, has_keys=has_keys, has_tls=has_tls)
-    assert exposed == ("OUTSIDE",)
-
-
-def test_public_address_with_keys_and_tls_is_allowed() -> None:
-    addresses = {"OUTSIDE": Address("0.0.0.0", 1)}
-    for allow_insecure in (False, True):
-        assert require_loopback(addresses, allow_insecure, has_keys=True, has_tls=True) == ()

@@ -136,7 +136,7 @@ async def test_stopping_repository_ends_stream_after_current_chunk(
 
 
 async def test_intake_sends_chunks_without_a_token() -> None:
-    """The transport is between services and for no user; hosting keeps strangers out."""
+    """The transport is between services and for no user."""
     async with (
         running_sink(authenticator=TokenAuthenticator()) as sink,
         grpc.aio.insecure_channel(sink.address) as channel,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,12 +13,10 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from structlog.testing import capture_logs
 
 from sluice_common.rpc.host import CHANNELZ, METRICS, RpcHost, Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings, load_settings
-from sluice_common.settings.security import Auth, AuthMode
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
@@ -29,7 +26,6 @@ ANY = Address("127.0.0.1", 0)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE = "test.Slow"
-INTERNAL = "sluice.repository.v1.ChunkSinkService"
 
 
 class Slow:
@@ -177,35 +173,6 @@ async def test_without_keys_only_loopback_is_allowed(setting: str) -> None:
     addresses = {"SLUICE_INTAKE_ADDRESS": used.intake_address.with_port(0)}
     with pytest.raises(ConfigurationError, match=f"SLUICE_{setting.upper()}_ADDRESS"):
         async with host(Slow(), used, addresses):
-            pass
-
-
-@pytest.mark.parametrize(("service", "has_keys"), [(SERVICE, True), (INTERNAL, False)])
-async def test_exposed_addresses_are_warned_of_at_the_start(service: str, has_keys: bool) -> None:
-    """Keys do not protect internal services, which check no token."""
-    keys = Auth(mode=AuthMode.JWT, audience="sluice", secret_file=Path("secret"))
-    everywhere = Address("0.0.0.0", 0)
-    used = settings(allow_insecure=True, metrics_address=everywhere, auth=keys)
-    slow = Slow()
-    with capture_logs() as logs:
-        async with hosting(
-            used,
-            [Service(service, slow.add_to)],
-            {"SLUICE_INTAKE_ADDRESS": everywhere},
-            Metrics(),
-            LocalAuthenticator(),
-            Tracing(None),
-        ):
-            pass
-    warned = [(line["settings"], line["has_keys"]) for line in logs if "exposed" in line["event"]]
-    assert warned == [(("SLUICE_INTAKE_ADDRESS",), has_keys), ((METRICS,), False)]
-
-
-async def test_keys_without_tls_stay_on_loopback() -> None:
-    keys = Auth(mode=AuthMode.JWT, audience="sluice", secret_file=Path("secret"))
-    addresses = {"SLUICE_INTAKE_ADDRESS": Address("0.0.0.0", 0)}
-    with pytest.raises(ConfigurationError, match="TLS"):
-        async with host(Slow(), settings(auth=keys), addresses):
             pass
 
 

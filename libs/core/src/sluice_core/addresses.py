@@ -1,4 +1,4 @@
-"""Listen addresses: parsing, and the check that a server without keys or TLS stays on loopback."""
+"""Listen addresses: parsing, and the check that a server without keys stays on loopback."""
 
 from __future__ import annotations
 
@@ -44,37 +44,20 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def require_loopback(
-    addresses: Mapping[str, Address],
-    allow_insecure: bool,
-    *,
-    has_keys: bool = False,
-    has_tls: bool = False,
-) -> tuple[str, ...]:
-    """Raise `ConfigurationError` for a non-loopback address of a server without keys and TLS.
+def require_loopback(addresses: Mapping[str, Address], allow_insecure: bool) -> None:
+    """Raise `ConfigurationError` for a non-loopback address of a server without keys.
 
-    Without keys every client that can connect is allowed everything; without TLS everybody on the
-    way reads tokens and bytes.
+    Without keys every client that can connect is allowed everything.
 
     Args:
         addresses: by the name of the setting that holds each.
         allow_insecure: the operator states that the network itself restricts access.
-        has_keys: the server authenticates its callers.
-        has_tls: the server speaks TLS only.
-
-    Returns:
-        The settings of the addresses that are insecure and allowed, for a warning at the start.
     """
-    if has_keys and has_tls:
-        return ()
-    exposed = tuple(name for name, address in addresses.items() if not address.is_loopback)
-    if exposed and not allow_insecure:
-        missing = " and ".join(
-            name for name, is_there in (("keys", has_keys), ("TLS", has_tls)) if not is_there
-        )
-        raise ConfigurationError(
-            f"{exposed[0]} is not a loopback address and this server has no {missing}: use "
-            "127.0.0.1, or set SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers "
-            "out"
-        )
-    return exposed
+    if allow_insecure:
+        return
+    for setting, address in addresses.items():
+        if not address.is_loopback:
+            raise ConfigurationError(
+                f"{setting} is not a loopback address and this server has no keys: use 127.0.0.1, "
+                "or set SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers out"
+            )

@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack
 
 from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
-from sluice_common.rpc.host import METRICS, check_addresses, process_name, traced
+from sluice_common.rpc.host import METRICS, process_name, traced
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
+from sluice_core.addresses import require_loopback
 from sluice_core.combinations import CatalogueKind, Events, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_processor.bootstrap import open_processor
@@ -57,7 +58,7 @@ async def _main(
         await dlq_main(settings, arguments)
         return
     check_has_work(settings)
-    check_addresses({METRICS: settings.metrics_address}, settings)
+    require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
     options = processor_options(settings)
     await check_sources(settings)
     metrics = Metrics()

@@ -11,9 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import grpc.aio
-import structlog
 
-from sluice_common.rpc.interceptors import INTERNAL_SERVICES, admin_layers, server_layers
+from sluice_common.rpc.interceptors import admin_layers, server_layers
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
     Health,
@@ -24,7 +23,6 @@ from sluice_common.rpc.server import (
 )
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings import SluiceSettings
-from sluice_common.settings.security import AuthMode
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing, start_tracing
@@ -32,8 +30,6 @@ from sluice_core.addresses import Address, require_loopback
 
 METRICS = "SLUICE_METRICS_ADDRESS"
 CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +65,6 @@ class RpcHost:
             self._ready.clear()
 
 
-def check_addresses(
-    addresses: Mapping[str, Address], settings: SluiceSettings, *, has_keys: bool = False
-) -> None:
-    """Check that strangers reach no unprotected address; warn of those that are allowed.
-
-    Args:
-        addresses: by the name of the setting that holds each.
-        has_keys: callers of these addresses are authenticated.
-
-    Raise `ConfigurationError` for an address that is not allowed.
-    """
-    exposed = require_loopback(addresses, settings.allow_insecure, has_keys=has_keys)
-    if exposed:
-        _log.warning("address.exposed", settings=exposed, has_keys=has_keys, has_tls=False)
-
-
 def process_name() -> str:
     """Return a name unique to this process, even if its process id is reused."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -116,21 +96,19 @@ async def hosting(
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting).
 
-    Raise `ConfigurationError` for an address that is unusable, or not allowed without keys and TLS.
+    Raise `ConfigurationError` for an address that is unusable, or not allowed without keys.
     """
-    names = [service.name for service in services]
-    admin = {METRICS: settings.metrics_address}
+    listening = {**addresses, METRICS: settings.metrics_address}
     if settings.channelz_address is not None:
-        admin[CHANNELZ] = settings.channelz_address
-    # Internal services check no token.
-    has_keys = settings.auth.mode is AuthMode.JWT and INTERNAL_SERVICES.isdisjoint(names)
-    check_addresses(addresses, settings, has_keys=has_keys)
-    check_addresses(admin, settings)
+        listening[CHANNELZ] = settings.channelz_address
+    require_loopback(listening, settings.allow_insecure)
+
     options = settings.to_server_options()
     interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options))
     server = build_server(options, interceptors)
     health = Health()
     health.add_to(server)
+    names = [service.name for service in services]
     for service in services:
         service.add_to(server)
     if settings.grpc.reflection:

@@ -46,10 +46,9 @@ PUBLIC_SERVICES: Final = frozenset(
 """Services without authentication: probes have no credentials, and the contract is public."""
 
 INTERNAL_SERVICES: Final = frozenset({"sluice.repository.v1.ChunkSinkService"})
-"""Services that only other services call, on behalf of no user. They check no token; their address
-must be one that users cannot reach (`hosting`)."""
+"""RPC services for other Sluice services only, on behalf of no user; they check no token."""
 
-UNAUTHENTICATED_SERVICES: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
+_WITHOUT_TOKEN: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
 
 _LASTING_KINDS: Final = frozenset({"server_stream", "bidi_stream"})
 """Kinds of calls that may last for hours. A unary call ends at its own time limits, also
@@ -198,7 +197,7 @@ class Authentication:
         self._expiry = expiry or StreamExpiry()
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        if call.service in UNAUTHENTICATED_SERVICES:
+        if call.service in _WITHOUT_TOKEN:
             return await proceed(requests, context)
         try:
             principal = await self._authenticator.authenticate(_authorization_of(call))
