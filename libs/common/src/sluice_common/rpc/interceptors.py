@@ -200,7 +200,8 @@ class Authentication:
         if call.service in _WITHOUT_TOKEN:
             return await proceed(requests, context)
         try:
-            principal = await self._authenticator.authenticate(_authorization_of(call))
+            header = _authorization_of(call)
+            principal = await self._authenticator.authenticate(header)
         except SluiceError as error:
             self._refused.labels(error.reason).inc()
             raise
