@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -152,8 +153,9 @@ async def running_intake(
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
     authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Intake]:
-    """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
+    """Run a server on memory adapters; by default `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
     metrics = IntakeMetrics()
     deps = IntakeDeps(
@@ -166,7 +168,8 @@ async def running_intake(
     )
     tuning = server or ServerOptions()
     running = build_server(
-        tuning, [server_layers(metrics.rpc, authenticator or TenantFromHeader(), tuning)]
+        tuning,
+        [server_layers(metrics.rpc, authenticator or TenantFromHeader(), tuning, clock=clock)],
     )
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,10 +105,16 @@ async def serving(
     *,
     ledger: UploadLedger | None = None,
     authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
+    metrics: RpcMetrics | None = None,
 ) -> AsyncIterator[Repository]:
-    """Run a server on these adapters, by default on a ledger without uploads."""
+    """Run a server on these adapters, by default on a ledger without uploads; by default
+    `authorization: TENANT` names the tenant.
+    """
     ledger = ledger or MemoryLedger(LedgerOptions())
-    layers = server_layers(RpcMetrics(), authenticator or _TenantFromHeader())
+    layers = server_layers(
+        metrics or RpcMetrics(), authenticator or _TenantFromHeader(), clock=clock
+    )
     server = build_server(ServerOptions(), [layers])
     drives = DriveRegistry(catalogue, auto_create=False)
     RepositoryRpc(catalogue, objects, ledger, drives, readers).add_to(server)

@@ -10,7 +10,7 @@ from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Coordination, require_separable
 from sluice_core.configuration import ConfigurationError
@@ -56,10 +56,15 @@ async def _main(
         coordination = await enter(open_coordination(settings, metrics))
         drives = await enter(open_drives(settings))
         deps = intake_deps(coordination, drives, metrics, options)
+        authenticator = await enter(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         services = (intake_service(deps),)
         addresses = {ADDRESS: settings.intake_address}
         host = await enter(
-            hosting(settings, services, addresses, metrics.registry, LocalAuthenticator(), tracing)
+            hosting(settings, services, addresses, metrics.registry, authenticator, tracing)
         )
         await asyncio.to_thread(announce, "intake", host.addresses[ADDRESS], arguments.ready_file)
         await host.serve_until(stop, settings.drain_seconds)

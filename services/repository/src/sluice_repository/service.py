@@ -10,7 +10,7 @@ from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import ChunkTransport, require_separable
 from sluice_core.configuration import ConfigurationError
@@ -82,11 +82,14 @@ async def _main(
         enter = stack.enter_async_context
         tracing = await enter(traced(settings, "sluice-repository", holder))
         work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
+        authenticator = await enter(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         addresses = {ADDRESS: settings.repository_address}
         host = await enter(
-            hosting(
-                settings, work.services, addresses, metrics.registry, LocalAuthenticator(), tracing
-            )
+            hosting(settings, work.services, addresses, metrics.registry, authenticator, tracing)
         )
         await asyncio.to_thread(
             announce, "repository", host.addresses[ADDRESS], arguments.ready_file

@@ -16,6 +16,7 @@ from sluice_client.cli.commands.get_recursive import RecursiveGet
 from sluice_client.cli.commands.scan import naming_problem
 from sluice_client.cli.commands.serve import events as events_command
 from sluice_client.cli.commands.serve import serve as serve_command
+from sluice_client.cli.commands.serve import token as token_command
 from sluice_client.cli.commands.upload import UploadOptions, UploadRun
 from sluice_client.cli.security import security_of
 from sluice_client.cli.session import Where, run
@@ -498,3 +499,9 @@ def events(context: typer.Context) -> None:
 def serve(context: typer.Context) -> None:
     """Run all of Sluice on this machine, in one process."""
     serve_command(context.args)
+
+
+@app.command(context_settings=_HANDED_OVER)
+def token(context: typer.Context) -> None:
+    """Make tokens for the server of this machine: `sluice token create`."""
+    token_command(context.args)

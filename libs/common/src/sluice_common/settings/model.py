@@ -224,6 +224,7 @@ class SluiceSettings(BaseSettings):
             max_connection_age_seconds=self._max_connection_age_seconds(),
             connection_grace_seconds=self.grpc.connection_grace_seconds,
             stream_window_bytes=self.grpc.stream_window_bytes,
+            stream_grace_seconds=self.auth.stream_grace_seconds,
             message_seconds=self.grpc.message_seconds,
             unfinished_connection_bytes=self.grpc.unfinished_connection_bytes,
             unfinished_bytes=self.grpc.unfinished_bytes,

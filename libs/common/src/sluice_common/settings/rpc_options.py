@@ -45,6 +45,8 @@ class ServerOptions:
     max_frame_bytes: int = 1 * MIB
     """Maximum size of an HTTP/2 frame from a client: a block takes one or two. With a window of 0,
     gRPC chooses this too."""
+    stream_grace_seconds: float = 300.0
+    """How long a stream may outlive the token of its caller."""
     message_seconds: float = 60.0
     """Time limit for the first message of a call."""
     unfinished_connection_bytes: int = 32 * MIB

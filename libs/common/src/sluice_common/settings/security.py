@@ -10,6 +10,7 @@ from pydantic import Field, PlainValidator, model_validator
 from pydantic_settings import NoDecode
 
 from sluice_common.settings.groups import Group, SecondsOrNever
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.configuration import ConfigurationError
 
 
@@ -49,7 +50,7 @@ class Auth(Group):
     audience: str | None = None
     """Required value of the claim `aud`."""
     tenant_claim: Annotated[str, Field(min_length=1)] = "tenant"
-    stream_grace_seconds: SecondsOrNever = 300.0
+    stream_grace_seconds: SecondsOrNever = ServerOptions().stream_grace_seconds
     """How long a stream may outlive its token."""
 
     @model_validator(mode="after")
