@@ -22,7 +22,7 @@ WITH_SERVICES := $(BIN)/python tools/services.py run --
 PEERS ?=
 # S3 servers besides SeaweedFS, and the tests that run on them.
 S3_PEERS    ?= minio versitygw
-S3_TESTS    := tests/integration/s3 tests/contract/test_object_store.py tests/e2e
+S3_TESTS    := tests/integration/s3 tests/contract/objects tests/e2e
 REDIS_TESTS := tests/integration/redis tests/contract
 # Workers of the test run: one more than cores, because some wait. 0: one process.
 JOBS ?= 3

@@ -14,7 +14,7 @@ def test_phase_is_the_row_of_that_name(phase: int) -> None:
     chosen = {
         name.removeprefix("SLUICE_").lower(): value for name, value in combination(phase).items()
     }
-    assert load_settings(**chosen).row.name == f"phase {phase}"
+    assert load_settings(**chosen).supported_combination.name == f"phase {phase}"
 
 
 def test_there_is_no_other_phase() -> None:

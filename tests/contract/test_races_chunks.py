@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from sluice_backends.memory.queue import InProcessQueue
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import AlreadyExists, FailedPrecondition, SluiceError
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, PartClaim, Verdict
 from sluice_core.uploads.checksums import crc32c
@@ -23,6 +22,7 @@ from sluice_core.uploads.model import ChunkRef, NewUpload, ObjectRef, UploadStat
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
@@ -149,11 +149,11 @@ class IntakeStages:
 async def stages(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IntakeStages]:
     factory: CoordinationFactory = request.param
     async with factory(tmp_path, ROOMY) as pair:
-        options, metrics = IntakeOptions(ledger=ROOMY), Metrics()
+        options, metrics = IntakeOptions(ledger=ROOMY), IntakeMetrics()
         yield IntakeStages(
             pair,
             ChunkReceiver(pair.ledger, pair.chunks, options),
-            ChunkAcceptor(pair.ledger, pair.chunks, InProcessQueue(), metrics, options),
+            ChunkAcceptor(pair.ledger, pair.chunks, InProcessQueue(), options),
             ChunkAdmission(pair.ledger, metrics, options),
         )
 

@@ -13,7 +13,6 @@ import pytest
 
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.rpc.frames import Frame, Header
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError
 from sluice_core.ports import (
@@ -30,6 +29,9 @@ from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver
 from sluice_intake.chunks.streaming import StreamHandler
+from sluice_intake.drives import DefaultDrives
+from sluice_intake.lookup import UploadGuard
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.intake import Answered, Intake, frames_of, header, read_all, running_intake
@@ -199,11 +201,12 @@ class Stream:
         self.acknowledged: list[int] = []
         ledger: Any = met.ledger
         store: Any = met.store
-        metrics = Metrics()
+        metrics = IntakeMetrics()
         self._streaming = StreamHandler(
             ledger,
+            UploadGuard(ledger, DefaultDrives()),
             ChunkReceiver(ledger, store, PATIENT),
-            ChunkAcceptor(ledger, store, InProcessQueue(), metrics, PATIENT),
+            ChunkAcceptor(ledger, store, InProcessQueue(), PATIENT),
             ChunkAdmission(ledger, metrics, PATIENT),
             metrics,
             PATIENT,

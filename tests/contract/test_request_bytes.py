@@ -33,7 +33,7 @@ from sluice.upload.v1 import upload_pb2
 from sluice_common.rpc.interceptors import admin_layers
 from sluice_common.rpc.server import Health, build_channelz_server, listen
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.addresses import Address
 from sluice_core.uploads.model import MIB
 from support.chunk_sink import running_sink
@@ -73,7 +73,7 @@ async def _sink() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _channelz() -> AsyncIterator[str]:
-    server = build_channelz_server((admin_layers(Metrics(), ServerOptions()),))
+    server = build_channelz_server((admin_layers(RpcMetrics(), ServerOptions()),))
     Health().add_to(server)
     address = listen(server, "TEST", Address("127.0.0.1", 0))
     await server.start()

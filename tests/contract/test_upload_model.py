@@ -37,6 +37,7 @@ rarely = st.integers(0, 7).map(lambda drawn: drawn == 7)
 """For what ends a history early: ends are many, and what comes before them is of interest."""
 
 
+# Size: Hypothesis takes its rules from the methods of one class.
 class LedgerMachine(LedgerHistory):
     """State machine of clients, workers, completer, sweeper and faults, in any order.
 
@@ -269,10 +270,10 @@ class LedgerMachine(LedgerHistory):
             self.run(ledger.cleanup_done(due.upload_id))
         for event in self.run(ledger.pending_events(100)):
             self.run(ledger.events_published(event.upload_id, event.sequence))
-        forgotten = self.run(ledger.purge_due(100))
+        purged = self.run(ledger.purge_due(100))
         left = [truth for truth in self.truths if self.is_known(truth)]
         gone = [truth for truth in self.truths if truth not in left]
-        assert len(gone) == forgotten
+        assert len(gone) == purged
         assert all(truth.status in TERMINAL for truth in gone)
         self.truths = left
         self.workers = [worker for worker in self.workers if worker.truth in left]

@@ -13,6 +13,7 @@ from sluice_core.objects.body import BytesBody
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from sluice_core.ports.object_store import ObjectAttributes
 from support import kafka as kafka_support
+from support.exported_metrics import documented, scraped
 from support.photo_stage import SECONDS, Stage, dead_letters, photo_stage, running
 from support.pictures import CANARY_WORDS, as_stored, exif, quadrants, saved
 from support.waiting import metric, until
@@ -48,6 +49,7 @@ async def test_photos_are_processed_and_events_published(stage: Stage) -> None:
             *["NodeVerified"] * 3,  # small objects are read whole, even if they are no pictures
         ]
         assert await metric(process.metrics_address, "sluice_processor_delay_seconds_count") == 3
+        assert scraped(process.metrics_address) == documented()["processor"]
         assert await asyncio.to_thread(process.stop) == 0
     for word in CANARY_WORDS:
         assert word not in process.log.read_text()

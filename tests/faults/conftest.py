@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from support.deployments import KINDS, Deployment, deployment
+from support.deployments import KINDS, Deployment, Services, deployment
 from support.proxy import FaultProxy
+from support.redis_server import RedisServer
 from support.scene import Scene, scene
 
 
@@ -32,3 +33,9 @@ async def line(here: Scene) -> AsyncIterator[FaultProxy]:
     host, _, port = here.recorder.address.rpartition(":")
     async with FaultProxy(host, int(port)) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    with RedisServer() as redis:
+        yield Services(tmp_path, redis)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ from support.fleet import fleet, running, until
 from support.network_faults import Faults
 from support.processes import ServiceProcess
 from support.proxy import FaultProxy
-from support.redis_server import RedisServer
 from support.s3_server import s3_account
 from support.wire import Chunk
 
@@ -40,12 +39,6 @@ HALF_AN_HOUR = {
     "SLUICE_SWEEPER__LEFTOVER_AGE_SECONDS": "600",
     "SLUICE_SWEEPER__INTENT_AGE_SECONDS": "600",
 }
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with RedisServer() as redis:
-        yield Services(tmp_path, redis)
 
 
 @pytest.fixture

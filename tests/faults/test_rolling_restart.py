@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from support.cli import Sluice
 from support.deployments import Services
 from support.fleet import DRIVE, Fleet, channel_to, fleet, target_of, until
 from support.processes import ServiceProcess
-from support.redis_server import RedisServer
 from support.wire import WireClient
 
 pytestmark = pytest.mark.row(18)
@@ -27,12 +26,6 @@ pytestmark = pytest.mark.row(18)
 DRAIN_SECONDS = 10.0
 EXIT_MARGIN_SECONDS = 1.0
 """Time for the exit of the interpreter on a shared machine."""
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with RedisServer() as redis:
-        yield Services(tmp_path, redis)
 
 
 def sources(folder: Path, count: int, size: int) -> list[Path]:

@@ -8,80 +8,18 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import count
-from typing import Any, NoReturn
 
 import grpc.aio
 from awscrt.checksums import crc32c
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from support.fake_upload import FakeUpload
+from support.scripted_faults import Break, CallFault, Context, StreamFault, break_stream, refuse
 
 CHUNK_BYTES = 64 * 1024
 BLOCK_BYTES = 16 * 1024
 INLINE_BYTES = 1024
-
-
-class Break(StrEnum):
-    """How a stream ends early."""
-
-    UNAVAILABLE = "UNAVAILABLE"
-    ABORTED = "ABORTED"
-    END = "END"
-    """The server ends the call with OK while chunks are incomplete."""
-    LOSE_ACK = "LOSE_ACK"
-    """The chunk is kept; its acknowledgement is lost with the stream."""
-    BUDGET_FULL = "BUDGET_FULL"
-    LOOKAHEAD_EXCEEDED = "LOOKAHEAD_EXCEEDED"
-    DATA_LOSS = "DATA_LOSS"
-    CANCELLED = "CANCELLED"
-    DENIED = "DENIED"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamFault:
-    """Breaks the stream at message number `at`; `throttle` delays every chunk before that."""
-
-    at: int
-    kind: Break
-    throttle: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CallFault:
-    """Fails a unary call; with `done` after its work, so that only the answer is lost."""
-
-    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
-    done: bool = False
-    reason: str = "BACKEND_DOWN"
-    retry_after_seconds: float | None = None
-
-
-@dataclass(slots=True)
-class FakeUpload:
-    """One upload and the chunks that were acknowledged to its client."""
-
-    upload_id: str
-    request: upload_pb2.InitiateUploadRequest
-    chunks: dict[int, bytes] = field(default_factory=dict)
-    acknowledged: set[int] = field(default_factory=set)
-    total: int | None = None
-    state: upload_pb2.UploadState.ValueType = upload_pb2.UPLOAD_STATE_PENDING
-    sequence: int = 1
-    claimed_crc32c: int | None = None
-    claimed_sha256: bytes | None = None
-    failure: tuple[str, str] = ("", "")
-
-    @property
-    def data(self) -> bytes:
-        return b"".join(self.chunks[number] for number in sorted(self.chunks))
 
 
 class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
@@ -218,7 +156,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
     ) -> upload_pb2.GetUploadStatusResponse:
         await self._enter("GetUploadStatus", context)
         upload = await self._find(request.upload_id, context)
-        return upload_pb2.GetUploadStatusResponse(status=self._status(upload))
+        return upload_pb2.GetUploadStatusResponse(status=upload.status(self.max_ranges))
 
     async def CompleteUpload(
         self, request: upload_pb2.CompleteUploadRequest, context: Context
@@ -242,8 +180,8 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 upload.failure[0],
             )
-            await refuse(context, code, reason, attachment=self._status(upload))
-        return upload_pb2.CompleteUploadResponse(status=self._status(upload))
+            await refuse(context, code, reason, attachment=upload.status(self.max_ranges))
+        return upload_pb2.CompleteUploadResponse(status=upload.status(self.max_ranges))
 
     async def _complete(self, upload: FakeUpload, context: Context) -> None:
         missing = [n for n in range(upload.total or 0) if n not in upload.chunks]
@@ -277,7 +215,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         await self._enter("AbortUpload", context)
         upload = await self._find(request.upload_id, context)
         upload.state = upload_pb2.UPLOAD_STATE_ABORTED
-        return upload_pb2.AbortUploadResponse(status=self._status(upload))
+        return upload_pb2.AbortUploadResponse(status=upload.status(self.max_ranges))
 
     async def WatchUpload(
         self, request: upload_pb2.WatchUploadRequest, context: Context
@@ -291,7 +229,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         if self.hold_completing <= 0 and upload.state == upload_pb2.UPLOAD_STATE_COMPLETING:
             upload.state = upload_pb2.UPLOAD_STATE_COMPLETED
         upload.sequence += 1
-        yield upload_pb2.WatchUploadResponse(status=self._status(upload))
+        yield upload_pb2.WatchUploadResponse(status=upload.status(self.max_ranges))
 
     async def ListUploads(
         self, request: upload_pb2.ListUploadsRequest, context: Context
@@ -306,7 +244,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
         start = int(request.page_token or 0)
         more = start + 2 < len(matching)
         return upload_pb2.ListUploadsResponse(
-            uploads=[self._status(one) for one in matching[start : start + 2]],
+            uploads=[one.status(self.max_ranges) for one in matching[start : start + 2]],
             next_page_token=str(start + 2) if more else "",
         )
 
@@ -325,7 +263,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             if fault is not None and seen == fault.at and fault.kind is not Break.LOSE_ACK:
                 if fault.kind is Break.END:
                     return
-                await self._break(fault.kind, upload, context)
+                await break_stream(fault.kind, context, upload.first_missing if upload else 0)
             seen += 1
             if message.HasField("header"):
                 header, data = message.header, bytearray()
@@ -351,7 +289,7 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             assert upload is not None
             await self._keep(upload, header, bytes(data), context)
             if fault is not None and fault.kind is Break.LOSE_ACK and seen > fault.at:
-                await self._break(Break.UNAVAILABLE, upload, context)
+                await break_stream(Break.UNAVAILABLE, context)
             if fault is None:
                 # The last answers of a broken stream may never reach the client.
                 upload.acknowledged.add(header.number)
@@ -405,28 +343,6 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             self.uploads.clear()
             await refuse(context, grpc.StatusCode.NOT_FOUND, "UPLOAD_LOST")
 
-    async def _break(self, kind: Break, upload: FakeUpload | None, context: Context) -> None:
-        needed = 0
-        if upload is not None:
-            needed = next(n for n in count() if n not in upload.chunks)
-        match kind:
-            case Break.BUDGET_FULL | Break.LOOKAHEAD_EXCEEDED:
-                await refuse(
-                    context,
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    kind,
-                    {"needed_number": str(needed)},
-                    retry_after_seconds=0.002,
-                )
-            case Break.DATA_LOSS:
-                await refuse(context, grpc.StatusCode.DATA_LOSS, "CHECKSUM_MISMATCH")
-            case Break.DENIED:
-                await refuse(context, grpc.StatusCode.PERMISSION_DENIED, "MISSING_SCOPE")
-            case Break.CANCELLED:
-                await context.abort(grpc.StatusCode.CANCELLED, "the server stops")
-            case _:
-                await refuse(context, grpc.StatusCode[kind], "BACKEND_DOWN")
-
     # -- helpers
 
     async def _enter(self, method: str, context: Context) -> CallFault | None:
@@ -452,61 +368,6 @@ class FakeIntake(upload_pb2_grpc.IntakeServiceServicer):
             reason = "UPLOAD_LOST" if upload_id in self.lost else "UPLOAD_NOT_FOUND"
             await refuse(context, grpc.StatusCode.NOT_FOUND, reason)
         return upload
-
-    def _status(self, upload: FakeUpload) -> upload_pb2.UploadStatus:
-        """Return the status; while the total is unknown, gaps end below the highest chunk."""
-        end = upload.total if upload.total is not None else max(upload.chunks, default=-1) + 1
-        gaps: list[upload_pb2.ChunkRange] = []
-        for number in range(end):
-            if number in upload.chunks:
-                continue
-            if gaps and gaps[-1].last == number - 1:
-                gaps[-1].last = number
-            else:
-                gaps.append(upload_pb2.ChunkRange(first=number, last=number))
-        is_truncated = len(gaps) > self.max_ranges
-        gaps = gaps[: self.max_ranges]
-        known_to = gaps[-1].last if is_truncated else end
-        upload.acknowledged |= {number for number in upload.chunks if number < known_to}
-        return upload_pb2.UploadStatus(
-            upload_id=upload.upload_id,
-            node_id=f"node-{upload.upload_id}",
-            drive=upload.request.drive,
-            path=upload.request.path,
-            state=upload.state,
-            sequence=upload.sequence,
-            received_bytes=sum(map(len, upload.chunks.values())),
-            received_chunks=len(upload.chunks),
-            total_chunks=upload.total,
-            missing=gaps,
-            missing_truncated=is_truncated,
-            failure_reason=upload.failure[0],
-            failure_detail=upload.failure[1],
-        )
-
-
-async def refuse(
-    context: Context,
-    code: grpc.StatusCode,
-    reason: str,
-    metadata: dict[str, str] | None = None,
-    *,
-    retry_after_seconds: float | None = None,
-    attachment: Message | None = None,
-) -> NoReturn:
-    """End a call with the rich status of the contract."""
-    status = status_pb2.Status(code=code.value[0], message=f"scripted {reason}")
-    info = error_details_pb2.ErrorInfo(reason=reason, domain="sluice", metadata=metadata)
-    status.details.add().Pack(info)
-    if retry_after_seconds is not None:
-        delay = Duration()
-        delay.FromNanoseconds(round(retry_after_seconds * 1e9))
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    if attachment is not None:
-        status.details.add().Pack(attachment)
-    rich = rpc_status.to_status(status)
-    await context.abort(code, rich.details, rich.trailing_metadata)
-    raise AssertionError("abort raises")
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from awscrt.checksums import crc32c
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice.upload.v1 import upload_pb2_grpc
-from support.fake_intake import FakeIntake, refuse
+from support.fake_intake import FakeIntake
+from support.scripted_faults import refuse
 
 Context = grpc.aio.ServicerContext[Any, Any]
 BLOCK_BYTES = 10_000
@@ -135,6 +136,26 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     async def UpdateDrive(
         self, request: repository_pb2.UpdateDriveRequest, context: Context
     ) -> repository_pb2.UpdateDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def DeleteDrive(
+        self, request: repository_pb2.DeleteDriveRequest, context: Context
+    ) -> repository_pb2.DeleteDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def GrantDrive(
+        self, request: repository_pb2.GrantDriveRequest, context: Context
+    ) -> repository_pb2.GrantDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def RevokeDrive(
+        self, request: repository_pb2.RevokeDriveRequest, context: Context
+    ) -> repository_pb2.RevokeDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def ListGrants(
+        self, request: repository_pb2.ListGrantsRequest, context: Context
+    ) -> repository_pb2.ListGrantsResponse:
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
 
     async def GetDownloadUrl(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,14 @@ from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_core.uploads.checksums import crc32c
-from sluice_intake.bootstrap import IntakeDeps, add_intake
+from sluice_intake.bootstrap import add_intake
+from sluice_intake.deps import IntakeDeps
 from sluice_intake.drives import DefaultDrives, DriveDirectory
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc.servicer import SERVICE_NAME
 from support.sending import send_all
@@ -77,7 +79,7 @@ class Intake:
     ledger: UploadLedger
     chunks: ChunkStore
     queue: WorkQueue
-    metrics: Metrics
+    metrics: IntakeMetrics
     stub: IntakeServiceAsyncStub
     channel: grpc.aio.Channel
     address: str
@@ -151,10 +153,11 @@ async def running_intake(
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
     authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Intake]:
-    """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
+    """Run a server on memory adapters; by default `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
-    metrics = Metrics()
+    metrics = IntakeMetrics()
     deps = IntakeDeps(
         ledger=ledger or MemoryLedger(options.ledger),
         chunks=chunks or MemoryChunkStore(),
@@ -165,7 +168,8 @@ async def running_intake(
     )
     tuning = server or ServerOptions()
     running = build_server(
-        tuning, [server_layers(metrics, authenticator or TenantFromHeader(), tuning)]
+        tuning,
+        [server_layers(metrics.rpc, authenticator or TenantFromHeader(), tuning, clock=clock)],
     )
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))
@@ -229,3 +233,17 @@ def frames_of(
 def cut(data: bytes, size: int) -> Sequence[bytes]:
     """Split `data` into chunks of `size` bytes; the last may be smaller."""
     return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
+
+
+async def assert_a_good_request_succeeds(intake: Intake) -> None:
+    """Upload a chunk over a stream and one in a unary call."""
+    upload = await intake.initiate("good/after-bad")
+    answered = await intake.send_stream(frames_of(upload.upload_id, 0, b"good"))
+    assert (answered.error, answered.numbers) == (None, [0])
+    assert not (await intake.send(upload.upload_id, 1, b"good too")).duplicate
+
+
+def assert_is(error: SluiceError, code: str, reason: str, field: str | None) -> None:
+    """Compare what a client acts on; the message has to be a sentence."""
+    assert (error.code, error.reason, error.field) == (code, reason, field)
+    assert error.message.endswith(".")

@@ -19,11 +19,12 @@ from sluice_backends.memory.queue import InProcessQueue
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_common.settings import LogLevel
 from sluice_common.telemetry.logging import configure_logging
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ports.event_publisher import EventRecord
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.relay import Relay
 
 
@@ -49,7 +50,7 @@ async def relay(url: str, servers: str, prefix: str) -> None:
             objects=DiscardObjectStore(),
             catalogue=catalogue,
             publisher=Prefixed(publisher, prefix),
-            metrics=Metrics(),
+            metrics=RepositoryMetrics(),
             # The next process has the same holder name, so it need not wait for the lease.
             holder="relay",
             options=RepositoryOptions(relay_batch_events=7),

@@ -86,6 +86,7 @@ class Worker:
     tokens: list[str]
 
 
+# Size: Hypothesis takes invariants from the methods of one class, and rules share its state.
 class LedgerHistory(RuleBasedStateMachine):
     """A ledger, its expected state and its clients; subclasses add the rules."""
 

@@ -93,6 +93,7 @@ LEDGERS: Mapping[str, LedgerFactory] = {
 """Every adapter; the contract suite runs on all of them."""
 
 
+# Size: one short method for each call that a client or a worker makes.
 class Driver:
     """Sends chunks and stores parts as the services do."""
 

@@ -18,13 +18,13 @@ from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_backends.sql.migrate import migrate
 from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.settings import load_settings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.catalogue.processing import Processing
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy, NodeCommit
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventPublisher
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.model import ObjectRef
+from sluice_processor.metrics import ProcessorMetrics
 from support import kafka as kafka_support
 from support import mysql_server, s3_server
 from support.commits import DRIVE, TENANT, finished_upload
@@ -134,11 +134,11 @@ async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
             patch.setenv(name, value)
         loaded = load_settings()
     options = loaded.to_kafka_options()
-    metrics = Metrics()
+    metrics = ProcessorMetrics()
     async with (
-        open_objects(loaded, metrics) as objects,
+        open_objects(loaded, metrics.s3) as objects,
         open_database_catalogue(loaded) as catalogue,
-        open_kafka_publisher(options, metrics.kafka) as publisher,
+        open_kafka_publisher(options) as publisher,
     ):
         assert catalogue is not None
         await catalogue.create_drive(TENANT, DRIVE, bucket, "", DrivePolicy())

@@ -12,26 +12,24 @@ from pathlib import Path
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.catalogue.processing import Processing
 from sluice_core.objects.body import BytesBody
-from sluice_core.ports.catalogue import (
-    MAX_DOWNLOAD_URL_SECONDS,
-    Catalogue,
-    DrivePolicy,
-    NodeCommit,
-)
+from sluice_core.ports.catalogue import MAX_DOWNLOAD_URL_SECONDS, Catalogue, DrivePolicy, NodeCommit
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.model import ObjectRef
-from sluice_processor.deps import ProcessorDeps, ProcessorOptions
+from sluice_processor.deps import ProcessorDeps
 from sluice_processor.images.decoding import prepare, process_image
 from sluice_processor.images.model import ImageOptions, ProcessedImage
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
+from support.pictures import as_stored, exif, quadrants, saved
 
 IMAGES = ImageOptions(thumbnail_sizes=(32, 64))
+PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
 
 
 class Decoder:
@@ -68,7 +66,7 @@ class Darkroom:
     processor: NodeProcessor
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> ProcessorMetrics:
         return self.deps.metrics
 
     async def upload(self, content: bytes, path: str = "a.jpg", **known: bytes) -> NodeCommit:
@@ -122,6 +120,6 @@ async def darkroom(
         store = await stack.enter_async_context(FileObjectStore(folder / "objects", fsync=False))
         await catalogue.create_drive(TENANT, DRIVE, BUCKET, "pre/", DrivePolicy())
         await store.check(BUCKET)
-        objects, decoder, metrics = FaultyObjects(store), Decoder(), Metrics()
+        objects, decoder, metrics = FaultyObjects(store), Decoder(), ProcessorMetrics()
         deps = ProcessorDeps(catalogue, objects, decoder, metrics, options)
         yield Darkroom(catalogue, store, objects, decoder, deps, NodeProcessor(deps))

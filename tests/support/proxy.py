@@ -45,6 +45,7 @@ class _Connection:
         _reset(self.service)
 
 
+# Size: a method for each fault, which take effect on the same open connections.
 class FaultProxy:
     """Listens on a loopback port and forwards to `upstream`. An async context manager.
 

@@ -25,11 +25,12 @@ from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.messages import RequestFormat
 from sluice_common.rpc.server import build_server
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import FailedPrecondition
 from sluice_core.ledger.options import LedgerOptions
-from sluice_intake.bootstrap import IntakeDeps, add_intake
+from sluice_intake.bootstrap import add_intake
+from sluice_intake.deps import IntakeDeps
 from sluice_intake.drives import DefaultDrives
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.rpc.servicer import SERVICE_NAME
 from support.intake import block, frames_of, header
 from support.sending import send_all
@@ -134,10 +135,10 @@ async def _refuse(requests: AsyncIterator[bytes], context: Any) -> bytes:
 @asynccontextmanager
 async def refusing_server() -> AsyncIterator[tuple[str, Sequence[RefusedCall]]]:
     """Run an intake that requires a token, and a client-stream method; yield address and cases."""
-    metrics, ledger = Metrics(), MemoryLedger(LedgerOptions())
+    metrics, ledger = IntakeMetrics(), MemoryLedger(LedgerOptions())
     deps = IntakeDeps(ledger, MemoryChunkStore(), InProcessQueue(), DefaultDrives(), metrics)
     options = ServerOptions(max_message_bytes=LARGEST_MESSAGE)
-    server = build_server(options, [server_layers(metrics, TokenAuthenticator())])
+    server = build_server(options, [server_layers(metrics.rpc, TokenAuthenticator())])
     add_intake(server, deps)
     join = grpc.stream_unary_rpc_method_handler(_refuse, RequestFormat(bytes, MIB))
     handlers = {"Join": join}

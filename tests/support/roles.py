@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ports import ChunkOffer, Completion, WorkItem, WorkKind
@@ -23,15 +22,10 @@ from sluice_core.ports.catalogue import Catalogue, DrivePolicy, Node
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.ids import new_node_id, new_token, new_upload_id
-from sluice_core.uploads.model import (
-    Integrity,
-    NewUpload,
-    ObjectRef,
-    UploadSnapshot,
-    UploadStatus,
-)
-from sluice_core.uploads.states import is_terminal
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_core.uploads.model import Integrity, NewUpload, ObjectRef, UploadSnapshot, UploadStatus
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.completer import Completer
 from sluice_repository.roles.parts import PartStorer
 from sluice_repository.roles.relay import Relay
@@ -39,6 +33,7 @@ from sluice_repository.roles.sweeper import Sweeper
 from sluice_repository.roles.verifier import Verifier
 from sluice_repository.work.queue_worker import QueueWorker
 from support.faulty_objects import FaultyObjects
+from support.orphans import Orphans, find_orphans
 
 TENANT = "acme"
 DRIVE = "photos"
@@ -100,23 +95,7 @@ class Upload:
         return b"".join(self.chunks)
 
 
-@dataclass(slots=True)
-class Orphans:
-    """Unreferenced data by kind; all must be zero after a sweep."""
-
-    objects: list[str] = field(default_factory=list)
-    multiparts: list[str] = field(default_factory=list)
-    chunks: list[str] = field(default_factory=list)
-    intents: list[str] = field(default_factory=list)
-    deletions: int = 0
-    ready: int = 0
-    queued_bytes: int = 0
-    reserved_bytes: int = 0
-
-    def none(self) -> bool:
-        return self == Orphans()
-
-
+# Size: one short method for each thing that a client, a process or a test does.
 class World:
     """All ports of one machine, and the processes that a test runs and kills on them.
 
@@ -297,39 +276,8 @@ class World:
 
     async def orphans(self) -> Orphans:
         """Return everything that no live upload or node references."""
-        found = Orphans()
-        live_uploads = set()
-        for upload in self.uploads.values():
-            snapshot = await self.snapshot(upload)
-            ref = upload.new.object
-            if is_terminal(snapshot.status):
-                found.multiparts += await self.deps.objects.open_multiparts(ref)
-            else:
-                live_uploads.add(upload.id)
-            live = (
-                snapshot.status is UploadStatus.COMPLETED
-                if self.deps.catalogue is None
-                else await self.deps.catalogue.is_object_live(ref)
-            )
-            if not live and await self.deps.objects.head(ref) is not None:
-                found.objects.append(ref.key)
-        for upload_id, tokens in await self.deps.chunks.leftovers(-1.0, 100_000):
-            if upload_id not in live_uploads:
-                found.chunks += [f"{upload_id}/{token}" for token in tokens]
-        if self.deps.catalogue is not None:
-            far = self.clock.now + 10 * 365 * 24 * HOUR
-            found.intents = [
-                i.upload_id
-                for i in await self.deps.catalogue.stale_intents(far, 1_000)
-                if i.upload_id not in live_uploads
-            ]
-            found.deletions = len(await self.deps.catalogue.deletions_due(self.clock.now, 1_000))
-        found.ready = len(await self.deps.ledger.ready_work(1_000))
-        if not live_uploads:
-            backlog = await self.deps.ledger.backlog()
-            found.queued_bytes = backlog.queued_bytes
-            found.reserved_bytes = backlog.reserved_bytes
-        return found
+        uploads = [upload.new for upload in self.uploads.values()]
+        return await find_orphans(self.deps, uploads, self.clock.now)
 
     def counted(self, name: str, **labels: str) -> float:
         """Return the value of a metric's sample; 0 if it was never set."""
@@ -377,7 +325,7 @@ async def small_world(
             objects=FaultyObjects(objects),
             catalogue=None,
             publisher=publisher,
-            metrics=Metrics(),
+            metrics=RepositoryMetrics(),
             holder="unset",
             options=options or RepositoryOptions(retry_base_seconds=0.01, retry_cap_seconds=0.02),
             clock=clock,

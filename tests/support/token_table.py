@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from support.fake_intake import refuse
+from support.scripted_faults import refuse
 
 
 class TokenTable(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs

@@ -40,11 +40,16 @@ async def metric(address: str, name: str, **labels: str) -> float:
 
 
 def _read_metric(address: str, name: str, labels: dict[str, str]) -> float:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
     return sum(
         sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(scrape(address))
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def scrape(address: str) -> str:
+    """Return the text of `/metrics`."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text

@@ -10,8 +10,8 @@ import pytest
 
 from tools.check_style import (
     MAX_DOCSTRING_LINES,
+    MAX_FILE_LINES,
     MAX_METHODS,
-    MAX_SOURCE_LINES,
     MAX_SUBJECT_CHARS,
     MAX_TEST_NAME_CHARS,
     ROOT,
@@ -61,29 +61,28 @@ def test_test_name_is_short(tmp_path: Path, keyword: str) -> None:
 
 
 def test_large_class_needs_a_reason(tmp_path: Path) -> None:
-    """Only in the source folder of a distribution; a decorator may be between."""
-    source = tmp_path / "src"
-    source.mkdir()
+    """The reason is above the class; a decorator may be between."""
 
     def text(methods: int, reason: str = "") -> str:
         body = "".join(f"    def m{number}(self): ...\n" for number in range(methods))
         return f'"""A module."""\n{reason}@final\nclass Large:\n{body}'
 
-    assert problems_of(source, text(MAX_METHODS)) == []
-    assert problems_of(tmp_path, text(MAX_METHODS + 1)) == []
-    assert problems_of(source, text(MAX_METHODS + 1, f"{SIZE_REASON}a port.\n")) == []
-    (problem,) = problems_of(source, text(MAX_METHODS + 1))
+    assert problems_of(tmp_path, text(MAX_METHODS)) == []
+    assert problems_of(tmp_path, text(MAX_METHODS + 1, f"{SIZE_REASON}a port.\n")) == []
+    (problem,) = problems_of(tmp_path, text(MAX_METHODS + 1))
     assert problem.startswith(f"3: class Large of {MAX_METHODS + 1} methods")
 
 
-def test_large_file_needs_a_reason(tmp_path: Path) -> None:
-    source = tmp_path / "src"
-    source.mkdir()
-    longest = '"""A module."""\n' + "X = 1\n" * (MAX_SOURCE_LINES - 1)
-    assert problems_of(source, longest) == []
-    assert problems_of(source, f"{longest}{SIZE_REASON}a table.\n") == []
-    (problem,) = problems_of(source, longest + "X = 1\n")
-    assert problem.startswith(f"1: file of {MAX_SOURCE_LINES + 1} lines")
+@pytest.mark.parametrize("place", ["src", "tests", "bench"])
+def test_large_file_needs_a_reason(tmp_path: Path, place: str) -> None:
+    """Wherever it is: in the source of a distribution, in tests or in the benchmark."""
+    folder = tmp_path / place
+    folder.mkdir()
+    longest = '"""A module."""\n' + "X = 1\n" * (MAX_FILE_LINES - 1)
+    assert problems_of(folder, longest) == []
+    assert problems_of(folder, f"{longest}{SIZE_REASON}a table.\n") == []
+    (problem,) = problems_of(folder, longest + "X = 1\n")
+    assert problem.startswith(f"1: file of {MAX_FILE_LINES + 1} lines")
 
 
 @pytest.mark.parametrize("event", ["upload.aborted", "upload.abort_failed", "a.b.c2_d"])

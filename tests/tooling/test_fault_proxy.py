@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
@@ -14,41 +14,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from support.http_faults import INTERNAL_ERROR, SLOW_DOWN, HttpFault, HttpFaults
 from support.network_faults import Faults, Way
 from support.proxy import FaultProxy
+from support.proxy_peers import SHORT, listening, peer_of
 from support.redis_server import RedisServer
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-SHORT = 0.2
-
-
-@asynccontextmanager
-async def listening(serve: Serve) -> AsyncIterator[int]:
-    """Run a service on a loopback port while the block lasts. Yield its port."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await serve(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(run(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,44 +31,6 @@ async def proxy() -> AsyncIterator[FaultProxy]:
     """A proxy in front of an echo service."""
     async with listening(echo) as port, FaultProxy("127.0.0.1", port) as proxy:
         yield proxy
-
-
-class Peer:
-    """A client of the proxy."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def say(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def hear(self, size: int, within: float = 5.0) -> bytes:
-        async with asyncio.timeout(within):
-            return await self.reader.readexactly(size)
-
-    async def exchange(self, data: bytes) -> bytes:
-        """Send and receive the same amount concurrently."""
-        heard, _ = await asyncio.gather(self.hear(len(data)), self.say(data))
-        return heard
-
-    async def hears_nothing(self) -> bool:
-        try:
-            await self.hear(1, SHORT)
-        except TimeoutError:
-            return True
-        return False
-
-
-@asynccontextmanager
-async def peer_of(proxy: FaultProxy) -> AsyncIterator[Peer]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    try:
-        yield Peer(reader, writer)
-    finally:
-        writer.transport.abort()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
 # ------------------------------------------------------------------ without faults
@@ -312,115 +243,3 @@ async def test_answer_of_request_n_is_lost(redis_proxy: FaultProxy) -> None:
         with pytest.raises(RedisConnectionError):
             await redis.rpush("list", b"x" * 200_000)
         assert await redis.llen("list") == 3
-
-
-# ------------------------------------------------------------------ HTTP
-
-
-async def serve_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer 200 with the size of the body, request after request."""
-    while True:
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if b"chunked" in head:
-            size = 0
-            while step := int(await reader.readline(), 16):
-                size += len(await reader.readexactly(step))
-                await reader.readexactly(2)
-            await reader.readuntil(b"\r\n")
-        else:
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            size = len(await reader.readexactly(int(length or 0)))
-        text = str(size).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text))
-        await writer.drain()
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[tuple[FaultProxy, HttpFaults]]:
-    faults = HttpFaults()
-    async with (
-        listening(serve_http) as port,
-        FaultProxy("127.0.0.1", port, http=faults) as proxy,
-    ):
-        yield proxy, faults
-
-
-def request(method: str, target: str, body: bytes = b"", *, chunked: bool = False) -> bytes:
-    if chunked:
-        framed = b"".join(
-            b"%x\r\n%s\r\n" % (len(body[i : i + 7]), body[i : i + 7])
-            for i in range(0, len(body), 7)
-        )
-        framing, body = "transfer-encoding: chunked", framed + b"0\r\n\r\n"
-    else:
-        framing = f"content-length: {len(body)}"
-    return f"{method} {target} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n".encode() + body
-
-
-async def ask(peer: Peer, message: bytes, pause_at: int | None = None) -> tuple[int, bytes]:
-    """Return status and body of the answer."""
-    if pause_at is None:
-        await peer.say(message)
-    else:
-        await peer.say(message[:pause_at])
-        await asyncio.sleep(0.05)
-        await peer.say(message[pause_at:])
-    async with asyncio.timeout(5):
-        head = await peer.reader.readuntil(b"\r\n\r\n")
-        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return int(head.split(b" ")[1]), await peer.reader.readexactly(length)
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("pause_at", [None, 3, 60, 90])
-async def test_requests_without_a_fault_pass_one_after_the_other(
-    web: tuple[FaultProxy, HttpFaults], chunked: bool, pause_at: int | None
-) -> None:
-    proxy, faults = web
-    faults.add(HttpFault(503, target="/never"))
-    async with peer_of(proxy) as peer:
-        for size in (0, 1, 100, 30_000):
-            message = request(
-                "PUT", f"/{size}", b"/never\r\n\r\n"[:10].ljust(size)[:size], chunked=chunked
-            )
-            assert await ask(peer, message, pause_at) == (200, str(size).encode())
-    assert list(faults.requests) == ["PUT /0", "PUT /1", "PUT /100", "PUT /30000"]
-    assert faults.answered == 0
-
-
-async def test_503_never_reaches_the_service_and_the_retry_does(
-    web: tuple[FaultProxy, HttpFaults],
-) -> None:
-    proxy, faults = web
-    faults.add(HttpFault(503, SLOW_DOWN, method="PUT", target="partNumber=2"))
-    async with peer_of(proxy) as peer:
-        assert await ask(peer, request("PUT", "/k?partNumber=1", b"one")) == (200, b"3")
-        refused = await ask(peer, request("PUT", "/k?partNumber=2", bytes(300_000)))
-        assert refused == (503, SLOW_DOWN)
-        assert await peer.reader.read() == b""
-    async with peer_of(proxy) as peer:
-        again = await ask(peer, request("PUT", "/k?partNumber=2", bytes(300_000)))
-        assert again == (200, b"300000")
-    assert faults.answered == 1
-
-
-async def test_200_may_carry_an_error(web: tuple[FaultProxy, HttpFaults]) -> None:
-    proxy, faults = web
-    faults.add(HttpFault(200, INTERNAL_ERROR, method="POST", target="uploadId=", times=None))
-    for _ in range(2):
-        async with peer_of(proxy) as peer:
-            answer = await ask(peer, request("POST", "/k?uploadId=7", b"<x/>", chunked=True))
-            assert answer == (200, INTERNAL_ERROR)
-    faults.clear()
-    async with peer_of(proxy) as peer:
-        assert await ask(peer, request("POST", "/k?uploadId=7", b"<x/>")) == (200, b"4")
-
-
-async def test_expect_100_continue_is_answered_before_the_body(
-    web: tuple[FaultProxy, HttpFaults],
-) -> None:
-    proxy, faults = web
-    faults.add(HttpFault(503, SLOW_DOWN))
-    head = b"PUT /k HTTP/1.1\r\ncontent-length: 10\r\nExpect: 100-continue\r\n\r\n"
-    async with peer_of(proxy) as peer:
-        assert await ask(peer, head) == (503, SLOW_DOWN)

@@ -20,7 +20,8 @@ from sluice_client import (
     Progress,
 )
 from sluice_client.uploads.journal import Journal
-from support.fake_intake import CHUNK_BYTES, INLINE_BYTES, Break, CallFault, FakeIntake, StreamFault
+from support.fake_intake import CHUNK_BYTES, INLINE_BYTES, FakeIntake
+from support.scripted_faults import Break, CallFault, StreamFault
 
 DATA = random.Random(11).randbytes(7 * CHUNK_BYTES + 5)
 

@@ -11,8 +11,9 @@ import grpc
 import pytest
 
 from support.command import Command, ended
-from support.fake_intake import CHUNK_BYTES, Break, CallFault, FakeIntake, StreamFault
+from support.fake_intake import CHUNK_BYTES, FakeIntake
 from support.fake_repository import FakeRepository
+from support.scripted_faults import Break, CallFault, StreamFault
 
 DATA = random.Random(6).randbytes(6 * CHUNK_BYTES + 1)
 

@@ -23,8 +23,9 @@ from sluice_client.cli.output import Output
 from sluice_client.progress import Meter
 from sluice_client.uploads import completion as completing
 from support.command import Command, ended
-from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
+from support.fake_intake import CHUNK_BYTES, FakeIntake
 from support.fake_repository import FakeRepository
+from support.scripted_faults import Break, StreamFault
 
 DATA = random.Random(13).randbytes(3 * CHUNK_BYTES + 1)
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from sluice_client import Client, DrivePolicy, InvalidArgument, PermissionDenied
 from sluice_client.names import is_utf8, normalize_path
-from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
+from support.fake_intake import CHUNK_BYTES, FakeIntake
 from support.fake_repository import FakeRepository
+from support.scripted_faults import Break, StreamFault
 
 BAD = "bad-\udcff"
 NFC, NFD = (unicodedata.normalize(form, "Müllers Fotos") for form in ("NFC", "NFD"))

@@ -16,7 +16,8 @@ from sluice.upload.v1 import upload_pb2
 from sluice_client import Client, PermissionDenied, Phase, SourceChanged, UploadBusy, UploadResult
 from sluice_client.model import FileIdentity
 from sluice_client.uploads.journal import Entry, Journal, open_journal, prune, state_dir
-from support.fake_intake import CHUNK_BYTES, Break, CallFault, FakeIntake, StreamFault
+from support.fake_intake import CHUNK_BYTES, FakeIntake
+from support.scripted_faults import Break, CallFault, StreamFault
 
 DATA = random.Random(4).randbytes(7 * CHUNK_BYTES + 5)
 IDENTITY = FileIdentity(1, 2, 3, 4, 5)
@@ -207,7 +208,7 @@ async def test_upload_that_ended_meanwhile_restarts(
 
 
 @pytest.mark.rule(28)
-async def test_upload_forgotten_by_the_server_restarts(
+async def test_upload_purged_by_the_server_restarts(
     client: Client, intake: FakeIntake, file: Path
 ) -> None:
     await interrupted(client, intake, file)

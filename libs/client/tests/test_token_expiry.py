@@ -19,8 +19,9 @@ from sluice_client import (
     UploadState,
 )
 from sluice_client.uploads.intake_api import InitiateRequest
-from support.fake_intake import CHUNK_BYTES, CallFault, FakeIntake
+from support.fake_intake import CHUNK_BYTES, FakeIntake
 from support.fake_repository import FakeRepository, serving_both
+from support.scripted_faults import CallFault
 from support.token_table import TokenTable
 
 DATA = random.Random(13).randbytes(20 * CHUNK_BYTES - 5)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluice_client import Client, ClientOptions, RetryPolicy
-from support.fake_intake import CHUNK_BYTES, Break, CallFault, FakeIntake, StreamFault, serving
+from support.fake_intake import CHUNK_BYTES, FakeIntake, serving
+from support.scripted_faults import Break, CallFault, StreamFault
 
 healable = st.sampled_from([kind for kind in Break if kind is not Break.DENIED])
 stream_faults = st.lists(

@@ -16,7 +16,8 @@ from sluice_client.cli.commands.finished_files import FinishedFiles
 from sluice_client.cli.commands.scan import LocalFile
 from sluice_client.model import FileIdentity
 from sluice_client.uploads.journal import Journal, home_dir, prune, state_dir
-from support.fake_intake import CHUNK_BYTES, Break, FakeIntake, StreamFault
+from support.fake_intake import CHUNK_BYTES, FakeIntake
+from support.scripted_faults import Break, StreamFault
 
 DATA = random.Random(12).randbytes(4 * CHUNK_BYTES + 5)
 

@@ -28,7 +28,7 @@ from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core import errors
 from sluice_core.addresses import Address
 from sluice_core.errors import SluiceError, Unavailable
@@ -47,9 +47,18 @@ FACTS = {
     # Numbers and words of ours, and names that the caller gave.
     *("MAX_CHUNKS - 1", "MAX_OBJECT_BYTES", "MAX_PAGE_SIZE", "MAX_PARTS", "_MAX_KEY_BYTES"),
     *("FORMAT_VERSION", "PATH_MARK", "asked", "chunk.number", "expected", "field", "highest"),
-    *("if_version", "max_bytes", "max_fields", "min_part_bytes", "most", "name", "needed"),
+    *(
+        "if_version",
+        "max_block_bytes",
+        "max_bytes",
+        "max_fields",
+        "min_part_bytes",
+        "most",
+        "name",
+        "needed",
+    ),
     *("needed_number", "number", "offer.number", "part"),
-    *("part.number", "part.size", "received", "row.version", "seconds", "self._missing_bytes"),
+    *("part.number", "part.size", "received", "row.version", "seconds", "missing_bytes"),
     *("self._offer.number", "self._offer.size", "size", "stored", "tag.number", "total"),
     *("version", "status.value"),
 }
@@ -135,7 +144,7 @@ async def _broken(_request: bytes, _context: object) -> bytes:
 
 
 async def test_the_wire_has_the_request_id_and_no_detail() -> None:
-    server = build_server(ServerOptions(), [server_layers(Metrics(), LocalAuthenticator())])
+    server = build_server(ServerOptions(), [server_layers(RpcMetrics(), LocalAuthenticator())])
     handlers = {"Call": grpc.unary_unary_rpc_method_handler(_broken)}
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("test.Broken", handlers),)

@@ -41,7 +41,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
 
 def test_without_any_setting_it_is_the_standalone() -> None:
     settings = load_settings()
-    assert settings.row.name == "standalone"
+    assert settings.supported_combination.name == "standalone"
     assert settings.intake_address == Address("127.0.0.1", 50051)
     assert settings.repository_address == Address("127.0.0.1", 50052)
     assert settings.metrics_address == Address("127.0.0.1", 9464)

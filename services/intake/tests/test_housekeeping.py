@@ -8,7 +8,7 @@ import pytest
 
 from sluice_backends.discard.chunks import DiscardChunkStore
 from sluice_backends.memory.ledger import MemoryLedger
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import LedgerMetrics
 from sluice_core.errors import NotFound
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.uploads.model import UploadStatus
@@ -32,7 +32,7 @@ class Scene:
         self.clock = FakeClock()
         self.ledger = MemoryLedger(OPTIONS, self.clock)
         self.driver = Driver(self.ledger, self.clock)
-        self.metrics = Metrics()
+        self.metrics = LedgerMetrics()
         self.house = Housekeeping(self.ledger, DiscardChunkStore(), self.metrics)
 
     async def completed(self) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import weakref
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -20,7 +19,7 @@ from sluice_common.rpc.messages import RequestFormat
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.addresses import Address
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB
@@ -37,12 +36,6 @@ MESSAGE_LIMITS = {
     "UploadStream": MIB + 64 * KIB,
     "UploadChunk": 32 * MIB + 64 * KIB,
 }
-
-
-@pytest.fixture(name="intake")
-async def an_intake() -> AsyncIterator[Intake]:
-    async with running_intake() as intake:
-        yield intake
 
 
 def send_raw(intake: Intake, method: str, wire: bytes, **options: Any) -> Any:
@@ -216,7 +209,7 @@ async def test_request_is_freed_once_its_handler_drops_it() -> None:
         await leave.wait()
         return b""
 
-    server = build_server(ServerOptions(), [server_layers(Metrics(), LocalAuthenticator())])
+    server = build_server(ServerOptions(), [server_layers(RpcMetrics(), LocalAuthenticator())])
     handler = grpc.unary_unary_rpc_method_handler(wait, RequestFormat(parse, 100))
     service = grpc.method_handlers_generic_handler("test.Keep", {"Keep": handler})
     server.add_generic_rpc_handlers((service,))

@@ -267,6 +267,9 @@ async def test_discarding_ledger_completes_without_keeping_bytes() -> None:
         answered = await intake.send_stream(frames)
         assert answered.numbers == list(range(20))
         assert answered.stored[-1].watermark == 16  # two parts of 8 MiB
+        sample = intake.metrics.registry.get_sample_value
+        assert sample("sluice_ack_seconds_count", {"level": "stored"}) == 16
+        assert sample("sluice_ack_seconds_count", {"level": "accepted"}) == 20
         status = await intake.complete(upload.upload_id, total_chunks=20, wait={"seconds": 5})
         assert status.state == pb.UPLOAD_STATE_COMPLETED
 

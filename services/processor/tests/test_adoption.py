@@ -18,9 +18,9 @@ from sluice_core.ports.object_store import ObjectInfo
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.ids import event_id, new_node_id
 from sluice_core.uploads.model import Integrity, ObjectRef
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
 from sluice_processor.nodes.keys import place_of
+from sluice_processor.options import ProcessorOptions
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
 from support.pictures import as_stored, exif, quadrants, saved

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from sluice_processor.deps import ProcessorOptions
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.nodes.handler import NodeProcessor, Work
-from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.options import ProcessorOptions
+from sluice_processor.sources.attempts import process_with_retries
 from support.commits import TENANT
 from support.files import held
 from support.pictures import quadrants, saved

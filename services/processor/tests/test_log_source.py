@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from sluice_backends.log.event_log import open_event_log
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import FailedPrecondition, Unavailable
 from sluice_core.events.nodes import upload_completed
 from sluice_core.ports.event_publisher import EventPublisher, EventRecord
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.log import LogSource, WakingPublisher
 from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
@@ -69,7 +69,7 @@ async def following(
             wake,
             handler,  # type: ignore[arg-type]
             options,
-            Metrics(),
+            ProcessorMetrics(),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(source.run(stop))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.events.nodes import upload_completed
-from sluice_processor.sources.attempts import FinalFailure
 from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
 from support.sqs_server import shared_server

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sluice_common.settings import load_settings
-from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.settings import processor_options
 from sluice_processor.source_set import sources_of
 
@@ -48,6 +48,6 @@ def test_every_notification_setting_adds_a_source(
         monkeypatch.setenv(name, value)
     loaded = load_settings(data_dir=tmp_path)
     processor: Any = None
-    found = sources_of(loaded, processor, Metrics(), asyncio.Event())
+    found = sources_of(loaded, processor, ProcessorMetrics(), asyncio.Event())
     assert [type(source).__name__ for source in found] == sources
     assert processor_options(loaded).events_follow is events_follow

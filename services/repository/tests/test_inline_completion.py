@@ -6,9 +6,7 @@ The queue remains the fallback whenever inline completion fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,16 +20,10 @@ from sluice_repository.roles.completer import Completer, FreshPut
 from sluice_repository.roles.parts import PartStorer
 from sluice_repository.work.queue_worker import QueueWorker
 from support.crashes import crash_at
-from support.roles import World, pieces, small_world
+from support.roles import World, pieces
 
 SMALL = pieces(700, 100)
 CATALOGUE_AWAY = Unavailable("CATALOGUE_UNAVAILABLE", "The database is unavailable.")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with small_world(tmp_path) as world:
-        yield world
 
 
 def both_roles(world: World) -> QueueWorker:

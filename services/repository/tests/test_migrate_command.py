@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def run(catalogue: CatalogueKind, folder: Path, url: str = "mysql://nobody@nowhe
         data_dir=folder,
         mysql={"url": url},
     )
-    return run_service(lambda stop: migrate_main(settings, Namespace(), stop))
+    return run_service(lambda _stop: migrate_main(settings))
 
 
 def test_second_migration_is_a_no_op(

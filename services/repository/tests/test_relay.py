@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +32,6 @@ from support.waiting import until
 
 CHUNKS = pieces(2_300, 500)
 LIFE = ["UploadInitiated", "UploadCompleted", "NodeDeleted"]
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with small_world(tmp_path) as world:
-        yield world
 
 
 async def deleted_upload(world: World, path: str = "a.bin") -> Upload:

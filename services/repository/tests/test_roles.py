@@ -16,7 +16,7 @@ from sluice_backends.memory.queue import InProcessQueue
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.uploads.model import UploadStatus
-from sluice_repository.deps import RepositoryOptions
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.role_set import ALL_ROLES, Role, run_roles
 from support.roles import Upload, World, pieces, small_world
 from support.waiting import until

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,15 +19,9 @@ from sluice_core.uploads.model import ObjectRef, UploadStatus
 from sluice_repository.roles import sweeper
 from sluice_repository.roles.gauges import GaugeRefresher
 from sluice_repository.roles.sweeper import Sweeper
-from support.roles import HOUR, TENANT, Upload, World, pieces, small_world
+from support.roles import HOUR, TENANT, Upload, World, pieces
 
 CHUNKS = pieces(3_300, 500)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with small_world(tmp_path) as world:
-        yield world
 
 
 async def half_uploaded(world: World, path: str = "a.bin") -> Upload:

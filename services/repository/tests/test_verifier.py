@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,18 +15,12 @@ from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.model import Integrity, ObjectRef
 from sluice_repository.roles.digests import digest_object
 from sluice_repository.roles.verifier import Verifier
-from support.roles import TENANT, Upload, World, pieces, small_world
+from support.roles import TENANT, Upload, World, pieces
 from support.waiting import until
 
 CHUNKS = pieces(2_300, 500)
 
 Reader = Callable[[ObjectRef, int, int], AsyncIterator[bytes]]
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with small_world(tmp_path) as world:
-        yield world
 
 
 async def completed(world: World, path: str = "a.bin") -> Upload:

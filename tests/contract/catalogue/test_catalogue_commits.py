@@ -301,15 +301,15 @@ async def test_uploads_with_a_reused_id_have_separate_intents(catalogue: Catalog
     assert await catalogue.stale_intents(time.time(), 10) == []
 
 
-async def test_cleared_intents_are_forgotten_by_age(catalogue: Catalogue) -> None:
+async def test_cleared_intents_are_purged_by_age(catalogue: Catalogue) -> None:
     commits = [finished_upload(str(number)) for number in range(3)]
     for commit in commits:
         await catalogue.record_intent(intent_of(commit))
         await catalogue.clear_intent(commit.upload_id, commit.object)
     now = await catalogue.now()
-    assert await catalogue.forget_cleared_intents(now - 60, 10) == 0
-    assert await catalogue.forget_cleared_intents(now + 60, 2) == 2
-    assert await catalogue.forget_cleared_intents(now + 60, 2) == 1
+    assert await catalogue.purge_cleared_intents(now - 60, 10) == 0
+    assert await catalogue.purge_cleared_intents(now + 60, 2) == 2
+    assert await catalogue.purge_cleared_intents(now + 60, 2) == 1
 
 
 async def test_uploads_with_a_reused_id_have_distinct_event_ids(

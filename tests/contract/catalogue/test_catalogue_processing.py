@@ -1,4 +1,4 @@
-"""Catalogue contract for processing results and thumbnails."""
+"""Catalogue contract for processing results."""
 
 from __future__ import annotations
 
@@ -9,97 +9,25 @@ from dataclasses import replace
 import pytest
 
 from sluice.events.v1 import nodes_pb2
-from sluice_core.catalogue.processing import (
-    NodeResult,
-    Processing,
-    ProcessingState,
-    Recorded,
-    Thumbnail,
-)
+from sluice_core.catalogue.processing import NodeResult, ProcessingState, Recorded
 from sluice_core.errors import NotFound
-from sluice_core.ports.catalogue import (
-    MAX_DOWNLOAD_URL_SECONDS,
-    Catalogue,
-    DrivePolicy,
-    NodeCommit,
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from sluice_core.ports.event_publisher import NODES_TOPIC
+from support.commits import DRIVE, TENANT
+from support.processing_results import (
+    announced,
+    committed,
+    doomed_keys,
+    events,
+    failed,
+    keys_of,
+    processed,
+    recorded,
+    result,
 )
-from sluice_core.ports.event_publisher import NODES_TOPIC, EventRecord
-from sluice_core.uploads.model import ObjectRef
-from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
-LATER = 2 * MAX_DOWNLOAD_URL_SECONDS
 SHA256 = b"\x05" * 32
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def thumbnail(node_id: str, size: int, etag: str = "e-1") -> Thumbnail:
-    return Thumbnail(
-        size=size,
-        width=size,
-        height=size // 2,
-        content_type="image/webp",
-        size_bytes=100 + size,
-        crc32c=0xFFFFFFFF,
-        etag=f"t-{size}",
-        object=ObjectRef(BUCKET, f"thumbnails/{node_id}/{etag}/{size}.webp"),
-    )
-
-
-def processed(node_id: str, etag: str = "e-1") -> Processing:
-    return Processing(
-        etag=etag,
-        state=ProcessingState.PROCESSED,
-        content_type="image/jpeg",
-        width=4000,
-        height=3000,
-        frames=1,
-        exif={"camera_make": "Åsa", "iso": 100, "flash_fired": False},
-        location={"latitude": 59.5, "longitude": 18.25},
-        thumbnails=(thumbnail(node_id, 256, etag), thumbnail(node_id, 1024, etag)),
-    )
-
-
-def failed(etag: str = "e-1") -> Processing:
-    return Processing(
-        etag=etag,
-        state=ProcessingState.FAILED,
-        content_type="image/png",
-        reason="TRUNCATED",
-        detail="The picture ends early.",
-    )
-
-
-async def committed(catalogue: Catalogue, path: str = "a") -> NodeCommit:
-    commit = finished_upload(path)
-    await catalogue.commit_node(commit)
-    return commit
-
-
-async def announced(catalogue: Catalogue, node_id: str, etag: str = "e-1") -> bool:
-    refs = [one.object for one in processed(node_id, etag).thumbnails]
-    return await catalogue.announce_thumbnails(node_id, refs)
-
-
-async def recorded(catalogue: Catalogue, node_id: str, processing: Processing) -> Recorded:
-    return await catalogue.record_processed(TENANT, node_id, processing)
-
-
-async def result(catalogue: Catalogue, node_id: str) -> Processing | None:
-    return (await catalogue.processing_of(TENANT, [node_id])).get(node_id)
-
-
-async def events(catalogue: Catalogue, name: str) -> list[EventRecord]:
-    rows = await catalogue.outbox(1000)
-    return [row.event for row in rows if row.event.type == f"sluice.events.v1.{name}"]
-
-
-async def doomed_keys(catalogue: Catalogue) -> list[str]:
-    due = await catalogue.deletions_due(time.time() + LATER, 1000)
-    return sorted(deletion.object.key for deletion in due)
-
-
-def keys_of(processing: Processing) -> list[str]:
-    return sorted(one.object.key for one in processing.thumbnails)
 
 
 async def test_result_round_trips(catalogue: Catalogue) -> None:
@@ -111,16 +39,6 @@ async def test_result_round_trips(catalogue: Catalogue) -> None:
     assert found is not None
     assert found.processed_at == pytest.approx(time.time(), abs=60)
     assert replace(found, processed_at=0.0) == processed(node_id)
-
-
-async def test_an_announced_thumbnail_is_not_shown(catalogue: Catalogue) -> None:
-    node_id = (await committed(catalogue)).node_id
-    await announced(catalogue, node_id)
-    assert await result(catalogue, node_id) is None
-    await recorded(catalogue, node_id, failed())
-    found = await result(catalogue, node_id)
-    assert found is not None
-    assert (found.thumbnails, found.location, dict(found.exif)) == ((), None, {})
 
 
 @pytest.mark.rule(22, 23)
@@ -198,31 +116,6 @@ async def test_one_of_concurrent_results_is_recorded(catalogue: Catalogue) -> No
     assert len(await events(catalogue, "NodeProcessed")) == 1
 
 
-@pytest.mark.rule(26)
-async def test_new_content_replaces_the_thumbnails(
-    catalogue: Catalogue,
-) -> None:
-    node_id = (await committed(catalogue)).node_id
-    await recorded(catalogue, node_id, processed(node_id, "e-1"))
-    assert await recorded(catalogue, node_id, processed(node_id, "e-2")) is Recorded.RECORDED
-    assert await doomed_keys(catalogue) == keys_of(processed(node_id, "e-1"))
-    found = await result(catalogue, node_id)
-    assert found is not None
-    assert keys_of(found) == keys_of(processed(node_id, "e-2"))
-
-
-@pytest.mark.rule(26)
-async def test_a_thumbnail_that_a_live_node_names_again_stays(catalogue: Catalogue) -> None:
-    node_id = (await committed(catalogue)).node_id
-    for etag in ("e-1", "e-2", "e-1"):
-        await recorded(catalogue, node_id, processed(node_id, etag))
-    assert await doomed_keys(catalogue) == keys_of(processed(node_id, "e-2"))
-    for one in processed(node_id, "e-1").thumbnails:
-        assert await catalogue.is_object_live(one.object)
-    for one in processed(node_id, "e-2").thumbnails:
-        assert not await catalogue.is_object_live(one.object)
-
-
 @pytest.mark.rule(20)
 async def test_result_sets_a_missing_sha256_with_one_event(catalogue: Catalogue) -> None:
     node_id = (await committed(catalogue)).node_id
@@ -243,29 +136,6 @@ async def test_result_keeps_a_known_sha256(catalogue: Catalogue) -> None:
     await catalogue.record_processed(TENANT, node_id, processed(node_id), sha256=SHA256)
     assert (await catalogue.get_node(TENANT, node_id)).sha256 == b"\x01" * 32
     assert len(await events(catalogue, "NodeVerified")) == 1
-
-
-@pytest.mark.rule(26)
-async def test_thumbnails_are_deleted_with_their_node(catalogue: Catalogue) -> None:
-    commit = await committed(catalogue)
-    await recorded(catalogue, commit.node_id, processed(commit.node_id))
-    await catalogue.delete_node(TENANT, commit.node_id)
-    thumbnails = keys_of(processed(commit.node_id))
-    assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
-    assert await result(catalogue, commit.node_id) is None
-
-
-@pytest.mark.rule(14, 26)
-async def test_announced_thumbnails_are_deleted_with_their_node(
-    catalogue: Catalogue,
-) -> None:
-    """The processor may have crashed after writing them."""
-    commit = await committed(catalogue)
-    await announced(catalogue, commit.node_id)
-    await announced(catalogue, commit.node_id)
-    await committed(catalogue)
-    thumbnails = keys_of(processed(commit.node_id))
-    assert await doomed_keys(catalogue) == sorted([commit.object.key, *thumbnails])
 
 
 async def test_deleted_node_gets_no_result(catalogue: Catalogue) -> None:

@@ -291,7 +291,7 @@ async def test_rule_25_leftovers_are_removed_at_once_and_after_an_hour(driver: D
 
 
 @pytest.mark.rule(24)
-async def test_rule_24_an_upload_is_forgotten_a_day_after_its_end(driver: Driver) -> None:
+async def test_rule_24_an_upload_is_purged_a_day_after_its_end(driver: Driver) -> None:
     upload_id = await driver.completed()
     assert await driver.ledger.purge_due(10) == 0
     await driver.ledger.cleanup_done(upload_id)

@@ -11,7 +11,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.metrics import PublisherMetrics
 from sluice_backends.kafka.options import KafkaOptions, SecurityProtocol
 from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_core.configuration import ConfigurationError
@@ -210,7 +210,7 @@ async def test_cancelled_call_sends_nothing_more(kafka: KafkaOptions, topic: str
     """A relay that lost its lease must not send in the background either."""
     await make_topic(kafka, topic, 1)
     events = [failed(topic, "node-1", number) for number in range(3000)]
-    metrics = KafkaMetrics()
+    metrics = PublisherMetrics()
     async with open_kafka_publisher(replace(kafka, batch_bytes=1024), metrics) as publisher:
         await publisher.publish(events[:1])
         with pytest.raises(TimeoutError):
@@ -226,7 +226,7 @@ async def test_cancelled_call_sends_nothing_more(kafka: KafkaOptions, topic: str
 
 async def test_unreachable_broker_is_unavailable_and_counted() -> None:
     nowhere = KafkaOptions("127.0.0.1:9", publish_timeout_seconds=2, connect_timeout_seconds=1)
-    metrics = KafkaMetrics()
+    metrics = PublisherMetrics()
     async with open_kafka_publisher(nowhere, metrics) as publisher:
         for _ in range(2):
             with pytest.raises(Unavailable) as caught:
@@ -254,7 +254,7 @@ async def test_refused_credentials_are_a_configuration_error(
 
 
 async def test_acknowledged_calls_are_timed(kafka: KafkaOptions, topic: str) -> None:
-    metrics = KafkaMetrics()
+    metrics = PublisherMetrics()
     async with open_kafka_publisher(kafka, metrics) as publisher:
         await publisher.publish([failed(topic, "node-1", 1)])
     count = metrics.registry.get_sample_value("sluice_event_publish_seconds_count")

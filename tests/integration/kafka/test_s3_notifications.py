@@ -12,12 +12,12 @@ import pytest
 
 from sluice_backends.kafka.dead_letters import dead_letter_topic
 from sluice_backends.kafka.options import KafkaOptions
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import FailedPrecondition, SluiceError, Unavailable
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from sluice_core.uploads.model import ObjectRef
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.kafka import work_consumer
 from support.kafka import begin_at, ends_of, make_topic, messages_in, put, unique_name
 from support.store_notifications import aws_message, minio_message
@@ -66,7 +66,7 @@ async def running(
     group: str,
     topic: str,
     handler: Handler,
-    metrics: Metrics,
+    metrics: ProcessorMetrics,
     options: ProcessorOptions = OPTIONS,
 ) -> AsyncIterator[None]:
     stop = asyncio.Event()
@@ -86,7 +86,7 @@ def message(
 
 
 async def test_store_notifications_are_handled(kafka: KafkaOptions, topic: str, group: str) -> None:
-    handler, metrics = Handler(), Metrics()
+    handler, metrics = Handler(), ProcessorMetrics()
     await make_topic(kafka, topic, 2)
     # With a key, as MinIO writes it, and without.
     await put(
@@ -110,7 +110,7 @@ async def test_store_notifications_are_handled(kafka: KafkaOptions, topic: str, 
 async def test_notification_timeouts_are_retried_with_delay(
     kafka: KafkaOptions, topic: str, group: str
 ) -> None:
-    handler, metrics = Handler(), Metrics()
+    handler, metrics = Handler(), ProcessorMetrics()
     handler.errors["slow"] = [FailedPrecondition("TIMEOUT", "…")] * 2
     await make_topic(kafka, topic, 1)
     await put(kafka, topic, message(minio_message(ref("slow"))))
@@ -124,7 +124,7 @@ async def test_notification_timeouts_are_retried_with_delay(
 async def test_invalid_or_failing_notifications_become_dead_letters(
     kafka: KafkaOptions, topic: str, group: str
 ) -> None:
-    handler, metrics = Handler(), Metrics()
+    handler, metrics = Handler(), ProcessorMetrics()
     handler.errors["permanent"] = [FailedPrecondition("CRASHED", "Its child died.")]
     handler.errors["away"] = [Unavailable("STORE_UNAVAILABLE", "It is away.") for _ in range(9)]
     handler.errors["soon"] = [Unavailable("STORE_UNAVAILABLE", "It is away.") for _ in range(2)]
@@ -172,7 +172,7 @@ async def test_every_object_of_a_message_is_tried_before_dead_letter(
     handler.errors["soon"] = [Unavailable("STORE_UNAVAILABLE", "It is away.")]
     await make_topic(kafka, topic, 1)
     await put(kafka, topic, message(aws_message(ref("permanent"), ref("soon"), ref("n-1"))))
-    async with running(kafka, group, topic, handler, Metrics()):
+    async with running(kafka, group, topic, handler, ProcessorMetrics()):
         letters = dead_letter_topic(topic, group)
 
         async def buried() -> bool:
@@ -191,5 +191,5 @@ async def test_repeated_notification_is_handled_again(
     await make_topic(kafka, topic, 1)
     await put(kafka, topic, message(minio_message(ref("n-1"))))
     await put(kafka, topic, message(minio_message(ref("n-1"))))
-    async with running(kafka, group, topic, handler, Metrics()):
+    async with running(kafka, group, topic, handler, ProcessorMetrics()):
         await until(lambda: handler.calls["n-1"] == 2)

@@ -14,7 +14,8 @@ import pytest
 from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_core.errors import Unavailable
 from sluice_core.ports.event_publisher import EventRecord
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.deps import RepositoryDeps
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.relay import Relay
 from support.commits import DRIVE, TENANT, finished_upload
 from support.roles import small_world

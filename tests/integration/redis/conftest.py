@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from sluice_backends.redis.client.connection import RedisClients, open_redis
 from sluice_backends.redis.options import RedisOptions
+from support.ledger_processes import Processes
 from support.redis_server import RedisServer, shared_server
 
 
@@ -23,3 +25,9 @@ def server() -> RedisServer:
 async def clients(server: RedisServer) -> AsyncIterator[RedisClients]:
     async with open_redis(RedisOptions(server.url)) as opened:
         yield opened
+
+
+@pytest.fixture
+async def processes(server: RedisServer) -> AsyncIterator[Processes]:
+    async with AsyncExitStack() as stack:
+        yield Processes(server, stack)

@@ -129,7 +129,7 @@ async def test_walk_finds_a_ready_part_and_a_completion(driver: Driver, crashing
 
 
 @pytest.mark.rule(22, 25)
-async def test_walk_cleans_up_publishes_and_forgets_an_ended_upload(
+async def test_walk_cleans_up_publishes_and_purges_an_ended_upload(
     cluster: RedisCluster, driver: Driver, crashing: Driver
 ) -> None:
     upload_id = await driver.create()
@@ -168,7 +168,7 @@ async def test_walk_finishes_a_partial_purge(
         driver.clock.advance(DAY)
     # Only the first step of `purge_due`.
     assert isinstance(crashing.ledger, StagingLedger)
-    await crashing.ledger.bare._steps.run("forget", upload_id)
+    await crashing.ledger.bare._steps.run("purge", upload_id)
     await sweep(driver)
     await sweep(driver)
     assert await driver.ledger.purge_due(10) == 0

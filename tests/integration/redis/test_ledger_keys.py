@@ -238,7 +238,7 @@ async def test_rule_24_keys_expire_only_after_all_work_is_done(
 
 
 @pytest.mark.rule(24)
-async def test_rule_24_forgotten_upload_leaves_no_key(
+async def test_rule_24_purged_upload_leaves_no_key(
     server: RedisServer, driver: Driver, store: RedisChunkStore
 ) -> None:
     upload_id = await driver.create()

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import FailedPrecondition, PermissionDenied, Unavailable
 from sluice_core.uploads.model import ObjectRef
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import Outcome, Work
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.sqs import SqsSource
 from sluice_processor.sources.sqs_options import SqsOptions
 from sluice_processor.sources.sqs_queue import open_queue
@@ -73,11 +73,11 @@ async def running_source(
     handler: Handler,
     *,
     options: ProcessorOptions = OPTIONS,
-    metrics: Metrics | None = None,
+    metrics: ProcessorMetrics | None = None,
 ) -> AsyncIterator[None]:
     """Run a source during the block and stop it as a service does."""
     stop = asyncio.Event()
-    source = SqsSource(sqs, handler, options, metrics or Metrics())  # type: ignore[arg-type]
+    source = SqsSource(sqs, handler, options, metrics or ProcessorMetrics())  # type: ignore[arg-type]
     async with asyncio.timeout(SECONDS * 4), asyncio.TaskGroup() as group:
         group.create_task(source.run(stop))
         try:
@@ -93,12 +93,12 @@ async def wait_until_empty(queue: TestQueue) -> None:
     await until(is_empty, SECONDS, "the queue is empty")
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float:
+def value(metrics: ProcessorMetrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(name, {"source": "sqs", **labels}) or 0.0
 
 
 async def test_messages_in_both_formats_are_handled_and_deleted(queue: TestQueue) -> None:
-    handler, metrics = Handler(), Metrics()
+    handler, metrics = Handler(), ProcessorMetrics()
     await queue.send(
         trial_message(),
         aws_message(ref("n-1")),
@@ -117,7 +117,7 @@ async def test_messages_in_both_formats_are_handled_and_deleted(queue: TestQueue
 
 @pytest.mark.parametrize("poison", ["no JSON at all", json.dumps({"Records": [{"s3": 1}, 2]})])
 async def test_malformed_message_becomes_dead_letter_without_delay(poison: str) -> None:
-    handler, metrics = Handler(), Metrics()
+    handler, metrics = Handler(), ProcessorMetrics()
     async with new_queue(receives=2) as queue:
         await queue.send(poison, *(aws_message(ref(f"n-{number}")) for number in range(12)))
         async with running_source(queue.options(), handler, metrics=metrics):
@@ -138,7 +138,7 @@ async def test_malformed_message_becomes_dead_letter_without_delay(poison: str) 
 
 async def test_failed_message_becomes_dead_letter() -> None:
     """A message is handled as a whole; its finished records are repeated, which is harmless."""
-    handler, metrics = Handler(), Metrics()
+    handler, metrics = Handler(), ProcessorMetrics()
     handler.errors["bad"] = FailedPrecondition("CRASHED", "Its child died.")
     body = aws_message(ref("good"), ref("bad"))
     async with new_queue(receives=2) as queue:
@@ -269,7 +269,7 @@ async def test_lag_counts_waiting_messages(
     queue: TestQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sluice_processor.sources.sqs._MEASURE_SECONDS", 0.1)
-    handler, metrics, go_on = Handler(), Metrics(), asyncio.Event()
+    handler, metrics, go_on = Handler(), ProcessorMetrics(), asyncio.Event()
 
     async def hold(node_id: str) -> None:
         await go_on.wait()

@@ -10,7 +10,8 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
 
 from sluice_core.errors import PermissionDenied, ResourceExhausted, SluiceError, Unavailable
 
@@ -110,6 +111,28 @@ def _next(items: Generator[T, None, None]) -> tuple[T] | None:
     for item in items:
         return (item,)
     return None
+
+
+class DiskStore:
+    """Base of a store on disk: a context manager that stops the store's threads."""
+
+    def __init__(self, threads: DiskThreads) -> None:
+        self._threads = threads
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the store's threads; its files stay."""
+        await self._threads.aclose()
 
 
 async def _wait_done(future: asyncio.Future[T]) -> None:

@@ -8,20 +8,22 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sluice_client.blocks import BlockPool
 from sluice_client.connection import Connection
 from sluice_client.downloads.download import Destination, NodeReader, download
-from sluice_client.downloads.repository_api import NodeRef, RepositoryApi
+from sluice_client.downloads.repository_api import GranteeRef, NodeRef, RepositoryApi
 from sluice_client.errors import InvalidArgument, SluiceError
 from sluice_client.local_files import named_descriptor
 from sluice_client.model import (
     DownloadResult,
     Drive,
     DrivePolicy,
+    Grant,
     Limits,
     Node,
+    Role,
     UploadResult,
     UploadState,
     UploadStatus,
@@ -148,12 +150,10 @@ class Client:
             resume: keep a journal of a file's upload so that another run can resume it. Where none
                 can be written, the upload proceeds without it and warns once per client.
 
-        Raises:
-            UploadFailed: the server ended the upload; `reason` says why.
-            UploadBusy: another run is uploading the same file to the same place.
-            SourceChanged: the file changed while it was read.
-            AlreadyExists, InvalidArgument, NotFound, PermissionDenied, …: see errors.py.
-            OSError: the file cannot be read.
+        Raise `UploadFailed` when the server ended the upload (`reason` says why), `UploadBusy` when
+        another run is uploading the same file to the same place, `SourceChanged` when the file
+        changed while it was read, and `OSError` when it cannot be read. For `AlreadyExists`,
+        `InvalidArgument`, `NotFound`, `PermissionDenied` and others see errors.py.
         """
         if isinstance(sha256, bytes) and len(sha256) != 32:
             raise InvalidArgument("BAD_SHA256", "A SHA-256 is 32 raw bytes.", field="sha256")
@@ -226,10 +226,9 @@ class Client:
             thumbnail_size: read the node's thumbnail of this size instead, see `stat`.
             on_progress: as in `upload`.
 
-        Raises:
-            DataLoss: the bytes do not match the node's CRC32C (whole nodes only).
-            OSError: the destination, which it names, cannot be written.
-            IsADirectoryError: the destination is a folder.
+        Raise `DataLoss` when the bytes do not match the node's CRC32C (whole nodes only), `OSError`
+        that names the destination when it cannot be written, and `IsADirectoryError` when it is a
+        folder.
         """
         reader = self._reader(NodeRef(node_id, drive, path), offset, length, thumbnail_size)
         return await download(reader, destination, Meter(on_progress, None))
@@ -362,11 +361,46 @@ class Client:
         return await self._retrying(lambda: self._repository.get_drive(name))
 
     async def list_drives(self) -> AsyncGenerator[Drive, None]:
-        """Yield all drives of the caller's tenant, by name."""
+        """Yield the drives that the caller may use, by name."""
         pages = self._pages(lambda token: self._repository.list_drives(_PAGE_SIZE, token))
         async with aclosing(pages):
             async for drive in pages:
                 yield drive
+
+    async def update_drive(self, name: str, **changes: Any) -> Drive:
+        """Change these fields of a drive's policy, e.g. `access=Access.GRANTS`.
+
+        The arguments are the fields of `DrivePolicy`. Who closes a drive becomes its owner.
+        """
+        if not changes:  # without a mask the server would replace the whole policy
+            raise InvalidArgument("NO_CHANGES", "Give at least one field of the policy.")
+        policy = DrivePolicy(**changes)
+        return await self._retrying(
+            lambda: self._repository.update_drive(name, policy, tuple(changes))
+        )
+
+    async def delete_drive(self, name: str) -> None:
+        """Delete a drive without nodes and open uploads, with its grants."""
+        await self._retrying(lambda: self._repository.delete_drive(name))
+
+    async def grant_drive(
+        self, name: str, role: Role, *, subject: str = "", group: str = ""
+    ) -> Grant:
+        """Give a subject or a group a role on a drive, in place of a former one. Idempotent."""
+        grantee = GranteeRef(subject, group)
+        return await self._retrying(lambda: self._repository.grant_drive(name, grantee, role))
+
+    async def revoke_drive(self, name: str, *, subject: str = "", group: str = "") -> None:
+        """Take the role of a subject or a group away. Idempotent."""
+        grantee = GranteeRef(subject, group)
+        await self._retrying(lambda: self._repository.revoke_drive(name, grantee))
+
+    async def list_grants(self, name: str) -> AsyncGenerator[Grant, None]:
+        """Yield all grants of a drive, groups first."""
+        pages = self._pages(lambda token: self._repository.list_grants(name, _PAGE_SIZE, token))
+        async with aclosing(pages):
+            async for grant in pages:
+                yield grant
 
     # -- inside
 

@@ -14,10 +14,10 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from sluice_backends.instruments import Registry
 from sluice_common.rpc.host import CHANNELZ, METRICS, RpcHost, Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings, load_settings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
@@ -57,7 +57,7 @@ async def host(
         used,
         [Service(SERVICE, slow.add_to)],
         addresses or {"SLUICE_INTAKE_ADDRESS": ANY},
-        Metrics(),
+        Registry(),
         LocalAuthenticator(),
         Tracing(None),
     ) as running:

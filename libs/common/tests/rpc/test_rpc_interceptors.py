@@ -23,7 +23,7 @@ from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import Health, build_server, listen
 from sluice_common.security.authentication import Authenticator, LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.access.principal import current_principal
 from sluice_core.addresses import Address
 from sluice_core.errors import FailedPrecondition, NotFound, SluiceError
@@ -133,7 +133,7 @@ KINDS = {
 
 @asynccontextmanager
 async def serving(
-    metrics: Metrics,
+    metrics: RpcMetrics,
     authenticator: Authenticator | None = None,
     outermost: tuple[grpc.aio.ServerInterceptor[Any, Any], ...] = (),
     options: ServerOptions | None = None,
@@ -196,20 +196,20 @@ async def refusal(
     return from_rpc_error(error)
 
 
-def sample(metrics: Metrics, name: str, **labels: str) -> float:
+def sample(metrics: RpcMetrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_every_kind_of_handler_answers(method: str) -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         messages = {"unary": 1, "server_stream": 3, "client_stream": 2, "bidi_stream": 2}
         assert await call(channel, method) == b"x" * messages[KINDS[method][0]]
 
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_every_kind_of_handler_is_counted(method: str) -> None:
-    metrics = Metrics()
+    metrics = RpcMetrics()
     kind, received, sent = KINDS[method]
     labels = {"grpc_type": kind, "grpc_service": SERVICE, "grpc_method": method}
     async with serving(metrics) as channel:
@@ -231,7 +231,7 @@ async def test_every_kind_of_handler_is_counted(method: str) -> None:
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_every_kind_of_handler_refuses_with_a_reason(method: str) -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         error = await refusal(channel, method, b"refuse")
         assert isinstance(error, NotFound)
         assert (error.reason, dict(error.metadata)) == ("NO_SUCH_THING", {"thing": "7"})
@@ -239,7 +239,7 @@ async def test_every_kind_of_handler_refuses_with_a_reason(method: str) -> None:
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_defect_is_logged_and_its_text_is_not_sent(method: str) -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         with capture_logs() as logs:
             error = await refusal(channel, method, b"defect")
         assert (error.code, error.reason) == ("INTERNAL", "INTERNAL")
@@ -248,28 +248,28 @@ async def test_defect_is_logged_and_its_text_is_not_sent(method: str) -> None:
 
 
 async def test_errors_inside_a_task_group_keep_their_reason() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         assert (await refusal(channel, "Echo", b"group")).reason == "NOT_YET"
 
 
 async def test_time_outs_are_deadlines() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         assert (await refusal(channel, "Echo", b"slow")).code == "DEADLINE_EXCEEDED"
 
 
 async def test_a_status_set_by_hand_is_left_alone() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         error = await refusal(channel, "Echo", b"abort")
         assert (error.code, error.message) == ("DATA_LOSS", "by hand")
 
 
 async def test_custom_serializers_of_a_handler_are_kept() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         assert await call(channel, "Custom", b"abc") == b"ABC"
 
 
 async def test_call_cancelled_during_handling_counts_as_cancelled() -> None:
-    metrics = Metrics()
+    metrics = RpcMetrics()
     labels = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Echo"}
     async with serving(metrics) as channel:
         pending = channel.unary_unary(f"/{SERVICE}/Echo", None, None)(b"wait")
@@ -283,7 +283,7 @@ async def test_call_cancelled_during_handling_counts_as_cancelled() -> None:
 
 
 async def test_write_to_a_lost_client_is_no_defect() -> None:
-    metrics = Metrics()
+    metrics = RpcMetrics()
     labels = {"grpc_type": "server_stream", "grpc_service": SERVICE, "grpc_method": "Flood"}
     async with serving(metrics) as channel:
         with capture_logs() as logs:
@@ -301,39 +301,52 @@ async def test_write_to_a_lost_client_is_no_defect() -> None:
 
 
 async def test_without_keys_every_request_is_local() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         assert await call(channel, "Echo", b"who") == b"default/local"
 
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_a_request_without_credentials_is_refused(method: str) -> None:
-    async with serving(Metrics(), TokenAuthenticator()) as channel:
+    async with serving(RpcMetrics(), TokenAuthenticator()) as channel:
         error = await refusal(channel, method, b"x")
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "BAD_CREDENTIALS")
 
 
 async def test_principal_is_set_per_request_from_credentials() -> None:
-    async with serving(Metrics(), TokenAuthenticator()) as channel:
+    async with serving(RpcMetrics(), TokenAuthenticator()) as channel:
         good = (("authorization", "Bearer good"),)
         assert await call(channel, "Echo", b"who", metadata=good) == b"acme/ann"
         assert (await refusal(channel, "Echo", b"who")).code == "UNAUTHENTICATED"
 
 
 async def test_two_authorization_headers_are_refused() -> None:
-    async with serving(Metrics(), TokenAuthenticator()) as channel:
+    async with serving(RpcMetrics(), TokenAuthenticator()) as channel:
         two = (("authorization", "Bearer good"), ("authorization", "Bearer good"))
         error = await refusal(channel, "Echo", b"who", metadata=two)
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "AMBIGUOUS_CREDENTIALS")
 
 
+async def test_authentication_is_counted_by_reason() -> None:
+    metrics = RpcMetrics()
+    async with serving(metrics, TokenAuthenticator()) as channel:
+        good = (("authorization", "Bearer good"),)
+        await call(channel, "Echo", b"x", good)
+        await refusal(channel, "Echo", b"x")
+        await refusal(channel, "Echo", b"x", good + good)
+    read = metrics.registry.get_sample_value
+    assert read("sluice_auth_accepted_total") == 1
+    for reason in ("BAD_CREDENTIALS", "AMBIGUOUS_CREDENTIALS"):
+        assert read("sluice_auth_refused_total", {"reason": reason}) == 1
+
+
 async def test_probes_need_no_credentials() -> None:
-    async with serving(Metrics(), TokenAuthenticator()) as channel:
+    async with serving(RpcMetrics(), TokenAuthenticator()) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
         assert await check(b"") == b"\x08\x01"  # status: SERVING
 
 
 async def test_an_unknown_method_is_unimplemented() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         assert (await refusal(channel, "Nothing", b"x")).code == "UNIMPLEMENTED"
 
 
@@ -345,14 +358,14 @@ async def request_id_of(channel: grpc.aio.Channel, request: bytes, sent: str | N
 
 
 async def test_the_request_id_comes_back_on_success_and_on_failure() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         assert await request_id_of(channel, b"x", "abc-1") == "abc-1"
         assert await request_id_of(channel, b"refuse", "abc-2") == "abc-2"
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 65, 'a"b', "a b", None])
 async def test_a_request_id_that_would_spoil_a_log_is_replaced(bad: str | None) -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         got = await request_id_of(channel, b"x", bad)
         assert got not in ("", bad)
         assert len(got) == 16
@@ -360,7 +373,7 @@ async def test_a_request_id_that_would_spoil_a_log_is_replaced(bad: str | None) 
 
 async def test_log_lines_of_a_request_carry_its_ids() -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         headers = (
             ("x-request-id", "r1"),
             ("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"),
@@ -376,7 +389,7 @@ async def test_opentelemetry_outside_sees_every_kind_with_its_status(method: str
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     outermost = (aio_server_interceptor(tracer_provider=provider),)  # type: ignore[no-untyped-call]
-    async with serving(Metrics(), outermost=outermost) as channel:
+    async with serving(RpcMetrics(), outermost=outermost) as channel:
         await call(channel, method)
         await refusal(channel, method, b"defect")
         await until(lambda: len(exporter.get_finished_spans()) == 2)
@@ -388,12 +401,12 @@ async def test_opentelemetry_outside_sees_every_kind_with_its_status(method: str
 
 
 async def test_too_much_metadata_is_resource_exhausted() -> None:
-    async with serving(Metrics()) as channel:
+    async with serving(RpcMetrics()) as channel:
         error = await refusal(channel, "Echo", b"x", metadata=(("x-fill", "y" * 20_000),))
         assert error.code == "RESOURCE_EXHAUSTED"
 
 
 async def test_too_large_a_message_is_resource_exhausted() -> None:
-    async with serving(Metrics(), options=ServerOptions(max_message_bytes=1000)) as channel:
+    async with serving(RpcMetrics(), options=ServerOptions(max_message_bytes=1000)) as channel:
         assert (await refusal(channel, "Echo", b"x" * 1001)).code == "RESOURCE_EXHAUSTED"
         assert await call(channel, "Echo", b"x" * 1000) == b"x" * 1000

@@ -17,7 +17,7 @@ from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.reflection import V1, V1ALPHA, add_reflection
 from sluice_common.rpc.server import build_server, listen
 from sluice_common.settings.rpc_options import ServerOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.addresses import Address
 from support.token_authenticator import TokenAuthenticator
 
@@ -29,7 +29,7 @@ INTAKE = f"{UPLOAD.package}.IntakeService"
 @pytest.fixture(name="channel")
 async def a_channel() -> AsyncIterator[grpc.aio.Channel]:
     """Open a channel to a server that refuses all credentials; reflection needs none."""
-    server = build_server(ServerOptions(), (server_layers(Metrics(), TokenAuthenticator()),))
+    server = build_server(ServerOptions(), (server_layers(RpcMetrics(), TokenAuthenticator()),))
     add_reflection(server, (INTAKE,))
     address = listen(server, "TEST", Address("127.0.0.1", 0))
     await server.start()

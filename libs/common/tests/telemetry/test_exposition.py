@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from sluice_common.telemetry import exposition
 from sluice_common.telemetry.exposition import exposing
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
 
@@ -35,17 +35,17 @@ def ask(address: Address, path: str, method: str = "GET") -> tuple[int, str]:
 
 
 async def test_metrics_are_exposed() -> None:
-    metrics = Metrics()
-    metrics.chunks.labels("NEW").inc(3)
+    metrics = RpcMetrics()
+    metrics.refused_messages.labels("TOO_LARGE").inc(3)
     async with exposing(ANY, metrics.registry, lambda: True) as address:
         status, text = await asyncio.to_thread(ask, address, "/metrics")
     assert status == 200
-    assert 'sluice_chunks_total{verdict="NEW"} 3.0' in text
+    assert 'sluice_refused_messages_total{reason="TOO_LARGE"} 3.0' in text
 
 
 async def test_readiness_follows_the_process() -> None:
     ready = asyncio.Event()
-    async with exposing(ANY, Metrics().registry, ready.is_set) as address:
+    async with exposing(ANY, RpcMetrics().registry, ready.is_set) as address:
         assert (await asyncio.to_thread(ask, address, "/readyz"))[0] == 503
         ready.set()
         assert (await asyncio.to_thread(ask, address, "/readyz"))[0] == 200
@@ -53,7 +53,7 @@ async def test_readiness_follows_the_process() -> None:
 
 
 async def test_a_hanging_event_loop_is_not_healthy() -> None:
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         with ThreadPoolExecutor(1) as elsewhere:
             asking = elsewhere.submit(ask, address, "/healthz")
             status, _ = asking.result(60)  # the loop hangs until the answer is there
@@ -61,22 +61,22 @@ async def test_a_hanging_event_loop_is_not_healthy() -> None:
 
 
 async def test_other_paths_and_methods_are_refused() -> None:
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         assert (await asyncio.to_thread(ask, address, "/"))[0] == 404
         assert (await asyncio.to_thread(ask, address, "/metrics", "POST"))[0] == 405
 
 
 async def test_an_address_in_use_is_a_configuration_error() -> None:
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         with pytest.raises(ConfigurationError, match="SLUICE_METRICS_ADDRESS"):
-            async with exposing(address, Metrics().registry, lambda: True):
+            async with exposing(address, RpcMetrics().registry, lambda: True):
                 pass
 
 
 async def test_the_port_is_free_afterwards() -> None:
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         pass
-    async with exposing(address, Metrics().registry, lambda: True) as again:
+    async with exposing(address, RpcMetrics().registry, lambda: True) as again:
         assert again == address
     assert "exposition" not in {thread.name for thread in threading.enumerate()}
 
@@ -114,7 +114,7 @@ def trickle_until_closed(peer: socket.socket, pause_seconds: float) -> None:
 
 async def test_a_trickling_request_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposition, "REQUEST_SECONDS", 0.5)
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         with half_asked(address, 1) as (peer,):
             async with asyncio.timeout(30):  # without a deadline it never ends
                 await asyncio.to_thread(trickle_until_closed, peer, 0.05)
@@ -123,7 +123,7 @@ async def test_a_trickling_request_ends_by_its_deadline(monkeypatch: pytest.Monk
 
 async def test_many_slow_peers_leave_room_for_probes() -> None:
     before = threading.active_count()
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         with half_asked(address, 5 * exposition.MAX_CONNECTIONS):
             for _ in range(5):
                 assert (await asyncio.to_thread(ask, address, "/healthz"))[0] == 200
@@ -135,7 +135,7 @@ async def test_lost_peers_and_bad_requests_leave_no_traceback(
 ) -> None:
     monkeypatch.setattr(exposition, "REQUEST_SECONDS", 0.3)
     reset = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger: close by RST
-    async with exposing(ANY, Metrics().registry, lambda: True) as address:
+    async with exposing(ANY, RpcMetrics().registry, lambda: True) as address:
         for request in (
             b"",
             b"GET /metrics HTTP/1.0\r\n\r\n",
@@ -167,7 +167,7 @@ class Failing(Collector):
 async def test_a_failing_collector_is_logged_and_answered(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    registry, failing = Metrics().registry, Failing()
+    registry, failing = RpcMetrics().registry, Failing()
     registry.register(failing)
     async with exposing(ANY, registry, lambda: True) as address:
         failing.fails = True

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from sluice_common.process.grpc_environment import disable_fork_handlers
-from sluice_common.process.malloc import tune_malloc
+from sluice_common.process.start import prepare_process
 
 
 def main() -> int:
     """Run the console script and return the exit code."""
-    # Both before the import below: grpc allocates memory and reads the environment on import.
-    tune_malloc()
-    disable_fork_handlers()
+    prepare_process()  # before the import below, which imports grpc
     from sluice_intake.service import run
 
     return run(sys.argv[1:])

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import grpc.aio
 
 from sluice_common.backends.coordination import CoordinationPorts
-from sluice_common.telemetry.metrics import Metrics
-from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
+from sluice_common.rpc.host import Service
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
+from sluice_intake.chunks.counted_ledger import CountedLedger
 from sluice_intake.chunks.reception import ChunkReceiver
 from sluice_intake.chunks.streaming import StreamHandler
 from sluice_intake.chunks.unary import UnaryHandler
+from sluice_intake.deps import IntakeDeps
 from sluice_intake.drives import DriveDirectory
+from sluice_intake.lookup import UploadGuard
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
-from sluice_intake.rpc.servicer import IntakeRpc
+from sluice_intake.rpc.servicer import SERVICE_NAME, IntakeRpc
 from sluice_intake.uploads.completion import UploadCompleter
 from sluice_intake.uploads.initiation import UploadInitiator
 from sluice_intake.uploads.status import StatusReader
 
 
-@dataclass(frozen=True, slots=True)
-class IntakeDeps:
-    """The dependencies of an intake. The caller owns them and closes them after the server."""
-
-    ledger: UploadLedger
-    chunks: ChunkStore
-    queue: WorkQueue
-    drives: DriveDirectory
-    metrics: Metrics
-    options: IntakeOptions = field(default_factory=IntakeOptions)
-
-
 def intake_deps(
     coordination: CoordinationPorts,
     drives: DriveDirectory,
-    metrics: Metrics,
+    metrics: IntakeMetrics,
     options: IntakeOptions,
 ) -> IntakeDeps:
     """Return the dependencies of the intake of one process."""
@@ -51,19 +40,28 @@ def intake_deps(
     )
 
 
+def intake_service(deps: IntakeDeps) -> Service:
+    """Return IntakeService for an `RpcHost`."""
+    return Service(SERVICE_NAME, lambda server: add_intake(server, deps))
+
+
 def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     """Register IntakeService on `server`, whose interceptors set the principal and map errors."""
     options = deps.options
     receiver = ChunkReceiver(deps.ledger, deps.chunks, options)
-    acceptor = ChunkAcceptor(deps.ledger, deps.chunks, deps.queue, deps.metrics, options)
+    counted = CountedLedger(deps.ledger, deps.metrics)
+    acceptor = ChunkAcceptor(counted, deps.chunks, deps.queue, options)
     admission = ChunkAdmission(deps.ledger, deps.metrics, options)
-    unary = UnaryHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options)
-    completer = UploadCompleter(deps.ledger, acceptor, options)
+    guard = UploadGuard(deps.ledger, deps.drives)
+    unary = UnaryHandler(deps.ledger, guard, receiver, acceptor, admission, deps.metrics, options)
+    completer = UploadCompleter(deps.ledger, guard, acceptor, options)
     IntakeRpc(
         initiator=UploadInitiator(deps.ledger, deps.drives, unary, completer, options),
         unary=unary,
-        streams=StreamHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options),
+        streams=StreamHandler(
+            deps.ledger, guard, receiver, acceptor, admission, deps.metrics, options
+        ),
         completer=completer,
-        statuses=StatusReader(deps.ledger, options),
+        statuses=StatusReader(deps.ledger, guard, options),
         options=options,
     ).add_to(server)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.telemetry.metrics import LedgerMetrics
 from sluice_core.ports import ChunkStore, UploadLedger
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ class Housekeeping:
     would stay in memory until the intake stops.
     """
 
-    def __init__(self, ledger: UploadLedger, chunks: ChunkStore, metrics: Metrics) -> None:
+    def __init__(self, ledger: UploadLedger, chunks: ChunkStore, metrics: LedgerMetrics) -> None:
         self._ledger = ledger
         self._chunks = chunks
         self._sweeps = metrics.sweeps
@@ -60,7 +60,7 @@ class Housekeeping:
 
 @asynccontextmanager
 async def background_housekeeping(
-    ledger: UploadLedger, chunks: ChunkStore, metrics: Metrics, interval_seconds: float
+    ledger: UploadLedger, chunks: ChunkStore, metrics: LedgerMetrics, interval_seconds: float
 ) -> AsyncIterator[None]:
     """Run the housekeeping while the block runs."""
     async with asyncio.TaskGroup() as group:

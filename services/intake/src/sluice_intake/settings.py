@@ -1,4 +1,4 @@
-"""Conversion of the process settings to intake options."""
+"""Conversion of the process settings to the options of the intake."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sluice_intake.options import IntakeOptions
 
 
 def intake_options(settings: SluiceSettings) -> IntakeOptions:
-    """Return the options of the settings; other options keep their defaults."""
+    """Return the options of the settings; all others keep their defaults."""
     limits, throttle = settings.limits, settings.throttle
     return IntakeOptions(
         ledger=settings.to_ledger_options(),

@@ -1,19 +1,20 @@
-"""Composition root of the node handler and its decoders."""
+"""Composition root of the processor: the only place that constructs its handler and decoders."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
-from sluice_processor.deps import Images, ProcessorDeps, ProcessorOptions
+from sluice_processor.deps import Images, ProcessorDeps
 from sluice_processor.images.children.pool import ImageWorkers
 from sluice_processor.images.children.process import ChildNotStarted
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor
 from sluice_processor.nodes.lazy_images import lazy_images
+from sluice_processor.options import ProcessorOptions
 
 
 @asynccontextmanager
@@ -21,7 +22,7 @@ async def open_processor(
     options: ProcessorOptions,
     catalogue: Catalogue,
     objects: ObjectStore,
-    metrics: Metrics,
+    metrics: ProcessorMetrics,
     *,
     lazy: bool,
 ) -> AsyncIterator[NodeProcessor]:

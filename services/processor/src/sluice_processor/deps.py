@@ -1,4 +1,4 @@
-"""Dependencies and options of the node handler."""
+"""The ports of the node handler, filled in by the composition root."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
-from sluice_core.uploads.model import MIB
-from sluice_processor.images.model import ImageOptions, ProcessedImage
+from sluice_processor.images.model import ProcessedImage
+from sluice_processor.metrics import ProcessorMetrics
+from sluice_processor.options import ProcessorOptions
 
 
 class Images(Protocol):
@@ -23,38 +23,11 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessorOptions:
-    """Limits and timing of the handler and its sources."""
-
-    images: ImageOptions = field(default_factory=ImageOptions)
-    concurrency: int = 8
-    attempts: int = 5
-    handling_seconds: float = 25.0
-    """Time of all attempts at one work item."""
-    retry_base_seconds: float = 0.2
-    retry_cap_seconds: float = 5.0
-    retries: int = 3
-    """Postponed retries of a node that ran out of time."""
-    retry_seconds: float = 300.0
-    """Delay before each postponed retry."""
-    drain_seconds: float = 8.0
-    whole_bytes: int = 16 * MIB
-    """Objects that are no pictures are read whole and checksummed up to this size, if the store has
-    no checksum of them; of all others only the first bytes are read."""
-    spool_dir: Path | None = None
-    bucket: str = "sluice"
-    """Bucket of drives that name none."""
-    events_follow: bool = True
-    """Whether an event follows for every new node. Then a notification that arrives before its
-    node is skipped, and one that adopts an object is done with that."""
-
-
-@dataclass(frozen=True, slots=True)
 class ProcessorDeps:
     """The ports of one processor."""
 
     catalogue: Catalogue
     objects: ObjectStore
     images: Images
-    metrics: Metrics
+    metrics: ProcessorMetrics
     options: ProcessorOptions = field(default_factory=ProcessorOptions)

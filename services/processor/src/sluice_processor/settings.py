@@ -1,4 +1,4 @@
-"""Conversion of settings to the options of the processor."""
+"""Conversion of the process settings to the options of the processor."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final
 
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
-from sluice_processor.deps import ProcessorOptions
 from sluice_processor.images.model import ImageOptions, ThumbnailFormat
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.sqs_options import SqsOptions
 
 _WALL_MULTIPLE: Final = 6

@@ -10,12 +10,12 @@ import structlog
 from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import Events
 from sluice_core.errors import Unavailable
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.settings import processor_options, sqs_options
 from sluice_processor.sources.log import LogSource
 
@@ -31,7 +31,10 @@ class Source(Protocol):
 
 
 def sources_of(
-    settings: SluiceSettings, processor: NodeProcessor, metrics: Metrics, wake: asyncio.Event
+    settings: SluiceSettings,
+    processor: NodeProcessor,
+    metrics: ProcessorMetrics,
+    wake: asyncio.Event,
 ) -> tuple[Source, ...]:
     """Return the sources of the settings, possibly none.
 
@@ -58,7 +61,10 @@ def sources_of(
 
 
 def _kafka_sources(
-    settings: SluiceSettings, processor: NodeProcessor, options: ProcessorOptions, metrics: Metrics
+    settings: SluiceSettings,
+    processor: NodeProcessor,
+    options: ProcessorOptions,
+    metrics: ProcessorMetrics,
 ) -> list[Source]:
     from sluice_processor.sources.kafka import KAFKA, KAFKA_S3, work_consumer
     from sluice_processor.sources.kafka_lag import GroupLag
@@ -75,10 +81,15 @@ def _kafka_sources(
 
 
 async def check_sources(settings: SluiceSettings) -> None:
-    """Raise `ConfigurationError` for an unusable queue.
+    """Raise `ConfigurationError` for an unusable queue, and for a Kafka that refuses the login or
+    cannot be trusted.
 
-    A queue that is unavailable is only logged: it may come back.
+    What is unavailable is only logged: it may come back.
     """
+    if settings.events is Events.KAFKA:
+        from sluice_backends.kafka.connection import check_login
+
+        await check_login(settings.to_kafka_options())
     sqs = sqs_options(settings)
     if sqs is None:
         return

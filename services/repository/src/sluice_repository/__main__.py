@@ -1,18 +1,15 @@
-"""Entry point of `sluice-repository`, the separate repository process."""
+"""The `sluice-repository` command: the repository in its own process."""
 
 from __future__ import annotations
 
 import sys
 
-from sluice_common.process.grpc_environment import disable_fork_handlers
-from sluice_common.process.malloc import tune_malloc
+from sluice_common.process.start import prepare_process
 
 
 def main() -> int:
-    """Run the console script and return its exit code."""
-    # Before the import below: grpc allocates memory and reads the environment when imported.
-    tune_malloc()
-    disable_fork_handlers()
+    """Run the console script and return the exit code."""
+    prepare_process()  # before the import below, which imports grpc
     from sluice_repository.service import run
 
     return run(sys.argv[1:])

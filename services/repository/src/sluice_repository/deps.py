@@ -1,4 +1,4 @@
-"""Dependencies and options of the background roles, filled in by the composition root."""
+"""The ports of the background roles, filled in by the composition root."""
 
 from __future__ import annotations
 
@@ -6,57 +6,13 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.ledger.options import Clock
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.event_publisher import EventPublisher
 from sluice_core.ports.object_store import ObjectStore
-from sluice_core.uploads.model import MIB
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryOptions:
-    """Sizes and times of the background roles.
-
-    A part worker holds a few blocks of at most 1 MiB: about 4 MiB of memory per worker. The lease
-    must be longer than two heartbeats, because one may be lost (protocol.md, rule 15).
-    """
-
-    part_workers: int = 16
-    completion_workers: int = 4
-    lease_seconds: float = 15.0
-    heartbeat_seconds: float = 5.0
-    take_wait_seconds: float = 1.0
-    """Longest wait on the queue before a worker checks the stop signal again."""
-    retry_base_seconds: float = 0.25
-    retry_cap_seconds: float = 30.0
-    part_timeout_seconds: float = 300.0
-    """Time limit for storing one part or assembling one object."""
-    read_timeout_seconds: float = 60.0
-    """Time limit for each block of an object that is read back."""
-    call_timeout_seconds: float = 30.0
-    """Time limit for any other backend call."""
-    sweep_interval_seconds: float = 10.0
-    leftover_age_seconds: float = 600.0
-    intent_age_seconds: float = 3600.0
-    gauge_interval_seconds: float = 5.0
-    relay_poll_seconds: float = 0.2
-    relay_linger_seconds: float = 0.1
-    """Batching delay after a page that was not full."""
-    relay_batch_events: int = 500
-    relay_lease_seconds: float = 15.0
-    publish_timeout_seconds: float = 10.0
-    verify_interval_seconds: float = 5.0
-    verify_bytes_per_second: int = 128 * MIB
-    drain_seconds: float = 8.0
-    """Time for items in progress after a stop; then they are returned (10 s is guaranteed)."""
-
-    def __post_init__(self) -> None:
-        if self.lease_seconds <= 2 * self.heartbeat_seconds:
-            raise ValueError("lease_seconds must be more than twice heartbeat_seconds; raise it.")
-        if self.part_workers < 1 or self.completion_workers < 1:
-            raise ValueError("part_workers and completion_workers must be at least 1.")
+from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.options import RepositoryOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +29,7 @@ class RepositoryDeps:
     objects: ObjectStore
     catalogue: Catalogue | None
     publisher: EventPublisher
-    metrics: Metrics
+    metrics: RepositoryMetrics
     holder: str
     options: RepositoryOptions = field(default_factory=RepositoryOptions)
     clock: Clock = time.time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from typing import Final
 
@@ -16,9 +15,16 @@ from sluice_core.configuration import ConfigurationError
 SUBCOMMAND: Final = "migrate"
 
 
-async def migrate_main(
-    settings: SluiceSettings, _arguments: argparse.Namespace, _stop: asyncio.Event
+def add_migrate_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
 ) -> None:
+    """Add the `migrate` command to the parser of the service."""
+    commands.add_parser(
+        SUBCOMMAND, help="migrate the catalogue's database to this release's schema, then exit"
+    )
+
+
+async def migrate_main(settings: SluiceSettings) -> None:
     """Migrate the catalogue's database and print what was applied.
 
     An interrupted run leaves only whole steps applied; the next run continues after them.

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import structlog
 
-from sluice_repository.deps import RepositoryDeps, RepositoryOptions
+from sluice_repository.deps import RepositoryDeps
 from sluice_repository.roles.completer import Completer
 from sluice_repository.roles.gauges import GaugeRefresher
 from sluice_repository.roles.parts import PartStorer
@@ -16,8 +16,6 @@ from sluice_repository.roles.relay import Relay
 from sluice_repository.roles.sweeper import Sweeper
 from sluice_repository.roles.verifier import Verifier
 from sluice_repository.work.queue_worker import QueueWorker
-
-__all__ = ["ALL_ROLES", "RepositoryDeps", "RepositoryOptions", "Role", "run_roles"]
 
 _log = structlog.get_logger(__name__)
 

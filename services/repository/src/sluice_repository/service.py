@@ -1,4 +1,4 @@
-"""The separate repository process: command line and start-up."""
+"""The repository process: command line and lifecycle."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
-from sluice_repository.bootstrap import check_runs_apart, open_work
-from sluice_repository.migrate_command import SUBCOMMAND, migrate_main
+from sluice_core.combinations import ChunkTransport, require_separable
+from sluice_core.configuration import ConfigurationError
+from sluice_repository.bootstrap import open_work
+from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.migrate_command import SUBCOMMAND, add_migrate_command, migrate_main
 from sluice_repository.role_set import ALL_ROLES, Role
 from sluice_repository.serving import serve_with_roles
 
@@ -22,7 +24,7 @@ ADDRESS: Final = "SLUICE_REPOSITORY_ADDRESS"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the process until it stops and return its exit code.
+    """Run the process until it stops and return the exit code.
 
     Args:
         arguments: without the program's name.
@@ -38,10 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         help=f"roles of this process: {', '.join(Role)} (default: all)",
     )
     add_ready_file(parser)
-    subcommands = parser.add_subparsers(dest="command", metavar="")
-    subcommands.add_parser(
-        SUBCOMMAND, help="migrate the catalogue's database to this release's schema, then exit"
-    )
+    add_migrate_command(parser.add_subparsers(dest="command", metavar=""))
     return run_command(parser, arguments, _main)
 
 
@@ -59,22 +58,38 @@ def parse_roles(text: str) -> frozenset[Role]:
     return roles
 
 
+def check_settings(settings: SluiceSettings) -> None:
+    """Raise `ConfigurationError` for settings with which a repository cannot run on its own."""
+    combination = settings.supported_combination
+    require_separable(combination)
+    if combination.chunk_transport is ChunkTransport.LOCAL:
+        raise ConfigurationError(
+            f"in {combination.name!r} bytes are discarded when they are accepted, so a repository "
+            "has no work: run `sluice-intake` alone"
+        )
+
+
 async def _main(
     settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
     if arguments.command == SUBCOMMAND:
-        await migrate_main(settings, arguments, stop)
+        await migrate_main(settings)
         return
-    check_runs_apart(settings.row)
+    check_settings(settings)
     holder = process_name()
-    metrics = Metrics()
+    metrics = RepositoryMetrics()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         tracing = await enter(traced(settings, "sluice-repository", holder))
         work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
+        authenticator = await enter(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         addresses = {ADDRESS: settings.repository_address}
         host = await enter(
-            hosting(settings, work.services, addresses, metrics, LocalAuthenticator(), tracing)
+            hosting(settings, work.services, addresses, metrics.registry, authenticator, tracing)
         )
         await asyncio.to_thread(
             announce, "repository", host.addresses[ADDRESS], arguments.ready_file

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sluice_common.settings import SluiceSettings
-from sluice_repository.deps import RepositoryOptions
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.rpc.reader_slots import ReaderOptions
 from sluice_repository.serving import RPC_SHARE
 
 
 def repository_options(settings: SluiceSettings) -> RepositoryOptions:
-    """Return the role options; what no setting states keeps the default of `RepositoryOptions`."""
+    """Return the options of the settings; all others keep their defaults."""
     return RepositoryOptions(
         part_workers=settings.workers.parts,
         completion_workers=settings.workers.completions,

@@ -1,1 +1,1 @@
-"""Every Sluice service in one process, on embedded adapters."""
+"""Every Sluice service in one process, on embedded backends."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-# Both before grpc is imported: it allocates memory and reads the environment on import.
-from sluice_common.process.grpc_environment import disable_fork_handlers
-from sluice_common.process.malloc import tune_malloc
+from sluice_common.process.start import prepare_process
 
-tune_malloc()
-disable_fork_handlers()
+prepare_process()  # before the imports below, which import grpc
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
@@ -30,6 +27,11 @@ def serve(args: list[str]) -> int:
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="directory of all data (SLUICE_DATA_DIR)"
     )
+    parser.add_argument(
+        "--auth",
+        action="store_true",
+        help="require tokens; make the key and an administrator's token in the data directory",
+    )
     return run_command(parser, args, _main, _overrides, quiet_interrupt=True)
 
 
@@ -42,9 +44,9 @@ def main() -> int:
 
 
 async def _main(
-    settings: SluiceSettings, _arguments: argparse.Namespace, stop: asyncio.Event
+    settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
-    await bootstrap.serve(settings, stop)
+    await bootstrap.serve(settings, stop, own_keys=arguments.auth)
 
 
 def _overrides(arguments: argparse.Namespace) -> Mapping[str, object]:

@@ -9,28 +9,31 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from sluice.upload.v1 import upload_pb2
 from sluice_common.process.data_dir import DataDir
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
 from sluice_core.combinations import Coordination, Durability, Events
-from sluice_intake.bootstrap import add_intake, intake_deps
+from sluice_intake.bootstrap import intake_deps, intake_service
 from sluice_intake.drives import DefaultDrives, DriveDirectory
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.settings import intake_options
 from sluice_processor.bootstrap import open_processor
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.settings import processor_options
 from sluice_processor.source_set import Source, check_sources, run_sources, sources_of
 from sluice_processor.sources.log import WakingPublisher
-from sluice_repository.bootstrap import Storage, repository_deps, repository_service
+from sluice_repository.backends import Storage
+from sluice_repository.bootstrap import repository_deps, repository_service
 from sluice_repository.role_set import ALL_ROLES, Role
 from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.serving import serve_with_roles
-from sluice_standalone.adapters import Adapters, open_adapters
+from sluice_standalone.backends import Backends, open_backends
 from sluice_standalone.data_dir import announce_addresses, open_data_dir
+from sluice_standalone.metrics import StandaloneMetrics
+from sluice_standalone.own_keys import with_own_keys
 
 INTAKE: Final = "SLUICE_INTAKE_ADDRESS"
 REPOSITORY: Final = "SLUICE_REPOSITORY_ADDRESS"
@@ -51,40 +54,52 @@ _DURABILITY_TEXTS: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
 }
 
 
-async def serve(settings: SluiceSettings, stop: asyncio.Event) -> None:
+async def serve(settings: SluiceSettings, stop: asyncio.Event, *, own_keys: bool = False) -> None:
     """Run every service until `stop`; return when all of them have stopped.
+
+    Args:
+        own_keys: require tokens, and make the key in the data directory that signs them.
 
     Raise `ConfigurationError` for settings that cannot work, an ExceptionGroup when a role fails.
     """
     instance = process_name()
     async with traced(settings, "sluice", instance) as tracing:
         with open_data_dir(settings.data_dir) as data_dir:
-            metrics = Metrics()
-            async with open_adapters(settings, metrics, data_dir) as adapters:
-                await _serve(settings, data_dir, adapters, metrics, instance, tracing, stop)
+            if own_keys:
+                settings = with_own_keys(settings, data_dir)
+            metrics = StandaloneMetrics()
+            async with open_backends(settings, metrics.repository, data_dir) as backends:
+                await _serve(settings, data_dir, backends, metrics, instance, tracing, stop)
 
 
 async def _serve(
     settings: SluiceSettings,
     data_dir: DataDir,
-    adapters: Adapters,
-    metrics: Metrics,
+    backends: Backends,
+    metrics: StandaloneMetrics,
     instance: str,
     tracing: Tracing,
     stop: asyncio.Event,
 ) -> None:
-    metrics.budget_bytes.set(settings.budget_bytes)
-    services = _services(settings, adapters, metrics)
+    metrics.intake.ledger.budget_bytes.set(settings.budget_bytes)
+    services = _services(settings, backends, metrics.intake)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
     wake = asyncio.Event()
-    storage = replace(adapters.storage, publisher=WakingPublisher(adapters.storage.publisher, wake))
-    deps = repository_deps(settings, adapters.coordination, storage, metrics, instance)
+    storage = replace(backends.storage, publisher=WakingPublisher(backends.storage.publisher, wake))
+    deps = repository_deps(settings, backends.coordination, storage, metrics.repository, instance)
     async with AsyncExitStack() as stack:
-        sources = await stack.enter_async_context(_sources(settings, storage, metrics, wake))
-        host = await stack.enter_async_context(
-            hosting(settings, services, addresses, metrics, LocalAuthenticator(), tracing)
+        sources = await stack.enter_async_context(
+            _sources(settings, storage, metrics.processor, wake)
         )
-        stack.enter_context(announce_addresses(data_dir, _announcement(host)))
+        authenticator = await stack.enter_async_context(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
+        host = await stack.enter_async_context(
+            hosting(settings, services, addresses, metrics.registry, authenticator, tracing)
+        )
+        stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))
         _print(_banner(settings, data_dir, host))
         async with asyncio.TaskGroup() as group:
             group.create_task(run_sources(sources, stop), name="processor")
@@ -95,7 +110,7 @@ async def _serve(
 
 @asynccontextmanager
 async def _sources(
-    settings: SluiceSettings, storage: Storage, metrics: Metrics, wake: asyncio.Event
+    settings: SluiceSettings, storage: Storage, metrics: ProcessorMetrics, wake: asyncio.Event
 ) -> AsyncIterator[tuple[Source, ...]]:
     """Open the processor and yield its sources: the event log, or none.
 
@@ -113,45 +128,53 @@ async def _sources(
 
 
 def _services(
-    settings: SluiceSettings, adapters: Adapters, metrics: Metrics
+    settings: SluiceSettings, backends: Backends, metrics: IntakeMetrics
 ) -> tuple[Service, ...]:
     drives: DriveDirectory = DefaultDrives()
     repository: tuple[Service, ...] = ()
-    storage = adapters.storage
+    storage = backends.storage
     if storage.catalogue is not None:
         registry = DriveRegistry(
             storage.catalogue, default_bucket=settings.bucket, auto_create=True
         )
         # In one process the registry is the directory, without a gRPC call.
         drives = registry
-        repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
-    deps = intake_deps(adapters.coordination, drives, metrics, intake_options(settings))
-    intake = Service(
-        upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name,
-        lambda server: add_intake(server, deps),
-    )
-    return (intake, *repository)
+        ledger = backends.coordination.ledger
+        repository = (
+            repository_service(settings, storage.catalogue, storage.objects, ledger, registry),
+        )
+    deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings))
+    return (intake_service(deps), *repository)
 
 
-def _announcement(host: RpcHost) -> Mapping[str, str]:
+def _announcement(settings: SluiceSettings, host: RpcHost) -> Mapping[str, str]:
     """Return the addresses under the names in server.json that clients and scripts read."""
     names = {"intake": INTAKE, "repository": REPOSITORY, "metrics": METRICS}
-    return {name: str(host.addresses[setting]) for name, setting in names.items()}
+    return {name: _target(settings, host.addresses[setting]) for name, setting in names.items()}
 
 
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
+    scheme = "http" if settings.tls.cert_file is None else "https"
     promise = _DURABILITY_TEXTS[settings.coordination][settings.durability]
+    has_own_keys = settings.auth.secret_file == data_dir.auth_secret
+    token = (f"token       {data_dir.admin_token.absolute()}",) if has_own_keys else ()
     return "\n".join(
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
-            f"metrics     http://{host.addresses[METRICS]}/metrics",
+            f"metrics     {scheme}://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
+            *token,
             f"durability  {settings.durability}: {promise}",
-            f"upload      sluice upload FILE --drive first --server {intake}",
+            f"upload      sluice upload FILE --drive first --server {_target(settings, intake)}",
         )
     )
+
+
+def _target(settings: SluiceSettings, address: Address) -> str:
+    """Return an address for a client on this machine; without TLS it needs no scheme."""
+    return str(address) if settings.tls.cert_file is None else f"https://{address}"
 
 
 def _print(text: str) -> None:

@@ -6,10 +6,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
-from sluice_backends.disk import DiskThreads, NewFile, create_file
+from sluice_backends.disk import DiskStore, DiskThreads, NewFile, create_file
 from sluice_backends.files.folders import ObjectFolders, remove_tree
 from sluice_backends.files.manifest import Piece
 from sluice_core.errors import InvalidArgument
@@ -22,7 +21,7 @@ from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIN_PART_BYTES, ObjectRef
 T = TypeVar("T")
 
 
-class FileObjectStore:
+class FileObjectStore(DiskStore):
     """`ObjectStore` in a directory tree of one process; `folders.py` defines the layout.
 
     Args:
@@ -47,24 +46,11 @@ class FileObjectStore:
     ) -> None:
         self._fsync = fsync
         self._folders = ObjectFolders(root, fsync=fsync, min_part_bytes=min_part_bytes)
-        self._threads = DiskThreads(
-            "objects", workers=threads, unavailable="STORE_UNAVAILABLE", denied="STORE_DENIED"
+        super().__init__(
+            DiskThreads(
+                "objects", workers=threads, unavailable="STORE_UNAVAILABLE", denied="STORE_DENIED"
+            )
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Stop the store's threads; its files stay."""
-        await self._threads.aclose()
 
     async def check(self, bucket: str) -> None:
         await self._threads.run(self._folders.make_bucket, bucket)

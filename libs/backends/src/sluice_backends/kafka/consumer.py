@@ -22,7 +22,7 @@ from sluice_backends.kafka.handling import (
     RecentlySeen,
     SeenEvents,
 )
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.receiving import ReceivedEvent, open_consumer, parse_event
 from sluice_backends.kafka.retry_topics import with_retry_topics
@@ -63,14 +63,14 @@ class MessageConsumer(Generic[M]):
         handler: Callable[[M], Awaitable[None]],
         *,
         seen: SeenEvents | None = None,
-        metrics: KafkaMetrics | None = None,
+        metrics: ConsumerMetrics | None = None,
     ) -> None:
         self._kafka = kafka
         self._options = options
         self._receive = receive
         self._handler = handler
         self._seen = seen or RecentlySeen()
-        self._metrics = metrics or KafkaMetrics()
+        self._metrics = metrics or ConsumerMetrics()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`, then drain the running batches and leave the group.
@@ -153,7 +153,7 @@ class EventConsumer(MessageConsumer[ReceivedEvent]):
         handler: Handler,
         *,
         seen: SeenEvents | None = None,
-        metrics: KafkaMetrics | None = None,
+        metrics: ConsumerMetrics | None = None,
     ) -> None:
         super().__init__(kafka, options, parse_event, handler, seen=seen, metrics=metrics)
 
@@ -172,7 +172,7 @@ class _Batches:
 
     options: ConsumerOptions
     handling: Handling[Any]
-    metrics: KafkaMetrics
+    metrics: ConsumerMetrics
     consumer: Any = None
     group: asyncio.TaskGroup | None = None
     running: dict[TopicPartition, _RunningBatch] = field(default_factory=dict)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from sluice_backends.kafka.headers import Headers
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.producer import OrderedProducer, Outgoing
 from sluice_backends.kafka.retry_topics import Delivery, delayed_retry
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.errors import InvalidArgument
 from sluice_core.events.cloudevents import to_rfc3339
 from sluice_core.uploads.model import MIB
@@ -18,15 +18,6 @@ MAX_LETTER_BYTES = 16 * MIB
 """`max.message.bytes` of dead letter topics: they take what is too large for other topics."""
 
 _CAUSE_CHARACTERS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Cause of a dead letter: a stable `reason` and a detail for operators."""
-
-    reason: str
-    detail: str
-    attempts: int = 0
 
 
 def dead_letter_topic(topic: str, group: str) -> str:
@@ -41,11 +32,11 @@ class DeadLetters:
         self._group = group
         self._producer = OrderedProducer(options, max_message_bytes=MAX_LETTER_BYTES)
 
-    async def send(self, raw: Any, cause: Cause) -> None:
+    async def send(self, raw: Any, cause: FinalFailure) -> None:
         """Write a dead letter; return when the broker has acknowledged it.
 
         A message larger than `MAX_LETTER_BYTES` is written without its value; its headers name
-        the original's topic, partition and offset. Raises `Unavailable` when the outcome is
+        the original's topic, partition and offset. Raise `Unavailable` when the outcome is
         uncertain.
         """
         letter = self._letter(raw, cause, raw.value or b"")
@@ -57,14 +48,14 @@ class DeadLetters:
     async def postpone(self, delivery: Delivery, due: float) -> None:
         """Write a delayed retry; return when the broker has acknowledged it.
 
-        Raises `Unavailable` when the outcome is uncertain.
+        Raise `Unavailable` when the outcome is uncertain.
         """
         await self._producer.send([delayed_retry(delivery, self._group, due)])
 
     async def aclose(self) -> None:
         await self._producer.aclose()
 
-    def _letter(self, raw: Any, cause: Cause, value: bytes) -> Outgoing:
+    def _letter(self, raw: Any, cause: FinalFailure, value: bytes) -> Outgoing:
         facts = {
             "reason": cause.reason,
             "detail": cause.detail[:_CAUSE_CHARACTERS],

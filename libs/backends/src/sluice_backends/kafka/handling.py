@@ -11,13 +11,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-from sluice_backends.kafka.dead_letters import Cause, DeadLetters
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.dead_letters import DeadLetters
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.kafka.receiving import ReceivedEvent, Start
 from sluice_backends.kafka.retry_topics import DelayedRetries, Delivery, delivery_of
-from sluice_core.concurrency.allowance import Allowance
+from sluice_core.concurrency.attempts import Attempts, FinalFailure
 from sluice_core.concurrency.waiting import backoff_seconds, wait_at_most
-from sluice_core.errors import SluiceError, Unavailable
+from sluice_core.errors import Unavailable
 from sluice_core.events.registry import BadEvent
 
 _log = structlog.get_logger(__name__)
@@ -114,7 +114,7 @@ class Handling(Generic[M]):
         handler: Callable[[M], Awaitable[None]],
         seen: SeenEvents,
         letters: DeadLetters,
-        metrics: KafkaMetrics,
+        metrics: ConsumerMetrics,
         max_event_bytes: int,
     ) -> None:
         self._options = options
@@ -140,31 +140,31 @@ class Handling(Generic[M]):
         try:
             event = self._receive(raw, self._max_event_bytes)
         except BadEvent as error:
-            return await self._bury(raw, Cause(error.reason, str(error)), revoked)
-        allowance = Allowance(self._options.handling_seconds)
-        attempt = 0
+            return await self._bury(raw, FinalFailure(error.reason, str(error)), revoked)
+        attempts = Attempts(self._options)
         while True:
             async with self._slots:
                 if revoked.is_set():
                     return False
-                attempt += 1
-                failure = await self._attempt(event, allowance, attempt)
+                failure = await self._attempt(event, attempts)
             if failure is None:
                 return True
-            delay = self._delay_seconds(attempt)
-            is_permanent = isinstance(failure, SluiceError) and not failure.retryable
-            if is_permanent or attempt >= self._options.attempts or allowance.left_seconds <= delay:
-                return await self._postpone_or_bury(raw, _cause(failure, attempt), revoked)
+            delay = attempts.delay_seconds(failure)
+            if delay is None:
+                cause = attempts.final_failure(
+                    failure, timeout_detail="the handler took too long", defect_detail=repr(failure)
+                )
+                return await self._postpone_or_bury(raw, cause, revoked)
             self._count(event.topic, "retried")
             if await wait_at_most(revoked, delay):
                 return False
-            allowance.spend(delay)
+            attempts.spend(delay)
 
-    async def _attempt(self, event: M, allowance: Allowance, attempt: int) -> Exception | None:
+    async def _attempt(self, event: M, attempts: Attempts) -> Exception | None:
         """Return None if the event is handled, now or earlier; otherwise the handler's error."""
         event_id = event.event_id
         try:
-            async with allowance.spending():
+            async with attempts.attempt():
                 if event_id and await self._seen.seen(event_id):
                     self._count(event.topic, "repeated")
                     return None
@@ -176,14 +176,16 @@ class Handling(Generic[M]):
                 "event.handling_failed",
                 event_id=event_id,
                 topic=event.topic,
-                attempt=attempt,
+                attempt=attempts.count,
                 exc_info=error,
             )
             return error
         self._count(event.topic, "handled")
         return None
 
-    async def _postpone_or_bury(self, raw: Delivery, cause: Cause, revoked: asyncio.Event) -> bool:
+    async def _postpone_or_bury(
+        self, raw: Delivery, cause: FinalFailure, revoked: asyncio.Event
+    ) -> bool:
         """Postpone a message or bury it; return False if the partition is revoked first."""
         retries = self._options.delayed_retries
         if (
@@ -219,12 +221,13 @@ class Handling(Generic[M]):
                 _log.warning(
                     "dead_letter.write_failed", topic=raw.topic, offset=raw.offset, error=str(error)
                 )
-                if await wait_at_most(revoked, self._delay_seconds(attempts)):
+                base, cap = self._options.retry_base_seconds, self._options.retry_cap_seconds
+                if await wait_at_most(revoked, backoff_seconds(attempts, base, cap)):
                     return False
             else:
                 return True
 
-    async def _bury(self, raw: Delivery, cause: Cause, revoked: asyncio.Event) -> bool:
+    async def _bury(self, raw: Delivery, cause: FinalFailure, revoked: asyncio.Event) -> bool:
         """Write a dead letter; return False if the partition is revoked first."""
         if not await self._send(raw, revoked, lambda: self._letters.send(raw, cause)):
             return False
@@ -240,17 +243,5 @@ class Handling(Generic[M]):
         )
         return True
 
-    def _delay_seconds(self, attempt: int) -> float:
-        options = self._options
-        return backoff_seconds(attempt, options.retry_base_seconds, options.retry_cap_seconds)
-
     def _count(self, topic: str, outcome: str) -> None:
         self._metrics.consumed.labels(self._options.group, topic, outcome).inc()
-
-
-def _cause(error: Exception, attempts: int) -> Cause:
-    if isinstance(error, SluiceError):
-        return Cause(error.reason, error.operator_message, attempts)
-    if isinstance(error, TimeoutError):
-        return Cause("HANDLER_TIMEOUT", "the handler took too long", attempts)
-    return Cause("HANDLER_FAILED", repr(error), attempts)

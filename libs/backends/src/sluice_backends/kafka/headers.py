@@ -50,7 +50,7 @@ def from_message(
 ) -> EventRecord:
     """Return the event of a message; its payload is the unchanged value.
 
-    Raises `NotAnEvent`.
+    Raise `NotAnEvent`.
     """
     decoded = _decode(headers)
     if decoded.get("ce_specversion") != "1.0":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from sluice_backends.buckets import FAST_SECONDS
+from sluice_backends.instruments import FAST_SECONDS, Instruments, Registry
 
 
-class KafkaMetrics:
-    """Metrics of publishers and consumers."""
+class PublisherMetrics(Instruments):
+    """Metrics of the event publisher."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
         r = self.registry
         self.publish_seconds = Histogram(
             "sluice_event_publish_seconds",
@@ -25,6 +25,14 @@ class KafkaMetrics:
             ("reason",),
             registry=r,
         )
+
+
+class ConsumerMetrics(Instruments):
+    """Metrics of consumers."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
         self.consumed = Counter(
             "sluice_consumer_events",
             "Consumed events, by outcome",

@@ -76,7 +76,7 @@ class OrderedProducer:
     async def send(self, messages: Sequence[Outgoing]) -> None:
         """Send messages; return when every in-sync replica has all of them.
 
-        Raises `Unavailable` when the outcome is uncertain, and `InvalidArgument` EVENT_REFUSED for
+        Raise `Unavailable` when the outcome is uncertain, and `InvalidArgument` EVENT_REFUSED for
         a message that no broker accepts; it also names those of the topic that are no smaller.
         After an error or a cancellation, some may have arrived.
         """

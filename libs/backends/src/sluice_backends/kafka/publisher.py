@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from sluice_backends.kafka.connection import check_login
 from sluice_backends.kafka.headers import to_headers, to_key
-from sluice_backends.kafka.metrics import KafkaMetrics
+from sluice_backends.kafka.metrics import PublisherMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.producer import OrderedProducer, Outgoing
 from sluice_backends.kafka.schemas import SchemaFrames, open_schema_frames
@@ -22,7 +22,7 @@ class KafkaPublisher:
     """`EventPublisher` on Kafka; opened by `open_kafka_publisher`."""
 
     def __init__(
-        self, producer: OrderedProducer, frames: SchemaFrames | None, metrics: KafkaMetrics
+        self, producer: OrderedProducer, frames: SchemaFrames | None, metrics: PublisherMetrics
     ) -> None:
         self._producer = producer
         self._frames = frames
@@ -52,12 +52,12 @@ class KafkaPublisher:
 
 @asynccontextmanager
 async def open_kafka_publisher(
-    options: KafkaOptions, metrics: KafkaMetrics | None = None
+    options: KafkaOptions, metrics: PublisherMetrics | None = None
 ) -> AsyncIterator[KafkaPublisher]:
     """Yield a publisher for the block.
 
     Kafka may be unavailable: uploads do not wait for it, and `publish` connects when it is back.
-    Raises `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be
+    Raise `ConfigurationError` when a broker refuses the credentials or the TLS files cannot be
     used.
     """
     await check_login(options)
@@ -67,4 +67,4 @@ async def open_kafka_publisher(
             frames = await stack.enter_async_context(open_schema_frames(options))
         producer = OrderedProducer(options)
         stack.push_async_callback(producer.aclose)
-        yield KafkaPublisher(producer, frames, metrics or KafkaMetrics())
+        yield KafkaPublisher(producer, frames, metrics or PublisherMetrics())

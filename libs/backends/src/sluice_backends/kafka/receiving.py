@@ -83,7 +83,7 @@ async def open_consumer(
 ) -> AsyncIterator[Any]:
     """Yield the client's consumer for the block; the caller commits offsets.
 
-    Without a group it reads every partition. Raises `Unavailable` EVENTS_UNAVAILABLE.
+    Without a group it reads every partition. Raise `Unavailable` EVENTS_UNAVAILABLE.
     """
     consumer = AIOKafkaConsumer(
         **client_arguments(options),

@@ -42,7 +42,7 @@ async def ensure_topics(
     """Create missing topics; existing ones are not changed.
 
     Concurrent calls are safe. Where only operators may create topics, existing topics suffice.
-    Raises `Unavailable` EVENTS_TOPIC_MISSING, and the client's errors.
+    Raise `Unavailable` EVENTS_TOPIC_MISSING, and the client's errors.
     """
     if not topics:
         return
@@ -92,7 +92,7 @@ async def _until_described(
     """Check topics that exist according to the controller.
 
     Another process may have created one a moment ago: a broker describes it only once it has
-    replicated the controller's metadata. Raises `Unavailable` EVENTS_TOPIC_MISSING if that takes
+    replicated the controller's metadata. Raise `Unavailable` EVENTS_TOPIC_MISSING if that takes
     longer than a request may.
     """
     clock = asyncio.get_running_loop().time

@@ -87,7 +87,7 @@ class MemoryChunkStore:
             yield staged
         finally:
             if not (staged.sealed or staged.dropped):
-                self._forget(upload_id, token)
+                self._remove(upload_id, token)
 
     async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
         stored = self._uploads.get(upload_id, {}).get(chunk.token)
@@ -108,11 +108,11 @@ class MemoryChunkStore:
 
     async def drop(self, upload_id: str, tokens: Sequence[str]) -> None:
         for token in tokens:
-            self._forget(upload_id, token)
+            self._remove(upload_id, token)
 
     async def drop_upload(self, upload_id: str) -> None:
         for token in list(self._uploads.get(upload_id, ())):
-            self._forget(upload_id, token)
+            self._remove(upload_id, token)
 
     async def leftovers(
         self, older_than_seconds: float, limit: int
@@ -133,7 +133,7 @@ class MemoryChunkStore:
             self._uploads[upload_id] = self._uploads.pop(upload_id)
         return leftovers
 
-    def _forget(self, upload_id: str, token: str) -> None:
+    def _remove(self, upload_id: str, token: str) -> None:
         chunks = self._uploads.get(upload_id, {})
         chunk = chunks.pop(token, None)
         if chunk is not None:

@@ -65,14 +65,14 @@ class MemoryStore:
     def save_claims(self, record: UploadRecord) -> None:
         """No-op: the record is the stored object."""
 
-    def forget(self, upload_id: str) -> None:
+    def purge(self, upload_id: str) -> None:
         record = self._uploads.pop(upload_id).record
         ages = self._ages[record.new.tenant]
         del ages[bisect_left(ages, _age(record))]
         if not ages:
             del self._ages[record.new.tenant]
 
-    def clear_forgotten(self, limit: int) -> bool:
+    def clear_purged(self, limit: int) -> bool:
         return False
 
     def newest(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from sluice_backends.buckets import FAST_SECONDS
+from sluice_backends.instruments import FAST_SECONDS, Instruments, Registry
 
 
-class RedisMetrics:
+class RedisMetrics(Instruments):
     """Metrics of Redis operations and servers."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
         r = self.registry
         self.seconds = Histogram(
             "sluice_redis_seconds",

@@ -51,7 +51,7 @@ class RedisMonitor:
         self._new_nonce.append(callback)
 
     async def check(self) -> None:
-        """Check memory, servers and nonce. Raises as `RedisClients` does."""
+        """Check memory, servers and nonce. Raise as `RedisClients` does."""
         infos = await read_info(self._clients)
         self._update_memory(infos)
         self._update_servers(infos)

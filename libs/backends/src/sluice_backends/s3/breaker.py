@@ -5,24 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import TypeVar
 
 from sluice_backends.s3.options import BreakerOptions
 from sluice_core.errors import DeadlineExceeded, Unavailable
-from sluice_core.objects.body import closing
-from sluice_core.ports.object_store import (
-    Body,
-    ObjectAttributes,
-    ObjectInfo,
-    ObjectStore,
-    PartTag,
-    PresignedPut,
-)
-from sluice_core.uploads.model import ObjectRef
-
-T = TypeVar("T")
 
 CIRCUIT_OPEN = "STORE_CIRCUIT_OPEN"
 _PROBE_RETRY_SECONDS = 1.0
@@ -105,8 +93,30 @@ class Breaker:
     def state(self) -> BreakerState:
         return self._state
 
-    def admit(self) -> BreakerCall:
-        """Admit a call. Raises `Unavailable` STORE_CIRCUIT_OPEN."""
+    @contextmanager
+    def attempt(self, *, may_be_slow: bool = False) -> Iterator[BreakerCall]:
+        """Admit a call that runs in the block, and count its outcome.
+
+        Raise `Unavailable` STORE_CIRCUIT_OPEN instead while the breaker is open.
+
+        Args:
+            may_be_slow: do not count a long wait as slow.
+        """
+        call = self._admit()
+        failed = False
+        try:
+            yield call
+        except asyncio.CancelledError:
+            call.neutral = True
+            raise
+        except _FAILURES:
+            failed = True
+            raise
+        finally:
+            slow = not may_be_slow and call.longest_wait_seconds > self._options.slow_seconds
+            self._count(call, failed=failed, slow=slow)
+
+    def _admit(self) -> BreakerCall:
         if self._state is BreakerState.OPEN:
             remaining = self._opened_at + self._options.open_seconds - self._clock()
             if remaining > 0:
@@ -118,9 +128,7 @@ class Breaker:
             self._probing = True
         return BreakerCall(self._epoch, self._clock)
 
-    def record_outcome(self, call: BreakerCall, *, failed: bool, may_be_slow: bool = False) -> None:
-        """Record the outcome of an admitted call and update the state."""
-        slow = not may_be_slow and call.longest_wait_seconds > self._options.slow_seconds
+    def _count(self, call: BreakerCall, *, failed: bool, slow: bool) -> None:
         if call.epoch != self._epoch:
             return
         if call.neutral:
@@ -151,134 +159,6 @@ class Breaker:
         if state is BreakerState.OPEN:
             self._opened_at = self._clock()
         self._on_state(state)
-
-
-class CircuitBreakerObjectStore:
-    """An `ObjectStore` whose calls pass a circuit breaker."""
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        options: BreakerOptions | None = None,
-        on_state: Callable[[BreakerState], None] = lambda state: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._breaker = Breaker(options or BreakerOptions(), on_state, clock)
-
-    @property
-    def state(self) -> BreakerState:
-        return self._breaker.state
-
-    async def check(self, bucket: str) -> None:
-        await self._call_store(lambda _: self._store.check(bucket))
-
-    async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
-        return await self._call_store(
-            lambda call: self._store.put(ref, _TimedBody(body, call), attributes)
-        )
-
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
-        return await self._call_store(lambda _: self._store.open_multipart(ref, attributes))
-
-    async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
-        return await self._call_store(
-            lambda call: self._store.put_part(ref, multipart_id, number, _TimedBody(body, call))
-        )
-
-    async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
-        return await self._call_store(lambda _: self._store.list_parts(ref, multipart_id))
-
-    async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
-        return await self._call_store(lambda _: self._store.open_multiparts(ref))
-
-    async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
-    ) -> ObjectInfo:
-        # Assembling 10,000 parts may take minutes in a healthy store.
-        return await self._call_store(
-            lambda _: self._store.complete_multipart(ref, multipart_id, parts), may_be_slow=True
-        )
-
-    async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
-        await self._call_store(lambda _: self._store.abort_multipart(ref, multipart_id))
-
-    async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
-        call = self._breaker.admit()
-        failed = False
-        try:
-            async with closing(self._store.read(ref, offset, length)) as blocks:
-                async for block in blocks:
-                    call.end_wait()
-                    yield block
-                    call.start_wait()
-        except asyncio.CancelledError:
-            call.neutral = True
-            raise
-        except _FAILURES:
-            failed = True
-            raise
-        finally:
-            self._breaker.record_outcome(call, failed=failed)
-
-    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
-        return await self._call_store(lambda _: self._store.head(ref))
-
-    async def delete(self, ref: ObjectRef) -> None:
-        await self._call_store(lambda _: self._store.delete(ref))
-
-    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        return await self._store.presign_get(ref, lifetime_seconds, filename)
-
-    async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
-    ) -> PresignedPut:
-        return await self._store.presign_put(ref, lifetime_seconds, size, attributes)
-
-    async def _call_store(
-        self, work: Callable[[BreakerCall], Awaitable[T]], *, may_be_slow: bool = False
-    ) -> T:
-        call = self._breaker.admit()
-        failed = False
-        try:
-            return await work(call)
-        except asyncio.CancelledError:
-            call.neutral = True
-            raise
-        except _FAILURES:
-            failed = True
-            raise
-        finally:
-            self._breaker.record_outcome(call, failed=failed, may_be_slow=may_be_slow)
-
-
-class _TimedBody:
-    """A body that separates the wait for the store from the wait for the body's source."""
-
-    def __init__(self, body: Body, call: BreakerCall) -> None:
-        self._body = body
-        self._call = call
-
-    @property
-    def size(self) -> int:
-        return self._body.size
-
-    @property
-    def crc32c(self) -> int:
-        return self._body.crc32c
-
-    async def blocks(self) -> AsyncIterator[bytes]:
-        self._call.end_wait()
-        self._call.neutral = True  # until the source has yielded a block or ended
-        async with closing(self._body.blocks()) as blocks:
-            async for block in blocks:
-                self._call.neutral = False
-                self._call.start_wait()
-                yield block
-                self._call.end_wait()
-                self._call.neutral = True
-        self._call.neutral = False
-        self._call.start_wait()
 
 
 def _circuit_open(retry_after_seconds: float) -> Unavailable:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from sluice_backends.buckets import SLOW_SECONDS
+from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
 
 
-class S3Metrics:
+class S3Metrics(Instruments):
     """Metrics of S3 attempts and of the circuit breaker."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
         r = self.registry
         self.seconds = Histogram(
             "sluice_s3_seconds",

@@ -9,8 +9,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from sluice_backends.certificates import check_tls_files
 from sluice_backends.s3.attributes import to_parameters
-from sluice_backends.s3.breaker import BreakerState, CircuitBreakerObjectStore
+from sluice_backends.s3.breaker import Breaker, BreakerState
 from sluice_backends.s3.calls import S3Calls
 from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, probe
 from sluice_backends.s3.checksums import composite_checksum, decode_crc32c, encode_crc32c
@@ -27,8 +28,8 @@ from sluice_backends.s3.conversions import (
 from sluice_backends.s3.errors import checksum_mismatch, invalid_part, store_unavailable
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.s3.options import S3Options
+from sluice_backends.s3.policy import CallPolicy, guarded
 from sluice_backends.s3.presigning import Presigner
-from sluice_backends.s3.retry import RetryingObjectStore
 from sluice_core.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -60,8 +61,9 @@ async def open_s3_store(
     """Open an S3 store with retry and a circuit breaker that counts each attempt.
 
     No request is sent before the first call; use `check` at start. Raises `ConfigurationError` for
-    an invalid endpoint.
+    an invalid endpoint, and for authorities that cannot be loaded.
     """
+    check_tls_files("SLUICE_S3__CA_BUNDLE", ca=options.ca_bundle)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(options, options.endpoint_url))
         signing = client
@@ -69,56 +71,56 @@ async def open_s3_store(
             signing = await stack.enter_async_context(
                 open_client(options, options.public_endpoint_url)
             )
-        store = S3ObjectStore(S3Calls(client, options, metrics), Presigner(signing), options)
 
         def on_state(state: BreakerState) -> None:
             if metrics is not None:
                 metrics.breaker_state.set(state)
 
-        yield RetryingObjectStore(
-            CircuitBreakerObjectStore(store, options.breaker, on_state), options.retry
-        )
+        policy = CallPolicy(options.retry, Breaker(options.breaker, on_state))
+        calls = S3Calls(client, options, metrics)
+        yield S3ObjectStore(calls, policy, Presigner(signing), options)
 
 
 class S3ObjectStore:
-    """An `ObjectStore` on S3: one attempt per call, without retry or circuit breaker.
+    """An `ObjectStore` on S3. Every call except presigning follows the `CallPolicy`.
 
     Besides the errors of the port: `InvalidArgument` BAD_KEY for a key that stores normalize
     differently, BAD_RANGE, BAD_PART_NUMBER; `ResourceExhausted` STORE_READS; `FailedPrecondition`
     STORE_REFUSED for any other rejection by the store.
     """
 
-    def __init__(self, calls: S3Calls, presigner: Presigner, options: S3Options) -> None:
+    def __init__(
+        self, calls: S3Calls, policy: CallPolicy, presigner: Presigner, options: S3Options
+    ) -> None:
         self._calls = calls
+        self._policy = policy
         self._presigner = presigner
         self._options = options
         self._capabilities: Capabilities | None = None
         self._probing = asyncio.Lock()
 
+    @guarded()
     async def check(self, bucket: str) -> None:
         # Not HeadBucket: a HEAD response has no body that separates clock skew from a denial.
         await self._calls.run(
             "list_objects_v2", Bucket=bucket, Prefix=self._options.probe_prefix, MaxKeys=1
         )
-        await self.capabilities(bucket)
-
-    async def capabilities(self, bucket: str) -> Capabilities:
-        """Return the capabilities of the store; the first call probes them in this bucket."""
-        async with self._probing:
-            if self._capabilities is None:
-                self._capabilities = await probe(self._calls, bucket, self._options.probe_prefix)
-        return self._capabilities
+        await self._find_capabilities(bucket)
 
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
-        where, parameters = to_object(ref), to_parameters(attributes)
-        can = await self.capabilities(ref.bucket)
-        response = await self._send("put_object", body, can, **where, **parameters)
-        crc = body.crc32c if can.keeps_crc32c else None
-        return ObjectInfo(ref, body.size, to_etag(response), crc)
+        async def send(body: Body) -> ObjectInfo:
+            where, parameters = to_object(ref), to_parameters(attributes)
+            can = await self._find_capabilities(ref.bucket)
+            response = await self._send("put_object", body, can, **where, **parameters)
+            crc = body.crc32c if can.keeps_crc32c else None
+            return ObjectInfo(ref, body.size, to_etag(response), crc)
 
+        return await self._policy.call_with_body(body, send)
+
+    @guarded()
     async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
         parameters: dict[str, Any] = {**to_object(ref), **to_parameters(attributes)}
-        can = await self.capabilities(ref.bucket)
+        can = await self._find_capabilities(ref.bucket)
         if can.multipart is not MultipartChecksum.NONE:
             parameters |= {"ChecksumAlgorithm": "CRC32C", "ChecksumType": str(can.multipart)}
         response = await self._calls.run("create_multipart_upload", **parameters)
@@ -127,12 +129,16 @@ class S3ObjectStore:
         return str(multipart_id)
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
-        check_part_number(number)
-        where = to_multipart(ref, multipart_id)
-        can = await self.capabilities(ref.bucket)
-        response = await self._send("upload_part", body, can, PartNumber=number, **where)
-        return PartTag(number, to_etag(response), body.size, body.crc32c)
+        async def send(body: Body) -> PartTag:
+            check_part_number(number)
+            where = to_multipart(ref, multipart_id)
+            can = await self._find_capabilities(ref.bucket)
+            response = await self._send("upload_part", body, can, PartNumber=number, **where)
+            return PartTag(number, to_etag(response), body.size, body.crc32c)
 
+        return await self._policy.call_with_body(body, send)
+
+    @guarded()
     async def list_parts(self, ref: ObjectRef, multipart_id: str) -> Sequence[PartTag]:
         where = to_multipart(ref, multipart_id)
         newest: dict[int, Response] = {}
@@ -151,6 +157,7 @@ class S3ObjectStore:
             if not page.get("IsTruncated") or not parts:
                 return [to_tag(part) for _, part in sorted(newest.items())]
 
+    @guarded()
     async def open_multiparts(self, ref: ObjectRef) -> Sequence[str]:
         to_object(ref)
         marker: dict[str, Any] = {}
@@ -173,13 +180,15 @@ class S3ObjectStore:
                 return multipart_ids
             marker = {"KeyMarker": ref.key, "UploadIdMarker": uploads[-1]["UploadId"]}
 
+    # Assembling 10,000 parts may take minutes in a healthy store.
+    @guarded(may_be_slow=True)
     async def complete_multipart(
         self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
     ) -> ObjectInfo:
         where = to_multipart(ref, multipart_id)
         if not parts or any(a.number >= b.number for a, b in pairwise(parts)):
             raise invalid_part()
-        can = await self.capabilities(ref.bucket)
+        can = await self._find_capabilities(ref.bucket)
         listed = [
             to_listed_part(tag, with_crc32c=can.multipart is not MultipartChecksum.NONE)
             for tag in parts
@@ -201,6 +210,7 @@ class S3ObjectStore:
             raise store_unavailable("sent no confirmation")
         return await self._verify_completed(ref, parts, response)
 
+    @guarded()
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:
         try:
             where = to_multipart(ref, multipart_id)
@@ -209,11 +219,43 @@ class S3ObjectStore:
             if gone.reason != "MULTIPART_NOT_FOUND":
                 raise
 
-    async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+    def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+        return self._policy.read(lambda: self._read(ref, offset, length))
+
+    @guarded()
+    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
+        return await self._head(ref)
+
+    @guarded()
+    async def delete(self, ref: ObjectRef) -> None:
+        try:
+            await self._calls.run("delete_object", **to_object(ref))
+        except NotFound as gone:
+            if gone.reason != "OBJECT_NOT_FOUND":
+                raise
+
+    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
+        to_object(ref)
+        return await self._presigner.get(ref, lifetime_seconds, filename)
+
+    async def presign_put(
+        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+    ) -> PresignedPut:
+        to_object(ref)
+        return await self._presigner.put(ref, lifetime_seconds, size, attributes)
+
+    async def _find_capabilities(self, bucket: str) -> Capabilities:
+        """Return the capabilities of the store; the first call probes them in this bucket."""
+        async with self._probing:
+            if self._capabilities is None:
+                self._capabilities = await probe(self._calls, bucket, self._options.probe_prefix)
+        return self._capabilities
+
+    async def _read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
         if offset < 0 or length < 0:
             raise InvalidArgument("BAD_RANGE", "Offset and length of a range are not negative.")
         if length == 0:
-            if await self.head(ref) is None:
+            if await self._head(ref) is None:
                 raise object_not_found()
             return
         range_ = f"bytes={offset}-{offset + length - 1}"
@@ -224,7 +266,7 @@ class S3ObjectStore:
         except OutOfRange:
             return  # the range starts beyond the end
 
-    async def head(self, ref: ObjectRef) -> ObjectInfo | None:
+    async def _head(self, ref: ObjectRef) -> ObjectInfo | None:
         try:
             response = await self._calls.run(
                 "head_object", ChecksumMode="ENABLED", **to_object(ref)
@@ -244,23 +286,6 @@ class S3ObjectStore:
             # Stores differ in the case of header names.
             {name.lower(): value for name, value in response.get("Metadata", {}).items()},
         )
-
-    async def delete(self, ref: ObjectRef) -> None:
-        try:
-            await self._calls.run("delete_object", **to_object(ref))
-        except NotFound as gone:
-            if gone.reason != "OBJECT_NOT_FOUND":
-                raise
-
-    async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        to_object(ref)
-        return await self._presigner.get(ref, lifetime_seconds, filename)
-
-    async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
-    ) -> PresignedPut:
-        to_object(ref)
-        return await self._presigner.put(ref, lifetime_seconds, size, attributes)
 
     async def _refusal_cause(self, ref: ObjectRef) -> SluiceError:
         """Return the cause of a rejected HEAD, whose response has no body, by means of a GET."""
@@ -291,7 +316,7 @@ class S3ObjectStore:
         expected = expected_object(ref, to_etag(response), parts)
         stored = decode_crc32c(response.get("ChecksumCRC32C"))
         if stored is None:
-            info = await self.head(ref)
+            info = await self._head(ref)
             if info is None:
                 raise store_unavailable("does not show the object that it completed")
             if info.size != expected.size or not _agree(info.crc32c, expected.crc32c):

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sluice_backends.sql.commits import SqlCommits
 from sluice_backends.sql.database import open_database
 from sluice_backends.sql.drives import SqlDrives
+from sluice_backends.sql.grants import SqlGrants
 from sluice_backends.sql.leases import SqlLeases
 from sluice_backends.sql.migrate import check_schema
 from sluice_backends.sql.nodes import SqlNodes
@@ -22,7 +23,7 @@ from sluice_core.ledger.options import Clock
 
 
 class SqlCatalogue(
-    SqlDrives, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
+    SqlDrives, SqlGrants, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
 ):
     """All query families on one database; see `Catalogue` for the guarantees."""
 
@@ -47,11 +48,9 @@ async def open_catalogue(
         clock: seconds since the epoch, for timestamps of rows. Leases use the server's clock.
         mysql: limits of the use of a server.
 
-    Raises:
-        FailedPrecondition: CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD, SCHEMA_TOO_OLD
-            (run `migrate` first).
-        Unavailable: CATALOGUE_UNAVAILABLE; CATALOGUE_ACCESS_DENIED when the server denies access or
-            has no such database.
+    Raise `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD or SCHEMA_TOO_OLD
+    (run `migrate` first). Raise `Unavailable` CATALOGUE_UNAVAILABLE, or CATALOGUE_ACCESS_DENIED
+    when the server denies access or has no such database.
     """
     async with open_database(url, fsync=fsync, clock=clock, mysql=mysql) as database:
         await check_schema(database)

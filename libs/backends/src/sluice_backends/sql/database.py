@@ -183,7 +183,7 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open the database at `url`; connect on first use and close all connections at exit.
 
-    Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
+    Raise `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
     dialect = _dialect_of(_parse(url), fsync=fsync, clock=clock, mysql=mysql or MysqlOptions())
     engine = dialect.create_engine()

@@ -82,7 +82,7 @@ class Dialect(Protocol):
         """Run a transaction of these steps in one round trip.
 
         Return False, with nothing done, when a primary or unique key is taken, when the
-        `if_changed` of a step fails, when the server rejects batches, and always for a local
+        `if_changed` of a step fails, when the server refuses batches, and always for a local
         database.
         """
         ...

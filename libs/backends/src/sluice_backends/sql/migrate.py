@@ -40,10 +40,9 @@ async def migrate(
         accept_newer: accept the schema of a newer release instead of raising SCHEMA_TOO_NEW. Set it
             at start, because during a rollout the previous release keeps running and restarting.
 
-    Raises:
-        FailedPrecondition: SCHEMA_TOO_NEW, before anything is changed, for a database that a
-            newer release migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD.
-        Unavailable: CATALOGUE_UNAVAILABLE, CATALOGUE_ACCESS_DENIED, MIGRATION_IN_PROGRESS.
+    Raise `FailedPrecondition` SCHEMA_TOO_NEW, before anything is changed, for a database that a
+    newer release migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD. Raise `Unavailable`
+    CATALOGUE_UNAVAILABLE, CATALOGUE_ACCESS_DENIED or MIGRATION_IN_PROGRESS.
     """
     config = _config()
     known = await asyncio.to_thread(_known_revisions, config)

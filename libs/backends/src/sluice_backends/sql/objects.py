@@ -98,7 +98,7 @@ _OLD_CLEARED = (
     .order_by(cleared_intents.c.cleared_at)
     .limit(bindparam("p_limit"))
 )
-_FORGET_CLEARED = delete(cleared_intents).where(
+_PURGE_CLEARED = delete(cleared_intents).where(
     cleared_intents.c.upload_id == bindparam("p_upload"),
     cleared_intents.c.object_key == bindparam("p_key"),
 )
@@ -167,14 +167,14 @@ class SqlObjects(SqlFamily):
             await self._db.dialect.insert_if_absent(connection, cleared_intents, row)
 
     @transaction
-    async def forget_cleared_intents(
+    async def purge_cleared_intents(
         self, connection: AsyncConnection, older_than: float, limit: int
     ) -> int:
         parameters = {"p_before": older_than, "p_limit": limit}
         rows = (await connection.execute(_OLD_CLEARED, parameters)).all()
         for row in rows:
             key = {"p_upload": row.upload_id, "p_key": row.object_key}
-            await connection.execute(_FORGET_CLEARED, key)
+            await connection.execute(_PURGE_CLEARED, key)
         return len(rows)
 
     async def stale_intents(
@@ -241,7 +241,7 @@ def fulfil_intent_step(upload_id: str, ref: ObjectRef) -> Step:
 async def fulfil_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRef) -> None:
     """Drop the intent in the transaction that creates the object's node.
 
-    Raises `Aborted` FENCED when the intent was cleared: the upload ended, and its object is or will
+    Raise `Aborted` FENCED when the intent was cleared: the upload ended, and its object is or will
     be deleted. A commit without any intent passes.
     """
     key = _intent_key(upload_id, ref)

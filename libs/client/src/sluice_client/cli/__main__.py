@@ -10,11 +10,12 @@ from typing import Final
 
 import typer
 
-from sluice_client.cli.commands.serve import events, serve
+from sluice_client.cli.commands.serve import events, serve, token
 
 _OF_THE_SERVER: Final[Mapping[str, Callable[[list[str]], None]]] = {
     "serve": serve,
     "events": events,
+    "token": token,
 }
 
 

@@ -21,7 +21,7 @@ from sluice_client.local_files import (
 from sluice_client.tasks import in_thread
 
 Sink = Callable[[bytes], Awaitable[None]]
-"""Writes one block. Raises an OSError that names the destination when it cannot."""
+"""Writes one block; raises an OSError that names the destination when it cannot."""
 Pour = Callable[[Sink], Awaitable[None]]
 """Passes every block to a sink and verifies the content."""
 

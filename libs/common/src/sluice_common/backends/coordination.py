@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from sluice_backends.redis.metrics import RedisMetrics
 from sluice_common.backends.opening import as_configuration_error
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import Durability
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 
@@ -27,7 +27,7 @@ class CoordinationPorts:
 
 @asynccontextmanager
 async def open_redis_coordination(
-    settings: SluiceSettings, metrics: Metrics
+    settings: SluiceSettings, metrics: RedisMetrics
 ) -> AsyncIterator[CoordinationPorts]:
     """Open the three ports on Redis.
 
@@ -44,7 +44,7 @@ async def open_redis_coordination(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         with as_configuration_error(SETTING):
-            clients = await enter(open_redis(redis, metrics.redis))
+            clients = await enter(open_redis(redis, metrics))
             await check_server(clients, settings.durability, redis)
             monitor = await enter(open_redis_monitor(clients, redis))
             ledger = await enter(

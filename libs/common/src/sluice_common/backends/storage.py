@@ -9,12 +9,12 @@ from typing import Final
 
 from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.files.store import FileObjectStore
+from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir, create_data_dir
 from sluice_common.settings import SluiceSettings
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.combinations import CatalogueKind, Objects
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
@@ -23,7 +23,7 @@ BUCKET: Final = "SLUICE_BUCKET"
 
 
 @asynccontextmanager
-async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncIterator[ObjectStore]:
+async def open_objects(settings: SluiceSettings, metrics: S3Metrics) -> AsyncIterator[ObjectStore]:
     """Open the object store of the settings.
 
     Raise `ConfigurationError` if the default bucket cannot be used.
@@ -35,7 +35,7 @@ async def open_objects(settings: SluiceSettings, metrics: Metrics) -> AsyncItera
                 from sluice_backends.s3.store import open_s3_store
 
                 store = await stack.enter_async_context(
-                    open_s3_store(settings.s3.to_options(), metrics.s3)
+                    open_s3_store(settings.s3.to_options(), metrics)
                 )
             case Objects.FILES:
                 store = await stack.enter_async_context(

@@ -21,7 +21,7 @@ from sluice_common.rpc.messages import (
     parse_message,
     too_many_fields,
 )
-from sluice_core.errors import InvalidArgument, SluiceError
+from sluice_core.errors import SluiceError
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _MAX_VARINT_BYTES: Final = 10
@@ -148,15 +148,6 @@ def read_initiate_request(wire: bytes) -> upload_pb2.InitiateUploadRequest:
     if data is not None:  # present but empty creates an empty node
         message.inline_data = bytes(data)
     return message
-
-
-def block_before_header() -> InvalidArgument:
-    """Return the error for a block outside of a chunk."""
-    return InvalidArgument(
-        "BLOCK_BEFORE_HEADER",
-        "A block arrived while no chunk was open; send a header with number and size first.",
-        field="header",
-    )
 
 
 def _unreadable(error: SluiceError) -> Frame:

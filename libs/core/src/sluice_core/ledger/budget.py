@@ -16,7 +16,7 @@ VANISHED_HOLDERS = 8
 the bound. With more of them the next upload waits until one returns or expires (PRESSURE)."""
 
 STILL_FULL_SECONDS = 2.0
-"""A waiting chunk requests room at least once a second. While a recent request was rejected, the
+"""A waiting chunk requests room at least once a second. While a recent request was refused, the
 budget counts as full even if a few bytes are free that no chunk fits into."""
 
 _DEPLOYMENT = ""
@@ -87,7 +87,7 @@ class Budget:
     elections many half-filled parts would hold the budget forever.
 
     The state is in the memory of one process: a restart begins without reservations and elections.
-    `generation` grows whenever a retry of a rejected admission may succeed.
+    `generation` grows whenever a retry of a refused admission may succeed.
     """
 
     def __init__(self, options: LedgerOptions) -> None:
@@ -137,7 +137,7 @@ class Budget:
         return self._announced_by_upload.get(upload_id, 0)
 
     def is_full(self, now: float) -> bool:
-        """Return whether the deployment has no room: none is left, or a chunk was just rejected."""
+        """Return whether the deployment has no room: none is left, or a chunk was just refused."""
         used = self.queued_bytes + self.reserved_bytes
         return used >= self._options.budget_bytes or now < self._full_until
 
@@ -274,19 +274,19 @@ class Budget:
         self._refused[upload_id] = (self.generation, now)
 
     def note_full(self, request: RoomRequest, now: float) -> None:
-        """Record that a chunk was rejected, if by the deployment's bound."""
+        """Record that a chunk was refused, if by the deployment's bound."""
         if self._exceeds(request.step):
             self._full_until = now + STILL_FULL_SECONDS
             if not request.begins:
                 self._begun_waits_until = now + STILL_FULL_SECONDS
 
     def is_waiting(self, upload_id: str) -> bool:
-        """Return whether nothing has changed since the upload's last rejection."""
+        """Return whether nothing has changed since the upload's last refusal."""
         refusal = self._refused.get(upload_id)
         return refusal is not None and refusal[0] == self.generation
 
     def was_refused_since(self, upload_id: str, since: float) -> bool:
-        """Return whether the upload was rejected after that time: its client is not idle."""
+        """Return whether the upload was refused after that time: its client is not idle."""
         refusal = self._refused.get(upload_id)
         return refusal is not None and refusal[1] > since
 
@@ -373,6 +373,6 @@ class Budget:
             self._tenants.pop(tenant, None)
 
     def note_freed(self) -> None:
-        """Record that a rejected chunk may fit now."""
+        """Record that a refused chunk may fit now."""
         if self._refused:
             self.generation += 1

@@ -93,7 +93,7 @@ class UploadRecord:
     event_sequence: int = 0
     events_pending: int = 0
     events_retry_at: float = 0.0
-    """Its events are withheld until then, because the publisher rejected one."""
+    """Its events are withheld until then, because the publisher refused one."""
 
     @property
     def upload_id(self) -> str:

@@ -20,7 +20,7 @@ _RETRY_WHEN_FULL_SECONDS = 5.0
 
 
 def upload_not_found() -> NotFound:
-    return NotFound("UPLOAD_NOT_FOUND", "No such upload; it may have ended and been forgotten.")
+    return NotFound("UPLOAD_NOT_FOUND", "No such upload; it may have ended and been purged.")
 
 
 def unknown_format(version: object) -> Internal:

@@ -88,12 +88,12 @@ class LedgerStore(Protocol):
         """Store `record.new` again, after a completion added claims."""
         ...
 
-    def forget(self, upload_id: str) -> None:
-        """Remove an upload; unreachable rows may stay until `clear_forgotten`."""
+    def purge(self, upload_id: str) -> None:
+        """Remove an upload; unreachable rows may stay until `clear_purged`."""
         ...
 
-    def clear_forgotten(self, limit: int) -> bool:
-        """Remove at most `limit` rows that `forget` left; False when there were none."""
+    def clear_purged(self, limit: int) -> bool:
+        """Remove at most `limit` rows that `purge` left; False when there were none."""
         ...
 
     def newest(

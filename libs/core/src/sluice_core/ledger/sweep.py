@@ -110,13 +110,13 @@ def purge_due(s: Session, limit: int) -> int:
     """Purge uploads that ended long ago, are cleaned up and have no events (rule 24)."""
     ids = s.store.purgeable(s.clock() - s.options.forget_after_seconds, limit)
     for upload_id in ids:
-        s.store.forget(upload_id)
+        s.store.purge(upload_id)
     return len(ids)
 
 
-def clear_forgotten(s: Session) -> bool:
+def clear_purged(s: Session) -> bool:
     """Remove rows that `purge_due` left, in one bounded step; False when none are left."""
-    return s.store.clear_forgotten(_CLEAR_ROWS)
+    return s.store.clear_purged(_CLEAR_ROWS)
 
 
 def known_tokens(s: Session, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
@@ -189,7 +189,7 @@ def behind(s: Session, limit: int) -> Sequence[str]:
 def _idle_holders(s: Session, since: float, limit: int) -> list[str]:
     """Return uploads that hold bytes and received no chunk since.
 
-    Uploads rejected meanwhile sent nothing because of the pressure itself: they are skipped, and
+    Uploads refused meanwhile sent nothing because of the pressure itself: they are skipped, and
     do not use up the limit.
     """
     page_limit = limit

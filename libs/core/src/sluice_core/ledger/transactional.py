@@ -29,6 +29,7 @@ from sluice_core.uploads.model import (
     MissingChunks,
     NewUpload,
     PartPlan,
+    UploadOwner,
     UploadSnapshot,
     UploadStatus,
 )
@@ -40,7 +41,7 @@ T = TypeVar("T")
 Rule = Callable[Concatenate[Session, P], T]
 
 _ASK_AGAIN_SECONDS = 1.0
-"""Longest delay before a rejected chunk requests room again: elections lapse by time, and only
+"""Longest delay before a refused chunk requests room again: elections lapse by time, and only
 uploads that keep requesting are elected."""
 
 _POLL_SECONDS = 5.0
@@ -140,8 +141,8 @@ class TransactionalLedger(ABC):
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.abort, upload_id)
 
-    async def tenant_of(self, upload_id: str) -> str:
-        return (await self.get(upload_id)).new.tenant
+    async def owner_of(self, upload_id: str) -> UploadOwner:
+        return (await self.get(upload_id)).new.owner
 
     async def get(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.get, upload_id)
@@ -242,10 +243,10 @@ class TransactionalLedger(ABC):
         await self._run(sweep.cleanup_done, upload_id)
 
     async def purge_due(self, limit: int) -> int:
-        forgotten = await self._run(sweep.purge_due, limit)
-        while await self._run(sweep.clear_forgotten):
+        purged = await self._run(sweep.purge_due, limit)
+        while await self._run(sweep.clear_purged):
             pass  # in bounded steps, so that chunks are accepted in between
-        return forgotten
+        return purged
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
         return await self._run(sweep.known_tokens, upload_id, tokens)

@@ -28,7 +28,7 @@ class ChunkOffer:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Result of `admit_chunk`. If `granted`, read the bytes; otherwise wait or reject the chunk.
+    """Result of `admit_chunk`. If `granted`, read the bytes; otherwise wait or refuse the chunk.
 
     `reason` is BUDGET_FULL or LOOKAHEAD_EXCEEDED; `needed_number` is the chunk that would unblock
     the upload. `held_bytes` is the room reserved for the chunk now, which may exceed the request.
@@ -80,7 +80,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Fencing token (rule 15). The ledger rejects a write with an older one than its own."""
+    """Fencing token (rule 15). The ledger refuses a write with an older one than its own."""
 
     nonce: str
     counter: int

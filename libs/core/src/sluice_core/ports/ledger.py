@@ -24,6 +24,7 @@ from sluice_core.uploads.model import (
     MissingChunks,
     NewUpload,
     PartPlan,
+    UploadOwner,
     UploadSnapshot,
     UploadStatus,
 )
@@ -36,18 +37,18 @@ class ChunkLedger(Protocol):
         """Check the offer and reserve room for its bytes, before they are read (rules 3–5, 9, 10).
 
         Further calls with another `hold_bytes` grow or shrink the reservation while the bytes
-        arrive. It has to cover the whole size when the chunk is accepted. A rejected call leaves
+        arrive. It has to cover the whole size when the chunk is accepted. A refused call leaves
         the existing reservation unchanged.
 
         The reservation is keyed by the token and ends with `accept_chunk`, `release_chunk` or its
-        time to live (10 minutes after the last call). An accepted chunk is never rejected for lack
+        time to live (10 minutes after the last call). An accepted chunk is never refused for lack
         of room: it is `known` then. A chunk that can never be accepted raises at once, with the
         errors of `accept_chunk`.
         """
         ...
 
     async def wait_for_room(self, upload_id: str, timeout_seconds: float) -> None:
-        """Return when a retry of a rejected `admit_chunk` may succeed, or after the timeout.
+        """Return when a retry of a refused `admit_chunk` may succeed, or after the timeout.
 
         The wake-up may be early or spurious.
         """
@@ -60,15 +61,15 @@ class ChunkLedger(Protocol):
     async def accept_chunk(self, offer: ChunkOffer, crc32c: int) -> Acceptance:
         """Commit a staged chunk; before this it does not count as received (rules 1–4).
 
-        Raises:
-            AlreadyExists: CHUNK_CONFLICT, this number has other content.
-            FailedPrecondition: CHUNK_QUEUED (force, but its part is queued), TOTAL_MISMATCH
-                (contradicts is_last), UPLOAD_ENDED / UPLOAD_COMPLETING (with a new chunk).
-            InvalidArgument: CHUNK_SIZE_MISMATCH (uniform plan), EMPTY_CHUNK, BAD_CHUNK_NUMBER.
-            OutOfRange: beyond expected_size.
-            Aborted: STAGING_LOST, the chunk is new and its bytes were not staged or are gone.
-            ResourceExhausted: BUDGET_FULL, the reservation does not cover the whole size and there
-                is no room for the rest.
+        - Raise `AlreadyExists` CHUNK_CONFLICT when this number has other content.
+        - Raise `FailedPrecondition` CHUNK_QUEUED (force, but its part is queued), TOTAL_MISMATCH
+          (contradicts is_last), UPLOAD_ENDED or UPLOAD_COMPLETING (with a new chunk).
+        - Raise `InvalidArgument` CHUNK_SIZE_MISMATCH (uniform plan), EMPTY_CHUNK, BAD_CHUNK_NUMBER.
+        - Raise `OutOfRange` for a chunk beyond expected_size.
+        - Raise `Aborted` STAGING_LOST when the chunk is new and its bytes were not staged or are
+          gone.
+        - Raise `ResourceExhausted` BUDGET_FULL when the reservation does not cover the whole size
+          and there is no room for the rest.
         """
         ...
 
@@ -111,11 +112,11 @@ class LifecycleLedger(Protocol):
         """
         ...
 
-    async def tenant_of(self, upload_id: str) -> str:
-        """Return the upload's tenant.
+    async def owner_of(self, upload_id: str) -> UploadOwner:
+        """Return tenant, subject and drive of the upload.
 
-        It never changes, so a ledger may serve it from a cache, even for an upload that was purged
-        since: the following step detects that.
+        They never change, so a ledger may serve them from a cache, even for an upload that was
+        purged since: the following step detects that.
         """
         ...
 
@@ -268,7 +269,7 @@ class EventLedger(Protocol):
     async def withhold_events(self, upload_id: str, seconds: float) -> None:
         """Exclude the events of an upload from `pending_events` for this time.
 
-        The publisher rejected one, and later ones must not overtake it. `upload_events` still
+        The publisher refused one, and later ones must not overtake it. `upload_events` still
         returns all of them.
         """
         ...

@@ -38,7 +38,7 @@ class Outbox(Protocol):
     async def withhold(self, row_ids: Sequence[int]) -> None:
         """Exclude rows from `outbox_ready` until they are published.
 
-        The publisher rejected a row of their key, and none of that key may overtake it.
+        The publisher refused a row of their key, and none of that key may overtake it.
         """
         ...
 

@@ -59,12 +59,11 @@ def upload_completing() -> FailedPrecondition:
 
 
 def check_transition(current: UploadStatus, target: UploadStatus) -> None:
-    """Raise unless an upload in `current` may go to `target`.
+    """Raise an error unless an upload in `current` may go to `target`.
 
-    Raises:
-        FailedPrecondition: UPLOAD_ENDED (terminal states are final), UPLOAD_COMPLETING (the
-            completion has to end first).
-        Internal: ILLEGAL_TRANSITION, a defect: no request can cause this transition.
+    Raise `FailedPrecondition` UPLOAD_ENDED (terminal states are final) or UPLOAD_COMPLETING (the
+    completion has to end first), and `Internal` ILLEGAL_TRANSITION for a defect: no request can
+    cause this transition.
     """
     if target in TRANSITIONS[current]:
         return

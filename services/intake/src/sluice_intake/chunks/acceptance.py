@@ -8,7 +8,6 @@ import structlog
 
 from sluice_common.backends.hints import enqueue_hints
 from sluice_common.process.crash_points import CrashPoint, crash_point
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import DeadlineExceeded, Internal, SluiceError, Unavailable
 from sluice_core.ports import (
@@ -17,7 +16,6 @@ from sluice_core.ports import (
     ChunkOffer,
     ChunkStore,
     Completion,
-    Verdict,
     WorkQueue,
 )
 from sluice_intake.chunks.reception import IncomingChunk
@@ -25,7 +23,7 @@ from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)
 
-_OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal)
+OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal)
 """Errors after which the ledger may still have accepted the chunk."""
 
 
@@ -37,13 +35,11 @@ class ChunkAcceptor:
         ledger: ChunkLedger,
         chunks: ChunkStore,
         queue: WorkQueue,
-        metrics: Metrics,
         options: IntakeOptions,
     ) -> None:
         self._ledger = ledger
         self._chunks = chunks
         self._queue = queue
-        self._metrics = metrics
         self._hint_seconds = options.hint_seconds
 
     async def accept(self, chunk: IncomingChunk) -> Acceptance:
@@ -69,17 +65,13 @@ class ChunkAcceptor:
         crash_point(CrashPoint.BEFORE_ACCEPT_CHUNK)
         try:
             acceptance = await self._ledger.accept_chunk(offer, crc32c)
-        except _OUTCOME_UNKNOWN:
+        except OUTCOME_UNKNOWN:
             raise
-        except SluiceError as error:
-            self._metrics.chunks.labels(error.reason).inc()
+        except SluiceError:
             await self._discard(offer)
             raise
         crash_point(CrashPoint.AFTER_ACCEPT_CHUNK)
         await self._drop(offer.upload_id, acceptance.drop_tokens)
-        self._metrics.chunks.labels(acceptance.verdict.value).inc()
-        if acceptance.verdict is not Verdict.DUPLICATE:
-            self._metrics.received_bytes.inc(offer.size)
         return acceptance
 
     async def _discard(self, offer: ChunkOffer) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import ResourceExhausted
 from sluice_core.ports import Admission, ChunkOffer, UploadLedger
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 
 BUDGET_FULL = "BUDGET_FULL"
@@ -22,7 +22,9 @@ NotifyThrottled = Callable[[Admission], Awaitable[None]]
 class ChunkAdmission:
     """Requests room from the ledger and waits for it as long as the kind of call allows."""
 
-    def __init__(self, ledger: UploadLedger, metrics: Metrics, options: IntakeOptions) -> None:
+    def __init__(
+        self, ledger: UploadLedger, metrics: IntakeMetrics, options: IntakeOptions
+    ) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._options = options

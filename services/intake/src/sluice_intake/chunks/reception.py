@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import structlog
 
+from sluice_common.rpc.chunk_errors import block_too_large, chunk_overrun
 from sluice_common.rpc.frames import Header
 from sluice_core.concurrency.cancellation import finish_despite_cancel
-from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
+from sluice_core.errors import DataLoss, InvalidArgument, SluiceError
 from sluice_core.ports import (
     Block,
     ChunkLedger,
@@ -86,20 +87,9 @@ class IncomingChunk:
         """
         size = len(block)
         if size > self._max_block_bytes:
-            raise InvalidArgument(
-                "BLOCK_TOO_LARGE",
-                f"A block has at most {self._max_block_bytes} bytes; send the chunk as several.",
-                field="data",
-                metadata={"number": str(self.offer.number)},
-            )
+            raise block_too_large(self.offer.number, self._max_block_bytes)
         if size > self.missing_bytes:
-            raise OutOfRange(
-                "CHUNK_OVERRUN",
-                f"Chunk {self.offer.number} has more bytes than the {self.offer.size} of its "
-                "header; open the next chunk with a header.",
-                field="data",
-                metadata={"number": str(self.offer.number)},
-            )
+            raise chunk_overrun(self.offer.number, self.offer.size)
         self.missing_bytes -= size
         if self.missing_bytes < self._covered_down_to:
             await self._room.cover(self._arrived_bytes)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports import LifecycleLedger
 from sluice_core.uploads.model import UploadSnapshot
@@ -24,8 +22,6 @@ FOLLOW_DELAY_SECONDS = 0.2
 to: it sends the watermark that its accepts returned."""
 
 _RETRY_SECONDS = 1.0
-_MAX_MEASURED_CHUNKS = 1024
-"""Most chunks whose time to `Stored` is measured at once, which bounds the memory."""
 
 SendStored = Callable[[int, int], Awaitable[None]]
 """Send Stored for (watermark, part number)."""
@@ -38,27 +34,21 @@ class StoredNotifier:
     watch may report a stored chunk before the accept of that chunk has returned.
     """
 
-    def __init__(self, ledger: LifecycleLedger, send: SendStored, metrics: Metrics) -> None:
+    def __init__(self, ledger: LifecycleLedger, send: SendStored) -> None:
         self._ledger = ledger
         self._send = send
-        self._seconds = metrics.ack_seconds.labels("stored")
         self._sent_watermark = 0
         self._watermark = 0
         self._part_number = 0
         self._unacknowledged: list[int] = []
-        self._last_byte_at: dict[int, float] = {}
 
     def accept_started(self, number: int) -> None:
         """Record a running accept; `acknowledged` must follow unless the stream fails."""
         self._unacknowledged.append(number)
 
-    async def acknowledged(
-        self, number: int, last_byte_at: float, snapshot: UploadSnapshot
-    ) -> None:
-        """Record an acknowledged chunk and the time of its last byte; send the watermark."""
+    async def acknowledged(self, number: int, snapshot: UploadSnapshot) -> None:
+        """Record an acknowledged chunk; send the watermark if it has risen."""
         self._unacknowledged.remove(number)
-        if number >= self._sent_watermark and len(self._last_byte_at) < _MAX_MEASURED_CHUNKS:
-            self._last_byte_at[number] = last_byte_at
         await self._send_if_risen(snapshot)
 
     async def _send_if_risen(self, snapshot: UploadSnapshot) -> None:
@@ -73,9 +63,6 @@ class StoredNotifier:
         # Set before the write, so that only one of two tasks with the same watermark sends it.
         self._sent_watermark = watermark
         await self._send(watermark, self._part_number)
-        now = time.perf_counter()
-        for number in [number for number in self._last_byte_at if number < watermark]:
-            self._seconds.observe(now - self._last_byte_at.pop(number))
 
     async def follow(self, upload_id: str) -> None:
         """Send the watermark of every snapshot until the upload ends.

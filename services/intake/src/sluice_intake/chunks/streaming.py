@@ -11,17 +11,20 @@ from typing import Protocol
 
 import structlog
 
-from sluice_common.rpc.frames import Frame, Header, block_before_header
-from sluice_common.telemetry.metrics import Metrics
+from sluice_common.rpc.chunk_errors import block_before_header, chunk_incomplete, chunk_open
+from sluice_common.rpc.frames import Frame, Header
+from sluice_core.access.actions import Action
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, UploadLedger
 from sluice_intake.chunks.acceptance import ChunkAcceptor
+from sluice_intake.chunks.ack_times import AckTimes
 from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver, IncomingChunk, make_offer
 from sluice_intake.chunks.stalls import StallClock, chunk_stalled
 from sluice_intake.chunks.stored_watermark import FOLLOW_DELAY_SECONDS, StoredNotifier
-from sluice_intake.lookup import check_upload, reporting_lost_uploads
+from sluice_intake.lookup import Recheck, UploadGuard, reporting_lost_uploads
+from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)
@@ -45,10 +48,11 @@ class StreamHandler:
     """The handler of all streams; each stream gets its own `_Stream`."""
 
     ledger: UploadLedger
+    guard: UploadGuard
     receiver: ChunkReceiver
     acceptor: ChunkAcceptor
     admission: ChunkAdmission
-    metrics: Metrics
+    metrics: IntakeMetrics
     options: IntakeOptions
 
     async def serve(self, principal: Principal, read: Read, responses: ResponseWriter) -> None:
@@ -77,7 +81,9 @@ class _Stream:
         self._responses = responses
         self._upload_id = ""
         self._tenant = principal.tenant
-        self._notifier = StoredNotifier(handler.ledger, responses.stored, handler.metrics)
+        self._ack_times = AckTimes(handler.metrics)
+        self._notifier = StoredNotifier(handler.ledger, self._ack_times.measured(responses.stored))
+        self._recheck: Recheck | None = None
         self._failure: SluiceError | None = None
         self._stalls = StallClock(
             handler.options.chunk_stall_seconds,
@@ -86,7 +92,6 @@ class _Stream:
         )
         self._slots = asyncio.Semaphore(handler.options.max_accepts_in_flight)
         self._unaccepted: set[AsyncExitStack] = set()
-        self._ack_seconds = handler.metrics.ack_seconds.labels("accepted")
         self._background = asyncio.TaskGroup()
         self._work = asyncio.TaskGroup()
         self._reader: asyncio.Task[None] | None = None
@@ -155,7 +160,9 @@ class _Stream:
                 self._failure = error
 
     async def _open_upload(self, header: Header) -> None:
-        await check_upload(self._handler.ledger, self._principal, header.upload_id)
+        guard, call = self._handler.guard, (self._principal, Action.UPLOAD_STREAM, header.upload_id)
+        await guard.check(*call)
+        self._recheck = guard.recheck(*call)
         self._upload_id = header.upload_id
         loop = asyncio.get_running_loop()
         self._follow_timer = loop.call_later(FOLLOW_DELAY_SECONDS, self._follow)
@@ -168,6 +175,8 @@ class _Stream:
                 "A stream carries the chunks of one upload; open another stream for another one.",
                 field="upload_id",
             )
+        if self._recheck is not None:
+            await self._recheck.run_if_due()
         offer = make_offer(self._upload_id, header, self._handler.options.ledger.max_chunk_bytes)
         reception = self._handler.receiver.open(offer, header.crc32c, self._request_room, len(data))
         chunk = await reception.__aenter__()
@@ -181,12 +190,12 @@ class _Stream:
                 stalls.start_waiting()
                 frame = await read()
                 if frame is None:
-                    raise _chunk_cut_short(chunk)
+                    raise chunk_incomplete(chunk.offer.number, chunk.missing_bytes)
                 next_header, data, error = frame
                 if error is not None:
                     raise error
                 if next_header is not None:
-                    raise _chunk_open(chunk)
+                    raise chunk_open(chunk.offer.number, chunk.missing_bytes)
                 stalls.received(len(data))
                 await append(data)
             stalls.reset()
@@ -233,8 +242,8 @@ class _Stream:
             async with opened:
                 acceptance = await self._handler.acceptor.accept(chunk)
             await self._responses.accepted(acceptance)
-            self._ack_seconds.observe(time.perf_counter() - last_byte_at)
-            await self._notifier.acknowledged(number, last_byte_at, acceptance.snapshot)
+            self._ack_times.accepted(number, last_byte_at)
+            await self._notifier.acknowledged(number, acceptance.snapshot)
             # After the acknowledgement: this may wait for a full queue.
             await self._handler.acceptor.enqueue_hints(self._upload_id, self._tenant, acceptance)
         except SluiceError as error:
@@ -284,23 +293,3 @@ class _Stream:
 
     def _follow(self) -> None:
         self._follow_task = self._background.create_task(self._notifier.follow(self._upload_id))
-
-
-def _chunk_open(chunk: IncomingChunk) -> InvalidArgument:
-    return InvalidArgument(
-        "CHUNK_OPEN",
-        f"Chunk {chunk.offer.number} lacks {chunk.missing_bytes} bytes; send them before the next "
-        "header.",
-        field="header",
-        metadata={"number": str(chunk.offer.number)},
-    )
-
-
-def _chunk_cut_short(chunk: IncomingChunk) -> InvalidArgument:
-    return InvalidArgument(
-        "CHUNK_INCOMPLETE",
-        f"The stream ended {chunk.missing_bytes} bytes before the end of chunk "
-        f"{chunk.offer.number}; send the whole chunk again.",
-        field="data",
-        metadata={"number": str(chunk.offer.number)},
-    )

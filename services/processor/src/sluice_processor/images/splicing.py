@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import io
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-_BUFFER_BYTES: Final = 256 * 1024
+from sluice_processor.images.positioned import BUFFER_BYTES, PositionedFile
 
 Piece = bytes | tuple[int, int]
 """Bytes as they are, or (begin, end) in the file."""
 
 
-class _Spliced(io.RawIOBase):
+class _Spliced(PositionedFile):
     def __init__(self, file: io.BufferedReader, pieces: Sequence[Piece]) -> None:
         self._file = file
         self._pieces = [piece for piece in pieces if _length(piece) > 0]
         self._starts = [0]
         for piece in self._pieces:
             self._starts.append(self._starts[-1] + _length(piece))
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
+        super().__init__(self._starts[-1])
 
     def readinto(self, buffer: Any) -> int:
         index = bisect_right(self._starts, self._at) - 1
@@ -44,20 +37,10 @@ class _Spliced(io.RawIOBase):
         self._at += len(data)
         return len(data)
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._starts[-1]}[whence]
-        if base + offset < 0:
-            raise OSError("cannot seek before the beginning of the file")
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
 
 def splice(file: io.BufferedReader, pieces: Sequence[Piece]) -> io.BufferedReader:
     """Return a buffered reader of the concatenated pieces; it moves the position of `file`."""
-    return io.BufferedReader(_Spliced(file, pieces), _BUFFER_BYTES)
+    return io.BufferedReader(_Spliced(file, pieces), BUFFER_BYTES)
 
 
 def _length(piece: Piece) -> int:

@@ -104,7 +104,7 @@ class Adopter:
             return Adoption.ANNOUNCED
         if not outcome.created:
             return Adoption.KNOWN
-        self._deps.metrics.processor_adopted.inc()
+        self._deps.metrics.adopted.inc()
         _log.info("object.adopted", node_id=place.node_id, drive=drive.name, size=info.size)
         return Adoption.ADOPTED
 

@@ -132,7 +132,7 @@ class Examiner:
             image = await self._decode(spool)
         except ImageRefused as refused:
             return _refused(sniffed, refused.reason, refused.detail, spool.sha256)
-        seconds = self._deps.metrics.processor_seconds
+        seconds = self._deps.metrics.seconds
         seconds.labels(Stage.DECODE.value).observe(image.decode_seconds)
         seconds.labels(Stage.THUMBNAIL.value).observe(image.thumbnail_seconds)
         return Finding(image.facts.format.media_type, spool.sha256, image)
@@ -152,7 +152,7 @@ class Examiner:
             ) from error
 
     def _damaged(self, node: Node, content_type: str) -> Finding:
-        self._deps.metrics.integrity_failures.labels("processor").inc()
+        self._deps.metrics.integrity.failures.labels("processor").inc()
         _log.error("object.damaged", node_id=node.node_id, key=node.object.key)
         return Finding(
             content_type,

@@ -106,13 +106,13 @@ class NodeProcessor:
         """
         metrics = self._deps.metrics
         with (
-            metrics.processor_in_flight.track_inprogress(),
+            metrics.in_flight.track_inprogress(),
             span("processor node", work.trace_parent, node_id=work.node_id),
         ):
             outcome = await self._guarded(work)
-        metrics.processor_nodes.labels(outcome.kind, outcome.reason).inc()
+        metrics.nodes.labels(outcome.kind, outcome.reason).inc()
         if outcome.kind in (PROCESSED, FAILED) and work.since is not None:
-            metrics.processor_delay_seconds.observe(max(0.0, time.time() - work.since))
+            metrics.delay_seconds.observe(max(0.0, time.time() - work.since))
         if outcome.kind == POSTPONED:
             raise FailedPrecondition(outcome.reason, "The node ran out of time; try again later.")
         if outcome.kind == FAILED:
@@ -228,7 +228,7 @@ class NodeProcessor:
         if recorded is Recorded.REPEATED:
             return Outcome(REPEATED)
         if node.sha256 is None and finding.sha256 is not None:
-            self._deps.metrics.verified.inc()
+            self._deps.metrics.integrity.verified.inc()
         return Outcome(PROCESSED)
 
     async def _missing(self, node: Node) -> Outcome:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_common.telemetry.tracing import span
+from sluice_processor.metrics import ProcessorMetrics
 
 
 class Stage(StrEnum):
@@ -21,9 +21,9 @@ class Stage(StrEnum):
 
 
 @contextmanager
-def staged(metrics: Metrics, stage: Stage) -> Iterator[None]:
+def staged(metrics: ProcessorMetrics, stage: Stage) -> Iterator[None]:
     """Time a stage in this process; a child reports its stages in its answer."""
     started = time.perf_counter()
     with span(f"processor {stage.value}"):
         yield
-    metrics.processor_seconds.labels(stage.value).observe(time.perf_counter() - started)
+    metrics.seconds.labels(stage.value).observe(time.perf_counter() - started)

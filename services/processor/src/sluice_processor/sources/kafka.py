@@ -12,11 +12,11 @@ from sluice_backends.kafka.handling import ConsumerOptions
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.receiving import ReceivedEvent, parse_event
 from sluice_backends.kafka.retry_topics import DelayedRetries
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.events.registry import BadEvent
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor
+from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.notification_source import count_skipped, process_all
 from sluice_processor.sources.store_notifications import BadNotification, Notice, parse_notification
 from sluice_processor.sources.work import sort_notices, work_of
@@ -46,7 +46,7 @@ def work_consumer(
     s3_topic: str | None,
     processor: NodeProcessor,
     options: ProcessorOptions,
-    metrics: Metrics,
+    metrics: ProcessorMetrics,
 ) -> MessageConsumer[ReceivedEvent | ReceivedNotices]:
     """Return a member of `group` that processes completed uploads and, with `s3_topic`, objects
     named by store notifications.
@@ -83,7 +83,7 @@ def work_consumer(
         drain_seconds=options.drain_seconds,
         delayed_retries=DelayedRetries(RETRY_LATER_REASONS, options.retries, options.retry_seconds),
     )
-    return MessageConsumer(kafka, consuming, receive, handle, metrics=metrics.kafka)
+    return MessageConsumer(kafka, consuming, receive, handle, metrics=metrics.consumer)
 
 
 def _notices(raw: Any, max_bytes: int) -> ReceivedNotices:

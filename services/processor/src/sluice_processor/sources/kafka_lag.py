@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from sluice_backends.kafka.connection import client_arguments, start_client
 from sluice_backends.kafka.options import KafkaOptions
-from sluice_common.telemetry.metrics import Metrics
+from sluice_processor.metrics import ProcessorMetrics
 
 _log = structlog.get_logger(__name__)
 _INTERVAL_SECONDS: Final = 10.0
@@ -31,12 +31,12 @@ class GroupLag:
     """
 
     def __init__(
-        self, kafka: KafkaOptions, group: str, topic: str, source: str, metrics: Metrics
+        self, kafka: KafkaOptions, group: str, topic: str, source: str, metrics: ProcessorMetrics
     ) -> None:
         self._kafka = kafka
         self._group = group
         self._topic = topic
-        self._gauge = metrics.processor_lag.labels(source)
+        self._gauge = metrics.lag.labels(source)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Measure until `stop`; while Kafka is unavailable the last value stays."""

@@ -17,13 +17,14 @@ import structlog
 
 from sluice_backends.disk import DiskThreads
 from sluice_backends.log.event_log import BEGINNING, LogPosition, read_events
-from sluice_common.telemetry.metrics import Metrics
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.errors import SluiceError
 from sluice_core.events.registry import BadEvent, parse_record
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC, EventPublisher, EventRecord
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor
-from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.options import ProcessorOptions
+from sluice_processor.sources.attempts import process_with_retries
 from sluice_processor.sources.log_dead_letters import LogDeadLetters, PostponedRetry
 from sluice_processor.sources.work import work_of
 
@@ -83,7 +84,7 @@ class LogSource:
         wake: asyncio.Event,
         processor: NodeProcessor,
         options: ProcessorOptions,
-        metrics: Metrics,
+        metrics: ProcessorMetrics,
     ) -> None:
         self._events = events
         self._note = state / "position.json"
@@ -273,7 +274,7 @@ class LogSource:
     async def _save_position(self, *, at_once: bool = False) -> None:
         """Save the position periodically."""
         self._advance()
-        self._metrics.processor_lag.labels(_SOURCE).set(len(self._window))
+        self._metrics.lag.labels(_SOURCE).set(len(self._window))
         now = asyncio.get_running_loop().time()
         if self._handled == self._noted or (now - self._noted_at < _NOTE_SECONDS and not at_once):
             return

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import structlog
 
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.events.cloudevents import from_line, to_line, to_rfc3339
 from sluice_core.ports.event_publisher import EventRecord
-from sluice_processor.sources.attempts import FinalFailure
 
 _log = structlog.get_logger(__name__)
 Parsed = TypeVar("Parsed")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.concurrency.allowance import allowance_paused
 from sluice_core.errors import SluiceError
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor, Work
 from sluice_processor.sources.work import SortedNotices
 
 
-def count_skipped(metrics: Metrics, source: str, found: SortedNotices) -> None:
+def count_skipped(metrics: ProcessorMetrics, source: str, found: SortedNotices) -> None:
     """Count the skipped notices of a message, by reason."""
     for reason in found.skipped:
-        metrics.processor_passed.labels(source, reason.value).inc()
+        metrics.passed.labels(source, reason.value).inc()
 
 
 async def process_all(

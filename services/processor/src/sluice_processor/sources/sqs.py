@@ -10,12 +10,13 @@ from typing import Final
 
 import structlog
 
-from sluice_common.telemetry.metrics import Metrics
+from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import SluiceError
-from sluice_processor.deps import ProcessorOptions
+from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor, Work
-from sluice_processor.sources.attempts import FinalFailure, process_with_retries
+from sluice_processor.options import ProcessorOptions
+from sluice_processor.sources.attempts import process_with_retries
 from sluice_processor.sources.notification_source import count_skipped
 from sluice_processor.sources.sqs_options import SqsOptions
 from sluice_processor.sources.sqs_queue import QueuedMessage, SqsQueue, open_queue
@@ -50,7 +51,7 @@ class SqsSource:
         sqs: SqsOptions,
         processor: NodeProcessor,
         options: ProcessorOptions,
-        metrics: Metrics,
+        metrics: ProcessorMetrics,
     ) -> None:
         self._sqs = sqs
         self._processor = processor
@@ -203,7 +204,7 @@ class SqsSource:
 
     async def _measure(self, queue: SqsQueue, stop: asyncio.Event) -> None:
         """Measure the queue periodically; while it is unavailable the last value stays."""
-        gauge = self._metrics.processor_lag.labels(SQS)
+        gauge = self._metrics.lag.labels(SQS)
         warned = False
         while not stop.is_set():
             try:
@@ -219,4 +220,4 @@ class SqsSource:
             await wait_at_most(stop, _MEASURE_SECONDS)
 
     def _count(self, outcome: str) -> None:
-        self._metrics.processor_messages.labels(SQS, outcome).inc()
+        self._metrics.messages.labels(SQS, outcome).inc()

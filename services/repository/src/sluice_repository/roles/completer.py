@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from prometheus_client import Counter
 
 from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.telemetry.tracing import span
-from sluice_core.errors import DataLoss, Internal, NotFound, SluiceError
+from sluice_core.errors import DataLoss, Internal, SluiceError
 from sluice_core.ports import (
     CompletionClaim,
     Delivery,
@@ -27,11 +26,12 @@ from sluice_repository.roles.assembly import CompletionRefused, PartsLost, assem
 from sluice_repository.roles.digests import Digest, digest_object
 from sluice_repository.work.claims import (
     claimant,
+    claimed,
     is_fenced,
-    release,
     retry_unavailable,
-    while_held,
+    while_claimed,
 )
+from sluice_repository.work.failure import fail_upload
 
 _log = structlog.get_logger(__name__)
 _PAGE_PARTS = 1_000
@@ -99,10 +99,6 @@ class Completer:
     def kind(self) -> WorkKind:
         return WorkKind.COMPLETION
 
-    @property
-    def outcomes(self) -> Counter:
-        return self._deps.metrics.completions
-
     async def handle(self, delivery: Delivery) -> str:
         """Complete the upload if it is COMPLETING and unclaimed.
 
@@ -119,18 +115,13 @@ class Completer:
         return await self._handle(delivery, put)
 
     async def _handle(self, delivery: Delivery, put: FreshPut | None) -> str:
-        options = self._deps.options
-        requested_at = asyncio.get_running_loop().time()
-        try:
-            claim = await self._deps.ledger.claim_completion(
-                delivery.item.upload_id, claimant(self._deps, delivery), options.lease_seconds
-            )
-        except NotFound:
-            return "stale"
-        if claim is None:
-            return "stale"
-        crash_point(CrashPoint.AFTER_CLAIM_COMPLETION)
-        try:
+        requested_at, ledger = asyncio.get_running_loop().time(), self._deps.ledger
+        holder, lease_seconds = claimant(self._deps, delivery), self._deps.options.lease_seconds
+        claiming = ledger.claim_completion(delivery.item.upload_id, holder, lease_seconds)
+        async with claimed(ledger, claiming) as claim:
+            if claim is None:
+                return "stale"
+            crash_point(CrashPoint.AFTER_CLAIM_COMPLETION)
             with (
                 self._deps.metrics.completion_seconds.time(),
                 span(
@@ -141,32 +132,23 @@ class Completer:
                 ),
             ):
                 return await self._complete(delivery, _ClaimedCompletion(claim, requested_at, put))
-        except (Exception, asyncio.CancelledError):
-            await release(self._deps.ledger, claim)
-            raise
 
     async def _complete(self, delivery: Delivery, work: _ClaimedCompletion) -> str:
-        deps, options, claim = self._deps, self._deps.options, work.claim
-
-        async def beat() -> None:
-            await deps.ledger.extend_claim(claim, options.lease_seconds)
-            await deps.queue.extend(delivery)
-
+        deps, claim = self._deps, work.claim
         try:
-            crc32c, sha256 = await while_held(
-                beat,
-                lambda: self._make_node(work),
-                lease_seconds=options.lease_seconds,
-                heartbeat_seconds=options.heartbeat_seconds,
+            crc32c, sha256 = await while_claimed(
+                deps, delivery, claim, lambda: self._make_node(work)
             )
         except CompletionRefused as refused:
-            return await self._fail(claim, refused.reason, refused.detail)
+            return await fail_upload(deps, claim, refused.reason, refused.detail)
         except PartsLost as lost:
             return await self._reopen(claim, lost.numbers)
         except SluiceError as error:
             # Damage that the store reports is permanent too: there is no other copy of the bytes.
             if error.reason in _PERMANENT_REASONS or isinstance(error, DataLoss):
-                return await self._fail(claim, error.reason, error.message, error.log_detail)
+                return await fail_upload(
+                    deps, claim, error.reason, error.message, error.operator_message
+                )
             raise
         # Outside the heartbeat: finishing ends the claim, which must not count as lost.
         await retry_unavailable(deps.ledger.finish, claim, crc32c, sha256)
@@ -189,11 +171,11 @@ class Completer:
         crc32c = combined_crc32c((part.crc32c, part.size) for part in parts)
         new, snapshot = claim.snapshot.new, claim.snapshot
         # The client's claim and the ledger's combination of the accepted chunks.
-        for claimed in (new.crc32c, snapshot.crc32c):
-            if claimed is not None and claimed != crc32c:
+        for expected in (new.crc32c, snapshot.crc32c):
+            if expected is not None and expected != crc32c:
                 raise CompletionRefused(
                     "CHECKSUM_MISMATCH",
-                    f"The object's CRC32C is {crc32c:08x}, expected was {claimed:08x}.",
+                    f"The object's CRC32C is {crc32c:08x}, expected was {expected:08x}.",
                 )
         if put is None:
             async with asyncio.timeout(self._deps.options.part_timeout_seconds):
@@ -232,7 +214,7 @@ class Completer:
         """Raise `CompletionRefused` unless the object matches its parts."""
         if actual_size == size and actual_crc32c in (None, crc32c):
             return
-        self._deps.metrics.integrity_failures.labels("completion").inc()
+        self._deps.metrics.integrity.failures.labels("completion").inc()
         actual = "none" if actual_crc32c is None else f"{actual_crc32c:08x}"
         raise CompletionRefused(
             "CHECKSUM_MISMATCH",
@@ -309,19 +291,7 @@ class Completer:
         if events:
             await deps.ledger.events_published(new.upload_id, events[-1].sequence)
 
-    # -- failure and reopening
-
-    async def _fail(
-        self, claim: CompletionClaim, reason: str, detail: str, log_detail: str = ""
-    ) -> str:
-        """Fail the upload. `detail` is stored for its owner; `log_detail` is only logged."""
-        upload_id = claim.snapshot.upload_id
-        await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        _log.warning(
-            "upload.failed", upload_id=upload_id, reason=reason, detail=log_detail or detail
-        )
-        self._deps.relay_wakeup.set()
-        return "failed"
+    # -- reopening
 
     async def _reopen(self, claim: CompletionClaim, numbers: Sequence[int]) -> str:
         """Mark the chunks of these parts as missing again (rule 16).
@@ -337,7 +307,7 @@ class Completer:
                 if position > 0 and is_fenced(error):
                     break
                 raise
-            self._deps.metrics.integrity_failures.labels("object_store").inc()
+            self._deps.metrics.integrity.failures.labels("object_store").inc()
             _log.error("part.reopened", upload_id=upload_id, part=number)
         return "reopened"
 

@@ -27,7 +27,7 @@ class GaugeRefresher:
         metrics = self._deps.metrics
         backlog = await self._deps.ledger.backlog()
         metrics.queued_bytes.set(backlog.queued_bytes)
-        metrics.budget_bytes.set(backlog.budget_bytes)
+        metrics.ledger.budget_bytes.set(backlog.budget_bytes)
         metrics.open_uploads.set(backlog.open_uploads)
         depth = await self._deps.queue.depth()
         metrics.queue_items.set(depth.items)

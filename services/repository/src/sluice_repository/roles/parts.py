@@ -7,7 +7,6 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 import structlog
-from prometheus_client import Counter
 
 from sluice_common.backends.hints import enqueue_hints
 from sluice_common.process.crash_points import CrashPoint, crash_point
@@ -36,11 +35,12 @@ from sluice_repository.roles.completer import Completer, FreshPut
 from sluice_repository.roles.part_source import PartSource
 from sluice_repository.work.claims import (
     claimant,
+    claimed,
     is_fenced,
-    release,
     retry_unavailable,
-    while_held,
+    while_claimed,
 )
+from sluice_repository.work.failure import fail_upload
 from sluice_repository.work.guard import is_transient
 
 _log = structlog.get_logger(__name__)
@@ -90,10 +90,6 @@ class PartStorer:
     def kind(self) -> WorkKind:
         return WorkKind.PART
 
-    @property
-    def outcomes(self) -> Counter:
-        return self._deps.metrics.parts
-
     async def handle(self, delivery: Delivery) -> str:
         """Store the part of the item if it is not stored yet.
 
@@ -101,20 +97,13 @@ class PartStorer:
         upload failed), stale (done, held or gone). Any other error is raised with the claim
         released.
         """
-        item, options = delivery.item, self._deps.options
-        try:
-            claim = await self._deps.ledger.claim_part(
-                item.upload_id,
-                item.part_number,
-                claimant(self._deps, delivery),
-                options.lease_seconds,
-            )
-        except NotFound:
-            return "stale"
-        if claim is None:
-            return "stale"
-        crash_point(CrashPoint.AFTER_CLAIM_PART)
-        try:
+        item, ledger = delivery.item, self._deps.ledger
+        holder, lease_seconds = claimant(self._deps, delivery), self._deps.options.lease_seconds
+        claiming = ledger.claim_part(item.upload_id, item.part_number, holder, lease_seconds)
+        async with claimed(ledger, claiming) as claim:
+            if claim is None:
+                return "stale"
+            crash_point(CrashPoint.AFTER_CLAIM_PART)
             with span(
                 "repository.part",
                 parent=claim.snapshot.new.trace_parent,
@@ -123,25 +112,11 @@ class PartStorer:
                 size=claim.size,
             ):
                 return await self._transfer(delivery, claim)
-        except (Exception, asyncio.CancelledError):
-            # Not stored: another worker can take it at once.
-            await release(self._deps.ledger, claim)
-            raise
 
     async def _transfer(self, delivery: Delivery, claim: PartClaim) -> str:
-        deps, options = self._deps, self._deps.options
+        deps = self._deps
         source = PartSource(deps.ledger, deps.chunks, claim)
-
-        async def beat() -> None:
-            await deps.ledger.extend_claim(claim, options.lease_seconds)
-            await deps.queue.extend(delivery)
-
-        held = partial(
-            while_held,
-            beat,
-            lease_seconds=options.lease_seconds,
-            heartbeat_seconds=options.heartbeat_seconds,
-        )
+        held = partial(while_claimed, deps, delivery, claim)
         try:
             with deps.metrics.part_seconds.time():
                 stored, info = await held(lambda: self._store(claim, source))
@@ -155,7 +130,8 @@ class PartStorer:
             ) from loss
         except (SluiceError, TimeoutError) as error:
             if (reason := self._permanent_reason(claim, error)) is not None:
-                return await self._fail(claim, reason, error)
+                log_detail = error.operator_message if isinstance(error, SluiceError) else ""
+                return await fail_upload(deps, claim, reason, _public_message(error), log_detail)
             raise
         # Outside the heartbeat: recording ends the claim, which must not count as lost.
         completion = await retry_unavailable(deps.ledger.record_part, claim, stored)
@@ -186,7 +162,7 @@ class PartStorer:
             except DataLoss as mismatch:
                 if mismatch.reason != "CHECKSUM_MISMATCH":
                     raise
-                self._deps.metrics.integrity_failures.labels("object_store").inc()
+                self._deps.metrics.integrity.failures.labels("object_store").inc()
                 _log.warning(
                     "part.checksum_mismatched",
                     upload_id=claim.snapshot.upload_id,
@@ -291,7 +267,7 @@ class PartStorer:
         except (SluiceError, TimeoutError) as error:
             _log.warning("completion.delayed", upload_id=claim.snapshot.upload_id, error=str(error))
             return False
-        self._completer.outcomes.labels(outcome).inc()
+        self._deps.metrics.items[WorkKind.COMPLETION].labels(outcome).inc()
         return True
 
     async def _enqueue_hints(self, claim: PartClaim, completion: Completion) -> None:
@@ -309,7 +285,7 @@ class PartStorer:
         async for chunk in source.damaged_chunks():
             await self._deps.ledger.reject_chunk(claim, chunk.number)
             rejected += 1
-            self._deps.metrics.integrity_failures.labels("chunk_store").inc()
+            self._deps.metrics.integrity.failures.labels("chunk_store").inc()
             _log.error("chunk.rejected", upload_id=upload_id, number=chunk.number)
             # These bytes are unreferenced now.
             await self._deps.chunks.drop(upload_id, [chunk.token])
@@ -333,15 +309,6 @@ class PartStorer:
         ):
             return error.reason if isinstance(error, SluiceError) else "STORE_UNAVAILABLE"
         return None
-
-    async def _fail(self, claim: PartClaim, reason: str, error: SluiceError | TimeoutError) -> str:
-        """Fail the upload. The public message is stored for its owner; the full one is logged."""
-        upload_id, detail = claim.snapshot.upload_id, _public_message(error)
-        await self._deps.ledger.fail(upload_id, reason, detail, claim.fence)
-        log_detail = error.operator_message if isinstance(error, SluiceError) else detail
-        _log.error("upload.failed", upload_id=upload_id, reason=reason, detail=log_detail)
-        self._deps.relay_wakeup.set()
-        return "failed"
 
 
 def _public_message(error: SluiceError | TimeoutError) -> str:

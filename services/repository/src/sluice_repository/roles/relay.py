@@ -25,7 +25,7 @@ _BACKOFF_BASE_SECONDS = 0.2
 _BACKOFF_CAP_SECONDS = 10.0
 """Publishing resumes within this time after the broker is back."""
 _WITHHELD_SECONDS = 60.0
-"""Delay before the events of a node with a rejected event are retried."""
+"""Delay before the events of a node with a refused event are retried."""
 _WITHHELD_PAGE = 500
 """Most withheld outbox rows, without their events, that one pass scans."""
 _RETRIED_KEYS = 50
@@ -61,7 +61,7 @@ class Relay:
     never put an event before the first occurrence of its predecessor. Rows are dropped only after
     the publisher acknowledged them, so nothing is lost.
 
-    An event that the publisher permanently rejects (for example one too large for the topic) must
+    An event that the publisher permanently refuses (for example one too large for the topic) must
     not block the others. It must not be dropped, and later events of its node must not overtake
     it. So all events of that node are withheld where they are, and everything else continues.
     Withheld events are not part of the pages that are read, so their number does not matter. Each
@@ -73,7 +73,7 @@ class Relay:
         self._deps = deps
         self._lease = Lease(deps.catalogue, "relay", deps.holder, deps.options.relay_lease_seconds)
         self._withheld: dict[str, float] = {}
-        """Nodes with a rejected event, and the loop time of their next retry."""
+        """Nodes with a refused event, and the loop time of their next retry."""
         self._cursor = 0
         """The last withheld row that the previous pass scanned."""
         self._in_ledger: dict[str, int] = {}
@@ -186,7 +186,7 @@ class Relay:
         return len(published)
 
     async def _publish(self, events: Sequence[EventRecord]) -> frozenset[str]:
-        """Publish the events except those of nodes with a rejected event; return those nodes."""
+        """Publish the events except those of nodes with a refused event; return those nodes."""
         refused: set[str] = set()
         while batch := [event for event in events if event.key not in refused]:
             try:

@@ -67,7 +67,7 @@ class Sweeper:
             kinds["deletions"] = self._delete_objects
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
-                self._deps.metrics.sweeps.labels(kind).inc(await sweep_kind())
+                self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
 
     async def _requeue(self) -> int:
         """Enqueue hints at all ready work; hints may have been lost with a process (rule 15)."""
@@ -147,7 +147,7 @@ class Sweeper:
         assert catalogue is not None
         older_than = self._deps.clock() - self._deps.options.intent_age_seconds
         cleared_before = await catalogue.now() - _CLEARED_SECONDS
-        while await catalogue.forget_cleared_intents(cleared_before, PAGE) == PAGE:
+        while await catalogue.purge_cleared_intents(cleared_before, PAGE) == PAGE:
             continue
 
         async def fetch(limit: int, offset: int) -> Sequence[ObjectIntent]:

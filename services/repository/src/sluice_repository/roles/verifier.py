@@ -81,7 +81,7 @@ class Verifier:
             )
             return False
         if await self._catalogue.record_sha256(node.node_id, digest.sha256):
-            self._deps.metrics.verified.inc()
+            self._deps.metrics.integrity.verified.inc()
             self._deps.relay_wakeup.set()
         return True
 
@@ -90,5 +90,5 @@ class Verifier:
         return not await self._catalogue.is_object_live(node.object)
 
     def _report(self, log: structlog.typing.FilteringBoundLogger, **facts: object) -> None:
-        self._deps.metrics.integrity_failures.labels("verifier").inc()
+        self._deps.metrics.integrity.failures.labels("verifier").inc()
         log.error("object.damaged", **facts)

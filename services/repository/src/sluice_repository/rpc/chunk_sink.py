@@ -13,14 +13,21 @@ import grpc.aio
 
 from sluice.repository.v1 import chunk_sink_pb2 as pb
 from sluice.upload.v1.upload_pb2 import Accepted
-from sluice_common.rpc.frames import Frame, Header, block_before_header, read_stream_frame
+from sluice_common.rpc.chunk_errors import (
+    block_before_header,
+    block_too_large,
+    chunk_incomplete,
+    chunk_open,
+    chunk_overrun,
+)
+from sluice_common.rpc.frames import Frame, Header, read_stream_frame
 from sluice_common.rpc.messages import ENVELOPE_BYTES, RequestFormat
-from sluice_common.telemetry.metrics import Metrics
-from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceError
+from sluice_core.errors import DataLoss, InvalidArgument, SluiceError
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.chunk_checks import check_name
 from sluice_core.uploads.model import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES
 from sluice_core.uploads.names import check_chunk_number
+from sluice_repository.metrics import RepositoryMetrics
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["ChunkSinkService"].full_name
 
@@ -31,7 +38,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 def add_chunk_sink(
     server: grpc.aio.Server,
-    metrics: Metrics,
+    metrics: RepositoryMetrics,
     stop: asyncio.Event,
     max_chunk_bytes: int = MAX_CHUNK_BYTES,
 ) -> None:
@@ -61,7 +68,9 @@ class ChunkSink:
     the bytes that gRPC received; no message object is created for it.
     """
 
-    def __init__(self, metrics: Metrics, stop: asyncio.Event, max_chunk_bytes: int) -> None:
+    def __init__(
+        self, metrics: RepositoryMetrics, stop: asyncio.Event, max_chunk_bytes: int
+    ) -> None:
         self._metrics = metrics
         self._stop = stop
         self._max_chunk_bytes = max_chunk_bytes
@@ -112,28 +121,18 @@ async def _read_chunk(context: Context, header: Header, data: memoryview) -> Acc
     missing_bytes, crc = header.size, EMPTY_CRC32C
     while True:
         if len(data) > MAX_BLOCK_BYTES:
-            raise InvalidArgument(
-                "BLOCK_TOO_LARGE",
-                f"A block has at most {MAX_BLOCK_BYTES} bytes; split it.",
-                field="data",
-                metadata=_of(header),
-            )
+            raise block_too_large(header.number, MAX_BLOCK_BYTES, header.upload_id)
         if len(data) > missing_bytes:
-            raise OutOfRange(
-                "CHUNK_OVERRUN",
-                f"Chunk {header.number} has more bytes than the {header.size} of its header.",
-                field="data",
-                metadata=_of(header),
-            )
+            raise chunk_overrun(header.number, header.size, header.upload_id)
         crc = crc32c(data, crc)
         missing_bytes -= len(data)
         if missing_bytes == 0:
             break
         frame = await _next_frame(context)
         if frame is None:
-            raise _chunk_incomplete(header, missing_bytes)
+            raise chunk_incomplete(header.number, missing_bytes, header.upload_id)
         if frame.header is not None:
-            raise _chunk_open(header, missing_bytes)
+            raise chunk_open(header.number, missing_bytes, header.upload_id)
         data = frame.data
     if header.crc32c is not None and header.crc32c != crc:
         raise DataLoss(
@@ -157,22 +156,3 @@ async def _next_frame(context: Context) -> Frame | None:
 
 def _of(header: Header) -> dict[str, str]:
     return {"upload_id": header.upload_id, "number": str(header.number)}
-
-
-def _chunk_open(header: Header, missing_bytes: int) -> InvalidArgument:
-    return InvalidArgument(
-        "CHUNK_OPEN",
-        f"Chunk {header.number} lacks {missing_bytes} bytes; send them before the next header.",
-        field="header",
-        metadata=_of(header),
-    )
-
-
-def _chunk_incomplete(header: Header, missing_bytes: int) -> InvalidArgument:
-    return InvalidArgument(
-        "CHUNK_INCOMPLETE",
-        f"The stream ended {missing_bytes} bytes before the end of chunk {header.number}; send the"
-        " chunk again.",
-        field="data",
-        metadata=_of(header),
-    )

@@ -42,16 +42,14 @@ class NodeReader:
     async def read(self, node: Node, offset: int, length: int | None) -> AsyncIterator[bytes]:
         """Yield the bytes [offset, offset + length) of a node in blocks of at most 1 MiB.
 
-        A range that reaches beyond the end stops there; one that begins beyond it is rejected. The
+        A range that reaches beyond the end stops there; one that begins beyond it is refused. The
         object belongs to this node version, so the read continues if another upload takes over the
         path. A read of the whole node is checked against the node's CRC32C.
 
-        Raises:
-            InvalidArgument: BAD_RANGE, a negative offset or length.
-            OutOfRange: OFFSET_BEYOND_END.
-            Aborted: NODE_REPLACED, the node ended and its object is gone; read the path again.
-            DataLoss: OBJECT_MISSING, OBJECT_TRUNCATED, OBJECT_DAMAGED. Raised at the end of the
-                stream at the latest, so a reader must not use the bytes before the end.
+        Raise `InvalidArgument` BAD_RANGE for a negative offset or length, `OutOfRange`
+        OFFSET_BEYOND_END, and `Aborted` NODE_REPLACED when the node ended and its object is gone
+        (read the path again). Raise `DataLoss` OBJECT_MISSING, OBJECT_TRUNCATED or OBJECT_DAMAGED
+        at the end of the stream at the latest, so a reader must not use the bytes before the end.
         """
         length_bytes = _length_of(node, offset, length)
         if length_bytes == 0:

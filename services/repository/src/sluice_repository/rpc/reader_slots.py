@@ -59,7 +59,7 @@ class ReaderSlots:
     async def call_slot(self, connection: str) -> AsyncIterator[None]:
         """Count one call against its connection's limit until the call has ended.
 
-        A client that was rejected but has not read its status yet counts too, because the data
+        A client that was refused but has not read its status yet counts too, because the data
         sent to it is still in memory.
 
         Raise `ResourceExhausted` READERS_BUSY.

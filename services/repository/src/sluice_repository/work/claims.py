@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import stamina
 import structlog
 
-from sluice_core.errors import Aborted, SluiceError, Unavailable
+from sluice_core.errors import Aborted, NotFound, SluiceError, Unavailable
 from sluice_core.ports import CompletionClaim, Delivery, PartClaim, WorkLedger
 from sluice_repository.deps import RepositoryDeps
 
+AnyClaim = TypeVar("AnyClaim", PartClaim, CompletionClaim)
 Result = TypeVar("Result")
 
 FENCED = "FENCED"
@@ -42,6 +44,47 @@ def is_fenced(error: BaseException) -> bool:
     return isinstance(error, SluiceError) and error.reason == FENCED
 
 
+@asynccontextmanager
+async def claimed(
+    ledger: WorkLedger, claiming: Awaitable[AnyClaim | None]
+) -> AsyncIterator[AnyClaim | None]:
+    """Yield the claim that `claiming` returns; None if the work is done, held or gone.
+
+    Release the claim when the block raises, so that another worker can take it at once.
+    """
+    try:
+        claim = await claiming
+    except NotFound:
+        claim = None
+    try:
+        yield claim
+    except (Exception, asyncio.CancelledError):
+        if claim is not None:
+            await release(ledger, claim)
+        raise
+
+
+async def while_claimed(
+    deps: RepositoryDeps,
+    delivery: Delivery,
+    claim: PartClaim | CompletionClaim,
+    work: Callable[[], Awaitable[Result]],
+) -> Result:
+    """Run `work` and extend both its claim and the delivery until it ends; see `while_held`."""
+    options = deps.options
+
+    async def beat() -> None:
+        await deps.ledger.extend_claim(claim, options.lease_seconds)
+        await deps.queue.extend(delivery)
+
+    return await while_held(
+        beat,
+        work,
+        lease_seconds=options.lease_seconds,
+        heartbeat_seconds=options.heartbeat_seconds,
+    )
+
+
 async def while_held(
     beat: Callable[[], Awaitable[None]],
     work: Callable[[], Awaitable[Result]],
@@ -51,7 +94,7 @@ async def while_held(
 ) -> Result:
     """Run `work` and extend its claim with `beat` until it ends (lease 15 s, heartbeat 5 s).
 
-    The ledger's fence rejects writes of a worker that lost its claim. This function also stops the
+    The ledger's fence refuses writes of a worker that lost its claim. This function also stops the
     work: when `beat` raises `Aborted` FENCED, or when no beat succeeded for the length of the
     lease, it cancels `work` and raises `Aborted` FENCED. Errors of `work` pass through.
     """

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from sluice_common.telemetry.metrics import Metrics
 from sluice_core.errors import SluiceError
+from sluice_repository.metrics import RepositoryMetrics
 
 _log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 @contextmanager
-def guarded(metrics: Metrics, role: str, **facts: object) -> Iterator[Guarded]:
+def guarded(metrics: RepositoryMetrics, role: str, **facts: object) -> Iterator[Guarded]:
     """Log and count any error of the block instead of raising it; the caller's loop retries.
 
     An unavailable backend is logged as a warning. Any other error is a defect and is logged with

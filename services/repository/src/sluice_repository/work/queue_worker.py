@@ -6,7 +6,6 @@ import asyncio
 from typing import Protocol
 
 import structlog
-from prometheus_client import Counter
 
 from sluice_core.concurrency.waiting import backoff_seconds, wait_at_most
 from sluice_core.errors import SluiceError
@@ -29,11 +28,6 @@ class WorkHandler(Protocol):
 
     @property
     def kind(self) -> WorkKind: ...
-
-    @property
-    def outcomes(self) -> Counter:
-        """The counter of items by `outcome`."""
-        ...
 
     async def handle(self, delivery: Delivery) -> str:
         """Handle the item and return its outcome.
@@ -105,7 +99,7 @@ class QueueWorker:
                 else:
                     self._deps.metrics.role_errors.labels(self._role).inc()
                     log.exception("work.failed", delay_seconds=retry_seconds)
-        self._handler.outcomes.labels(outcome).inc()
+        self._deps.metrics.items[delivery.item.kind].labels(outcome).inc()
         await self._settle(delivery, retry_seconds, log)
 
     def _delay(self, attempt: int) -> float:

@@ -68,14 +68,14 @@ class UploadFolders:
         except FileNotFoundError:
             return None
 
-    def forget(self, upload_id: str, names: Iterable[str]) -> bool:
+    def drop(self, upload_id: str, names: Iterable[str]) -> bool:
         """Remove files, and the folder if it is empty then; return whether the folder is gone."""
         folder = self.folder(upload_id)
         for name in names:
             unlink_quietly(folder / name)
         return self._remove_if_empty(folder)
 
-    def forget_upload(self, upload_id: str) -> None:
+    def drop_upload(self, upload_id: str) -> None:
         """Remove the folder and its contents."""
         folder = self.folder(upload_id)
         for _ in range(_MAX_ATTEMPTS):

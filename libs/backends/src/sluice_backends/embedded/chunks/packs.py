@@ -47,7 +47,7 @@ class Batch:
         self.done: Future[None] = Future()
         self.chunks: dict[str, Bytes] = {}
         self.refused: set[str] = set()
-        """Tokens rejected because they are in use; known when the batch is done."""
+        """Tokens refused because they are in use; known when the batch is done."""
         self.bytes = 0
         self._waited: asyncio.Future[None] | None = None
 
@@ -197,7 +197,7 @@ class ChunkPacks:
             dropped = upload.dropped
         if dropped:
             # The upload was dropped, perhaps before this pack was created in its folder.
-            self._folders.forget(upload_id, (pack.path.name,))
+            self._folders.drop(upload_id, (pack.path.name,))
             raise staging_dropped()
 
     def _in_use(self, upload: _Upload, batch: Batch) -> set[str]:
@@ -280,7 +280,7 @@ class ChunkPacks:
         """Remove chunks, in packs and in chunk files, and the folder with the last one."""
         upload = self._load(upload_id)
         if upload is None:
-            self._folders.forget(upload_id, tokens)
+            self._folders.drop(upload_id, tokens)
             return
         others: list[str] = []
         with self._lock:
@@ -295,7 +295,7 @@ class ChunkPacks:
                 upload.open = None
         for pack in empty:
             self._remove(upload, pack)
-        if self._folders.forget(upload_id, others):
+        if self._folders.drop(upload_id, others):
             with self._lock:
                 if not (upload.packs or upload.writing) and self._uploads.get(upload_id) is upload:
                     del self._uploads[upload_id]
@@ -315,7 +315,7 @@ class ChunkPacks:
             upload = self._uploads.pop(upload_id, None)
             if upload is not None:
                 upload.dropped = True
-        self._folders.forget_upload(upload_id)
+        self._folders.drop_upload(upload_id)
 
     # ------------------------------------------------------------------ after a restart
 

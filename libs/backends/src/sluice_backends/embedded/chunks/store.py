@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import structlog
 
-from sluice_backends.disk import DiskThreads, NewFile, sync_directory
+from sluice_backends.disk import DiskStore, DiskThreads, NewFile, sync_directory
 from sluice_backends.embedded.chunks.folders import UploadFolders
 from sluice_backends.embedded.chunks.packs import ChunkPacks
 from sluice_backends.embedded.chunks.reading import read_blocks
@@ -95,7 +93,7 @@ class _StagedFile:
             raise staging_dropped()
 
 
-class FileChunkStore:
+class FileChunkStore(DiskStore):
     """`ChunkStore` in a directory tree of one process.
 
     It is durable across a killed process, and with fsync across power loss.
@@ -118,26 +116,11 @@ class FileChunkStore:
         self._fsync = fsync
         self._folders = UploadFolders(root, fsync=fsync)
         self._staged: dict[str, set[_StagedFile]] = {}
-        self._threads = DiskThreads(
-            "chunks", workers=threads, unavailable="CHUNK_STORE_UNAVAILABLE"
+        super().__init__(
+            DiskThreads("chunks", workers=threads, unavailable="CHUNK_STORE_UNAVAILABLE")
         )
         self._packs = ChunkPacks(self._folders, self._threads, fsync=fsync)
         self._scan = LeftoverScan(self._folders, self._packs)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Stop the store's threads; its files stay."""
-        await self._threads.aclose()
 
     @asynccontextmanager
     async def stage(self, offer: ChunkOffer) -> AsyncIterator[StagedChunk]:

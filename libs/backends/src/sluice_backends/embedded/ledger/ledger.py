@@ -29,9 +29,8 @@ async def open_sqlite_ledger(
 ) -> AsyncIterator[SqliteLedger]:
     """Open the ledger in the file `path`, created if missing; one process at a time.
 
-    Raises:
-        FailedPrecondition: LEDGER_FORMAT, another release wrote the file.
-        Unavailable: LEDGER_UNAVAILABLE, the file cannot be opened.
+    Raise `FailedPrecondition` LEDGER_FORMAT when another release wrote the file, and `Unavailable`
+    LEDGER_UNAVAILABLE when it cannot be opened.
     """
     file = _LedgerFile(options, clock)
     thread = LedgerThread(path, fsync=fsync, owner=file)

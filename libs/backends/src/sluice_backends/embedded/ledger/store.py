@@ -130,14 +130,14 @@ class SqliteStore:
         )
         self._identities[record.new.upload_id] = record.new
 
-    def forget(self, upload_id: str) -> None:
+    def purge(self, upload_id: str) -> None:
         """Remove an upload. Its chunks are only marked, and removed in steps: there are many."""
         for table in ("uploads", "identities", "rejected", "parts", "events"):
             self._db.execute(f"DELETE FROM {table} WHERE upload_id = ?", (upload_id,))
         self._db.execute("INSERT OR IGNORE INTO debris VALUES (?)", (upload_id,))
         self._identities.pop(upload_id, None)
 
-    def clear_forgotten(self, limit: int) -> bool:
+    def clear_purged(self, limit: int) -> bool:
         row = self._db.execute("SELECT upload_id FROM debris LIMIT 1").fetchone()
         if row is None:
             return False

@@ -37,7 +37,7 @@ class Link(asyncio.BufferedProtocol):
     async def open(cls, connection: AbstractConnection) -> Self:
         """Take over a connection that redis-py has opened.
 
-        The library handles addresses, TLS, login and database. Raises its errors.
+        The library handles addresses, TLS, login and database. Raise its errors.
         """
         try:
             await connection.connect()  # type: ignore[no-untyped-call]

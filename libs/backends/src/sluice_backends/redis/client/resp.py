@@ -93,7 +93,7 @@ class ReplyReader:
     def filled(self, size: int) -> None:
         """Parse `size` bytes that were written to the start of `room()`.
 
-        Raises `InvalidResponse` for input that is no reply.
+        Raise `InvalidResponse` for input that is no reply.
         """
         if self._large is None:
             self._end += size

@@ -55,7 +55,7 @@ class Server:
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands over one connection; return their replies in order.
 
-        An error reply is a `ResponseError` among them. Raises redis-py's errors when there is no
+        An error reply is a `ResponseError` among them. Raise redis-py's errors when there is no
         reply.
         """
         link = await self.acquire()

@@ -90,9 +90,9 @@ class RedisBudget:
         holders = await self._run("idle_holders", "", idle_seconds, limit)
         return [upload_id.decode() for upload_id in holders]
 
-    async def forget(self, upload_id: str) -> None:
-        """Forget a purged upload."""
-        await self._run("forget", upload_id)
+    async def purge(self, upload_id: str) -> None:
+        """Remove a purged upload from the budget."""
+        await self._run("purge", upload_id)
 
     async def reserved_tokens(self, tokens: Sequence[str]) -> frozenset[str]:
         """Return the tokens that hold a reservation."""

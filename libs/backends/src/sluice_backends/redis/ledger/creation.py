@@ -67,7 +67,7 @@ class UploadCreation:
         """
         now, steps = await self._steps.now(), self._steps
         lifetime = min(self._options.idle_lifetime_seconds, self._options.total_lifetime_seconds)
-        # Overwrite an existing entry with the current time: it may be left over from a forgotten
+        # Overwrite an existing entry with the current time: it may be left over from a purged
         # upload, and old enough to be dropped by the walk.
         await steps.index(new.upload_id, new.tenant, now)
         deadlines = keys.deadlines(keys.shard_of(new.upload_id, steps.shards))

@@ -115,7 +115,7 @@ class UploadFinder:
 async def gather_bounded(names: Iterable[str], read: Callable[[str], Awaitable[T]]) -> list[T]:
     """Return the results for all names in their order, with bounded concurrency.
 
-    Raises the first error, after all other reads were cancelled.
+    Raise the first error, after all other reads were cancelled.
     """
     permits = asyncio.Semaphore(_CONCURRENCY)
 

@@ -58,7 +58,7 @@ class Fragments:
     def compose(self, step: str) -> str:
         """Return a script: the step's definitions in the order of the fragments, then the step.
 
-        Raises `ValueError` for a call of a function that its module does not define.
+        Raise `ValueError` for a call of a function that its module does not define.
         """
         needed: set[str] = set()
         pending = [_references(step)]
@@ -85,7 +85,7 @@ class Fragments:
 def with_constants(text: str, constants: Mapping[str, float | bool]) -> str:
     """Return the text with every `options.NAME` replaced by its value.
 
-    A Lua table would be created on every call. Raises `KeyError` for an unknown name.
+    A Lua table would be created on every call. Raise `KeyError` for an unknown name.
     """
     return _CONSTANT.sub(lambda match: _literal(constants[match[1]]), text)
 

@@ -8,7 +8,7 @@ from sluice_backends.redis import keys
 from sluice_backends.redis.ledger.finder import Age, gather_bounded
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
-from sluice_backends.redis.ledger.walk import FORGOTTEN_AFTER_SECONDS
+from sluice_backends.redis.ledger.walk import PURGED_AFTER_SECONDS
 from sluice_core.errors import NotFound
 from sluice_core.ledger.lifecycle import SCAN_UPLOADS, encode_cursor
 from sluice_core.ports import UploadPage
@@ -50,7 +50,7 @@ class UploadList:
             ids = [upload_id for _, upload_id in matching[:room]]
             snapshots = await gather_bounded(ids, self._get)
             shown += [one for one in snapshots if one is not None]
-            await self._remove_forgotten(
+            await self._remove_purged(
                 uploads, [age for age, status in zip(page, current, strict=True) if status is None]
             )
             if len(matching) > room:
@@ -103,14 +103,14 @@ class UploadList:
             )
         return [None if status is None else UploadStatus(status.decode()) for status in values]
 
-    async def _remove_forgotten(self, uploads: str, gone: Sequence[Age]) -> None:
+    async def _remove_purged(self, uploads: str, gone: Sequence[Age]) -> None:
         """Remove expired uploads from their tenant's set.
 
         A recent entry stays, since its upload may be about to be created.
         """
         if not gone:
             return
-        old = await self._steps.now() - FORGOTTEN_AFTER_SECONDS
+        old = await self._steps.now() - PURGED_AFTER_SECONDS
         names = [name for created_at, name in gone if created_at < old]
         if names:
             await self._steps.clients.execute(uploads, "ZREM", uploads, *names)

@@ -55,7 +55,7 @@ class LedgerSteps:
         Args:
             wait: wait until replicas have the step's writes (rule 6).
 
-        Raises the errors of `refusals.py`.
+        Raise the errors of `refusals.py`.
         """
         call = self.clients.call_and_wait if wait else self.clients.call
         status, answer, *changes = await call(
@@ -99,7 +99,7 @@ class LedgerSteps:
         await self.clients.execute(uploads, "ZADD", uploads, created_at, upload_id)
 
     async def repair(self, upload_id: str) -> bool:
-        """Restore an upload's sets and budget after a crash; return False if it was forgotten."""
+        """Restore an upload's sets and budget after a crash; return False if it was purged."""
         exists, *state = await self.run("places", upload_id)
         if not exists:
             return False

@@ -10,7 +10,7 @@ import structlog
 from sluice_backends.redis.ledger.finder import UploadFinder, gather_bounded
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
-from sluice_backends.redis.ledger.walk import RepairWalk, forget_everywhere
+from sluice_backends.redis.ledger.walk import RepairWalk, purge_everywhere
 from sluice_core.errors import Internal, NotFound
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ledger.sweep import RETRIED_UPLOADS
@@ -120,18 +120,16 @@ class LedgerSweep:
         return sorted(snapshots, key=lambda snapshot: (snapshot.created_at, snapshot.upload_id))
 
     async def purge_due(self, limit: int) -> int:
-        forgotten = 0
+        purged = 0
         for upload_id in await self._finder.due("purges", limit):
-            outcome, *tenant = await self._steps.run("forget", upload_id)
+            outcome, *tenant = await self._steps.run("purge", upload_id)
             if outcome == b"kept":
                 await self._finder.remove_stale("purges", upload_id)
                 continue
-            forgotten += outcome == b"forgotten"
+            purged += outcome == b"purged"
             if not self._steps.is_single_server:
-                await forget_everywhere(
-                    self._steps, upload_id, tenant[0].decode() if tenant else ""
-                )
-        return forgotten
+                await purge_everywhere(self._steps, upload_id, tenant[0].decode() if tenant else "")
+        return purged
 
     async def known_tokens(self, upload_id: str, tokens: Sequence[str]) -> frozenset[str]:
         known: set[str] = set()

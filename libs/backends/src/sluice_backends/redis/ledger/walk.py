@@ -10,7 +10,7 @@ from sluice_backends.redis.ledger.steps import LedgerSteps
 WALK_UPLOADS = 64
 """Uploads per shard in one pass of the walk."""
 
-FORGOTTEN_AFTER_SECONDS = 2 * INDEXING_SECONDS
+PURGED_AFTER_SECONDS = 2 * INDEXING_SECONDS
 """Age from which an entry without an upload is stale: `create` refuses to use it."""
 
 
@@ -45,21 +45,21 @@ class RepairWalk:
         gone = [
             upload_id
             for upload_id, exists in zip(created, exist, strict=True)
-            if not exists and now - created[upload_id] > FORGOTTEN_AFTER_SECONDS
+            if not exists and now - created[upload_id] > PURGED_AFTER_SECONDS
         ]
         for upload_id in gone:
-            await forget_everywhere(self._steps, upload_id, "")
+            await purge_everywhere(self._steps, upload_id, "")
         # Removals shift the ranks; an entry that moves otherwise is checked in the next round.
         at = at + len(created) - len(gone) if len(created) == WALK_UPLOADS else 0
         await clients.execute(place, "SET", place, at)
 
 
-async def forget_everywhere(steps: LedgerSteps, upload_id: str, tenant: str) -> None:
-    """Remove a forgotten upload from the budget and all sets.
+async def purge_everywhere(steps: LedgerSteps, upload_id: str, tenant: str) -> None:
+    """Remove a purged upload from the budget and all sets.
 
     The index comes last, so that after a crash the walk finds the upload again.
     """
-    await steps.budget.forget(upload_id)
+    await steps.budget.purge(upload_id)
     if tenant:
         uploads = keys.tenant_uploads(tenant)
         await steps.clients.execute(uploads, "ZREM", uploads, upload_id)

@@ -35,7 +35,7 @@ class WaitingConsumers:
     async def wait(
         self, kinds: frozenset[WorkKind], consumer: str, seconds: float
     ) -> Delivery | None:
-        """Return the item that is handed over, None after `seconds`. Raises the error of `fail`."""
+        """Return the item that is handed over, None after `seconds`. Raise the error of `fail`."""
         result: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(kinds, consumer, result)
         self._waiting[waiter] = None

@@ -41,7 +41,7 @@ class MysqlConnection(aiomysql.Connection):  # type: ignore[misc]  # the driver 
     async def run_all(self, packet: str, statements: int) -> None:
         """Run the statements of one packet in order until one fails.
 
-        Raises the error of the failed statement; earlier ones are part of the transaction. Raises
+        Raise the error of the failed statement; earlier ones are part of the transaction. Raise
         `OperationalError` NOT_ALL_RUN when results are missing, because a proxy dropped the rest.
         """
         await self.query(packet)

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sluice_backends.certificates import certificate_problem
 from sluice_backends.sql.dialect import NOTHING, Fault, Step
 from sluice_backends.sql.mysql.connection import MysqlConnection
 from sluice_backends.sql.mysql.errors import (
@@ -55,7 +56,7 @@ class MysqlDialect:
         url: a `mysql+aiomysql` URL. Its query may have `ssl=true` or `ssl_ca` (a file of trusted
             certificates), `ssl_cert` and `ssl_key` (of the client), `unix_socket`.
 
-    Raises `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
+    Raise `FailedPrecondition` CATALOGUE_URL_UNSUPPORTED.
     """
 
     one_writer = False
@@ -121,7 +122,7 @@ class MysqlDialect:
             return await self._run_batch(engine, steps)
         except DBAPIError as error:
             # The error closed the session, which rolled back the batch. The batch itself may be
-            # what the server rejects; then the single statements succeed.
+            # what the server refuses; then the single statements succeed.
             code = code_of(error.orig)
             if code in PACKET_REFUSED:
                 self._accepts_batches = False
@@ -211,7 +212,10 @@ class MysqlDialect:
         if code_of(error.orig) == UNKNOWN_DATABASE:
             return f"the server at {where} has no database {self._url.database!r}; create it first"
         if code_of(error.orig) == TLS_FAILED:
-            return f"the server at {where} offers no TLS, or a certificate that is not trusted"
+            problem = certificate_problem(error.orig, "the URL, ?ssl_ca=PATH")
+            if problem is not None:
+                return f"the certificate of the server at {where} {problem}"
+            return f"the server at {where} offers no TLS; set it up there"
         return (
             f"the server at {where} does not let {self._url.username!r} use the database"
             f" {self._url.database!r}; check user, password and rights"

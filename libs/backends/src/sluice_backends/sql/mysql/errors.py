@@ -24,7 +24,7 @@ PACKET_REFUSED: Final = frozenset(
         *(1148, 1235),  # not allowed, not supported: responses of proxies
     }
 )
-"""Codes with which a server or proxy rejects several statements in one packet."""
+"""Codes with which a server or proxy refuses several statements in one packet."""
 
 _CONTENDED: Final = frozenset(
     {

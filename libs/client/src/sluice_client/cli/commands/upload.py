@@ -82,7 +82,7 @@ class UploadRun:
     async def run(self) -> int:
         """Upload everything. Return the exit code.
 
-        Raise the errors that end the whole run: an unreachable server, a rejected token.
+        Raise the errors that end the whole run: an unreachable server, a refused token.
         """
         with await in_thread(self._finished_files) as finished:
             try:

@@ -25,7 +25,7 @@ depends_on = None
 
 def upgrade() -> None:
     # An upload id derived from a request id names another upload and node once the ledger has
-    # forgotten the first one. The object key ends with the node id and makes the row unique.
+    # purged the first one. The object key ends with the node id and makes the row unique.
     change_primary_key("object_intents", ["upload_id", "object_key"])
     create_table(
         "cleared_intents",

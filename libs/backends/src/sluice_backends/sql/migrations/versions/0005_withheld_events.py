@@ -1,4 +1,4 @@
-"""Withheld events: events that the publisher rejects do not delay others.
+"""Withheld events: events that the publisher refuses do not delay others.
 
 Types are written out, see 0001.
 """

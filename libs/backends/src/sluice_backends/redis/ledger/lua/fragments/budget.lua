@@ -147,7 +147,7 @@ end
 
 -- Bytes that an upload holds. Notes carry absolute values and a sequence, and an older note is
 -- ignored: in a cluster two notes of one upload may arrive out of order. An entry stays, with 0
--- bytes, until the upload is forgotten, so that a late note of an ended upload cannot count its
+-- bytes, until the upload is purged, so that a late note of an ended upload cannot count its
 -- bytes again.
 local function queued_by(upload_id)
   local entry = redis.call('HGET', QUEUED, upload_id)
@@ -245,8 +245,8 @@ function budget.idle_holders(since, limit)
   return idle
 end
 
--- The upload is forgotten: no late note can arrive.
-function budget.forget(upload_id)
+-- The upload is purged: no late note can arrive.
+function budget.purge(upload_id)
   local sequence, _, tenant = queued_by(upload_id)
   if tenant then
     budget.learn(upload_id, { tenant = tenant, sequence = sequence, queued = 0, ended = 1 })

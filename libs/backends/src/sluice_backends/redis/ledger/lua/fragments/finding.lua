@@ -6,7 +6,7 @@
 --   events          with unpublished events, by creation time
 --   retries         with withheld events, by the time of the next attempt
 --   cleanups        ended, by the next clean-up
---   purges          ended and without work left, by the time to forget them
+--   purges          ended and without work left, by the time to purge them
 --
 -- The sets of an upload follow from its record. They are hints: a reader checks the record again.
 
