@@ -29,7 +29,7 @@ class Canary:
     @property
     def secret(self) -> str:
         """The secret, with characters that URLs, JSON and Python escape."""
-        return f"c{self.core}/\\+%é"
+        return f"c{self.core}/\\+%"
 
     def is_in(self, output: bytes) -> bool:
         """Return whether the output contains the secret, as it is or in base64."""

@@ -33,7 +33,10 @@ def hidden() -> Iterator[None]:
         f"refused {SECRET}!",
         f"refused {json.dumps(SECRET)}",
         f"refused {SECRET!r}",
-        f"refused {ascii(SECRET)}",
+        f"refused {SECRET!a}",
+        f"refused {SECRET.encode()!r}",
+        json.dumps(f"refused {SECRET.encode()!r}"),
+        json.dumps(f"refused {SECRET!r}", ensure_ascii=False),
         f"refused {quote(SECRET, safe='')}",
         f"refused {quote(SECRET)}",
     ],
@@ -105,3 +108,14 @@ redact.hide({{'hunter2hunter2'}})
     # A traceback quotes lines of the program, and ours contain the secret.
     assert "hunter2" not in line
     assert MASKED in line
+
+
+@pytest.mark.parametrize("name", ["botocore.auth", "urllib3.connectionpool", "httpx", "aiokafka"])
+def test_debug_level_logs_no_requests_of_libraries(name: str) -> None:
+    """Their requests have tokens and signatures in their headers."""
+    out = io.StringIO()
+    configure_logging(LogLevel.DEBUG, LogFormat.JSON, stream=out)
+    logging.getLogger(name).debug("request with headers")
+    assert out.getvalue() == ""
+    logging.getLogger(name).warning("request failed")
+    assert "request failed" in out.getvalue()

@@ -123,7 +123,7 @@ def read_secret(file: str) -> str:
     try:
         # Non-blocking, because opening a named pipe waits for its writer.
         handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(handle, "rb") as opened:  # noqa: PTH123 - a descriptor, not a path
+        with open(handle, "rb") as opened:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise ConfigurationError("is not a regular file; name a file with the secret")
             content = opened.read(MAX_SECRET_BYTES + 1)

@@ -34,8 +34,18 @@ _VERBOSE_LIBRARIES: Final = (
     "alembic",
     "grpc",
     "opentelemetry",
+    # These log requests with their headers: tokens, signatures, URLs.
+    "aiobotocore",
+    "aiohttp",
+    "botocore",
+    "hpack",
+    "httpcore",
+    "httpx",
+    "urllib3",
 )
 """Libraries that log from WARNING on, regardless of our level."""
+_REQUEST_LOGGING_LIBRARIES: Final = ("aiokafka", "aiomysql", "redis")
+"""Libraries that log from INFO on: at DEBUG some of them log requests, log-ins included."""
 
 
 def configure_logging(
@@ -79,6 +89,8 @@ def configure_logging(
     root.setLevel(number)
     for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in _REQUEST_LOGGING_LIBRARIES:
+        logging.getLogger(name).setLevel(max(number, logging.INFO))
     logging.captureWarnings(True)
 
 

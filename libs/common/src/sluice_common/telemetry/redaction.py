@@ -36,16 +36,22 @@ redact: Final = Redactor()
 
 
 def _forms(secret: str) -> set[str]:
-    """Return the secret as it is, in JSON, in Python's notation and in URLs."""
+    """Return the secret as it is, in URLs, in Python's notation, and all of these in JSON.
+
+    A log line in JSON may quote the `repr` of a request that contains the secret.
+    """
     if len(secret) < MIN_HIDDEN_CHARACTERS:
         return set()
-    return {
+    forms = {
         secret,
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        repr(secret)[1:-1],
-        ascii(secret)[1:-1],
         quote(secret),
         quote(secret, safe=""),
         quote_plus(secret),
+        repr(secret)[1:-1],
+        ascii(secret)[1:-1],
+        repr(secret.encode())[2:-1],
     }
+    in_json = {
+        json.dumps(form, ensure_ascii=each)[1:-1] for form in forms for each in (True, False)
+    }
+    return forms | in_json
