@@ -12,7 +12,7 @@ import grpc
 _SECONDS = 5.0
 
 
-class SpanCollector(grpc.GenericRpcHandler):
+class SpanCollector(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Answers every export. `spans` are its raw messages, `headers` what came with them."""
 
     def __init__(self) -> None:
