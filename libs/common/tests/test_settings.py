@@ -216,13 +216,13 @@ def test_effective_settings_can_be_set_again_from_what_is_shown(
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_OTLP_HEADERS", "authorization=hunter2")
-    monkeypatch.setenv("SLUICE_OTLP_ENDPOINT", "https://me:hunter2@collector:4317")
+    monkeypatch.setenv("SLUICE_REDIS__URL", "redis://me:hunter2@redis:6379/0")
     settings = load_settings()
     shown = format_settings(settings)
     assert "hunter2" not in shown
     assert "hunter2" not in repr(settings.otlp_headers)
     assert f"SLUICE_OTLP_HEADERS={MASKED}" in shown
-    assert f"SLUICE_OTLP_ENDPOINT=https://{MASKED}@collector:4317" in shown
+    assert f"SLUICE_REDIS__URL=redis://{MASKED}@redis:6379/0" in shown
     assert settings.otlp_headers is not None
     assert settings.otlp_headers.get_secret_value() == "authorization=hunter2"
 

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from sluice_processor.images.children.pool import ImageWorkers
+from support.canaries import plant
 from support.decoder_children import OPTIONS, only
 
 
@@ -119,11 +121,15 @@ def test_alarm_ends_child_of_a_hanging_parent() -> None:
 async def test_a_child_sees_nothing_of_the_service_s_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("SLUICE_S3__SECRET_KEY", "canary-secret")
+    canaries = plant()
+    for name, value in canaries.environment.items():
+        monkeypatch.setenv(name, value)
     async with ImageWorkers(OPTIONS) as pool:
-        try:
-            seen = Path(f"/proc/{only(pool)}/environ").read_bytes()
-        except PermissionError:  # prctl made it undumpable, which hides it from its own user
-            seen = b""
-    assert b"canary" not in seen
+        process = Path(f"/proc/{only(pool)}")
+        seen = (process / "cmdline").read_bytes()
+        assert seen
+        # prctl made it undumpable, which hides it from its own user.
+        with suppress(PermissionError):
+            seen += (process / "environ").read_bytes()
+    assert canaries.leaks(seen) == []
     assert b"SLUICE" not in seen

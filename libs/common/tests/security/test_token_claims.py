@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from prometheus_client import CollectorRegistry
 
+from sluice_backends.instruments import Registry
 from sluice_common.security.claims import LEEWAY_SECONDS, ClaimRules
 from sluice_common.security.metrics import TokenMetrics
 from sluice_common.security.tokens import JwtAuthenticator
@@ -133,7 +133,7 @@ async def test_tenant_comes_from_the_configured_claim() -> None:
     server = Server(tokens.key_set(tokens.rsa_key()))
     rules = ClaimRules(tokens.AUDIENCE, ISSUER, "https://example.com/org")
     authenticator = JwtAuthenticator(
-        server.source, rules, TokenMetrics(CollectorRegistry()), clock=server.clock
+        server.source, rules, TokenMetrics(Registry()), clock=server.clock
     )
     token = tokens.rsa_key().token(claims(**{"https://example.com/org": "globex"}))
     assert (await authenticator.authenticate(f"Bearer {token}")).tenant == "globex"

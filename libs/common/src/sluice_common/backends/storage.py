@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sluice_backends.discard.objects import DiscardObjectStore
@@ -52,7 +52,7 @@ async def open_objects(settings: SluiceSettings, metrics: S3Metrics) -> AsyncIte
 class CatalogueDatabase:
     """URL of the catalogue's database, and the setting that holds it."""
 
-    url: str
+    url: str = field(repr=False)  # may contain a password
     setting: str
 
 
@@ -63,7 +63,7 @@ def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
     """
     match settings.catalogue:
         case CatalogueKind.MYSQL:
-            return CatalogueDatabase(settings.mysql.url, "SLUICE_MYSQL__URL")
+            return CatalogueDatabase(settings.mysql.url.get_secret_value(), "SLUICE_MYSQL__URL")
         case CatalogueKind.SQLITE:
             file = create_data_dir(settings.data_dir).catalogue
             return CatalogueDatabase(f"sqlite:///{file.absolute()}", "SLUICE_DATA_DIR")

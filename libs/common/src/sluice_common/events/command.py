@@ -18,8 +18,10 @@ import uvloop
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.receiving import Start
 from sluice_common.events.tail import TailRequest, tail_kafka, tail_log
-from sluice_common.settings import LogLevel, SluiceSettings, load_settings
+from sluice_common.settings import PREFIX, LogLevel, SluiceSettings, load_settings
+from sluice_common.settings.secret_policy import secrets_of
 from sluice_common.telemetry.logging import configure_logging
+from sluice_common.telemetry.redaction import redact
 from sluice_core.combinations import Events
 from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
 from sluice_core.errors import SluiceError
@@ -58,6 +60,7 @@ def events(args: Sequence[str]) -> int:
 async def _tail(parsed: argparse.Namespace) -> int:
     """Tail until the end or a signal; return the exit code."""
     settings = load_settings(data_dir=parsed.data_dir)
+    redact.hide(secrets_of(settings, PREFIX))
     request = TailRequest(
         topics=tuple(parsed.topic or (UPLOADS_TOPIC, NODES_TOPIC)),
         start=Start(parsed.start),
@@ -116,7 +119,7 @@ def _write(line: str) -> None:
 
 
 def _failed(text: str, code: int) -> int:
-    sys.stderr.write(f"sluice: {text}\n")
+    sys.stderr.write(redact(f"sluice: {text}\n"))
     return code
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sluice_common.process.lifecycle import EXIT_OK, configuration_failed, run_service
-from sluice_common.settings import SluiceSettings, format_settings, load_settings
-from sluice_common.telemetry.logging import configure_logging
+from sluice_common.settings import PREFIX, SluiceSettings, format_settings, load_settings
+from sluice_common.settings.secret_policy import secrets_of
+from sluice_common.telemetry.logging import configure_logging, log_uncaught_errors
+from sluice_common.telemetry.redaction import redact
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
 
@@ -76,8 +78,10 @@ def run_command(
         settings = load_settings(**overrides(parsed))
     except ConfigurationError as error:
         return configuration_failed(error)
+    redact.hide(secrets_of(settings, PREFIX))
     if parsed.show_settings:
         sys.stdout.write(format_settings(settings) + "\n")
         return EXIT_OK
     configure_logging(settings.log_level, settings.log_format)
+    log_uncaught_errors()
     return run_service(lambda stop: main(settings, parsed, stop), quiet_interrupt=quiet_interrupt)

@@ -1,6 +1,6 @@
 """Settings of all services: environment variables SLUICE_…, with `__` for nested ones."""
 
-from sluice_common.settings.display import MASKED, PREFIX, format_settings
+from sluice_common.settings.display import PREFIX, format_settings
 from sluice_common.settings.groups import LogFormat, LogLevel
 from sluice_common.settings.model import (
     SluiceSettings,
@@ -8,6 +8,7 @@ from sluice_common.settings.model import (
     default_data_dir,
     load_settings,
 )
+from sluice_common.settings.secret_types import MASKED
 
 __all__ = [
     "MASKED",

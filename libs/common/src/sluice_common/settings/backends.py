@@ -12,18 +12,22 @@ from sluice_backends.kafka.options import KafkaOptions, SaslMechanism, SecurityP
 from sluice_backends.redis.options import RedisOptions
 from sluice_backends.s3.options import S3Options
 from sluice_common.settings.groups import Group, Seconds
+from sluice_common.settings.secret_types import KeyId, SecretUrl
 from sluice_core.configuration import ConfigurationError
 
 _KAFKA: Final = KafkaOptions(bootstrap_servers="127.0.0.1:9092")
 _S3: Final = S3Options()
 _REDIS: Final = RedisOptions(url="redis://127.0.0.1:6379/0")
+_NOT_PARSED: Final = (
+    "is not a valid URL; check the port, and percent-encode special characters of the password"
+)
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Redis(Group):
     """Redis: ledger, chunks and work queue (docs/protocol.md, rules 15 and 22)."""
 
-    url: str = _REDIS.url
+    url: SecretUrl = SecretUrl(_REDIS.url)
     """`redis://[user:password@]host:port/0`, `rediss://` for TLS; any master of a cluster."""
     cluster: bool = _REDIS.cluster
     shards: PositiveInt = _REDIS.shards
@@ -39,13 +43,22 @@ class Redis(Group):
 
     @field_validator("url")
     @classmethod
-    def _is_url(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
+    def _is_url(cls, value: SecretUrl) -> SecretUrl:
+        url = value.get_secret_value()
+        if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigurationError("must be a URL like redis://localhost:6379/0")
+        try:
+            parts = urlsplit(url)
+            is_valid = parts.port is None or parts.hostname is not None
+        except ValueError:
+            # The text of the error quotes what it takes for the port: a piece of the password.
+            is_valid = False
+        if not is_valid:
+            raise ConfigurationError(_NOT_PARSED)
         return value
 
     def to_options(self) -> RedisOptions:
-        return RedisOptions(**self.model_dump())
+        return RedisOptions(**{**self.model_dump(), "url": self.url.get_secret_value()})
 
 
 class S3(Group):
@@ -55,7 +68,7 @@ class S3(Group):
     endpoint_url: str | None = None
     """Unset for AWS; e.g. http://minio:9000 for other stores."""
     region: str = _S3.region
-    access_key: SecretStr | None = None
+    access_key: KeyId | None = None
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     public_endpoint_url: str | None = None
@@ -110,7 +123,7 @@ class Sqs(Group):
     """URL as shown by AWS; requests go to its host. Unset: no queue."""
     region: str | None = None
     """For the signature; by default the region in the URL of an AWS queue, else us-east-1."""
-    access_key: SecretStr | None = None
+    access_key: KeyId | None = None
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     ca_bundle: str | None = None
@@ -145,11 +158,15 @@ class Sqs(Group):
 class MySql(Group):
     """MySQL 8 or MariaDB, for the catalogue."""
 
-    url: str = "mysql+aiomysql://127.0.0.1:3306/sluice"
+    url: SecretUrl = SecretUrl("mysql+aiomysql://127.0.0.1:3306/sluice")
 
     @field_validator("url")
     @classmethod
-    def _is_url(cls, value: str) -> str:
-        if not value.startswith(("mysql+aiomysql://", "mysql://")):
+    def _is_url(cls, value: SecretUrl) -> SecretUrl:
+        url = value.get_secret_value()
+        if not url.startswith(("mysql+aiomysql://", "mysql://")):
             raise ConfigurationError("must be a URL like mysql://user:password@host:3306/sluice")
+        if "@" in (value.raw_password or ""):
+            # Clients read the rest of such a password as the host, and quote that in errors.
+            raise ConfigurationError(_NOT_PARSED)
         return value

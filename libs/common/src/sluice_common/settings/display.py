@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydantic import BaseModel, SecretStr
 
+from sluice_common.settings.secret_files import files_of_secrets
+from sluice_common.settings.secret_types import MASKED, SecretUrl
+
 PREFIX: Final = "SLUICE_"
-MASKED: Final = "********"
 
 
-def format_settings(settings: BaseModel) -> str:
-    """Return the effective settings, one `NAME=value` per line, with masked secrets."""
-    return "\n".join(f"{name}={value}" for name, value in _flat(PREFIX, settings))
+def format_settings(settings: BaseModel, environment: Mapping[str, str | None] = os.environ) -> str:
+    """Return the effective settings, one `NAME=value` per line, with masked secrets.
+
+    Args:
+        environment: where they were read from; it names the files of secrets, which are shown in
+            place of the values.
+    """
+    files = {
+        setting.name: f"{setting.file_name}={file}"
+        for setting, file in files_of_secrets(type(settings), PREFIX, environment).items()
+    }
+    return "\n".join(files.get(name, f"{name}={value}") for name, value in _flat(PREFIX, settings))
 
 
 def _flat(prefix: str, model: BaseModel) -> Iterator[tuple[str, str]]:
@@ -28,14 +40,11 @@ def _flat(prefix: str, model: BaseModel) -> Iterator[tuple[str, str]]:
 def _format_value(value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr) and not isinstance(value, SecretUrl):
         return MASKED
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, frozenset):
         return ",".join(sorted(map(str, value)))
-    text = str(value)
-    if "://" in text and "@" in text:
-        scheme, _, rest = text.partition("://")
-        return f"{scheme}://{MASKED}@{rest.rpartition('@')[2]}"
-    return text
+    # A URL with a password is a `SecretUrl`, which shows itself without it.
+    return str(value)

@@ -11,12 +11,17 @@ from urllib.parse import urlsplit
 from pydantic import (
     Field,
     PositiveInt,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_common.settings.backends import S3, Kafka, MySql, Redis, Sqs
@@ -38,6 +43,9 @@ from sluice_common.settings.groups import (
 )
 from sluice_common.settings.processor import Processor
 from sluice_common.settings.rpc_options import MTLS_CONNECTION_AGE_SECONDS, ServerOptions
+from sluice_common.settings.secret_files import SecretFiles
+from sluice_common.settings.secret_policy import check_plain_settings, check_strength
+from sluice_common.settings.secret_types import Headers, UserPassword
 from sluice_common.settings.security import Auth, Tls
 from sluice_core.addresses import Address
 from sluice_core.combinations import (
@@ -99,7 +107,7 @@ class SluiceSettings(BaseSettings):
     """Migrate the catalogue's database at the start; if off, an old schema fails the start."""
     schema_registry_url: str | None = None
     """If set, events use the Confluent wire format and their schemas are registered there."""
-    schema_registry_credentials: SecretStr | None = None
+    schema_registry_credentials: UserPassword | None = None
     """`user:password`."""
     schema_registry_ca_file: Path | None = None
     """Authorities of the registry, PEM; by default well-known public ones."""
@@ -114,7 +122,7 @@ class SluiceSettings(BaseSettings):
     log_format: LogFormat = LogFormat.AUTO
     otlp_endpoint: str | None = None
     """OTLP/gRPC endpoint for spans, e.g. http://localhost:4317; unset means no tracing."""
-    otlp_headers: SecretStr | None = None
+    otlp_headers: Headers | None = None
     """`key=value,key=value` sent with spans; usually a token."""
     drain_seconds: Seconds = 10.0
 
@@ -136,6 +144,19 @@ class SluiceSettings(BaseSettings):
     kafka: Kafka = Kafka()
     mysql: MySql = MySql()
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the command line, the environment, and the files of secrets that it names."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        return init_settings, env_settings, SecretFiles(settings_cls, PREFIX, env_settings)
+
     @field_validator("otlp_endpoint", "schema_registry_url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
@@ -151,7 +172,23 @@ class SluiceSettings(BaseSettings):
             )
         check_combination(self.combination, self.durability)
         self._check_notifications()
+        check_plain_settings(self, PREFIX)
+        if not self._is_development:
+            check_strength(self, PREFIX)
         return self
+
+    @property
+    def _is_development(self) -> bool:
+        """Whether only this machine, or a network that restricts access, reaches the process."""
+        addresses = (
+            self.intake_address,
+            self.repository_address,
+            self.metrics_address,
+            self.channelz_address,
+        )
+        return self.allow_insecure or all(
+            address is None or address.is_loopback for address in addresses
+        )
 
     def _check_notifications(self) -> None:
         """Check that notifications have S3 as the store and, by topic, Kafka."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any, Final, TextIO
 
 import structlog
@@ -13,6 +15,7 @@ from opentelemetry import trace
 from structlog.typing import Processor, WrappedLogger
 
 from sluice_common.settings import MASKED, LogFormat, LogLevel
+from sluice_common.telemetry.redaction import redact
 
 _SECRET_KEY: Final = re.compile(
     r"(^|_)(authorization|password|passwd|secret|token|api_?key|access_?key|cookie|credentials?)$",
@@ -22,6 +25,8 @@ _BEARER: Final = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/._~=-]+", re.IGNORE
 _JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _USERINFO: Final = re.compile(r"://[^/@\s]+@")
 
+_log = structlog.get_logger(__name__)
+
 _VERBOSE_LIBRARIES: Final = (
     "aiosqlite",
     "sqlalchemy",
@@ -29,8 +34,18 @@ _VERBOSE_LIBRARIES: Final = (
     "alembic",
     "grpc",
     "opentelemetry",
+    # These log requests with their headers: tokens, signatures, URLs.
+    "aiobotocore",
+    "aiohttp",
+    "botocore",
+    "hpack",
+    "httpcore",
+    "httpx",
+    "urllib3",
 )
 """Libraries that log from WARNING on, regardless of our level."""
+_REQUEST_LOGGING_LIBRARIES: Final = ("aiokafka", "aiomysql", "redis")
+"""Libraries that log from INFO on: at DEBUG some of them log requests, log-ins included."""
 
 
 def configure_logging(
@@ -68,15 +83,45 @@ def configure_logging(
         else structlog.processors.JSONRenderer(),
     ]
     handler = logging.StreamHandler(out)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering)
-    )
+    handler.setFormatter(_RedactingFormatter(foreign_pre_chain=shared, processors=rendering))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
     for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in _REQUEST_LOGGING_LIBRARIES:
+        logging.getLogger(name).setLevel(max(number, logging.INFO))
     logging.captureWarnings(True)
+
+
+def log_uncaught_errors() -> None:
+    """Log exceptions that nothing catches. Python prints them, with whatever secret they quote."""
+
+    def in_main(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            return
+        _log.critical("process.failed", exc_info=error)
+
+    def in_thread(arguments: threading.ExceptHookArgs) -> None:
+        # SystemExit ends a thread on purpose.
+        if arguments.exc_value is not None and arguments.exc_type is not SystemExit:
+            name = arguments.thread.name if arguments.thread is not None else ""
+            _log.error("thread.failed", thread=name, exc_info=arguments.exc_value)
+
+    def ignored(raised: sys.UnraisableHookArgs) -> None:
+        where = getattr(raised.object, "__qualname__", type(raised.object).__name__)
+        _log.error("error.ignored", where=where, exc_info=raised.exc_value)
+
+    sys.excepthook = in_main
+    threading.excepthook = in_thread
+    sys.unraisablehook = ignored
+
+
+class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Formatter that hides the secrets of this process, wherever a line quotes them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def mask_secrets(
