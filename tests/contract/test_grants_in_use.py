@@ -1,9 +1,8 @@
-"""Grants while they change, what listings show, and deleted drives, through real servers."""
+"""Grants while they change, and what listings show, through real servers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,26 +20,11 @@ from sluice_core.errors import Unavailable
 from sluice_core.uploads.checksums import crc32c
 from sluice_intake import lookup
 from sluice_repository.rpc.drives import DriveRegistry
-from support.guarded_services import CLOSED, OPEN, GuardedServices, guarded_services
+from support.guarded_services import CLOSED, OPEN, GuardedServices, guarded_services, refused
 from support.intake import Answered, frames_of, read_all, refusal, running_intake
-from support.principals import SpelledPrincipals, credentials
+from support.principals import ADMIN, ANN, BOB, SpelledPrincipals, credentials
 
-ALL = frozenset(Scope) - {Scope.TENANT_ADMIN}
-ANN = Principal("acme", "ann", ALL)
-BOB = Principal("acme", "bob", ALL)
-ADMIN = Principal("acme", "root", frozenset({Scope.TENANT_ADMIN}))
 GRANTEE_ANN = Grantee(GranteeKind.SUBJECT, "ann")
-
-
-@pytest.fixture
-async def services(tmp_path: Path) -> AsyncIterator[GuardedServices]:
-    async with guarded_services(tmp_path) as running:
-        await running.add_drives("acme")
-        yield running
-
-
-async def refused(call: Awaitable[object]) -> str:
-    return (await refusal(call)).reason
 
 
 def initiate(services: GuardedServices, who: Principal, drive: str = CLOSED, **fields: Any) -> Any:
@@ -262,6 +246,14 @@ async def test_cached_grants_of_one_caller_do_not_admit_another(
         await initiate(services, ANN)
 
 
+async def test_no_call_waits_for_another_callers_refusal(services: GuardedServices) -> None:
+    """Concurrent callers of one drive share a lock, and each gets its own answer."""
+    await grant(services, rp.ROLE_WRITER)
+    calls = [initiate(services, who) for who in (BOB, ANN) * 5]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(one, Exception) for one in outcomes] == [True, False] * 5
+
+
 async def test_open_uploads_go_on_while_the_repository_is_down(
     services: GuardedServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +272,7 @@ async def test_what_needs_no_grants_needs_no_repository(
     monkeypatch.setattr(services.catalogue, "get_drive", _unavailable)
     request = up.GetUploadStatusRequest(upload_id=upload_id)
     await services.intake.GetUploadStatus(request, metadata=credentials(ANN))
-    assert await listed_uploads(services, ANN) == {(CLOSED, "u")}
+    assert await services.listed_uploads(ANN) == {(CLOSED, "u")}
     await send(services, ADMIN, upload_id)
     assert await refused(send(services, ANN, upload_id)) == "DRIVES_UNAVAILABLE"
     other = services.intake.GetUploadStatus(request, metadata=credentials(BOB))
@@ -323,11 +315,6 @@ async def test_an_unknown_drive_is_not_created_by_an_uploader(tmp_path: Path) ->
 # ------------------------------------------------------------------ listings
 
 
-async def listed_uploads(services: GuardedServices, who: Principal) -> set[tuple[str, str]]:
-    answer = await services.intake.ListUploads(up.ListUploadsRequest(), metadata=credentials(who))
-    return {(one.drive, one.path) for one in answer.uploads}
-
-
 async def test_listings_show_what_the_caller_may_see(services: GuardedServices) -> None:
     await services.add_drives("rival")
     for drive in (OPEN, CLOSED):
@@ -335,83 +322,19 @@ async def test_listings_show_what_the_caller_may_see(services: GuardedServices) 
             await services.add_upload("acme", subject, drive, subject)
         await services.add_upload("rival", "ann", drive, "foreign")
     every = {(drive, path) for drive in (OPEN, CLOSED) for path in ("ann", "bob")}
-    assert await listed_uploads(services, ADMIN) == every
-    assert await listed_uploads(services, ANN) == every - {(CLOSED, "bob")}
+    assert await services.listed_uploads(ADMIN) == every
+    assert await services.listed_uploads(ANN) == every - {(CLOSED, "bob")}
     limited = replace(ANN, drives=(OPEN,))
-    assert await listed_uploads(services, limited) == {(OPEN, "ann"), (OPEN, "bob")}
+    assert await services.listed_uploads(limited) == {(OPEN, "ann"), (OPEN, "bob")}
     await services.catalogue.put_grant("acme", CLOSED, GRANTEE_ANN, Role.READER)
     services.clock.seconds = 60.0
-    assert await listed_uploads(services, ANN) == every
-
-
-async def listed_drives(services: GuardedServices, who: Principal) -> list[str]:
-    answer = await services.repository.ListDrives(rp.ListDrivesRequest(), metadata=credentials(who))
-    return [drive.name for drive in answer.drives]
+    assert await services.listed_uploads(ANN) == every
 
 
 async def test_drives_are_listed_for_those_who_may(services: GuardedServices) -> None:
-    assert await listed_drives(services, ADMIN) == [CLOSED, OPEN]
-    assert await listed_drives(services, ANN) == [OPEN]
+    assert await services.listed_drives(ADMIN) == [CLOSED, OPEN]
+    assert await services.listed_drives(ANN) == [OPEN]
     await services.catalogue.put_grant("acme", CLOSED, GRANTEE_ANN, Role.READER)
-    assert await listed_drives(services, ANN) == [CLOSED, OPEN]
-    assert await listed_drives(services, replace(ANN, drives=("clo*",))) == [CLOSED]
-    assert await listed_drives(services, replace(ADMIN, tenant="rival")) == []
-
-
-# ------------------------------------------------------------------ deletion
-
-
-def delete(services: GuardedServices, name: str, who: Principal = ADMIN) -> Any:
-    request = rp.DeleteDriveRequest(name=name)
-    return services.repository.DeleteDrive(request, metadata=credentials(who))
-
-
-async def test_a_drive_with_an_open_upload_is_kept(services: GuardedServices) -> None:
-    upload_id = await services.add_upload("acme", "ann", OPEN)
-    await services.add_upload("rival", "ann", CLOSED)  # another tenant's drive
-    assert await refused(delete(services, OPEN)) == "DRIVE_NOT_EMPTY"
-    await delete(services, CLOSED)
-    await services.ledger.abort(upload_id)
-    await delete(services, OPEN)
-    assert await listed_drives(services, ADMIN) == []
-
-
-async def test_every_page_is_searched_for_open_uploads(
-    services: GuardedServices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sluice_repository.rpc.drive_deletion._PAGE", 2)
-    await services.add_upload("acme", "ann", CLOSED)  # the oldest is on the last page
-    for number in range(5):
-        await services.add_upload("acme", "ann", OPEN, f"p{number}")
-    assert await refused(delete(services, CLOSED)) == "DRIVE_NOT_EMPTY"
-
-
-async def test_a_drive_with_a_node_is_kept(services: GuardedServices) -> None:
-    node_id = await services.add_node("acme", OPEN, "n")
-    assert await refused(delete(services, OPEN)) == "DRIVE_NOT_EMPTY"
-    request = rp.DeleteNodeRequest(node_id=node_id)
-    await services.repository.DeleteNode(request, metadata=credentials(ADMIN))
-    await delete(services, OPEN)
-    assert await refused(delete(services, OPEN)) == "DRIVE_NOT_FOUND"
-    # Deleted again, as a repeated call does.
-    await services.repository.DeleteNode(request, metadata=credentials(ADMIN))
-
-
-async def test_uploads_of_a_deleted_drive_are_their_owners(services: GuardedServices) -> None:
-    upload_id = await services.add_upload("acme", "ann", OPEN)
-    await services.ledger.abort(upload_id)
-    await delete(services, OPEN)
-    assert await listed_uploads(services, ANN) == {(OPEN, "u")}
-    assert await listed_uploads(services, BOB) == set()
-    request = up.GetUploadStatusRequest(upload_id=upload_id)
-    await services.intake.GetUploadStatus(request, metadata=credentials(ANN))
-    other = services.intake.GetUploadStatus(request, metadata=credentials(BOB))
-    assert await refused(other) == "DRIVE_NOT_FOUND"
-
-
-async def test_no_call_waits_for_another_callers_refusal(services: GuardedServices) -> None:
-    """Concurrent callers of one drive share a lock, and each gets its own answer."""
-    await grant(services, rp.ROLE_WRITER)
-    calls = [initiate(services, who) for who in (BOB, ANN) * 5]
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert [isinstance(one, Exception) for one in outcomes] == [True, False] * 5
+    assert await services.listed_drives(ANN) == [CLOSED, OPEN]
+    assert await services.listed_drives(replace(ANN, drives=("clo*",))) == [CLOSED]
+    assert await services.listed_drives(replace(ADMIN, tenant="rival")) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
+from sluice.repository.v1 import repository_pb2 as rp
 from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceStub
+from sluice.upload.v1 import upload_pb2 as up
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_core.access.grants import Access
+from sluice_core.access.principal import Principal
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports import UploadLedger
@@ -26,8 +29,8 @@ from sluice_core.uploads.ids import new_node_id, new_upload_id
 from sluice_core.uploads.model import MIB, NewUpload, ObjectRef
 from sluice_intake.drives import CachedDrives, GrpcDrives
 from support.commits import BUCKET, finished_upload
-from support.intake import running_intake
-from support.principals import SpelledPrincipals
+from support.intake import refusal, running_intake
+from support.principals import SpelledPrincipals, credentials
 from support.repository import serving
 
 if TYPE_CHECKING:  # names that only the type stubs have
@@ -93,6 +96,17 @@ class GuardedServices:
         await self.catalogue.commit_node(commit)
         return commit.node_id
 
+    async def listed_uploads(self, who: Principal) -> set[tuple[str, str]]:
+        """Return the drive and the path of each upload that ListUploads shows."""
+        answer = await self.intake.ListUploads(up.ListUploadsRequest(), metadata=credentials(who))
+        return {(one.drive, one.path) for one in answer.uploads}
+
+    async def listed_drives(self, who: Principal) -> list[str]:
+        """Return the names that ListDrives shows."""
+        request = rp.ListDrivesRequest()
+        answer = await self.repository.ListDrives(request, metadata=credentials(who))
+        return [drive.name for drive in answer.drives]
+
 
 @asynccontextmanager
 async def guarded_services(folder: Path) -> AsyncIterator[GuardedServices]:
@@ -123,3 +137,8 @@ async def guarded_services(folder: Path) -> AsyncIterator[GuardedServices]:
                 ledger,
                 clock,
             )
+
+
+async def refused(call: Awaitable[object]) -> str:
+    """Return the reason of a call that must be refused."""
+    return (await refusal(call)).reason

@@ -1,13 +1,20 @@
-"""An authenticator whose tokens spell out the principal."""
+"""Principals, and an authenticator whose tokens spell them out."""
 
 from __future__ import annotations
 
 import json
 
 from sluice_core.access.principal import Principal
+from sluice_core.access.scopes import Scope
 from sluice_core.errors import Unauthenticated
 
 Metadata = tuple[tuple[str, str], ...]
+
+ALL = frozenset(Scope) - {Scope.TENANT_ADMIN}
+"""The scopes of a caller who is no administrator."""
+ANN = Principal("acme", "ann", ALL)
+BOB = Principal("acme", "bob", ALL)
+ADMIN = Principal("acme", "root", frozenset({Scope.TENANT_ADMIN}))
 
 
 class SpelledPrincipals:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 AUDIENCE = "sluice-test"
+ISSUER = "https://id.example"
 NOW = 1_800_000_000.0
 """A time for driven clocks."""
 
@@ -110,7 +111,7 @@ def hmac_key(secret: bytes, algorithm: str = "HS256", key_id: str | None = None)
 def claims(now: float = NOW, /, **changes: Any) -> dict[str, Any]:
     """Return valid claims; a change to None removes a claim."""
     valid = {
-        "iss": "https://id.example",
+        "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "ann",
         "tenant": "acme",
