@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc.aio
 
 from sluice_common.backends.coordination import CoordinationPorts
+from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.host import Service
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
@@ -27,6 +28,7 @@ def intake_deps(
     drives: DriveDirectory,
     metrics: IntakeMetrics,
     options: IntakeOptions,
+    limiter: RateLimiter | None = None,
 ) -> IntakeDeps:
     """Return the dependencies of the intake of one process."""
     return IntakeDeps(
@@ -36,6 +38,7 @@ def intake_deps(
         drives=drives,
         metrics=metrics,
         options=options,
+        limiter=limiter,
     )
 
 
@@ -56,8 +59,11 @@ def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     IntakeRpc(
         initiator=UploadInitiator(deps.ledger, deps.drives, unary, completer, options),
         unary=unary,
-        streams=StreamHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options),
+        streams=StreamHandler(
+            deps.ledger, receiver, acceptor, admission, deps.metrics, options, deps.limiter
+        ),
         completer=completer,
         statuses=StatusReader(deps.ledger, options),
         options=options,
+        limiter=deps.limiter,
     ).add_to(server)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
@@ -82,10 +83,17 @@ async def _main(
         enter = stack.enter_async_context
         tracing = await enter(traced(settings, "sluice-repository", holder))
         work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
+        limiter = await enter(open_rate_limiter(settings, metrics.registry))
         addresses = {ADDRESS: settings.repository_address}
         host = await enter(
             hosting(
-                settings, work.services, addresses, metrics.registry, LocalAuthenticator(), tracing
+                settings,
+                work.services,
+                addresses,
+                metrics.registry,
+                LocalAuthenticator(),
+                tracing,
+                limiter,
             )
         )
         await asyncio.to_thread(

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from sluice_common.process.data_dir import DataDir
+from sluice_common.rates.limiter import RateLimiter
+from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings
@@ -76,7 +78,6 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     metrics.intake.ledger.budget_bytes.set(settings.budget_bytes)
-    services = _services(settings, backends, metrics.intake)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
     wake = asyncio.Event()
     storage = replace(backends.storage, publisher=WakingPublisher(backends.storage.publisher, wake))
@@ -85,8 +86,18 @@ async def _serve(
         sources = await stack.enter_async_context(
             _sources(settings, storage, metrics.processor, wake)
         )
+        limiter = await stack.enter_async_context(open_rate_limiter(settings, metrics.registry))
+        services = _services(settings, backends, metrics.intake, limiter)
         host = await stack.enter_async_context(
-            hosting(settings, services, addresses, metrics.registry, LocalAuthenticator(), tracing)
+            hosting(
+                settings,
+                services,
+                addresses,
+                metrics.registry,
+                LocalAuthenticator(),
+                tracing,
+                limiter,
+            )
         )
         stack.enter_context(announce_addresses(data_dir, _announcement(host)))
         _print(_banner(settings, data_dir, host))
@@ -117,7 +128,10 @@ async def _sources(
 
 
 def _services(
-    settings: SluiceSettings, backends: Backends, metrics: IntakeMetrics
+    settings: SluiceSettings,
+    backends: Backends,
+    metrics: IntakeMetrics,
+    limiter: RateLimiter | None,
 ) -> tuple[Service, ...]:
     drives: DriveDirectory = DefaultDrives()
     repository: tuple[Service, ...] = ()
@@ -129,7 +143,7 @@ def _services(
         # In one process the registry is the directory, without a gRPC call.
         drives = registry
         repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
-    deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings))
+    deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings), limiter)
     return (intake_service(deps), *repository)
 
 

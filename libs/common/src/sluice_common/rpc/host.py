@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import grpc.aio
 
 from sluice_backends.instruments import Registry
+from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.interceptors import admin_layers, server_layers
+from sluice_common.rpc.rate_limiting import RateLimiting
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
     Health,
@@ -94,8 +96,12 @@ async def hosting(
     registry: Registry,
     authenticator: Authenticator,
     tracing: Tracing,
+    limiter: RateLimiter | None = None,
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
+
+    Args:
+        limiter: counts every call against the rate limits.
 
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys.
     """
@@ -105,7 +111,8 @@ async def hosting(
     require_loopback(listening, settings.allow_insecure)
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
-    interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options))
+    inner = () if limiter is None else (RateLimiting(limiter),)
+    interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options, inner))
     server = build_server(options, interceptors)
     health = Health()
     health.add_to(server)

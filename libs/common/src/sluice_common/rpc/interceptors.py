@@ -246,14 +246,26 @@ class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
 
 
 def server_layers(
-    metrics: RpcMetrics, authenticator: Authenticator, options: ServerOptions | None = None
+    metrics: RpcMetrics,
+    authenticator: Authenticator,
+    options: ServerOptions | None = None,
+    inner: Sequence[Layer] = (),
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
+
+    Args:
+        inner: layers inside of authentication, which know the principal.
     """
     return LayeredInterceptor(
-        (RequestContext(), RpcMeasurement(metrics), ErrorMapping(), Authentication(authenticator)),
+        (
+            RequestContext(),
+            RpcMeasurement(metrics),
+            ErrorMapping(),
+            Authentication(authenticator),
+            *inner,
+        ),
         _reading(metrics, options),
     )
 

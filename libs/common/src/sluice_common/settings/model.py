@@ -37,6 +37,7 @@ from sluice_common.settings.groups import (
     Workers,
 )
 from sluice_common.settings.processor import Processor
+from sluice_common.settings.rates import Rates
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.settings.security import Auth, Tls
 from sluice_core.addresses import Address
@@ -127,6 +128,7 @@ class SluiceSettings(BaseSettings):
     processor: Processor = Processor()
     auth: Auth = Auth()
     tls: Tls = Tls()
+    rates: Rates = Rates()
 
     redis: Redis = Redis()
     s3: S3 = S3()
