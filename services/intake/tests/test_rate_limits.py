@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+import grpc.aio
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
+from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.settings.rates import Rates
-from sluice_core.uploads.model import MIB
+from sluice_core.uploads.model import MAX_UNARY_MESSAGE_BYTES, MIB
+from sluice_intake.options import IntakeOptions
 from support.intake import Intake, frames_of, refusal, running_intake
 
 UPLOADS = Rates(tenant_uploads_per_minute=2, burst_seconds=60.0)
@@ -57,6 +61,15 @@ async def test_stream_above_the_rate_is_slowed_down() -> None:
         assert intake.metrics.registry.get_sample_value("sluice_received_bytes_total") == 6 * MIB
 
 
+async def test_delay_is_no_stall_of_the_client() -> None:
+    """The reader waits longer than it would wait for a silent client."""
+    impatient = IntakeOptions(chunk_stall_seconds=0.5)
+    async with running_intake(impatient, rates=STREAMED) as intake:
+        upload = await intake.initiate()
+        answered = await intake.send_stream(frames_of(upload.upload_id, 0, bytes(6 * MIB)))
+        assert (answered.error, answered.numbers) == (None, [0])
+
+
 async def test_header_with_data_is_slowed_down_too() -> None:
     async with running_intake(rates=STREAMED) as intake:
         upload = await intake.initiate()
@@ -82,6 +95,18 @@ async def test_unary_chunk_is_refused_before_it_is_read() -> None:
         assert error.retry_after_seconds is not None
         assert 1000 < error.retry_after_seconds < 1050
         assert limited(intake, "bytes", "refused") == 1
+
+
+async def test_unary_chunks_at_once_do_not_pass_together() -> None:
+    """One has the only permit; the others were admitted before it was charged."""
+    one_permit = IntakeOptions(unary_budget_bytes=MAX_UNARY_MESSAGE_BYTES)
+    async with running_intake(one_permit, rates=DAILY) as intake:
+        upload = await intake.initiate()
+        sends = [intake.send(upload.upload_id, number, bytes(MIB)) for number in range(5)]
+        answers = await asyncio.gather(*sends, return_exceptions=True)
+        refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+        assert len(answers) - len(refused) == 1
+        assert {from_rpc_error(each).reason for each in refused} == {"RATE_LIMITED"}
 
 
 async def test_inline_data_counts_and_leaves_no_upload() -> None:

@@ -173,14 +173,22 @@ class RateLimiter:
 
         Raise `ResourceExhausted` RATE_LIMITED when that would take longer than 10 s.
         """
+        await self._delay(await self._admit_bytes(principal, size))
+
+    async def check_bytes(self, principal: Principal) -> None:
+        """Raise `ResourceExhausted` RATE_LIMITED if the caller owes more than 10 s of its rate."""
+        await self._admit_bytes(principal, 1)
+
+    async def _admit_bytes(self, principal: Principal, size: int) -> float:
+        """Charge `size` bytes and return the delay of the call, or refuse it."""
         limited = self._caller(principal).limited.get(RateKind.BYTES)
         if limited is None or size == 0:
-            return
+            return 0.0
         taken = await self._take_bytes(limited, size)
         if not taken.granted:
             bucket = limited.buckets[taken.limiting]
             raise self._refused(bucket, taken.wait_seconds - LONGEST_WAIT_SECONDS)
-        await self._delay(taken.wait_seconds)
+        return taken.wait_seconds
 
     async def charge_bytes(self, principal: Principal, size: int) -> None:
         """Charge bytes that have been received: the calls that follow wait for them."""

@@ -179,6 +179,10 @@ class IntakeRpc:
             options.unary_permit_wait_seconds,
             Owner(principal.tenant, context.peer()),
         ) as permit:
+            if limiter is not None:
+                # Again: calls that waited for a permit may all have been admitted before the first
+                # of them was charged.
+                await limiter.check_bytes(principal)
             frame = await self._read_only_message(context, permit)
             if frame.header is None:
                 raise frame.error or _not_one_message()
