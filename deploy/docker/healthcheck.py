@@ -15,7 +15,14 @@ TIMEOUT_SECONDS = 3.0
 
 
 def main() -> int:
-    """Check once, on the loopback interface: the server listens on all of them."""
+    """Check once, on the loopback interface: the server listens on all of them.
+
+    With TLS check readiness by HTTPS instead: gRPC may require a certificate of its clients.
+    """
+    if os.environ.get("SLUICE_TLS__CERT_FILE"):
+        import readiness  # lies beside this file
+
+        return readiness.main()
     port = os.environ[sys.argv[1]].rpartition(":")[2]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)

@@ -19,6 +19,7 @@ COPY services/repository services/repository
 RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
       ./libs/protos ./libs/core ./libs/backends ./libs/common ./services/repository
 COPY deploy/docker/healthcheck.py /opt/sluice/healthcheck.py
+COPY deploy/docker/readiness.py /opt/sluice/readiness.py
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 sluice \

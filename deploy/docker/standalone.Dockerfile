@@ -24,6 +24,7 @@ RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
       ./libs/protos ./libs/core ./libs/backends ./libs/common ./libs/client ./services/intake \
       ./services/repository ./services/processor ./services/standalone
 COPY deploy/docker/healthcheck.py /opt/sluice/healthcheck.py
+COPY deploy/docker/readiness.py /opt/sluice/readiness.py
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 sluice \

@@ -29,6 +29,8 @@ from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver
 from sluice_intake.chunks.streaming import StreamHandler
+from sluice_intake.drives import DefaultDrives
+from sluice_intake.lookup import UploadGuard
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
@@ -202,6 +204,7 @@ class Stream:
         metrics = IntakeMetrics()
         self._streaming = StreamHandler(
             ledger,
+            UploadGuard(ledger, DefaultDrives()),
             ChunkReceiver(ledger, store, PATIENT),
             ChunkAcceptor(ledger, store, InProcessQueue(), PATIENT),
             ChunkAdmission(ledger, metrics, PATIENT),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from support.certificates import Authority, write_tls
+from support.tls_terminator import terminating_tls
 
 ROOT: Final = Path(__file__).parents[2]
 DOCKER: Final = ROOT / "deploy" / "docker"
@@ -94,15 +98,37 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
         thread.join()
 
 
+def loaded(name: str) -> Any:
+    """Return a health check of the images as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCKER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("port", "code"), [(200, 0), (503, 1)], indirect=["port"])
+def test_health_checks_query_readiness_by_https(
+    port: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS, gRPC may require a client certificate, which the check has not."""
+    authority = Authority()
+    paths = write_tls(tmp_path, authority, authority.issue(dns=["intake"], ips=()))
+    monkeypatch.setenv("SLUICE_TLS__CERT_FILE", str(paths.cert))
+    monkeypatch.setitem(sys.modules, "readiness", loaded("readiness"))
+    with terminating_tls(paths, port) as https_port:
+        monkeypatch.setenv("SLUICE_METRICS_ADDRESS", f"0.0.0.0:{https_port}")
+        assert loaded("healthcheck").main() == code
+    monkeypatch.setenv("SLUICE_METRICS_ADDRESS", f"0.0.0.0:{port}")
+    assert loaded("healthcheck").main() == 1  # speaks no TLS
+
+
 @pytest.mark.parametrize(("port", "code"), [(200, 0), (503, 1)], indirect=["port"])
 def test_processor_health_check_queries_readiness(
     port: int, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = importlib.util.spec_from_file_location("readiness", DOCKER / "readiness.py")
-    assert spec is not None
-    assert spec.loader is not None
-    readiness = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(readiness)
+    readiness = loaded("readiness")
     monkeypatch.setenv("SLUICE_METRICS_ADDRESS", f"0.0.0.0:{port}")
     assert readiness.main() == code
     monkeypatch.setenv("SLUICE_METRICS_ADDRESS", "0.0.0.0:1")

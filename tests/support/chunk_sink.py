@@ -20,7 +20,7 @@ from sluice_common.direct.chunks import DirectChunkStore
 from sluice_common.direct.options import DirectOptions
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.authentication import Authenticator, LocalAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.rpc.chunk_sink import add_chunk_sink
@@ -82,10 +82,13 @@ class Sink:
 
 
 @asynccontextmanager
-async def running_sink(port: int = 0, max_chunk_bytes: int = 2**26) -> AsyncIterator[Sink]:
+async def running_sink(
+    port: int = 0, max_chunk_bytes: int = 2**26, authenticator: Authenticator | None = None
+) -> AsyncIterator[Sink]:
     """Serve ChunkSinkService on a loopback port."""
     metrics, stop = RepositoryMetrics(), asyncio.Event()
-    server = build_server(ServerOptions(), [server_layers(metrics.rpc, LocalAuthenticator())])
+    layers = server_layers(metrics.rpc, authenticator or LocalAuthenticator())
+    server = build_server(ServerOptions(), [layers])
     add_chunk_sink(server, metrics, stop, max_chunk_bytes)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import grpc.aio
 from awscrt.checksums import crc32c
 
@@ -137,6 +138,26 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     ) -> repository_pb2.UpdateDriveResponse:
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
 
+    async def DeleteDrive(
+        self, request: repository_pb2.DeleteDriveRequest, context: Context
+    ) -> repository_pb2.DeleteDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def GrantDrive(
+        self, request: repository_pb2.GrantDriveRequest, context: Context
+    ) -> repository_pb2.GrantDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def RevokeDrive(
+        self, request: repository_pb2.RevokeDriveRequest, context: Context
+    ) -> repository_pb2.RevokeDriveResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
+    async def ListGrants(
+        self, request: repository_pb2.ListGrantsRequest, context: Context
+    ) -> repository_pb2.ListGrantsResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
     async def GetDownloadUrl(
         self, request: repository_pb2.GetDownloadUrlRequest, context: Context
     ) -> repository_pb2.GetDownloadUrlResponse:
@@ -160,12 +181,25 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
 
 
 @asynccontextmanager
-async def serving_both(intake: FakeIntake, repository: FakeRepository) -> AsyncIterator[str]:
-    """Serve both fakes on one address, like the standalone server."""
-    server = grpc.aio.server()
+async def serving_both(
+    intake: FakeIntake,
+    repository: FakeRepository,
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
+    port: int = 0,
+) -> AsyncIterator[str]:
+    """Serve both fakes on one address, like the standalone server; by TLS with credentials.
+
+    Yield the address as host:port.
+    """
+    server = grpc.aio.server(interceptors=interceptors)
     upload_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
     repository_pb2_grpc.add_RepositoryServiceServicer_to_server(repository, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if credentials is None:
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
+    else:
+        port = server.add_secure_port(f"127.0.0.1:{port}", credentials)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.rate_limiting import RateLimiting
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
+from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rates import Rates
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.access.principal import Principal
@@ -155,8 +157,10 @@ async def running_intake(
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
     rates: Rates | None = None,
+    authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Intake]:
-    """Run a server on memory adapters; `authorization: TENANT` names the tenant."""
+    """Run a server on memory adapters; by default `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
     metrics = IntakeMetrics()
     limiter = None
@@ -173,7 +177,10 @@ async def running_intake(
     )
     tuning = server or ServerOptions()
     inner = () if limiter is None else (RateLimiting(limiter),)
-    running = build_server(tuning, [server_layers(metrics.rpc, TenantFromHeader(), tuning, inner)])
+    layers = server_layers(
+        metrics.rpc, authenticator or TenantFromHeader(), tuning, inner=inner, clock=clock
+    )
+    running = build_server(tuning, [layers])
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))
     port = running.add_insecure_port("127.0.0.1:0")

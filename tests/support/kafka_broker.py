@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ class KafkaBroker:
         self._launch = self._service.prepare(PortPicker(), {})
         self._process: subprocess.Popen[bytes] | None = None
         self.options = KafkaOptions(self._launch.facts["bootstrap_servers"], partitions=3)
+
+    def configure(self, properties: Mapping[str, str]) -> None:
+        """Add properties before the start; to lists (`listeners` and the like) add entries."""
+        path = self._service.home / "server.properties"
+        lines = [line.partition("=") for line in path.read_text(encoding="utf-8").splitlines()]
+        given = {name: value for name, _, value in lines}
+        for name, value in properties.items():
+            given[name] = f"{given[name]},{value}" if name in given else value
+        text = "".join(f"{name}={value}\n" for name, value in given.items())
+        path.write_text(text, encoding="utf-8")
 
     async def start(self) -> None:
         """Start and wait until it answers."""

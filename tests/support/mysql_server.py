@@ -7,7 +7,8 @@ import getpass
 import socket
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ import pymysql
 
 from sluice_backends.sql.migrate import migrate
 from sluice_backends.sql.schema import metadata
-from support.mysql_tls import write_certificates
+from support.certificates import Issued, TlsPaths, write_certificates
 from support.mysql_vendors import chosen_vendor
 from support.redis_server import free_port
 
@@ -118,6 +119,19 @@ class MysqlServer:
                 cursor.execute(statement)
                 rows = list(cursor.fetchall())
         return rows
+
+    @contextmanager
+    def showing(self, issued: Issued) -> Iterator[None]:
+        """Show another certificate to new connections while the block runs."""
+        paths = TlsPaths(self._folder)
+        usual = Issued(paths.cert.read_bytes(), paths.key.read_bytes())
+        try:
+            issued.write(paths)
+            self.run(self.vendor.reload_tls)
+            yield
+        finally:
+            usual.write(paths)
+            self.run(self.vendor.reload_tls)
 
     async def emptied_database(self) -> str:
         """Return the URL of a migrated database without rows.

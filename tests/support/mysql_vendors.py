@@ -21,6 +21,8 @@ _NO_FILES: Final = ("--secure-file-priv=NULL",)
 
 class Vendor(ABC):
     is_mariadb: ClassVar[bool]
+    reload_tls: ClassVar[str]
+    """Statement that reads the TLS files again."""
 
     @property
     @abstractmethod
@@ -38,6 +40,7 @@ class Vendor(ABC):
 
 class MariaDb(Vendor):
     is_mariadb = True
+    reload_tls = "FLUSH SSL"
 
     @property
     def server(self) -> str:
@@ -59,6 +62,7 @@ class MariaDb(Vendor):
 
 class MySqlProper(Vendor):
     is_mariadb = False
+    reload_tls = "ALTER INSTANCE RELOAD TLS"
 
     @property
     def server(self) -> str:

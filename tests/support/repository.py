@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +14,20 @@ import grpc.aio
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceStub
 from sluice_backends.files.store import FileObjectStore
+from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
+from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_core.access.principal import Principal
 from sluice_core.errors import Unauthenticated
+from sluice_core.ledger.options import LedgerOptions
 from sluice_core.objects.body import BytesBody
+from sluice_core.ports import UploadLedger
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy, NodeCommit
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_repository.rpc.drives import DriveRegistry
@@ -94,12 +99,25 @@ async def running_repository(folder: Path) -> AsyncIterator[Repository]:
 
 @asynccontextmanager
 async def serving(
-    catalogue: Catalogue, objects: ObjectStore, readers: ReaderOptions | None = None
+    catalogue: Catalogue,
+    objects: ObjectStore,
+    readers: ReaderOptions | None = None,
+    *,
+    ledger: UploadLedger | None = None,
+    authenticator: Authenticator | None = None,
+    clock: Callable[[], float] = time.time,
+    metrics: RpcMetrics | None = None,
 ) -> AsyncIterator[Repository]:
-    """Run a server on these adapters."""
-    server = build_server(ServerOptions(), [server_layers(RpcMetrics(), _TenantFromHeader())])
+    """Run a server on these adapters, by default on a ledger without uploads; by default
+    `authorization: TENANT` names the tenant.
+    """
+    ledger = ledger or MemoryLedger(LedgerOptions())
+    layers = server_layers(
+        metrics or RpcMetrics(), authenticator or _TenantFromHeader(), clock=clock
+    )
+    server = build_server(ServerOptions(), [layers])
     drives = DriveRegistry(catalogue, auto_create=False)
-    RepositoryRpc(catalogue, objects, drives, readers).add_to(server)
+    RepositoryRpc(catalogue, objects, ledger, drives, readers).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -118,4 +136,5 @@ class _TenantFromHeader:
             raise Unauthenticated(
                 "NO_CREDENTIALS", "The tenant is missing; send it as authorization."
             )
-        return Principal(authorization, "tester", frozenset({"tenant:admin"}))
+        tenant = authorization.removeprefix("Bearer ")  # the SDK sends it
+        return Principal(tenant, "tester", frozenset({"tenant:admin"}))

@@ -31,8 +31,10 @@ class StandaloneServer:
         environment: Mapping[str, str] | None = None,
         *,
         python: str = sys.executable,
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self.data_dir = data_dir
+        self._arguments = arguments
         self._python = python
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         self._environment = dict(environment or {})
@@ -60,7 +62,14 @@ class StandaloneServer:
         )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._python, "-m", "sluice_standalone", "--data-dir", str(self.data_dir)],
+                [
+                    self._python,
+                    "-m",
+                    "sluice_standalone",
+                    "--data-dir",
+                    str(self.data_dir),
+                    *self._arguments,
+                ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -72,7 +81,8 @@ class StandaloneServer:
                 self.kill()  # otherwise it keeps running during other tests
                 raise AssertionError(f"the server did not start:\n{self.log_tail()}")
             time.sleep(0.02)
-        addresses = json.loads(announced.read_text(encoding="utf-8"))
+        text = announced.read_text(encoding="utf-8").replace("https://", "")  # with TLS
+        addresses = json.loads(text)
         self.address = addresses["intake"]
         self.repository_address = addresses["repository"]
         self.metrics_address = addresses["metrics"]

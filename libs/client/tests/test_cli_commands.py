@@ -158,13 +158,15 @@ async def test_missing_server_exits_69(sluice: Command, folder: Path) -> None:
     assert "sluice serve" in outcome.err
 
 
-async def test_refused_token_exits_77(sluice: Command, intake: FakeIntake, folder: Path) -> None:
-    denied = CallFault(grpc.StatusCode.UNAUTHENTICATED, reason="EXPIRED_TOKEN")
-    intake.call_faults["GetLimits"] = [denied]
-    outcome = await sluice("upload", folder, "--drive", "d", "--token", "t")
+@pytest.mark.parametrize("reason", ["BAD_TOKEN", "TOKEN_EXPIRED"])
+async def test_refused_token_exits_77(
+    sluice: Command, intake: FakeIntake, folder: Path, reason: str
+) -> None:
+    intake.call_faults["GetLimits"] = [CallFault(grpc.StatusCode.UNAUTHENTICATED, reason=reason)]
+    outcome = await sluice("upload", folder, "-d", "d", "--parallel", "1", SLUICE_TOKEN="t")
     assert outcome.code == 77
-    assert "[EXPIRED_TOKEN]" in outcome.err.splitlines()[-1]
-    assert intake.tokens[0] == "Bearer t"
+    assert f"[{reason}]" in outcome.err.splitlines()[-1]
+    assert intake.tokens == ["Bearer t"]
 
 
 async def test_invalid_setting_exits_78_and_is_named(sluice: Command) -> None:

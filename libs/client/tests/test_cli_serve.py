@@ -1,4 +1,4 @@
-"""`sluice serve` and `sluice events`, commands of other distributions."""
+"""`sluice serve`, `sluice events` and `sluice token`, commands of other distributions."""
 
 from __future__ import annotations
 
@@ -63,3 +63,13 @@ def test_missing_events_commands_are_explained(
         serve_module.events(["tail"])
     assert caught.value.exit_code == 78
     assert "sluice-common" in capsys.readouterr().err
+
+
+def test_missing_token_commands_are_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])
+    with pytest.raises(typer.Exit) as caught:
+        serve_module.token(["create"])
+    assert caught.value.exit_code == 78
+    assert "sluice token" in capsys.readouterr().err

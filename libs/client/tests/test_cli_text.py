@@ -18,6 +18,8 @@ from sluice_client.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    TlsFailed,
+    TokenExpired,
     Unauthenticated,
     Unavailable,
 )
@@ -56,7 +58,18 @@ def test_counts_agree_with_their_word() -> None:
         (Unavailable("SERVER_UNREACHABLE", ""), exits.UNAVAILABLE),
         (DeadlineExceeded("LATE", ""), exits.UNAVAILABLE),
         (Unauthenticated("NO_TOKEN", ""), exits.DENIED),
+        (Unauthenticated("BAD_TOKEN", ""), exits.DENIED),
+        (InvalidArgument("BAD_TOKEN", ""), exits.CONFIGURATION),
+        (TokenExpired("TOKEN_EXPIRED", ""), exits.DENIED),
         (PermissionDenied("MISSING_SCOPE", ""), exits.DENIED),
+        (TlsFailed("CLIENT_CERTIFICATE_REFUSED", ""), exits.DENIED),
+        (TlsFailed("SERVER_CERTIFICATE_EXPIRED", ""), exits.UNAVAILABLE),
+        (TlsFailed("SERVER_NOT_TRUSTED", ""), exits.CONFIGURATION),
+        (TlsFailed("SERVER_NAME_MISMATCH", ""), exits.CONFIGURATION),
+        (TlsFailed("SERVER_WITHOUT_TLS", ""), exits.CONFIGURATION),
+        (TlsFailed("TLS_REQUIRED", ""), exits.CONFIGURATION),
+        (InvalidArgument("INSECURE_TOKEN", ""), exits.CONFIGURATION),
+        (InvalidArgument("BAD_TLS_FILES", ""), exits.CONFIGURATION),
         (InvalidArgument("BAD_TARGET", ""), exits.CONFIGURATION),
         (ConfigurationError("bad"), exits.CONFIGURATION),
         (NotFound("NODE_NOT_FOUND", ""), exits.SOME_FAILED),
@@ -72,5 +85,7 @@ def test_every_error_has_its_exit_code_and_one_line(error: Exception, code: int)
 
 def test_error_says_what_to_do_next() -> None:
     assert "sluice serve" in explain(Unavailable("SERVER_UNREACHABLE", "no answer"))
-    assert "SLUICE_TOKEN" in explain(Unauthenticated("EXPIRED_TOKEN", "the token has expired"))
+    assert "SLUICE_TOKEN" in explain(Unauthenticated("BAD_TOKEN", "the token is not valid"))
+    assert "SLUICE_TOKEN" in explain(TokenExpired("TOKEN_EXPIRED", "the token has expired"))
+    assert "--ca" in explain(TlsFailed("SERVER_NOT_TRUSTED", "no CA that is trusted"))
     assert "ulimit" in explain(OSError(24, "Too many open files"))

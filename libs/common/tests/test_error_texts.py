@@ -47,9 +47,18 @@ FACTS = {
     # Numbers and words of ours, and names that the caller gave.
     *("MAX_CHUNKS - 1", "MAX_OBJECT_BYTES", "MAX_PAGE_SIZE", "MAX_PARTS", "_MAX_KEY_BYTES"),
     *("FORMAT_VERSION", "PATH_MARK", "asked", "chunk.number", "expected", "field", "highest"),
-    *("if_version", "max_bytes", "max_fields", "min_part_bytes", "most", "name", "needed"),
+    *(
+        "if_version",
+        "max_block_bytes",
+        "max_bytes",
+        "max_fields",
+        "min_part_bytes",
+        "most",
+        "name",
+        "needed",
+    ),
     *("needed_number", "number", "offer.number", "part"),
-    *("part.number", "part.size", "received", "row.version", "seconds", "self._missing_bytes"),
+    *("part.number", "part.size", "received", "row.version", "seconds", "missing_bytes"),
     *("self._offer.number", "self._offer.size", "size", "stored", "tag.number", "total"),
     *("version", "status.value"),
 }

@@ -12,8 +12,12 @@ from grpc_status import rpc_status
 
 from sluice.repository.v1 import repository_pb2
 from sluice_common.rpc.errors import to_status
+from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
+from sluice_core.access.principal import Principal, current_authorization, set_principal
+from sluice_core.access.scopes import Scope
 from sluice_core.errors import NotFound, PermissionDenied, SluiceError, Unavailable
 from sluice_core.ports.catalogue import Drive, DrivePolicy
+from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.model import Integrity
 from sluice_intake.drives import CachedDrives, DefaultDrives, GrpcDrives
 
@@ -30,12 +34,14 @@ class Source:
         self.failure: SluiceError | None = None
         self.drive = DRIVE
 
-    async def get(self, tenant: str, name: str) -> Drive:
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
         self.calls += 1
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        return replace(self.drive, tenant=tenant, name=name)
+        return DriveWithGrants(replace(self.drive, tenant=tenant, name=name))
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         self.calls += 1
@@ -54,7 +60,7 @@ async def test_drive_is_fetched_once_a_minute() -> None:
     source, clock = Source(), Clock()
     drives = CachedDrives(source, clock=clock)
     for clock.now in (0.0, 30.0, 59.9):
-        assert (await drives.get("t", "photos")).bucket == "bucket"
+        assert (await drives.get("t", "photos")).drive.bucket == "bucket"
     assert source.calls == 1
     clock.now = 60.0
     await drives.get("t", "photos")
@@ -73,9 +79,9 @@ async def test_drive_is_served_stale_while_source_is_down() -> None:
     drives = CachedDrives(source, clock=clock)
     await drives.get("t", "photos")
     clock.now, source.failure = 3600.0, DOWN
-    assert (await drives.get("t", "photos")).bucket == "bucket"
+    assert (await drives.get("t", "photos")).drive.bucket == "bucket"
     source.failure, source.drive = None, replace(DRIVE, bucket="new")
-    assert (await drives.get("t", "photos")).bucket == "new"
+    assert (await drives.get("t", "photos")).drive.bucket == "new"
 
 
 async def test_uncached_drive_is_unavailable_while_source_is_down() -> None:
@@ -97,8 +103,8 @@ async def test_permanent_error_is_not_masked_by_the_cache(failure: SluiceError) 
 
 async def test_tenants_do_not_share_a_drive_of_one_name() -> None:
     drives = CachedDrives(Source())
-    assert (await drives.get("a", "photos")).tenant == "a"
-    assert (await drives.get("b", "photos")).tenant == "b"
+    assert (await drives.get("a", "photos")).drive.tenant == "a"
+    assert (await drives.get("b", "photos")).drive.tenant == "b"
 
 
 async def test_cache_evicts_the_least_recently_used_drive() -> None:
@@ -112,7 +118,7 @@ async def test_cache_evicts_the_least_recently_used_drive() -> None:
 
 
 async def test_every_name_is_a_default_drive_without_catalogue() -> None:
-    drive = await DefaultDrives().get("t", "anything")
+    drive = (await DefaultDrives().get("t", "anything")).drive
     assert (drive.name, drive.bucket, drive.policy) == ("anything", "", DrivePolicy())
 
 
@@ -125,6 +131,8 @@ class Repository:
     def __init__(self) -> None:
         self.failure: SluiceError | None = None
         self.metadata: dict[str, Any] = {}
+        self.grants: list[repository_pb2.Grant] = []
+        self.access = 0
 
     async def get_drive(self, request: Any, context: Any) -> repository_pb2.GetDriveResponse:
         self.metadata = dict(context.invocation_metadata())
@@ -138,10 +146,11 @@ class Repository:
             storage_class="COLD",
             encryption="AES256",
             drop_location=True,
+            access=self.access,  # type: ignore[arg-type]
         )
         drive = repository_pb2.Drive(name=request.name, bucket="b", key_prefix="p/", policy=policy)
         drive.created_at.FromNanoseconds(1_500_000_000)
-        return repository_pb2.GetDriveResponse(drive=drive)
+        return repository_pb2.GetDriveResponse(drive=drive, grants=self.grants)
 
     async def get_node(self, request: Any, context: Any) -> repository_pb2.GetNodeResponse:
         self.metadata = dict(context.invocation_metadata())
@@ -168,18 +177,19 @@ class Repository:
         server.add_generic_rpc_handlers((handlers,))
 
 
-async def test_grpc_drives_call_the_repository_for_the_tenant() -> None:
+async def test_grpc_drives_call_the_repository() -> None:
     repository, server = Repository(), grpc.aio.server()
     repository.add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        drives = GrpcDrives(channel, credentials_for=lambda tenant: (("x-for", tenant),))
+        drives = GrpcDrives(channel)
         policy = DrivePolicy(
             Integrity.SHA256_BEFORE_VISIBLE, 16, True, True, "COLD", "AES256", drop_location=True
         )
-        assert await drives.get("t", "photos") == Drive("t", "photos", "b", "p/", policy, 1.5, 0.0)
-        assert repository.metadata["x-for"] == "t"
+        drive = Drive("t", "photos", "b", "p/", policy, 1.5, 0.0)
+        assert await drives.get("t", "photos") == DriveWithGrants(drive)
+        assert "authorization" not in repository.metadata
         repository.failure = GONE
         with pytest.raises(NotFound) as gone:
             await drives.get("t", "photos")
@@ -196,10 +206,8 @@ async def test_grpc_drives_report_whether_a_path_has_a_node() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        source = GrpcDrives(channel, credentials_for=lambda tenant: (("x-for", tenant),))
-        drives = CachedDrives(source)
+        drives = CachedDrives(GrpcDrives(channel))
         assert await drives.holds("t", "photos", "a/b")
-        assert repository.metadata["x-for"] == "t"
         repository.failure = NotFound("NODE_NOT_FOUND", "No such node.")
         assert not await drives.holds("t", "photos", "a/b"), "the answer must not be cached"
         await server.stop(None)
@@ -209,3 +217,57 @@ async def test_grpc_drives_report_whether_a_path_has_a_node() -> None:
             assert down.value.reason == "DRIVES_UNAVAILABLE"
             assert "127.0.0.1" not in down.value.message
             assert str(port) in down.value.log_detail
+
+
+async def test_grpc_drives_forward_the_callers_credentials() -> None:
+    """To GetDrive and GetNode, and those of each call's own principal."""
+    repository, server = Repository(), grpc.aio.server()
+    repository.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    ann = Principal("t", "ann", frozenset({Scope.UPLOADS_WRITE}))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        drives = GrpcDrives(channel)
+
+        async def call_as(authorization: str | None) -> list[object]:
+            set_principal(ann, authorization)
+            seen = []
+            for calling in (drives.get("t", "photos"), drives.holds("t", "photos", "a/b")):
+                await calling
+                seen.append(repository.metadata.get("authorization"))
+            return seen
+
+        for authorization in ("Bearer one", "Bearer two", None):
+            # A task of its own, as each call of a server has.
+            seen = await asyncio.create_task(call_as(authorization))
+            assert seen == [authorization, authorization]
+        assert current_authorization() is None
+    await server.stop(None)
+
+
+async def test_grpc_drives_read_access_and_grants() -> None:
+    """A grant or a role of a later release gives nothing, an unknown access opens nothing."""
+    repository, server = Repository(), grpc.aio.server()
+    repository.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    subject = repository_pb2.Grantee(subject="ann")
+    repository.grants = [
+        repository_pb2.Grant(grantee=subject, role=repository_pb2.ROLE_OWNER),
+        repository_pb2.Grant(
+            grantee=repository_pb2.Grantee(group="staff"), role=repository_pb2.ROLE_READER
+        ),
+        repository_pb2.Grant(grantee=repository_pb2.Grantee(group="later"), role=99),  # type: ignore[arg-type]
+        repository_pb2.Grant(role=repository_pb2.ROLE_OWNER),
+    ]
+    accesses = {0: Access.TENANT, 1: Access.TENANT, 2: Access.GRANTS, 99: Access.GRANTS}
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for number, access in accesses.items():
+            repository.access = number
+            found = await GrpcDrives(channel).get("t", "photos")
+            assert found.drive.access is access
+            assert found.grants == {
+                Grantee(GranteeKind.SUBJECT, "ann"): Role.OWNER,
+                Grantee(GranteeKind.GROUP, "staff"): Role.READER,
+            }
+    await server.stop(None)

@@ -11,6 +11,7 @@ from sluice.upload.v1 import upload_pb2 as pb
 from sluice_core.errors import NotFound, PermissionDenied, SluiceError, Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ports.catalogue import Drive, DrivePolicy
+from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB, Integrity, ObjectRef
 from sluice_intake.options import IntakeOptions
@@ -28,10 +29,13 @@ class OneDrive:
         self._bucket = bucket
         self._key_prefix = key_prefix
 
-    async def get(self, tenant: str, name: str) -> Drive:
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
         if name != "photos":
             raise NotFound("DRIVE_NOT_FOUND", "There is no such drive.")
-        return Drive(tenant, name, self._bucket, self._key_prefix, self._policy, 0.0, 0.0)
+        drive = Drive(tenant, name, self._bucket, self._key_prefix, self._policy, 0.0, 0.0)
+        return DriveWithGrants(drive)
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         if self.failure is not None:
@@ -126,9 +130,16 @@ async def test_repeated_initiate_finds_its_upload_on_its_own_path() -> None:
         assert error.reason == "PATH_EXISTS"
 
 
-async def test_path_check_is_skipped_while_drives_are_unavailable() -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Unavailable("DRIVES_UNAVAILABLE", "Not now."),
+        PermissionDenied("MISSING_SCOPE", "A token that may write need not read nodes."),
+    ],
+)
+async def test_path_check_is_skipped_when_it_is_impossible(failure: SluiceError) -> None:
     drives = OneDrive(DrivePolicy())
-    drives.failure = Unavailable("DRIVES_UNAVAILABLE", "Not now.")
+    drives.failure = failure
     async with running_intake(drives=drives) as intake:
         upload = await intake.initiate("a", if_absent=True)
         assert (await intake.ledger.get(upload.upload_id)).new.if_absent

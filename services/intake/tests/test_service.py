@@ -15,7 +15,9 @@ import pytest
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
 from sluice_core.uploads.model import MIB
+from support import tokens
 from support.intake import frames_of
+from support.jwt_authenticator import bearer
 
 PHASE_1 = {
     "SLUICE_COORDINATION": "memory",
@@ -25,6 +27,7 @@ PHASE_1 = {
     "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
     "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
 }
+JWT = {"SLUICE_AUTH__MODE": "jwt", "SLUICE_AUTH__AUDIENCE": tokens.AUDIENCE}
 
 
 def start(settings: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -38,16 +41,20 @@ def start(settings: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def address_when_ready(process: subprocess.Popen[str], ready: Path) -> str:
+    deadline = time.monotonic() + 60
+    while not (ready.exists() and ready.read_text().endswith("\n")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return ready.read_text().strip()
+
+
 def test_phase_1_takes_an_upload_and_stops_on_sigterm(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     process = start(PHASE_1, "--ready-file", str(ready))
     try:
-        deadline = time.monotonic() + 60
-        while not (ready.exists() and ready.read_text().endswith("\n")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        with grpc.insecure_channel(ready.read_text().strip()) as channel:
+        with grpc.insecure_channel(address_when_ready(process, ready)) as channel:
             stub = IntakeServiceStub(channel)
             upload = stub.InitiateUpload(pb.InitiateUploadRequest(drive="d", path="p"))
             frames = iter(frames_of(upload.upload_id, 0, bytes(2 * MIB), is_last=True))
@@ -64,10 +71,47 @@ def test_phase_1_takes_an_upload_and_stops_on_sigterm(tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_process_with_keys_requires_their_tokens(tmp_path: Path) -> None:
+    keys, ready = tmp_path / "keys.json", tmp_path / "ready"
+    keys.write_bytes(tokens.key_set(tokens.rsa_key()))
+    settings = {**PHASE_1, **JWT, "SLUICE_AUTH__JWKS_FILE": str(keys)}
+    process = start(settings, "--ready-file", str(ready))
+    try:
+        with grpc.insecure_channel(address_when_ready(process, ready)) as channel:
+            stub = IntakeServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.GetLimits(pb.GetLimitsRequest())
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            token = tokens.rsa_key().token(tokens.claims(time.time()))
+            assert stub.GetLimits(pb.GetLimitsRequest(), metadata=bearer(token))
+    finally:
+        process.kill()
+        _, err = process.communicate()
+    assert token not in err
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{}, {**PHASE_1, "SLUICE_INTAKE_ADDRESS": "0.0.0.0:0"}, {"SLUICE_PART_BYTES": "many"}],
-    ids=["another combination", "strangers without keys", "a bad number"],
+    [
+        {},
+        {**PHASE_1, "SLUICE_INTAKE_ADDRESS": "0.0.0.0:0"},
+        {"SLUICE_PART_BYTES": "many"},
+        {**PHASE_1, **JWT, "SLUICE_AUTH__SECRET_FILE": "/dev/null"},
+        {**PHASE_1, **JWT, "SLUICE_AUTH__JWKS_FILE": "/nonexistent"},
+        {**PHASE_1, **JWT, "SLUICE_AUTH__ISSUER": "http://id.example"},
+        {**PHASE_1, **JWT},
+        {**PHASE_1, "SLUICE_AUTH__JWKS_FILE": "keys.json"},
+    ],
+    ids=[
+        "another combination",
+        "strangers without keys",
+        "a bad number",
+        "a short secret",
+        "no key file",
+        "an issuer without TLS",
+        "no source of keys",
+        "keys without the mode",
+    ],
 )
 def test_invalid_configuration_exits_78_with_one_line(settings: dict[str, str]) -> None:
     process = start(settings)

@@ -16,6 +16,7 @@ from sluice_core.errors import DataLoss, InvalidArgument, OutOfRange, SluiceErro
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB
 from support.chunk_sink import Sink, running_sink
+from support.token_authenticator import TokenAuthenticator
 from support.waiting import until
 
 EOF = grpc.aio.EOF  # type: ignore[attr-defined]
@@ -132,3 +133,13 @@ async def test_stopping_repository_ends_stream_after_current_chunk(
     assert (await call.read()).accepted == accepted(0, b"xy")
     assert await call.read() is EOF
     assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_intake_sends_chunks_without_a_token() -> None:
+    """The transport is between services and for no user."""
+    async with (
+        running_sink(authenticator=TokenAuthenticator()) as sink,
+        grpc.aio.insecure_channel(sink.address) as channel,
+    ):
+        (accepted,) = await put(channel, [header(0, 5), block(b"hello")])
+    assert accepted.size == 5

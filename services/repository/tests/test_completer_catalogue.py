@@ -8,7 +8,7 @@ import pytest
 
 from sluice_core.errors import NotFound, Unavailable
 from sluice_core.uploads.model import UploadStatus
-from support.roles import World, pieces, small_world
+from support.roles import DRIVE, TENANT, World, pieces, small_world
 
 CHUNKS = pieces(3_300, 500)
 
@@ -80,3 +80,21 @@ async def test_ledger_emits_completed_without_a_catalogue(
         await world.assert_whole(upload)
         assert world.publisher.types(upload.new.node_id) == ["UploadInitiated", "UploadCompleted"]
         assert (await world.orphans()).none()
+
+
+@pytest.mark.rule(19, 26)
+@pytest.mark.parametrize("chunks", [CHUNKS, [b"small"]], ids=["multipart", "single put"])
+async def test_upload_to_a_deleted_drive_fails_without_leftovers(
+    world: World, chunks: list[bytes]
+) -> None:
+    """It was opened while an intake still had the drive in its cache."""
+    before = await world.upload(chunks, path="before.bin")
+    await world.settle(30)
+    await world.catalogue.delete_node(TENANT, before.new.node_id)
+    await world.catalogue.delete_drive(TENANT, DRIVE)
+    late = await world.upload(chunks, path="late.bin")
+    await world.settle(5_000)
+    assert (await world.snapshot(late)).failure_reason == "DRIVE_NOT_FOUND"
+    for upload in (before, late):
+        assert await world.objects.head(upload.new.object) is None
+    assert (await world.orphans()).none()

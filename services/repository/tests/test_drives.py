@@ -27,35 +27,37 @@ async def test_auto_create_creates_unknown_drive_on_first_use(
     catalogue: Catalogue,
 ) -> None:
     drives = DriveRegistry(catalogue, default_bucket="sluice", auto_create=True)
-    first, second = await asyncio.gather(drives.get("t", "new"), drives.get("t", "new"))
+    calls = (drives.get("t", "new", create=True) for _ in range(2))
+    first, second = [found.drive for found in await asyncio.gather(*calls)]
     assert first == second
     assert (first.bucket, first.key_prefix, first.policy) == ("sluice", "", DrivePolicy())
 
 
-async def test_find_does_not_create_an_unknown_drive(catalogue: Catalogue) -> None:
+async def test_only_a_caller_that_may_creates_a_drive(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=True)
-    with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
-        await drives.find("t", "new")
+    for call in (drives.find("t", "new"), drives.get("t", "new")):
+        with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
+            await call
     assert not (await drives.list("t", 10, "")).drives
 
 
 async def test_unknown_drive_without_auto_create_is_not_found(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=False)
     with pytest.raises(NotFound, match="DRIVE_NOT_FOUND"):
-        await drives.get("t", "new")
+        await drives.get("t", "new", create=True)
     assert not (await drives.list("t", 10, "")).drives
 
 
 async def test_existing_drive_keeps_its_settings_on_use(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=True)
     made = await drives.create("t", "mine", "elsewhere", "p/", DrivePolicy(read_only=True))
-    assert await drives.get("t", "mine") == made
+    assert (await drives.get("t", "mine", create=True)).drive == made
 
 
 async def test_invalid_name_creates_no_drive(catalogue: Catalogue) -> None:
     drives = DriveRegistry(catalogue, auto_create=True)
     with pytest.raises(InvalidArgument, match="BAD_DRIVE_NAME"):
-        await drives.get("t", "a/b")
+        await drives.get("t", "a/b", create=True)
 
 
 @pytest.mark.rule(14)

@@ -14,6 +14,12 @@ PHASE_1 = {
     "SLUICE_EVENTS": "off",
     "SLUICE_CATALOGUE": "off",
 }
+PHASE_2 = {
+    **PHASE_1,
+    "SLUICE_CHUNK_TRANSPORT": "direct",
+    "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
+    "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
+}
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +47,15 @@ def test_combination_without_repository_is_refused_with_advice(
     assert ended.stdout == ""
     assert len(ended.stderr.splitlines()) == 1
     assert advice in ended.stderr
+
+
+def test_unusable_keys_of_tokens_exit_78() -> None:
+    keys = {"MODE": "jwt", "AUDIENCE": "sluice", "SECRET_FILE": "/dev/null"}
+    auth = {f"SLUICE_AUTH__{name}": value for name, value in keys.items()}
+    ended = run(**PHASE_2, **auth)
+    assert ended.returncode == 78
+    assert ended.stderr.startswith("SLUICE_AUTH__SECRET_FILE: ")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_unknown_role_is_a_usage_error_naming_known_roles() -> None:

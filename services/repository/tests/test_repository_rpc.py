@@ -64,6 +64,7 @@ async def test_a_drive_keeps_every_setting(repository: Repository) -> None:
         read_only=True,
         storage_class="GLACIER_IR",
         encryption="aws:kms",
+        access=pb.ACCESS_GRANTS,
     )
     request = pb.CreateDriveRequest(
         name="strict", bucket="cold-store", key_prefix="old/", policy=policy

@@ -16,7 +16,7 @@ from sluice_core.errors import (
 )
 from sluice_core.ports import Verdict
 from sluice_core.uploads.checksums import crc32c
-from sluice_core.uploads.model import MAX_CHUNKS, UploadStatus
+from sluice_core.uploads.model import MAX_CHUNKS, UploadOwner, UploadStatus
 from support.ledgers import PART_BYTES, Driver, ranges
 
 
@@ -49,14 +49,15 @@ async def test_a_new_upload_is_pending_and_holds_nothing(driver: Driver) -> None
     assert (snapshot.received_chunks, snapshot.needed_number, snapshot.highest_number) == (0, 0, -1)
     assert snapshot.expires_at == driver.clock() + 24 * 3600
     assert await driver.ledger.get(new.upload_id) == snapshot
-    assert await driver.ledger.tenant_of(new.upload_id) == new.tenant
+    owner = UploadOwner(new.tenant, new.subject, new.drive)
+    assert await driver.ledger.owner_of(new.upload_id) == owner
 
 
 async def test_an_unknown_upload_is_not_found(driver: Driver) -> None:
     unknown = driver.new().upload_id
     for call in (
         driver.ledger.get(unknown),
-        driver.ledger.tenant_of(unknown),
+        driver.ledger.owner_of(unknown),
         driver.ledger.abort(unknown),
         driver.ledger.missing_chunks(unknown, 1),
         driver.ledger.wait_for_room(unknown, 1),

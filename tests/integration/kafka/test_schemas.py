@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from confluent_kafka.schema_registry import AsyncSchemaRegistryClient
@@ -23,11 +25,15 @@ from sluice_backends.kafka.handling import ConsumerOptions
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.publisher import open_kafka_publisher
 from sluice_backends.kafka.receiving import ReceivedEvent
+from sluice_backends.kafka.schemas import open_schema_frames
+from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import InvalidArgument, Unavailable
 from sluice_core.events.registry import EVENT_TYPES
 from sluice_core.ports.event_publisher import EventRecord
+from support.certificates import REFUSED, Authority, Issued, write_tls
 from support.kafka import failed, messages_in, unique_name
 from support.schema_registry import CREDENTIALS, SchemaRegistry, schema_registry
+from support.tls_terminator import terminating_tls
 
 
 @pytest.fixture
@@ -44,6 +50,41 @@ def framing(kafka: KafkaOptions, registry: SchemaRegistry) -> KafkaOptions:
         schema_registry_url=registry.url,
         schema_registry_credentials=SecretStr(CREDENTIALS),
     )
+
+
+async def test_registry_with_private_authority_is_verified(
+    framing: KafkaOptions, registry: SchemaRegistry, tmp_path: Path
+) -> None:
+    authority = Authority()
+    event = failed("sluice.uploads.v1", "node-1", 1)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    port = urlsplit(registry.url).port
+    assert port is not None
+
+    async def frame(issued: Issued) -> bytes:
+        with terminating_tls(write_tls(tmp_path / "server", authority, issued), port) as https_port:
+            options = replace(
+                framing,
+                schema_registry_url=f"https://127.0.0.1:{https_port}",
+                schema_registry_ca_file=tmp_path / "ca.pem",
+            )
+            async with open_schema_frames(options) as frames:
+                return await frames.frame(event)
+
+    assert (await frame(authority.issue())).endswith(event.payload)
+    for refused in REFUSED.values():
+        with pytest.raises(Unavailable, match="SCHEMA_REGISTRY_UNAVAILABLE") as caught:
+            await frame(refused.issue(authority))
+        assert refused.problem in caught.value.operator_message
+
+
+async def test_unusable_registry_authority_is_refused(
+    framing: KafkaOptions, tmp_path: Path
+) -> None:
+    options = replace(framing, schema_registry_ca_file=tmp_path / "none.pem")
+    with pytest.raises(ConfigurationError, match="SLUICE_SCHEMA_REGISTRY_CA_FILE: a TLS file"):
+        async with open_schema_frames(options):
+            pytest.fail("opened")
 
 
 def one_of_each(topic: str) -> list[EventRecord]:

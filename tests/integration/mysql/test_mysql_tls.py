@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from sluice_backends.sql.database import open_database
 from sluice_core.errors import Unavailable
+from support.certificates import REFUSED, Authority, replace, write_certificates
 from support.mysql_server import MysqlServer
-from support.mysql_tls import write_certificates
 from support.waiting import until
 
 CLIENT_SSL = 1 << 11
@@ -60,6 +60,23 @@ def test_untrusted_certificate_is_rejected(
     tls_query = "ssl=true" if trusting == "the system's" else f"ssl_ca={tmp_path / 'ca.pem'}"
     with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*certificate"):
         runner.run(cipher(f"{server.create_database()}?{tls_query}"))
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refused_certificate_is_named(
+    server: MysqlServer, runner: asyncio.Runner, tmp_path: Path, kind: str
+) -> None:
+    authority, refused = Authority(), REFUSED[kind]
+    url = f"{server.create_database()}?ssl_ca={tmp_path / 'ca.pem'}"
+    replace(tmp_path / "ca.pem", authority.pem)
+    with server.showing(refused.issue(authority)):
+        with pytest.raises(Unavailable) as caught:
+            runner.run(cipher(url))
+        assert caught.value.reason == "CATALOGUE_ACCESS_DENIED"
+        assert refused.problem in caught.value.operator_message
+        assert "\n" not in caught.value.operator_message
+    with server.showing(authority.issue()):
+        assert runner.run(cipher(url)) != ""
 
 
 def test_server_without_tls_receives_nothing(server: MysqlServer, runner: asyncio.Runner) -> None:

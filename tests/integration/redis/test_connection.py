@@ -16,6 +16,7 @@ from sluice_backends.redis.metrics import RedisMetrics
 from sluice_backends.redis.options import RedisOptions
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import Internal, ResourceExhausted, Unavailable
+from support.certificates import REFUSED, Authority
 from support.redis_server import RedisServer, replicated, shared_cluster
 from support.redis_tls import tls_redis
 from support.waiting import until
@@ -216,9 +217,37 @@ async def test_tls_needs_a_trusted_authority(tmp_path: Path) -> None:
         async with open_redis(RedisOptions(f"{url}?ssl_ca_certs={authority}")) as clients:
             assert await clients.execute("k", "SET", "k", b"x" * MIB) == b"OK"
             assert await clients.execute("k", "GET", "k") == b"x" * MIB
-        with pytest.raises(ConfigurationError, match="certificate of Redis is not trusted"):
+        with pytest.raises(ConfigurationError, match="certificate of Redis is not from a trusted"):
             async with open_redis(RedisOptions(url)):
                 pytest.fail("trusted")
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_tls_refuses_a_certificate(tmp_path: Path, kind: str) -> None:
+    authority, refused = Authority(), REFUSED[kind]
+    with tls_redis(tmp_path, authority, refused.issue(authority)) as server:
+        options = RedisOptions(f"{server}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+        with pytest.raises(ConfigurationError) as caught:
+            async with open_redis(options):
+                pytest.fail("trusted")
+    line = f"SLUICE_REDIS__URL: the certificate of Redis {refused.problem}; "
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "cannot be read"), ("nonsense", "is not PEM")]
+)
+async def test_unusable_authority_is_a_configuration_error(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
+    """Not a server that does not answer, for which the process would wait."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError, match=f"SLUICE_REDIS__URL: a TLS file {problem}"):
+        async with open_redis(RedisOptions(f"rediss://127.0.0.1:1/0?ssl_ca_certs={path}")):
+            pytest.fail("opened")
 
 
 async def test_unix_socket_works(tmp_path: Path) -> None:

@@ -8,20 +8,22 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sluice_client.blocks import BlockPool
 from sluice_client.connection import Connection
 from sluice_client.downloads.download import Destination, NodeReader, download
-from sluice_client.downloads.repository_api import NodeRef, RepositoryApi
+from sluice_client.downloads.repository_api import GranteeRef, NodeRef, RepositoryApi
 from sluice_client.errors import InvalidArgument, SluiceError
 from sluice_client.local_files import named_descriptor
 from sluice_client.model import (
     DownloadResult,
     Drive,
     DrivePolicy,
+    Grant,
     Limits,
     Node,
+    Role,
     UploadResult,
     UploadState,
     UploadStatus,
@@ -30,6 +32,7 @@ from sluice_client.names import check_metadata, check_text, normalize_path
 from sluice_client.options import ClientOptions
 from sluice_client.progress import Meter, ProgressCallback
 from sluice_client.retry import Patience, retrying
+from sluice_client.tokens import Tokens, TokenSource
 from sluice_client.uploads.intake_api import IntakeApi
 from sluice_client.uploads.journal import Journal, open_journal, state_dir
 from sluice_client.uploads.requests import ExtraStreams, UploadRequest
@@ -56,15 +59,21 @@ class Client:
 
     Args:
         target: `host:port`, `https://host:port` for TLS, or a gRPC target.
-        token: bearer token; None sends none.
+        token: bearer token; a path (not a string) of a file that has it, re-read when it changes;
+            an async function that returns one, called for the first call and whenever the server
+            reports that the token has expired; None sends none. Transfers go on with the new token
+            where they were. In plain text it leaves this machine only with `allow_insecure`.
         options: see `ClientOptions`.
+
+    Entering raises InvalidArgument (BAD_TARGET, BAD_TOKEN, BAD_TLS_FILES, INSECURE_TOKEN), and
+    OSError for a file of token or TLS that cannot be read.
     """
 
     def __init__(
         self,
         target: str = "127.0.0.1:50051",
         *,
-        token: str | None = None,
+        token: TokenSource | None = None,
         options: ClientOptions | None = None,
     ) -> None:
         self.target = target
@@ -77,13 +86,16 @@ class Client:
         self._extra = ExtraStreams(self.options.extra_streams)
 
     async def __aenter__(self) -> Self:
-        intake = Connection(self.target, self._token, self.options, self.options.connections)
+        tokens = Tokens(self._token)
+        intake = Connection(self.target, tokens, self.options, self.options.connections)
         self._connections = [intake]
         repository = intake
         other = self.options.repository_target
         if other is not None and other != self.target:
-            repository = Connection(other, self._token, self.options, 1)
+            repository = Connection(other, tokens, self.options, 1)
             self._connections.append(repository)
+        for connection in self._connections:
+            await connection.open()
         timeout = self.options.call_timeout_seconds
         self._intake = IntakeApi(intake, timeout)
         self._repository = RepositoryApi(repository, timeout)
@@ -349,11 +361,46 @@ class Client:
         return await self._retrying(lambda: self._repository.get_drive(name))
 
     async def list_drives(self) -> AsyncGenerator[Drive, None]:
-        """Yield all drives of the caller's tenant, by name."""
+        """Yield the drives that the caller may use, by name."""
         pages = self._pages(lambda token: self._repository.list_drives(_PAGE_SIZE, token))
         async with aclosing(pages):
             async for drive in pages:
                 yield drive
+
+    async def update_drive(self, name: str, **changes: Any) -> Drive:
+        """Change these fields of a drive's policy, e.g. `access=Access.GRANTS`.
+
+        The arguments are the fields of `DrivePolicy`. Who closes a drive becomes its owner.
+        """
+        if not changes:  # without a mask the server would replace the whole policy
+            raise InvalidArgument("NO_CHANGES", "Give at least one field of the policy.")
+        policy = DrivePolicy(**changes)
+        return await self._retrying(
+            lambda: self._repository.update_drive(name, policy, tuple(changes))
+        )
+
+    async def delete_drive(self, name: str) -> None:
+        """Delete a drive without nodes and open uploads, with its grants."""
+        await self._retrying(lambda: self._repository.delete_drive(name))
+
+    async def grant_drive(
+        self, name: str, role: Role, *, subject: str = "", group: str = ""
+    ) -> Grant:
+        """Give a subject or a group a role on a drive, in place of a former one. Idempotent."""
+        grantee = GranteeRef(subject, group)
+        return await self._retrying(lambda: self._repository.grant_drive(name, grantee, role))
+
+    async def revoke_drive(self, name: str, *, subject: str = "", group: str = "") -> None:
+        """Take the role of a subject or a group away. Idempotent."""
+        grantee = GranteeRef(subject, group)
+        await self._retrying(lambda: self._repository.revoke_drive(name, grantee))
+
+    async def list_grants(self, name: str) -> AsyncGenerator[Grant, None]:
+        """Yield all grants of a drive, groups first."""
+        pages = self._pages(lambda token: self._repository.list_grants(name, _PAGE_SIZE, token))
+        async with aclosing(pages):
+            async for grant in pages:
+                yield grant
 
     # -- inside
 

@@ -1,89 +1,114 @@
-"""Channels to a server, and single calls on them: metadata in, typed errors out."""
+"""A connection to a server, and single calls on it: metadata in, typed errors out."""
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from sluice_client.errors import InvalidArgument
-from sluice_client.names import is_utf8
+from sluice_client.channels import Channels
+from sluice_client.errors import InvalidArgument, SluiceError, TlsFailed, TokenExpired
 from sluice_client.options import ClientOptions
 from sluice_client.status import from_rpc_error
+from sluice_client.targets import Target
+from sluice_client.tls.failures import client_certificate_refused, is_silent, tls_required
+from sluice_client.tls.probe import ends_after_handshake, speaks_tls
+from sluice_client.tokens import Tokens
 
 Answer = TypeVar("Answer")
 
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Responses to this client are far smaller; the server limits what it accepts."""
+_sdk_log = logging.getLogger("sluice_client")
 
-_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Only retry.py retries: two retrying layers would multiply their attempts.
-    ("grpc.enable_retries", 0),
-    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    # gRPC's own reconnect backoff grows to two minutes; a recovered server should be found sooner.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 3_000),
-    # Detects a half-open connection even while a throttled stream is silent.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),  # defaults to a minute, regardless of keepalive
-    # Channels of the same address would otherwise share one connection.
-    ("grpc.use_local_subchannel_pool", 1),
-)
+_NEVER_ARRIVED = frozenset({"SERVER_UNREACHABLE", "CONNECTION_BROKEN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the error of a call needs to know about it."""
+
+    request_id: str
+    token_version: int
 
 
 class Connection:
-    """One or more channels to one address. Close it, or use it as an async context manager.
+    """One or more channels to one address. Open it, then close it.
 
     Args:
         target: `host:port` or `http://host:port` in plain text, `https://host:port` by TLS, or a
             gRPC target such as `unix:/path` or `dns:///name:port`.
-        token: sent as `authorization: Bearer …`; None sends none.
+        tokens: sent as `authorization: Bearer …`; shared by the connections of a client.
         options: of the client.
         count: number of TCP connections.
+
+    Raises:
+        InvalidArgument: BAD_TARGET, or INSECURE_TOKEN: the token would leave this machine in plain
+            text.
     """
 
-    def __init__(self, target: str, token: str | None, options: ClientOptions, count: int) -> None:
-        if not is_utf8(target):
-            raise InvalidArgument(
-                "BAD_TARGET", "The server's address is not UTF-8; give host:port."
-            )
-        if token is not None and not (token.isascii() and token.isprintable()):
-            raise InvalidArgument(
-                "BAD_TOKEN",
-                "The token holds characters that no token has; give it as it was issued.",
-            )
+    def __init__(self, target: str, tokens: Tokens, options: ClientOptions, count: int) -> None:
         self.target = target
+        self._parsed = Target.parse(target)
+        if tokens.is_given and not (self._parsed.is_tls or self._parsed.is_local):
+            _require_allowed(self._parsed, options)
+        if self._parsed.is_tls and options.tls.skip_verification:
+            _sdk_log.warning(
+                "the certificate of %s is trusted on first use and not verified: whoever controls"
+                " the network can read the token and the files",
+                target,
+            )
         self.reached = False
         """Whether the server has ever answered, even with an error."""
-        self._channels = [_channel(target, options) for _ in range(count)]
-        self._token = token
+        self._channels = Channels(self._parsed, options, count)
+        self._tokens = tokens
 
     @property
     def channels(self) -> Sequence[grpc.aio.Channel]:
-        return self._channels
+        return self._channels.all
 
     @property
     def channel(self) -> grpc.aio.Channel:
         """The channel for unary calls."""
-        return self._channels[0]
+        return self._channels.all[0]
+
+    async def open(self) -> None:
+        """Read the files of token and TLS.
+
+        Raise OSError when one cannot be read, InvalidArgument BAD_TOKEN or BAD_TLS_FILES when one
+        is not what it should be. The server is not asked yet.
+        """
+        await self._tokens.open()
+        await self._channels.open()
 
     async def close(self) -> None:
-        for channel in self._channels:
-            await channel.close(grace=None)
+        await self._channels.close()
 
-    def metadata(self) -> tuple[grpc.aio.Metadata, str]:
-        """Return the metadata of one call and its request id."""
+    async def prepare(self) -> tuple[grpc.aio.Metadata, Attempt]:
+        """Return the metadata of one call, with files that changed taken into account.
+
+        The call has to begin before the next await, inside `in_use` or with `hold`.
+        """
         request_id = uuid.uuid4().hex
         metadata = grpc.aio.Metadata(("x-request-id", request_id))
-        if self._token is not None:
-            metadata.add("authorization", f"Bearer {self._token}")
-        return metadata, request_id
+        token = await self._tokens.current()
+        if token is not None:
+            metadata.add("authorization", f"Bearer {token}")
+        # Read together with the token: `current` may be followed by a renewal of another call.
+        attempt = Attempt(request_id, self._tokens.version)
+        try:
+            await self._channels.refresh()
+        except TlsFailed as error:
+            error.is_transient = self.reached
+            raise
+        return metadata, attempt
+
+    def hold(self) -> Callable[[], None]:
+        """Keep the channels of a call open until the returned function is called."""
+        return self._channels.hold()
 
     async def unary(
         self,
@@ -92,12 +117,13 @@ class Connection:
         timeout_seconds: float,
     ) -> Answer:
         """Make one attempt of a unary call."""
-        metadata, request_id = self.metadata()
-        try:
-            answer = await method(request, timeout=timeout_seconds, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise self.error(error, request_id) from error
-        self.reached = True
+        metadata, attempt = await self.prepare()
+        with self._channels.in_use():
+            try:
+                answer = await method(request, timeout=timeout_seconds, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                raise await self.error(error, attempt) from error
+        self.answered(attempt)
         return answer
 
     async def pushed(
@@ -107,31 +133,64 @@ class Connection:
         timeout_seconds: float | None,
     ) -> AsyncGenerator[Answer, None]:
         """Yield the messages of one server stream. Leaving the iterator early cancels the call."""
-        metadata, request_id = self.metadata()
-        call = method(request, timeout=timeout_seconds, metadata=metadata)
-        try:
-            async for answer in call:
-                self.reached = True
-                yield answer
-        except grpc.aio.AioRpcError as error:
-            raise self.error(error, request_id) from error
-        finally:
-            call.cancel()
+        metadata, attempt = await self.prepare()
+        with self._channels.in_use():
+            call = method(request, timeout=timeout_seconds, metadata=metadata)
+            try:
+                async for answer in call:
+                    self.answered(attempt)
+                    yield answer
+            except grpc.aio.AioRpcError as error:
+                raise await self.error(error, attempt) from error
+            finally:
+                call.cancel()
 
-    def error(self, error: grpc.aio.AioRpcError, request_id: str) -> Exception:
-        """Return the typed error. Record whether it came from the server."""
-        translated = from_rpc_error(error, self.target, request_id)
-        if translated.reason not in ("SERVER_UNREACHABLE", "CONNECTION_BROKEN"):
+    def answered(self, attempt: Attempt) -> None:
+        """Record that the server has taken a call, and its token."""
+        self.reached = True
+        self._tokens.confirm(attempt.token_version)
+
+    async def error(self, error: grpc.aio.AioRpcError, attempt: Attempt) -> SluiceError:
+        """Return the typed error. Record whether it came from the server.
+
+        After TOKEN_EXPIRED, ask for a new token: the error is retryable when there is one.
+        """
+        translated = from_rpc_error(error, self.target, attempt.request_id)
+        if translated.reason == "SERVER_UNREACHABLE" and is_silent(error.details() or ""):
+            translated = await self._silence_explained() or translated
+        if isinstance(translated, TokenExpired):
+            translated.is_renewed = await self._tokens.renew(attempt.token_version)
+        if isinstance(translated, TlsFailed):
+            # A refused client certificate is a guess: such a server may also be stopping.
+            guessed = translated.reason == "CLIENT_CERTIFICATE_REFUSED"
+            translated.is_transient = self.reached or guessed
+        elif translated.reason not in _NEVER_ARRIVED:
             self.reached = True
         return translated
 
+    async def _silence_explained(self) -> TlsFailed | None:
+        """Find out why the server ends every new connection without a word."""
+        endpoint = self._parsed.endpoint
+        if endpoint is None:
+            return None
+        if not self._parsed.is_tls:
+            if self.reached:
+                return None
+            host, port = endpoint
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return tls_required(address) if await speaks_tls(host, port) else None
+        if await ends_after_handshake(*endpoint):
+            return client_certificate_refused(self.target)
+        return None
 
-def _channel(target: str, options: ClientOptions) -> grpc.aio.Channel:
-    scheme, separator, rest = target.partition("://")
-    address = rest.rstrip("/") if separator and scheme in ("http", "https", "grpc", "grpcs") else ""
-    if not target or (separator and scheme in ("http", "https", "grpc", "grpcs") and not address):
-        raise InvalidArgument("BAD_TARGET", "The server's address is empty; give host:port.")
-    if address and scheme in ("https", "grpcs"):
-        credentials = grpc.ssl_channel_credentials(options.root_certificates)
-        return grpc.aio.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
-    return grpc.aio.insecure_channel(address or target, options=_CHANNEL_OPTIONS)
+
+def _require_allowed(target: Target, options: ClientOptions) -> None:
+    """Raise InvalidArgument INSECURE_TOKEN unless plain text is allowed."""
+    if not options.allow_insecure:
+        raise InvalidArgument(
+            "INSECURE_TOKEN",
+            f"the token would go to {target.text} in plain text, where anybody on the way can read"
+            " it; use https://, or set allow_insecure (SLUICE_ALLOW_INSECURE=true) on a network"
+            " that keeps strangers out",
+        )
+    _sdk_log.warning("the token goes to %s in plain text, because that is allowed", target.text)

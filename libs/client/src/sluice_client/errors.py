@@ -31,7 +31,9 @@ class SluiceError(Exception):
         ├── ResourceExhausted      full; retry after `retry_after_seconds`
         ├── DeadlineExceeded       not done in time
         ├── Unavailable            the server does not answer; a retry may succeed
+        │   └── TlsFailed          the connection cannot be secured; `reason` says why
         ├── Unauthenticated        no token, or an invalid one
+        │   └── TokenExpired       the token has expired; the client goes on with a new one
         ├── PermissionDenied       the token does not allow it
         ├── Unimplemented          this server does not support it
         └── Internal               a defect of the server
@@ -155,8 +157,43 @@ class Unavailable(SluiceError):
         return True
 
 
+class TlsFailed(Unavailable):
+    """The connection cannot be secured, so nothing was sent on it.
+
+    The first connection of a client fails at once: its address or its files are wrong. Later ones
+    are retried, because certificates are being replaced.
+
+    Reasons:
+        SERVER_NOT_TRUSTED: no trusted CA issued the server's certificate.
+        SERVER_NAME_MISMATCH: the certificate is another server's.
+        SERVER_CERTIFICATE_EXPIRED: it is no longer, or not yet, valid.
+        SERVER_WITHOUT_TLS: the address says `https`, and the server speaks plain text.
+        TLS_REQUIRED: the address is plain, and the server speaks TLS.
+        CLIENT_CERTIFICATE_REFUSED: the server requires a client certificate, or another one.
+        TLS_HANDSHAKE_FAILED: anything else.
+    """
+
+    is_transient = False
+    """Whether a retry may succeed; set by the connection that failed."""
+
+    @property
+    def retryable(self) -> bool:
+        return self.is_transient
+
+
 class Unauthenticated(SluiceError):
     code = "UNAUTHENTICATED"
+
+
+class TokenExpired(Unauthenticated):
+    """TOKEN_EXPIRED. Retryable once the client has a new token, which it asks for by itself."""
+
+    is_renewed = False
+    """Whether there is another token now; set by the connection that was refused."""
+
+    @property
+    def retryable(self) -> bool:
+        return self.is_renewed
 
 
 class PermissionDenied(SluiceError):

@@ -118,6 +118,38 @@ class UploadStatus:
     sha256: bytes | None
 
 
+class Access(StrEnum):
+    """Who may use a drive, beside the scopes of their token."""
+
+    TENANT = "tenant"
+    """The whole tenant."""
+    GRANTS = "grants"
+    """Only subjects and groups with a grant, and administrators of the tenant."""
+
+
+class Role(StrEnum):
+    """Role on a drive; each includes the ones before it."""
+
+    READER = "reader"
+    """Reads nodes."""
+    WRITER = "writer"
+    """Also uploads, changes and deletes nodes."""
+    OWNER = "owner"
+    """Also aborts other people's uploads and changes policy and grants."""
+    UNKNOWN = "unknown"
+    """A role that this release does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A role of a subject or of a group on a drive; the other name is empty."""
+
+    subject: str
+    group: str
+    role: Role
+    created_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class DrivePolicy:
     """Policies of a drive."""
@@ -131,6 +163,7 @@ class DrivePolicy:
     encryption: str = ""
     drop_location: bool = False
     """Neither keep nor show where pictures were taken."""
+    access: Access = Access.TENANT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,33 @@ from sluice_client.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Files of TLS targets (`https://…`), in PEM.
+
+    Replace them while a client runs: new calls use a connection with the new files, calls in
+    progress end on the old one. Files that cannot be used, such as a certificate whose key is not
+    written yet, leave the last good ones in use.
+    """
+
+    ca_file: Path | None = None
+    """CAs that may issue the server's certificate; None means the system's."""
+    cert_file: Path | None = None
+    """Client certificate with its chain, for servers that require one."""
+    key_file: Path | None = None
+    """Private key of `cert_file`, not encrypted."""
+    skip_verification: bool = False
+    """Trust the certificate that the server shows first, whoever issued it and whichever name it
+    has. Whoever controls the network can then read the token and the files: for tests only.
+    """
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both")
+        if self.skip_verification and self.ca_file is not None:
+            raise ValueError("skip_verification needs no ca_file: give one of them")
+
+
+@dataclass(frozen=True, slots=True)
 class ClientOptions:
     """Options of a `Client`.
 
@@ -21,7 +48,13 @@ class ClientOptions:
     repository_target: str | None = None
     """Address of the RepositoryService; None means the same as the intake's."""
     root_certificates: bytes | None = None
-    """PEM for TLS targets (`https://…`); None means the system's."""
+    """PEM for TLS targets (`https://…`), like `tls.ca_file`; None means the system's."""
+    tls: TlsOptions = field(default_factory=TlsOptions)
+    """Files of TLS targets."""
+    allow_insecure: bool = False
+    """Send the token in plain text to other machines too, where the network itself keeps
+    strangers out.
+    """
     connections: int = 1
     """TCP connections to the intake; streams are assigned round-robin."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -51,3 +84,7 @@ class ClientOptions:
             raise ValueError("extra_streams and max_restarts start at 0")
         if min(self.call_timeout_seconds, self.stall_seconds) <= 0:
             raise ValueError("call_timeout_seconds and stall_seconds are above 0")
+        if self.root_certificates is not None and (
+            self.tls.ca_file is not None or self.tls.skip_verification
+        ):
+            raise ValueError("root_certificates excludes tls.ca_file and tls.skip_verification")

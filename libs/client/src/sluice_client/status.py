@@ -10,8 +10,18 @@ from grpc_status import rpc_status
 
 from sluice.upload.v1 import upload_pb2
 from sluice_client import translate
-from sluice_client.errors import BY_CODE, Internal, NotFound, SluiceError, Unavailable, UploadGone
+from sluice_client.errors import (
+    BY_CODE,
+    Internal,
+    NotFound,
+    SluiceError,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+    UploadGone,
+)
 from sluice_client.model import UploadStatus
+from sluice_client.tls.failures import tls_failure
 
 _GONE = frozenset({"UPLOAD_LOST", "UPLOAD_NOT_FOUND"})
 _TORN_TRANSPORT = (
@@ -37,6 +47,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
             "CONNECTION_BROKEN", f"the connection to {target} broke: {text}", request_id=request_id
         )
     if not details.reason and code == "UNAVAILABLE":
+        insecure = tls_failure(text, target, request_id)
+        if insecure is not None:
+            return insecure
         return Unavailable(
             "SERVER_UNREACHABLE",
             f"no answer from {target}: {_innermost(text)}",
@@ -46,6 +59,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, target: str, request_id: str = "
     kind = BY_CODE.get(code, Internal)
     if kind is NotFound and details.reason in _GONE:
         kind = UploadGone
+    elif kind is Unauthenticated and details.reason == "TOKEN_EXPIRED":
+        kind = TokenExpired
     return kind(
         details.reason or code,
         text.removeprefix(f"{details.reason}: ") if details.reason else text,

@@ -34,6 +34,16 @@ _INTEGRITIES = {
     repository_pb2.INTEGRITY_SHA256_ASYNC: model.Integrity.SHA256_ASYNC,
     repository_pb2.INTEGRITY_SHA256_BEFORE_VISIBLE: model.Integrity.SHA256_BEFORE_VISIBLE,
 }
+_ACCESS_NUMBERS = {
+    model.Access.TENANT: repository_pb2.ACCESS_TENANT,
+    model.Access.GRANTS: repository_pb2.ACCESS_GRANTS,
+}
+_ROLES = {
+    repository_pb2.ROLE_READER: model.Role.READER,
+    repository_pb2.ROLE_WRITER: model.Role.WRITER,
+    repository_pb2.ROLE_OWNER: model.Role.OWNER,
+}
+_ROLE_NUMBERS = {value: number for number, value in _ROLES.items()}
 _INTEGRITY_NUMBERS = {value: number for number, value in _INTEGRITIES.items()}
 _STATE_NUMBERS = {value: number for number, value in _STATES.items()}
 
@@ -107,6 +117,10 @@ def drive(answer: repository_pb2.Drive) -> model.Drive:
             storage_class=policy.storage_class,
             encryption=policy.encryption,
             drop_location=policy.drop_location,
+            # A server of an earlier release does not set it: its drives are open.
+            access=model.Access.GRANTS
+            if policy.access == repository_pb2.ACCESS_GRANTS
+            else model.Access.TENANT,
         ),
         created_at=_moment(answer, "created_at", answer.created_at),
         updated_at=_moment(answer, "updated_at", answer.updated_at),
@@ -122,7 +136,21 @@ def drive_policy(policy: model.DrivePolicy) -> repository_pb2.DrivePolicy:
         storage_class=policy.storage_class,
         encryption=policy.encryption,
         drop_location=policy.drop_location,
+        access=_ACCESS_NUMBERS[policy.access],
     )
+
+
+def grant(answer: repository_pb2.Grant) -> model.Grant:
+    return model.Grant(
+        subject=answer.grantee.subject,
+        group=answer.grantee.group,
+        role=_ROLES.get(answer.role, model.Role.UNKNOWN),
+        created_at=_moment(answer, "created_at", answer.created_at),
+    )
+
+
+def role_number(role: model.Role) -> repository_pb2.Role.ValueType:
+    return _ROLE_NUMBERS.get(role, repository_pb2.ROLE_UNSPECIFIED)
 
 
 def node(answer: repository_pb2.Node) -> model.Node:
@@ -177,7 +205,11 @@ def duration(seconds: float) -> Duration:
 
 
 _Message = (
-    upload_pb2.UploadStatus | repository_pb2.Drive | repository_pb2.Node | repository_pb2.Processing
+    upload_pb2.UploadStatus
+    | repository_pb2.Drive
+    | repository_pb2.Grant
+    | repository_pb2.Node
+    | repository_pb2.Processing
 )
 
 

@@ -326,6 +326,19 @@ async def test_two_authorization_headers_are_refused() -> None:
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "AMBIGUOUS_CREDENTIALS")
 
 
+async def test_authentication_is_counted_by_reason() -> None:
+    metrics = RpcMetrics()
+    async with serving(metrics, TokenAuthenticator()) as channel:
+        good = (("authorization", "Bearer good"),)
+        await call(channel, "Echo", b"x", good)
+        await refusal(channel, "Echo", b"x")
+        await refusal(channel, "Echo", b"x", good + good)
+    read = metrics.registry.get_sample_value
+    assert read("sluice_auth_accepted_total") == 1
+    for reason in ("BAD_CREDENTIALS", "AMBIGUOUS_CREDENTIALS"):
+        assert read("sluice_auth_refused_total", {"reason": reason}) == 1
+
+
 async def test_probes_need_no_credentials() -> None:
     async with serving(RpcMetrics(), TokenAuthenticator()) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)

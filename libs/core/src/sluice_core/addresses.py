@@ -1,12 +1,9 @@
-"""Listen addresses: parsing, and the check that a server without keys stays on loopback."""
+"""Listen addresses: parsing, and whether other machines can reach them."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from sluice_core.configuration import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +39,3 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def require_loopback(addresses: Mapping[str, Address], allow_insecure: bool) -> None:
-    """Raise `ConfigurationError` for a non-loopback address of a server without keys.
-
-    Without keys every client that can connect is allowed everything.
-
-    Args:
-        addresses: by the name of the setting that holds each.
-        allow_insecure: the operator states that the network itself restricts access.
-    """
-    if allow_insecure:
-        return
-    for setting, address in addresses.items():
-        if not address.is_loopback:
-            raise ConfigurationError(
-                f"{setting} is not a loopback address and this server has no keys: use 127.0.0.1, "
-                "or set SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers out"
-            )

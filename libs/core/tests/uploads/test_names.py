@@ -229,3 +229,27 @@ def test_a_sha256_is_32_raw_bytes(value: bytes) -> None:
         with pytest.raises(InvalidArgument) as refusal:
             names.check_sha256(value)
         assert (refusal.value.reason, refusal.value.field) == ("BAD_SHA256", "sha256")
+
+
+@given(ANY_TEXT)
+def test_accepted_tenants_and_subjects_are_safe(text: str) -> None:
+    """Both come from tokens: a tenant becomes part of keys, both are logged."""
+    tenant = accepted(names.check_tenant_name, text)
+    if tenant is not None:
+        assert tenant == text
+        assert accepted(names.check_drive_name, text) == text
+    subject = accepted(names.check_subject, text)
+    if subject is not None:
+        assert subject == text
+        assert 0 < len(subject) <= 255
+        assert is_log_safe(subject)
+
+
+@pytest.mark.parametrize("tenant", ["acme", "7e57d004-2b97-0e7a-b45f-5387367791cd", "a.b_C-9"])
+def test_common_tenants_are_accepted(tenant: str) -> None:
+    assert names.check_tenant_name(tenant) == tenant
+
+
+@pytest.mark.parametrize("subject", ["auth0|5f7c8ec7", "ann@example.com", "CN=Ann,O=Acme", "Änne"])
+def test_common_subjects_are_accepted(subject: str) -> None:
+    assert names.check_subject(subject) == subject

@@ -9,7 +9,7 @@ from sluice_backends.discard.chunks import DiscardChunkStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
-from sluice_common.direct.channel import direct_channel
+from sluice_common.direct.channel import open_service_channel
 from sluice_common.direct.chunks import DirectChunkStore
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import CatalogueKind, ChunkTransport, Coordination
@@ -25,7 +25,7 @@ async def open_coordination(
 ) -> AsyncIterator[CoordinationPorts]:
     """Open the ledger, the chunk store and the queue of the combination.
 
-    Raise `ConfigurationError` when Redis cannot be used.
+    Raise `ConfigurationError` when Redis or the TLS files cannot be used.
     """
     if settings.coordination is Coordination.REDIS:
         async with open_redis_coordination(settings, metrics.redis) as ports:
@@ -34,7 +34,9 @@ async def open_coordination(
     async with AsyncExitStack() as stack:
         chunks: ChunkStore = DiscardChunkStore()
         if settings.chunk_transport is ChunkTransport.DIRECT:
-            channel = await stack.enter_async_context(direct_channel(settings.repository_server))
+            channel = await stack.enter_async_context(
+                open_service_channel(settings.repository_server, settings.tls)
+            )
             chunks = await stack.enter_async_context(DirectChunkStore(channel))
         ledger = MemoryLedger(settings.to_ledger_options())
         await stack.enter_async_context(
@@ -52,5 +54,5 @@ async def open_drives(settings: SluiceSettings) -> AsyncIterator[DriveDirectory]
     if settings.catalogue is CatalogueKind.OFF:
         yield DefaultDrives()
         return
-    async with direct_channel(settings.repository_server) as channel:
+    async with open_service_channel(settings.repository_server, settings.tls) as channel:
         yield CachedDrives(GrpcDrives(channel))

@@ -15,6 +15,7 @@ from sluice_intake.chunks.streaming import StreamHandler
 from sluice_intake.chunks.unary import UnaryHandler
 from sluice_intake.deps import IntakeDeps
 from sluice_intake.drives import DriveDirectory
+from sluice_intake.lookup import UploadGuard
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 from sluice_intake.rpc.servicer import SERVICE_NAME, IntakeRpc
@@ -54,16 +55,24 @@ def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     counted = CountedLedger(deps.ledger, deps.metrics)
     acceptor = ChunkAcceptor(counted, deps.chunks, deps.queue, options)
     admission = ChunkAdmission(deps.ledger, deps.metrics, options)
-    unary = UnaryHandler(deps.ledger, receiver, acceptor, admission, deps.metrics, options)
-    completer = UploadCompleter(deps.ledger, acceptor, options)
+    guard = UploadGuard(deps.ledger, deps.drives)
+    unary = UnaryHandler(deps.ledger, guard, receiver, acceptor, admission, deps.metrics, options)
+    completer = UploadCompleter(deps.ledger, guard, acceptor, options)
     IntakeRpc(
         initiator=UploadInitiator(deps.ledger, deps.drives, unary, completer, options),
         unary=unary,
         streams=StreamHandler(
-            deps.ledger, receiver, acceptor, admission, deps.metrics, options, deps.limiter
+            deps.ledger,
+            guard,
+            receiver,
+            acceptor,
+            admission,
+            deps.metrics,
+            options,
+            deps.limiter,
         ),
         completer=completer,
-        statuses=StatusReader(deps.ledger, options),
+        statuses=StatusReader(deps.ledger, guard, options),
         options=options,
         limiter=deps.limiter,
     ).add_to(server)

@@ -1,11 +1,11 @@
-"""The drive directory of the intake: existence, bucket and policies of a drive."""
+"""The drive directory of the intake: existence, bucket, policies and grants of a drive."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,18 +15,29 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_common.rpc.errors import NOT_OURS, from_rpc_error
+from sluice_core.access.decisions import Grants
+from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
+from sluice_core.access.principal import current_authorization
 from sluice_core.errors import DeadlineExceeded, NotFound, SluiceError, Unavailable
 from sluice_core.ports.catalogue import Drive, DrivePolicy
+from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.model import Integrity
 
 _log = structlog.get_logger(__name__)
 
 
 class DriveDirectory(Protocol):
-    async def get(self, tenant: str, name: str) -> Drive:
-        """Return the drive, at most a minute old while its source is available.
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
+        """Return the drive and its grants, at most a minute old while their source is available.
 
-        Raise `NotFound` DRIVE_NOT_FOUND, `Unavailable` when the source does not answer.
+        Args:
+            create: whether a directory that creates drives on first use may do so.
+            with_grants: False if the caller needs no grants; they may then be missing.
+
+        Raise `NotFound` DRIVE_NOT_FOUND, `Unavailable` when the source does not answer,
+        `PermissionDenied` when it refuses the principal of the current request.
         """
         ...
 
@@ -44,15 +55,19 @@ class DefaultDrives:
     For the combinations without a catalogue (phases 1 to 5).
     """
 
-    async def get(self, tenant: str, name: str) -> Drive:
-        return Drive(
-            tenant=tenant,
-            name=name,
-            bucket="",
-            key_prefix="",
-            policy=DrivePolicy(),
-            created_at=0.0,
-            updated_at=0.0,
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
+        return DriveWithGrants(
+            Drive(
+                tenant=tenant,
+                name=name,
+                bucket="",
+                key_prefix="",
+                policy=DrivePolicy(),
+                created_at=0.0,
+                updated_at=0.0,
+            )
         )
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
@@ -61,12 +76,15 @@ class DefaultDrives:
 
 @dataclass(slots=True)
 class _Entry:
-    drive: Drive
+    drive: DriveWithGrants
     fresh_until: float
 
 
 class CachedDrives:
     """An LRU cache of drives that serves stale entries while the source is unavailable.
+
+    A drive is cached for all callers, because it comes with all of its grants. The source decides
+    only whether the caller that happens to fetch it may see it.
 
     Args:
         source: the directory behind the cache.
@@ -90,7 +108,9 @@ class CachedDrives:
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def get(self, tenant: str, name: str) -> Drive:
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
         key = (tenant, name)
         if (drive := self._get_fresh(key)) is not None:
             return drive
@@ -100,7 +120,7 @@ class CachedDrives:
             async with lock:
                 if (drive := self._get_fresh(key)) is not None:
                     return drive
-                return await self._fetch(key)
+                return await self._fetch(key, create=create)
         finally:
             if not lock.locked():
                 self._locks.pop(key, None)
@@ -108,17 +128,17 @@ class CachedDrives:
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         return await self._source.holds(tenant, name, path)  # never cached: nodes change
 
-    def _get_fresh(self, key: tuple[str, str]) -> Drive | None:
+    def _get_fresh(self, key: tuple[str, str]) -> DriveWithGrants | None:
         entry = self._entries.get(key)
         if entry is None or self._clock() >= entry.fresh_until:
             return None
         self._entries.move_to_end(key)
         return entry.drive
 
-    async def _fetch(self, key: tuple[str, str]) -> Drive:
+    async def _fetch(self, key: tuple[str, str], *, create: bool) -> DriveWithGrants:
         tenant, name = key
         try:
-            drive = await self._source.get(tenant, name)
+            drive = await self._source.get(tenant, name, create=create)
         except NotFound:
             self._entries.pop(key, None)
             raise
@@ -138,17 +158,18 @@ class CachedDrives:
 Metadata = tuple[tuple[str, str], ...]
 
 
-def no_metadata(_tenant: str) -> Metadata:
-    """Return no metadata: for services that trust each other without credentials."""
-    return ()
+def forwarded_credentials() -> Metadata:
+    """Return the credentials of the current request, for a call on its caller's behalf."""
+    authorization = current_authorization()
+    return () if authorization is None else (("authorization", authorization),)
 
 
 class GrpcDrives:
-    """A directory that calls the repository's GetDrive and GetNode.
+    """A directory that calls the repository's GetDrive and GetNode with the caller's credentials.
 
     Args:
         channel: the channel to the repository; owned by the caller.
-        credentials_for: returns the request metadata that names the tenant to the repository.
+        credentials: returns the request metadata that proves the caller to the repository.
         timeout_seconds: the deadline of one call.
     """
 
@@ -156,23 +177,27 @@ class GrpcDrives:
         self,
         channel: grpc.aio.Channel,
         *,
-        credentials_for: Callable[[str], Metadata] = no_metadata,
+        credentials: Callable[[], Metadata] = forwarded_credentials,
         timeout_seconds: float = 5.0,
     ) -> None:
         self._stub = repository_pb2_grpc.RepositoryServiceStub(channel)
-        self._credentials_for = credentials_for
+        self._credentials = credentials
         self._timeout_seconds = timeout_seconds
 
-    async def get(self, tenant: str, name: str) -> Drive:
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
         try:
             response = await self._stub.GetDrive(
                 repository_pb2.GetDriveRequest(name=name),
                 timeout=self._timeout_seconds,
-                metadata=self._credentials_for(tenant),
+                metadata=self._credentials(),
             )
         except grpc.aio.AioRpcError as error:
             raise _to_sluice_error(error) from error
-        return _from_proto(tenant, response.drive)
+        return DriveWithGrants(
+            _from_proto(tenant, response.drive), _grants_from_proto(response.grants)
+        )
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         place = repository_pb2.NodePath(drive=name, path=path)
@@ -180,7 +205,7 @@ class GrpcDrives:
             await self._stub.GetNode(
                 repository_pb2.GetNodeRequest(location=place),
                 timeout=self._timeout_seconds,
-                metadata=self._credentials_for(tenant),
+                metadata=self._credentials(),
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
@@ -226,10 +251,40 @@ def _from_proto(tenant: str, drive: repository_pb2.Drive) -> Drive:
             storage_class=policy.storage_class,
             encryption=policy.encryption,
             drop_location=policy.drop_location,
+            access=_access_from_proto(policy.access),
         ),
         created_at=_seconds(drive.created_at),
         updated_at=_seconds(drive.updated_at),
     )
+
+
+def _access_from_proto(access: repository_pb2.Access.ValueType) -> Access:
+    """Return who may use a drive.
+
+    A repository of an earlier release does not set it. A value of a later one is taken for GRANTS,
+    which allows least.
+    """
+    is_open = access in (repository_pb2.ACCESS_UNSPECIFIED, repository_pb2.ACCESS_TENANT)
+    return Access.TENANT if is_open else Access.GRANTS
+
+
+def _grants_from_proto(grants: Iterable[repository_pb2.Grant]) -> Grants:
+    """Return the grants that this release knows."""
+    known: dict[Grantee, Role] = {}
+    for grant in grants:
+        kind = grant.grantee.WhichOneof("grantee")
+        role = _ROLES.get(grant.role)
+        if kind is None or role is None:
+            continue
+        known[Grantee(GranteeKind(kind), getattr(grant.grantee, kind))] = role
+    return known
+
+
+_ROLES = {
+    repository_pb2.ROLE_READER: Role.READER,
+    repository_pb2.ROLE_WRITER: Role.WRITER,
+    repository_pb2.ROLE_OWNER: Role.OWNER,
+}
 
 
 def _seconds(timestamp: Timestamp) -> float:

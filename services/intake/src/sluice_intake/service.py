@@ -11,7 +11,7 @@ from typing import Final
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Coordination, require_separable
 from sluice_core.configuration import ConfigurationError
@@ -58,6 +58,11 @@ async def _main(
         drives = await enter(open_drives(settings))
         limiter = await enter(open_rate_limiter(settings, metrics.registry))
         deps = intake_deps(coordination, drives, metrics, options, limiter)
+        authenticator = await enter(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         services = (intake_service(deps),)
         addresses = {ADDRESS: settings.intake_address}
         host = await enter(
@@ -66,7 +71,7 @@ async def _main(
                 services,
                 addresses,
                 metrics.registry,
-                LocalAuthenticator(),
+                authenticator,
                 tracing,
                 limiter,
             )

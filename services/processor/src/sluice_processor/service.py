@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack
 from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
+from sluice_common.security.exposure import check_exposure
+from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
-from sluice_core.addresses import require_loopback
 from sluice_core.combinations import CatalogueKind, Events, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_processor.bootstrap import open_processor
@@ -59,10 +60,12 @@ async def _main(
         await dlq_main(settings, arguments)
         return
     check_settings(settings)
-    require_loopback({METRICS: settings.metrics_address}, settings.allow_insecure)
+    check_exposure(settings, metrics={METRICS: settings.metrics_address})
     options = processor_options(settings)
     await check_sources(settings)
     metrics = ProcessorMetrics()
+    tls = open_server_tls(settings.tls, metrics.registry)
+    contexts = None if tls is None else tls.https_contexts()
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -71,7 +74,9 @@ async def _main(
         catalogue = await enter(open_database_catalogue(settings))
         assert catalogue is not None, "check_settings requires one"
         processor = await enter(open_processor(options, catalogue, objects, metrics, lazy=False))
-        address = await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set))
+        address = await enter(
+            exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts)
+        )
         await asyncio.to_thread(announce, "processor", address, arguments.ready_file)
         ready.set()
         try:

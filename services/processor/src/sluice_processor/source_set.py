@@ -81,10 +81,15 @@ def _kafka_sources(
 
 
 async def check_sources(settings: SluiceSettings) -> None:
-    """Raise `ConfigurationError` for an unusable queue.
+    """Raise `ConfigurationError` for an unusable queue, and for a Kafka that refuses the login or
+    cannot be trusted.
 
-    A queue that is unavailable is only logged: it may come back.
+    What is unavailable is only logged: it may come back.
     """
+    if settings.events is Events.KAFKA:
+        from sluice_backends.kafka.connection import check_login
+
+        await check_login(settings.to_kafka_options())
     sqs = sqs_options(settings)
     if sqs is None:
         return

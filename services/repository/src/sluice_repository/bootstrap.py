@@ -13,6 +13,7 @@ from sluice_common.backends.coordination import CoordinationPorts, open_redis_co
 from sluice_common.rpc.host import Service
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import ChunkTransport
+from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
 from sluice_repository.backends import Storage, open_storage
@@ -66,7 +67,11 @@ async def open_work(
             drives = DriveRegistry(
                 storage.catalogue, default_bucket=settings.bucket, auto_create=False
             )
-            services = (repository_service(settings, storage.catalogue, storage.objects, drives),)
+            services = (
+                repository_service(
+                    settings, storage.catalogue, storage.objects, coordination.ledger, drives
+                ),
+            )
         deps = repository_deps(settings, coordination, storage, metrics, holder)
         yield Work(services, roles - {Role.API}, deps)
 
@@ -93,12 +98,17 @@ def repository_deps(
 
 
 def repository_service(
-    settings: SluiceSettings, catalogue: Catalogue, objects: ObjectStore, drives: DriveRegistry
+    settings: SluiceSettings,
+    catalogue: Catalogue,
+    objects: ObjectStore,
+    ledger: LifecycleLedger,
+    drives: DriveRegistry,
 ) -> Service:
     """Return RepositoryService for an `RpcHost` (the role `api`)."""
 
     def add(server: grpc.aio.Server) -> None:
-        RepositoryRpc(catalogue, objects, drives, reader_options(settings)).add_to(server)
+        rpc = RepositoryRpc(catalogue, objects, ledger, drives, reader_options(settings))
+        rpc.add_to(server)
 
     return Service(SERVICE_NAME, add)
 

@@ -11,7 +11,7 @@ from typing import Final
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import ChunkTransport, require_separable
 from sluice_core.configuration import ConfigurationError
@@ -84,6 +84,11 @@ async def _main(
         tracing = await enter(traced(settings, "sluice-repository", holder))
         work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
         limiter = await enter(open_rate_limiter(settings, metrics.registry))
+        authenticator = await enter(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         addresses = {ADDRESS: settings.repository_address}
         host = await enter(
             hosting(
@@ -91,7 +96,7 @@ async def _main(
                 work.services,
                 addresses,
                 metrics.registry,
-                LocalAuthenticator(),
+                authenticator,
                 tracing,
                 limiter,
             )

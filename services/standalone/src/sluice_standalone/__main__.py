@@ -27,6 +27,11 @@ def serve(args: list[str]) -> int:
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="directory of all data (SLUICE_DATA_DIR)"
     )
+    parser.add_argument(
+        "--auth",
+        action="store_true",
+        help="require tokens; make the key and an administrator's token in the data directory",
+    )
     return run_command(parser, args, _main, _overrides, quiet_interrupt=True)
 
 
@@ -39,9 +44,9 @@ def main() -> int:
 
 
 async def _main(
-    settings: SluiceSettings, _arguments: argparse.Namespace, stop: asyncio.Event
+    settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
 ) -> None:
-    await bootstrap.serve(settings, stop)
+    await bootstrap.serve(settings, stop, own_keys=arguments.auth)
 
 
 def _overrides(arguments: argparse.Namespace) -> Mapping[str, object]:

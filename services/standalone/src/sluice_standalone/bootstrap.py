@@ -13,7 +13,7 @@ from sluice_common.process.data_dir import DataDir
 from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
-from sluice_common.security.authentication import LocalAuthenticator
+from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
@@ -35,6 +35,7 @@ from sluice_repository.serving import serve_with_roles
 from sluice_standalone.backends import Backends, open_backends
 from sluice_standalone.data_dir import announce_addresses, open_data_dir
 from sluice_standalone.metrics import StandaloneMetrics
+from sluice_standalone.own_keys import with_own_keys
 
 INTAKE: Final = "SLUICE_INTAKE_ADDRESS"
 REPOSITORY: Final = "SLUICE_REPOSITORY_ADDRESS"
@@ -55,14 +56,19 @@ _DURABILITY_TEXTS: Final[Mapping[Coordination, Mapping[Durability, str]]] = {
 }
 
 
-async def serve(settings: SluiceSettings, stop: asyncio.Event) -> None:
+async def serve(settings: SluiceSettings, stop: asyncio.Event, *, own_keys: bool = False) -> None:
     """Run every service until `stop`; return when all of them have stopped.
+
+    Args:
+        own_keys: require tokens, and make the key in the data directory that signs them.
 
     Raise `ConfigurationError` for settings that cannot work, an ExceptionGroup when a role fails.
     """
     instance = process_name()
     async with traced(settings, "sluice", instance) as tracing:
         with open_data_dir(settings.data_dir) as data_dir:
+            if own_keys:
+                settings = with_own_keys(settings, data_dir)
             metrics = StandaloneMetrics()
             async with open_backends(settings, metrics.repository, data_dir) as backends:
                 await _serve(settings, data_dir, backends, metrics, instance, tracing, stop)
@@ -88,18 +94,23 @@ async def _serve(
         )
         limiter = await stack.enter_async_context(open_rate_limiter(settings, metrics.registry))
         services = _services(settings, backends, metrics.intake, limiter)
+        authenticator = await stack.enter_async_context(
+            open_authenticator(
+                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+            )
+        )
         host = await stack.enter_async_context(
             hosting(
                 settings,
                 services,
                 addresses,
                 metrics.registry,
-                LocalAuthenticator(),
+                authenticator,
                 tracing,
                 limiter,
             )
         )
-        stack.enter_context(announce_addresses(data_dir, _announcement(host)))
+        stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))
         _print(_banner(settings, data_dir, host))
         async with asyncio.TaskGroup() as group:
             group.create_task(run_sources(sources, stop), name="processor")
@@ -142,30 +153,42 @@ def _services(
         )
         # In one process the registry is the directory, without a gRPC call.
         drives = registry
-        repository = (repository_service(settings, storage.catalogue, storage.objects, registry),)
+        ledger = backends.coordination.ledger
+        repository = (
+            repository_service(settings, storage.catalogue, storage.objects, ledger, registry),
+        )
     deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings), limiter)
     return (intake_service(deps), *repository)
 
 
-def _announcement(host: RpcHost) -> Mapping[str, str]:
+def _announcement(settings: SluiceSettings, host: RpcHost) -> Mapping[str, str]:
     """Return the addresses under the names in server.json that clients and scripts read."""
     names = {"intake": INTAKE, "repository": REPOSITORY, "metrics": METRICS}
-    return {name: str(host.addresses[setting]) for name, setting in names.items()}
+    return {name: _target(settings, host.addresses[setting]) for name, setting in names.items()}
 
 
 def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
     intake: Address = host.addresses[INTAKE]
+    scheme = "http" if settings.tls.cert_file is None else "https"
     promise = _DURABILITY_TEXTS[settings.coordination][settings.durability]
+    has_own_keys = settings.auth.secret_file == data_dir.auth_secret
+    token = (f"token       {data_dir.admin_token.absolute()}",) if has_own_keys else ()
     return "\n".join(
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
-            f"metrics     http://{host.addresses[METRICS]}/metrics",
+            f"metrics     {scheme}://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
+            *token,
             f"durability  {settings.durability}: {promise}",
-            f"upload      sluice upload FILE --drive first --server {intake}",
+            f"upload      sluice upload FILE --drive first --server {_target(settings, intake)}",
         )
     )
+
+
+def _target(settings: SluiceSettings, address: Address) -> str:
+    """Return an address for a client on this machine; without TLS it needs no scheme."""
+    return str(address) if settings.tls.cert_file is None else f"https://{address}"
 
 
 def _print(text: str) -> None:

@@ -49,7 +49,7 @@ def open_data_dir(root: Path) -> Iterator[DataDir]:
 def announce_addresses(data_dir: DataDir, addresses: Mapping[str, str]) -> Iterator[None]:
     """Publish the server's addresses in server.json while the block runs."""
     facts = {**addresses, "pid": os.getpid()}
-    _write_atomically(data_dir.announcement, json.dumps(facts, indent=2) + "\n")
+    write_atomically(data_dir.announcement, json.dumps(facts, indent=2) + "\n")
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ def announce_addresses(data_dir: DataDir, addresses: Mapping[str, str]) -> Itera
 
 def _check_version(path: Path) -> None:
     if not path.exists():
-        _write_atomically(path, f"{LAYOUT_VERSION}\n")
+        write_atomically(path, f"{LAYOUT_VERSION}\n")
         return
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if text != str(LAYOUT_VERSION):
@@ -68,8 +68,28 @@ def _check_version(path: Path) -> None:
         )
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Replace the file atomically: a reader sees the old text or the new one."""
     draft = path.with_name(f"{path.name}.new")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Replace a file that only the owner may read, atomically and durably.
+
+    It never has another mode, not even while it is written.
+    """
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)  # of a killed server, perhaps with another mode
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -11,6 +11,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
+from sluice_backends.certificates import as_tls_file_error, certificate_problem
 from sluice_backends.kafka.errors import CREDENTIALS
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.configuration import ConfigurationError
@@ -40,14 +41,10 @@ def client_arguments(options: KafkaOptions) -> dict[str, Any]:
 
 
 def _tls(options: KafkaOptions) -> ssl.SSLContext:
-    try:
+    with as_tls_file_error("Kafka"):
         context: ssl.SSLContext = create_ssl_context(
             cafile=options.ca_file, certfile=options.certificate_file, keyfile=options.key_file
         )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"Kafka: cannot use the TLS files ({error.strerror or 'not PEM'}); check their paths"
-        ) from error
     return context
 
 
@@ -72,8 +69,10 @@ async def check_login(options: KafkaOptions) -> bool:
     """Return True if a broker accepts the credentials, False if none can be reached.
 
     The clients do not report why they cannot start. An unreachable broker is no error: Kafka may
-    start later. Raise `ConfigurationError` when a broker refuses the credentials.
+    start later. Raise `ConfigurationError` when a broker refuses the credentials, or when none
+    answers and one shows a certificate that cannot be trusted.
     """
+    untrusted: ConfigurationError | None = None
     arguments = client_arguments(options)
     del arguments["bootstrap_servers"]
     for server in options.servers:
@@ -87,7 +86,12 @@ async def check_login(options: KafkaOptions) -> bool:
             ) from error
         except (OSError, TimeoutError, KafkaError) as error:
             _log.warning("kafka.connect_failed", server=server, error=repr(error))
+            problem = certificate_problem(error, "SLUICE_KAFKA__CA_FILE")
+            if problem is not None:
+                untrusted = ConfigurationError(f"Kafka: the certificate of {server} {problem}")
             continue
         connection.close()
         return True
+    if untrusted is not None:
+        raise untrusted
     return False

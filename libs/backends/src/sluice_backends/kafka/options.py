@@ -58,6 +58,8 @@ class KafkaOptions:
     """If set, values carry the Confluent frame and their schemas are registered there."""
     schema_registry_credentials: SecretStr | None = None
     """`user:password`."""
+    schema_registry_ca_file: Path | None = None
+    """Trusted authorities of the registry, PEM; by default well-known public ones."""
 
     connect_timeout_seconds: float = 5.0
     """Limit of connecting to a broker, with its login."""

@@ -14,6 +14,7 @@ from confluent_kafka.schema_registry.protobuf import AsyncProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from httpx2 import HTTPError
 
+from sluice_backends.certificates import certificate_problem, check_tls_files
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import Unavailable
@@ -61,7 +62,8 @@ class SchemaFrames:
         except SchemaRegistryError as error:
             raise _refused(error, record) from error
         except HTTPError as error:
-            raise _unavailable() from error
+            problem = certificate_problem(error, "SLUICE_SCHEMA_REGISTRY_CA_FILE")
+            raise _unavailable(problem and f"its certificate {problem}") from error
         assert framed is not None, "the serializer returns None only for None"
         return framed
 
@@ -79,7 +81,10 @@ class SchemaFrames:
 
 @asynccontextmanager
 async def open_schema_frames(options: KafkaOptions) -> AsyncIterator[SchemaFrames]:
-    """Yield an encoder for the block. Raise `ConfigurationError` for an invalid URL."""
+    """Yield an encoder for the block.
+
+    Raise `ConfigurationError` for an invalid URL, and for authorities that cannot be loaded.
+    """
     settings: dict[str, object] = {
         "url": options.schema_registry_url,
         "timeout": options.request_timeout_seconds,
@@ -88,6 +93,10 @@ async def open_schema_frames(options: KafkaOptions) -> AsyncIterator[SchemaFrame
     }
     if options.schema_registry_credentials is not None:
         settings["basic.auth.user.info"] = options.schema_registry_credentials.get_secret_value()
+    if options.schema_registry_ca_file is not None:
+        ca = str(options.schema_registry_ca_file)
+        check_tls_files("SLUICE_SCHEMA_REGISTRY_CA_FILE", ca=ca)
+        settings["ssl.ca.location"] = ca
     try:
         client = AsyncSchemaRegistryClient(settings)
     except (ValueError, TypeError) as error:
@@ -136,8 +145,9 @@ def _refused(error: SchemaRegistryError, record: EventRecord) -> Unavailable:
     )
 
 
-def _unavailable() -> Unavailable:
+def _unavailable(detail: str | None = None) -> Unavailable:
     return Unavailable(
         "SCHEMA_REGISTRY_UNAVAILABLE",
         "The schema registry does not answer; check it, then try again.",
+        log_detail=detail or "",
     )

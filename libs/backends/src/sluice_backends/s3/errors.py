@@ -15,6 +15,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     PartialCredentialsError,
 )
 
+from sluice_backends.certificates import certificate_problem
 from sluice_backends.s3.attributes import bad_encryption, bad_storage_class
 from sluice_core.errors import (
     DataLoss,
@@ -130,6 +131,9 @@ def to_store_error(error: Exception, bucket: str) -> SluiceError:
             "The object store cannot have such a bucket or key; correct the drive.",
             log_detail=f"bucket {bucket!r}",
         )
+    problem = certificate_problem(error, "SLUICE_S3__CA_BUNDLE")
+    if problem is not None:
+        return store_unavailable(f"its certificate {problem}")
     if isinstance(error, TimeoutError):
         return store_unavailable("stalled for too long")
     return store_unavailable()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from sluice_backends.certificates import check_tls_files
 from sluice_backends.s3.attributes import to_parameters
 from sluice_backends.s3.breaker import Breaker, BreakerState
 from sluice_backends.s3.calls import S3Calls
@@ -60,8 +61,9 @@ async def open_s3_store(
     """Open an S3 store with retry and a circuit breaker that counts each attempt.
 
     No request is sent before the first call; use `check` at start. Raises `ConfigurationError` for
-    an invalid endpoint.
+    an invalid endpoint, and for authorities that cannot be loaded.
     """
+    check_tls_files("SLUICE_S3__CA_BUNDLE", ca=options.ca_bundle)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(options, options.endpoint_url))
         signing = client

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sluice_backends.sql.commits import SqlCommits
 from sluice_backends.sql.database import open_database
 from sluice_backends.sql.drives import SqlDrives
+from sluice_backends.sql.grants import SqlGrants
 from sluice_backends.sql.leases import SqlLeases
 from sluice_backends.sql.migrate import check_schema
 from sluice_backends.sql.nodes import SqlNodes
@@ -22,7 +23,7 @@ from sluice_core.ledger.options import Clock
 
 
 class SqlCatalogue(
-    SqlDrives, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
+    SqlDrives, SqlGrants, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
 ):
     """All query families on one database; see `Catalogue` for the guarantees."""
 

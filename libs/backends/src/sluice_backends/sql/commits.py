@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.database import Database, SqlFamily, transaction
 from sluice_backends.sql.dialect import Step
-from sluice_backends.sql.drives import find_drive
+from sluice_backends.sql.grants import find_drive
 from sluice_backends.sql.nodes import find_row, node_not_found
 from sluice_backends.sql.objects import (
     drop_intent,
@@ -22,7 +22,7 @@ from sluice_backends.sql.objects import (
 from sluice_backends.sql.outbox import append_events, append_steps
 from sluice_backends.sql.processing import discard_processing
 from sluice_backends.sql.rows import dump_map, node_of
-from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, nodes, paths
+from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, drives, nodes, paths
 from sluice_core.errors import AlreadyExists
 from sluice_core.events.nodes import (
     DeletionReason,
@@ -38,7 +38,14 @@ from sluice_core.ports.catalogue import (
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.model import Integrity
 
-_NEW_NODE = insert(nodes)
+# NULL, which the column rejects, for a deleted drive. The row is locked in shared mode: a running
+# deletion of the drive waits for this commit, or this commit for the deletion.
+_NEW_NODE = insert(nodes).values(
+    drive_id=select(drives.c.drive_id)
+    .where(drives.c.drive_id == bindparam("p_drive_id"), drives.c.deleted_at.is_(None))
+    .with_for_update(read=True)
+    .scalar_subquery()
+)
 _NEW_PATH = insert(paths)
 _HOLDER = (
     select(paths.c.node_id)
@@ -81,7 +88,8 @@ class SqlCommits(SqlFamily):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        # A drive keeps its row forever, so its id is cached across commits.
+        # A drive keeps its row forever, so its id is cached across commits. Each commit checks that
+        # the drive is not deleted.
         self._drive_ids: dict[tuple[str, str], int] = {}
 
     async def commit_node(self, commit: NodeCommit) -> CommitOutcome:
@@ -116,13 +124,15 @@ class SqlCommits(SqlFamily):
         drive_id = self._drive_ids.get((commit.tenant, commit.drive))
         if drive_id is None:
             async with self._db.read() as connection:
-                drive_id = await self._drive_id(connection, commit)
+                drive_id = await self._find_drive(connection, commit)
         now = self._db.clock()
+        node = {**_node_columns(drive_id, commit, now), "p_drive_id": drive_id}
+        del node["drive_id"]
         path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
         first_event, *events = append_steps(_events(commit, "", now))
         return await self._db.commit_batch(
             [
-                Step(_NEW_NODE, _node_columns(drive_id, commit, now)),
+                Step(_NEW_NODE, node),
                 Step(_NEW_PATH, path),
                 fulfil_intent_step(commit.upload_id, commit.object),
                 # Requires the intent, which is deleted when the upload completes and when a failed
@@ -135,7 +145,7 @@ class SqlCommits(SqlFamily):
 
     async def _commit(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
         now = self._db.clock()
-        drive_id = await self._drive_id(connection, commit)
+        drive_id = await self._find_drive(connection, commit, share=True)
         if not await self._insert_node(connection, drive_id, commit, now):
             await _settle_replay(connection, commit)
             return CommitOutcome(created=False)
@@ -162,7 +172,14 @@ class SqlCommits(SqlFamily):
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
 
     @transaction
-    async def delete_node(self, connection: AsyncConnection, tenant: str, node_id: str) -> None:
+    async def delete_node(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        node_id: str,
+        *,
+        only_tombstone: bool = False,
+    ) -> None:
         now = self._db.clock()
         row = await find_row(connection, node_id)
         if row is None or row.tenant != tenant:
@@ -173,6 +190,8 @@ class SqlCommits(SqlFamily):
         row = await find_row(connection, node_id, lock=True)
         if row is None or row.state != LIVE:
             return
+        if only_tombstone:
+            raise node_not_found()
         await connection.execute(_FREE_PATH, path)
         event = await self._make_tombstone(connection, row, DeletionReason.DELETED, now)
         await append_events(connection, [event])
@@ -194,15 +213,16 @@ class SqlCommits(SqlFamily):
         await discard_processing(self._db, connection, node.node_id)
         return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
-    async def _drive_id(self, connection: AsyncConnection, commit: NodeCommit) -> int:
+    async def _find_drive(
+        self, connection: AsyncConnection, commit: NodeCommit, *, share: bool = False
+    ) -> int:
+        """Return the row id of the commit's drive and cache it."""
         key = (commit.tenant, commit.drive)
-        drive_id = self._drive_ids.get(key)
-        if drive_id is None:
-            row = await find_drive(connection, *key)
-            drive_id = int(row.drive_id)
-            if len(self._drive_ids) == _DRIVE_IDS:
-                self._drive_ids.clear()
-            self._drive_ids[key] = drive_id
+        self._drive_ids.pop(key, None)  # it may be that of a deleted drive
+        drive_id = int((await find_drive(connection, *key, share=share)).drive_id)
+        if len(self._drive_ids) >= _DRIVE_IDS:
+            self._drive_ids.clear()
+        self._drive_ids[key] = drive_id
         return drive_id
 
     async def _insert_node(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Row,
     String,
+    and_,
     bindparam,
+    delete,
+    exists,
     func,
+    literal,
     or_,
     select,
     type_coerce,
@@ -19,16 +22,19 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.grants import find_drive, put_grant
 from sluice_backends.sql.rows import drive_columns, drive_of
-from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drives
-from sluice_core.errors import AlreadyExists, NotFound
+from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drive_grants, drives, paths
+from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
+from sluice_core.errors import AlreadyExists, FailedPrecondition
 from sluice_core.ports.catalogue import POLICY_FIELDS, Drive, DrivePage, DrivePolicy
 
-_FIND = select(drives).where(
-    drives.c.tenant == bindparam("p_tenant"), drives.c.name == bindparam("p_name")
-)
-_LOCK = _FIND.with_for_update()
+_TOMBSTONE_MARK = "~"
+"""First character of the name of a deleted drive; no drive's name can begin with it."""
+
+_EXISTS = drives.c.deleted_at.is_(None)
 _NAMED = select(drives).where(
+    _EXISTS,
     drives.c.name == bindparam("p_name"),
     drives.c.tenant.in_(bindparam("p_tenants", expanding=True)),
 )
@@ -36,6 +42,7 @@ _ROOT: ColumnElement[str] = bindparam("p_root", type_=Exact(MAX_KEY_BYTES))
 _TENANT_AREA = drives.c.key_prefix + type_coerce(drives.c.tenant, String) + "/"
 _DRIVE_AREA = _TENANT_AREA + drives.c.name + "/"
 _OVERLAPPING = select(drives).where(
+    _EXISTS,
     drives.c.tenant != bindparam("p_tenant"),
     drives.c.bucket.in_(bindparam("p_buckets", expanding=True)),
     or_(
@@ -45,10 +52,29 @@ _OVERLAPPING = select(drives).where(
 )
 _LIST = (
     select(drives)
-    .where(drives.c.tenant == bindparam("p_tenant"), drives.c.name > bindparam("p_after"))
+    .where(_EXISTS, drives.c.tenant == bindparam("p_tenant"), drives.c.name > bindparam("p_after"))
     .order_by(drives.c.name)
     .limit(bindparam("p_limit"))
 )
+_LIST_VISIBLE = _LIST.where(
+    or_(
+        drives.c.access == literal(Access.TENANT.value),
+        exists().where(
+            drive_grants.c.drive_id == drives.c.drive_id,
+            or_(
+                *(
+                    and_(
+                        drive_grants.c.kind == literal(kind.value),
+                        drive_grants.c.grantee.in_(bindparam(f"p_{kind.value}", expanding=True)),
+                    )
+                    for kind in GranteeKind
+                )
+            ),
+        ),
+    )
+)
+_HAS_NODES = select(exists().where(paths.c.drive_id == bindparam("p_drive_id")))
+_REVOKE_ALL = delete(drive_grants).where(drive_grants.c.drive_id == bindparam("p_drive_id"))
 
 
 class SqlDrives(SqlFamily):
@@ -63,6 +89,8 @@ class SqlDrives(SqlFamily):
         bucket: str,
         key_prefix: str,
         policy: DrivePolicy,
+        *,
+        owner: Grantee | None = None,
     ) -> Drive:
         now = self._db.clock()
         created = await self._db.dialect.insert_if_absent(
@@ -78,7 +106,10 @@ class SqlDrives(SqlFamily):
                 "updated_at": now,
             },
         )
-        drive = drive_of(await find_drive(connection, tenant, name))
+        row = await find_drive(connection, tenant, name)
+        drive = drive_of(row)
+        if created and owner is not None:
+            await put_grant(self._db, connection, row.drive_id, owner, Role.OWNER)
         requested = (bucket, key_prefix, policy)
         if not created and (drive.bucket, drive.key_prefix, drive.policy) != requested:
             raise AlreadyExists(
@@ -108,10 +139,17 @@ class SqlDrives(SqlFamily):
         async with self._db.read() as connection:
             return [drive_of(row) for row in await connection.execute(_OVERLAPPING, parameters)]
 
-    async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage:
-        parameters = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}
+    async def list_drives(
+        self, tenant: str, limit: int, after: str, visible_to: Collection[Grantee] | None = None
+    ) -> DrivePage:
+        parameters: dict[str, Any] = {"p_tenant": tenant, "p_after": after, "p_limit": limit + 1}
+        statement = _LIST
+        if visible_to is not None:
+            statement = _LIST_VISIBLE
+            for kind in GranteeKind:
+                parameters[f"p_{kind.value}"] = [one.name for one in visible_to if one.kind == kind]
         async with self._db.read() as connection:
-            rows = (await connection.execute(_LIST, parameters)).all()
+            rows = (await connection.execute(statement, parameters)).all()
         page = tuple(drive_of(row) for row in rows[:limit])
         return DrivePage(page, page[-1].name if len(rows) > limit else "")
 
@@ -123,6 +161,8 @@ class SqlDrives(SqlFamily):
         name: str,
         policy: DrivePolicy,
         fields: frozenset[str] = POLICY_FIELDS,
+        *,
+        owner: Grantee | None = None,
     ) -> Drive:
         columns = drive_columns(policy)  # named like the fields of the policy
         changes = {column: columns[column] for column in fields}
@@ -131,18 +171,27 @@ class SqlDrives(SqlFamily):
             update(drives).where(drives.c.drive_id == row.drive_id),
             {**changes, "updated_at": self._db.clock()},
         )
-        return drive_of(await find_drive(connection, tenant, name))
+        changed = drive_of(await find_drive(connection, tenant, name))
+        was_open = drive_of(row).access is Access.TENANT
+        if owner is not None and was_open and changed.access is Access.GRANTS:
+            await put_grant(self._db, connection, row.drive_id, owner, Role.OWNER)
+        return changed
 
-
-async def find_drive(
-    connection: AsyncConnection, tenant: str, name: str, *, lock: bool = False
-) -> Row[Any]:
-    """Return the row of a drive. Raise `NotFound` DRIVE_NOT_FOUND."""
-    statement = _LOCK if lock else _FIND
-    result = await connection.execute(statement, {"p_tenant": tenant, "p_name": name})
-    row = result.one_or_none()
-    if row is None:
-        raise NotFound(
-            "DRIVE_NOT_FOUND", f"There is no drive {name!r}; create it first.", field="drive"
+    @transaction
+    async def delete_drive(self, connection: AsyncConnection, tenant: str, name: str) -> None:
+        # Waits for running commits to the drive, which lock its row in shared mode. Later ones find
+        # it deleted.
+        row = await find_drive(connection, tenant, name, lock=True)
+        key = {"p_drive_id": row.drive_id}
+        if (await connection.execute(_HAS_NODES, key)).scalar_one():
+            raise FailedPrecondition(
+                "DRIVE_NOT_EMPTY",
+                f"The drive {name!r} has nodes; delete them first.",
+                field="name",
+            )
+        await connection.execute(_REVOKE_ALL, key)
+        now = self._db.clock()
+        await connection.execute(
+            update(drives).where(drives.c.drive_id == row.drive_id),
+            {"name": f"{_TOMBSTONE_MARK}{row.drive_id}", "deleted_at": now, "updated_at": now},
         )
-    return row

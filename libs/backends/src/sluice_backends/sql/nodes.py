@@ -9,7 +9,7 @@ from sqlalchemy import Row, bindparam, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.database import SqlFamily, transaction
-from sluice_backends.sql.drives import find_drive
+from sluice_backends.sql.grants import find_drive
 from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.rows import dump_map, node_of, select_nodes
 from sluice_backends.sql.schema import LIVE, drives, nodes, paths

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, Select, select
 
 from sluice_backends.sql.schema import drives, nodes
+from sluice_core.access.grants import Access, Grant, Grantee, GranteeKind, Role
 from sluice_core.catalogue.processing import Json, Processing, ProcessingState, Thumbnail
 from sluice_core.errors import DataLoss
 from sluice_core.ports.catalogue import Drive, DrivePolicy, Node
@@ -52,6 +53,7 @@ def drive_columns(policy: DrivePolicy) -> dict[str, Any]:
         "storage_class": policy.storage_class,
         "encryption": policy.encryption,
         "drop_location": policy.drop_location,
+        "access": policy.access.value,
     }
 
 
@@ -69,10 +71,15 @@ def drive_of(row: Row[Any]) -> Drive:
             storage_class=row.storage_class,
             encryption=row.encryption,
             drop_location=row.drop_location,
+            access=Access(row.access),
         ),
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def grant_of(row: Row[Any]) -> Grant:
+    return Grant(Grantee(GranteeKind(row.kind), row.grantee), Role(row.role), row.created_at)
 
 
 def select_nodes() -> Select[Any]:

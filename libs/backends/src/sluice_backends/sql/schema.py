@@ -151,7 +151,23 @@ drives = Table(
     Column("updated_at", Micros, nullable=False),
     # The default serves an older release that does not know the column.
     Column("drop_location", Boolean, nullable=False, server_default=text("0")),
+    Column("access", String(16), nullable=False, server_default=text("'tenant'")),
+    # Time of the drive's deletion, else NULL. The row stays, because tombstones of nodes reference
+    # it, under a name that no drive can have.
+    Column("deleted_at", Micros, nullable=True),
     UniqueConstraint("tenant", "name"),
+    **_OPTIONS,
+)
+
+drive_grants = Table(
+    "drive_grants",
+    metadata,
+    Column("drive_id", _ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("grantee", Exact(255), nullable=False),
+    Column("role", Integer, nullable=False),
+    Column("created_at", Micros, nullable=False),
+    PrimaryKeyConstraint("drive_id", "kind", "grantee"),
     **_OPTIONS,
 )
 

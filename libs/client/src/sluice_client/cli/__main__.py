@@ -10,11 +10,12 @@ from typing import Final
 
 import typer
 
-from sluice_client.cli.commands.serve import events, serve
+from sluice_client.cli.commands.serve import events, serve, token
 
 _OF_THE_SERVER: Final[Mapping[str, Callable[[list[str]], None]]] = {
     "serve": serve,
     "events": events,
+    "token": token,
 }
 
 
@@ -34,6 +35,8 @@ def main() -> None:
             command(sys.argv[2:])
         except typer.Exit as done:
             sys.exit(done.exit_code)
+    # A failed handshake is one line of ours; gRPC would write its own beside it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from sluice_client.cli.app import app
 
     app(prog_name="sluice")

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_client.cli.exits import ConfigurationError
+from sluice_client.errors import InvalidArgument
 from sluice_client.names import is_utf8, normalize_path
+from sluice_client.targets import Target
 from sluice_client.uploads.journal import home_dir
 
 DEFAULT_SERVER = "127.0.0.1:50051"
@@ -48,13 +50,17 @@ def _checked(address: str | None, setting: str) -> str | None:
     if address is None:
         return None
     address = address.strip()
+    try:
+        Target.parse(address)
+    except InvalidArgument as error:
+        raise ConfigurationError(f"{setting} is not valid: {error.message}") from None
     plain = address.partition("://")[2] if "://" in address else address
     if address.startswith("unix:") and len(address) > len("unix:"):
         return address
     host, separator, port = plain.rstrip("/").rpartition(":")
     if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigurationError(
-            f"{setting} is {address!r}, which is not an address; write host:port, for example"
+            f"{setting} is not valid: {address!r} is not an address; write host:port, for example"
             f" {DEFAULT_SERVER}"
         )
     return address

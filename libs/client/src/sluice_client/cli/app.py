@@ -10,16 +10,19 @@ import typer
 
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.arguments import Command, Group
+from sluice_client.cli.commands import drives, nodes, uploads
 from sluice_client.cli.commands import get as get_command
-from sluice_client.cli.commands import nodes, uploads
 from sluice_client.cli.commands.get_recursive import RecursiveGet
 from sluice_client.cli.commands.scan import naming_problem
 from sluice_client.cli.commands.serve import events as events_command
 from sluice_client.cli.commands.serve import serve as serve_command
+from sluice_client.cli.commands.serve import token as token_command
 from sluice_client.cli.commands.upload import UploadOptions, UploadRun
+from sluice_client.cli.security import security_of
 from sluice_client.cli.session import Where, run
-from sluice_client.model import DrivePolicy, Integrity, UploadState
+from sluice_client.model import Access, DrivePolicy, Integrity, Role, UploadState
 
+# Size: the declaration of every command.
 app = typer.Typer(
     name="sluice",
     cls=Group,
@@ -29,7 +32,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-drive_app = typer.Typer(cls=Group, help="Create and list drives.", no_args_is_help=True)
+drive_app = typer.Typer(
+    cls=Group, help="Create drives, list them, and grant roles on them.", no_args_is_help=True
+)
 app.add_typer(drive_app, name="drive")
 
 Server = Annotated[
@@ -37,14 +42,20 @@ Server = Annotated[
     typer.Option(
         "--server",
         metavar="HOST:PORT",
-        help="Address; else SLUICE_SERVER, else the server of this machine.",
+        help="Address, https://HOST:PORT for TLS; else SLUICE_SERVER, else this machine's server.",
         show_default=False,
     ),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", help="Bearer token; better in SLUICE_TOKEN.", show_default=False),
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Has the bearer token; else SLUICE_TOKEN_FILE, else the token in SLUICE_TOKEN.",
+        show_default=False,
+    ),
 ]
+"""The file of the token: other users of the machine can read the arguments of a process."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
 
@@ -101,7 +112,7 @@ def _main(
 
 def _where(context: typer.Context, server: str | None, token: str | None) -> Where:
     above = context.obj if isinstance(context.obj, Where) else Where()
-    return Where(server, token).or_else(above)
+    return Where(server, token, security_of(context)).or_else(above)
 
 
 @app.command(cls=Command)
@@ -307,12 +318,34 @@ def get(
     run(work, where, json_lines=json_lines)
 
 
+def _role(text: str) -> str:
+    roles = [role.value for role in Role if role is not Role.UNKNOWN]
+    if text not in roles:
+        raise typer.BadParameter(f"{text!r} is no role; use {', '.join(roles)}")
+    return text
+
+
+DriveName = Annotated[
+    str, typer.Argument(callback=_drive_name, metavar="NAME", help="Name of the drive.")
+]
+GivenRole = Annotated[
+    str,
+    typer.Option(
+        "--role", callback=_role, metavar="reader|writer|owner", help="Role on the drive."
+    ),
+]
+Subject = Annotated[
+    str, typer.Option("--subject", help="Subject of a token (sub).", show_default=False)
+]
+GroupName = Annotated[
+    str, typer.Option("--group", help="Group of a token (groups).", show_default=False)
+]
+
+
 @drive_app.command("create", cls=Command)
 def drive_create(
     context: typer.Context,
-    name: Annotated[
-        str, typer.Argument(callback=_drive_name, metavar="NAME", help="Name of the drive.")
-    ],
+    name: DriveName,
     integrity: Annotated[
         Integrity, typer.Option(help="When SHA-256 is computed.")
     ] = Integrity.SHA256_ASYNC,
@@ -330,6 +363,7 @@ def drive_create(
     drop_location: Annotated[
         bool, typer.Option("--drop-location", help="Do not keep where pictures were taken.")
     ] = False,
+    access: Annotated[Access, typer.Option(help="Who may use the drive.")] = Access.TENANT,
     json_lines: Json = False,
     server: Server = None,
     token: Token = None,
@@ -342,10 +376,9 @@ def drive_create(
         storage_class=storage_class,
         encryption=encryption,
         drop_location=drop_location,
+        access=access,
     )
-    work = partial(
-        nodes.drive_create, name=name, bucket=bucket, key_prefix=key_prefix, policy=policy
-    )
+    work = partial(drives.create, name=name, bucket=bucket, key_prefix=key_prefix, policy=policy)
     run(work, _where(context, server, token), json_lines=json_lines)
 
 
@@ -357,7 +390,95 @@ def drive_list(
     token: Token = None,
 ) -> None:
     """List drives."""
-    run(nodes.drive_list, _where(context, server, token), json_lines=json_lines)
+    run(drives.list_all, _where(context, server, token), json_lines=json_lines)
+
+
+@drive_app.command("update", cls=Command)
+def drive_update(
+    context: typer.Context,
+    name: DriveName,
+    access: Annotated[
+        Access | None, typer.Option(help="Who may use the drive.", show_default=False)
+    ] = None,
+    read_only: Annotated[
+        bool | None,
+        typer.Option("--read-only/--read-write", help="Refuse uploads.", show_default=False),
+    ] = None,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Change the policy of a drive."""
+    given = {"access": access, "read_only": read_only}
+    changes = {field: value for field, value in given.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("nothing to change; give --access, --read-only or --read-write")
+    work = partial(drives.update, name=name, changes=changes)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@drive_app.command("delete", cls=Command)
+def drive_delete(
+    context: typer.Context,
+    name: DriveName,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Delete a drive without nodes and open uploads."""
+    work = partial(drives.delete, name=name)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@drive_app.command("grant", cls=Command)
+def drive_grant(
+    context: typer.Context,
+    name: DriveName,
+    role: GivenRole,
+    subject: Subject = "",
+    group: GroupName = "",
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Give a subject or a group a role on a drive."""
+    _check_grantee(subject, group)
+    work = partial(drives.grant, name=name, role=Role(role), subject=subject, group=group)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@drive_app.command("revoke", cls=Command)
+def drive_revoke(
+    context: typer.Context,
+    name: DriveName,
+    subject: Subject = "",
+    group: GroupName = "",
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Take the role of a subject or a group away."""
+    _check_grantee(subject, group)
+    work = partial(drives.revoke, name=name, subject=subject, group=group)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@drive_app.command("grants", cls=Command)
+def drive_grants(
+    context: typer.Context,
+    name: DriveName,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """List the roles on a drive."""
+    work = partial(drives.list_grants, name=name)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+def _check_grantee(subject: str, group: str) -> None:
+    if bool(subject) == bool(group):
+        raise typer.BadParameter("give either --subject or --group")
 
 
 _HANDED_OVER: dict[str, Any] = {
@@ -378,3 +499,9 @@ def events(context: typer.Context) -> None:
 def serve(context: typer.Context) -> None:
     """Run all of Sluice on this machine, in one process."""
     serve_command(context.args)
+
+
+@app.command(context_settings=_HANDED_OVER)
+def token(context: typer.Context) -> None:
+    """Make tokens for the server of this machine: `sluice token create`."""
+    token_command(context.args)

@@ -1,4 +1,4 @@
-"""Validation of text arguments: UTF-8 is required except in local paths."""
+"""What all commands do with their arguments: check text, and take the options of connections."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from sluice_client.cli.security import options_of_every_command
 from sluice_client.names import is_utf8
 
-_LOCAL_PATHS = frozenset({"paths", "destination"})
+_LOCAL_PATHS = frozenset({"paths", "destination", "token"})
 """Parameters that name local files; their names may be any bytes."""
 
 
 class Command(TyperCommand):
-    """Command whose arguments are checked before it runs."""
+    """Command whose arguments are checked before it runs, with the options of connections."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(options_of_every_command())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest: list[str] = super().parse_args(ctx, args)
@@ -24,7 +29,11 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Group of commands whose own options are checked in the same way."""
+    """Group of commands whose own options are treated in the same way."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(options_of_every_command())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest: list[str] = super().parse_args(ctx, args)

@@ -33,8 +33,27 @@ _HINTS = {
     "SERVER_UNREACHABLE": "Is it running? `sluice serve` starts one on this machine; --server or"
     " SLUICE_SERVER names another.",
     "CONNECTION_BROKEN": "Run the same command again to resume.",
-    "UNAUTHENTICATED": "Give a valid token by SLUICE_TOKEN or --token.",
+    "UNAUTHENTICATED": "Give a valid token by --token-file, SLUICE_TOKEN_FILE or SLUICE_TOKEN.",
+    "TOKEN_EXPIRED": "Write a new one to the file of --token-file or SLUICE_TOKEN_FILE, or set"
+    " SLUICE_TOKEN; then run the same command again to resume.",
+    "SERVER_NOT_TRUSTED": "--ca or SLUICE_CA_FILE names it.",
+    "CLIENT_CERTIFICATE_REFUSED": "--cert and --key name them.",
 }
+_CONFIGURATION_REASONS = frozenset(
+    {
+        "BAD_TARGET",
+        "BAD_TOKEN",
+        "BAD_TLS_FILES",
+        "INSECURE_TOKEN",
+        "SERVER_NOT_TRUSTED",
+        "SERVER_NAME_MISMATCH",
+        "SERVER_WITHOUT_TLS",
+        "TLS_REQUIRED",
+    }
+)
+"""Errors that another setting avoids, and nothing else."""
+_LOCAL_CODES = frozenset({"INVALID_ARGUMENT", "UNAVAILABLE"})
+"""Codes of such errors, which no server has sent."""
 
 
 _LOCAL = {
@@ -52,7 +71,10 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, ConfigurationError):
         return CONFIGURATION
     if isinstance(error, SluiceError):
-        if error.reason == "BAD_TARGET":
+        if error.reason == "CLIENT_CERTIFICATE_REFUSED":
+            return DENIED
+        # A server has reasons of the same names for tokens that it refuses.
+        if error.code in _LOCAL_CODES and error.reason in _CONFIGURATION_REASONS:
             return CONFIGURATION
         return _CODES.get(error.code, SOME_FAILED)
     return SOME_FAILED

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import typer
 import uvloop
@@ -15,22 +15,29 @@ import uvloop
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import find_server
 from sluice_client.cli.output import STANDARD_OUTPUT, Output
+from sluice_client.cli.security import SecurityArguments, find_security
 from sluice_client.client import Client
 from sluice_client.errors import SluiceError
 from sluice_client.options import ClientOptions
+from sluice_client.targets import Target
 
 Work = Callable[[Client, Output], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """--server and --token, as given before or after the name of the command."""
+    """--server, --token-file and the options of TLS, as given before or after the name of the
+    command.
+    """
 
     server: str | None = None
-    token: str | None = None
+    token_file: str | None = None
+    security: SecurityArguments = field(default_factory=SecurityArguments)
 
     def or_else(self, other: Where) -> Where:
-        return Where(self.server or other.server, self.token or other.token)
+        return Where(
+            self.server or other.server, self.token_file or other.token_file, self.security
+        )
 
 
 def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str = "") -> None:
@@ -90,13 +97,23 @@ def _failed(out: Output, error: Exception) -> int:
 
 def _client(where: Where) -> Client:
     addresses = find_server(where.server, os.environ)
-    token = where.token or os.environ.get("SLUICE_TOKEN") or None
-    if token is not None and not (token.isascii() and token.isprintable()):
+    security = find_security(where.security, where.token_file, os.environ)
+    is_tls = [
+        Target.parse(one).is_tls
+        for one in (addresses.intake, addresses.repository)
+        if one is not None
+    ]
+    if where.security.names_files and not any(is_tls):
         raise exits.ConfigurationError(
-            "the token contains invalid characters; correct --token or SLUICE_TOKEN"
+            f"{addresses.intake} is a plain address, where --ca, --cert and --key have no effect;"
+            f" write https://{addresses.intake}"
         )
     return Client(
         addresses.intake,
-        token=token,
-        options=ClientOptions(repository_target=addresses.repository),
+        token=security.token,
+        options=ClientOptions(
+            repository_target=addresses.repository,
+            tls=security.tls,
+            allow_insecure=security.allow_insecure,
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_client import translate
 from sluice_client.connection import Connection
 from sluice_client.errors import InvalidArgument, Unimplemented
-from sluice_client.model import Drive, DrivePolicy, Node
+from sluice_client.model import Drive, DrivePolicy, Grant, Node, Role
 from sluice_client.names import check_text, normalize_path, request_values
 
 _NodeRequest = (
@@ -41,6 +41,23 @@ class NodeRef:
         else:
             request.location.drive = check_text(self.drive, "drive")
             request.location.path = normalize_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class GranteeRef:
+    """Receiver of a role: a subject or a group."""
+
+    subject: str = ""
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.subject) == bool(self.group):
+            raise InvalidArgument("BAD_GRANTEE", "Name either a subject or a group.")
+
+    def message(self) -> repository_pb2.Grantee:
+        if self.group:
+            return repository_pb2.Grantee(group=self.group)
+        return repository_pb2.Grantee(subject=self.subject)
 
 
 class RepositoryApi:
@@ -77,6 +94,43 @@ class RepositoryApi:
             request = repository_pb2.ListDrivesRequest(page_size=page_size, page_token=page_token)
         answer = await self.connection.unary(self._stub.ListDrives, request, self._timeout_seconds)
         return [translate.drive(one) for one in answer.drives], answer.next_page_token
+
+    async def update_drive(self, name: str, policy: DrivePolicy, fields: Collection[str]) -> Drive:
+        with request_values():
+            request = repository_pb2.UpdateDriveRequest(
+                name=name, policy=translate.drive_policy(policy)
+            )
+        request.update_mask.paths.extend(sorted(fields))
+        answer = await self.connection.unary(self._stub.UpdateDrive, request, self._timeout_seconds)
+        return translate.drive(answer.drive)
+
+    async def delete_drive(self, name: str) -> None:
+        with request_values():
+            request = repository_pb2.DeleteDriveRequest(name=name)
+        await self.connection.unary(self._stub.DeleteDrive, request, self._timeout_seconds)
+
+    async def grant_drive(self, drive: str, grantee: GranteeRef, role: Role) -> Grant:
+        with request_values():
+            request = repository_pb2.GrantDriveRequest(
+                drive=drive, grantee=grantee.message(), role=translate.role_number(role)
+            )
+        answer = await self.connection.unary(self._stub.GrantDrive, request, self._timeout_seconds)
+        return translate.grant(answer.grant)
+
+    async def revoke_drive(self, drive: str, grantee: GranteeRef) -> None:
+        with request_values():
+            request = repository_pb2.RevokeDriveRequest(drive=drive, grantee=grantee.message())
+        await self.connection.unary(self._stub.RevokeDrive, request, self._timeout_seconds)
+
+    async def list_grants(
+        self, drive: str, page_size: int, page_token: str
+    ) -> tuple[list[Grant], str]:
+        with request_values():
+            request = repository_pb2.ListGrantsRequest(
+                drive=drive, page_size=page_size, page_token=page_token
+            )
+        answer = await self.connection.unary(self._stub.ListGrants, request, self._timeout_seconds)
+        return [translate.grant(one) for one in answer.grants], answer.next_page_token
 
     async def get_node(self, ref: NodeRef) -> Node:
         request = repository_pb2.GetNodeRequest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import grpc.aio
 
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 from sluice_client import translate
-from sluice_client.connection import Connection
+from sluice_client.connection import Attempt, Connection
 from sluice_client.model import Limits, UploadState, UploadStatus
 from sluice_client.names import request_values
 from sluice_client.uploads import frames
@@ -97,13 +97,16 @@ class ChunkStream:
         self,
         call: grpc.aio.StreamStreamCall[frames.Frame, upload_pb2.UploadStreamResponse],
         connection: Connection,
-        request_id: str,
+        attempt: Attempt,
+        release: Callable[[], None],
     ) -> None:
+        """`release` is called when the stream is cancelled, which its owner always does."""
         self._call = call
         self._writer: Any = vars(call)["_cython_call"]
         self._connected = False
         self._connection = connection
-        self._request_id = request_id
+        self._attempt = attempt
+        self._release = release
 
     async def send(self, frame: frames.Frame) -> bool:
         """Pass one message to the connection, which copies it: the block is free afterwards.
@@ -131,16 +134,17 @@ class ChunkStream:
         """Yield answers until the server ends the stream; raise its error."""
         try:
             async for answer in self._call:
-                self._connection.reached = True
+                self._connection.answered(self._attempt)
                 event = _event(answer)
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
-            raise self._connection.error(error, self._request_id) from error
+            raise await self._connection.error(error, self._attempt) from error
 
     def cancel(self) -> None:
         """Cancel the call. No-op after its end."""
         self._call.cancel()
+        self._release()
 
 
 class IntakeApi:
@@ -194,11 +198,11 @@ class IntakeApi:
             state=translate.upload_state(answer.state),
         )
 
-    def open_stream(self) -> ChunkStream:
-        """Open an UploadStream. It has no deadline; its owner supervises it."""
-        metadata, request_id = self.connection.metadata()
+    async def open_stream(self) -> ChunkStream:
+        """Open an UploadStream. It has no deadline; its owner supervises and cancels it."""
+        metadata, attempt = await self.connection.prepare()
         call = next(self._stream_methods)(None, metadata=metadata)
-        return ChunkStream(call, self.connection, request_id)
+        return ChunkStream(call, self.connection, attempt, self.connection.hold())
 
     async def complete(
         self,

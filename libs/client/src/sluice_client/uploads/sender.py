@@ -164,7 +164,7 @@ class Sender:
     async def _one_stream(self, first: int, in_flight: dict[int, _InFlight]) -> None:
         """Open a stream and fill it until nothing is left to send."""
         lane = _Lane(
-            stream=self._intake.open_stream(),
+            stream=await self._intake.open_stream(),
             window=asyncio.Semaphore(self._window_chunks - 1),
             ahead=asyncio.Semaphore(_READ_AHEAD_CHUNKS - 1),
             filled=asyncio.Queue(),

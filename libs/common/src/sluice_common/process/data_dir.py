@@ -42,6 +42,16 @@ class DataDir:
         return self.root / "processor"
 
     @property
+    def auth_secret(self) -> Path:
+        """The key of `sluice serve --auth`."""
+        return self.root / "auth" / "secret"
+
+    @property
+    def admin_token(self) -> Path:
+        """The token of the first administrator, signed with that key."""
+        return self.root / "auth" / "admin.token"
+
+    @property
     def announcement(self) -> Path:
         """server.json: the addresses and the process id of the running server."""
         return self.root / "server.json"

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from sluice_common.process.grpc_environment import disable_fork_handlers
+from sluice_common.process.grpc_environment import set_grpc_environment
 from sluice_common.process.malloc import tune_malloc
 
 
 def prepare_process() -> None:
-    """Tune malloc and disable gRPC's fork handlers; call it before anything imports grpc."""
+    """Tune malloc and set gRPC's variables; call it before anything imports grpc."""
     tune_malloc()
-    disable_fork_handlers()
+    set_grpc_environment()

@@ -25,11 +25,13 @@ from sluice_common.rpc.server import (
     serve_until_stopped,
 )
 from sluice_common.security.authentication import Authenticator
+from sluice_common.security.exposure import check_exposure
+from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import Tracing, start_tracing
-from sluice_core.addresses import Address, require_loopback
+from sluice_core.addresses import Address
 
 METRICS = "SLUICE_METRICS_ADDRESS"
 CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"
@@ -100,39 +102,52 @@ async def hosting(
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
+    With a certificate in the settings all of them speak TLS, and nothing else.
+
     Args:
         limiter: counts every call against the rate limits.
 
-    Raise `ConfigurationError` for an address that is unusable, or not allowed without keys.
+    Raise `ConfigurationError` for an address that is unusable, or not allowed without keys or TLS,
+    and for TLS files that cannot be used.
     """
-    listening = {**addresses, METRICS: settings.metrics_address}
-    if settings.channelz_address is not None:
-        listening[CHANNELZ] = settings.channelz_address
-    require_loopback(listening, settings.allow_insecure)
+    names = [service.name for service in services]
+    channelz_address = settings.channelz_address
+    check_exposure(
+        settings,
+        rpc=addresses,
+        services=names,
+        metrics={METRICS: settings.metrics_address},
+        channelz={} if channelz_address is None else {CHANNELZ: channelz_address},
+    )
+    tls = open_server_tls(settings.tls, registry)
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
-    inner = () if limiter is None else (RateLimiting(limiter),)
-    interceptors = (*tracing.interceptors(), server_layers(metrics, authenticator, options, inner))
-    server = build_server(options, interceptors)
+    limits = () if limiter is None else (RateLimiting(limiter),)
+    layers = server_layers(metrics, authenticator, options, settings.tls.peers, inner=limits)
+    server = build_server(options, (*tracing.interceptors(), layers))
     health = Health()
     health.add_to(server)
-    names = [service.name for service in services]
     for service in services:
         service.add_to(server)
     if settings.grpc.reflection:
         add_reflection(server, names)
-    actual = {name: listen(server, name, address) for name, address in addresses.items()}
+    actual = {name: listen(server, name, address, tls) for name, address in addresses.items()}
 
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
         # If the block fails before it serves, do not wait for calls in flight.
         stack.push_async_callback(server.stop, None)
         actual[METRICS] = await stack.enter_async_context(
-            exposing(settings.metrics_address, registry, ready.is_set)
+            exposing(
+                settings.metrics_address,
+                registry,
+                ready.is_set,
+                None if tls is None else tls.https_contexts(),
+            )
         )
-        if settings.channelz_address is not None:
+        if channelz_address is not None:
             channelz = build_channelz_server((admin_layers(metrics, options),))
-            actual[CHANNELZ] = listen(channelz, CHANNELZ, settings.channelz_address)
+            actual[CHANNELZ] = listen(channelz, CHANNELZ, channelz_address, tls)
             stack.push_async_callback(channelz.stop, None)
             await channelz.start()
         await server.start()

@@ -1,4 +1,4 @@
-"""Layers around every RPC: request context, metrics, error mapping, authentication."""
+"""Layers around every RPC: request context, metrics, error mapping, authentication, scopes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ import grpc
 import grpc.aio
 import structlog
 
+from sluice_common.rpc.counting_context import CountingContext
 from sluice_common.rpc.errors import (
     client_is_gone,
     internal_error,
     to_sluice_error,
 )
+from sluice_common.rpc.internal_services import InternalServices
 from sluice_common.rpc.requests import RequestReading
+from sluice_common.rpc.scope_check import ScopeCheck
+from sluice_common.rpc.stream_expiry import StreamExpiry
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.authentication import Authenticator
+from sluice_common.security.peers import INTERNAL_SERVICES
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
 from sluice_core.access.principal import set_principal
 from sluice_core.concurrency.cancellation import forget_frames
-from sluice_core.errors import Unauthenticated
+from sluice_core.errors import SluiceError, Unauthenticated
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 
@@ -42,8 +47,11 @@ PUBLIC_SERVICES: Final = frozenset(
     }
 )
 """Services without authentication: probes have no credentials, and the contract is public."""
+_WITHOUT_TOKEN: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
 
-_EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs know its type only
+_LASTING_KINDS: Final = frozenset({"server_stream", "bidi_stream"})
+"""Kinds of calls that may last for hours. A unary call ends at its own time limits, also
+UploadChunk, which is registered as a stream of requests (ADR 0006)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -118,7 +126,7 @@ class RpcMeasurement:
         code = "CANCELLED"  # the status of a CancelledError
         began = time.perf_counter()
         try:
-            answer = await proceed(requests, _CountingContext(context, received, sent))
+            answer = await proceed(requests, CountingContext(context, received, sent))
             code = _code_name(context)
             if call.kind in ("unary", "client_stream") and code == "OK":
                 sent()
@@ -176,26 +184,43 @@ class ErrorMapping:
 
 
 class Authentication:
-    """Sets the principal of every request, or refuses it."""
+    """Sets the principal of every request, or refuses it; ends streams whose token has expired."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(
+        self, authenticator: Authenticator, metrics: RpcMetrics, expiry: StreamExpiry | None = None
+    ) -> None:
         self._authenticator = authenticator
+        self._accepted = metrics.auth_accepted.inc
+        self._refused = metrics.auth_refused
+        self._expired_streams = metrics.auth_expired_streams.inc
+        self._expiry = expiry or StreamExpiry()
 
     async def around(self, call: Call, requests: Any, context: Any, proceed: Proceed) -> Any:
-        if call.service not in PUBLIC_SERVICES:
-            headers = [value for key, value in call.metadata if key == "authorization"]
-            if len(headers) > 1:
-                # Proxies may disagree on which of them counts.
-                raise Unauthenticated(
-                    "AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header."
-                )
-            header = headers[0] if headers else None
-            principal = await self._authenticator.authenticate(
-                header.decode("ascii", "replace") if isinstance(header, bytes) else header
-            )
-            set_principal(principal)
-            structlog.contextvars.bind_contextvars(tenant=principal.tenant)
-        return await proceed(requests, context)
+        if call.service in _WITHOUT_TOKEN:
+            return await proceed(requests, context)
+        try:
+            header = _authorization_of(call)
+            principal = await self._authenticator.authenticate(header)
+        except SluiceError as error:
+            self._refused.labels(error.reason).inc()
+            raise
+        self._accepted()
+        set_principal(principal, header)
+        structlog.contextvars.bind_contextvars(tenant=principal.tenant)
+        if principal.expires_at is None or call.kind not in _LASTING_KINDS:
+            return await proceed(requests, context)
+        async with self._expiry.limit(principal.expires_at, self._expired_streams):
+            return await proceed(requests, context)
+
+
+def _authorization_of(call: Call) -> str | None:
+    """Return the header; raise `Unauthenticated` AMBIGUOUS_CREDENTIALS for more than one."""
+    headers = [value for key, value in call.metadata if key == "authorization"]
+    if len(headers) > 1:
+        # Proxies may disagree on which of them counts.
+        raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
+    header = headers[0] if headers else None
+    return header.decode("ascii", "replace") if isinstance(header, bytes) else header
 
 
 class LayeredInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only in stubs
@@ -249,25 +274,26 @@ def server_layers(
     metrics: RpcMetrics,
     authenticator: Authenticator,
     options: ServerOptions | None = None,
+    peers: frozenset[str] = frozenset(),
+    *,
     inner: Sequence[Layer] = (),
+    clock: Callable[[], float] = time.time,
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
 
     Metrics see the mapped status; a refused credential is mapped and counted like any error.
 
     Args:
-        inner: layers inside of authentication, which know the principal.
+        peers: names of the services that may call `INTERNAL_SERVICES`; see `InternalServices`.
+        inner: layers right inside of authentication, which know the principal.
+        clock: Unix seconds, for the expiry of streams.
     """
-    return LayeredInterceptor(
-        (
-            RequestContext(),
-            RpcMeasurement(metrics),
-            ErrorMapping(),
-            Authentication(authenticator),
-            *inner,
-        ),
-        _reading(metrics, options),
-    )
+    expiry = StreamExpiry((options or ServerOptions()).stream_grace_seconds, clock=clock)
+    layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
+    if peers:
+        layers.append(InternalServices(peers))
+    layers += [Authentication(authenticator, metrics, expiry), *inner, ScopeCheck()]
+    return LayeredInterceptor(layers, _reading(metrics, options))
 
 
 def admin_layers(metrics: RpcMetrics, options: ServerOptions) -> LayeredInterceptor:
@@ -281,35 +307,6 @@ def _reading(metrics: RpcMetrics, options: ServerOptions | None) -> RequestReadi
     return RequestReading(
         options or ServerOptions(), lambda reason: metrics.refused_messages.labels(reason).inc()
     )
-
-
-class _CountingContext:
-    """Servicer context that counts `read` and `write` and delegates everything else."""
-
-    __slots__ = ("_context", "_read", "_received", "_sent", "_write")
-
-    def __init__(
-        self, context: Any, received: Callable[[], None], sent: Callable[[], None]
-    ) -> None:
-        self._context = context
-        # Bound once: under OpenTelemetry the context is a proxy with a slow attribute lookup.
-        self._read = context.read
-        self._write = context.write
-        self._received = received
-        self._sent = sent
-
-    async def read(self) -> Any:
-        message = await self._read()
-        if message is not _EOF:
-            self._received()
-        return message
-
-    async def write(self, message: Any) -> None:
-        await self._write(message)
-        self._sent()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
 
 
 def _decompose(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sluice.repository.v1 import chunk_sink_pb2
 from sluice.upload.v1 import upload_pb2
 from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.interceptors import PUBLIC_SERVICES, Call, Proceed
+from sluice_common.security.peers import INTERNAL_SERVICES
 from sluice_core.access.principal import current_principal
 from sluice_core.rates.model import RateKind
 
-_SINK: Final = chunk_sink_pb2.DESCRIPTOR.services_by_name["ChunkSinkService"].full_name
-
-_EXEMPT: Final = PUBLIC_SERVICES | {_SINK}
+_EXEMPT: Final = PUBLIC_SERVICES | INTERNAL_SERVICES
 """Health and reflection have no caller; chunks on their way between services were counted when they
 came in."""
 

@@ -11,6 +11,7 @@ import grpc.aio
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from sluice_common.security.tls.servers import ServerTls
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
@@ -75,10 +76,19 @@ def _milliseconds(seconds: float) -> int:
     return min(round(seconds * 1000), _UNLIMITED)
 
 
-def listen(server: grpc.aio.Server, setting: str, address: Address) -> Address:
-    """Bind a server to an address; return the actual one (port 0 picks a free port)."""
+def listen(
+    server: grpc.aio.Server, setting: str, address: Address, tls: ServerTls | None = None
+) -> Address:
+    """Bind a server to an address; return the actual one (port 0 picks a free port).
+
+    Args:
+        tls: None for plain text.
+    """
     try:
-        port = server.add_insecure_port(str(address))
+        if tls is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), tls.credentials())
     except RuntimeError:
         port = 0
     if port == 0:

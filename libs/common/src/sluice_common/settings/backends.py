@@ -89,12 +89,16 @@ class Kafka(Group):
     key_file: Path | None = None
 
     def to_options(
-        self, schema_registry_url: str | None, schema_registry_credentials: SecretStr | None
+        self,
+        schema_registry_url: str | None,
+        schema_registry_credentials: SecretStr | None,
+        schema_registry_ca_file: Path | None,
     ) -> KafkaOptions:
         return KafkaOptions(
             **self.model_dump(),
             schema_registry_url=schema_registry_url,
             schema_registry_credentials=schema_registry_credentials,
+            schema_registry_ca_file=schema_registry_ca_file,
         )
 
 

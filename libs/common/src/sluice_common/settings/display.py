@@ -32,6 +32,8 @@ def _format_value(value: object) -> str:
         return MASKED
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, frozenset):
+        return ",".join(sorted(map(str, value)))
     text = str(value)
     if "://" in text and "@" in text:
         scheme, _, rest = text.partition("://")

@@ -162,7 +162,9 @@ class Grpc(Group):
     max_concurrent_rpcs: PositiveInt | None = _SERVER.max_concurrent_rpcs
     keepalive_seconds: Seconds = _SERVER.keepalive_seconds
     keepalive_timeout_seconds: Seconds = _SERVER.keepalive_timeout_seconds
-    max_connection_age_seconds: SecondsOrNever = _SERVER.max_connection_age_seconds
+    max_connection_age_seconds: SecondsOrNever | None = None
+    """0: never. Unset: never, or an hour with client certificates, so that an authority that was
+    removed stops counting."""
     connection_grace_seconds: Seconds = _SERVER.connection_grace_seconds
     stream_window_bytes: Annotated[int, Field(ge=0, le=MAX_STREAM_WINDOW_BYTES)] = (
         _SERVER.stream_window_bytes

@@ -38,7 +38,7 @@ from sluice_common.settings.groups import (
 )
 from sluice_common.settings.processor import Processor
 from sluice_common.settings.rates import Rates
-from sluice_common.settings.rpc_options import ServerOptions
+from sluice_common.settings.rpc_options import MTLS_CONNECTION_AGE_SECONDS, ServerOptions
 from sluice_common.settings.security import Auth, Tls
 from sluice_core.addresses import Address
 from sluice_core.combinations import (
@@ -90,7 +90,7 @@ class SluiceSettings(BaseSettings):
     """Address of the repository for intakes (drives, direct transport): `host:port`, or a gRPC
     target such as dns:///repository:50052."""
     allow_insecure: bool = False
-    """Allow addresses other than loopback without authentication."""
+    """Allow addresses other than loopback without keys or without TLS."""
 
     data_dir: Path = Field(default_factory=lambda: default_data_dir(os.environ))
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "sluice"
@@ -102,6 +102,8 @@ class SluiceSettings(BaseSettings):
     """If set, events use the Confluent wire format and their schemas are registered there."""
     schema_registry_credentials: SecretStr | None = None
     """`user:password`."""
+    schema_registry_ca_file: Path | None = None
+    """Authorities of the registry, PEM; by default well-known public ones."""
 
     budget_bytes: Bytes = _LEDGER.budget_bytes
     tenant_budget_bytes: Bytes = _LEDGER.tenant_budget_bytes
@@ -207,7 +209,11 @@ class SluiceSettings(BaseSettings):
 
     def to_kafka_options(self) -> KafkaOptions:
         """Return the options of Kafka and its schema registry."""
-        return self.kafka.to_options(self.schema_registry_url, self.schema_registry_credentials)
+        return self.kafka.to_options(
+            self.schema_registry_url,
+            self.schema_registry_credentials,
+            self.schema_registry_ca_file,
+        )
 
     def to_server_options(self) -> ServerOptions:
         """Return the options of the gRPC server."""
@@ -217,14 +223,21 @@ class SluiceSettings(BaseSettings):
             max_concurrent_rpcs=self.grpc.max_concurrent_rpcs,
             keepalive_seconds=self.grpc.keepalive_seconds,
             keepalive_timeout_seconds=self.grpc.keepalive_timeout_seconds,
-            max_connection_age_seconds=self.grpc.max_connection_age_seconds,
+            max_connection_age_seconds=self._max_connection_age_seconds(),
             connection_grace_seconds=self.grpc.connection_grace_seconds,
             stream_window_bytes=self.grpc.stream_window_bytes,
+            stream_grace_seconds=self.auth.stream_grace_seconds,
             message_seconds=self.grpc.message_seconds,
             unfinished_connection_bytes=self.grpc.unfinished_connection_bytes,
             unfinished_bytes=self.grpc.unfinished_bytes,
             reuse_port=self.grpc.reuse_port,
         )
+
+    def _max_connection_age_seconds(self) -> float:
+        if self.grpc.max_connection_age_seconds is not None:
+            return self.grpc.max_connection_age_seconds
+        # A connection outlives the authority that vouched for its client.
+        return MTLS_CONNECTION_AGE_SECONDS if self.tls.client_ca_file is not None else 0.0
 
 
 def load_settings(**overrides: object) -> SluiceSettings:

@@ -12,6 +12,10 @@ _ENVELOPE_BYTES: Final = 64 * 1024
 MAX_STREAM_WINDOW_BYTES: Final = 1024 * MIB
 """HTTP/2 allows one byte less than 2 GiB; gRPC adds up to one message while it is read."""
 
+MTLS_CONNECTION_AGE_SECONDS: Final = 3600.0
+"""Age at which connections with client certificates end by default: about the lifetime of a
+workload's certificate."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
@@ -41,6 +45,8 @@ class ServerOptions:
     max_frame_bytes: int = 1 * MIB
     """Maximum size of an HTTP/2 frame from a client: a block takes one or two. With a window of 0,
     gRPC chooses this too."""
+    stream_grace_seconds: float = 300.0
+    """How long a stream may outlive the token of its caller."""
     message_seconds: float = 60.0
     """Time limit for the first message of a call."""
     unfinished_connection_bytes: int = 32 * MIB

@@ -6,10 +6,26 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
+from pydantic_settings import NoDecode
 
 from sluice_common.settings.groups import Group, SecondsOrNever
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.configuration import ConfigurationError
+
+
+def _to_peers(value: object) -> frozenset[str]:
+    """Return the names of a comma-separated list or of a collection."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | set | frozenset):
+        raise ConfigurationError("must be a list of names, separated by commas")
+    peers = frozenset(str(name).strip() for name in names) - {""}
+    if any("*" in name or len(name.split()) != 1 for name in peers):
+        raise ConfigurationError("takes exact names only: list each service, without wildcards")
+    return peers
+
+
+Peers = Annotated[frozenset[str], NoDecode, PlainValidator(_to_peers)]
 
 
 class AuthMode(StrEnum):
@@ -34,7 +50,7 @@ class Auth(Group):
     audience: str | None = None
     """Required value of the claim `aud`."""
     tenant_claim: Annotated[str, Field(min_length=1)] = "tenant"
-    stream_grace_seconds: SecondsOrNever = 300.0
+    stream_grace_seconds: SecondsOrNever = ServerOptions().stream_grace_seconds
     """How long a stream may outlive its token."""
 
     @model_validator(mode="after")
@@ -56,15 +72,16 @@ class Tls(Group):
     """TLS of the servers, and the certificate with which they call each other."""
 
     cert_file: Path | None = None
-    """PEM chain of the server, read again when it changes."""
+    """PEM chain of the server, its own certificate first; read again when it changes."""
     key_file: Path | None = None
     client_ca_file: Path | None = None
-    """CA of client certificates; set, callers may present one (mTLS)."""
+    """Authorities of client certificates (mTLS); needs `require_client_cert`."""
     require_client_cert: bool = False
-    """Refuse connections without a certificate of that CA."""
+    """Refuse connections without a certificate of those authorities."""
     ca_file: Path | None = None
-    """CA of the other Sluice servers, for calls between services; the system's if unset."""
-    peers: frozenset[str] = frozenset()
+    """Authorities of the other Sluice servers, for calls between services; the system's if
+    unset."""
+    peers: Peers = frozenset()
     """Names of services: exact URI SANs (spiffe://…) or DNS SANs of their certificates."""
 
     @model_validator(mode="after")
@@ -75,4 +92,14 @@ class Tls(Group):
             raise ConfigurationError("client_ca_file needs cert_file and key_file")
         if (self.require_client_cert or self.peers) and self.client_ca_file is None:
             raise ConfigurationError("client certificates need client_ca_file")
+        if self.client_ca_file is not None and not self.require_client_cert:
+            # gRPC for Python cannot ask for a certificate without requiring it.
+            raise ConfigurationError(
+                "client_ca_file has no effect without SLUICE_TLS__REQUIRE_CLIENT_CERT=true: set it"
+            )
         return self
+
+    @property
+    def secures_calls(self) -> bool:
+        """Whether this process calls other Sluice services by TLS."""
+        return self.cert_file is not None or self.ca_file is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -42,12 +43,29 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 2 * MAX_CONNECTIONS
 
+    tls: Callable[[], ssl.SSLContext] | None = None
+    """Returns the context of a new connection; None for plain text."""
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._lock = threading.Lock()
         self._deadlines: dict[socket.socket, float] = {}
         """Deadlines of open connections, oldest first."""
         self._threads_alive = 0
         super().__init__(*arguments, **named)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection. Its thread does the handshake: this one must not wait for it."""
+        connection, address = super().get_request()
+        if self.tls is None:
+            return connection, address
+        try:
+            wrapped = self.tls().wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        except OSError:  # reset already
+            connection.close()
+            raise
+        return wrapped, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -172,16 +190,21 @@ class _App:
 
 @asynccontextmanager
 async def exposing(
-    address: Address, registry: CollectorRegistry, ready: Callable[[], bool]
+    address: Address,
+    registry: CollectorRegistry,
+    ready: Callable[[], bool],
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> AsyncIterator[Address]:
     """Serve inside the block; yield the actual address (port 0 picks a free one).
 
     Args:
         ready: whether the process accepts work now; called from another thread.
+        tls: returns the context of a new connection; None for plain HTTP.
 
     Raise `ConfigurationError` if the address cannot be used.
     """
     server = _bind(address, _App(registry, ready, asyncio.get_running_loop()))
+    server.tls = tls
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="exposition")
     thread.start()
     try:

@@ -36,6 +36,20 @@ class RpcMetrics(Instruments):
             ("reason",),
             registry=r,
         )
+        self.auth_accepted = Counter(
+            "sluice_auth_accepted", "Calls with valid credentials, or that need none", registry=r
+        )
+        self.auth_refused = Counter(
+            "sluice_auth_refused",
+            "Calls refused because of their credentials, by reason",
+            ("reason",),
+            registry=r,
+        )
+        self.auth_expired_streams = Counter(
+            "sluice_auth_expired_streams",
+            "Streams ended because they outlived the token of their caller",
+            registry=r,
+        )
 
 
 class LedgerMetrics(Instruments):

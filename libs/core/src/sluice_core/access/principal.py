@@ -28,15 +28,27 @@ class Principal:
     expires_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ServicePrincipal:
+    """Another Sluice service. `name`: the name in its certificate that the server lists."""
+
+    name: str
+
+
 LOCAL_PRINCIPAL = Principal(DEFAULT_TENANT, "local", frozenset({Scope.TENANT_ADMIN}))
 """Principal of every request to a server without keys, which listens on loopback only."""
 
 _current: ContextVar[Principal | None] = ContextVar("sluice_principal", default=None)
+_authorization: ContextVar[str | None] = ContextVar("sluice_authorization", default=None)
 
 
-def set_principal(principal: Principal) -> None:
-    """Bind the principal to the current task. Only the authentication interceptor calls this."""
+def set_principal(principal: Principal, authorization: str | None = None) -> None:
+    """Bind the principal to the current task. Only the authentication interceptor calls this.
+
+    `authorization`: the header that proves who it is, see `current_authorization`.
+    """
     _current.set(principal)
+    _authorization.set(authorization)
 
 
 def current_principal() -> Principal:
@@ -45,3 +57,11 @@ def current_principal() -> Principal:
     if principal is None:
         raise Unauthenticated("NO_CREDENTIALS", "The request carries no credentials.")
     return principal
+
+
+def current_authorization() -> str | None:
+    """Return the `authorization` header of the current request, None without one.
+
+    Only for calls to other Sluice services on the caller's behalf. It is a secret: never log it.
+    """
+    return _authorization.get()

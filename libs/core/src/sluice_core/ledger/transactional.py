@@ -29,6 +29,7 @@ from sluice_core.uploads.model import (
     MissingChunks,
     NewUpload,
     PartPlan,
+    UploadOwner,
     UploadSnapshot,
     UploadStatus,
 )
@@ -140,8 +141,8 @@ class TransactionalLedger(ABC):
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.abort, upload_id)
 
-    async def tenant_of(self, upload_id: str) -> str:
-        return (await self.get(upload_id)).new.tenant
+    async def owner_of(self, upload_id: str) -> UploadOwner:
+        return (await self.get(upload_id)).new.owner
 
     async def get(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.get, upload_id)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from sluice_core.access.grants import Access, Grantee
 from sluice_core.catalogue.processing import NodeResult, Processing, Recorded
 from sluice_core.ports import LedgerEvent
+from sluice_core.ports.grants import GrantCatalogue
 from sluice_core.ports.outbox import Outbox
 from sluice_core.uploads.model import Integrity, ObjectRef
 
@@ -26,6 +28,7 @@ class DrivePolicy:
     encryption: str = ""
     drop_location: bool = False
     """Neither store nor show where pictures were taken."""
+    access: Access = Access.TENANT
 
 
 POLICY_FIELDS = frozenset(one.name for one in fields(DrivePolicy))
@@ -40,6 +43,10 @@ class Drive:
     policy: DrivePolicy
     created_at: float
     updated_at: float
+
+    @property
+    def access(self) -> Access:
+        return self.policy.access
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +143,19 @@ class DriveCatalogue(Protocol):
     """Drives and their policies."""
 
     async def create_drive(
-        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+        self,
+        tenant: str,
+        name: str,
+        bucket: str,
+        key_prefix: str,
+        policy: DrivePolicy,
+        *,
+        owner: Grantee | None = None,
     ) -> Drive:
-        """Create a drive; raise `AlreadyExists` DRIVE_EXISTS for a different one of this name."""
+        """Create a drive; raise `AlreadyExists` DRIVE_EXISTS for a different one of this name.
+
+        `owner` gets the role OWNER on a new drive, in the same transaction.
+        """
         ...
 
     async def get_drive(self, tenant: str, name: str) -> Drive:
@@ -159,12 +176,34 @@ class DriveCatalogue(Protocol):
         """
         ...
 
-    async def list_drives(self, tenant: str, limit: int, after: str) -> DrivePage: ...
+    async def list_drives(
+        self, tenant: str, limit: int, after: str, visible_to: Collection[Grantee] | None = None
+    ) -> DrivePage:
+        """Return drives by name; with `visible_to` those open to the tenant or granted to these."""
+        ...
 
     async def update_drive(
-        self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str] = POLICY_FIELDS
+        self,
+        tenant: str,
+        name: str,
+        policy: DrivePolicy,
+        fields: frozenset[str] = POLICY_FIELDS,
+        *,
+        owner: Grantee | None = None,
     ) -> Drive:
-        """Set these fields of the drive's policy, all of them by default."""
+        """Set these fields of the drive's policy, all of them by default.
+
+        `owner` gets the role OWNER, in the same transaction, if this call closes a drive that was
+        open to the tenant.
+        """
+        ...
+
+    async def delete_drive(self, tenant: str, name: str) -> None:
+        """Delete a drive with its grants, and free its name.
+
+        No commit can add a node afterwards. Scheduled deletions and intents of its objects stay.
+        Raise `FailedPrecondition` DRIVE_NOT_EMPTY for a drive with live nodes.
+        """
         ...
 
 
@@ -209,10 +248,11 @@ class NodeCatalogue(Protocol):
         """Replace the metadata; raise `Aborted` VERSION_CONFLICT when if_version > 0 differs."""
         ...
 
-    async def delete_node(self, tenant: str, node_id: str) -> None:
+    async def delete_node(self, tenant: str, node_id: str, *, only_tombstone: bool = False) -> None:
         """Turn the node into a tombstone, free its path, add its object deletion and NodeDeleted.
 
-        No-op for a tombstone; raise `NotFound` for an unknown id.
+        No-op for a tombstone; raise `NotFound` for an unknown id, and with `only_tombstone` for a
+        live node too.
         """
         ...
 
@@ -338,6 +378,7 @@ class LeaseCatalogue(Protocol):
 
 class Catalogue(
     DriveCatalogue,
+    GrantCatalogue,
     NodeCatalogue,
     ProcessingCatalogue,
     ObjectCatalogue,

@@ -24,6 +24,7 @@ from sluice_core.uploads.model import (
     MissingChunks,
     NewUpload,
     PartPlan,
+    UploadOwner,
     UploadSnapshot,
     UploadStatus,
 )
@@ -111,11 +112,11 @@ class LifecycleLedger(Protocol):
         """
         ...
 
-    async def tenant_of(self, upload_id: str) -> str:
-        """Return the upload's tenant.
+    async def owner_of(self, upload_id: str) -> UploadOwner:
+        """Return tenant, subject and drive of the upload.
 
-        It never changes, so a ledger may serve it from a cache, even for an upload that was purged
-        since: the following step detects that.
+        They never change, so a ledger may serve them from a cache, even for an upload that was
+        purged since: the following step detects that.
         """
         ...
 

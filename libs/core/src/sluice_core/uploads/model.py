@@ -84,6 +84,19 @@ class NewUpload:
     encryption: str = ""
     trace_parent: str = ""
 
+    @property
+    def owner(self) -> UploadOwner:
+        return UploadOwner(self.tenant, self.subject, self.drive)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOwner:
+    """Who opened an upload, and the drive of its node."""
+
+    tenant: str
+    subject: str
+    drive: str
+
 
 @dataclass(frozen=True, slots=True)
 class UploadSnapshot:

@@ -29,6 +29,7 @@ _CONTENT_TYPE = re.compile(
     rf"{_TOKEN}/{_TOKEN}(?: *; *{_TOKEN}=(?:{_TOKEN}|\"[ !#-\[\]-~]*\"))*"  # RFC 9110, 8.3.1
 )
 _MAX_CONTENT_TYPE_CHARACTERS = 255
+_MAX_SUBJECT_CHARACTERS = 255
 
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Control characters, unpaired surrogates, and the separators that split a log line."""
@@ -44,6 +45,29 @@ def check_drive_name(name: str, field: str = "drive") -> str:
             field=field,
         )
     return name
+
+
+def check_tenant_name(name: str, field: str = "tenant") -> str:
+    """Check for the form of a drive name. BAD_TENANT_NAME."""
+    if not _DRIVE_NAME.fullmatch(name):
+        raise InvalidArgument(
+            "BAD_TENANT_NAME",
+            "A tenant name has 1 to 63 letters, digits, '.', '_' or '-' and begins with a letter"
+            " or digit.",
+            field=field,
+        )
+    return name
+
+
+def check_subject(subject: str, field: str = "subject") -> str:
+    """Check for 1 to 255 characters (OpenID Connect Core, 2), no control ones. BAD_SUBJECT."""
+    if not 0 < len(subject) <= _MAX_SUBJECT_CHARACTERS or _has_forbidden_character(subject):
+        raise InvalidArgument(
+            "BAD_SUBJECT",
+            f"A subject has 1 to {_MAX_SUBJECT_CHARACTERS} characters and no control characters.",
+            field=field,
+        )
+    return subject
 
 
 def normalize_path(path: str, field: str = "path") -> str:

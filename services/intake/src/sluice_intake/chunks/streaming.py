@@ -14,6 +14,7 @@ import structlog
 from sluice_common.rates.limiter import RATE_LIMITED, RateLimiter
 from sluice_common.rpc.chunk_errors import block_before_header, chunk_incomplete, chunk_open
 from sluice_common.rpc.frames import Frame, Header
+from sluice_core.access.actions import Action
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, UploadLedger
@@ -24,7 +25,7 @@ from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver, IncomingChunk, make_offer
 from sluice_intake.chunks.stalls import StallClock, chunk_stalled
 from sluice_intake.chunks.stored_watermark import FOLLOW_DELAY_SECONDS, StoredNotifier
-from sluice_intake.lookup import check_upload, reporting_lost_uploads
+from sluice_intake.lookup import Recheck, UploadGuard, reporting_lost_uploads
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 
@@ -52,6 +53,7 @@ class StreamHandler:
     """The handler of all streams; each stream gets its own `_Stream`."""
 
     ledger: UploadLedger
+    guard: UploadGuard
     receiver: ChunkReceiver
     acceptor: ChunkAcceptor
     admission: ChunkAdmission
@@ -87,6 +89,7 @@ class _Stream:
         self._tenant = principal.tenant
         self._ack_times = AckTimes(handler.metrics)
         self._notifier = StoredNotifier(handler.ledger, self._ack_times.measured(responses.stored))
+        self._recheck: Recheck | None = None
         self._failure: SluiceError | None = None
         self._stalls = StallClock(
             handler.options.chunk_stall_seconds,
@@ -166,7 +169,9 @@ class _Stream:
                 self._failure = error
 
     async def _open_upload(self, header: Header) -> None:
-        await check_upload(self._handler.ledger, self._principal, header.upload_id)
+        guard, call = self._handler.guard, (self._principal, Action.UPLOAD_STREAM, header.upload_id)
+        await guard.check(*call)
+        self._recheck = guard.recheck(*call)
         self._upload_id = header.upload_id
         loop = asyncio.get_running_loop()
         self._follow_timer = loop.call_later(FOLLOW_DELAY_SECONDS, self._follow)
@@ -179,6 +184,8 @@ class _Stream:
                 "A stream carries the chunks of one upload; open another stream for another one.",
                 field="upload_id",
             )
+        if self._recheck is not None:
+            await self._recheck.run_if_due()
         offer = make_offer(self._upload_id, header, self._handler.options.ledger.max_chunk_bytes)
         reception = self._handler.receiver.open(offer, header.crc32c, self._request_room, len(data))
         chunk = await reception.__aenter__()

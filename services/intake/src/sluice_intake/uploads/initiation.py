@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from sluice_common.rpc.frames import Header
+from sluice_core.access.actions import Action
+from sluice_core.access.decisions import NamedDrive, Refusal, depends_on_grants, may
 from sluice_core.access.principal import Principal
 from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import (
@@ -22,8 +24,10 @@ from sluice_core.errors import (
     PermissionDenied,
     SluiceError,
 )
+from sluice_core.ledger.refusals import request_id_conflict
 from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Drive
+from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.ids import new_node_id, new_upload_id
 from sluice_core.uploads.model import MAX_CHUNKS, NewUpload, ObjectRef, UploadSnapshot
 from sluice_core.uploads.names import (
@@ -86,21 +90,44 @@ class UploadInitiator:
 
         With inline data the returned upload is COMPLETING or in a later state.
 
-        Raise `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` DRIVE_READ_ONLY,
-        `FailedPrecondition` UNIFORM_REQUIRED, `AlreadyExists` PATH_EXISTS and the errors of
-        `UploadLedger.create`; with inline data also those of `UploadCompleter.request`.
+        Raise `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` NOT_GRANTED,
+        MISSING_SCOPE or DRIVE_READ_ONLY, `FailedPrecondition` UNIFORM_REQUIRED, `AlreadyExists`
+        PATH_EXISTS and the errors of `UploadLedger.create`; with inline data also those of
+        `UploadCompleter.request`.
         """
         request = self._validate(request)
-        drive = await self._drives.get(principal.tenant, request.drive)
+        access = await self._open_drive(principal, request.drive)
+        drive = access.drive
         _check_policy(drive, request)
         new = self._new_upload(principal, drive, request)
         if request.if_absent:
             await self._check_absent(new, is_repeatable=bool(request.request_id))
         snapshot = await self._ledger.create(new)
+        owner = snapshot.new.subject
+        if not access.may(principal, Action.UPLOAD_CHUNK, owner).allowed:
+            raise request_id_conflict()  # somebody else of the tenant used it
         if request.inline_data is None:
             return snapshot
         check_not_ended(snapshot)  # a repeated call may find an ended upload
         return await self._store_inline(principal, snapshot, request)
+
+    async def _open_drive(self, principal: Principal, name: str) -> DriveWithGrants:
+        """Return the drive if the caller may upload to it.
+
+        A drive is created on first use only for a caller that might create it by CreateDrive.
+        """
+        action, named = Action.INITIATE_UPLOAD, NamedDrive(principal.tenant, name)
+        with_grants = depends_on_grants(principal, action)
+        if not with_grants:
+            may(principal, action, named).enforce()
+        access = await self._drives.get(
+            principal.tenant,
+            name,
+            create=may(principal, Action.CREATE_DRIVE, named).allowed,
+            with_grants=with_grants,
+        )
+        access.may(principal, action).enforce()
+        return access
 
     def _validate(self, request: InitiateRequest) -> InitiateRequest:
         """Return the validated request with normalized names and default values."""
@@ -168,12 +195,13 @@ class UploadInitiator:
     async def _check_absent(self, new: NewUpload, *, is_repeatable: bool) -> None:
         """Refuse a path that has a node now, before the client sends any bytes. Best effort.
 
-        If the directory is unavailable the upload proceeds: completion decides (rule 19).
+        If the directory is unavailable, or the caller's token may not read nodes, the upload
+        proceeds: completion decides (rule 19).
         """
         try:
             is_taken = await self._drives.holds(new.tenant, new.drive, new.path)
         except SluiceError as error:
-            if not error.retryable:
+            if not (error.retryable or error.reason == Refusal.MISSING_SCOPE):
                 raise
             _log.warning("path.check_skipped", drive=new.drive, reason=error.reason)
             return
@@ -235,8 +263,10 @@ class UploadInitiator:
         upload_id = snapshot.upload_id
         header = Header(upload_id, 0, len(data), request.crc32c, is_last=True, force=False)
         try:
-            await self._unary.accept(principal, header, data)
-            completion = await self._completer.request(principal, upload_id, total_chunks=1)
+            await self._unary.accept_unchecked(principal.tenant, header, data)
+            completion = await self._completer.request_unchecked(
+                principal.tenant, upload_id, total_chunks=1
+            )
         except (SluiceError, asyncio.CancelledError):
             if not request.request_id:
                 # The client cannot resume this upload: it never learned the id.

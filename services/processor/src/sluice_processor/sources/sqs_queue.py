@@ -20,6 +20,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 from pydantic import SecretStr
 
+from sluice_backends.certificates import certificate_problem, check_tls_files
 from sluice_core.errors import FailedPrecondition, PermissionDenied, SluiceError, Unavailable
 from sluice_processor.sources.sqs_options import SqsOptions
 
@@ -125,7 +126,11 @@ class SqsQueue:
 
 @asynccontextmanager
 async def open_queue(options: SqsOptions, concurrency: int) -> AsyncIterator[SqsQueue]:
-    """Open a client of the queue; makes no request."""
+    """Open a client of the queue; makes no request.
+
+    Raise `ConfigurationError` for authorities that cannot be loaded.
+    """
+    check_tls_files("SLUICE_SQS__CA_BUNDLE", ca=options.ca_bundle)
     url = urlsplit(options.queue_url)
     config = AioConfig(
         region_name=options.signing_region,
@@ -155,6 +160,9 @@ def _translated(error: Exception) -> SluiceError:
             "No credentials for the queue were found; set them, or give this machine a role.",
         )
     if not isinstance(error, ClientError):
+        problem = certificate_problem(error, "SLUICE_SQS__CA_BUNDLE")
+        if problem is not None:
+            return Unavailable("QUEUE_UNAVAILABLE", f"The queue's certificate {problem}.")
         return Unavailable("QUEUE_UNAVAILABLE", "The queue does not answer; try again later.")
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)

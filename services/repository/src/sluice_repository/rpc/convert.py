@@ -10,9 +10,10 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2 as pb
+from sluice_core.access.grants import Access, Grant, Grantee, GranteeKind, Role
 from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbnail
 from sluice_core.errors import InvalidArgument
-from sluice_core.ports.catalogue import Drive, DrivePolicy, Node
+from sluice_core.ports.catalogue import POLICY_FIELDS, Drive, DrivePolicy, Node
 from sluice_core.uploads.model import Integrity
 from sluice_repository.rpc.nodes import NodeById, NodeByPath, NodeLocator
 
@@ -27,6 +28,19 @@ _NUMBER_BY_INTEGRITY = {
     Integrity.SHA256_ASYNC: pb.INTEGRITY_SHA256_ASYNC,
     Integrity.SHA256_BEFORE_VISIBLE: pb.INTEGRITY_SHA256_BEFORE_VISIBLE,
 }
+
+_ACCESS_BY_NUMBER = {
+    pb.ACCESS_UNSPECIFIED: DrivePolicy().access,
+    pb.ACCESS_TENANT: Access.TENANT,
+    pb.ACCESS_GRANTS: Access.GRANTS,
+}
+_NUMBER_BY_ACCESS = {Access.TENANT: pb.ACCESS_TENANT, Access.GRANTS: pb.ACCESS_GRANTS}
+_ROLE_BY_NUMBER = {
+    pb.ROLE_READER: Role.READER,
+    pb.ROLE_WRITER: Role.WRITER,
+    pb.ROLE_OWNER: Role.OWNER,
+}
+_NUMBER_BY_ROLE = {role: number for number, role in _ROLE_BY_NUMBER.items()}
 
 _MAX_MASK_PATHS = 64
 """Most paths of one update mask, repeated ones included; a policy has far fewer fields."""
@@ -56,8 +70,15 @@ def locator_of(
 def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
     """Return the policy of a message.
 
-    Raise `InvalidArgument` BAD_POLICY for an integrity that this release does not know.
+    Raise `InvalidArgument` BAD_POLICY for an integrity or access that this release does not know.
     """
+    access = _ACCESS_BY_NUMBER.get(message.access)
+    if access is None:
+        raise InvalidArgument(
+            "BAD_POLICY",
+            "This server does not know the requested access; choose another or upgrade it.",
+            field="policy.access",
+        )
     integrity = _INTEGRITY_BY_NUMBER.get(message.integrity)
     if integrity is None:
         raise InvalidArgument(
@@ -73,14 +94,30 @@ def policy_of(message: pb.DrivePolicy) -> DrivePolicy:
         storage_class=message.storage_class,
         encryption=message.encryption,
         drop_location=message.drop_location,
+        access=access,
     )
 
 
-def fields_of(mask: FieldMask) -> frozenset[str]:
-    """Return the fields that a mask names.
+def policy_fields_of(request: pb.UpdateDriveRequest) -> frozenset[str]:
+    """Return the fields of the policy to update; no mask means all that the request sets.
 
-    Raise `InvalidArgument` BAD_UPDATE_MASK for too many paths.
+    A client of an earlier release does not know `access`, and must not open a closed drive. Raise
+    `InvalidArgument` BAD_UPDATE_MASK for too many paths, BAD_POLICY for `access` without a value.
     """
+    has_access = request.policy.access != pb.ACCESS_UNSPECIFIED
+    fields = _fields_of(request.update_mask)
+    if not fields:
+        return POLICY_FIELDS if has_access else POLICY_FIELDS - {"access"}
+    if "access" in fields and not has_access:
+        raise InvalidArgument(
+            "BAD_POLICY",
+            "The update mask names access, but the policy has none; set it.",
+            field="policy.access",
+        )
+    return fields
+
+
+def _fields_of(mask: FieldMask) -> frozenset[str]:
     if len(mask.paths) > _MAX_MASK_PATHS:
         raise InvalidArgument(
             "BAD_UPDATE_MASK",
@@ -88,6 +125,39 @@ def fields_of(mask: FieldMask) -> frozenset[str]:
             field="update_mask",
         )
     return frozenset(mask.paths)
+
+
+def grantee_of(message: pb.Grantee) -> Grantee:
+    """Return the grantee of a message. Raise `InvalidArgument` GRANTEE_REQUIRED without one."""
+    match message.WhichOneof("grantee"):
+        case "subject":
+            return Grantee(GranteeKind.SUBJECT, message.subject)
+        case "group":
+            return Grantee(GranteeKind.GROUP, message.group)
+        case _:
+            raise InvalidArgument(
+                "GRANTEE_REQUIRED", "No grantee is given; set subject or group.", field="grantee"
+            )
+
+
+def role_of(number: pb.Role.ValueType) -> Role:
+    """Return the role of a message. Raise `InvalidArgument` BAD_ROLE."""
+    role = _ROLE_BY_NUMBER.get(number)
+    if role is None:
+        raise InvalidArgument(
+            "BAD_ROLE", "The role is missing or unknown; use reader, writer or owner.", field="role"
+        )
+    return role
+
+
+def grant_message(grant: Grant) -> pb.Grant:
+    is_group = grant.grantee.kind is GranteeKind.GROUP
+    name = grant.grantee.name
+    return pb.Grant(
+        grantee=pb.Grantee(group=name) if is_group else pb.Grantee(subject=name),
+        role=_NUMBER_BY_ROLE[grant.role],
+        created_at=timestamp(grant.created_at),
+    )
 
 
 def drive_message(drive: Drive) -> pb.Drive:
@@ -103,6 +173,7 @@ def drive_message(drive: Drive) -> pb.Drive:
             storage_class=drive.policy.storage_class,
             encryption=drive.policy.encryption,
             drop_location=drive.policy.drop_location,
+            access=_NUMBER_BY_ACCESS[drive.policy.access],
         ),
         created_at=timestamp(drive.created_at),
         updated_at=timestamp(drive.updated_at),

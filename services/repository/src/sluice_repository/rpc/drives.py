@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
+from sluice_core.access.grants import Grantee
 from sluice_core.errors import AlreadyExists, InvalidArgument, NotFound
 from sluice_core.ports.catalogue import (
     POLICY_FIELDS,
@@ -12,6 +14,7 @@ from sluice_core.ports.catalogue import (
     DrivePage,
     DrivePolicy,
 )
+from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.model import MIB, MIN_PART_BYTES
 from sluice_core.uploads.names import check_drive_name
 
@@ -40,26 +43,37 @@ class DriveRegistry:
         self._default_bucket = default_bucket
         self._auto_create = auto_create
 
-    async def get(self, tenant: str, name: str) -> Drive:
-        """Return the drive of an upload, creating it on first use under `auto_create`.
+    async def get(
+        self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
+    ) -> DriveWithGrants:
+        """Return the drive of an upload; with `create`, create it on first use under `auto_create`.
 
-        Raise `InvalidArgument` BAD_DRIVE_NAME, `NotFound` DRIVE_NOT_FOUND.
+        The grants are left out unless `with_grants`. Raise `InvalidArgument` BAD_DRIVE_NAME,
+        `NotFound` DRIVE_NOT_FOUND.
         """
         check_drive_name(name)
         try:
-            return await self._catalogue.get_drive(tenant, name)
+            return await self._get(tenant, name, with_grants=with_grants)
         except NotFound:
-            if not self._auto_create:
+            if not (self._auto_create and create):
                 raise
         try:
-            return await self._create(tenant, name, self._default_bucket, "", DrivePolicy())
+            return DriveWithGrants(
+                await self._create(tenant, name, self._default_bucket, "", DrivePolicy(), None)
+            )
         except AlreadyExists:
             # A concurrent caller created it with other settings: those stand.
-            return await self._catalogue.get_drive(tenant, name)
+            return await self._get(tenant, name, with_grants=with_grants)
 
     async def find(self, tenant: str, name: str) -> Drive:
         """Return the drive without ever creating it. Raise the same errors as `get`."""
         return await self._catalogue.get_drive(tenant, check_drive_name(name, "name"))
+
+    async def _get(self, tenant: str, name: str, *, with_grants: bool) -> DriveWithGrants:
+        drive = await self._catalogue.get_drive(tenant, name)
+        if not with_grants:
+            return DriveWithGrants(drive)
+        return DriveWithGrants.of(drive, await self._catalogue.grants_of(tenant, name))
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         """Return whether a path of the drive has a node now. `path` is normalized."""
@@ -70,11 +84,18 @@ class DriveRegistry:
         return True
 
     async def create(
-        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+        self,
+        tenant: str,
+        name: str,
+        bucket: str,
+        key_prefix: str,
+        policy: DrivePolicy,
+        owner: Grantee | None = None,
     ) -> Drive:
         """Create a drive. Idempotent: the same call returns the same drive.
 
-        Raise `InvalidArgument` for invalid values, `AlreadyExists` DRIVE_EXISTS.
+        `owner` gets the role OWNER on a new drive. Raise `InvalidArgument` for invalid values,
+        `AlreadyExists` DRIVE_EXISTS.
         """
         check_drive_name(name, "name")
         return await self._create(
@@ -83,10 +104,17 @@ class DriveRegistry:
             _check_bucket(bucket) if bucket else self._default_bucket,
             _check_key_prefix(key_prefix),
             _check_policy(policy),
+            owner,
         )
 
     async def _create(
-        self, tenant: str, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
+        self,
+        tenant: str,
+        name: str,
+        bucket: str,
+        key_prefix: str,
+        policy: DrivePolicy,
+        owner: Grantee | None,
     ) -> Drive:
         buckets = (bucket, "") if bucket == self._default_bucket else (bucket,)
         catalogue = self._catalogue
@@ -99,7 +127,7 @@ class DriveRegistry:
                 " choose another key prefix, or another bucket.",
                 field="key_prefix",
             )
-        return await catalogue.create_drive(tenant, name, bucket, key_prefix, policy)
+        return await catalogue.create_drive(tenant, name, bucket, key_prefix, policy, owner=owner)
 
     async def _exists(self, tenant: str, name: str) -> bool:
         try:
@@ -108,15 +136,23 @@ class DriveRegistry:
             return False
         return True
 
-    async def list(self, tenant: str, limit: int, after: str) -> DrivePage:
-        return await self._catalogue.list_drives(tenant, limit, after)
+    async def list(
+        self, tenant: str, limit: int, after: str, visible_to: Collection[Grantee] | None = None
+    ) -> DrivePage:
+        return await self._catalogue.list_drives(tenant, limit, after, visible_to)
 
     async def update(
-        self, tenant: str, name: str, policy: DrivePolicy, fields: frozenset[str]
+        self,
+        tenant: str,
+        name: str,
+        policy: DrivePolicy,
+        fields: frozenset[str],
+        owner: Grantee | None = None,
     ) -> Drive:
-        """Update these fields of the policy; an empty set means all fields.
+        """Update these fields of the policy.
 
-        Uploads in progress keep the policy that they began with. Raise `InvalidArgument`
+        Uploads in progress keep the policy that they began with. `owner` gets the role OWNER if
+        the call closes an open drive. Raise `InvalidArgument`
         BAD_UPDATE_MASK, BAD_POLICY, `NotFound` DRIVE_NOT_FOUND.
         """
         check_drive_name(name, "name")
@@ -128,7 +164,7 @@ class DriveRegistry:
                 field="update_mask",
             )
         return await self._catalogue.update_drive(
-            tenant, name, _check_policy(policy), fields or POLICY_FIELDS
+            tenant, name, _check_policy(policy), fields, owner=owner
         )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from sluice_core.access.actions import Action
+from sluice_core.access.decisions import depends_on_grants
+from sluice_core.access.principal import Principal
 from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbnail
 from sluice_core.errors import InvalidArgument, NotFound, PermissionDenied
 from sluice_core.ports.catalogue import Catalogue, Node, NodePage
@@ -15,6 +18,7 @@ from sluice_core.uploads.names import (
     check_path_prefix,
     normalize_path,
 )
+from sluice_repository.rpc.access import DriveGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +60,27 @@ def _thumbnail_advice(processing: Processing | None) -> str:
 class NodeRegistry:
     """The use cases of nodes. Another tenant's node is NODE_NOT_FOUND, like an unknown one."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, guard: DriveGuard) -> None:
         self._catalogue = catalogue
+        self._guard = guard
 
-    async def get(self, tenant: str, locator: NodeLocator) -> Node:
-        """Return the node that `locator` names.
+    async def get(self, principal: Principal, action: Action, locator: NodeLocator) -> Node:
+        """Return the node that `locator` names, if the caller may do `action` with it.
 
-        Raise `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for invalid names.
+        Raise `NotFound` NODE_NOT_FOUND or DRIVE_NOT_FOUND, `InvalidArgument` for invalid names,
+        `PermissionDenied` MISSING_SCOPE or NOT_GRANTED.
         """
         match locator:
             case NodeById(node_id):
-                return await self._catalogue.get_node(tenant, check_node_id(node_id))
+                node = await self._catalogue.get_node(principal.tenant, check_node_id(node_id))
+                await self._guard.check(principal, action, node.drive)
+                return node
             case NodeByPath(drive, path):
-                return await self._catalogue.find_node(
-                    tenant,
-                    check_drive_name(drive, "location.drive"),
-                    normalize_path(path, "location.path"),
-                )
+                check_drive_name(drive, "location.drive")
+                path = normalize_path(path, "location.path")
+                # First, so that a refused caller does not learn which paths exist.
+                await self._guard.check(principal, action, drive)
+                return await self._catalogue.find_node(principal.tenant, drive, path)
 
     async def processing_of(self, node: Node) -> Processing | None:
         """Return the processor's result for a node; None until the node is processed."""
@@ -98,15 +106,16 @@ class NodeRegistry:
         )
 
     async def list(
-        self, tenant: str, drive: str, path_prefix: str, limit: int, after: str
+        self, principal: Principal, drive: str, path_prefix: str, limit: int, after: str
     ) -> NodePage:
         """Return live nodes whose path begins with `path_prefix`, ordered by path bytes."""
-        return await self._catalogue.list_nodes(
-            tenant, check_drive_name(drive), check_path_prefix(path_prefix), limit, after
-        )
+        check_drive_name(drive)
+        prefix = check_path_prefix(path_prefix)
+        await self._guard.check(principal, Action.LIST_NODES, drive)
+        return await self._catalogue.list_nodes(principal.tenant, drive, prefix, limit, after)
 
     async def update(
-        self, tenant: str, node_id: str, metadata: Mapping[str, str], if_version: int
+        self, principal: Principal, node_id: str, metadata: Mapping[str, str], if_version: int
     ) -> Node:
         """Replace the metadata if the node has version `if_version` (0: any version).
 
@@ -118,32 +127,37 @@ class NodeRegistry:
                 "if_version is negative; give a version from 1, or 0 for any.",
                 field="if_version",
             )
-        return await self._catalogue.update_node(
-            tenant, check_node_id(node_id), check_metadata(metadata), if_version
-        )
+        check_node_id(node_id)
+        entries = check_metadata(metadata)
+        if depends_on_grants(principal, Action.UPDATE_NODE) or principal.drives:
+            await self.get(principal, Action.UPDATE_NODE, NodeById(node_id))
+        return await self._catalogue.update_node(principal.tenant, node_id, entries, if_version)
 
-    async def delete(self, tenant: str, locator: NodeLocator) -> str:
+    async def delete(self, principal: Principal, locator: NodeLocator) -> str:
         """Delete a node and return its id. Deletion by id is idempotent.
 
         Deletion by path deletes the node found at the path. If a concurrent upload supersedes that
         node meanwhile, the upload's node stays.
 
-        Raise `PermissionDenied` DRIVE_READ_ONLY, `NotFound`.
+        Raise `PermissionDenied` DRIVE_READ_ONLY, and the errors of `get`.
         """
         try:
-            node = await self.get(tenant, locator)
+            node = await self.get(principal, Action.DELETE_NODE, locator)
         except NotFound:
             if isinstance(locator, NodeByPath):
                 raise
-            # A tombstone is invisible but can be deleted again; an unknown id raises NotFound.
-            await self._catalogue.delete_node(tenant, locator.node_id)
+            # A tombstone is invisible but can be deleted again. An unknown id raises NotFound, and
+            # so does a node that was committed just now: whether the caller may is not decided.
+            await self._catalogue.delete_node(
+                principal.tenant, locator.node_id, only_tombstone=True
+            )
             return locator.node_id
-        drive = await self._catalogue.get_drive(tenant, node.drive)
+        drive = await self._catalogue.get_drive(principal.tenant, node.drive)
         if drive.policy.read_only:
             raise PermissionDenied(
                 "DRIVE_READ_ONLY",
                 f"The drive {drive.name!r} is read-only; clear read_only before you delete nodes.",
                 field="drive",
             )
-        await self._catalogue.delete_node(tenant, node.node_id)
+        await self._catalogue.delete_node(principal.tenant, node.node_id)
         return node.node_id

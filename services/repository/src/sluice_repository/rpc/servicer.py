@@ -17,27 +17,36 @@ from sluice.repository.v1.repository_pb2_grpc import (
 )
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_common.rpc.termination import abort_with
+from sluice_core.access.actions import Action
+from sluice_core.access.decisions import is_within_limit
 from sluice_core.access.principal import current_principal
 from sluice_core.errors import SluiceError
 from sluice_core.objects.body import closing
+from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.names import check_drive_name, normalize_path
+from sluice_repository.rpc.access import DriveGuard, future_owner, viewers
 from sluice_repository.rpc.convert import (
     drive_message,
-    fields_of,
+    grant_message,
+    grantee_of,
     locator_of,
     node_message,
+    policy_fields_of,
     policy_of,
     processing_message,
+    role_of,
     thumbnail_message,
     timestamp,
     whole_seconds,
 )
+from sluice_repository.rpc.drive_deletion import DriveDeleter
 from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.rpc.node_reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 from sluice_repository.rpc.nodes import NodeLocator, NodeRegistry, as_content
 from sluice_repository.rpc.reader_slots import ReaderOptions, ReaderSlots
+from sluice_repository.rpc.sharing import DriveSharing, grantee_at, grantee_cursor
 
 Context = Any  # the generated stubs' type is neither the sync nor the async one
 
@@ -52,12 +61,16 @@ class RepositoryRpc(RepositoryServiceServicer):
         self,
         catalogue: Catalogue,
         objects: ObjectStore,
+        ledger: LifecycleLedger,
         drives: DriveRegistry,
         readers: ReaderOptions | None = None,
     ) -> None:
         self._drives = drives
         self._slots = ReaderSlots(readers or ReaderOptions())
-        self._nodes = NodeRegistry(catalogue)
+        self._guard = DriveGuard(catalogue)
+        self._sharing = DriveSharing(catalogue, self._guard)
+        self._deleter = DriveDeleter(catalogue, ledger, self._guard)
+        self._nodes = NodeRegistry(catalogue, self._guard)
         self._reader = NodeReader(catalogue, objects)
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -67,39 +80,97 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def CreateDrive(
         self, request: pb.CreateDriveRequest, context: Context
     ) -> pb.CreateDriveResponse:
+        principal, policy = current_principal(), policy_of(request.policy)
+        await self._guard.check(principal, Action.CREATE_DRIVE, request.name)
         drive = await self._drives.create(
-            _tenant(), request.name, request.bucket, request.key_prefix, policy_of(request.policy)
+            principal.tenant,
+            request.name,
+            request.bucket,
+            request.key_prefix,
+            policy,
+            future_owner(principal, policy.access),
         )
+        # It may have existed, with the same settings.
+        await self._guard.check(principal, Action.UPDATE_DRIVE, drive.name)
         return pb.CreateDriveResponse(drive=drive_message(drive))
 
     async def GetDrive(self, request: pb.GetDriveRequest, context: Context) -> pb.GetDriveResponse:
-        drive = await self._drives.find(_tenant(), request.name)
-        return pb.GetDriveResponse(drive=drive_message(drive))
+        principal = current_principal()
+        drive = await self._drives.find(principal.tenant, request.name)
+        grants = await self._sharing.get(principal, drive)
+        return pb.GetDriveResponse(
+            drive=drive_message(drive), grants=[grant_message(grant) for grant in grants]
+        )
 
     async def ListDrives(
         self, request: pb.ListDrivesRequest, context: Context
     ) -> pb.ListDrivesResponse:
-        listing = (_tenant(), "drives")
+        principal = current_principal()
+        listing = (principal.tenant, "drives")
         after = decode_page_token(request.page_token, *listing, check=check_drive_name)
-        page = await self._drives.list(_tenant(), page_limit(request.page_size), after)
+        page = await self._drives.list(
+            principal.tenant, page_limit(request.page_size), after, viewers(principal)
+        )
         return pb.ListDrivesResponse(
-            drives=[drive_message(drive) for drive in page.drives],
+            drives=[
+                drive_message(drive)
+                for drive in page.drives
+                if is_within_limit(principal, drive.name)
+            ],
             next_page_token=encode_page_token(page.next_after, *listing),
         )
 
     async def UpdateDrive(
         self, request: pb.UpdateDriveRequest, context: Context
     ) -> pb.UpdateDriveResponse:
-        drive = await self._drives.update(
-            _tenant(),
-            request.name,
-            policy_of(request.policy),
-            fields_of(request.update_mask),
+        principal, policy = current_principal(), policy_of(request.policy)
+        fields = policy_fields_of(request)
+        await self._guard.check(
+            principal, Action.UPDATE_DRIVE, check_drive_name(request.name, "name")
         )
+        owner = future_owner(principal, policy.access) if "access" in fields else None
+        drive = await self._drives.update(principal.tenant, request.name, policy, fields, owner)
         return pb.UpdateDriveResponse(drive=drive_message(drive))
 
+    async def DeleteDrive(
+        self, request: pb.DeleteDriveRequest, context: Context
+    ) -> pb.DeleteDriveResponse:
+        await self._deleter.delete(current_principal(), request.name)
+        return pb.DeleteDriveResponse()
+
+    async def GrantDrive(
+        self, request: pb.GrantDriveRequest, context: Context
+    ) -> pb.GrantDriveResponse:
+        grant = await self._sharing.grant(
+            current_principal(),
+            request.drive,
+            grantee_of(request.grantee),
+            role_of(request.role),
+        )
+        return pb.GrantDriveResponse(grant=grant_message(grant))
+
+    async def RevokeDrive(
+        self, request: pb.RevokeDriveRequest, context: Context
+    ) -> pb.RevokeDriveResponse:
+        await self._sharing.revoke(current_principal(), request.drive, grantee_of(request.grantee))
+        return pb.RevokeDriveResponse()
+
+    async def ListGrants(
+        self, request: pb.ListGrantsRequest, context: Context
+    ) -> pb.ListGrantsResponse:
+        principal = current_principal()
+        listing = (principal.tenant, "grants", request.drive)
+        after = decode_page_token(request.page_token, *listing, check=grantee_at)
+        page = await self._sharing.list(
+            principal, request.drive, page_limit(request.page_size), grantee_at(after)
+        )
+        return pb.ListGrantsResponse(
+            grants=[grant_message(grant) for grant in page.grants],
+            next_page_token=encode_page_token(grantee_cursor(page.next_after), *listing),
+        )
+
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
-        node = await self._nodes.get(_tenant(), locator_of(request))
+        node = await self._nodes.get(current_principal(), Action.GET_NODE, locator_of(request))
         processing = await self._nodes.processing_of(node)
         return pb.GetNodeResponse(
             node=node_message(node),
@@ -109,10 +180,11 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def ListNodes(
         self, request: pb.ListNodesRequest, context: Context
     ) -> pb.ListNodesResponse:
-        listing = (_tenant(), "nodes", request.drive, request.path_prefix)
+        principal = current_principal()
+        listing = (principal.tenant, "nodes", request.drive, request.path_prefix)
         after = decode_page_token(request.page_token, *listing, check=normalize_path)
         page = await self._nodes.list(
-            _tenant(), request.drive, request.path_prefix, page_limit(request.page_size), after
+            principal, request.drive, request.path_prefix, page_limit(request.page_size), after
         )
         return pb.ListNodesResponse(
             nodes=[node_message(node) for node in page.nodes],
@@ -123,14 +195,14 @@ class RepositoryRpc(RepositoryServiceServicer):
         self, request: pb.UpdateNodeRequest, context: Context
     ) -> pb.UpdateNodeResponse:
         node = await self._nodes.update(
-            _tenant(), request.node_id, request.metadata, request.if_version
+            current_principal(), request.node_id, request.metadata, request.if_version
         )
         return pb.UpdateNodeResponse(node=node_message(node))
 
     async def DeleteNode(
         self, request: pb.DeleteNodeRequest, context: Context
     ) -> pb.DeleteNodeResponse:
-        node_id = await self._nodes.delete(_tenant(), locator_of(request))
+        node_id = await self._nodes.delete(current_principal(), locator_of(request))
         return pb.DeleteNodeResponse(node_id=node_id)
 
     async def ReadNode(  # type: ignore[override]  # grpc also accepts a coroutine that writes
@@ -156,7 +228,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         thumbnail_size: int,
         context: Context,
     ) -> None:
-        node = await self._nodes.get(_tenant(), locator)
+        node = await self._nodes.get(current_principal(), Action.READ_NODE, locator)
         content, description = node, None
         if thumbnail_size:
             thumbnail = await self._nodes.thumbnail_of(node, thumbnail_size)
@@ -171,7 +243,7 @@ class RepositoryRpc(RepositoryServiceServicer):
             await context.write(message)
 
         async with (
-            self._slots.slot(_tenant(), context.peer()) as reader,
+            self._slots.slot(node.tenant, context.peer()) as reader,
             closing(self._reader.read(content, offset, length)) as blocks,
         ):
             await reader.send(await anext(blocks, b""), write)
@@ -181,7 +253,9 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def GetDownloadUrl(
         self, request: pb.GetDownloadUrlRequest, context: Context
     ) -> pb.GetDownloadUrlResponse:
-        node = await self._nodes.get(_tenant(), locator_of(request))
+        node = await self._nodes.get(
+            current_principal(), Action.GET_DOWNLOAD_URL, locator_of(request)
+        )
         lifetime = (
             whole_seconds(request.lifetime)
             if request.HasField("lifetime")
@@ -189,7 +263,3 @@ class RepositoryRpc(RepositoryServiceServicer):
         )
         signed = await self._reader.download_url(node, lifetime)
         return pb.GetDownloadUrlResponse(url=signed.url, expires_at=timestamp(signed.expires_at))
-
-
-def _tenant() -> str:
-    return current_principal().tenant

@@ -10,6 +10,7 @@ from itertools import chain
 from time import perf_counter
 from typing import Any, Final
 
+from redis.asyncio.connection import parse_url
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -22,6 +23,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from sluice_backends.certificates import check_tls_files
 from sluice_backends.redis.client.errors import (
     VENDOR_ERRORS,
     as_configuration_error,
@@ -317,15 +319,28 @@ async def open_redis(
 ) -> AsyncIterator[RedisClients]:
     """Yield connections to Redis.
 
-    Raise `ConfigurationError` when the server refuses the user or the password, and `Unavailable`
-    when it does not answer; the process may then wait for it.
+    Raise `ConfigurationError` when the server refuses the user or the password, when its
+    certificate or a TLS file in the URL cannot be used, and `Unavailable` when it does not answer;
+    the process may then wait for it.
     """
+    _check_tls_files(options)
     clients = RedisClients(options, metrics)
     try:
         await _check_login(clients)
         yield clients
     finally:
         await clients.aclose()
+
+
+def _check_tls_files(options: RedisOptions) -> None:
+    # Typed as Any: the parts of a URL are keyword arguments of redis-py's connections.
+    arguments: dict[str, Any] = dict(parse_url(options.url))
+    check_tls_files(
+        "SLUICE_REDIS__URL",
+        ca=arguments.get("ssl_ca_certs"),
+        cert=arguments.get("ssl_certfile"),
+        key=arguments.get("ssl_keyfile"),
+    )
 
 
 async def _check_login(clients: RedisClients) -> None:

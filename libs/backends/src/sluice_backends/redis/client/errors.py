@@ -6,6 +6,7 @@ from typing import Final
 
 from redis import exceptions as redis_errors
 
+from sluice_backends.certificates import certificate_problem
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import Internal, ResourceExhausted, SluiceError, Unavailable
 
@@ -78,11 +79,9 @@ def as_configuration_error(error: Exception) -> ConfigurationError | None:
         return ConfigurationError(
             "SLUICE_REDIS__CLUSTER: this Redis is no cluster; set it to false"
         )
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return ConfigurationError(
-            "SLUICE_REDIS__URL: the certificate of Redis is not trusted; name the authority in the "
-            "URL, ?ssl_ca_certs=PATH"
-        )
+    problem = certificate_problem(error, "the URL, ?ssl_ca_certs=PATH")
+    if problem is not None:
+        return ConfigurationError(f"SLUICE_REDIS__URL: the certificate of Redis {problem}")
     return None
 
 

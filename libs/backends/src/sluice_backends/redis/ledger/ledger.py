@@ -48,6 +48,7 @@ from sluice_core.uploads.model import (
     MissingChunks,
     NewUpload,
     PartPlan,
+    UploadOwner,
     UploadSnapshot,
     UploadStatus,
 )
@@ -244,8 +245,8 @@ class RedisLedger:
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._snapshot_after("abort", upload_id)
 
-    async def tenant_of(self, upload_id: str) -> str:
-        return self._reader.tenant_of(upload_id) or (await self.get(upload_id)).new.tenant
+    async def owner_of(self, upload_id: str) -> UploadOwner:
+        return self._reader.owner_of(upload_id) or (await self.get(upload_id)).new.owner
 
     async def get(self, upload_id: str) -> UploadSnapshot:
         state = self._announcements.known_state(upload_id)

@@ -15,7 +15,7 @@ from sluice_core.ledger import refusals
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ledger.record import decode_new, encode_new, with_claims
 from sluice_core.ports import LedgerEvent
-from sluice_core.uploads.model import NewUpload, UploadSnapshot, UploadStatus
+from sluice_core.uploads.model import NewUpload, UploadOwner, UploadSnapshot, UploadStatus
 
 _CACHED_UPLOADS = 4_096
 """Size of the cache of `NewUpload`, so that steps need not send what never changes."""
@@ -41,10 +41,10 @@ class SnapshotReader:
         if len(self._cache) > _CACHED_UPLOADS:
             self._cache.popitem(last=False)
 
-    def tenant_of(self, upload_id: str) -> str | None:
-        """Return the tenant of a cached upload, or None."""
+    def owner_of(self, upload_id: str) -> UploadOwner | None:
+        """Return the owner of a cached upload, or None."""
         known = self._cache.get(upload_id)
-        return None if known is None else known.tenant
+        return None if known is None else known.owner
 
     async def snapshot(self, upload_id: str, fields: Sequence[Any]) -> UploadSnapshot:
         """Return the snapshot of the fields that record.lua sends.

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sluice_backends.certificates import certificate_problem
 from sluice_backends.sql.dialect import NOTHING, Fault, Step
 from sluice_backends.sql.mysql.connection import MysqlConnection
 from sluice_backends.sql.mysql.errors import (
@@ -211,7 +212,10 @@ class MysqlDialect:
         if code_of(error.orig) == UNKNOWN_DATABASE:
             return f"the server at {where} has no database {self._url.database!r}; create it first"
         if code_of(error.orig) == TLS_FAILED:
-            return f"the server at {where} offers no TLS, or a certificate that is not trusted"
+            problem = certificate_problem(error.orig, "the URL, ?ssl_ca=PATH")
+            if problem is not None:
+                return f"the certificate of the server at {where} {problem}"
+            return f"the server at {where} offers no TLS; set it up there"
         return (
             f"the server at {where} does not let {self._url.username!r} use the database"
             f" {self._url.database!r}; check user, password and rights"

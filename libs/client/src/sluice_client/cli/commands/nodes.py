@@ -1,4 +1,4 @@
-"""`sluice ls`, `stat`, `rm`, `drive create` and `drive list`."""
+"""`sluice ls`, `stat` and `rm`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluice_client.cli import exits
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.output import Output
 from sluice_client.client import Client
-from sluice_client.model import Drive, DrivePolicy, Node, Processing, ProcessingState
+from sluice_client.model import Node, Processing, ProcessingState
 
 _LOCATION_NAMES = {"taken_at": "gps_time"}
 """Labels of location facts whose names another fact of the picture has."""
@@ -27,7 +27,7 @@ async def ls(client: Client, out: Output, place: DrivePath, limit: int | None) -
             count += 1
             record = _node_record(node)
             del record["processing"]  # listings do not include it
-            out.result(record, f"{node.size:>14,}  {_time(node.updated_at)}  {node.path}")
+            out.result(record, f"{node.size:>14,}  {shown_time(node.updated_at)}  {node.path}")
     return exits.OK
 
 
@@ -51,27 +51,6 @@ async def rm(client: Client, out: Output, place: DrivePath) -> int:
         {"status": "deleted", "drive": place.drive, "path": place.path, "node_id": node_id},
         f"deleted {place}",
     )
-    return exits.OK
-
-
-async def drive_create(
-    client: Client, out: Output, name: str, bucket: str, key_prefix: str, policy: DrivePolicy
-) -> int:
-    """Create a drive."""
-    drive = await client.create_drive(name, bucket=bucket, key_prefix=key_prefix, policy=policy)
-    out.result(_drive_record(drive), f"created {drive.name}")
-    return exits.OK
-
-
-async def drive_list(client: Client, out: Output) -> int:
-    """List all drives."""
-    async with aclosing(client.list_drives()) as drives:
-        async for drive in drives:
-            access = "read-only" if drive.policy.read_only else "read-write"
-            out.result(
-                _drive_record(drive),
-                f"{drive.name:<24}  {access}  {drive.policy.integrity:<22}  {drive.bucket}",
-            )
     return exits.OK
 
 
@@ -111,9 +90,6 @@ def _node_record(node: Node) -> dict[str, Any]:
     return record
 
 
-def _drive_record(drive: Drive) -> dict[str, Any]:
-    return asdict(drive)
-
-
-def _time(moment: datetime | None) -> str:
+def shown_time(moment: datetime | None) -> str:
+    """Return the time as text."""
     return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -29,6 +29,16 @@ def events(arguments: list[str]) -> None:
     )
 
 
+def token(arguments: list[str]) -> None:
+    """Run `sluice token`: pass the arguments on and exit with the code of that command."""
+    _hand_over(
+        "token",
+        arguments,
+        "tokens are made where the server's data is; `pip install sluice-standalone` brings"
+        " `sluice token`",
+    )
+
+
 def _hand_over(name: str, arguments: list[str], missing: str) -> None:
     entries = entry_points(group="sluice.commands", name=name)
     command = next(iter(entries), None)

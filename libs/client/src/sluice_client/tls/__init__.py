@@ -1,0 +1,1 @@
+"""TLS of the client: files, credentials that follow them, and clear errors."""

@@ -1,0 +1,1 @@
+"""Keys that verify tokens, and the sources from which they come."""

@@ -1,0 +1,1 @@
+"""TLS: certificates from files that rotate, credentials of servers, names of peers."""
