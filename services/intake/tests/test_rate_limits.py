@@ -11,6 +11,7 @@ import pytest
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.settings.rates import Rates
+from sluice_core.ledger.options import LedgerOptions
 from sluice_core.uploads.model import MAX_UNARY_MESSAGE_BYTES, MIB
 from sluice_intake.options import IntakeOptions
 from support.intake import Intake, frames_of, refusal, running_intake
@@ -68,6 +69,26 @@ async def test_delay_is_no_stall_of_the_client() -> None:
         upload = await intake.initiate()
         answered = await intake.send_stream(frames_of(upload.upload_id, 0, bytes(6 * MIB)))
         assert (answered.error, answered.numbers) == (None, [0])
+
+
+async def test_rate_does_not_hide_a_full_budget() -> None:
+    """The second chunk waits for its rate, then for room: it names the chunk that is needed."""
+    ledger = LedgerOptions(
+        budget_bytes=6 * MIB, tenant_budget_bytes=6 * MIB, upload_budget_bytes=64 * MIB
+    )
+    full = IntakeOptions(ledger=ledger, budget_stall_seconds=0.4)
+    async with running_intake(full, rates=STREAMED) as intake:
+        upload = await intake.initiate(chunk_size=4 * MIB)
+        frames = [
+            frame
+            for number in (1, 2)
+            for frame in frames_of(upload.upload_id, number, bytes(4 * MIB), block_bytes=MIB // 8)
+        ]
+        answered = await intake.send_stream(frames)
+        assert answered.error is not None
+        assert answered.error.reason == "BUDGET_FULL"
+        last = answered.throttled[-1]
+        assert (last.reason, last.needed_number) == ("BUDGET_FULL", 0)
 
 
 async def test_header_with_data_is_slowed_down_too() -> None:

@@ -106,7 +106,7 @@ class _Stream:
         self._renew_seconds = min(
             handler.options.room_seconds, handler.options.ledger.reservation_seconds / 4
         )
-        self._throttled_number = -1
+        self._throttled_number = self._rate_limited_number = -1
         limiter = handler.limiter
         is_limited = limiter is not None and limiter.limit(RateKind.BYTES) > 0
         self._pace = self._pace_bytes if is_limited else None
@@ -250,9 +250,9 @@ class _Stream:
     async def _notify_rate_limited(self, seconds_left: float) -> None:
         chunk = self._open_chunk
         number = 0 if chunk is None else chunk.offer.number
-        if number == self._throttled_number and seconds_left < _NOTICEABLE_SECONDS:
+        if number == self._rate_limited_number and seconds_left < _NOTICEABLE_SECONDS:
             return
-        self._throttled_number = number
+        self._rate_limited_number = number
         limited = Admission(granted=False, reason=RATE_LIMITED, needed_number=number)
         await self._responses.throttled(number, limited)
 
