@@ -16,11 +16,15 @@ from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
 from sluice_backends.memory.chunks import MemoryChunkStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
+from sluice_backends.memory.rates import MemoryRateBuckets
+from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
+from sluice_common.rpc.rate_limiting import RateLimiting
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import build_server
 from sluice_common.security.authentication import Authenticator
+from sluice_common.settings.rates import Rates
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError
@@ -152,12 +156,16 @@ async def running_intake(
     ledger: UploadLedger | None = None,
     drives: DriveDirectory | None = None,
     server: ServerOptions | None = None,
+    rates: Rates | None = None,
     authenticator: Authenticator | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Intake]:
     """Run a server on memory adapters; by default `authorization: TENANT` names the tenant."""
     options = options or IntakeOptions()
     metrics = IntakeMetrics()
+    limiter = None
+    if rates is not None:
+        limiter = RateLimiter(MemoryRateBuckets(), rates.to_rates(), metrics.rates)
     deps = IntakeDeps(
         ledger=ledger or MemoryLedger(options.ledger),
         chunks=chunks or MemoryChunkStore(),
@@ -165,12 +173,14 @@ async def running_intake(
         drives=drives or DefaultDrives(),
         metrics=metrics,
         options=options,
+        limiter=limiter,
     )
     tuning = server or ServerOptions()
-    running = build_server(
-        tuning,
-        [server_layers(metrics.rpc, authenticator or TenantFromHeader(), tuning, clock=clock)],
+    inner = () if limiter is None else (RateLimiting(limiter),)
+    layers = server_layers(
+        metrics.rpc, authenticator or TenantFromHeader(), tuning, inner=inner, clock=clock
     )
+    running = build_server(tuning, [layers])
     add_intake(running, deps)
     add_reflection(running, (SERVICE_NAME,))
     port = running.add_insecure_port("127.0.0.1:0")

@@ -85,6 +85,8 @@ class Limits:
     """0 means no limit."""
     bytes_per_second: int
     """0 means no limit."""
+    calls_per_second: int = 0
+    """0 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ def limits(answer: upload_pb2.GetLimitsResponse) -> model.Limits:
         look_ahead_bytes=answer.look_ahead_bytes,
         uploads_per_minute=answer.rate_limits.uploads_per_minute,
         bytes_per_second=answer.rate_limits.bytes_per_second,
+        calls_per_second=answer.rate_limits.calls_per_second,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc.aio
 
 from sluice_common.backends.coordination import CoordinationPorts
+from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.host import Service
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
@@ -28,6 +29,7 @@ def intake_deps(
     drives: DriveDirectory,
     metrics: IntakeMetrics,
     options: IntakeOptions,
+    limiter: RateLimiter | None = None,
 ) -> IntakeDeps:
     """Return the dependencies of the intake of one process."""
     return IntakeDeps(
@@ -37,6 +39,7 @@ def intake_deps(
         drives=drives,
         metrics=metrics,
         options=options,
+        limiter=limiter,
     )
 
 
@@ -59,9 +62,17 @@ def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
         initiator=UploadInitiator(deps.ledger, deps.drives, unary, completer, options),
         unary=unary,
         streams=StreamHandler(
-            deps.ledger, guard, receiver, acceptor, admission, deps.metrics, options
+            deps.ledger,
+            guard,
+            receiver,
+            acceptor,
+            admission,
+            deps.metrics,
+            options,
+            deps.limiter,
         ),
         completer=completer,
         statuses=StatusReader(deps.ledger, guard, options),
         options=options,
+        limiter=deps.limiter,
     ).add_to(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sluice_common.rates.limiter import RateLimiter
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_intake.drives import DriveDirectory
 from sluice_intake.metrics import IntakeMetrics
@@ -20,3 +21,4 @@ class IntakeDeps:
     drives: DriveDirectory
     metrics: IntakeMetrics
     options: IntakeOptions = field(default_factory=IntakeOptions)
+    limiter: RateLimiter | None = None

@@ -6,6 +6,7 @@ from prometheus_client import Counter, Histogram
 
 from sluice_backends.instruments import FAST_SECONDS, Instruments, Registry
 from sluice_backends.redis.metrics import RedisMetrics
+from sluice_common.rates.metrics import RateMetrics
 from sluice_common.telemetry.metrics import LedgerMetrics, RpcMetrics
 
 
@@ -18,6 +19,7 @@ class IntakeMetrics(Instruments):
         self.rpc = r.group(RpcMetrics)
         self.redis = r.group(RedisMetrics)
         self.ledger = r.group(LedgerMetrics)
+        self.rates = r.group(RateMetrics)
         self.chunks = Counter("sluice_chunks", "Chunks, by verdict", ("verdict",), registry=r)
         self.received_bytes = Counter(
             "sluice_received_bytes", "Bytes of newly accepted chunks", registry=r

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
@@ -55,7 +56,8 @@ async def _main(
         tracing = await enter(traced(settings, "sluice-intake", process_name()))
         coordination = await enter(open_coordination(settings, metrics))
         drives = await enter(open_drives(settings))
-        deps = intake_deps(coordination, drives, metrics, options)
+        limiter = await enter(open_rate_limiter(settings, metrics.registry))
+        deps = intake_deps(coordination, drives, metrics, options, limiter)
         authenticator = await enter(
             open_authenticator(
                 settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
@@ -64,7 +66,15 @@ async def _main(
         services = (intake_service(deps),)
         addresses = {ADDRESS: settings.intake_address}
         host = await enter(
-            hosting(settings, services, addresses, metrics.registry, authenticator, tracing)
+            hosting(
+                settings,
+                services,
+                addresses,
+                metrics.registry,
+                authenticator,
+                tracing,
+                limiter,
+            )
         )
         await asyncio.to_thread(announce, "intake", host.addresses[ADDRESS], arguments.ready_file)
         await host.serve_until(stop, settings.drain_seconds)

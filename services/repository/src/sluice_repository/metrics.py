@@ -11,6 +11,7 @@ from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
 from sluice_backends.kafka.metrics import PublisherMetrics
 from sluice_backends.redis.metrics import RedisMetrics
 from sluice_backends.s3.metrics import S3Metrics
+from sluice_common.rates.metrics import RateMetrics
 from sluice_common.telemetry.metrics import IntegrityMetrics, LedgerMetrics, RpcMetrics
 from sluice_core.ports import WorkKind
 
@@ -26,6 +27,7 @@ class RepositoryMetrics(Instruments):
         self.s3 = r.group(S3Metrics)
         self.publisher = r.group(PublisherMetrics)
         self.ledger = r.group(LedgerMetrics)
+        self.rates = r.group(RateMetrics)
         self.integrity = r.group(IntegrityMetrics)
         self.queue_items = Gauge("sluice_queue_items", "Work items waiting", registry=r)
         self.queue_age_seconds = Gauge(

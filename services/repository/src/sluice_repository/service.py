@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
@@ -82,6 +83,7 @@ async def _main(
         enter = stack.enter_async_context
         tracing = await enter(traced(settings, "sluice-repository", holder))
         work = await enter(open_work(settings, arguments.roles, metrics, holder, stop))
+        limiter = await enter(open_rate_limiter(settings, metrics.registry))
         authenticator = await enter(
             open_authenticator(
                 settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
@@ -89,7 +91,15 @@ async def _main(
         )
         addresses = {ADDRESS: settings.repository_address}
         host = await enter(
-            hosting(settings, work.services, addresses, metrics.registry, authenticator, tracing)
+            hosting(
+                settings,
+                work.services,
+                addresses,
+                metrics.registry,
+                authenticator,
+                tracing,
+                limiter,
+            )
         )
         await asyncio.to_thread(
             announce, "repository", host.addresses[ADDRESS], arguments.ready_file

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from sluice_common.process.data_dir import DataDir
+from sluice_common.rates.limiter import RateLimiter
+from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
@@ -82,7 +84,6 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     metrics.intake.ledger.budget_bytes.set(settings.budget_bytes)
-    services = _services(settings, backends, metrics.intake)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
     wake = asyncio.Event()
     storage = replace(backends.storage, publisher=WakingPublisher(backends.storage.publisher, wake))
@@ -91,13 +92,23 @@ async def _serve(
         sources = await stack.enter_async_context(
             _sources(settings, storage, metrics.processor, wake)
         )
+        limiter = await stack.enter_async_context(open_rate_limiter(settings, metrics.registry))
+        services = _services(settings, backends, metrics.intake, limiter)
         authenticator = await stack.enter_async_context(
             open_authenticator(
                 settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
             )
         )
         host = await stack.enter_async_context(
-            hosting(settings, services, addresses, metrics.registry, authenticator, tracing)
+            hosting(
+                settings,
+                services,
+                addresses,
+                metrics.registry,
+                authenticator,
+                tracing,
+                limiter,
+            )
         )
         stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))
         _print(_banner(settings, data_dir, host))
@@ -128,7 +139,10 @@ async def _sources(
 
 
 def _services(
-    settings: SluiceSettings, backends: Backends, metrics: IntakeMetrics
+    settings: SluiceSettings,
+    backends: Backends,
+    metrics: IntakeMetrics,
+    limiter: RateLimiter | None,
 ) -> tuple[Service, ...]:
     drives: DriveDirectory = DefaultDrives()
     repository: tuple[Service, ...] = ()
@@ -143,7 +157,7 @@ def _services(
         repository = (
             repository_service(settings, storage.catalogue, storage.objects, ledger, registry),
         )
-    deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings))
+    deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings), limiter)
     return (intake_service(deps), *repository)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 from zlib import crc32
 
+from sluice_core.rates.model import Bucket
 from sluice_core.uploads.model import MAX_BLOCK_BYTES
 
 STAGED_BLOCK_BYTES: Final = MAX_BLOCK_BYTES
@@ -154,3 +156,16 @@ def index(shard: int) -> str:
 
 def deadlines(shard: int) -> str:
     return f"sluice:deadlines:{shard}"
+
+
+# -- rates
+
+
+def rate_bucket(bucket: Bucket) -> str:
+    """String: a token bucket (lua/take_rates.lua).
+
+    The tenant is in braces, so all of its buckets share a slot and one script may take from
+    several. Names are percent-encoded: they may hold braces and colons.
+    """
+    name = f"sluice:rate:{{{quote(bucket.tenant, safe='')}}}:{bucket.scope}:{bucket.kind}"
+    return f"{name}:{quote(bucket.subject, safe='')}" if bucket.subject else name

@@ -81,6 +81,7 @@ class Throttled:
         """The reason for the delay, for people."""
         what = {
             "BUDGET_FULL": "the server holds as many bytes as it may and stores them first",
+            "RATE_LIMITED": "the server limits the bytes per second of the caller",
             "LOOKAHEAD_EXCEEDED": f"the server needs chunk {self.needed_number} first",
         }.get(self.reason, "the server delays the next chunk")
         return f"{what} [{self.reason}]"

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import grpc.aio
 
 from sluice_backends.instruments import Registry
+from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.interceptors import admin_layers, server_layers
+from sluice_common.rpc.rate_limiting import RateLimiting
 from sluice_common.rpc.reflection import add_reflection
 from sluice_common.rpc.server import (
     Health,
@@ -96,10 +98,14 @@ async def hosting(
     registry: Registry,
     authenticator: Authenticator,
     tracing: Tracing,
+    limiter: RateLimiter | None = None,
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
     With a certificate in the settings all of them speak TLS, and nothing else.
+
+    Args:
+        limiter: counts every call against the rate limits.
 
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys or TLS,
     and for TLS files that cannot be used.
@@ -116,7 +122,8 @@ async def hosting(
     tls = open_server_tls(settings.tls, registry)
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
-    layers = server_layers(metrics, authenticator, options, settings.tls.peers)
+    limits = () if limiter is None else (RateLimiting(limiter),)
+    layers = server_layers(metrics, authenticator, options, settings.tls.peers, inner=limits)
     server = build_server(options, (*tracing.interceptors(), layers))
     health = Health()
     health.add_to(server)

@@ -276,6 +276,7 @@ def server_layers(
     options: ServerOptions | None = None,
     peers: frozenset[str] = frozenset(),
     *,
+    inner: Sequence[Layer] = (),
     clock: Callable[[], float] = time.time,
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
@@ -284,13 +285,14 @@ def server_layers(
 
     Args:
         peers: names of the services that may call `INTERNAL_SERVICES`; see `InternalServices`.
+        inner: layers right inside of authentication, which know the principal.
         clock: Unix seconds, for the expiry of streams.
     """
     expiry = StreamExpiry((options or ServerOptions()).stream_grace_seconds, clock=clock)
     layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
     if peers:
         layers.append(InternalServices(peers))
-    layers += [Authentication(authenticator, metrics, expiry), ScopeCheck()]
+    layers += [Authentication(authenticator, metrics, expiry), *inner, ScopeCheck()]
     return LayeredInterceptor(layers, _reading(metrics, options))
 
 

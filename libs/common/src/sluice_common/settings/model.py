@@ -42,6 +42,7 @@ from sluice_common.settings.groups import (
     Workers,
 )
 from sluice_common.settings.processor import Processor
+from sluice_common.settings.rates import Rates
 from sluice_common.settings.rpc_options import MTLS_CONNECTION_AGE_SECONDS, ServerOptions
 from sluice_common.settings.secret_files import SecretFiles
 from sluice_common.settings.secret_policy import check_plain_settings, check_strength
@@ -137,6 +138,7 @@ class SluiceSettings(BaseSettings):
     processor: Processor = Processor()
     auth: Auth = Auth()
     tls: Tls = Tls()
+    rates: Rates = Rates()
 
     redis: Redis = Redis()
     s3: S3 = S3()

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import structlog
 
+from sluice_common.rates.limiter import RATE_LIMITED, RateLimiter
 from sluice_common.rpc.chunk_errors import block_before_header, chunk_incomplete, chunk_open
 from sluice_common.rpc.frames import Frame, Header
 from sluice_core.access.actions import Action
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument, SluiceError, Unavailable
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, UploadLedger
+from sluice_core.rates.model import RateKind
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.ack_times import AckTimes
 from sluice_intake.chunks.admission import ChunkAdmission
@@ -28,6 +30,9 @@ from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 
 _log = structlog.get_logger(__name__)
+
+_NOTICEABLE_SECONDS = 1.0
+"""Shorter delays by a rate limit are notified once per chunk."""
 
 Read = Callable[[], Awaitable[Frame | None]]
 """Return the next frame; None once the client has half-closed."""
@@ -54,6 +59,7 @@ class StreamHandler:
     admission: ChunkAdmission
     metrics: IntakeMetrics
     options: IntakeOptions
+    limiter: RateLimiter | None = None
 
     async def serve(self, principal: Principal, read: Read, responses: ResponseWriter) -> None:
         """Serve one stream until the client has half-closed and every chunk is acknowledged.
@@ -100,7 +106,10 @@ class _Stream:
         self._renew_seconds = min(
             handler.options.room_seconds, handler.options.ledger.reservation_seconds / 4
         )
-        self._throttled_number = -1
+        self._throttled_number = self._rate_limited_number = -1
+        limiter = handler.limiter
+        is_limited = limiter is not None and limiter.limit(RateKind.BYTES) > 0
+        self._pace = self._pace_bytes if is_limited else None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._follow_timer: asyncio.TimerHandle | None = None
         self._follow_task: asyncio.Task[None] | None = None
@@ -182,10 +191,12 @@ class _Stream:
         chunk = await reception.__aenter__()
         try:
             self._open_chunk = chunk
-            if data:
-                await chunk.append(data)
             # The hot path of every block: no logging, no new tasks, no copies.
-            read, append, stalls = self._read, chunk.append, self._stalls
+            read, append, stalls, pace = self._read, chunk.append, self._stalls, self._pace
+            if data:
+                if pace is not None:
+                    await pace(len(data))
+                await append(data)
             while chunk.missing_bytes:
                 stalls.start_waiting()
                 frame = await read()
@@ -197,6 +208,8 @@ class _Stream:
                 if next_header is not None:
                     raise chunk_open(chunk.offer.number, chunk.missing_bytes)
                 stalls.received(len(data))
+                if pace is not None:
+                    await pace(len(data))
                 await append(data)
             stalls.reset()
             last_byte_at = time.perf_counter()
@@ -224,6 +237,24 @@ class _Stream:
                 await self._responses.throttled(offer.number, admission)
 
         return await self._handler.admission.admit_streamed(offer, throttled)
+
+    async def _pace_bytes(self, size: int) -> None:
+        """Wait until the rate limits allow a block that has arrived.
+
+        The stream's reader waits, so flow control slows the client down. This is no waiting for the
+        client: `StallClock` does not see it.
+        """
+        assert self._handler.limiter is not None
+        await self._handler.limiter.pace_bytes(self._principal, size, self._notify_rate_limited)
+
+    async def _notify_rate_limited(self, seconds_left: float) -> None:
+        chunk = self._open_chunk
+        number = 0 if chunk is None else chunk.offer.number
+        if number == self._rate_limited_number and seconds_left < _NOTICEABLE_SECONDS:
+            return
+        self._rate_limited_number = number
+        limited = Admission(granted=False, reason=RATE_LIMITED, needed_number=number)
+        await self._responses.throttled(number, limited)
 
     # -- the accepts
 

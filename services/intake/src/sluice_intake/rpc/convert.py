@@ -5,9 +5,11 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from sluice.upload.v1 import upload_pb2
+from sluice_common.rates.limiter import RateLimiter
 from sluice_core.combinations import Durability
 from sluice_core.errors import InvalidArgument
 from sluice_core.ports import Acceptance, Admission, Verdict
+from sluice_core.rates.model import RateKind
 from sluice_core.uploads.model import UploadSnapshot, UploadStatus
 from sluice_core.uploads.names import check_metadata_count
 from sluice_intake.uploads.initiation import InitiateRequest
@@ -73,7 +75,9 @@ def statuses_of(message: upload_pb2.ListUploadsRequest) -> frozenset[UploadStatu
 # ------------------------------------------------------------------ responses
 
 
-def limits_response(limits: Limits) -> upload_pb2.GetLimitsResponse:
+def limits_response(
+    limits: Limits, limiter: RateLimiter | None = None
+) -> upload_pb2.GetLimitsResponse:
     return upload_pb2.GetLimitsResponse(
         max_block_bytes=limits.max_block_bytes,
         max_chunk_bytes=limits.max_chunk_bytes,
@@ -87,7 +91,17 @@ def limits_response(limits: Limits) -> upload_pb2.GetLimitsResponse:
         total_lifetime=_duration(limits.total_lifetime_seconds),
         durability=_DURABILITIES[limits.durability],
         look_ahead_bytes=limits.look_ahead_bytes,
-        rate_limits=upload_pb2.RateLimits(),
+        rate_limits=_rate_limits(limiter),
+    )
+
+
+def _rate_limits(limiter: RateLimiter | None) -> upload_pb2.RateLimits:
+    if limiter is None:
+        return upload_pb2.RateLimits()
+    return upload_pb2.RateLimits(
+        uploads_per_minute=limiter.limit(RateKind.UPLOADS),
+        calls_per_second=limiter.limit(RateKind.CALLS),
+        bytes_per_second=limiter.limit(RateKind.BYTES),
     )
 
 

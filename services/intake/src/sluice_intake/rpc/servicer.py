@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from sluice.upload.v1 import upload_pb2
+from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rpc.frames import (
     Frame,
     read_chunk_frame,
@@ -63,7 +64,9 @@ class IntakeRpc:
         completer: UploadCompleter,
         statuses: StatusReader,
         options: IntakeOptions,
+        limiter: RateLimiter | None = None,
     ) -> None:
+        self._limiter = limiter
         self._initiator = initiator
         self._unary = unary
         self._streams = streams
@@ -110,13 +113,16 @@ class IntakeRpc:
     async def get_limits(
         self, request: upload_pb2.GetLimitsRequest, context: Context
     ) -> upload_pb2.GetLimitsResponse:
-        return convert.limits_response(limits_of(self._options))
+        return convert.limits_response(limits_of(self._options), self._limiter)
 
     async def initiate_upload(
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
+        principal = current_principal()
+        if self._limiter is not None:
+            await self._limiter.admit_bytes(principal, len(request.inline_data))
         snapshot = await self._initiator.initiate(
-            current_principal(), convert.initiate_request(request, current_traceparent())
+            principal, convert.initiate_request(request, current_traceparent())
         )
         return convert.initiate_response(
             snapshot, self._options.preferred_chunk_bytes, self._options.max_block_bytes
@@ -163,15 +169,25 @@ class IntakeRpc:
         hold a permit before gRPC reads it (rule 11).
         """
         principal = current_principal()
-        options = self._options
+        options, limiter = self._options, self._limiter
+        if limiter is not None:
+            # Before the message is read: a refused caller sends no bytes in vain, and a delayed one
+            # holds no permit.
+            await limiter.admit_bytes(principal)
         async with self._permits.hold(
             options.max_unary_message_bytes,
             options.unary_permit_wait_seconds,
             Owner(principal.tenant, context.peer()),
         ) as permit:
+            if limiter is not None:
+                # Again: calls that waited for a permit may all have been admitted before the first
+                # of them was charged.
+                await limiter.check_bytes(principal)
             frame = await self._read_only_message(context, permit)
             if frame.header is None:
                 raise frame.error or _not_one_message()
+            if limiter is not None:
+                await limiter.charge_bytes(principal, len(frame.data) - 1)
             acceptance = await self._unary.accept(principal, frame.header, frame.data)
         return upload_pb2.UploadChunkResponse(accepted=convert.accepted(acceptance))
 

@@ -186,17 +186,23 @@ class RateLimits(_message.Message):
 
     UPLOADS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CALLS_PER_SECOND_FIELD_NUMBER: _builtins.int
     uploads_per_minute: _builtins.int
+    """Calls of InitiateUpload."""
     bytes_per_second: _builtins.int
+    """Bytes of chunks and inline data."""
+    calls_per_second: _builtins.int
+    """Calls of any RPC."""
     def __init__(
         self,
         *,
         uploads_per_minute: _builtins.int = ...,
         bytes_per_second: _builtins.int = ...,
+        calls_per_second: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_second", b"bytes_per_second", "uploads_per_minute", b"uploads_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_second", b"bytes_per_second", "calls_per_second", b"calls_per_second", "uploads_per_minute", b"uploads_per_minute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

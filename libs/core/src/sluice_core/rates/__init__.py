@@ -1,0 +1,1 @@
+"""Rates: token buckets of tenants and subjects."""
