@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_settings import NoDecode
 
 from sluice_common.settings.groups import Group, SecondsOrNever
@@ -25,7 +25,12 @@ def _to_peers(value: object) -> frozenset[str]:
     return peers
 
 
-Peers = Annotated[frozenset[str], NoDecode, PlainValidator(_to_peers)]
+Peers = Annotated[
+    frozenset[str],
+    NoDecode,
+    PlainValidator(_to_peers),
+    PlainSerializer(sorted, return_type=list[str]),
+]
 
 
 class AuthMode(StrEnum):
