@@ -337,6 +337,11 @@ async def get_download_url(at: Place) -> AsyncIterator[Awaitable[object]]:
         yield at.services.repository.GetDownloadUrl(request, metadata=at.metadata)
 
 
+async def list_audit_entries(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.ListAuditEntriesRequest()
+    yield at.services.repository.ListAuditEntries(request, metadata=at.metadata)
+
+
 # ------------------------------------------------------------------ the table
 
 WRITE, READ = {Scope.UPLOADS_WRITE}, {Scope.UPLOADS_READ}
@@ -369,6 +374,8 @@ TABLE = {
     "GetDownloadUrl": Line(
         get_download_url, NODES_READ, Role.READER, passing="PRESIGN_UNSUPPORTED"
     ),
+    # Only administrators, of their own tenant.
+    "ListAuditEntries": Line(list_audit_entries, set(), foreign=OK),
 }
 
 
@@ -419,6 +426,8 @@ async def test_a_token_for_other_drives_is_refused(rpc: str, tmp_path: Path) -> 
             refused = HIDDEN if line.is_listing else NOT_GRANTED
             if rpc == "GetLimits":  # of no drive
                 refused = OK
+            if rpc == "ListAuditEntries":  # of all drives
+                passes = False
             async for call in line.calls(at):
                 assert await outcome_of(call) == (line.passing if passes else refused), limit
 

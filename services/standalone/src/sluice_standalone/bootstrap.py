@@ -11,6 +11,7 @@ from typing import Final
 
 from sluice_common.process.data_dir import DataDir
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
+from sluice_common.security.audit import log_refusals, writing_refusals
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.tracing import Tracing
@@ -96,8 +97,13 @@ async def _serve(
                 settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
             )
         )
+        write = log_refusals if storage.catalogue is None else storage.catalogue.append_audit
+        refusals = await stack.enter_async_context(
+            writing_refusals(write, metrics.intake.rpc.audit_dropped)
+        )
+        registry = metrics.registry
         host = await stack.enter_async_context(
-            hosting(settings, services, addresses, metrics.registry, authenticator, tracing)
+            hosting(settings, services, addresses, registry, authenticator, tracing, refusals)
         )
         stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))
         _print(_banner(settings, data_dir, host))

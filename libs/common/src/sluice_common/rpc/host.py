@@ -22,6 +22,7 @@ from sluice_common.rpc.server import (
     listen,
     serve_until_stopped,
 )
+from sluice_common.security.audit import RefusalSink
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
@@ -96,10 +97,14 @@ async def hosting(
     registry: Registry,
     authenticator: Authenticator,
     tracing: Tracing,
+    refusals: RefusalSink | None = None,
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
     With a certificate in the settings all of them speak TLS, and nothing else.
+
+    Args:
+        refusals: receives refused changes and refused tokens, for the audit log.
 
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys or TLS,
     and for TLS files that cannot be used.
@@ -116,7 +121,7 @@ async def hosting(
     tls = open_server_tls(settings.tls, registry)
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
-    layers = server_layers(metrics, authenticator, options, settings.tls.peers)
+    layers = server_layers(metrics, authenticator, options, settings.tls.peers, refusals=refusals)
     server = build_server(options, (*tracing.interceptors(), layers))
     health = Health()
     health.add_to(server)
