@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, Protocol
@@ -56,9 +56,6 @@ class RefusalBatch:
         self._entries: dict[tuple[_Group, str, str], AuditEntry] = {}
         self._detailed: Counter[_Group] = Counter()
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def add(self, refused: AuditEntry) -> None:
         group = (refused.tenant, refused.subject, refused.action, refused.outcome)
         key = (group, refused.object, refused.peer)
@@ -73,6 +70,11 @@ class RefusalBatch:
         else:
             self._entries[key] = refused
             self._detailed[group] += 1
+
+    def put_back(self, entries: Iterable[AuditEntry]) -> None:
+        """Take entries that were not written."""
+        for entry in entries:
+            self.add(entry)
 
     def take(self) -> list[AuditEntry]:
         """Return all entries, oldest first, and forget them."""
@@ -98,43 +100,41 @@ async def writing_refusals(
     batch = RefusalBatch(dropped)
     stop = asyncio.Event()
 
-    async def flush() -> bool:
+    async def flush() -> None:
         entries = batch.take()
         if not entries:
-            return True
+            return
         try:
             await write(entries)
         except SluiceError as error:
             _log.warning("audit.write_failed", entries=len(entries), reason=error.reason)
-            for entry in entries:
-                batch.add(entry)
-            return False
+            batch.put_back(entries)
+        except asyncio.CancelledError:
+            batch.put_back(entries)
+            raise
         except Exception:  # noqa: BLE001 - a defect must not end the writer
             _log.exception("audit.write_failed", entries=len(entries))
             dropped.inc(sum(entry.count for entry in entries))
-        return True
 
     async def run() -> None:
-        while not stop.is_set():
-            await wait_at_most(stop, flush_seconds)
-            if not stop.is_set():
-                await flush()
+        while not await wait_at_most(stop, flush_seconds):
+            await flush()
 
     writer = asyncio.create_task(run(), name="audit")
     try:
         yield batch
     finally:
         stop.set()
-        await writer
-        written = False
         try:
             async with asyncio.timeout(_LAST_WRITE_SECONDS):
-                written = await flush()
+                await writer
+                await flush()
         except TimeoutError:
             _log.warning("audit.write_timed_out")
-        if not written and (lost := sum(entry.count for entry in batch.take())):
-            dropped.inc(lost)
-            _log.error("audit.refusals_lost", refusals=lost)
+        finally:
+            if lost := sum(entry.count for entry in batch.take()):
+                dropped.inc(lost)
+                _log.error("audit.refusals_lost", refusals=lost)
 
 
 async def log_refusals(entries: Sequence[AuditEntry]) -> None:
