@@ -10,9 +10,6 @@ import os
 import random
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import sysconfig
 import tarfile
 import tempfile
@@ -24,14 +21,16 @@ from pathlib import Path
 from typing import Final
 
 from tools.demo_photos import DemoFailed, check_photos, collect_real_pictures, make_photos
+from tools.demo_server import SHORT_TIMEOUT, running_server, sluice
+from tools.demo_tenants import show_tenants
 
-BIN = Path(sys.executable).parent
 LARGE_BYTES = 512 * 1024 * 1024
 SMALL_BYTES = 64 * 1024 * 1024
 PER_KIND = 120
-SHORT_TIMEOUT = 60
 FILES: Final = "files"
 PHOTOS: Final = "photos"
+TENANTS: Final = "tenants"
+PARTS: Final = (FILES, PHOTOS, TENANTS)
 KINDS = {
     "documents": (
         ["/usr/share/doc", "/usr/share", "/etc"],
@@ -96,38 +95,6 @@ def make_archive(path: Path) -> None:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sluice(server: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command. Its progress goes to this terminal; its output is returned."""
-    shown = " ".join(arguments)
-    print(f"\n$ sluice {shown}", flush=True)
-    return subprocess.run(
-        [BIN / "sluice", "--server", server, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-
-
-def start_server(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
-    environment = {
-        **os.environ,
-        "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
-        "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
-        "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
-        "SLUICE_LOG_LEVEL": "warning",
-    }
-    process = subprocess.Popen(
-        [BIN / "sluice", "serve", "--data-dir", str(data_dir)], env=environment
-    )
-    announced = data_dir / "server.json"
-    deadline = time.monotonic() + SHORT_TIMEOUT
-    while not announced.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit("the server did not start: see its message above")
-        time.sleep(0.05)
-    return process, json.loads(announced.read_text(encoding="utf-8"))
 
 
 def acknowledgement_latencies(metrics_address: str) -> str:
@@ -222,21 +189,18 @@ def run(scratch: Path, parts: Sequence[str], own: Path | None) -> None:
     Files: at least 200 documents, pictures and binaries, and one archive of more than 500 MB.
     Upload the folder, list the nodes, read some back, compare SHA-256, print throughput and
     latencies of acknowledgements. Photos: upload generated ones and pictures of this machine, and
-    compare the processor's pixels and EXIF of each. Any difference ends the demo with a non-zero
-    exit code.
+    compare the processor's pixels and EXIF of each. Tenants: serve two tenants by tokens, and
+    try what each of them may not. Any difference ends the demo with a non-zero exit code.
     """
-    process, addresses = start_server(scratch / "data")
-    try:
-        if FILES in parts:
-            show_files(scratch, addresses)
-        if PHOTOS in parts:
-            show_photos(scratch, addresses, own)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(SHORT_TIMEOUT)
-    print(f"server stopped with exit code {code}")
-    if code != 0:
-        raise SystemExit(1)
+    if FILES in parts or PHOTOS in parts:
+        with running_server(scratch / "data") as addresses:
+            if FILES in parts:
+                show_files(scratch, addresses)
+            if PHOTOS in parts:
+                show_photos(scratch, addresses, own)
+    if TENANTS in parts:
+        with running_server(scratch / "tenants", "--auth") as addresses:
+            show_tenants(scratch, addresses["intake"], scratch / "tenants")
 
 
 def main() -> None:
@@ -244,12 +208,12 @@ def main() -> None:
         prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scratch", type=Path, help="parent of the temporary folder")
-    parser.add_argument("--only", choices=(FILES, PHOTOS), help="one of the two parts")
+    parser.add_argument("--only", choices=PARTS, help="one of the parts")
     parser.add_argument("--pictures", type=Path, help="a folder of your own pictures to add")
     options = parser.parse_args()
     if options.pictures is not None and not options.pictures.is_dir():
         parser.error(f"{options.pictures} is not a folder")
-    parts = (FILES, PHOTOS) if options.only is None else (options.only,)
+    parts = PARTS if options.only is None else (options.only,)
     with tempfile.TemporaryDirectory(prefix="sluice-demo-", dir=options.scratch) as scratch:
         run(Path(scratch), parts, options.pictures)
 

@@ -169,3 +169,19 @@ def test_demo_needs_only_runtime_dependencies() -> None:
 
 def _normal(name: str) -> str:
     return name.lower().replace("_", "-")
+
+
+def test_demo_keeps_two_tenants_apart(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.demo", "--only", "tenants", "--scratch", str(tmp_path)],
+        cwd=ROOT,
+        env=process_environment({"SLUICE_STATE_DIR": str(tmp_path / "state")}),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    for reason in ("MISSING_SCOPE", "DRIVE_NOT_FOUND", "NO_CREDENTIALS"):
+        assert f"[{reason}]" in done.stdout
+    assert not list(tmp_path.glob("sluice-demo-*"))

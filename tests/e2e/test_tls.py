@@ -14,9 +14,10 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2
-from support.certificates import DAY, Authority, TlsPaths, replace, write_tls
+from support.certificates import DAY, REFUSED, Authority, TlsPaths, replace, write_tls
 from support.processes import ServiceProcess
 from support.server import StandaloneServer
+from support.tls_terminator import terminating_tls
 from support.wire import CHANNEL_OPTIONS, WireClient, cut
 
 MIB = 1024 * 1024
@@ -109,3 +110,27 @@ def test_allow_insecure_warns_at_the_start(tmp_path: Path) -> None:
     }
     with ServiceProcess("sluice_intake", tmp_path, settings) as service:
         assert "security.waived" in service.log_tail()
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_processor_refuses_an_untrusted_kafka(tmp_path: Path, kind: str) -> None:
+    """Its consumers would try for ever, and their library would log the cause only."""
+    refused = REFUSED[kind]
+    paths = write_tls(tmp_path / "kafka", AUTHORITY, refused.issue(AUTHORITY))
+    with terminating_tls(paths, plain_port=9) as port:
+        settings = {
+            "SLUICE_COORDINATION": "redis",
+            "SLUICE_CHUNK_TRANSPORT": "redis",
+            "SLUICE_OBJECTS": "s3",
+            "SLUICE_EVENTS": "kafka",
+            "SLUICE_CATALOGUE": "mysql",
+            "SLUICE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
+            "SLUICE_KAFKA__SECURITY_PROTOCOL": "SSL",
+            "SLUICE_KAFKA__CA_FILE": str(paths.ca),
+        }
+        service = ServiceProcess("sluice_processor", tmp_path, settings)
+        with pytest.raises(AssertionError, match="did not start"):
+            service.start()
+    assert service.wait(0) == 78
+    line = f"Kafka: the certificate of 127.0.0.1:{port} {refused.problem}; "
+    assert service.log_tail(1).startswith(line), service.log_tail()

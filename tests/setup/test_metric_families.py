@@ -16,7 +16,14 @@ from sluice_processor.metrics import ProcessorMetrics
 from sluice_repository.metrics import RepositoryMetrics
 from sluice_standalone.metrics import StandaloneMetrics
 from support.clone import ROOT
-from support.exported_metrics import SERVICES, declared, documented, family_of
+from support.exported_metrics import (
+    SERVICES,
+    SWITCHED_ON,
+    declared,
+    documented,
+    documented_by_switch,
+    family_of,
+)
 
 METRICS: Final[dict[str, type[Instruments]]] = {
     "intake": IntakeMetrics,
@@ -52,10 +59,18 @@ def test_standalone_exports_the_families_of_all() -> None:
     assert declared(StandaloneMetrics()) == frozenset().union(*documented().values())
 
 
+def test_switched_on_families_are_documented() -> None:
+    assert documented_by_switch() == {
+        setting: declared(group()) for setting, group in SWITCHED_ON.items()
+    }
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_metrics_in_documents_are_exported(document: Path) -> None:
     mentioned = set(MENTIONED.findall(document.read_text(encoding="utf-8"))) - PACKAGES
-    families = declared(StandaloneMetrics())
+    families = declared(StandaloneMetrics()).union(
+        *(declared(group()) for group in SWITCHED_ON.values())
+    )
     # Of a histogram, documents may name the series that counts.
     missing = {name for name in mentioned if family_of(name).removesuffix("_count") not in families}
     assert not missing

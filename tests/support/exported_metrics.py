@@ -10,12 +10,19 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sluice_backends.instruments import Instruments
+from sluice_common.security.metrics import TlsMetrics, TokenMetrics
 from support.clone import ROOT
 from support.waiting import scrape
 
 SERVICES: Final = ("intake", "repository", "processor")
+SWITCHED_ON: Final[dict[str, type[Instruments]]] = {
+    "SLUICE_AUTH__MODE=jwt": TokenMetrics,
+    "SLUICE_TLS__CERT_FILE": TlsMetrics,
+}
+"""Groups that a service exports with this setting only."""
 _HEADING: Final = "### Which service exports which metric\n"
 _ROW: Final = re.compile(r"^\| ([a-z, ]+) \| (`.*`) \|$", re.MULTILINE)
+_SWITCHED_ROW: Final = re.compile(r"^\| `(SLUICE_\w+(?:=\w+)?)` \| (`sluice_.*`) \|$", re.MULTILINE)
 _TIMES_OF_CREATION: Final = "_created"
 
 
@@ -30,6 +37,16 @@ def documented() -> Mapping[str, frozenset[str]]:
     return {
         service: frozenset().union(*(names for services, names in rows if service in services))
         for service in SERVICES
+    }
+
+
+def documented_by_switch() -> Mapping[str, frozenset[str]]:
+    """Return the families of the second table of docs/operations.md, by setting."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = text.partition(_HEADING)[2].partition("\n### ")[0]
+    return {
+        setting: frozenset(map(family_of, re.findall(r"`(\w+)`", metrics)))
+        for setting, metrics in _SWITCHED_ROW.findall(section)
     }
 
 

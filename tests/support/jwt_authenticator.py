@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry
-
+from sluice_backends.instruments import Registry
 from sluice_common.security.claims import ClaimRules
 from sluice_common.security.keys.key_ring import KeyRing, key_set
 from sluice_common.security.metrics import TokenMetrics
@@ -29,7 +28,7 @@ def jwt_authenticator(clock: Callable[[], float], *keys: tokens.SigningKey) -> J
     """Return an authenticator for tokens of these keys, by default of `tokens.rsa_key()`."""
     ring = key_set(tokens.key_set(*(keys or (tokens.rsa_key(),))))
     rules = ClaimRules(tokens.AUDIENCE)
-    return JwtAuthenticator(FixedKeys(ring), rules, TokenMetrics(CollectorRegistry()), clock=clock)
+    return JwtAuthenticator(FixedKeys(ring), rules, TokenMetrics(Registry()), clock=clock)
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -25,11 +25,23 @@ def terminating_tls(paths: TlsPaths, plain_port: int, port: int = 0) -> Iterator
     context.load_cert_chain(paths.cert, paths.key)
     listening: Future[tuple[int, Callable[[], object]]] = Future()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    connections: set[asyncio.Task[None]] = set()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_plain, to_plain = await asyncio.open_connection("127.0.0.1", plain_port)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(_copy(reader, to_plain))
-            both.create_task(_copy(from_plain, writer))
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_copy(reader, to_plain))
+                both.create_task(_copy(from_plain, writer))
+        except BaseException:
+            for end in (writer, to_plain):
+                end.transport.abort()
+            raise
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(forward(reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
 
     async def serve() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -38,6 +50,11 @@ def terminating_tls(paths: TlsPaths, plain_port: int, port: int = 0) -> Iterator
         listening.set_result((actual, partial(loop.call_soon_threadsafe, stop.set)))
         await stop.wait()
         server.close()
+        # Clients may keep their connections for later requests.
+        for task in tuple(connections):
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.sleep(0)  # lets the loop close what was aborted
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         serving = thread.submit(asyncio.run, serve())

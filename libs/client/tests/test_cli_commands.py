@@ -163,7 +163,7 @@ async def test_refused_token_exits_77(
     sluice: Command, intake: FakeIntake, folder: Path, reason: str
 ) -> None:
     intake.call_faults["GetLimits"] = [CallFault(grpc.StatusCode.UNAUTHENTICATED, reason=reason)]
-    outcome = await sluice("upload", folder, "--drive", "d", SLUICE_TOKEN="t")
+    outcome = await sluice("upload", folder, "-d", "d", "--parallel", "1", SLUICE_TOKEN="t")
     assert outcome.code == 77
     assert f"[{reason}]" in outcome.err.splitlines()[-1]
     assert intake.tokens == ["Bearer t"]

@@ -45,7 +45,14 @@ EVENTS = "kafka"
 
 FACTS = {
     # Numbers and words of ours, and names that the caller gave.
-    *("MAX_CHUNKS - 1", "MAX_OBJECT_BYTES", "MAX_PAGE_SIZE", "MAX_PARTS", "_MAX_KEY_BYTES"),
+    *(
+        "MAX_CHUNKS - 1",
+        "MAX_GRANTS",
+        "MAX_OBJECT_BYTES",
+        "MAX_PAGE_SIZE",
+        "MAX_PARTS",
+        "_MAX_KEY_BYTES",
+    ),
     *("FORMAT_VERSION", "PATH_MARK", "asked", "chunk.number", "expected", "field", "highest"),
     *(
         "if_version",

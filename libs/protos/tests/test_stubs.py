@@ -44,12 +44,17 @@ def test_services_have_the_calls_of_the_contract() -> None:
         "GetDrive",
         "ListDrives",
         "UpdateDrive",
+        "DeleteDrive",
+        "GrantDrive",
+        "RevokeDrive",
+        "ListGrants",
         "GetNode",
         "ListNodes",
         "UpdateNode",
         "DeleteNode",
         "ReadNode",
         "GetDownloadUrl",
+        "ListAuditEntries",
     }
 
 

@@ -38,10 +38,10 @@ def test_second_migration_is_a_no_op(
 ) -> None:
     url = server.create_database()
     assert run(CatalogueKind.MYSQL, tmp_path, url) == 0
-    applied = "catalogue: applied 0001, 0002, 0003, 0004, 0005; its schema is 0005\n"
+    applied = "catalogue: applied 0001, 0002, 0003, 0004, 0005, 0006; its schema is 0006\n"
     assert capsys.readouterr().out == applied
     assert run(CatalogueKind.MYSQL, tmp_path, url) == 0
-    assert capsys.readouterr().out == "catalogue: nothing to migrate, its schema is 0005\n"
+    assert capsys.readouterr().out == "catalogue: nothing to migrate, its schema is 0006\n"
 
 
 def test_sqlite_catalogue_is_migrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

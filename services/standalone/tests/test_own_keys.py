@@ -13,10 +13,10 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
-from prometheus_client import CollectorRegistry
 
 from sluice.upload.v1 import upload_pb2 as pb
 from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
+from sluice_backends.instruments import Registry
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import load_settings
@@ -42,9 +42,7 @@ def made(root: Path, now: float) -> tuple[str, str]:
 async def principal_of(root: Path, text: str, now: float) -> Principal:
     with open_data_dir(root) as data_dir:
         settings = with_own_keys(load_settings(data_dir=root), data_dir, now)
-    async with open_authenticator(
-        settings.auth, CollectorRegistry(), clock=lambda: now
-    ) as authenticator:
+    async with open_authenticator(settings.auth, Registry(), clock=lambda: now) as authenticator:
         return await authenticator.authenticate(f"Bearer {text.strip()}")
 
 

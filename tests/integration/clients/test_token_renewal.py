@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,9 +18,12 @@ from sluice_client import (
     UploadState,
     UploadStatus,
 )
+from sluice_common.rpc.stream_expiry import StreamExpiry
 from sluice_core.access.principal import Principal
 from sluice_core.errors import Unauthenticated as Refused
-from support.intake import running_intake
+from support import tokens
+from support.intake import BLOCK, running_intake
+from support.jwt_authenticator import jwt_authenticator
 
 DATA = random.Random(3).randbytes(20 * 1024 * 1024)
 OPTIONS = ClientOptions(
@@ -66,6 +70,44 @@ async def test_upload_survives_tokens_of_one_call() -> None:
         await asyncio.wait([upload])
     assert (status.received_bytes, status.missing) == (len(DATA), ())
     assert len(table.left) > 4, "limits, begin, stream, completion, and the observer's"
+
+
+async def test_stream_that_outlives_its_token_is_continued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Signed tokens, and a clock that passes their end and the grace while chunks are sent."""
+    monkeypatch.setattr(StreamExpiry, "check_seconds", 0.01)
+    clock = tokens.DrivenClock()
+    issued: list[str] = []
+    renewed = asyncio.Event()
+
+    async def issue() -> str:
+        issued.append(tokens.rsa_key().token(tokens.claims(clock.now)))
+        if len(issued) == 2:
+            renewed.set()
+        return issued[-1]
+
+    async def source() -> AsyncIterator[bytes]:
+        for at in range(0, len(DATA), BLOCK):
+            if at == len(DATA) // 2:
+                clock.now += 3600 + 300 + 1
+                await renewed.wait()
+            yield DATA[at : at + BLOCK]
+
+    async with (
+        running_intake(
+            authenticator=jwt_authenticator(clock, tokens.rsa_key()), clock=clock
+        ) as server,
+        Client(server.address, token=issue, options=OPTIONS) as client,
+    ):
+        upload = asyncio.create_task(client.upload(source(), drive="d", path="p"))
+        async with asyncio.timeout(60):
+            await renewed.wait()
+            status = await _completing(client)
+        upload.cancel()
+        await asyncio.wait([upload])
+    assert (status.received_bytes, status.missing) == (len(DATA), ())
+    assert len(issued) == 2
 
 
 async def _completing(client: Client) -> UploadStatus:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from sluice_backends.instruments import Registry
 from sluice_common.security.authentication import Authenticator, LocalAuthenticator
 from sluice_common.security.keys import refreshing
 from sluice_common.security.keys.files import MAX_KEY_BYTES, FileKeys
@@ -36,12 +36,12 @@ SECRET = b"a secret of thirty-two bytes ..."
 @asynccontextmanager
 async def opened(
     clock: Callable[[], float] | None = None,
-    registry: CollectorRegistry | None = None,
+    registry: Registry | None = None,
     **auth: Any,
 ) -> AsyncIterator[Authenticator]:
     settings = Auth(mode=AuthMode.JWT, audience=tokens.AUDIENCE, **auth)
     async with open_authenticator(
-        settings, registry or CollectorRegistry(), clock=clock or DrivenClock()
+        settings, registry or Registry(), clock=clock or DrivenClock()
     ) as authenticator:
         yield authenticator
 
@@ -64,7 +64,7 @@ async def refused(**auth: Any) -> str:
 
 
 async def test_without_keys_everybody_is_the_local_principal() -> None:
-    async with open_authenticator(Auth(), CollectorRegistry()) as authenticator:
+    async with open_authenticator(Auth(), Registry()) as authenticator:
         assert isinstance(authenticator, LocalAuthenticator)
         assert await authenticator.authenticate(None) is LOCAL_PRINCIPAL
 
@@ -113,7 +113,7 @@ async def test_bad_new_content_keeps_the_last_good_keys(
 ) -> None:
     file = tmp_path / "keys.json"
     file.write_bytes(tokens.key_set(RSA))
-    registry = CollectorRegistry()
+    registry = Registry()
     with capture_logs() as logs:
         async with opened(registry=registry, jwks_file=file) as authenticator:
             assert await outcome(authenticator, RSA.token(claims())) == "ann"
@@ -146,7 +146,7 @@ async def test_file_that_blocks_its_reader_costs_one_thread(
     monkeypatch.setattr(refreshing, "LOAD_SECONDS", 0.02)
     file, reads = tmp_path / "keys.json", 0
     file.write_bytes(tokens.key_set(RSA))
-    registry = CollectorRegistry()
+    registry = Registry()
 
     def failures() -> float:
         return registry.get_sample_value("sluice_auth_keys_refresh_failures_total") or 0
@@ -247,7 +247,7 @@ async def test_invented_key_ids_cause_one_request() -> None:
 
 async def test_keys_serve_while_the_provider_is_down(no_pauses: None) -> None:
     with identity_provider(RSA) as provider:
-        registry = CollectorRegistry()
+        registry = Registry()
         async with opened(registry=registry, issuer=provider.issuer) as authenticator:
             provider.status = 503
             assert await outcome(authenticator, NEXT.token(provider.claims(NOW))) == "BAD_TOKEN"

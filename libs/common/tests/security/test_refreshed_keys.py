@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from sluice_backends.instruments import Registry
 from sluice_common.security.keys.key_ring import KeyRing, UnusableKeys, key_set
 from sluice_common.security.keys.refreshing import LOAD_SECONDS, LoadedKeys, RefreshedKeys
 from sluice_common.security.metrics import TokenMetrics
@@ -48,7 +48,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.loader = Loader()
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         self.clock = tokens.DrivenClock()
         self.keys = RefreshedKeys(self.loader, TokenMetrics(self.registry), clock=self.clock)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from prometheus_client import CollectorRegistry
 
+from sluice_backends.instruments import Registry
 from sluice_common.security.claims import LEEWAY_SECONDS, ClaimRules
 from sluice_common.security.keys.key_ring import KeyRing, key_set, secret_key
 from sluice_common.security.metrics import TokenMetrics
@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, keys: bytes | KeyRing, *, issuer: str | None = ISSUER) -> None:
         self.source = FixedKeys(key_set(keys) if isinstance(keys, bytes) else keys)
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         self.clock = DrivenClock()
         self.authenticator = JwtAuthenticator(
             self.source,
@@ -329,7 +329,7 @@ async def test_tenant_comes_from_the_configured_claim() -> None:
     server = Server(tokens.key_set(tokens.rsa_key()))
     rules = ClaimRules(tokens.AUDIENCE, ISSUER, "https://example.com/org")
     authenticator = JwtAuthenticator(
-        server.source, rules, TokenMetrics(CollectorRegistry()), clock=server.clock
+        server.source, rules, TokenMetrics(Registry()), clock=server.clock
     )
     token = tokens.rsa_key().token(claims(**{"https://example.com/org": "globex"}))
     assert (await authenticator.authenticate(f"Bearer {token}")).tenant == "globex"

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
+from sluice_backends.instruments import Registry
 from sluice_common.security.claims import ClaimRules, principal_of
 from sluice_common.security.keys.key_ring import key_set
 from sluice_common.security.metrics import TokenMetrics
@@ -50,7 +50,7 @@ class _Keys:
 
 
 def authenticator() -> JwtAuthenticator:
-    return JwtAuthenticator(_Keys(), RULES, TokenMetrics(CollectorRegistry()), clock=DrivenClock())
+    return JwtAuthenticator(_Keys(), RULES, TokenMetrics(Registry()), clock=DrivenClock())
 
 
 def refusal(authorization: str) -> str:

@@ -6,8 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from prometheus_client import CollectorRegistry
-
+from sluice_backends.instruments import Registry
 from sluice_common.security.authentication import Authenticator, LocalAuthenticator
 from sluice_common.settings.security import Auth, AuthMode
 
@@ -15,7 +14,7 @@ from sluice_common.settings.security import Auth, AuthMode
 @asynccontextmanager
 async def open_authenticator(
     auth: Auth,
-    registry: CollectorRegistry,
+    registry: Registry,
     *,
     allow_insecure: bool = False,
     clock: Callable[[], float] = time.time,
@@ -41,7 +40,7 @@ async def open_authenticator(
 
 async def _open_jwt(
     auth: Auth,
-    registry: CollectorRegistry,
+    registry: Registry,
     allow_insecure: bool,
     clock: Callable[[], float],
     stack: AsyncExitStack,
@@ -52,7 +51,7 @@ async def _open_jwt(
     from sluice_common.security.metrics import TokenMetrics
     from sluice_common.security.tokens import JwtAuthenticator
 
-    metrics = TokenMetrics(registry)
+    metrics = registry.group(TokenMetrics)
     keys = await stack.enter_async_context(
         open_keys(auth, metrics, allow_insecure=allow_insecure, clock=clock)
     )

@@ -9,8 +9,9 @@ from typing import Any
 
 import grpc
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
 
+from sluice_backends.instruments import Registry
+from sluice_common.security.metrics import TlsMetrics
 from sluice_common.security.tls.files import RotatingMaterial, TlsFiles, TlsMaterial
 from sluice_common.settings.security import Tls
 
@@ -60,16 +61,12 @@ class ServerTls:
         """
         return _HttpsContexts(self._material).current
 
-    def expose_expiry(self, registry: CollectorRegistry) -> None:
-        """Add the metric of the certificate's end, which is computed at each scrape."""
-        Gauge(
-            "sluice_tls_certificate_expiry_timestamp_seconds",
-            "End of validity of the TLS certificate in use, Unix time",
-            registry=registry,
-        ).set_function(lambda: self._material.current().expires_at or 0.0)
+    def expose_expiry(self, metrics: TlsMetrics) -> None:
+        """Let the metric of the certificate's end be computed at each scrape."""
+        metrics.certificate_expiry.set_function(lambda: self._material.current().expires_at or 0.0)
 
 
-def open_server_tls(tls: Tls, registry: CollectorRegistry) -> ServerTls | None:
+def open_server_tls(tls: Tls, registry: Registry) -> ServerTls | None:
     """Return the TLS of this process with its metric; None if no certificate is set.
 
     Raise `ConfigurationError` for files that cannot be used.
@@ -77,7 +74,7 @@ def open_server_tls(tls: Tls, registry: CollectorRegistry) -> ServerTls | None:
     if tls.cert_file is None:
         return None
     opened = ServerTls(tls)
-    opened.expose_expiry(registry)
+    opened.expose_expiry(registry.group(TlsMetrics))
     return opened
 
 
