@@ -190,9 +190,9 @@ async def test_the_log_is_listed_page_by_page(catalogue: Catalogue) -> None:
 
 
 async def test_the_log_is_filtered(catalogue: Catalogue) -> None:
-    for number, (subject, action) in enumerate(
-        [("ann", "DeleteNode"), ("Ann", "DeleteNode"), ("ann", "UpdateNode"), ("ann ", "UpdateNode")]
-    ):
+    subjects = ("ann", "Ann", "ann", "ann ")
+    for number, subject in enumerate(subjects):
+        action = "DeleteNode" if number < 2 else "UpdateNode"
         one = replace(ENTRY, subject=subject, action=action, occurred_at=100.0 + number)
         await catalogue.append_audit([one])
 
