@@ -51,8 +51,8 @@ async def test_a_stop_keeps_the_refusals_before_it(tmp_path: Path) -> None:
                     up.GetLimitsRequest(), metadata=(("authorization", FORGED),)
                 )
                 assert await refused(call) == "UNAUTHENTICATED"
-            call = repository.DeleteNode(rp.DeleteNodeRequest(node_id="none"), metadata=admin)
-            assert await refused(call) == "NOT_FOUND"
+            gone = repository.DeleteNode(rp.DeleteNodeRequest(node_id="none"), metadata=admin)
+            assert await refused(gone) == "NOT_FOUND"
         assert server.stop() == 0
     finally:
         server.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice_backends.files.store import FileObjectStore
@@ -213,8 +214,8 @@ async def test_reads_and_failures_leave_no_entry(
             raise OSError("gone")
 
         monkeypatch.setattr(type(catalogue), "delete_node", fail)
-        call = server.stub.DeleteNode(pb.DeleteNodeRequest(node_id=node), metadata=as_(ANN))
-        assert await refused(call) == "INTERNAL"
+        failing = server.stub.DeleteNode(pb.DeleteNodeRequest(node_id=node), metadata=as_(ANN))
+        assert await refused(failing) == "INTERNAL"
     assert not [*await log_of(catalogue), *await log_of(catalogue, "")]
 
 
@@ -295,7 +296,10 @@ async def test_the_log_is_listed_in_pages(catalogue: Catalogue, tmp_path: Path) 
         assert await listed() == everything
         assert await listed(subject="s0") == everything[::2]
         assert await listed(action="UpdateNode") == []
-        assert await listed(since={"seconds": 1001}, until={"seconds": 1004}) == everything[1:4]
+        assert (
+            await listed(since=Timestamp(seconds=1001), until=Timestamp(seconds=1004))
+            == everything[1:4]
+        )
 
 
 @pytest.mark.parametrize(
@@ -305,8 +309,8 @@ async def test_the_log_is_listed_in_pages(catalogue: Catalogue, tmp_path: Path) 
         (pb.ListAuditEntriesRequest(subject="s" * 256), "BAD_SUBJECT"),
         (pb.ListAuditEntriesRequest(page_size=-1), "BAD_PAGE_SIZE"),
         (pb.ListAuditEntriesRequest(page_token="eA=="), "BAD_PAGE_TOKEN"),
-        (pb.ListAuditEntriesRequest(since={"seconds": 2**60}), "BAD_TIME"),
-        (pb.ListAuditEntriesRequest(until={"nanos": -1}), "BAD_TIME"),
+        (pb.ListAuditEntriesRequest(since=Timestamp(seconds=2**60)), "BAD_TIME"),
+        (pb.ListAuditEntriesRequest(until=Timestamp(nanos=-1)), "BAD_TIME"),
     ],
 )
 async def test_a_bad_listing_is_refused(
